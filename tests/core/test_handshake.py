@@ -1,0 +1,158 @@
+"""The opening handshake: what RFC 6455 section 4.2 requires, and the answer to it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelstream.core.handshake import (
+    BadHandshake,
+    Handshake,
+    Offer,
+    UnsupportedVersion,
+    accept,
+    accept_key,
+)
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+GOOD = {
+    b"host": b"server.example.com",
+    b"upgrade": b"websocket",
+    b"connection": b"Upgrade",
+    b"sec-websocket-key": KEY,
+    b"sec-websocket-version": b"13",
+}
+
+
+def request(*more: tuple[bytes, bytes], without: bytes = b"", **changed: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the RFC's own request with some fields changed, left out or added."""
+    fields = GOOD | {name.replace("_", "-").encode(): value for name, value in changed.items()}
+    return [(name, value) for name, value in fields.items() if name != without] + list(more)
+
+
+def offers(*values: bytes) -> tuple[Offer, ...]:
+    return accept(request(*((b"sec-websocket-extensions", value) for value in values))).offers
+
+
+def test_accept_key():
+    """The RFC's own example (section 1.3)."""
+    assert accept_key(KEY) == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+def test_plain_request():
+    """The RFC's own request is accepted, without extensions."""
+    assert accept(request()) == Handshake(KEY, ())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"upgrade": b"WebSocket"},
+        {"upgrade": b"h2c, websocket"},
+        {"connection": b"keep-alive, Upgrade"},
+        {"connection": b"keep-alive,\tupgrade"},
+        {"sec_websocket_key": b" " + KEY + b" "},
+    ],
+)
+def test_tokens_and_spaces(changed):
+    """Upgrade and Connection are lists without regard to case; spaces around a value do not count."""
+    assert accept(request(**changed)).key == KEY
+
+
+def test_repeated_connection_fields_are_one_list():
+    """A list field may be spread over several lines (RFC 9110 section 5.3)."""
+    assert accept(request((b"connection", b"upgrade"), connection=b"keep-alive")).key == KEY
+
+
+@pytest.mark.parametrize(
+    ("headers", "field"),
+    [
+        (request(without=b"host"), "Host"),
+        (request(without=b"upgrade"), "Upgrade"),
+        (request(upgrade=b"h2c"), "Upgrade"),
+        (request(upgrade=b"web socket"), "Upgrade"),
+        (request(without=b"connection"), "Connection"),
+        (request(connection=b"keep-alive"), "Connection"),
+        (request(without=b"sec-websocket-key"), "Key"),
+        (request(sec_websocket_key=b"short"), "Key"),
+        (request(sec_websocket_key=b"c2hvcnQ="), "Key"),
+        (request(sec_websocket_key=b"*" * 24), "Key"),
+        (request((b"sec-websocket-key", KEY)), "Key"),
+    ],
+)
+def test_refused(headers, field):
+    """A missing, wrong or doubled field of section 4.2.1 is answered 400, with a text that names it."""
+    with pytest.raises(BadHandshake, match=field) as caught:
+        accept(headers)
+    assert (caught.value.http_status, caught.value.headers) == (400, ())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        request(without=b"sec-websocket-version"),
+        request(sec_websocket_version=b"8"),
+        request((b"sec-websocket-version", b"13")),
+    ],
+)
+def test_other_version(headers):
+    """Another version is answered 426 and told which one we speak (section 4.4, RFC 9110 section 15.5.22)."""
+    with pytest.raises(UnsupportedVersion) as caught:
+        accept(headers)
+    assert caught.value.http_status == 426
+    assert (b"sec-websocket-version", b"13") in caught.value.headers
+    assert (b"upgrade", b"websocket") in caught.value.headers
+
+
+def test_offers_in_order():
+    """Extensions are read in the client's order, over several fields, with their values (section 9.1)."""
+    assert offers(b"a, b; x; y=1", b'c ;z = "2"; q="\\3"') == (
+        Offer("a", ()),
+        Offer("b", (("x", None), ("y", "1"))),
+        Offer("c", (("z", "2"), ("q", "3"))),
+    )
+
+
+def test_empty_list_items():
+    """Empty items of a list do not count (RFC 9110 section 5.6.1)."""
+    assert offers(b"", b" , a,, ") == (Offer("a", ()),)
+
+
+@pytest.mark.parametrize(
+    "value", [b"a b", b"a;", b"a; =1", b"a; x=", b'a; x=""', b'a; x="1', b"\xe9", b";x", b'a; x="1 2"']
+)
+def test_malformed_extensions(value):
+    """A malformed extension header fails the handshake (section 9.1)."""
+    with pytest.raises(BadHandshake, match="Extensions"):
+        offers(value)
+
+
+def test_response():
+    """The whole head of the answer in the RFC's own example (section 1.3)."""
+    assert accept(request()).response() == (
+        b"HTTP/1.1 101 Switching Protocols\r\n"
+        b"Upgrade: websocket\r\n"
+        b"Connection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+        b"\r\n"
+    )
+
+
+def test_response_with_extension():
+    """The agreed extension is the last field of the answer."""
+    head = accept(request()).response("permessage-deflate; server_no_context_takeover")
+    assert head.endswith(
+        b"\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n"
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*GOOD, b"sec-websocket-extensions"]), st.binary(max_size=40)), max_size=8
+    )
+)
+def test_random_headers(headers):
+    """Whatever the fields hold, a request is accepted or refused with an error of ours."""
+    try:
+        assert accept(request(*headers)).response().endswith(b"\r\n\r\n")
+    except BadHandshake as refusal:
+        assert refusal.http_status in (400, 426)
