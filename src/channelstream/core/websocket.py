@@ -1,0 +1,293 @@
+"""WebSocket frames (RFC 6455, server side): bytes of outgoing frames, and a reader of what clients send.
+
+Outgoing frames are built once and shared by all recipients. Inbound traffic is rare, so the reader is
+made to be small when idle: an idle connection pays for six references and nothing else.
+"""
+
+import codecs
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from channelstream.core.frame_head import (
+    CONTROL_BYTES,
+    FIN,
+    RSV1,
+    Frame,
+    FrameError,
+    Opcode,
+    protocol_error,
+    read_head,
+)
+from channelstream.errors import CloseCode
+
+__all__ = [
+    "PING",
+    "Close",
+    "Data",
+    "FrameError",
+    "FrameReader",
+    "Inbound",
+    "Inflate",
+    "Limits",
+    "Opcode",
+    "Ping",
+    "Pong",
+    "close_frame",
+    "frame",
+    "pong_frame",
+    "text_frame",
+]
+
+_UTF8: Final = codecs.getincrementaldecoder("utf-8")
+
+
+def frame(opcode: Opcode, payload: bytes, rsv1: bool = False) -> bytes:
+    """Return one whole unmasked frame, as a server sends it.
+
+    Args:
+        opcode: what the payload is.
+        payload: at most `CONTROL_BYTES` for a control frame.
+        rsv1: the payload is compressed (RFC 7692 section 6).
+    """
+    first = FIN | opcode | (RSV1 if rsv1 else 0)
+    size = len(payload)
+    if size < 126:
+        return bytes((first, size)) + payload
+    if size < 1 << 16:
+        return bytes((first, 126)) + size.to_bytes(2) + payload
+    return bytes((first, 127)) + size.to_bytes(8) + payload
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return a text message; `payload` is UTF-8 already."""
+    return frame(Opcode.TEXT, payload)
+
+
+PING: Final = frame(Opcode.PING, b"")
+"""The heartbeat all connections share."""
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """Return the answer to a ping, which repeats its payload (RFC 6455 section 5.5.3)."""
+    return frame(Opcode.PONG, payload)
+
+
+def close_frame(code: int | None, reason: str = "") -> bytes:
+    """Return a close frame.
+
+    Args:
+        code: None sends none at all, which the client sees as 1005 (that number may not be sent itself).
+        reason: cut to the 123 bytes left beside the code, never inside a character.
+    """
+    if code is None:
+        return frame(Opcode.CLOSE, b"")
+    cut = reason.encode()[: CONTROL_BYTES - 2].decode(errors="ignore")
+    return frame(Opcode.CLOSE, code.to_bytes(2) + cut.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A complete message, defragmented and inflated; a text has been found to be UTF-8."""
+
+    opcode: Opcode
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The client's last word; `code` is None where it named none."""
+
+    code: int | None
+    reason: str
+
+
+Inbound = Data | Ping | Pong | Close
+
+Inflate = Callable[[bytes, int], bytes]
+"""Turns a compressed payload into at most so many bytes, or raises FrameError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a client may make the server hold.
+
+    Args:
+        frame_bytes: longest payload of one data frame.
+        message_bytes: longest message, before and after inflation.
+    """
+
+    frame_bytes: int
+    message_bytes: int
+
+
+def _is_close_code(code: int) -> bool:
+    """Tell whether a client may send this: RFC 6455 section 7.4, and IANA's 1012 to 1014."""
+    return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
+
+
+def _read_close(payload: bytes) -> Close:
+    if not payload:
+        return Close(None, "")
+    code = int.from_bytes(payload[:2])
+    if len(payload) == 1 or not _is_close_code(code):
+        raise protocol_error("invalid close code")
+    try:
+        return Close(code, payload[2:].decode())
+    except UnicodeDecodeError:
+        raise FrameError(CloseCode.INVALID_TEXT, "close reason is not UTF-8") from None
+
+
+class _Message:
+    """A data message while its frames arrive."""
+
+    __slots__ = ("_decoder", "_inflate", "_opcode", "_payload")
+
+    def __init__(self, opcode: Opcode, inflate: Inflate | None) -> None:
+        """Start empty; `inflate` is None for a message that is not compressed."""
+        self._opcode = opcode
+        self._inflate = inflate
+        self._payload = bytearray()
+        self._decoder = _UTF8() if opcode is Opcode.TEXT else None
+
+    def __len__(self) -> int:
+        return len(self._payload)
+
+    def add(self, chunk: bytes, last: bool) -> None:
+        """Append a piece; a text that has stopped being UTF-8 fails now (RFC 6455 section 8.1)."""
+        self._payload += chunk
+        if self._inflate is None:
+            self._check_text(chunk, last)
+
+    def finish(self, limit_bytes: int) -> Data:
+        """Return the whole message, of at most `limit_bytes` when inflated."""
+        payload = bytes(self._payload)
+        if self._inflate is not None:
+            payload = self._inflate(payload, limit_bytes)
+            self._check_text(payload, last=True)
+        return Data(self._opcode, payload)
+
+    def _check_text(self, chunk: bytes, last: bool) -> None:
+        if self._decoder is None:
+            return
+        try:
+            self._decoder.decode(chunk, last)
+        except UnicodeDecodeError:
+            raise FrameError(CloseCode.INVALID_TEXT, "text is not UTF-8") from None
+
+
+class FrameReader:
+    """Turns the bytes of one client into events; holds at most one message and one frame head."""
+
+    __slots__ = ("_ended", "_frame", "_held", "_inflate", "_limits", "_message")
+
+    def __init__(self, limits: Limits, inflate: Inflate | None = None) -> None:
+        """Start at the first byte after the handshake.
+
+        Args:
+            limits: caps on frames and messages; share one instance between connections.
+            inflate: given where permessage-deflate was negotiated; None refuses compressed messages.
+        """
+        self._limits = limits
+        self._inflate = inflate
+        self._held = b""
+        self._frame: Frame | None = None
+        self._message: _Message | None = None
+        self._ended = False
+
+    def feed(self, data: bytes) -> Iterator[Inbound]:
+        """Yield the events that `data` completes; read them all before feeding again.
+
+        After an error or a Close all further bytes are ignored, and after breaking off in the middle as well.
+
+        Raises:
+            FrameError: at the faulty frame, when the events before it have been yielded.
+        """
+        try:
+            yield from self._events(data)
+        except (FrameError, GeneratorExit):
+            self._end()
+            raise
+
+    def _events(self, data: bytes) -> Iterator[Inbound]:
+        data, self._held, at = self._held + data, b"", 0
+        while not self._ended:
+            current = self._frame
+            if current is None:
+                current = self._open(data, at)
+                if current is None:
+                    self._held = data[at:]
+                    return
+                at += current.head_bytes
+            chunk = current.take(data, at)
+            at += len(chunk)
+            self._frame = current if current.left else None
+            event = self._accept(current, chunk)
+            if event is not None:
+                yield event
+            if current.left:
+                return
+
+    def _open(self, data: bytes, at: int) -> Frame | None:
+        """Return the next frame: a data frame once its head is known, a control frame when whole."""
+        current = read_head(data, at)
+        if current is None:
+            return None
+        self._check(current)
+        if current.is_control and len(data) - at < current.head_bytes + current.left:
+            return None
+        return current
+
+    def _check(self, current: Frame) -> None:
+        """Refuse a frame that is out of place or too long, before any of its payload is kept."""
+        starts = current.opcode in (Opcode.TEXT, Opcode.BINARY)
+        if current.rsv1 and not (starts and self._inflate):
+            raise protocol_error("reserved bit set")  # RFC 7692 section 6
+        if current.is_control:
+            return
+        if starts and self._message is not None:
+            raise protocol_error("new message inside a fragmented one")  # RFC 6455 section 5.4
+        if not starts and self._message is None:
+            raise protocol_error("continuation without a message")  # RFC 6455 section 5.4
+        if current.left > self._limits.frame_bytes:
+            raise FrameError(CloseCode.TOO_BIG, "frame too long")
+        held_bytes = 0 if self._message is None else len(self._message)
+        if held_bytes + current.left > self._limits.message_bytes:
+            raise FrameError(CloseCode.TOO_BIG, "message too long")
+
+    def _accept(self, current: Frame, chunk: bytes) -> Inbound | None:
+        match current.opcode:
+            case Opcode.PING:
+                return Ping(chunk)
+            case Opcode.PONG:
+                return Pong(chunk)
+            case Opcode.CLOSE:
+                self._end()
+                return _read_close(chunk)
+        return self._collect(current, chunk)
+
+    def _collect(self, current: Frame, chunk: bytes) -> Data | None:
+        if self._message is None:
+            self._message = _Message(current.opcode, self._inflate if current.rsv1 else None)
+        message = self._message
+        last = current.fin and not current.left
+        message.add(chunk, last)
+        if not last:
+            return None
+        self._message = None
+        return message.finish(self._limits.message_bytes)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._held = b""
+        self._frame = self._message = None

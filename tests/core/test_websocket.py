@@ -1,0 +1,297 @@
+"""The frame builders and the frame reader, against RFC 6455 and the golden bytes."""
+
+import gc
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelstream.core.deflate import inflate
+from channelstream.core.websocket import (
+    PING,
+    Close,
+    Data,
+    FrameError,
+    FrameReader,
+    Inbound,
+    Limits,
+    Opcode,
+    Ping,
+    Pong,
+    close_frame,
+    frame,
+    pong_frame,
+    text_frame,
+)
+from channelstream.errors import CloseCode
+
+VECTORS = json.loads((Path(__file__).parents[2] / "spec/vectors/websocket.json").read_text("utf-8"))
+LIMITS = Limits(frame_bytes=1 << 17, message_bytes=1 << 17)
+SMALL = Limits(frame_bytes=300, message_bytes=500)
+LONGEST_HELD_BYTES = 14 + 125
+"""A head or a control frame that is still incomplete."""
+MASK = b"\x37\xfa\x21\x3d"
+
+
+def client_frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, mask: bytes = MASK) -> bytes:
+    """Encode as a client does; written apart from the code under test."""
+    size = len(payload)
+    if size < 126:
+        length = bytes([0x80 | size])
+    elif size < 65536:
+        length = b"\xfe" + size.to_bytes(2, "big")
+    else:
+        length = b"\xff" + size.to_bytes(8, "big")
+    first = (0x80 if fin else 0) | rsv | opcode
+    return bytes([first]) + length + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+
+
+def read(reader: FrameReader, *chunks: bytes) -> tuple[list[Inbound], CloseCode | None]:
+    """Return the events of all chunks and the code of the fault that ended them."""
+    events: list[Inbound] = []
+    try:
+        for chunk in chunks:
+            events.extend(reader.feed(chunk))
+    except FrameError as fault:
+        return events, fault.code
+    return events, None
+
+
+def fault(*chunks: bytes, limits: Limits = LIMITS) -> CloseCode | None:
+    return read(FrameReader(limits), *chunks)[1]
+
+
+def held_bytes(reader: FrameReader) -> int:
+    """Sum the byte strings that can be reached from the reader's own state."""
+    total, seen, queue = 0, set(), [reader]
+    while queue:
+        thing = queue.pop()
+        if id(thing) in seen or isinstance(thing, type) or callable(thing):
+            continue
+        seen.add(id(thing))
+        total += len(thing) if isinstance(thing, bytes | bytearray) else 0
+        queue.extend(gc.get_referents(thing))
+    return total
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
+def golden_event(event: dict[str, object]) -> Inbound:
+    if event["type"] == "close":
+        return Close(event["code"], event["reason"])
+    payload = bytes.fromhex(str(event["payload"]))
+    if event["type"] == "data":
+        return Data(Opcode(event["opcode"]), payload)
+    return {"ping": Ping, "pong": Pong}[str(event["type"])](payload)
+
+
+def named(rows: list[dict[str, object]]) -> list[object]:
+    return [pytest.param(row, id=str(row["name"])) for row in rows]
+
+
+@pytest.mark.parametrize("row", named(VECTORS["server_frames"]))
+def test_frame_golden(row):
+    """Outgoing frames have the head the vectors name, followed by the payload."""
+    payload = bytes.fromhex(row["payload"]) * row["times"]
+    assert frame(Opcode(row["opcode"]), payload, row["rsv1"]) == bytes.fromhex(row["head"]) + payload
+
+
+@pytest.mark.parametrize("row", VECTORS["close_frames"])
+def test_close_frame_golden(row):
+    """A close frame holds code and reason, the reason cut to 123 bytes between two characters."""
+    assert close_frame(row["code"], row["reason"]) == bytes.fromhex(row["bytes"])
+
+
+def test_short_builders():
+    """The builders for texts, pings and pongs are frames of their opcode."""
+    assert text_frame(b"[]") == frame(Opcode.TEXT, b"[]")
+    assert frame(Opcode.PING, b"") == PING
+    assert pong_frame(b"x") == frame(Opcode.PONG, b"x")
+
+
+@pytest.mark.parametrize("row", named(VECTORS["client_frames"]))
+def test_read_golden(row):
+    """Client frames give the events, or the fault, that the vectors name, in one chunk and byte by byte."""
+    data = bytes.fromhex(row["bytes"])
+    expected = [golden_event(event) for event in row["events"]], row["error"]
+    assert read(FrameReader(LIMITS), data) == expected
+    assert read(FrameReader(LIMITS), *cut(data, list(range(len(data))))) == expected
+
+
+@pytest.mark.parametrize("row", named(VECTORS["client_frames_deflate"]))
+def test_read_golden_deflate(row):
+    """With permessage-deflate, RSV1 is read on the first frame of a data message and nowhere else."""
+    data = bytes.fromhex(row["bytes"])
+    expected = [golden_event(event) for event in row["events"]], row["error"]
+    assert read(FrameReader(LIMITS, inflate), data) == expected
+
+
+messages = st.one_of(
+    st.text(max_size=400).map(lambda text: (Opcode.TEXT, text.encode())),
+    st.binary(max_size=400).map(lambda payload: (Opcode.BINARY, payload)),
+)
+controls = st.builds(
+    lambda opcode, payload: (opcode, payload),
+    st.sampled_from([Opcode.PING, Opcode.PONG]),
+    st.binary(max_size=125),
+)
+places = st.lists(st.integers(0, 5000), max_size=6)
+CONTROL_EVENTS = {Opcode.PING: Ping, Opcode.PONG: Pong}
+
+
+@given(st.data())
+def test_any_fragments_and_chunks(data):
+    """However messages are split into frames and chunks, with controls between, the events are the same."""
+    wire, expected = b"", []
+    for opcode, payload in data.draw(st.lists(messages, max_size=3)):
+        pieces = cut(payload, data.draw(places))
+        for number, piece in enumerate(pieces):
+            for control, body in data.draw(st.lists(controls, max_size=1)):
+                wire += client_frame(control, body)
+                expected.append(CONTROL_EVENTS[control](body))
+            kind = Opcode.CONTINUATION if number else opcode
+            wire += client_frame(kind, piece, fin=number == len(pieces) - 1)
+        expected.append(Data(opcode, payload))
+    assert read(FrameReader(LIMITS), *cut(wire, data.draw(places))) == (expected, None)
+
+
+@given(st.lists(st.binary(max_size=700), max_size=12))
+def test_random_bytes(chunks):
+    """Whatever arrives raises nothing but FrameError and never makes the reader hold more than its caps."""
+    reader = FrameReader(SMALL, inflate)
+    for chunk in chunks:
+        read(reader, chunk)
+        assert held_bytes(reader) <= SMALL.message_bytes + LONGEST_HELD_BYTES
+
+
+frames = st.builds(
+    client_frame,
+    st.sampled_from(Opcode),
+    st.binary(max_size=400),
+    fin=st.booleans(),
+    rsv=st.sampled_from([0, 0, 0, 0x40]),
+)
+
+
+@given(st.lists(frames, max_size=12), places)
+def test_random_frames(sequence, cuts):
+    """Valid frames in any order raise nothing but FrameError and stay within the caps, inflated ones too."""
+    reader = FrameReader(SMALL, inflate)
+    for chunk in cut(b"".join(sequence), cuts):
+        events, _ = read(reader, chunk)
+        assert all(len(event.payload) <= SMALL.message_bytes for event in events if isinstance(event, Data))
+        assert held_bytes(reader) <= SMALL.message_bytes + LONGEST_HELD_BYTES
+
+
+def test_idle_reader_is_small():
+    """A reader costs less than 200 bytes before the first frame and again after messages."""
+    reader = FrameReader(LIMITS, inflate)
+    read(reader, client_frame(1, b"Hel", fin=False), client_frame(0, b"lo"), client_frame(9, b""))
+    assert sys.getsizeof(reader) < 200
+    assert held_bytes(reader) == 0
+
+
+def test_message_at_the_caps():
+    """A frame and a message of just the allowed length pass."""
+    whole = client_frame(2, b"x" * 300, fin=False) + client_frame(0, b"x" * 200)
+    assert read(FrameReader(SMALL), whole) == ([Data(Opcode.BINARY, b"x" * 500)], None)
+
+
+def test_frame_over_the_cap_is_refused_by_its_head():
+    """A frame that is too long is 1009 before a byte of its payload has come (RFC 6455 section 10.4)."""
+    head = client_frame(2, b"x" * 301)[:8]
+    assert fault(head[:-1], limits=SMALL) is None
+    assert fault(head, limits=SMALL) == CloseCode.TOO_BIG
+
+
+def test_message_over_the_cap_is_refused_by_its_head():
+    """The fragment that makes a message too long is 1009 before its payload (RFC 6455 section 10.4)."""
+    start = client_frame(2, b"x" * 300, fin=False)
+    assert fault(start, client_frame(0, b"x" * 201)[:8], limits=SMALL) == CloseCode.TOO_BIG
+
+
+def test_control_frames_do_not_count_for_the_caps():
+    """A ping passes inside a message that has reached its cap (RFC 6455 section 5.4)."""
+    tight = Limits(frame_bytes=10, message_bytes=10)
+    wire = client_frame(2, b"x" * 10, fin=False) + client_frame(9, b"p" * 125) + client_frame(0, b"")
+    assert read(FrameReader(tight), wire) == ([Ping(b"p" * 125), Data(Opcode.BINARY, b"x" * 10)], None)
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"a\xc0\xaf", b"\xf4\x90", b"\xe0\x80"])
+def test_bad_text_fails_at_once(text):
+    """A text fails with the byte that spoils it, with more frames or more payload to come (section 8.1)."""
+    assert fault(client_frame(1, text, fin=False)) == CloseCode.INVALID_TEXT
+    assert fault(client_frame(1, text + b" and more")[: 6 + len(text)]) == CloseCode.INVALID_TEXT
+
+
+def test_bad_text_across_fragments():
+    """A character begun in one fragment and broken by the next is 1007."""
+    assert fault(client_frame(1, b"\xf4", fin=False)) is None
+    assert fault(client_frame(1, b"\xf4", fin=False), client_frame(0, b"\x90")) == CloseCode.INVALID_TEXT
+
+
+def test_inflated_text_is_checked():
+    """A compressed text that is not UTF-8 is 1007; the same bytes as binary pass (RFC 7692 section 6.2)."""
+    stored = bytes.fromhex("000100feffff00")
+    assert read(FrameReader(LIMITS, inflate), client_frame(1, stored, rsv=0x40)) == (
+        [],
+        CloseCode.INVALID_TEXT,
+    )
+    binary = client_frame(2, stored, rsv=0x40)
+    assert read(FrameReader(LIMITS, inflate), binary) == ([Data(Opcode.BINARY, b"\xff")], None)
+
+
+VALID_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
+INVALID_CODES = [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
+
+
+@pytest.mark.parametrize("code", VALID_CODES)
+def test_close_code_accepted(code):
+    """Codes that RFC 6455 section 7.4 or IANA's registry allows on the wire are read."""
+    assert read(FrameReader(LIMITS), client_frame(8, code.to_bytes(2, "big"))) == ([Close(code, "")], None)
+
+
+@pytest.mark.parametrize("code", INVALID_CODES)
+def test_close_code_refused(code):
+    """Reserved and unassigned codes are a protocol error (RFC 6455 section 7.4)."""
+    assert fault(client_frame(8, code.to_bytes(2, "big"))) == CloseCode.PROTOCOL_ERROR
+
+
+def test_nothing_is_read_after_a_close():
+    """After a close frame everything is ignored, faults included (RFC 6455 section 5.5.1)."""
+    reader = FrameReader(LIMITS)
+    assert list(reader.feed(client_frame(8, b"") + b"\xff\xff")) == [Close(None, "")]
+    assert list(reader.feed(client_frame(9, b"") + b"\xff\xff")) == []
+    assert held_bytes(reader) == 0
+
+
+def test_nothing_is_read_after_a_fault():
+    """After a fault everything is ignored and nothing is held (RFC 6455 section 7.1.7)."""
+    reader = FrameReader(LIMITS)
+    start = client_frame(1, b"Hel", fin=False)
+    assert read(reader, start + client_frame(3, b"")) == ([], CloseCode.PROTOCOL_ERROR)
+    assert list(reader.feed(client_frame(9, b""))) == []
+    assert held_bytes(reader) == 0
+
+
+def test_fault_tells_why():
+    """A fault carries a sentence short enough for a close frame."""
+    with pytest.raises(FrameError, match="reserved opcode") as caught:
+        list(FrameReader(LIMITS).feed(client_frame(3, b"")))
+    assert caught.value.reason == "reserved opcode"
+
+
+def test_breaking_off_ends_the_reader():
+    """A caller that stops reading in the middle of a chunk gets nothing more."""
+    reader = FrameReader(LIMITS)
+    events = reader.feed(client_frame(9, b"1") + client_frame(9, b"2"))
+    assert next(events) == Ping(b"1")
+    events.close()
+    assert list(reader.feed(client_frame(9, b"3"))) == []
