@@ -1,0 +1,48 @@
+"""Times on the wire: naive UTC, ISO 8601, always six fraction digits, whatever came in."""
+
+import re
+from datetime import UTC, datetime
+
+MAX_TEXT = 35
+"""Length of the longest valid text, `2011-09-15T11:36:18.471862123+05:30`; longer ones are not looked at."""
+
+_ISO = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(?P<zone>Z|[+-]([01]\d|2[0-3]):?[0-5]\d)?", re.ASCII
+)
+
+
+def stamp(epoch_s: float) -> str:
+    """Write a clock reading as the wire has it, `2011-09-15T11:36:18.471862`.
+
+    Args:
+        epoch_s: seconds since 1970-01-01 UTC.
+
+    Raises:
+        ValueError, OverflowError: the reading is outside the years 1 to 9999.
+    """
+    return _write(datetime.fromtimestamp(epoch_s, UTC))
+
+
+def normalize(text: str) -> str:
+    """Rewrite an ISO 8601 date and time the way `stamp` writes it.
+
+    The fraction may have one to nine digits (what is finer than a microsecond is cut off) and the zone
+    may be absent, `Z`, `+hh:mm` or `-hhmm`; without a zone the time is taken for UTC.
+
+    Raises:
+        ValueError: the text is no such time, or the year leaves 1 to 9999 on its way to UTC.
+    """
+    found = _ISO.fullmatch(text) if len(text) <= MAX_TEXT else None
+    if found is None:
+        raise ValueError("not an ISO 8601 date and time")
+    moment = datetime.fromisoformat(text)
+    if found["zone"] is None:
+        return _write(moment)
+    try:
+        return _write(moment.astimezone(UTC))
+    except OverflowError as error:
+        raise ValueError("the year is out of range") from error
+
+
+def _write(moment: datetime) -> str:
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
