@@ -1,0 +1,474 @@
+"""What the API takes and answers, field by field: validation and the OpenAPI document read these types.
+
+Names and meanings are those of the 0.7 API with the seed's beside them. A field that is UNSET was not named
+by the caller. Two marks in `Meta(extra=...)` are for `validation`: `"rule"` holds the `TextRule` that a
+text must also pass, and `"null_is_absent"` says that an old client's null means the field is not there.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from channelstream.core import timestamps
+from channelstream.errors import Faults
+
+MAX_HISTORY_SIZE = 100_000
+"""Most messages a channel may be told to keep for `/info`."""
+MAX_LOG_EVENTS = 100_000
+"""Most events a channel may be told to keep for resuming."""
+MAX_LOG_AGE_S = 7 * 24 * 3600
+"""Longest time, in seconds, a channel may be told to keep events for resuming."""
+MAX_CONN_ID = 128
+MISSING = "Missing data for required field."
+
+_SAFE_INTEGER = 2**53 - 1
+_UUID = re.compile(r"([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})")
+
+
+def normalize_uuid(text: str) -> str:
+    """Write any spelling of a UUID (dashed, bare, braced, `urn:uuid:`) lower-case and dashed.
+
+    Raises:
+        ValueError: the text is no UUID.
+    """
+    bare = text.lower().removeprefix("urn:uuid:")
+    if bare.startswith("{") and bare.endswith("}"):
+        bare = bare[1:-1]
+    found = _UUID.fullmatch(bare)
+    if found is None:
+        raise ValueError("not a UUID")
+    return "-".join(found.groups())
+
+
+def normalize_conn_id(text: str) -> str:
+    """Give the one form of a conn_id: a UUID lower-case and dashed, any other text as it is.
+
+    Raises:
+        ValueError: the text is not 1 to 128 visible characters.
+    """
+    if not 1 <= len(text) <= MAX_CONN_ID or " " in text or not text.isprintable():
+        raise ValueError("not a conn_id")
+    try:
+        return normalize_uuid(text)
+    except ValueError:
+        return text
+
+
+def _in_form(parse: Callable[[str], str], text: str | UnsetType) -> str | UnsetType:
+    return UNSET if text is UNSET else parse(text)
+
+
+@dataclass(frozen=True, slots=True)
+class TextRule:
+    """What a text must pass beyond its length: `parse` gives its one form or raises ValueError."""
+
+    parse: Callable[[str], str]
+    fault: str
+
+
+_CONN_ID = TextRule(normalize_conn_id, f"Must be 1 to {MAX_CONN_ID} visible characters.")
+_UUID_RULE = TextRule(normalize_uuid, "Not a valid UUID.")
+_DATETIME = TextRule(timestamps.normalize, "Not a valid datetime.")
+_NULL_IS_ABSENT = Meta(extra={"null_is_absent": True})
+
+UserName = Annotated[str, Meta(min_length=1, max_length=512, description="Name of a user.", examples=["ann"])]
+ChannelName = Annotated[
+    str, Meta(min_length=1, max_length=256, description="Name of a channel.", examples=["news"])
+]
+ConnId = Annotated[
+    str,
+    Meta(
+        description=f"Identity of a connection: 1 to {MAX_CONN_ID} visible characters. Spellings of one UUID "
+        "are one id, answered lower-case and dashed.",
+        examples=["9c1f3e52-4f0c-4f7c-8f6c-2a1f6f0e3b11"],
+        extra={"rule": _CONN_ID},
+    ),
+]
+MessageId = Annotated[
+    str,
+    Meta(
+        description="UUID of the message, in any spelling.",
+        examples=["2f6b5c1e-96a5-4a0e-8a39-6fd0a0d8f3c4"],
+        extra={"rule": _UUID_RULE},
+    ),
+]
+Timestamp = Annotated[
+    str,
+    Meta(
+        description="ISO 8601 time; without a zone it is UTC. Answered in UTC, without a zone, six digits.",
+        examples=["2011-09-15T11:36:18.471862"],
+        extra={"rule": _DATETIME},
+    ),
+]
+StateKey = Annotated[str, Meta(min_length=1, max_length=256, description="Key of a user's state.")]
+StateValue = str | int | float | bool | None
+State = Annotated[
+    dict[StateKey, StateValue],
+    Meta(description="A user's state: text, number, boolean or null by key.", examples=[{"color": "blue"}]),
+]
+Status = Annotated[
+    int,
+    Meta(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER, description="The seed's status number.", examples=[1]),
+]
+PublicKeys = Annotated[
+    list[StateKey],
+    Meta(
+        description="State keys that others may see; absent or null keeps what was set before.",
+        examples=[["color"]],
+        extra={"null_is_absent": True},
+    ),
+]
+UserNames = Annotated[list[UserName], _NULL_IS_ABSENT]
+PrivateTo = Annotated[
+    UserNames,
+    Meta(description="Only these users get it: in the channel, or on all their connections without one."),
+]
+Excluded = Annotated[UserNames, Meta(description="These users do not get it.")]
+MessageChannel = Annotated[
+    Annotated[str, Meta(max_length=256)] | None,
+    Meta(
+        description="Channel it is for. An item without channel and `pm_users` is dropped.", examples=["news"]
+    ),
+]
+Payload = Annotated[
+    Any, Meta(description="What the message carries: any JSON.", examples=[{"text": "Hello, all"}])
+]
+
+
+class ChannelSettings(Struct, kw_only=True):
+    """Settings of a channel; what is not named stays as it is (in an answer, all are named)."""
+
+    notify_presence: Annotated[bool, Meta(description="Send presence events to subscribers.")] | UnsetType = (
+        UNSET
+    )
+    store_history: Annotated[bool, Meta(description="Keep messages for `/info`.")] | UnsetType = UNSET
+    history_size: (
+        Annotated[int, Meta(ge=0, le=MAX_HISTORY_SIZE, description="Messages kept for `/info`; 0: none.")]
+        | UnsetType
+    ) = UNSET
+    broadcast_presence_with_user_lists: (
+        Annotated[bool, Meta(description="Put the full list of users into each presence event.")] | UnsetType
+    ) = UNSET
+    notify_state: Annotated[bool, Meta(description="Send changes of users' public state.")] | UnsetType = (
+        UNSET
+    )
+    store_frames: Annotated[bool, Meta(description="Keep frames for clients that catch up.")] | UnsetType = (
+        UNSET
+    )
+    log_events: (
+        Annotated[int, Meta(ge=0, le=MAX_LOG_EVENTS, description="Events kept for resuming; 0: none.")]
+        | UnsetType
+    ) = UNSET
+    log_age_s: (
+        Annotated[float, Meta(ge=0, le=MAX_LOG_AGE_S, description="How long events are kept, in seconds.")]
+        | UnsetType
+    ) = UNSET
+
+
+ChannelConfigs = Annotated[
+    dict[ChannelName, ChannelSettings],
+    Meta(description="Settings by channel.", examples=[{"news": {"store_history": True}}]),
+]
+ChannelConfigBody = ChannelConfigs | list[tuple[ChannelName, ChannelSettings]]
+"""Body of `/channel_config`: settings by channel, or the 0.2 program's list of pairs."""
+
+
+class InfoOptions(Struct, kw_only=True, frozen=True):
+    """Which channels, and what of them, an answer tells."""
+
+    include_history: Annotated[bool, Meta(description="Tell the kept messages.")] = True
+    include_users: Annotated[bool, Meta(description="Tell the users and their state.")] = True
+    channels: Annotated[
+        list[str] | None, Meta(description="These channels only; null: all, empty: none. Unknown: skipped.")
+    ] = None
+    exclude_channels: Annotated[list[str], Meta(description="Leave these channels out.")] = []
+    include_connections: Annotated[bool, Meta(description="Tell the connections of each channel.")] = False
+    return_public_state: Annotated[bool, Meta(description="Tell only the public part of states.")] = False
+
+
+class ConnectBody(Struct, kw_only=True):
+    """Body of `/connect`: register a connection of a user before its browser opens a stream.
+
+    One of `username` and `user` is required; `user` alone selects the seed's dialect for this connection.
+    """
+
+    username: UserName | UnsetType = UNSET
+    user: UserName | UnsetType = UNSET
+    conn_id: ConnId | UnsetType = UNSET
+    channels: Annotated[
+        list[ChannelName], _NULL_IS_ABSENT, Meta(description="Channels to subscribe to.")
+    ] = []
+    state_public_keys: PublicKeys | UnsetType = UNSET
+    fresh_user_state: Annotated[State, Meta(description="State a user starts with if new here.")] = {}
+    user_state: State = {}
+    channel_configs: Annotated[
+        ChannelConfigs, Meta(description="Settings for those of `channels` that are new.")
+    ] = {}
+    info: Annotated[InfoOptions, Meta(description="What `channels_info` of the answer tells.")] = (
+        InfoOptions()
+    )
+    status: Status | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.username is UNSET and self.user is UNSET:
+            raise ValueError(MISSING)
+        self.conn_id = _in_form(normalize_conn_id, self.conn_id)
+        self.channels = list(dict.fromkeys(self.channels))
+
+    @staticmethod
+    def explain(plain: dict[str, Any]) -> Faults:
+        """Tell the fault that no single field shows: nobody is named."""
+        return {} if "username" in plain or "user" in plain else {"username": [MISSING]}
+
+    @property
+    def name(self) -> str:
+        """The user's name; `username` wins."""
+        return self.username or self.user or ""
+
+    @property
+    def dialect_is_seed(self) -> bool:
+        """Whether this connection speaks the seed's dialect (wire.md, S1)."""
+        return self.username is UNSET
+
+
+class SubscribeBody(Struct, kw_only=True):
+    """Body of `/subscribe`: add channels to a connection; `conn_id` may stand in the query instead."""
+
+    channels: Annotated[list[ChannelName], Meta(min_length=1, description="Channels to subscribe to.")]
+    conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
+    channel_configs: Annotated[
+        ChannelConfigs, Meta(description="Settings for those of `channels` that are new.")
+    ] = {}
+    info: Annotated[InfoOptions, Meta(description="What `channels_info` of the answer tells.")] = (
+        InfoOptions()
+    )
+
+    def __post_init__(self) -> None:
+        self.conn_id = _in_form(normalize_conn_id, self.conn_id)
+        self.channels = list(dict.fromkeys(self.channels))
+
+
+class UnsubscribeBody(Struct, kw_only=True):
+    """Body of `/unsubscribe`: take channels from a connection; `conn_id` may stand in the query instead."""
+
+    channels: Annotated[list[ChannelName], Meta(min_length=1, description="Channels to leave.")]
+    conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
+    info: Annotated[InfoOptions, Meta(description="What `channels_info` of the answer tells.")] = (
+        InfoOptions()
+    )
+
+    def __post_init__(self) -> None:
+        self.conn_id = _in_form(normalize_conn_id, self.conn_id)
+        self.channels = list(dict.fromkeys(self.channels))
+
+
+class DisconnectBody(Struct, kw_only=True):
+    """Body of `/disconnect`: the connection to end; `conn_id` may stand in the query instead."""
+
+    conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        self.conn_id = _in_form(normalize_conn_id, self.conn_id)
+
+
+class UserStateBody(Struct, kw_only=True):
+    """Body of `/user_state`: change keys of a user's state."""
+
+    user: UserName
+    user_state: State = {}
+    state_public_keys: PublicKeys | UnsetType = UNSET
+
+
+class UserStatusBody(Struct, kw_only=True):
+    """Body of `/user_status`, the seed's call: set the public state key `status`."""
+
+    user: UserName
+    status: Status
+
+
+class MessageBody(Struct, kw_only=True):
+    """One message to send, to a channel, to users, or to users within a channel."""
+
+    user: UserName
+    channel: MessageChannel = None
+    pm_users: PrivateTo = []
+    exclude_users: Excluded = []
+    no_history: Annotated[bool, Meta(description="Do not keep it.")] = False
+    message: Payload = UNSET
+    uuid: MessageId | UnsetType = UNSET
+    timestamp: Timestamp | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.uuid is not UNSET:
+            self.uuid = normalize_uuid(self.uuid)
+        if self.timestamp is not UNSET:
+            self.timestamp = timestamps.normalize(self.timestamp)
+        if self.message is None:
+            self.message = UNSET
+        if self.channel == "":
+            self.channel = None
+
+
+class EditBody(Struct, kw_only=True):
+    """One edit of a message: what is named replaces what was sent."""
+
+    uuid: MessageId
+    channel: MessageChannel = None
+    pm_users: PrivateTo = []
+    exclude_users: Excluded = []
+    message: Payload = UNSET
+    user: UserName | UnsetType = UNSET
+    timestamp: Timestamp | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        self.uuid = normalize_uuid(self.uuid)
+        self.timestamp = _in_form(timestamps.normalize, self.timestamp)
+        if self.message is None:
+            self.message = UNSET
+        self.channel = self.channel or None
+
+
+class DeleteBody(Struct, kw_only=True):
+    """One message to delete."""
+
+    uuid: MessageId
+    channel: MessageChannel = None
+    pm_users: PrivateTo = []
+    exclude_users: Excluded = []
+
+    def __post_init__(self) -> None:
+        self.uuid = normalize_uuid(self.uuid)
+        self.channel = self.channel or None
+
+
+class InfoBody(Struct, kw_only=True):
+    """Body of `/info`: `info` is the 0.7 form, `channels` beside it the 0.2 form, `{}` means everything."""
+
+    info: Annotated[InfoOptions, Meta(description="The 0.7 form.")] | UnsetType = UNSET
+    channels: (
+        Annotated[list[str], _NULL_IS_ABSENT, Meta(description="The 0.2 form; empty: all channels.")]
+        | UnsetType
+    ) = UNSET
+
+    @property
+    def is_seed_form(self) -> bool:
+        """Whether the answer has the 0.2 form (wire.md, S3)."""
+        return self.info is UNSET and self.channels is not UNSET
+
+    @property
+    def options(self) -> InfoOptions:
+        """What is asked for, whichever form asked it."""
+        return self.info or InfoOptions(channels=self.channels or None)
+
+
+class UserInfo(Struct, kw_only=True):
+    """A user and its state."""
+
+    user: UserName
+    state: State
+
+
+class SeedUserInfo(Struct, kw_only=True):
+    """A user as the 0.2 form of `/info` tells it."""
+
+    user: UserName
+    status: int
+    connections: list[str]
+
+
+class StateChange(Struct, kw_only=True):
+    """One key of a state, and its new value."""
+
+    key: str
+    value: StateValue
+
+
+class MessageAnswer(Struct, kw_only=True):
+    """A message as it was accepted, completed."""
+
+    uuid: MessageId
+    timestamp: Timestamp
+    user: UserName
+    channel: ChannelName | None
+    pm_users: list[str]
+    exclude_users: list[str]
+    no_history: bool
+    message: Payload
+    edited: Annotated[Timestamp | None, Meta(description="Time of the last edit; null: never edited.")]
+
+
+class EditAnswer(Struct, kw_only=True):
+    """An edit or a deletion as it was sent on."""
+
+    uuid: MessageId
+    channel: ChannelName | None
+    found: Annotated[
+        bool | UnsetType, Meta(description="False: the server keeps no such message; it is sent on anyway.")
+    ] = UNSET
+    user: UserName | UnsetType = UNSET
+    message: Payload = UNSET
+    timestamp: Timestamp | UnsetType = UNSET
+    edited: Timestamp | UnsetType = UNSET
+
+
+class ChannelInfo(Struct, kw_only=True):
+    """A channel."""
+
+    uuid: str
+    name: ChannelName
+    long_name: None
+    settings: ChannelSettings
+    history: Annotated[list[MessageAnswer], Meta(description="The kept messages, oldest first.")]
+    last_active: Timestamp
+    total_connections: int
+    total_users: int
+    users: Annotated[
+        list[str | SeedUserInfo], Meta(description="Names, sorted; in the 0.2 form of `/info` objects.")
+    ]
+
+
+class ChannelsInfo(Struct, kw_only=True):
+    """Channels by name, and the users in them."""
+
+    channels: dict[str, ChannelInfo]
+    users: list[UserInfo]
+    unique_users: Annotated[int | UnsetType, Meta(description="Only in the 0.2 form of `/info`.")] = UNSET
+
+
+class ConnectAnswer(Struct, kw_only=True):
+    """The connection as it now is; the browser opens its stream with `conn_id`."""
+
+    conn_id: ConnId
+    state: State
+    username: UserName
+    public_state: State
+    channels: Annotated[list[str], Meta(description="All channels of the connection, sorted.")]
+    channels_info: ChannelsInfo
+    status: Status
+
+
+class SubscribeAnswer(Struct, kw_only=True):
+    """The channels a connection now has."""
+
+    channels: Annotated[list[str], Meta(description="All channels of the connection, sorted.")]
+    channels_info: ChannelsInfo
+    subscribed_to: Annotated[list[str], Meta(description="The new ones, sorted.")]
+
+
+class UnsubscribeAnswer(Struct, kw_only=True):
+    """The channels a connection still has."""
+
+    channels: Annotated[list[str], Meta(description="All channels of the connection, sorted.")]
+    channels_info: ChannelsInfo
+    unsubscribed_from: Annotated[list[str], Meta(description="Those it left, sorted.")]
+
+
+class UserStateAnswer(Struct, kw_only=True):
+    """A user's state after the change."""
+
+    user_state: State
+    changed_state: list[StateChange]
+    public_keys: list[str]
