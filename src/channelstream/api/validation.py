@@ -1,0 +1,356 @@
+"""From a request's body to its schema, or to all its faults at once in the form 0.7.1 gave them.
+
+A good body costs one pass of msgspec. Only a refused one is decoded again and walked field by field: that
+walk collects the faults, and forgives what 0.7.1 forgave (booleans and integers written otherwise, nulls).
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import cache, partial
+from itertools import accumulate
+from types import GenericAlias, NoneType
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec import inspect
+
+from channelstream.api.schemas import MISSING, ChannelConfigBody, ChannelSettings, TextRule
+from channelstream.errors import Faults, Invalid, Malformed
+
+MAX_NESTING = 250
+"""Deepest nesting of arrays and objects; what was decoded can then be encoded on any stack (Python: 1000)."""
+MAX_FAULTS = 100
+"""Faults told in one answer, so that a body of faults costs neither time nor a longer answer."""
+
+NULL = "Field may not be null."
+WRONG_INPUT = {"_schema": ["Invalid input type."]}
+NOT_A_STATE_VALUE = "Must be a string, a number, a boolean or null."
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
+
+
+def decode(body: bytes, schema: type[T]) -> T:
+    """Read a body that is one object.
+
+    Raises:
+        Malformed: the body is not JSON, or nests too deep.
+        Invalid: the body breaks the schema.
+    """
+    return cast(T, _decode(body, schema))
+
+
+def decode_one_or_many(body: bytes, schema: type[T]) -> tuple[list[T], bool]:
+    """Read a body that is one object or a list of them; the flag says whether it was a list (wire.md, S2).
+
+    Raises:
+        Malformed: the body is not JSON, or nests too deep.
+        Invalid: an item breaks the schema; the faults of a list are keyed by the item's index.
+    """
+    read = _decode(body, _one_or_many(schema))
+    return (read, True) if isinstance(read, list) else ([read], False)
+
+
+def decode_channel_configs(body: bytes) -> dict[str, ChannelSettings]:
+    """Read the body of `/channel_config` in either form; of a name given twice the last one counts.
+
+    Raises:
+        Malformed: the body is not JSON, or nests too deep.
+        Invalid: a name or a setting is wrong; as in 0.7.1 a setting's fault is not nested under the channel.
+    """
+    try:
+        return dict(_decode(body, ChannelConfigBody))
+    except Invalid as error:
+        raise Invalid(_unnested(error.faults)) from error
+
+
+def missing_connection() -> Invalid:
+    """Neither body nor query names a connection."""
+    return Invalid({"conn_id": [NULL]})
+
+
+def unknown_connection() -> Invalid:
+    """No connection has this conn_id."""
+    return Invalid({"conn_id": ["Unknown connection"]})
+
+
+def unknown_user() -> Invalid:
+    """No user has this name."""
+    return Invalid({"user": ["Unknown user"]})
+
+
+def _unnested(faults: Faults) -> Faults:
+    flat: Faults = {}
+    for where, fault in faults.items():
+        parts = fault.items() if isinstance(fault, dict) else ()
+        of_channel = {part: texts for part, texts in parts if isinstance(texts, list)}
+        if of_channel or isinstance(fault, list):
+            flat[where] = of_channel or fault
+        for _, of_settings in parts:
+            flat |= of_settings if isinstance(of_settings, dict) else {}
+    return flat
+
+
+def _decode(body: bytes, shape: Any) -> Any:
+    _refuse_deep(body)
+    try:
+        return _decoder(shape).decode(body)
+    except msgspec.ValidationError:
+        return _convert(_plain(body), shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(error) from error
+
+
+@cache
+def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(shape, strict=True)
+
+
+@cache
+def _one_or_many(schema: Any) -> Any:
+    return schema | GenericAlias(list, (schema,))
+
+
+@cache
+def _described(shape: Any) -> inspect.Type:
+    return inspect.type_info(shape)
+
+
+def _plain(body: bytes) -> Any:
+    """Decode without a schema; numbers no computer can hold show only here, as a ValidationError."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(error) from error
+
+
+def _not_json(error: Exception) -> Malformed:
+    return Malformed(f"Invalid JSON: {str(error).removeprefix('JSON is malformed: ')}")
+
+
+def _refuse_deep(body: bytes) -> None:
+    """Look for deep nesting, closely only where there are brackets enough for it."""
+    if len(body) <= MAX_NESTING or len(body.translate(None, _NOT_OPENING)) <= MAX_NESTING:
+        return
+    if _nesting(body) > MAX_NESTING:
+        raise Malformed(f"Invalid JSON: nested deeper than {MAX_NESTING} levels")
+
+
+def _nesting(body: bytes) -> int:
+    """Count how deep valid JSON nests: without escapes, every second piece between quotes is outside texts."""
+    pieces = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
+    brackets = b"".join(pieces[::2]).translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+
+
+def _convert(plain: Any, shape: Any) -> Any:
+    try:
+        return msgspec.convert(_Walk().clean(plain, _described(shape)), shape)
+    except _Fault as fault:
+        raise Invalid(fault.faults if isinstance(fault.faults, dict) else WRONG_INPUT) from fault
+    except msgspec.ValidationError as error:
+        raise Invalid({"_schema": [str(error)]}) from error
+
+
+class _Fault(Exception):
+    """A value is wrong: texts for itself, or the faults of its parts."""
+
+    def __init__(self, faults: list[str] | Faults) -> None:
+        super().__init__()
+        self.faults = faults
+
+
+class _Walk:
+    """One walk over one body; it ends early once MAX_FAULTS were found."""
+
+    def __init__(self) -> None:
+        self._faults_left = MAX_FAULTS
+
+    def clean(self, value: Any, kind: inspect.Type) -> Any:
+        """Return the value as the schema wants it.
+
+        Raises:
+            _Fault: it cannot be had.
+        """
+        rule: TextRule | None = None
+        if isinstance(kind, inspect.Metadata):
+            rule, kind = (kind.extra or {}).get("rule"), kind.type
+        if value is None and not isinstance(kind, _NULLABLE):
+            raise _Fault([NULL])
+        cleaned = _CHECKS[type(kind)](self, value, kind)
+        return _obey(rule, cleaned) if rule else cleaned
+
+    def union(self, value: Any, kind: inspect.UnionType) -> Any:
+        for member in kind.types:
+            if type(value) is _JSON_TYPES[type(_bare(member))]:
+                return self.clean(value, member)
+        members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
+        if len(members) > 1:
+            raise _Fault([NOT_A_STATE_VALUE])
+        return self.clean(value, members[0])
+
+    def object(self, value: Any, kind: inspect.StructType) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _Fault(WRONG_INPUT)
+        explain = getattr(kind.cls, "explain", None)
+        faults: Faults = explain(value) if explain else {}
+        named = [field for field in kind.fields if _is_named(field, value)]
+        faults |= {field.name: [MISSING] for field in kind.fields if field.required and field not in named}
+        self._faults_left -= len(faults)
+        parts = ((field.name, partial(self.clean, value[field.name], field.type)) for field in named)
+        return dict(zip((field.name for field in named), self._each(parts, faults), strict=True))
+
+    def array(self, value: Any, kind: inspect.ListType) -> Any:
+        if not isinstance(value, list):
+            raise _Fault(["Not a valid list."])
+        _check_length(value, kind)
+        return self._each((str(i), partial(self.clean, item, kind.item_type)) for i, item in enumerate(value))
+
+    def pair(self, value: Any, kind: inspect.TupleType) -> Any:
+        if not isinstance(value, list) or len(value) != len(kind.item_types):
+            raise _Fault(["Not a valid pair."])
+        parts = enumerate(zip(value, kind.item_types, strict=True))
+        return self._each((str(i), partial(self.clean, item, part)) for i, (item, part) in parts)
+
+    def mapping(self, value: Any, kind: inspect.DictType) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _Fault(["Not a valid mapping type."])
+        entries = ((key, partial(self._entry, key, item, kind)) for key, item in value.items())
+        return dict(self._each(entries))
+
+    def _entry(self, key: str, item: Any, kind: inspect.DictType) -> list[Any]:
+        read_key = partial(self.clean, key, kind.key_type)
+        read_item = partial(self.clean, item, kind.value_type)
+        return self._each((("key", read_key), ("value", read_item)))
+
+    def _each(self, parts: Iterable[tuple[str, Callable[[], Any]]], known: Faults | None = None) -> list[Any]:
+        """Clean the parts of a container, and raise all their faults together.
+
+        Args:
+            parts: where each part stands, and what cleans it.
+            known: faults found before.
+        """
+        faults, cleaned = known or {}, []
+        for where, clean in parts:
+            if self._faults_left <= 0:
+                break
+            try:
+                cleaned.append(clean())
+            except _Fault as fault:
+                self._faults_left -= 1
+                faults[where] = fault.faults
+        if faults:
+            raise _Fault(faults)
+        return cleaned
+
+
+def _bare(kind: inspect.Type) -> inspect.Type:
+    return kind.type if isinstance(kind, inspect.Metadata) else kind
+
+
+def _is_named(field: inspect.Field, body: dict[str, Any]) -> bool:
+    if body.get(field.name) is not None:
+        return True
+    extra = field.type.extra if isinstance(field.type, inspect.Metadata) else None
+    return field.name in body and not (extra and "null_is_absent" in extra)
+
+
+def _obey(rule: TextRule, text: str) -> str:
+    try:
+        return rule.parse(text)
+    except ValueError as error:
+        raise _Fault([rule.fault]) from error
+
+
+def _text(_: _Walk, value: Any, kind: inspect.StrType) -> str:
+    if not isinstance(value, str):
+        raise _Fault(["Not a valid string."])
+    _check_length(value, kind)
+    return value
+
+
+def _integer(_: _Walk, value: Any, kind: inspect.IntType) -> int:
+    number = _number_in(value)
+    if number is None or number != int(number):
+        raise _Fault(["Not a valid integer."])
+    _check_range(number, kind)
+    return int(number)
+
+
+def _number(_: _Walk, value: Any, kind: inspect.FloatType) -> float:
+    number = _number_in(value)
+    if number is None:
+        raise _Fault(["Not a valid number."])
+    _check_range(number, kind)
+    return number
+
+
+def _number_in(value: Any) -> int | float | None:
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    return value if type(value) in (int, float) else None
+
+
+def _boolean(_: _Walk, value: Any, __: inspect.BoolType) -> bool:
+    written = value.lower() if isinstance(value, str) else value
+    found = _BOOLEANS.get(written) if isinstance(written, str | int) else None
+    if found is None:
+        raise _Fault(["Not a valid boolean."])
+    return found
+
+
+def _as_it_is(_: _Walk, value: Any, __: inspect.Type) -> Any:
+    return value
+
+
+def _check_length(value: str | list[Any], kind: inspect.StrType | inspect.ListType) -> None:
+    least, most = kind.min_length, kind.max_length
+    if (least or 0) <= len(value) and (most is None or len(value) <= most):
+        return
+    if most is None:
+        raise _Fault([f"Shorter than minimum length {least}."])
+    if least is None:
+        raise _Fault([f"Longer than maximum length {most}."])
+    raise _Fault([f"Length must be between {least} and {most}."])
+
+
+def _check_range(number: float, kind: inspect.IntType | inspect.FloatType) -> None:
+    least, most = kind.ge, kind.le
+    if (least is None or least <= number) and (most is None or number <= most):
+        return
+    if most is None:
+        raise _Fault([f"Must be at least {least}."])
+    if least is None:
+        raise _Fault([f"Must be at most {most}."])
+    raise _Fault([f"Must be between {least} and {most}."])
+
+
+_NULLABLE = (inspect.AnyType, inspect.NoneType, inspect.UnionType)
+_JSON_TYPES: dict[type[inspect.Type], type] = {
+    inspect.NoneType: NoneType,
+    inspect.BoolType: bool,
+    inspect.IntType: int,
+    inspect.FloatType: float,
+    inspect.StrType: str,
+    inspect.ListType: list,
+    inspect.DictType: dict,
+    inspect.StructType: dict,
+}
+_CHECKS: dict[type[inspect.Type], Callable[[_Walk, Any, Any], Any]] = {
+    inspect.AnyType: _as_it_is,
+    inspect.NoneType: _as_it_is,
+    inspect.BoolType: _boolean,
+    inspect.IntType: _integer,
+    inspect.FloatType: _number,
+    inspect.StrType: _text,
+    inspect.ListType: _Walk.array,
+    inspect.TupleType: _Walk.pair,
+    inspect.DictType: _Walk.mapping,
+    inspect.StructType: _Walk.object,
+    inspect.UnionType: _Walk.union,
+}

@@ -1,0 +1,274 @@
+"""Validation: every fault at once, in the words and the shape of 0.7.1, and never anything but two errors."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from channelstream.api import schemas, validation
+from channelstream.errors import Invalid, Malformed
+
+VECTORS = json.loads((Path(__file__).parents[2] / "spec" / "vectors" / "validation.json").read_text())
+READERS: dict[str, Callable[[bytes], Any]] = {
+    "POST /connect": partial(validation.decode, schema=schemas.ConnectBody),
+    "POST /subscribe": partial(validation.decode, schema=schemas.SubscribeBody),
+    "POST /unsubscribe": partial(validation.decode, schema=schemas.UnsubscribeBody),
+    "POST /user_state": partial(validation.decode, schema=schemas.UserStateBody),
+    "POST /user_status": partial(validation.decode, schema=schemas.UserStatusBody),
+    "POST /message": partial(validation.decode_one_or_many, schema=schemas.MessageBody),
+    "PATCH /message": partial(validation.decode_one_or_many, schema=schemas.EditBody),
+    "DELETE /message": partial(validation.decode_one_or_many, schema=schemas.DeleteBody),
+    "POST /channel_config": validation.decode_channel_configs,
+    "POST /info": partial(validation.decode, schema=schemas.InfoBody),
+    "POST /disconnect": partial(validation.decode, schema=schemas.DisconnectBody),
+}
+FIELDS = sorted(
+    {
+        field
+        for schema in vars(schemas).values()
+        if isinstance(schema, type) and issubclass(schema, msgspec.Struct)
+        for field in schema.__struct_fields__
+    }
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+class Bounds(msgspec.Struct, kw_only=True):
+    """Bounds that no schema of the API has on one side only."""
+
+    least: Annotated[int, msgspec.Meta(ge=2)] = 2
+    most: Annotated[float, msgspec.Meta(le=9)] = 9
+    text: Annotated[str, msgspec.Meta(max_length=2)] = ""
+
+
+class Picky(msgspec.Struct):
+    """A schema with a rule that no walk knows of."""
+
+    user: str
+
+    def __post_init__(self) -> None:
+        raise ValueError("never good")
+
+
+def faults_of(read: Callable[[bytes], Any], body: Any) -> Any:
+    """Return the faults of a body, None where it is good."""
+    try:
+        read(json.dumps(body).encode())
+    except Invalid as error:
+        return error.body
+    return None
+
+
+def outcome(read: Callable[[bytes], Any], body: bytes) -> Any:
+    """Return what reading gives, or which of the two errors."""
+    try:
+        return read(body)
+    except (Malformed, Invalid) as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"{v['call']} {json.dumps(v['body'])[:60]}")
+def test_faults_are_the_golden_ones(vector: dict[str, Any]) -> None:
+    """Each body of the golden list gets its faults, all of them, or none."""
+    assert faults_of(READERS[vector["call"]], vector["body"]) == vector["faults"]
+
+
+@pytest.mark.parametrize(
+    ("body", "faults"),
+    [
+        ({"least": 1}, {"least": ["Must be at least 2."]}),
+        ({"most": 9.5}, {"most": ["Must be at most 9."]}),
+        ({"most": "10"}, {"most": ["Must be at most 9."]}),
+        ({"text": "abc"}, {"text": ["Longer than maximum length 2."]}),
+    ],
+)
+def test_a_bound_on_one_side_has_its_own_words(body: Any, faults: Any) -> None:
+    """The text names only the bound there is."""
+    assert faults_of(partial(validation.decode, schema=Bounds), body) == faults
+
+
+@pytest.mark.parametrize(
+    ("given_value", "value"),
+    [("true", True), ("True", True), (1, True), ("1", True), ("false", False), (0, False), ("0", False)],
+)
+def test_booleans_may_be_written_otherwise(given_value: Any, value: bool) -> None:
+    """Old clients' spellings of a boolean mean what they say."""
+    body = json.dumps({"news": {"store_history": given_value}}).encode()
+    assert validation.decode_channel_configs(body)["news"].store_history is value
+
+
+@pytest.mark.parametrize("given_value", [10, "10", "+10", 10.0])
+def test_integers_may_be_written_otherwise(given_value: Any) -> None:
+    """Digits in a string, and a whole number with a point, are integers."""
+    body = json.dumps({"news": {"history_size": given_value, "log_age_s": given_value}}).encode()
+    settings = validation.decode_channel_configs(body)["news"]
+    assert (settings.history_size, settings.log_age_s) == (10, 10)
+    assert isinstance(settings.history_size, int)
+
+
+@pytest.mark.parametrize(
+    "given_value", [None, True, [], {}, "", "ten", "1.5", "1_0", "١٠", "9" * 5000, 1.5, 10**4000]
+)
+def test_other_integers_are_refused(given_value: Any) -> None:
+    """What is no integer, or none in range, is a fault and nothing worse."""
+    faults = faults_of(validation.decode_channel_configs, {"news": {"history_size": given_value}})
+    assert list(faults) == ["history_size"]
+
+
+def test_one_object_or_many_is_told_apart() -> None:
+    """A single object is read as one item; the flag says which form it was."""
+    one, was_list = validation.decode_one_or_many(b'{"user": "ann"}', schemas.MessageBody)
+    assert ([item.user for item in one], was_list) == (["ann"], False)
+    many, was_list = validation.decode_one_or_many(b'[{"user": "ann"}, {"user": "bob"}]', schemas.MessageBody)
+    assert ([item.user for item in many], was_list) == (["ann", "bob"], True)
+
+
+def test_pairs_are_read_like_an_object() -> None:
+    """The 0.2 list of pairs gives settings by name; of a name given twice the last one counts."""
+    body = b'[["a", {"history_size": 1}], ["b", {}], ["a", {"history_size": 2}]]'
+    configs = validation.decode_channel_configs(body)
+    assert configs == {"a": schemas.ChannelSettings(history_size=2), "b": schemas.ChannelSettings()}
+
+
+def test_unknown_keys_are_dropped() -> None:
+    """Keys the schema has not are ignored, on the quick way and on the one that explains."""
+    quick, _ = validation.decode_one_or_many(b'{"user": "ann", "x": [1]}', schemas.MessageBody)
+    slow, _ = validation.decode_one_or_many(
+        b'{"user": "ann", "x": [1], "pm_users": null}', schemas.MessageBody
+    )
+    assert quick == slow == [schemas.MessageBody(user="ann")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b"{'user': 'ann'}",
+        b'{"username": "ann",}',
+        b'{"username": NaN}',
+        b'{"username": 1e999}',
+        b'{"user_state": {"n": ' + b"9" * 5000 + b"}}",
+        b'{"username": "\xff"}',
+        b'{"username": 5, "user": "\xff"}',
+        b'{"username": "\xed\xa0\x80"}',
+        b'{"username": "\\ud800"}',
+        b'{"username": "a\nb"}',
+        '{"username": "ann"}'.encode("utf-16"),
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"username": "ann", "x": ' + b"[" * 251 + b"]" * 251 + b"}",
+        b'"' + b'\\"' * 200_000 + b"[" * 300,
+        b"[" * 300 + b'"' + b"\\" * 200_001,
+    ],
+    ids=lambda body: repr(body[:40]),
+)
+def test_what_is_not_json_is_malformed(body: bytes) -> None:
+    """Broken syntax, encoding, numbers and nesting are all one 400 in the shape of the other faults."""
+    with pytest.raises(Malformed) as caught:
+        validation.decode(body, schemas.ConnectBody)
+    assert list(caught.value.body) == ["_schema"]
+
+
+def test_brackets_in_texts_nest_nothing() -> None:
+    """A text full of brackets is a text, with quotes and backslashes in it too."""
+    text = '["{\\' * 300
+    (item,), _ = validation.decode_one_or_many(
+        json.dumps({"user": "ann", "message": text}).encode(), schemas.MessageBody
+    )
+    assert item.message == text
+
+
+def test_a_payload_may_nest() -> None:
+    """Nesting up to the limit passes, however many brackets there are."""
+    depth = validation.MAX_NESTING - 2
+    body = (
+        b'[{"user": "ann", "message": '
+        + b"[" * depth
+        + b"]" * depth
+        + b'}, {"user": "ann", "message": [[]]}]'
+    )
+    items, _ = validation.decode_one_or_many(body, schemas.MessageBody)
+    assert msgspec.json.encode(items[0].message) == b"[" * depth + b"]" * depth
+
+
+def test_faults_are_bounded() -> None:
+    """A body of faults is answered with the first hundred of them."""
+    faults = faults_of(READERS["POST /message"], [0] * 100_000)
+    assert len(faults) == validation.MAX_FAULTS
+    faults = faults_of(READERS["POST /message"], [{"user": "ann", "pm_users": [0] * 90}] * 90)
+    assert sum(len(item["pm_users"]) for item in faults.values()) <= validation.MAX_FAULTS
+
+
+def test_a_rule_the_walk_does_not_know_is_a_fault_still() -> None:
+    """What only the schema itself refuses is answered as a fault of the whole body."""
+    with pytest.raises(Invalid) as caught:
+        validation.decode(b'{"user": "ann"}', Picky)
+    assert caught.value.body == {"_schema": ["never good"]}
+
+
+def test_errors_of_handlers_have_the_old_words() -> None:
+    """What only a handler can know is told in 0.7.1's words."""
+    assert validation.missing_connection().body == {"conn_id": ["Field may not be null."]}
+    assert validation.unknown_connection().body == {"conn_id": ["Unknown connection"]}
+    assert validation.unknown_user().body == {"user": ["Unknown user"]}
+
+
+@pytest.mark.parametrize("call", READERS)
+@settings(max_examples=40)
+@given(body=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
+def test_any_bytes_are_answered(call: str, body: bytes) -> None:
+    """No bytes raise anything but the two errors."""
+    outcome(READERS[call], body)
+
+
+@pytest.mark.parametrize("call", READERS)
+@settings(max_examples=40)
+@given(value=VALUES | st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=6))
+def test_any_json_is_answered(call: str, value: Any) -> None:
+    """No JSON raises anything but the two errors, and the faults can be answered as JSON."""
+    faults = faults_of(READERS[call], value)
+    assert faults is None or json.dumps(faults)
+
+
+@given(
+    value=st.fixed_dictionaries(
+        {"user": st.text(min_size=1, max_size=4)},
+        optional={
+            "channel": st.none() | st.text(max_size=4),
+            "pm_users": st.lists(st.text(min_size=1, max_size=3), max_size=2),
+            "exclude_users": st.lists(st.text(min_size=1, max_size=3), max_size=2),
+            "no_history": st.booleans(),
+            "uuid": st.uuids().map(str),
+            "timestamp": st.datetimes().map(lambda moment: moment.isoformat()),
+            "message": VALUES,
+        },
+    )
+)
+def test_the_slow_way_reads_what_the_quick_way_reads(value: dict[str, Any]) -> None:
+    """A good body read by the walk, here forced by a null, is what msgspec reads at once."""
+    read = READERS["POST /message"]
+    quick, _ = read(json.dumps([value]).encode())
+    slow, _ = read(json.dumps([value, {"user": "ann", "pm_users": None}]).encode())
+    assert slow[:1] == quick
