@@ -1,0 +1,207 @@
+"""The OpenAPI document: it holds together, and its examples are good requests."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from channelstream.api import schemas
+from channelstream.api.openapi import REFUSALS, document
+from channelstream.api.table import Endpoint
+
+
+def row(path: str, methods: tuple[str, ...], request: Any, response: Any, **more: Any) -> Endpoint:
+    """Make a row of the table; nobody calls its handler here."""
+    settings: dict[str, Any] = {"many": False, "summary": path, "description": f"Calls {path}."} | more
+    return Endpoint(path=path, methods=methods, handler=print, request=request, response=response, **settings)
+
+
+ENDPOINTS = [
+    row("/connect", ("POST",), schemas.ConnectBody, schemas.ConnectAnswer),
+    row("/subscribe", ("POST",), schemas.SubscribeBody, schemas.SubscribeAnswer, query=("conn_id",)),
+    row("/unsubscribe", ("POST",), schemas.UnsubscribeBody, schemas.UnsubscribeAnswer),
+    row("/user_state", ("POST",), schemas.UserStateBody, schemas.UserStateAnswer),
+    row("/user_status", ("POST",), schemas.UserStatusBody, schemas.UserStateAnswer),
+    row("/message", ("POST",), schemas.MessageBody, schemas.MessageAnswer, many=True),
+    row("/message", ("PATCH",), schemas.EditBody, schemas.EditAnswer, many=True),
+    row("/message", ("DELETE",), schemas.DeleteBody, schemas.EditAnswer, many=True),
+    row("/channel_config", ("POST",), schemas.ChannelConfigBody, schemas.ChannelsInfo),
+    row("/info", ("GET", "POST"), schemas.InfoBody, schemas.ChannelsInfo),
+    row("/disconnect", ("GET", "POST"), schemas.DisconnectBody, bool, signed=False, query=("conn_id",)),
+    row("/openapi.json", ("GET",), None, None),
+]
+METHODS = {"get", "post", "put", "patch", "delete"}
+TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+@pytest.fixture(scope="module")
+def api() -> dict[str, Any]:
+    """The document as a client gets it."""
+    read: dict[str, Any] = json.loads(json.dumps(document(ENDPOINTS, "1.2.3")))
+    return read
+
+
+def inside(node: Any) -> Iterator[dict[str, Any]]:
+    """Walk all objects of the document."""
+    if isinstance(node, dict):
+        yield node
+    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from inside(part)
+
+
+def operations(api: dict[str, Any]) -> list[dict[str, Any]]:
+    """List all operations of the document."""
+    return [operation for path in api["paths"].values() for operation in path.values()]
+
+
+def resolve(api: dict[str, Any], ref: str) -> Any:
+    """Follow a reference within the document."""
+    found: Any = api
+    for step in ref.removeprefix("#/").split("/"):
+        found = found[step]
+    return found
+
+
+def conforms(api: dict[str, Any], value: Any, schema: dict[str, Any]) -> bool:
+    """Check a value against the part of JSON Schema that the document uses."""
+    if "$ref" in schema:
+        return conforms(api, value, resolve(api, schema["$ref"]))
+    if "anyOf" in schema:
+        return any(conforms(api, value, option) for option in schema["anyOf"])
+    if "type" in schema and type(value) not in TYPES[schema["type"]]:
+        return False
+    if isinstance(value, str):
+        return schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value))
+    if isinstance(value, list):
+        return len(value) >= schema.get("minItems", 0) and all(
+            conforms(api, item, schema.get("items", {})) for item in value
+        )
+    if isinstance(value, dict):
+        properties, others = schema.get("properties", {}), schema.get("additionalProperties", {})
+        return set(schema.get("required", ())) <= set(value) and all(
+            conforms(api, item, properties.get(key, others)) for key, item in value.items()
+        )
+    return value is None or schema.get("minimum", value) <= value <= schema.get("maximum", value)
+
+
+def test_the_head_is_that_of_openapi_3_1(api: dict[str, Any]) -> None:
+    """Version, title and the fields that OpenAPI requires are there."""
+    assert re.fullmatch(r"3\.1\.\d+", api["openapi"])
+    assert (api["info"]["title"], api["info"]["version"]) == ("Channelstream API", "1.2.3")
+    assert set(api) <= {"openapi", "info", "servers", "security", "paths", "components", "tags"}
+
+
+def test_every_reference_resolves(api: dict[str, Any]) -> None:
+    """No reference leads out of the document or into nothing."""
+    refs = [node["$ref"] for node in inside(api) if "$ref" in node]
+    assert refs
+    assert all(ref.startswith("#/components/") and resolve(api, ref) for ref in refs)
+
+
+def test_each_row_and_method_is_one_operation(api: dict[str, Any]) -> None:
+    """Every method of every row is described once, with an id of its own."""
+    named = {(path, method) for path, item in api["paths"].items() for method in item}
+    assert named == {(row.path, method.lower()) for row in ENDPOINTS for method in row.methods}
+    ids = [operation["operationId"] for operation in operations(api)]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z_]+", name) for name in ids)
+    assert all(set(item) <= METHODS for item in api["paths"].values())
+
+
+def test_every_operation_is_described(api: dict[str, Any]) -> None:
+    """Each has a summary, a description, and an answer with a description."""
+    for operation in operations(api):
+        assert operation["summary"]
+        assert operation["description"]
+        assert operation["responses"]["200"]["description"]
+
+
+def test_signed_calls_say_so(api: dict[str, Any]) -> None:
+    """Calls are signed by header unless the row says otherwise."""
+    assert api["security"] == [{"signature": []}]
+    scheme = api["components"]["securitySchemes"]["signature"]
+    assert (scheme["type"], scheme["in"], scheme["name"]) == ("apiKey", "header", "x-channelstream-secret")
+    assert "security" not in api["paths"]["/connect"]["post"]
+    assert api["paths"]["/disconnect"]["post"]["security"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "statuses"),
+    [
+        ("/connect", "post", {"400", "401", "403", "413", "422"}),
+        ("/info", "get", {"401", "403"}),
+        ("/disconnect", "post", {"400", "413", "422"}),
+        ("/disconnect", "get", set()),
+    ],
+)
+def test_refusals_are_those_a_call_can_get(
+    api: dict[str, Any], path: str, method: str, statuses: set[str]
+) -> None:
+    """Only signed calls answer 401 and 403, only calls with a body 400, 413 and 422."""
+    assert set(api["paths"][path][method]["responses"]) == {"200"} | statuses
+
+
+def test_refusals_are_described_once(api: dict[str, Any]) -> None:
+    """Every refusal stands in the components and operations refer to it."""
+    assert set(api["components"]["responses"]) == {name for name, _ in REFUSALS.values()}
+    assert api["paths"]["/connect"]["post"]["responses"]["422"] == {"$ref": "#/components/responses/Invalid"}
+
+
+def test_one_or_many_is_said_of_both_sides(api: dict[str, Any]) -> None:
+    """Where a list is accepted, body and answer are described as one object or a list of them."""
+    operation = api["paths"]["/message"]["post"]
+    for side, name in (
+        (operation["requestBody"], "MessageBody"),
+        (operation["responses"]["200"], "MessageAnswer"),
+    ):
+        ref = {"$ref": f"#/components/schemas/{name}"}
+        assert side["content"]["application/json"]["schema"] == {
+            "oneOf": [ref, {"type": "array", "items": ref}]
+        }
+
+
+def test_a_get_has_no_body_and_queries_are_named(api: dict[str, Any]) -> None:
+    """GET reads the query alone; each query parameter is described."""
+    operation = api["paths"]["/disconnect"]["get"]
+    assert "requestBody" not in operation
+    (parameter,) = operation["parameters"]
+    assert (parameter["name"], parameter["in"], parameter["schema"]) == (
+        "conn_id",
+        "query",
+        {"type": "string"},
+    )
+
+
+def test_a_call_without_schemas_is_described_all_the_same(api: dict[str, Any]) -> None:
+    """A row with neither request nor answer schema has an operation without content."""
+    assert api["paths"]["/openapi.json"]["get"]["responses"]["200"] == {"description": "Done."}
+
+
+def test_every_schema_is_described(api: dict[str, Any]) -> None:
+    """Each schema, and each field of a request, has a sentence."""
+    components = api["components"]["schemas"]
+    assert all(schema["description"] for schema in components.values())
+    for name in [name for name in components if name.endswith(("Body", "Options", "Settings"))]:
+        for field, schema in components[name]["properties"].items():
+            assert "description" in schema or "$ref" in schema, f"{name}.{field}"
+
+
+def test_examples_and_defaults_are_good(api: dict[str, Any]) -> None:
+    """Every example and every default keeps to the schema that shows it."""
+    shown = [
+        (value, node)
+        for node in inside(api)
+        for value in [*node.get("examples", ()), *([node["default"]] if "default" in node else ())]
+    ]
+    assert len(shown) > 20
+    assert [(value, node) for value, node in shown if not conforms(api, value, node)] == []
