@@ -1,0 +1,50 @@
+"""Lists of addresses and networks, and what counts as this machine only."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from channelstream.config.values import split_list
+
+_PLACEHOLDER = re.compile(r"(?=.*[a-z])(\d{1,3}|[a-z])(\.(\d{1,3}|[a-z])){3}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """IPv4 and IPv6 addresses and networks, in their shortest spelling.
+
+    Placeholders such as ``x.x.x.x``, which the first generation's sample file holds, are left out: they
+    admit nobody. `placeholders` finds them, so that the reader can be warned.
+    """
+
+    allowed = "a list of addresses or networks such as 127.0.0.1, 10.0.0.0/8 or ::1"
+    metavar = "LIST"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        return tuple(_spell(entry) for entry in split_list(text) if not is_placeholder(entry))
+
+    def show(self, value: Any) -> str:
+        return ", ".join(value)
+
+    def placeholders(self, text: str) -> list[str]:
+        return [entry for entry in split_list(text) if is_placeholder(entry)]
+
+
+def _spell(entry: str) -> str:
+    return str(ip_network(entry, strict=False)) if "/" in entry else str(ip_address(entry))
+
+
+def is_placeholder(entry: str) -> bool:
+    """Whether an entry only holds the place of an address: four parts, at least one a single letter."""
+    return _PLACEHOLDER.fullmatch(entry) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server bound to this host can be reached from this machine only."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,89 @@
+"""One option as it is declared, and the sections under which options are shown."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from channelstream.config.values import Kind
+
+T = TypeVar("T")
+
+_KEY = "option"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading for options that belong together."""
+
+    title: str
+
+    def option(
+        self,
+        default: T,
+        kind: Kind[T],
+        sentence: str,
+        *,
+        unit: str = "",
+        short: str = "",
+        alias: str = "",
+        secret: bool = False,
+    ) -> T:
+        """Declare an option as the default of a dataclass attribute.
+
+        Args:
+            default: its value where no source gives one.
+            kind: what it accepts.
+            sentence: what it does, for a stranger.
+            unit: unit of its number, as read after the number.
+            short: its one-letter flag, kept from the first generation.
+            alias: another name the file and the environment may use.
+            secret: its value is never shown.
+        """
+        declared = Declared(self.title, kind, sentence, unit, short, alias, secret)
+        return field(default=default, repr=not secret, metadata={_KEY: declared})
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the table says of an option besides its name, type and default."""
+
+    section: str
+    kind: Kind[Any]
+    sentence: str
+    unit: str
+    short: str
+    alias: str
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option with its name and default."""
+
+    name: str
+    default: Any
+    declared: Declared
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return f"CHANNELSTREAM_{self.name.upper()}"
+
+    @property
+    def default_text(self) -> str:
+        return self.declared.kind.show(self.default)
+
+    @property
+    def allowed(self) -> str:
+        unit = self.declared.unit
+        return f"{self.declared.kind.allowed} {unit}" if unit else self.declared.kind.allowed
+
+
+def options_of(settings: type) -> Iterator[Option]:
+    """The options a settings class declares, in order."""
+    for entry in fields(settings):
+        yield Option(entry.name, entry.default, entry.metadata[_KEY])

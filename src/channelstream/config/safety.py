@@ -1,0 +1,47 @@
+"""Settings that are well-formed, but must not be served."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from channelstream.config.settings import Settings
+from channelstream.errors import ConfigError
+
+PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADMINSECRET"})
+"""Defaults of both generations, and the words in the first one's sample file: the whole world knows them."""
+
+
+def check_safety(settings: Settings) -> None:
+    """Refuse settings that would open the server to strangers, or cannot work.
+
+    Raises:
+        ConfigError: the first such fault.
+    """
+    for problem in problems(settings):
+        raise ConfigError(problem)
+
+
+def problems(settings: Settings) -> Iterator[str]:
+    """All faults that follow from several options together, or from the files they name."""
+    yield from _public_secrets(settings)
+    yield from _tls(settings)
+
+
+def _public_secrets(settings: Settings) -> Iterator[str]:
+    if settings.loopback:
+        return
+    for name in ("secret", "admin_secret"):
+        if getattr(settings, name) in PUBLIC_SECRETS:
+            yield (
+                f"{name}: its default or empty value is accepted on loopback only, "
+                f"not on host {settings.host!r}; "
+                "run `channelstream make-config` to get a file with random secrets"
+            )
+
+
+def _tls(settings: Settings) -> Iterator[str]:
+    if settings.ssl_keyfile and not settings.ssl_certfile:
+        yield "ssl_keyfile: a key is of no use without ssl_certfile"
+    for name in ("ssl_certfile", "ssl_keyfile"):
+        path = getattr(settings, name)
+        if path and not Path(path).is_file():
+            yield f"{name}: {path!r} is not the path of a file"

@@ -1,0 +1,219 @@
+"""The table of options: name, type, default, what is allowed, sentence."""
+
+# ruff: noqa: RUF009 - `Section.option` declares a field; it computes no default.
+
+from dataclasses import dataclass
+from typing import Literal
+
+from channelstream.config.networks import Networks, is_loopback
+from channelstream.config.option import Option, Section, options_of
+from channelstream.config.values import AutoSwitch, Choice, Number, Origins, Switch, Text, Whole
+
+Engine = Literal["memory"]
+HttpScheme = Literal["", "http", "https"]
+LogFormat = Literal["human", "json"]
+LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+RawSecret = Literal["loopback", "always", "never"]
+SignatureText = Literal["compat", "path", "any"]
+
+_server = Section("Server")
+_access = Section("Access")
+_timings = Section("Timings")
+_limits = Section("Limits")
+
+_DAY_S = 86_400
+_GIB = 1 << 30
+_delay = Number(0.01, _DAY_S)
+_age = Number(0.01, 365 * _DAY_S)
+_path = Text(max_bytes=4096)
+_url = Text(pattern=r"https?://[^\s/]+\S*", description="an http:// or https:// address")
+_socket = Text(max_bytes=107)  # sun_path of unix(7), less its final zero
+_dotted = Text(
+    pattern=r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)+)?", description="a dotted name such as package.module.Class"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one server process runs with; made by `load_settings`, or by hand in tests."""
+
+    host: str = _server.option("127.0.0.1", Text(max_bytes=255), "The address to listen on.", short="-o")
+    port: int = _server.option(
+        8000, Whole(0, 65535), "The TCP port to listen on; 0 takes any free one.", short="-p"
+    )
+    unix_socket: str = _server.option(
+        "", _socket, "Path of a unix socket to listen on, instead of host and port."
+    )
+    ssl_certfile: str = _server.option("", _path, "Path of a PEM certificate chain: serves TLS.")
+    ssl_keyfile: str = _server.option("", _path, "Path of the certificate's PEM key.")
+    enforce_https: bool = _server.option(False, Switch(), "Answer plain HTTP with 406.")
+    http_scheme: HttpScheme = _server.option(
+        "", Choice[HttpScheme]("", "http", "https"), "Scheme of redirects; empty means that of the request."
+    )
+    debug: bool = _server.option(
+        False, Switch(), "Log at level debug, with one line for each request.", short="-d"
+    )
+    demo: bool | None = _server.option(
+        None, AutoSwitch(), "Serve the chat at /demo; auto means only when bound to loopback.", short="-e"
+    )
+    demo_app_url: str = _server.option(
+        "http://127.0.0.1", _url, "Address of the demo application, as in the first generation."
+    )
+    log_level: LogLevel = _server.option(
+        "info",
+        Choice[LogLevel]("debug", "info", "warning", "error", "critical"),
+        "The least serious events to log.",
+    )
+    log_format: LogFormat = _server.option(
+        "human", Choice[LogFormat]("human", "json"), "One readable line, or one JSON object, for each event."
+    )
+    engine: Engine = _server.option(
+        "memory",
+        Choice[Engine]("memory", note=" (the only engine of this version)"),
+        "Where channels, users and history live; memory means in this process.",
+    )
+    drain_timeout_s: float = _server.option(
+        5.0, Number(0, 600), "Time to close all streams at shutdown.", unit="seconds"
+    )
+
+    secret: str = _access.option(
+        "secret", Text(), "The key applications sign requests with.", short="-s", secret=True
+    )
+    admin_user: str = _access.option("admin", Text(), "The name to sign in to /admin with.")
+    admin_secret: str = _access.option(
+        "admin_secret", Text(), "The password to sign in to /admin with.", short="-a", secret=True
+    )
+    cookie_secret: str = _access.option(
+        "", Text(), "The key of the admin cookie; empty means a random one for each process.", secret=True
+    )
+    allow_posting_from: tuple[str, ...] = _access.option(
+        ("127.0.0.1",),
+        Networks(),
+        "Addresses and networks that may call the API; 0.0.0.0 means everybody.",
+        short="-x",
+    )
+    trusted_proxies: tuple[str, ...] = _access.option(
+        (), Networks(), "Addresses and networks whose X-Forwarded-For and scheme headers are believed."
+    )
+    allow_cors: tuple[str, ...] = _access.option(
+        (), Origins(), "Origins of pages that may open streams; empty means all."
+    )
+    validate_requests: bool = _access.option(
+        True, Switch(), "Check the age of signatures; false accepts one of any age."
+    )
+    signature_text: SignatureText = _access.option(
+        "compat",
+        Choice[SignatureText]("compat", "path", "any"),
+        "Which text a signature must hold: the path; compat also takes one that does not begin with a slash.",
+    )
+    signature_max_age_s: float = _access.option(60.0, _age, "How old a signature may be.", unit="seconds")
+    signature_max_ahead_s: float = _access.option(
+        60.0, Number(0, _DAY_S), "How far a signature's clock may be ahead of ours.", unit="seconds"
+    )
+    raw_secret_in_query: RawSecret = _access.option(
+        "loopback",
+        Choice[RawSecret]("loopback", "always", "never"),
+        "From whom ?secret= may be the secret itself instead of a signature.",
+    )
+    signature_checker: str = _access.option(
+        "", _dotted, "Dotted name of a class whose `unsign` replaces the signature check."
+    )
+
+    heartbeat_interval_s: float = _timings.option(
+        5.0, _delay, "Time between two heartbeats on a stream.", unit="seconds"
+    )
+    poll_timeout_s: float = _timings.option(
+        5.0, _delay, "How long a long poll waits for an event.", unit="seconds"
+    )
+    unattached_timeout_s: float = _timings.option(
+        15.0, _delay, "How long a connection that never had a stream is kept.", unit="seconds"
+    )
+    poll_gap_s: float = _timings.option(
+        15.0, _delay, "How long a connection is kept between two long polls.", unit="seconds"
+    )
+    detach_grace_s: float = _timings.option(
+        10.0, Number(0, _DAY_S), "How long a connection is kept after its stream was lost.", unit="seconds"
+    )
+    ping_interval_s: float = _timings.option(
+        20.0,
+        _delay,
+        "Time between two WebSocket pings.",
+        unit="seconds",
+    )
+    gc_users_after_s: float = _timings.option(
+        float(_DAY_S), _age, "How long a user without a connection is kept.", unit="seconds"
+    )
+    gc_channels_after_s: float = _timings.option(
+        float(3 * _DAY_S),
+        _age,
+        "How long an idle channel without a connection is kept.",
+        unit="seconds",
+        alias="gc_channels_after",
+    )
+
+    max_body_bytes: int = _limits.option(
+        4 << 20, Whole(1024, _GIB), "Longest body of a request.", unit="bytes"
+    )
+    max_head_bytes: int = _limits.option(
+        32_768, Whole(1024, 1 << 20), "Longest head of a request: its line and headers.", unit="bytes"
+    )
+    head_timeout_s: float = _limits.option(
+        10.0, _delay, "How long a client may take to send the head of a request.", unit="seconds"
+    )
+    keep_alive_s: float = _limits.option(
+        30.0, _delay, "How long an idle HTTP connection is kept open.", unit="seconds"
+    )
+    max_inbound_bytes: int = _limits.option(
+        131_072, Whole(126, 64 << 20), "Longest WebSocket message a client may send.", unit="bytes"
+    )
+    max_inbound_frames: int = _limits.option(
+        200,
+        Whole(1, 1_000_000),
+        "How many WebSocket frames, pings included, a client may send in one `ping_interval_s`.",
+        unit="frames per ping interval",
+    )
+    outbox_bytes: int = _limits.option(
+        65_536, Whole(1024, _GIB), "Unsent bytes at which a stream counts as slow.", unit="bytes"
+    )
+    max_connections: int = _limits.option(
+        0,
+        Whole(0, 10_000_000),
+        "Open sockets; 0 means as many as the process may open descriptors.",
+        unit="sockets",
+    )
+    max_channels_per_connection: int = _limits.option(
+        1000, Whole(1, 100_000), "Channels one connection may be subscribed to.", unit="channels"
+    )
+    history_size_max: int = _limits.option(
+        1000, Whole(0, 100_000), "Longest history a channel may ask for.", unit="messages"
+    )
+    log_events: int = _limits.option(
+        1000, Whole(0, 1_000_000), "Events kept for each channel, for resuming streams.", unit="events"
+    )
+    log_age_s: float = _limits.option(
+        600.0, _age, "How long events are kept for resuming streams.", unit="seconds"
+    )
+    user_log_events: int = _limits.option(
+        200, Whole(0, 1_000_000), "Private messages kept for each user, for resuming.", unit="messages"
+    )
+    log_bytes: int = _limits.option(
+        256 << 20, Whole(0, 1 << 40), "Size of all events kept for resuming, together.", unit="bytes"
+    )
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server; a unix socket counts."""
+        return bool(self.unix_socket) or is_loopback(self.host)
+
+    @property
+    def serves_demo(self) -> bool:
+        """Whether the demo is on: as `demo` says, and on loopback where it says nothing."""
+        return self.loopback if self.demo is None else self.demo
+
+
+OPTIONS: tuple[Option, ...] = tuple(options_of(Settings))
+SECTIONS: tuple[str, ...] = tuple(dict.fromkeys(option.declared.section for option in OPTIONS))
+BY_NAME: dict[str, Option] = {option.name: option for option in OPTIONS} | {
+    option.declared.alias: option for option in OPTIONS if option.declared.alias
+}
+"""Options by their names and aliases."""

@@ -1,0 +1,73 @@
+"""The INI file that `make-config` writes: every option with its sentence, those not set as comments."""
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from channelstream.config.option import Option
+from channelstream.config.settings import BY_NAME, OPTIONS, SECTIONS
+from channelstream.config.sources import SECTION, suggest
+from channelstream.errors import ConfigError
+
+_SECRET_BYTES = 32
+"""256 bits, the size of the strongest hash a signature may use."""
+
+
+def random_secrets() -> dict[str, str]:
+    """A new value for every secret option, by name."""
+    return {option.name: secrets.token_urlsafe(_SECRET_BYTES) for option in OPTIONS if option.declared.secret}
+
+
+def texts_of_json(document: str) -> dict[str, str]:
+    """Option texts of a JSON object of names and values; null means not given.
+
+    Raises:
+        ConfigError: it is no JSON object, a name is unknown or a value is neither scalar nor list of texts.
+    """
+    try:
+        values = json.loads(document)
+    except ValueError as error:
+        raise ConfigError(f"--json: not a JSON document: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError("--json: not a JSON object of option names and values")
+    return dict(_text_of(name, value) for name, value in values.items() if value is not None)
+
+
+def _text_of(name: str, value: Any) -> tuple[str, str]:
+    if name not in BY_NAME:
+        raise ConfigError(f"--json: there is no option {name!r}{suggest(name)}")
+    option = BY_NAME[name]
+    if isinstance(value, list) and all(isinstance(entry, str) for entry in value):
+        return option.name, ", ".join(value)
+    if isinstance(value, str | int | float):
+        return option.name, str(value)
+    raise ConfigError(f"--json: {name}: a {type(value).__name__} of that shape is not {option.allowed}")
+
+
+def render_ini(texts: Mapping[str, str]) -> str:
+    """An INI file that sets these options and explains the others.
+
+    Args:
+        texts: option values as their kinds show them, by name.
+    """
+    lines = [
+        "; Settings of channelstream. A line with a leading semicolon is a comment and shows the default.",
+        f"[{SECTION}]",
+    ]
+    for title in SECTIONS:
+        lines += ["", f"; ---- {title} ----"]
+        for option in OPTIONS:
+            if option.declared.section == title:
+                lines += _entry(option, texts.get(option.name))
+    return "\n".join(lines) + "\n"
+
+
+def _entry(option: Option, text: str | None) -> Iterator[str]:
+    yield ""
+    yield f"; {option.declared.sentence}"
+    yield f"; Allowed: {option.allowed}."
+    if text is None:
+        yield f"; {option.name} = {option.default_text}".rstrip()
+    else:
+        yield f"{option.name} = {text}"

@@ -1,0 +1,198 @@
+"""Kinds of option values: what each accepts as text, how that is told, and how a value is written back."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Word = TypeVar("Word", bound=str)
+
+YES = frozenset({"1", "true", "yes", "on", "y", "t"})
+NO = frozenset({"0", "false", "no", "off", "n", "f"})
+"""The words both older generations took for a switch, in any case."""
+
+
+class Kind(Protocol[T_co]):
+    """What one kind of option accepts."""
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, to be read after "is not"."""
+        ...
+
+    @property
+    def metavar(self) -> str:
+        """The placeholder of a value in `-h`."""
+        ...
+
+    def parse(self, text: str) -> T_co:
+        """Read a value.
+
+        Raises:
+            ValueError: the text is not allowed.
+        """
+        ...
+
+    def show(self, value: Any) -> str:
+        """Write a value as `parse` reads it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text on one line without blanks around it, which an INI file could not hold."""
+
+    max_bytes: int = 4096
+    pattern: str = ""
+    description: str = ""
+
+    metavar = "TEXT"
+
+    @property
+    def allowed(self) -> str:
+        return self.description or f"one line of at most {self.max_bytes} bytes, without blanks around it"
+
+    def parse(self, text: str) -> str:
+        if not text.isprintable() or text != text.strip() or len(text.encode()) > self.max_bytes:
+            raise ValueError(text)
+        if self.pattern and not re.fullmatch(self.pattern, text):
+            raise ValueError(text)
+        return text
+
+    def show(self, value: Any) -> str:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number between two bounds, both included."""
+
+    minimum: int
+    maximum: int
+
+    metavar = "N"
+
+    @property
+    def allowed(self) -> str:
+        return f"a whole number from {self.minimum} to {self.maximum}"
+
+    def parse(self, text: str) -> int:
+        value = int(text)
+        check_bounds(self, value)
+        return value
+
+    def show(self, value: Any) -> str:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number, with or without a fraction, between two bounds, both included."""
+
+    minimum: float
+    maximum: float
+
+    metavar = "N"
+
+    @property
+    def allowed(self) -> str:
+        return f"a number from {self.show(self.minimum)} to {self.show(self.maximum)}"
+
+    def parse(self, text: str) -> float:
+        value = float(text)
+        check_bounds(self, value)
+        return value
+
+    def show(self, value: Any) -> str:
+        return f"{value:.10g}"
+
+
+def check_bounds(kind: Whole | Number, value: float) -> None:
+    """Refuse a value that does not lie between the bounds; "not a number" lies nowhere."""
+    if not kind.minimum <= value <= kind.maximum:
+        raise ValueError(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """On or off."""
+
+    allowed = "one of true, false, 1, 0, yes, no, on, off"
+    metavar = "yes|no"
+
+    def parse(self, text: str) -> bool:
+        word = text.strip().lower()
+        if word not in YES | NO:
+            raise ValueError(text)
+        return word in YES
+
+    def show(self, value: Any) -> str:
+        return "true" if value else "false"
+
+
+@dataclass(frozen=True, slots=True)
+class AutoSwitch:
+    """On, off, or left to the server (None, written `auto`)."""
+
+    allowed = "one of auto, true, false, 1, 0, yes, no, on, off"
+    metavar = "yes|no|auto"
+
+    def parse(self, text: str) -> bool | None:
+        if text.strip().lower() in {"", "auto"}:
+            return None
+        return Switch().parse(text)
+
+    def show(self, value: Any) -> str:
+        return "auto" if value is None else Switch().show(value)
+
+
+class Choice(Generic[Word]):
+    """One of a few words, in any case."""
+
+    def __init__(self, *words: Word, note: str = "") -> None:
+        self.words = words
+        self.note = note
+
+    @property
+    def allowed(self) -> str:
+        named = [word or "(empty)" for word in self.words]
+        return (f"one of {', '.join(named)}" if len(named) > 1 else named[0]) + self.note
+
+    @property
+    def metavar(self) -> str:
+        return "|".join(filter(None, self.words))
+
+    def parse(self, text: str) -> Word:
+        given = text.strip().lower()
+        for word in self.words:
+            if word == given:
+                return word
+        raise ValueError(text)
+
+    def show(self, value: Any) -> str:
+        return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Web origins: scheme, host, and a port if it is not the scheme's own (RFC 6454 section 7)."""
+
+    allowed = "a list of origins such as https://example.com, without a path"
+    metavar = "LIST"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        origins = tuple(entry.lower() for entry in split_list(text))
+        for origin in origins:
+            if not re.fullmatch(r"https?://(\[[0-9a-f:]+\]|[^/:?#@*]+)(:\d{1,5})?", origin):
+                raise ValueError(origin)
+        return origins
+
+    def show(self, value: Any) -> str:
+        return ", ".join(value)
+
+
+def split_list(text: str) -> Iterable[str]:
+    """The entries of a list: separated by commas, blanks or line ends; a trailing comma adds nothing."""
+    return text.replace(",", " ").split()

@@ -1,0 +1,116 @@
+"""All sources merged into settings."""
+
+from pathlib import Path
+
+import pytest
+
+from channelstream.config import Settings, load_settings
+from channelstream.config.flags import Flags
+from channelstream.config.loading import read
+from channelstream.errors import ConfigError
+
+SEED_SAMPLE = """\
+[channelstream]
+debug = 0
+port = 8000
+demo_app_url = http://127.0.0.1
+secret = YOURSECRET
+admin_secret = YOURADMINSECRET
+allow_posting_from = 127.0.0.1,
+                     x.x.x.x,
+                     y.y.y.y,
+
+
+"""
+"""The example of the first generation's README, as printed there."""
+
+
+def write(path: Path, text: str) -> str:
+    file = path / "file.ini"
+    file.write_text(text)
+    return str(file)
+
+
+def test_nothing_given_means_defaults() -> None:
+    """Without any source the settings are the defaults."""
+    loaded = load_settings([], {})
+    assert loaded.settings == Settings()
+    assert loaded.warnings == ()
+
+
+def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
+    """A flag beats the environment, which beats the file, which beats the default."""
+    path = write(
+        tmp_path, "[channelstream]\nport = 1\nhost = 127.0.0.1\nlog_events = 1\ndrain_timeout_s = 1\n"
+    )
+    environ = {"CHANNELSTREAM_PORT": "2", "CHANNELSTREAM_LOG_EVENTS": "2"}
+    settings = load_settings(["-i", path, "--port", "3"], environ).settings
+    assert (settings.port, settings.log_events, settings.drain_timeout_s) == (3, 2, 1.0)
+    assert settings.log_age_s == Settings().log_age_s
+
+
+def test_value_that_is_beaten_is_not_judged(tmp_path: Path) -> None:
+    """A wrong value in a source that another one beats does no harm."""
+    path = write(tmp_path, "[channelstream]\nport = x\n")
+    assert load_settings([path, "-p", "3"], {}).settings.port == 3
+
+
+def test_file_named_by_the_environment(tmp_path: Path) -> None:
+    """CHANNELSTREAM_INI names the file where the command line does not."""
+    path = write(tmp_path, "[channelstream]\nport = 1\n")
+    assert load_settings([], {"CHANNELSTREAM_INI": path}).settings.port == 1
+    assert load_settings([path], {"CHANNELSTREAM_INI": "/nowhere.ini"}).settings.port == 1
+
+
+@pytest.mark.parametrize("indent", ["", "    "])
+def test_sample_of_the_first_generation(tmp_path: Path, indent: str) -> None:
+    """The first generation's sample file works as printed, also indented; placeholders give warnings."""
+    sample = "".join(indent + line for line in SEED_SAMPLE.splitlines(keepends=True))
+    loaded = load_settings(["-", write(tmp_path, sample)], {})
+    assert loaded.settings == Settings(
+        secret="YOURSECRET", admin_secret="YOURADMINSECRET", allow_posting_from=("127.0.0.1",)
+    )
+    assert [warning.split("'")[-2] for warning in loaded.warnings] == ["x.x.x.x", "y.y.y.y"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "allowed"),
+    [
+        ("--port", "abc", "a whole number from 0 to 65535"),
+        ("--poll-timeout-s", "0", "a number from 0.01 to 86400 seconds"),
+        ("--debug", "maybe", "one of true, false, 1, 0, yes, no, on, off"),
+        ("--log-format", "xml", "one of human, json"),
+        ("--engine", "redis", "memory (the only engine of this version)"),
+        ("--allow-posting-from", "localhost", "a list of addresses or networks such as"),
+        ("--signature-checker", "x", "a dotted name such as package.module.Class"),
+        ("--demo-app-url", "ftp://x", "an http:// or https:// address"),
+        ("--allow-cors", "example.com", "a list of origins such as https://example.com"),
+    ],
+)
+def test_wrong_value(flag: str, value: str, allowed: str) -> None:
+    """A wrong value is a ConfigError that names option, value, source and what is allowed."""
+    name = flag[2:].replace("-", "_")
+    with pytest.raises(ConfigError) as caught:
+        load_settings([f"{flag}={value}"], {})
+    assert str(caught.value).startswith(f"{name}: {value!r} (from {flag}) is not {allowed}")
+
+
+def test_wrong_secret_is_not_repeated() -> None:
+    """The value of a secret is never repeated."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings([], {"CHANNELSTREAM_SECRET": "hunter2\n"})
+    assert str(caught.value).startswith("secret: its value (from CHANNELSTREAM_SECRET) is not one line")
+
+
+def test_long_value_is_cut() -> None:
+    """A long or many-lined wrong value still makes one short line."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(["-p", "9\n" * 5000], {})
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_all_problems_are_found() -> None:
+    """Reading goes on after a problem, so that all can be told at once."""
+    reading = read(Flags(None, {}), {"CHANNELSTREAM_PORT": "x", "CHANNELSTREAM_DEBUG": "maybe"})
+    assert [problem.split(":")[0] for problem in reading.problems] == ["port", "debug"]

@@ -1,0 +1,39 @@
+"""Settings that must not be served."""
+
+from pathlib import Path
+
+import pytest
+
+from channelstream.config import Settings, check_safety
+from channelstream.config.safety import PUBLIC_SECRETS, problems
+from channelstream.errors import ConfigError
+
+
+@pytest.mark.parametrize("known", sorted(PUBLIC_SECRETS))
+@pytest.mark.parametrize("name", ["secret", "admin_secret"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "", "example.com"])
+def test_public_secret_elsewhere(host: str, name: str, known: str) -> None:
+    """A default, sample or empty secret is refused beyond loopback, with advice."""
+    secrets = {"secret": "random-1", "admin_secret": "random-2", name: known}
+    with pytest.raises(ConfigError, match=rf"^{name}: .*channelstream make-config"):
+        check_safety(Settings(host=host, **secrets))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("settings", [
+    Settings(),
+    Settings(host="::1", secret="", admin_secret=""),
+    Settings(host="0.0.0.0", unix_socket="/run/c.sock"),
+    Settings(host="0.0.0.0", secret="random-1", admin_secret="random-2"),
+])  # fmt: skip
+def test_accepted(settings: Settings) -> None:
+    """Known secrets are accepted on loopback and unix sockets, random ones everywhere."""
+    check_safety(settings)
+
+
+def test_tls_files(tmp_path: Path) -> None:
+    """A key without a certificate, and paths of no file, are refused; files that are there are accepted."""
+    here = tmp_path / "cert.pem"
+    here.touch()
+    assert list(problems(Settings(ssl_certfile=str(here), ssl_keyfile=str(here)))) == []
+    faults = list(problems(Settings(ssl_keyfile="none.pem")))
+    assert [fault.split(":")[0] for fault in faults] == ["ssl_keyfile", "ssl_keyfile"]

@@ -1,0 +1,67 @@
+"""The table of options."""
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from channelstream.config.option import Option
+from channelstream.config.settings import BY_NAME, OPTIONS, Settings
+from channelstream.config.values import Number, Whole
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_default_is_allowed(option: Option) -> None:
+    """Every default is a value its option accepts, and survives being shown."""
+    assert option.declared.kind.parse(option.default_text) == option.default
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_bounds_are_enforced(option: Option) -> None:
+    """Every numeric option has bounds, which it tells and enforces."""
+    kind = option.declared.kind
+    if not isinstance(kind, Whole | Number):
+        assert not isinstance(option.default, int | float) or isinstance(option.default, bool)
+        return
+    for bound, beyond in ((kind.minimum, kind.minimum - 1), (kind.maximum, kind.maximum + 1)):
+        assert kind.parse(kind.show(bound)) == bound
+        assert kind.show(bound) in option.allowed
+        with pytest.raises(ValueError):
+            kind.parse(kind.show(beyond))
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_sentences_and_units(option: Option) -> None:
+    """Every option has a sentence, and the unit its name promises."""
+    declared = option.declared
+    assert declared.sentence[0].isupper()
+    assert declared.sentence.endswith(".")
+    assert not option.name.endswith("_s") or declared.unit == "seconds"
+    assert not option.name.endswith("_bytes") or declared.unit == "bytes"
+
+
+def test_settings_are_made_by_hand() -> None:
+    """Settings take keyword overrides and are frozen."""
+    settings = Settings(port=0, demo=True)
+    assert (settings.port, settings.host, settings.demo) == (0, "127.0.0.1", True)
+    with pytest.raises(FrozenInstanceError):
+        settings.port = 1  # type: ignore[misc]
+
+
+def test_repr_hides_secrets() -> None:
+    """The text of settings holds no secret."""
+    text = repr(Settings(secret="hunter2", admin_secret="hunter3", cookie_secret="hunter4"))
+    assert "hunter" not in text
+
+
+def test_loopback_and_demo() -> None:
+    """A unix socket counts as loopback, and the demo is on by itself only there."""
+    assert Settings().serves_demo
+    assert Settings(host="0.0.0.0", unix_socket="/run/c.sock").loopback
+    assert not Settings(host="0.0.0.0").serves_demo
+    assert Settings(host="0.0.0.0", demo=True).serves_demo
+    assert not Settings(demo=False).serves_demo
+
+
+def test_alias() -> None:
+    """The second generation's gc_channels_after names the same option."""
+    assert BY_NAME["gc_channels_after"] is BY_NAME["gc_channels_after_s"]

@@ -1,0 +1,83 @@
+"""The INI file and the environment."""
+
+from pathlib import Path
+
+import pytest
+
+from channelstream.config.sources import Given, from_environ, from_file
+from channelstream.errors import ConfigError
+
+
+def write(path: Path, text: str) -> str:
+    file = path / "file.ini"
+    file.write_text(text, "utf-8")
+    return str(file)
+
+
+def test_reads_its_section_only(tmp_path: Path) -> None:
+    """Keys of the section [channelstream] are read in any case; other sections are none of ours."""
+    path = write(tmp_path, "[other]\nport = 1\n[channelstream]\nPort = 2\n")
+    layer = from_file(path)
+    assert layer.given == {"port": Given("2", repr(path))}
+    assert layer.warnings == ()
+
+
+def test_percent_is_literal(tmp_path: Path) -> None:
+    """A percent sign in a value is an ordinary character."""
+    path = write(tmp_path, "[channelstream]\nsecret = 50%(x)s%\n")
+    assert from_file(path).given["secret"].text == "50%(x)s%"
+
+
+def test_byte_order_mark(tmp_path: Path) -> None:
+    """A file that begins with a byte order mark is read."""
+    assert from_file(write(tmp_path, "\ufeff[channelstream]\nport=1")).given["port"].text == "1"
+
+
+def test_unknown_key_is_named(tmp_path: Path) -> None:
+    """A key that is no option gives a warning with its name and the likely meaning."""
+    path = write(tmp_path, "[channelstream]\nprot = 2\n")
+    assert from_file(path).warnings == (f"{path!r}: there is no option 'prot' (did you mean port?); ignored",)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"[other]\n", "no [channelstream] section"),
+        (b"secret = hunter2\n", "MissingSectionHeader in line 1"),
+        (b"[channelstream]\nhunter2\n", "Parsing in line 2"),
+        (b"[channelstream]\nport=1\nport=2\n", "DuplicateOption in line 3"),
+        (b"[channelstream]\nsecret=\xff\n", "not UTF-8"),
+    ],
+)
+def test_faulty_file(tmp_path: Path, content: bytes, complaint: str) -> None:
+    """A file that cannot be understood is a ConfigError of one line that repeats none of its text."""
+    path = tmp_path / "file.ini"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        from_file(str(path))
+    assert complaint in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_directory(tmp_path: Path) -> None:
+    """A file that is not there, or is a directory, is a ConfigError."""
+    for path in (tmp_path / "none.ini", tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            from_file(str(path))
+
+
+def test_environment() -> None:
+    """CHANNELSTREAM_<NAME> gives an option; CHANNELSTREAM_INI is not one; unknown names are warned about."""
+    layer = from_environ(
+        {"CHANNELSTREAM_PORT": "2", "CHANNELSTREAM_INI": "x", "CHANNELSTREAM_PROT": "3", "PORT": "4"}
+    )
+    assert layer.given == {"port": Given("2", "CHANNELSTREAM_PORT")}
+    assert [warning.split(":")[0] for warning in layer.warnings] == ["CHANNELSTREAM_PROT"]
+
+
+def test_alias_in_file_and_environment(tmp_path: Path) -> None:
+    """The old name of an option is taken for the new one."""
+    path = write(tmp_path, "[channelstream]\ngc_channels_after = 7\n")
+    assert from_file(path).given["gc_channels_after_s"].text == "7"
+    assert from_environ({"CHANNELSTREAM_GC_CHANNELS_AFTER": "8"}).given["gc_channels_after_s"].text == "8"

@@ -1,0 +1,64 @@
+"""The INI file of make-config."""
+
+from pathlib import Path
+
+import pytest
+
+from channelstream.config import Settings, load_settings
+from channelstream.config.settings import OPTIONS
+from channelstream.config.template import random_secrets, render_ini, texts_of_json
+from channelstream.errors import ConfigError
+
+
+def load_text(path: Path, text: str) -> Settings:
+    file = path / "made.ini"
+    file.write_text(text)
+    loaded = load_settings([str(file)], {})
+    assert loaded.warnings == ()
+    return loaded.settings
+
+
+def test_untouched_template_means_defaults(tmp_path: Path) -> None:
+    """A template that sets nothing is a file of defaults."""
+    assert load_text(tmp_path, render_ini({})) == Settings()
+
+
+def test_every_commented_default_is_true(tmp_path: Path) -> None:
+    """Taking the comment from every option line gives the defaults again."""
+    names = tuple(f"; {option.name} =" for option in OPTIONS)
+    lines = [line[2:] if line.startswith(names) else line for line in render_ini({}).splitlines()]
+    assert sum(" =" in line and not line.startswith(";") for line in lines) == len(OPTIONS)
+    assert load_text(tmp_path, "\n".join(lines)) == Settings()
+
+
+def test_set_options(tmp_path: Path) -> None:
+    """Options that are given stand in the file as set, whatever characters they hold."""
+    settings = load_text(
+        tmp_path, render_ini({"secret": "a%b;c#d", "port": "1", "allow_posting_from": "::1, 10.0.0.0/8"})
+    )
+    assert settings == Settings(secret="a%b;c#d", port=1, allow_posting_from=("::1", "10.0.0.0/8"))
+
+
+def test_random_secrets() -> None:
+    """Every secret option gets a long value of its own."""
+    first, second = random_secrets(), random_secrets()
+    assert set(first) == {"secret", "admin_secret", "cookie_secret"}
+    assert len({*first.values(), *second.values()}) == 6
+    assert min(map(len, first.values())) >= 43
+
+
+def test_json_overrides() -> None:
+    """JSON values of every shape become option texts; null means not given."""
+    document = (
+        '{"port": 1, "debug": true, "gc_channels_after": 2.5, "allow_cors": ["https://a"], "host": null}'
+    )
+    assert texts_of_json(document) == {
+        "port": "1", "debug": "True", "gc_channels_after_s": "2.5", "allow_cors": "https://a",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("document", ["{", "[]", '{"prot": 1}', '{"port": {}}', '{"allow_cors": [1]}'])
+def test_faulty_json(document: str) -> None:
+    """What is no object of known names and plain values is refused in one line."""
+    with pytest.raises(ConfigError, match=r"^--json: [^\n]*$"):
+        texts_of_json(document)
