@@ -142,7 +142,7 @@ def _refuse_deep(body: bytes) -> None:
 
 
 def _nesting(body: bytes) -> int:
-    """Count how deep valid JSON nests: without escapes, every second piece between quotes is outside texts."""
+    """Count how deep valid JSON nests: without escapes, every second piece between quotes is no text."""
     pieces = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
     brackets = b"".join(pieces[::2]).translate(None, _NOT_BRACKETS)
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
