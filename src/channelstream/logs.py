@@ -1,0 +1,119 @@
+"""Logging to stderr: one line for each event, readable or JSON, with secrets blotted out."""
+
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from channelstream.config import Settings
+from channelstream.config.safety import PUBLIC_SECRETS
+
+HANDLER_NAME = "channelstream"
+BLOT = "***"
+
+_SILENT = logging.CRITICAL + 1
+_QUERY = re.compile(r"([?&](?:secret|conn_id)=)[^&\s\"'#]*", re.IGNORECASE)
+"""A conn_id opens its owner's stream to whoever knows it, so it is blotted out of addresses too."""
+_HEADER = re.compile(
+    r"((?:x-channelstream-secret|authorization|cookie)[\"']?\s*[:=,]\s*)(b?\"[^\"]*\"|b?'[^']*'|[^\r\n]+)",
+    re.IGNORECASE,
+)
+_SIGNATURE = re.compile(r"\.[\w-]{5,8}\.[\w-]{27,}")
+"""Stamp and digest as itsdangerous appends them: SHA-1 makes 27 characters, longer hashes more."""
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+"""What every record holds; all else was passed as `extra`. uvicorn repeats its message in colour."""
+
+
+class Redactor:
+    """Blots secrets out of text: those of the settings, signatures, and what queries and headers carry."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = {secret for secret in secrets if secret not in PUBLIC_SECRETS}
+        spelled = sorted(known | {quote(secret, safe="") for secret in known}, key=len, reverse=True)
+        self._values = re.compile("|".join(map(re.escape, spelled))) if spelled else None
+
+    def __call__(self, text: str) -> str:
+        text = _QUERY.sub(rf"\1{BLOT}", text)
+        text = _HEADER.sub(rf"\1{BLOT}", text)
+        text = _SIGNATURE.sub(f".{BLOT}", text)
+        return self._values.sub(BLOT, text) if self._values else text
+
+
+class HumanFormatter(logging.Formatter):
+    """``2026-01-31 12:00:00.123 INFO    channelstream.server: text``; a traceback follows, indented."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__()
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        head = f"{when}.{int(record.msecs):03d} {record.levelname:<7} {record.name}: "
+        line = head + _one_line(self._redact(record.getMessage()))
+        trace = self._redact(_traceback(self, record))
+        return line + "".join(f"\n    {row}" for row in trace.splitlines())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object: time (UTC), level, logger, message, what was passed as `extra`, and `exception`."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__()
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        event = {key: self._plain(value) for key, value in vars(record).items() if key not in _STANDARD}
+        event |= {
+            "time": f"{when}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self._redact(record.getMessage()),
+        }
+        if trace := _traceback(self, record):
+            event["exception"] = self._redact(trace)
+        return json.dumps(event, ensure_ascii=False)
+
+    def _plain(self, value: object) -> object:
+        if value is None or isinstance(value, int | float):
+            return value
+        return self._redact(str(value))
+
+
+def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    return formatter.formatException(record.exc_info) if record.exc_info else ""
+
+
+def _one_line(text: str) -> str:
+    """Escape line ends: text from strangers must not look like an event of its own."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+def configure(settings: Settings) -> None:
+    """Send all logs, uvicorn's included, to stderr in the chosen format; calling it again replaces the first.
+
+    `debug` lowers the level to debug and turns on uvicorn's access log, which is off otherwise.
+    """
+    redact = Redactor((settings.secret, settings.admin_secret, settings.cookie_secret))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.name = HANDLER_NAME
+    handler.setFormatter(JsonFormatter(redact) if settings.log_format == "json" else HumanFormatter(redact))
+    root = logging.getLogger()
+    root.handlers = [kept for kept in root.handlers if kept.name != HANDLER_NAME]
+    root.addHandler(handler)
+    root.setLevel("DEBUG" if settings.debug else settings.log_level.upper())
+    _adopt_uvicorn(settings.debug)
+
+
+def _adopt_uvicorn(access_log: bool) -> None:
+    """Let uvicorn's loggers speak through the root; it must be started with `log_config=None`."""
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+    logging.getLogger("uvicorn.access").setLevel(logging.INFO if access_log else _SILENT)

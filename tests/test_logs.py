@@ -1,0 +1,134 @@
+"""Logging: formats, and what is blotted out."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from itsdangerous import TimestampSigner
+
+from channelstream import logs
+from channelstream.config import Settings
+from channelstream.config.settings import LogFormat
+
+SECRET = "correct-horse/battery"
+SIGNATURE = TimestampSigner(SECRET).sign("/message").decode()
+SETTINGS = Settings(secret=SECRET, admin_secret="staple-42", cookie_secret="cookie-42")
+
+logger = logging.getLogger("channelstream.test")
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Leaves the process's logging as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers, root.level = handlers, level
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def log_failure(text: str, error: Exception, **extra: object) -> None:
+    """Log an error as a handler of it would."""
+    try:
+        raise error
+    except type(error):
+        logger.exception("%s", text, extra=extra)
+
+
+def test_human_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """An event is one line with time, level, logger and text; line ends in the text are escaped."""
+    logs.configure(SETTINGS)
+    logger.info("hello %s", "two\nlines")
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("INFO    channelstream.test: hello two\\nlines")
+
+
+def test_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """With log_format json an event is one object, extras and traceback included."""
+    logs.configure(Settings(log_format="json"))
+    log_failure("failed", ValueError("bad"), channel="news", count=3)
+    [line] = capsys.readouterr().err.splitlines()
+    event = json.loads(line)
+    assert event.pop("exception").endswith("ValueError: bad")
+    assert event.pop("time").endswith("Z")
+    assert event == {
+        "level": "error", "logger": "channelstream.test", "message": "failed", "channel": "news", "count": 3,
+    }  # fmt: skip
+
+
+def test_human_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
+    """A traceback follows its line, indented, so that a line at the margin is always an event."""
+    logs.configure(SETTINGS)
+    log_failure("failed", ValueError("bad"))
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.endswith("failed")
+    assert all(line.startswith("    ") for line in rest)
+    assert rest[-1] == "    ValueError: bad"
+
+
+@pytest.mark.parametrize("log_format", ["human", "json"])
+@pytest.mark.parametrize(
+    ("text", "leak"),
+    [
+        (f"secret is {SECRET}", SECRET),
+        ("secret is correct-horse%2Fbattery", "correct-horse"),
+        ("admin staple-42 and cookie-42", "-42"),
+        ("GET /info?secret=abc&x=1", "abc"),
+        ("GET /ws?since=&conn_id=abc HTTP/1.1", "abc"),
+        (SIGNATURE, SIGNATURE.rpartition(".")[2]),
+        ("x-channelstream-secret: short.sig", "short"),
+        ("Authorization: Basic YWRtaW46eA==", "YWRt"),
+        ("{'cookie': 'auth_tkt=abc; other=def'}", "def"),
+        ("[(b'cookie', b'auth_tkt=abc'), (b'host', b'x')]", "abc"),
+    ],
+)  # fmt: skip
+def test_no_secret_appears(
+    capsys: pytest.CaptureFixture[str], log_format: LogFormat, text: str, leak: str
+) -> None:
+    """Secrets, signatures and credentials are blotted out of texts, extras and errors."""
+    logs.configure(
+        Settings(secret=SECRET, admin_secret="staple-42", cookie_secret="cookie-42", log_format=log_format)
+    )
+    log_failure(text, ValueError(text), detail=text)
+    written = capsys.readouterr().err
+    assert leak not in written
+    assert logs.BLOT in written
+
+
+def test_ordinary_text_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    """Words that are only default secrets, dotted names and versions are left as they are."""
+    logs.configure(Settings())
+    text = "the secret of channelstream.transports.websocket 1.0.0.dev0 at http://127.0.0.1:8000/info?since=a"
+    logger.info(text)
+    assert capsys.readouterr().err.strip().endswith(text)
+
+
+def test_uvicorn_is_adopted(capsys: pytest.CaptureFixture[str]) -> None:
+    """uvicorn's events come through the same format, its access log only with debug."""
+    logs.configure(SETTINGS)
+    logging.getLogger("uvicorn.error").info("started")
+    logging.getLogger("uvicorn.access").info("GET /")
+    assert capsys.readouterr().err.count("uvicorn") == 1
+    logs.configure(Settings(debug=True))
+    logging.getLogger("uvicorn.access").info('%s - "%s"', "127.0.0.1", "GET /info?secret=abc")
+    assert capsys.readouterr().err.strip().endswith('127.0.0.1 - "GET /info?secret=***"')
+
+
+def test_level_and_debug(capsys: pytest.CaptureFixture[str]) -> None:
+    """Events below log_level are left out; debug shows them all."""
+    logs.configure(Settings(log_level="warning"))
+    logger.info("quiet")
+    assert capsys.readouterr().err == ""
+    logs.configure(Settings(log_level="warning", debug=True))
+    logger.debug("loud")
+    assert "loud" in capsys.readouterr().err
+
+
+def test_configuring_again_replaces(capsys: pytest.CaptureFixture[str]) -> None:
+    """After a second call an event is still written once."""
+    logs.configure(SETTINGS)
+    logs.configure(SETTINGS)
+    logger.info("once")
+    assert capsys.readouterr().err.count("once") == 1
