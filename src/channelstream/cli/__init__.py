@@ -1,0 +1,65 @@
+"""The command line: `channelstream [COMMAND]`, one module for each command.
+
+A command is a function of its arguments and the environment that returns an exit code: 0 when done, 1 when
+the work failed, 2 when the command line or the configuration is wrong.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from channelstream.cli import check_config, listen, make_config, publish, serve, sign
+from channelstream.cli.remote import RequestFailed
+from channelstream.errors import ConfigError
+
+Command = Callable[[Sequence[str], Mapping[str, str]], int]
+
+COMMANDS: dict[str, Command] = {
+    "serve": serve.run,
+    "make-config": make_config.run,
+    "check-config": check_config.run,
+    "sign": sign.run,
+    "publish": publish.run,
+    "listen": listen.run,
+}
+
+FAILED = 1
+BAD_CONFIGURATION = 2
+INTERRUPTED = 130
+"""128 and the number of SIGINT, as shells report it."""
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run the command the arguments name, or serve.
+
+    Args:
+        argv: arguments without the program's name; None means those of this process.
+        environ: the environment; None means that of this process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS.get(arguments[0]) if arguments else None
+    if command is None:
+        return _run(serve.run, arguments, environ)
+    return _run(command, arguments[1:], environ)
+
+
+def utils_main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """The second generation's `channelstream_utils make_config`; it replaces a file that is there."""
+    return _run(make_config.run_old, sys.argv[1:] if argv is None else argv, environ)
+
+
+def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | None) -> int:
+    try:
+        return command(argv, os.environ if environ is None else environ)
+    except ConfigError as error:
+        print(f"channelstream: {error}", file=sys.stderr)
+        return BAD_CONFIGURATION
+    except RequestFailed as error:
+        print(f"channelstream: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough; the flush at exit must not complain about it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,30 @@
+"""`channelstream check-config`: everything that is wrong with a configuration, at once."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from channelstream.config import loading, safety
+from channelstream.config.flags import read_flags, settings_parser
+
+DESCRIPTION = "Check the configuration that `channelstream` would serve with: file, environment and flags."
+USAGE = "channelstream check-config [-i FILE] [option ...]"
+BAD_CONFIGURATION = 2
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Print OK, or all problems; warnings do not count.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    parser = settings_parser("channelstream check-config", DESCRIPTION, usage=USAGE)
+    reading = loading.read(read_flags(parser, argv), environ)
+    problems = reading.problems or list(safety.problems(reading.settings()))
+    for warning in reading.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for problem in problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    if problems:
+        return BAD_CONFIGURATION
+    print("OK")
+    return 0

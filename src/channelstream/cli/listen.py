@@ -1,0 +1,166 @@
+"""`channelstream listen`: print what a subscriber hears, through every interruption."""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from channelstream.cli.publish import DEFAULT_USER
+from channelstream.cli.remote import RequestFailed, Server, add_server_flags, server_of
+from channelstream.cli.streams import LOST, STREAMS, Item, Place, Stream, StreamEnded
+from channelstream.config.flags import OneLineParser
+from channelstream.errors import CloseCode
+
+DESCRIPTION = """\
+Subscribe to channels and print one JSON line for each event. A stream that drops is resumed where it was;
+what cannot be recovered is named on stderr. Ctrl-C ends it."""
+EPILOG = """\
+examples:
+  channelstream listen -c news sport
+  channelstream listen -c news -u alice --transport sse | jq .message
+"""
+
+FIRST_WAIT_S = 0.25
+LONGEST_WAIT_S = 10.0
+FINAL = frozenset(
+    {
+        CloseCode.NORMAL,
+        CloseCode.REPLACED,
+        CloseCode.PROTOCOL_ERROR,
+        CloseCode.UNSUPPORTED_DATA,
+        CloseCode.INVALID_TEXT,
+        CloseCode.POLICY_VIOLATION,
+        CloseCode.TOO_BIG,
+    }
+)
+"""Codes after which a client must not come back."""
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Listen until the server ends it, or the user does.
+
+    Raises:
+        ConfigError: the arguments or settings are wrong.
+        RequestFailed: the server refuses the subscriber.
+    """
+    arguments = _parser().parse_strictly(argv)
+    server = server_of(arguments, environ)
+    subscriber = Subscriber(server, arguments.user, arguments.channels, STREAMS[arguments.transport])
+    try:
+        return subscriber.listen()
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser("channelstream listen", DESCRIPTION, EPILOG)
+    parser.add_argument(
+        "-c",
+        "--channels",
+        metavar="CHANNEL",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="Channels to subscribe to; none means private messages only.",
+    )
+    parser.add_argument(
+        "-u", "--user", metavar="USER", default=DEFAULT_USER, help=f"Who listens [{DEFAULT_USER}]."
+    )
+    parser.add_argument("--transport", choices=tuple(STREAMS), default="ws", help="How to listen [ws].")
+    add_server_flags(parser)
+    return parser
+
+
+def say(text: str) -> None:
+    """Tell the user something that is not an event."""
+    print(f"channelstream: {text}", file=sys.stderr, flush=True)
+
+
+def wait_before(attempt: int) -> None:
+    """Wait before coming back: twice as long each time up to a bound, jittered so that a crowd spreads."""
+    longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(attempt, 10))
+    time.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
+
+
+@dataclass(slots=True)
+class Subscriber:
+    """One user listening to some channels over one transport.
+
+    Attributes:
+        wait: called before each return with the number of failures since the last item.
+    """
+
+    server: Server
+    user: str
+    channels: Sequence[str]
+    stream: Stream
+    wait: Callable[[int], None] = wait_before
+    place: Place = field(default_factory=Place)
+    failures: int = 0
+
+    def listen(self) -> int:
+        """Print events until the stream ends for good; the exit code is 0 if it ended on purpose."""
+        self.connect()
+        while True:
+            try:
+                self.follow()
+            except StreamEnded as end:
+                say(f"stream ended: {end}")
+                if end.code in FINAL:
+                    return 0 if end.code == CloseCode.NORMAL else 1
+                self.come_back(end.code)
+
+    def connect(self) -> None:
+        """Ask for a connection, as an application does for its browsers.
+
+        Raises:
+            RequestFailed: the server gives none.
+        """
+        body = {
+            "username": self.user,
+            "channels": list(self.channels),
+            "info": {"include_history": False, "include_users": False},
+        }
+        answer = self.server.post("/connect", body)
+        if not isinstance(answer, dict) or "conn_id" not in answer:
+            raise RequestFailed(f"{self.server.url}/connect: the answer holds no conn_id")
+        self.place.conn_id = answer["conn_id"]
+        say(f"listening to {', '.join(self.channels) or 'private messages'} as {self.user}")
+
+    def follow(self) -> None:
+        """Handle the items of one stream.
+
+        Raises:
+            StreamEnded: always, in the end.
+        """
+        if not self.place.conn_id:
+            self.connect_again()
+        for item in self.stream(self.server, self.place):
+            self.failures = 0
+            self.handle(item)
+
+    def connect_again(self) -> None:
+        """Replace a connection the server has forgotten; a server that is out of reach may come back."""
+        try:
+            self.connect()
+        except RequestFailed as error:
+            if error.status is not None and error.status < 500:
+                raise
+            raise StreamEnded(LOST, str(error)) from error
+
+    def handle(self, item: Item) -> None:
+        """Print an event and remember its position; what was lost is for the user, not for the pipe."""
+        self.place.position = item.get("position", self.place.position)
+        if item.get("type") != "resumed":
+            print(json.dumps(item), flush=True)
+        elif item.get("lost"):
+            say(f"events may be missing from: {', '.join(item['lost'])}")
+
+    def come_back(self, code: int) -> None:
+        """Wait, and ask for a new connection where the old one is unknown."""
+        if code == CloseCode.UNKNOWN_CONNECTION:
+            self.place.conn_id = ""
+        self.wait(self.failures)
+        self.failures += 1

@@ -1,0 +1,88 @@
+"""`channelstream make-config`: an INI file with random secrets."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from channelstream.config.flags import OneLineParser
+from channelstream.config.loading import read_layers
+from channelstream.config.settings import BY_NAME
+from channelstream.config.sources import Given, Layer, from_environ
+from channelstream.config.template import random_secrets, render_ini, texts_of_json
+from channelstream.errors import ConfigError
+
+DESCRIPTION = """\
+Write an INI file that explains every option and holds random secrets. Options set in the environment
+(CHANNELSTREAM_*) or by -j are set in the file; all others are shown as comments with their defaults."""
+DEFAULT_FILE = "channelstream.ini"
+OWNER_ONLY = 0o600
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Write a new file.
+
+    Raises:
+        ConfigError: the file exists or cannot be written, or an override is wrong.
+    """
+    parser = OneLineParser("channelstream make-config", DESCRIPTION)
+    _add_arguments(parser)
+    parser.add_argument("--force", action="store_true", default=False, help="Replace a file that is there.")
+    arguments = parser.parse_strictly(argv)
+    return _make(arguments, environ, replace=arguments.force)
+
+
+def run_old(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """`channelstream_utils make_config`: the same by its old name; it replaces a file that is there."""
+    parser = OneLineParser("channelstream_utils", DESCRIPTION)
+    parser.add_argument("operation", choices=["make_config"], help="The only operation.")
+    _add_arguments(parser)
+    return _make(parser.parse_strictly(argv), environ, replace=True)
+
+
+def _add_arguments(parser: OneLineParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        default=DEFAULT_FILE,
+        help=f"File to write; - means stdout [{DEFAULT_FILE}]",
+    )
+    parser.add_argument(
+        "-j", "--json", metavar="JSON", default="{}", help="An object of option names and values."
+    )
+
+
+def _make(arguments: Namespace, environ: Mapping[str, str], replace: bool) -> int:
+    text = render_ini(_values(arguments.json, environ))
+    if arguments.output == "-":
+        sys.stdout.write(text)
+        return 0
+    _write(Path(arguments.output), text, replace)
+    print(f"{arguments.output} written; serve with: channelstream -i {arguments.output}")
+    return 0
+
+
+def _values(document: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Option texts for the file: random secrets, beaten by the environment, beaten by the JSON."""
+    overrides = {name: Given(text, "--json") for name, text in texts_of_json(document).items()}
+    reading = read_layers([from_environ(environ), Layer(overrides)])
+    if reading.problems:
+        raise ConfigError(reading.problems[0])
+    shown = {name: BY_NAME[name].declared.kind.show(value) for name, value in reading.values.items()}
+    return random_secrets() | shown
+
+
+def _write(path: Path, text: str, replace: bool) -> None:
+    """Write a file only its owner may read, from the moment it exists."""
+    try:
+        if replace:
+            path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ConfigError(f"{str(path)!r} exists; --force replaces it") from error
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}") from error

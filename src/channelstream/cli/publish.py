@@ -1,0 +1,62 @@
+"""`channelstream publish`: post one message."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from channelstream.cli.remote import add_server_flags, server_of
+from channelstream.config.flags import OneLineParser
+
+DESCRIPTION = (
+    "Post a message to a channel, to users, or to users within a channel; print the server's answer."
+)
+EPILOG = """\
+examples:
+  channelstream publish -c news '{"text": "hello"}'
+  channelstream publish --to alice --to bob "lunch?"
+"""
+DEFAULT_USER = "channelstream-cli"
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Post the message.
+
+    Raises:
+        ConfigError: it has no destination, or the settings are wrong.
+        RequestFailed: the server refused it or cannot be reached.
+    """
+    parser = _parser()
+    arguments = parser.parse_strictly(argv)
+    if not arguments.channel and not arguments.to:
+        parser.error("a message needs -c CHANNEL or --to USER")
+    message = {
+        "user": arguments.user,
+        "channel": arguments.channel,
+        "pm_users": arguments.to,
+        "message": payload(arguments.message),
+    }
+    answer = server_of(arguments, environ).post("/message", [message])
+    print(json.dumps(answer))
+    return 0
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser("channelstream publish", DESCRIPTION, EPILOG)
+    parser.add_argument("message", metavar="MESSAGE", help="JSON; what is not JSON is sent as a text.")
+    parser.add_argument("-c", "--channel", metavar="CHANNEL", default=None, help="The channel to post to.")
+    parser.add_argument(
+        "--to", metavar="USER", action="append", default=[], help="Only this user hears it; may be repeated."
+    )
+    parser.add_argument(
+        "-u", "--user", metavar="USER", default=DEFAULT_USER, help=f"Who says it [{DEFAULT_USER}]."
+    )
+    add_server_flags(parser)
+    return parser
+
+
+def payload(text: str) -> Any:
+    """The JSON value a text holds, or the text itself."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,150 @@
+"""A running server as the client commands see it: its address, signed requests, what it refuses."""
+
+import ssl
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any
+
+import httpx
+from itsdangerous import TimestampSigner
+
+from channelstream.config import Settings, load
+from channelstream.config.flags import Flags, OneLineParser, add_file_flag, add_flags, given_flags
+from channelstream.config.settings import BY_NAME
+from channelstream.errors import ConfigError
+
+REQUEST_TIMEOUT_S = 10.0
+_SHOWN_CHARS = 500
+"""How much of an error answer is repeated."""
+_OPTIONS = ("secret", "host", "port", "unix_socket", "ssl_certfile")
+
+
+class RequestFailed(Exception):
+    """The server refused a request, or did not answer.
+
+    Attributes:
+        status: HTTP status of the refusal; None means no answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def signed_headers(secret: str, path: str) -> dict[str, str]:
+    """The headers of a signed request; both older generations send the second, which is never read."""
+    token = TimestampSigner(secret).sign(path).decode()
+    return {"x-channelstream-secret": token, "x-channelstream-endpoint": path}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where the server is and how to sign for it.
+
+    Attributes:
+        url: its address, without a slash at the end.
+        secret: the key to sign with.
+        unix_socket: path of the socket to reach it by; empty means TCP.
+        certfile: certificate to trust besides the system's; empty means none.
+    """
+
+    url: str
+    secret: str = field(repr=False)
+    unix_socket: str = ""
+    certfile: str = ""
+
+    def tls(self) -> ssl.SSLContext | None:
+        """What to trust; None where the address is not https."""
+        if not self.url.startswith("https:"):
+            return None
+        context = ssl.create_default_context()
+        if self.certfile:
+            context.load_verify_locations(self.certfile)
+        return context
+
+    def client(self, timeout_s: float = REQUEST_TIMEOUT_S) -> httpx.Client:
+        """A client for unsigned requests; proxies of the environment are not asked, as loopback is usual."""
+        transport = httpx.HTTPTransport(
+            verify=self.tls() or True, uds=self.unix_socket or None, trust_env=False
+        )
+        timeout = httpx.Timeout(REQUEST_TIMEOUT_S, read=timeout_s)
+        return httpx.Client(base_url=self.url, transport=transport, timeout=timeout, trust_env=False)
+
+    def post(self, path: str, body: object) -> Any:
+        """Post a signed request and return the answer's JSON.
+
+        Raises:
+            RequestFailed: the server cannot be reached or answers with an error.
+        """
+        try:
+            with self.client() as client:
+                answer = client.post(path, json=body, headers=signed_headers(self.secret, path))
+            if answer.is_success:
+                return answer.json()
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            raise RequestFailed(f"{self.url}{path}: {error}") from error
+        told = " ".join(answer.text.split())[:_SHOWN_CHARS]
+        raise RequestFailed(f"{self.url}{path} answered {answer.status_code}: {told}", answer.status_code)
+
+
+def add_server_flags(parser: OneLineParser) -> None:
+    """Add the flags that say where the server is and what its secret is."""
+    parser.add_argument("--url", help="Address of the server [that of the settings].")
+    group = parser.add_argument_group("Settings")
+    add_file_flag(group.add_argument)
+    add_flags(group.add_argument, [BY_NAME[name] for name in _OPTIONS])
+
+
+def settings_of(arguments: Namespace, environ: Mapping[str, str]) -> Settings:
+    """The settings that parsed arguments, environment and file make."""
+    file = getattr(arguments, "ini", None)
+    return load(Flags(file, given_flags(arguments)), environ).settings
+
+
+def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
+    """The server at `--url`, or else where the settings say it listens.
+
+    Raises:
+        ConfigError: the address or the settings are wrong.
+    """
+    settings = settings_of(arguments, environ)
+    if "url" in arguments:
+        return Server(checked_url(arguments.url), settings.secret)
+    return Server(url_of(settings), settings.secret, settings.unix_socket, settings.ssl_certfile)
+
+
+def checked_url(text: str) -> str:
+    """The address of a server, without a slash at the end; its path is a prefix that a proxy strips.
+
+    Raises:
+        ConfigError: it is no http address.
+    """
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"--url: {text!r} is not an http:// or https:// address: {error}") from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigError(f"--url: {text!r} is not an http:// or https:// address")
+    return text.rstrip("/")
+
+
+def url_of(settings: Settings) -> str:
+    """The address under which this machine reaches a server with these settings."""
+    scheme = "https" if settings.ssl_certfile else "http"
+    host = "127.0.0.1" if settings.unix_socket else _reachable(settings.host)
+    return f"{scheme}://{host}:{settings.port}"
+
+
+def _reachable(host: str) -> str:
+    """A host to connect to: loopback where the server listens on all addresses."""
+    if not host:
+        return "127.0.0.1"
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return f"[{address}]" if address.version == 6 else host

@@ -1,0 +1,124 @@
+"""The subscriber of `listen`: what it prints, and when it comes back."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from channelstream.cli.listen import Subscriber
+from channelstream.cli.remote import RequestFailed, Server
+from channelstream.cli.streams import Item, Place, StreamEnded
+
+Script = list[tuple[list[Item], int]]
+
+
+class Scripted:
+    """A stream that plays one act for each time it is opened: some items, then a close code."""
+
+    def __init__(self, acts: Script) -> None:
+        self.acts = acts
+        self.opened: list[dict[str, str]] = []
+
+    def __call__(self, server: Server, place: Place) -> Iterator[Item]:
+        self.opened.append(place.query)
+        items, code = self.acts.pop(0)
+        yield from items
+        raise StreamEnded(code, "")
+
+
+class Answering:
+    """A server that gives connections c1, c2, ..., or fails as it is told."""
+
+    def __init__(self, *failures: RequestFailed | None) -> None:
+        self.failures = list(failures)
+        self.made = 0
+
+    def post(self, path: str, body: dict[str, object]) -> dict[str, str]:
+        assert (path, body["username"], body["channels"]) == ("/connect", "alice", ["news"])
+        failure = self.failures.pop(0) if self.failures else None
+        if failure:
+            raise failure
+        self.made += 1
+        return {"conn_id": f"c{self.made}"}
+
+
+def play(acts: Script, *failures: RequestFailed | None) -> tuple[int, Scripted, list[int]]:
+    waits: list[int] = []
+    stream = Scripted(acts)
+    code = Subscriber(Answering(*failures), "alice", ["news"], stream, wait=waits.append).listen()
+    return code, stream, waits
+
+
+def event(number: int) -> Item:
+    return {"type": "message", "message": number, "position": f"e-{number}"}
+
+
+def test_prints_events_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
+    """After a drop it comes back with the position of the last event, and prints each event as one line."""
+    code, stream, _ = play([([event(1), event(2)], 1006), ([event(3)], 1000)])
+    assert code == 0
+    assert stream.opened == [{"conn_id": "c1", "since": ""}, {"conn_id": "c1", "since": "e-2"}]
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        event(1),
+        event(2),
+        event(3),
+    ]
+
+
+@pytest.mark.parametrize("final", [4002, 1002, 1007, 1008, 1009])
+def test_stops_where_it_must(final: int) -> None:
+    """A code that says stop ends it with exit code 1."""
+    code, stream, waits = play([([], final)])
+    assert (code, len(stream.opened), waits) == (1, 1, [])
+
+
+def test_unknown_connection_is_replaced() -> None:
+    """When the server has forgotten the connection, a new one goes on from the same position."""
+    _, stream, _ = play([([event(1)], 4001), ([], 1000)])
+    assert stream.opened[1] == {"conn_id": "c2", "since": "e-1"}
+
+
+def test_waits_longer_until_something_is_heard() -> None:
+    """Each failure in a row makes the wait longer; an item makes it short again."""
+    _, _, waits = play([([], 1013), ([], 1012), ([event(1)], 4008), ([], 1006), ([], 1000)])
+    assert waits == [0, 1, 0, 1]
+
+
+def test_resumed_item_is_no_event(capsys: pytest.CaptureFixture[str]) -> None:
+    """The resumed item is not printed, its position is kept, and what is lost is told on stderr."""
+    resumed = {"type": "resumed", "position": "e-9", "recovered": ["a"], "lost": ["news"]}
+    _, stream, _ = play([([resumed], 1006), ([], 1000)])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "missing from: news" in err
+    assert stream.opened[1]["since"] == "e-9"
+
+
+def test_server_out_of_reach_may_come_back() -> None:
+    """A new connection is asked for again while the server cannot be reached or is not ready."""
+    down, starting = RequestFailed("no answer"), RequestFailed("not ready", 503)
+    code, _, waits = play([([], 4001), ([], 1000)], None, down, starting)
+    assert (code, waits) == (0, [0, 1, 2])
+
+
+def test_refusal_is_final() -> None:
+    """A server that refuses the subscriber is not asked again, nor one that cannot be reached at first."""
+    with pytest.raises(RequestFailed):
+        play([([], 4001)], None, RequestFailed("forbidden", 403))
+    with pytest.raises(RequestFailed):
+        play([], RequestFailed("no answer"))
+
+
+def test_answer_without_a_connection() -> None:
+    """A server that answers something else, such as another program, is told in one line."""
+    with pytest.raises(RequestFailed, match="holds no conn_id"):
+        Subscriber(Elsewhere(), "alice", ["news"], Scripted([])).listen()
+
+
+class Elsewhere:
+    """A server of another kind."""
+
+    url = "http://127.0.0.1:1"
+
+    def post(self, path: str, body: object) -> list[str]:
+        return ["hello"]

@@ -1,0 +1,77 @@
+"""The program as a shell sees it: exit codes, and one line on stderr."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import channelstream
+
+Finished = subprocess.CompletedProcess[str]
+
+
+def run(*argv: str, cwd: Path | None = None, **environ: str) -> Finished:
+    """Run the program in a process of its own with only this environment."""
+    return subprocess.run(
+        [sys.executable, "-m", "channelstream.cli", *argv],
+        env=environ, cwd=cwd, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["-p", "abc"], "port: 'abc'"),
+        (["nowhere.ini"], "'nowhere.ini' cannot be read"),
+        (["-", "nowhere.ini"], "'nowhere.ini' cannot be read"),
+        (["--nonsense"], "there is no option '--nonsense'"),
+        (["-o", "0.0.0.0"], "secret: its default"),
+        (["publish", "hello"], "a message needs -c CHANNEL or --to USER"),
+        (["listen", "--transport", "pigeon"], "argument --transport: invalid choice"),
+        (["sign", "message"], "PATH: 'message'"),
+    ],
+)
+def test_wrong_configuration(argv: list[str], said: str) -> None:
+    """Wrong arguments and settings end with exit code 2 and one line on stderr."""
+    ended = run(*argv)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"channelstream: {said}")
+
+
+def test_wrong_environment() -> None:
+    """A wrong value in the environment ends with exit code 2 as well."""
+    ended = run(CHANNELSTREAM_PORT="-1")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("channelstream: port: '-1' (from CHANNELSTREAM_PORT)")
+
+
+def test_version() -> None:
+    """-v prints the version."""
+    ended = run("-v")
+    assert (ended.returncode, ended.stdout) == (0, f"{channelstream.__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["make-config", "check-config", "sign", "publish", "listen", "serve"])
+def test_every_command_has_help(command: str) -> None:
+    """COMMAND -h explains it, and the program's own help names it."""
+    ended = run(command, "-h")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("usage:")
+    assert command in run("-h").stdout
+
+
+def test_no_server() -> None:
+    """A client command that reaches no server ends with exit code 1 and one line."""
+    ended = run("publish", "-c", "news", "hello", "--unix-socket", "/nonexistent.sock")
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_made_file_is_checked_and_accepted(tmp_path: Path) -> None:
+    """make-config, then check-config with a public host: OK."""
+    assert run("make-config", cwd=tmp_path).returncode == 0
+    ended = run("check-config", "-i", "channelstream.ini", "-o", "0.0.0.0", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "OK\n", "")

@@ -1,0 +1,78 @@
+"""`make-config`, and its old name."""
+
+from pathlib import Path
+
+import pytest
+
+from channelstream.cli import main, utils_main
+from channelstream.config import Settings, load_settings
+
+
+def loaded(path: Path) -> Settings:
+    return load_settings([str(path)], {}).settings
+
+
+def test_writes_random_secrets_for_the_owner_only(tmp_path: Path) -> None:
+    """The file holds random secrets, defaults otherwise, and only its owner may read it."""
+    path = tmp_path / "made.ini"
+    assert main(["make-config", "-o", str(path)], {}) == 0
+    settings = loaded(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len({settings.secret, settings.admin_secret, settings.cookie_secret, "secret", ""}) == 5
+    assert settings.port == Settings().port
+
+
+def test_refuses_to_overwrite(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is there is kept, unless --force is given."""
+    path = tmp_path / "made.ini"
+    path.write_text("mine")
+    assert main(["make-config", "-o", str(path)], {}) == 2
+    assert "--force" in capsys.readouterr().err
+    assert path.read_text() == "mine"
+    assert main(["make-config", "-o", str(path), "--force"], {}) == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert loaded(path).secret != "secret"
+
+
+def test_overrides(tmp_path: Path) -> None:
+    """The environment sets options in the file, and JSON beats it."""
+    path = tmp_path / "made.ini"
+    environ = {"CHANNELSTREAM_PORT": "1", "CHANNELSTREAM_HOST": "::1"}
+    assert main(["make-config", "-o", str(path), "-j", '{"port": 2, "secret": "mine"}'], environ) == 0
+    settings = loaded(path)
+    assert (settings.port, settings.host, settings.secret) == (2, "::1", "mine")
+
+
+def test_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    """-o - prints the file."""
+    assert main(["make-config", "-o", "-"], {}) == 0
+    assert "\n[channelstream]\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", ['{"port": "x"}', '{"secret": "a\\nport = 1"}', "[]"])
+def test_wrong_override_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], document: str
+) -> None:
+    """A wrong value, or one that would smuggle in another line, is refused before anything is written."""
+    path = tmp_path / "made.ini"
+    assert main(["make-config", "-o", str(path), "-j", document], {}) == 2
+    assert not path.exists()
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_unwritable(tmp_path: Path) -> None:
+    """A path that cannot be written ends with exit code 2."""
+    assert main(["make-config", "-o", str(tmp_path / "none" / "made.ini")], {}) == 2
+
+
+def test_old_name(tmp_path: Path) -> None:
+    """channelstream_utils make_config -o -j does the same and replaces the file, as it always did."""
+    path = tmp_path / "made.ini"
+    for port in (1, 2):
+        assert utils_main(["make_config", "-o", str(path), "-j", f'{{"port": {port}}}'], {}) == 0
+    assert loaded(path).port == 2
+
+
+def test_old_name_knows_nothing_else() -> None:
+    """Another operation ends with exit code 2."""
+    assert utils_main(["drop_tables"], {}) == 2

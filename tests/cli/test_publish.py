@@ -1,0 +1,95 @@
+"""`publish`, against a small server that remembers what it was sent."""
+
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from itsdangerous import TimestampSigner
+
+from channelstream.cli import main
+from channelstream.cli.publish import payload
+
+
+class Remembering(ThreadingHTTPServer):
+    """Answers every POST with its own body and a status, and keeps path, headers and body."""
+
+    status = 200
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Remembering
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.server.requests.append((self.path, dict(self.headers), json.loads(body)))
+        self.send_response(self.server.status)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Remembering]:
+    """A running server."""
+    with Remembering() as running:
+        thread = Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def test_posts_a_signed_message(server: Remembering, capsys: pytest.CaptureFixture[str]) -> None:
+    """One message is posted to /message with a signature of that path, and the answer is printed."""
+    argv = ["publish", "--url", f"{server.url}/", "-s", "mine", "-c", "news", "-u", "alice", '{"text": "hi"}']
+    assert main(argv, {}) == 0
+    [(path, headers, body)] = server.requests
+    assert path == "/message"
+    assert TimestampSigner("mine").unsign(headers["x-channelstream-secret"], max_age=60) == b"/message"
+    assert body == [{"user": "alice", "channel": "news", "pm_users": [], "message": {"text": "hi"}}]
+    assert json.loads(capsys.readouterr().out) == body
+
+
+def test_private_message(server: Remembering) -> None:
+    """--to may be repeated and needs no channel."""
+    assert main(["publish", "--url", server.url, "--to", "bob", "--to", "eve", "psst"], {}) == 0
+    [(_, _, [message])] = server.requests
+    assert (message["channel"], message["pm_users"], message["message"]) == (None, ["bob", "eve"], "psst")
+
+
+def test_address_from_the_settings(server: Remembering) -> None:
+    """Without --url the server is where the settings say it listens."""
+    assert main(["publish", "-p", str(server.server_port), "-c", "news", "hi"], {}) == 0
+    assert len(server.requests) == 1
+
+
+def test_refusal(server: Remembering, capsys: pytest.CaptureFixture[str]) -> None:
+    """A refusal ends with exit code 1 and one line with status and answer, without secret or signature."""
+    server.status = 422
+    assert main(["publish", "--url", server.url, "-s", "hunter2", "-c", "news", "hi"], {}) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "/message answered 422: [{" in line
+    assert "hunter2" not in line
+    assert server.requests[0][1]["x-channelstream-secret"] not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [('{"a": 1}', {"a": 1}), ("5", 5), ("null", None), ("hello", "hello"), ("{oops", "{oops")],
+)
+def test_payload(text: str, value: object) -> None:
+    """JSON is sent as what it says, everything else as a text."""
+    assert payload(text) == value

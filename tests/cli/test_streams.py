@@ -1,0 +1,112 @@
+"""The three transports of `listen`, each against a small real server that misbehaves as it is told."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from websockets.sync.server import ServerConnection
+from websockets.sync.server import serve as serve_websocket
+
+from channelstream.cli.remote import Server
+from channelstream.cli.streams import LOST, STREAMS, Item, Place, StreamEnded
+
+EVENT: Item = {"type": "message", "message": "hi"}
+CLOSING: Item = {"type": "closing", "code": 4008, "reason": "too slow"}
+
+
+@contextmanager
+def http_answer(status: int, body: str) -> Iterator[Server]:
+    """A server that gives every GET the same answer and closes."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield Server(f"http://127.0.0.1:{server.server_port}", "secret")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def websocket_that_closes(code: int, *items: Item) -> Iterator[Server]:
+    """A server that sends one list of items to every WebSocket and closes it."""
+
+    def handle(socket: ServerConnection) -> None:
+        socket.send(json.dumps(items))
+        socket.close(code, "told to")
+
+    with serve_websocket(handle, "127.0.0.1", 0) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield Server(f"http://127.0.0.1:{server.socket.getsockname()[1]}", "secret")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def hear(transport: str, server: Server) -> tuple[list[Item], int]:
+    """What a stream yields, and the code it ends with."""
+    heard: list[Item] = []
+    with pytest.raises(StreamEnded) as caught:
+        for item in STREAMS[transport](server, Place("c1", "e-1")):
+            heard.append(item)
+    return heard, caught.value.code
+
+
+@pytest.mark.parametrize("code", [1000, 4001, 4002, 4008])
+def test_websocket_close_code(code: int) -> None:
+    """A WebSocket yields the items of its lists and ends with the server's close code."""
+    with websocket_that_closes(code, EVENT, EVENT) as server:
+        assert hear("ws", server) == ([EVENT, EVENT], code)
+
+
+def test_sse_that_breaks_off() -> None:
+    """Each block of an event stream is one list; a stream that just ends was lost."""
+    body = f"id: e-2\ndata: {json.dumps([EVENT])}\n\ndata: []\n\n"
+    with http_answer(200, body) as server:
+        assert hear("sse", server) == ([EVENT], LOST)
+
+
+@pytest.mark.parametrize(("transport", "form"), [("sse", "data: {}\n\n"), ("poll", "{}")])
+def test_closing_item(transport: str, form: str) -> None:
+    """A last word of SSE and long poll is the code the stream ends with."""
+    with http_answer(200, form.format(json.dumps([EVENT, CLOSING]))) as server:
+        assert hear(transport, server) == ([EVENT], 4008)
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+@pytest.mark.parametrize(("status", "code"), [(401, 4001), (409, 4002), (503, 1013), (502, LOST)])
+def test_refusals(transport: str, status: int, code: int) -> None:
+    """An HTTP status instead of a stream says the same as a close code."""
+    with http_answer(status, "") as server:
+        assert hear(transport, server) == ([], code)
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+def test_no_server(transport: str) -> None:
+    """Nobody there is a lost stream."""
+    assert hear(transport, Server("http://127.0.0.1:9", "secret")) == ([], LOST)
+
+
+@pytest.mark.parametrize(("transport", "form"), [("sse", "data: {}\n\n"), ("poll", "{}")])
+def test_nonsense(transport: str, form: str) -> None:
+    """An answer that is no list of items, such as a proxy's page, is a lost stream."""
+    with http_answer(200, form.format("<html>")) as server:
+        assert hear(transport, server) == ([], LOST)
