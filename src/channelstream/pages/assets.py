@@ -1,0 +1,55 @@
+"""Scripts, styles and pictures, all served by us below a path that changes with their content."""
+
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+from openapi_ui_bundles import swagger_ui
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Message, Receive, Scope, Send
+
+STATIC = Path(__file__).parent / "static"
+SWAGGER_UI_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
+"""What the explorer needs of the package; its own page, which loads a sample from elsewhere, stays out."""
+ASSET_HEADERS = {
+    "Cache-Control": "public, max-age=31536000, immutable",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def static_url() -> str:
+    """Return the path of the assets, which names their content: browsers may keep them for good."""
+    digest = sha256(version("openapi-ui-bundles").encode())
+    for file in sorted(path for path in STATIC.rglob("*") if path.is_file()):
+        digest.update(file.relative_to(STATIC).as_posix().encode() + file.read_bytes())
+    return f"/static/{digest.hexdigest()[:12]}"
+
+
+def asset_routes(url: str) -> list[BaseRoute]:
+    """Serve our assets and the two files of Swagger UI below `url`."""
+    return [
+        Route(f"{url}/swagger-ui/{{name}}", _swagger_ui_file),
+        Mount(url, _Assets(directory=STATIC)),
+    ]
+
+
+async def _swagger_ui_file(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in SWAGGER_UI_FILES:
+        return PlainTextResponse("Not Found", 404)
+    return FileResponse(Path(swagger_ui.static_path) / name, headers=ASSET_HEADERS)
+
+
+class _Assets(StaticFiles):
+    """Static files that browsers keep for good."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] in (200, 206, 304):
+                message["headers"] += [(k.lower().encode(), v.encode()) for k, v in ASSET_HEADERS.items()]
+            await send(message)
+
+        await super().__call__(scope, receive, with_headers)

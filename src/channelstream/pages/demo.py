@@ -1,0 +1,208 @@
+"""The chat demo's backend: how a web application uses channelstream.
+
+Read it as the application's half of the story. Browsers ask this application for everything they want to
+do; it decides who they are and what they may do, then tells the push server in a signed HTTP request
+(`PushServer.call`). What happens then reaches the browsers straight from the push server, over their
+WebSocket; the browser's half is in ``static/demo/``.
+
+Your application knows its users from their session, and who wrote a message from its database. This one
+gives each visitor a signed cookie (``demo_visitors.py``) and remembers authors in a bounded table.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from itsdangerous import TimestampSigner
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute
+
+from channelstream.pages.bounded import Bounded
+from channelstream.pages.demo_input import (
+    CHANNELS,
+    NAME_CHARACTERS,
+    STATUSES,
+    TEXT_CHARACTERS,
+    Body,
+    Endpoint,
+    Refused,
+    answered,
+    read_channels,
+    read_json,
+    read_name,
+    read_status,
+    read_text,
+)
+from channelstream.pages.demo_visitors import Visitor, Visitors
+from channelstream.pages.html import Renderer
+
+CHANNEL_CONFIG = {"notify_presence": True, "notify_state": True, "store_history": True, "history_size": 20}
+CHANNEL_CONFIGS = dict.fromkeys(CHANNELS, CHANNEL_CONFIG)
+WHAT_TO_TELL = {"include_history": True, "include_users": True, "return_public_state": True}
+REMEMBERED = 10_000
+"""Connections and messages whose owner is remembered; beyond it the oldest can no longer be changed."""
+
+Action = Callable[[Visitor, Body], Awaitable[Any]]
+
+
+class PushServer:
+    """The push server as an application sees it: JSON over HTTP, signed with the shared secret."""
+
+    def __init__(self, http: httpx.AsyncClient, secret: str) -> None:
+        self._http = http
+        self._signer = TimestampSigner(secret)
+
+    async def call(self, method: str, path: str, body: Any) -> Any:
+        """Send one request and return the JSON answer.
+
+        Raises:
+            httpx.HTTPStatusError: the server refused it; the body of a 422 tells why, field by field.
+        """
+        signature = self._signer.sign(path).decode()
+        headers = {"x-channelstream-secret": signature}
+        response = await self._http.request(method, path, json=body, headers=headers)
+        return response.raise_for_status().json()
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Who wrote a message and where it went, so that nobody else changes it."""
+
+    author: Visitor
+    where: Body
+
+
+class Demo:
+    """The demo's page and what its buttons do."""
+
+    def __init__(self, server: PushServer, renderer: Renderer, cookie_secret: str) -> None:
+        self._server = server
+        self._renderer = renderer
+        self._visitors = Visitors(cookie_secret)
+        self._connections: Bounded[str, Visitor] = Bounded(REMEMBERED)
+        self._sent: Bounded[str, Sent] = Bounded(REMEMBERED)
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            answered("/demo", self._page, method="GET"),
+            answered("/demo/connect", self._connect),
+            answered("/demo/leave", self._leave),
+            answered("/demo/subscribe", self._signed_in(self._subscribe)),
+            answered("/demo/unsubscribe", self._signed_in(self._unsubscribe)),
+            answered("/demo/state", self._signed_in(self._set_status)),
+            answered("/demo/info", self._signed_in(self._info)),
+            answered("/demo/message", self._signed_in(self._send)),
+            answered("/demo/message", self._signed_in(self._edit), method="PATCH"),
+            answered("/demo/message", self._signed_in(self._delete), method="DELETE"),
+        ]
+
+    async def _page(self, request: Request) -> Response:
+        visitor = self._visitors.of(request)
+        limits = {"name_characters": NAME_CHARACTERS, "text_characters": TEXT_CHARACTERS}
+        return self._renderer.page(
+            request, "demo.html", {"visitor": visitor.name if visitor else "", **limits}
+        )
+
+    async def _connect(self, request: Request) -> Response:
+        """Sign in under a name, or under the cookie's, and announce the visitor to the push server.
+
+        The answer's conn_id is what the browser opens its WebSocket with.
+        """
+        body = await read_json(request)
+        known = "username" not in body
+        name = self._visitors.signed_in(request).name if known else read_name(body["username"])
+        channels = read_channels(body.get("channels", CHANNELS[:2]))
+        visitor = self._visitors.claim(request, name)
+        answer = await self._server.call("POST", "/connect", _introduction(visitor, channels))
+        self._connections[answer["conn_id"]] = visitor
+        response = JSONResponse({**answer, "all_channels": CHANNELS})
+        self._visitors.give_cookie(request, response, visitor)
+        return response
+
+    async def _leave(self, request: Request) -> Response:
+        """End the visitor's connections at once and let the name go."""
+        await read_json(request)
+        visitor = self._visitors.signed_in(request)
+        self._visitors.release(visitor)
+        for conn_id in [key for key, owner in self._connections.items() if owner == visitor]:
+            del self._connections[conn_id]
+            await self._server.call("POST", "/disconnect", {"conn_id": conn_id})
+        response = JSONResponse({})
+        self._visitors.take_cookie(request, response)
+        return response
+
+    async def _subscribe(self, visitor: Visitor, body: Body) -> Any:
+        return await self._change_channels("/subscribe", visitor, body)
+
+    async def _unsubscribe(self, visitor: Visitor, body: Body) -> Any:
+        return await self._change_channels("/unsubscribe", visitor, body)
+
+    async def _change_channels(self, path: str, visitor: Visitor, body: Body) -> Any:
+        conn_id = self._check_owner(body.get("conn_id"), visitor)
+        wish = {"conn_id": conn_id, "channels": read_channels(body.get("channels")), "info": WHAT_TO_TELL}
+        return await self._server.call("POST", path, {**wish, "channel_configs": CHANNEL_CONFIGS})
+
+    async def _send(self, visitor: Visitor, body: Body) -> Any:
+        """Send to a channel, or to one person and to the sender's own other windows."""
+        message: Body = {"text": read_text(body.get("text"))}
+        if body.get("to") is None:
+            where: Body = {"channel": read_channels([body.get("channel")])[0]}
+        else:
+            message["to"] = read_name(body["to"])
+            where = {"pm_users": sorted({visitor.name, message["to"]})}
+        uuid = str(uuid4())
+        self._sent[uuid] = Sent(visitor, where)
+        item = {**where, "uuid": uuid, "user": visitor.name, "message": message}
+        return await self._server.call("POST", "/message", [item])
+
+    async def _edit(self, visitor: Visitor, body: Body) -> Any:
+        item = self._own_message(visitor, body)
+        to = [name for name in item.get("pm_users", []) if name != visitor.name]
+        item["message"] = {"text": read_text(body.get("text")), **({"to": to[0]} if to else {})}
+        return await self._server.call("PATCH", "/message", [item])
+
+    async def _delete(self, visitor: Visitor, body: Body) -> Any:
+        return await self._server.call("DELETE", "/message", [self._own_message(visitor, body)])
+
+    async def _set_status(self, visitor: Visitor, body: Body) -> Any:
+        state = {"user": visitor.name, "user_state": {"status": read_status(body.get("status"))}}
+        return await self._server.call("POST", "/user_state", state)
+
+    async def _info(self, visitor: Visitor, body: Body) -> Any:
+        """Tell what is in channels: history and who is there, for a browser that missed something."""
+        wish = {"channels": read_channels(body.get("channels")), **WHAT_TO_TELL}
+        return await self._server.call("POST", "/info", {"info": wish})
+
+    def _check_owner(self, conn_id: Any, visitor: Visitor) -> str:
+        if not isinstance(conn_id, str) or self._connections.get(conn_id) != visitor:
+            raise Refused(409, "This connection is over. Please connect again.")
+        return conn_id
+
+    def _own_message(self, visitor: Visitor, body: Body) -> Body:
+        sent = self._sent.get(str(body.get("uuid")))
+        if sent is None or sent.author != visitor:
+            raise Refused(403, "Only its author can change a message.")
+        return {**sent.where, "user": visitor.name, "uuid": body["uuid"]}
+
+    def _signed_in(self, action: Action) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            visitor = self._visitors.signed_in(request)
+            return JSONResponse(await action(visitor, await read_json(request)))
+
+        return endpoint
+
+
+def _introduction(visitor: Visitor, channels: list[str]) -> Body:
+    """Return the body of /connect; a status set in another window stays as it is."""
+    return {
+        "username": visitor.name,
+        "conn_id": str(uuid4()),
+        "channels": channels,
+        "fresh_user_state": {"status": STATUSES[0]},
+        "state_public_keys": ["status"],
+        "channel_configs": CHANNEL_CONFIGS,
+        "info": WHAT_TO_TELL,
+    }

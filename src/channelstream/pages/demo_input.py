@@ -1,0 +1,85 @@
+"""Reads what strangers send to the demo, and answers refusals in words its page can show."""
+
+import unicodedata
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from channelstream.pages.origin import is_same_origin
+
+CHANNELS = ("demo-general", "demo-random", "demo-help")
+"""All that visitors can reach; a real application's channels on the same server are none of theirs."""
+STATUSES = ("available", "away", "busy")
+NAME_CHARACTERS = 32
+TEXT_CHARACTERS = 2000
+BODY_BYTES = 16 * 1024
+
+Body = dict[str, Any]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Refused(Exception):
+    """The visitor may not do that; the text is shown."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+
+
+def answered(path: str, endpoint: Endpoint, method: str = "POST") -> Route:
+    """Return a route that answers refusals, ours and the push server's, as JSON."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Refused as refusal:
+            return JSONResponse({"error": refusal.text}, refusal.status)
+        except httpx.HTTPStatusError as error:
+            status = 409 if error.response.status_code == 422 else 502
+            return JSONResponse({"error": "The push server refused that."}, status)
+
+    return Route(path, answer, methods=[method], max_body_size=BODY_BYTES)
+
+
+async def read_json(request: Request) -> Body:
+    """Read the body, only of a JSON request from our own page: no other site can make a browser send one."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip()
+    if content_type != "application/json" or not is_same_origin(request):
+        raise Refused(403, "Requests come from the demo's own page.")
+    try:
+        return msgspec.json.decode(await request.body(), type=Body)
+    except (msgspec.DecodeError, RecursionError):
+        raise Refused(400, "The body is not a JSON object.") from None
+
+
+def read_channels(value: Any) -> list[str]:
+    if not isinstance(value, list | tuple) or not value or any(name not in CHANNELS for name in value):
+        raise Refused(422, f"Channels are {', '.join(CHANNELS)}.")
+    return list(value)
+
+
+def read_name(value: Any) -> str:
+    """Read a name: visible, short, and in one spelling (Unicode NFKC), so that fewer look alike."""
+    name = unicodedata.normalize("NFKC", value).strip() if isinstance(value, str) else ""
+    if not (0 < len(name) <= NAME_CHARACTERS and name.isprintable()):
+        raise Refused(422, f"A name has 1 to {NAME_CHARACTERS} visible characters.")
+    return name
+
+
+def read_text(value: Any) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    if not 0 < len(text) <= TEXT_CHARACTERS:
+        raise Refused(422, f"A message has 1 to {TEXT_CHARACTERS} characters.")
+    return text
+
+
+def read_status(value: Any) -> str:
+    if value not in STATUSES:
+        raise Refused(422, f"A status is one of {', '.join(STATUSES)}.")
+    return str(value)

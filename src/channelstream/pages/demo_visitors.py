@@ -1,0 +1,96 @@
+"""Who the demo's visitors are: a name, kept in a signed cookie, that nobody else may take."""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from starlette.requests import Request
+from starlette.responses import Response
+
+from channelstream.pages.bounded import Bounded
+from channelstream.pages.demo_input import Refused
+from channelstream.pages.html import root
+
+COOKIE = "demo_visitor"
+COOKIE_AGE_S = 24 * 3600
+"""A name that is not used for as long is free again."""
+NAMES = 10_000
+"""Names remembered; beyond it the one used longest ago is free again."""
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Someone at a browser; the random id tells two people apart who want the same name."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    visitor_id: str
+    latest_s: float
+
+
+class Visitors:
+    """Gives names to visitors and knows them again by their cookie."""
+
+    def __init__(self, cookie_secret: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._cookies = URLSafeTimedSerializer(cookie_secret, salt="channelstream.demo")
+        self._clock = clock
+        self._claims: Bounded[str, Claim] = Bounded(NAMES)
+
+    def of(self, request: Request) -> Visitor | None:
+        """Return who sent the request, None without a cookie of ours."""
+        try:
+            return Visitor(*self._cookies.loads(request.cookies.get(COOKIE, ""), max_age=COOKIE_AGE_S))
+        except BadSignature:
+            return None
+
+    def signed_in(self, request: Request) -> Visitor:
+        """Return who sent the request.
+
+        Raises:
+            Refused: nobody has signed in.
+        """
+        visitor = self.of(request)
+        if visitor is None:
+            raise Refused(401, "Please choose a name.")
+        return visitor
+
+    def claim(self, request: Request, name: str) -> Visitor:
+        """Give the name to whoever sent the request; Bob and bob are one name.
+
+        Raises:
+            Refused: somebody else has it.
+        """
+        known = self.of(request)
+        visitor_id = known.id if known else secrets.token_urlsafe(16)
+        now = self._clock()
+        claim = self._claims.get(name.casefold())
+        if claim and claim.visitor_id != visitor_id and now - claim.latest_s < COOKIE_AGE_S:
+            raise Refused(409, "Somebody else has that name. Please choose another.")
+        self._claims[name.casefold()] = Claim(visitor_id, now)
+        return Visitor(visitor_id, name)
+
+    def release(self, visitor: Visitor) -> None:
+        """Let others have the visitor's name."""
+        claim = self._claims.get(visitor.name.casefold())
+        if claim and claim.visitor_id == visitor.id:
+            del self._claims[visitor.name.casefold()]
+
+    def give_cookie(self, request: Request, response: Response, visitor: Visitor) -> None:
+        response.set_cookie(
+            COOKIE,
+            self._cookies.dumps([visitor.id, visitor.name]),
+            max_age=COOKIE_AGE_S,
+            path=f"{root(request)}/demo",
+            secure=request.url.scheme == "https",
+            httponly=True,
+            samesite="lax",
+        )
+
+    def take_cookie(self, request: Request, response: Response) -> None:
+        response.delete_cookie(COOKIE, path=f"{root(request)}/demo", httponly=True, samesite="lax")

@@ -1,0 +1,65 @@
+"""The API explorer: Swagger UI over our own OpenAPI document, with calls that are signed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from itsdangerous import TimestampSigner
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from channelstream.pages.access import Gate
+from channelstream.pages.admin import json_response, to_sign_in
+from channelstream.pages.html import CONTENT_SECURITY_POLICY, Renderer, root
+from channelstream.pages.origin import is_same_origin
+
+SIGN_BYTES = 1024
+# Swagger UI's style sheet carries its icons as data: pictures.
+EXPLORER_POLICY = {"Content-Security-Policy": CONTENT_SECURITY_POLICY + "; img-src 'self' data:"}
+
+
+class Explorer:
+    """`/api-explorer`, `/openapi.json` and `/admin/sign`, which signs the explorer's calls.
+
+    Args:
+        openapi: returns the OpenAPI document.
+        secret: the API's secret; it never leaves the server, only signatures of single paths do.
+    """
+
+    def __init__(
+        self, gate: Gate, renderer: Renderer, openapi: Callable[[], dict[str, Any]], secret: str
+    ) -> None:
+        self._gate = gate
+        self._renderer = renderer
+        self._openapi = openapi
+        self._signer = TimestampSigner(secret)
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/api-explorer", self._gate.guarded(self._page, to_sign_in), methods=["GET"]),
+            Route("/openapi.json", self._gate.guarded(self._document, _forbidden), methods=["GET"]),
+            Route("/admin/sign", self._sign, methods=["POST"], max_body_size=SIGN_BYTES),
+        ]
+
+    async def _page(self, request: Request) -> Response:
+        return self._renderer.page(request, "explorer.html", headers=EXPLORER_POLICY)
+
+    async def _document(self, request: Request) -> Response:
+        return json_response({**self._openapi(), "servers": [{"url": root(request) or "/"}]})
+
+    async def _sign(self, request: Request) -> Response:
+        """Sign one path of the API for the signed-in admin's own page."""
+        if not (self._gate.has_ticket(request) and is_same_origin(request)):
+            return _forbidden(request)
+        try:
+            path = msgspec.json.decode(await request.body(), type=dict[str, str]).get("path", "")
+        except msgspec.DecodeError:
+            return PlainTextResponse("Bad Request", 400)
+        if path not in self._openapi()["paths"]:
+            return PlainTextResponse("Not Found", 404)
+        return json_response({"signature": self._signer.sign(path).decode()})
+
+
+def _forbidden(request: Request) -> Response:
+    return PlainTextResponse("Forbidden", 403)

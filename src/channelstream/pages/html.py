@@ -1,0 +1,70 @@
+"""Rendering of pages: one template environment, and the headers that fence a page in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from channelstream import __version__
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+)
+"""Everything from this server and nothing inline (W3C CSP Level 3: 'self' covers this host's WebSocket)."""
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+
+
+def root(request: Request) -> str:
+    """Return the prefix a proxy in front has stripped, to put before every link: "" or "/prefix"."""
+    return str(request.scope.get("root_path", "")).rstrip("/")
+
+
+def redirect(request: Request, path: str) -> Response:
+    """Answer 302, as the second generation did; `path` begins with a slash and is one of ours."""
+    return RedirectResponse(root(request) + path, status_code=302, headers=dict(HEADERS))
+
+
+class Renderer:
+    """Turns a template into a fenced page.
+
+    Args:
+        static_url: path below which the assets are, without the proxy's prefix.
+        demo: whether links to the demo are shown.
+    """
+
+    def __init__(self, static_url: str, demo: bool) -> None:
+        self._environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._static_url = static_url
+        self._environment.globals.update(version=__version__, demo=demo)
+
+    def page(
+        self,
+        request: Request,
+        template: str,
+        context: Mapping[str, Any] | None = None,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Render `template`; `headers` replace or join the usual ones."""
+        prefix = root(request)
+        text = self._environment.get_template(template).render(
+            {"root": prefix, "static": prefix + self._static_url, **(context or {})}
+        )
+        return HTMLResponse(text, status, {**HEADERS, **(headers or {})})

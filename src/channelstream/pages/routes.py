@@ -1,0 +1,69 @@
+"""All pages of the server, put together."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from channelstream.config import Settings
+from channelstream.pages.access import Gate
+from channelstream.pages.admin import Admin, Overview
+from channelstream.pages.assets import asset_routes, static_url
+from channelstream.pages.demo import Demo, PushServer
+from channelstream.pages.explorer import Explorer
+from channelstream.pages.html import Renderer
+from channelstream.pages.signin import SignIn
+from channelstream.pages.throttle import Throttle
+
+
+def routes(
+    settings: Settings,
+    api: ASGIApp,
+    overview: Overview,
+    openapi: Callable[[], dict[str, Any]],
+    is_signed: Callable[[Request], bool],
+) -> list[BaseRoute]:
+    """Return the routes of every page.
+
+    Args:
+        settings: the server's options.
+        api: the whole server; the demo calls it as any application does.
+        overview: returns what `/admin/admin.json` shows.
+        openapi: returns the OpenAPI document.
+        is_signed: whether a request carries a valid API signature from an allowed address.
+    """
+    # Without the option, cookies end with the process.
+    cookie_secret = settings.cookie_secret or secrets.token_urlsafe(32)
+    assets = static_url()
+    renderer = Renderer(assets, demo=settings.serves_demo)
+    gate = Gate(settings.admin_user, settings.admin_secret, cookie_secret, is_signed, Throttle())
+    return [
+        Route("/", _landing(renderer), methods=["GET"]),
+        *asset_routes(assets),
+        *SignIn(gate, renderer).routes(),
+        *Admin(gate, renderer, overview).routes(),
+        *Explorer(gate, renderer, openapi, settings.secret).routes(),
+        *(_demo(settings, api, renderer, cookie_secret) if settings.serves_demo else []),
+    ]
+
+
+def _demo(settings: Settings, api: ASGIApp, renderer: Renderer, cookie_secret: str) -> list[BaseRoute]:
+    scheme = "https" if settings.enforce_https else "http"
+    http = httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=api, raise_app_exceptions=False),
+        base_url=f"{scheme}://127.0.0.1",
+        trust_env=False,
+    )
+    return Demo(PushServer(http, settings.secret), renderer, cookie_secret).routes()
+
+
+def _landing(renderer: Renderer) -> Callable[[Request], Awaitable[Response]]:
+    async def landing(request: Request) -> Response:
+        return renderer.page(request, "landing.html")
+
+    return landing

@@ -1,0 +1,68 @@
+"""The admin's way in and out: a form, a cookie, and back."""
+
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from channelstream.errors import TooManyRequests
+from channelstream.pages.access import RETRY_AFTER_S, Gate
+from channelstream.pages.html import Renderer, redirect
+from channelstream.pages.origin import is_same_origin
+
+FORM_BYTES = 4096
+WRONG = "User name or password is wrong."
+FOREIGN = "This form was sent from another site. Please sign in here."
+
+
+class SignIn:
+    """`/admin/sign_in` and `/admin/sign_out`."""
+
+    def __init__(self, gate: Gate, renderer: Renderer) -> None:
+        self._gate = gate
+        self._renderer = renderer
+
+    def routes(self) -> list[BaseRoute]:
+        return [
+            Route("/admin/sign_in", self._form, methods=["GET"]),
+            Route("/admin/sign_in", self._sign_in, methods=["POST"], max_body_size=FORM_BYTES),
+            Route("/admin/sign_out", self._sign_out, methods=["GET", "POST"], max_body_size=FORM_BYTES),
+        ]
+
+    async def _form(self, request: Request) -> Response:
+        if self._gate.has_ticket(request):
+            return redirect(request, "/admin")
+        return self._show(request, "")
+
+    async def _sign_in(self, request: Request) -> Response:
+        if not is_same_origin(request):
+            return self._show(request, FOREIGN, status=403)
+        fields = _fields(await request.body())
+        try:
+            known = await self._gate.sign_in(request, fields.get("username", ""), fields.get("password", ""))
+        except TooManyRequests as error:
+            return self._show(request, error.message, status=429)
+        if not known:
+            return self._show(request, WRONG)
+        response = redirect(request, "/admin")
+        self._gate.give_ticket(request, response)
+        return response
+
+    async def _sign_out(self, request: Request) -> Response:
+        """Take the cookie back; a GET does so too, as it did in the second generation, and harms nobody."""
+        response = redirect(request, "/admin/sign_in")
+        self._gate.take_ticket(request, response)
+        return response
+
+    def _show(self, request: Request, fault: str, status: int = 200) -> Response:
+        headers = {"Retry-After": RETRY_AFTER_S} if status == 429 else {}
+        return self._renderer.page(request, "sign_in.html", {"fault": fault}, status=status, headers=headers)
+
+
+def _fields(body: bytes) -> dict[str, str]:
+    """Read an urlencoded form; one that is not, is empty."""
+    try:
+        return dict(parse_qsl(body.decode(), max_num_fields=16))
+    except ValueError:
+        return {}

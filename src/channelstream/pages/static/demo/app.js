@@ -1,0 +1,28 @@
+/** Calls to the application: everything a visitor does goes there, never to the push server. */
+
+const root = document.documentElement.dataset.root;
+
+/** The application said no; `status` 0 means that it could not be reached. */
+export class Refused extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+/** Send JSON to the application and return its JSON answer; throws Refused. */
+export async function ask(path, body, method = "POST") {
+  let response;
+  try {
+    response = await fetch(`${root}/demo/${path}`, {
+      method,
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  } catch {
+    throw new Refused(0, "The server cannot be reached.");
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw new Refused(response.status, answer.error ?? `The server answered ${response.status}.`);
+  return answer;
+}

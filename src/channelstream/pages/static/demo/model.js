@@ -1,0 +1,141 @@
+/** What the visitor knows: conversations, people, and how each event of the push server changes them. */
+
+const KEPT_MESSAGES = 200;
+const channelKey = (name) => `#${name}`;
+const directKey = (name) => `@${name}`;
+
+/** One conversation: a channel, or everything exchanged with one person. */
+class Conversation {
+  constructor(kind, name) {
+    this.kind = kind;
+    this.name = name;
+    this.messages = [];
+    this.unread = 0;
+    this.joined = kind === "direct";
+    this.users = new Set();
+  }
+
+  get label() {
+    return this.kind === "channel" ? this.name.replace(/^demo-/, "") : this.name;
+  }
+
+  add(message) {
+    if (this.messages.some((known) => known.uuid === message.uuid)) return false;
+    this.messages.push(message);
+    this.messages.splice(0, this.messages.length - KEPT_MESSAGES);
+    return true;
+  }
+
+  amend(uuid, changes) {
+    const at = this.messages.findIndex((message) => message.uuid === uuid);
+    if (at >= 0) this.messages[at] = { ...this.messages[at], ...changes };
+  }
+
+  remove(uuid) {
+    this.messages = this.messages.filter((message) => message.uuid !== uuid);
+  }
+}
+
+export class Model {
+  me = "";
+  current = "";
+  conversations = new Map();
+  statuses = new Map();
+
+  /** Start, or start again, from the application's answer to connect. */
+  connected(answer) {
+    this.me = answer.username;
+    for (const name of answer.all_channels) this.#conversation("channel", name);
+    this.subscribed(answer);
+    if (!this.conversations.has(this.current)) this.current = channelKey(answer.channels[0]);
+  }
+
+  /** Take over which channels are joined, and what the server told about them. */
+  subscribed(answer) {
+    for (const conversation of this.channels()) conversation.joined = answer.channels.includes(conversation.name);
+    this.informed(answer.channels_info);
+  }
+
+  /** Take over history, people and their status as the server has them. */
+  informed({ channels, users }) {
+    for (const [name, told] of Object.entries(channels)) {
+      const conversation = this.#conversation("channel", name);
+      conversation.users = new Set(told.users);
+      conversation.messages = told.history.filter((event) => event.type === "message").map(fromEvent);
+    }
+    for (const { user, state } of users) this.statuses.set(user, state.status);
+  }
+
+  channels() {
+    return [...this.conversations.values()].filter(({ kind }) => kind === "channel");
+  }
+
+  directs() {
+    return [...this.conversations.values()].filter(({ kind }) => kind === "direct");
+  }
+
+  get room() {
+    return this.conversations.get(this.current);
+  }
+
+  /** Show a conversation; one with a person begins when it is first shown. */
+  show(kind, name) {
+    const conversation = this.#conversation(kind, name);
+    conversation.unread = 0;
+    this.current = kind === "channel" ? channelKey(name) : directKey(name);
+  }
+
+  lastOwnMessage() {
+    return this.room.messages.findLast(({ user, kind }) => kind === "message" && user === this.me);
+  }
+
+  /** Change what is known by one event of the push server. */
+  apply(event) {
+    const handler = { message: this.#said, presence: this.#came, user_state_change: this.#changed }[event.type];
+    if (handler) handler.call(this, event);
+    if (event.type === "message:edit") this.#each((c) => c.amend(event.uuid, edited(event)));
+    if (event.type === "message:delete") this.#each((c) => c.remove(event.uuid));
+  }
+
+  #said(event) {
+    const conversation = this.#conversationOf(event);
+    const isNew = conversation.add(fromEvent(event));
+    if (isNew && event.user !== this.me && conversation !== this.room) conversation.unread += 1;
+  }
+
+  #came({ channel, user, message, uuid, timestamp, state }) {
+    const conversation = this.#conversation("channel", channel);
+    const joined = message.action === "joined";
+    if (joined) conversation.users.add(user);
+    else conversation.users.delete(user);
+    if (joined && state) this.statuses.set(user, state.status);
+    conversation.add({ kind: "notice", uuid, timestamp, text: `${user} ${joined ? "joined" : "left"}` });
+  }
+
+  #changed({ user, message }) {
+    this.statuses.set(user, message.state.status);
+  }
+
+  #conversationOf({ channel, user, message }) {
+    if (channel) return this.#conversation("channel", channel);
+    return this.#conversation("direct", user === this.me ? message.to : user);
+  }
+
+  #conversation(kind, name) {
+    const key = kind === "channel" ? channelKey(name) : directKey(name);
+    if (!this.conversations.has(key)) this.conversations.set(key, new Conversation(kind, name));
+    return this.conversations.get(key);
+  }
+
+  #each(change) {
+    for (const conversation of this.conversations.values()) change(conversation);
+  }
+}
+
+function fromEvent({ uuid, user, timestamp, message, edited }) {
+  return { kind: "message", uuid, user, timestamp, text: String(message?.text ?? ""), edited };
+}
+
+function edited(event) {
+  return { text: String(event.message?.text ?? ""), edited: event.edited };
+}

@@ -1,0 +1,189 @@
+/** Puts the model on the page. Names and texts only ever become text nodes. */
+
+const TOGETHER_MS = 5 * 60_000;
+const STATUS_WORDS = { available: "Available", away: "Away", busy: "Busy" };
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+
+/** Make an element with properties and children; a string child is text. */
+export function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/** Dress an element as somebody's avatar: initials, a colour of their own, and a dot for the status. */
+export function dressAvatar(avatar, name, status) {
+  const hue = [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7);
+  avatar.style.setProperty("--hue", hue);
+  avatar.textContent = [...name].slice(0, 2).join("").toUpperCase();
+  if (status) avatar.dataset.status = status;
+}
+
+function avatarOf(name, status) {
+  const avatar = element("span", { className: "avatar", ariaHidden: "true" });
+  dressAvatar(avatar, name, status);
+  return avatar;
+}
+
+export class View {
+  #model;
+  #actions;
+  #items = new Map();
+  #shown = "";
+
+  /** @param actions show(kind, name), edit(message), remove(message) */
+  constructor(model, actions) {
+    this.#model = model;
+    this.#actions = actions;
+  }
+
+  render() {
+    this.#rooms();
+    this.#head();
+    this.#messages();
+    this.#people();
+  }
+
+  #rooms() {
+    const directs = this.#model.directs();
+    refill(byId("channels"), this.#model.channels().map((room) => this.#roomItem(room)));
+    refill(byId("direct"), directs.map((room) => this.#roomItem(room)));
+    byId("direct-title").hidden = directs.length === 0;
+  }
+
+  #roomItem(room) {
+    const mark = room.kind === "channel" ? element("span", { className: "tag" }, "#") : this.#avatar(room.name);
+    const label = element("span", { className: "label" }, room.label);
+    const button = element("button", { className: room.joined ? "" : "outside" }, mark, label);
+    button.dataset.key = `${room.kind}:${room.name}`;
+    if (room === this.#model.room) button.ariaCurrent = "true";
+    if (room.unread) button.append(element("span", { className: "unread", ariaLabel: `${room.unread} unread` }, `${room.unread}`));
+    else if (!room.joined) button.append(element("span", { className: "tag" }, "not joined"));
+    button.onclick = () => this.#actions.show(room.kind, room.name);
+    return element("li", {}, button);
+  }
+
+  #head() {
+    const { room } = this.#model;
+    const direct = room.kind === "direct";
+    byId("title").textContent = direct ? room.label : `# ${room.label}`;
+    byId("subtitle").textContent = direct ? `Private. ${this.#statusOf(room.name)}` : headCount(room);
+    byId("membership").hidden = direct;
+    byId("membership").textContent = room.joined ? "Leave channel" : "Join channel";
+    byId("people-toggle").hidden = direct || !room.joined;
+    byId("text").placeholder = `Message ${direct ? room.label : `#${room.label}`}`;
+    for (const id of ["text", "send"]) byId(id).disabled = !room.joined;
+  }
+
+  #messages() {
+    const { room, current } = this.#model;
+    const scroll = byId("scroll");
+    const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
+    if (this.#shown !== current) this.#items.clear();
+    const items = room.messages.map((message, at) => this.#messageItem(message, room.messages[at - 1]));
+    refill(byId("messages"), items);
+    byId("empty").hidden = items.length > 0;
+    byId("empty").textContent = room.joined ? "Nothing said yet. Say something." : "Join the channel to read and write.";
+    if (atEnd || this.#shown !== current) scroll.scrollTop = scroll.scrollHeight;
+    this.#shown = current;
+  }
+
+  /** Elements are kept while their message is the same, so that focus and the screen reader stay where they are. */
+  #messageItem(message, before) {
+    const follows = isFollowedUp(before, message);
+    const known = this.#items.get(message.uuid);
+    if (known && known.message === message && known.follows === follows) return known.item;
+    const item = message.kind === "notice" ? noticeItem(message) : this.#spokenItem(message, follows);
+    this.#items.set(message.uuid, { message, follows, item });
+    return item;
+  }
+
+  #spokenItem(message, follows) {
+    const body = element("div", { className: "body" }, element("span", { className: "text" }, message.text));
+    if (message.edited) body.append(element("span", { className: "edited" }, "edited"));
+    const item = element("li", { className: follows ? "message" : "message first" });
+    item.dataset.uuid = message.uuid;
+    if (!follows) item.append(avatarOf(message.user), byline(message));
+    item.append(body);
+    if (message.user === this.#model.me) item.append(this.#tools(message));
+    return item;
+  }
+
+  #tools(message) {
+    const edit = element("button", { className: "quiet", onclick: () => this.#actions.edit(message) }, "Edit");
+    const remove = element("button", { className: "quiet", onclick: () => this.#actions.remove(message) }, "Delete");
+    return element("div", { className: "tools" }, edit, remove);
+  }
+
+  #people() {
+    const { room, me } = this.#model;
+    const names = room.kind === "channel" && room.joined ? [...room.users].sort((a, b) => a.localeCompare(b)) : [];
+    byId("people").hidden = names.length === 0;
+    byId("people-title").textContent = `People, ${names.length}`;
+    byId("people-toggle").textContent = `People ${names.length}`;
+    refill(byId("people-list"), names.map((name) => this.#personItem(name, name === me)));
+    byId("status").value = this.#model.statuses.get(me) ?? "available";
+    dressAvatar(byId("my-avatar"), me, byId("status").value);
+    byId("my-name").textContent = me;
+  }
+
+  #personItem(name, isMe) {
+    const label = element("span", { className: "label" }, name);
+    const status = element("span", { className: "tag" }, isMe ? "you" : this.#statusOf(name));
+    const button = element("button", { disabled: isMe, title: isMe ? "" : "Write privately" }, this.#avatar(name), label, status);
+    button.dataset.key = `person:${name}`;
+    button.onclick = () => this.#actions.show("direct", name);
+    return element("li", {}, button);
+  }
+
+  #avatar(name) {
+    return avatarOf(name, this.#model.statuses.get(name) ?? "unknown");
+  }
+
+  #statusOf(name) {
+    return STATUS_WORDS[this.#model.statuses.get(name)] ?? "";
+  }
+}
+
+/** Replace a list's children, and give the focus back to the one that had it. */
+function refill(list, items) {
+  const key = list.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const same = items.length === list.children.length && items.every((item, at) => item === list.children[at]);
+  if (!same) reconcile(list, items);
+  if (key) list.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
+}
+
+/** Bring the children of a list to `items`, touching only what differs. */
+function reconcile(list, items) {
+  const wanted = new Set(items);
+  for (const child of [...list.children]) if (!wanted.has(child)) child.remove();
+  items.forEach((item, at) => {
+    if (list.children[at] !== item) list.insertBefore(item, list.children[at] ?? null);
+  });
+}
+
+function headCount(room) {
+  if (!room.joined) return "You are not in this channel.";
+  return room.users.size === 1 ? "Only you are here" : `${room.users.size} people here`;
+}
+
+function isFollowedUp(before, message) {
+  const close = before && asDate(message.timestamp) - asDate(before.timestamp) < TOGETHER_MS;
+  return Boolean(close && before.kind === "message" && before.user === message.user);
+}
+
+function byline({ user, timestamp }) {
+  const time = element("time", { dateTime: `${timestamp}Z` }, clock.format(asDate(timestamp)));
+  return element("div", { className: "byline" }, element("span", { className: "author" }, user), time);
+}
+
+function noticeItem(notice) {
+  return element("li", { className: "event" }, `${notice.text} at ${clock.format(asDate(notice.timestamp))}`);
+}
+
+/** The server's times are UTC and say no zone. */
+function asDate(timestamp) {
+  return new Date(/Z|[+-]\d\d:\d\d$/.test(timestamp) ? timestamp : `${timestamp}Z`);
+}

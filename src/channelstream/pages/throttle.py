@@ -1,0 +1,89 @@
+"""Slows down guessing of the admin password without holding up anything else."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
+
+from channelstream.errors import TooManyRequests
+from channelstream.pages.bounded import Bounded
+
+FIRST_DELAY_S = 0.5
+"""Wait after a first wrong password, as the second generation did."""
+LONGEST_DELAY_S = 4.0
+FORGET_AFTER_S = 15 * 60
+ADDRESSES = 4096
+"""Addresses whose failures are remembered; beyond it the oldest is forgotten."""
+PENDING_PER_ADDRESS = 3
+PENDING = 100
+"""Attempts that may wait at once, from all addresses."""
+
+
+@dataclass
+class Failures:
+    count: int
+    latest_s: float
+
+
+class Throttle:
+    """Runs password checks; a wrong one is answered later and later, per client address.
+
+    Attempts beyond the pending bounds are refused before the password is looked at, so that guessing in
+    parallel gains nothing.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._failures: Bounded[str, Failures] = Bounded(ADDRESSES)
+        self._pending: dict[str, int] = {}
+
+    async def attempt(self, address: str, check: Callable[[], bool]) -> bool:
+        """Return what `check` says; after a failure only once the delay is over.
+
+        Raises:
+            TooManyRequests: too many attempts of this address, or of all, are still waiting.
+        """
+        source = _source(address)
+        self._enter(source)
+        try:
+            if check():
+                self._failures.pop(source, None)
+                return True
+            await self._sleep(self._delay_s(source))
+            return False
+        finally:
+            self._leave(source)
+
+    def _enter(self, source: str) -> None:
+        mine = self._pending.get(source, 0)
+        if mine >= PENDING_PER_ADDRESS or sum(self._pending.values()) >= PENDING:
+            raise TooManyRequests("Too many sign-in attempts at once. Try again in a few seconds.")
+        self._pending[source] = mine + 1
+
+    def _leave(self, source: str) -> None:
+        self._pending[source] -= 1
+        if not self._pending[source]:
+            del self._pending[source]
+
+    def _delay_s(self, source: str) -> float:
+        now = self._clock()
+        earlier = self._failures.get(source)
+        fresh = earlier is not None and now - earlier.latest_s < FORGET_AFTER_S
+        count = earlier.count + 1 if earlier is not None and fresh else 1
+        self._failures[source] = Failures(count, now)
+        return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(count - 1, 10)))
+
+
+def _source(address: str) -> str:
+    """Return what counts as one guesser: an IPv4 address, or an IPv6 /64, which one host has whole."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address
+    return ":".join(ip.exploded.split(":")[:4]) if isinstance(ip, IPv6Address) else address

@@ -1,0 +1,90 @@
+"""Who sees the admin pages."""
+
+import pytest
+from httpx import Client
+from starlette.requests import Request
+from starlette.responses import Response
+
+from channelstream.pages import throttle as throttling
+from channelstream.pages.access import Gate
+from channelstream.pages.throttle import Throttle
+
+RIGHT = {"username": "admin", "password": "open sesame"}
+GUARDED = ["/admin", "/admin/admin.json", "/admin/debug", "/api-explorer"]
+
+
+@pytest.fixture(autouse=True)
+def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttling, "LONGEST_DELAY_S", 0.0)
+
+
+@pytest.mark.parametrize("path", GUARDED)
+def test_a_stranger_is_sent_to_the_form(browser: Client, path: str) -> None:
+    """Without credentials the answer is 302 to the sign-in form."""
+    answer = browser.get(path)
+    assert (answer.status_code, answer.headers["location"]) == (302, "/admin/sign_in")
+
+
+@pytest.mark.parametrize("path", [*GUARDED, "/openapi.json"])
+@pytest.mark.parametrize("user", ["admin", "anybody", ""])
+def test_basic_opens_with_any_user_name(browser: Client, path: str, user: str) -> None:
+    """Scripts of the first generation send the password by HTTP Basic under any name."""
+    assert browser.get(path, auth=(user, "open sesame")).status_code == 200
+
+
+@pytest.mark.parametrize("path", [*GUARDED, "/openapi.json"])
+def test_signed_requests_pass(browser: Client, path: str) -> None:
+    """A valid API signature opens the pages too."""
+    assert browser.get(path, headers={"x-channelstream-secret": "signed"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", ["Basic !!!", "Basic " + "AAAA", "basic bm9jb2xvbg==", "Basic YWRtaW46d3Jvbmc=", "Basic /w=="]
+)
+def test_wrong_basic_credentials_get_401(browser: Client, header: str) -> None:
+    """Wrong and malformed credentials are answered alike, with the challenge."""
+    answer = browser.get("/admin/admin.json", headers={"authorization": header})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith("Basic ")
+
+
+def test_other_schemes_count_as_none(browser: Client) -> None:
+    """A bearer token is nothing we know."""
+    assert browser.get("/admin", headers={"authorization": "Bearer x"}).status_code == 302
+
+
+def test_basic_guessing_is_bounded_like_the_form(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the pending bound a script gets 429 and is told when to come back."""
+    monkeypatch.setattr(throttling, "PENDING_PER_ADDRESS", 0)
+    answer = browser.get("/admin", auth=("admin", "open sesame"))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")
+    form = browser.post("/admin/sign_in", data=RIGHT)
+    assert form.status_code == 429
+    assert "Too many sign-in attempts" in form.text
+
+
+@pytest.mark.parametrize(
+    ("key", "password", "opens"),
+    [("crumbs", "open sesame", True), ("other", "open sesame", False), ("crumbs", "new", False)],
+)
+def test_tickets_are_bound_to_key_and_password(key: str, password: str, opens: bool) -> None:
+    """A cookie of another key, or got with another password, opens nothing."""
+
+    def gate(cookie_secret: str, password: str) -> Gate:
+        return Gate("admin", password, cookie_secret, lambda _: False, Throttle())
+
+    response = Response()
+    scope = {"type": "http", "scheme": "http", "path": "/admin", "headers": [], "server": ("push.test", 80)}
+    gate("crumbs", "open sesame").give_ticket(Request(scope), response)
+    cookie = response.headers["set-cookie"].partition(";")[0]
+    again = Request({**scope, "headers": [(b"cookie", cookie.encode())]})
+    assert gate(key, password).has_ticket(again) is opens
+
+
+def test_a_made_up_ticket_opens_nothing(browser: Client) -> None:
+    """A changed cookie is no cookie."""
+    browser.post("/admin/sign_in", data=RIGHT)
+    ticket = browser.cookies["auth_tkt"]
+    browser.cookies.clear()
+    browser.cookies["auth_tkt"] = ticket + "x"
+    assert browser.get("/admin").status_code == 302

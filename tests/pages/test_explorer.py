@@ -1,0 +1,43 @@
+"""The API explorer's routes."""
+
+from httpx import Client
+from itsdangerous import TimestampSigner
+
+RIGHT = {"username": "admin", "password": "open sesame"}
+
+
+def test_page_and_document(browser: Client) -> None:
+    """The page names the document; the document is the server's, below its own prefix."""
+    browser.post("/admin/sign_in", data=RIGHT)
+    assert "/openapi.json" in browser.get("/api-explorer").text
+    document = browser.get("/openapi.json").json()
+    assert document["paths"].keys() == {"/message", "/info"}
+    assert document["servers"] == [{"url": "/"}]
+
+
+def test_document_is_forbidden_to_strangers(browser: Client) -> None:
+    """The document answers 403, as it did in the second generation."""
+    assert browser.get("/openapi.json").status_code == 403
+
+
+def test_signs_paths_of_the_api_for_the_admin(browser: Client, settings) -> None:
+    """The signature is that of the path asked for."""
+    browser.post("/admin/sign_in", data=RIGHT)
+    signature = browser.post("/admin/sign", json={"path": "/message"}).json()["signature"]
+    assert TimestampSigner(settings.secret).unsign(signature, max_age=60) == b"/message"
+
+
+def test_signs_nothing_else(browser: Client) -> None:
+    """Not for strangers, not for Basic, not for other sites, not other paths, not what is no request."""
+    assert browser.post("/admin/sign", json={"path": "/message"}).status_code == 403
+    assert (
+        browser.post("/admin/sign", json={"path": "/message"}, auth=("admin", "open sesame")).status_code
+        == 403
+    )
+    browser.post("/admin/sign_in", data=RIGHT)
+    foreign = {"origin": "http://evil.test"}
+    assert browser.post("/admin/sign", json={"path": "/message"}, headers=foreign).status_code == 403
+    assert browser.post("/admin/sign", json={"path": "/admin"}).status_code == 404
+    assert browser.post("/admin/sign", json={}).status_code == 404
+    assert browser.post("/admin/sign", json=["/message"]).status_code == 400
+    assert browser.post("/admin/sign", content=b"{").status_code == 400

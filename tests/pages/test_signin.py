@@ -1,0 +1,92 @@
+"""Signing in to the admin pages, and out."""
+
+from collections.abc import Callable
+
+import pytest
+from httpx import Client
+
+from channelstream.config import Settings
+from channelstream.pages import throttle as throttling
+
+RIGHT = {"username": "admin", "password": "open sesame"}
+
+
+@pytest.fixture(autouse=True)
+def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttling, "LONGEST_DELAY_S", 0.0)
+
+
+def test_right_password_gives_a_cookie_that_opens_the_panel(browser: Client) -> None:
+    """The answer is 302 to /admin; the cookie is HttpOnly, SameSite=Lax and lives for 30 days."""
+    answer = browser.post("/admin/sign_in", data=RIGHT)
+    assert (answer.status_code, answer.headers["location"]) == (302, "/admin")
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("auth_tkt=")
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert "Max-Age=2592000" in cookie
+    assert "Secure" not in cookie
+    assert browser.get("/admin").status_code == 200
+    assert browser.get("/admin/sign_in").headers["location"] == "/admin"
+
+
+def test_cookie_is_secure_over_https(open_browser: Callable[..., Client]) -> None:
+    """Over TLS the cookie never travels in the clear."""
+    browser = open_browser("https://push.test")
+    assert "Secure" in browser.post("/admin/sign_in", data=RIGHT).headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"username": "admin", "password": "wrong"},
+        {"username": "root", "password": "open sesame"},
+        {"username": "admin"},
+        {},
+        {str(number): "x" for number in range(40)},
+    ],
+)
+def test_wrong_credentials_show_the_form_again(browser: Client, fields: dict[str, str]) -> None:
+    """The answer is 200, the form with a message, and no cookie."""
+    answer = browser.post("/admin/sign_in", data=fields)
+    assert answer.status_code == 200
+    assert "User name or password is wrong." in answer.text
+    assert "set-cookie" not in answer.headers
+    assert browser.get("/admin").status_code == 302
+
+
+def test_a_body_that_is_no_form_signs_nobody_in(browser: Client) -> None:
+    """Bytes that are not text, and bodies beyond the bound, are answered and change nothing."""
+    assert browser.post("/admin/sign_in", content=b"\xff\xfe").status_code == 200
+    assert browser.post("/admin/sign_in", content=b"x" * 5000).status_code == 413
+
+
+def test_another_site_cannot_sign_a_browser_in(browser: Client) -> None:
+    """A form posted from elsewhere is refused, even with the right password."""
+    answer = browser.post("/admin/sign_in", data=RIGHT, headers={"origin": "http://evil.test"})
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_signing_out_takes_the_cookie(browser: Client, method: str) -> None:
+    """Afterwards the panel sends to the form again."""
+    browser.post("/admin/sign_in", data=RIGHT)
+    assert browser.request(method, "/admin/sign_out").headers["location"] == "/admin/sign_in"
+    assert browser.get("/admin").headers["location"] == "/admin/sign_in"
+
+
+@pytest.mark.parametrize("settings", [Settings(admin_secret="", cookie_secret="crumbs")])
+def test_an_empty_password_opens_nothing(browser: Client) -> None:
+    """Where no password is set nobody signs in, neither with the form nor with Basic."""
+    assert browser.post("/admin/sign_in", data={"username": "admin", "password": ""}).status_code == 200
+    assert browser.get("/admin", auth=("admin", "")).status_code == 401
+
+
+def test_links_keep_the_prefix_a_proxy_stripped(open_browser: Callable[..., Client]) -> None:
+    """Behind a proxy that strips a prefix, links, redirects and cookie carry it."""
+    browser = open_browser(prefix="/push")
+    assert 'action="/push/admin/sign_in"' in browser.get("/push/admin/sign_in").text
+    answer = browser.post("/push/admin/sign_in", data=RIGHT)
+    assert answer.headers["location"] == "/push/admin"
+    assert "Path=/push" in answer.headers["set-cookie"]
