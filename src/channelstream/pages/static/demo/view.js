@@ -1,6 +1,8 @@
 /** Puts the model on the page. Names and texts only ever become text nodes. */
 
 const TOGETHER_MS = 5 * 60_000;
+/** Numbers close to each other get colours far apart. */
+const GOLDEN_ANGLE = 137.508;
 const STATUS_WORDS = { available: "Available", away: "Away", busy: "Busy" };
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
@@ -15,8 +17,8 @@ export const byId = (id) => document.getElementById(id);
 
 /** Dress an element as somebody's avatar: initials, a colour of their own, and a dot for the status. */
 export function dressAvatar(avatar, name, status) {
-  const hue = [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7);
-  avatar.style.setProperty("--hue", hue);
+  const number = [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 9973, 7);
+  avatar.style.setProperty("--hue", (number * GOLDEN_ANGLE) % 360);
   avatar.textContent = [...name].slice(0, 2).join("").toUpperCase();
   if (status) avatar.dataset.status = status;
 }
@@ -132,7 +134,8 @@ export class View {
   #personItem(name, isMe) {
     const label = element("span", { className: "label" }, name);
     const status = element("span", { className: "tag" }, isMe ? "you" : this.#statusOf(name));
-    const button = element("button", { disabled: isMe, title: isMe ? "" : "Write privately" }, this.#avatar(name), label, status);
+    if (isMe) return element("li", {}, element("div", {}, this.#avatar(name), label, status));
+    const button = element("button", { title: "Write privately" }, this.#avatar(name), label, status);
     button.dataset.key = `person:${name}`;
     button.onclick = () => this.#actions.show("direct", name);
     return element("li", {}, button);

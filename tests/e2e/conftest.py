@@ -1,0 +1,168 @@
+"""A headless Chromium, watched: it must log no error and ask nobody but our server."""
+
+import shutil
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from itsdangerous import TimestampSigner
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 10_000
+
+
+@dataclass
+class Watch:
+    """What the pages of one test said and asked for.
+
+    Attributes:
+        servers: hosts with ports that pages may ask.
+        expected: a piece of the console errors that the test provokes itself.
+    """
+
+    servers: set[str]
+
+    errors: list[str] = field(default_factory=list)
+    urls: set[str] = field(default_factory=set)
+    expected: str | None = None
+
+    def follow(self, page: Page) -> None:
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("websocket", lambda websocket: self.urls.add(websocket.url))
+        page.on("request", lambda request: self.urls.add(request.url))
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.errors.append(f"{message.text} {message.location.get('url', '')}")
+
+    def unexpected(self) -> list[str]:
+        return [text for text in self.errors if self.expected is None or self.expected not in text]
+
+    def foreign(self) -> list[str]:
+        parts = {url: urlsplit(url) for url in self.urls}
+        return [
+            url for url, part in parts.items() if part.scheme != "data" and part.netloc not in self.servers
+        ]
+
+
+class Line:
+    """A TCP line to the server that a test can cut and mend; bytes pass as they are."""
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._ends: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Close every connection, and refuse new ones."""
+        # A thread that waits in accept() would keep the port open; shutdown wakes it.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        while self._ends:
+            with suppress(OSError), closing(self._ends.pop()) as end:
+                end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._start()
+
+    def _start(self) -> None:
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(self._target)
+                self._ends += [near, far]
+                for source, sink in ((near, far), (far, near)):
+                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """Chromium of this machine; without one the test is skipped."""
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip(f"No Chromium here: none of {', '.join(CHROMIUM)} is on the PATH.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def line(server: Any, watch: Watch) -> Iterator[Line]:
+    port = urlsplit(server.url).port
+    assert port
+    line = Line(port)
+    watch.servers.add(urlsplit(line.url).netloc)
+    yield line
+    line.cut()
+
+
+@pytest.fixture
+def post(server: Any) -> Callable[[str, Any], Any]:
+    """Post to the API as an application does, and return its answer."""
+
+    def post(path: str, body: Any) -> Any:
+        headers = {"x-channelstream-secret": TimestampSigner(server.secret).sign(path).decode()}
+        return httpx.post(server.url + path, json=body, headers=headers).raise_for_status().json()
+
+    return post
+
+
+@pytest.fixture
+def watch(server: Any) -> Watch:
+    return Watch({urlsplit(server.url).netloc})
+
+
+@pytest.fixture
+def open_page(chromium: Browser, server: Any, watch: Watch) -> Iterator[Callable[..., Page]]:
+    """Open pages, each of a browser of its own; afterwards nothing may have gone wrong in any of them."""
+    contexts: list[BrowserContext] = []
+
+    def open_page(path: str, base: str = server.url, **options: Any) -> Page:
+        context = chromium.new_context(base_url=base, **options)
+        context.set_default_timeout(PATIENCE_MS)
+        contexts.append(context)
+        page = context.new_page()
+        watch.follow(page)
+        page.goto(path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert watch.unexpected() == []
+    assert watch.foreign() == []

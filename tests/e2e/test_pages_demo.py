@@ -1,0 +1,206 @@
+"""The chat demo in a browser, over a real server.
+
+Each test has names of its own, so that none waits for another's visitors to be gone.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+pytestmark = pytest.mark.browser
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def join(open_page: OpenPage) -> Callable[..., Page]:
+    """Open the demo under a name and wait until its stream is up."""
+
+    def join(name: str, **options: Any) -> Page:
+        page = open_page("/demo", **options)
+        page.get_by_label("Your name").fill(name)
+        page.get_by_role("button", name="Join", exact=True).click()
+        expect(page.locator("#link")).to_have_text("Live")
+        return page
+
+    return join
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_role("textbox", name="Message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def message(page: Page, text: str) -> Locator:
+    return page.locator("#messages .message").filter(has_text=text)
+
+
+def person(page: Page, name: str) -> Locator:
+    return page.locator("#people-list li").filter(has_text=name)
+
+
+def room(page: Page, name: str) -> Locator:
+    return page.locator("#rooms li button").filter(has_text=name)
+
+
+def test_two_people_see_each_other_and_talk(join: Callable[..., Page]) -> None:
+    """Whoever joins appears in the other's list, and what one says the other reads, in order."""
+    ann = join("talk-ann")
+    bob = join("talk-bob")
+    expect(person(ann, "talk-bob")).to_be_visible()
+    expect(person(bob, "talk-ann")).to_be_visible()
+    for text in ("one", "two", "three"):
+        say(ann, text)
+    expect(bob.locator("#messages .text")).to_have_text(["one", "two", "three"])
+    bob.get_by_role("button", name="Sign out").click()
+    expect(person(ann, "talk-bob")).to_have_count(0)
+    expect(bob.get_by_label("Your name")).to_be_visible()
+
+
+def test_authors_edit_and_delete_their_messages(join: Callable[..., Page]) -> None:
+    """Both windows show the edit and lose what is deleted; only the author has the buttons."""
+    ann, bob = join("edit-ann"), join("edit-bob")
+    say(ann, "draft of ann")
+    expect(message(bob, "draft of ann")).to_be_visible()
+    expect(message(bob, "draft of ann").get_by_role("button")).to_have_count(0)
+    ann.get_by_role("textbox", name="Message").press("ArrowUp")
+    expect(ann.get_by_role("textbox", name="Message")).to_have_value("draft of ann")
+    say(ann, "fair copy of ann")
+    for page in (ann, bob):
+        expect(message(page, "fair copy of ann")).to_contain_text("edited")
+        expect(message(page, "draft of ann")).to_have_count(0)
+    message(ann, "fair copy of ann").hover()
+    message(ann, "fair copy of ann").get_by_role("button", name="Delete").click()
+    for page in (ann, bob):
+        expect(message(page, "fair copy of ann")).to_have_count(0)
+
+
+def test_escape_gives_the_draft_back(join: Callable[..., Page]) -> None:
+    """Starting to edit keeps what was being written, and Escape brings it back."""
+    ann = join("escape-ann")
+    say(ann, "said before")
+    field = ann.get_by_role("textbox", name="Message")
+    field.fill("half a thought")
+    message(ann, "said before").hover()
+    message(ann, "said before").get_by_role("button", name="Edit").click()
+    expect(field).to_have_value("said before")
+    field.press("Escape")
+    expect(field).to_have_value("half a thought")
+
+
+def test_a_private_message_reaches_one_person(join: Callable[..., Page]) -> None:
+    """It is counted as unread, opened and answered; a third person sees nothing of it."""
+    ann, bob, eve = join("pm-ann"), join("pm-bob"), join("pm-eve")
+    person(ann, "pm-bob").get_by_role("button").click()
+    expect(ann.get_by_role("heading", level=1)).to_have_text("pm-bob")
+    say(ann, "just for you")
+    expect(message(ann, "just for you")).to_be_visible()
+    expect(room(bob, "pm-ann").get_by_label("1 unread")).to_be_visible()
+    room(bob, "pm-ann").click()
+    expect(message(bob, "just for you")).to_be_visible()
+    say(bob, "thank you")
+    expect(message(ann, "thank you")).to_be_visible()
+    say(eve, "anything going on?")
+    expect(message(eve, "anything going on?")).to_be_visible()
+    expect(room(eve, "pm-ann")).to_have_count(0)
+
+
+def test_a_change_of_status_is_seen(join: Callable[..., Page]) -> None:
+    """The other's list shows it, in words and as the dot's colour."""
+    ann, bob = join("status-ann"), join("status-bob")
+    expect(person(bob, "status-ann")).to_contain_text("Available")
+    ann.get_by_label("Your status").select_option("Busy")
+    expect(person(bob, "status-ann")).to_contain_text("Busy")
+    expect(person(bob, "status-ann").locator(".avatar")).to_have_attribute("data-status", "busy")
+
+
+def test_channels_are_joined_and_left(join: Callable[..., Page]) -> None:
+    """In a channel not joined one neither reads nor writes; after joining, both, history included."""
+    ann, bob = join("room-ann"), join("room-bob")
+    room(bob, "help").click()
+    expect(bob.get_by_role("textbox", name="Message")).to_be_disabled()
+    bob.get_by_role("button", name="Join channel").click()
+    say(bob, "is anybody here?")
+    expect(message(bob, "is anybody here?")).to_be_visible()
+    room(ann, "help").click()
+    ann.get_by_role("button", name="Join channel").click()
+    expect(message(ann, "is anybody here?")).to_be_visible()
+    expect(person(bob, "room-ann")).to_be_visible()
+    ann.get_by_role("button", name="Leave channel").click()
+    expect(person(bob, "room-ann")).to_have_count(0)
+    room(ann, "random").click()
+    say(ann, "over here")
+    expect(room(bob, "random").get_by_label("1 unread")).to_be_visible()
+
+
+def test_history_is_there_after_a_reload(join: Callable[..., Page]) -> None:
+    """The cookie signs in again, what was said is shown, and one's own message can still be edited."""
+    ann = join("reload-ann")
+    say(ann, "before the reload")
+    expect(message(ann, "before the reload")).to_be_visible()
+    ann.reload()
+    expect(message(ann, "before the reload")).to_be_visible()
+    message(ann, "before the reload").hover()
+    message(ann, "before the reload").get_by_role("button", name="Edit").click()
+    say(ann, "after the reload")
+    expect(message(ann, "after the reload")).to_contain_text("edited")
+
+
+def test_a_dropped_connection_is_told_and_misses_nothing(
+    join: Callable[..., Page], line: Any, watch: Any
+) -> None:
+    """A note appears when the line is cut; what was said meanwhile is there once it is mended, once."""
+    watch.expected = "ERR_CONNECTION"
+    ann, bob = join("drop-ann", base=line.url), join("drop-bob")
+    say(bob, "can you hear me?")
+    expect(message(ann, "can you hear me?")).to_be_visible()
+    line.cut()
+    expect(ann.get_by_role("alert")).to_contain_text("The connection dropped")
+    expect(ann.locator("#link")).to_have_text("Offline")
+    say(bob, "said while ann was away")
+    expect(message(bob, "said while ann was away")).to_be_visible()
+    say(ann, "ann cannot send")
+    expect(ann.locator("#send-fault")).to_have_text("The server cannot be reached.")
+    expect(ann.get_by_role("textbox", name="Message")).to_have_value("ann cannot send")
+    line.mend()
+    expect(ann.locator("#link")).to_have_text("Live")
+    expect(ann.locator("#note")).to_be_hidden()
+    expect(message(ann, "said while ann was away")).to_have_count(1)
+    say(ann, "ann is back")
+    expect(message(bob, "ann is back")).to_be_visible()
+
+
+def test_names_and_messages_with_markup_stay_text(join: Callable[..., Page]) -> None:
+    """Nothing that a visitor types becomes an element of another's page."""
+    markup = "<img src=x onerror=alert(1)>"
+    eve, ann = join(markup), join("markup-ann")
+    say(eve, "<script>alert(2)</script>")
+    expect(message(ann, "<script>alert(2)</script>").locator(".author")).to_have_text(markup)
+    expect(person(ann, markup)).to_be_visible()
+    for page in (eve, ann):
+        expect(page.locator("#chat img:not(.brand img), #chat script")).to_have_count(0)
+    eve.reload()
+    expect(eve.locator("#my-name")).to_have_text(markup)
+
+
+def test_a_name_that_is_taken_is_refused(join: Callable[..., Page], open_page: OpenPage, watch: Any) -> None:
+    """The form says so and stays."""
+    watch.expected = "409"
+    join("taken-ann")
+    other = open_page("/demo")
+    other.get_by_label("Your name").fill("Taken-Ann")
+    other.get_by_label("Your name").press("Enter")
+    expect(other.get_by_role("alert")).to_contain_text("Somebody else has that name")
+
+
+def test_fits_a_phone(join: Callable[..., Page]) -> None:
+    """At 390 pixels nothing sticks out, and the list of people opens and closes."""
+    ann = join("phone-ann", viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True)
+    assert ann.evaluate("document.documentElement.scrollWidth") <= 390
+    toggle = ann.get_by_role("button", name="People")
+    toggle.tap()
+    expect(person(ann, "phone-ann")).to_be_visible()
+    toggle.tap()
+    expect(person(ann, "phone-ann")).to_be_hidden()
