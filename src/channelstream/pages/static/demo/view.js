@@ -61,7 +61,7 @@ export class View {
     const button = element("button", { className: room.joined ? "" : "outside" }, mark, label);
     button.dataset.key = `${room.kind}:${room.name}`;
     if (room === this.#model.room) button.ariaCurrent = "true";
-    if (room.unread) button.append(element("span", { className: "unread", ariaLabel: `${room.unread} unread` }, `${room.unread}`));
+    if (room.unread) button.append(unreadMark(room.unread));
     else if (!room.joined) button.append(element("span", { className: "tag" }, "not joined"));
     button.onclick = () => this.#actions.show(room.kind, room.name);
     return element("li", {}, button);
@@ -165,6 +165,10 @@ function reconcile(list, items) {
   items.forEach((item, at) => {
     if (list.children[at] !== item) list.insertBefore(item, list.children[at] ?? null);
   });
+}
+
+function unreadMark(count) {
+  return element("span", { className: "unread" }, `${count}`, element("span", { className: "visually-hidden" }, " unread"));
 }
 
 function headCount(room) {
