@@ -80,7 +80,7 @@ function up() {
 function down() {
   delete byId("link").dataset.up;
   byId("link").textContent = "Offline";
-  note("The connection dropped. Coming back; nothing will be missed.");
+  note("The connection dropped. Coming back for what you miss.");
 }
 
 function ended(code) {
