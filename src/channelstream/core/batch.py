@@ -1,0 +1,105 @@
+"""Batches: what a connection is going to be sent at the end of the loop tick.
+
+A batch is a node of a tree: "the events of my parent, then this one". Connections that got the same events in a
+tick point at the same node, so its bytes are made once per format and the per-recipient work of a delivery is one
+pointer. `IDLE` states of a connection are nodes as well, which keeps branches out of the delivery loop.
+"""
+
+from channelstream.core.codec import ENCLOSE, Framing, item
+from channelstream.core.events import Dialect
+from channelstream.core.log import Entry
+
+FORMATS = len(Dialect) * len(Framing)
+"""Number of formats: every dialect in every framing."""
+
+
+def format_of(dialect: Dialect, framing: Framing) -> int:
+    """Return the number under which a batch keeps its bytes for this dialect and framing."""
+    return dialect * len(Framing) + framing
+
+
+class Batch:
+    """Events to send together: those of `parent`, then `entry`.
+
+    The root of a tree has neither: it stands for "nothing to send yet".
+    """
+
+    __slots__ = ("_bytes", "_next", "entry", "parent")
+
+    def __init__(self, parent: "Batch | None" = None, entry: Entry | None = None) -> None:
+        self.parent = parent
+        self.entry = entry
+        self._next: dict[Entry, Batch] | None = None
+        self._bytes: list[bytes | None] | None = None
+
+    def then(self, entry: Entry) -> "Batch":
+        """Return this batch followed by `entry`, the same object for everyone who asks."""
+        following = self._next
+        if following is None:
+            following = self._next = {}
+        batch = following.get(entry)
+        if batch is None:
+            batch = following[entry] = Batch(self, entry)
+        return batch
+
+    def forget(self) -> None:
+        """Let go of the batches that grew from this root: their tick is over."""
+        self._next = None
+
+    def entries(self) -> list[Entry]:
+        found = []
+        batch: Batch | None = self
+        while batch is not None and batch.entry is not None:
+            found.append(batch.entry)
+            batch = batch.parent
+        found.reverse()
+        return found
+
+    def encoded(self, dialect: Dialect, framing: Framing) -> bytes:
+        """Return the bytes of the whole batch, made at the first call for a format."""
+        known = self._bytes
+        if known is None:
+            known = self._bytes = [None] * FORMATS
+        number = format_of(dialect, framing)
+        data = known[number]
+        if data is None:
+            entries = self.entries()
+            items = [item(entry, dialect) for entry in entries]
+            data = known[number] = ENCLOSE[framing](items, entries[-1].position)
+        return data
+
+
+class Deaf(Batch):
+    """The batch of a connection that nothing is to be sent to: what comes is left to the log."""
+
+    __slots__ = ()
+
+    def then(self, entry: Entry) -> Batch:  # noqa: ARG002
+        return self
+
+
+class Held(Batch):
+    """The batch of a connection that catches up: what comes meanwhile waits here.
+
+    Attributes:
+        held: entries in log order, at most `limit`.
+        overflowed: more came than it may hold; the log has to be read once more.
+    """
+
+    __slots__ = ("held", "limit", "overflowed")
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.held: list[Entry] = []
+        self.limit = limit
+        self.overflowed = False
+
+    def then(self, entry: Entry) -> Batch:
+        if len(self.held) < self.limit:
+            self.held.append(entry)
+        else:
+            self.overflowed = True
+        return self
+
+
+DEAF = Deaf()

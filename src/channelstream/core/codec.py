@@ -1,0 +1,180 @@
+"""From an event to bytes, once: the JSON item per dialect, and the framings that carry items.
+
+Key names and types are those of the two older generations (spec/vectors/items.json has every form).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from channelstream.core.events import (
+    Dialect,
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Presence,
+    UserStateChanged,
+)
+from channelstream.core.log import Entry
+from channelstream.core.websocket import text_frame
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Framing(IntEnum):
+    """How items travel: in a WebSocket text frame, an SSE block or the body of a long poll."""
+
+    WEBSOCKET = 0
+    SSE = 1
+    POLL = 2
+
+
+class _Item(Struct, omit_defaults=True):
+    """One item of the list a client receives; a key that is UNSET is left out."""
+
+    type: str
+    position: str
+    uuid: str
+    channel: str | None | UnsetType = UNSET
+    timestamp: str | UnsetType = UNSET
+    date: str | UnsetType = UNSET
+    user: str | UnsetType = UNSET
+    users: list[dict[str, Any]] | UnsetType = UNSET
+    message: Any = UNSET
+    state: dict[str, Any] | None | UnsetType = UNSET
+    edited: str | None | UnsetType = UNSET
+    catchup: bool | UnsetType = UNSET
+
+
+def item(entry: Entry, dialect: Dialect) -> bytes:
+    """Return the JSON object a connection of this dialect hears live; the same bytes for everyone."""
+    data = entry.items[dialect]
+    if data is None:
+        data = entry.items[dialect] = _encode(_build(entry, dialect, catchup=False))
+    return data
+
+
+def catchup_item(entry: Entry, dialect: Dialect) -> bytes:
+    """Return the form marked `catchup: true` that the older generations get after an absence."""
+    return _encode(_build(entry, dialect, catchup=True))
+
+
+def _build(entry: Entry, dialect: Dialect, catchup: bool) -> _Item:
+    built = _BUILDERS[type(entry.event)](entry.event, dialect)
+    built.position = entry.position
+    if catchup or not isinstance(entry.event, MessageEdited | MessageDeleted):
+        built.catchup = catchup
+    if dialect is Dialect.SEED and built.timestamp is not UNSET:
+        built.date = built.timestamp
+    return built
+
+
+def _message(event: Message, dialect: Dialect) -> _Item:
+    return _Item(
+        "message",
+        "",
+        event.uuid,
+        channel=_channel(event, dialect),
+        timestamp=event.timestamp,
+        user=event.user,
+        message=_payload(event.payload, dialect),
+        edited=event.edited,
+    )
+
+
+def _edited(event: MessageEdited, dialect: Dialect) -> _Item:
+    built = _Item("message:edit", "", event.uuid, channel=_channel(event, dialect), edited=event.edited)
+    if event.user is not None:
+        built.user = event.user
+    if event.payload is not None:
+        built.message = _payload(event.payload, dialect)
+    if event.timestamp is not None:
+        built.timestamp = event.timestamp
+    return built
+
+
+def _deleted(event: MessageDeleted, dialect: Dialect) -> _Item:
+    return _Item("message:delete", "", event.uuid, channel=_channel(event, dialect))
+
+
+def _presence(event: Presence, dialect: Dialect) -> _Item:
+    built = _Item("presence", "", event.uuid, channel=event.channel, timestamp=event.timestamp, user=event.user)
+    if dialect is Dialect.SEED:
+        built.type = "join" if event.joined else "part"
+        built.message = None
+    else:
+        built.message = {"action": "joined" if event.joined else "parted"}
+        built.users = [{"user": name, "state": state} for name, state in event.users]
+        built.state = event.state
+    return built
+
+
+def _state_changed(event: UserStateChanged, _dialect: Dialect) -> _Item:
+    changed = [{"key": key, "value": value} for key, value in event.changed]
+    return _Item(
+        "user_state_change",
+        "",
+        event.uuid,
+        channel=event.channel,
+        timestamp=event.timestamp,
+        user=event.user,
+        message={"state": event.state, "changed": changed},
+    )
+
+
+_BUILDERS: dict[type[Event], Callable[[Any, Dialect], _Item]] = {
+    Message: _message,
+    MessageEdited: _edited,
+    MessageDeleted: _deleted,
+    Presence: _presence,
+    UserStateChanged: _state_changed,
+}
+
+
+def _channel(event: Event, dialect: Dialect) -> str | None | UnsetType:
+    """The seed leaves the channel of a private message out, 0.7.1 says null."""
+    return UNSET if event.channel is None and dialect is Dialect.SEED else event.channel
+
+
+def _payload(payload: bytes, dialect: Dialect) -> Raw:
+    """Pages of 0.7.1 read `message.x` of every message, so they never get a null there."""
+    return Raw(b"{}") if payload == b"null" and dialect is Dialect.V07 else Raw(payload)
+
+
+def resumed_item(position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
+    """Return the first item a resuming client receives (docs/resume.md)."""
+    return _encode({"type": "resumed", "position": position, "recovered": recovered, "lost": lost})
+
+
+def closing_item(code: int, reason: str) -> bytes:
+    """Return the last item of an SSE stream or a poll that the server ends."""
+    return _encode({"type": "closing", "code": code, "reason": reason})
+
+
+def websocket_frame(items: Iterable[bytes], _position: str | None = None) -> bytes:
+    return text_frame(json_list(items))
+
+
+def sse_block(items: Iterable[bytes], position: str | None = None) -> bytes:
+    """Return one event of an event stream; without a position it leaves the client's Last-Event-ID alone.
+
+    JSON in compact form has no line breaks, so one `data:` line holds it (HTML Living Standard, 9.2.6).
+    """
+    head = b"" if position is None else b"id: %b\n" % position.encode()
+    return b"%bdata: %b\n\n" % (head, json_list(items))
+
+
+def json_list(items: Iterable[bytes], _position: str | None = None) -> bytes:
+    return b"[%b]" % b",".join(items)
+
+
+ENCLOSE: dict[Framing, Callable[[Iterable[bytes], str | None], bytes]] = {
+    Framing.WEBSOCKET: websocket_frame,
+    Framing.SSE: sse_block,
+    Framing.POLL: json_list,
+}
+"""How each framing encloses items; the position is that of the last one, where the framing has a place for it."""

@@ -1,0 +1,174 @@
+"""This process's connections and who of them hears what. `deliver` and `flush` are the hot path.
+
+`deliver` only moves one pointer per recipient (see `core.batch`); `flush`, once per loop tick, makes the bytes of each
+distinct batch once and writes them. No await, no logging, no encoding and no copying per recipient in either.
+"""
+
+from collections.abc import Callable, Iterable
+
+from channelstream.core.batch import DEAF, FORMATS, Batch, format_of
+from channelstream.core.codec import Framing
+from channelstream.core.connection import Connection, ConnectionState, Step, Stream
+from channelstream.core.events import Dialect
+from channelstream.core.log import Entry
+
+
+class Hub:
+    """Registry of local connections, their channels and users.
+
+    Attributes:
+        seq: the number of the last entry delivered here.
+        deliveries: events handed to connections since the start.
+    """
+
+    def __init__(self, schedule_flush: Callable[[], None]) -> None:
+        """Create an empty hub.
+
+        Args:
+            schedule_flush: called once when something waits to be written; it must see to it that `flush` is called
+                soon, after the work at hand.
+        """
+        self.connections: dict[str, Connection] = {}
+        self.channels: dict[str, dict[Connection, None]] = {}
+        self.users: dict[str, dict[Connection, None]] = {}
+        self.seq = 0
+        self.deliveries = 0
+        self._root = Batch()
+        self._outlets: list[list[Connection]] = [[] for _ in range(FORMATS)]
+        self._flush_is_due = False
+        self._schedule_flush = schedule_flush
+
+    # -- who is here
+
+    def add(self, connection: Connection) -> None:
+        self.connections[connection.id] = connection
+        self.users.setdefault(connection.user, {})[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a connection; its channels must have been left."""
+        del self.connections[connection.id]
+        _discard(self.users, connection.user, connection)
+
+    def subscribe(self, connection: Connection, channel: str, joined: int) -> None:
+        connection.channels[channel] = joined
+        self.channels.setdefault(channel, {})[connection] = None
+
+    def unsubscribe(self, connection: Connection, channel: str) -> None:
+        del connection.channels[channel]
+        _discard(self.channels, channel, connection)
+
+    # -- the hot path
+
+    def deliver(self, entry: Entry) -> None:
+        """Hand one accepted event to everyone here who hears it; entries come in log order."""
+        self.seq = entry.seq
+        event = entry.event
+        if event.channel is None or event.only is not None:
+            self._push(self._addressees(entry), entry)
+            return
+        members = self.channels.get(event.channel)
+        if members is None:
+            return
+        if event.is_public:
+            self._push(members, entry)
+        else:
+            self._push([member for member in members if member.hears(event)], entry)
+
+    def _push(self, recipients: dict[Connection, None] | list[Connection], entry: Entry) -> None:
+        self.deliveries += len(recipients)
+        root = self._root
+        outlets = self._outlets
+        # Neighbours mostly hold the same batch, so the last answer of `then` is kept at hand: it saves a call for each.
+        last: Batch | None = None
+        following: Batch = root
+        for connection in recipients:
+            batch = connection.batch
+            if batch is last:
+                connection.batch = following
+            else:
+                last = batch
+                following = connection.batch = batch.then(entry)
+            if batch is root:
+                outlets[connection.outlet].append(connection)
+        if not self._flush_is_due:
+            self._flush_is_due = True
+            self._schedule_flush()
+
+    def flush(self) -> None:
+        """Write what this tick brought: one write per connection, the same bytes for all that got the same events."""
+        self._flush_is_due = False
+        root = self._root
+        for number, waiting in enumerate(self._outlets):
+            if not waiting:
+                continue
+            dialect, framing = Dialect(number // len(Framing)), Framing(number % len(Framing))
+            # A write may stall or end a stream and so call back into the hub: the list must be settled by then.
+            self._outlets[number] = []
+            last: Batch | None = None
+            data = b""
+            for connection in waiting:
+                batch = connection.batch
+                if batch is not last:
+                    last = batch
+                    data = batch.encoded(dialect, framing)
+                connection.batch = root
+                connection.write(data)
+        root.forget()
+
+    def _addressees(self, entry: Entry) -> list[Connection]:
+        """Return who hears an event meant for certain users, by way of the users and not of the channel."""
+        event = entry.event
+        return [
+            connection
+            for name in event.only or ()
+            for connection in self.users.get(name, ())
+            if (event.channel is None or event.channel in connection.channels) and connection.hears(event)
+        ]
+
+    # -- a connection's stream
+
+    def attach(self, connection: Connection, stream: Stream, batch: Batch) -> None:
+        """Give a connection a stream; until `go_live` what it is to hear gathers in `batch`."""
+        self.mute(connection)
+        connection.move(Step.ATTACH)
+        connection.stream = stream
+        connection.write = stream.write
+        connection.outlet = format_of(connection.dialect, stream.framing)
+        connection.batch = batch
+        connection.deadline_s = None
+
+    def go_live(self, connection: Connection, held: Iterable[Entry]) -> None:
+        """From now on write events as they come, after those `held` while it caught up."""
+        connection.move(Step.CAUGHT_UP)
+        connection.batch = self._root
+        for entry in held:
+            self._push([connection], entry)
+
+    def stall(self, connection: Connection, batch: Batch) -> None:
+        """Write no more to a live connection; what it is to hear gathers in `batch`."""
+        self.mute(connection)
+        connection.move(Step.STALL)
+        connection.batch = batch
+
+    def detach(self, connection: Connection, deadline_s: float) -> None:
+        """Take the stream away; the connection stays a member until its deadline."""
+        self.mute(connection)
+        connection.move(Step.DETACH)
+        connection.stream = None
+        connection.deadline_s = deadline_s
+
+    def mute(self, connection: Connection) -> None:
+        """Stop writing to a connection and settle what it has heard."""
+        if connection.state is ConnectionState.LIVE:
+            if connection.batch is not self._root:
+                self.flush()
+            connection.heard = self.seq
+        connection.batch = DEAF
+
+
+def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:
+    """Take a connection out of an index and leave no empty entry behind."""
+    entries = index[key]
+    del entries[connection]
+    if not entries:
+        del index[key]

@@ -1,0 +1,183 @@
+"""Bounded logs of accepted events, and the byte budget they share.
+
+Every channel has one log for resuming and one for the history shown by `/info`; every user has one for private
+messages. A log knows the highest number it dropped, so that it never has to guess whether it still reaches back
+to a position.
+"""
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from channelstream.core.events import Dialect, Event, Message
+
+ENTRY_OVERHEAD = 700
+"""Bytes an entry costs besides its payload: objects, keys and one encoded form (measured, docs/performance.md)."""
+
+
+class Entry:
+    """An event with its number in the engine's log.
+
+    Attributes:
+        seq: grows by at least one per event in one log.
+        position: `<epoch>-<seq>` as the clients see it.
+        at_s: when it was accepted, in the engine's clock.
+        items: its JSON form per dialect, made at first use and then shared by all recipients.
+        size: bytes it counts for in the budget.
+    """
+
+    __slots__ = ("at_s", "event", "items", "position", "seq", "size")
+
+    def __init__(self, seq: int, position: str, at_s: float, event: Event) -> None:
+        self.seq = seq
+        self.position = position
+        self.at_s = at_s
+        self.event = event
+        self.items: list[bytes | None] = [None] * len(Dialect)
+        payload = getattr(event, "payload", None)
+        self.size = ENTRY_OVERHEAD + 2 * len(payload or b"")
+
+    def amended(self, event: Event) -> "Entry":
+        """Return the same place in the log holding another event: history after an edit."""
+        return Entry(self.seq, self.position, self.at_s, event)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLimits:
+    """How much a log keeps: at most `events` entries, none older than `age_s` seconds (None: any age)."""
+
+    events: int
+    age_s: float | None = None
+
+
+class Budget:
+    """The bytes all logs of the process may hold together.
+
+    At the bound the oldest entries of the log that was quiet for the longest time go first.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self._by_last_append: OrderedDict[Log, None] = OrderedDict()
+
+    def added(self, log: "Log", size: int) -> None:
+        self.used_bytes += size
+        self._by_last_append[log] = None
+        self._by_last_append.move_to_end(log)
+        while self.used_bytes > self.limit_bytes:
+            next(iter(self._by_last_append)).drop_oldest(1)
+
+    def dropped(self, log: "Log", size: int) -> None:
+        self.used_bytes -= size
+        if not log.entries:
+            self._by_last_append.pop(log, None)
+
+    def sweep(self, now_s: float) -> None:
+        """Free what has grown too old, from the log quiet for the longest time to the first that keeps some."""
+        for log in list(self._by_last_append):
+            log.expire(now_s)
+            if log.entries:
+                break
+
+
+class Log:
+    """Events of one channel or user, oldest first, inside its limits.
+
+    Attributes:
+        floor: the highest number this log no longer holds; whoever has heard everything up to there misses nothing.
+    """
+
+    __slots__ = ("_budget", "_messages", "entries", "floor", "limits")
+
+    def __init__(self, limits: LogLimits, budget: Budget, floor: int) -> None:
+        self.entries: list[Entry] = []
+        self.limits = limits
+        self.floor = floor
+        self._budget = budget
+        self._messages: dict[str, Entry] | None = None
+
+    def append(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        if isinstance(entry.event, Message):
+            if self._messages is None:
+                self._messages = {}
+            self._messages[entry.event.uuid] = entry
+        self._budget.added(self, entry.size)
+        excess = len(self.entries) - self.limits.events
+        if excess > 0:
+            self.drop_oldest(excess)
+
+    def since(self, seq: int, now_s: float) -> list[Entry]:
+        """Return the entries after `seq`; complete when `seq` is not below the floor, which this call brings up to date."""
+        self.expire(now_s)
+        if not self.entries or self.entries[-1].seq <= seq:
+            return []
+        return self.entries[bisect_right(self.entries, seq, key=_seq) :]
+
+    def message(self, uuid: str) -> Entry | None:
+        """Return the message with this uuid if the log still holds it."""
+        return self._messages.get(uuid) if self._messages else None
+
+    def replace(self, old: Entry, new: Entry) -> None:
+        """Put `new` where `old` stands: history shows an edited message in its old place."""
+        self._take_out(old)
+        self.entries.insert(bisect_right(self.entries, new.seq, key=_seq), new)
+        assert self._messages is not None  # noqa: S101 - `old` was a message of this log
+        self._messages[_uuid(new)] = new
+        self._budget.added(self, new.size)
+
+    def remove(self, entry: Entry) -> None:
+        """Take one entry out: a deleted message leaves the history; the floor stays, nobody resumes from history."""
+        self._take_out(entry)
+
+    def limit(self, limits: LogLimits, now_s: float) -> None:
+        """Change what the log may keep, at once."""
+        self.limits = limits
+        self.drop_oldest(len(self.entries) - limits.events)
+        self.expire(now_s)
+
+    def expire(self, now_s: float) -> None:
+        """Drop what is older than the log's age limit."""
+        if self.limits.age_s is None:
+            return
+        oldest_s = now_s - self.limits.age_s
+        count = 0
+        for entry in self.entries:
+            if entry.at_s >= oldest_s:
+                break
+            count += 1
+        self.drop_oldest(count)
+
+    def drop_oldest(self, count: int) -> None:
+        """Forget the `count` oldest entries and raise the floor over them."""
+        if count <= 0 or not self.entries:
+            return
+        gone = self.entries[:count]
+        del self.entries[:count]
+        self.floor = max(self.floor, gone[-1].seq)
+        self._forget(gone)
+
+    def clear(self) -> None:
+        self.drop_oldest(len(self.entries))
+
+    def _take_out(self, entry: Entry) -> None:
+        self.entries.remove(entry)
+        self._forget([entry])
+
+    def _forget(self, gone: Iterable[Entry]) -> None:
+        size = 0
+        for entry in gone:
+            size += entry.size
+            if self._messages and self._messages.get(_uuid(entry)) is entry:
+                del self._messages[_uuid(entry)]
+        self._budget.dropped(self, size)
+
+
+def _seq(entry: Entry) -> int:
+    return entry.seq
+
+
+def _uuid(entry: Entry) -> str:
+    return entry.event.uuid

@@ -1,0 +1,254 @@
+"""The shared truth of one log: its channels and users, and which events their changes bring about.
+
+Pure: the engine that owns a registry passes time and new ids in, numbers the events that come back and delivers them.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
+
+from channelstream.core.channel import Channel, ChannelSettings
+from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited, Presence, UserStateChanged
+from channelstream.core.log import Budget, Entry, Log, LogLimits
+from channelstream.core.timestamps import stamp
+from channelstream.core.user import StateValue, User
+
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLimits:
+    """Bounds of everything a registry keeps.
+
+    Attributes:
+        log_bytes: all logs together.
+        log_events: per channel, unless its settings say otherwise.
+        log_age_s: likewise, in seconds.
+        user_log_events: private messages kept per user.
+        transit_s: how long a connection may be between two polls.
+        history_size: the most messages a channel's history may be asked to show.
+    """
+
+    log_bytes: int = 268_435_456
+    log_events: int = 1000
+    log_age_s: float = 600.0
+    user_log_events: int = 200
+    transit_s: float = 15.0
+    history_size: int = 1000
+
+
+class Registry:
+    """Channels and users by name."""
+
+    def __init__(self, limits: RegistryLimits, new_id: Callable[[], str]) -> None:
+        self.limits = limits
+        self.channels: dict[str, Channel] = {}
+        self.users: dict[str, User] = {}
+        self.budget = Budget(limits.log_bytes)
+        self._idle_users: OrderedDict[str, None] = OrderedDict()
+        self._idle_channels: OrderedDict[str, None] = OrderedDict()
+        self._new_id = new_id
+        self._defaults = ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
+        self._user_limits = LogLimits(limits.user_log_events, limits.log_age_s)
+
+    # -- users
+
+    def open_user(self, name: str, fresh_state: Mapping[str, StateValue], floor: int, now_s: float) -> User:
+        """Return the user, created with `fresh_state` if it is new."""
+        user = self.users.get(name)
+        if user is None:
+            log = Log(self._user_limits, self.budget, floor)
+            user = self.users[name] = User(name, self._new_id(), log, now_s)
+            user.update_state(fresh_state)
+        self.touch_user(user, now_s)
+        return user
+
+    def touch_user(self, user: User, now_s: float) -> None:
+        """Note that the user was active."""
+        user.last_active_s = now_s
+        if not user.connections:
+            self._idle_users[user.name] = None
+            self._idle_users.move_to_end(user.name)
+
+    def connect(self, user: User) -> None:
+        """Count one more connection of the user."""
+        user.connections += 1
+        self._idle_users.pop(user.name, None)
+
+    def disconnect(self, user: User, now_s: float) -> None:
+        """Count one connection less."""
+        user.connections -= 1
+        self.touch_user(user, now_s)
+
+    def state_events(self, user: User, changed: Iterable[tuple[str, StateValue]], now_s: float) -> list[Event]:
+        """Return what the user's channels hear of a change of state: nothing unless a public key changed."""
+        public = user.public_state
+        public_changes = tuple((key, value) for key, value in changed if key in public)
+        if not public_changes:
+            return []
+        return [
+            UserStateChanged(
+                uuid=self._new_id(),
+                channel=name,
+                user=user.name,
+                timestamp=stamp(now_s),
+                state=public,
+                changed=public_changes,
+            )
+            for name in sorted(user.channels)
+            if self.channels[name].settings.notify_state
+        ]
+
+    # -- channels
+
+    def open_channel(self, name: str, patch: Mapping[str, Any], floor: int, now_s: float) -> Channel:
+        """Return the channel, created with these settings if it is new."""
+        channel = self.channels.get(name)
+        if channel is None:
+            settings = self._bounded(replace(self._defaults, **patch))
+            limits = settings.log_limits(self.limits.transit_s)
+            channel = Channel(name, self._new_id(), settings, limits, self.budget, floor, now_s)
+            self.channels[name] = channel
+            self._idle_channels[name] = None
+        return channel
+
+    def _touch_channel(self, channel: Channel, now_s: float) -> None:
+        channel.last_active_s = now_s
+        if channel.connections:
+            self._idle_channels.pop(channel.name, None)
+        else:
+            self._idle_channels[channel.name] = None
+            self._idle_channels.move_to_end(channel.name)
+
+    def configure(self, name: str, patch: Mapping[str, Any], floor: int, now_s: float) -> Channel:
+        """Change the named settings of a channel, created if it is new; the others stay as they are."""
+        channel = self.open_channel(name, {}, floor, now_s)
+        settings = self._bounded(replace(channel.settings, **patch))
+        channel.configure(settings, settings.log_limits(self.limits.transit_s), now_s)
+        return channel
+
+    def _bounded(self, settings: ChannelSettings) -> ChannelSettings:
+        size = min(settings.history_size, self.limits.history_size)
+        return replace(settings, history_size=size)
+
+    # -- membership
+
+    def join(self, channel: Channel, user: User, dialect: Dialect, now_s: float) -> list[Event]:
+        """Count a connection in; the user's first one is announced."""
+        first = channel.join(user.name, dialect is Dialect.SEED)
+        self._touch_channel(channel, now_s)
+        user.channels.add(channel.name)
+        return self._presence(channel, user, joined=True, now_s=now_s) if first else []
+
+    def part(self, channel: Channel, user: User, dialect: Dialect, now_s: float) -> list[Event]:
+        """Count a connection out; the user's last one is announced."""
+        last = channel.part(user.name, dialect is Dialect.SEED)
+        self._touch_channel(channel, now_s)
+        if not last:
+            return []
+        user.channels.discard(channel.name)
+        return self._presence(channel, user, joined=False, now_s=now_s)
+
+    def _presence(self, channel: Channel, user: User, joined: bool, now_s: float) -> list[Event]:
+        settings = channel.settings
+        if not (settings.notify_presence or channel.seed_connections):
+            return []
+        with_users = settings.notify_presence and settings.broadcast_presence_with_user_lists
+        return [
+            Presence(
+                uuid=self._new_id(),
+                channel=channel.name,
+                user=user.name,
+                joined=joined,
+                timestamp=stamp(now_s),
+                state=user.public_state if joined else None,
+                users=tuple((name, self.users[name].public_state) for name in channel.users) if with_users else (),
+                announced=settings.notify_presence,
+            )
+        ]
+
+    # -- logs
+
+    def logs_of(self, event: Event) -> list[Log]:
+        """Return the logs an event belongs to: its channel's, or those of the users it is meant for."""
+        if event.channel is not None:
+            channel = self.channels.get(event.channel)
+            return [channel.log] if channel else []
+        users = (self.users.get(name) for name in event.only or ())
+        return [user.log for user in users if user and event.is_for(user.name, Dialect.V07)]
+
+    def known_message(self, event: Event) -> Entry | None:
+        """Return the message with the event's uuid as long as a log or a history still holds it."""
+        logs = self.logs_of(event)
+        channel = self.channels.get(event.channel) if event.channel is not None else None
+        if channel:
+            logs.append(channel.history)
+        found = (log.message(event.uuid) for log in logs)
+        return next((entry for entry in found if entry), None)
+
+    def record(self, entry: Entry, now_s: float) -> None:
+        """Put an accepted event into its logs and let it change the visible history."""
+        event = entry.event
+        for log in self.logs_of(event):
+            log.append(entry)
+        channel = self.channels.get(event.channel) if event.channel is not None else None
+        if channel is None:
+            return
+        self._touch_channel(channel, now_s)
+        if isinstance(event, Message):
+            if event.only is None and not event.no_history and channel.settings.store_history:
+                channel.history.append(entry)
+        elif isinstance(event, MessageEdited):
+            _amend(channel.history, event)
+        elif isinstance(event, MessageDeleted):
+            _strike(channel.history, event)
+
+    # -- ageing
+
+    def collect(self, now_s: float, users_after_s: float, channels_after_s: float) -> None:
+        """Forget users without connections and empty channels that were quiet for so long (seconds; 0 keeps them).
+
+        Looks only at the ones that have been idle for the longest time, so a call costs what it frees.
+        """
+        while users_after_s and (user := self._longest_idle(self._idle_users, self.users)):
+            if now_s - user.last_active_s <= users_after_s:
+                break
+            user.log.clear()
+            del self.users[user.name], self._idle_users[user.name]
+        while channels_after_s and (channel := self._longest_idle(self._idle_channels, self.channels)):
+            if now_s - channel.last_active_s <= channels_after_s:
+                break
+            channel.log.clear()
+            channel.history.clear()
+            del self.channels[channel.name], self._idle_channels[channel.name]
+
+    @staticmethod
+    def _longest_idle(idle: OrderedDict[str, None], known: dict[str, _T]) -> _T | None:
+        name = next(iter(idle), None)
+        return None if name is None else known[name]
+
+
+def _amend(history: Log, event: MessageEdited) -> None:
+    entry = history.message(event.uuid)
+    if entry is None:
+        return
+    message = entry.event
+    assert isinstance(message, Message)  # noqa: S101 - Log.message returns nothing else
+    edited = replace(
+        message,
+        edited=event.edited,
+        user=event.user or message.user,
+        payload=message.payload if event.payload is None else event.payload,
+        timestamp=event.timestamp or message.timestamp,
+    )
+    history.replace(entry, entry.amended(edited))
+
+
+def _strike(history: Log, event: MessageDeleted) -> None:
+    entry = history.message(event.uuid)
+    if entry is not None:
+        history.remove(entry)

@@ -1,0 +1,57 @@
+"""A user: its state, which keys of it are public, and its log of private messages."""
+
+from collections.abc import Iterable, Mapping
+
+from channelstream.core.log import Log
+
+StateValue = str | int | float | bool | None
+State = dict[str, StateValue]
+
+MAX_STATE_KEYS = 256
+"""Keys one user's state may have; the API refuses more with 422."""
+
+
+class User:
+    """What the server knows of a user as long as it is connected, and `gc_users_after_s` longer.
+
+    Attributes:
+        id: a UUID made by the server, shown by the admin pages.
+        state: free key-value pairs set by the application.
+        public_keys: the keys of `state` that other users may see.
+        channels: names of the channels at least one of its connections is in.
+        connections: how many connections it has.
+        last_active_s: epoch seconds of the last request or connection.
+        log: private messages that travelled outside channels.
+    """
+
+    __slots__ = ("channels", "connections", "id", "last_active_s", "log", "name", "public_keys", "state")
+
+    def __init__(self, name: str, user_id: str, log: Log, now_s: float) -> None:
+        self.name = name
+        self.id = user_id
+        self.state: State = {}
+        self.public_keys: tuple[str, ...] = ()
+        self.channels: set[str] = set()
+        self.connections = 0
+        self.last_active_s = now_s
+        self.log = log
+
+    @property
+    def public_state(self) -> State:
+        return {key: self.state[key] for key in self.public_keys if key in self.state}
+
+    def update_state(self, values: Mapping[str, StateValue]) -> list[tuple[str, StateValue]]:
+        """Set values and return what really changed, sorted by key; a null for an unknown key is not stored."""
+        changed = [(key, value) for key, value in sorted(values.items()) if _differs(self.state, key, value)]
+        self.state.update(changed)
+        return changed
+
+    def publish_keys(self, keys: Iterable[str]) -> None:
+        """Make exactly these keys public."""
+        self.public_keys = tuple(dict.fromkeys(keys))
+
+
+def _differs(state: State, key: str, value: StateValue) -> bool:
+    """Compare type and value, since 1 and true are equal in Python and not in JSON."""
+    old = state.get(key)
+    return old != value or type(old) is not type(value)
