@@ -1,0 +1,206 @@
+"""The architecture, proven from the source: imports point to the left only, and `core` is pure."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import channelstream
+
+PACKAGE = "channelstream"
+ROOT = Path(channelstream.__file__).parent
+LAYERS = (
+    {"errors"},
+    {"core"},
+    {"engines"},
+    {"node"},
+    {"transports", "api"},
+    {"config"},
+    {"pages", "logs"},
+    {"server"},
+    {"cli"},
+)
+"""From left to right; a unit may import itself and what stands further left, never its neighbour."""
+ALSO_FORBIDDEN = {"pages": {"engines", "node", "transports", "api"}}
+"""The pages talk to the server as any application does, over HTTP."""
+IMPURE_MODULES = {
+    "asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
+    "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile",
+    "threading", "time", "urllib", "uuid",
+}  # fmt: skip
+IMPURE_CALLS = {"open", "input", "print", "now", "utcnow", "today"}
+"""Functions, and methods of datetime, that read a clock or touch the world."""
+
+
+def unit_of(module: str) -> str | None:
+    """The layer's unit a dotted name belongs to; None for the package itself and for strangers."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == PACKAGE and len(parts) > 1 else None
+
+
+def rank(unit: str) -> int:
+    """How far to the right a unit stands."""
+    for place, units in enumerate(LAYERS):
+        if unit in units:
+            return place
+    raise LookupError(f"{unit!r} stands in no layer: give it a place in LAYERS")
+
+
+def module_of(path: Path) -> str:
+    """The dotted name of a file of the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join((PACKAGE, *(part for part in parts if part != "__init__")))
+
+
+def imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Every module that is imported anywhere in a tree, also inside functions and for types only.
+
+    Args:
+        tree: a parsed file.
+        package: the package relative imports of that file start from.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute(node, package)
+            yield from (f"{base}.{alias.name}" if base == PACKAGE else base for alias in node.names)
+
+
+def absolute(node: ast.ImportFrom, package: str) -> str:
+    """The module a `from` statement names, whatever dots it begins with."""
+    if not node.level:
+        return node.module or ""
+    parents = package.split(".")
+    kept = parents[: len(parents) - node.level + 1]
+    return ".".join([*kept, *([node.module] if node.module else [])])
+
+
+def violations(source: str, module: str, is_package: bool = False) -> list[str]:
+    """The imports of one file that point to the right, or to a neighbour."""
+    own = unit_of(module)
+    if own is None:
+        return [name for name in imports(ast.parse(source), PACKAGE) if unit_of(name) in known_units()]
+    package = module if is_package else module.rpartition(".")[0]
+    wrong = []
+    for name in imports(ast.parse(source), package):
+        unit = unit_of(name)
+        if unit in known_units() and unit is not None and not may_import(own, unit):
+            wrong.append(f"{module} imports {name}")
+    return wrong
+
+
+def may_import(own: str, other: str) -> bool:
+    """Whether one unit may import another."""
+    if own == other:
+        return True
+    return rank(other) < rank(own) and other not in ALSO_FORBIDDEN.get(own, set())
+
+
+def known_units() -> set[str]:
+    """The units of all layers, and those of the package's directory: an unplaced one is not overlooked."""
+    return set().union(*LAYERS) | {unit for path in FILES if (unit := unit_of(module_of(path)))}
+
+
+def impurities(source: str) -> list[str]:
+    """What a pure module must not do: import the world, be asynchronous, read a clock."""
+    tree = ast.parse(source)
+    found = [name for name in imports(tree, f"{PACKAGE}.core") if name.split(".")[0] in IMPURE_MODULES]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AsyncFunctionDef | ast.AsyncFor | ast.AsyncWith | ast.Await):
+            found.append(f"line {node.lineno}: {type(node).__name__}")
+        elif isinstance(node, ast.Call) and called(node) in IMPURE_CALLS:
+            found.append(f"line {node.lineno}: {called(node)}()")
+    return found
+
+
+def called(node: ast.Call) -> str:
+    """The last part of the name of what is called."""
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+CORE = [path for path in FILES if unit_of(module_of(path)) == "core"]
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_imports_point_to_the_left(path: Path) -> None:
+    """No file imports what stands to its right, or beside it."""
+    source = path.read_text(encoding="utf-8")
+    assert violations(source, module_of(path), path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("path", CORE, ids=relative)
+def test_core_is_pure(path: Path) -> None:
+    """Core has no async, no I/O, no clock and no randomness."""
+    assert impurities(path.read_text(encoding="utf-8")) == []
+
+
+def test_every_unit_has_a_place() -> None:
+    """Whatever is added to the package must be given its place in the order."""
+    assert known_units() <= set().union(*LAYERS)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("channelstream.core.hub", "from channelstream.engines.base import Engine"),
+        ("channelstream.core.hub", "from channelstream import node"),
+        ("channelstream.core.hub", "import channelstream.node"),
+        ("channelstream.core.hub", "from ..node import Node"),
+        ("channelstream.core.hub", "from .. import node"),
+        ("channelstream.engines.memory", "def late():\n    from channelstream.node import Node"),
+        ("channelstream.transports.sse", "from channelstream.api.table import Endpoint"),
+        ("channelstream.api.table", "from channelstream.transports import sse"),
+        ("channelstream.pages.admin", "from channelstream.node import Node"),
+        ("channelstream.errors", "from channelstream.core import events"),
+        ("channelstream.server", "import channelstream.cli"),
+        ("channelstream", "from channelstream.errors import CloseCode"),
+    ],
+)
+def test_planted_imports_are_caught(module: str, source: str) -> None:
+    """The checker sees a wrong import in every spelling."""
+    assert len(violations(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("channelstream.core.hub", "from channelstream.core.log import Entry\nimport json"),
+        ("channelstream.core.hub", "from . import log"),
+        ("channelstream.transports.sse", "from channelstream.node import Node"),
+        ("channelstream.cli.serve", "from channelstream import __version__, logs"),
+    ],
+)
+def test_right_imports_pass(module: str, source: str) -> None:
+    """The checker has no objection to imports that point to the left."""
+    assert violations(source, module) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time",
+        "from os.path import join",
+        "from uuid import uuid4",
+        "async def deliver(): ...",
+        "started = datetime.now(UTC)",
+        "text = open('history')",
+    ],
+)
+def test_planted_impurities_are_caught(source: str) -> None:
+    """The checker sees the clock, randomness, I/O and async."""
+    assert len(impurities(source)) == 1
+
+
+def test_unplaced_unit_is_refused() -> None:
+    """A unit without a layer is an error, not a hole."""
+    with pytest.raises(LookupError, match="LAYERS"):
+        rank("utils")
