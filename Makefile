@@ -1,0 +1,62 @@
+# `make` lists the targets. Every one of them sets up what it needs in .venv first.
+
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format options clean ready-run ready-dev ready-browser \
+        check-format check-lint check-types check-layers tests core-coverage
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+run: ready-run ## Serve on 127.0.0.1:8000 with the demo; ARGS="-p 9000" passes flags on.
+	@exec $(BIN)/channelstream $(ARGS)
+
+test: ready-dev ready-browser ## Run all tests, show their coverage, require all branches of core/.
+	@$(MAKE) --no-print-directory tests
+	@$(MAKE) --no-print-directory core-coverage
+
+check: ready-dev ## Format, lint, types, layers and tests: what a change must pass.
+	@$(MAKE) --no-print-directory check-format
+	@$(MAKE) --no-print-directory check-lint
+	@$(MAKE) --no-print-directory check-types
+	@$(MAKE) --no-print-directory check-layers
+	@$(MAKE) --no-print-directory test
+
+format: ready-dev ## Format the code and mend what the linter can mend.
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+options: ready-run ## Write docs/options.md from the table of options.
+	$(BIN)/python -m channelstream.config > docs/options.md
+
+clean: ## Remove .venv and all that tools have written.
+	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+
+ready-run:
+	@scripts/setup.sh run
+
+ready-dev:
+	@scripts/setup.sh dev
+
+ready-browser:
+	@scripts/browser.sh
+
+check-format:
+	$(BIN)/ruff format --check
+
+check-lint:
+	$(BIN)/ruff check
+
+check-types:
+	$(BIN)/mypy
+
+check-layers:
+	$(BIN)/python -m pytest tests/test_layers.py
+
+tests:
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+core-coverage:
+	$(BIN)/coverage report --include='*/core/*' --fail-under=100

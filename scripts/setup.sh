@@ -1,0 +1,72 @@
+#!/bin/sh
+# Makes .venv ready: `scripts/setup.sh run` installs the server, `scripts/setup.sh dev` the tools of its tests too.
+# Does nothing when pyproject.toml is the one that was installed last.
+set -eu
+cd "$(dirname "$0")/.."
+
+what=${1:-run}
+stamp=.venv/.installed
+# The checkout's own path belongs to the key: programs in a .venv that was moved no longer start.
+key="$(sha256sum <pyproject.toml) $(pwd -P)"
+
+fail() {
+    echo "setup: $1" >&2
+    exit 1
+}
+
+is_installed() {
+    [ -f "$stamp" ] || return 1
+    grep -qxF "dev $key" "$stamp" || grep -qxF "$what $key" "$stamp"
+}
+
+find_python() {
+    for candidate in ${PYTHON:-python3 python3.11 python3.12 python3.13}; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "Python 3.11 or newer is needed (on Debian 12: apt-get install python3); PYTHON=... names one."
+}
+
+# Debian keeps ensurepip, without which a new environment has no pip, in a package of its own.
+need_ensurepip() {
+    "$python" -c 'import ensurepip, venv' 2>/dev/null && return
+    package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        fail "$python cannot make virtual environments; install $package (sudo apt-get install $package) and try again."
+    fi
+    scripts/apt-install.sh "$package" || fail "$package could not be installed."
+}
+
+make_venv() {
+    python=$(find_python)
+    need_ensurepip
+    echo "setup: making .venv with $("$python" --version)" >&2
+    "$python" -m venv --clear .venv
+}
+
+pip_install() {
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-input --root-user-action=ignore "$@"
+}
+
+install() {
+    echo "setup: installing packages ($what); this takes a minute the first time" >&2
+    if [ "$what" = dev ]; then
+        pip_install "pip>=25.1" # the first that knows --group (PEP 735)
+        pip_install --editable . --group dev
+    else
+        pip_install --editable .
+    fi
+    echo "$what $key" >"$stamp"
+}
+
+case $what in
+    run | dev) ;;
+    *) fail "usage: scripts/setup.sh run|dev" ;;
+esac
+is_installed && exit 0
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1 || { [ -f "$stamp" ] && ! grep -qF "$(pwd -P)" "$stamp"; }; then
+    make_venv
+fi
+install
