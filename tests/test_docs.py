@@ -1,0 +1,106 @@
+"""The documentation: links lead somewhere, examples are well-formed, and what it names exists."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from channelstream.config import OPTIONS
+from channelstream.errors import CloseCode
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OPTION = re.compile(r"`([a-z_]+_(?:s|bytes|proxies|cors|secret))`")
+"""Names in code style that can only be options: those that end in a unit, or in what only options have."""
+
+
+def name_of(page: Path) -> str:
+    """A page's path below the root, for test names."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def prose(page: Path) -> str:
+    """The page without its code blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def links(page: Path) -> Iterator[tuple[str, str]]:
+    """The relative links of a page: path (empty for the page itself) and anchor."""
+    for target in LINK.findall(prose(page)):
+        if "://" not in target and not target.startswith("mailto:"):
+            path, _, anchor = target.partition("#")
+            yield path, anchor
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def examples(language: str) -> list[tuple[str, str]]:
+    """All code blocks of a language, with the page they are on."""
+    found = []
+    for page in PAGES:
+        blocks = FENCE.findall(page.read_text(encoding="utf-8"))
+        found += [(name_of(page), code) for kind, code in blocks if kind == language]
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link names a file that exists and, if it has an anchor, a heading of it."""
+    for path, anchor in links(page):
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{path} does not exist"
+        if anchor:
+            assert anchor in anchors(target), f"{path}#{anchor} is no heading"
+
+
+@pytest.mark.parametrize(("page", "code"), examples("json"))
+def test_json_examples_are_json(page: str, code: str) -> None:
+    """Examples of bodies and events can be parsed."""
+    assert json.loads(code), page
+
+
+@pytest.mark.parametrize(("page", "code"), examples("python"))
+def test_python_examples_compile(page: str, code: str) -> None:
+    """Examples in Python are Python."""
+    compile(code, page, "exec")
+
+
+def test_readme_is_short_enough_to_copy() -> None:
+    """The README's first example stays an example: twenty lines of Python that connect and post."""
+    code = next(code for page, code in examples("python") if page == "README.md")
+    lines = [line for line in code.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) <= 20
+    assert "/connect" in code
+    assert "/message" in code
+
+
+@pytest.mark.parametrize("page", ["docs/api.md", "docs/resume.md"])
+def test_close_codes_are_documented(page: str) -> None:
+    """A client's author finds every code the server closes with."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    ours = [code for code in CloseCode if code is not CloseCode.GOING_AWAY]
+    assert [code.name for code in ours if str(code.value) not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_options_named_in_prose_exist(page: Path) -> None:
+    """A page names no option that was renamed or removed."""
+    known = {option.name for option in OPTIONS} | {
+        option.declared.alias for option in OPTIONS if option.declared.alias
+    }
+    assert {name for name in OPTION.findall(prose(page)) if name not in known} == set()
+
+
+def test_limits_are_documented() -> None:
+    """Every option that bounds something is named where the bounds are explained."""
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    bounds = [option.name for option in OPTIONS if option.declared.section == "Limits"]
+    assert [name for name in bounds if f"`{name}`" not in text] == []
