@@ -1,0 +1,91 @@
+"""Channels: who counts as first and last, and what settings do to the logs."""
+
+import pytest
+from msgspec.structs import replace
+
+from channelstream.core.channel import Channel, ChannelSettings
+from channelstream.core.events import Message
+from channelstream.core.log import Budget, Entry, LogLimits
+
+
+def channel(settings: ChannelSettings | None = None) -> Channel:
+    settings = settings or ChannelSettings()
+    return Channel("a", "id", settings, settings.log_limits(15.0), Budget(10**6), 0, 100.0)
+
+
+def entry(seq: int) -> Entry:
+    event = Message(uuid=f"m{seq}", channel="a", user="ann", payload=b"1", timestamp="t")
+    return Entry(seq, f"e-{seq}", float(seq), event)
+
+
+def test_the_defaults_are_those_of_the_second_generation() -> None:
+    """Six settings with the values 0.7.1 gave them."""
+    settings = ChannelSettings()
+    assert not settings.notify_presence
+    assert not settings.store_history
+    assert settings.history_size == 10
+    assert not settings.broadcast_presence_with_user_lists
+    assert not settings.notify_state
+    assert settings.store_frames
+
+
+def test_the_first_connection_of_a_user_joins_and_the_last_one_parts() -> None:
+    """Connections in between are counted and announce nothing."""
+    room = channel()
+    assert room.join("ann", seed=False)
+    assert not room.join("ann", seed=True)
+    assert room.join("bob", seed=False)
+    assert (room.users, room.connections, room.seed_connections) == ({"ann": 2, "bob": 1}, 3, 1)
+    assert not room.part("ann", seed=True)
+    assert room.part("ann", seed=False)
+    assert (room.users, room.connections, room.seed_connections) == ({"bob": 1}, 1, 0)
+
+
+def test_parting_without_having_joined_is_a_bug_that_shows() -> None:
+    """The counts stay as they were."""
+    room = channel()
+    with pytest.raises(KeyError):
+        room.part("ann", seed=False)
+    assert room.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "events"),
+    [
+        (ChannelSettings(), 0),
+        (ChannelSettings(store_history=True), 10),
+        (ChannelSettings(store_history=True, history_size=0), 0),
+        (ChannelSettings(store_history=False, history_size=5), 0),
+    ],
+)
+def test_history_shows_nothing_unless_asked_for(settings: ChannelSettings, events: int) -> None:
+    """A size of 0 means none, and so does history that is off; its age never matters."""
+    assert settings.history_limits() == LogLimits(events, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "limits"),
+    [
+        (ChannelSettings(), LogLimits(1000, 600.0)),
+        (ChannelSettings(store_frames=False), LogLimits(1000, 15.0)),
+        (ChannelSettings(log_age_s=5.0), LogLimits(1000, 15.0)),
+        (ChannelSettings(log_events=0), LogLimits(0, 600.0)),
+    ],
+)
+def test_the_log_always_bridges_two_polls(settings: ChannelSettings, limits: LogLimits) -> None:
+    """Its age limit is never below the time a poll may be away, whatever the settings say."""
+    assert settings.log_limits(15.0) == limits
+
+
+def test_new_settings_shrink_the_logs_at_once() -> None:
+    """Both logs obey the new limits as soon as they are set."""
+    room = channel(ChannelSettings(store_history=True, history_size=5))
+    for number in range(1, 6):
+        room.log.append(entry(number))
+        room.history.append(entry(number))
+    settings = replace(room.settings, history_size=2, log_events=3)
+    room.configure(settings, settings.log_limits(15.0), 5.0)
+    assert room.settings is settings
+    assert [kept.seq for kept in room.log.entries] == [3, 4, 5]
+    assert [kept.seq for kept in room.history.entries] == [4, 5]
+    assert room.log.floor == 2

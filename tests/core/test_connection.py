@@ -1,0 +1,49 @@
+"""Connections: the moves of their life, and what they hear."""
+
+from itertools import product
+
+import pytest
+
+from channelstream.core.batch import DEAF
+from channelstream.core.connection import TRANSITIONS, Connection, ConnectionState, Step
+from channelstream.core.events import Dialect, Presence
+
+
+def connection(dialect: Dialect = Dialect.V07) -> Connection:
+    return Connection("c", "ann", dialect, heard=7, deadline_s=15.0)
+
+
+def test_a_new_connection_hears_nothing_and_has_a_deadline() -> None:
+    """It is registered, has no stream, and what comes is left to the log."""
+    new = connection()
+    assert new.state is ConnectionState.NEW
+    assert (new.stream, new.batch, new.heard, new.deadline_s) == (None, DEAF, 7, 15.0)
+
+
+@pytest.mark.parametrize(("state", "step"), list(product(ConnectionState, Step)))
+def test_a_connection_makes_the_moves_of_the_table_and_no_other(state: ConnectionState, step: Step) -> None:
+    """Every other move is a bug that shows."""
+    moving = connection()
+    moving.state = state
+    if (state, step) in TRANSITIONS:
+        moving.move(step)
+        assert moving.state is TRANSITIONS[state, step]
+    else:
+        with pytest.raises(KeyError):
+            moving.move(step)
+
+
+def test_every_life_ends_and_no_closed_connection_comes_back() -> None:
+    """Each state but the last can be closed; from the last nothing leads away."""
+    closable = {state for state, step in TRANSITIONS if step is Step.CLOSE}
+    assert closable == set(ConnectionState) - {ConnectionState.CLOSED}
+    assert ConnectionState.CLOSED not in {state for state, _ in TRANSITIONS}
+
+
+def test_a_connection_hears_by_its_user_and_its_dialect() -> None:
+    """Presence that is not announced reaches the seed dialect only, and never the user itself."""
+    event = Presence(uuid="p", channel="a", user="bob", joined=True, timestamp="t", state={}, announced=False)
+    assert connection(Dialect.SEED).hears(event)
+    assert not connection(Dialect.V07).hears(event)
+    own = Presence(uuid="p", channel="a", user="ann", joined=True, timestamp="t", state={})
+    assert not connection().hears(own)

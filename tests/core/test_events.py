@@ -1,0 +1,74 @@
+"""Events: who hears them."""
+
+import pytest
+
+from channelstream.core.events import Dialect, Message, MessageDeleted, Presence, UserStateChanged
+
+SEED, V07 = Dialect.SEED, Dialect.V07
+
+
+def message(only: frozenset[str] | None = None, exclude: frozenset[str] | None = None) -> Message:
+    return Message(uuid="m", channel="a", only=only, exclude=exclude, user="ann", payload=b"1", timestamp="t")
+
+
+def presence(announced: bool) -> Presence:
+    return Presence(
+        uuid="p", channel="a", user="ann", joined=True, timestamp="t", state={}, announced=announced
+    )
+
+
+@pytest.mark.parametrize(
+    ("only", "exclude", "hearers"),
+    [
+        (None, None, {"ann", "bob", "cid"}),
+        (frozenset({"bob"}), None, {"bob"}),
+        (None, frozenset({"bob"}), {"ann", "cid"}),
+        (frozenset({"ann", "bob"}), frozenset({"bob"}), {"ann"}),
+        (frozenset(), None, set()),
+    ],
+)
+@pytest.mark.parametrize("dialect", Dialect)
+def test_a_message_is_for_those_meant_and_not_left_out(
+    only: frozenset[str] | None, exclude: frozenset[str] | None, hearers: set[str], dialect: Dialect
+) -> None:
+    """`only` names who may hear, `exclude` takes away from that, the author counts like anyone."""
+    event = message(only, exclude)
+    assert {name for name in ("ann", "bob", "cid") if event.is_for(name, dialect)} == hearers
+
+
+def test_only_an_event_without_names_is_public() -> None:
+    """Nobody has to be asked where neither list is given; an empty list is a list."""
+    assert message().is_public
+    assert not message(only=frozenset()).is_public
+    assert not message(exclude=frozenset()).is_public
+    assert MessageDeleted(uuid="m", channel="a").is_public
+
+
+def test_announced_presence_is_for_everyone_but_the_user_itself() -> None:
+    """Where the channel has notify_presence both dialects hear of others."""
+    event = presence(announced=True)
+    assert not event.is_public
+    assert event.is_for("bob", SEED)
+    assert event.is_for("bob", V07)
+    assert not event.is_for("ann", SEED)
+    assert not event.is_for("ann", V07)
+
+
+def test_presence_that_is_not_announced_is_for_seed_connections() -> None:
+    """Without notify_presence only the seed dialect hears who comes and goes."""
+    event = presence(announced=False)
+    assert event.is_for("bob", SEED)
+    assert not event.is_for("bob", V07)
+
+
+def test_a_change_of_state_is_heard_by_the_user_itself_too() -> None:
+    """Every member hears it, whoever changed."""
+    event = UserStateChanged(uuid="s", channel="a", user="ann", timestamp="t", state={}, changed=())
+    assert event.is_public
+    assert event.is_for("ann", V07)
+
+
+def test_events_are_frozen() -> None:
+    """What is shared by all recipients cannot be changed by one."""
+    with pytest.raises(AttributeError):
+        message().user = "eve"  # type: ignore[misc]
