@@ -99,15 +99,17 @@ class Log:
         self._messages: dict[str, Entry] | None = None
 
     def append(self, entry: Entry) -> None:
+        """Keep the newest event; room is made first, so that a full log never costs another one its entries."""
+        self.drop_oldest(len(self.entries) + 1 - self.limits.events)
+        if self.limits.events <= 0:
+            self.floor = entry.seq
+            return
         self.entries.append(entry)
         if isinstance(entry.event, Message):
             if self._messages is None:
                 self._messages = {}
             self._messages[entry.event.uuid] = entry
         self._budget.added(self, entry.size)
-        excess = len(self.entries) - self.limits.events
-        if excess > 0:
-            self.drop_oldest(excess)
 
     def since(self, seq: int, now_s: float) -> list[Entry]:
         """Return the entries after `seq`; complete when `seq` is not below the floor, which this call brings up to date."""

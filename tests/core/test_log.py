@@ -1,0 +1,382 @@
+"""Logs and their budget: against simple models, and at every bound."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelstream.core.events import Dialect, Event, Message, MessageEdited
+from channelstream.core.log import ENTRY_OVERHEAD, Budget, Entry, Log, LogLimits
+
+PLENTY = 10**9
+ONE = ENTRY_OVERHEAD + 2
+"""Bytes an entry with a payload of one byte counts for."""
+
+
+def message(uuid: str, payload: bytes = b"1") -> Message:
+    return Message(uuid=uuid, channel="a", user="ann", payload=payload, timestamp="t")
+
+
+def entry(seq: int, at_s: float = 0.0, payload: bytes = b"1") -> Entry:
+    return Entry(seq, f"e-{seq}", at_s, message(f"m{seq}", payload))
+
+
+def log(events: int = 10, age_s: float | None = None, budget: Budget | None = None, floor: int = 0) -> Log:
+    return Log(LogLimits(events, age_s), budget or Budget(PLENTY), floor)
+
+
+def filled(count: int, events: int = 10, age_s: float | None = None, budget: Budget | None = None) -> Log:
+    full = log(events, age_s, budget)
+    for number in range(1, count + 1):
+        full.append(entry(number, float(number)))
+    return full
+
+
+def seqs(of: Log) -> list[int]:
+    return [kept.seq for kept in of.entries]
+
+
+# -- entries
+
+
+def test_an_entry_counts_its_payload_twice_and_an_overhead() -> None:
+    """Once as the event, once as the encoded form; an event without payload is its overhead."""
+    assert entry(1, payload=b"12345").size == ENTRY_OVERHEAD + 10
+    edit = MessageEdited(uuid="m", channel="a", edited="t")
+    assert Entry(1, "e-1", 0.0, edit).size == ENTRY_OVERHEAD
+
+
+def test_an_amended_entry_stands_in_the_same_place() -> None:
+    """It has number, position and time of the old one, and nothing of its encoded forms."""
+    old = entry(3, 4.0)
+    old.items[Dialect.V07] = b"old"
+    new = old.amended(message("m3", b"[1,2]"))
+    assert (new.seq, new.position, new.at_s) == (3, "e-3", 4.0)
+    assert new.items == [None, None]
+    assert new.size == ENTRY_OVERHEAD + 10
+
+
+# -- one log
+
+
+def test_a_full_log_drops_its_oldest_and_remembers_how_far() -> None:
+    """The floor is the highest number dropped."""
+    full = filled(5, events=3)
+    assert seqs(full) == [3, 4, 5]
+    assert full.floor == 2
+
+
+def test_a_log_of_no_events_keeps_none_and_knows_what_it_missed() -> None:
+    """Whoever is not at its floor has lost something."""
+    none = filled(3, events=0)
+    assert (none.entries, none.floor) == ([], 3)
+    assert none.message("m3") is None
+
+
+@pytest.mark.parametrize(("seq", "found"), [(0, [1, 2, 3]), (1, [2, 3]), (2, [3]), (3, []), (9, [])])
+def test_since_returns_what_follows(seq: int, found: list[int]) -> None:
+    """The entries after a number, none where it is the last or beyond."""
+    assert [kept.seq for kept in filled(3).since(seq, 0.0)] == found
+
+
+def test_since_of_an_empty_log_is_empty() -> None:
+    """There is nothing after anything."""
+    assert log().since(0, 0.0) == []
+
+
+def test_since_brings_the_floor_up_to_date() -> None:
+    """What has grown too old is dropped before the floor is looked at."""
+    ageing = filled(3, age_s=10.0)
+    assert [kept.seq for kept in ageing.since(0, 12.5)] == [3]
+    assert ageing.floor == 2
+
+
+def test_an_entry_lives_through_the_whole_of_its_age() -> None:
+    """It is dropped after the limit, not at it."""
+    ageing = filled(1, age_s=10.0)
+    ageing.expire(11.0)
+    assert seqs(ageing) == [1]
+    ageing.expire(11.001)
+    assert seqs(ageing) == []
+
+
+def test_a_log_without_age_limit_keeps_for_any_time() -> None:
+    """Only the count bounds it."""
+    ageless = filled(3)
+    ageless.expire(1e12)
+    assert seqs(ageless) == [1, 2, 3]
+
+
+def test_new_limits_hold_at_once() -> None:
+    """Fewer events, then a shorter age, both without waiting for the next event."""
+    full = filled(6)
+    full.limit(LogLimits(4), 6.0)
+    assert seqs(full) == [3, 4, 5, 6]
+    full.limit(LogLimits(4, 1.0), 6.0)
+    assert seqs(full) == [5, 6]
+    assert full.floor == 4
+
+
+def test_clearing_forgets_everything() -> None:
+    """Afterwards the floor is the last number, and nothing counts in the budget."""
+    budget = Budget(PLENTY)
+    full = filled(3, budget=budget)
+    full.clear()
+    assert (full.entries, full.floor, budget.used_bytes) == ([], 3, 0)
+    full.clear()
+    assert full.floor == 3
+
+
+def test_a_replaced_message_keeps_its_place() -> None:
+    """History shows the edit where the message stood, and finds it by its uuid."""
+    budget = Budget(PLENTY)
+    full = filled(3, budget=budget)
+    old = full.entries[1]
+    new = old.amended(message("m2", b"123456789"))
+    full.replace(old, new)
+    assert full.entries[1] is new
+    assert full.message("m2") is new
+    assert seqs(full) == [1, 2, 3]
+    assert budget.used_bytes == sum(kept.size for kept in full.entries)
+
+
+def test_the_only_message_can_be_replaced() -> None:
+    """The budget still knows the log afterwards, and can take the entry from it."""
+    budget = Budget(PLENTY)
+    single = filled(1, budget=budget)
+    single.replace(single.entries[0], single.entries[0].amended(message("m1", b"22")))
+    budget.limit_bytes = 0
+    other = log(budget=budget)
+    other.append(entry(2))
+    assert (single.entries, other.entries, budget.used_bytes) == ([], [], 0)
+
+
+def test_a_removed_message_leaves_no_trace_but_the_floor_stays() -> None:
+    """Nobody resumes from history, so that a gap in it means nothing."""
+    budget = Budget(PLENTY)
+    full = filled(3, budget=budget)
+    full.remove(full.entries[0])
+    assert seqs(full) == [2, 3]
+    assert full.message("m1") is None
+    assert full.floor == 0
+    assert budget.used_bytes == 2 * ONE
+
+
+def test_only_messages_are_found_by_uuid() -> None:
+    """An edit has the uuid of its message and does not stand in for it, neither coming nor going."""
+    mixed = log(events=2)
+    assert mixed.message("m1") is None
+    mixed.append(Entry(1, "e-1", 0.0, MessageEdited(uuid="m2", channel="a", edited="t")))
+    assert mixed.message("m2") is None
+    mixed.append(entry(2))
+    mixed.append(entry(3))
+    assert mixed.message("m2") is mixed.entries[0]
+
+
+# -- the budget
+
+
+def test_the_log_quiet_for_longest_pays() -> None:
+    """At the bound the oldest entries go from the log whose last event is longest ago."""
+    budget = Budget(4 * ONE)
+    quiet, busy = log(budget=budget), log(budget=budget)
+    busy.append(entry(1))
+    quiet.append(entry(2))
+    quiet.append(entry(3))
+    busy.append(entry(4))
+    busy.append(entry(5))
+    assert (seqs(quiet), quiet.floor) == ([3], 2)
+    assert seqs(busy) == [1, 4, 5]
+
+
+def test_a_log_that_emptied_is_not_asked_again() -> None:
+    """When the quietest has nothing left, the next one pays."""
+    budget = Budget(2 * ONE)
+    first, second = log(budget=budget), log(budget=budget)
+    first.append(entry(1))
+    second.append(entry(2))
+    for number in (3, 4):
+        second.append(entry(number))
+    assert (seqs(first), seqs(second)) == ([], [3, 4])
+
+
+def test_an_entry_larger_than_the_budget_is_not_kept() -> None:
+    """It pushes out everything, itself included, and the log says so by its floor."""
+    budget = Budget(2 * ONE)
+    other, own = log(budget=budget), log(budget=budget)
+    other.append(entry(1))
+    own.append(entry(2, payload=b"x" * 10_000))
+    assert (other.entries, own.entries) == ([], [])
+    assert (own.floor, own.message("m2"), budget.used_bytes) == (2, None, 0)
+    own.append(entry(3))
+    assert seqs(own) == [3]
+
+
+def test_a_single_log_shrinks_to_the_budget() -> None:
+    """One busy channel alone keeps its latest events."""
+    only = filled(9, budget=Budget(3 * ONE))
+    assert seqs(only) == [7, 8, 9]
+
+
+def test_a_full_log_takes_from_itself_before_it_takes_from_others() -> None:
+    """Where the log's own bound makes room, no other log loses an entry."""
+    budget = Budget(3 * ONE)
+    quiet, full = log(budget=budget), log(events=2, budget=budget)
+    quiet.append(entry(1))
+    for number in (2, 3, 4):
+        full.append(entry(number))
+    assert (seqs(quiet), seqs(full)) == ([1], [3, 4])
+
+
+def test_a_log_that_keeps_nothing_costs_others_nothing() -> None:
+    """What is not kept does not count."""
+    budget = Budget(ONE)
+    quiet, none = log(budget=budget), log(events=0, budget=budget)
+    quiet.append(entry(1))
+    none.append(entry(2))
+    assert seqs(quiet) == [1]
+
+
+# -- against a model
+
+
+@dataclass
+class ModelLog:
+    """What a log is meant to be, without any index or shared budget."""
+
+    events: int = 4
+    age_s: float | None = None
+    floor: int = 0
+    kept: list[Entry] = field(default_factory=list)
+
+    def drop(self, count: int) -> None:
+        for gone in self.kept[: max(count, 0)]:
+            self.floor = max(self.floor, gone.seq)
+        self.kept = self.kept[max(count, 0) :]
+
+    def append(self, new: Entry) -> None:
+        self.kept.append(new)
+        self.drop(len(self.kept) - self.events)
+
+    def expire(self, now_s: float) -> None:
+        if self.age_s is not None:
+            limit_s = now_s - self.age_s
+            self.drop(sum(1 for kept in self.kept if kept.at_s < limit_s))
+
+    def limit(self, events: int, age_s: float | None, now_s: float) -> None:
+        self.events, self.age_s = events, age_s
+        self.drop(len(self.kept) - events)
+        self.expire(now_s)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(0, 3), st.integers(0, 20)),
+        st.tuples(st.just("edit"), st.integers(0, 3), st.integers(0, 10)),
+        st.tuples(st.just("since"), st.integers(0, 3), st.integers(0, 30)),
+        st.tuples(st.just("expire"), st.integers(0, 5), st.none()),
+        st.tuples(st.just("limit"), st.integers(0, 5), st.none() | st.integers(0, 5)),
+        st.tuples(st.just("drop"), st.integers(-1, 3), st.none()),
+        st.tuples(st.just("replace"), st.integers(0, 5), st.integers(0, 30)),
+        st.tuples(st.just("remove"), st.integers(0, 5), st.none()),
+    ),
+    max_size=40,
+)
+
+
+class LogsTogether:
+    """A log and its model, taken through the same steps."""
+
+    def __init__(self) -> None:
+        self.budget = Budget(PLENTY)
+        self.log = log(events=4, budget=self.budget)
+        self.model = ModelLog()
+        self.now_s = 0.0
+        self.seq = 0
+
+    def append(self, wait: int, size: int) -> None:
+        self._accept(message(f"m{self.seq + 1}", b"x" * size), wait)
+
+    def edit(self, wait: int, back: int) -> None:
+        self._accept(MessageEdited(uuid=f"m{max(self.seq - back, 0)}", channel="a", edited="t"), wait)
+
+    def _accept(self, event: Event, wait: int) -> None:
+        self.now_s += wait
+        self.seq += 1 + wait
+        new = Entry(self.seq, f"e-{self.seq}", self.now_s, event)
+        self.log.append(new)
+        self.model.append(new)
+
+    def since(self, wait: int, seq: int) -> None:
+        self.now_s += wait
+        self.model.expire(self.now_s)
+        assert self.log.since(seq, self.now_s) == [kept for kept in self.model.kept if kept.seq > seq]
+
+    def expire(self, wait: int, _: None) -> None:
+        self.now_s += wait
+        self.log.expire(self.now_s)
+        self.model.expire(self.now_s)
+
+    def limit(self, events: int, age: int | None) -> None:
+        self.log.limit(LogLimits(events, age), self.now_s)
+        self.model.limit(events, age, self.now_s)
+
+    def drop(self, count: int, _: None) -> None:
+        self.log.drop_oldest(count)
+        self.model.drop(count)
+
+    def replace(self, which: int, size: int) -> None:
+        old = self._held_message(which)
+        if old is not None:
+            new = old.amended(message(old.event.uuid, b"x" * size))
+            self.log.replace(old, new)
+            self.model.kept[self.model.kept.index(old)] = new
+
+    def remove(self, which: int, _: None) -> None:
+        old = self._held_message(which)
+        if old is not None:
+            self.log.remove(old)
+            self.model.kept.remove(old)
+
+    def _held_message(self, which: int) -> Entry | None:
+        held = [kept for kept in self.model.kept if isinstance(kept.event, Message)]
+        return held[which % len(held)] if held else None
+
+    def agree(self) -> None:
+        assert self.log.entries == self.model.kept
+        assert self.log.floor == self.model.floor
+        assert self.budget.used_bytes == sum(kept.size for kept in self.model.kept)
+        index = {kept.event.uuid: kept for kept in self.model.kept if isinstance(kept.event, Message)}
+        for number in range(self.seq + 1):
+            assert self.log.message(f"m{number}") is index.get(f"m{number}")
+
+
+@given(STEPS)
+def test_a_log_does_what_its_model_does(steps: list[tuple[str, int, int | None]]) -> None:
+    """Entries, floor, message index and budget agree after any sequence of steps."""
+    both = LogsTogether()
+    for name, first, second in steps:
+        getattr(both, name)(first, second)
+        both.agree()
+
+
+@given(
+    limit=st.integers(0, 6 * ONE),
+    steps=st.lists(st.tuples(st.integers(0, 2), st.sampled_from("aaer"), st.integers(0, 2000)), max_size=40),
+)
+def test_a_budget_is_exact_and_never_exceeded(limit: int, steps: list[tuple[int, str, int]]) -> None:
+    """Whatever is appended, expired or removed: bytes used are those held, and newer entries outlive older ones."""
+    budget = Budget(limit)
+    logs = [log(events, age_s, budget) for events, age_s in ((3, None), (5, 4.0), (0, None))]
+    for seq, (which, what, size) in enumerate(steps, start=1):
+        if what == "a":
+            logs[which].append(entry(seq, float(seq), b"x" * size))
+        elif what == "e":
+            budget.sweep(float(seq))
+        elif logs[which].entries:
+            logs[which].remove(logs[which].entries[-1])
+        held = [kept for each in logs for kept in each.entries]
+        assert budget.used_bytes == sum(kept.size for kept in held) <= limit
+        assert all(kept.seq > each.floor for each in logs for kept in each.entries)
+        assert all(each.message(kept.event.uuid) is kept for each in logs for kept in each.entries)
