@@ -238,6 +238,22 @@ def test_a_log_that_keeps_nothing_costs_others_nothing() -> None:
     assert seqs(quiet) == [1]
 
 
+def test_a_sweep_frees_what_grew_too_old_everywhere() -> None:
+    """A log that keeps its entries for ever, or for longer, does not shield those behind it."""
+    budget = Budget(PLENTY)
+    history, patient, short = (
+        log(budget=budget),
+        log(age_s=100.0, budget=budget),
+        log(age_s=10.0, budget=budget),
+    )
+    for number, aged in enumerate((history, patient, short), start=1):
+        aged.append(entry(number, 0.0))
+    budget.sweep(11.0)
+    assert (seqs(history), seqs(patient), seqs(short)) == ([1], [2], [])
+    budget.sweep(101.0)
+    assert (seqs(history), seqs(patient), budget.used_bytes) == ([1], [], ONE)
+
+
 # -- against a model
 
 
