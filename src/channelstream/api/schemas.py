@@ -5,7 +5,6 @@ by the caller. Two marks in `Meta(extra=...)` are for `validation`: `"rule"` hol
 text must also pass, and `"null_is_absent"` says that an old client's null means the field is not there.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from channelstream.core import timestamps
+from channelstream.core.ids import MAX_CONN_ID, normalize_conn_id, normalize_uuid
 from channelstream.errors import Faults
 
 MAX_HISTORY_SIZE = 100_000
@@ -21,40 +21,9 @@ MAX_LOG_EVENTS = 100_000
 """Most events a channel may be told to keep for resuming."""
 MAX_LOG_AGE_S = 7 * 24 * 3600
 """Longest time, in seconds, a channel may be told to keep events for resuming."""
-MAX_CONN_ID = 128
 MISSING = "Missing data for required field."
 
 _SAFE_INTEGER = 2**53 - 1
-_UUID = re.compile(r"([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})")
-
-
-def normalize_uuid(text: str) -> str:
-    """Write any spelling of a UUID (dashed, bare, braced, `urn:uuid:`) lower-case and dashed.
-
-    Raises:
-        ValueError: the text is no UUID.
-    """
-    bare = text.lower().removeprefix("urn:uuid:")
-    if bare.startswith("{") and bare.endswith("}"):
-        bare = bare[1:-1]
-    found = _UUID.fullmatch(bare)
-    if found is None:
-        raise ValueError("not a UUID")
-    return "-".join(found.groups())
-
-
-def normalize_conn_id(text: str) -> str:
-    """Give the one form of a conn_id: a UUID lower-case and dashed, any other text as it is.
-
-    Raises:
-        ValueError: the text is not 1 to 128 visible characters.
-    """
-    if not 1 <= len(text) <= MAX_CONN_ID or " " in text or not text.isprintable():
-        raise ValueError("not a conn_id")
-    try:
-        return normalize_uuid(text)
-    except ValueError:
-        return text
 
 
 def _in_form(parse: Callable[[str], str], text: str | UnsetType) -> str | UnsetType:

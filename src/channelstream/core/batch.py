@@ -74,7 +74,7 @@ class Deaf(Batch):
 
     __slots__ = ()
 
-    def then(self, entry: Entry) -> Batch:  # noqa: ARG002
+    def then(self, entry: Entry) -> Batch:
         return self
 
 
@@ -83,7 +83,7 @@ class Held(Batch):
 
     Attributes:
         held: entries in log order, at most `limit`.
-        overflowed: more came than it may hold; the log has to be read once more.
+        overflowed: more came than it may hold, so it holds nothing; the log has to be read once more.
     """
 
     __slots__ = ("held", "limit", "overflowed")
@@ -95,11 +95,21 @@ class Held(Batch):
         self.overflowed = False
 
     def then(self, entry: Entry) -> Batch:
-        if len(self.held) < self.limit:
-            self.held.append(entry)
+        if self.overflowed or len(self.held) >= self.limit:
+            self.overflow()
         else:
-            self.overflowed = True
+            self.held.append(entry)
         return self
+
+    def overflow(self) -> None:
+        """Hold nothing from now on: whoever waits for a slow client shall cost no memory."""
+        self.overflowed = True
+        self.held.clear()
+
+    def reset(self) -> None:
+        """Begin to hold anew, just before the log is read."""
+        self.overflowed = False
+        self.held.clear()
 
 
 DEAF = Deaf()

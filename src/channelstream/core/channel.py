@@ -65,7 +65,14 @@ class Channel:
     )
 
     def __init__(
-        self, name: str, channel_id: str, settings: ChannelSettings, limits: LogLimits, budget: Budget, floor: int, now_s: float
+        self,
+        name: str,
+        channel_id: str,
+        settings: ChannelSettings,
+        limits: LogLimits,
+        budget: Budget,
+        floor: int,
+        now_s: float,
     ) -> None:
         self.name = name
         self.id = channel_id

@@ -39,14 +39,14 @@ class _Item(Struct, omit_defaults=True):
     type: str
     position: str
     uuid: str
-    channel: str | None | UnsetType = UNSET
+    channel: str | UnsetType | None = UNSET
     timestamp: str | UnsetType = UNSET
     date: str | UnsetType = UNSET
     user: str | UnsetType = UNSET
     users: list[dict[str, Any]] | UnsetType = UNSET
     message: Any = UNSET
-    state: dict[str, Any] | None | UnsetType = UNSET
-    edited: str | None | UnsetType = UNSET
+    state: dict[str, Any] | UnsetType | None = UNSET
+    edited: str | UnsetType | None = UNSET
     catchup: bool | UnsetType = UNSET
 
 
@@ -102,7 +102,9 @@ def _deleted(event: MessageDeleted, dialect: Dialect) -> _Item:
 
 
 def _presence(event: Presence, dialect: Dialect) -> _Item:
-    built = _Item("presence", "", event.uuid, channel=event.channel, timestamp=event.timestamp, user=event.user)
+    built = _Item(
+        "presence", "", event.uuid, channel=event.channel, timestamp=event.timestamp, user=event.user
+    )
     if dialect is Dialect.SEED:
         built.type = "join" if event.joined else "part"
         built.message = None
@@ -135,7 +137,7 @@ _BUILDERS: dict[type[Event], Callable[[Any, Dialect], _Item]] = {
 }
 
 
-def _channel(event: Event, dialect: Dialect) -> str | None | UnsetType:
+def _channel(event: Event, dialect: Dialect) -> str | UnsetType | None:
     """The seed leaves the channel of a private message out, 0.7.1 says null."""
     return UNSET if event.channel is None and dialect is Dialect.SEED else event.channel
 

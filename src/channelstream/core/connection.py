@@ -61,6 +61,9 @@ class Stream(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes of this framing; never blocks, never raises."""
 
+    def lead(self, item: bytes, position: str, urgent: bool) -> None:
+        """Send the first item of a resuming client, which alone ends a long poll only if it is urgent."""
+
     def close(self, code: CloseCode, reason: str) -> None:
         """End the stream and tell the client why."""
 

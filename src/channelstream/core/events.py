@@ -39,7 +39,7 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
         """Whether every member of the channel may hear it, so that nobody has to be asked."""
         return self.only is None and self.exclude is None
 
-    def is_for(self, user: str, dialect: Dialect) -> bool:  # noqa: ARG002 - Presence looks at the dialect
+    def is_for(self, user: str, dialect: Dialect) -> bool:
         """Whether a connection of this user hears the event."""
         return (self.only is None or user in self.only) and (self.exclude is None or user not in self.exclude)
 

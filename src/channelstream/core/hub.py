@@ -4,7 +4,7 @@
 distinct batch once and writes them. No await, no logging, no encoding and no copying per recipient in either.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from channelstream.core.batch import DEAF, FORMATS, Batch, format_of
 from channelstream.core.codec import Framing
@@ -35,6 +35,7 @@ class Hub:
         self.deliveries = 0
         self._root = Batch()
         self._outlets: list[list[Connection]] = [[] for _ in range(FORMATS)]
+        self._begun: tuple[int, Iterator[Connection]] = (0, iter(()))
         self._flush_is_due = False
         self._schedule_flush = schedule_flush
 
@@ -95,25 +96,32 @@ class Hub:
             self._schedule_flush()
 
     def flush(self) -> None:
-        """Write what this tick brought: one write per connection, the same bytes for all that got the same events."""
+        """Write what this tick brought: one write per connection, the same bytes for all that got the same events.
+
+        A write may stall or end a stream, this one or another, and so call back into here: the inner call then
+        finishes what the outer one has begun.
+        """
         self._flush_is_due = False
-        root = self._root
+        self._write_out(*self._begun)
         for number, waiting in enumerate(self._outlets):
-            if not waiting:
-                continue
-            dialect, framing = Dialect(number // len(Framing)), Framing(number % len(Framing))
-            # A write may stall or end a stream and so call back into the hub: the list must be settled by then.
-            self._outlets[number] = []
-            last: Batch | None = None
-            data = b""
-            for connection in waiting:
-                batch = connection.batch
-                if batch is not last:
-                    last = batch
-                    data = batch.encoded(dialect, framing)
-                connection.batch = root
-                connection.write(data)
-        root.forget()
+            if waiting:
+                self._outlets[number] = []
+                self._begun = (number, iter(waiting))
+                self._write_out(*self._begun)
+        self._root.forget()
+
+    def _write_out(self, number: int, waiting: Iterator[Connection]) -> None:
+        dialect, framing = Dialect(number // len(Framing)), Framing(number % len(Framing))
+        root = self._root
+        last: Batch | None = None
+        data = b""
+        for connection in waiting:
+            batch = connection.batch
+            if batch is not last:
+                last = batch
+                data = batch.encoded(dialect, framing)
+            connection.batch = root
+            connection.write(data)
 
     def _addressees(self, entry: Entry) -> list[Connection]:
         """Return who hears an event meant for certain users, by way of the users and not of the channel."""
@@ -146,9 +154,10 @@ class Hub:
 
     def stall(self, connection: Connection, batch: Batch) -> None:
         """Write no more to a live connection; what it is to hear gathers in `batch`."""
-        self.mute(connection)
         connection.move(Step.STALL)
-        connection.batch = batch
+        self._settle(connection)
+        if connection.state is ConnectionState.CATCHING_UP:
+            connection.batch = batch
 
     def detach(self, connection: Connection, deadline_s: float) -> None:
         """Take the stream away; the connection stays a member until its deadline."""
@@ -160,10 +169,14 @@ class Hub:
     def mute(self, connection: Connection) -> None:
         """Stop writing to a connection and settle what it has heard."""
         if connection.state is ConnectionState.LIVE:
-            if connection.batch is not self._root:
-                self.flush()
-            connection.heard = self.seq
+            self._settle(connection)
         connection.batch = DEAF
+
+    def _settle(self, connection: Connection) -> None:
+        """Write what waits for a connection that was live until now, so that it has heard everything up to here."""
+        if connection.batch is not self._root:
+            self.flush()
+        connection.heard = self.seq
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:

@@ -11,11 +11,18 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from channelstream.core.channel import Channel, ChannelSettings
-from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited, Presence, UserStateChanged
+from channelstream.core.events import (
+    Dialect,
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Presence,
+    UserStateChanged,
+)
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import StateValue, User
-
 
 _T = TypeVar("_T")
 
@@ -84,7 +91,9 @@ class Registry:
         user.connections -= 1
         self.touch_user(user, now_s)
 
-    def state_events(self, user: User, changed: Iterable[tuple[str, StateValue]], now_s: float) -> list[Event]:
+    def state_events(
+        self, user: User, changed: Iterable[tuple[str, StateValue]], now_s: float
+    ) -> list[Event]:
         """Return what the user's channels hear of a change of state: nothing unless a public key changed."""
         public = user.public_state
         public_changes = tuple((key, value) for key, value in changed if key in public)
@@ -166,7 +175,9 @@ class Registry:
                 joined=joined,
                 timestamp=stamp(now_s),
                 state=user.public_state if joined else None,
-                users=tuple((name, self.users[name].public_state) for name in channel.users) if with_users else (),
+                users=tuple((name, self.users[name].public_state) for name in channel.users)
+                if with_users
+                else (),
                 announced=settings.notify_presence,
             )
         ]

@@ -91,11 +91,13 @@ class Replay:
         entries: in log order, across channels.
         lost: the channels whose log no longer reaches back to where they were asked from.
         upto: everything up to this number that was asked for is in `entries`.
+        head: the number of the log's last event when it was read; equal to `upto` when nothing is left to read.
     """
 
     entries: list[Entry]
     lost: frozenset[str]
     upto: int
+    head: int
 
 
 class Engine(Protocol):

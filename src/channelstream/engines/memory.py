@@ -15,7 +15,16 @@ from channelstream.core.log import Entry, Log
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry
 from channelstream.core.user import StateValue, User
-from channelstream.engines.base import PRIVATE, Accepted, Clock, Member, Receiver, Replay, UserChange, UserUpdate
+from channelstream.engines.base import (
+    PRIVATE,
+    Accepted,
+    Clock,
+    Member,
+    Receiver,
+    Replay,
+    UserChange,
+    UserUpdate,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +97,8 @@ class MemoryEngine:
             elif entries:
                 found.append(entries)
         entries = found[0] if len(found) == 1 else list(merge(*found, key=_seq))
-        complete = len(entries) <= limit
-        return Replay(entries[:limit], frozenset(lost), self._seq if complete else entries[limit - 1].seq)
+        upto = self._seq if len(entries) <= limit else entries[limit - 1].seq
+        return Replay(entries[:limit], frozenset(lost), upto, self._seq)
 
     def _log(self, user: str, name: str) -> Log | None:
         holder: Channel | User | None

@@ -1,0 +1,16 @@
+"""Query strings, of API calls and of streams."""
+
+from urllib.parse import parse_qsl
+
+MAX_FIELDS = 100
+
+
+def read_query(query_string: bytes) -> dict[str, str]:
+    """Return the parameters; of one given twice the first counts, of too many none."""
+    if not query_string:
+        return {}
+    try:
+        pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        return {}
+    return dict(reversed(pairs))

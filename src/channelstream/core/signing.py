@@ -1,0 +1,67 @@
+"""Request signatures: itsdangerous' TimestampSigner over the endpoint's path, as both generations send them."""
+
+from enum import StrEnum
+
+from itsdangerous import BadData, TimestampSigner
+
+from channelstream.errors import BadSignature
+
+EPOCH_2011_S = 1_293_840_000
+"""itsdangerous before 1.0 counted seconds from 2011-01-01; no stamp of the one kind can be read as the other."""
+MAX_TOKEN = 4096
+"""Longest signature looked at, in characters; ours have about 60."""
+
+
+class SignedText(StrEnum):
+    """Which text a signature must hold (option `signature_text`)."""
+
+    COMPAT = "compat"
+    """The path of the endpoint, or a text that does not begin with a slash: another endpoint's path is refused."""
+    PATH = "path"
+    ANY = "any"
+
+    def admits(self, text: str, path: str) -> bool:
+        if self is SignedText.ANY or text == path:
+            return True
+        return self is SignedText.COMPAT and not text.startswith("/")
+
+
+class SignatureChecker:
+    """Checks signed tokens against one secret."""
+
+    def __init__(self, secret: str, text: SignedText, max_age_s: float | None, max_ahead_s: float) -> None:
+        """Create a checker.
+
+        Args:
+            max_age_s: how old a stamp may be, in seconds; None accepts any age.
+            max_ahead_s: how far in the future it may be.
+        """
+        self._signer = TimestampSigner(secret)
+        self._text = text
+        self._max_age_s = max_age_s
+        self._max_ahead_s = max_ahead_s
+
+    def check(self, token: str, path: str, now_s: float) -> None:
+        """Accept a token for a path.
+
+        Raises:
+            BadSignature: for whatever reason; the answer never tells which.
+        """
+        if len(token) > MAX_TOKEN:
+            raise BadSignature
+        try:
+            text, stamp = self._signer.unsign(token.encode(), return_timestamp=True)
+            signed_s = stamp.timestamp()
+            admitted = self._text.admits(text.decode(), path)
+        except (BadData, ValueError, OverflowError):
+            raise BadSignature from None
+        if not admitted or not self._is_fresh(signed_s, now_s):
+            raise BadSignature
+
+    def _is_fresh(self, signed_s: float, now_s: float) -> bool:
+        if self._max_age_s is None:
+            return True
+        if signed_s < EPOCH_2011_S:
+            signed_s += EPOCH_2011_S
+        # Stamps are whole seconds, rounded down.
+        return -self._max_ahead_s - 1 < now_s - signed_s <= self._max_age_s + 1

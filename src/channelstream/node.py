@@ -1,0 +1,191 @@
+"""The use cases of one server process: what the API and the transports ask for, done with hub and engine."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from channelstream.core.connection import Connection, ConnectionState, Step
+from channelstream.core.events import Dialect, Event
+from channelstream.core.hub import Hub
+from channelstream.engines.base import Accepted, Clock, Engine, Member, UserChange, UserUpdate
+from channelstream.errors import CloseCode, Invalid, Unavailable
+
+SWEEP_INTERVAL_S = 0.25
+"""How often deadlines are looked at, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLimits:
+    """Bounds and lifetimes of connections, in connections, channels and seconds.
+
+    Attributes:
+        connections: registered at a time; more are refused with 503.
+        unattached_s: how long a connection lives that never had a stream.
+        detach_grace_s: how long it lives after its stream was lost.
+        poll_gap_s: how long it lives between two long polls.
+    """
+
+    connections: int = 1_000_000
+    channels_per_connection: int = 1000
+    unattached_s: float = 15.0
+    detach_grace_s: float = 10.0
+    poll_gap_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What `connect` made or found."""
+
+    connection: Connection
+    change: UserChange
+
+
+class Node:
+    """One process's part of the service.
+
+    Attributes:
+        published: messages accepted here since the start.
+    """
+
+    def __init__(self, engine: Engine, hub: Hub, clock: Clock, new_id: Callable[[], str], limits: NodeLimits) -> None:
+        self.engine = engine
+        self.hub = hub
+        self.clock = clock
+        self.new_id = new_id
+        self.limits = limits
+        self.published = 0
+        self.draining = False
+        self._deadlines: dict[Connection, None] = {}
+
+    # -- connections
+
+    def connection(self, conn_id: str) -> Connection | None:
+        return self.hub.connections.get(conn_id)
+
+    async def connect(
+        self,
+        conn_id: str | None,
+        user: str,
+        dialect: Dialect,
+        channels: Mapping[str, Mapping[str, Any]],
+        update: UserUpdate,
+    ) -> Opened:
+        """Register a connection, or add channels to the one that has this id.
+
+        Args:
+            conn_id: its normal form; None lets the server choose one.
+            channels: channels to join, each with the settings it gets if it is new.
+
+        Raises:
+            Invalid: the id is another user's, or it would have too many channels.
+            Unavailable: the server holds as many connections as it may.
+        """
+        known = self.connection(conn_id) if conn_id else None
+        if known is not None:
+            return await self._reconnect(known, user, channels, update)
+        if self.draining or len(self.hub.connections) >= self.limits.connections:
+            raise Unavailable("The server takes no more connections now; try again later.")
+        self._check_channel_count(len(channels))
+        deadline_s = self.clock.steady() + self.limits.unattached_s
+        connection = Connection(conn_id or self.new_id(), user, dialect, self.hub.seq, deadline_s)
+        change = await self.engine.connect(_member(connection), update)
+        self.hub.add(connection)
+        self._deadlines[connection] = None
+        await self._join(connection, channels)
+        return Opened(connection, change)
+
+    async def _reconnect(
+        self, known: Connection, user: str, channels: Mapping[str, Mapping[str, Any]], update: UserUpdate
+    ) -> Opened:
+        if known.user != user:
+            raise Invalid({"conn_id": ["This connection belongs to another user."]})
+        await self.subscribe(known, channels)
+        change = await self.engine.update_user(user, update)
+        if change is None:
+            raise Unavailable("The user of this connection is gone; connect again.")
+        if known.stream is None:
+            self._expire_after(known, self.limits.unattached_s)
+        return Opened(known, change)
+
+    async def subscribe(self, connection: Connection, channels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Join the channels the connection is not in and return their names.
+
+        Raises:
+            Invalid: it would have too many channels.
+        """
+        new = {name: patch for name, patch in channels.items() if name not in connection.channels}
+        self._check_channel_count(len(connection.channels) + len(new))
+        await self._join(connection, new)
+        return list(new)
+
+    async def _join(self, connection: Connection, channels: Mapping[str, Mapping[str, Any]]) -> None:
+        # Into the hub first: with a shared engine, what is published while it answers must find the member here.
+        for name in channels:
+            self.hub.subscribe(connection, name, self.hub.seq)
+        await self.engine.join(_member(connection), channels)
+
+    def _check_channel_count(self, count: int) -> None:
+        limit = self.limits.channels_per_connection
+        if count > limit:
+            raise Invalid({"channels": [f"A connection may have at most {limit} channels."]})
+
+    async def unsubscribe(self, connection: Connection, channels: Sequence[str]) -> list[str]:
+        """Leave those of the channels the connection is in and return their names."""
+        left = [name for name in channels if name in connection.channels]
+        for name in left:
+            self.hub.unsubscribe(connection, name)
+        await self.engine.leave(_member(connection), left)
+        return left
+
+    async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
+        """End a connection at once: its stream closed, its user parted, its id unknown."""
+        if connection.state is ConnectionState.CLOSED:
+            return
+        self.hub.mute(connection)
+        connection.move(Step.CLOSE)
+        self._deadlines.pop(connection, None)
+        stream, connection.stream = connection.stream, None
+        channels = list(connection.channels)
+        for name in channels:
+            self.hub.unsubscribe(connection, name)
+        self.hub.remove(connection)
+        if stream is not None:
+            stream.close(code, reason)
+        await self.engine.disconnect(_member(connection), channels)
+
+    # -- streams come and go
+
+    def detached(self, connection: Connection, grace_s: float) -> None:
+        """Note that the connection's stream is gone; it may come back for so many seconds."""
+        self.hub.detach(connection, self.clock.steady() + grace_s)
+        self._deadlines[connection] = None
+
+    def attached(self, connection: Connection) -> None:
+        """Note that the connection has a stream, so nothing expires it."""
+        self._deadlines.pop(connection, None)
+
+    def _expire_after(self, connection: Connection, seconds: float) -> None:
+        connection.deadline_s = max(connection.deadline_s or 0.0, self.clock.steady() + seconds)
+        self._deadlines[connection] = None
+
+    def overdue(self) -> list[Connection]:
+        """Return the connections whose deadline has passed."""
+        now_s = self.clock.steady()
+        return [c for c in self._deadlines if c.deadline_s is not None and c.deadline_s <= now_s]
+
+    async def sweep(self) -> None:
+        """Close what is overdue: never attached, or detached for longer than its grace."""
+        for connection in self.overdue():
+            await self.disconnect(connection, CloseCode.UNKNOWN_CONNECTION, "expired")
+
+    # -- messages and state
+
+    async def publish(self, events: Sequence[Event]) -> list[Accepted]:
+        """Accept events in this order; when this returns they are on their way to everyone."""
+        accepted = await self.engine.publish(events)
+        self.published += sum(not each.repeated for each in accepted)
+        return accepted
+
+
+def _member(connection: Connection) -> Member:
+    return Member(connection.id, connection.user, connection.dialect)

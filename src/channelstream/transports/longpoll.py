@@ -1,0 +1,106 @@
+"""Long polls: each request is a stream that ends with its first write."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from channelstream.core.codec import Framing, closing_item, json_list
+from channelstream.core.connection import Connection
+from channelstream.errors import CloseCode, Invalid
+from channelstream.transports.session import Session
+from channelstream.transports.streams import Streams
+
+CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
+"""What a JSONP callback may look like: names with dots, nothing that could be a statement."""
+STATUS = {CloseCode.REPLACED: 409, CloseCode.UNKNOWN_CONNECTION: 401, CloseCode.NORMAL: 401}
+"""How a poll says what a WebSocket says by a close code; the others are 503."""
+
+Receive = Callable[[], Awaitable[Any]]
+
+
+class PollStream:
+    """One waiting request; its answer is ready after the first write."""
+
+    framing = Framing.POLL
+
+    def __init__(self, streams: Streams, connection: Connection) -> None:
+        self.answered = asyncio.Event()
+        self.status = 200
+        self._streams = streams
+        self._session = Session(streams.node, connection, self)
+        self._lead: bytes | None = None
+        self._body: bytes | None = None
+
+    def open(self, since: str | None) -> None:
+        self._session.start(since)
+
+    def write(self, data: bytes) -> None:
+        """Take the answer; whatever comes later waits in the log for the next poll."""
+        self._body = data
+        self._finish()
+
+    def lead(self, item: bytes, position: str, urgent: bool) -> None:  # noqa: ARG002
+        self._lead = item
+        if urgent:
+            # What is in the log already belongs into this answer, so it ends when catching up has.
+            asyncio.get_running_loop().call_soon(self._finish)
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        if not self.answered.is_set():
+            self.status = STATUS.get(code, 503)
+            self._body = json_list([closing_item(code, reason)])
+            self._finish()
+
+    def _finish(self) -> None:
+        self._session.lost(self._streams.settings.poll_gap_s)
+        self.answered.set()
+
+    async def wait(self, receive: Receive) -> bytes | None:
+        """Wait for the answer, but not longer than a poll may wait.
+
+        Args:
+            receive: the ASGI callable that tells when the client has gone.
+
+        Returns:
+            The list of items; None when nobody is left to hear it.
+        """
+        gone = asyncio.ensure_future(_disconnected(receive))
+        answered = asyncio.ensure_future(self.answered.wait())
+        try:
+            await asyncio.wait(
+                (gone, answered), timeout=self._streams.settings.poll_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            gone.cancel()
+            answered.cancel()
+        if not self.answered.is_set():
+            self._finish()
+            if gone.done():
+                return None
+        return self._answer()
+
+    def _answer(self) -> bytes:
+        items = (self._body or b"[]")[1:-1]
+        return json_list([part for part in (self._lead, items) if part])
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def check_callback(callback: str) -> str:
+    """Return a JSONP callback that is safe to write into a script.
+
+    Raises:
+        Invalid: it is anything but names joined by dots.
+    """
+    if CALLBACK.fullmatch(callback) is None:
+        raise Invalid({"callback": ["Not a valid callback name."]})
+    return callback
+
+
+def jsonp(callback: str, body: bytes) -> bytes:
+    """Return a script that calls back; the comment in front defuses content sniffing."""
+    return b"/**/%b(%b);" % (callback.encode(), body)

@@ -1,0 +1,167 @@
+"""What all transports share: a stream attaches to a connection, catches up, goes live, stalls, and is lost.
+
+A stream is the bytes' way out (`core.connection.Stream`); a session is its life with the connection. A connection has
+at most one session: a newer one replaces the older.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+
+from channelstream.core.batch import Held
+from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
+from channelstream.core.connection import Connection, ConnectionState, Stream
+from channelstream.core.events import Dialect
+from channelstream.core.log import Entry
+from channelstream.core.position import Position
+from channelstream.engines.base import PRIVATE
+from channelstream.errors import CloseCode
+from channelstream.node import Node
+
+CHUNK = 256
+"""Entries written at once while catching up; a slow client stops the next chunk."""
+HELD = 1000
+"""Entries kept for a connection while its engine reads; more are read from the log again."""
+
+
+class Session:
+    """The life of one stream with its connection."""
+
+    __slots__ = ("_drained", "_node", "_paused", "_stream", "_task", "connection")
+
+    def __init__(self, node: Node, connection: Connection, stream: Stream) -> None:
+        self.connection = connection
+        self._node = node
+        self._stream = stream
+        self._paused = False
+        self._drained: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the connection still has this stream."""
+        return self.connection.stream is self._stream
+
+    def start(self, since: str | None) -> None:
+        """Attach: close the older stream of the connection, catch up, then go live.
+
+        Args:
+            since: the position the client asks to resume from; empty if it has none yet, None if it is of an older
+                generation and cannot resume.
+        """
+        older = self.connection.stream
+        held = Held(HELD)
+        self._node.hub.attach(self.connection, self._stream, held)
+        self._node.attached(self.connection)
+        if older is not None:
+            older.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
+        self._run(self._attach(held, since))
+
+    def pause(self) -> None:
+        """The transport is full: write no more, and read from the log once it has drained."""
+        self._paused = True
+        if self.is_current and self.connection.state is ConnectionState.LIVE:
+            held = Held(0)
+            self._node.hub.stall(self.connection, held)
+            self._run(self._recover(held))
+
+    def resume(self) -> None:
+        """The transport has drained."""
+        self._paused = False
+        if self._drained is not None:
+            self._drained.set()
+
+    def lost(self, grace_s: float) -> None:
+        """The stream is gone; the connection waits for another one for so many seconds."""
+        if self.is_current and self.connection.state is not ConnectionState.CLOSED:
+            self._node.detached(self.connection, grace_s)
+        self.resume()
+
+    def left(self) -> None:
+        """The client said good-bye: the connection ends now."""
+        if self.is_current:
+            self._run(self._node.disconnect(self.connection, CloseCode.NORMAL, "closed by the client"))
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(work)
+
+    # -- catching up
+
+    async def _attach(self, held: Held, since: str | None) -> None:
+        if since is None:
+            await self._catch_up(held, {}, catchup_item, strict=False)
+            return
+        starts = self._resume_from(since)
+        replay = await self._node.engine.replay(self.connection.user, starts, limit=0)
+        if not self.is_current:
+            return
+        # What is lost is not replayed: those channels go on from here.
+        starts |= dict.fromkeys(replay.lost, replay.head)
+        self._tell_resumed(since, starts, replay.lost)
+        await self._catch_up(held, starts, item, strict=True)
+
+    def _resume_from(self, since: str) -> dict[str, int]:
+        """Return where each channel begins for a resuming client; -1 where nothing can be proven."""
+        head = self._node.engine.position
+        asked = Position.parse(since) if since else head
+        readable = asked is not None and asked.epoch == head.epoch and asked.seq <= head.seq
+        start = asked.seq if asked is not None and readable else -1
+        self.connection.heard = max(start, 0) if readable else head.seq
+        return dict.fromkeys((PRIVATE, *self.connection.channels), start)
+
+    def _tell_resumed(self, since: str, starts: dict[str, int], lost: frozenset[str]) -> None:
+        position = since if Position.parse(since) else str(self._node.engine.position)
+        recovered = sorted(name for name in starts if name not in lost)
+        self._stream.lead(resumed_item(position, recovered, sorted(lost)), position, urgent=not since or bool(lost))
+
+    async def _recover(self, held: Held) -> None:
+        """Catch up after the client was too slow, once it has read what it was sent."""
+        await self._drain(held)
+        await self._catch_up(held, {}, item, strict=True)
+
+    async def _catch_up(
+        self, held: Held, starts: dict[str, int], encode: Callable[[Entry, Dialect], bytes], strict: bool
+    ) -> None:
+        """Write what the log holds for this connection until nothing is left, then go live.
+
+        Args:
+            held: the connection's batch, where live events gather meanwhile.
+            starts: per channel, where to begin if that is later than what the connection has heard.
+            encode: how an entry looks to this client.
+            strict: what the log no longer holds ends the stream, since the client believes it missed nothing.
+        """
+        connection = self.connection
+        while self.is_current:
+            held.reset()
+            replay = await self._node.engine.replay(connection.user, self._progress(starts), CHUNK)
+            if not self.is_current:
+                return
+            if strict and replay.lost:
+                self._stream.close(CloseCode.TOO_SLOW, "too slow: the log no longer reaches back")
+                return
+            self._write(replay.entries, encode)
+            connection.heard = max(connection.heard, replay.upto)
+            await self._drain(held)
+            if replay.upto == replay.head and not held.overflowed and self.is_current:
+                self._node.hub.go_live(connection, [entry for entry in held.held if entry.seq > connection.heard])
+                return
+
+    def _progress(self, starts: dict[str, int]) -> dict[str, int]:
+        """Return where to read on, for the channels the connection has by now."""
+        heard = self.connection.heard
+        mine = {name: max(heard, starts.get(name, joined)) for name, joined in self.connection.channels.items()}
+        return {PRIVATE: max(heard, starts.get(PRIVATE, 0)), **mine}
+
+    def _write(self, entries: list[Entry], encode: Callable[[Entry, Dialect], bytes]) -> None:
+        connection = self.connection
+        heard = [entry for entry in entries if connection.hears(entry.event)]
+        if heard:
+            items = [encode(entry, connection.dialect) for entry in heard]
+            self._stream.write(ENCLOSE[self._stream.framing](items, heard[-1].position))
+
+    async def _drain(self, held: Held) -> None:
+        """Wait until the transport has room."""
+        while self._paused and self.is_current:
+            held.overflow()
+            self._drained = asyncio.Event()
+            await self._drained.wait()
+            self._drained = None

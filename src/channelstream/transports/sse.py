@@ -1,0 +1,76 @@
+"""Server-sent events: a plain asyncio protocol that writes prebuilt blocks after the answer's head.
+
+The body ends with the connection, so that the bytes of a block are the same for every stream (RFC 9112, 6.3). A client
+that says `closing` items apart from others needs no more than the list every transport sends.
+"""
+
+import asyncio
+
+from channelstream.core.codec import Framing, closing_item, sse_block
+from channelstream.core.connection import Connection
+from channelstream.errors import CloseCode
+from channelstream.transports.session import Session
+from channelstream.transports.streams import Streams
+
+HEARTBEAT = sse_block([])
+INBOUND_BYTES = 4096
+"""What a client may send after its request, in all, before the stream is dropped: there is nothing it has to say."""
+
+
+class SSEStream(asyncio.Protocol):
+    """One event stream after its request."""
+
+    framing = Framing.SSE
+
+    __slots__ = ("_closing", "_inbound_left", "_paused", "_session", "_slot", "_stalled", "_streams", "_transport", "write")
+
+    def __init__(self, streams: Streams, transport: asyncio.Transport, connection: Connection) -> None:
+        self._streams = streams
+        self._transport = transport
+        self.write = transport.write
+        self._session = Session(streams.node, connection, self)
+        self._slot = streams.heartbeat.add(self)
+        self._inbound_left = INBOUND_BYTES
+        self._paused = self._closing = False
+        self._stalled = 0
+
+    def open(self, since: str | None) -> None:
+        self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
+        self._session.start(since)
+
+    def lead(self, item: bytes, position: str, urgent: bool) -> None:  # noqa: ARG002 - a long poll looks at it
+        self.write(sse_block([item], position))
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Say why as the last event and end the body."""
+        if not self._closing:
+            self._closing = True
+            self.write(sse_block([closing_item(code, reason)]))
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._inbound_left -= len(data)
+        if self._inbound_left < 0:
+            self._transport.abort()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._session.pause()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._stalled = 0
+        self._session.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._streams.heartbeat.remove(self, self._slot)
+        self._session.lost(self._streams.settings.detach_grace_s)
+
+    def beat(self) -> None:
+        """Send an empty list; drop a client that has read nothing for two ping intervals."""
+        if self._paused:
+            self._stalled += 1
+            if self._stalled > 2 * self._streams.ping_every:
+                self._transport.abort()
+        elif not self._closing:
+            self.write(HEARTBEAT)
