@@ -161,10 +161,13 @@ class Hub:
 
     def detach(self, connection: Connection, deadline_s: float) -> None:
         """Take the stream away; the connection stays a member until its deadline."""
-        self.mute(connection)
+        was_live = connection.state is ConnectionState.LIVE
         connection.move(Step.DETACH)
         connection.stream = None
         connection.deadline_s = deadline_s
+        if was_live:
+            self._settle(connection)
+        connection.batch = DEAF
 
     def mute(self, connection: Connection) -> None:
         """Stop writing to a connection and settle what it has heard."""
