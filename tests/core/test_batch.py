@@ -1,0 +1,112 @@
+"""Batches: one node, and one encoding, for everyone who got the same events."""
+
+import json
+
+import pytest
+
+from channelstream.core.batch import DEAF, FORMATS, Batch, Held, format_of
+from channelstream.core.codec import Framing
+from channelstream.core.events import Dialect, Message
+from channelstream.core.log import Entry
+
+
+def entry(seq: int) -> Entry:
+    event = Message(uuid=f"m{seq}", channel="a", user="ann", payload=b"1", timestamp="t")
+    return Entry(seq, f"e-{seq}", 0.0, event)
+
+
+ONE, TWO, THREE = entry(1), entry(2), entry(3)
+
+
+def test_every_dialect_in_every_framing_has_its_number() -> None:
+    """The numbers are distinct and dense, since they index lists."""
+    numbers = [format_of(dialect, framing) for dialect in Dialect for framing in Framing]
+    assert sorted(numbers) == list(range(FORMATS))
+
+
+def test_the_same_events_lead_to_the_same_batch() -> None:
+    """Whoever asks for the same continuation gets the same object, any other gets another."""
+    root = Batch()
+    assert root.then(ONE).then(TWO) is root.then(ONE).then(TWO)
+    assert root.then(TWO) is not root.then(ONE).then(TWO)
+
+
+def test_a_batch_holds_its_events_in_the_order_they_came() -> None:
+    """The root holds none, every node those of its parent and its own."""
+    root = Batch()
+    assert root.entries() == []
+    assert root.then(ONE).then(TWO).then(THREE).entries() == [ONE, TWO, THREE]
+
+
+def test_a_root_forgets_the_batches_of_a_tick() -> None:
+    """After that the same event starts a new batch, and the old one still knows its events."""
+    root = Batch()
+    old = root.then(ONE)
+    root.forget()
+    assert root.then(ONE) is not old
+    assert old.entries() == [ONE]
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("framing", Framing)
+def test_a_batch_is_encoded_once_per_format(dialect: Dialect, framing: Framing) -> None:
+    """The second call returns the same bytes, and another format has others."""
+    batch = Batch().then(ONE).then(TWO)
+    data = batch.encoded(dialect, framing)
+    assert batch.encoded(dialect, framing) is data
+    others = [batch.encoded(d, f) for d in Dialect for f in Framing if (d, f) != (dialect, framing)]
+    assert data not in others
+
+
+def test_a_batch_of_several_events_is_one_list() -> None:
+    """Events that travel together are one JSON list, in order."""
+    data = Batch().then(ONE).then(TWO).encoded(Dialect.V07, Framing.POLL)
+    assert [item["uuid"] for item in json.loads(data)] == ["m1", "m2"]
+
+
+def test_an_event_stream_block_carries_the_last_position() -> None:
+    """A client that has read the block has heard everything up to its last event."""
+    data = Batch().then(ONE).then(TWO).encoded(Dialect.V07, Framing.SSE)
+    assert data.startswith(b"id: e-2\n")
+
+
+def test_the_deaf_batch_keeps_nothing() -> None:
+    """A connection without a stream stays deaf whatever comes."""
+    assert DEAF.then(ONE) is DEAF
+    assert DEAF.entries() == []
+
+
+def test_a_held_batch_keeps_what_comes_up_to_its_limit() -> None:
+    """Events wait in the order they came."""
+    held = Held(2)
+    assert held.then(ONE) is held
+    assert held.then(TWO) is held
+    assert (held.held, held.overflowed) == ([ONE, TWO], False)
+
+
+def test_a_held_batch_that_overflows_holds_nothing() -> None:
+    """One event more than it may hold: it lets go of all and keeps none of what follows."""
+    held = Held(1)
+    held.then(ONE)
+    for later in (TWO, THREE):
+        assert held.then(later) is held
+        assert (held.held, held.overflowed) == ([], True)
+
+
+def test_a_held_batch_can_begin_anew() -> None:
+    """After a reset it holds events again, and says that it missed none."""
+    held = Held(1)
+    held.then(ONE)
+    held.then(TWO)
+    held.reset()
+    held.then(THREE)
+    assert (held.held, held.overflowed) == ([THREE], False)
+
+
+def test_a_held_batch_can_be_told_to_hold_nothing() -> None:
+    """Whoever waits for a slow client costs no memory."""
+    held = Held(5)
+    held.then(ONE)
+    held.overflow()
+    held.then(TWO)
+    assert (held.held, held.overflowed) == ([], True)
