@@ -1,0 +1,107 @@
+"""The codec against the golden items: every event in both dialects, live and catching up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from channelstream.core.codec import (
+    ENCLOSE,
+    Framing,
+    catchup_item,
+    closing_item,
+    item,
+    resumed_item,
+)
+from channelstream.core.events import (
+    Dialect,
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Presence,
+    UserStateChanged,
+)
+from channelstream.core.log import Entry
+
+VECTORS: dict[str, Any] = json.loads(
+    (Path(__file__).parents[2] / "spec" / "vectors" / "items.json").read_bytes()
+)
+KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (Message, MessageEdited, MessageDeleted, Presence, UserStateChanged)
+}
+CASES = [pytest.param(vector, id=vector["name"]) for vector in VECTORS["items"]]
+
+
+def entry(vector: dict[str, Any]) -> Entry:
+    fields = dict(vector["event"])
+    kind = KINDS[fields.pop("kind")]
+    if "payload" in fields:
+        fields["payload"] = fields["payload"].encode()
+    return Entry(7, VECTORS["position"], 0.0, msgspec.convert(fields, kind))
+
+
+def form(vector: dict[str, Any], dialect: Dialect, which: str) -> bytes:
+    """The golden form as compact JSON; keys keep their order."""
+    return msgspec.json.encode(vector[dialect.name.lower()][which])
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("vector", CASES)
+def test_a_live_item_is_golden(vector: dict[str, Any], dialect: Dialect) -> None:
+    """Byte for byte what the vectors say."""
+    assert item(entry(vector), dialect) == form(vector, dialect, "live")
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("vector", CASES)
+def test_a_catchup_item_is_golden(vector: dict[str, Any], dialect: Dialect) -> None:
+    """Byte for byte what the vectors say; edits and deletions are marked as well."""
+    assert catchup_item(entry(vector), dialect) == form(vector, dialect, "catchup")
+
+
+def test_every_kind_of_event_has_a_vector() -> None:
+    """No event goes out in a form that nobody wrote down."""
+    assert {vector["event"]["kind"] for vector in VECTORS["items"]} == set(KINDS)
+    assert set(KINDS.values()) == set(Event.__subclasses__())
+
+
+def test_an_item_is_made_once_per_dialect() -> None:
+    """Everyone gets the same object; catching up leaves it alone."""
+    each = entry(VECTORS["items"][0])
+    live = item(each, Dialect.V07)
+    catchup_item(each, Dialect.V07)
+    assert item(each, Dialect.V07) is live
+    assert item(each, Dialect.SEED) is not live
+
+
+@pytest.mark.parametrize("vector", CASES)
+def test_an_item_is_one_line(vector: dict[str, Any]) -> None:
+    """An event stream ends its field at a line break, so no item may have one."""
+    for dialect in Dialect:
+        assert not set(b"\r\n") & set(item(entry(vector), dialect))
+
+
+@pytest.mark.parametrize("vector", VECTORS["framed"])
+def test_a_framing_is_golden(vector: dict[str, Any]) -> None:
+    """Items enclosed in a WebSocket frame, an event stream block, a poll's body."""
+    framing = Framing[vector["framing"].upper()]
+    items = [b'{"a":1}', b'{"b":2}'][: vector["count"]]
+    data = ENCLOSE[framing](items, vector["position"])
+    assert (data.hex() if framing is Framing.WEBSOCKET else data.decode()) == vector["data"]
+
+
+def test_no_items_are_an_empty_list() -> None:
+    """The heartbeat of all framings."""
+    assert ENCLOSE[Framing.POLL]([], None) == b"[]"
+    assert ENCLOSE[Framing.SSE]([], None) == b"data: []\n\n"
+    assert ENCLOSE[Framing.WEBSOCKET]([], None) == b"\x81\x02[]"
+
+
+def test_the_first_and_the_last_item_of_a_stream_are_golden() -> None:
+    """What a resuming client reads first, and what a stream says when the server ends it."""
+    golden = {name: msgspec.json.encode(form) for name, form in VECTORS["control"].items()}
+    assert resumed_item("k3f9a1-7", ["a", "b"], ["c"]) == golden["resumed"]
+    assert closing_item(4008, "too slow") == golden["closing"]
