@@ -1,0 +1,460 @@
+"""The registry: which changes bring about which events, what is kept where, and what is forgotten when."""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelstream.core.channel import Channel
+from channelstream.core.events import (
+    Dialect,
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Presence,
+    UserStateChanged,
+)
+from channelstream.core.log import Entry
+from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.core.user import User
+
+SEED, V07 = Dialect.SEED, Dialect.V07
+NOW_S = 1_700_000_000.0
+
+
+class Bench:
+    """A registry, and events numbered as an engine does it."""
+
+    def __init__(self, limits: RegistryLimits | None = None) -> None:
+        ids = (f"id{number}" for number in count())
+        self.registry = Registry(limits or RegistryLimits(), lambda: next(ids))
+        self.seq = 0
+
+    def user(self, name: str, now_s: float = NOW_S, **state: Any) -> User:
+        user = self.registry.open_user(name, state, self.seq, now_s)
+        self.registry.connect(user)
+        return user
+
+    def channel(self, name: str, now_s: float = NOW_S, **settings: Any) -> Channel:
+        return self.registry.open_channel(name, settings, self.seq, now_s)
+
+    def record(self, event: Event, now_s: float = NOW_S) -> Entry:
+        self.seq += 1
+        entry = Entry(self.seq, f"e-{self.seq}", float(self.seq), event)
+        self.registry.record(entry, now_s)
+        return entry
+
+    def join(self, channel: Channel, user: User, dialect: Dialect = V07) -> list[Event]:
+        return self.registry.join(channel, user, dialect, NOW_S)
+
+    def part(self, channel: Channel, user: User, dialect: Dialect = V07) -> list[Event]:
+        return self.registry.part(channel, user, dialect, NOW_S)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    registry = bench.registry
+    logs = [channel.log for channel in registry.channels.values()]
+    logs += [channel.history for channel in registry.channels.values()]
+    logs += [user.log for user in registry.users.values()]
+    assert registry.budget.used_bytes == sum(entry.size for log in logs for entry in log.entries)
+
+
+def message(uuid: str, channel: str | None = "a", **rest: Any) -> Message:
+    return Message(uuid=uuid, channel=channel, user="ann", payload=b'"hi"', timestamp="t", **rest)
+
+
+def uuids(entries: list[Entry]) -> list[str]:
+    return [entry.event.uuid for entry in entries]
+
+
+# -- users
+
+
+def test_a_new_user_gets_its_fresh_state_and_a_known_one_does_not(bench: Bench) -> None:
+    """`fresh_user_state` counts for whoever is new."""
+    user = bench.user("ann", mood=1, gone=None)
+    assert user.state == {"mood": 1}
+    assert bench.user("ann", mood=2) is user
+    assert user.state == {"mood": 1}
+    assert user.connections == 2
+
+
+def test_a_new_user_has_missed_nothing_yet(bench: Bench) -> None:
+    """Its log begins where the engine is."""
+    bench.record(message("m1"))
+    assert bench.user("ann").log.floor == 1
+
+
+def test_a_change_of_public_state_is_told_in_every_channel_that_wants_it(bench: Bench) -> None:
+    """One event per channel with notify_state, in order of names, with public keys only."""
+    ann = bench.user("ann", secret=1, mood="fine", status=2)
+    ann.publish_keys(["mood", "status"])
+    for name, wanted in (("b", True), ("a", True), ("quiet", False)):
+        bench.join(bench.channel(name, notify_state=wanted), ann)
+    bench.channel("elsewhere", notify_state=True)
+    changed = ann.update_state({"secret": 2, "status": 3})
+    events = bench.registry.state_events(ann, changed, NOW_S)
+    assert [event.channel for event in events] == ["a", "b"]
+    for event in events:
+        assert isinstance(event, UserStateChanged)
+        assert (event.user, event.timestamp) == ("ann", "2023-11-14T22:13:20.000000")
+        assert (event.state, event.changed) == ({"mood": "fine", "status": 3}, (("status", 3),))
+    assert events[0].uuid != events[1].uuid
+
+
+def test_a_change_of_private_state_is_told_to_nobody(bench: Bench) -> None:
+    """No event with nothing in it goes out; the same for no change at all."""
+    ann = bench.user("ann")
+    ann.publish_keys(["mood"])
+    bench.join(bench.channel("a", notify_state=True), ann)
+    assert bench.registry.state_events(ann, ann.update_state({"secret": 1}), NOW_S) == []
+    assert bench.registry.state_events(ann, [], NOW_S) == []
+
+
+def test_an_event_keeps_the_state_it_was_made_with(bench: Bench) -> None:
+    """A later change does not reach into what was told before."""
+    ann = bench.user("ann", mood=1)
+    ann.publish_keys(["mood"])
+    bench.join(bench.channel("a", notify_state=True), ann)
+    (event,) = bench.registry.state_events(ann, ann.update_state({"mood": 2}), NOW_S)
+    ann.update_state({"mood": 3})
+    assert isinstance(event, UserStateChanged)
+    assert event.state == {"mood": 2}
+
+
+# -- channels
+
+
+def test_settings_of_a_known_channel_are_not_touched_by_opening_it(bench: Bench) -> None:
+    """They apply to new channels only."""
+    channel = bench.channel("a", history_size=3)
+    assert bench.channel("a", history_size=5) is channel
+    assert channel.settings.history_size == 3
+
+
+def test_a_patch_keeps_the_other_settings(bench: Bench) -> None:
+    """Settings not named stay as they are; an unknown channel is created with the defaults."""
+    bench.channel("a", notify_presence=True, store_history=True)
+    channel = bench.registry.configure("a", {"history_size": 3}, 0, NOW_S)
+    settings = channel.settings
+    assert (settings.notify_presence, settings.store_history, settings.history_size) == (True, True, 3)
+    new = bench.registry.configure("b", {"notify_state": True}, 7, NOW_S)
+    assert (new.settings.notify_state, new.settings.history_size, new.log.floor) == (True, 10, 7)
+
+
+def test_the_size_of_a_history_is_bounded() -> None:
+    """More than the server allows is asked for in vain, at creation and later."""
+    bench = Bench(RegistryLimits(history_size=4))
+    assert bench.channel("a", history_size=99).settings.history_size == 4
+    assert bench.registry.configure("a", {"history_size": 50}, 0, NOW_S).settings.history_size == 4
+
+
+def test_defaults_come_from_the_limits() -> None:
+    """How much a log keeps is the server's business unless a channel says otherwise."""
+    bench = Bench(RegistryLimits(log_events=7, log_age_s=33.0, user_log_events=5, transit_s=20.0))
+    channel = bench.channel("a")
+    assert (channel.log.limits.events, channel.log.limits.age_s) == (7, 33.0)
+    short = bench.channel("b", store_frames=False)
+    assert (short.log.limits.events, short.log.limits.age_s) == (7, 20.0)
+    user = bench.user("ann")
+    assert (user.log.limits.events, user.log.limits.age_s) == (5, 33.0)
+
+
+# -- presence
+
+
+def test_presence_tells_the_first_join_and_the_last_part(bench: Bench) -> None:
+    """With the public state when joining, and none when parting."""
+    ann = bench.user("ann", mood=1, secret=2)
+    ann.publish_keys(["mood"])
+    channel = bench.channel("a", notify_presence=True)
+    (joined,) = bench.join(channel, ann)
+    assert bench.join(channel, ann) == []
+    assert bench.part(channel, ann) == []
+    assert ann.channels == {"a"}
+    (parted,) = bench.part(channel, ann)
+    assert ann.channels == set()
+    assert isinstance(joined, Presence)
+    assert isinstance(parted, Presence)
+    assert (joined.joined, joined.state, joined.users, joined.announced) == (True, {"mood": 1}, (), True)
+    assert (parted.joined, parted.state, parted.user, parted.channel) == (False, None, "ann", "a")
+
+
+def test_presence_is_not_told_where_nobody_wants_it(bench: Bench) -> None:
+    """Without notify_presence and without a seed connection there is no event at all."""
+    channel = bench.channel("a")
+    ann = bench.user("ann")
+    assert bench.join(channel, ann) == []
+    assert bench.part(channel, ann) == []
+
+
+def test_seed_connections_hear_presence_always(bench: Bench) -> None:
+    """Without notify_presence the event is for them alone, and carries no user list."""
+    channel = bench.channel("a", broadcast_presence_with_user_lists=True)
+    bench.join(channel, bench.user("old"), SEED)
+    (event,) = bench.join(channel, bench.user("ann"))
+    assert isinstance(event, Presence)
+    assert (event.announced, event.users) == (False, ())
+    assert event.is_for("old", SEED)
+    assert not event.is_for("other", V07)
+
+
+def test_a_user_list_travels_where_the_channel_asks_for_it(bench: Bench) -> None:
+    """All members with their public state, the one who joined among them, the one who parted not."""
+    channel = bench.channel("a", notify_presence=True, broadcast_presence_with_user_lists=True)
+    ann, bob = bench.user("ann", mood=1), bench.user("bob")
+    ann.publish_keys(["mood"])
+    bench.join(channel, ann)
+    (joined,) = bench.join(channel, bob)
+    (parted,) = bench.part(channel, bob)
+    assert isinstance(joined, Presence)
+    assert isinstance(parted, Presence)
+    assert joined.users == (("ann", {"mood": 1}), ("bob", {}))
+    assert parted.users == (("ann", {"mood": 1}),)
+
+
+# -- logs
+
+
+def test_an_event_of_a_channel_is_kept_in_its_log(bench: Bench) -> None:
+    """Of any kind; an unknown channel keeps nothing."""
+    channel = bench.channel("a")
+    bench.record(message("m1"))
+    bench.record(MessageDeleted(uuid="m1", channel="a"))
+    bench.record(message("m2", channel="unknown"))
+    assert [entry.seq for entry in channel.log.entries] == [1, 2]
+
+
+def test_a_private_message_is_kept_for_each_of_its_users(bench: Bench) -> None:
+    """Except for those left out, and those nobody knows."""
+    ann, bob, cid = bench.user("ann"), bench.user("bob"), bench.user("cid")
+    only = frozenset({"ann", "bob", "nobody"})
+    bench.record(message("m1", channel=None, only=only, exclude=frozenset({"ann"})))
+    bench.record(message("m2", channel=None))
+    assert [uuids(user.log.entries) for user in (ann, bob, cid)] == [[], ["m1"], []]
+
+
+def test_history_shows_public_messages_and_nothing_else(bench: Bench) -> None:
+    """Not the private ones within the channel, not those with no_history, no presence."""
+    channel = bench.channel("a", store_history=True, notify_presence=True)
+    bench.record(message("m1"))
+    bench.record(message("m2", only=frozenset({"bob"})))
+    bench.record(message("m3", no_history=True))
+    bench.record(message("m4", exclude=frozenset({"bob"})))
+    for event in bench.join(channel, bench.user("ann")):
+        bench.record(event)
+    assert uuids(channel.history.entries) == ["m1", "m4"]
+
+
+def test_a_history_that_is_off_shows_nothing(bench: Bench) -> None:
+    """Neither does one of size 0, nor one switched off later."""
+    off, none = bench.channel("a"), bench.channel("b", store_history=True, history_size=0)
+    later = bench.channel("c", store_history=True)
+    for name in "abc":
+        bench.record(message(name, channel=name))
+    bench.registry.configure("c", {"store_history": False}, 0, NOW_S)
+    assert [channel.history.entries for channel in (off, none, later)] == [[], [], []]
+
+
+def test_an_edit_changes_the_history_and_leaves_the_log(bench: Bench) -> None:
+    """History shows the new text in the old place; who resumes gets the message and its edit."""
+    channel = bench.channel("a", store_history=True)
+    bench.record(message("m1"))
+    bench.record(message("m2"))
+    bench.record(MessageEdited(uuid="m1", channel="a", edited="e", payload=b"5"))
+    bench.record(MessageEdited(uuid="m1", channel="a", edited="f", user="bob", timestamp="u"))
+    assert uuids(channel.history.entries) == ["m1", "m2"]
+    shown = channel.history.entries[0].event
+    assert shown == Message(uuid="m1", channel="a", user="bob", payload=b"5", timestamp="u", edited="f")
+    kept = channel.log.entries[0].event
+    assert isinstance(kept, Message)
+    assert kept.edited is None
+    assert len(channel.log.entries) == 4
+
+
+def test_a_deletion_takes_the_message_from_the_history(bench: Bench) -> None:
+    """The others stay."""
+    channel = bench.channel("a", store_history=True)
+    bench.record(message("m1"))
+    bench.record(message("m2"))
+    bench.record(MessageDeleted(uuid="m1", channel="a"))
+    assert uuids(channel.history.entries) == ["m2"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        MessageEdited(uuid="unknown", channel="a", edited="e"),
+        MessageDeleted(uuid="unknown", channel="a"),
+    ],
+)
+def test_an_edit_of_what_is_not_shown_changes_nothing(bench: Bench, event: Event) -> None:
+    """It is still an event of the log."""
+    channel = bench.channel("a", store_history=True)
+    bench.record(message("m1"))
+    bench.record(event)
+    assert uuids(channel.history.entries) == ["m1"]
+    assert len(channel.log.entries) == 2
+
+
+def test_a_message_is_known_as_long_as_log_or_history_holds_it(bench: Bench) -> None:
+    """In its channel, or with any of its users."""
+    channel = bench.channel("a", store_history=True)
+    bench.user("bob")
+    entry = bench.record(message("m1"))
+    private = bench.record(message("p1", channel=None, only=frozenset({"bob", "cid"})))
+    assert bench.registry.known_message(MessageDeleted(uuid="m1", channel="a")) is entry
+    only = frozenset({"cid", "bob"})
+    assert bench.registry.known_message(MessageDeleted(uuid="p1", only=only)) is private
+    channel.log.clear()
+    assert bench.registry.known_message(MessageDeleted(uuid="m1", channel="a")) is entry
+    channel.history.clear()
+    assert bench.registry.known_message(MessageDeleted(uuid="m1", channel="a")) is None
+    assert bench.registry.known_message(MessageDeleted(uuid="m1", channel="unknown")) is None
+    assert bench.registry.known_message(MessageDeleted(uuid="m1")) is None
+
+
+# -- ageing
+
+
+def test_a_user_is_forgotten_after_its_time_without_connections(bench: Bench) -> None:
+    """Not at the limit but after it, with its log; connected ones stay for ever."""
+    bench.user("here")
+    gone = bench.user("gone")
+    bench.record(message("p1", channel=None, only=frozenset({"gone"})))
+    bench.registry.disconnect(gone, NOW_S)
+    bench.registry.collect(NOW_S + 10, users_after_s=10, channels_after_s=10)
+    assert set(bench.registry.users) == {"here", "gone"}
+    bench.registry.collect(NOW_S + 11, users_after_s=10, channels_after_s=10)
+    assert set(bench.registry.users) == {"here"}
+    assert gone.log.entries == []
+
+
+def test_activity_postpones_being_forgotten(bench: Bench) -> None:
+    """The one idle for longest goes first, whoever came first."""
+    for name in ("first", "second"):
+        bench.registry.open_user(name, {}, 0, NOW_S)
+    bench.registry.touch_user(bench.registry.users["first"], NOW_S + 5)
+    bench.registry.collect(NOW_S + 11, users_after_s=10, channels_after_s=0)
+    assert set(bench.registry.users) == {"first"}
+
+
+def test_an_empty_channel_is_forgotten_after_its_time(bench: Bench) -> None:
+    """With log and history; a channel with members stays, and so does one that was spoken in."""
+    empty, full, busy = (bench.channel(name, store_history=True) for name in ("empty", "full", "busy"))
+    bench.join(full, bench.user("ann"))
+    for name in ("empty", "full"):
+        bench.record(message(name, channel=name))
+    bench.record(message("busy", channel="busy"), NOW_S + 5)
+    bench.registry.collect(NOW_S + 11, users_after_s=10, channels_after_s=10)
+    assert set(bench.registry.channels) == {"full", "busy"}
+    assert (empty.log.entries, empty.history.entries) == ([], [])
+    bench.part(full, bench.registry.users["ann"])
+    bench.registry.collect(NOW_S + 99, users_after_s=10, channels_after_s=10)
+    assert busy.name not in bench.registry.channels
+    assert bench.registry.channels == {}
+
+
+def test_zero_keeps_for_ever(bench: Bench) -> None:
+    """Both lifetimes can be switched off."""
+    bench.registry.open_user("ann", {}, 0, NOW_S)
+    bench.channel("a")
+    bench.registry.collect(NOW_S * 2, users_after_s=0, channels_after_s=0)
+    assert set(bench.registry.users) == {"ann"}
+    assert set(bench.registry.channels) == {"a"}
+
+
+CHURN = st.lists(
+    st.tuples(
+        st.sampled_from(["connect", "disconnect", "join", "part", "say", "configure", "touch", "collect"]),
+        st.integers(0, 2),
+        st.integers(0, 2),
+        st.integers(0, 30),
+    ),
+    max_size=60,
+)
+
+
+class Churn:
+    """Users and channels that come and go at random, with the counts they should have."""
+
+    def __init__(self) -> None:
+        self.bench = Bench()
+        self.registry = self.bench.registry
+        self.now_s = NOW_S
+        self.connected: list[str] = []
+        self.joined: list[tuple[str, str]] = []
+
+    def connect(self, user: str, _: str) -> None:
+        self.bench.user(user, self.now_s)
+        self.connected.append(user)
+
+    def disconnect(self, user: str, _: str) -> None:
+        if user in self.connected:
+            for name in [channel for member, channel in self.joined if member == user]:
+                self.part(user, name)
+            self.connected.remove(user)
+            self.registry.disconnect(self.registry.users[user], self.now_s)
+
+    def join(self, user: str, name: str) -> None:
+        if user in self.connected:
+            channel = self.bench.channel(name, self.now_s)
+            self.registry.join(channel, self.registry.users[user], V07, self.now_s)
+            self.joined.append((user, name))
+
+    def part(self, user: str, name: str) -> None:
+        if (user, name) in self.joined:
+            self.registry.part(self.registry.channels[name], self.registry.users[user], V07, self.now_s)
+            self.joined.remove((user, name))
+
+    def say(self, user: str, name: str) -> None:
+        self.bench.record(message("m", channel=name), self.now_s)
+        self.bench.record(message("p", channel=None, only=frozenset({user})), self.now_s)
+
+    def configure(self, _: str, name: str) -> None:
+        self.registry.configure(name, {"store_history": True}, self.bench.seq, self.now_s)
+
+    def touch(self, user: str, _: str) -> None:
+        if user in self.registry.users:
+            self.registry.touch_user(self.registry.users[user], self.now_s)
+
+    def collect(self, _: str, __: str) -> None:
+        self.registry.collect(self.now_s, users_after_s=20, channels_after_s=30)
+        self._check_the_forgotten()
+
+    def _check_the_forgotten(self) -> None:
+        for user in self.registry.users.values():
+            assert user.connections or self.now_s - user.last_active_s <= 20
+        for channel in self.registry.channels.values():
+            assert channel.connections or self.now_s - channel.last_active_s <= 30
+
+    def agree(self) -> None:
+        users, channels = self.registry.users, self.registry.channels
+        assert {name: user.connections for name, user in users.items() if user.connections} == {
+            name: self.connected.count(name) for name in self.connected
+        }
+        assert {(user, name) for name, channel in channels.items() for user in channel.users} == set(
+            self.joined
+        )
+        assert {(name, channel) for name, user in users.items() for channel in user.channels} == set(
+            self.joined
+        )
+
+
+@given(CHURN)
+def test_who_comes_and_goes_at_random_is_counted_and_forgotten_rightly(
+    steps: list[tuple[str, int, int, int]],
+) -> None:
+    """Nobody present is forgotten, nobody idle for too long is kept, and no step ever fails."""
+    churn = Churn()
+    for step, user, channel, wait in steps:
+        churn.now_s += wait
+        getattr(churn, step)(f"u{user}", f"c{channel}")
+        churn.agree()
