@@ -7,6 +7,7 @@ changes with it, so that every client that comes back with a position is told wh
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
+from itertools import islice
 from typing import Any
 
 from channelstream.core.channel import Channel
@@ -96,8 +97,9 @@ class MemoryEngine:
                 lost.add(name)
             elif entries:
                 found.append(entries)
-        entries = found[0] if len(found) == 1 else list(merge(*found, key=_seq))
-        upto = self._seq if len(entries) <= limit else entries[limit - 1].seq
+        # One more than asked for tells whether any is left, and up to where these are all there are.
+        entries = list(islice(merge(*found, key=_seq), limit + 1))
+        upto = self._seq if len(entries) <= limit else entries[limit].seq - 1
         return Replay(entries[:limit], frozenset(lost), upto, self._seq)
 
     def _log(self, user: str, name: str) -> Log | None:

@@ -1,0 +1,615 @@
+"""What every engine must do: one suite, run by each implementation.
+
+A test module of an engine imports everything from here and provides the fixture `make_engine`, a function that takes
+a `Setup` and returns an engine that has not been started. Engines whose receiver hears later than `publish` returns
+override the fixture `settle`, a coroutine function that returns once everything accepted has been delivered.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pytest
+
+from channelstream.core.channel import Channel
+from channelstream.core.events import (
+    Dialect,
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Presence,
+    UserStateChanged,
+)
+from channelstream.core.log import Entry
+from channelstream.core.position import Position
+from channelstream.core.registry import RegistryLimits
+from channelstream.core.user import User
+from channelstream.engines.base import PRIVATE, Accepted, Engine, Member, Replay, UserUpdate
+
+T = TypeVar("T")
+EMPTY = UserUpdate({}, {})
+
+
+class MovedClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.passed_s = 0.0
+
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.passed_s
+
+    def steady(self) -> float:
+        return 50.0 + self.passed_s
+
+
+@dataclass
+class Setup:
+    """What an engine is made with: time, bounds, and how long the unused is kept (seconds)."""
+
+    clock: MovedClock = field(default_factory=MovedClock)
+    limits: RegistryLimits = field(default_factory=RegistryLimits)
+    users_s: float = 1000.0
+    channels_s: float = 2000.0
+
+
+class Recorder:
+    """A receiver that remembers what it was handed."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def deliver(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+
+MakeEngine = Callable[[Setup], Engine]
+Settle = Callable[[Engine], Awaitable[None]]
+
+
+class Lab:
+    """A started engine, driven call by call from plain tests."""
+
+    def __init__(self, runner: asyncio.Runner, engine: Engine, setup: Setup, settle: Settle) -> None:
+        self.engine = engine
+        self.clock = setup.clock
+        self._runner = runner
+        self._settle = settle
+        self._recorder = Recorder()
+        self.run(engine.start(self._recorder))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        async def settled() -> T:
+            result = await work
+            await self._settle(self.engine)
+            return result
+
+        return self._runner.run(settled())
+
+    def heard(self) -> list[Event]:
+        """What the receiver was handed so far, in order."""
+        return [entry.event for entry in self._recorder.entries]
+
+    def numbers(self) -> list[int]:
+        return [entry.seq for entry in self._recorder.entries]
+
+    def heard_entries(self) -> list[Entry]:
+        return self._recorder.entries
+
+    def publish(self, *events: Event) -> list[Accepted]:
+        return self.run(self.engine.publish(events))
+
+    def replay(self, user: str, limit: int = 1000, **starts: int) -> Replay:
+        """Replay channels given by keyword; private messages are called `private`."""
+        named = {PRIVATE if name == "private" else name: start for name, start in starts.items()}
+        return self.run(self.engine.replay(user, named, limit))
+
+    def connect(
+        self, user: str, *channels: str, dialect: Dialect = Dialect.V07, conn_id: str = "", **settings: Any
+    ) -> Member:
+        """Connect a user and join channels, which get the settings if they are new."""
+        member = Member(conn_id or f"of-{user}", user, dialect)
+        self.run(self.engine.connect(member, EMPTY))
+        self.join(member, *channels, **settings)
+        return member
+
+    def join(self, member: Member, *channels: str, **settings: Any) -> None:
+        self.run(self.engine.join(member, dict.fromkeys(channels, settings)))
+
+    def leave(self, member: Member, *channels: str) -> None:
+        self.run(self.engine.leave(member, channels))
+
+    def disconnect(self, member: Member, *channels: str) -> None:
+        self.run(self.engine.disconnect(member, channels))
+
+    def configure(self, channel: str, **patch: Any) -> None:
+        self.run(self.engine.configure({channel: patch}))
+
+    def channels(self, *names: str) -> list[Channel]:
+        return self.run(self.engine.channels(names or None))
+
+    def channel(self, name: str) -> Channel:
+        (channel,) = self.channels(name)
+        return channel
+
+    def users(self, *names: str) -> list[User]:
+        return self.run(self.engine.users(names or None))
+
+    def user(self, name: str) -> User:
+        (user,) = self.users(name)
+        return user
+
+    def collect(self, after_s: float) -> None:
+        self.clock.passed_s += after_s
+        self.run(self.engine.collect())
+
+    def head(self) -> int:
+        return self.engine.position.seq
+
+
+@pytest.fixture
+def settle() -> Settle:
+    """Nothing to wait for: the receiver hears before `publish` returns."""
+
+    async def nothing(engine: Engine) -> None:
+        return
+
+    return nothing
+
+
+@pytest.fixture
+def open_lab(make_engine: MakeEngine, settle: Settle) -> Iterator[Callable[..., Lab]]:
+    """Start an engine with the given bounds; it is closed at the end."""
+    with asyncio.Runner() as runner:
+        labs: list[Lab] = []
+
+        def open_lab(**bounds: Any) -> Lab:
+            setup = Setup(**bounds)
+            labs.append(Lab(runner, make_engine(setup), setup, settle))
+            return labs[-1]
+
+        yield open_lab
+        for lab in labs:
+            runner.run(lab.engine.close())
+
+
+@pytest.fixture
+def lab(open_lab: Callable[..., Lab]) -> Lab:
+    return open_lab()
+
+
+def message(uuid: str, channel: str | None = "a", **rest: Any) -> Message:
+    return Message(uuid=uuid, channel=channel, user="ann", payload=b'"hi"', timestamp="t", **rest)
+
+
+def private(uuid: str, *users: str) -> Message:
+    return message(uuid, channel=None, only=frozenset(users))
+
+
+def uuids(replay: Replay) -> list[str]:
+    return [entry.event.uuid for entry in replay.entries]
+
+
+# -- publishing
+
+
+def test_accepted_events_are_delivered_in_order(lab: Lab) -> None:
+    """In the order of the request and of the requests, each with a higher number than the one before."""
+    lab.connect("ann", "a", "b")
+    events = [message("m1"), message("m2", channel="b"), MessageDeleted(uuid="m1", channel="a")]
+    accepted = lab.publish(*events)
+    lab.publish(message("m3"))
+    assert [each.event for each in accepted] == events
+    assert lab.heard() == [*events, message("m3")]
+    assert lab.numbers() == sorted(set(lab.numbers()))
+
+
+def test_the_position_is_that_of_the_last_event(lab: Lab) -> None:
+    """Every entry carries the position a client sees, in one epoch."""
+    lab.publish(message("m1"), message("m2"))
+    entries = lab.heard_entries()
+    positions = [Position.parse(entry.position) for entry in entries]
+    assert positions == [Position(lab.engine.position.epoch, entry.seq) for entry in entries]
+    assert positions[-1] == lab.engine.position
+
+
+def test_publishing_nothing_does_nothing(lab: Lab) -> None:
+    """An empty request is accepted."""
+    assert lab.publish() == []
+    assert lab.heard() == []
+
+
+def test_a_repeated_message_is_delivered_once(lab: Lab) -> None:
+    """Whoever repeats it is told the one accepted first; within one request as well."""
+    lab.connect("ann", "a")
+    first = message("m1")
+    assert lab.publish(first) == [Accepted(first, repeated=False, found=False)]
+    again = message("m1", edited="other")
+    other = message("m2")
+    accepted = lab.publish(again, other, other)
+    assert [each.repeated for each in accepted] == [True, False, True]
+    assert accepted[0] == Accepted(first, repeated=True, found=True)
+    assert lab.heard() == [first, other]
+
+
+def test_a_repeated_private_message_is_delivered_once(lab: Lab) -> None:
+    """The logs of its users tell."""
+    lab.connect("bob")
+    assert [each.repeated for each in lab.publish(private("p1", "bob"), private("p1", "bob"))] == [
+        False,
+        True,
+    ]
+    assert lab.heard() == [private("p1", "bob")]
+
+
+def test_the_same_uuid_in_another_channel_is_another_message(lab: Lab) -> None:
+    """Uuids are looked for where the message belongs."""
+    lab.connect("ann", "a", "b")
+    assert [each.repeated for each in lab.publish(message("m1"), message("m1", channel="b"))] == [
+        False,
+        False,
+    ]
+
+
+def test_edits_and_deletions_tell_whether_the_message_is_kept(lab: Lab) -> None:
+    """They are delivered in any case: the application is the authority."""
+    lab.connect("ann", "a")
+    lab.publish(message("m1"))
+    events = [
+        MessageEdited(uuid="m1", channel="a", edited="t"),
+        MessageDeleted(uuid="m1", channel="a"),
+        MessageEdited(uuid="unknown", channel="a", edited="t"),
+        MessageDeleted(uuid="unknown", channel="nowhere"),
+    ]
+    accepted = lab.publish(*events)
+    assert [(each.found, each.repeated) for each in accepted] == [
+        (True, False),
+        (True, False),
+        (False, False),
+        (False, False),
+    ]
+    assert lab.heard()[1:] == events
+
+
+def test_what_is_said_in_an_unknown_channel_is_delivered_and_not_kept(lab: Lab) -> None:
+    """No channel comes into being by it."""
+    lab.publish(message("m1", channel="nowhere"))
+    assert lab.heard() == [message("m1", channel="nowhere")]
+    assert lab.channels() == []
+
+
+# -- replaying
+
+
+def test_a_replay_returns_what_followed_across_channels_in_order(lab: Lab) -> None:
+    """Each channel from its own number on, private messages by their name, nothing else."""
+    lab.connect("ann", "a", "b", "c")
+    lab.publish(message("a1"), message("b1", channel="b"), private("p1", "ann"), message("c1", channel="c"))
+    first, second, *_ = lab.numbers()
+    lab.publish(message("b2", channel="b"), private("p2", "bob"), message("a2"))
+    replay = lab.replay("ann", a=0, b=second, private=0)
+    assert uuids(replay) == ["a1", "p1", "b2", "a2"]
+    assert (replay.lost, replay.upto, replay.head) == (frozenset(), lab.head(), lab.head())
+    assert uuids(lab.replay("ann", a=first)) == ["a2"]
+
+
+def test_a_replay_from_the_head_is_empty_and_loses_nothing(lab: Lab) -> None:
+    """Whoever heard everything misses nothing."""
+    lab.connect("ann", "a")
+    lab.publish(message("m1"))
+    replay = lab.replay("ann", a=lab.head(), private=lab.head())
+    assert (replay.entries, replay.lost, replay.upto) == ([], frozenset(), lab.head())
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_a_long_replay_is_read_in_stretches(lab: Lab, limit: int) -> None:
+    """Asked on from `upto` until it is the head, it returns every event once, in order."""
+    lab.connect("ann", "a", "b")
+    lab.publish(*(message(f"m{number}", channel="ab"[number % 2]) for number in range(7)))
+    found: list[str] = []
+    upto, head = 0, lab.head()
+    while upto != head:
+        replay = lab.replay("ann", limit, a=upto, b=upto)
+        assert len(replay.entries) <= limit
+        assert replay.upto > upto
+        found += uuids(replay)
+        upto = replay.upto
+    assert found == [f"m{number}" for number in range(7)]
+
+
+def test_a_replay_of_no_entries_tells_what_is_lost(lab: Lab) -> None:
+    """With a limit of 0 nothing is read, and `upto` does not claim otherwise."""
+    lab.connect("ann", "a")
+    start = lab.head()
+    lab.publish(message("m1"), message("m2"))
+    replay = lab.replay("ann", 0, a=start, unknown=start)
+    assert (replay.entries, replay.lost, replay.head) == ([], frozenset({"unknown"}), lab.head())
+    assert replay.upto < lab.numbers()[0]
+
+
+def test_what_was_trimmed_is_lost_and_not_replayed(open_lab: Callable[..., Lab]) -> None:
+    """A channel is recovered whole or not at all; the others do not suffer."""
+    lab = open_lab(limits=RegistryLimits(log_events=2, user_log_events=1))
+    lab.connect("ann", "a", "b")
+    lab.publish(message("b1", channel="b"), private("p1", "ann"), private("p2", "ann"))
+    lab.publish(*(message(f"m{number}") for number in range(3)))
+    replay = lab.replay("ann", a=0, b=0, private=0)
+    assert (uuids(replay), replay.lost) == (["b1"], frozenset({"a", PRIVATE}))
+    trimmed = lab.numbers()[3]
+    assert uuids(lab.replay("ann", a=trimmed)) == ["m1", "m2"]
+
+
+def test_what_grew_too_old_is_lost(open_lab: Callable[..., Lab]) -> None:
+    """Without any call in between: the age is looked at when it matters."""
+    lab = open_lab(limits=RegistryLimits(log_age_s=60.0))
+    lab.connect("ann", "a")
+    lab.publish(message("m1"))
+    lab.clock.passed_s += 60.0
+    assert uuids(lab.replay("ann", a=0)) == ["m1"]
+    lab.clock.passed_s += 0.5
+    assert lab.replay("ann", a=0).lost == {"a"}
+    assert lab.replay("ann", a=lab.head()).lost == frozenset()
+
+
+def test_unknown_channels_and_users_are_lost(lab: Lab) -> None:
+    """Nothing can be proven about what is not there."""
+    assert lab.replay("nobody", private=0, unknown=0).lost == {PRIVATE, "unknown"}
+
+
+def test_a_position_nobody_can_prove_loses_everything(lab: Lab) -> None:
+    """A start of -1, for a position of another epoch, is below every floor."""
+    lab.connect("ann", "a")
+    assert lab.replay("ann", a=-1, private=-1).lost == {"a", PRIVATE}
+
+
+def test_a_channel_without_log_proves_only_its_head(lab: Lab) -> None:
+    """With log_events of 0 every event is lost to whoever did not hear it."""
+    lab.connect("ann", "a", log_events=0)
+    before = lab.head()
+    lab.publish(message("m1"))
+    assert lab.replay("ann", a=before).lost == {"a"}
+    assert lab.replay("ann", a=lab.head()).lost == frozenset()
+
+
+def test_a_new_channel_has_lost_what_was_said_before_it(lab: Lab) -> None:
+    """Events before its creation cannot be proven."""
+    lab.publish(message("m1"))
+    before = lab.head() - 1
+    lab.connect("ann", "a")
+    assert lab.replay("ann", a=before).lost == {"a"}
+
+
+# -- presence
+
+
+def test_a_user_joins_and_parts_once(lab: Lab) -> None:
+    """With its first and its last connection in the channel, wherever notify_presence is on."""
+    lab.connect("bob", "a", notify_presence=True)
+    one = lab.connect("ann", "a", conn_id="1")
+    two = lab.connect("ann", "a", conn_id="2")
+    lab.disconnect(one, "a")
+    lab.leave(two, "a")
+    told = [(each.user, each.joined) for each in lab.heard() if isinstance(each, Presence)]
+    assert told == [("bob", True), ("ann", True), ("ann", False)]
+    assert lab.channel("a").users == {"bob": 1}
+
+
+def test_presence_is_silent_unless_wanted(lab: Lab) -> None:
+    """A channel without notify_presence and without seed connections tells nothing."""
+    lab.disconnect(lab.connect("ann", "a"), "a")
+    assert lab.heard() == []
+
+
+def test_presence_is_for_seed_connections_where_it_is_not_notified(lab: Lab) -> None:
+    """They always hear it, the others do not."""
+    lab.connect("old", "a", dialect=Dialect.SEED)
+    lab.connect("ann", "a")
+    event = lab.heard()[-1]
+    assert isinstance(event, Presence)
+    assert (event.user, event.announced) == ("ann", False)
+    assert event.is_for("old", Dialect.SEED)
+    assert not event.is_for("old", Dialect.V07)
+
+
+def test_presence_carries_user_lists_where_asked_for(lab: Lab) -> None:
+    """Everyone who is in the channel by then, with public state."""
+    lab.connect("bob", "a", notify_presence=True, broadcast_presence_with_user_lists=True)
+    lab.connect("ann", "a")
+    event = lab.heard()[-1]
+    assert isinstance(event, Presence)
+    assert dict(event.users) == {"bob": {}, "ann": {}}
+
+
+def test_presence_is_in_the_log_like_any_event(lab: Lab) -> None:
+    """Who resumes hears who came and went."""
+    lab.connect("bob", "a", notify_presence=True)
+    start = lab.head()
+    lab.disconnect(lab.connect("ann", "a"), "a")
+    replay = lab.replay("bob", a=start)
+    assert [entry.event for entry in replay.entries] == lab.heard()[-2:]
+
+
+# -- users
+
+
+def test_fresh_state_is_for_new_users_only(lab: Lab) -> None:
+    """State of the request is for everyone and counts as a change."""
+    member = Member("1", "ann", Dialect.V07)
+    update = UserUpdate({"status": 1}, {"mood": "new", "status": 0}, ["status"])
+    change = lab.run(lab.engine.connect(member, update))
+    assert change.changed == [("status", 1)]
+    assert lab.user("ann").state == {"mood": "new", "status": 1}
+    other = Member("2", "ann", Dialect.V07)
+    lab.run(lab.engine.connect(other, UserUpdate({}, {"mood": "newer"})))
+    assert lab.user("ann").state == {"mood": "new", "status": 1}
+    assert lab.user("ann").public_state == {"status": 1}
+
+
+def test_public_keys_stay_unless_given(lab: Lab) -> None:
+    """None keeps them, a list replaces them, an addition adds."""
+    lab.connect("ann")
+
+    def keys(update: UserUpdate) -> tuple[str, ...]:
+        change = lab.run(lab.engine.update_user("ann", update))
+        assert change is not None
+        return change.user.public_keys
+
+    assert keys(UserUpdate({}, {}, ["a", "b"])) == ("a", "b")
+    assert keys(UserUpdate({}, {}, None)) == ("a", "b")
+    assert keys(UserUpdate({}, {}, None, ["status", "a"])) == ("a", "b", "status")
+    assert keys(UserUpdate({}, {}, [])) == ()
+
+
+def test_a_change_of_public_state_is_told_where_notify_state_is_on(lab: Lab) -> None:
+    """Once per channel of the user, with the public part of what changed."""
+    lab.connect("ann", "a", "b", notify_state=True)
+    lab.join(Member("of-ann", "ann", Dialect.V07), "quiet")
+    update = UserUpdate({"mood": 1, "secret": 2}, {}, ["mood"])
+    change = lab.run(lab.engine.update_user("ann", update))
+    assert change is not None
+    assert change.changed == [("mood", 1), ("secret", 2)]
+    told = [each for each in lab.heard() if isinstance(each, UserStateChanged)]
+    assert [(each.channel, each.state, each.changed) for each in told] == [
+        ("a", {"mood": 1}, (("mood", 1),)),
+        ("b", {"mood": 1}, (("mood", 1),)),
+    ]
+
+
+def test_a_private_or_empty_change_is_told_to_nobody(lab: Lab) -> None:
+    """Private keys, the same value again, null for an unknown key, a key merely made public."""
+    lab.connect("ann", "a", notify_state=True)
+    for update in (
+        UserUpdate({"secret": 1}, {}),
+        UserUpdate({"secret": 1, "unknown": None}, {}, ["secret"]),
+    ):
+        lab.run(lab.engine.update_user("ann", update))
+    assert lab.heard() == []
+    assert lab.user("ann").state == {"secret": 1}
+
+
+def test_one_and_true_are_different_values(lab: Lab) -> None:
+    """As they are in JSON."""
+    lab.connect("ann", "a", notify_state=True)
+    lab.run(lab.engine.update_user("ann", UserUpdate({"flag": 1}, {}, ["flag"])))
+    lab.run(lab.engine.update_user("ann", UserUpdate({"flag": True}, {})))
+    assert len(lab.heard()) == 2
+    assert lab.user("ann").state["flag"] is True
+
+
+def test_state_set_by_connect_is_told_too(lab: Lab) -> None:
+    """A second connection that changes public state is heard by the channels of the first."""
+    lab.connect("ann", "a", notify_state=True)
+    update = UserUpdate({"mood": 1}, {}, ["mood"])
+    lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), update))
+    (event,) = lab.heard()
+    assert isinstance(event, UserStateChanged)
+    assert event.changed == (("mood", 1),)
+
+
+def test_an_unknown_user_is_not_made_by_an_update(lab: Lab) -> None:
+    """The answer is None, and nobody comes into being."""
+    assert lab.run(lab.engine.update_user("nobody", EMPTY)) is None
+    assert lab.users() == []
+
+
+# -- channels
+
+
+def test_settings_apply_to_new_channels_only(lab: Lab) -> None:
+    """Joining a known channel leaves it as it is."""
+    lab.connect("ann", "a", history_size=3)
+    lab.connect("bob", "a", history_size=5)
+    assert lab.channel("a").settings.history_size == 3
+
+
+def test_configuring_keeps_what_is_not_named(lab: Lab) -> None:
+    """Known channels change in the named settings, unknown ones are created."""
+    lab.configure("a", notify_presence=True)
+    lab.configure("a", history_size=3)
+    settings = lab.channel("a").settings
+    assert (settings.notify_presence, settings.history_size) == (True, 3)
+
+
+def test_history_shows_the_last_messages_as_they_are_now(lab: Lab) -> None:
+    """Edited ones edited, deleted ones gone, at most as many as the channel shows."""
+    lab.connect("ann", "a", store_history=True, history_size=3)
+    lab.publish(*(message(f"m{number}") for number in range(5)))
+    lab.publish(
+        MessageEdited(uuid="m3", channel="a", edited="t", payload=b'"ho"'),
+        MessageDeleted(uuid="m4", channel="a"),
+    )
+    shown = [entry.event for entry in lab.channel("a").history.entries]
+    assert shown == [
+        message("m2"),
+        Message(uuid="m3", channel="a", user="ann", payload=b'"ho"', timestamp="t", edited="t"),
+    ]
+
+
+def test_a_history_of_size_zero_shows_nothing(lab: Lab) -> None:
+    """0 means none, not any number."""
+    lab.connect("ann", "a", store_history=True, history_size=0)
+    lab.publish(message("m1"))
+    assert lab.channel("a").history.entries == []
+    assert uuids(lab.replay("ann", a=0)) == ["m1"]
+
+
+def test_counts_follow_connections(lab: Lab) -> None:
+    """Of channels and of users, through joining, leaving and disconnecting."""
+    one = lab.connect("ann", "a", "b", conn_id="1")
+    lab.connect("ann", "a", conn_id="2")
+    assert (lab.channel("a").connections, lab.channel("a").users) == (2, {"ann": 2})
+    assert (lab.user("ann").connections, lab.user("ann").channels) == (2, {"a", "b"})
+    lab.leave(one, "b")
+    lab.disconnect(one, "a")
+    assert (lab.channel("a").connections, lab.channel("b").connections) == (1, 0)
+    assert (lab.user("ann").connections, lab.user("ann").channels) == (1, {"a"})
+
+
+def test_the_unknown_is_left_out_of_what_is_asked_for(lab: Lab) -> None:
+    """Names of channels and users, in the order asked; None means all, an empty list none."""
+    lab.connect("ann", "a", "b")
+    lab.connect("bob")
+    assert [channel.name for channel in lab.channels("b", "unknown", "a")] == ["b", "a"]
+    assert {channel.name for channel in lab.channels()} == {"a", "b"}
+    assert [user.name for user in lab.users("bob", "nobody")] == ["bob"]
+    assert {user.name for user in lab.users()} == {"ann", "bob"}
+    assert lab.run(lab.engine.channels([])) == []
+    assert lab.run(lab.engine.users([])) == []
+
+
+# -- ageing
+
+
+def test_the_unused_is_forgotten_in_its_time(lab: Lab) -> None:
+    """Users without connections first, then empty channels; who is connected stays."""
+    lab.connect("here", "kept")
+    lab.disconnect(lab.connect("gone", "left"), "left")
+    lab.collect(after_s=1000.0)
+    assert {user.name for user in lab.users()} == {"here", "gone"}
+    lab.collect(after_s=0.5)
+    assert {user.name for user in lab.users()} == {"here"}
+    assert {channel.name for channel in lab.channels()} == {"kept", "left"}
+    lab.collect(after_s=1000.0)
+    assert {channel.name for channel in lab.channels()} == {"kept"}
+
+
+def test_a_touched_user_is_kept(lab: Lab) -> None:
+    """A request about an idle user counts as activity."""
+    lab.disconnect(lab.connect("ann"))
+    lab.clock.passed_s += 900.0
+    lab.run(lab.engine.update_user("ann", EMPTY))
+    lab.collect(after_s=900.0)
+    assert [user.name for user in lab.users()] == ["ann"]
+
+
+def test_a_channel_that_comes_back_is_a_new_one(lab: Lab) -> None:
+    """What the forgotten one held is lost, never silently skipped."""
+    lab.disconnect(lab.connect("ann", "a", history_size=3), "a")
+    before = lab.head()
+    lab.publish(message("m1"))
+    lab.collect(after_s=2000.5)
+    lab.connect("ann", "a")
+    assert lab.channel("a").settings.history_size == 10
+    assert lab.replay("ann", a=before).lost == {"a"}

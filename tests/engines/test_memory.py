@@ -1,0 +1,59 @@
+"""The memory engine: the shared suite, and what is its own."""
+
+import asyncio
+from itertools import count
+
+import pytest
+from tests.engines.conformance import *  # noqa: F403
+from tests.engines.conformance import MakeEngine, MovedClock, Recorder, Setup, message
+
+from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.engines.memory import Lifetimes, MemoryEngine
+
+
+def memory_engine(setup: Setup, epoch: str = "first") -> MemoryEngine:
+    ids = (f"id{number}" for number in count())
+    registry = Registry(setup.limits, lambda: next(ids))
+    return MemoryEngine(registry, setup.clock, epoch, Lifetimes(setup.users_s, setup.channels_s))
+
+
+@pytest.fixture
+def make_engine() -> MakeEngine:
+    return memory_engine
+
+
+def test_its_name_is_memory() -> None:
+    """As in the configuration."""
+    assert memory_engine(Setup()).name == "memory"
+
+
+def test_it_hears_before_publish_returns() -> None:
+    """The event loop is the lock: one step of a coroutine does it all."""
+    engine, recorder = memory_engine(Setup()), Recorder()
+    asyncio.run(engine.start(recorder))
+    with pytest.raises(StopIteration):
+        engine.publish([message("m1")]).send(None)
+    assert [entry.event.uuid for entry in recorder.entries] == ["m1"]
+
+
+def test_its_position_begins_at_zero_in_its_epoch() -> None:
+    """A new run has a new epoch, so that no position of an older run is taken for its own."""
+    one, two = memory_engine(Setup()), memory_engine(Setup(), "second")
+    assert str(one.position) == "first-0"
+    assert one.position != two.position
+
+
+def test_collecting_frees_aged_events() -> None:
+    """The budget gets the bytes back without anybody asking for the log."""
+    clock = MovedClock()
+    engine = memory_engine(Setup(clock, RegistryLimits(log_age_s=60.0)))
+
+    async def life() -> None:
+        await engine.start(Recorder())
+        await engine.configure({"a": {}})
+        await engine.publish([message("m1")])
+        clock.passed_s += 61.0
+        await engine.collect()
+
+    asyncio.run(life())
+    assert engine.registry.budget.used_bytes == 0
