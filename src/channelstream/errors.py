@@ -103,23 +103,11 @@ class NotFound(ChannelstreamError):
     http_status = 404
 
 
-class MethodNotAllowed(ChannelstreamError):
-    code = "method_not_allowed"
-    http_status = 405
-
-
 class NotAcceptable(ChannelstreamError):
     """Plain HTTP was used while `enforce_https` is on (406, as the second generation answered)."""
 
     code = "https_required"
     http_status = 406
-
-
-class Conflict(ChannelstreamError):
-    """The stream was replaced by a newer one of the same connection."""
-
-    code = "replaced"
-    http_status = 409
 
 
 class TooLarge(ChannelstreamError):
@@ -140,6 +128,13 @@ class Invalid(ChannelstreamError):
     @property
     def body(self) -> Faults:
         return self.faults
+
+
+class UpgradeRequired(ChannelstreamError):
+    """The path serves WebSockets only (RFC 9110, 15.5.22)."""
+
+    code = "upgrade_required"
+    http_status = 426
 
 
 class TooManyRequests(ChannelstreamError):

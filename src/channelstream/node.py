@@ -10,9 +10,6 @@ from channelstream.core.hub import Hub
 from channelstream.engines.base import Accepted, Clock, Engine, Member, UserChange, UserUpdate
 from channelstream.errors import CloseCode, Invalid, Unavailable
 
-SWEEP_INTERVAL_S = 0.25
-"""How often deadlines are looked at, in seconds."""
-
 
 @dataclass(frozen=True, slots=True)
 class NodeLimits:
@@ -47,7 +44,9 @@ class Node:
         published: messages accepted here since the start.
     """
 
-    def __init__(self, engine: Engine, hub: Hub, clock: Clock, new_id: Callable[[], str], limits: NodeLimits) -> None:
+    def __init__(
+        self, engine: Engine, hub: Hub, clock: Clock, new_id: Callable[[], str], limits: NodeLimits
+    ) -> None:
         self.engine = engine
         self.hub = hub
         self.clock = clock

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from channelstream.core.query import read_query
 from channelstream.core.policy import Networks, Policy, header
+from channelstream.core.query import read_query
 from channelstream.errors import BadSignature, Forbidden
 
 SECRET_HEADER = b"x-channelstream-secret"
@@ -36,7 +36,9 @@ class AccessRules:
 class Access:
     """Decides on signed requests."""
 
-    def __init__(self, rules: AccessRules, policy: Policy, checker: Checker, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, rules: AccessRules, policy: Policy, checker: Checker, wall: Callable[[], float]
+    ) -> None:
         self._rules = rules
         self._policy = policy
         self._checker = checker

@@ -51,7 +51,10 @@ class Policy:
     """The options `trusted_proxies`, `enforce_https`, `http_scheme` and `allow_cors`, applied to a request."""
 
     def __init__(
-        self, trusted_proxies: tuple[str, ...] = (), enforce_https: bool = False, origins: tuple[str, ...] = ()
+        self,
+        trusted_proxies: tuple[str, ...] = (),
+        enforce_https: bool = False,
+        origins: tuple[str, ...] = (),
     ) -> None:
         """Create a policy.
 
@@ -72,7 +75,9 @@ class Policy:
         if not self._trusted.has(address):
             return address
         forwarded = header(scope["headers"], b"x-forwarded-for") or b""
-        for hop in reversed([part.strip().decode("latin-1") for part in forwarded.split(b",") if part.strip()]):
+        for hop in reversed(
+            [part.strip().decode("latin-1") for part in forwarded.split(b",") if part.strip()]
+        ):
             address = hop
             if not self._trusted.has(hop):
                 break

@@ -22,7 +22,8 @@ from channelstream.core.events import (
 )
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.timestamps import stamp
-from channelstream.core.user import StateValue, User
+from channelstream.core.user import MAX_STATE_KEYS, StateValue, User
+from channelstream.errors import Invalid
 
 _T = TypeVar("_T")
 
@@ -73,6 +74,17 @@ class Registry:
             user.update_state(fresh_state)
         self.touch_user(user, now_s)
         return user
+
+    def check_state(self, name: str, *values: Mapping[str, StateValue]) -> None:
+        """Refuse values that would give a user's state too many keys.
+
+        Raises:
+            Invalid: more than `MAX_STATE_KEYS` keys.
+        """
+        user = self.users.get(name)
+        keys = set(user.state if user else ()).union(*values)
+        if len(keys) > MAX_STATE_KEYS:
+            raise Invalid({"user_state": [f"A user's state may have at most {MAX_STATE_KEYS} keys."]})
 
     def touch_user(self, user: User, now_s: float) -> None:
         """Note that the user was active."""

@@ -110,6 +110,7 @@ class MemoryEngine:
     # -- connections
 
     async def connect(self, member: Member, update: UserUpdate) -> UserChange:
+        self.registry.check_state(member.user, update.fresh, update.values)
         user = self.registry.open_user(member.user, update.fresh, self._seq, self._clock.wall())
         self.registry.connect(user)
         return self._update(user, update)
@@ -141,6 +142,7 @@ class MemoryEngine:
         user = self.registry.users.get(name)
         if user is None:
             return None
+        self.registry.check_state(name, update.values)
         self.registry.touch_user(user, self._clock.wall())
         return self._update(user, update)
 

@@ -67,7 +67,9 @@ class StreamingHttp(HttpToolsProtocol):
     def _refuse(self, status: int, text: bytes) -> None:
         self._head_is_complete()
         if not self.transport.is_closing():
-            head = b"HTTP/1.1 %d \r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            head = (
+                b"HTTP/1.1 %d \r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+            )
             self.transport.write(head % (status, len(text)) + text)
             self.transport.close()
 
@@ -175,8 +177,7 @@ class StreamingHttp(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._head_is_complete()
         self.connections.discard(self)
-        self.parser = None
-        self.cycle = self.flow = self.scope = None  # type: ignore[assignment]
+        self.parser = self.cycle = self.flow = self.scope = None  # type: ignore[assignment]
         self.headers = []
         return transport
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from channelstream.core.codec import Framing, closing_item, json_list
 from channelstream.core.connection import Connection
+from channelstream.core.policy import Header
 from channelstream.errors import CloseCode, Invalid
 from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
@@ -32,6 +33,11 @@ class PollStream:
         self._lead: bytes | None = None
         self._body: bytes | None = None
 
+    @property
+    def headers(self) -> list[Header]:
+        """Headers of the answer besides the usual ones."""
+        return [(b"retry-after", b"1")] if self.status == 503 else []
+
     def open(self, since: str | None) -> None:
         self._session.start(since)
 
@@ -40,7 +46,7 @@ class PollStream:
         self._body = data
         self._finish()
 
-    def lead(self, item: bytes, position: str, urgent: bool) -> None:  # noqa: ARG002
+    def lead(self, item: bytes, position: str, urgent: bool) -> None:
         self._lead = item
         if urgent:
             # What is in the log already belongs into this answer, so it ends when catching up has.
@@ -69,7 +75,9 @@ class PollStream:
         answered = asyncio.ensure_future(self.answered.wait())
         try:
             await asyncio.wait(
-                (gone, answered), timeout=self._streams.settings.poll_timeout_s, return_when=asyncio.FIRST_COMPLETED
+                (gone, answered),
+                timeout=self._streams.settings.poll_timeout_s,
+                return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
             gone.cancel()

@@ -111,7 +111,9 @@ class Session:
     def _tell_resumed(self, since: str, starts: dict[str, int], lost: frozenset[str]) -> None:
         position = since if Position.parse(since) else str(self._node.engine.position)
         recovered = sorted(name for name in starts if name not in lost)
-        self._stream.lead(resumed_item(position, recovered, sorted(lost)), position, urgent=not since or bool(lost))
+        self._stream.lead(
+            resumed_item(position, recovered, sorted(lost)), position, urgent=not since or bool(lost)
+        )
 
     async def _recover(self, held: Held) -> None:
         """Catch up after the client was too slow, once it has read what it was sent."""
@@ -142,13 +144,17 @@ class Session:
             connection.heard = max(connection.heard, replay.upto)
             await self._drain(held)
             if replay.upto == replay.head and not held.overflowed and self.is_current:
-                self._node.hub.go_live(connection, [entry for entry in held.held if entry.seq > connection.heard])
+                self._node.hub.go_live(
+                    connection, [entry for entry in held.held if entry.seq > connection.heard]
+                )
                 return
 
     def _progress(self, starts: dict[str, int]) -> dict[str, int]:
         """Return where to read on, for the channels the connection has by now."""
         heard = self.connection.heard
-        mine = {name: max(heard, starts.get(name, joined)) for name, joined in self.connection.channels.items()}
+        mine = {
+            name: max(heard, starts.get(name, joined)) for name, joined in self.connection.channels.items()
+        }
         return {PRIVATE: max(heard, starts.get(PRIVATE, 0)), **mine}
 
     def _write(self, entries: list[Entry], encode: Callable[[Entry, Dialect], bytes]) -> None:

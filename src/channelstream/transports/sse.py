@@ -22,7 +22,17 @@ class SSEStream(asyncio.Protocol):
 
     framing = Framing.SSE
 
-    __slots__ = ("_closing", "_inbound_left", "_paused", "_session", "_slot", "_stalled", "_streams", "_transport", "write")
+    __slots__ = (
+        "_closing",
+        "_inbound_left",
+        "_paused",
+        "_session",
+        "_slot",
+        "_stalled",
+        "_streams",
+        "_transport",
+        "write",
+    )
 
     def __init__(self, streams: Streams, transport: asyncio.Transport, connection: Connection) -> None:
         self._streams = streams
@@ -38,7 +48,7 @@ class SSEStream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
         self._session.start(since)
 
-    def lead(self, item: bytes, position: str, urgent: bool) -> None:  # noqa: ARG002 - a long poll looks at it
+    def lead(self, item: bytes, position: str, urgent: bool) -> None:
         self.write(sse_block([item], position))
 
     def close(self, code: CloseCode, reason: str) -> None:
@@ -62,7 +72,7 @@ class SSEStream(asyncio.Protocol):
         self._stalled = 0
         self._session.resume()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         self._streams.heartbeat.remove(self, self._slot)
         self._session.lost(self._streams.settings.detach_grace_s)
 

@@ -10,6 +10,7 @@ from channelstream.node import Node
 from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.settings import StreamSettings
 
+
 class Streams:
     """The node, the settings and the timer that all streams of the process use."""
 

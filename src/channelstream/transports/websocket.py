@@ -60,7 +60,7 @@ class WebSocketStream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
         self._session.start(since)
 
-    def lead(self, item: bytes, position: str, urgent: bool) -> None:  # noqa: ARG002 - a long poll looks at them
+    def lead(self, item: bytes, position: str, urgent: bool) -> None:
         self.write(websocket_frame([item]))
 
     def close(self, code: CloseCode | int | None, reason: str) -> None:
@@ -127,7 +127,7 @@ class WebSocketStream(asyncio.Protocol):
     def eof_received(self) -> None:
         """The client went away without a close frame: the transport closes."""
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         self._streams.heartbeat.remove(self, self._slot)
         if self._close_timer is not None:
             self._close_timer.cancel()

@@ -1,0 +1,56 @@
+"""The API as an ASGI application: look the endpoint up, let the caller in, read the body, answer."""
+
+import logging
+from collections.abc import Iterable
+
+from channelstream.api.access import Access
+from channelstream.api.call import Call
+from channelstream.api.table import Endpoint
+from channelstream.asgi import ClientGone, Receive, Scope, Send, answer, encode, read_body, refuse
+from channelstream.core.policy import Policy, header
+from channelstream.core.query import read_query
+from channelstream.errors import ChannelstreamError, NotFound
+from channelstream.node import Node
+
+MAX_KEY = 255
+"""Longest Idempotency-Key that counts, in characters; of a longer one the beginning does."""
+
+logger = logging.getLogger(__name__)
+
+
+class Api:
+    """Serves the endpoints of a table."""
+
+    def __init__(
+        self, endpoints: Iterable[Endpoint], node: Node, access: Access, policy: Policy, body_bytes: int
+    ) -> None:
+        self._rows = {(row.path, method): row for row in endpoints for method in row.methods}
+        self.paths = frozenset(path for path, _ in self._rows)
+        self._node = node
+        self._access = access
+        self._policy = policy
+        self._body_bytes = body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        cors = self._policy.cors(scope["headers"])
+        if scope["method"] == "OPTIONS":
+            await answer(send, 200, b"", cors, b"text/plain")
+            return
+        try:
+            body = encode(await self._serve(scope, receive))
+        except ChannelstreamError as error:
+            await refuse(send, error, cors)
+        except ClientGone:
+            logger.debug("a client left before it had sent its request")
+        else:
+            await answer(send, 200, body, cors)
+
+    async def _serve(self, scope: Scope, receive: Receive) -> object:
+        row = self._rows.get((scope["path"], scope["method"]))
+        if row is None:
+            raise NotFound(f"There is no {scope['method']} {scope['path']}.")
+        if row.signed:
+            self._access.check(scope)
+        body = await read_body(scope, receive, self._body_bytes)
+        key = (header(scope["headers"], b"idempotency-key") or b"").decode("latin-1")[:MAX_KEY]
+        return await row.handler(Call(self._node, body, read_query(scope["query_string"]), key))

@@ -1,0 +1,94 @@
+"""`/connect`, `/subscribe`, `/unsubscribe` and `/disconnect`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from channelstream.api.call import Call
+from channelstream.api.info import channels_info
+from channelstream.api.schemas import (
+    ChannelSettings,
+    ConnectBody,
+    DisconnectBody,
+    InfoOptions,
+    SubscribeBody,
+    UnsubscribeBody,
+)
+from channelstream.api.validation import decode
+from channelstream.core.connection import Connection
+from channelstream.core.events import Dialect
+from channelstream.engines.base import UserUpdate
+from channelstream.errors import CloseCode
+
+STATUS_KEY = "status"
+"""The state key in which the seed's status lives; it is always public."""
+
+
+async def connect(call: Call) -> dict[str, Any]:
+    """Register a connection of a user."""
+    body = decode(call.body, ConnectBody)
+    opened = await call.node.connect(
+        body.conn_id or None,
+        body.name,
+        Dialect.SEED if body.dialect_is_seed else Dialect.V07,
+        _patches(body.channels, body.channel_configs),
+        _update(body),
+    )
+    user, connection = opened.change.user, opened.connection
+    told = await _tell(call, connection, body.info)
+    return {
+        "conn_id": connection.id,
+        "state": user.state,
+        "username": user.name,
+        "public_state": user.public_state,
+        "status": user.state.get(STATUS_KEY, 0),
+        "position": told["channels_info"]["position"],
+        **told,
+    }
+
+
+async def subscribe(call: Call) -> dict[str, Any]:
+    """Add channels to a connection."""
+    body = decode(call.body, SubscribeBody)
+    connection = call.connection(body.conn_id or None)
+    new = await call.node.subscribe(connection, _patches(body.channels, body.channel_configs))
+    return await _tell(call, connection, body.info) | {"subscribed_to": sorted(new)}
+
+
+async def unsubscribe(call: Call) -> dict[str, Any]:
+    """Take channels from a connection."""
+    body = decode(call.body, UnsubscribeBody)
+    connection = call.connection(body.conn_id or None)
+    left = await call.node.unsubscribe(connection, body.channels)
+    return await _tell(call, connection, body.info) | {"unsubscribed_from": sorted(left)}
+
+
+async def disconnect(call: Call) -> bool:
+    """End a connection; False when there is none of that name."""
+    body = decode(call.body, DisconnectBody) if call.body.strip() else DisconnectBody()
+    connection = call.find_connection(body.conn_id or None)
+    if connection is None:
+        return False
+    await call.node.disconnect(connection, CloseCode.NORMAL, "disconnected by the application")
+    return True
+
+
+async def _tell(call: Call, connection: Connection, info: InfoOptions) -> dict[str, Any]:
+    names = sorted(connection.channels)
+    return {"channels": names, "channels_info": await channels_info(call.node, names, info)}
+
+
+def _patches(channels: list[str], configs: Mapping[str, ChannelSettings]) -> dict[str, dict[str, Any]]:
+    return {name: msgspec.to_builtins(configs[name]) if name in configs else {} for name in channels}
+
+
+def _update(body: ConnectBody) -> UserUpdate:
+    has_status = body.status is not UNSET
+    return UserUpdate(
+        values=body.user_state | ({STATUS_KEY: body.status} if body.status is not UNSET else {}),
+        fresh=body.fresh_user_state,
+        public_keys=None if body.state_public_keys is UNSET else body.state_public_keys,
+        add_public=(STATUS_KEY,) if has_status else (),
+    )

@@ -1,0 +1,85 @@
+"""What the API tells about channels and their users: `/info` and the `channels_info` of other answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Raw
+from msgspec.structs import asdict
+
+from channelstream.api.schemas import InfoOptions
+from channelstream.core.channel import Channel
+from channelstream.core.codec import item
+from channelstream.core.events import Dialect
+from channelstream.core.timestamps import stamp
+from channelstream.core.user import User
+from channelstream.node import Node
+
+
+async def channels_info(node: Node, names: Sequence[str] | None, options: InfoOptions) -> dict[str, Any]:
+    """Describe channels; None means all. Unknown names are left out."""
+    channels = await _chosen(node, names, options)
+    position = str(node.engine.position)
+    users = await _members(node, channels) if options.include_users else {}
+    return {
+        "channels": {channel.name: _channel(channel, options, position, node) for channel in channels},
+        "users": [{"user": user.name, "state": _state(user, options)} for user in users.values()],
+        "position": position,
+    }
+
+
+async def seed_info(node: Node, options: InfoOptions) -> dict[str, Any]:
+    """Describe channels as the 0.2 program did; its users are objects, the other keys those of 0.7."""
+    channels = await _chosen(node, options.channels, options)
+    users = await _members(node, channels)
+    told = await channels_info(node, options.channels, options)
+    for channel in channels:
+        told["channels"][channel.name]["users"] = [
+            {
+                "user": name,
+                "status": _status(users[name]),
+                "connections": sorted(
+                    c.id for c in node.hub.users.get(name, ()) if channel.name in c.channels
+                ),
+            }
+            for name in sorted(channel.users)
+        ]
+    return told | {"unique_users": len(users)}
+
+
+async def _chosen(node: Node, names: Sequence[str] | None, options: InfoOptions) -> list[Channel]:
+    excluded = set(options.exclude_channels)
+    return [channel for channel in await node.engine.channels(names) if channel.name not in excluded]
+
+
+async def _members(node: Node, channels: Sequence[Channel]) -> dict[str, User]:
+    names = sorted({name for channel in channels for name in channel.users})
+    return {user.name: user for user in await node.engine.users(names)}
+
+
+def _state(user: User, options: InfoOptions) -> dict[str, Any]:
+    return user.public_state if options.return_public_state else user.state
+
+
+def _status(user: User) -> int:
+    status = user.state.get("status")
+    return status if isinstance(status, int) else 0
+
+
+def _channel(channel: Channel, options: InfoOptions, position: str, node: Node) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "uuid": channel.id,
+        "name": channel.name,
+        "long_name": None,
+        "settings": asdict(channel.settings),
+        "history": [Raw(item(entry, Dialect.V07)) for entry in channel.history.entries]
+        if options.include_history
+        else [],
+        "last_active": stamp(channel.last_active_s),
+        "total_connections": channel.connections,
+        "total_users": len(channel.users),
+        "users": sorted(channel.users) if options.include_users else [],
+        "position": position,
+    }
+    if options.include_connections:
+        told["connections"] = sorted(connection.id for connection in node.hub.channels.get(channel.name, ()))
+    return told

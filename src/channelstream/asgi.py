@@ -1,0 +1,72 @@
+"""Reading and answering one HTTP request over ASGI: what the API and the long poll share."""
+
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+import msgspec
+
+from channelstream.core.policy import Header, header
+from channelstream.errors import ChannelstreamError, TooLarge, Unavailable
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+JSON = b"application/json"
+encode = msgspec.json.Encoder().encode
+
+
+class ClientGone(Exception):
+    """The client left before it had sent its request; nobody waits for an answer."""
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """Return the body of a request, at most `limit` bytes.
+
+    Raises:
+        TooLarge: it is longer; decided from its declared length where there is one.
+        ClientGone: the client left.
+    """
+    declared = header(scope["headers"], b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part: bytes = message.get("body", b"")
+        body += part
+        if len(body) > limit:
+            raise _too_large(limit)
+        if not message.get("more_body", False):
+            return body
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is longer than {limit} bytes; see the option max_body_bytes.")
+
+
+async def answer(
+    send: Send, status: int, body: bytes, headers: Sequence[Header] = (), content_type: bytes = JSON
+) -> None:
+    """Send a whole answer."""
+    head = [
+        (b"content-type", content_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-content-type-options", b"nosniff"),
+        *headers,
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def refuse(send: Send, error: ChannelstreamError, headers: Sequence[Header] = ()) -> None:
+    """Answer with an error."""
+    extra = list(headers)
+    if isinstance(error, Unavailable):
+        extra.append((b"retry-after", b"%d" % error.retry_after_s))
+    if isinstance(error, TooLarge):
+        extra.append((b"connection", b"close"))
+    await answer(send, error.http_status, encode(error.body), extra)

@@ -1,0 +1,42 @@
+"""What happens by itself: connections expire, idle users and channels are forgotten."""
+
+import asyncio
+import logging
+
+from channelstream.errors import Unavailable
+from channelstream.node import Node
+
+SWEEP_INTERVAL_S = 0.25
+"""How often deadlines of connections are looked at."""
+COLLECT_EVERY = 40
+"""Sweeps between two collections of idle users, channels and aged logs: every 10 s."""
+
+logger = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """One task for all deadlines of a node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        count = 0
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            count += 1
+            try:
+                await self._node.sweep()
+                if count % COLLECT_EVERY == 0:
+                    await self._node.engine.collect()
+            except Unavailable as error:
+                logger.warning("housekeeping waits for the engine: %s", error)

@@ -1,0 +1,51 @@
+"""What the admin pages show: the document of 0.7.1's /admin/admin.json, and some figures more."""
+
+from datetime import timedelta
+from typing import Any
+
+from channelstream import __version__
+from channelstream.api.info import channels_info
+from channelstream.api.schemas import InfoOptions
+from channelstream.node import Node
+from channelstream.transports.streams import Streams
+
+
+class Overview:
+    """Describes a running node."""
+
+    def __init__(self, node: Node, streams: Streams) -> None:
+        self._node = node
+        self._streams = streams
+        self._started_s = node.clock.steady()
+
+    async def __call__(self) -> dict[str, Any]:
+        node = self._node
+        told = await channels_info(node, None, InfoOptions())
+        users = await node.engine.users(None)
+        return {
+            "remembered_user_count": len(users),
+            "unique_user_count": len(node.hub.users),
+            "total_connections": len(node.hub.connections),
+            "total_channels": len(told["channels"]),
+            "total_messages": node.hub.deliveries,
+            "total_unique_messages": node.published,
+            "open_streams": self._streams.open,
+            "channels": told["channels"],
+            "users": [
+                {
+                    "user": user.name,
+                    "state": user.state,
+                    "uuid": user.id,
+                    "connections": sorted(connection.id for connection in node.hub.users.get(user.name, ())),
+                }
+                for user in users
+            ],
+            "uptime": _uptime(node.clock.steady() - self._started_s),
+            "version": __version__,
+            "engine": node.engine.name,
+        }
+
+
+def _uptime(seconds: float) -> str:
+    """Write H:MM:SS, as 0.7.1 does."""
+    return str(timedelta(seconds=int(seconds)))

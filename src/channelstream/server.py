@@ -1,0 +1,265 @@
+"""The composition root: settings in, a running server out; signals and the drain at the end."""
+
+import asyncio
+import gc
+import logging
+import resource
+import socket
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+
+from channelstream import __version__
+from channelstream.api import openapi
+from channelstream.api.access import Access, AccessRules, Checker
+from channelstream.api.app import Api
+from channelstream.api.endpoints import ENDPOINTS
+from channelstream.asgi import App, Receive, Scope, Send, refuse
+from channelstream.clock import SystemClock, new_epoch, new_id
+from channelstream.config import Settings
+from channelstream.core.hub import Hub
+from channelstream.core.policy import Networks, Policy, header
+from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.core.signing import SignatureChecker, SignedText
+from channelstream.engines.memory import Lifetimes, MemoryEngine
+from channelstream.errors import BadSignature, ChannelstreamError, CloseCode, ConfigError
+from channelstream.housekeeping import Housekeeping
+from channelstream.node import Node, NodeLimits
+from channelstream.overview import Overview
+from channelstream.pages.routes import routes
+from channelstream.transports.asgi import PATHS, StreamsApp
+from channelstream.transports.http import protocol_for
+from channelstream.transports.settings import StreamSettings
+from channelstream.transports.streams import Streams
+
+DESCRIPTORS_FOR_US = 64
+"""Descriptors the process needs for itself: logs, the listening sockets, the loop."""
+GC_THRESHOLDS = (50_000, 50, 1_000)
+"""A collection of the youngest objects for every 50,000 new ones: idle connections are many and make no garbage."""
+
+logger = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which tells the streams before it stops."""
+
+    def __init__(self, config: uvicorn.Config, node: Node, streams: Streams, drain_s: float) -> None:
+        super().__init__(config)
+        self._node = node
+        self._streams = streams
+        self._drain_s = drain_s
+        self._housekeeping = Housekeeping(node)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._node.engine.start(self._node.hub)
+        self._streams.heartbeat.start()
+        self._housekeeping.start()
+        await super().startup(sockets)
+        gc.set_threshold(*GC_THRESHOLDS)
+        gc.collect()
+        gc.freeze()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in self.servers:
+            listener.close()
+        self._node.draining = True
+        for connection in list(self._node.hub.connections.values()):
+            if connection.stream is not None:
+                connection.stream.close(CloseCode.RESTARTING, "the server restarts")
+        await self._drained()
+        self._streams.heartbeat.stop()
+        await self._housekeeping.stop()
+        await super().shutdown(sockets)
+        await self._node.engine.close()
+
+    async def _drained(self) -> None:
+        """Wait until all streams are closed, but not too long."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._drain_s
+        while self._streams.open and loop.time() < end and not self.force_exit:
+            await asyncio.sleep(0.05)
+
+
+class Front:
+    """What every request meets first: the rules of the connection, then the API, the streams or the pages."""
+
+    def __init__(self, policy: Policy, api: Api, streams: StreamsApp, scheme: str) -> None:
+        self._policy = policy
+        self._api = api
+        self._streams = streams
+        self._scheme = scheme
+        self.pages: App
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.pages(scope, receive, send)
+            return
+        try:
+            self._policy.check_transport(scope)
+        except ChannelstreamError as error:
+            await refuse(send, error)
+            return
+        await self._app_for(scope["path"])(scope, receive, send)
+
+    def _app_for(self, path: str) -> App:
+        if path in self._api.paths:
+            return self._api
+        return self._streams if path in PATHS else self._page
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Show the pages the address and scheme of the browser, not those of the proxy in front of us."""
+        address = self._policy.client(scope)
+        port = scope["client"][1] if scope.get("client") else 0
+        seen = dict(scope) | {"client": (address, port), "scheme": self._scheme or self._policy.scheme(scope)}
+        if self._policy.is_proxied(scope):
+            prefix = (header(scope["headers"], b"x-script-name") or b"").decode("latin-1").rstrip("/")
+            seen["root_path"] = prefix
+            seen["path"] = scope["path"] if scope["path"].startswith(prefix) else prefix + scope["path"]
+        await self.pages(seen, receive, send)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal says stop; return the exit code of the process.
+
+    Raises:
+        ConfigError: an option cannot be used as it stands.
+    """
+    server = build(settings)
+    logger.info("serving on %s", _address(settings))
+    if settings.serves_demo:
+        logger.info("demo at %s/demo, admin at %s/admin", _address(settings), _address(settings))
+    server.run()
+    return 0 if server.started else 1
+
+
+def build(settings: Settings) -> Server:
+    """Put all parts together."""
+    node = _node(settings)
+    policy = Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors)
+    streams = Streams(node, _stream_settings(settings), policy)
+    access = Access(
+        AccessRules(settings.secret, settings.raw_secret_in_query, Networks(settings.allow_posting_from)),
+        policy,
+        _checker(settings),
+        node.clock.wall,
+    )
+    api = Api(ENDPOINTS, node, access, policy, settings.max_body_bytes)
+    front = Front(policy, api, StreamsApp(streams), settings.http_scheme)
+    front.pages = Starlette(routes=_pages(settings, front, Overview(node, streams), access))
+    return Server(_uvicorn_config(settings, front, streams), node, streams, settings.drain_timeout_s)
+
+
+def _pages(settings: Settings, front: Front, overview: Overview, access: Access) -> Any:
+    def is_signed(request: Request) -> bool:
+        return access.is_signed(request.scope)
+
+    return routes(settings, front, overview, lambda: openapi.document(ENDPOINTS, __version__), is_signed)
+
+
+def _node(settings: Settings) -> Node:
+    clock = SystemClock()
+
+    def flush_soon() -> None:
+        asyncio.get_running_loop().call_soon(hub.flush)
+
+    hub = Hub(flush_soon)
+    limits = RegistryLimits(
+        log_bytes=settings.log_bytes,
+        log_events=settings.log_events,
+        log_age_s=settings.log_age_s,
+        user_log_events=settings.user_log_events,
+        transit_s=max(settings.poll_gap_s, settings.detach_grace_s),
+        history_size=settings.history_size_max,
+    )
+    lifetimes = Lifetimes(settings.gc_users_after_s, settings.gc_channels_after_s)
+    engine = MemoryEngine(Registry(limits, new_id), clock, new_epoch(), lifetimes)
+    node_limits = NodeLimits(
+        channels_per_connection=settings.max_channels_per_connection,
+        unattached_s=settings.unattached_timeout_s,
+        detach_grace_s=settings.detach_grace_s,
+        poll_gap_s=settings.poll_gap_s,
+    )
+    return Node(engine, hub, clock, new_id, node_limits)
+
+
+def _stream_settings(settings: Settings) -> StreamSettings:
+    return StreamSettings(
+        heartbeat_interval_s=settings.heartbeat_interval_s,
+        ping_interval_s=settings.ping_interval_s,
+        poll_timeout_s=settings.poll_timeout_s,
+        detach_grace_s=settings.detach_grace_s,
+        poll_gap_s=settings.poll_gap_s,
+        outbox_bytes=settings.outbox_bytes,
+        inbound_bytes=settings.max_inbound_bytes,
+        inbound_frames=settings.max_inbound_frames,
+        head_bytes=settings.max_head_bytes,
+        head_timeout_s=settings.head_timeout_s,
+    )
+
+
+class _ForeignChecker:
+    """The class named by `signature_checker`, with the `unsign` that 0.7.1 called."""
+
+    def __init__(self, unsign: Callable[..., Any], max_age_s: float | None) -> None:
+        self._unsign = unsign
+        self._max_age_s = max_age_s
+
+    def check(self, token: str, path: str, now_s: float) -> None:
+        try:
+            self._unsign(token, max_age=self._max_age_s)
+        except Exception as error:
+            # Foreign code: whatever it raises means no.
+            raise BadSignature from error
+
+
+def _checker(settings: Settings) -> Checker:
+    max_age_s = settings.signature_max_age_s if settings.validate_requests else None
+    if not settings.signature_checker:
+        return SignatureChecker(
+            settings.secret, SignedText(settings.signature_text), max_age_s, settings.signature_max_ahead_s
+        )
+    module, _, name = settings.signature_checker.rpartition(".")
+    try:
+        made = getattr(import_module(module), name)(settings.secret)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise ConfigError(f"signature_checker: cannot use {settings.signature_checker!r}: {error}") from error
+    return _ForeignChecker(made.unsign, max_age_s)
+
+
+def _uvicorn_config(settings: Settings, app: App, streams: Streams) -> uvicorn.Config:
+    protocol = protocol_for(streams, settings.max_connections or _descriptors())
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        uds=settings.unix_socket or None,
+        ssl_certfile=settings.ssl_certfile or None,
+        ssl_keyfile=settings.ssl_keyfile or None,
+        http=protocol,
+        ws="none",
+        loop="uvloop",
+        proxy_headers=False,
+        server_header=False,
+        log_config=None,
+        backlog=4096,
+        timeout_keep_alive=int(settings.keep_alive_s),
+        timeout_graceful_shutdown=max(1, int(settings.drain_timeout_s)),
+    )
+
+
+def _descriptors() -> int:
+    """Raise the limit of open descriptors as far as allowed and return how many sockets that admits."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(1, hard - DESCRIPTORS_FOR_US)
+
+
+def _address(settings: Settings) -> str:
+    if settings.unix_socket:
+        return f"unix:{settings.unix_socket}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'https' if settings.ssl_certfile else 'http'}://{host}:{settings.port}"

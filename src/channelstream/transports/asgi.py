@@ -1,0 +1,67 @@
+"""The paths of the transports as an ASGI application: long polls, and refusals of streams that cannot be opened.
+
+WebSockets and event streams that can be opened never get here: `http.py` takes their sockets over.
+"""
+
+from channelstream.asgi import ClientGone, Receive, Scope, Send, answer, read_body, refuse
+from channelstream.core.policy import Header
+from channelstream.core.query import read_query
+from channelstream.errors import ChannelstreamError, NotFound, Unavailable, UpgradeRequired
+from channelstream.transports.longpoll import PollStream, check_callback, jsonp
+from channelstream.transports.streams import Streams
+
+POLL_PATH = "/listen"
+PATHS = frozenset((POLL_PATH, "/ws", "/sse"))
+SCRIPT = b"application/javascript"
+POLL_BODY_BYTES = 65_536
+"""Longest body of a POSTed poll; nothing in it is read."""
+
+
+class StreamsApp:
+    """Answers requests for `/listen`, `/ws` and `/sse`."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        cors = [*self._streams.policy.cors(scope["headers"]), (b"cache-control", b"no-store")]
+        if scope["method"] == "OPTIONS":
+            await answer(send, 200, b"", cors, b"text/plain")
+            return
+        try:
+            await self._serve(scope, receive, send, cors)
+        except ChannelstreamError as error:
+            await refuse(send, error, cors)
+        except ClientGone:
+            return
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, cors: list[Header]) -> None:
+        if scope["path"] != POLL_PATH:
+            self._refuse_stream(scope)
+        if scope["method"] not in ("GET", "POST"):
+            raise NotFound(f"There is no {scope['method']} {POLL_PATH}.")
+        await self._poll(scope, receive, send, cors)
+
+    def _refuse_stream(self, scope: Scope) -> None:
+        """Say why this request opens no stream."""
+        self._streams.policy.check_origin(scope["headers"])
+        if scope["method"] != "GET":
+            raise NotFound(f"There is no {scope['method']} {scope['path']}.")
+        if scope["path"] == "/ws":
+            raise UpgradeRequired("Open this path as a WebSocket.")
+        self._streams.connection(read_query(scope["query_string"]))
+        raise Unavailable("This stream cannot be opened here; try again.")
+
+    async def _poll(self, scope: Scope, receive: Receive, send: Send, cors: list[Header]) -> None:
+        query = read_query(scope["query_string"])
+        callback = check_callback(query["callback"]) if "callback" in query else None
+        await read_body(scope, receive, POLL_BODY_BYTES)
+        stream = PollStream(self._streams, self._streams.connection(query))
+        stream.open(query.get("since"))
+        body = await stream.wait(receive)
+        if body is None:
+            return
+        if callback is not None:
+            await answer(send, 200, jsonp(callback, body), cors, SCRIPT)
+        else:
+            await answer(send, stream.status, body, [*cors, *stream.headers])
