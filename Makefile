@@ -11,7 +11,7 @@ help: ## List the targets.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
 run: ready-run ## Serve on 127.0.0.1:8000 with the demo; ARGS="-p 9000" passes flags on.
-	@exec $(BIN)/channelstream $(ARGS)
+	@exec $(BIN)/python scripts/serve.py $(ARGS)
 
 test: ready-dev ready-browser ## Run all tests, show their coverage, require all branches of core/.
 	@$(MAKE) --no-print-directory tests
