@@ -20,7 +20,8 @@ from channelstream.core.events import (
 )
 from channelstream.core.log import Entry
 from channelstream.core.registry import Registry, RegistryLimits
-from channelstream.core.user import User
+from channelstream.core.user import MAX_STATE_KEYS, User
+from channelstream.errors import Invalid
 
 SEED, V07 = Dialect.SEED, Dialect.V07
 NOW_S = 1_700_000_000.0
@@ -84,6 +85,19 @@ def test_a_new_user_gets_its_fresh_state_and_a_known_one_does_not(bench: Bench) 
     assert bench.user("ann", mood=2) is user
     assert user.state == {"mood": 1}
     assert user.connections == 2
+
+
+def test_a_state_has_at_most_256_keys(bench: Bench) -> None:
+    """Keys it has, those for new users and those set count together, each once."""
+    full = {f"k{number}": number for number in range(MAX_STATE_KEYS)}
+    bench.registry.check_state("new", full, {"k1": 5})
+    with pytest.raises(Invalid, match="invalid"):
+        bench.registry.check_state("new", full, {"one more": 5})
+    bench.user("ann", **full)
+    bench.registry.check_state("ann", {"k1": 5})
+    with pytest.raises(Invalid) as refused:
+        bench.registry.check_state("ann", {"one more": 5})
+    assert set(refused.value.body) == {"user_state"}
 
 
 def test_a_new_user_has_missed_nothing_yet(bench: Bench) -> None:

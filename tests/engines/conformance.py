@@ -25,8 +25,9 @@ from channelstream.core.events import (
 from channelstream.core.log import Entry
 from channelstream.core.position import Position
 from channelstream.core.registry import RegistryLimits
-from channelstream.core.user import User
+from channelstream.core.user import MAX_STATE_KEYS, User
 from channelstream.engines.base import PRIVATE, Accepted, Engine, Member, Replay, UserUpdate
+from channelstream.errors import Invalid
 
 T = TypeVar("T")
 EMPTY = UserUpdate({}, {})
@@ -506,6 +507,19 @@ def test_state_set_by_connect_is_told_too(lab: Lab) -> None:
     (event,) = lab.heard()
     assert isinstance(event, UserStateChanged)
     assert event.changed == (("mood", 1),)
+
+
+def test_a_state_that_grows_too_large_is_refused_whole(lab: Lab) -> None:
+    """Nothing is stored, told or counted: neither an update nor a connection."""
+    lab.connect("ann", "a", notify_state=True)
+    too_much = UserUpdate({f"k{number}": number for number in range(MAX_STATE_KEYS + 1)}, {}, ["k1"])
+    with pytest.raises(Invalid):
+        lab.run(lab.engine.update_user("ann", too_much))
+    for name in ("ann", "new"):
+        with pytest.raises(Invalid):
+            lab.run(lab.engine.connect(Member("2", name, Dialect.V07), too_much))
+    (user,) = lab.users()
+    assert (user.state, user.public_keys, user.connections, lab.heard()) == ({}, (), 1, [])
 
 
 def test_an_unknown_user_is_not_made_by_an_update(lab: Lab) -> None:

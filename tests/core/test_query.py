@@ -1,0 +1,35 @@
+"""Query strings: read whole or not at all."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelstream.core.query import MAX_FIELDS, read_query
+
+
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        (b"", {}),
+        (b"conn_id=a&since=", {"conn_id": "a", "since": ""}),
+        (b"since", {"since": ""}),
+        (b"a=1&a=2", {"a": "1"}),
+        (b"a=%C5%82+b%26", {"a": "ł b&"}),
+        (b"a=%zz&b=2", {"a": "%zz", "b": "2"}),
+    ],
+)
+def test_parameters_are_decoded(query: bytes, parameters: dict[str, str]) -> None:
+    """Blank values stay, of one given twice the first counts."""
+    assert read_query(query) == parameters
+
+
+def test_too_many_parameters_are_none() -> None:
+    """The bound is on their number, so that nobody pays for reading them."""
+    assert len(read_query(b"&".join(b"k%d=1" % number for number in range(MAX_FIELDS)))) == MAX_FIELDS
+    assert read_query(b"&".join([b"a=1"] * (MAX_FIELDS + 1))) == {}
+
+
+@given(st.binary(max_size=64))
+def test_no_bytes_raise(query: bytes) -> None:
+    """Strangers write what they like."""
+    assert isinstance(read_query(query), dict)
