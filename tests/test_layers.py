@@ -21,6 +21,7 @@ LAYERS = (
     {"pages", "logs", "overview", "housekeeping", "clock"},
     {"server"},
     {"cli"},
+    {"__main__"},
 )
 """From left to right; a unit may import itself and what stands further left, never its neighbour."""
 ALSO_FORBIDDEN = {"pages": {"engines", "node", "transports", "api"}}
