@@ -1,6 +1,8 @@
 """Batches: one node, and one encoding, for everyone who got the same events."""
 
+import gc
 import json
+import sys
 
 import pytest
 
@@ -45,6 +47,24 @@ def test_a_root_forgets_the_batches_of_a_tick() -> None:
     root.forget()
     assert root.then(ONE) is not old
     assert old.entries() == [ONE]
+
+
+def test_forgotten_batches_are_freed_without_the_garbage_collector() -> None:
+    """However many grew from one another, on however many branches, nothing holds their events any more."""
+    root = Batch()
+    events = [entry(number) for number in range(2000)]
+    before = [sys.getrefcount(each) for each in events]
+    gc.disable()
+    try:
+        for start in (0, 1, 2):
+            batch = root
+            for each in events[start:]:
+                batch = batch.then(each)
+        del batch, each
+        root.forget()
+        assert [sys.getrefcount(each) for each in events] == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("dialect", Dialect)

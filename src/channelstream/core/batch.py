@@ -43,8 +43,16 @@ class Batch:
         return batch
 
     def forget(self) -> None:
-        """Let go of the batches that grew from this root: their tick is over."""
-        self._next = None
+        """Let go of the batches that grew from this root, and they of theirs: their tick is over.
+
+        Parent and child hold each other; untied they go at once, and need not wait for the garbage collector.
+        """
+        grown = [self]
+        while grown:
+            batch = grown.pop()
+            if batch._next is not None:
+                grown.extend(batch._next.values())
+                batch._next = None
 
     def entries(self) -> list[Entry]:
         found = []
