@@ -76,11 +76,23 @@ class Bench:
         self.hub.deliver(entry)
         return entry
 
-    def say(self, channel: str | None, **to: frozenset[str]) -> Entry:
+    def say(
+        self,
+        channel: str | None,
+        only: frozenset[str] | None = None,
+        exclude: frozenset[str] | None = None,
+    ) -> Entry:
         """Deliver a message whose uuid is its number."""
-        uuid = str(self.seq + 1)
         return self.deliver(
-            Message(uuid=uuid, channel=channel, user="ann", payload=b"1", timestamp="t", **to)
+            Message(
+                uuid=str(self.seq + 1),
+                channel=channel,
+                only=only,
+                exclude=exclude,
+                user="ann",
+                payload=b"1",
+                timestamp="t",
+            )
         )
 
 
@@ -427,8 +439,7 @@ class Naive:
             and (only is None or each.user in only)
             and (exclude is None or each.user not in exclude)
         }
-        to = {"only": only, "exclude": exclude}
-        entry = self.bench.say(channel, **{name: names for name, names in to.items() if names is not None})
+        entry = self.bench.say(channel, only, exclude)
         self.log.append((entry, hearers))
 
     def subscribe(self, who: int, channel: str) -> None:
