@@ -96,6 +96,11 @@ class StreamingHttp(HttpToolsProtocol):
             elif self._head_timer is not None and self._head_left < 0:
                 self._refuse(431, b"The head of the request is too long.")
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._head_timer is None:  # A pipelined request: its head begins while an older one is answered.
+            self._expect_head()
+
     def on_headers_complete(self) -> None:
         self._head_is_complete()
         super().on_headers_complete()
