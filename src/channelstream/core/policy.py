@@ -1,6 +1,6 @@
 """What HTTP itself decides: who is calling, over what, and which pages may read the answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
@@ -30,7 +30,7 @@ CORS = (
 class Networks:
     """A set of addresses and networks."""
 
-    def __init__(self, entries: Iterable[str]) -> None:
+    def __init__(self, entries: Collection[str]) -> None:
         self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(
             ip_network(entry, strict=False) for entry in entries if entry != EVERYBODY
         )
@@ -74,7 +74,8 @@ class Policy:
         address = _peer(scope)
         if not self._trusted.has(address):
             return address
-        forwarded = header(scope["headers"], b"x-forwarded-for") or b""
+        # A proxy may add a line of its own instead of lengthening the one the caller sent: all lines are one list.
+        forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
         for hop in reversed(
             [part.strip().decode("latin-1") for part in forwarded.split(b",") if part.strip()]
         ):

@@ -53,7 +53,7 @@ class SignatureChecker:
             text, stamp = self._signer.unsign(token.encode(), return_timestamp=True)
             signed_s = stamp.timestamp()
             admitted = self._text.admits(text.decode(), path)
-        except (BadData, ValueError, OverflowError):
+        except (BadData, ValueError, OverflowError, OSError):
             raise BadSignature from None
         if not admitted or not self._is_fresh(signed_s, now_s):
             raise BadSignature
