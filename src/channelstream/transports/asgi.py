@@ -13,6 +13,8 @@ from channelstream.transports.streams import Streams
 POLL_PATH = "/listen"
 PATHS = frozenset((POLL_PATH, "/ws", "/sse"))
 SCRIPT = b"application/javascript"
+WEBSOCKET_WANTED: list[Header] = [(b"connection", b"upgrade"), (b"upgrade", b"websocket")]
+"""What a 426 has to say (RFC 9110, 15.5.22)."""
 POLL_BODY_BYTES = 65_536
 """Longest body of a POSTed poll; nothing in it is read."""
 
@@ -30,6 +32,8 @@ class StreamsApp:
             return
         try:
             await self._serve(scope, receive, send, cors)
+        except UpgradeRequired as error:
+            await refuse(send, error, [*cors, *WEBSOCKET_WANTED])
         except ChannelstreamError as error:
             await refuse(send, error, cors)
         except ClientGone:

@@ -5,12 +5,14 @@ idle stream costs neither a task nor the HTTP parser.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from channelstream.core.handshake import accept
+from channelstream.core.handshake import BadHandshake, accept
+from channelstream.core.policy import Header
 from channelstream.core.query import read_query
 from channelstream.core.websocket import close_frame
 from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
@@ -39,6 +41,7 @@ class StreamingHttp(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._head_left = self.streams.settings.head_bytes
         self._head_timer: asyncio.TimerHandle | None = None
+        self._in_body = False
         self._event_stream: RequestResponseCycle | None = None
 
     # -- the bounds of a head
@@ -64,13 +67,12 @@ class StreamingHttp(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _refuse(self, status: int, text: bytes) -> None:
+    def _refuse(self, status: int, text: bytes, headers: Sequence[Header] = ()) -> None:
         self._head_is_complete()
         if not self.transport.is_closing():
-            head = (
-                b"HTTP/1.1 %d \r\ncontent-type: text/plain\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write(head % (status, len(text)) + text)
+            head = b"HTTP/1.1 %d \r\ncontent-type: text/plain\r\ncontent-length: %d\r\n" % (status, len(text))
+            fields = _lines(headers or [(b"connection", b"close")])
+            self.transport.write(head + fields + b"\r\n" + text)
             self.transport.close()
 
     # -- reading
@@ -79,21 +81,18 @@ class StreamingHttp(HttpToolsProtocol):
         if self.transport.is_closing() or self.parser is None:
             return
         self._unset_keepalive_if_required()
-        if self._head_timer is None and (self.cycle is None or self.cycle.response_complete):
+        if self._is_between_requests():
             self._expect_head()
         if self._head_timer is not None:
             self._head_left -= len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if self._should_upgrade():
-                self._open_websocket(data[upgrade.args[0] :])
+            self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(400, b"Invalid HTTP request.")
         else:
-            if self._event_stream is not None:
-                self._open_event_stream()
-            elif self._head_timer is not None and self._head_left < 0:
+            if self._head_timer is not None and self._head_left < 0:
                 self._refuse(431, b"The head of the request is too long.")
 
     def on_message_begin(self) -> None:
@@ -101,9 +100,29 @@ class StreamingHttp(HttpToolsProtocol):
         if self._head_timer is None:  # A pipelined request: its head begins while an older one is answered.
             self._expect_head()
 
+    def _is_between_requests(self) -> bool:
+        """Say whether what comes now is a head; the body of a request that was refused early is none."""
+        answered = self.cycle is None or self.cycle.response_complete
+        return answered and self._head_timer is None and not self._in_body
+
     def on_headers_complete(self) -> None:
         self._head_is_complete()
+        self._in_body = True
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def _upgrade(self, rest: bytes) -> None:
+        """Open the WebSocket, or go on with HTTP where the upgrade is ignored."""
+        if self._should_upgrade():
+            if self.cycle is not None and not self.cycle.response_complete:
+                self._refuse(400, b"Wait for the answer before you upgrade.")
+            else:
+                self._open_websocket(rest)
+        elif rest:
+            self.data_received(rest)
 
     def _should_upgrade(self) -> bool:
         """Say whether the request asks for the WebSocket endpoint; any other upgrade is ignored (RFC 9110, 7.8)."""
@@ -116,6 +135,8 @@ class StreamingHttp(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._wants_event_stream(cycle.scope):
             self._event_stream = cycle
+            # Not before the parser, which may be calling us, is done: the socket leaves it.
+            self.loop.call_soon(self._open_event_stream)
         else:
             super()._start_asgi_task(cycle, app)
 
@@ -145,7 +166,8 @@ class StreamingHttp(HttpToolsProtocol):
             self.streams.policy.check_transport(scope)
             self.streams.policy.check_origin(scope["headers"])
         except ChannelstreamError as error:
-            self._refuse(error.http_status, error.message.encode())
+            fields = error.headers if isinstance(error, BadHandshake) else ()
+            self._refuse(error.http_status, error.message.encode(), fields)
             return
         transport = self._let_go()
         transport.write(handshake.response())
@@ -163,15 +185,20 @@ class StreamingHttp(HttpToolsProtocol):
 
     def _open_event_stream(self) -> None:
         cycle, self._event_stream = self._event_stream, None
-        assert cycle is not None  # noqa: S101 - the only caller has looked
+        if cycle is None or self.transport.is_closing():
+            return
         scope: Any = cycle.scope
-        connection = self._admit(scope)
+        try:
+            connection = self._admit(scope)
+        except ChannelstreamError:
+            # It has ended since this request was read: the application says so.
+            super()._start_asgi_task(cycle, self.app)
+            return
         parameters = read_query(scope["query_string"])
         last_id = next((value for name, value in scope["headers"] if name == b"last-event-id"), None)
         since = parameters.get("since") if last_id is None else last_id.decode("latin-1")
         transport = self._let_go()
-        cors = b"".join(b"%b: %b\r\n" % line for line in self.streams.policy.cors(scope["headers"]))
-        transport.write(SSE_HEAD + cors + b"\r\n")
+        transport.write(SSE_HEAD + _lines(self.streams.policy.cors(scope["headers"])) + b"\r\n")
         stream = SSEStream(self.streams, transport, connection)
         transport.set_protocol(stream)
         stream.open(since)
@@ -179,12 +206,18 @@ class StreamingHttp(HttpToolsProtocol):
     def _let_go(self) -> asyncio.Transport:
         """Leave the socket to another protocol, and nothing behind that only the garbage collector could free."""
         transport = self.transport
+        self.flow.resume_reading()
+        self.pipeline.clear()
         self._unset_keepalive_if_required()
         self._head_is_complete()
         self.connections.discard(self)
         self.parser = self.cycle = self.flow = self.scope = None  # type: ignore[assignment]
         self.headers = []
         return transport
+
+
+def _lines(headers: Sequence[Header]) -> bytes:
+    return b"".join(b"%b: %b\r\n" % field for field in headers)
 
 
 def _refuse_websocket(transport: asyncio.Transport, error: ChannelstreamError) -> None:
