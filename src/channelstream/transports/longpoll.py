@@ -53,6 +53,8 @@ class PollStream:
             asyncio.get_running_loop().call_soon(self._finish)
 
     def close(self, code: CloseCode, reason: str) -> None:
+        # What waits to be written is still the answer, since the connection counts it as heard.
+        self._session.lost(self._streams.settings.poll_gap_s)
         if not self.answered.is_set():
             self.status = STATUS.get(code, 503)
             self._body = json_list([closing_item(code, reason)])

@@ -55,8 +55,12 @@ class SSEStream(asyncio.Protocol):
         """Say why as the last event and end the body."""
         if not self._closing:
             self._closing = True
+            self._detach()
             self.write(sse_block([closing_item(code, reason)]))
             self._transport.close()
+
+    def _detach(self) -> None:
+        self._session.lost(self._streams.settings.detach_grace_s)
 
     def data_received(self, data: bytes) -> None:
         self._inbound_left -= len(data)
@@ -74,7 +78,7 @@ class SSEStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._streams.heartbeat.remove(self, self._slot)
-        self._session.lost(self._streams.settings.detach_grace_s)
+        self._detach()
 
     def beat(self) -> None:
         """Send an empty list; drop a client that has read nothing for two ping intervals."""

@@ -68,8 +68,13 @@ class WebSocketStream(asyncio.Protocol):
         if self._closing or self._transport.is_closing():
             return
         self._closing = True
+        self._detach()
         self.write(close_frame(code, reason))
         self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+
+    def _detach(self) -> None:
+        """Leave the connection: nothing may follow a close frame (RFC 6455, 5.5.1), it waits in the log."""
+        self._session.lost(self._streams.settings.detach_grace_s)
 
     # -- what the client sends
 
@@ -96,11 +101,12 @@ class WebSocketStream(asyncio.Protocol):
             self._fail(CloseCode.POLICY_VIOLATION, "too many frames")
 
     def _closed_by_client(self, close: Close) -> None:
-        if not self._closing:
-            self._closing = True
-            self.write(close_frame(close.code))
         if close.code == CloseCode.NORMAL:
             self._session.left()
+        if not self._closing:
+            self._closing = True
+            self._detach()
+            self.write(close_frame(close.code))
         self._transport.close()
 
     def _fail(self, code: CloseCode, reason: str) -> None:
@@ -122,6 +128,7 @@ class WebSocketStream(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
+        self._heard = True
         self._session.resume()
 
     def eof_received(self) -> None:
@@ -131,7 +138,7 @@ class WebSocketStream(asyncio.Protocol):
         self._streams.heartbeat.remove(self, self._slot)
         if self._close_timer is not None:
             self._close_timer.cancel()
-        self._session.lost(self._streams.settings.detach_grace_s)
+        self._detach()
 
     # -- the timer
 
