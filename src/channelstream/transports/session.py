@@ -109,7 +109,9 @@ class Session:
         return dict.fromkeys((PRIVATE, *self.connection.channels), start)
 
     def _tell_resumed(self, since: str, starts: dict[str, int], lost: frozenset[str]) -> None:
-        position = since if Position.parse(since) else str(self._node.engine.position)
+        # Only what could have come from an engine is repeated: it becomes a line of an event stream.
+        is_ours = Position.parse(since) is not None and since.isascii() and since.isprintable()
+        position = since if is_ours else str(self._node.engine.position)
         recovered = sorted(name for name in starts if name not in lost)
         self._stream.lead(
             resumed_item(position, recovered, sorted(lost)), position, urgent=not since or bool(lost)
