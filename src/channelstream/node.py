@@ -175,6 +175,8 @@ class Node:
     async def sweep(self) -> None:
         """Close what is overdue: never attached, or detached for longer than its grace."""
         for connection in self.overdue():
+            if connection.stream is not None:
+                continue  # It came back while another one was ended.
             await self.disconnect(connection, CloseCode.UNKNOWN_CONNECTION, "expired")
 
     # -- messages and state
