@@ -1,0 +1,198 @@
+"""Who is let in: addresses, signatures and the secret in the query, decided before the body is read."""
+
+import socket
+from typing import Any
+
+import httpx
+import pytest
+from itsdangerous import TimestampSigner
+
+HEADER = "x-channelstream-secret"
+EPOCH_2011_S = 1_293_840_000
+BAD = {"request": "Bad Signature"}
+
+
+class ShiftedSigner(TimestampSigner):
+    """A signer whose clock is off by so many seconds."""
+
+    def __init__(self, secret: str, ahead_s: int) -> None:
+        super().__init__(secret)
+        self.ahead_s = ahead_s
+
+    def get_timestamp(self) -> int:
+        return super().get_timestamp() + self.ahead_s
+
+
+def token(server: Any, text: str = "/info", ahead_s: int = 0, secret: str = "") -> str:
+    return ShiftedSigner(secret or server.secret, ahead_s).sign(text).decode()
+
+
+def ask(server: Any, given: str | None, query: str = "", **headers: str) -> httpx.Response:
+    """Ask for /info with this in the header of signatures, or without the header."""
+    signature = {} if given is None else {HEADER: given}
+    return httpx.post(server.url + "/info" + query, headers=signature | headers)
+
+
+def test_nothing_given_is_forbidden(server: Any) -> None:
+    """403: neither a header nor a query, an empty one of either, and an empty header before a good query."""
+    good = token(server)
+    answers = [
+        ask(server, None),
+        ask(server, ""),
+        ask(server, None, "?secret="),
+        ask(server, "", f"?secret={good}"),
+    ]
+    assert [answer.status_code for answer in answers] == [403] * 4
+    assert all(HEADER in answer.json()["error"] for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("text", "ahead_s", "status"),
+    [
+        ("/info", 0, 200),
+        ("channelstream", 0, 200),
+        ("/connect", 0, 401),
+        ("/info", -50, 200),
+        ("/info", -70, 401),
+        ("/info", 50, 200),
+        ("/info", 70, 401),
+        ("/info", 10**7, 401),
+        ("/info", -EPOCH_2011_S, 200),
+        ("/info", -EPOCH_2011_S - 70, 401),
+        ("/info", -EPOCH_2011_S + 70, 401),
+    ],
+)
+def test_the_signed_text_and_its_age(server: Any, text: str, ahead_s: int, status: int) -> None:
+    """The path or a text without a slash, a minute each way, counted from 1970 or from 2011."""
+    given = token(server, text, ahead_s)
+    for answer in (ask(server, given), ask(server, None, f"?secret={given}")):
+        assert answer.status_code == status
+        assert status == 200 or answer.json() == BAD
+
+
+def test_a_bad_signature_is_told_nothing(server: Any) -> None:
+    """401 with one answer for all faults, the raw secret in the header among them."""
+    good = token(server)
+    for given in ("x", good[:-1], good + "x", good.replace("/info", "/message"), server.secret, "x" * 5000):
+        answer = ask(server, given)
+        assert (answer.status_code, answer.json()) == (401, BAD)
+    assert ask(server, token(server, secret="another secret")).json() == BAD
+
+
+def test_a_header_counts_before_the_query(server: Any) -> None:
+    """Whatever it holds."""
+    assert ask(server, "x", f"?secret={token(server)}").status_code == 401
+    assert ask(server, token(server), "?secret=x").status_code == 200
+
+
+def test_bytes_that_are_no_text_are_a_bad_signature(server: Any) -> None:
+    """In the header and in the query."""
+    request = httpx.Request("POST", server.url + "/info", headers=[(HEADER.encode(), b"\xff\xfe.\xc3")])
+    with httpx.Client() as client:
+        assert client.send(request).status_code == 401
+    assert ask(server, None, "?secret=%ff%00%ed%a0%80").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/connect", "/subscribe", "/unsubscribe", "/user_state", "/user_status"])
+def test_every_endpoint_asks(server: Any, path: str) -> None:
+    """And a signature for another one opens none of them."""
+    assert httpx.post(server.url + path, json={}).status_code == 403
+    assert httpx.post(server.url + path, json={}, headers={HEADER: token(server)}).status_code == 401
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+def test_every_method_asks(server: Any, method: str) -> None:
+    """Of /message."""
+    assert httpx.request(method, server.url + "/message", json=[]).status_code == 403
+
+
+def test_disconnect_is_open_to_all(server: Any) -> None:
+    """The conn_id is the credential."""
+    assert httpx.post(server.url + "/disconnect", json={"conn_id": "access-unknown"}).json() is False
+
+
+def test_a_stranger_is_refused_before_the_body_is_read(server: Any) -> None:
+    """A body is announced and never sent; the answer comes all the same."""
+    for signature, status in (("", b"403"), (f"{HEADER}: bad\r\n", b"401")):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
+            head = f"POST /message HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n{signature}\r\n"
+            raw.sendall(head.encode())
+            assert raw.recv(4096).split(b" ")[1] == status
+
+
+def test_a_stranger_is_not_told_that_the_body_is_wrong(server: Any) -> None:
+    """Signatures come before JSON."""
+    headers = {HEADER: "bad"}
+    assert httpx.post(server.url + "/message", content=b"{", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("mode", "local", "remote"), [("loopback", 200, 401), ("always", 200, 200), ("never", 401, 401)]
+)
+def test_the_raw_secret_in_the_query(start_server: Any, mode: str, local: int, remote: int) -> None:
+    """From this machine only, from everybody or from nobody, as the option says; a near miss never."""
+    flags = ["--trusted-proxies", "127.0.0.1", "--allow-posting-from", "0.0.0.0"]
+    server = start_server("--raw-secret-in-query", mode, *flags)
+    query = f"?secret={server.secret}"
+    assert ask(server, None, query).status_code == local
+    assert ask(server, None, query, **{"x-forwarded-for": "192.0.2.1"}).status_code == remote
+    assert ask(server, None, query + "x").status_code == 401
+    _, log = server.stop()
+    assert server.secret not in "".join(server.lines) + log
+
+
+@pytest.mark.parametrize(
+    ("allowed", "welcome", "refused"),
+    [
+        ("127.0.0.1", [""], ["192.0.2.1"]),
+        ("192.0.2.1", ["192.0.2.1", "::ffff:192.0.2.1"], ["", "192.0.2.2", "no address"]),
+        ("192.0.2.1", ["203.0.113.9, 192.0.2.1", "192.0.2.1, 127.0.0.1"], ["192.0.2.1, 203.0.113.9"]),
+        ("192.0.2.0/24,198.51.100.7", ["192.0.2.77", "198.51.100.7"], ["192.0.3.1", "198.51.100.8"]),
+        ("2001:db8::/32", ["2001:db8:1::5", "2001:0DB8::1"], ["2001:db9::5", "192.0.2.1"]),
+        ("0.0.0.0", ["203.0.113.9", "2001:db8::9", ""], []),
+    ],
+)
+def test_addresses_behind_a_trusted_proxy(
+    start_server: Any, allowed: str, welcome: list[str], refused: list[str]
+) -> None:
+    """The last one no trusted proxy stands for must be among the addresses and networks that may call."""
+    server = start_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", allowed)
+    for status, callers in ((200, welcome), (403, refused)):
+        for caller in callers:
+            headers = {"x-forwarded-for": caller} if caller else {}
+            assert ask(server, token(server), **headers).status_code == status, caller
+
+
+def test_a_second_forwarded_header_counts(start_server: Any) -> None:
+    """Some proxies add a header of their own behind the one a stranger sent (RFC 9110, 5.3)."""
+    server = start_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", "192.0.2.1")
+    headers = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "203.0.113.9"), (HEADER, token(server))]
+    assert httpx.post(server.url + "/info", headers=headers).status_code == 403
+
+
+def test_nobody_is_believed_without_trusted_proxies(start_server: Any, server: Any) -> None:
+    """Neither to get in nor to be kept out."""
+    elsewhere = start_server("--allow-posting-from", "192.0.2.1")
+    claim = {"x-forwarded-for": "192.0.2.1"}
+    assert ask(elsewhere, token(elsewhere), **claim).status_code == 403
+    assert ask(server, token(server), **claim).status_code == 200
+
+
+def test_the_address_comes_before_the_signature(start_server: Any) -> None:
+    """Outside the allowed addresses a bad signature is not looked at."""
+    server = start_server("--allow-posting-from", "192.0.2.1")
+    assert ask(server, "bad").status_code == 403
+
+
+def test_signatures_of_any_age(start_server: Any) -> None:
+    """Where validate_requests is off; the secret still counts."""
+    server = start_server("--validate-requests", "false")
+    assert ask(server, token(server, ahead_s=-(10**7))).status_code == 200
+    assert ask(server, token(server, secret="another secret")).status_code == 401
+
+
+def test_only_the_path_opens_where_the_option_says_so(start_server: Any) -> None:
+    """signature_text = path."""
+    server = start_server("--signature-text", "path")
+    assert ask(server, token(server)).status_code == 200
+    assert ask(server, token(server, "channelstream")).status_code == 401
