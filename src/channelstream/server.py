@@ -4,9 +4,11 @@ import asyncio
 import gc
 import logging
 import resource
+import signal
 import socket
 from collections.abc import Callable
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -53,6 +55,11 @@ class Server(uvicorn.Server):
         self._streams = streams
         self._drain_s = drain_s
         self._housekeeping = Housekeeping(node)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop on a signal, at once on a second Ctrl-C; ending as asked is success, so it is not raised again."""
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self._node.engine.start(self._node.hub)
