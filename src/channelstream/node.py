@@ -98,10 +98,11 @@ class Node:
     ) -> Opened:
         if known.user != user:
             raise Invalid({"conn_id": ["This connection belongs to another user."]})
-        await self.subscribe(known, channels)
+        new = self._new_channels(known, channels)
         change = await self.engine.update_user(user, update)
         if change is None:
             raise Unavailable("The user of this connection is gone; connect again.")
+        await self._join(known, new)
         if known.stream is None:
             self._expire_after(known, self.limits.unattached_s)
         return Opened(known, change)
@@ -112,10 +113,16 @@ class Node:
         Raises:
             Invalid: it would have too many channels.
         """
-        new = {name: patch for name, patch in channels.items() if name not in connection.channels}
-        self._check_channel_count(len(connection.channels) + len(new))
+        new = self._new_channels(connection, channels)
         await self._join(connection, new)
         return list(new)
+
+    def _new_channels(
+        self, connection: Connection, channels: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Mapping[str, Any]]:
+        new = {name: patch for name, patch in channels.items() if name not in connection.channels}
+        self._check_channel_count(len(connection.channels) + len(new))
+        return new
 
     async def _join(self, connection: Connection, channels: Mapping[str, Mapping[str, Any]]) -> None:
         # Into the hub first: with a shared engine, what is published while it answers must find the member here.
