@@ -31,7 +31,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     declared = header(scope["headers"], b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -41,7 +41,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         if len(body) > limit:
             raise _too_large(limit)
         if not message.get("more_body", False):
-            return body
+            return bytes(body)
 
 
 def _too_large(limit: int) -> TooLarge:
