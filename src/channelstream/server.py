@@ -65,10 +65,17 @@ class Server(uvicorn.Server):
         await self._node.engine.start(self._node.hub)
         self._streams.heartbeat.start()
         self._housekeeping.start()
-        await super().startup(sockets)
+        await self._listen(sockets)
         gc.set_threshold(*GC_THRESHOLDS)
         gc.collect()
         gc.freeze()
+
+    async def _listen(self, sockets: list[socket.socket] | None) -> None:
+        """Listen; a port in use makes uvicorn log so and leave by SystemExit, a socket's path does not."""
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            raise ConfigError(f"unix_socket: cannot listen on {self.config.uds!r}: {error}") from error
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in self.servers:
@@ -85,10 +92,9 @@ class Server(uvicorn.Server):
 
     async def _drained(self) -> None:
         """Wait until all streams are closed, but not too long."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._drain_s
-        while self._streams.open and loop.time() < end and not self.force_exit:
-            await asyncio.sleep(0.05)
+        waiting = asyncio.ensure_future(self._streams.heartbeat.empty.wait())
+        await asyncio.wait((waiting,), timeout=self._drain_s)
+        waiting.cancel()
 
 
 class Front:
@@ -136,10 +142,14 @@ def serve(settings: Settings) -> int:
         ConfigError: an option cannot be used as it stands.
     """
     server = build(settings)
-    logger.info("serving on %s", _address(settings))
+    logger.info("starting on %s", _address(settings))
     if settings.serves_demo:
         logger.info("demo at %s/demo, admin at %s/admin", _address(settings), _address(settings))
-    server.run()
+    try:
+        server.run()
+    except SystemExit:
+        # uvicorn leaves so when it cannot listen, and has said why.
+        return 1
     return 0 if server.started else 1
 
 
@@ -239,7 +249,7 @@ def _checker(settings: Settings) -> Checker:
 
 def _uvicorn_config(settings: Settings, app: App, streams: Streams) -> uvicorn.Config:
     protocol = protocol_for(streams, settings.max_connections or _descriptors())
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
@@ -256,6 +266,12 @@ def _uvicorn_config(settings: Settings, app: App, streams: Streams) -> uvicorn.C
         timeout_keep_alive=int(settings.keep_alive_s),
         timeout_graceful_shutdown=max(1, int(settings.drain_timeout_s)),
     )
+    try:
+        config.load()
+    except OSError as error:
+        # An SSLError is one: the files are there, but hold no certificate or another's key.
+        raise ConfigError(f"ssl_certfile: {settings.ssl_certfile!r} cannot be used: {error}") from error
+    return config
 
 
 def _descriptors() -> int:

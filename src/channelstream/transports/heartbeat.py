@@ -22,11 +22,14 @@ class Heartbeat:
 
     Attributes:
         count: streams in the ring.
+        empty: set while there is none.
     """
 
     def __init__(self, interval_s: float) -> None:
         self._slots: list[dict[Beating, None]] = [{} for _ in range(max(1, ceil(interval_s / TICK_S)))]
         self.count = 0
+        self.empty = asyncio.Event()
+        self.empty.set()
         self._next = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -42,11 +45,14 @@ class Heartbeat:
         slot = (self._next - 1) % len(self._slots)
         self._slots[slot][stream] = None
         self.count += 1
+        self.empty.clear()
         return slot
 
     def remove(self, stream: Beating, slot: int) -> None:
         del self._slots[slot][stream]
         self.count -= 1
+        if not self.count:
+            self.empty.set()
 
     def _turn(self) -> None:
         self.start()
