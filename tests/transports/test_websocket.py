@@ -1,0 +1,173 @@
+"""The WebSocket transport over real sockets: RFC 6455 inbound, close codes, floods."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+BAD_FRAMES = [
+    (0xC1, b"reserved bit", 1002),
+    (0x83, b"reserved opcode", 1002),
+    (0x8B, b"reserved control opcode", 1002),
+    (0x80, b"continues nothing", 1002),
+    (0x09, b"fragmented ping", 1002),
+    (0x89, b"x" * 126, 1002),
+    (0x88, b"x", 1002),
+    (0x88, (1005).to_bytes(2, "big"), 1002),
+    (0x81, b"\xff\xfe", 1007),
+    (0x88, (1000).to_bytes(2, "big") + b"\xff", 1007),
+    (0x81, b"x" * 131_073, 1009),
+]
+
+
+@pytest.fixture
+def channel() -> str:
+    """A channel of its own for each test on the shared server."""
+    return uuid4().hex
+
+
+def publish(server: Any, channel: str, text: str) -> None:
+    server.post("/message", {"user": "test", "channel": channel, "message": {"text": text}})
+
+
+def texts(items: list[Any]) -> list[str]:
+    return [item["message"]["text"] for item in items if item["type"] == "message"]
+
+
+@pytest.mark.parametrize(("first", "payload", "code"), BAD_FRAMES)
+def test_a_frame_that_breaks_the_protocol(
+    server: Any, clients: Any, masked: Any, channel: str, first: int, payload: bytes, code: int
+) -> None:
+    """A faulty frame ends the stream with the code RFC 6455 names for it."""
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
+    stream.send(masked(payload, first))
+    assert stream.close_code() == code
+    assert stream.rest() == b""
+
+
+def test_an_unmasked_frame(server: Any, clients: Any, masked: Any, channel: str) -> None:
+    """A frame without a mask ends the stream with 1002."""
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
+    stream.send(masked(b"hello", mask=False))
+    assert stream.close_code() == 1002
+
+
+def test_a_message_inside_a_fragmented_one(server: Any, clients: Any, masked: Any, channel: str) -> None:
+    """A new message before the last fragment of another ends the stream with 1002."""
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
+    stream.send(masked(b"one", 0x01) + masked(b"two"))
+    assert stream.close_code() == 1002
+
+
+def test_a_ping_between_fragments(server: Any, clients: Any, masked: Any, channel: str) -> None:
+    """A ping between fragments is answered, the message is ignored, and the stream goes on."""
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}&since=")
+    stream.items()
+    stream.send(masked(b"one", 0x01) + masked(b"beat", 0x89) + masked(b"two", 0x80))
+    assert stream.frame() == (0x8A, b"beat")
+    publish(server, channel, "still here")
+    assert texts(stream.items()) == ["still here"]
+
+
+def test_data_in_the_packet_of_the_handshake(server: Any, clients: Any, masked: Any, channel: str) -> None:
+    """What follows the handshake in the same packet is read as frames."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    stream = clients.ws(server.port, query, early=masked(b"early", 0x89))
+    assert stream.frame() == (0x8A, b"early")
+
+
+@pytest.mark.parametrize("payload", [b"", (1000).to_bytes(2, "big"), (4321).to_bytes(2, "big")])
+def test_the_close_of_a_client(server: Any, clients: Any, masked: Any, channel: str, payload: bytes) -> None:
+    """A close frame is answered with its code, or none where it has none, and the socket ends."""
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
+    stream.send(masked(payload, 0x88))
+    assert stream.frame() == (0x88, payload)
+    assert stream.rest() == b""
+
+
+@pytest.mark.parametrize("query", ["conn_id=unknown", "conn_id=%00", "conn_id=", ""])
+def test_an_unknown_connection(server: Any, clients: Any, query: str) -> None:
+    """An unknown, malformed or missing conn_id is told by 4001, after the handshake browsers need for it."""
+    stream = clients.ws(server.port, query)
+    assert stream.head.startswith(b"HTTP/1.1 101 ")
+    assert stream.close_code() == 4001
+    assert stream.rest() == b""
+
+
+def test_a_newer_socket(server: Any, clients: Any, channel: str) -> None:
+    """A newer socket of the same connection closes the older with 4002 and hears what follows."""
+    query = f"conn_id={server.connect('ann', channel)}&since="
+    older = clients.ws(server.port, query)
+    older.items()
+    newer = clients.ws(server.port, query)
+    newer.items()
+    assert older.close_code() == 4002
+    older.close()
+    publish(server, channel, "for the newer")
+    assert texts(newer.items()) == ["for the newer"]
+
+
+def test_nothing_follows_a_close_frame(server: Any, clients: Any, masked: Any, channel: str) -> None:
+    """What is published after the server's close frame waits for the next stream (RFC 6455, 5.5.1)."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    stream = clients.ws(server.port, query)
+    stream.send(masked(b"", 0x83))
+    assert stream.close_code() == 1002
+    publish(server, channel, "too late")
+    assert stream.rest() == b""
+    assert texts(clients.ws(server.port, query).items()) == ["too late"]
+
+
+@pytest.mark.parametrize("first", [0x81, 0x82, 0x89, 0x8A])
+def test_a_flood_of_frames(server: Any, clients: Any, masked: Any, channel: str, first: int) -> None:
+    """More frames than allowed between two pings end the stream with 1008."""
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
+    stream.send(masked(b"x", first) * 300)
+    assert stream.close_code() == 1008
+
+
+def test_a_message_at_the_limit(server: Any, clients: Any, masked: Any, channel: str) -> None:
+    """A message of exactly the allowed length is ignored like any other."""
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
+    stream.send(masked(b"x" * 131_072) + masked(b"", 0x89))
+    assert stream.frame() == (0x8A, b"")
+
+
+def test_disconnect_closes_the_socket(server: Any, clients: Any, channel: str) -> None:
+    """`/disconnect` closes the socket with 1000 and the id is unknown from then on."""
+    conn_id = server.connect("ann", channel)
+    stream = clients.ws(server.port, f"conn_id={conn_id}&since=")
+    stream.items()
+    assert server.post("/disconnect", {"conn_id": conn_id}) is True
+    assert stream.close_code() == 1000
+    assert clients.ws(server.port, f"conn_id={conn_id}").close_code() == 4001
+
+
+def test_another_version(server: Any, clients: Any) -> None:
+    """A handshake of another version is told which one is spoken (RFC 6455, 4.4)."""
+    raw = clients.raw(server.port)
+    raw.send(
+        b"GET /ws?conn_id=x HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 8\r\n\r\n"
+    )
+    head = raw.rest().lower()
+    assert head.startswith(b"http/1.1 426 ")
+    assert b"\r\nsec-websocket-version: 13\r\n" in head
+
+
+def test_a_plain_get(server: Any) -> None:
+    """A request that asks for no upgrade is answered 426 and told what to ask for."""
+    response = server.request("GET", "/ws?conn_id=x")
+    assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
+
+
+def test_a_foreign_origin(own_server: Any, clients: Any) -> None:
+    """A page of an origin that is not allowed opens no stream."""
+    server = own_server("--allow-cors", "https://a.example")
+    raw = clients.raw(server.port)
+    raw.send(
+        b"GET /ws?conn_id=x HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+        b"Origin: https://a.example.evil\r\n\r\n"
+    )
+    assert raw.rest().startswith(b"HTTP/1.1 403 ")
