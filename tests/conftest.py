@@ -15,7 +15,7 @@ from itsdangerous import TimestampSigner
 
 SECRET = "a-secret-of-the-tests"
 ADMIN_SECRET = "an-admin-secret-of-the-tests"
-RUNNING = re.compile(r"Uvicorn running on http://[^ ]*?:(\d+) ")
+RUNNING = re.compile(r"Uvicorn running on (?:https?://[^ ]*?:(\d+)|unix socket) ")
 
 
 @dataclass
@@ -24,6 +24,7 @@ class RunningServer:
 
     Attributes:
         url: where it listens, without a slash at the end.
+        port: 0 means that it listens on a unix socket.
         lines: what it has logged until it was ready.
     """
 
@@ -90,7 +91,7 @@ def _wait_until_running(log: IO[str]) -> tuple[int, list[str]]:
     for line in log:
         lines.append(line)
         if found := RUNNING.search(line):
-            return int(found[1]), lines
+            return int(found[1] or 0), lines
     raise AssertionError("the server did not start:\n" + "".join(lines))
 
 

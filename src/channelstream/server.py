@@ -75,6 +75,7 @@ class Server(uvicorn.Server):
         try:
             await super().startup(sockets)
         except OSError as error:
+            await self.lifespan.shutdown()
             raise ConfigError(f"unix_socket: cannot listen on {self.config.uds!r}: {error}") from error
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -147,6 +148,9 @@ def serve(settings: Settings) -> int:
         logger.info("demo at %s/demo, admin at %s/admin", _address(settings), _address(settings))
     try:
         server.run()
+    except KeyboardInterrupt:
+        # uvicorn raises the signal again after the drain, and the loop may swallow it or not.
+        logger.debug("interrupted")
     except SystemExit:
         # uvicorn leaves so when it cannot listen, and has said why.
         return 1

@@ -1,0 +1,93 @@
+"""The server as a process: where it listens, and how it ends when it cannot."""
+
+import socket
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+Finished = subprocess.CompletedProcess[str]
+
+
+def fail(*flags: str) -> Finished:
+    """Run a server that must not start."""
+    return subprocess.run(
+        [sys.executable, "-m", "channelstream", *flags],
+        env={}, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """Paths of a certificate for 127.0.0.1, signed by itself, and of its key."""
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return cert, key
+
+
+def test_serves_tls(start_server: Any, certificate: tuple[str, str]) -> None:
+    """With a certificate it speaks TLS, and plain HTTP gets no answer."""
+    cert, key = certificate
+    running = start_server("--ssl-certfile", cert, "--ssl-keyfile", key)
+    trust = ssl.create_default_context(cafile=cert)
+    answer = httpx.get(f"https://127.0.0.1:{running.port}/info", headers=running.sign("/info"), verify=trust)
+    assert answer.status_code == 200
+    with pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(running.url + "/info")
+
+
+def test_serves_a_unix_socket(start_server: Any, tmp_path: Path) -> None:
+    """It listens on the socket's path instead of a port."""
+    path = str(tmp_path / "s.sock")
+    running = start_server("--unix-socket", path)
+    with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://push") as client:
+        assert client.get("/info", headers=running.sign("/info")).status_code == 200
+
+
+def test_ctrl_c_ends_it(start_server: Any) -> None:
+    """SIGINT ends it with exit code 0 and no traceback."""
+    code, log = start_server().stop()
+    assert code == 0
+    assert "Traceback" not in log
+
+
+def test_refuses_strangers_with_a_public_secret() -> None:
+    """On all addresses with the default secret: exit code 2 and one line."""
+    ended = fail("-o", "0.0.0.0", "-p", "0")
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("channelstream: secret: its default or empty value is accepted on loopback only")
+
+
+def test_port_in_use() -> None:
+    """Exit code 1 and one error that names the address."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = fail("-p", str(port))
+    assert ended.returncode == 1
+    [line] = [line for line in ended.stderr.splitlines() if " INFO " not in line]
+    assert f"('127.0.0.1', {port}): address already in use" in line
+
+
+def test_unix_socket_that_cannot_be_made() -> None:
+    """Exit code 2 and one line that names option and path."""
+    ended = fail("--unix-socket", "/nonexistent/s.sock")
+    assert ended.returncode == 2
+    assert "channelstream: unix_socket: cannot listen on '/nonexistent/s.sock': " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_file_that_is_no_certificate(tmp_path: Path) -> None:
+    """Exit code 2 and one line that names the option."""
+    junk = tmp_path / "junk.pem"
+    junk.write_text("no certificate")
+    ended = fail("--ssl-certfile", str(junk))
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("channelstream: ssl_certfile: ")
