@@ -107,6 +107,8 @@ def configure(settings: Settings) -> None:
     root.addHandler(handler)
     root.setLevel("DEBUG" if settings.debug else settings.log_level.upper())
     _adopt_uvicorn(settings.debug)
+    # The demo calls the API through httpx, which would tell of every message.
+    logging.getLogger("httpx").setLevel(logging.NOTSET if settings.debug else logging.WARNING)
 
 
 def _adopt_uvicorn(access_log: bool) -> None:
