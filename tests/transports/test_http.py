@@ -1,0 +1,94 @@
+"""The HTTP front of the streams: bounds of heads, garbage, pipelining, refused bodies, the drain."""
+
+import signal
+from typing import Any
+
+import httpx
+import pytest
+
+REFUSED = b"GET /listen?conn_id=x HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+def test_a_long_head(server: Any, clients: Any) -> None:
+    """A head longer than allowed is answered 431."""
+    raw = clients.raw(server.port)
+    raw.send(b"GET /listen HTTP/1.1\r\nHost: test\r\nX-Long: " + b"x" * 40_000)
+    assert raw.rest().startswith(b"HTTP/1.1 431 ")
+
+
+@pytest.mark.parametrize("head", [b"", b"GET /listen HTTP/1.1\r\nHost: te"])
+def test_a_slow_head(own_server: Any, clients: Any, head: bytes) -> None:
+    """A head that is not complete in time is answered 408."""
+    raw = clients.raw(own_server("--head-timeout-s", "0.3").port)
+    raw.send(head)
+    assert raw.rest().startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
+)
+def test_garbage(server: Any, clients: Any, garbage: bytes) -> None:
+    """What is no HTTP is answered 400."""
+    raw = clients.raw(server.port)
+    raw.send(garbage)
+    assert raw.rest().startswith(b"HTTP/1.1 400 ")
+
+
+def test_pipelined_requests(server: Any, clients: Any) -> None:
+    """Requests in one packet are answered in their order, byte by byte as well."""
+    raw = clients.raw(server.port)
+    raw.send(REFUSED * 3)
+    for byte in REFUSED:
+        raw.send(bytes((byte,)))
+    for _ in range(4):
+        assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
+        raw.until(b"}")
+
+
+def test_an_upgrade_nobody_offers(server: Any, clients: Any) -> None:
+    """An upgrade to anything else is ignored, and the request behind it is answered (RFC 9110, 7.8)."""
+    raw = clients.raw(server.port)
+    raw.send(REFUSED.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n") + REFUSED)
+    for _ in range(2):
+        assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
+        raw.until(b"}")
+
+
+def test_the_body_of_a_refused_request(server: Any, clients: Any) -> None:
+    """The body of a request that was refused by its head is passed over, however long it is."""
+    raw = clients.raw(server.port)
+    raw.send(b"POST /message HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n")
+    assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 403 ")
+    raw.until(b"}")
+    raw.send(b"x" * 100_000 + REFUSED)
+    assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
+
+
+def test_too_many_sockets(own_server: Any, clients: Any) -> None:
+    """More sockets than allowed are answered 503 at once."""
+    server = own_server("--max-connections", "2")
+    clients.raw(server.port), clients.raw(server.port)
+    assert clients.raw(server.port).rest().startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_drain(start_server: Any, clients: Any, number: int) -> None:
+    """A signal closes every stream, says that the server restarts, and ends the process with 0 and a clean log."""
+    server = start_server()
+    streams = {kind: server.connect(kind, "news") for kind in ("ws", "sse", "poll")}
+    ws = clients.ws(server.port, f"conn_id={streams['ws']}&since=")
+    sse = clients.sse(server.port, f"conn_id={streams['sse']}&since=")
+    ws.items(), sse.items()
+    poll = clients.raw(server.port)
+    poll.send(f"GET /listen?conn_id={streams['poll']} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    assert httpx.get(server.url + "/listen?conn_id=x").status_code == 401
+    server.process.send_signal(number)
+    assert ws.close_code() == 1012
+    ws.close()
+    assert sse.items()[-1]["code"] == 1012
+    answer = poll.rest()
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: " in answer
+    log, _ = server.process.communicate(timeout=20)
+    assert server.process.returncode == 0
+    assert "Traceback" not in log

@@ -1,0 +1,111 @@
+"""Long polls over real sockets: answers, JSONP, refusals, and what comes between two polls."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+
+@pytest.fixture
+def channel() -> str:
+    """A channel of its own for each test on the shared server."""
+    return uuid4().hex
+
+
+def publish(server: Any, channel: str, *texts: str) -> None:
+    server.post("/message", [{"user": "test", "channel": channel, "message": {"text": t}} for t in texts])
+
+
+def texts(items: list[Any]) -> list[str]:
+    return [item["message"]["text"] for item in items if item["type"] == "message"]
+
+
+def poll(server: Any, query: str, method: str = "GET") -> httpx.Response:
+    return httpx.request(method, f"{server.url}/listen?{query}", timeout=10)
+
+
+def wait_in_poll(server: Any, clients: Any, query: str) -> Any:
+    """Begin a poll; when this returns the server has read it, since it answers in order of arrival."""
+    raw = clients.raw(server.port)
+    raw.send(f"GET /listen?{query} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+    server.post("/info", {"info": {"channels": []}})
+    return raw
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_messages_between_two_polls(server: Any, channel: str, method: str) -> None:
+    """What comes between two polls, or before the first, is the next one's answer, in order."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    publish(server, channel, "one", "two")
+    assert texts(poll(server, query, method).json()) == ["one", "two"]
+    publish(server, channel, "three")
+    publish(server, channel, "four")
+    assert texts(poll(server, query, method).json()) == ["three", "four"]
+
+
+def test_a_waiting_poll(server: Any, clients: Any, channel: str) -> None:
+    """A poll that waits is answered by the first message, as JSON that nobody stores."""
+    raw = wait_in_poll(server, clients, f"conn_id={server.connect('ann', channel)}")
+    publish(server, channel, "at last")
+    head, _, body = raw.rest().partition(b"\r\n\r\n")
+    assert b"\r\ncontent-type: application/json\r\n" in head
+    assert b"\r\ncache-control: no-store" in head
+    assert texts(json.loads(body)) == ["at last"]
+
+
+def test_a_newer_poll(server: Any, clients: Any, channel: str) -> None:
+    """The older of two polls is answered 409, the newer hears what comes."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    older, newer = wait_in_poll(server, clients, query), wait_in_poll(server, clients, query)
+    assert older.rest().startswith(b"HTTP/1.1 409 ")
+    publish(server, channel, "hello")
+    assert newer.rest().startswith(b"HTTP/1.1 200 ")
+
+
+def test_disconnect(server: Any, clients: Any, channel: str) -> None:
+    """`/disconnect` answers a waiting poll 401: its connection is gone."""
+    conn_id = server.connect("ann", channel)
+    raw = wait_in_poll(server, clients, f"conn_id={conn_id}")
+    server.request("GET", f"/disconnect?conn_id={conn_id}")
+    assert raw.rest().startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("callback", ["cb", "a.b.c", "$_9"])
+def test_jsonp(server: Any, channel: str, callback: str) -> None:
+    """A callback gets the list as a script that can be taken for nothing else."""
+    query = f"conn_id={server.connect('ann', channel)}&callback={callback}"
+    publish(server, channel, "hello")
+    response = poll(server, query)
+    assert response.headers["content-type"] == "application/javascript"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.text.startswith(f"/**/{callback}([")
+    assert texts(json.loads(response.text[len(f"/**/{callback}(") : -2])) == ["hello"]
+
+
+@pytest.mark.parametrize("callback", ["", "9a", "alert(1)", "a;b", "a%0A", "a b", "%C3%A9", "a" * 129])
+def test_a_bad_callback(server: Any, channel: str, callback: str) -> None:
+    """A callback that is no plain name is refused before anything is read from the stream."""
+    conn_id = server.connect("ann", channel)
+    publish(server, channel, "kept")
+    assert poll(server, f"conn_id={conn_id}&callback={callback}").status_code == 422
+    assert texts(poll(server, f"conn_id={conn_id}").json()) == ["kept"]
+
+
+@pytest.mark.parametrize(("query", "status"), [("conn_id=x", 401), ("conn_id=%00", 401), ("", 422)])
+def test_refusals(server: Any, query: str, status: int) -> None:
+    """An unknown or malformed conn_id is answered 401, a missing one 422, readable for any page."""
+    response = poll(server, query)
+    assert (response.status_code, response.headers["access-control-allow-origin"]) == (status, "*")
+
+
+def test_resumed_leads_the_answer(server: Any, clients: Any, channel: str) -> None:
+    """A poll with a position it can resume from waits, and its answer begins with the resumed item."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    [resumed] = poll(server, f"{query}&since=").json()
+    assert (resumed["type"], resumed["recovered"]) == ("resumed", ["", channel])
+    raw = wait_in_poll(server, clients, f"{query}&since={resumed['position']}")
+    publish(server, channel, "hello")
+    items = json.loads(raw.rest().partition(b"\r\n\r\n")[2])
+    assert [item["type"] for item in items] == ["resumed", "message"]

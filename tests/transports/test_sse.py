@@ -1,0 +1,99 @@
+"""Event streams over real sockets: blocks, ids, closing items, refusals."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+
+@pytest.fixture
+def channel() -> str:
+    """A channel of its own for each test on the shared server."""
+    return uuid4().hex
+
+
+def publish(server: Any, channel: str, *texts: str) -> None:
+    server.post("/message", [{"user": "test", "channel": channel, "message": {"text": t}} for t in texts])
+
+
+def test_blocks(server: Any, clients: Any, channel: str) -> None:
+    """Each block is one JSON list under the position of its last item."""
+    stream = clients.sse(server.port, f"conn_id={server.connect('ann', channel)}&since=")
+    assert b"\r\ncontent-type: text/event-stream; charset=utf-8\r\n" in stream.head
+    position, [resumed] = stream.block()
+    assert (resumed["type"], resumed["position"]) == ("resumed", position)
+    publish(server, channel, "one", "two")
+    position, items = stream.block()
+    assert [item["message"]["text"] for item in items] == ["one", "two"]
+    assert position == items[-1]["position"]
+
+
+def test_last_event_id_wins(server: Any, clients: Any, channel: str) -> None:
+    """A browser that reconnects by itself sends Last-Event-ID, which counts more than `since`."""
+    query = f"conn_id={server.connect('ann', channel)}&since="
+    first = clients.sse(server.port, query)
+    position, _ = first.block()
+    publish(server, channel, "missed")
+    first.items()
+    first.reset()
+    again = clients.sse(server.port, query, headers=f"Last-Event-ID: {position}\r\n")
+    _, [resumed] = again.block()
+    assert (resumed["position"], resumed["recovered"]) == (position, ["", channel])
+    assert [item["message"]["text"] for item in again.items()] == ["missed"]
+
+
+def test_a_newer_stream(server: Any, clients: Any, channel: str) -> None:
+    """The older of two streams ends with a closing item that says 4002."""
+    query = f"conn_id={server.connect('ann', channel)}&since="
+    older = clients.sse(server.port, query)
+    older.items()
+    clients.sse(server.port, query).items()
+    [closing] = older.items()
+    assert (closing["type"], closing["code"]) == ("closing", 4002)
+    assert older.rest() == b""
+
+
+def test_disconnect(server: Any, clients: Any, channel: str) -> None:
+    """`/disconnect` ends the stream with a closing item that says 1000."""
+    conn_id = server.connect("ann", channel)
+    stream = clients.sse(server.port, f"conn_id={conn_id}&since=")
+    stream.items()
+    server.post("/disconnect", {"conn_id": conn_id})
+    assert stream.items()[-1]["code"] == 1000
+    assert stream.rest() == b""
+
+
+@pytest.mark.parametrize(("query", "status"), [("conn_id=x", 401), ("conn_id=%00", 401), ("", 422)])
+def test_refusals(server: Any, query: str, status: int) -> None:
+    """An unknown or malformed conn_id is answered 401, a missing one 422."""
+    assert server.request("GET", f"/sse?{query}").status_code == status
+
+
+def test_a_line_break_in_since(server: Any, clients: Any, channel: str) -> None:
+    """A position that holds a line break makes no line of the stream."""
+    query = f"conn_id={server.connect('ann', channel)}&since=a%0Adata:%20evil-1"
+    position, [resumed] = clients.sse(server.port, query).block()
+    assert position == resumed["position"]
+    assert "evil" not in position
+    assert resumed["lost"] == ["", channel]
+
+
+def test_a_stream_behind_another_request(server: Any, clients: Any, channel: str) -> None:
+    """An event stream asked for in the packet of an earlier request opens after its answer."""
+    raw = clients.raw(server.port)
+    conn_id = server.connect("ann", channel)
+    raw.send(
+        b"GET /listen?conn_id=x HTTP/1.1\r\nHost: test\r\n\r\n"
+        + f"GET /sse?conn_id={conn_id}&since= HTTP/1.1\r\nHost: test\r\n\r\n".encode()
+    )
+    assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
+    raw.until(b"text/event-stream")
+    raw.until(b'"resumed"')
+
+
+def test_a_client_that_goes_on_talking(server: Any, clients: Any, channel: str) -> None:
+    """A client that sends more after its request than anybody needs to is dropped."""
+    stream = clients.sse(server.port, f"conn_id={server.connect('ann', channel)}&since=")
+    stream.items()
+    stream.send(b"x" * 5000)
+    assert stream.rest() == b""
