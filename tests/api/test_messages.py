@@ -1,0 +1,261 @@
+"""Messages are sent, edited and deleted; over HTTP, heard by long polls."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+Hear = Callable[[str, str], list[dict[str, Any]]]
+
+
+def send(server: Any, channel: str, **more: Any) -> Any:
+    return server.post("/message", {"user": "poster", "channel": channel, "message": {"n": 1}} | more)
+
+
+def history(server: Any, channel: str) -> Any:
+    """The messages /info shows of a channel."""
+    told = server.post("/info", {"info": {"channels": [channel]}})
+    return told["channels"][channel]["history"]
+
+
+def keep(server: Any, channel: str, **settings: Any) -> None:
+    """Let a channel keep its messages for /info."""
+    server.post("/channel_config", {channel: {"store_history": True} | settings})
+
+
+def test_one_message_is_answered_with_one(server: Any) -> None:
+    """Completed by the server; keys it does not know are dropped."""
+    answer = send(server, "msg-one", unknown=1)
+    assert answer | {"uuid": "", "timestamp": ""} == {
+        "uuid": "",
+        "timestamp": "",
+        "user": "poster",
+        "channel": "msg-one",
+        "pm_users": [],
+        "exclude_users": [],
+        "no_history": False,
+        "message": {"n": 1},
+        "edited": None,
+    }
+    assert len(answer["uuid"]) == 36
+    assert len(answer["timestamp"]) == len("2011-09-15T11:36:18.471862")
+
+
+def test_a_list_is_answered_with_a_list(server: Any, hear: Hear) -> None:
+    """In its order, which is the order of delivery too."""
+    conn_id = server.connect("msg-list", "msg-list-a", "msg-list-b")
+    items = [
+        {"user": "poster", "channel": f"msg-list-{name}", "message": {"n": n}}
+        for n, name in enumerate("abba")
+    ]
+    answer = server.post("/message", items)
+    assert [item["message"]["n"] for item in answer] == [0, 1, 2, 3]
+    assert [item["message"]["n"] for item in hear("msg-list", conn_id)] == [0, 1, 2, 3]
+    assert server.post("/message", []) == []
+
+
+def test_what_is_heard_is_what_was_sent(server: Any, hear: Hear) -> None:
+    """With the keys of 0.7.1, and the position beside them."""
+    conn_id = server.connect("msg-keys", "msg-keys")
+    sent = send(server, "msg-keys")
+    (heard,) = hear("msg-keys", conn_id)
+    assert set(heard) == {
+        *("uuid", "channel", "timestamp", "user", "message", "edited", "catchup", "type"),
+        "position",
+    }
+    same = ("uuid", "channel", "timestamp", "user", "message", "edited")
+    assert [heard[key] for key in same] == [sent[key] for key in same]
+
+
+@pytest.mark.parametrize("payload", [0, "text", [1, [2]], {"a": {"b": None}}, True, 1.5, "ł😀"])
+def test_a_payload_may_be_any_json(server: Any, hear: Hear, payload: Any) -> None:
+    """And arrives as it was."""
+    conn_id = server.connect("msg-json", "msg-json")
+    assert send(server, "msg-json", message=payload)["message"] == payload
+    assert hear("msg-json", conn_id)[-1]["message"] == payload
+
+
+def test_times_are_utc_with_six_digits(server: Any) -> None:
+    """Whatever zone and digits came in."""
+    times = {
+        "2011-09-15T11:36:18": "2011-09-15T11:36:18.000000",
+        "2011-09-15T11:36:18.123Z": "2011-09-15T11:36:18.123000",
+        "2011-09-15T11:36:18+02:00": "2011-09-15T09:36:18.000000",
+    }
+    for given, answered in times.items():
+        assert send(server, "msg-times", timestamp=given)["timestamp"] == answered
+
+
+def test_one_bad_item_refuses_all(server: Any, hear: Hear) -> None:
+    """The answer names the item and its faults, and nobody hears anything."""
+    conn_id = server.connect("msg-batch", "msg-batch")
+    good = {"user": "poster", "channel": "msg-batch", "message": {}}
+    bad = {"channel": "x" * 257, "timestamp": "today", "uuid": "1"}
+    answer = server.request("POST", "/message", [good, bad, good])
+    assert answer.status_code == 422
+    assert list(answer.json()) == ["1"]
+    assert set(answer.json()["1"]) == {"user", "channel", "timestamp", "uuid"}
+    assert hear("msg-batch", conn_id) == []
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize("body", [b"1", b'"x"', b"null"])
+def test_what_is_neither_object_nor_list(server: Any, method: str, body: bytes) -> None:
+    """Is refused as such."""
+    answer = httpx.request(method, server.url + "/message", content=body, headers=server.sign("/message"))
+    assert (answer.status_code, list(answer.json())) == (422, ["_schema"])
+
+
+def test_only_the_seed_gets_a_null_message(server: Any, hear: Hear) -> None:
+    """Pages of 0.7 read `message.x` of every frame."""
+    new = server.connect("msg-null-new", "msg-null")
+    old = server.post("/connect", {"user": "msg-null-old", "channels": ["msg-null"]})["conn_id"]
+    server.post("/message", {"user": "poster", "channel": "msg-null", "message": None})
+    assert [item["message"] for item in hear("msg-null-new", new)] == [{}]
+    assert [item["message"] for item in hear("msg-null-old", old)] == [None]
+
+
+def test_a_deleted_message_is_not_sent_again(server: Any, hear: Hear) -> None:
+    """A late repetition of its request does not bring it back."""
+    conn_id = server.connect("msg-late", "msg-late")
+    keep(server, "msg-late")
+    first = send(server, "msg-late", uuid=str(uuid4()))
+    server.request("DELETE", "/message", {"uuid": first["uuid"], "channel": "msg-late"})
+    assert send(server, "msg-late", uuid=first["uuid"]) == first
+    assert [item["type"] for item in hear("msg-late", conn_id)] == ["message", "message:delete"]
+    assert history(server, "msg-late") == []
+
+
+def test_a_message_for_nobody_is_dropped(server: Any) -> None:
+    """Without channel and pm_users there is nobody to hear it; the answer holds it all the same."""
+    answer = server.post("/message", [{"user": "poster", "message": {"n": 1}}])
+    assert [item["channel"] for item in answer] == [None]
+
+
+def test_private_messages(server: Any, hear: Hear) -> None:
+    """Within a channel to its members among the users; without one to all connections of the users."""
+    inside = server.connect("msg-pm-ann", "msg-pm")
+    outside = server.connect("msg-pm-ann")
+    other = server.connect("msg-pm-eve", "msg-pm")
+    keep(server, "msg-pm")
+    send(server, "msg-pm", pm_users=["msg-pm-ann"], message={"n": 1})
+    send(server, "", pm_users=["msg-pm-ann"], message={"n": 2})
+    heard = {conn_id: hear("msg-pm-ann", conn_id) for conn_id in (inside, outside)}
+    assert [(item["channel"], item["message"]["n"]) for item in heard[inside]] == [("msg-pm", 1), (None, 2)]
+    assert [item["message"]["n"] for item in heard[outside]] == [2]
+    assert hear("msg-pm-eve", other) == []
+    assert history(server, "msg-pm") == []
+
+
+def test_excluded_users_hear_nothing(server: Any, hear: Hear) -> None:
+    """In a channel, and among the users of a private message."""
+    ann, bob = (server.connect(f"msg-ex-{name}", "msg-ex") for name in ("ann", "bob"))
+    send(server, "msg-ex", exclude_users=["msg-ex-bob"], message={"n": 1})
+    both = ["msg-ex-ann", "msg-ex-bob"]
+    send(server, "", pm_users=both, exclude_users=["msg-ex-bob"], message={"n": 2})
+    send(server, "msg-ex", pm_users=both, exclude_users=["msg-ex-bob"], message={"n": 3})
+    assert [item["message"]["n"] for item in hear("msg-ex-ann", ann)] == [1, 2, 3]
+    assert hear("msg-ex-bob", bob) == []
+
+
+def test_history_keeps_the_last_messages(server: Any) -> None:
+    """As many as the channel says, oldest first; none where no_history asks for it or nothing is stored."""
+    keep(server, "msg-history", history_size=2)
+    for number in range(4):
+        send(server, "msg-history", message={"n": number})
+    send(server, "msg-history", no_history=True)
+    send(server, "msg-unkept")
+    assert [item["message"]["n"] for item in history(server, "msg-history")] == [2, 3]
+    keep(server, "msg-history", history_size=0)
+    assert history(server, "msg-history") == []
+
+
+def test_an_edit_is_heard_and_kept(server: Any, hear: Hear) -> None:
+    """What it names replaces what was sent; a message nobody keeps is `found: false` and sent on."""
+    keep(server, "msg-edit")
+    conn_id = server.connect("msg-edit", "msg-edit")
+    uuid = send(server, "msg-edit")["uuid"]
+    edit = {"uuid": uuid.upper(), "channel": "msg-edit", "message": {"n": 2}}
+    answer = server.request("PATCH", "/message", edit).json()
+    assert (answer["uuid"], answer["found"], answer["message"]) == (uuid, True, {"n": 2})
+    unknown = {"uuid": str(uuid4()), "channel": "msg-edit", "user": "new name"}
+    (second,) = server.request("PATCH", "/message", [unknown]).json()
+    assert second["found"] is False
+    _, first, other = hear("msg-edit", conn_id)
+    assert (first["type"], first["uuid"], first["message"]) == ("message:edit", uuid, {"n": 2})
+    assert first["edited"] == answer["edited"]
+    assert "user" not in first
+    assert (other["uuid"], other["user"]) == (unknown["uuid"], "new name")
+    (kept,) = history(server, "msg-edit")
+    assert (kept["message"], kept["user"], kept["edited"]) == ({"n": 2}, "poster", answer["edited"])
+
+
+def test_a_deletion_is_heard_and_kept(server: Any, hear: Hear) -> None:
+    """The history forgets the message."""
+    keep(server, "msg-delete")
+    conn_id = server.connect("msg-delete", "msg-delete")
+    first, second = (send(server, "msg-delete")["uuid"] for _ in range(2))
+    answer = server.request("DELETE", "/message", {"uuid": first, "channel": "msg-delete"}).json()
+    assert (answer["uuid"], answer["found"]) == (first, True)
+    unknown = {"uuid": str(uuid4()), "channel": "msg-delete"}
+    assert server.request("DELETE", "/message", [unknown]).json()[0]["found"] is False
+    deletions = hear("msg-delete", conn_id)[2:]
+    assert [item["uuid"] for item in deletions] == [first, unknown["uuid"]]
+    assert set(deletions[0]) - {"catchup"} == {"type", "uuid", "channel", "position"}
+    assert [item["uuid"] for item in history(server, "msg-delete")] == [second]
+
+
+@pytest.mark.parametrize("method", ["PATCH", "DELETE"])
+def test_changes_are_all_or_nothing(server: Any, hear: Hear, method: str) -> None:
+    """One without a uuid refuses the others."""
+    conn_id = server.connect("msg-all", "msg-all")
+    items = [{"uuid": str(uuid4()), "channel": "msg-all"}, {"channel": "msg-all"}]
+    answer = server.request(method, "/message", items)
+    assert (answer.status_code, list(answer.json())) == (422, ["1"])
+    assert hear("msg-all", conn_id) == []
+
+
+def test_an_edit_of_a_private_message_is_private(server: Any, hear: Hear) -> None:
+    """It goes to the users it names, and to nobody else in the channel."""
+    ann, eve = (server.connect(f"msg-pmedit-{name}", "msg-pmedit") for name in ("ann", "eve"))
+    only = {"channel": "msg-pmedit", "pm_users": ["msg-pmedit-ann"]}
+    uuid = server.post("/message", {"user": "poster", "message": {}} | only)["uuid"]
+    assert server.request("PATCH", "/message", only | {"uuid": uuid, "message": {"n": 2}}).json()["found"]
+    assert [item["type"] for item in hear("msg-pmedit-ann", ann)] == ["message", "message:edit"]
+    assert hear("msg-pmedit-eve", eve) == []
+
+
+def test_the_same_uuid_is_delivered_once(server: Any, hear: Hear) -> None:
+    """The second time the answer is that of the first message, also within one request."""
+    conn_id = server.connect("msg-once", "msg-once")
+    uuid = str(uuid4())
+    first = send(server, "msg-once", uuid=uuid)
+    assert send(server, "msg-once", uuid=uuid.upper(), message={"n": 2}) == first
+    twice = [{"user": "poster", "channel": "msg-once", "message": {}, "uuid": str(uuid4())}] * 2
+    assert len({item["timestamp"] for item in server.post("/message", twice)}) == 1
+    assert [item["uuid"] for item in hear("msg-once", conn_id)] == [uuid, twice[0]["uuid"]]
+
+
+def test_a_repeated_request_is_delivered_once(server: Any, hear: Hear) -> None:
+    """By its Idempotency-Key, with one uuid for each item; another key is another request."""
+    conn_id = server.connect("msg-key", "msg-key")
+    items = [{"user": "poster", "channel": "msg-key", "message": {"n": n}} for n in range(2)]
+    key = str(uuid4())
+    first, again, other = (
+        server.post("/message", items, headers={"idempotency-key": text})
+        for text in (key, key, "other" + key)
+    )
+    assert again == first
+    heard = [item["uuid"] for item in hear("msg-key", conn_id)]
+    assert heard == [item["uuid"] for item in (*first, *other)]
+    assert len(set(heard)) == 4
+
+
+def test_a_key_belongs_to_its_channel(server: Any, hear: Hear) -> None:
+    """The same key for another channel does not swallow that channel's message."""
+    conn_id = server.connect("msg-key2", "msg-key2-a", "msg-key2-b")
+    for name in ("msg-key2-a", "msg-key2-b"):
+        send(server, name, uuid="9c1f3e52-4f0c-4f7c-8f6c-2a1f6f0e3b11")
+    assert [item["channel"] for item in hear("msg-key2", conn_id)] == ["msg-key2-a", "msg-key2-b"]
