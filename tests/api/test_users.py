@@ -1,0 +1,152 @@
+"""What users' states are, who may see them and who hears of their changes."""
+
+from collections.abc import Callable
+from typing import Any
+
+Hear = Callable[[str, str], list[dict[str, Any]]]
+TOLD = {"notify_state": True}
+
+
+def test_the_answer_tells_what_changed(server: Any) -> None:
+    """The whole state, the changes sorted by key, and the public keys."""
+    server.connect("state-ann", user_state={"b": 1, "same": "x"})
+    change = {"user": "state-ann", "user_state": {"c": None, "b": 2, "a": 1.5, "same": "x"}}
+    answer = server.post("/user_state", change | {"state_public_keys": ["b"]})
+    assert answer["user_state"] == {"a": 1.5, "b": 2, "same": "x"}
+    assert answer["changed_state"] == [{"key": "a", "value": 1.5}, {"key": "b", "value": 2}]
+    assert answer["public_keys"] == ["b"]
+
+
+def test_a_null_stays_for_a_known_key(server: Any) -> None:
+    """A null for an unknown key is not stored."""
+    server.connect("state-null", user_state={"a": 1, "b": None})
+    answer = server.post("/user_state", {"user": "state-null", "user_state": {"a": None, "c": None}})
+    assert answer["user_state"] == {"a": None}
+    assert answer["changed_state"] == [{"key": "a", "value": None}]
+
+
+def test_public_keys_are_kept(server: Any) -> None:
+    """Unless a call names them; neither null nor a connect without them wipes them."""
+    server.connect("state-keys", user_state={"a": 1, "b": 2}, state_public_keys=["a"])
+    for more in ({}, {"state_public_keys": None}):
+        assert server.post("/user_state", {"user": "state-keys"} | more)["public_keys"] == ["a"]
+        again = server.post("/connect", {"username": "state-keys"} | more)
+        assert again["public_state"] == {"a": 1}
+    emptied = server.post("/user_state", {"user": "state-keys", "state_public_keys": []})
+    assert emptied["public_keys"] == []
+
+
+def test_fresh_state_is_for_new_users(server: Any) -> None:
+    """Somebody known keeps what is there."""
+    fresh = {"fresh_user_state": {"a": 1, "b": 1}, "user_state": {"b": 2}}
+    assert server.post("/connect", {"username": "state-fresh"} | fresh)["state"] == {"a": 1, "b": 2}
+    server.post("/user_state", {"user": "state-fresh", "user_state": {"a": 9}})
+    assert server.post("/connect", {"username": "state-fresh"} | fresh)["state"] == {"a": 9, "b": 2}
+
+
+def test_true_and_one_are_different(server: Any) -> None:
+    """As they are in JSON."""
+    server.connect("state-types", user_state={"a": 1})
+    answer = server.post("/user_state", {"user": "state-types", "user_state": {"a": True}})
+    assert answer["changed_state"] == [{"key": "a", "value": True}]
+
+
+def test_an_unknown_user_is_refused(server: Any) -> None:
+    """By both generations' calls."""
+    for path, more in (("/user_state", {}), ("/user_status", {"status": 1})):
+        answer = server.request("POST", path, {"user": "state-nobody"} | more)
+        assert (answer.status_code, answer.json()) == (422, {"user": ["Unknown user"]})
+
+
+def test_values_are_plain(server: Any) -> None:
+    """Objects and lists are refused by key."""
+    server.connect("state-plain")
+    answer = server.request("POST", "/user_state", {"user": "state-plain", "user_state": {"a": {}, "b": 1}})
+    assert answer.status_code == 422
+    assert list(answer.json()["user_state"]) == ["a"]
+    assert list(answer.json()["user_state"]["a"]) == ["value"]
+
+
+def test_a_state_has_a_bounded_number_of_keys(server: Any) -> None:
+    """256, counted together with those that are there; what is refused changes nothing."""
+    full = {f"key-{number}": 0 for number in range(256)}
+    assert len(server.post("/connect", {"username": "state-full", "user_state": full})["state"]) == 256
+    more = {"user": "state-full", "user_state": {"key-0": 1, "one more": 1}}
+    answer = server.request("POST", "/user_state", more)
+    assert (answer.status_code, list(answer.json())) == (422, ["user_state"])
+    assert server.post("/user_state", {"user": "state-full"})["user_state"] == full
+    too_much = {"username": "state-over", "user_state": full | {"one more": 1}}
+    assert server.request("POST", "/connect", too_much).status_code == 422
+
+
+def test_a_public_change_is_heard(server: Any, hear: Hear) -> None:
+    """Where the channel has notify_state, by the user too, and only the public part of it."""
+    config = {"state-told": TOLD}
+    watcher = server.connect("state-watcher", "state-told", "state-quiet", channel_configs=config)
+    server.connect("state-changer", "state-told", "state-quiet", state_public_keys=["a"])
+    change = {"user": "state-changer", "user_state": {"a": 1, "secret": 1}}
+    server.post("/user_state", change)
+    (heard,) = hear("state-watcher", watcher)
+    assert (heard["type"], heard["channel"], heard["user"]) == (
+        "user_state_change",
+        "state-told",
+        "state-changer",
+    )
+    assert heard["message"] == {"state": {"a": 1}, "changed": [{"key": "a", "value": 1}]}
+
+
+def test_the_user_hears_its_own_change(server: Any, hear: Hear) -> None:
+    """On every connection in the channel."""
+    conn_id = server.connect("state-self", "state-self", channel_configs={"state-self": TOLD})
+    server.post(
+        "/user_state", {"user": "state-self", "user_state": {"a": 1}, "state_public_keys": ["a", "never"]}
+    )
+    assert [item["type"] for item in hear("state-self", conn_id)] == ["user_state_change"]
+
+
+def test_nothing_is_heard_of_what_is_private_or_the_same(server: Any, hear: Hear) -> None:
+    """An event with nothing in it is none."""
+    config = {"state-silent": TOLD}
+    conn_id = server.connect(
+        "state-silent",
+        "state-silent",
+        channel_configs=config,
+        user_state={"a": 1},
+        state_public_keys=["a"],
+    )
+    server.post("/user_state", {"user": "state-silent", "user_state": {"a": 1, "b": 2}})
+    assert hear("state-silent", conn_id) == []
+
+
+def test_a_change_by_connect_is_heard(server: Any, hear: Hear) -> None:
+    """By a new connection of the user and by the same one again."""
+    config = {"state-connect": TOLD}
+    keys = {"state_public_keys": ["a"]}
+    conn_id = server.connect("state-connect", "state-connect", channel_configs=config, **keys)
+    server.connect("state-connect", user_state={"a": 1})
+    server.connect("state-connect", conn_id=conn_id, user_state={"a": 2})
+    changes = [item["message"]["changed"] for item in hear("state-connect", conn_id)]
+    assert changes == [[{"key": "a", "value": 1}], [{"key": "a", "value": 2}]]
+
+
+def test_the_status_of_the_seed_is_a_public_key(server: Any, hear: Hear) -> None:
+    """Shown by /info in both forms, and told where notify_state is on."""
+    config = {"state-status": TOLD}
+    conn_id = server.connect(
+        "state-status", "state-status", channel_configs=config, user_state={"a": 1}, state_public_keys=["a"]
+    )
+    answer = server.post("/user_status", {"user": "state-status", "status": 4})
+    assert (answer["status"], answer["public_keys"]) == (4, ["a", "status"])
+    (heard,) = hear("state-status", conn_id)
+    assert heard["message"]["changed"] == [{"key": "status", "value": 4}]
+    told = server.post("/info", {"channels": ["state-status"]})
+    assert told["channels"]["state-status"]["users"][0]["status"] == 4
+    assert told["users"][0]["state"]["status"] == 4
+
+
+def test_a_status_is_a_number(server: Any) -> None:
+    """And required."""
+    server.connect("state-number")
+    for payload in ({"user": "state-number"}, {"user": "state-number", "status": "away"}):
+        answer = server.request("POST", "/user_status", payload)
+        assert (answer.status_code, list(answer.json())) == (422, ["status"])
