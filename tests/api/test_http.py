@@ -1,0 +1,158 @@
+"""What HTTP itself answers: CORS, preflights, sizes, broken JSON, wrong methods, plain HTTP."""
+
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+ORIGIN = "https://app.example"
+ALLOW_ORIGIN = "access-control-allow-origin"
+METHODS = "GET, POST, OPTIONS, PUT, DELETE, PATCH"
+
+
+def post(server: Any, path: str, content: bytes, **headers: str) -> httpx.Response:
+    return httpx.post(server.url + path, content=content, headers=server.sign(path) | headers)
+
+
+def test_any_page_may_read_any_answer(server: Any) -> None:
+    """On success and on every error, never with credentials."""
+    answers = [
+        server.request("POST", "/info"),
+        server.request("POST", "/subscribe", {}),
+        post(server, "/message", b"{"),
+        httpx.post(server.url + "/message"),
+        httpx.post(server.url + "/message", headers={"x-channelstream-secret": "bad"}),
+        httpx.put(server.url + "/message"),
+        httpx.get(server.url + "/listen", params={"conn_id": "http-unknown"}),
+        httpx.get(server.url + "/disconnect", params={"conn_id": "http-unknown"}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 422, 400, 403, 401, 404, 401, 200]
+    for answer in answers:
+        assert answer.headers[ALLOW_ORIGIN] == "*"
+        assert answer.headers["access-control-allow-methods"] == METHODS
+        assert answer.headers["content-type"] == "application/json"
+        assert "access-control-allow-credentials" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/connect", "/message", "/disconnect", "/info", "/listen", "/ws", "/sse"])
+def test_preflights_need_no_signature(server: Any, path: str) -> None:
+    """200, empty, with what browsers ask for."""
+    headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
+    answer = httpx.options(server.url + path, headers=headers)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers[ALLOW_ORIGIN] == "*"
+    assert answer.headers["access-control-max-age"] == "86400"
+    assert "Content-Type" in answer.headers["access-control-allow-headers"]
+
+
+def test_allowed_origins_are_exact(start_server: Any) -> None:
+    """Named back with Vary; a longer, shorter or absent one is not allowed to read."""
+    server = start_server("--allow-cors", f"{ORIGIN},http://127.0.0.1:3000")
+    for path in ("/disconnect?conn_id=x", "/disconnect", "/info"):
+        for origin in (ORIGIN, "http://127.0.0.1:3000"):
+            answer = httpx.get(server.url + path, headers={"origin": origin})
+            assert (answer.headers[ALLOW_ORIGIN], answer.headers["vary"].lower()) == (origin, "origin")
+        for origin in (ORIGIN + ".evil", "https://app.exampl", "http://app.example", "null", ""):
+            answer = httpx.get(server.url + path, headers={"origin": origin} if origin else {})
+            assert ALLOW_ORIGIN not in answer.headers
+            assert answer.headers["vary"].lower() == "origin"
+
+
+def test_long_bodies_are_refused(start_server: Any) -> None:
+    """413 at the bound, whether the length is announced or only shows as it comes."""
+    server = start_server("--max-body-bytes", "2000")
+    fitting = b'{"user": "x", "channel": "http-long", "message": "%s"}'
+    body = fitting % (b"x" * (2000 - len(fitting) + 2))
+    assert len(body) == 2000
+    assert post(server, "/message", body).status_code == 200
+    assert post(server, "/message", body + b" ").status_code == 413
+    chunks = iter([body, b" "])
+    answer = httpx.post(server.url + "/message", content=chunks, headers=server.sign("/message"))
+    assert (answer.status_code, answer.headers[ALLOW_ORIGIN]) == (413, "*")
+    assert "max_body_bytes" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"", b"\xff", b"[1,]", b"NaN", b'{"user": NaN}', b'{"a": 1} x', b'"\xed\xa0\x80"', b"\x00" * 50],
+)
+@pytest.mark.parametrize("path", ["/connect", "/message", "/user_state", "/channel_config", "/subscribe"])
+def test_what_is_not_json_is_refused(server: Any, path: str, body: bytes) -> None:
+    """400, in the shape of the other faults."""
+    answer = post(server, path, body)
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["_schema"]
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000])
+def test_deep_nesting_is_refused(server: Any, body: bytes) -> None:
+    """Alone, and inside a payload that would otherwise do."""
+    assert post(server, "/info", body).status_code == 400
+    inside = b'{"user": "x", "channel": "http-deep", "message": %b}' % body
+    assert post(server, "/message", inside).status_code == 400
+    assert server.request("GET", "/info").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/connect", b"[]"), ("/user_state", b"1"), ("/disconnect", b"[]"), ("/channel_config", b'"x"')],
+)
+def test_a_body_of_another_shape_is_refused(server: Any, path: str, body: bytes) -> None:
+    """422: it is JSON, and not what the endpoint takes."""
+    assert post(server, path, body).status_code == 422
+
+
+def test_numbers_no_computer_holds(server: Any) -> None:
+    """Are answered somehow and never break the server."""
+    for number in (b"1e999", b"-1e999", b"9" * 400, b"1e-999"):
+        body = b'{"user": "x", "channel": "http-numbers", "message": {"n": %b}}' % number
+        assert post(server, "/message", body).status_code in (200, 400, 422)
+
+
+def test_any_content_type_will_do(server: Any) -> None:
+    """The old JavaScript client sends none that says JSON."""
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json; charset=utf-8"):
+        assert post(server, "/info", b"{}", **{"content-type": kind}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/connect"),
+        ("GET", "/message"),
+        ("PUT", "/message"),
+        ("DELETE", "/info"),
+        ("PATCH", "/disconnect"),
+        ("DELETE", "/listen"),
+        ("POST", "/connect/"),
+        ("POST", "/nothing"),
+    ],
+)
+def test_wrong_methods_and_paths_are_not_found(server: Any, method: str, path: str) -> None:
+    """404, with a good signature and without."""
+    assert server.request(method, path).status_code == 404
+    assert httpx.request(method, server.url + path).status_code == 404
+
+
+def test_plain_http_is_refused_where_https_is_enforced(start_server: Any) -> None:
+    """406 for everything; only a trusted proxy can say that it was https."""
+    server = start_server("--enforce-https")
+    for path in ("/info", "/listen?conn_id=x", "/ws?conn_id=x", "/"):
+        headers = server.sign("/info") | {"x-scheme": "https", "x-forwarded-proto": "https"}
+        assert httpx.get(server.url + path, headers=headers).status_code == 406
+    behind = start_server("--enforce-https", "--trusted-proxies", "127.0.0.1")
+    for name in ("x-forwarded-proto", "x-scheme", "x-url-scheme"):
+        assert behind.request("GET", "/info", headers={name: "https"}).status_code == 200
+        assert behind.request("GET", "/info", headers={name: "http"}).status_code == 406
+
+
+def test_requests_of_one_socket_are_answered_in_order(server: Any) -> None:
+    """Pipelined, as RFC 9112 (9.3.2) allows."""
+    requests = [f"GET /disconnect?conn_id=http-{n} HTTP/1.1\r\nhost: x\r\n\r\n" for n in range(3)]
+    requests.append("GET /disconnect HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
+        raw.sendall("".join(requests).encode())
+        answers = b"".join(iter(lambda: raw.recv(65536), b""))
+    assert answers.count(b"HTTP/1.1 200") == 3
+    assert answers.rindex(b"HTTP/1.1 422") > answers.rindex(b"HTTP/1.1 200")
