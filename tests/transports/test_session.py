@@ -1,0 +1,288 @@
+"""A connection's life across streams: moving, losing its socket, resuming, reading too slowly."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+PRESENCE = {"notify_presence": True}
+TRANSPORTS = ["ws", "sse", "poll"]
+
+
+@pytest.fixture
+def channel() -> str:
+    """A channel of its own for each test on the shared server."""
+    return uuid4().hex
+
+
+def publish(server: Any, channel: str, *texts: str) -> None:
+    server.post("/message", [{"user": "test", "channel": channel, "message": {"text": t}} for t in texts])
+
+
+def texts(items: list[Any]) -> list[str]:
+    return [item["message"]["text"] for item in items if item["type"] == "message"]
+
+
+def next_items(server: Any, clients: Any, transport: str, query: str) -> list[Any]:
+    """Attach by this transport and return the first items that come, with those a `resumed` item leads."""
+    if transport == "poll":
+        items: list[Any] = httpx.get(f"{server.url}/listen?{query}", timeout=10).json()
+        return items
+    stream = getattr(clients, transport)(server.port, query)
+    items = stream.items()
+    if (
+        len(items) == 1
+        and items[0]["type"] == "resumed"
+        and items[0]["recovered"]
+        and "&since=&" not in query
+    ):
+        items += stream.items()
+    return items
+
+
+def settled(server: Any) -> None:
+    """Return when the server has read all that was sent to it before."""
+    server.post("/info", {"info": {"channels": []}})
+
+
+@pytest.fixture
+def member(server: Any, clients: Any, channel: str) -> Any:
+    """Somebody in the channel who hears presence."""
+    conn_id = server.connect("bob", channel, channel_configs={channel: PRESENCE})
+    stream = clients.ws(server.port, f"conn_id={conn_id}&since=")
+    stream.items()
+    return stream
+
+
+@pytest.mark.parametrize("then", TRANSPORTS)
+@pytest.mark.parametrize("first", ["ws", "sse"])
+def test_moving_between_transports(
+    server: Any, clients: Any, channel: str, member: Any, actions: Any, first: str, then: str
+) -> None:
+    """A connection that moves keeps its identity, loses nothing, and nobody hears of it."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    stream = getattr(clients, first)(server.port, query)
+    publish(server, channel, "one")
+    assert texts(stream.items()) == ["one"]
+    stream.reset()
+    settled(server)
+    publish(server, channel, "two", "three")
+    items = next_items(server, clients, then, query)
+    assert texts(items) == ["two", "three"]
+    assert all(item["catchup"] for item in items)
+    assert actions(member, server, channel) == ["ann joined"]
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_a_lost_socket_whose_grace_is_over(
+    own_server: Any, clients: Any, actions: Any, transport: str
+) -> None:
+    """A connection that does not come back is parted exactly once, and its id is unknown."""
+    server = own_server("--detach-grace-s", "0.3")
+    bob = server.connect("bob", "news", channel_configs={"news": PRESENCE})
+    member = clients.ws(server.port, f"conn_id={bob}&since=")
+    member.items()
+    conn_id = server.connect("ann", "news")
+    stream = getattr(clients, transport)(server.port, f"conn_id={conn_id}&since=")
+    stream.items()
+    stream.reset()
+    heard = [item["message"]["action"] for item in member.items() + member.items()]
+    assert heard == ["joined", "parted"]
+    assert actions(member, server, "news") == []
+    assert clients.ws(server.port, f"conn_id={conn_id}").close_code() == 4001
+
+
+def test_a_connection_that_never_attaches(own_server: Any, clients: Any) -> None:
+    """A connection without any stream is parted after its time."""
+    server = own_server("--unattached-timeout-s", "0.5")
+    bob = server.connect("bob", "news", channel_configs={"news": PRESENCE})
+    member = clients.ws(server.port, f"conn_id={bob}")
+    server.connect("ann", "news")
+    assert [item["message"]["action"] for item in member.items() + member.items()] == ["joined", "parted"]
+
+
+def test_polls_that_stop(own_server: Any, clients: Any) -> None:
+    """A connection whose polls stop is parted after the gap they may have."""
+    server = own_server("--poll-gap-s", "0.5", "--poll-timeout-s", "0.2")
+    bob = server.connect("bob", "news", channel_configs={"news": PRESENCE})
+    member = clients.ws(server.port, f"conn_id={bob}")
+    conn_id = server.connect("ann", "news")
+    assert httpx.get(f"{server.url}/listen?conn_id={conn_id}").json() == []
+    assert [item["message"]["action"] for item in member.items() + member.items()] == ["joined", "parted"]
+    assert httpx.get(f"{server.url}/listen?conn_id={conn_id}").status_code == 401
+
+
+def test_a_client_that_says_good_bye(
+    server: Any, clients: Any, masked: Any, channel: str, member: Any
+) -> None:
+    """A close with 1000 parts the user long before the grace of a lost socket is over."""
+    conn_id = server.connect("ann", channel)
+    stream = clients.ws(server.port, f"conn_id={conn_id}")
+    stream.send(masked((1000).to_bytes(2, "big"), 0x88))
+    assert [item["message"]["action"] for item in member.items() + member.items()] == ["joined", "parted"]
+    assert clients.ws(server.port, f"conn_id={conn_id}").close_code() == 4001
+
+
+def test_a_page_that_is_left(
+    server: Any, clients: Any, masked: Any, channel: str, member: Any, actions: Any
+) -> None:
+    """A close with 1001 keeps the connection for its grace, as browsers say it when a page reloads."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    stream = clients.ws(server.port, query)
+    stream.send(masked((1001).to_bytes(2, "big"), 0x88))
+    assert stream.close_code() == 1001
+    publish(server, channel, "missed")
+    assert texts(next_items(server, clients, "ws", query)) == ["missed"]
+    assert actions(member, server, channel) == ["ann joined"]
+
+
+def test_disconnect_parts_at_once(server: Any, clients: Any, channel: str, member: Any, actions: Any) -> None:
+    """`/disconnect` has parted the user when it answers."""
+    conn_id = server.connect("ann", channel)
+    server.post("/disconnect", {"conn_id": conn_id})
+    assert actions(member, server, channel) == ["ann joined", "ann parted"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_resuming(server: Any, clients: Any, channel: str, transport: str) -> None:
+    """Everything after the position follows the resumed item, in order, and nothing twice."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    position = next_items(server, clients, "poll", f"{query}&since=")[0]["position"]
+    publish(server, channel, "one", "two")
+    publish(server, channel, "three")
+    resumed, *items = next_items(server, clients, transport, f"{query}&since={position}")
+    assert (resumed["position"], resumed["recovered"], resumed["lost"]) == (position, ["", channel], [])
+    assert texts(items) == ["one", "two", "three"]
+    assert not any(item["catchup"] for item in items)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_resuming_twice_from_one_position(server: Any, clients: Any, channel: str, transport: str) -> None:
+    """What was sent and maybe never read is sent again to a client that asks for it."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    position = next_items(server, clients, "poll", f"{query}&since=")[0]["position"]
+    publish(server, channel, "one")
+    for _ in range(2):
+        items = next_items(server, clients, transport, f"{query}&since={position}")
+        assert texts(items) == ["one"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_an_empty_since(server: Any, clients: Any, channel: str, transport: str) -> None:
+    """A client without a position gets one, and nothing from before."""
+    publish(server, channel, "before")
+    query = f"conn_id={server.connect('ann', channel)}&since=&"
+    [resumed] = next_items(server, clients, transport, query)
+    assert (resumed["type"], resumed["recovered"], resumed["lost"]) == ("resumed", ["", channel], [])
+
+
+def _unreadable(_position: str) -> str:
+    return "no-position-at-all!"
+
+
+def _other_epoch(position: str) -> str:
+    return "0" + position
+
+
+def _future(position: str) -> str:
+    epoch, _, number = position.rpartition("-")
+    return f"{epoch}-{int(number) + 1_000_000}"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("spoil", [_unreadable, _other_epoch, _future])
+def test_a_position_that_proves_nothing(
+    server: Any, clients: Any, channel: str, transport: str, spoil: Callable[[str], str]
+) -> None:
+    """An unreadable position, one of another epoch and one of the future put every channel into `lost`."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    position = next_items(server, clients, "poll", f"{query}&since=")[0]["position"]
+    publish(server, channel, "not replayed")
+    items = next_items(server, clients, transport, f"{query}&since={spoil(position)}")
+    assert [item["type"] for item in items] == ["resumed"]
+    assert (items[0]["recovered"], items[0]["lost"]) == ([], ["", channel])
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_live_after_lost(server: Any, clients: Any, channel: str, transport: str) -> None:
+    """Live events follow where a channel was lost."""
+    query = f"conn_id={server.connect('ann', channel)}&since=other-1"
+    stream = getattr(clients, transport)(server.port, query)
+    assert stream.items()[0]["lost"] == ["", channel]
+    publish(server, channel, "live")
+    assert texts(stream.items()) == ["live"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_trimmed_log(own_server: Any, clients: Any, transport: str) -> None:
+    """A channel whose log no longer reaches back is lost; the others are recovered."""
+    server = own_server("--log-events", "3")
+    query = f"conn_id={server.connect('ann', 'busy', 'quiet')}"
+    position = next_items(server, clients, "poll", f"{query}&since=")[0]["position"]
+    publish(server, "quiet", "still here")
+    publish(server, "busy", "1", "2", "3", "4", "5")
+    resumed, *items = next_items(server, clients, transport, f"{query}&since={position}")
+    assert (resumed["recovered"], resumed["lost"]) == (["", "quiet"], ["busy"])
+    assert texts(items) == ["still here"]
+
+
+class TestSlowClients:
+    """Clients that stop reading while megabytes are published."""
+
+    BLOCK = "x" * 100_000
+    COUNT = 120
+
+    def flood(self, server: Any, fast: Any) -> None:
+        """Publish far more than the kernel buffers; a client that reads hears each at once."""
+        heard: list[str] = []
+        for start in range(0, self.COUNT, 10):
+            numbers = [str(number) for number in range(start, start + 10)]
+            publish(server, "news", *(number + self.BLOCK for number in numbers))
+            while len(heard) < start + 10:
+                heard += texts(fast.items())
+        assert [int(text.rstrip("x")) for text in heard] == list(range(self.COUNT))
+
+    @pytest.mark.parametrize("transport", ["ws", "sse"])
+    def test_catching_up(self, own_server: Any, clients: Any, transport: str) -> None:
+        """A client that reads again gets all it missed in order; one that always read never waited."""
+        server = own_server("--outbox-bytes", "4096")
+        slow = getattr(clients, transport)(
+            server.port, f"conn_id={server.connect('ann', 'news')}&since=", receive_bytes=4096
+        )
+        fast = clients.ws(server.port, f"conn_id={server.connect('bob', 'news')}&since=")
+        slow.items(), fast.items()
+        self.flood(server, fast)
+        heard: list[str] = []
+        while len(heard) < self.COUNT:
+            heard += texts(slow.items())
+        assert [int(text.rstrip("x")) for text in heard] == list(range(self.COUNT))
+        publish(server, "news", "live again")
+        assert texts(slow.items()) == ["live again"]
+
+    @pytest.mark.parametrize("transport", ["ws", "sse"])
+    def test_too_slow(self, own_server: Any, clients: Any, transport: str) -> None:
+        """When the log no longer reaches back the stream ends with 4008, after what was sent in order."""
+        server = own_server("--outbox-bytes", "4096", "--log-events", "20")
+        conn_id = server.connect("ann", "news")
+        slow = getattr(clients, transport)(server.port, f"conn_id={conn_id}&since=", receive_bytes=4096)
+        fast = clients.ws(server.port, f"conn_id={server.connect('bob', 'news')}&since=")
+        slow.items(), fast.items()
+        self.flood(server, fast)
+        heard, code = self.until_closed(slow)
+        assert code == 4008
+        assert heard == list(range(len(heard)))
+        again = clients.ws(server.port, f"conn_id={conn_id}&since=other-1")
+        assert again.items()[0]["lost"] == ["", "news"]
+
+    def until_closed(self, slow: Any) -> tuple[list[int], int]:
+        heard: list[str] = []
+        while True:
+            try:
+                items = slow.items()
+            except EOFError as closed:
+                return [int(text.rstrip("x")) for text in heard], int.from_bytes(closed.args[0][:2], "big")
+            heard += texts(items)
+            if items[-1]["type"] == "closing":
+                return [int(text.rstrip("x")) for text in heard], items[-1]["code"]
