@@ -127,7 +127,6 @@ class Subscriber:
         if not isinstance(answer, dict) or "conn_id" not in answer:
             raise RequestFailed(f"{self.server.url}/connect: the answer holds no conn_id")
         self.place.conn_id = answer["conn_id"]
-        say(f"listening to {', '.join(self.channels) or 'private messages'} as {self.user}")
 
     def follow(self) -> None:
         """Handle the items of one stream.
@@ -151,12 +150,20 @@ class Subscriber:
             raise StreamEnded(LOST, str(error)) from error
 
     def handle(self, item: Item) -> None:
-        """Print an event and remember its position; what was lost is for the user, not for the pipe."""
-        self.place.position = item.get("position", self.place.position)
-        if item.get("type") != "resumed":
+        """Print an event and remember its position; how the stream begins is for the user, not for the pipe."""
+        if item.get("type") == "resumed":
+            self.tell_begin(item)
+        else:
             print(json.dumps(item), flush=True)
-        elif item.get("lost"):
-            say(f"events may be missing from: {', '.join(item['lost'])}")
+        self.place.position = item.get("position", self.place.position)
+
+    def tell_begin(self, resumed: Item) -> None:
+        """Say from when on nothing is missed, and what may be missing."""
+        if not self.place.position:
+            say(f"listening to {', '.join(self.channels) or 'private messages'} as {self.user}")
+        if resumed.get("lost"):
+            lost = (name or "private messages" for name in resumed["lost"])
+            say(f"events may be missing from: {', '.join(lost)}")
 
     def come_back(self, code: int) -> None:
         """Wait, and ask for a new connection where the old one is unknown."""
