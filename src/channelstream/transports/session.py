@@ -5,7 +5,7 @@ at most one session: a newer one replaces the older.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 
 from channelstream.core.batch import Held
 from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
@@ -18,7 +18,9 @@ from channelstream.errors import CloseCode
 from channelstream.node import Node
 
 CHUNK = 256
-"""Entries written at once while catching up; a slow client stops the next chunk."""
+"""Entries read from the log at once while catching up."""
+PIECE_BYTES = 65_536
+"""Bytes written at once while catching up, or one entry that is longer: what a slow client may hold up."""
 HELD = 1000
 """Entries kept for a connection while its engine reads; more are read from the log again."""
 
@@ -142,10 +144,11 @@ class Session:
             if strict and replay.lost:
                 self._stream.close(CloseCode.TOO_SLOW, "too slow: the log no longer reaches back")
                 return
-            self._write(replay.entries, encode)
+            await self._write(held, replay.entries, encode)
+            if not self.is_current:
+                return
             connection.heard = max(connection.heard, replay.upto)
-            await self._drain(held)
-            if replay.upto == replay.head and not held.overflowed and self.is_current:
+            if replay.upto == replay.head and not held.overflowed:
                 self._node.hub.go_live(
                     connection, [entry for entry in held.held if entry.seq > connection.heard]
                 )
@@ -159,15 +162,35 @@ class Session:
         }
         return {PRIVATE: max(heard, starts.get(PRIVATE, 0)), **mine}
 
-    def _write(self, entries: list[Entry], encode: Callable[[Entry, Dialect], bytes]) -> None:
+    async def _write(
+        self, held: Held, entries: list[Entry], encode: Callable[[Entry, Dialect], bytes]
+    ) -> None:
+        """Write entries piece by piece, each once the client has read most of the one before."""
+        for items, last in self._pieces(entries, encode):
+            self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
+            self.connection.heard = max(self.connection.heard, last.seq)
+            await self._drain(held)
+            if not self.is_current:
+                return
+
+    def _pieces(
+        self, entries: list[Entry], encode: Callable[[Entry, Dialect], bytes]
+    ) -> Iterator[tuple[list[bytes], Entry]]:
+        """Encode what this connection hears, in lists of limited size, each with its last entry."""
         connection = self.connection
+        items: list[bytes] = []
+        size = 0
         heard = [entry for entry in entries if connection.hears(entry.event)]
-        if heard:
-            items = [encode(entry, connection.dialect) for entry in heard]
-            self._stream.write(ENCLOSE[self._stream.framing](items, heard[-1].position))
+        for entry in heard:
+            items.append(encode(entry, connection.dialect))
+            size += len(items[-1])
+            if size >= PIECE_BYTES or entry is heard[-1]:
+                yield items, entry
+                items, size = [], 0
 
     async def _drain(self, held: Held) -> None:
-        """Wait until the transport has room."""
+        """Wait until the transport has room, which uvloop finds out at the end of a turn of the loop."""
+        await asyncio.sleep(0)
         while self._paused and self.is_current:
             held.overflow()
             self._drained = asyncio.Event()
