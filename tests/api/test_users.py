@@ -79,6 +79,16 @@ def test_a_state_has_a_bounded_number_of_keys(server: Any) -> None:
     assert server.request("POST", "/connect", too_much).status_code == 422
 
 
+def test_public_keys_are_bounded(server: Any) -> None:
+    """As many as a state has keys."""
+    server.connect("state-many")
+    keys = [f"key-{number}" for number in range(257)]
+    answer = server.request("POST", "/user_state", {"user": "state-many", "state_public_keys": keys})
+    assert answer.json() == {"state_public_keys": ["Longer than maximum length 256."]}
+    fitting = server.post("/user_state", {"user": "state-many", "state_public_keys": keys[1:]})
+    assert fitting["public_keys"] == keys[1:]
+
+
 def test_a_public_change_is_heard(server: Any, hear: Hear) -> None:
     """Where the channel has notify_state, by the user too, and only the public part of it."""
     config = {"state-told": TOLD}

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from channelstream.core import timestamps
 from channelstream.core.ids import MAX_CONN_ID, normalize_conn_id, normalize_uuid
+from channelstream.core.user import MAX_STATE_KEYS
 from channelstream.errors import Faults
 
 MAX_HISTORY_SIZE = 100_000
@@ -85,6 +86,7 @@ Status = Annotated[
 PublicKeys = Annotated[
     list[StateKey],
     Meta(
+        max_length=MAX_STATE_KEYS,
         description="State keys that others may see; absent or null keeps what was set before.",
         examples=[["color"]],
         extra={"null_is_absent": True},
