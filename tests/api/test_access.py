@@ -1,6 +1,7 @@
 """Who is let in: addresses, signatures and the secret in the query, decided before the body is read."""
 
 import socket
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -196,3 +197,38 @@ def test_only_the_path_opens_where_the_option_says_so(start_server: Any) -> None
     server = start_server("--signature-text", "path")
     assert ask(server, token(server)).status_code == 200
     assert ask(server, token(server, "channelstream")).status_code == 401
+
+
+def test_a_peer_of_the_other_family(start_server: Any) -> None:
+    """Over a real IPv6 socket, alone and in a network."""
+    for allowed, status in (("::1", 200), ("::/64", 200), ("2001:db8::/32", 403), ("127.0.0.1", 403)):
+        server = start_server("-o", "::1", "--allow-posting-from", allowed)
+        answer = httpx.post(f"http://[::1]:{server.port}/info", headers=server.sign("/info"))
+        assert answer.status_code == status
+
+
+CHECKER = """
+class Checker:
+    def __init__(self, secret):
+        self.secret = secret
+
+    def unsign(self, token, max_age=None):
+        if token != self.secret + "-of-mine":
+            raise RuntimeError(token)
+"""
+
+
+def test_a_checker_of_ones_own(start_server: Any, tmp_path: Path) -> None:
+    """The class the option names decides, and whatever it raises is a bad signature."""
+    (tmp_path / "my_checker.py").write_text(CHECKER)
+    server = start_server("--signature-checker", "my_checker.Checker", PYTHONPATH=str(tmp_path))
+    assert ask(server, server.secret + "-of-mine").status_code == 200
+    assert ask(server, token(server)).json() == BAD
+    assert ask(server, None).status_code == 403
+
+
+def test_a_refused_body_does_not_spoil_the_socket(server: Any) -> None:
+    """What was not read is passed over; the next request is answered as ever."""
+    with httpx.Client(base_url=server.url) as client:
+        assert client.post("/message", content=b"x" * 1_000_000).status_code == 403
+        assert client.post("/info", headers={HEADER: token(server)}).status_code == 200
