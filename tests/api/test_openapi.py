@@ -205,3 +205,10 @@ def test_examples_and_defaults_are_good(api: dict[str, Any]) -> None:
     ]
     assert len(shown) > 20
     assert [(value, node) for value, node in shown if not conforms(api, value, node)] == []
+
+
+def test_descriptions_are_not_indented(api: dict[str, Any]) -> None:
+    """No paragraph of a schema's text looks like code to Markdown."""
+    texts = [schema.get("description", "") for schema in api["components"]["schemas"].values()]
+    assert any("\n" in text for text in texts)
+    assert not [text for text in texts if "\n    " in text]

@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document of the API, written from the endpoint table and its schemas."""
 
 from collections.abc import Iterator, Sequence
+from inspect import cleandoc
 from typing import Any, Final
 
 import msgspec
@@ -55,11 +56,16 @@ def document(endpoints: Sequence[Endpoint], version: str) -> _Json:
         "security": [{"signature": []}],
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": {name: _told(schema) for name, schema in components.items()},
             "responses": _refusals(),
             "securitySchemes": {"signature": _signature_scheme()},
         },
     }
+
+
+def _told(schema: _Json) -> _Json:
+    """Return a schema whose docstring is not indented, which Markdown would take for code."""
+    return schema | {"description": cleandoc(schema["description"])} if "description" in schema else schema
 
 
 def _types(endpoints: Sequence[Endpoint]) -> list[Any]:
