@@ -1,0 +1,67 @@
+"""Heartbeats and pings over real sockets, and the ends of those who do not answer."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+QUICK = ("--heartbeat-interval-s", "0.2", "--ping-interval-s", "0.4")
+PONG, PING, HEARTBEAT = 0x8A, (0x89, b""), (0x81, b"[]")
+
+
+def test_a_websocket_beats(own_server: Any, clients: Any, masked: Any) -> None:
+    """A WebSocket hears an empty list at each beat and a ping at every few, as long as it answers."""
+    server = own_server(*QUICK)
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', 'news')}")
+    for _ in range(4):
+        assert [stream.frame() for _ in range(3)] == [HEARTBEAT, HEARTBEAT, PING]
+        stream.send(masked(b"", PONG))
+
+
+def test_a_ping_without_an_answer(own_server: Any, clients: Any) -> None:
+    """A WebSocket that answers no ping is dropped when the next one is due."""
+    server = own_server(*QUICK)
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', 'news')}")
+    assert [stream.frame() for _ in range(4)] == [HEARTBEAT, HEARTBEAT, PING, HEARTBEAT]
+    assert stream.rest() == b""
+
+
+def test_an_event_stream_beats(own_server: Any, clients: Any) -> None:
+    """An event stream hears empty lists, which leave its position alone."""
+    server = own_server(*QUICK)
+    stream = clients.sse(server.port, f"conn_id={server.connect('ann', 'news')}")
+    assert [stream.block() for _ in range(4)] == [(None, [])] * 4
+
+
+def test_an_idle_poll(own_server: Any) -> None:
+    """A poll that hears nothing is answered by an empty list, and so is the next one."""
+    server = own_server("--poll-timeout-s", "0.2")
+    url = f"{server.url}/listen?conn_id={server.connect('ann', 'news')}"
+    assert [httpx.get(url).json() for _ in range(2)] == [[], []]
+
+
+def test_frames_over_many_intervals(own_server: Any, clients: Any, masked: Any) -> None:
+    """The bound of frames counts anew from each ping, so a client that chats is no flood."""
+    server = own_server(*QUICK, "--max-inbound-frames", "20")
+    stream = clients.ws(server.port, f"conn_id={server.connect('ann', 'news')}")
+    for _ in range(5):
+        stream.send(masked(b"", PONG) * 10)
+        assert [stream.frame() for _ in range(3)] == [HEARTBEAT, HEARTBEAT, PING]
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_a_client_that_stopped_reading(own_server: Any, clients: Any, transport: str) -> None:
+    """A client that reads nothing any more is dropped in bounded time, and parted after its grace."""
+    server = own_server(*QUICK, "--detach-grace-s", "0.2", "--outbox-bytes", "4096")
+    bob = server.connect("bob", "news", channel_configs={"news": {"notify_presence": True}})
+    member = clients.sse(server.port, f"conn_id={bob}&since=")
+    ann = server.connect("ann", "news", "bulk")
+    stuck = getattr(clients, transport)(server.port, f"conn_id={ann}&since=", receive_bytes=4096)
+    stuck.items(), member.items()
+    block = {"user": "test", "channel": "bulk", "message": "x" * 1_000_000}
+    for _ in range(4):
+        server.post("/message", [block] * 3)
+    heard: list[Any] = []
+    while len(heard) < 2:
+        heard += member.items()
+    assert [item["message"]["action"] for item in heard] == ["joined", "parted"]
