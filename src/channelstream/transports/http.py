@@ -83,8 +83,7 @@ class StreamingHttp(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._is_between_requests():
             self._expect_head()
-        if self._head_timer is not None:
-            self._head_left -= len(data)
+        self._head_left -= len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -92,7 +91,7 @@ class StreamingHttp(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(400, b"Invalid HTTP request.")
         else:
-            if self._head_timer is not None and self._head_left < 0:
+            if self._head_left < 0:
                 self._refuse(431, b"The head of the request is too long.")
 
     def on_message_begin(self) -> None:
@@ -107,11 +106,18 @@ class StreamingHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_is_complete()
+        self._head_left = self.streams.settings.head_bytes
         self._in_body = True
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        # What is left counts for the trailers that may follow, which the parser keeps like a head.
+        self._head_left = self.streams.settings.head_bytes
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         self._in_body = False
+        self._head_left = self.streams.settings.head_bytes
         super().on_message_complete()
 
     def _upgrade(self, rest: bytes) -> None:
@@ -130,6 +136,7 @@ class StreamingHttp(HttpToolsProtocol):
             self._get_upgrade() == b"websocket"
             and self.url.partition(b"?")[0] == WEBSOCKET_PATH.encode()
             and self.parser.get_method() == b"GET"
+            and self.parser.get_http_version() == "1.1"
         )
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
