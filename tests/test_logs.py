@@ -116,6 +116,16 @@ def test_uvicorn_is_adopted(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.strip().endswith('127.0.0.1 - "GET /info?secret=***"')
 
 
+def test_own_requests_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """The HTTP client's line for each request shows only with debug."""
+    logs.configure(SETTINGS)
+    logging.getLogger("httpx").info("HTTP Request: POST")
+    assert capsys.readouterr().err == ""
+    logs.configure(Settings(debug=True))
+    logging.getLogger("httpx").info("HTTP Request: POST")
+    assert "HTTP Request: POST" in capsys.readouterr().err
+
+
 def test_level_and_debug(capsys: pytest.CaptureFixture[str]) -> None:
     """Events below log_level are left out; debug shows them all."""
     logs.configure(Settings(log_level="warning"))
