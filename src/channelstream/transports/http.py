@@ -57,7 +57,6 @@ class StreamingHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
-        self._head_left = self.streams.settings.head_bytes
         self._head_timer = self.loop.call_later(
             self.streams.settings.head_timeout_s, self._refuse, 408, b"The request took too long."
         )
