@@ -92,3 +92,31 @@ def test_the_drain(start_server: Any, clients: Any, number: int) -> None:
     log, _ = server.process.communicate(timeout=20)
     assert server.process.returncode == 0
     assert "Traceback" not in log
+
+
+def test_a_long_head_behind_a_waiting_poll(server: Any, clients: Any) -> None:
+    """A head is bounded as well while the answer before it is not ready."""
+    raw = clients.raw(server.port)
+    raw.send(f"GET /listen?conn_id={server.connect('ann')} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    server.post("/info", {"info": {"channels": []}})
+    raw.send(b"GET /listen HTTP/1.1\r\nX-Long: " + b"x" * 40_000)
+    assert raw.rest().startswith(b"HTTP/1.1 431 ")
+
+
+def test_endless_trailers(server: Any, clients: Any) -> None:
+    """What follows a chunked body is bounded like a head."""
+    raw = clients.raw(server.port)
+    conn_id = server.connect("ann")
+    raw.send(f"POST /listen?conn_id={conn_id} HTTP/1.1\r\nHost: test\r\n".encode())
+    raw.send(b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Long: " + b"x" * 300_000)
+    assert raw.rest().startswith(b"HTTP/1.1 431 ")
+
+
+def test_an_upgrade_of_http_1_0(server: Any, clients: Any) -> None:
+    """HTTP/1.0 opens no WebSocket (RFC 6455, 4.1)."""
+    raw = clients.raw(server.port)
+    raw.send(
+        b"GET /ws?conn_id=x HTTP/1.0\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    assert raw.rest().startswith(b"HTTP/1.1 426 ")
