@@ -64,7 +64,7 @@ class Batch:
         return found
 
     def encoded(self, dialect: Dialect, framing: Framing) -> bytes:
-        """Return the bytes of the whole batch, made at the first call for a format."""
+        """Return the bytes of the whole batch, made at the first call for a format; none where there is nothing to send."""
         known = self._bytes
         if known is None:
             known = self._bytes = [None] * FORMATS
@@ -72,6 +72,8 @@ class Batch:
         data = known[number]
         if data is None:
             entries = self.entries()
+            if not entries:
+                return b""
             items = [item(entry, dialect) for entry in entries]
             data = known[number] = ENCLOSE[framing](items, entries[-1].position)
         return data

@@ -120,8 +120,9 @@ class Hub:
             if batch is not last:
                 last = batch
                 data = batch.encoded(dialect, framing)
-            connection.batch = root
-            connection.write(data)
+            if data:  # Not so for one that was detached after it had begun to wait.
+                connection.batch = root
+                connection.write(data)
 
     def _addressees(self, entry: Entry) -> list[Connection]:
         """Return who hears an event meant for certain users, by way of the users and not of the channel."""
@@ -160,13 +161,18 @@ class Hub:
             connection.batch = batch
 
     def detach(self, connection: Connection, deadline_s: float) -> None:
-        """Take the stream away; the connection stays a member until its deadline."""
-        was_live = connection.state is ConnectionState.LIVE
+        """Take the stream away; the connection stays a member until its deadline.
+
+        What waits to be written is not: the stream is gone, and the log keeps it for the next one.
+        """
+        waiting = connection.batch.entries()
+        if waiting:
+            connection.heard = waiting[0].seq - 1
+        elif connection.batch is self._root:
+            connection.heard = self.seq
         connection.move(Step.DETACH)
         connection.stream = None
         connection.deadline_s = deadline_s
-        if was_live:
-            self._settle(connection)
         connection.batch = DEAF
 
     def mute(self, connection: Connection) -> None:
@@ -179,7 +185,8 @@ class Hub:
         """Write what waits for a connection that was live until now, so that it has heard everything up to here."""
         if connection.batch is not self._root:
             self.flush()
-        connection.heard = self.seq
+        if connection.batch is self._root:  # Unless a write of that flush has ended the stream.
+            connection.heard = self.seq
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:

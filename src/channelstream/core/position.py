@@ -20,6 +20,7 @@ class Position:
     def parse(cls, text: str) -> "Position | None":
         """Read what a client sent; None where it is not a position."""
         epoch, _, seq = text.rpartition("-")
-        if len(text) > MAX_TEXT or not epoch or not (seq.isascii() and seq.isdigit()):
+        # It may be repeated to the client as a line of an event stream, so nothing but plain text will do.
+        if len(text) > MAX_TEXT or not epoch or not (text.isascii() and text.isprintable() and seq.isdigit()):
             return None
         return cls(epoch, int(seq))

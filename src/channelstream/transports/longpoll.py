@@ -30,6 +30,7 @@ class PollStream:
         self.status = 200
         self._streams = streams
         self._session = Session(streams.node, connection, self)
+        self._heard_before = 0
         self._lead: bytes | None = None
         self._body: bytes | None = None
 
@@ -40,6 +41,7 @@ class PollStream:
 
     def open(self, since: str | None) -> None:
         self._session.start(since)
+        self._heard_before = self._session.connection.heard
 
     def write(self, data: bytes) -> None:
         """Take the answer; whatever comes later waits in the log for the next poll."""
@@ -53,8 +55,6 @@ class PollStream:
             asyncio.get_running_loop().call_soon(self._finish)
 
     def close(self, code: CloseCode, reason: str) -> None:
-        # What waits to be written is still the answer, since the connection counts it as heard.
-        self._session.lost(self._streams.settings.poll_gap_s)
         if not self.answered.is_set():
             self.status = STATUS.get(code, 503)
             self._body = json_list([closing_item(code, reason)])
@@ -84,10 +84,10 @@ class PollStream:
         finally:
             gone.cancel()
             answered.cancel()
-        if not self.answered.is_set():
-            self._finish()
-            if gone.done():
-                return None
+        self._finish()
+        if gone.done():
+            self._session.take_back(self._heard_before)
+            return None
         return self._answer()
 
     def _answer(self) -> bytes:

@@ -78,6 +78,11 @@ class Session:
             self._node.detached(self.connection, grace_s)
         self.resume()
 
+    def take_back(self, heard: int) -> None:
+        """Count as not heard what was written to a stream whose client had gone; the next stream gets it."""
+        if self.connection.stream is None:
+            self.connection.heard = min(self.connection.heard, heard)
+
     def left(self) -> None:
         """The client said good-bye: the connection ends now."""
         if self.is_current:
@@ -111,9 +116,7 @@ class Session:
         return dict.fromkeys((PRIVATE, *self.connection.channels), start)
 
     def _tell_resumed(self, since: str, starts: dict[str, int], lost: frozenset[str]) -> None:
-        # Only what could have come from an engine is repeated: it becomes a line of an event stream.
-        is_ours = Position.parse(since) is not None and since.isascii() and since.isprintable()
-        position = since if is_ours else str(self._node.engine.position)
+        position = since if Position.parse(since) else str(self._node.engine.position)
         recovered = sorted(name for name in starts if name not in lost)
         self._stream.lead(
             resumed_item(position, recovered, sorted(lost)), position, urgent=not since or bool(lost)
