@@ -11,6 +11,11 @@ from msgspec import Struct
 
 Names = frozenset[str]
 
+NAME_BYTES = 150
+"""Bytes a user's name costs an event that lists it: text, its place in the list, its share of the encoded form."""
+STATE_BYTES = 300
+"""Likewise for a key of a user's state with its value."""
+
 
 class Dialect(IntEnum):
     """Which generation of the wire format a connection speaks (docs/api.md, "Two dialects")."""
@@ -39,6 +44,10 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
         """Whether every member of the channel may hear it, so that nobody has to be asked."""
         return self.only is None and self.exclude is None
 
+    def weight(self) -> int:
+        """Return about how many bytes it keeps besides a fixed part, its encoded form included."""
+        return NAME_BYTES * (len(self.only or ()) + len(self.exclude or ()))
+
     def is_for(self, user: str, dialect: Dialect) -> bool:
         """Whether a connection of this user hears the event."""
         return (self.only is None or user in self.only) and (self.exclude is None or user not in self.exclude)
@@ -60,6 +69,9 @@ class Message(Event, frozen=True, kw_only=True, gc=False):
     edited: str | None = None
     no_history: bool = False
 
+    def weight(self) -> int:
+        return Event.weight(self) + 2 * len(self.payload)
+
 
 class MessageEdited(Event, frozen=True, kw_only=True, gc=False):
     """A message got a new payload, author or time; None means that part stays as it was."""
@@ -68,6 +80,9 @@ class MessageEdited(Event, frozen=True, kw_only=True, gc=False):
     user: str | None = None
     payload: bytes | None = None
     timestamp: str | None = None
+
+    def weight(self) -> int:
+        return Event.weight(self) + 2 * len(self.payload or b"")
 
 
 class MessageDeleted(Event, frozen=True, kw_only=True, gc=False):
@@ -91,6 +106,10 @@ class Presence(Event, frozen=True, kw_only=True, gc=False):
     users: tuple[tuple[str, dict[str, Any]], ...] = ()
     announced: bool = True
 
+    def weight(self) -> int:
+        keys = sum(len(state) for _, state in self.users) + len(self.state or ())
+        return NAME_BYTES * len(self.users) + STATE_BYTES * keys
+
     @property
     def is_public(self) -> bool:
         return False
@@ -111,3 +130,6 @@ class UserStateChanged(Event, frozen=True, kw_only=True, gc=False):
     timestamp: str
     state: dict[str, Any]
     changed: tuple[tuple[str, Any], ...]
+
+    def weight(self) -> int:
+        return STATE_BYTES * (len(self.state) + len(self.changed))

@@ -35,8 +35,7 @@ class Entry:
         self.at_s = at_s
         self.event = event
         self.items: list[bytes | None] = [None] * len(Dialect)
-        payload = getattr(event, "payload", None)
-        self.size = ENTRY_OVERHEAD + 2 * len(payload or b"")
+        self.size = ENTRY_OVERHEAD + event.weight()
 
     def amended(self, event: Event) -> "Entry":
         """Return the same place in the log holding another event: history after an edit."""

@@ -222,8 +222,10 @@ class Registry:
         if channel is None:
             return
         self._touch_channel(channel, now_s)
+        if event.only is not None:
+            return  # What only some may hear changes nothing that all can read.
         if isinstance(event, Message):
-            if event.only is None and not event.no_history and channel.settings.store_history:
+            if not event.no_history and channel.settings.store_history:
                 channel.history.append(entry)
         elif isinstance(event, MessageEdited):
             _amend(channel.history, event)

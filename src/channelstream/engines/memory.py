@@ -110,7 +110,8 @@ class MemoryEngine:
     # -- connections
 
     async def connect(self, member: Member, update: UserUpdate) -> UserChange:
-        self.registry.check_state(member.user, update.fresh, update.values)
+        fresh = {} if member.user in self.registry.users else update.fresh
+        self.registry.check_state(member.user, fresh, update.values)
         user = self.registry.open_user(member.user, update.fresh, self._seq, self._clock.wall())
         self.registry.connect(user)
         return self._update(user, update)
