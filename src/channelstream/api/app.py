@@ -14,6 +14,8 @@ from channelstream.node import Node
 
 MAX_KEY = 255
 """Longest Idempotency-Key that counts, in characters; of a longer one the beginning does."""
+UNSIGNED_BODY_BYTES = 4096
+"""Longest body of a call that needs no signature: a stranger's bytes are few."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class Api:
             raise NotFound(f"There is no {scope['method']} {scope['path']}.")
         if row.signed:
             self._access.check(scope)
-        body = await read_body(scope, receive, self._body_bytes)
+        limit = self._body_bytes if row.signed else min(UNSIGNED_BODY_BYTES, self._body_bytes)
+        body = await read_body(scope, receive, limit)
         key = (header(scope["headers"], b"idempotency-key") or b"").decode("latin-1")[:MAX_KEY]
         return await row.handler(Call(self._node, body, read_query(scope["query_string"]), key))

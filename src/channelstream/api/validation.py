@@ -137,15 +137,15 @@ def _refuse_deep(body: bytes) -> None:
     """Look for deep nesting, closely only where there are brackets enough for it."""
     if len(body) <= MAX_NESTING or len(body.translate(None, _NOT_OPENING)) <= MAX_NESTING:
         return
-    if _nesting(body) > MAX_NESTING:
+    if _nests_too_deep(body):
         raise Malformed(f"Invalid JSON: nested deeper than {MAX_NESTING} levels")
 
 
-def _nesting(body: bytes) -> int:
-    """Count how deep valid JSON nests: without escapes, every second piece between quotes is no text."""
+def _nests_too_deep(body: bytes) -> bool:
+    """Follow the brackets of valid JSON: without escapes, every second piece between quotes is no text."""
     pieces = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
     brackets = b"".join(pieces[::2]).translate(None, _NOT_BRACKETS)
-    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
+    return any(depth > MAX_NESTING for depth in accumulate(map(_STEPS.__getitem__, brackets)))
 
 
 def _convert(plain: Any, shape: Any) -> Any:

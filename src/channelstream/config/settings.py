@@ -160,6 +160,9 @@ class Settings:
     head_timeout_s: float = _limits.option(
         10.0, _delay, "How long a client may take to send the head of a request.", unit="seconds"
     )
+    body_timeout_s: float = _limits.option(
+        30.0, _delay, "How long a client may take to send the body of a request.", unit="seconds"
+    )
     keep_alive_s: float = _limits.option(
         30.0, _delay, "How long an idle HTTP connection is kept open.", unit="seconds"
     )

@@ -59,6 +59,7 @@ class StreamsApp:
     async def _poll(self, scope: Scope, receive: Receive, send: Send, cors: list[Header]) -> None:
         query = read_query(scope["query_string"])
         callback = check_callback(query["callback"]) if "callback" in query else None
+        self._streams.connection(query)
         await read_body(scope, receive, POLL_BODY_BYTES)
         stream = PollStream(self._streams, self._streams.connection(query))
         stream.open(query.get("since"))

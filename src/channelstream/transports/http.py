@@ -41,6 +41,7 @@ class StreamingHttp(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._head_left = self.streams.settings.head_bytes
         self._head_timer: asyncio.TimerHandle | None = None
+        self._body_timer: asyncio.TimerHandle | None = None
         self._in_body = False
         self._event_stream: RequestResponseCycle | None = None
 
@@ -54,6 +55,7 @@ class StreamingHttp(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_complete()
+        self._body_is_complete()
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
@@ -66,8 +68,15 @@ class StreamingHttp(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
+    def _body_is_complete(self) -> None:
+        self._in_body = False
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
+
     def _refuse(self, status: int, text: bytes, headers: Sequence[Header] = ()) -> None:
         self._head_is_complete()
+        self._body_is_complete()
         if not self.transport.is_closing():
             head = b"HTTP/1.1 %d \r\ncontent-type: text/plain\r\ncontent-length: %d\r\n" % (status, len(text))
             fields = _lines(headers or [(b"connection", b"close")])
@@ -107,6 +116,9 @@ class StreamingHttp(HttpToolsProtocol):
         self._head_is_complete()
         self._head_left = self.streams.settings.head_bytes
         self._in_body = True
+        self._body_timer = self.loop.call_later(
+            self.streams.settings.body_timeout_s, self._refuse, 408, b"The body took too long."
+        )
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -115,7 +127,7 @@ class StreamingHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_body = False
+        self._body_is_complete()
         self._head_left = self.streams.settings.head_bytes
         super().on_message_complete()
 
@@ -133,10 +145,15 @@ class StreamingHttp(HttpToolsProtocol):
         """Say whether the request asks for the WebSocket endpoint; any other upgrade is ignored (RFC 9110, 7.8)."""
         return (
             self._get_upgrade() == b"websocket"
-            and self.url.partition(b"?")[0] == WEBSOCKET_PATH.encode()
+            and self._path() == WEBSOCKET_PATH
             and self.parser.get_method() == b"GET"
             and self.parser.get_http_version() == "1.1"
         )
+
+    def _path(self) -> str:
+        """Return the path of the request at hand, as far as it concerns us; its scope may have none yet."""
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        return self.streams.policy.path(dict(self.scope) | {"path": path})
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._wants_event_stream(cycle.scope):
@@ -148,7 +165,7 @@ class StreamingHttp(HttpToolsProtocol):
 
     def _wants_event_stream(self, scope: Any) -> bool:
         """Say whether this request is an event stream to open; one that has to be refused is answered by the app."""
-        if scope["path"] != SSE_PATH or scope["method"] != "GET":
+        if self.streams.policy.path(scope) != SSE_PATH or scope["method"] != "GET":
             return False
         try:
             self._admit(scope)
@@ -216,6 +233,7 @@ class StreamingHttp(HttpToolsProtocol):
         self.pipeline.clear()
         self._unset_keepalive_if_required()
         self._head_is_complete()
+        self._body_is_complete()
         self.connections.discard(self)
         self.parser = self.cycle = self.flow = self.scope = None  # type: ignore[assignment]
         self.headers = []

@@ -13,6 +13,7 @@ class StreamSettings:
         inbound_frames: WebSocket frames a client may send between two pings.
         head_bytes: longest head of a request.
         head_timeout_s: how long a client may take to send it.
+        body_timeout_s: how long a client may take to send what follows the head.
     """
 
     heartbeat_interval_s: float = 5.0
@@ -25,3 +26,4 @@ class StreamSettings:
     inbound_frames: int = 200
     head_bytes: int = 32_768
     head_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0

@@ -15,6 +15,8 @@ from channelstream.transports.streams import Streams
 HEARTBEAT = sse_block([])
 INBOUND_BYTES = 4096
 """What a client may send after its request, in all, before the stream is dropped: there is nothing it has to say."""
+CLOSE_TIMEOUT_S = 2.0
+"""How long a client may take to read the last event before the socket is dropped."""
 
 
 class SSEStream(asyncio.Protocol):
@@ -23,6 +25,7 @@ class SSEStream(asyncio.Protocol):
     framing = Framing.SSE
 
     __slots__ = (
+        "_close_timer",
         "_closing",
         "_inbound_left",
         "_paused",
@@ -42,6 +45,7 @@ class SSEStream(asyncio.Protocol):
         self._slot = streams.heartbeat.add(self)
         self._inbound_left = INBOUND_BYTES
         self._paused = self._closing = False
+        self._close_timer: asyncio.TimerHandle | None = None
         self._stalled = 0
 
     def open(self, since: str | None) -> None:
@@ -58,6 +62,7 @@ class SSEStream(asyncio.Protocol):
             self._detach()
             self.write(sse_block([closing_item(code, reason)]))
             self._transport.close()
+            self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
     def _detach(self) -> None:
         self._session.lost(self._streams.settings.detach_grace_s)
@@ -78,6 +83,8 @@ class SSEStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._streams.heartbeat.remove(self, self._slot)
+        if self._close_timer is not None:
+            self._close_timer.cancel()
         self._detach()
 
     def beat(self) -> None:
