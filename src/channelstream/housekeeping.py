@@ -40,3 +40,6 @@ class Housekeeping:
                     await self._node.engine.collect()
             except Unavailable as error:
                 logger.warning("housekeeping waits for the engine: %s", error)
+            except Exception:
+                # Whatever went wrong for one connection, the others must still expire.
+                logger.exception("housekeeping failed; it goes on")

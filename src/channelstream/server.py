@@ -8,12 +8,13 @@ import signal
 import socket
 from collections.abc import Callable
 from importlib import import_module
+from math import ceil
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from channelstream import __version__
 from channelstream.api import openapi
@@ -24,7 +25,7 @@ from channelstream.asgi import App, Receive, Scope, Send, refuse
 from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.config import Settings
 from channelstream.core.hub import Hub
-from channelstream.core.policy import Networks, Policy, header
+from channelstream.core.policy import Networks, Policy
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.core.signing import SignatureChecker, SignedText
 from channelstream.engines.memory import Lifetimes, MemoryEngine
@@ -115,9 +116,10 @@ class Front:
         try:
             self._policy.check_transport(scope)
         except ChannelstreamError as error:
-            await refuse(send, error)
+            await refuse(send, error, self._policy.cors(scope["headers"]))
             return
-        await self._app_for(scope["path"])(scope, receive, send)
+        seen = dict(scope) | {"path": self._policy.path(scope)}
+        await self._app_for(seen["path"])(seen, receive, send)
 
     def _app_for(self, path: str) -> App:
         if path in self._api.paths:
@@ -128,12 +130,17 @@ class Front:
         """Show the pages the address and scheme of the browser, not those of the proxy in front of us."""
         address = self._policy.client(scope)
         port = scope["client"][1] if scope.get("client") else 0
-        seen = dict(scope) | {"client": (address, port), "scheme": self._scheme or self._policy.scheme(scope)}
-        if self._policy.is_proxied(scope):
-            prefix = (header(scope["headers"], b"x-script-name") or b"").decode("latin-1").rstrip("/")
-            seen["root_path"] = prefix
-            seen["path"] = scope["path"] if scope["path"].startswith(prefix) else prefix + scope["path"]
-        await self.pages(seen, receive, send)
+        root = self._policy.root(scope)
+        seen = dict(scope) | {
+            "client": (address, port),
+            "scheme": self._scheme or self._policy.scheme(scope),
+            "root_path": root,
+            "path": root + scope["path"],
+        }
+        try:
+            await self.pages(seen, receive, send)
+        except ClientDisconnect:
+            logger.debug("a client left before it had sent its request")
 
 
 def serve(settings: Settings) -> int:
@@ -219,6 +226,7 @@ def _stream_settings(settings: Settings) -> StreamSettings:
         inbound_frames=settings.max_inbound_frames,
         head_bytes=settings.max_head_bytes,
         head_timeout_s=settings.head_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
     )
 
 
@@ -252,7 +260,10 @@ def _checker(settings: Settings) -> Checker:
 
 
 def _uvicorn_config(settings: Settings, app: App, streams: Streams) -> uvicorn.Config:
-    protocol = protocol_for(streams, settings.max_connections or _descriptors())
+    descriptors = _descriptors()
+    if settings.max_connections > descriptors:
+        logger.warning("max_connections is cut to %d: the process may open no more sockets", descriptors)
+    protocol = protocol_for(streams, min(settings.max_connections or descriptors, descriptors))
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -267,7 +278,7 @@ def _uvicorn_config(settings: Settings, app: App, streams: Streams) -> uvicorn.C
         server_header=False,
         log_config=None,
         backlog=4096,
-        timeout_keep_alive=int(settings.keep_alive_s),
+        timeout_keep_alive=ceil(settings.keep_alive_s),
         timeout_graceful_shutdown=max(1, int(settings.drain_timeout_s)),
     )
     try:

@@ -1,5 +1,6 @@
 """What HTTP itself decides: who is calling, over what, and which pages may read the answer."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -10,6 +11,8 @@ from channelstream.errors import Forbidden, NotAcceptable
 EVERYBODY = "0.0.0.0"  # noqa: S104 - the word of 0.7.1 for "any address", nothing is bound to it
 LOCAL = "127.0.0.1"
 """The address of a peer that has none: the other end of a unix socket."""
+
+_PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)
 
 Header = tuple[bytes, bytes]
 Address = IPv4Address | IPv6Address
@@ -92,6 +95,19 @@ class Policy:
                 if value in (b"http", b"https"):
                     return value.decode()
         return "https" if scope["scheme"] in ("https", "wss") else "http"
+
+    def root(self, scope: Mapping[str, Any]) -> str:
+        """Return the path a trusted proxy serves us under (X-Script-Name), empty for none."""
+        if not self.is_proxied(scope):
+            return ""
+        prefix = (header(scope["headers"], b"x-script-name") or b"").decode("latin-1").rstrip("/")
+        return prefix if _PREFIX.fullmatch(prefix) else ""
+
+    def path(self, scope: Mapping[str, Any]) -> str:
+        """Return the request's path without the prefix of `root`, which the proxy may have left in place."""
+        path: str = scope["path"]
+        root = self.root(scope)
+        return path.removeprefix(root) if root and path.startswith(root + "/") else path
 
     def check_transport(self, scope: Mapping[str, Any]) -> None:
         """Refuse plain HTTP where `enforce_https` is on.

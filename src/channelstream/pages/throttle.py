@@ -86,4 +86,6 @@ def _source(address: str) -> str:
         ip = ip_address(address)
     except ValueError:
         return address
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
+        return str(ip.ipv4_mapped)  # An IPv4 caller of a dual-stack socket.
     return ":".join(ip.exploded.split(":")[:4]) if isinstance(ip, IPv6Address) else address
