@@ -52,8 +52,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, node: Node, streams: Streams, drain_s: float) -> None:
         super().__init__(config)
-        self._node = node
-        self._streams = streams
+        self.node = node
+        self.streams = streams
         self._drain_s = drain_s
         self._housekeeping = Housekeeping(node)
 
@@ -63,8 +63,8 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._node.engine.start(self._node.hub)
-        self._streams.heartbeat.start()
+        await self.node.engine.start(self.node.hub)
+        self.streams.heartbeat.start()
         self._housekeeping.start()
         await self._listen(sockets)
         gc.set_threshold(*GC_THRESHOLDS)
@@ -82,19 +82,19 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in self.servers:
             listener.close()
-        self._node.draining = True
-        for connection in list(self._node.hub.connections.values()):
+        self.node.draining = True
+        for connection in list(self.node.hub.connections.values()):
             if connection.stream is not None:
                 connection.stream.close(CloseCode.RESTARTING, "the server restarts")
         await self._drained()
-        self._streams.heartbeat.stop()
+        self.streams.heartbeat.stop()
         await self._housekeeping.stop()
         await super().shutdown(sockets)
-        await self._node.engine.close()
+        await self.node.engine.close()
 
     async def _drained(self) -> None:
         """Wait until all streams are closed, but not too long."""
-        waiting = asyncio.ensure_future(self._streams.heartbeat.empty.wait())
+        waiting = asyncio.ensure_future(self.streams.heartbeat.empty.wait())
         await asyncio.wait((waiting,), timeout=self._drain_s)
         waiting.cancel()
 

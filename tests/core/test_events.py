@@ -2,7 +2,14 @@
 
 import pytest
 
-from channelstream.core.events import Dialect, Message, MessageDeleted, Presence, UserStateChanged
+from channelstream.core.events import (
+    Dialect,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Presence,
+    UserStateChanged,
+)
 
 SEED, V07 = Dialect.SEED, Dialect.V07
 
@@ -72,3 +79,23 @@ def test_events_are_frozen() -> None:
     """What is shared by all recipients cannot be changed by one."""
     with pytest.raises(AttributeError):
         message().user = "eve"  # type: ignore[misc]
+
+
+def test_what_an_event_holds_is_weighed() -> None:
+    """Lists of users and states count for the budget of the logs, not only payloads."""
+    quiet = MessageDeleted(uuid="1", channel="a")
+    aimed = MessageDeleted(uuid="1", channel="a", only=frozenset("xyz"))
+    short = MessageEdited(uuid="1", channel="a", edited="t")
+    long = MessageEdited(uuid="1", channel="a", edited="t", payload=b"x" * 1000)
+    alone = Presence(uuid="1", channel="a", user="u", joined=True, timestamp="t", state={})
+    crowd = Presence(
+        uuid="1", channel="a", user="u", joined=True, timestamp="t", state={}, users=(("v", {"k": 1}),) * 50
+    )
+    state = UserStateChanged(
+        uuid="1", channel="a", user="u", timestamp="t", state={"k": 1}, changed=(("k", 1),)
+    )
+    assert quiet.weight() == alone.weight() == short.weight() == 0
+    assert aimed.weight() > 0
+    assert long.weight() >= 1000
+    assert crowd.weight() >= 50 * 100
+    assert state.weight() > 0

@@ -136,3 +136,37 @@ def test_the_first_header_of_a_name_counts() -> None:
     headers = [(b"a", b"1"), (b"b", b"2"), (b"b", b"3")]
     assert header(headers, b"b") == b"2"
     assert header(headers, b"c") is None
+
+
+def test_every_line_of_forwarded_addresses_counts() -> None:
+    """A proxy that adds a line of its own does not let the caller's line through."""
+    scope = {
+        "client": ("10.0.0.1", 1),
+        "headers": [(b"x-forwarded-for", b"127.0.0.1"), (b"x-forwarded-for", b"9.9.9.9")],
+    }
+    assert BEHIND_PROXY.client(scope) == "9.9.9.9"
+
+
+@pytest.mark.parametrize(
+    ("peer", "prefix", "path", "stripped"),
+    [
+        ("10.0.0.1", b"/push", "/push/info", "/info"),
+        ("10.0.0.1", b"/push/", "/push/info", "/info"),
+        ("10.0.0.1", b"/push", "/info", "/info"),
+        ("10.0.0.1", b"/push", "/pushy/info", "/pushy/info"),
+        ("10.0.0.1", b"//evil", "/info", "/info"),
+        ("9.9.9.9", b"/push", "/push/info", "/push/info"),
+    ],
+)
+def test_the_prefix_of_a_trusted_proxy_is_stripped(
+    peer: str, prefix: bytes, path: str, stripped: str
+) -> None:
+    """Only whole segments, only from whom we trust, and whether the proxy left it in place or not."""
+    scope = {"client": (peer, 1), "headers": [(b"x-script-name", prefix)], "path": path}
+    assert BEHIND_PROXY.path(scope) == stripped
+
+
+def test_a_prefix_that_is_no_path_is_ignored() -> None:
+    """It would become part of redirects."""
+    scope = {"client": ("10.0.0.1", 1), "headers": [(b"x-script-name", b"//evil.example")]}
+    assert BEHIND_PROXY.root(scope) == ""

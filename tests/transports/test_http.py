@@ -120,3 +120,53 @@ def test_an_upgrade_of_http_1_0(server: Any, clients: Any) -> None:
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     )
     assert raw.rest().startswith(b"HTTP/1.1 426 ")
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"POST /disconnect HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+        b"POST /connect HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{",
+    ],
+)
+def test_a_body_that_does_not_come(own_server: Any, clients: Any, request_head: bytes) -> None:
+    """Whoever announces a body and keeps it back holds no socket for longer than body_timeout_s."""
+    client = clients.raw(own_server("--body-timeout-s", "0.3").port)
+    client.send(request_head)
+    assert b"408" in client.rest()
+
+
+def test_the_body_of_an_unsigned_call(server: Any, clients: Any) -> None:
+    """A stranger's body is short: more than 4096 bytes are refused by the declared length."""
+    client = clients.raw(server.port)
+    client.send(b"POST /disconnect HTTP/1.1\r\nHost: x\r\nContent-Length: 4097\r\n\r\n")
+    assert b" 413 " in client.until(b"\r\n")
+
+
+def test_a_form_that_is_broken_off(own_server: Any, clients: Any) -> None:
+    """A client that leaves in the middle of the sign-in form leaves no traceback (own_server looks for one)."""
+    running = own_server()
+    client = clients.raw(running.port)
+    client.send(
+        b"POST /admin/sign_in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        b"Content-Length: 100\r\n\r\nusername="
+    )
+    client.close()
+    assert running.request("GET", "/info").status_code == 200
+
+
+def test_streams_under_the_prefix_of_a_proxy(own_server: Any, clients: Any) -> None:
+    """A trusted proxy that keeps its path says so, and API and streams are found under it."""
+    running = own_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", "127.0.0.1")
+    conn_id = running.connect("prefixed", "prefixed")
+    client = clients.raw(running.port)
+    client.send(
+        f"GET /push/sse?conn_id={conn_id} HTTP/1.1\r\nHost: x\r\nX-Script-Name: /push\r\n\r\n".encode()
+    )
+    assert b" 200 " in client.until(b"\r\n\r\n")
+    other = clients.raw(running.port)
+    other.send(b"GET /push/listen?conn_id=none HTTP/1.1\r\nHost: x\r\nX-Script-Name: /push\r\n\r\n")
+    assert b" 401 " in other.until(b"\r\n")
+    stranger = clients.raw(running.port)
+    stranger.send(b"GET /pushy/listen?conn_id=none HTTP/1.1\r\nHost: x\r\nX-Script-Name: /push\r\n\r\n")
+    assert b" 404 " in stranger.until(b"\r\n")

@@ -1,11 +1,18 @@
 """Long polls over real sockets: answers, JSONP, refusals, and what comes between two polls."""
 
+import asyncio
 import json
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+
+from channelstream.config import Settings
+from channelstream.core.events import Dialect, Message
+from channelstream.engines.base import UserUpdate
+from channelstream.server import build
+from channelstream.transports.longpoll import PollStream
 
 
 @pytest.fixture
@@ -109,3 +116,31 @@ def test_resumed_leads_the_answer(server: Any, clients: Any, channel: str) -> No
     publish(server, channel, "hello")
     items = json.loads(raw.rest().partition(b"\r\n\r\n")[2])
     assert [item["type"] for item in items] == ["resumed", "message"]
+
+
+def test_a_message_for_a_poll_whose_client_has_gone() -> None:
+    """What was written to nobody is not lost: the next poll has it."""
+
+    async def scenario() -> list[Any]:
+        server = build(Settings(secret="x", admin_secret="y"))
+        node, streams = server.node, server.streams
+        await node.engine.start(node.hub)
+        opened = await node.connect("gone", "u", Dialect.V07, {"a": {}}, UserUpdate(values={}, fresh={}))
+        poll = PollStream(streams, opened.connection)
+        poll.open(None)
+        await asyncio.sleep(0)
+        await node.publish([Message(uuid="m", channel="a", user="x", payload=b"1", timestamp="t")])
+        node.hub.flush()
+
+        async def gone() -> dict[str, str]:
+            return {"type": "http.disconnect"}
+
+        async def here() -> dict[str, str]:
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+        assert await poll.wait(gone) is None
+        following = PollStream(streams, opened.connection)
+        following.open(None)
+        return json.loads(await following.wait(here) or b"null")  # type: ignore[no-any-return]
+
+    assert [item["uuid"] for item in asyncio.run(scenario())] == ["m"]

@@ -81,6 +81,9 @@ class PollStream:
                 timeout=self._streams.settings.poll_timeout_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
+            # A client may have gone in the same turn of the loop; the task that waits for it hears it in the next.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
         finally:
             gone.cancel()
             answered.cancel()
