@@ -2,7 +2,7 @@
 
 Layers, imports point to the left only (``tests/test_layers.py`` proves it)::
 
-    errors <- core <- engines <- node <- transports | api <- config <- server <- cli
+    errors <- core <- engines <- node <- asgi <- transports | api <- config <- pages | ... <- server <- cli
 """
 
 from importlib.metadata import version
