@@ -142,3 +142,8 @@ def test_configuring_again_replaces(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(SETTINGS)
     logger.info("once")
     assert capsys.readouterr().err.count("once") == 1
+
+
+def test_a_secret_under_a_disguised_name_is_blotted_out() -> None:
+    """A parameter's name may be spelled with percent signs and still be read as `secret`."""
+    assert "hunter2" not in logs.Redactor(())("GET /info?%73ecret=hunter2&a=b")

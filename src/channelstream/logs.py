@@ -15,8 +15,9 @@ HANDLER_NAME = "channelstream"
 BLOT = "***"
 
 _SILENT = logging.CRITICAL + 1
-_QUERY = re.compile(r"([?&](?:secret|conn_id)=)[^&\s\"'#]*", re.IGNORECASE)
-"""A conn_id opens its owner's stream to whoever knows it, so it is blotted out of addresses too."""
+_QUERY = re.compile(r"([?&](?:secret|conn_id|[^=&\s\"'#]*%[^=&\s\"'#]*)=)[^&\s\"'#]*", re.IGNORECASE)
+"""A conn_id opens its owner's stream to whoever knows it, so it is blotted out of addresses too. A name spelled
+with percent signs may be one of the two in disguise."""
 _HEADER = re.compile(
     r"((?:x-channelstream-secret|authorization|cookie)[\"']?\s*[:=,]\s*)(b?\"[^\"]*\"|b?'[^']*'|[^\r\n]+)",
     re.IGNORECASE,

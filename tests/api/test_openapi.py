@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from channelstream.api import schemas
+from channelstream.api import answers, schemas
 from channelstream.api.openapi import REFUSALS, document
 from channelstream.api.table import Endpoint
 
@@ -19,16 +19,16 @@ def row(path: str, methods: tuple[str, ...], request: Any, response: Any, **more
 
 
 ENDPOINTS = [
-    row("/connect", ("POST",), schemas.ConnectBody, schemas.ConnectAnswer),
-    row("/subscribe", ("POST",), schemas.SubscribeBody, schemas.SubscribeAnswer, query=("conn_id",)),
-    row("/unsubscribe", ("POST",), schemas.UnsubscribeBody, schemas.UnsubscribeAnswer),
-    row("/user_state", ("POST",), schemas.UserStateBody, schemas.UserStateAnswer),
-    row("/user_status", ("POST",), schemas.UserStatusBody, schemas.UserStateAnswer),
-    row("/message", ("POST",), schemas.MessageBody, schemas.MessageAnswer, many=True),
-    row("/message", ("PATCH",), schemas.EditBody, schemas.EditAnswer, many=True),
-    row("/message", ("DELETE",), schemas.DeleteBody, schemas.EditAnswer, many=True),
-    row("/channel_config", ("POST",), schemas.ChannelConfigBody, schemas.ChannelsInfo),
-    row("/info", ("GET", "POST"), schemas.InfoBody, schemas.ChannelsInfo),
+    row("/connect", ("POST",), schemas.ConnectBody, answers.ConnectAnswer),
+    row("/subscribe", ("POST",), schemas.SubscribeBody, answers.SubscribeAnswer, query=("conn_id",)),
+    row("/unsubscribe", ("POST",), schemas.UnsubscribeBody, answers.UnsubscribeAnswer),
+    row("/user_state", ("POST",), schemas.UserStateBody, answers.UserStateAnswer),
+    row("/user_status", ("POST",), schemas.UserStatusBody, answers.UserStateAnswer),
+    row("/message", ("POST",), schemas.MessageBody, answers.MessageAnswer, many=True),
+    row("/message", ("PATCH",), schemas.EditBody, answers.EditAnswer, many=True),
+    row("/message", ("DELETE",), schemas.DeleteBody, answers.EditAnswer, many=True),
+    row("/channel_config", ("POST",), schemas.ChannelConfigBody, answers.ChannelsInfo),
+    row("/info", ("GET", "POST"), schemas.InfoBody, answers.ChannelsInfo),
     row("/disconnect", ("GET", "POST"), schemas.DisconnectBody, bool, signed=False, query=("conn_id",)),
     row("/openapi.json", ("GET",), None, None),
 ]

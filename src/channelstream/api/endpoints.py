@@ -1,6 +1,6 @@
 """The table of all API endpoints: routing, access and the OpenAPI document are read from it."""
 
-from channelstream.api import channels, connections, messages, schemas, users
+from channelstream.api import answers, channels, connections, messages, schemas, users
 from channelstream.api.table import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -10,7 +10,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=connections.connect,
         request=schemas.ConnectBody,
         many=False,
-        response=schemas.ConnectAnswer,
+        response=answers.ConnectAnswer,
         summary="Register a connection",
         description="Registers a connection of a user and its channels; the browser then opens a stream with `conn_id`.",
     ),
@@ -20,7 +20,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=connections.subscribe,
         request=schemas.SubscribeBody,
         many=False,
-        response=schemas.SubscribeAnswer,
+        response=answers.SubscribeAnswer,
         summary="Add channels",
         description="Adds channels to a connection; `conn_id` may stand in the query.",
         query=("conn_id",),
@@ -31,7 +31,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=connections.unsubscribe,
         request=schemas.UnsubscribeBody,
         many=False,
-        response=schemas.UnsubscribeAnswer,
+        response=answers.UnsubscribeAnswer,
         summary="Leave channels",
         description="Takes channels from a connection; `conn_id` may stand in the query.",
         query=("conn_id",),
@@ -42,7 +42,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=messages.publish,
         request=schemas.MessageBody,
         many=True,
-        response=schemas.MessageAnswer,
+        response=answers.MessageAnswer,
         summary="Send messages",
         description="Sends one message or a list, all or none. A `uuid` the log still holds, or the same "
         "`Idempotency-Key`, is answered as before and not delivered again.",
@@ -53,7 +53,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=messages.edit,
         request=schemas.EditBody,
         many=True,
-        response=schemas.EditAnswer,
+        response=answers.EditAnswer,
         summary="Edit messages",
         description="Sends an edit to whoever hears the channel and changes the visible history.",
     ),
@@ -63,7 +63,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=messages.delete,
         request=schemas.DeleteBody,
         many=True,
-        response=schemas.EditAnswer,
+        response=answers.EditAnswer,
         summary="Delete messages",
         description="Sends a deletion to whoever hears the channel and takes it out of the visible history.",
     ),
@@ -73,7 +73,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=users.user_state,
         request=schemas.UserStateBody,
         many=False,
-        response=schemas.UserStateAnswer,
+        response=answers.UserStateAnswer,
         summary="Change a user's state",
         description="Sets keys of a user's state; public ones are told to channels with `notify_state`.",
     ),
@@ -83,7 +83,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=users.user_status,
         request=schemas.UserStatusBody,
         many=False,
-        response=schemas.UserStateAnswer,
+        response=answers.UserStateAnswer,
         summary="Set a user's status",
         description="The first generation's call: sets the public state key `status`.",
     ),
@@ -93,7 +93,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=channels.channel_config,
         request=schemas.ChannelConfigBody,
         many=False,
-        response=schemas.ChannelsInfo,
+        response=answers.ChannelsInfo,
         summary="Change channel settings",
         description="Changes the named settings of channels, which are created if need be.",
     ),
@@ -103,7 +103,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=channels.info,
         request=schemas.InfoBody,
         many=False,
-        response=schemas.ChannelsInfo,
+        response=answers.ChannelsInfo,
         summary="Tell about channels",
         description="Describes channels, their history and users; without a body, all of them.",
     ),
