@@ -86,7 +86,7 @@ def test_readme_is_short_enough_to_copy() -> None:
 def test_close_codes_are_documented(page: str) -> None:
     """A client's author finds every code the server closes with."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    ours = [code for code in CloseCode if code is not CloseCode.GOING_AWAY]
+    ours = list(CloseCode)
     assert [code.name for code in ours if str(code.value) not in text] == []
 
 

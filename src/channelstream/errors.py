@@ -12,7 +12,6 @@ class CloseCode(IntEnum):
 
     NORMAL = 1000
     """The connection has ended on purpose (`/disconnect`): stop."""
-    GOING_AWAY = 1001
     PROTOCOL_ERROR = 1002
     """The client broke RFC 6455: stop."""
     UNSUPPORTED_DATA = 1003

@@ -13,20 +13,18 @@ from channelstream.errors import CloseCode, Invalid, Unavailable
 
 @dataclass(frozen=True, slots=True)
 class NodeLimits:
-    """Bounds and lifetimes of connections, in connections, channels and seconds.
+    """Bounds of connections.
 
     Attributes:
         connections: registered at a time; more are refused with 503.
-        unattached_s: how long a connection lives that never had a stream.
-        detach_grace_s: how long it lives after its stream was lost.
-        poll_gap_s: how long it lives between two long polls.
+        channels_per_connection: channels one connection may be in; more are refused with 422.
+        unattached_s: how long a connection lives that never had a stream, in seconds. How long it outlives a stream
+            depends on the transport and is passed to `detached`.
     """
 
     connections: int = 1_000_000
     channels_per_connection: int = 1000
     unattached_s: float = 15.0
-    detach_grace_s: float = 10.0
-    poll_gap_s: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)

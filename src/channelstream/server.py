@@ -208,8 +208,6 @@ def _node(settings: Settings) -> Node:
     node_limits = NodeLimits(
         channels_per_connection=settings.max_channels_per_connection,
         unattached_s=settings.unattached_timeout_s,
-        detach_grace_s=settings.detach_grace_s,
-        poll_gap_s=settings.poll_gap_s,
     )
     return Node(engine, hub, clock, new_id, node_limits)
 

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
 import pytest
@@ -207,11 +207,9 @@ def _log_until_now(descriptor: int) -> str:
     """Read what is in the pipe; whoever reads it later must find it blocking, as it was."""
     os.set_blocking(descriptor, False)
     log = b""
-    try:
+    with suppress(BlockingIOError):  # The pipe is empty.
         while data := os.read(descriptor, 65_536):
             log += data
-    except BlockingIOError:
-        pass
     os.set_blocking(descriptor, True)
     return log.decode()
 

@@ -69,11 +69,6 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
     @property
-    def variable(self) -> str:
-        """Its name in the environment."""
-        return f"CHANNELSTREAM_{self.name.upper()}"
-
-    @property
     def default_text(self) -> str:
         return self.declared.kind.show(self.default)
 

@@ -57,7 +57,7 @@ class Settings:
         None, AutoSwitch(), "Serve the chat at /demo; auto means only when bound to loopback.", short="-e"
     )
     demo_app_url: str = _server.option(
-        "http://127.0.0.1", _url, "Address of the demo application, as in the first generation."
+        "http://127.0.0.1", _url, "Has no effect: accepted because files of the older generations name it."
     )
     log_level: LogLevel = _server.option(
         "info",

@@ -1,7 +1,7 @@
 """Server-sent events: a plain asyncio protocol that writes prebuilt blocks after the answer's head.
 
-The body ends with the connection, so that the bytes of a block are the same for every stream (RFC 9112, 6.3). A client
-that says `closing` items apart from others needs no more than the list every transport sends.
+The body ends with the connection and not with a chunk or a length (RFC 9112, 6.3), so that a block is the same bytes
+for every stream.
 """
 
 import asyncio
