@@ -225,6 +225,7 @@ def _stream_settings(settings: Settings) -> StreamSettings:
         head_bytes=settings.max_head_bytes,
         head_timeout_s=settings.head_timeout_s,
         body_timeout_s=settings.body_timeout_s,
+        compression=settings.compression,
     )
 
 

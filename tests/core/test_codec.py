@@ -15,6 +15,7 @@ from channelstream.core.codec import (
     item,
     resumed_item,
 )
+from channelstream.core.deflate import inflate
 from channelstream.core.events import (
     Dialect,
     Event,
@@ -105,3 +106,12 @@ def test_the_first_and_the_last_item_of_a_stream_are_golden() -> None:
     golden = {name: msgspec.json.encode(form) for name, form in VECTORS["control"].items()}
     assert resumed_item("k3f9a1-7", ["a", "b"], ["c"]) == golden["resumed"]
     assert closing_item(4008, "too slow") == golden["closing"]
+
+
+def test_compressed_frames_hold_the_same_list() -> None:
+    """A long list is compressed and marked so, a short one is the plain frame; a client inflates to the same text."""
+    long = [b'{"text":"%b"}' % (b"x" * 1000)]
+    data = ENCLOSE[Framing.DEFLATE](long, None)
+    assert data[0] == 0xC1
+    assert inflate(data[2:] if data[1] < 126 else data[4:], 10_000) == b"[%b]" % long[0]
+    assert ENCLOSE[Framing.DEFLATE]([b"1"], None) == ENCLOSE[Framing.WEBSOCKET]([b"1"], None)

@@ -230,7 +230,8 @@ def test_each_connection_is_written_its_own_format(bench: Bench, dialect: Dialec
     bench.hub.flush()
     (data,) = tape.written
     assert (b'"date"' in data) is (dialect is SEED)
-    head = {Framing.WEBSOCKET: b"\x81", Framing.SSE: b"id: e-1\n", Framing.POLL: b"[{"}[framing]
+    heads = {Framing.WEBSOCKET: b"\x81", Framing.SSE: b"id: e-1\n", Framing.POLL: b"[{"}
+    head = heads.get(framing, b"\x81")  # Too short to be compressed.
     assert data.startswith(head)
 
 

@@ -1,9 +1,11 @@
 """The WebSocket transport over real sockets: RFC 6455 inbound, close codes, floods."""
 
+import json
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from websockets.sync.client import connect
 
 BAD_FRAMES = [
     (0xC1, b"reserved bit", 1002),
@@ -171,3 +173,26 @@ def test_a_foreign_origin(own_server: Any, clients: Any) -> None:
         b"Origin: https://a.example.evil\r\n\r\n"
     )
     assert raw.rest().startswith(b"HTTP/1.1 403 ")
+
+
+def test_compression(own_server: Any) -> None:
+    """Where the option is on and the client offers it, long messages travel compressed, both ways; short ones plain."""
+    running = own_server("--compression", "true")
+    conn_id = running.connect("zip", "zip")
+    texts = ["short", "long " * 200]
+    with connect(f"{running.ws_url}/ws?conn_id={conn_id}", compression="deflate") as socket:
+        assert "permessage-deflate" in socket.response.headers["Sec-WebSocket-Extensions"]
+        socket.send("x" * 1000)
+        for text in texts:
+            running.post("/message", {"channel": "zip", "user": "x", "message": text})
+        heard: list[Any] = []
+        while len(heard) < 2:
+            heard += [item["message"] for item in json.loads(socket.recv(timeout=5))]
+    assert heard == texts
+
+
+def test_no_compression_by_default(server: Any) -> None:
+    """An offer is declined in silence (RFC 6455, 9.1)."""
+    conn_id = server.connect("plain", "plain")
+    with connect(f"{server.ws_url}/ws?conn_id={conn_id}", compression="deflate") as socket:
+        assert "Sec-WebSocket-Extensions" not in socket.response.headers

@@ -72,6 +72,9 @@ class Settings:
         Choice[Engine]("memory", note=" (the only engine of this version)"),
         "Where channels, users and history live; memory means in this process.",
     )
+    compression: bool = _server.option(
+        False, Switch(), "Compress WebSocket messages of 256 bytes and more for clients that offer it."
+    )
     drain_timeout_s: float = _server.option(
         5.0, Number(0, 600), "Time to close all streams at shutdown.", unit="seconds"
     )

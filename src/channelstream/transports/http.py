@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from channelstream.core.deflate import negotiate
 from channelstream.core.handshake import BadHandshake, accept
 from channelstream.core.policy import Header
 from channelstream.core.query import read_query
@@ -193,14 +194,15 @@ class StreamingHttp(HttpToolsProtocol):
             self._refuse(error.http_status, error.message.encode(), fields)
             return
         transport = self._let_go()
-        transport.write(handshake.response())
+        deflate = negotiate(handshake.offers) if self.streams.settings.compression else None
+        transport.write(handshake.response(deflate))
         parameters = read_query(query)
         try:
             connection = self.streams.connection(parameters)
         except ChannelstreamError as error:
             _refuse_websocket(transport, error)
             return
-        stream = WebSocketStream(self.streams, transport, connection)
+        stream = WebSocketStream(self.streams, transport, connection, deflate is not None)
         transport.set_protocol(stream)
         stream.open(parameters.get("since"))
         if rest:

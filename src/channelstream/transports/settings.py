@@ -14,6 +14,7 @@ class StreamSettings:
         head_bytes: longest head of a request.
         head_timeout_s: how long a client may take to send it.
         body_timeout_s: how long a client may take to send what follows the head.
+        compression: agree to permessage-deflate where a WebSocket client offers it.
     """
 
     heartbeat_interval_s: float = 5.0
@@ -27,3 +28,4 @@ class StreamSettings:
     head_bytes: int = 32_768
     head_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
+    compression: bool = False

@@ -8,6 +8,7 @@ import asyncio
 
 from channelstream.core.codec import Framing, websocket_frame
 from channelstream.core.connection import Connection
+from channelstream.core.deflate import inflate
 from channelstream.core.frame_head import FrameError
 from channelstream.core.websocket import PING, Close, FrameReader, Limits, Ping, close_frame, pong_frame
 from channelstream.errors import CloseCode
@@ -24,8 +25,6 @@ LINGER_S = 0.25
 class WebSocketStream(asyncio.Protocol):
     """One WebSocket after its handshake."""
 
-    framing = Framing.WEBSOCKET
-
     __slots__ = (
         "_beats",
         "_close_timer",
@@ -40,15 +39,19 @@ class WebSocketStream(asyncio.Protocol):
         "_slot",
         "_streams",
         "_transport",
+        "framing",
         "write",
     )
 
-    def __init__(self, streams: Streams, transport: asyncio.Transport, connection: Connection) -> None:
+    def __init__(
+        self, streams: Streams, transport: asyncio.Transport, connection: Connection, deflate: bool
+    ) -> None:
         self._streams = streams
         self._transport = transport
         self.write = transport.write
         limit = streams.settings.inbound_bytes
-        self._reader = FrameReader(Limits(limit, limit))
+        self.framing = Framing.DEFLATE if deflate else Framing.WEBSOCKET
+        self._reader = FrameReader(Limits(limit, limit), inflate if deflate else None)
         self._session = Session(streams.node, connection, self)
         self._slot = streams.heartbeat.add(self)
         self._inbound_left = streams.settings.inbound_frames
