@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from channelstream.core.connection import Connection, ConnectionState, Step
+from channelstream.core.endings import Ending, Endings
 from channelstream.core.events import Dialect, Event
 from channelstream.core.hub import Hub
 from channelstream.engines.base import Accepted, Clock, Engine, Member, UserChange, UserUpdate
@@ -40,6 +41,8 @@ class Node:
 
     Attributes:
         published: messages accepted here since the start.
+        stalls: how often a client was too slow to be written to, since the start.
+        endings: the streams and connections that ended lately, and why.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class Node:
         self.new_id = new_id
         self.limits = limits
         self.published = 0
+        self.stalls = 0
+        self.endings = Endings()
         self.draining = False
         self._deadlines: dict[Connection, None] = {}
 
@@ -148,6 +153,7 @@ class Node:
         self.hub.mute(connection)
         connection.move(Step.CLOSE)
         self._deadlines.pop(connection, None)
+        self.note_ending(connection, code, reason, final=True)
         stream, connection.stream = connection.stream, None
         channels = list(connection.channels)
         for name in channels:
@@ -158,6 +164,10 @@ class Node:
         await self.engine.disconnect(_member(connection), channels)
 
     # -- streams come and go
+
+    def note_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
+        """Remember why a connection, or one stream of it, has ended."""
+        self.endings.note(Ending(self.clock.wall(), connection.id, connection.user, code, reason, final))
 
     def detached(self, connection: Connection, grace_s: float) -> None:
         """Note that the connection's stream is gone; it may come back for so many seconds."""

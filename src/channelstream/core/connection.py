@@ -67,6 +67,9 @@ class Stream(Protocol):
     def close(self, code: CloseCode, reason: str) -> None:
         """End the stream and tell the client why."""
 
+    def buffered_bytes(self) -> int:
+        """Return how much was written that the client's line has not taken yet."""
+
 
 class Connection:
     """One connection of a user.

@@ -60,6 +60,9 @@ class PollStream:
             self._body = json_list([closing_item(code, reason)])
             self._finish()
 
+    def buffered_bytes(self) -> int:
+        return len(self._body or b"")
+
     def _finish(self) -> None:
         self._session.lost(self._streams.settings.poll_gap_s)
         self.answered.set()

@@ -17,6 +17,9 @@ from channelstream.engines.base import PRIVATE
 from channelstream.errors import CloseCode
 from channelstream.node import Node
 
+CLOSED_BY_CLIENT = "closed by the client"
+LINE_LOST = "the line was lost"
+
 CHUNK = 256
 """Entries read from the log at once while catching up."""
 PIECE_BYTES = 65_536
@@ -61,6 +64,7 @@ class Session:
     def pause(self) -> None:
         """The transport is full: write no more, and read from the log once it has drained."""
         self._paused = True
+        self._node.stalls += 1
         if self.is_current and self.connection.state is ConnectionState.LIVE:
             held = Held(0)
             self._node.hub.stall(self.connection, held)
@@ -71,6 +75,15 @@ class Session:
         self._paused = False
         if self._drained is not None:
             self._drained.set()
+
+    def ended(self, grace_s: float, code: int | None, reason: str) -> None:
+        """The stream is gone for this reason, with this close code or without one.
+
+        A client's good-bye ends the whole connection, and is remembered with that.
+        """
+        if self.is_current and code != CloseCode.NORMAL:
+            self._node.note_ending(self.connection, code, reason, final=False)
+        self.lost(grace_s)
 
     def lost(self, grace_s: float) -> None:
         """The stream is gone; the connection waits for another one for so many seconds."""
@@ -86,7 +99,7 @@ class Session:
     def left(self) -> None:
         """The client said good-bye: the connection ends now."""
         if self.is_current:
-            self._run(self._node.disconnect(self.connection, CloseCode.NORMAL, "closed by the client"))
+            self._run(self._node.disconnect(self.connection, CloseCode.NORMAL, CLOSED_BY_CLIENT))
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(work)

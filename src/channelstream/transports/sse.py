@@ -9,7 +9,7 @@ import asyncio
 from channelstream.core.codec import Framing, closing_item, sse_block
 from channelstream.core.connection import Connection
 from channelstream.errors import CloseCode
-from channelstream.transports.session import Session
+from channelstream.transports.session import LINE_LOST, Session
 from channelstream.transports.streams import Streams
 
 HEARTBEAT = sse_block([])
@@ -59,13 +59,16 @@ class SSEStream(asyncio.Protocol):
         """Say why as the last event and end the body."""
         if not self._closing:
             self._closing = True
-            self._detach()
+            self._detach(code, reason)
             self.write(sse_block([closing_item(code, reason)]))
             self._transport.close()
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
-    def _detach(self) -> None:
-        self._session.lost(self._streams.settings.detach_grace_s)
+    def buffered_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def _detach(self, code: int | None, reason: str) -> None:
+        self._session.ended(self._streams.settings.detach_grace_s, code, reason)
 
     def data_received(self, data: bytes) -> None:
         self._inbound_left -= len(data)
@@ -85,7 +88,7 @@ class SSEStream(asyncio.Protocol):
         self._streams.heartbeat.remove(self, self._slot)
         if self._close_timer is not None:
             self._close_timer.cancel()
-        self._detach()
+        self._detach(None, LINE_LOST)
 
     def beat(self) -> None:
         """Send an empty list; drop a client that has read nothing for two ping intervals."""

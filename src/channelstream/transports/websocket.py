@@ -12,7 +12,7 @@ from channelstream.core.deflate import inflate
 from channelstream.core.frame_head import FrameError
 from channelstream.core.websocket import PING, Close, FrameReader, Limits, Ping, close_frame, pong_frame
 from channelstream.errors import CloseCode
-from channelstream.transports.session import Session
+from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
 from channelstream.transports.streams import Streams
 
 HEARTBEAT = websocket_frame([])
@@ -71,13 +71,16 @@ class WebSocketStream(asyncio.Protocol):
         if self._closing or self._transport.is_closing():
             return
         self._closing = True
-        self._detach()
+        self._detach(code, reason)
         self.write(close_frame(code, reason))
         self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
-    def _detach(self) -> None:
+    def _detach(self, code: int | None, reason: str) -> None:
         """Leave the connection: nothing may follow a close frame (RFC 6455, 5.5.1), it waits in the log."""
-        self._session.lost(self._streams.settings.detach_grace_s)
+        self._session.ended(self._streams.settings.detach_grace_s, code, reason)
+
+    def buffered_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
 
     # -- what the client sends
 
@@ -108,7 +111,7 @@ class WebSocketStream(asyncio.Protocol):
             self._session.left()
         if not self._closing:
             self._closing = True
-            self._detach()
+            self._detach(close.code, CLOSED_BY_CLIENT)
             self.write(close_frame(close.code))
         self._transport.close()
 
@@ -141,7 +144,7 @@ class WebSocketStream(asyncio.Protocol):
         self._streams.heartbeat.remove(self, self._slot)
         if self._close_timer is not None:
             self._close_timer.cancel()
-        self._detach()
+        self._detach(None, LINE_LOST)
 
     # -- the timer
 
