@@ -59,6 +59,15 @@ class Node:
         self.draining = False
         self._deadlines: dict[Connection, None] = {}
 
+    async def start(self) -> None:
+        """Begin to hear the engine, from where its log stands.
+
+        Raises:
+            ConfigError: the engine cannot be used as it is configured.
+        """
+        await self.engine.start(self.hub)
+        self.hub.seq = self.engine.position.seq
+
     # -- connections
 
     def connection(self, conn_id: str) -> Connection | None:

@@ -26,9 +26,10 @@ from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.config import Settings
 from channelstream.core.hub import Hub
 from channelstream.core.policy import Networks, Policy
-from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.core.registry import RegistryLimits
 from channelstream.core.signing import SignatureChecker, SignedText
-from channelstream.engines.memory import Lifetimes, MemoryEngine
+from channelstream.engines.factory import Parts, make_engine
+from channelstream.engines.ledger import Lifetimes
 from channelstream.errors import BadSignature, ChannelstreamError, CloseCode, ConfigError
 from channelstream.housekeeping import Housekeeping
 from channelstream.node import Node, NodeLimits
@@ -63,7 +64,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await self.node.engine.start(self.node.hub)
+        await self.node.start()
         self.streams.heartbeat.start()
         self._housekeeping.start()
         await self._listen(sockets)
@@ -204,7 +205,7 @@ def _node(settings: Settings) -> Node:
         history_size=settings.history_size_max,
     )
     lifetimes = Lifetimes(settings.gc_users_after_s, settings.gc_channels_after_s)
-    engine = MemoryEngine(Registry(limits, new_id), clock, new_epoch(), lifetimes)
+    engine = make_engine(Parts(settings.engine, limits, lifetimes, clock, new_id, new_epoch))
     node_limits = NodeLimits(
         channels_per_connection=settings.max_channels_per_connection,
         unattached_s=settings.unattached_timeout_s,

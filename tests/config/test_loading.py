@@ -80,7 +80,7 @@ def test_sample_of_the_first_generation(tmp_path: Path, indent: str) -> None:
         ("--poll-timeout-s", "0", "a number from 0.01 to 86400 seconds"),
         ("--debug", "maybe", "one of true, false, 1, 0, yes, no, on, off"),
         ("--log-format", "xml", "one of human, json"),
-        ("--engine", "redis", "memory (the only engine of this version)"),
+        ("--engine", "redis", "memory"),
         ("--allow-posting-from", "localhost", "a list of addresses or networks such as"),
         ("--signature-checker", "x", "a dotted name such as package.module.Class"),
         ("--demo-app-url", "ftp://x", "an http:// or https:// address"),

@@ -8,7 +8,8 @@ from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import MakeEngine, MovedClock, Recorder, Setup, message
 
 from channelstream.core.registry import Registry, RegistryLimits
-from channelstream.engines.memory import Lifetimes, MemoryEngine
+from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.memory import MemoryEngine
 
 
 def memory_engine(setup: Setup, epoch: str = "first") -> MemoryEngine:

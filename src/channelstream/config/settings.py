@@ -8,8 +8,8 @@ from typing import Literal
 from channelstream.config.networks import Networks, is_loopback
 from channelstream.config.option import Option, Section, options_of
 from channelstream.config.values import AutoSwitch, Choice, Number, Origins, Switch, Text, Whole
+from channelstream.engines.factory import FORMS, PATTERN
 
-Engine = Literal["memory"]
 HttpScheme = Literal["", "http", "https"]
 LogFormat = Literal["human", "json"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
@@ -67,9 +67,9 @@ class Settings:
     log_format: LogFormat = _server.option(
         "human", Choice[LogFormat]("human", "json"), "One readable line, or one JSON object, for each event."
     )
-    engine: Engine = _server.option(
+    engine: str = _server.option(
         "memory",
-        Choice[Engine]("memory", note=" (the only engine of this version)"),
+        Text(pattern=PATTERN, description=FORMS),
         "Where channels, users and history live; memory means in this process.",
     )
     compression: bool = _server.option(

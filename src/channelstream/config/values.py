@@ -151,14 +151,13 @@ class AutoSwitch:
 class Choice(Generic[Word]):
     """One of a few words, in any case."""
 
-    def __init__(self, *words: Word, note: str = "") -> None:
+    def __init__(self, *words: Word) -> None:
         self.words = words
-        self.note = note
 
     @property
     def allowed(self) -> str:
         named = [word or "(empty)" for word in self.words]
-        return (f"one of {', '.join(named)}" if len(named) > 1 else named[0]) + self.note
+        return f"one of {', '.join(named)}"
 
     @property
     def metavar(self) -> str:

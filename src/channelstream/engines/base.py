@@ -111,7 +111,11 @@ class Engine(Protocol):
         """The number of the last event this node was handed, in the present epoch."""
 
     async def start(self, receiver: Receiver) -> None:
-        """Begin to hand accepted events to `receiver`."""
+        """Begin to hand accepted events to `receiver`, from the position on.
+
+        Raises:
+            ConfigError: the engine cannot be used as it is configured.
+        """
 
     async def close(self) -> None:
         """Stop; everything acknowledged is as safe as this engine promises."""

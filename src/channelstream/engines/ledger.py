@@ -1,0 +1,212 @@
+"""The state of one log in one process, and what each use case changes in it: what in-process engines have in common.
+
+A ledger numbers events; its engine records the entries when they count: at once, or when they are safe. Whoever reads
+the logs - a resuming client, `/info` - sees what is recorded and nothing else.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+from typing import Any
+
+from channelstream.core.channel import Channel
+from channelstream.core.events import Event, Message
+from channelstream.core.log import Entry, Log
+from channelstream.core.position import Position
+from channelstream.core.registry import Registry
+from channelstream.core.user import StateValue, User
+from channelstream.engines.base import PRIVATE, Accepted, Clock, Member, Replay, UserChange, UserUpdate
+
+_Key = tuple[bool, str, str]
+"""Where a message belongs: whether that is a user, the name of the user or of the channel, and the message's uuid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long what nobody uses is kept, in seconds; 0 keeps it for ever."""
+
+    users_s: float = 86_400.0
+    channels_s: float = 259_200.0
+
+
+class Ledger:
+    """Registry, numbers and position of one log.
+
+    Attributes:
+        numbered: the last number given out.
+        recorded: the last number that counts; below `numbered` while entries wait.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        clock: Clock,
+        begin: Position,
+        lifetimes: Lifetimes,
+        accept: Callable[[Event], None],
+    ) -> None:
+        """Create a ledger.
+
+        Args:
+            begin: where its log begins; the epoch is text without a hyphen at its end.
+            accept: takes every event a use case brings about, in order, and numbers it with `number`.
+        """
+        self.registry = registry
+        self.numbered = self.recorded = begin.seq
+        self._epoch = begin.epoch
+        self._clock = clock
+        self._lifetimes = lifetimes
+        self._accept = accept
+        self._waiting: dict[_Key, Entry] = {}
+
+    @property
+    def position(self) -> Position:
+        return Position(self._epoch, self.recorded)
+
+    # -- entries
+
+    def number(self, event: Event) -> Entry:
+        """Give an event the next number."""
+        self.numbered += 1
+        return Entry(self.numbered, f"{self._epoch}-{self.numbered}", self._clock.steady(), event)
+
+    def record(self, entry: Entry) -> None:
+        """Let an entry count: from now on it is in the logs and in the history."""
+        self.registry.record(entry, self._clock.wall())
+        self.recorded = entry.seq
+
+    def hold(self, entry: Entry) -> None:
+        """Remember a message that is to be recorded later, so that it is not accepted twice until then."""
+        if isinstance(entry.event, Message):
+            self._waiting.update((key, entry) for key in _keys(entry.event))
+
+    def release(self, entries: Iterable[Entry]) -> None:
+        """Forget entries that were held: they are recorded, or never will be."""
+        for entry in entries:
+            for key in _keys(entry.event):
+                self._waiting.pop(key, None)
+
+    # -- the log
+
+    def publish(self, events: Sequence[Event]) -> list[Accepted]:
+        """Accept events, but not a message whose uuid is known."""
+        return [self._publish(event) for event in events]
+
+    def _publish(self, event: Event) -> Accepted:
+        known = self.registry.known_message(event) or self._held_message(event)
+        if known is not None and isinstance(event, Message):
+            return Accepted(known.event, repeated=True, found=True)
+        self._accept(event)
+        return Accepted(event, repeated=False, found=known is not None)
+
+    def _held_message(self, event: Event) -> Entry | None:
+        if not self._waiting:
+            return None
+        return next((self._waiting[key] for key in _keys(event) if key in self._waiting), None)
+
+    def _accept_all(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._accept(event)
+
+    def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
+        """Read what followed; see `Engine.replay`."""
+        now_s = self._clock.steady()
+        found: list[list[Entry]] = []
+        lost = set()
+        for name, start in starts.items():
+            log = self._log(user, name)
+            entries = log.since(start, now_s) if log else []
+            if log is None or start < log.floor:
+                lost.add(name)
+            elif entries:
+                found.append(entries)
+        # One more than asked for tells whether any is left, and up to where these are all there are.
+        entries = list(islice(merge(*found, key=_seq), limit + 1))
+        upto = self.recorded if len(entries) <= limit else entries[limit].seq - 1
+        return Replay(entries[:limit], frozenset(lost), upto, self.recorded)
+
+    def _log(self, user: str, name: str) -> Log | None:
+        holder: Channel | User | None
+        holder = self.registry.users.get(user) if name == PRIVATE else self.registry.channels.get(name)
+        return holder.log if holder else None
+
+    # -- connections
+
+    def connect(self, member: Member, update: UserUpdate) -> UserChange:
+        """Count a new connection of a user, created if need be, and update the user."""
+        fresh = {} if member.user in self.registry.users else update.fresh
+        self.registry.check_state(member.user, fresh, update.values)
+        user = self.registry.open_user(member.user, update.fresh, self.recorded, self._clock.wall())
+        self.registry.connect(user)
+        return self._update(user, update)
+
+    def disconnect(self, member: Member, channels: Sequence[str]) -> None:
+        """Count a connection out of its channels and of its user."""
+        self.leave(member, channels)
+        self.registry.disconnect(self.registry.users[member.user], self._clock.wall())
+
+    def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> None:
+        """Count a connection into channels it is not in; each with the settings it gets if it is new."""
+        now_s = self._clock.wall()
+        user = self.registry.users[member.user]
+        for name, patch in channels.items():
+            channel = self.registry.open_channel(name, patch, self.recorded, now_s)
+            self._accept_all(self.registry.join(channel, user, member.dialect, now_s))
+
+    def leave(self, member: Member, channels: Sequence[str]) -> None:
+        """Count a connection out of channels it is in."""
+        now_s = self._clock.wall()
+        user = self.registry.users[member.user]
+        for name in channels:
+            self._accept_all(self.registry.part(self.registry.channels[name], user, member.dialect, now_s))
+
+    # -- settings and state
+
+    def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change the named settings of channels, created if need be."""
+        for name, patch in patches.items():
+            self.registry.configure(name, patch, self.recorded, self._clock.wall())
+
+    def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
+        """Change a known user's state; None when it is unknown."""
+        user = self.registry.users.get(name)
+        if user is None:
+            return None
+        self.registry.check_state(name, update.values)
+        self.registry.touch_user(user, self._clock.wall())
+        return self._update(user, update)
+
+    def _update(self, user: User, update: UserUpdate) -> UserChange:
+        keys = user.public_keys if update.public_keys is None else update.public_keys
+        user.publish_keys((*keys, *update.add_public))
+        changed: list[tuple[str, StateValue]] = user.update_state(update.values)
+        self._accept_all(self.registry.state_events(user, changed, self._clock.wall()))
+        return UserChange(user, changed)
+
+    def channels(self, names: Sequence[str] | None) -> list[Channel]:
+        """Return these channels, the unknown left out; None means all."""
+        known = self.registry.channels
+        return list(known.values()) if names is None else [known[name] for name in names if name in known]
+
+    def users(self, names: Sequence[str] | None) -> list[User]:
+        """Return these users, the unknown left out; None means all."""
+        known = self.registry.users
+        return list(known.values()) if names is None else [known[name] for name in names if name in known]
+
+    def collect(self) -> None:
+        """Free aged entries, and forget idle users and empty channels."""
+        self.registry.budget.sweep(self._clock.steady())
+        self.registry.collect(self._clock.wall(), self._lifetimes.users_s, self._lifetimes.channels_s)
+
+
+def _keys(event: Event) -> Iterator[_Key]:
+    if event.channel is not None:
+        yield False, event.channel, event.uuid
+        return
+    for name in event.only or ():
+        yield True, name, event.uuid
+
+
+def _seq(entry: Entry) -> int:
+    return entry.seq
