@@ -124,9 +124,9 @@ def test_a_message_for_a_poll_whose_client_has_gone() -> None:
     async def scenario() -> list[Any]:
         server = build(Settings(secret="x", admin_secret="y"))
         node, streams = server.node, server.streams
-        await node.engine.start(node.hub)
-        opened = await node.connect("gone", "u", Dialect.V07, {"a": {}}, UserUpdate(values={}, fresh={}))
-        poll = PollStream(streams, opened.connection)
+        await node.start()
+        await node.connect("gone", "u", Dialect.V07, {"a": {}}, UserUpdate(values={}, fresh={}))
+        poll = PollStream(streams, node.hub.connections["gone"])
         poll.open(None)
         await asyncio.sleep(0)
         await node.publish([Message(uuid="m", channel="a", user="x", payload=b"1", timestamp="t")])
@@ -139,7 +139,7 @@ def test_a_message_for_a_poll_whose_client_has_gone() -> None:
             return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
         assert await poll.wait(gone) is None
-        following = PollStream(streams, opened.connection)
+        following = PollStream(streams, node.hub.connections["gone"])
         following.open(None)
         return json.loads(await following.wait(here) or b"null")  # type: ignore[no-any-return]
 

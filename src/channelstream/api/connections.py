@@ -16,8 +16,7 @@ from channelstream.api.schemas import (
     SubscribeBody,
     UnsubscribeBody,
 )
-from channelstream.api.validation import decode
-from channelstream.core.connection import Connection
+from channelstream.api.validation import decode, unknown_connection
 from channelstream.core.events import Dialect
 from channelstream.engines.base import UserUpdate
 from channelstream.errors import CloseCode
@@ -36,10 +35,10 @@ async def connect(call: Call) -> dict[str, Any]:
         _patches(body.channels, body.channel_configs),
         _update(body),
     )
-    user, connection = opened.change.user, opened.connection
-    told = await _tell(call, connection, body.info)
+    user = opened.user
+    told = await _tell(call, opened.channels, body.info)
     return {
-        "conn_id": connection.id,
+        "conn_id": opened.conn_id,
         "state": user.state,
         "username": user.name,
         "public_state": user.public_state,
@@ -52,31 +51,34 @@ async def connect(call: Call) -> dict[str, Any]:
 async def subscribe(call: Call) -> dict[str, Any]:
     """Add channels to a connection."""
     body = decode(call.body, SubscribeBody)
-    connection = call.connection(body.conn_id or None)
-    new = await call.node.subscribe(connection, _patches(body.channels, body.channel_configs))
-    return await _tell(call, connection, body.info) | {"subscribed_to": sorted(new)}
+    conn_id = call.conn_id(body.conn_id or None)
+    patches = _patches(body.channels, body.channel_configs)
+    done = await call.node.subscribe(conn_id, patches) if conn_id else None
+    if done is None:
+        raise unknown_connection()
+    return await _tell(call, done.channels, body.info) | {"subscribed_to": done.changed}
 
 
 async def unsubscribe(call: Call) -> dict[str, Any]:
     """Take channels from a connection."""
     body = decode(call.body, UnsubscribeBody)
-    connection = call.connection(body.conn_id or None)
-    left = await call.node.unsubscribe(connection, body.channels)
-    return await _tell(call, connection, body.info) | {"unsubscribed_from": sorted(left)}
+    conn_id = call.conn_id(body.conn_id or None)
+    done = await call.node.unsubscribe(conn_id, body.channels) if conn_id else None
+    if done is None:
+        raise unknown_connection()
+    return await _tell(call, done.channels, body.info) | {"unsubscribed_from": done.changed}
 
 
 async def disconnect(call: Call) -> bool:
     """End a connection; False when there is none of that name."""
     body = decode(call.body, DisconnectBody) if call.body.strip() else DisconnectBody()
-    connection = call.find_connection(body.conn_id or None)
-    if connection is None:
+    conn_id = call.conn_id(body.conn_id or None)
+    if conn_id is None:
         return False
-    await call.node.disconnect(connection, CloseCode.NORMAL, "disconnected by the application")
-    return True
+    return await call.node.end(conn_id, CloseCode.NORMAL, "disconnected by the application")
 
 
-async def _tell(call: Call, connection: Connection, info: InfoOptions) -> dict[str, Any]:
-    names = sorted(connection.channels)
+async def _tell(call: Call, names: list[str], info: InfoOptions) -> dict[str, Any]:
     return {"channels": names, "channels_info": await channels_info(call.node, names, info)}
 
 

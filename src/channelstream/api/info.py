@@ -17,11 +17,12 @@ from channelstream.node import Node
 
 async def channels_info(node: Node, names: Sequence[str] | None, options: InfoOptions) -> dict[str, Any]:
     """Describe channels; None means all. Unknown names are left out."""
+    # Before the channels are read: what is accepted meanwhile is told twice rather than never.
+    position = str(await node.engine.head())
     channels = await _chosen(node, names, options)
-    position = str(node.engine.position)
     users = await _members(node, channels) if options.include_users else {}
     return {
-        "channels": {channel.name: _channel(channel, options, position, node) for channel in channels},
+        "channels": {channel.name: await _channel(channel, options, position, node) for channel in channels},
         "users": [{"user": user.name, "state": _state(user, options)} for user in users.values()],
         "position": position,
     }
@@ -32,15 +33,12 @@ async def seed_info(node: Node, options: InfoOptions) -> dict[str, Any]:
     channels = await _chosen(node, options.channels, options)
     users = await _members(node, channels)
     told = await channels_info(node, options.channels, options)
-    for channel in channels:
+    for channel in (channel for channel in channels if channel.name in told["channels"]):
+        connections: dict[str, list[str]] = {}
+        for conn_id, name in await node.members(channel.name):
+            connections.setdefault(name, []).append(conn_id)
         told["channels"][channel.name]["users"] = [
-            {
-                "user": name,
-                "status": _status(users[name]),
-                "connections": sorted(
-                    c.id for c in node.hub.users.get(name, ()) if channel.name in c.channels
-                ),
-            }
+            {"user": name, "status": _status(users.get(name)), "connections": connections.get(name, [])}
             for name in sorted(channel.users)
         ]
     return told | {"unique_users": len(users)}
@@ -60,12 +58,12 @@ def _state(user: User, options: InfoOptions) -> dict[str, Any]:
     return user.public_state if options.return_public_state else user.state
 
 
-def _status(user: User) -> int:
-    status = user.state.get("status")
+def _status(user: User | None) -> int:
+    status = user.state.get("status") if user else None
     return status if isinstance(status, int) else 0
 
 
-def _channel(channel: Channel, options: InfoOptions, position: str, node: Node) -> dict[str, Any]:
+async def _channel(channel: Channel, options: InfoOptions, position: str, node: Node) -> dict[str, Any]:
     told: dict[str, Any] = {
         "uuid": channel.id,
         "name": channel.name,
@@ -81,5 +79,5 @@ def _channel(channel: Channel, options: InfoOptions, position: str, node: Node) 
         "position": position,
     }
     if options.include_connections:
-        told["connections"] = sorted(connection.id for connection in node.hub.channels.get(channel.name, ()))
+        told["connections"] = [conn_id for conn_id, _ in await node.members(channel.name)]
     return told

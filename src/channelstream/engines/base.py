@@ -1,10 +1,11 @@
 """The engine port: what the node asks of the place where the shared truth lives.
 
 An engine accepts events, gives each a number in its log, keeps what resuming needs, and hands every accepted event to
-its receiver in log order - here and on every other node. Every implementation runs `tests/engines/conformance.py`.
+its receiver in log order - here and on every other node. An engine that several nodes share also knows which node holds
+which connection, and carries commands between them. Every implementation runs `tests/engines/conformance.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,9 +20,31 @@ PRIVATE = ""
 
 
 class Receiver(Protocol):
-    """Whoever hears accepted events, in log order."""
+    """The node as its engine sees it. An engine of one process calls nothing but `deliver`."""
 
-    def deliver(self, entry: Entry) -> None: ...
+    def deliver(self, entry: Entry) -> None:
+        """Hear an accepted event; entries come in log order."""
+
+    def advance(self, seq: int) -> None:
+        """Hear that everything up to this number which concerns this node has been delivered."""
+
+    def lost(self, channels: Collection[str], users: Collection[str]) -> None:
+        """Hear that events of these channels and private messages of these users could not be delivered."""
+
+    def renewed(self, seq: int) -> None:
+        """Hear that the log is another one, whose last number is `seq`: no older position can be proven."""
+
+    def yielded(self, conn_id: str) -> None:
+        """Hear that another node has taken over a connection."""
+
+    def held(self) -> Collection[str]:
+        """Return the ids of the connections this node holds."""
+
+    def membership(self, conn_id: str) -> "tuple[Member, Sequence[str]] | None":
+        """Return a connection of this node and its channels, to be counted anew; None if it is gone."""
+
+    async def obey(self, command: bytes) -> bytes:
+        """Do what another node asks and return the answer."""
 
 
 class Clock(Protocol):
@@ -62,10 +85,30 @@ class UserUpdate:
 
 @dataclass(frozen=True, slots=True)
 class UserChange:
-    """A user after an update, and the (key, value) pairs that changed."""
+    """A user after an update.
+
+    Attributes:
+        changed: the (key, value) pairs that changed.
+        seq: the log's number at that moment.
+    """
 
     user: User
     changed: list[tuple[str, StateValue]]
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A connection that was taken over.
+
+    Attributes:
+        channels: its channels, each with the number after which it is a member.
+        seq: the log's number when it was connected.
+    """
+
+    member: Member
+    channels: Mapping[str, int]
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +144,22 @@ class Replay:
 
 
 class Engine(Protocol):
-    """The port. Methods that change something are atomic: all of it is accepted, or an error is raised and nothing is."""
+    """The port. Methods that change something are atomic: all of it is accepted, or an error is raised and nothing is.
+
+    Only `Unavailable` is no proof of that: an engine out of reach may have accepted what it could not confirm.
+    """
 
     name: str
     """How it is called in the configuration and by `/info`."""
+    shared: bool
+    """Whether several nodes can use it at once; `ask` and `claim` of one that is not know no connection."""
 
     @property
     def position(self) -> Position:
         """The number of the last event this node was handed, in the present epoch."""
+
+    async def head(self) -> Position:
+        """Return the number of the last event that was accepted on any node."""
 
     async def start(self, receiver: Receiver) -> None:
         """Begin to hand accepted events to `receiver`, from the position on.
@@ -130,16 +181,22 @@ class Engine(Protocol):
             user: whose private messages are meant by the name `PRIVATE` in `starts`.
             starts: for each channel the number after which to read; channels lost are not read.
             limit: about how many entries to return at most; the caller asks on from `upto`.
+
+        When it returns, the receiver has been handed everything up to the replay's head: what it hears later is newer.
         """
 
-    async def connect(self, member: Member, update: UserUpdate) -> UserChange:
-        """Count a new connection of a user, created if need be, and update the user."""
+    async def connect(self, member: Member, update: UserUpdate) -> UserChange | None:
+        """Count a new connection of a user, created if need be, and update the user; None: another node has that id."""
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         """Count a connection out of its channels and of its user."""
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> None:
-        """Count a connection into channels it is not in; each with the settings it gets if it is new."""
+    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> int:
+        """Count a connection into channels it is not in; each with the settings it gets if it is new.
+
+        Returns:
+            The number after which it is a member; the receiver is handed every later event of the channels.
+        """
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         """Count a connection out of channels it is in."""
@@ -155,6 +212,22 @@ class Engine(Protocol):
 
     async def users(self, names: Sequence[str] | None) -> list[User]:
         """Return these users, the unknown left out; None means all."""
+
+    async def members(self, channel: str) -> list[Member]:
+        """Return the channel's connections that other nodes hold, and perhaps those of this one."""
+
+    async def ask(self, conn_id: str, command: bytes) -> bytes | None:
+        """Have the node that holds a connection obey, and return its answer; None where no living node holds it.
+
+        Raises:
+            Unavailable: that node does not answer.
+        """
+
+    async def claim(self, conn_id: str) -> Claim | None:
+        """Take a connection over from whichever node held it, which is told so; None: it is unknown.
+
+        The receiver is handed every event of its channels and of its user from before this returns.
+        """
 
     async def collect(self) -> None:
         """Forget idle users, empty channels and aged logs; called every few seconds."""

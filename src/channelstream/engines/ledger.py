@@ -146,13 +146,14 @@ class Ledger:
         self.leave(member, channels)
         self.registry.disconnect(self.registry.users[member.user], self._clock.wall())
 
-    def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> None:
+    def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> int:
         """Count a connection into channels it is not in; each with the settings it gets if it is new."""
-        now_s = self._clock.wall()
+        now_s, seq = self._clock.wall(), self.recorded
         user = self.registry.users[member.user]
         for name, patch in channels.items():
             channel = self.registry.open_channel(name, patch, self.recorded, now_s)
             self._accept_all(self.registry.join(channel, user, member.dialect, now_s))
+        return seq
 
     def leave(self, member: Member, channels: Sequence[str]) -> None:
         """Count a connection out of channels it is in."""
@@ -182,7 +183,7 @@ class Ledger:
         user.publish_keys((*keys, *update.add_public))
         changed: list[tuple[str, StateValue]] = user.update_state(update.values)
         self._accept_all(self.registry.state_events(user, changed, self._clock.wall()))
-        return UserChange(user, changed)
+        return UserChange(user, changed, self.recorded)
 
     def channels(self, names: Sequence[str] | None) -> list[Channel]:
         """Return these channels, the unknown left out; None means all."""

@@ -14,6 +14,7 @@ from channelstream.core.registry import Registry
 from channelstream.core.user import User
 from channelstream.engines.base import (
     Accepted,
+    Claim,
     Clock,
     Member,
     Receiver,
@@ -28,6 +29,7 @@ class MemoryEngine:
     """Everything in this process; see the module's sentence for what that means."""
 
     name = "memory"
+    shared = False
 
     def __init__(self, registry: Registry, clock: Clock, epoch: str, lifetimes: Lifetimes) -> None:
         """Create an engine.
@@ -48,6 +50,9 @@ class MemoryEngine:
     def position(self) -> Position:
         return self._ledger.position
 
+    async def head(self) -> Position:
+        return self.position
+
     async def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
 
@@ -60,14 +65,14 @@ class MemoryEngine:
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
         return self._ledger.replay(user, starts, limit)
 
-    async def connect(self, member: Member, update: UserUpdate) -> UserChange:
+    async def connect(self, member: Member, update: UserUpdate) -> UserChange | None:
         return self._ledger.connect(member, update)
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         self._ledger.disconnect(member, channels)
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> None:
-        self._ledger.join(member, channels)
+    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> int:
+        return self._ledger.join(member, channels)
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         self._ledger.leave(member, channels)
@@ -83,6 +88,18 @@ class MemoryEngine:
 
     async def users(self, names: Sequence[str] | None) -> list[User]:
         return self._ledger.users(names)
+
+    async def members(self, channel: str) -> list[Member]:
+        """There are no other nodes."""
+        return []
+
+    async def ask(self, conn_id: str, command: bytes) -> bytes | None:
+        """There are no other nodes."""
+        return None
+
+    async def claim(self, conn_id: str) -> Claim | None:
+        """There are no other nodes."""
+        return None
 
     async def collect(self) -> None:
         self._ledger.collect()

@@ -41,27 +41,27 @@ class StreamsApp:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, cors: list[Header]) -> None:
         if scope["path"] != POLL_PATH:
-            self._refuse_stream(scope)
+            await self._refuse_stream(scope)
         if scope["method"] not in ("GET", "POST"):
             raise NotFound(f"There is no {scope['method']} {POLL_PATH}.")
         await self._poll(scope, receive, send, cors)
 
-    def _refuse_stream(self, scope: Scope) -> None:
+    async def _refuse_stream(self, scope: Scope) -> None:
         """Say why this request opens no stream."""
         self._streams.policy.check_origin(scope["headers"])
         if scope["method"] != "GET":
             raise NotFound(f"There is no {scope['method']} {scope['path']}.")
         if scope["path"] == "/ws":
             raise UpgradeRequired("Open this path as a WebSocket.")
-        self._streams.connection(read_query(scope["query_string"]))
+        await self._streams.adopt(read_query(scope["query_string"]))
         raise Unavailable("This stream cannot be opened here; try again.")
 
     async def _poll(self, scope: Scope, receive: Receive, send: Send, cors: list[Header]) -> None:
         query = read_query(scope["query_string"])
         callback = check_callback(query["callback"]) if "callback" in query else None
-        self._streams.connection(query)
+        await self._streams.adopt(query)
         await read_body(scope, receive, POLL_BODY_BYTES)
-        stream = PollStream(self._streams, self._streams.connection(query))
+        stream = PollStream(self._streams, await self._streams.adopt(query))
         stream.open(query.get("since"))
         body = await stream.wait(receive)
         if body is None:

@@ -6,11 +6,14 @@ idle stream costs neither a task nor the HTTP parser.
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from channelstream.core.connection import Connection
 from channelstream.core.deflate import negotiate
 from channelstream.core.handshake import BadHandshake, accept
 from channelstream.core.policy import Header
@@ -159,8 +162,12 @@ class StreamingHttp(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._wants_event_stream(cycle.scope):
             self._event_stream = cycle
-            # Not before the parser, which may be calling us, is done: the socket leaves it.
-            self.loop.call_soon(self._open_event_stream)
+            query = read_query(cycle.scope["query_string"])
+            if self.streams.is_elsewhere(query):
+                self.streams.run(self._fetch_for_event_stream(query))
+            else:
+                # Not before the parser, which may be calling us, is done: the socket leaves it.
+                self.loop.call_soon(self._open_event_stream)
         else:
             super()._start_asgi_task(cycle, app)
 
@@ -169,15 +176,16 @@ class StreamingHttp(HttpToolsProtocol):
         if self.streams.policy.path(scope) != SSE_PATH or scope["method"] != "GET":
             return False
         try:
-            self._admit(scope)
+            query = self._admit(scope)
+            return self.streams.is_elsewhere(query) or bool(self.streams.connection(query))
         except ChannelstreamError:
             return False
-        return True
 
-    def _admit(self, scope: Any) -> Any:
+    def _admit(self, scope: Any) -> dict[str, str]:
+        """Return the query of a request for an event stream that may be opened, if its connection is known."""
         self.streams.policy.check_transport(scope)
         self.streams.policy.check_origin(scope["headers"])
-        return self.streams.connection(read_query(scope["query_string"]))
+        return read_query(scope["query_string"])
 
     # -- handing over
 
@@ -196,17 +204,20 @@ class StreamingHttp(HttpToolsProtocol):
         transport = self._let_go()
         deflate = negotiate(handshake.offers) if self.streams.settings.compression else None
         transport.write(handshake.response(deflate))
-        parameters = read_query(query)
+        opening = _Opening(self.streams, transport, read_query(query), deflate is not None, rest)
         try:
-            connection = self.streams.connection(parameters)
+            if self.streams.is_elsewhere(opening.query):
+                self.streams.run(opening.fetch())
+            else:
+                opening.open(self.streams.connection(opening.query))
         except ChannelstreamError as error:
             _refuse_websocket(transport, error)
-            return
-        stream = WebSocketStream(self.streams, transport, connection, deflate is not None)
-        transport.set_protocol(stream)
-        stream.open(parameters.get("since"))
-        if rest:
-            stream.data_received(rest)
+
+    async def _fetch_for_event_stream(self, query: dict[str, str]) -> None:
+        """Fetch the connection from another node; where it is nowhere, opening says so."""
+        with suppress(ChannelstreamError):
+            await self.streams.adopt(query)
+        self._open_event_stream()
 
     def _open_event_stream(self) -> None:
         cycle, self._event_stream = self._event_stream, None
@@ -214,7 +225,7 @@ class StreamingHttp(HttpToolsProtocol):
             return
         scope: Any = cycle.scope
         try:
-            connection = self._admit(scope)
+            connection = self.streams.connection(self._admit(scope))
         except ChannelstreamError:
             # It has ended since this request was read: the application says so.
             super()._start_asgi_task(cycle, self.app)
@@ -240,6 +251,40 @@ class StreamingHttp(HttpToolsProtocol):
         self.parser = self.cycle = self.flow = self.scope = None  # type: ignore[assignment]
         self.headers = []
         return transport
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """A WebSocket between its handshake and its stream.
+
+    Attributes:
+        rest: what the client has sent behind its handshake.
+    """
+
+    streams: Streams
+    transport: asyncio.Transport
+    query: dict[str, str]
+    deflate: bool
+    rest: bytes
+
+    async def fetch(self) -> None:
+        """Open the stream of a connection that another node holds; what the client sends meanwhile waits."""
+        self.transport.pause_reading()
+        try:
+            connection = await self.streams.adopt(self.query)
+        except ChannelstreamError as error:
+            _refuse_websocket(self.transport, error)
+            return
+        if not self.transport.is_closing():
+            self.open(connection)
+            self.transport.resume_reading()
+
+    def open(self, connection: Connection) -> None:
+        stream = WebSocketStream(self.streams, self.transport, connection, self.deflate)
+        self.transport.set_protocol(stream)
+        stream.open(self.query.get("since"))
+        if self.rest:
+            stream.data_received(self.rest)
 
 
 def _lines(headers: Sequence[Header]) -> bytes:

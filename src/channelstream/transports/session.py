@@ -14,7 +14,7 @@ from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
 from channelstream.core.position import Position
 from channelstream.engines.base import PRIVATE
-from channelstream.errors import CloseCode
+from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
 
 CLOSED_BY_CLIENT = "closed by the client"
@@ -102,7 +102,15 @@ class Session:
             self._run(self._node.disconnect(self.connection, CloseCode.NORMAL, CLOSED_BY_CLIENT))
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work)
+        self._task = asyncio.get_running_loop().create_task(self._unless_out_of_reach(work))
+
+    async def _unless_out_of_reach(self, work: Coroutine[None, None, None]) -> None:
+        """Do it; without the engine the client is told to come back, since nobody knows what it missed."""
+        try:
+            await work
+        except Unavailable as error:
+            if self.is_current:
+                self._stream.close(CloseCode.OVERLOADED, error.message)
 
     # -- catching up
 
@@ -110,30 +118,30 @@ class Session:
         if since is None:
             await self._catch_up(held, {}, catchup_item, strict=False)
             return
-        starts = self._resume_from(since)
+        head = await self._node.engine.head()
+        starts = self._resume_from(since, head)
         replay = await self._node.engine.replay(self.connection.user, starts, limit=0)
         if not self.is_current:
             return
         # What is lost is not replayed: those channels go on from here.
         starts |= dict.fromkeys(replay.lost, replay.head)
-        self._tell_resumed(since, starts, replay.lost)
+        self._tell_resumed(since if Position.parse(since) else str(head), starts, replay.lost, not since)
         await self._catch_up(held, starts, item, strict=True)
 
-    def _resume_from(self, since: str) -> dict[str, int]:
+    def _resume_from(self, since: str, head: Position) -> dict[str, int]:
         """Return where each channel begins for a resuming client; -1 where nothing can be proven."""
-        head = self._node.engine.position
         asked = Position.parse(since) if since else head
         readable = asked is not None and asked.epoch == head.epoch and asked.seq <= head.seq
         start = asked.seq if asked is not None and readable else -1
         self.connection.heard = max(start, 0) if readable else head.seq
         return dict.fromkeys((PRIVATE, *self.connection.channels), start)
 
-    def _tell_resumed(self, since: str, starts: dict[str, int], lost: frozenset[str]) -> None:
-        position = since if Position.parse(since) else str(self._node.engine.position)
+    def _tell_resumed(
+        self, position: str, starts: dict[str, int], lost: frozenset[str], is_new: bool
+    ) -> None:
         recovered = sorted(name for name in starts if name not in lost)
-        self._stream.lead(
-            resumed_item(position, recovered, sorted(lost)), position, urgent=not since or bool(lost)
-        )
+        item = resumed_item(position, recovered, sorted(lost))
+        self._stream.lead(item, position, urgent=is_new or bool(lost))
 
     async def _recover(self, held: Held) -> None:
         """Catch up after the client was too slow, once it has read what it was sent."""

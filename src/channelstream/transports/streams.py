@@ -1,5 +1,7 @@
 """Who may open a stream, and what every open stream needs: the context the transports share."""
 
+import asyncio
+from collections.abc import Coroutine
 from math import ceil
 
 from channelstream.core.connection import Connection
@@ -21,6 +23,7 @@ class Streams:
         self.heartbeat = Heartbeat(settings.heartbeat_interval_s)
         self.ping_every = max(1, ceil(settings.ping_interval_s / settings.heartbeat_interval_s))
         """How many heartbeats there are between two WebSocket pings."""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def open(self) -> int:
@@ -28,21 +31,56 @@ class Streams:
         return self.heartbeat.count
 
     def connection(self, query: dict[str, str]) -> Connection:
-        """Return the connection a stream asks for.
+        """Return the connection a stream asks for, if this node holds it.
 
         Raises:
             Invalid: no conn_id was given.
             Unauthorized: it is malformed, unknown or expired.
             Unavailable: the server is shutting down.
         """
+        conn_id = self._conn_id(query)
+        connection = self.node.connection(conn_id) if conn_id else None
+        if connection is None:
+            raise _unknown()
+        return connection
+
+    def is_elsewhere(self, query: dict[str, str]) -> bool:
+        """Say whether the connection is perhaps another node's, so that it has to be asked for.
+
+        Raises:
+            Invalid, Unavailable: as `connection` does.
+        """
+        conn_id = self._conn_id(query)
+        return self.node.engine.shared and conn_id is not None and self.node.connection(conn_id) is None
+
+    async def adopt(self, query: dict[str, str]) -> Connection:
+        """Return the connection a stream asks for, fetched from the node that held it.
+
+        Raises:
+            Unavailable: the engine is out of reach, too.
+        """
+        conn_id = self._conn_id(query)
+        connection = await self.node.adopt(conn_id) if conn_id else None
+        if connection is None:
+            raise _unknown()
+        return connection
+
+    def run(self, work: Coroutine[None, None, None]) -> None:
+        """Do something for a stream that is about to open."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _conn_id(self, query: dict[str, str]) -> str | None:
         if self.node.draining:
             raise Unavailable("The server restarts; come back in a moment.")
         if "conn_id" not in query:
             raise Invalid({"conn_id": ["Missing data for required field."]})
         try:
-            connection = self.node.connection(normalize_conn_id(query["conn_id"]))
+            return normalize_conn_id(query["conn_id"])
         except ValueError:
-            connection = None
-        if connection is None:
-            raise Unauthorized("Unknown connection: ask the application for a new conn_id.")
-        return connection
+            return None
+
+
+def _unknown() -> Unauthorized:
+    return Unauthorized("Unknown connection: ask the application for a new conn_id.")
