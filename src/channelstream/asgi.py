@@ -14,6 +14,9 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = b"application/json"
+AT_ONCE = "channelstream.at_once"
+"""Key of an extension of the scope (ASGI, "Extensions"): `(status, headers, body) -> bool` sends a whole answer in one
+write, or returns False where it has to go the long way. Two ASGI messages cost as much as all else of a small call."""
 encode = msgspec.json.Encoder().encode
 
 
@@ -49,7 +52,12 @@ def _too_large(limit: int) -> TooLarge:
 
 
 async def answer(
-    send: Send, status: int, body: bytes, headers: Sequence[Header] = (), content_type: bytes = JSON
+    scope: Scope,
+    send: Send,
+    status: int,
+    body: bytes,
+    headers: Sequence[Header] = (),
+    content_type: bytes = JSON,
 ) -> None:
     """Send a whole answer."""
     head = [
@@ -58,15 +66,18 @@ async def answer(
         (b"x-content-type-options", b"nosniff"),
         *headers,
     ]
+    at_once = scope["extensions"][AT_ONCE] if "extensions" in scope else None
+    if at_once is not None and at_once(status, head, body):
+        return
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": body})
 
 
-async def refuse(send: Send, error: ChannelstreamError, headers: Sequence[Header] = ()) -> None:
+async def refuse(scope: Scope, send: Send, error: ChannelstreamError, headers: Sequence[Header] = ()) -> None:
     """Answer with an error."""
     extra = list(headers)
     if isinstance(error, Unavailable):
         extra.append((b"retry-after", b"%d" % error.retry_after_s))
     if isinstance(error, TooLarge):
         extra.append((b"connection", b"close"))
-    await answer(send, error.http_status, encode(error.body), extra)
+    await answer(scope, send, error.http_status, encode(error.body), extra)

@@ -117,10 +117,11 @@ class Front:
         try:
             self._policy.check_transport(scope)
         except ChannelstreamError as error:
-            await refuse(send, error, self._policy.cors(scope["headers"]))
+            await refuse(scope, send, error, self._policy.cors(scope["headers"]))
             return
-        seen = dict(scope) | {"path": self._policy.path(scope)}
-        await self._app_for(seen["path"])(seen, receive, send)
+        path = self._policy.path(scope)
+        seen = scope if path == scope["path"] else dict(scope) | {"path": path}
+        await self._app_for(path)(seen, receive, send)
 
     def _app_for(self, path: str) -> App:
         if path in self._api.paths:
@@ -276,6 +277,7 @@ def _uvicorn_config(settings: Settings, app: App, streams: Streams) -> uvicorn.C
         loop="uvloop",
         proxy_headers=False,
         server_header=False,
+        access_log=settings.debug,
         log_config=None,
         backlog=4096,
         timeout_keep_alive=ceil(settings.keep_alive_s),

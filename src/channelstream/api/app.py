@@ -7,13 +7,10 @@ from channelstream.api.access import Access
 from channelstream.api.call import Call
 from channelstream.api.table import Endpoint
 from channelstream.asgi import ClientGone, Receive, Scope, Send, answer, encode, read_body, refuse
-from channelstream.core.policy import Policy, header
-from channelstream.core.query import read_query
+from channelstream.core.policy import Policy
 from channelstream.errors import ChannelstreamError, NotFound
 from channelstream.node import Node
 
-MAX_KEY = 255
-"""Longest Idempotency-Key that counts, in characters; of a longer one the beginning does."""
 UNSIGNED_BODY_BYTES = 4096
 """Longest body of a call that needs no signature: a stranger's bytes are few."""
 
@@ -36,16 +33,16 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         cors = self._policy.cors(scope["headers"])
         if scope["method"] == "OPTIONS":
-            await answer(send, 200, b"", cors, b"text/plain")
+            await answer(scope, send, 200, b"", cors, b"text/plain")
             return
         try:
             body = encode(await self._serve(scope, receive))
         except ChannelstreamError as error:
-            await refuse(send, error, cors)
+            await refuse(scope, send, error, cors)
         except ClientGone:
             logger.debug("a client left before it had sent its request")
         else:
-            await answer(send, 200, body, cors)
+            await answer(scope, send, 200, body, cors)
 
     async def _serve(self, scope: Scope, receive: Receive) -> object:
         row = self._rows.get((scope["path"], scope["method"]))
@@ -55,5 +52,4 @@ class Api:
             self._access.check(scope)
         limit = self._body_bytes if row.signed else min(UNSIGNED_BODY_BYTES, self._body_bytes)
         body = await read_body(scope, receive, limit)
-        key = (header(scope["headers"], b"idempotency-key") or b"").decode("latin-1")[:MAX_KEY]
-        return await row.handler(Call(self._node, body, read_query(scope["query_string"]), key))
+        return await row.handler(Call(self._node, scope, body))

@@ -1,25 +1,30 @@
 """One API call as its handler sees it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 from channelstream.api.validation import missing_connection
+from channelstream.asgi import Scope
 from channelstream.core.ids import normalize_conn_id
+from channelstream.core.policy import header
+from channelstream.core.query import read_query
 from channelstream.node import Node
 
+MAX_KEY = 255
+"""Longest Idempotency-Key that counts, in characters; of a longer one the beginning does."""
 
-@dataclass(frozen=True, slots=True)
+
 class Call:
-    """A request that was let in.
+    """A request that was let in, with its body read."""
 
-    Attributes:
-        key: what the header Idempotency-Key says, empty without one.
-    """
+    __slots__ = ("_scope", "body", "node")
 
-    node: Node
-    body: bytes
-    query: Mapping[str, str]
-    key: str
+    def __init__(self, node: Node, scope: Scope, body: bytes) -> None:
+        self.node = node
+        self.body = body
+        self._scope = scope
+
+    @property
+    def key(self) -> str:
+        """What the header Idempotency-Key says, empty without one."""
+        return (header(self._scope["headers"], b"idempotency-key") or b"").decode("latin-1")[:MAX_KEY]
 
     def conn_id(self, named: str | None) -> str | None:
         """Return the connection id of the body, or else of the query, in its normal form; None if it is malformed.
@@ -27,7 +32,7 @@ class Call:
         Raises:
             Invalid: neither names one.
         """
-        text = named or self.query.get("conn_id")
+        text = named or read_query(self._scope["query_string"]).get("conn_id")
         if not text:
             raise missing_connection()
         try:

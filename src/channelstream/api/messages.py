@@ -24,7 +24,11 @@ async def publish(call: Call) -> Answer | list[Answer]:
     """Send messages, all or none of them."""
     bodies, many = decode_one_or_many(call.body, MessageBody)
     now = stamp(call.node.clock.wall())
-    events = [_message(body, _message_id(call, number, body), now) for number, body in enumerate(bodies)]
+    key, new_id = call.key, call.node.new_id
+    events = [
+        _message(body, body.uuid or (_keyed_id(key, number) if key else new_id()), now)
+        for number, body in enumerate(bodies)
+    ]
     accepted = iter(await call.node.publish([event for event in events if _is_addressed(event)]))
     answers = []
     for body, event in zip(bodies, events, strict=True):
@@ -62,10 +66,9 @@ async def _send_on(
     return answers if many else answers[0]
 
 
-def _message_id(call: Call, number: int, body: MessageBody) -> str:
-    if body.uuid is not UNSET:
-        return body.uuid
-    return str(uuid5(_KEYS, f"{call.key}\0{number}")) if call.key else call.node.new_id()
+def _keyed_id(key: str, number: int) -> str:
+    """Return the id that a request's message has whenever the request is repeated with the same key."""
+    return str(uuid5(_KEYS, f"{key}\0{number}"))
 
 
 def _message(body: MessageBody, uuid: str, now: str) -> Message:

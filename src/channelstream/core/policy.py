@@ -141,7 +141,10 @@ class Policy:
 
 def header(headers: Iterable[Header], name: bytes) -> bytes | None:
     """Return the first header of this lower-case name."""
-    return next((value for key, value in headers if key == name), None)
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
 
 
 def _peer(scope: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Request signatures: itsdangerous' TimestampSigner over the endpoint's path, as both generations send them."""
 
 from enum import StrEnum
+from functools import lru_cache
 
 from itsdangerous import BadData, TimestampSigner
 
@@ -10,6 +11,8 @@ EPOCH_2011_S = 1_293_840_000
 """itsdangerous before 1.0 counted seconds from 2011-01-01; no stamp of the one kind can be read as the other."""
 MAX_TOKEN = 4096
 """Longest signature looked at, in characters; ours have about 60."""
+KEPT_TOKENS = 256
+"""Good signatures remembered: an application may use one for many requests, and checking it costs most of a call."""
 
 
 class SignedText(StrEnum):
@@ -37,6 +40,7 @@ class SignatureChecker:
             max_ahead_s: how far in the future it may be.
         """
         self._signer = TimestampSigner(secret)
+        self._read = lru_cache(maxsize=KEPT_TOKENS)(self._unsign)
         self._text = text
         self._max_age_s = max_age_s
         self._max_ahead_s = max_ahead_s
@@ -50,13 +54,16 @@ class SignatureChecker:
         if len(token) > MAX_TOKEN:
             raise BadSignature
         try:
-            text, stamp = self._signer.unsign(token.encode(), return_timestamp=True)
-            signed_s = stamp.timestamp()
-            admitted = self._text.admits(text.decode(), path)
+            text, signed_s = self._read(token)
         except (BadData, ValueError, OverflowError, OSError):
             raise BadSignature from None
-        if not admitted or not self._is_fresh(signed_s, now_s):
+        if not self._text.admits(text, path) or not self._is_fresh(signed_s, now_s):
             raise BadSignature
+
+    def _unsign(self, token: str) -> tuple[str, float]:
+        """Return the text and the time of a good token; a bad one raises, so that only good ones are remembered."""
+        text, stamp = self._signer.unsign(token.encode(), return_timestamp=True)
+        return text.decode(), stamp.timestamp()
 
     def _is_fresh(self, signed_s: float, now_s: float) -> bool:
         if self._max_age_s is None:

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 MAX_TEXT = 35
 """Length of the longest valid text, `2011-09-15T11:36:18.471862123+05:30`; longer ones are not looked at."""
@@ -20,7 +21,8 @@ def stamp(epoch_s: float) -> str:
     Raises:
         ValueError, OverflowError: the reading is outside the years 1 to 9999.
     """
-    return _write(datetime.fromtimestamp(epoch_s, UTC))
+    second, micros = divmod(int(epoch_s * 1_000_000), 1_000_000)
+    return f"{_second(second)}.{micros:06d}"
 
 
 def normalize(text: str) -> str:
@@ -42,6 +44,12 @@ def normalize(text: str) -> str:
         return _write(moment.astimezone(UTC))
     except OverflowError as error:
         raise ValueError("the year is out of range") from error
+
+
+@lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    """Write a whole second, which all messages of that second share."""
+    return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()
 
 
 def _write(moment: datetime) -> str:

@@ -28,14 +28,14 @@ class StreamsApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         cors = [*self._streams.policy.cors(scope["headers"]), (b"cache-control", b"no-store")]
         if scope["method"] == "OPTIONS":
-            await answer(send, 200, b"", cors, b"text/plain")
+            await answer(scope, send, 200, b"", cors, b"text/plain")
             return
         try:
             await self._serve(scope, receive, send, cors)
         except UpgradeRequired as error:
-            await refuse(send, error, [*cors, *WEBSOCKET_WANTED])
+            await refuse(scope, send, error, [*cors, *WEBSOCKET_WANTED])
         except ChannelstreamError as error:
-            await refuse(send, error, cors)
+            await refuse(scope, send, error, cors)
         except ClientGone:
             return
 
@@ -67,6 +67,6 @@ class StreamsApp:
         if body is None:
             return
         if callback is not None:
-            await answer(send, 200, jsonp(callback, body), cors, SCRIPT)
+            await answer(scope, send, 200, jsonp(callback, body), cors, SCRIPT)
         else:
-            await answer(send, stream.status, body, [*cors, *stream.headers])
+            await answer(scope, send, stream.status, body, [*cors, *stream.headers])

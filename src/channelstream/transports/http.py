@@ -8,11 +8,13 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from channelstream.asgi import AT_ONCE
 from channelstream.core.connection import Connection
 from channelstream.core.deflate import negotiate
 from channelstream.core.handshake import BadHandshake, accept
@@ -46,6 +48,7 @@ class StreamingHttp(HttpToolsProtocol):
         self._head_left = self.streams.settings.head_bytes
         self._head_timer: asyncio.TimerHandle | None = None
         self._body_timer: asyncio.TimerHandle | None = None
+        self._in_head = True
         self._in_body = False
         self._event_stream: RequestResponseCycle | None = None
 
@@ -68,9 +71,15 @@ class StreamingHttp(HttpToolsProtocol):
         )
 
     def _head_is_complete(self) -> None:
+        self._in_head = False
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _expect_body(self) -> None:
+        self._body_timer = self.loop.call_later(
+            self.streams.settings.body_timeout_s, self._refuse, 408, b"The body took too long."
+        )
 
     def _body_is_complete(self) -> None:
         self._in_body = False
@@ -93,8 +102,6 @@ class StreamingHttp(HttpToolsProtocol):
         if self.transport.is_closing() or self.parser is None:
             return
         self._unset_keepalive_if_required()
-        if self._is_between_requests():
-            self._expect_head()
         self._head_left -= len(data)
         try:
             self.parser.feed_data(data)
@@ -105,24 +112,28 @@ class StreamingHttp(HttpToolsProtocol):
         else:
             if self._head_left < 0:
                 self._refuse(431, b"The head of the request is too long.")
+            else:
+                self._time_the_rest()
+
+    def _time_the_rest(self) -> None:
+        """Bound the time of what has begun and is not whole; most requests come in one piece and need no timer."""
+        if self._in_body:
+            if self._body_timer is None:
+                self._expect_body()
+        elif self._head_timer is None and (self._in_head or self._is_answered()):
+            self._expect_head()
+
+    def _is_answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        if self._head_timer is None:  # A pipelined request: its head begins while an older one is answered.
-            self._expect_head()
-
-    def _is_between_requests(self) -> bool:
-        """Say whether what comes now is a head; the body of a request that was refused early is none."""
-        answered = self.cycle is None or self.cycle.response_complete
-        return answered and self._head_timer is None and not self._in_body
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         self._head_is_complete()
         self._head_left = self.streams.settings.head_bytes
         self._in_body = True
-        self._body_timer = self.loop.call_later(
-            self.streams.settings.body_timeout_s, self._refuse, 408, b"The body took too long."
-        )
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -169,7 +180,25 @@ class StreamingHttp(HttpToolsProtocol):
                 # Not before the parser, which may be calling us, is done: the socket leaves it.
                 self.loop.call_soon(self._open_event_stream)
         else:
+            scope: Any = cycle.scope
+            scope["extensions"] = {AT_ONCE: partial(self._answer, cycle)}
             super()._start_asgi_task(cycle, app)
+
+    def _answer(
+        self, cycle: RequestResponseCycle, status: int, headers: Sequence[Header], body: bytes
+    ) -> bool:
+        """Send a whole answer in one write; False leaves the rare cases to uvicorn (see `asgi.AT_ONCE`)."""
+        if cycle.disconnected:
+            return True
+        if status != 200 or not cycle.keep_alive or cycle.access_log or self.flow.write_paused:
+            return False
+        self.transport.write(
+            b"HTTP/1.1 200 OK\r\n%b%b\r\n%b" % (_lines(cycle.default_headers), _lines(headers), body)
+        )
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def _wants_event_stream(self, scope: Any) -> bool:
         """Say whether this request is an event stream to open; one that has to be refused is answered by the app."""
@@ -288,7 +317,7 @@ class _Opening:
 
 
 def _lines(headers: Sequence[Header]) -> bytes:
-    return b"".join(b"%b: %b\r\n" % field for field in headers)
+    return b"".join([b"%b: %b\r\n" % field for field in headers])
 
 
 def _refuse_websocket(transport: asyncio.Transport, error: ChannelstreamError) -> None:
