@@ -33,7 +33,8 @@ from channelstream.engines.ledger import Lifetimes
 from channelstream.errors import BadSignature, ChannelstreamError, CloseCode, ConfigError
 from channelstream.housekeeping import Housekeeping
 from channelstream.node import Node, NodeLimits
-from channelstream.overview import Overview
+from channelstream.overview.panel import Panel
+from channelstream.overview.sampler import Sampler
 from channelstream.pages.routes import routes
 from channelstream.transports.asgi import PATHS, StreamsApp
 from channelstream.transports.http import protocol_for
@@ -51,12 +52,15 @@ logger = logging.getLogger(__name__)
 class Server(uvicorn.Server):
     """uvicorn's server, which tells the streams before it stops."""
 
-    def __init__(self, config: uvicorn.Config, node: Node, streams: Streams, drain_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, node: Node, streams: Streams, sampler: Sampler, drain_s: float
+    ) -> None:
         super().__init__(config)
         self.node = node
         self.streams = streams
         self._drain_s = drain_s
         self._housekeeping = Housekeeping(node)
+        self._sampler = sampler
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop on a signal, at once on a second Ctrl-C; ending as asked is success, so it is not raised again."""
@@ -67,6 +71,7 @@ class Server(uvicorn.Server):
         await self.node.start()
         self.streams.heartbeat.start()
         self._housekeeping.start()
+        self._sampler.start()
         await self._listen(sockets)
         gc.set_threshold(*GC_THRESHOLDS)
         gc.collect()
@@ -90,6 +95,7 @@ class Server(uvicorn.Server):
         await self._drained()
         self.streams.heartbeat.stop()
         await self._housekeeping.stop()
+        await self._sampler.stop()
         await super().shutdown(sockets)
         await self.node.engine.close()
 
@@ -179,15 +185,16 @@ def build(settings: Settings) -> Server:
     )
     api = Api(ENDPOINTS, node, access, policy, settings.max_body_bytes)
     front = Front(policy, api, StreamsApp(streams), settings.http_scheme)
-    front.pages = Starlette(routes=_pages(settings, front, Overview(node, streams), access))
-    return Server(_uvicorn_config(settings, front, streams), node, streams, settings.drain_timeout_s)
+    sampler = Sampler(node)
+    front.pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), access))
+    return Server(_uvicorn_config(settings, front, streams), node, streams, sampler, settings.drain_timeout_s)
 
 
-def _pages(settings: Settings, front: Front, overview: Overview, access: Access) -> Any:
+def _pages(settings: Settings, front: Front, panel: Panel, access: Access) -> Any:
     def is_signed(request: Request) -> bool:
         return access.is_signed(request.scope)
 
-    return routes(settings, front, overview, lambda: openapi.document(ENDPOINTS, __version__), is_signed)
+    return routes(settings, front, panel, lambda: openapi.document(ENDPOINTS, __version__), is_signed)
 
 
 def _node(settings: Settings) -> Node:

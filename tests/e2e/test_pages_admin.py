@@ -1,5 +1,6 @@
 """The admin pages in a browser, over a real server."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -33,37 +34,139 @@ def test_a_wrong_password_stays_outside(sign_in: Callable[..., Page]) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
 
 
-def test_numbers_are_live(sign_in: Callable[..., Page], server: Any, post: Callable[..., Any]) -> None:
-    """A connection made while the panel is open appears in the numbers and in both tables."""
+def test_figures_are_live(sign_in: Callable[..., Page], post: Callable[..., Any]) -> None:
+    """A connection made while the overview is open is counted in it, and its end is told with its reason."""
     page = sign_in()
     expect(page.locator("#freshness")).to_have_text("Live")
+    before = int(page.locator("#connections").inner_text())
     post("/connect", {"username": "<b>admin-zoe</b>", "conn_id": "admin-test", "channels": ["admin-live"]})
-    row = page.locator("#channels tr").filter(has_text="admin-live")
-    expect(row).to_contain_text("history_size")
-    expect(page.locator("#users tr").filter(has_text="<b>admin-zoe</b>")).to_contain_text("admin-test")
-    message = {"channel": "admin-live", "user": "zoe", "message": {"text": "<i>kept</i>"}}
-    post("/channel_config", {"admin-live": {"store_history": True, "history_size": 5}})
-    post("/message", [message])
-    expect(row).to_contain_text("store_history")
-    row.get_by_role("button").click()
-    expect(page.get_by_role("dialog")).to_contain_text("<i>kept</i>")
-    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#connections")).to_have_text(str(before + 1))
     post("/disconnect", {"conn_id": "admin-test"})
-    expect(page.locator("#users tr").filter(has_text="admin-zoe")).not_to_contain_text("admin-test")
+    expect(page.locator("#connections")).to_have_text(str(before))
+    ended = page.locator("#endings tr").filter(has_text="admin-test").first
+    expect(ended).to_contain_text("Connection ended: disconnected by the application")
+    expect(ended).to_contain_text("<b>admin-zoe</b>")
 
 
-def test_thousands_of_rows_are_searched(sign_in: Callable[..., Page], post: Callable[..., Any]) -> None:
-    """The table draws 200 rows and says how many more there are; a search finds any of them."""
+def test_charts_say_their_figures(sign_in: Callable[..., Page]) -> None:
+    """Every chart of the last hour is drawn, and tells in words what it shows."""
+    page = sign_in()
+    charts = page.get_by_role("img")
+    expect(charts).to_have_count(6)
+    for name in ("Connections", "Deliveries", "Messages published", "Delay of", "Slow clients", "Memory"):
+        expect(
+            page.get_by_role("img", name=re.compile(f"^{name}.*: now .*, lowest .*, highest "))
+        ).to_be_visible()
+    expect(page.locator(".chart .line").first).to_have_attribute("d", re.compile("^M"))
+
+
+def test_thousands_of_rows_are_searched_and_paged(
+    sign_in: Callable[..., Page], post: Callable[..., Any]
+) -> None:
+    """A table shows fifty rows of thousands; search, order and page are kept in the address."""
     post("/channel_config", {f"many-{number:04}": {} for number in range(1200)})
     page = sign_in()
-    rows = page.locator("#channels tbody tr")
-    expect(rows).to_have_count(200)
-    expect(page.locator("#channels-rest")).to_contain_text("more")
-    page.get_by_label("Find a channel").fill("many-1187")
-    expect(rows).to_have_count(1)
-    expect(page.locator("#channels-rest")).to_be_empty()
+    page.get_by_role("link", name="Channels", exact=True).click()
+    page.get_by_label("Find a channel").fill("MANY-")
+    expect(page.locator("#found")).to_have_text("1,200 found")
+    rows = page.locator("#rows tbody tr")
+    expect(rows).to_have_count(50)
+    page.get_by_role("button", name="Next").click()
+    expect(rows.first).to_contain_text("many-0050")
+    expect(page.locator("#page")).to_have_text("Page 2 of 24")
+    page.get_by_role("button", name="Channel", exact=True).click()
+    expect(rows.first).to_contain_text("many-1199")
+    expect(page.locator("th[aria-sort]")).to_have_attribute("aria-sort", "descending")
+    page.reload()
+    expect(rows.first).to_contain_text("many-1199")
     page.get_by_label("Find a channel").fill("nothing like it")
-    expect(page.locator("#channels-rest")).to_have_text("Nothing like that.")
+    expect(page.locator("#rest")).to_have_text("Nothing like that.")
+    expect(page.get_by_role("button", name="Next")).to_be_hidden()
+
+
+def test_settings_are_changed_after_a_question(
+    sign_in: Callable[..., Page], post: Callable[..., Any]
+) -> None:
+    """Escape changes nothing; yes changes what was edited, and nothing else."""
+    post("/channel_config", {"<i>edited</i>": {"history_size": 7}})
+    page = sign_in()
+    expect(page.locator("#freshness")).to_have_text("Live")
+    page.goto("/admin/channel?name=%3Ci%3Eedited%3C%2Fi%3E")
+    expect(page.get_by_role("heading", level=1)).to_have_text("<i>edited</i>")
+    page.get_by_label("Keep a history").check()
+    page.get_by_role("button", name="Save").click()
+    question = page.get_by_role("dialog")
+    expect(question).to_contain_text("store_history: false → true")
+    page.keyboard.press("Escape")
+    expect(question).to_be_hidden()
+    page.get_by_role("button", name="Save").click()
+    question.get_by_role("button", name="Change").click()
+    expect(page.locator("#settings-note")).to_have_text("Saved.")
+    told = post("/info", {"info": {"channels": ["<i>edited</i>"]}})["channels"]["<i>edited</i>"]["settings"]
+    assert (told["store_history"], told["history_size"]) == (True, 7)
+
+
+def test_a_message_is_sent_from_the_page(sign_in: Callable[..., Page], post: Callable[..., Any]) -> None:
+    """Text becomes a message with a text, and is shown in the history as text."""
+    post("/channel_config", {"admin-send": {"store_history": True}})
+    page = sign_in()
+    expect(page.locator("#freshness")).to_have_text("Live")
+    page.goto("/admin/channel?name=admin-send")
+    page.get_by_role("textbox", name="Message").fill("<img src=x onerror=alert(1)>")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#send-note")).to_have_text("Sent.")
+    expect(page.locator("#messages")).to_contain_text('{"text":"<img src=x onerror=alert(1)>"}')
+
+
+def test_a_connection_is_found_and_ended(sign_in: Callable[..., Page], post: Callable[..., Any]) -> None:
+    """From the table to the user, to the connection, and to its end, with the keyboard."""
+    body = {
+        "username": "admin-kim",
+        "conn_id": "admin-kim-1",
+        "channels": ["admin-kim"],
+        "user_state": {"a": "<u>"},
+    }
+    post("/connect", body)
+    page = sign_in()
+    page.get_by_role("link", name="Connections", exact=True).first.click()
+    page.get_by_label("Find a connection or a user").fill("admin-kim")
+    page.get_by_role("link", name="admin-kim", exact=True).press("Enter")
+    expect(page.locator("#state")).to_contain_text("<u>")
+    page.get_by_role("link", name="admin-kim-1").press("Enter")
+    expect(page.locator("#facts")).to_contain_text("Ends unless it comes back in")
+    page.get_by_role("button", name="Disconnect").press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("Disconnect admin-kim-1?")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Disconnect").press("Enter")
+    page.get_by_role("dialog").get_by_role("button", name="Disconnect").press("Enter")
+    expect(page.locator("#endings")).to_contain_text(
+        "Connection ended: disconnected by the application (1000)"
+    )
+    expect(page.get_by_role("button", name="Disconnect")).to_be_hidden()
+
+
+def test_what_is_not_there_is_said(sign_in: Callable[..., Page], watch: Any) -> None:
+    """A page about an unknown thing says so in place of its figures."""
+    watch.expected = "404"
+    page = sign_in()
+    expect(page.locator("#freshness")).to_have_text("Live")
+    page.goto("/admin/user?name=nobody-like-that")
+    expect(page.get_by_role("alert")).to_have_text("There is no such user.")
+    expect(page.locator("#detail")).to_be_hidden()
+
+
+def test_a_cut_line_is_told_and_mended(open_page: OpenPage, line: Any, server: Any, watch: Any) -> None:
+    """When the server is out of reach the page says so, and goes on by itself afterwards."""
+    watch.expected = "ERR_"
+    page = open_page("/admin", base=line.url)
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill(server.admin_secret)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#freshness")).to_have_text("Live")
+    line.cut()
+    expect(page.locator("#freshness")).to_have_text("No answer, trying again")
+    line.mend()
+    expect(page.locator("#freshness")).to_have_text("Live")
 
 
 def test_signing_out_closes_the_panel(sign_in: Callable[..., Page]) -> None:
@@ -90,9 +193,23 @@ def test_the_explorer_makes_signed_calls(sign_in: Callable[..., Page]) -> None:
     expect(answer.locator(".response-col_description").last).to_contain_text('"channels": {}')
 
 
-@pytest.mark.parametrize("path", ["/", "/admin", "/api-explorer"])
-def test_pages_fit_a_phone(sign_in: Callable[..., Page], path: str) -> None:
+PAGES = (
+    "/",
+    "/admin",
+    "/admin/channels",
+    "/admin/users",
+    "/admin/connections",
+    "/admin/channel?name=phone",
+    "/admin/user?name=phone-user",
+    "/admin/connection?name=phone-connection",
+    "/api-explorer",
+)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_fit_a_phone(sign_in: Callable[..., Page], post: Callable[..., Any], path: str) -> None:
     """At 390 pixels nothing sticks out; wide tables scroll by themselves."""
+    post("/connect", {"username": "phone-user", "conn_id": "phone-connection", "channels": ["phone"]})
     page = sign_in(viewport={"width": 390, "height": 780})
     expect(page.locator("#freshness")).to_have_text("Live")
     page.goto(path)

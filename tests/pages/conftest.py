@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from channelstream.config import Settings
+from channelstream.errors import Invalid, Unavailable
 from channelstream.pages.routes import routes
 
 SECRET = "the api's secret"
@@ -36,8 +37,40 @@ class RecordingServer:
         await JSONResponse(body, self.status)(scope, receive, send)
 
 
-async def overview() -> dict[str, Any]:
-    return {"total_connections": 3, "uptime": "0:00:01"}
+@dataclass
+class Panel:
+    """Stands for the server's view of itself: answers a little, and notes what it was asked."""
+
+    asked: list[Any] = field(default_factory=list)
+
+    async def document(self) -> dict[str, Any]:
+        return {"total_connections": 3, "uptime": "0:00:01"}
+
+    async def table(self, *asked: Any) -> dict[str, Any]:
+        self.asked.append(asked)
+        return {"rows": []}
+
+    async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
+        self.asked.append((kind, name))
+        return {"name": name} if name == "known" else None
+
+    def endings(self) -> list[dict[str, Any]]:
+        return [{"reason": "too slow"}]
+
+    async def act(self, action: str, body: bytes) -> Any:
+        self.asked.append((action, body))
+        if body == b"[]":
+            raise Invalid({"channel": ["Missing."]})
+        return True
+
+    def watch(self) -> AsyncIterator[dict[str, Any]]:
+        if "full" in self.asked:
+            raise Unavailable("Too many.", retry_after_s=5)
+        return self._watch()
+
+    async def _watch(self) -> AsyncIterator[dict[str, Any]]:
+        for number in range(2):
+            yield {"figures": {"connections": number}}
 
 
 def openapi() -> dict[str, Any]:
@@ -59,8 +92,13 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings, push_server: RecordingServer) -> Starlette:
-    return Starlette(routes=routes(settings, push_server, overview, openapi, is_signed))
+def panel() -> Panel:
+    return Panel()
+
+
+@pytest.fixture
+def app(settings: Settings, push_server: RecordingServer, panel: Panel) -> Starlette:
+    return Starlette(routes=routes(settings, push_server, panel, openapi, is_signed))
 
 
 class Bridge(httpx.BaseTransport):

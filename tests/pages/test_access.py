@@ -10,7 +10,16 @@ from channelstream.pages.access import Gate
 from channelstream.pages.throttle import Throttle
 
 RIGHT = {"username": "admin", "password": "open sesame"}
-GUARDED = ["/admin", "/admin/admin.json", "/admin/debug", "/api-explorer"]
+GUARDED = [
+    "/admin",
+    *(f"/admin/{page}" for page in ("channels", "users", "connections", "channel", "user", "connection")),
+    *(f"/admin/data/{kind}" for kind in ("channels", "users", "connections", "endings")),
+    *(f"/admin/data/{kind}?name=known" for kind in ("channel", "user", "connection")),
+    "/admin/live",
+    "/admin/admin.json",
+    "/admin/debug",
+    "/api-explorer",
+]
 
 
 @pytest.fixture(autouse=True)

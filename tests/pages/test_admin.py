@@ -7,8 +7,8 @@ SIGNED = {"x-channelstream-secret": "signed"}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_numbers_are_the_overview(browser: Client, method: str) -> None:
-    """admin.json answers what the server says, to GET and POST, and is never kept."""
+def test_numbers_are_the_document(browser: Client, method: str) -> None:
+    """admin.json answers what the panel says, to GET and POST, and is never kept."""
     answer = browser.request(method, "/admin/admin.json", headers=SIGNED)
     assert answer.json() == {"total_connections": 3, "uptime": "0:00:01"}
     assert answer.headers["content-type"] == "application/json"

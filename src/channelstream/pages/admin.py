@@ -1,6 +1,6 @@
-"""The admin panel: a page, and the numbers behind it."""
+"""The admin's pages: what they show comes from `admin_data`, in their scripts."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -8,39 +8,82 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from channelstream.pages.access import Gate
+from channelstream.pages.access import Endpoint, Gate
 from channelstream.pages.html import HEADERS, Renderer, redirect
 
-Overview = Callable[[], Awaitable[dict[str, Any]]]
+TABLES: Mapping[str, Mapping[str, Any]] = {
+    "channels": {
+        "title": "Channels",
+        "search": "Find a channel",
+        "columns": (
+            ("name", "Channel"),
+            ("users", "Users"),
+            ("connections", "Connections"),
+            ("history", "History"),
+            ("log", "Log"),
+            ("", "Settings"),
+            ("last_active", "Last active"),
+        ),
+    },
+    "users": {
+        "title": "Users",
+        "search": "Find a user",
+        "columns": (
+            ("name", "User"),
+            ("connections", "Connections"),
+            ("channels", "Channels"),
+            ("", "State"),
+            ("last_active", "Last active"),
+        ),
+    },
+    "connections": {
+        "title": "Connections",
+        "search": "Find a connection or a user",
+        "columns": (
+            ("id", "Connection"),
+            ("user", "User"),
+            ("state", "State"),
+            ("transport", "Transport"),
+            ("channels", "Channels"),
+            ("waiting", "Bytes waiting"),
+        ),
+    },
+}
+"""The pages with tables: for each its columns, by the name to sort by (empty: not sorted) and the heading."""
+NUMBERS = frozenset({"users", "connections", "channels", "history", "log", "waiting"})
+"""Columns that hold numbers, and are drawn to the right."""
+DETAILS = {"channel": "channels", "user": "users", "connection": "connections"}
+"""The pages about one thing, and the table they belong to."""
 
 
 class Admin:
-    """`/admin`, `/admin/admin.json` and `/admin/debug`; strangers are sent to the sign-in form."""
+    """`/admin` and the pages below it; strangers are sent to the sign-in form."""
 
-    def __init__(self, gate: Gate, renderer: Renderer, overview: Overview) -> None:
+    def __init__(self, gate: Gate, renderer: Renderer) -> None:
         self._gate = gate
         self._renderer = renderer
-        self._overview = overview
 
     def routes(self) -> list[BaseRoute]:
-        page = self._gate.guarded(self._page, to_sign_in)
-        numbers = self._gate.guarded(self._numbers, to_sign_in)
+        pages = {"/admin": self._page("admin.html", {"here": "admin"})}
+        for name, table in TABLES.items():
+            context = {"here": name, "kind": name, "numbers": NUMBERS, **table}
+            pages[f"/admin/{name}"] = self._page("admin_table.html", context)
+        for name, table_name in DETAILS.items():
+            pages[f"/admin/{name}"] = self._page(f"admin_{name}.html", {"here": table_name, "kind": name})
         return [
-            Route("/admin", page, methods=["GET"]),
-            Route("/admin/admin.json", numbers, methods=["GET", "POST"]),
-            Route("/admin/debug", numbers, methods=["GET"]),
+            Route(path, self._gate.guarded(page, to_sign_in), methods=["GET"]) for path, page in pages.items()
         ]
 
-    async def _page(self, request: Request) -> Response:
-        return self._renderer.page(request, "admin.html")
+    def _page(self, template: str, context: Mapping[str, Any]) -> Endpoint:
+        async def page(request: Request) -> Response:
+            return self._renderer.page(request, template, context)
 
-    async def _numbers(self, request: Request) -> Response:
-        return json_response(await self._overview())
+        return page
 
 
 def to_sign_in(request: Request) -> Response:
     return redirect(request, "/admin/sign_in")
 
 
-def json_response(document: Any) -> Response:
-    return Response(msgspec.json.encode(document), 200, dict(HEADERS), "application/json")
+def json_response(document: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status, dict(HEADERS), "application/json")

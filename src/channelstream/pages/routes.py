@@ -12,7 +12,8 @@ from starlette.types import ASGIApp
 
 from channelstream.config import Settings
 from channelstream.pages.access import Gate
-from channelstream.pages.admin import Admin, Overview
+from channelstream.pages.admin import Admin
+from channelstream.pages.admin_data import AdminData, Panel
 from channelstream.pages.assets import asset_routes, static_url
 from channelstream.pages.demo import Demo, PushServer
 from channelstream.pages.explorer import Explorer
@@ -24,7 +25,7 @@ from channelstream.pages.throttle import Throttle
 def routes(
     settings: Settings,
     api: ASGIApp,
-    overview: Overview,
+    panel: Panel,
     openapi: Callable[[], dict[str, Any]],
     is_signed: Callable[[Request], bool],
 ) -> list[BaseRoute]:
@@ -33,7 +34,7 @@ def routes(
     Args:
         settings: the server's options.
         api: the whole server; the demo calls it as any application does.
-        overview: returns what `/admin/admin.json` shows.
+        panel: what the admin pages show and do.
         openapi: returns the OpenAPI document.
         is_signed: whether a request carries a valid API signature from an allowed address.
     """
@@ -46,7 +47,8 @@ def routes(
         Route("/", _landing(renderer), methods=["GET"]),
         *asset_routes(assets),
         *SignIn(gate, renderer).routes(),
-        *Admin(gate, renderer, overview).routes(),
+        *Admin(gate, renderer).routes(),
+        *AdminData(gate, panel).routes(),
         *Explorer(gate, renderer, openapi, settings.secret).routes(),
         *(_demo(settings, api, renderer, cookie_secret) if settings.serves_demo else []),
     ]

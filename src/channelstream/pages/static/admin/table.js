@@ -1,66 +1,99 @@
-/** A searchable table that stays quick with thousands of rows: it draws the first ones and counts the others. */
+/** A table whose rows stay on the server: it searches, sorts and cuts; this page shows one part. */
 
-const DRAWN = 200;
-const whole = new Intl.NumberFormat();
+import { byId, bytes, cell, chips, element, fault, link, number, time } from "./dom.js";
+import { keepFresh, read } from "./server.js";
 
-/** Make an element with properties and children; a string child is text. */
-export function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
+const TYPING_MS = 200;
+const kind = byId("rows").dataset.kind;
+const CELLS = {
+  channels: (row) => [
+    cell("", link("channel", row.name)),
+    ...[row.users, row.connections, row.history, row.log].map((count) => cell("number", number(count))),
+    cell("", chips(row.marks)),
+    cell("nowrap", time(row.last_active)),
+  ],
+  users: (row) => [
+    cell("", link("user", row.name)),
+    cell("number", number(row.connections)),
+    cell("number", number(row.channels)),
+    cell("", chips(Object.entries(row.state).map(([key, value]) => `${key}: ${value}`))),
+    cell("nowrap", time(row.last_active)),
+  ],
+  connections: (row) => [
+    cell("id", link("connection", row.id)),
+    cell("", link("user", row.user)),
+    cell("nowrap", row.state),
+    cell("nowrap", row.transport || "none yet"),
+    cell("number", number(row.channels)),
+    cell("number", bytes(row.waiting)),
+  ],
+};
+const headings = [...document.querySelectorAll("th[data-sort]")];
+const asked = {
+  search: "",
+  sort: headings[0].dataset.sort,
+  descending: "false",
+  page: "0",
+  ...Object.fromEntries(new URLSearchParams(location.search)),
+};
+let shown = "";
 
-export class Table {
-  #name;
-  #cells;
-  #words;
-  #rows = [];
-  #drawn = new Map();
-
-  /**
-   * @param name id of the table; `<name>-search` and `<name>-rest` belong to it.
-   * @param key names a row. @param words what a search looks at. @param cells makes the row's cells.
-   */
-  constructor(name, { key, words, cells }) {
-    this.#name = name;
-    this.#cells = cells;
-    this.#words = words;
-    this.key = key;
-    document.getElementById(`${name}-search`).addEventListener("input", () => this.#draw());
-  }
-
-  show(rows) {
-    this.#rows = rows;
-    this.#draw();
-  }
-
-  #draw() {
-    const wanted = document.getElementById(`${this.#name}-search`).value.trim().toLowerCase();
-    const found = wanted ? this.#rows.filter((row) => this.#words(row).toLowerCase().includes(wanted)) : this.#rows;
-    const drawn = new Map();
-    for (const row of found.slice(0, DRAWN)) drawn.set(this.key(row), this.#line(row));
-    this.#drawn = drawn;
-    this.#place([...drawn.values()].map(({ line }) => line));
-    document.getElementById(`${this.#name}-rest`).textContent = rest(found.length, this.#rows.length);
-  }
-
-  /** A line is drawn anew only where its row has changed, so that a button in it keeps the focus. */
-  #line(row) {
-    const content = JSON.stringify(row);
-    const known = this.#drawn.get(this.key(row));
-    if (known?.content === content) return known;
-    return { content, line: element("tr", {}, ...this.#cells(row)) };
-  }
-
-  #place(lines) {
-    const body = document.querySelector(`#${CSS.escape(this.#name)} tbody`);
-    const same = lines.length === body.children.length && lines.every((line, at) => line === body.children[at]);
-    if (!same) body.replaceChildren(...lines);
+async function refresh() {
+  const wanted = JSON.stringify(asked);
+  try {
+    const answer = await read(`/data/${kind}?${new URLSearchParams(asked)}`);
+    if (wanted === JSON.stringify(asked)) show(answer);
+    fault("");
+  } catch (error) {
+    fault(error.message);
   }
 }
 
-function rest(found, all) {
-  if (all === 0) return "None yet.";
-  if (found === 0) return "Nothing like that.";
-  return found > DRAWN ? `${whole.format(found - DRAWN)} more. Search to narrow them down.` : "";
+function show(answer) {
+  const content = JSON.stringify(answer.rows);
+  // Rows that have not changed stay, and with them the focus.
+  if (content !== shown) byId("rows").tBodies[0].replaceChildren(...answer.rows.map((row) => element("tr", {}, ...CELLS[kind](row))));
+  shown = content;
+  byId("count").textContent = number(answer.total);
+  byId("found").textContent = asked.search ? `${number(answer.found)} found` : "";
+  byId("rest").textContent = answer.found ? "" : asked.search ? "Nothing like that." : "None yet.";
+  showPager(answer);
+  for (const heading of headings) {
+    const here = heading.dataset.sort === answer.sort;
+    if (here) heading.ariaSort = answer.descending ? "descending" : "ascending";
+    else heading.removeAttribute("aria-sort");
+  }
 }
+
+function showPager({ page, pages }) {
+  document.querySelector(".pager").hidden = pages === 1;
+  byId("page").textContent = `Page ${number(page + 1)} of ${number(pages)}`;
+  byId("previous").disabled = page === 0;
+  byId("next").disabled = page === pages - 1;
+  asked.page = String(page);
+}
+
+/** Ask for another part, and keep the wish in the address: it can be reloaded and sent on. */
+function ask(change) {
+  Object.assign(asked, { page: "0" }, change);
+  history.replaceState(null, "", `?${new URLSearchParams(asked)}`);
+  now();
+}
+
+function sortBy(heading) {
+  const { sort } = heading.dataset;
+  // Numbers and times begin with the greatest: that is what one looks for.
+  const usual = heading.classList.contains("number") || sort === "last_active";
+  ask({ sort, descending: String(sort === asked.sort ? asked.descending !== "true" : usual) });
+}
+
+let typing = 0;
+byId("search").value = asked.search;
+byId("search").addEventListener("input", ({ target }) => {
+  clearTimeout(typing);
+  typing = setTimeout(() => ask({ search: target.value.trim() }), TYPING_MS);
+});
+for (const heading of headings) heading.querySelector("button").addEventListener("click", () => sortBy(heading));
+byId("previous").addEventListener("click", () => ask({ page: String(Number(asked.page) - 1) }));
+byId("next").addEventListener("click", () => ask({ page: String(Number(asked.page) + 1) }));
+const now = keepFresh(refresh);

@@ -1,4 +1,4 @@
-"""What the admin pages show: the document of 0.7.1's /admin/admin.json, and some figures more."""
+"""The document of 0.7.1's `/admin/admin.json`, and some figures more."""
 
 from datetime import timedelta
 from typing import Any
@@ -10,8 +10,8 @@ from channelstream.node import Node
 from channelstream.transports.streams import Streams
 
 
-class Overview:
-    """Describes a running node."""
+class Document:
+    """Describes a whole node at once."""
 
     def __init__(self, node: Node, streams: Streams) -> None:
         self._node = node
@@ -40,12 +40,11 @@ class Overview:
                 }
                 for user in users
             ],
-            "uptime": _uptime(node.clock.steady() - self._started_s),
+            "uptime": self.uptime(),
             "version": __version__,
             "engine": node.engine.name,
         }
 
-
-def _uptime(seconds: float) -> str:
-    """Write H:MM:SS, as 0.7.1 does."""
-    return str(timedelta(seconds=int(seconds)))
+    def uptime(self) -> str:
+        """Return how long the node has run, as 0.7.1 writes it: H:MM:SS."""
+        return str(timedelta(seconds=int(self._node.clock.steady() - self._started_s)))

@@ -1,0 +1,143 @@
+"""One channel, one user, one connection, as the admin pages show them."""
+
+from collections.abc import Iterable, Iterator
+from heapq import nlargest
+from itertools import islice
+from typing import Any
+
+from msgspec.structs import asdict
+
+from channelstream.core.channel import Channel
+from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.events import Message
+from channelstream.core.log import Entry
+from channelstream.core.position import Position
+from channelstream.core.timestamps import stamp
+from channelstream.core.user import User
+from channelstream.node import Node
+from channelstream.overview.shown import (
+    connection_row,
+    cut,
+    ending_row,
+    event_row,
+    state_of,
+    transport_of,
+    waiting_bytes,
+)
+
+LISTED = 200
+"""Users, channels and connections listed on one page; their number is always told."""
+MESSAGES = 50
+"""Messages shown of a channel's history."""
+EVENTS = 20
+"""Last events shown of a connection."""
+ENDINGS = 20
+"""Endings shown of a connection."""
+
+
+async def channel(node: Node, name: str) -> dict[str, Any] | None:
+    """Describe a channel; None for an unknown one."""
+    found: Channel | None = next(iter(await node.engine.channels([name])), None)
+    if found is None:
+        return None
+    return {
+        "name": found.name,
+        "uuid": found.id,
+        "settings": asdict(found.settings),
+        "last_active": stamp(found.last_active_s),
+        "connections": found.connections,
+        "users": len(found.users),
+        "listed_users": [
+            {"name": user, "connections": count} for user, count in islice(found.users.items(), LISTED)
+        ],
+        "log": len(found.log.entries),
+        "history": len(found.history.entries),
+        "messages": [_message_row(entry) for entry in reversed(found.history.entries[-MESSAGES:])],
+        "position": str(node.engine.position),
+    }
+
+
+def _message_row(entry: Entry) -> dict[str, Any]:
+    event = entry.event
+    assert isinstance(event, Message)  # noqa: S101 - history holds nothing else
+    return {
+        "uuid": event.uuid,
+        "user": event.user,
+        "at": event.timestamp,
+        "edited": event.edited,
+        "json": cut(event.payload),
+    }
+
+
+async def user(node: Node, name: str) -> dict[str, Any] | None:
+    """Describe a user; None for an unknown one."""
+    found: User | None = next(iter(await node.engine.users([name])), None)
+    if found is None:
+        return None
+    here = node.hub.users.get(name, {})
+    return {
+        "name": found.name,
+        "uuid": found.id,
+        "state": state_of(found.state),
+        "public_keys": list(found.public_keys),
+        "last_active": stamp(found.last_active_s),
+        "channels": len(found.channels),
+        "listed_channels": sorted(islice(found.channels, LISTED)),
+        "connections": found.connections,
+        "listed_connections": [connection_row(each) for each in islice(here, LISTED)],
+        "private_log": len(found.log.entries),
+    }
+
+
+async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
+    """Describe a connection, or how the one of this id ended; None for one nothing is known of."""
+    endings = [ending_row(ending) for ending in node.endings.of(conn_id, ENDINGS)]
+    found = node.connection(conn_id)
+    if found is None:
+        return {"id": conn_id, "state": "closed", "endings": endings} if endings else None
+    waiting = found.batch.entries()
+    return {
+        "id": found.id,
+        "user": found.user,
+        "state": found.state.value,
+        "transport": transport_of(found),
+        "dialect": "first generation" if found.dialect == 0 else "0.7",
+        "position": str(Position(node.engine.position.epoch, _heard(node, found, waiting))),
+        "server_position": str(node.engine.position),
+        "waiting_events": len(waiting),
+        "waiting_bytes": waiting_bytes(found),
+        "expires_in_s": _expires_in_s(node, found),
+        "channels": len(found.channels),
+        "listed_channels": sorted(islice(found.channels, LISTED)),
+        "events": [event_row(entry, found.dialect) for entry in await _last_events(node, found)],
+        "endings": endings,
+    }
+
+
+def _heard(node: Node, found: Connection, waiting: list[Entry]) -> int:
+    if found.state is not ConnectionState.LIVE:
+        return found.heard
+    return waiting[0].seq - 1 if waiting else node.hub.seq
+
+
+def _expires_in_s(node: Node, found: Connection) -> float | None:
+    if found.deadline_s is None:
+        return None
+    return round(max(0.0, found.deadline_s - node.clock.steady()), 1)
+
+
+async def _last_events(node: Node, found: Connection) -> list[Entry]:
+    """Return the last events the connection hears, newest first, as far as the logs still hold them."""
+    channels = await node.engine.channels(list(found.channels))
+    owner = await node.engine.users([found.user])
+    tails = [_tail(each.log.entries, found, found.channels[each.name]) for each in channels]
+    tails += [_tail(each.log.entries, found, 0) for each in owner]
+    return nlargest(EVENTS, (entry for tail in tails for entry in tail), key=lambda entry: entry.seq)
+
+
+def _tail(entries: list[Entry], found: Connection, joined: int) -> Iterable[Entry]:
+    """Yield the last few of a log's entries that this connection hears."""
+    recent: Iterator[Entry] = (
+        entry for entry in islice(reversed(entries), 10 * EVENTS) if found.hears(entry.event)
+    )
+    return (entry for entry in islice(recent, EVENTS) if entry.seq > joined)

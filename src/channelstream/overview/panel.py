@@ -1,0 +1,123 @@
+"""Everything the admin pages ask for, in one place: the server hands it to the pages, which know no node."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from channelstream.api import channels, connections, messages
+from channelstream.api.call import Call
+from channelstream.errors import Unavailable
+from channelstream.node import Node
+from channelstream.overview import details
+from channelstream.overview.document import Document
+from channelstream.overview.listing import Asked
+from channelstream.overview.sampler import SAMPLE_S, Sampler
+from channelstream.overview.shown import ending_row
+from channelstream.overview.tables import Tables
+from channelstream.transports.streams import Streams
+
+FIGURES_S = 1.0
+"""Time between two sets of figures to a page that watches."""
+WATCHED_S = 60.0
+"""How long a page may watch before it has to ask anew, and so show its credentials again."""
+WATCHERS = 32
+"""Pages that may watch at a time; more are refused with 503."""
+ENDINGS = 50
+"""Endings told of the whole server."""
+
+Detail = Callable[[Node, str], Awaitable[dict[str, Any] | None]]
+DETAILS: dict[str, Detail] = {
+    "channel": details.channel,
+    "user": details.user,
+    "connection": details.connection,
+}
+ACTIONS: dict[str, Callable[[Call], Awaitable[Any]]] = {
+    "disconnect": connections.disconnect,
+    "settings": channels.channel_config,
+    "message": messages.publish,
+}
+"""What an admin may do; the bodies are those of the API's calls."""
+
+_BODY_ONLY = {"headers": [], "query_string": b""}
+"""The request of an action: all it says is in its body."""
+
+
+class Panel:
+    """The admin's view of a running node."""
+
+    def __init__(self, node: Node, streams: Streams, sampler: Sampler) -> None:
+        self._document = Document(node, streams)
+        self._node = node
+        self._streams = streams
+        self._sampler = sampler
+        self._tables = Tables(node)
+        self._watchers = 0
+
+    async def document(self) -> dict[str, Any]:
+        """Return what `/admin/admin.json` of 0.7.1 shows."""
+        return await self._document()
+
+    async def table(
+        self, name: str, search: str, sort: str, descending: bool, page: int
+    ) -> dict[str, Any] | None:
+        """Return a page of a table; None when there is no such table."""
+        return await self._tables.page(name, Asked(search, sort, descending, page))
+
+    async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
+        """Describe one thing of a kind; None when there is no such kind or thing."""
+        describe = DETAILS.get(kind)
+        return await describe(self._node, name) if describe else None
+
+    def endings(self) -> list[dict[str, Any]]:
+        """Return how streams and connections ended lately, newest first."""
+        return [ending_row(ending) for ending in self._node.endings.latest(ENDINGS)]
+
+    async def act(self, action: str, body: bytes) -> Any:
+        """Do what the API's call does.
+
+        Raises:
+            KeyError: there is no such action.
+            ChannelstreamError: the body is invalid, or it cannot be done now.
+        """
+        return await ACTIONS[action](Call(self._node, _BODY_ONLY, body))
+
+    def watch(self) -> AsyncIterator[dict[str, Any]]:
+        """Return the last hour, then the figures of every second, and each sample as it is taken.
+
+        Raises:
+            Unavailable: too many pages are watching, or the server stops.
+        """
+        if self._watchers >= WATCHERS or self._sampler.stopped.is_set():
+            raise Unavailable("No more admin pages can watch now; try again later.", retry_after_s=5)
+        return self._watch()
+
+    async def _watch(self) -> AsyncIterator[dict[str, Any]]:
+        self._watchers += 1
+        try:
+            known = 0
+            for _ in range(int(WATCHED_S / FIGURES_S)):
+                new, known = self._sampler.since(known), self._sampler.count
+                yield {"every_s": SAMPLE_S, "samples": new, "figures": self._figures()}
+                if await self._has_stopped():
+                    return
+        finally:
+            self._watchers -= 1
+
+    async def _has_stopped(self) -> bool:
+        try:
+            await asyncio.wait_for(self._sampler.stopped.wait(), FIGURES_S)
+        except TimeoutError:
+            return False
+        return True
+
+    def _figures(self) -> dict[str, Any]:
+        hub = self._node.hub
+        return {
+            "connections": len(hub.connections),
+            "streams": self._streams.open,
+            "users": len(hub.users),
+            "channels": len(hub.channels),
+            "published": self._node.published,
+            "deliveries": hub.deliveries,
+            "uptime": self._document.uptime(),
+        }

@@ -1,0 +1,78 @@
+"""How values of strangers are told to the admin pages: cut to a length a page can hold."""
+
+from typing import Any
+
+from channelstream.core.codec import Framing, item
+from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.endings import Ending
+from channelstream.core.events import Dialect
+from channelstream.core.log import Entry
+from channelstream.core.timestamps import stamp
+from channelstream.core.user import State
+
+TEXT = 400
+"""Characters shown of a message or a value of a state."""
+KEYS = 8
+"""Keys shown of a state in a table."""
+TRANSPORTS = {
+    Framing.WEBSOCKET: "WebSocket",
+    Framing.DEFLATE: "WebSocket, compressed",
+    Framing.SSE: "SSE",
+    Framing.POLL: "long poll",
+}
+
+
+def cut(data: bytes | str) -> str:
+    """Return the beginning of a text, with a sign where it was cut."""
+    # A character has at most four bytes: what is decoded is bounded as well.
+    text = data if isinstance(data, str) else data[: 4 * TEXT].decode(errors="ignore")
+    return text if len(text) <= TEXT else text[:TEXT] + "…"
+
+
+def state_of(state: State, keys: int | None = None) -> dict[str, Any]:
+    """Return a state, or the first keys of it, with long texts cut."""
+    shown = list(state.items())[:keys]
+    return {key: cut(value) if isinstance(value, str) else value for key, value in shown}
+
+
+def transport_of(connection: Connection) -> str:
+    """Name what carries the connection, or carried it last; empty when nothing ever did."""
+    if connection.state is ConnectionState.NEW:
+        return ""
+    return TRANSPORTS[Framing(connection.outlet % len(Framing))]
+
+
+def connection_row(connection: Connection) -> dict[str, Any]:
+    return {
+        "id": connection.id,
+        "user": connection.user,
+        "state": connection.state.value,
+        "transport": transport_of(connection),
+        "channels": len(connection.channels),
+        "waiting": waiting_bytes(connection),
+    }
+
+
+def waiting_bytes(connection: Connection) -> int:
+    """Return the bytes written for a connection that its client has not taken yet."""
+    return connection.stream.buffered_bytes() if connection.stream else 0
+
+
+def event_row(entry: Entry, dialect: Dialect) -> dict[str, Any]:
+    """Tell an event as a connection hears it."""
+    return {
+        "position": entry.position,
+        "channel": entry.event.channel,
+        "json": cut(item(entry, dialect)),
+    }
+
+
+def ending_row(ending: Ending) -> dict[str, Any]:
+    return {
+        "at": stamp(ending.at_s),
+        "conn_id": ending.conn_id,
+        "user": ending.user,
+        "code": ending.code,
+        "reason": cut(ending.reason),
+        "final": ending.final,
+    }

@@ -1,0 +1,103 @@
+/** A channel: who is in it, what it keeps, its settings, and a message to it. */
+
+import { ask } from "./ask.js";
+import { eventItem, facts, follow, linkItem, name } from "./detail.js";
+import { byId, fill, link, number, time } from "./dom.js";
+import { act } from "./server.js";
+
+const form = byId("settings");
+const fields = [...form.querySelectorAll("[name]")];
+let settings = {};
+let edited = false;
+
+function show(channel) {
+  facts([
+    ["Users", number(channel.users)],
+    ["Connections", number(channel.connections)],
+    ["Kept as history", number(channel.history)],
+    ["Kept for resuming", number(channel.log)],
+    ["Last active", time(channel.last_active)],
+  ]);
+  settings = channel.settings;
+  // What is being edited is not overwritten.
+  if (!edited) showSettings();
+  const users = channel.listed_users.map(({ name: user, connections }) => linkItem("user", user, connections > 1 ? ` × ${connections}` : ""));
+  fill("users", users, { all: channel.users, none: "Nobody is here." });
+  fill("messages", channel.messages.map(messageItem), { all: channel.history, none: historyNote() });
+}
+
+const historyNote = () => (settings.store_history ? "No messages yet." : "This channel keeps no history.");
+
+function messageItem({ at, user, edited: changed, json }) {
+  return eventItem([`${time(at)} `, link("user", user), changed ? " (edited)" : ""], json);
+}
+
+function showSettings() {
+  for (const field of fields) {
+    if (field.type === "checkbox") field.checked = settings[field.name];
+    else field.value = settings[field.name];
+  }
+}
+
+const valueOf = (field) => (field.type === "checkbox" ? field.checked : Number(field.value));
+
+async function save() {
+  const changed = fields.filter((field) => valueOf(field) !== settings[field.name]);
+  if (!changed.length) return note("settings", "Nothing has changed.");
+  const lines = changed.map((field) => `${field.name}: ${settings[field.name]} → ${valueOf(field)}`);
+  if (!(await ask(`Change the settings of ${name}?`, lines, "Change"))) return;
+  const patch = Object.fromEntries(changed.map((field) => [field.name, valueOf(field)]));
+  await tried("settings", "Saved.", () => act("settings", { [name]: patch }));
+  edited = false;
+  now();
+}
+
+async function send() {
+  const { user, message } = Object.fromEntries(new FormData(byId("send")));
+  await tried("send", "Sent.", async () => {
+    await act("message", { channel: name, user, message: asJson(message) });
+    byId("send").elements.message.value = "";
+  });
+  now();
+}
+
+/** What is no JSON is meant as text. */
+function asJson(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return { text };
+  }
+}
+
+async function tried(id, done, work) {
+  try {
+    await work();
+    note(id, done);
+  } catch (error) {
+    note(id, error.message);
+  }
+}
+
+function note(id, text) {
+  byId(`${id}-note`).textContent = text;
+}
+
+form.addEventListener("input", () => {
+  edited = true;
+  note("settings", "");
+});
+form.addEventListener("reset", (event) => {
+  event.preventDefault();
+  edited = false;
+  showSettings();
+});
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  save();
+});
+byId("send").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+const now = follow("channel", show);

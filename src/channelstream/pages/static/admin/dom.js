@@ -1,0 +1,54 @@
+/** Making elements, and writing numbers and times. Text of strangers only ever becomes text. */
+
+const { root } = document.documentElement.dataset;
+const whole = new Intl.NumberFormat();
+const when = new Intl.DateTimeFormat(undefined, { dateStyle: "short", timeStyle: "medium" });
+
+export const byId = (id) => document.getElementById(id);
+export const number = (value) => whole.format(value);
+
+/** Make an element with properties and children; a string child is text. */
+export function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+/** A cell of a table; `className` "number" draws it to the right. */
+export const cell = (className, ...children) => element("td", { className }, ...children);
+
+/** The address of the page about one thing; `kind` is channel, user or connection. */
+export const pageOf = (kind, name) => `${root}/admin/${kind}?${new URLSearchParams({ name })}`;
+export const link = (kind, name) => element("a", { href: pageOf(kind, name) }, name);
+
+export function chips(texts) {
+  return element("div", { className: "chips" }, ...texts.map((text) => element("span", { className: "chip" }, text)));
+}
+
+/** The server's times are UTC and say no zone. */
+export function time(timestamp) {
+  const zoned = /Z|[+-]\d\d:?\d\d$/.test(timestamp) ? timestamp : `${timestamp}Z`;
+  const read = new Date(zoned);
+  return Number.isNaN(read.getTime()) ? timestamp : when.format(read);
+}
+
+export function bytes(count) {
+  if (count < 1024) return `${number(count)} B`;
+  const units = ["KB", "MB", "GB", "TB"];
+  const step = Math.min(Math.floor(Math.log2(count) / 10), units.length);
+  return `${number(Number((count / 1024 ** step).toPrecision(3)))} ${units[step - 1]}`;
+}
+
+/** Show what went wrong; nothing hides it. */
+export function fault(text) {
+  byId("fault").textContent = text;
+  byId("fault").hidden = !text;
+}
+
+/** Fill a list or a table's body, and say below it that it is empty or that there is more. */
+export function fill(id, items, { all = items.length, none = "None." } = {}) {
+  const target = byId(id);
+  (target.tBodies?.[0] ?? target).replaceChildren(...items);
+  const left = all - items.length;
+  byId(`${id}-rest`).textContent = items.length === 0 ? none : left > 0 ? `And ${number(left)} more.` : "";
+}

@@ -1,0 +1,49 @@
+/** The overview: figures that move, the last hour in charts, and what ended lately. */
+
+import { Chart } from "./chart.js";
+import { byId, bytes, cell, element, fill, link, number, time } from "./dom.js";
+import { read, watch } from "./server.js";
+
+const KEPT = 720;
+const FIGURES = ["connections", "streams", "users", "channels", "published", "deliveries"];
+const rate = (value) => `${number(value)}/s`;
+/** What is drawn, with the place of its value in a sample. */
+const CHARTS = [
+  [1, new Chart("Connections", { words: number })],
+  [2, new Chart("Deliveries", { words: rate })],
+  [3, new Chart("Messages published", { words: rate })],
+  [4, new Chart("Delay of the event loop", { words: (value) => `${number(value)} ms`, floor: 10 })],
+  [5, new Chart("Slow clients waited for", { words: number })],
+  [6, new Chart("Memory", { words: bytes, unit: 1024 * 1024 })],
+];
+let samples = [];
+
+function heard(event, first) {
+  for (const name of FIGURES) byId(name).textContent = number(event.figures[name]);
+  byId("uptime").textContent = event.figures.uptime;
+  if (!first && !event.samples.length) return;
+  samples = (first ? event.samples : [...samples, ...event.samples]).slice(-KEPT);
+  for (const [place, chart] of CHARTS) chart.show(samples.map((sample) => [sample[0], sample[place]]));
+  showEndings();
+}
+
+async function showEndings() {
+  const { rows } = await read("/data/endings").catch(() => ({ rows: null }));
+  if (rows) fill("endings", rows.map(endingRow), { none: "Nothing has ended yet." });
+}
+
+function endingRow({ at, conn_id: id, user, code, reason, final }) {
+  return element(
+    "tr",
+    {},
+    cell("nowrap", time(at)),
+    cell("id", link("connection", id)),
+    cell("", link("user", user)),
+    cell("number", code === null ? "–" : String(code)),
+    cell("", final ? `Connection ended: ${reason}` : `Stream ended: ${reason}`),
+  );
+}
+
+byId("charts").append(...CHARTS.map(([, chart]) => chart.element));
+for (const [, chart] of CHARTS) chart.show([]);
+watch(heard);

@@ -1,0 +1,118 @@
+/** The admin's own endpoints: reading, doing, and watching the server's stream of figures. */
+
+import { byId } from "./dom.js";
+
+const { root } = document.documentElement.dataset;
+/** Without a word from the server for so long, what is shown is called old. */
+const STALE_MS = 3000;
+const RETRY_MS = 4000;
+
+/** What the server refused, with its status. */
+export class Refused extends Error {
+  constructor(status, body) {
+    super(typeof body?.error === "string" ? body.error : `The server answered ${status}: ${JSON.stringify(body)}`);
+    this.status = status;
+  }
+}
+
+/** Fetch a document below /admin; whoever is no longer signed in goes to the form. */
+export async function read(path) {
+  return answer(await fetch(`${root}/admin${path}`, { redirect: "manual", cache: "no-store" }));
+}
+
+/** Do something; `body` is that of the API's call. */
+export async function act(action, body) {
+  const headers = { "Content-Type": "application/json" };
+  const options = { method: "POST", redirect: "manual", headers, body: JSON.stringify(body) };
+  return answer(await fetch(`${root}/admin/do/${action}`, options));
+}
+
+async function answer(response) {
+  if (response.type === "opaqueredirect") {
+    location.assign(`${root}/admin/sign_in`);
+    return new Promise(() => {});
+  }
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new Refused(response.status, body);
+  return body;
+}
+
+/**
+ * Watch the server's figures for as long as somebody sees this page; a hidden page holds no line.
+ * @param heard is called with each event, and with true for the first of a stream, which has the whole hour.
+ */
+export function watch(heard) {
+  let source = null;
+  let first = true;
+  let stale = 0;
+  let retry = 0;
+
+  function open() {
+    close();
+    source = new EventSource(`${root}/admin/live`);
+    source.onopen = () => (first = true);
+    source.onmessage = ({ data }) => {
+      fresh(true);
+      clearTimeout(stale);
+      stale = setTimeout(() => fresh(false), STALE_MS);
+      heard(JSON.parse(data), first);
+      first = false;
+    };
+    source.onerror = () => source.readyState === EventSource.CLOSED && refused();
+  }
+
+  /** The browser gave up: the server is full, or nobody is signed in any more, which `read` finds out. */
+  async function refused() {
+    fresh(false);
+    await read("/data/endings").catch(() => {});
+    clearTimeout(retry);
+    retry = setTimeout(open, RETRY_MS * (1 + Math.random()));
+  }
+
+  function close() {
+    source?.close();
+    clearTimeout(stale);
+    clearTimeout(retry);
+  }
+
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+  if (!document.hidden) open();
+  stale = setTimeout(() => fresh(false), STALE_MS);
+}
+
+function fresh(live) {
+  const mark = byId("freshness");
+  const text = live ? "Live" : "No answer, trying again";
+  if (mark.textContent === text) return;
+  mark.textContent = text;
+  mark.toggleAttribute("data-live", live);
+}
+
+/**
+ * Keep a page up to date: `refresh` is called now, and after each sample the server takes, never twice at once.
+ * A large table is answered slowly; asking for it takes at most a tenth of the time.
+ * @returns a function that refreshes at once.
+ */
+export function keepFresh(refresh) {
+  let busy = null;
+  let restUntil = 0;
+
+  async function run() {
+    const begun = performance.now();
+    await refresh();
+    restUntil = performance.now() + 9 * (performance.now() - begun);
+  }
+
+  async function now() {
+    await busy;
+    busy = run();
+    await busy;
+    busy = null;
+  }
+
+  watch(({ samples }, first) => {
+    if (!first && samples.length && !busy && performance.now() > restUntil) now();
+  });
+  now();
+  return now;
+}

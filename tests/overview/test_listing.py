@@ -1,0 +1,78 @@
+"""Pages of tables with very many rows."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from channelstream.overview.listing import PAGE_ROWS, SLICE_ROWS, Asked, Listing
+
+ROWS = 100_000
+LISTING: Listing[int] = Listing(
+    words=lambda number: f"Room-{number:06}",
+    columns={"name": lambda number: f"{number:06}", "rest": lambda number: number % 1000},
+    tell=lambda number: {"name": number},
+)
+
+
+def page(rows: list[int], **asked: Any) -> dict[str, Any]:
+    return asyncio.run(LISTING.page(rows, Asked(**asked)))
+
+
+def names(told: dict[str, Any]) -> list[int]:
+    return [row["name"] for row in told["rows"]]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("sort", ["name", "rest"])
+@pytest.mark.parametrize("number", [0, 1, 999, 1999])
+def test_any_page_of_many_rows(sort: str, descending: bool, number: int) -> None:
+    """Of 100,000 rows each page is what sorting all of them would give."""
+    rows = [(index * 7919) % ROWS for index in range(ROWS)]
+    told = page(rows, sort=sort, descending=descending, page=number)
+    whole = sorted(rows, key=LISTING.columns[sort], reverse=descending)
+    assert names(told) == whole[number * PAGE_ROWS : (number + 1) * PAGE_ROWS]
+    assert (told["page"], told["pages"], told["found"], told["total"]) == (number, 2000, ROWS, ROWS)
+
+
+def test_search_finds_in_any_case() -> None:
+    """A search looks at the words of all rows and says how many have it."""
+    told = page(list(range(ROWS)), search="ROOM-09999", descending=True)
+    assert names(told) == list(range(99_999, 99_989, -1))
+    assert (told["found"], told["total"], told["pages"]) == (10, ROWS, 1)
+
+
+def test_nothing_found_is_an_empty_page() -> None:
+    """Without rows there is one page, and it is empty."""
+    told = page(list(range(10)), search="nothing like it")
+    assert (names(told), told["page"], told["pages"], told["found"]) == ([], 0, 1, 0)
+
+
+def test_beyond_the_end_is_the_last_page() -> None:
+    """A page that is no longer there is answered by the last one."""
+    told = page(list(range(PAGE_ROWS + 1)), page=70)
+    assert (names(told), told["page"]) == ([PAGE_ROWS], 1)
+
+
+def test_an_unknown_column_is_the_first() -> None:
+    """Whatever a stranger sorts by, the answer names what was sorted by."""
+    assert page([2, 1], sort="__class__")["sort"] == "name"
+
+
+def test_others_get_their_turn() -> None:
+    """The loop turns between slices: searching and sorting 100,000 rows and cutting the last page holds nobody up."""
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def main() -> None:
+        counting = asyncio.ensure_future(count_turns())
+        await LISTING.page(list(range(ROWS)), Asked(search="room", page=1999))
+        counting.cancel()
+
+    asyncio.run(main())
+    assert turns >= 3 * ROWS // SLICE_ROWS - 1

@@ -1,0 +1,172 @@
+"""What a real server tells its admin."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+PATIENCE_S = 8.0
+
+
+@pytest.fixture
+def admin(server: Any) -> Iterator[httpx.Client]:
+    """A script with the admin's password."""
+    with httpx.Client(base_url=f"{server.url}/admin", auth=("admin", server.admin_secret)) as client:
+        yield client
+
+
+def described(admin: httpx.Client, kind: str, name: str) -> dict[str, Any]:
+    answer: dict[str, Any] = admin.get(f"/data/{kind}", params={"name": name}).raise_for_status().json()
+    return answer
+
+
+def until(read: Callable[[], dict[str, Any]], holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Read again and again until what was read is as it should be."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not holds(told := read()):
+        assert time.monotonic() < deadline_s, told
+    return told
+
+
+def test_a_channel(server: Any, admin: httpx.Client) -> None:
+    """Settings, users with the number of their connections, and the kept messages, the newest first."""
+    server.connect("ann", "panel/<b>", channel_configs={"panel/<b>": {"store_history": True}})
+    server.connect("ann", "panel/<b>")
+    server.post(
+        "/message", [{"channel": "panel/<b>", "user": "bob", "message": n} for n in ("old", "x" * 900)]
+    )
+    told = described(admin, "channel", "panel/<b>")
+    assert told["listed_users"] == [{"name": "ann", "connections": 2}]
+    assert (told["users"], told["connections"], told["settings"]["store_history"]) == (1, 2, True)
+    assert [message["json"] for message in told["messages"]] == ['"' + "x" * 399 + "…", '"old"']
+
+
+def test_a_user(server: Any, admin: httpx.Client) -> None:
+    """State, what of it is public, connections and channels."""
+    conn_id = server.connect("panel-uma", "panel-a", user_state={"k": "v", "n": 1}, state_public_keys=["k"])
+    told = described(admin, "user", "panel-uma")
+    assert (told["state"], told["public_keys"]) == ({"k": "v", "n": 1}, ["k"])
+    assert told["listed_channels"] == ["panel-a"]
+    [row] = told["listed_connections"]
+    assert (row["id"], row["state"], row["transport"]) == (conn_id, "new", "")
+
+
+def test_a_connection_from_its_stream_to_its_end(server: Any, admin: httpx.Client) -> None:
+    """Its transport, its last events as it hears them, where it is, why its stream ended, and how it ended itself."""
+    conn_id = server.connect("panel-vic", "panel-v")
+    assert described(admin, "connection", conn_id)["expires_in_s"] > 0
+    with connect(f"{server.ws_url}/ws?conn_id={conn_id}&since=") as socket:
+        assert "resumed" in socket.recv(timeout=PATIENCE_S)
+        sent = {"channel": "panel-v", "user": "bob", "message": "one"}
+        server.post("/message", [sent, sent | {"exclude_users": ["panel-vic"]}, sent | {"message": "two"}])
+        server.post("/message", {"pm_users": ["panel-vic"], "user": "bob", "message": "three"})
+        told = until(lambda: described(admin, "connection", conn_id), lambda told: len(told["events"]) == 3)
+        assert (told["state"], told["transport"], told["channels"]) == ("live", "WebSocket", 1)
+        assert [json.loads(event["json"])["message"] for event in told["events"]] == ["three", "two", "one"]
+        assert told["position"] == told["server_position"] == told["events"][0]["position"]
+        assert (told["waiting_events"], told["waiting_bytes"], told["endings"]) == (0, 0, [])
+        socket.close(1001, "away")
+    told = until(lambda: described(admin, "connection", conn_id), lambda told: told["endings"] != [])
+    assert (told["state"], told["transport"]) == ("detached", "WebSocket")
+    assert [(each["code"], each["reason"], each["final"]) for each in told["endings"]] == [
+        (1001, "closed by the client", False)
+    ]
+    admin.post("/do/disconnect", json={"conn_id": conn_id}).raise_for_status()
+    told = described(admin, "connection", conn_id)
+    assert (told["state"], told["endings"][0]["final"], told["endings"][0]["code"]) == ("closed", True, 1000)
+    assert admin.get("/data/endings").json()["rows"][0] == told["endings"][0]
+
+
+def test_a_fault_of_the_client_is_remembered(server: Any, admin: httpx.Client) -> None:
+    """A stream the server closed for a fault is told with code and reason."""
+    conn_id = server.connect("panel-wes", "panel-w")
+    with connect(f"{server.ws_url}/ws?conn_id={conn_id}&since=") as socket:
+        socket.send("x" * 200_000)
+        told = until(lambda: described(admin, "connection", conn_id), lambda told: told["endings"] != [])
+    assert told["endings"][0]["code"] == 1009
+
+
+def test_a_lost_line_is_remembered(server: Any, admin: httpx.Client) -> None:
+    """An event stream that is cut has no code, and its connection may come back."""
+    conn_id = server.connect("panel-xan", "panel-x")
+    with httpx.stream("GET", f"{server.url}/sse?conn_id={conn_id}&since=") as answer:
+        next(answer.iter_lines())
+        assert described(admin, "connection", conn_id)["transport"] == "SSE"
+    told = until(lambda: described(admin, "connection", conn_id), lambda told: told["endings"] != [])
+    assert (told["endings"][0]["code"], told["endings"][0]["reason"]) == (None, "the line was lost")
+
+
+def test_tables_sort_and_search(server: Any, admin: httpx.Client) -> None:
+    """Each table is asked for a part of it by words and by a column."""
+    for number in range(3):
+        server.connect(f"panel-t{number}", *(f"panel-t{each}" for each in range(number + 1)))
+
+    def names(table: str, column: str, **asked: str) -> list[str]:
+        return [row[column] for row in admin.get(f"/data/{table}", params=asked).json()["rows"]]
+
+    assert names("channels", "name", search="PANEL-T", sort="users", descending="true") == [
+        "panel-t0", "panel-t1", "panel-t2",
+    ]  # fmt: skip
+    assert names("users", "name", search="panel-t", sort="channels") == ["panel-t0", "panel-t1", "panel-t2"]
+    assert names("connections", "user", search="panel-t", sort="user", descending="true") == [
+        "panel-t2", "panel-t1", "panel-t0",
+    ]  # fmt: skip
+
+
+def test_every_column_can_be_sorted_by(server: Any, admin: httpx.Client) -> None:
+    """What a page offers to sort by is known to the server."""
+    server.connect("panel-sort", "panel-sort")
+    for table in ("channels", "users", "connections"):
+        offered = admin.get(f"/{table}").text.split('data-sort="')[1:]
+        for column in (each.partition('"')[0] for each in offered):
+            assert admin.get(f"/data/{table}", params={"sort": column}).json()["sort"] == column
+
+
+def test_an_admin_changes_settings_and_sends(server: Any, admin: httpx.Client) -> None:
+    """The actions are the API's calls, with its answers and its refusals."""
+    admin.post(
+        "/do/settings", json={"panel-do": {"store_history": True, "history_size": 3}}
+    ).raise_for_status()
+    sent = admin.post("/do/message", json={"channel": "panel-do", "user": "admin", "message": {"a": 1}})
+    assert sent.json()["channel"] == "panel-do"
+    assert described(admin, "channel", "panel-do")["messages"][0]["json"] == '{"a":1}'
+    refused = admin.post("/do/settings", json={"panel-do": {"history_size": -1}})
+    assert refused.status_code == 422
+
+
+def test_the_stream_of_figures_leaves_no_trace(server: Any, admin: httpx.Client) -> None:
+    """Whoever watches is no connection, no user and no delivery of the service."""
+    server.connect("panel-yan", "panel-y")
+    with admin.stream("GET", "/live") as answer:
+        events = (
+            json.loads(line.removeprefix("data: "))
+            for line in answer.iter_lines()
+            if line.startswith("data: ")
+        )
+        first, second = next(events), next(events)
+    document = admin.get("/admin.json").json()
+    assert first["figures"]["deliveries"] == second["figures"]["deliveries"] == document["total_messages"]
+    assert "admin" not in [user["user"] for user in document["users"]]
+    assert isinstance(first["samples"], list)
+
+
+def test_a_server_that_stops_does_not_wait_for_watchers(start_server: Any) -> None:
+    """An open stream of figures ends with the server."""
+    running = start_server()
+    watching = httpx.stream(
+        "GET", f"{running.url}/admin/live", auth=("admin", running.admin_secret), timeout=PATIENCE_S
+    )
+    with watching as answer:
+        lines = answer.iter_lines()
+        while not next(lines).startswith("data: "):
+            pass
+        running.process.terminate()
+        for _ in lines:
+            pass
+    running.process.wait(PATIENCE_S)
+    code, log = running.stop()
+    assert (code, "Traceback" in log, "ERROR" in log) == (0, False, False)
