@@ -18,7 +18,7 @@ LAYERS = (
     {"asgi"},
     {"transports", "api"},
     {"config"},
-    {"pages", "logs", "overview", "housekeeping", "clock"},
+    {"pages", "logs", "overview", "housekeeping", "tracing", "clock"},
     {"server"},
     {"cli"},
     {"__main__"},

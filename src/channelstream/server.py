@@ -36,6 +36,7 @@ from channelstream.node import Node, NodeLimits
 from channelstream.overview.panel import Panel
 from channelstream.overview.sampler import Sampler
 from channelstream.pages.routes import routes
+from channelstream.tracing import Tracer
 from channelstream.transports.asgi import PATHS, StreamsApp
 from channelstream.transports.http import protocol_for
 from channelstream.transports.settings import StreamSettings
@@ -186,15 +187,17 @@ def build(settings: Settings) -> Server:
     api = Api(ENDPOINTS, node, access, policy, settings.max_body_bytes)
     front = Front(policy, api, StreamsApp(streams), settings.http_scheme)
     sampler = Sampler(node)
-    front.pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), access))
+    front.pages = Starlette(
+        routes=_pages(settings, front, Panel(node, streams, sampler), access, Tracer(node))
+    )
     return Server(_uvicorn_config(settings, front, streams), node, streams, sampler, settings.drain_timeout_s)
 
 
-def _pages(settings: Settings, front: Front, panel: Panel, access: Access) -> Any:
+def _pages(settings: Settings, front: Front, panel: Panel, access: Access, tracer: Tracer) -> Any:
     def is_signed(request: Request) -> bool:
         return access.is_signed(request.scope)
 
-    return routes(settings, front, panel, lambda: openapi.document(ENDPOINTS, __version__), is_signed)
+    return routes(settings, front, panel, lambda: openapi.document(ENDPOINTS, __version__), is_signed, tracer)
 
 
 def _node(settings: Settings) -> Node:

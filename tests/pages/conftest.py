@@ -81,6 +81,19 @@ def is_signed(request: Request) -> bool:
     return request.headers.get("x-channelstream-secret") == "signed"
 
 
+class NoTraces:
+    """Stands for a tracer that nobody has asked for anything."""
+
+    def start(self, kind: str, name: str, minutes: int) -> None:
+        raise NotImplementedError
+
+    def document(self, kind: str, name: str, after: int) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def listing(self) -> list[dict[str, Any]]:
+        return []
+
+
 @pytest.fixture
 def push_server() -> RecordingServer:
     return RecordingServer()
@@ -98,7 +111,7 @@ def panel() -> Panel:
 
 @pytest.fixture
 def app(settings: Settings, push_server: RecordingServer, panel: Panel) -> Starlette:
-    return Starlette(routes=routes(settings, push_server, panel, openapi, is_signed))
+    return Starlette(routes=routes(settings, push_server, panel, openapi, is_signed, NoTraces()))
 
 
 class Bridge(httpx.BaseTransport):

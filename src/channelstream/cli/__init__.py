@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from channelstream.cli import check_config, listen, make_config, publish, serve, sign
+from channelstream.cli import check_config, listen, make_config, publish, serve, sign, trace
 from channelstream.cli.remote import RequestFailed
 from channelstream.errors import ConfigError
 
@@ -21,6 +21,7 @@ COMMANDS: dict[str, Command] = {
     "sign": sign.run,
     "publish": publish.run,
     "listen": listen.run,
+    "trace": trace.run,
 }
 
 FAILED = 1

@@ -73,14 +73,22 @@ class Server:
         return httpx.Client(base_url=self.url, transport=transport, timeout=timeout, trust_env=False)
 
     def post(self, path: str, body: object) -> Any:
-        """Post a signed request and return the answer's JSON.
+        """Post a signed request and return the answer's JSON; see `_ask`."""
+        return self._ask("POST", path, json=body)
+
+    def get(self, path: str, query: Mapping[str, str]) -> Any:
+        """Make a signed GET and return the answer's JSON; see `_ask`."""
+        return self._ask("GET", path, params=query)
+
+    def _ask(self, method: str, path: str, **parts: Any) -> Any:
+        """Make a signed request and return the answer's JSON.
 
         Raises:
             RequestFailed: the server cannot be reached or answers with an error.
         """
         try:
             with self.client() as client:
-                answer = client.post(path, json=body, headers=signed_headers(self.secret, path))
+                answer = client.request(method, path, headers=signed_headers(self.secret, path), **parts)
             if answer.is_success:
                 return answer.json()
         except (httpx.HTTPError, OSError, ValueError) as error:

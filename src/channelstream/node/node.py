@@ -24,6 +24,7 @@ from channelstream.node.commands import (
     read_answer,
     read_command,
 )
+from channelstream.node.observer import Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Node:
         published: messages accepted here since the start.
         stalls: how often a client was too slow to be written to, since the start.
         endings: the streams and connections that ended lately, and why.
+        observer: None unless somebody traces.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Node:
         self.published = 0
         self.stalls = 0
         self.endings = Endings()
+        self.observer: Observer | None = None
         self.draining = False
         self.deliver = hub.deliver
         self._deadlines: dict[Connection, None] = {}
@@ -352,15 +355,21 @@ class Node:
     def note_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
         """Remember why a connection, or one stream of it, has ended."""
         self.endings.note(Ending(self.clock.wall(), connection.id, connection.user, code, reason, final))
+        if self.observer is not None:
+            self.observer.ended(connection, code, reason)
 
     def detached(self, connection: Connection, grace_s: float) -> None:
         """Note that the connection's stream is gone; it may come back for so many seconds."""
         self.hub.detach(connection, self.clock.steady() + grace_s)
         self._deadlines[connection] = None
+        if self.observer is not None:
+            self.observer.detached(connection, grace_s)
 
     def attached(self, connection: Connection) -> None:
         """Note that the connection has a stream, so nothing expires it."""
         self._deadlines.pop(connection, None)
+        if self.observer is not None:
+            self.observer.attached(connection)
 
     def _expire_after(self, connection: Connection, seconds: float) -> None:
         connection.deadline_s = max(connection.deadline_s or 0.0, self.clock.steady() + seconds)
@@ -384,6 +393,10 @@ class Node:
         """Accept events in this order; when this returns they are on their way to everyone."""
         accepted = await self.engine.publish(events)
         self.published += sum(not each.repeated for each in accepted)
+        if self.observer is not None:
+            for each in accepted:
+                if each.repeated:
+                    self.observer.repeated(each.event)
         return accepted
 
 

@@ -20,6 +20,7 @@ from channelstream.pages.explorer import Explorer
 from channelstream.pages.html import Renderer
 from channelstream.pages.signin import SignIn
 from channelstream.pages.throttle import Throttle
+from channelstream.pages.trace import TracePage, Traces
 
 
 def routes(
@@ -28,6 +29,7 @@ def routes(
     panel: Panel,
     openapi: Callable[[], dict[str, Any]],
     is_signed: Callable[[Request], bool],
+    traces: Traces,
 ) -> list[BaseRoute]:
     """Return the routes of every page.
 
@@ -37,6 +39,7 @@ def routes(
         panel: what the admin pages show and do.
         openapi: returns the OpenAPI document.
         is_signed: whether a request carries a valid API signature from an allowed address.
+        traces: what `/admin/trace` starts and shows.
     """
     # Without the option, cookies end with the process.
     cookie_secret = settings.cookie_secret or secrets.token_urlsafe(32)
@@ -49,6 +52,7 @@ def routes(
         *SignIn(gate, renderer).routes(),
         *Admin(gate, renderer).routes(),
         *AdminData(gate, panel).routes(),
+        *TracePage(gate, renderer, traces).routes(),
         *Explorer(gate, renderer, openapi, settings.secret).routes(),
         *(_demo(settings, api, renderer, cookie_secret) if settings.serves_demo else []),
     ]

@@ -65,6 +65,8 @@ class Session:
         """The transport is full: write no more, and read from the log once it has drained."""
         self._paused = True
         self._node.stalls += 1
+        if self._node.observer is not None:
+            self._node.observer.stalled(self.connection)
         if self.is_current and self.connection.state is ConnectionState.LIVE:
             held = Held(0)
             self._node.hub.stall(self.connection, held)
@@ -123,6 +125,8 @@ class Session:
         replay = await self._node.engine.replay(self.connection.user, starts, limit=0)
         if not self.is_current:
             return
+        if self._node.observer is not None:
+            self._node.observer.replayed(self.connection, (), replay.lost)
         # What is lost is not replayed: those channels go on from here.
         starts |= dict.fromkeys(replay.lost, replay.head)
         self._tell_resumed(since if Position.parse(since) else str(head), starts, replay.lost, not since)
@@ -168,6 +172,8 @@ class Session:
             if strict and replay.lost:
                 self._stream.close(CloseCode.TOO_SLOW, "too slow: the log no longer reaches back")
                 return
+            if self._node.observer is not None:
+                self._node.observer.replayed(connection, replay.entries, ())
             await self._write(held, replay.entries, encode)
             if not self.is_current:
                 return

@@ -1,0 +1,84 @@
+"""`channelstream trace`: tell why something was not delivered, while it happens."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from channelstream.cli.listen import say
+from channelstream.cli.remote import Server, add_server_flags, server_of
+from channelstream.config.flags import OneLineParser
+
+DESCRIPTION = """\
+Trace a user, a channel or a connection: print to whom each event goes, and what keeps it from the others.
+Ctrl-C stops the trace."""
+EPILOG = """\
+examples:
+  channelstream trace --user alice
+  channelstream trace --channel news --minutes 30
+"""
+PATH = "/admin/trace.json"
+EVERY_S = 0.5
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Start a trace, print its notes until it ends, and stop it.
+
+    Raises:
+        ConfigError: the arguments or settings are wrong.
+        RequestFailed: the server refused it or cannot be reached.
+    """
+    arguments = _parser().parse_strictly(argv)
+    kind = next(kind for kind in ("user", "channel", "conn_id") if getattr(arguments, kind) is not None)
+    subject = {kind: getattr(arguments, kind)}
+    server = server_of(arguments, environ)
+    after = server.post(PATH, {**subject, "minutes": arguments.minutes})["noted"]
+    say(f"tracing {kind} {subject[kind]}")
+    try:
+        _follow(server, subject, after)
+    except KeyboardInterrupt:
+        server.post(PATH, {**subject, "minutes": "0"})
+    return 0
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser("channelstream trace", DESCRIPTION, EPILOG)
+    subject = parser.add_mutually_exclusive_group(required=True)
+    subject.add_argument("--user", metavar="USER", default=None, help="Trace what concerns a user.")
+    subject.add_argument("--channel", metavar="CHANNEL", default=None, help="Trace a channel.")
+    subject.add_argument("--conn-id", metavar="ID", default=None, help="Trace one connection.")
+    parser.add_argument("--minutes", default="5", metavar="N", help="How long, at most 60 [5].")
+    add_server_flags(parser)
+    return parser
+
+
+def _follow(server: Server, subject: Mapping[str, str], after: int) -> None:
+    """Print notes as they come, until the trace has ended."""
+    while True:
+        document = server.get(PATH, {**subject, "after": str(after)})
+        for note in document["notes"]:
+            after = note["number"]
+            print(*lines(note), sep="\n", flush=True)
+        if not document["notes"]:
+            if not document["seconds_left"]:
+                return
+            time.sleep(EVERY_S)
+
+
+def lines(note: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a note as text: what happened, then one line for each recipient."""
+    fact = note["fact"]
+    at = datetime.fromtimestamp(note["at_s"], UTC).strftime("%H:%M:%S")
+    known = [f"{key}={fact[key]!r}" for key in _KEYS if fact[key] is not None]
+    yield " ".join([at, fact["what"], *known, *([fact["text"]] if fact["text"] else [])])
+    listed = fact["outcomes"]
+    for each in listed:
+        whom = " ".join(repr(each[key]) for key in ("user", "conn_id") if each[key])
+        wait = f" ({each['wait_s']} s left)" if each["wait_s"] is not None else ""
+        yield f"    {each['fate']}: {whom}{wait}" if whom else f"    {each['fate']}"
+    rest = sum(fact["counts"].values()) - len(listed)
+    if rest:
+        yield f"    and {rest} more: {fact['counts']}"
+
+
+_KEYS = ("type", "channel", "by", "uuid", "size", "user", "conn_id")

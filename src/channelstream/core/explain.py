@@ -1,0 +1,131 @@
+"""Why an event reaches a connection or not, in words: the rules of `hub.deliver`, told instead of obeyed.
+
+Asked just before the hub delivers, and only while somebody traces; delivery itself knows nothing of it.
+"""
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+
+from msgspec import Struct
+
+from channelstream.core.batch import Held
+from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.events import Event, Presence
+from channelstream.core.hub import Hub
+
+
+class Fate(Enum):
+    """What becomes of one event for one connection, user or channel."""
+
+    DELIVERED = "delivered"
+    CATCHING_UP = "held: it is catching up"
+    SLOW = "waits in the log: the client reads too slowly"
+    DETACHED = "waits in the log: it has no stream now"
+    NEW = "waits in the log: it never had a stream"
+    EXCLUDED = "excluded by exclude_users"
+    NOT_ADDRESSED = "not in pm_users"
+    NOT_A_MEMBER = "not a member of the channel"
+    OWN_PRESENCE = "nobody hears of their own presence"
+    UNANNOUNCED = "the channel has no notify_presence, and this dialect hears of presence only with it"
+    NO_CONNECTION = "the user has no connection here"
+    NO_MEMBERS = "the channel has no members here"
+    NO_ADDRESSEE = "it is meant for nobody"
+
+
+class Outcome(Struct, frozen=True, gc=False):
+    """One fate and whom it befell.
+
+    Attributes:
+        conn_id: None where there is no connection.
+        user: None where nobody is there.
+        wait_s: whole seconds until the connection is given up, unless a stream comes.
+    """
+
+    fate: Fate
+    conn_id: str | None = None
+    user: str | None = None
+    wait_s: int | None = None
+
+
+def outcomes(hub: Hub, event: Event, now_s: float) -> Iterator[Outcome]:
+    """Yield what becomes of an event: for members of its channel, and for those it is meant for.
+
+    Args:
+        now_s: the engine's clock, to tell how long the detached are waited for.
+    """
+    members = hub.channels.get(event.channel, {}) if event.channel is not None else {}
+    for member in members:
+        yield outcome(member, event, now_s)
+    if event.only is None and not members:
+        yield Outcome(Fate.NO_ADDRESSEE if event.channel is None else Fate.NO_MEMBERS)
+    for name in sorted(event.only or ()):
+        yield from _strangers(hub, event, name, now_s)
+
+
+def _strangers(hub: Hub, event: Event, name: str, now_s: float) -> Iterator[Outcome]:
+    """Yield what becomes of it for an addressee's connections outside the event's channel."""
+    connections = hub.users.get(name)
+    if not connections:
+        yield Outcome(Fate.NO_CONNECTION, user=name)
+        return
+    for connection in connections:
+        if event.channel not in connection.channels:
+            yield outcome(connection, event, now_s)
+
+
+def outcomes_for_user(hub: Hub, event: Event, name: str, now_s: float) -> Iterator[Outcome]:
+    """Yield what becomes of an event for one user: of all who hear it if the user sent it, else for its connections.
+
+    Nothing where the event does not concern the user: another channel's, and meant for others.
+    """
+    if getattr(event, "user", None) == name:
+        yield from outcomes(hub, event, now_s)
+        return
+    connections = hub.users.get(name)
+    if not connections and event.only is not None and name in event.only:
+        yield Outcome(Fate.NO_CONNECTION, user=name)
+    for connection in connections or ():
+        yield from outcomes_for_connection(connection, event, now_s)
+
+
+def outcomes_for_connection(connection: Connection, event: Event, now_s: float) -> Iterator[Outcome]:
+    """Yield what becomes of an event for one connection, nothing where the event does not concern it."""
+    if event.channel in connection.channels or (event.only is not None and connection.user in event.only):
+        yield outcome(connection, event, now_s)
+
+
+def outcome(connection: Connection, event: Event, now_s: float) -> Outcome:
+    """Return what becomes of an event for a connection."""
+    fate = _refusal(connection, event) or _STATES[connection.state](connection)
+    waits = fate in (Fate.DETACHED, Fate.NEW) and connection.deadline_s is not None
+    wait_s = max(0, round((connection.deadline_s or 0.0) - now_s)) if waits else None
+    return Outcome(fate, connection.id, connection.user, wait_s)
+
+
+def _refusal(connection: Connection, event: Event) -> Fate | None:
+    """Return the rule that keeps an event from a connection, None where it hears it."""
+    if event.only is not None and connection.user not in event.only:
+        return Fate.NOT_ADDRESSED
+    if event.exclude is not None and connection.user in event.exclude:
+        return Fate.EXCLUDED
+    if event.channel is not None and event.channel not in connection.channels:
+        return Fate.NOT_A_MEMBER
+    if connection.hears(event):
+        return None
+    is_own = isinstance(event, Presence) and event.user == connection.user
+    return Fate.OWN_PRESENCE if is_own else Fate.UNANNOUNCED
+
+
+def _catching_up(connection: Connection) -> Fate:
+    """Tell a slow client, for whom nothing is held, from one that reads what it missed."""
+    batch = connection.batch
+    return Fate.SLOW if isinstance(batch, Held) and not batch.limit else Fate.CATCHING_UP
+
+
+_STATES: dict[ConnectionState, Callable[[Connection], Fate]] = {
+    ConnectionState.NEW: lambda _: Fate.NEW,
+    ConnectionState.CATCHING_UP: _catching_up,
+    ConnectionState.LIVE: lambda _: Fate.DELIVERED,
+    ConnectionState.DETACHED: lambda _: Fate.DETACHED,
+    ConnectionState.CLOSED: lambda _: Fate.DETACHED,
+}

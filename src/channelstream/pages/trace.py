@@ -1,0 +1,139 @@
+"""The trace page: why something was not delivered. Looking is a GET and changes nothing; starting is a POST."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from channelstream.errors import ChannelstreamError, Malformed
+from channelstream.pages.access import Gate
+from channelstream.pages.admin import json_response, to_sign_in
+from channelstream.pages.html import HEADERS, Renderer, redirect
+from channelstream.pages.origin import is_same_origin
+
+BODY_BYTES = 4096
+MINUTES = 5
+"""How long a trace runs where the request does not say."""
+KINDS = ("user", "channel", "conn_id")
+
+
+class Traces(Protocol):
+    """What starts and keeps traces (`channelstream.tracing`)."""
+
+    def start(self, kind: str, name: str, minutes: int) -> None: ...
+
+    def document(self, kind: str, name: str, after: int) -> dict[str, Any]: ...
+
+    def listing(self) -> list[dict[str, Any]]: ...
+
+
+class TracePage:
+    """`/admin/trace` for people, `/admin/trace.json` for programs."""
+
+    def __init__(self, gate: Gate, renderer: Renderer, traces: Traces) -> None:
+        self._gate = gate
+        self._renderer = renderer
+        self._traces = traces
+
+    def routes(self) -> list[BaseRoute]:
+        look = self._gate.guarded(self._look, to_sign_in)
+        start = self._gate.guarded(self._start, to_sign_in)
+        look_json = self._gate.guarded(self._look_json, _stranger)
+        start_json = self._gate.guarded(self._start_json, _stranger)
+        return [
+            Route("/admin/trace", look, methods=["GET"]),
+            Route("/admin/trace", start, methods=["POST"], max_body_size=BODY_BYTES),
+            Route("/admin/trace.json", look_json, methods=["GET"]),
+            Route("/admin/trace.json", start_json, methods=["POST"], max_body_size=BODY_BYTES),
+        ]
+
+    async def _look(self, request: Request) -> Response:
+        if "application/json" in request.headers.get("accept", ""):
+            return await self._look_json(request)
+        try:
+            return self._show(request, self._asked(request.query_params))
+        except ChannelstreamError as error:
+            return self._show(request, {}, error)
+
+    async def _look_json(self, request: Request) -> Response:
+        try:
+            return json_response(self._asked(request.query_params))
+        except ChannelstreamError as error:
+            return _refused(error)
+
+    def _asked(self, query: Mapping[str, str]) -> dict[str, Any]:
+        kind, name = _subject(query)
+        found = self._traces.document(kind, name, _number(query, "after", 0)) if name else {}
+        return {**found, "traces": self._traces.listing()}
+
+    async def _start(self, request: Request) -> Response:
+        if not is_same_origin(request):
+            return PlainTextResponse("This form was sent from another site.", 403, dict(HEADERS))
+        try:
+            fields = dict(parse_qsl((await request.body()).decode(errors="replace"), max_num_fields=16))
+            kind, name = self._begin(fields)
+        except ChannelstreamError as error:
+            return self._show(request, {}, error)
+        return redirect(request, f"/admin/trace?{urlencode({kind: name})}")
+
+    async def _start_json(self, request: Request) -> Response:
+        if not is_same_origin(request):
+            return PlainTextResponse("This request was sent from another site.", 403, dict(HEADERS))
+        try:
+            fields = msgspec.json.decode(await request.body(), type=dict[str, str])
+            kind, name = self._begin(fields)
+            return json_response(self._traces.document(kind, name, 0))
+        except msgspec.DecodeError:
+            return _refused(Malformed("Send a JSON object of texts."))
+        except ChannelstreamError as error:
+            return _refused(error)
+
+    def _begin(self, fields: Mapping[str, str]) -> tuple[str, str]:
+        """Start or stop what the fields name, and return its kind and name."""
+        kind, name = _subject(fields)
+        if not name:
+            raise Malformed("Name a user, a channel or a conn_id.")
+        self._traces.start(kind, name, _number(fields, "minutes", MINUTES))
+        return kind, name
+
+    def _show(
+        self, request: Request, found: Mapping[str, Any], error: ChannelstreamError | None = None
+    ) -> Response:
+        fault = "" if error is None else msgspec.json.encode(error.body).decode()
+        context = {
+            "found": {"kind": "", "name": "", **found},
+            "fault": fault,
+            "traces": self._traces.listing(),
+            "minutes": MINUTES,
+        }
+        return self._renderer.page(request, "trace.html", context, status=error.http_status if error else 200)
+
+
+def _subject(fields: Mapping[str, str]) -> tuple[str, str]:
+    """Return kind and name from `user=…`, `channel=…`, `conn_id=…`, or the form's `kind=…&name=…`."""
+    named = next(((kind, fields[kind]) for kind in KINDS if fields.get(kind)), None)
+    return named or (fields.get("kind", "user"), fields.get("name", ""))
+
+
+def _number(fields: Mapping[str, str], name: str, default: int) -> int:
+    """Return a whole number of at most 9 digits.
+
+    Raises:
+        Malformed: it is none.
+    """
+    text = fields.get(name, str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise Malformed(f"{name} must be a whole number.")
+    return int(text)
+
+
+def _stranger(request: Request) -> Response:
+    return PlainTextResponse("Sign the request, or sign in.", 403, dict(HEADERS))
+
+
+def _refused(error: ChannelstreamError) -> Response:
+    return json_response(error.body, error.http_status)

@@ -1,0 +1,219 @@
+"""Tracing in a running node: put in the way of delivery while a trace runs, and taken out when none does.
+
+Off, it costs nothing: what the engine calls is the hub's own `deliver`, and the node has no observer.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from channelstream.core.connection import Connection
+from channelstream.core.events import Event
+from channelstream.core.explain import Outcome, outcomes, outcomes_for_connection, outcomes_for_user
+from channelstream.core.log import Entry
+from channelstream.core.trace import (
+    MINUTES,
+    NAMED,
+    TRACES,
+    Fact,
+    Kind,
+    Subject,
+    Trace,
+    What,
+    event_fact,
+)
+from channelstream.errors import Invalid, TooManyRequests
+from channelstream.node import Node
+
+
+class Tracer:
+    """The traces of one node, and the node's observer while any runs."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._traces: dict[Subject, Trace] = {}
+
+    # -- for those who ask
+
+    def start(self, kind: str, name: str, minutes: int) -> None:
+        """Trace from now on for so many minutes; one that runs goes on with its notes, 0 minutes end it.
+
+        Raises:
+            Invalid: nothing of that kind can be traced, or not for so long.
+            TooManyRequests: as many traces run as may.
+        """
+        if not 0 <= minutes <= MINUTES:
+            raise Invalid({"minutes": [f"A trace may run for 0 to {MINUTES} minutes."]})
+        subject = _subject(kind, name)
+        until_s = self._node.clock.steady() + minutes * 60
+        trace = self._traces.get(subject)
+        if trace is not None:
+            trace.until_s = until_s
+        elif minutes:
+            self._make_room()
+            self._traces[subject] = Trace(subject, until_s)
+        self._install()
+
+    def document(self, kind: str, name: str, after: int) -> dict[str, Any]:
+        """Return the notes of a trace that follow a number, and how its subject stands now.
+
+        Raises:
+            Invalid: nothing of that kind can be traced.
+        """
+        subject = _subject(kind, name)
+        trace = self._traces.get(subject)
+        notes = trace.after(after) if trace else []
+        return {
+            "kind": kind,
+            "name": name,
+            "seconds_left": self._seconds_left(trace) if trace else 0,
+            "noted": trace.noted if trace else 0,
+            "notes": msgspec.to_builtins(notes),
+            "connections": [_shown(connection) for connection in self._connections(subject)],
+        }
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Return every trace that is kept, without its notes."""
+        return [
+            {
+                "kind": trace.subject.kind.value,
+                "name": trace.subject.name,
+                "seconds_left": self._seconds_left(trace),
+                "noted": trace.noted,
+            }
+            for trace in self._traces.values()
+        ]
+
+    def _seconds_left(self, trace: Trace) -> int:
+        return max(0, round(trace.until_s - self._node.clock.steady()))
+
+    def _connections(self, subject: Subject) -> list[Connection]:
+        """Return the subject's connections, at most `NAMED`."""
+        hub = self._node.hub
+        if subject.kind is Kind.CONN_ID:
+            connection = hub.connections.get(subject.name)
+            return [connection] if connection else []
+        index = hub.users if subject.kind is Kind.USER else hub.channels
+        return list(index.get(subject.name, ()))[:NAMED]
+
+    def _make_room(self) -> None:
+        if len(self._traces) < TRACES:
+            return
+        ended = next((subject for subject, trace in self._traces.items() if not self._runs(trace)), None)
+        if ended is None:
+            raise TooManyRequests(f"{TRACES} traces are running; stop one of them first.")
+        del self._traces[ended]
+
+    # -- in the way of delivery
+
+    def _install(self) -> None:
+        """Stand in the way of delivery if a trace runs, and out of it if none does."""
+        runs = any(map(self._runs, self._traces.values()))
+        self._node.observer = self if runs else None
+        self._node.deliver = self._deliver if runs else self._node.hub.deliver
+
+    def _runs(self, trace: Trace) -> bool:
+        return self._node.clock.steady() < trace.until_s
+
+    def _running(self) -> list[Trace]:
+        """Return the traces that run; when the last has ended, tracing takes itself out."""
+        running = [trace for trace in self._traces.values() if self._runs(trace)]
+        if not running:
+            self._install()
+        return running
+
+    def _deliver(self, entry: Entry) -> None:
+        """Note what is going to become of an entry, then let the hub deliver it."""
+        for trace in self._running():
+            found = list(self._outcomes(trace.subject, entry.event))
+            if found:
+                self._note(trace, event_fact(What.ACCEPTED, entry.event, entry.position, found))
+        self._node.hub.deliver(entry)
+
+    def _outcomes(self, subject: Subject, event: Event) -> Iterable[Outcome]:
+        hub, now_s = self._node.hub, self._node.clock.steady()
+        if subject.kind is Kind.USER:
+            return outcomes_for_user(hub, event, subject.name, now_s)
+        if subject.kind is Kind.CHANNEL:
+            return outcomes(hub, event, now_s) if event.channel == subject.name else ()
+        connection = hub.connections.get(subject.name)
+        return outcomes_for_connection(connection, event, now_s) if connection else ()
+
+    def _note(self, trace: Trace, fact: Fact) -> None:
+        trace.note(self._node.clock.wall(), fact)
+
+    # -- what the node tells its observer
+
+    def repeated(self, event: Event) -> None:
+        for trace in self._running():
+            if any(True for _ in self._outcomes(trace.subject, event)):
+                text = "its uuid was accepted before, so it is not delivered again"
+                self._note(trace, msgspec.structs.replace(event_fact(What.REPEATED, event), text=text))
+
+    def replayed(self, connection: Connection, entries: Sequence[Entry], lost: Iterable[str]) -> None:
+        for trace in self._about(connection):
+            for entry in entries:
+                if connection.hears(entry.event) and _is_shown(trace.subject, entry.event.channel):
+                    fact = event_fact(What.REPLAYED, entry.event, entry.position)
+                    self._note(trace, _of(connection, fact))
+            for channel in sorted(lost):
+                if _is_shown(trace.subject, channel):
+                    text = "the log no longer holds what it missed"
+                    self._note(trace, _of(connection, Fact(what=What.LOST, channel=channel, text=text)))
+
+    def attached(self, connection: Connection) -> None:
+        self._tell(connection, Fact(what=What.ATTACHED, text="it has a stream"))
+
+    def detached(self, connection: Connection, grace_s: float) -> None:
+        text = f"it has no stream; it is waited for {grace_s:g} seconds"
+        self._tell(connection, Fact(what=What.DETACHED, text=text))
+
+    def stalled(self, connection: Connection) -> None:
+        self._tell(
+            connection, Fact(what=What.SLOW, text="the client reads too slowly; the log keeps the rest")
+        )
+
+    def ended(self, connection: Connection, code: int | None, reason: str) -> None:
+        text = reason if code is None else f"{code}: {reason}"
+        self._tell(connection, Fact(what=What.CLOSED, text=text))
+
+    def _tell(self, connection: Connection, fact: Fact) -> None:
+        for trace in self._about(connection):
+            self._note(trace, _of(connection, fact))
+
+    def _about(self, connection: Connection) -> list[Trace]:
+        """Return the running traces that look at a connection."""
+        return [trace for trace in self._running() if _covers(trace.subject, connection)]
+
+
+def _subject(kind: str, name: str) -> Subject:
+    try:
+        return Subject(Kind(kind), name)
+    except ValueError as error:
+        raise Invalid({"kind": ["Name a user, a channel or a conn_id."]}) from error
+
+
+def _covers(subject: Subject, connection: Connection) -> bool:
+    if subject.kind is Kind.CHANNEL:
+        return subject.name in connection.channels
+    return subject.name == (connection.user if subject.kind is Kind.USER else connection.id)
+
+
+def _is_shown(subject: Subject, channel: str | None) -> bool:
+    """Whether what happens in a channel belongs into a trace that looks at the connection."""
+    return subject.kind is not Kind.CHANNEL or subject.name == channel
+
+
+def _of(connection: Connection, fact: Fact) -> Fact:
+    return msgspec.structs.replace(fact, conn_id=connection.id, user=connection.user)
+
+
+def _shown(connection: Connection) -> dict[str, Any]:
+    return {
+        "conn_id": connection.id,
+        "user": connection.user,
+        "state": connection.state.value,
+        "channels": sorted(connection.channels)[:NAMED],
+        "more_channels": max(0, len(connection.channels) - NAMED),
+    }

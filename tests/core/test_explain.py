@@ -1,0 +1,125 @@
+"""Why an event reaches a connection or not: one case for each fate."""
+
+from typing import Any
+
+import pytest
+
+from channelstream.core.batch import Held
+from channelstream.core.codec import Framing
+from channelstream.core.connection import Connection
+from channelstream.core.events import Dialect, Event, Message, Presence
+from channelstream.core.explain import Fate, outcomes, outcomes_for_connection, outcomes_for_user
+from channelstream.core.hub import Hub
+from channelstream.core.log import Entry
+from channelstream.errors import CloseCode
+
+
+class Sink:
+    """A stream that counts its writes."""
+
+    framing = Framing.POLL
+
+    def __init__(self) -> None:
+        self.writes = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+
+    def lead(self, item: bytes, position: str, urgent: bool) -> None:
+        raise NotImplementedError
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        raise NotImplementedError
+
+    def buffered_bytes(self) -> int:
+        return 0
+
+
+def message(**more: Any) -> Message:
+    return Message(
+        **({"uuid": "u", "channel": "news", "user": "zoe", "payload": b"1", "timestamp": ""} | more)
+    )
+
+
+def presence(user: str, announced: bool) -> Presence:
+    return Presence(
+        uuid="u", channel="news", user=user, joined=True, timestamp="", state=None, announced=announced
+    )
+
+
+def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
+    """A hub with one connection of bob, a member of news, in a state."""
+    hub, sink = Hub(lambda: None), Sink()
+    connection = Connection("c1", "bob", Dialect.V07, 0, 15.0)
+    hub.add(connection)
+    hub.subscribe(connection, "news", 0)
+    if state != "new":
+        hub.attach(connection, sink, Held(10))
+    if state in ("live", "slow", "detached"):
+        hub.go_live(connection, [])
+    if state == "slow":
+        hub.stall(connection, Held(0))
+    if state == "detached":
+        hub.detach(connection, 12.0)
+    return hub, connection, sink
+
+
+BOB, ANN = frozenset({"bob"}), frozenset({"ann"})
+CASES: list[tuple[str, Event, list[Fate]]] = [
+    ("live", message(), [Fate.DELIVERED]),
+    ("live", message(channel=None, only=BOB), [Fate.DELIVERED]),
+    ("live", message(only=BOB), [Fate.DELIVERED]),
+    ("catching up", message(), [Fate.CATCHING_UP]),
+    ("slow", message(), [Fate.SLOW]),
+    ("detached", message(), [Fate.DETACHED]),
+    ("new", message(), [Fate.NEW]),
+    ("live", message(exclude=BOB), [Fate.EXCLUDED]),
+    ("live", message(only=ANN), [Fate.NOT_ADDRESSED, Fate.NO_CONNECTION]),
+    ("live", message(channel="sport", only=BOB), [Fate.NOT_A_MEMBER]),
+    ("live", message(channel="sport"), [Fate.NO_MEMBERS]),
+    ("live", message(channel=None), [Fate.NO_ADDRESSEE]),
+    ("live", message(channel=None, only=ANN), [Fate.NO_CONNECTION]),
+    ("live", presence("bob", announced=True), [Fate.OWN_PRESENCE]),
+    ("live", presence("zoe", announced=False), [Fate.UNANNOUNCED]),
+    ("live", presence("zoe", announced=True), [Fate.DELIVERED]),
+]
+
+
+@pytest.mark.parametrize(("state", "event", "fates"), CASES)
+def test_each_rule_is_named(state: str, event: Event, fates: list[Fate]) -> None:
+    """The explanation names the rule, and says "delivered" exactly where the hub then writes."""
+    hub, _, sink = hub_with(state)
+    assert [each.fate for each in outcomes(hub, event, 2.0)] == fates
+    hub.deliver(Entry(1, "e-1", 0.0, event))
+    hub.flush()
+    assert sink.writes == (Fate.DELIVERED in fates)
+
+
+def test_the_seconds_left_are_told() -> None:
+    """A detached connection is shown with the time until its deadline."""
+    hub, _, _ = hub_with("detached")
+    assert [each.wait_s for each in outcomes(hub, message(), 2.0)] == [10]
+
+
+@pytest.mark.parametrize(
+    ("name", "event", "fates"),
+    [
+        ("bob", message(), [Fate.DELIVERED]),
+        ("bob", message(channel="sport"), []),
+        ("bob", message(exclude=BOB), [Fate.EXCLUDED]),
+        ("zoe", message(), [Fate.DELIVERED]),
+        ("ann", message(), []),
+        ("ann", message(channel=None, only=ANN), [Fate.NO_CONNECTION]),
+    ],
+)
+def test_a_user_is_told_what_concerns_it(name: str, event: Event, fates: list[Fate]) -> None:
+    """A user's trace has its channels, what is meant for it, and where its own messages went."""
+    hub, _, _ = hub_with("live")
+    assert [each.fate for each in outcomes_for_user(hub, event, name, 0.0)] == fates
+
+
+def test_a_connection_is_told_what_concerns_it() -> None:
+    """Another channel's event does not concern a connection."""
+    _, connection, _ = hub_with("live")
+    assert [each.fate for each in outcomes_for_connection(connection, message(), 0.0)] == [Fate.DELIVERED]
+    assert list(outcomes_for_connection(connection, message(channel="sport"), 0.0)) == []

@@ -1,0 +1,122 @@
+"""Tracing: off it is not there, on it is bounded; over HTTP and from the command line."""
+
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import httpx
+import pytest
+
+from channelstream.config import Settings
+from channelstream.core.trace import MINUTES, NOTES, TRACES, Fact, Kind, Subject, Trace, What
+from channelstream.errors import Invalid, TooManyRequests
+from channelstream.node import Node
+from channelstream.server import build
+from channelstream.tracing import Tracer
+
+PATH = "/admin/trace.json"
+
+
+@pytest.fixture
+def node() -> Node:
+    return build(Settings(port=0)).node
+
+
+def test_off_it_is_not_there(node: Node) -> None:
+    """Before the first and after the last trace the engine calls the hub's own method, and nobody observes."""
+    tracer = Tracer(node)
+    assert node.deliver == node.hub.deliver
+    tracer.start("user", "bob", 5)
+    assert node.deliver != node.hub.deliver
+    assert node.observer is tracer
+    tracer.start("user", "bob", 0)
+    assert node.deliver == node.hub.deliver
+    assert node.observer is None
+
+
+def test_traces_are_bounded(node: Node) -> None:
+    """So many run, each so long; an ended one makes room."""
+    tracer = Tracer(node)
+    for number in range(TRACES):
+        tracer.start("user", str(number), 1)
+    with pytest.raises(TooManyRequests):
+        tracer.start("user", "more", 1)
+    tracer.start("user", "0", 0)
+    tracer.start("user", "more", 1)
+    assert len(tracer.listing()) == TRACES
+    with pytest.raises(Invalid):
+        tracer.start("user", "bob", MINUTES + 1)
+
+
+def test_notes_are_bounded() -> None:
+    """The oldest note goes, and numbers go on."""
+    trace = Trace(Subject(Kind.USER, "bob"), 1.0)
+    for _ in range(NOTES + 3):
+        trace.note(0.0, Fact(what=What.SLOW))
+    assert trace.after(0)[0].number == 4
+    assert [note.number for note in trace.after(NOTES + 2)] == [NOTES + 3]
+
+
+def test_a_server_tells_what_became_of_messages(server: Any) -> None:
+    """Accepted with its fate, repeated by uuid, and no payload."""
+    server.connect("trace-bob", "trace-news", conn_id="trace-c1")
+    server.post(PATH, {"user": "trace-bob"})
+    message = {"channel": "trace-news", "user": "zoe", "message": "hidden-text"}
+    uuid = server.post("/message", [message | {"exclude_users": ["trace-bob"]}])[0]["uuid"]
+    server.post("/message", [message | {"uuid": uuid}])
+    server.post("/message", [message])
+    answer = server.request("GET", f"{PATH}?user=trace-bob")
+    facts = [note["fact"] for note in answer.json()["notes"]]
+    assert [fact["what"] for fact in facts] == ["accepted", "repeated", "accepted"]
+    assert [each["fate"] for each in facts[0]["outcomes"]] == ["excluded by exclude_users"]
+    assert [each["conn_id"] for each in facts[2]["outcomes"]] == ["trace-c1"]
+    assert "hidden-text" not in answer.text
+    assert len(server.request("GET", f"{PATH}?user=trace-bob&after=2").json()["notes"]) == 1
+    server.post(PATH, {"user": "trace-bob", "minutes": "0"})
+
+
+def test_looking_starts_nothing_and_strangers_see_nothing(server: Any) -> None:
+    """A GET starts no trace; without credentials, or from another site, there is no answer."""
+    assert server.request("GET", f"{PATH}?user=nobody-asked").json()["seconds_left"] == 0
+    assert httpx.get(server.url + PATH).status_code == 403
+    assert httpx.get(server.url + "/admin/trace").status_code == 302
+    foreign = {"origin": "http://evil.test"}
+    assert server.request("POST", PATH, {"user": "x"}, headers=foreign).status_code == 403
+    assert server.request("POST", PATH, {"minutes": "1"}).status_code == 400
+    assert server.request("POST", PATH, {"user": "x", "minutes": "many"}).status_code == 400
+
+
+def test_names_stay_text_on_the_page(server: Any) -> None:
+    """HTML in a traced name is shown, not obeyed."""
+    auth = ("admin", server.admin_secret)
+    name = "<b>trace</b>"
+    begun = httpx.post(f"{server.url}/admin/trace", data={"kind": "user", "name": name}, auth=auth)
+    assert begun.status_code == 302
+    server.connect(name, "trace-page", conn_id="trace-page-c")
+    server.post("/message", [{"channel": "trace-page", "user": "zoe", "message": 1}])
+    page = httpx.get(server.url + begun.headers["location"], auth=auth).text
+    assert "&lt;b&gt;trace&lt;/b&gt;" in page
+    assert name not in page
+    assert "waits in the log: it never had a stream" in page
+    server.post(PATH, {"user": name, "minutes": "0"})
+
+
+def test_the_command_prints_and_stops(server: Any) -> None:
+    """`channelstream trace` prints an event with its recipients; Ctrl-C stops the trace."""
+    server.connect("cli-bob", "trace-cli", conn_id="trace-cli-c")
+    command = [sys.executable, "-m", "channelstream", "trace", "--channel", "trace-cli"]
+    with subprocess.Popen(
+        [*command, "--url", server.url, "-s", server.secret],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        assert process.stderr
+        assert "tracing channel trace-cli" in process.stderr.readline()
+        server.post("/message", [{"channel": "trace-cli", "user": "zoe", "message": 1}])
+        assert "accepted type='message' channel='trace-cli' by='zoe'" in process.stdout.readline()
+        assert "never had a stream: 'cli-bob' 'trace-cli-c'" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert server.request("GET", f"{PATH}?channel=trace-cli").json()["seconds_left"] == 0
