@@ -120,3 +120,17 @@ def test_the_command_prints_and_stops(server: Any) -> None:
         process.communicate(timeout=20)
     assert process.returncode == 0
     assert server.request("GET", f"{PATH}?channel=trace-cli").json()["seconds_left"] == 0
+
+
+def test_what_a_stream_is_sent_from_the_log_is_told(server: Any) -> None:
+    """A message that waited for the stream is noted as accepted, then replayed; a position of another log as lost."""
+    server.connect("trace-late", "trace-gap", conn_id="trace-late-c")
+    server.post(PATH, {"conn_id": "trace-late-c"})
+    server.post("/message", [{"channel": "trace-gap", "user": "zoe", "message": 1}])
+    assert len(httpx.get(f"{server.url}/listen?conn_id=trace-late-c").json()) == 1
+    httpx.get(f"{server.url}/listen?conn_id=trace-late-c&since=other-1")
+    notes = server.request("GET", f"{PATH}?conn_id=trace-late-c").json()["notes"]
+    told = [note["fact"]["what"] for note in notes]
+    assert told[:3] == ["accepted", "attached", "replayed"]
+    assert {"detached", "lost"} <= set(told)
+    server.post(PATH, {"conn_id": "trace-late-c", "minutes": "0"})
