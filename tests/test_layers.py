@@ -18,7 +18,7 @@ LAYERS = (
     {"asgi"},
     {"transports", "api"},
     {"config"},
-    {"pages", "logs", "overview", "housekeeping", "tracing", "clock"},
+    {"pages", "logs", "overview", "housekeeping", "tracing", "clock", "pacing"},
     {"server"},
     {"cli"},
     {"__main__"},

@@ -35,6 +35,7 @@ from channelstream.housekeeping import Housekeeping
 from channelstream.node import Node, NodeLimits
 from channelstream.overview.panel import Panel
 from channelstream.overview.sampler import Sampler
+from channelstream.pacing import FlushPacer
 from channelstream.pages.routes import routes
 from channelstream.tracing import Tracer
 from channelstream.transports.asgi import PATHS, StreamsApp
@@ -90,6 +91,7 @@ class Server(uvicorn.Server):
         for listener in self.servers:
             listener.close()
         self.node.draining = True
+        self.node.hub.flush()
         for connection in list(self.node.hub.connections.values()):
             if connection.stream is not None:
                 connection.stream.close(CloseCode.RESTARTING, "the server restarts")
@@ -202,11 +204,8 @@ def _pages(settings: Settings, front: Front, panel: Panel, access: Access, trace
 
 def _node(settings: Settings) -> Node:
     clock = SystemClock()
-
-    def flush_soon() -> None:
-        asyncio.get_running_loop().call_soon(hub.flush)
-
-    hub = Hub(flush_soon)
+    pacer = FlushPacer(lambda: hub.flush(), clock.steady)
+    hub = Hub(pacer.soon)
     limits = RegistryLimits(
         log_bytes=settings.log_bytes,
         log_events=settings.log_events,

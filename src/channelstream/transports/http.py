@@ -188,6 +188,8 @@ class StreamingHttp(HttpToolsProtocol):
         self, cycle: RequestResponseCycle, status: int, headers: Sequence[Header], body: bytes
     ) -> bool:
         """Send a whole answer in one write; False leaves the rare cases to uvicorn (see `asgi.AT_ONCE`)."""
+        # Scope and cycle hold each other by way of this method; untied they need not wait for the garbage collector.
+        cycle.scope.pop("extensions")
         if cycle.disconnected:
             return True
         if status != 200 or not cycle.keep_alive or cycle.access_log or self.flow.write_paused:

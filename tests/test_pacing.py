@@ -1,0 +1,71 @@
+"""When the hub flushes."""
+
+import asyncio
+
+from channelstream.pacing import FlushPacer
+
+
+class Flush:
+    """A flush that takes as long as it is told, on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.takes_s = 0.0
+        self.count = 0
+        self.done = asyncio.Event()
+
+    def __call__(self) -> None:
+        self.now_s += self.takes_s
+        self.count += 1
+        self.done.set()
+
+    def steady(self) -> float:
+        return self.now_s
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_an_idle_server_flushes_in_the_next_turn_of_the_loop() -> None:
+    async def scenario() -> None:
+        flush = Flush()
+        pacer = FlushPacer(flush, flush.steady)
+        pacer.soon()
+        await turns(2)
+        assert flush.count == 1
+
+    asyncio.run(scenario())
+
+
+def test_after_a_long_flush_the_next_one_waits() -> None:
+    async def scenario() -> None:
+        flush = Flush()
+        pacer = FlushPacer(flush, flush.steady)
+        flush.takes_s = 1.0
+        pacer.soon()
+        await turns(2)
+        flush.done.clear()
+        pacer.soon()
+        await turns(5)
+        assert flush.count == 1
+        await asyncio.wait_for(flush.done.wait(), 10)
+        assert flush.count == 2
+
+    asyncio.run(scenario())
+
+
+def test_the_pause_is_over_when_as_much_time_has_passed_as_the_flush_took() -> None:
+    async def scenario() -> None:
+        flush = Flush()
+        pacer = FlushPacer(flush, flush.steady)
+        flush.takes_s = 0.01
+        pacer.soon()
+        await turns(2)
+        flush.now_s += 0.011
+        pacer.soon()
+        await turns(2)
+        assert flush.count == 2
+
+    asyncio.run(scenario())
