@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format options clean ready-run ready-dev ready-browser \
+.PHONY: help run test check format options screenshots clean ready-run ready-dev ready-browser \
         check-format check-lint check-types check-layers tests core-coverage
 
 help: ## List the targets.
@@ -30,6 +30,9 @@ format: ready-dev ## Format the code and mend what the linter can mend.
 
 options: ready-run ## Write docs/options.md from the table of options.
 	$(BIN)/python -m channelstream.config > docs/options.md
+
+screenshots: ready-dev ready-browser ## Take the pictures in docs/img anew, from the real pages.
+	$(BIN)/python scripts/screenshots.py
 
 clean: ## Remove .venv and all that tools have written.
 	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

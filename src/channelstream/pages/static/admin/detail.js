@@ -3,11 +3,16 @@
 import { byId, element, fault, link, time } from "./dom.js";
 import { keepFresh, read } from "./server.js";
 
+const { root } = document.documentElement.dataset;
+/** What the page of traces calls these things. */
+const TRACED = { channel: "channel", user: "user", connection: "conn_id" };
+
 export const name = new URLSearchParams(location.search).get("name") ?? "";
 
 /** Fetch the thing again and again and `show` it; returns a function that does so at once. */
 export function follow(kind, show) {
   byId("title").textContent = name;
+  byId("trace").href = `${root}/admin/trace?${new URLSearchParams({ [TRACED[kind]]: name })}`;
   document.title = `${name} · ${document.title}`;
   return keepFresh(async () => {
     try {

@@ -1,0 +1,97 @@
+"""Whether people who use the keyboard, a screen reader or strong contrast can use the pages, as axe-core sees it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+pytestmark = pytest.mark.browser
+
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+FOREIGN = [[".swagger-ui"]]
+"""What is not ours to mend: the explorer shows Swagger UI as it comes."""
+OPEN = ("/", "/admin/sign_in", "/demo")
+BEHIND_THE_DOOR = (
+    "/admin",
+    "/admin/channels",
+    "/admin/channels?search=nothing+like+it",
+    "/admin/users",
+    "/admin/connections",
+    "/admin/channel?name=axe",
+    "/admin/channel?name=unknown",
+    "/admin/user?name=axe-ann",
+    "/admin/connection?name=axe-live",
+    "/admin/connection?name=axe-gone",
+    "/admin/trace",
+    "/admin/trace?user=axe-ann",
+    "/api-explorer",
+)
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core objects to, in the light and in the dark."""
+    found = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        results = Axe().run(page, context={"exclude": FOREIGN}, options=RULES)
+        found += [
+            f"{scheme} {fault['id']}: {node['target']} {node['failureSummary']}"
+            for fault in results.response["violations"]
+            for node in fault["nodes"]
+        ]
+    return found
+
+
+@pytest.fixture
+def admin_page(open_page: Callable[..., Page], server: Any) -> Page:
+    """A signed-in page."""
+    page = open_page("/admin/sign_in")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill(server.admin_secret)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("#freshness")).to_have_text("Live")
+    return page
+
+
+@pytest.fixture
+def something_to_show(post: Callable[..., Any]) -> None:
+    """A channel with history, a user with state, a connection, and one that has ended."""
+    for conn_id in ("axe-live", "axe-gone"):
+        state = {"color": "blue", "plan": 1}
+        body = {"username": "axe-ann", "conn_id": conn_id, "channels": ["axe"], "user_state": state}
+        post(
+            "/connect", body | {"channel_configs": {"axe": {"store_history": True, "notify_presence": True}}}
+        )
+    post("/message", {"channel": "axe", "user": "axe-ann", "message": {"text": "hello"}})
+    post("/disconnect", {"conn_id": "axe-gone"})
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_open_pages(open_page: Callable[..., Page], path: str) -> None:
+    """Pages without a sign-in have no fault."""
+    page = open_page(path)
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert violations(page) == []
+
+
+@pytest.mark.usefixtures("something_to_show")
+@pytest.mark.parametrize("path", BEHIND_THE_DOOR)
+def test_admin_pages(admin_page: Page, watch: Any, path: str) -> None:
+    """Pages for the admin have no fault, with rows, without, and about what has ended or never was."""
+    watch.expected = "404"
+    admin_page.goto(path)
+    if admin_page.locator("#freshness").count():
+        expect(admin_page.locator("#freshness")).to_have_text("Live")
+    admin_page.wait_for_load_state("load")
+    assert violations(admin_page) == []
+
+
+@pytest.mark.usefixtures("something_to_show")
+def test_questions(admin_page: Page) -> None:
+    """The dialog that asks first has no fault."""
+    admin_page.goto("/admin/connection?name=axe-live")
+    admin_page.get_by_role("button", name="Disconnect").click()
+    expect(admin_page.get_by_role("dialog")).to_be_visible()
+    assert violations(admin_page) == []
