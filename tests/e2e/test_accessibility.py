@@ -76,6 +76,19 @@ def test_open_pages(open_page: Callable[..., Page], path: str) -> None:
     assert violations(page) == []
 
 
+def test_the_chat(open_page: Callable[..., Page], start_server: Any, watch: Any) -> None:
+    """The demo has no fault while people talk."""
+    running = start_server()
+    watch.servers.add(f"127.0.0.1:{running.port}")
+    page = open_page("/demo", base=running.url)
+    page.get_by_label("Your name").fill("Axel")
+    page.get_by_role("button", name="Join").click()
+    page.get_by_label("Message", exact=True).fill("Can everybody read this?")
+    page.keyboard.press("Enter")
+    expect(page.locator("#messages")).to_contain_text("Can everybody read this?")
+    assert violations(page) == []
+
+
 @pytest.mark.usefixtures("something_to_show")
 @pytest.mark.parametrize("path", BEHIND_THE_DOOR)
 def test_admin_pages(admin_page: Page, watch: Any, path: str) -> None:

@@ -31,6 +31,8 @@ MESSAGES = 50
 """Messages shown of a channel's history."""
 EVENTS = 20
 """Last events shown of a connection."""
+LOOKED_AT = 50
+"""Entries of each log that are looked at for them: some may be for others."""
 ENDINGS = 20
 """Endings shown of a connection."""
 
@@ -138,6 +140,6 @@ async def _last_events(node: Node, found: Connection) -> list[Entry]:
 def _tail(entries: list[Entry], found: Connection, joined: int) -> Iterable[Entry]:
     """Yield the last few of a log's entries that this connection hears."""
     recent: Iterator[Entry] = (
-        entry for entry in islice(reversed(entries), 10 * EVENTS) if found.hears(entry.event)
+        entry for entry in islice(reversed(entries), LOOKED_AT) if found.hears(entry.event)
     )
     return (entry for entry in islice(recent, EVENTS) if entry.seq > joined)

@@ -1,0 +1,72 @@
+"""Who may watch the figures, and for how long."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from channelstream.errors import Unavailable
+from channelstream.node import Node
+from channelstream.overview import panel as panels
+from channelstream.overview.panel import WATCHERS, Panel
+from channelstream.overview.sampler import Sampler
+from channelstream.transports.streams import Streams
+
+
+def watched_panel() -> tuple[Panel, Sampler]:
+    clock = SimpleNamespace(steady=lambda: 1.0, wall=lambda: 1.0)
+    hub: Any = SimpleNamespace(deliveries=7, connections={}, users={}, channels={})
+    node = cast(Node, SimpleNamespace(clock=clock, hub=hub, published=3, stalls=0))
+    sampler = Sampler(node)
+    return Panel(node, cast(Streams, SimpleNamespace(open=2)), sampler), sampler
+
+
+def test_watchers_are_bounded() -> None:
+    """At the bound one more is refused; when one has gone there is room again."""
+
+    async def main() -> None:
+        panel, _ = watched_panel()
+        watching: list[Any] = [panel.watch() for _ in range(WATCHERS)]
+        for each in watching:
+            assert (await anext(each))["figures"]["deliveries"] == 7
+        with pytest.raises(Unavailable):
+            panel.watch()
+        await watching.pop().aclose()
+        panel.watch()
+
+    asyncio.run(main())
+
+
+def test_a_watcher_sees_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First come the samples of the hour, then only new ones; after its time the stream ends."""
+    monkeypatch.setattr(panels, "FIGURES_S", 0.001)
+    monkeypatch.setattr(panels, "WATCHED_S", 0.003)
+
+    async def main() -> list[int]:
+        panel, sampler = watched_panel()
+        sampler.take(0.0)
+        sampler.take(0.0)
+        counts = []
+        async for event in panel.watch():
+            counts.append(len(event["samples"]))
+            sampler.take(0.0)
+        return counts
+
+    assert asyncio.run(main()) == [2, 1, 1]
+
+
+def test_a_stopped_server_has_no_watchers() -> None:
+    """Who watches is told the end at once, and nobody new is let in."""
+
+    async def main() -> None:
+        panel, sampler = watched_panel()
+        watching = panel.watch()
+        await anext(watching)
+        await sampler.stop()
+        with pytest.raises(StopAsyncIteration):
+            await anext(watching)
+        with pytest.raises(Unavailable):
+            panel.watch()
+
+    asyncio.run(main())
