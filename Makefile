@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format options screenshots clean ready-run ready-dev ready-browser \
+.PHONY: help run test check format options screenshots clean ready-run ready-dev ready-system \
         check-format check-lint check-types check-layers tests core-coverage
 
 help: ## List the targets.
@@ -13,7 +13,7 @@ help: ## List the targets.
 run: ready-run ## Serve on 127.0.0.1:8000 with the demo; ARGS="-p 9000" passes flags on.
 	@exec $(BIN)/python scripts/serve.py $(ARGS)
 
-test: ready-dev ready-browser ## Run all tests, show their coverage, require all branches of core/.
+test: ready-dev ready-system ## Run all tests, show their coverage, require all branches of core/.
 	@$(MAKE) --no-print-directory tests
 	@$(MAKE) --no-print-directory core-coverage
 
@@ -31,7 +31,7 @@ format: ready-dev ## Format the code and mend what the linter can mend.
 options: ready-run ## Write docs/options.md from the table of options.
 	$(BIN)/python -m channelstream.config > docs/options.md
 
-screenshots: ready-dev ready-browser ## Take the pictures in docs/img anew, from the real pages.
+screenshots: ready-dev ready-system ## Take the pictures in docs/img anew, from the real pages.
 	$(BIN)/python scripts/screenshots.py
 
 clean: ## Remove .venv and all that tools have written.
@@ -43,8 +43,9 @@ ready-run:
 ready-dev:
 	@scripts/setup.sh dev
 
-ready-browser:
+ready-system:
 	@scripts/browser.sh
+	@scripts/redis.sh
 
 check-format:
 	$(BIN)/ruff format --check

@@ -215,7 +215,18 @@ def _node(settings: Settings) -> Node:
         history_size=settings.history_size_max,
     )
     lifetimes = Lifetimes(settings.gc_users_after_s, settings.gc_channels_after_s)
-    engine = make_engine(Parts(settings.engine, limits, lifetimes, clock, new_id, new_epoch))
+    engine = make_engine(
+        Parts(
+            settings.engine,
+            limits,
+            lifetimes,
+            clock,
+            new_id,
+            new_epoch,
+            settings.engine_timeout_s,
+            settings.node_lease_s,
+        )
+    )
     node_limits = NodeLimits(
         channels_per_connection=settings.max_channels_per_connection,
         unattached_s=settings.unattached_timeout_s,

@@ -6,7 +6,7 @@ override the fixture `settle`, a coroutine function that returns once everything
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -61,9 +61,39 @@ class Recorder:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.members: dict[str, tuple[Member, set[str]]] = {}
+        self.gaps: list[tuple[list[str], list[str]]] = []
+        self.renewals = 0
 
     def deliver(self, entry: Entry) -> None:
         self.entries.append(entry)
+
+    def advance(self, seq: int) -> None:
+        """Nothing to remember."""
+
+    def lost(self, channels: Collection[str], users: Collection[str]) -> None:
+        self.gaps.append((sorted(channels), sorted(users)))
+
+    def renewed(self, seq: int) -> None:
+        self.renewals += 1
+
+    def yielded(self, conn_id: str) -> None:
+        self.members.pop(conn_id, None)
+
+    def held(self) -> Collection[str]:
+        return self.members.keys()
+
+    def has_channel(self, name: str) -> bool:
+        return any(name in channels for _, channels in self.members.values())
+
+    def has_user(self, name: str) -> bool:
+        return any(member.user == name for member, _ in self.members.values())
+
+    def membership(self, conn_id: str) -> tuple[Member, Sequence[str]] | None:
+        return self.members.get(conn_id)
+
+    async def obey(self, command: bytes) -> bytes:
+        return b"obeyed " + command
 
 
 MakeEngine = Callable[[Setup], Engine]
@@ -78,8 +108,8 @@ class Lab:
         self.clock = setup.clock
         self._runner = runner
         self._settle = settle
-        self._recorder = Recorder()
-        self.run(engine.start(self._recorder))
+        self.recorder = Recorder()
+        self.run(engine.start(self.recorder))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         async def settled() -> T:
@@ -91,13 +121,13 @@ class Lab:
 
     def heard(self) -> list[Event]:
         """What the receiver was handed so far, in order."""
-        return [entry.event for entry in self._recorder.entries]
+        return [entry.event for entry in self.recorder.entries]
 
     def numbers(self) -> list[int]:
-        return [entry.seq for entry in self._recorder.entries]
+        return [entry.seq for entry in self.recorder.entries]
 
     def heard_entries(self) -> list[Entry]:
-        return self._recorder.entries
+        return self.recorder.entries
 
     def publish(self, *events: Event) -> list[Accepted]:
         return self.run(self.engine.publish(events))
@@ -112,17 +142,21 @@ class Lab:
     ) -> Member:
         """Connect a user and join channels, which get the settings if they are new."""
         member = Member(conn_id or f"of-{user}", user, dialect)
+        self.recorder.members[member.conn_id] = (member, set())
         self.run(self.engine.connect(member, EMPTY))
         self.join(member, *channels, **settings)
         return member
 
     def join(self, member: Member, *channels: str, **settings: Any) -> None:
+        self.recorder.members[member.conn_id][1].update(channels)
         self.run(self.engine.join(member, dict.fromkeys(channels, settings)))
 
     def leave(self, member: Member, *channels: str) -> None:
+        self.recorder.members[member.conn_id][1].difference_update(channels)
         self.run(self.engine.leave(member, channels))
 
     def disconnect(self, member: Member, *channels: str) -> None:
+        del self.recorder.members[member.conn_id]
         self.run(self.engine.disconnect(member, channels))
 
     def configure(self, channel: str, **patch: Any) -> None:
@@ -209,6 +243,7 @@ def test_accepted_events_are_delivered_in_order(lab: Lab) -> None:
 
 def test_the_position_is_that_of_the_last_event(lab: Lab) -> None:
     """Every entry carries the position a client sees, in one epoch."""
+    lab.connect("ann", "a")
     lab.publish(message("m1"), message("m2"))
     entries = lab.heard_entries()
     positions = [Position.parse(entry.position) for entry in entries]
@@ -256,13 +291,13 @@ def test_the_same_uuid_in_another_channel_is_another_message(lab: Lab) -> None:
 
 def test_edits_and_deletions_tell_whether_the_message_is_kept(lab: Lab) -> None:
     """They are delivered in any case: the application is the authority."""
-    lab.connect("ann", "a")
+    lab.connect("ann", "a", "b")
     lab.publish(message("m1"))
     events = [
         MessageEdited(uuid="m1", channel="a", edited="t"),
         MessageDeleted(uuid="m1", channel="a"),
         MessageEdited(uuid="unknown", channel="a", edited="t"),
-        MessageDeleted(uuid="unknown", channel="nowhere"),
+        MessageDeleted(uuid="m1", channel="b"),
     ]
     accepted = lab.publish(*events)
     assert [(each.found, each.repeated) for each in accepted] == [
@@ -274,10 +309,10 @@ def test_edits_and_deletions_tell_whether_the_message_is_kept(lab: Lab) -> None:
     assert lab.heard()[1:] == events
 
 
-def test_what_is_said_in_an_unknown_channel_is_delivered_and_not_kept(lab: Lab) -> None:
+def test_what_is_said_in_an_unknown_channel_is_accepted_and_not_kept(lab: Lab) -> None:
     """No channel comes into being by it."""
-    lab.publish(message("m1", channel="nowhere"))
-    assert lab.heard() == [message("m1", channel="nowhere")]
+    (accepted,) = lab.publish(message("m1", channel="nowhere"))
+    assert accepted == Accepted(message("m1", channel="nowhere"), repeated=False, found=False)
     assert lab.channels() == []
 
 

@@ -143,6 +143,18 @@ class Settings:
         "Time between two WebSocket pings.",
         unit="seconds",
     )
+    engine_timeout_s: float = _timings.option(
+        5.0,
+        _delay,
+        "How long an engine outside this process may take to answer before it counts as out of reach.",
+        unit="seconds",
+    )
+    node_lease_s: float = _timings.option(
+        10.0,
+        Number(1, _DAY_S),
+        "How long the connections of a node that has died are kept, where nodes share an engine.",
+        unit="seconds",
+    )
     gc_users_after_s: float = _timings.option(
         float(_DAY_S), _age, "How long a user without a connection is kept.", unit="seconds"
     )

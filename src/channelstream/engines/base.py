@@ -40,6 +40,12 @@ class Receiver(Protocol):
     def held(self) -> Collection[str]:
         """Return the ids of the connections this node holds."""
 
+    def has_channel(self, name: str) -> bool:
+        """Say whether a connection of this node is in the channel."""
+
+    def has_user(self, name: str) -> bool:
+        """Say whether a connection of this node is the user's."""
+
     def membership(self, conn_id: str) -> "tuple[Member, Sequence[str]] | None":
         """Return a connection of this node and its channels, to be counted anew; None if it is gone."""
 

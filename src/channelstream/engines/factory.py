@@ -16,6 +16,8 @@ class Parts:
     Attributes:
         address: the option `engine` as it was written.
         new_epoch: returns text that no other log had, without a hyphen at its end.
+        timeout_s: how long a service that holds the log may take to answer.
+        lease_s: how long the connections of a node that has died are kept.
     """
 
     address: str
@@ -24,6 +26,8 @@ class Parts:
     clock: Clock
     new_id: Callable[[], str]
     new_epoch: Callable[[], str]
+    timeout_s: float = 5.0
+    lease_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,24 @@ def _memory(parts: Parts) -> Engine:
     return MemoryEngine(registry, parts.clock, parts.new_epoch(), parts.lifetimes)
 
 
-ENGINES = (EngineKind("memory", "memory", _memory),)
+def _redis(parts: Parts) -> Engine:
+    from channelstream.engines.redis.address import connector
+    from channelstream.engines.redis.engine import RedisEngine, RedisSettings
+
+    return RedisEngine(
+        connector(parts.address),
+        parts.limits,
+        parts.lifetimes,
+        parts.new_id,
+        parts.new_epoch,
+        RedisSettings(parts.timeout_s, parts.lease_s),
+    )
+
+
+ENGINES = (
+    EngineKind("memory", "memory", _memory),
+    EngineKind("redis://host:port/number", r"(redis|rediss|unix)://\S+", _redis),
+)
 PATTERN = "|".join(kind.pattern for kind in ENGINES)
 """What the option `engine` may hold."""
 FORMS = " or ".join(kind.form for kind in ENGINES)

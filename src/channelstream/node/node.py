@@ -346,6 +346,12 @@ class Node:
     def held(self) -> Collection[str]:
         return self.hub.connections.keys()
 
+    def has_channel(self, name: str) -> bool:
+        return name in self.hub.channels
+
+    def has_user(self, name: str) -> bool:
+        return name in self.hub.users
+
     def membership(self, conn_id: str) -> tuple[Member, Sequence[str]] | None:
         connection = self.connection(conn_id)
         return None if connection is None else (_member(connection), list(connection.channels))

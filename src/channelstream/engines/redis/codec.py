@@ -1,0 +1,255 @@
+"""How events travel and rest in Redis, and how its answers become channels, users and entries."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from channelstream.core.channel import Channel, ChannelSettings
+from channelstream.core.events import (
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Names,
+    Presence,
+    UserStateChanged,
+)
+from channelstream.core.log import Budget, Entry, Log, LogLimits
+from channelstream.core.registry import RegistryLimits
+from channelstream.core.timestamps import stamp
+from channelstream.core.user import StateValue, User
+
+_UNBOUNDED = 1 << 62
+"""Bytes of a budget that limits nothing: what is read from Redis was bounded there."""
+
+
+class _Kept(Struct, tag_field="kind", omit_defaults=True):
+    """What all events have; the kinds are those of the scripts."""
+
+    uuid: str
+    channel: str | None = None
+    only: Names | None = None
+    exclude: Names | None = None
+
+
+class _Message(_Kept, tag="message", kw_only=True):
+    user: str
+    payload: Raw
+    timestamp: str
+    edited: str | None = None
+    no_history: bool = False
+
+
+class _Edited(_Kept, tag="edit", kw_only=True):
+    edited: str
+    user: str | None = None
+    payload: Raw = Raw(b"null")
+    has_payload: bool = False
+    timestamp: str | None = None
+
+
+class _Deleted(_Kept, tag="delete"):
+    pass
+
+
+class _Presence(_Kept, tag="presence", kw_only=True):
+    """Made by the scripts; `at` is the time in ms."""
+
+    user: str
+    joined: bool
+    at: int
+    state: dict[str, Any] | None
+    users: tuple[tuple[str, dict[str, Any]], ...]
+    announced: bool
+
+
+class _State(_Kept, tag="state", kw_only=True):
+    """Made by the scripts; `at` is the time in ms."""
+
+    user: str
+    at: int
+    state: dict[str, Any]
+    changed: tuple[tuple[str, Any], ...]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(_Message | _Edited | _Deleted | _Presence | _State).decode
+_unpack = msgspec.msgpack.Decoder().decode
+_settings = msgspec.json.Decoder(ChannelSettings).decode
+_value = msgspec.json.Decoder().decode
+
+
+def write_event(event: Event) -> dict[str, Any]:
+    """Return what the script `publish` needs of an event."""
+    kept = _kept(event)
+    told: dict[str, Any] = {
+        "kind": type(kept).__struct_config__.tag,
+        "uuid": event.uuid,
+        "channel": event.channel if event.channel is not None else False,
+        "only": sorted((event.only or frozenset()) - (event.exclude or frozenset())),
+        "private": event.only is not None,
+        "json": _encode(kept).decode(),
+    }
+    if isinstance(event, Message):
+        told["no_history"] = event.no_history
+    elif isinstance(event, MessageEdited):
+        told["edit"] = [
+            event.edited,
+            event.user or "",
+            (event.payload or b"").decode(),
+            event.timestamp or "",
+        ]
+    return told
+
+
+def _kept(event: Event) -> _Kept:
+    common = {"uuid": event.uuid, "channel": event.channel, "only": event.only, "exclude": event.exclude}
+    if isinstance(event, Message):
+        return _Message(
+            **common,  # type: ignore[arg-type]
+            user=event.user,
+            payload=Raw(event.payload),
+            timestamp=event.timestamp,
+            edited=event.edited,
+            no_history=event.no_history,
+        )
+    if isinstance(event, MessageEdited):
+        return _Edited(
+            **common,  # type: ignore[arg-type]
+            edited=event.edited,
+            user=event.user,
+            payload=Raw(event.payload or b"null"),
+            has_payload=event.payload is not None,
+            timestamp=event.timestamp,
+        )
+    if isinstance(event, MessageDeleted):
+        return _Deleted(**common)  # type: ignore[arg-type]
+    raise TypeError(event)
+
+
+def read_event(data: bytes) -> Event:
+    """Return the event of its JSON text."""
+    kept = _decode(data)
+    common: dict[str, Any] = {
+        "uuid": kept.uuid,
+        "channel": kept.channel,
+        "only": kept.only,
+        "exclude": kept.exclude,
+    }
+    match kept:
+        case _Message():
+            return Message(
+                **common,
+                user=kept.user,
+                payload=bytes(kept.payload),
+                timestamp=kept.timestamp,
+                edited=kept.edited,
+                no_history=kept.no_history,
+            )
+        case _Edited():
+            payload = bytes(kept.payload) if kept.has_payload else None
+            return MessageEdited(
+                **common, edited=kept.edited, user=kept.user, payload=payload, timestamp=kept.timestamp
+            )
+        case _Deleted():
+            return MessageDeleted(**common)
+        case _Presence():
+            return Presence(
+                **common,
+                user=kept.user,
+                joined=kept.joined,
+                timestamp=stamp(kept.at / 1000),
+                state=kept.state,
+                users=kept.users,
+                announced=kept.announced,
+            )
+        case _:
+            return UserStateChanged(
+                **common,
+                user=kept.user,
+                timestamp=stamp(kept.at / 1000),
+                state=kept.state,
+                changed=kept.changed,
+            )
+
+
+def read_entry(epoch: str, seq: bytes, at_ms: bytes, data: bytes) -> Entry:
+    number = int(seq)
+    return Entry(number, f"{epoch}-{number}", int(at_ms) / 1000, read_event(data))
+
+
+def read_shown(epoch: str, data: bytes) -> Entry:
+    """Return a message of the visible history, with the edits it has seen."""
+    seq, at_ms, json, edited, user, payload, timestamp = _unpack(data)
+    entry = read_entry(epoch, seq, at_ms, json.encode())
+    if not edited:
+        return entry
+    message = entry.event
+    assert isinstance(message, Message)  # noqa: S101 - the script shows nothing else
+    changes = {"edited": edited, "user": user, "payload": payload.encode(), "timestamp": timestamp}
+    changed = msgspec.structs.replace(message, **{name: part for name, part in changes.items() if part})
+    return entry.amended(changed)
+
+
+def read_channel(epoch: str, answer: Sequence[Any]) -> Channel:
+    name, (channel_id, settings, active_ms, connections, seed, floor), users, shown = answer
+    known = _settings(settings)
+    channel = Channel(
+        name.decode(),
+        channel_id.decode(),
+        known,
+        LogLimits(0),
+        Budget(_UNBOUNDED),
+        int(floor),
+        int(active_ms) / 1000,
+    )
+    channel.users = {user.decode(): int(count) for user, count in pairs(users)}
+    channel.connections = int(connections)
+    channel.seed_connections = int(seed)
+    for entry in sorted((read_shown(epoch, data) for data in shown), key=lambda entry: entry.seq):
+        channel.history.append(entry)
+    return channel
+
+
+def read_user(answer: Sequence[Any]) -> User:
+    name, user_id, public, active_ms, connections, state, channels = answer
+    log = Log(LogLimits(0), Budget(_UNBOUNDED), 0)
+    user = User(name.decode(), user_id.decode(), log, int(active_ms) / 1000)
+    user.state = {_value(key): _value(value) for key, value in pairs(state)}
+    user.public_keys = tuple(_value(key) for key in _unpack(public)) if public else ()
+    user.channels = {channel.decode() for channel in channels}
+    user.connections = int(connections)
+    return user
+
+
+def read_changed(flat: Sequence[bytes]) -> list[tuple[str, StateValue]]:
+    return [(_value(key), _value(value)) for key, value in pairs(flat)]
+
+
+def write_state(values: Mapping[str, StateValue]) -> list[tuple[str, str]]:
+    """Return keys and values as JSON texts, which keep apart what Lua would not; sorted by key."""
+    return [(write_key(key), _encode(value).decode()) for key, value in sorted(values.items())]
+
+
+def write_key(key: str) -> str:
+    return _encode(key).decode()
+
+
+def write_bounds(limits: RegistryLimits, state_keys: int) -> dict[str, Any]:
+    """Return the bounds the scripts keep."""
+    defaults = ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
+    return {
+        "settings": _encode(defaults).decode(),
+        "history_size": limits.history_size,
+        "transit_s": limits.transit_s,
+        "user_log_events": limits.user_log_events,
+        "log_age_s": limits.log_age_s,
+        "state_keys": state_keys,
+    }
+
+
+def pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Return the fields and values of a hash as Redis answers them."""
+    return zip(flat[::2], flat[1::2], strict=True)

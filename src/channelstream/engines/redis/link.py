@@ -1,0 +1,232 @@
+"""A node's two connections with Redis: one that calls the script, pipelined, and one that hears what is published.
+
+They live and die together: what was published while either was down is found again from the log.
+"""
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from importlib.resources import files
+from typing import Any
+
+import msgspec
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as Lost
+from redis.exceptions import RedisError, ResponseError
+
+from channelstream.errors import Unavailable
+
+MAX_CALLS = 10_000
+"""Calls that may wait for their answers; more are refused."""
+MAX_HELD = 100_000
+"""Published events held while the log is read after an outage; more break the link, and it is read again."""
+SUBSCRIBE_AT_ONCE = 1000
+"""Channels named in one SUBSCRIBE."""
+
+logger = logging.getLogger(__name__)
+
+_pack = msgspec.msgpack.Encoder().encode
+Heard = Callable[[bytes, bytes], None]
+
+
+def script() -> str:
+    """Return the one script: all files of `lua/`, in the order of their names."""
+    parts = sorted(files(__package__).joinpath("lua").iterdir(), key=lambda part: part.name)
+    return "\n".join(part.read_text(encoding="utf-8") for part in parts if part.name.endswith(".lua"))
+
+
+class Link:
+    """Both connections, from `open` until either breaks or `close`.
+
+    Attributes:
+        run: the run id of the Redis it is connected with.
+        broken: set when it is of no more use.
+    """
+
+    def __init__(
+        self, connect: Callable[[], AbstractConnection], prefix: str, heard: Heard, timeout_s: float
+    ) -> None:
+        """Create a link that is not open.
+
+        Args:
+            connect: makes a connection that is not connected yet.
+            prefix: of all keys and channels.
+            heard: called with channel (without the prefix) and data, in the order of publishing, after `listen`.
+            timeout_s: how long any answer may take before the link counts as broken.
+        """
+        self.run = ""
+        self.broken = asyncio.Event()
+        self._commands, self._news = connect(), connect()
+        self._prefix = prefix.encode()
+        self._heard = heard
+        self._timeout_s = timeout_s
+        self._sha = ""
+        self._calls: deque[asyncio.Future[Any]] = deque()
+        self._unsent: list[bytes] = []
+        self._unsent_event = asyncio.Event()
+        self._confirmations: dict[bytes, asyncio.Future[None]] = {}
+        self._held: list[tuple[bytes, bytes]] | None = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            Unavailable: it did not work in time.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                for connection in (self._commands, self._news):
+                    await connection.connect()  # type: ignore[no-untyped-call]
+        except (RedisError, OSError, TimeoutError) as error:
+            await self.close()
+            raise Unavailable(f"Redis is out of reach: {error or 'no answer in time'}") from error
+        for work in (self._send(), self._receive(), self._hear()):
+            self._tasks.append(asyncio.get_running_loop().create_task(self._until_broken(work)))
+        self._sha = (await self.command("SCRIPT", "LOAD", script())).decode()
+        self.run = _run_id(await self.command("INFO", "server"))
+
+    async def close(self) -> None:
+        self._break()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for connection in (self._commands, self._news):
+            await connection.disconnect(nowait=True)
+
+    async def _until_broken(self, work: Any) -> None:
+        try:
+            await work
+        except (RedisError, OSError):
+            self._break()
+        except Exception:
+            # What cannot be read must not be passed over: the log is read anew.
+            logger.exception("the connection with Redis failed")
+            self._break()
+
+    def _break(self) -> None:
+        self.broken.set()
+        for call in (*self._calls, *self._confirmations.values()):
+            if not call.done():
+                call.set_exception(Unavailable("The connection with Redis broke; try again."))
+        self._calls.clear()
+        self._confirmations.clear()
+
+    # -- calls
+
+    async def call(self, epoch: str, now_ms: str, operation: str, blob: bytes = b"", **arguments: Any) -> Any:
+        """Run one operation of the script.
+
+        Args:
+            blob: bytes to hand on; the MessagePack of Redis knows only text.
+
+        Raises:
+            Unavailable: nobody knows whether it has run.
+            ResponseError: the script has refused.
+        """
+        told = (epoch, now_ms, self._prefix, operation, _pack(arguments), blob)
+        return await self.command("EVALSHA", self._sha, 1, self._prefix, *told)
+
+    async def command(self, *parts: Any) -> Any:
+        if self.broken.is_set() or len(self._calls) >= MAX_CALLS:
+            raise Unavailable("Redis is out of reach; try again later.")
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._calls.append(answer)
+        self._unsent += self._commands.pack_command(*parts)
+        self._unsent_event.set()
+        return await self._in_time(answer)
+
+    async def _in_time(self, answer: "asyncio.Future[Any]") -> Any:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await answer
+        except TimeoutError:
+            self._break()
+            raise Unavailable("Redis does not answer; try again later.") from None
+
+    async def _send(self) -> None:
+        """Send what has gathered while the last was being sent: the more calls, the fewer packets."""
+        while True:
+            await self._unsent_event.wait()
+            self._unsent_event.clear()
+            unsent, self._unsent = self._unsent, []
+            await self._commands.send_packed_command(unsent, check_health=False)
+
+    async def _receive(self) -> None:
+        while True:
+            try:
+                answer: Any = await self._commands.read_response(disable_decoding=True, timeout=math.inf)
+            except ResponseError as error:
+                answer = error
+            waiting = self._calls.popleft()
+            if waiting.done():
+                continue
+            if isinstance(answer, ResponseError):
+                waiting.set_exception(answer)
+            else:
+                waiting.set_result(answer)
+
+    # -- what is published
+
+    async def subscribe(self, names: Collection[str]) -> None:
+        """Hear these channels; when this returns, nothing published from now on is missed."""
+        wanted = [name.encode() for name in names]
+        for start in range(0, len(wanted), SUBSCRIBE_AT_ONCE):
+            some = wanted[start : start + SUBSCRIBE_AT_ONCE]
+            answers = [self._confirmations.get(name) or self._expect(name) for name in some]
+            await self._tell("SUBSCRIBE", some)
+            for answer in answers:
+                await self._in_time(asyncio.shield(answer))
+
+    def _expect(self, name: bytes) -> "asyncio.Future[None]":
+        answer = self._confirmations[name] = asyncio.get_running_loop().create_future()
+        # Whoever waits for it may have gone when the link breaks.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return answer
+
+    async def unsubscribe(self, names: Iterable[str]) -> None:
+        await self._tell("UNSUBSCRIBE", [name.encode() for name in names])
+
+    async def _tell(self, command: str, names: list[bytes]) -> None:
+        if self.broken.is_set():
+            raise Unavailable("Redis is out of reach; try again later.")
+        packed = self._news.pack_command(command, *(self._prefix + name for name in names))
+        try:
+            await self._news.send_packed_command(packed, check_health=False)
+        except (RedisError, OSError) as error:
+            self._break()
+            raise Unavailable("The connection with Redis broke; try again.") from error
+
+    def listen(self) -> None:
+        """Pass on what was held since the link was opened, and from now on everything as it comes."""
+        held, self._held = self._held or [], None
+        for name, data in held:
+            self._heard(name, data)
+
+    async def _hear(self) -> None:
+        start = len(self._prefix)
+        while True:
+            kind, name, data = await self._news.read_response(
+                disable_decoding=True, timeout=math.inf, push_request=True
+            )
+            if kind == b"message":
+                self._take(name[start:], data)
+            elif kind == b"subscribe":
+                answer = self._confirmations.pop(name[start:], None)
+                if answer is not None and not answer.done():
+                    answer.set_result(None)
+
+    def _take(self, name: bytes, data: bytes) -> None:
+        if self._held is None:
+            self._heard(name, data)
+        elif len(self._held) < MAX_HELD:
+            self._held.append((name, data))
+        else:
+            raise Lost("too much was published while the log was read")
+
+
+def _run_id(info: bytes) -> str:
+    lines = (line.partition(":") for line in info.decode().splitlines())
+    return next(value.strip() for name, _, value in lines if name == "run_id")

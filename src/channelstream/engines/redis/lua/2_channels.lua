@@ -1,0 +1,175 @@
+-- Channels: settings, presence, history. Users: state.
+
+local function touch(kind, name, connections)
+  call('HSET', key(kind, name), 'active', whole(now_ms))
+  if tonumber(connections or call('HGET', key(kind, name), 'connections') or '0') > 0 then
+    call('ZREM', PREFIX .. 'idle:' .. kind, name)
+  else
+    call('ZADD', PREFIX .. 'idle:' .. kind, whole(now_ms), name)
+  end
+end
+
+local function apply(name, settings, bounds)
+  settings.history_size = math.min(settings.history_size, bounds.history_size)
+  local age = math.max(settings.store_frames and settings.log_age_s or 0, bounds.transit_s) * 1000
+  local shown = settings.store_history and settings.history_size or 0
+  call('HSET', key('c', name), 'settings', cjson.encode(settings), 'n', whole(settings.log_events), 'age', whole(age),
+    'shown', whole(shown), 'presence', settings.notify_presence and '1' or '',
+    'lists', settings.broadcast_presence_with_user_lists and '1' or '', 'state', settings.notify_state and '1' or '')
+end
+
+local function open_channel(name, patch, bounds)
+  if call('EXISTS', key('c', name)) == 1 then return end
+  local settings = cjson.decode(bounds.settings)
+  for field, value in pairs(patch) do settings[field] = value end
+  call('HSET', key('c', name), 'id', new_id(), 'floor', whole(head()), 'connections', '0',
+    'seed', '0')
+  call('SADD', PREFIX .. 'known:c', name)
+  apply(name, settings, bounds)
+  touch('c', name)
+end
+
+local function show_at_most(name, shown)
+  local over = call('ZCARD', key('ho', name)) - shown
+  if over <= 0 then return end
+  for _, uuid in ipairs(call('ZRANGE', key('ho', name), 0, over - 1)) do
+    call('HDEL', key('h', name), uuid)
+    call('ZREM', key('ho', name), uuid)
+  end
+end
+
+local function configure(name, patch, bounds)
+  open_channel(name, {}, bounds)
+  local settings = cjson.decode(call('HGET', key('c', name), 'settings'))
+  for field, value in pairs(patch) do settings[field] = value end
+  apply(name, settings, bounds)
+  local holder, log, index = log_keys('c', name)
+  local over = call('XLEN', log) - settings.log_events
+  if over > 0 then drop(holder, log, index, call('XRANGE', log, '-', '+', 'COUNT', over)) end
+  show_at_most(name, tonumber(call('HGET', holder, 'shown')))
+end
+
+-- -- users
+
+local function public_keys(user)
+  local packed = call('HGET', key('u', user), 'public')
+  return packed and cmsgpack.unpack(packed) or {}
+end
+
+local function public_state(user)
+  local parts = {}
+  for _, name in ipairs(public_keys(user)) do
+    local value = call('HGET', key('us', user), name)
+    if value then parts[#parts + 1] = name .. ':' .. value end
+  end
+  return '{' .. table.concat(parts, ',') .. '}'
+end
+
+local function open_user(user, fresh, bounds)
+  if call('EXISTS', key('u', user)) == 0 then
+    call('HSET', key('u', user), 'id', new_id(), 'floor', whole(head()), 'connections', '0',
+      'n', whole(bounds.user_log_events), 'age', whole(bounds.log_age_s * 1000))
+    call('SADD', PREFIX .. 'known:u', user)
+    for _, pair in ipairs(fresh) do
+      if pair[2] ~= 'null' then call('HSET', key('us', user), pair[1], pair[2]) end
+    end
+  end
+  touch('u', user)
+end
+
+local function has_room(user, bounds, ...)
+  local count = call('HLEN', key('us', user))
+  local seen = {}
+  for _, values in ipairs({ ... }) do
+    for _, pair in ipairs(values) do
+      if not seen[pair[1]] and call('HEXISTS', key('us', user), pair[1]) == 0 then
+        seen[pair[1]] = true
+        count = count + 1
+      end
+    end
+  end
+  return count <= bounds.state_keys
+end
+
+local function tell_state(user, changed)
+  local parts, public = {}, {}
+  for _, name in ipairs(public_keys(user)) do public[name] = true end
+  for _, pair in ipairs(changed) do
+    if public[pair[1]] then parts[#parts + 1] = '[' .. pair[1] .. ',' .. pair[2] .. ']' end
+  end
+  if #parts == 0 then return end
+  local channels = call('HKEYS', key('uc', user))
+  table.sort(channels)
+  for _, channel in ipairs(channels) do
+    if call('HGET', key('c', channel), 'state') == '1' then
+      local uuid = new_id()
+      emit('c', channel, next_seq(), uuid, false, '{"kind":"state","uuid":"' .. uuid .. '","channel":' ..
+        cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"at":' .. whole(now_ms) .. ',"state":' ..
+        public_state(user) .. ',"changed":[' .. table.concat(parts, ',') .. ']}')
+      touch('c', channel)
+    end
+  end
+end
+
+local function update_user(user, update)
+  local keys = update.public_keys or public_keys(user)
+  for _, name in ipairs(update.add_public) do
+    local known = false
+    for _, other in ipairs(keys) do known = known or other == name end
+    if not known then keys[#keys + 1] = name end
+  end
+  call('HSET', key('u', user), 'public', cmsgpack.pack(keys))
+  local changed = {}
+  for _, pair in ipairs(update.values) do
+    local old = call('HGET', key('us', user), pair[1])
+    if old ~= pair[2] and (old or pair[2] ~= 'null') then
+      call('HSET', key('us', user), pair[1], pair[2])
+      changed[#changed + 1] = pair
+    end
+  end
+  tell_state(user, changed)
+  return changed
+end
+
+-- -- presence
+
+local function announce(channel, user, joined)
+  local known = call('HMGET', key('c', channel), 'presence', 'lists', 'seed')
+  if known[1] ~= '1' and tonumber(known[3]) == 0 then return end
+  local users = {}
+  if known[1] == '1' and known[2] == '1' then
+    for _, name in ipairs(call('HKEYS', key('cu', channel))) do
+      users[#users + 1] = '[' .. cjson.encode(name) .. ',' .. public_state(name) .. ']'
+    end
+  end
+  local uuid = new_id()
+  emit('c', channel, next_seq(), uuid, false, '{"kind":"presence","uuid":"' .. uuid .. '","channel":' ..
+    cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"joined":' .. tostring(joined) .. ',"at":' ..
+    whole(now_ms) .. ',"state":' .. (joined and public_state(user) or 'null') .. ',"users":[' ..
+    table.concat(users, ',') .. '],"announced":' .. tostring(known[1] == '1') .. '}')
+end
+
+-- Count a connection in or out (by = 1 or -1); the user's first and last are announced.
+local function count(channel, conn_id, user, is_seed, by, joined)
+  local holder = key('c', channel)
+  local connections = call('HINCRBY', holder, 'connections', by)
+  if is_seed then call('HINCRBY', holder, 'seed', by) end
+  local left = call('HINCRBY', key('cu', channel), user, by)
+  touch('c', channel, connections)
+  if by == 1 then
+    call('HSET', key('cm', channel), conn_id, user)
+    call('HSET', key('kc', conn_id), channel, whole(joined))
+    if left == 1 then
+      call('HSET', key('uc', user), channel, '1')
+      announce(channel, user, true)
+    end
+  else
+    call('HDEL', key('cm', channel), conn_id)
+    call('HDEL', key('kc', conn_id), channel)
+    if left <= 0 then
+      call('HDEL', key('cu', channel), user)
+      call('HDEL', key('uc', user), channel)
+      announce(channel, user, false)
+    end
+  end
+end

@@ -1,0 +1,260 @@
+-- What the engine calls, by name; `a` is what `scripts.py` packed.
+
+local operations = {}
+
+-- -- the log
+
+function operations.hello(a)
+  local known = call('HMGET', LOG, 'epoch', 'run', 'seq')
+  local seq = tonumber(known[3] or '0')
+  local epoch = known[1]
+  if not epoch or known[2] ~= a.run or a.distrust or (epoch == a.known_epoch and seq < a.known_seq) then
+    -- Nothing proves that the data is what it was: positions of the older log must not be taken for its own.
+    epoch, seq = a.candidate, math.max(seq, a.known_seq)
+    call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(seq))
+    call('PUBLISH', PREFIX .. '#all', 'epoch ' .. epoch)
+  end
+  return { epoch, whole(seq) }
+end
+
+function operations.head() return whole(head()) end
+
+-- A repeated message: what is kept of it, {json} or the parts of the history.
+local function find(event)
+  if event.channel then
+    local id = call('HGET', key('ci', event.channel), event.uuid)
+    local entry = id and call('XRANGE', key('cl', event.channel), id, id)[1]
+    if entry then return { entry[2][6] } end
+    local shown = call('HGET', key('h', event.channel), event.uuid)
+    return shown and { shown, 'history' }
+  end
+  for _, user in ipairs(event.only) do
+    local id = call('HGET', key('ui', user), event.uuid)
+    local entry = id and call('XRANGE', key('ul', user), id, id)[1]
+    if entry then return { entry[2][6] } end
+  end
+end
+
+-- The visible history: by uuid {seq, at, json, edited, user, payload, timestamp}; an empty text is no change.
+local function show(event, seq)
+  local shown = tonumber(call('HGET', key('c', event.channel), 'shown') or '0')
+  if event.kind == 'message' and not event.no_history and shown > 0 then
+    call('HSET', key('h', event.channel), event.uuid,
+      cmsgpack.pack({ whole(seq), whole(now_ms), event.json, '', '', '', '' }))
+    call('ZADD', key('ho', event.channel), whole(seq), event.uuid)
+    show_at_most(event.channel, shown)
+    return
+  end
+  local kept = event.kind ~= 'message' and call('HGET', key('h', event.channel), event.uuid)
+  if not kept then return end
+  if event.kind == 'delete' then
+    call('HDEL', key('h', event.channel), event.uuid)
+    call('ZREM', key('ho', event.channel), event.uuid)
+    return
+  end
+  local parts = cmsgpack.unpack(kept)
+  for number, part in ipairs(event.edit) do
+    if part ~= '' then parts[3 + number] = part end
+  end
+  call('HSET', key('h', event.channel), event.uuid, cmsgpack.pack(parts))
+end
+
+local function accept(event)
+  local known = find(event)
+  local is_message = event.kind == 'message'
+  if known and is_message then return { 'repeated', known[1], known[2] or '' } end
+  local seq = next_seq()
+  if event.channel then
+    emit('c', event.channel, seq, event.uuid, is_message, event.json)
+    if call('EXISTS', key('c', event.channel)) == 1 then
+      touch('c', event.channel)
+      if not event.private then show(event, seq) end
+    end
+  else
+    for _, user in ipairs(event.only) do emit('u', user, seq, event.uuid, is_message, event.json) end
+  end
+  return { known and 'found' or 'accepted' }
+end
+
+function operations.publish(a)
+  local answers = {}
+  for number, event in ipairs(a.events) do answers[number] = accept(event) end
+  return answers
+end
+
+-- Read several logs: {head, upto, lost numbers, entries}. `starts` holds {kind, name, start}. Of each log no more is
+-- read than a fair share, so that many channels cost no more than few; what is cut off is asked for again.
+function operations.replay(a)
+  local upto = head()
+  local share = math.min(a.limit + 1, math.max(8, math.ceil(4 * a.limit / math.max(1, #a.starts))))
+  local lost, found, seen = {}, {}, {}
+  for number, wanted in ipairs(a.starts) do
+    local entries = wanted[3] <= head() and read(wanted[1], wanted[2], wanted[3], share)
+    if not entries then
+      lost[#lost + 1] = number
+    else
+      for _, entry in ipairs(entries) do
+        if not seen[entry[1]] then found[#found + 1] = entry end
+        seen[entry[1]] = true
+      end
+      if #entries == share then upto = math.min(upto, entries[#entries][1]) end
+    end
+  end
+  table.sort(found, function(one, other) return one[1] < other[1] end)
+  local entries = {}
+  for _, entry in ipairs(found) do
+    if entry[1] > upto then break end
+    if #entries == a.limit then
+      upto = entry[1] - 1
+      break
+    end
+    entries[#entries + 1] = { whole(entry[1]), entry[2], entry[3] }
+  end
+  if a.mark then call('PUBLISH', key('#n', a.node), 'mark ' .. a.mark .. ' ' .. whole(head())) end
+  return { whole(head()), whole(upto), lost, entries }
+end
+
+-- -- connections
+
+function operations.connect(a)
+  if call('EXISTS', key('k', a.conn_id)) == 1 then return 'taken' end
+  local fresh = call('EXISTS', key('u', a.user)) == 0 and a.update.fresh or {}
+  if not has_room(a.user, a.bounds, fresh, a.update.values) then return 'full' end
+  open_user(a.user, fresh, a.bounds)
+  register(a.conn_id, a.node, a.user, a.seed)
+  return changed_user(a.user, update_user(a.user, a.update))
+end
+
+function operations.join(a)
+  if not is_held_by(a.conn_id, a.node) then return 'gone' end
+  local joined = join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
+  call('PUBLISH', key('#n', a.node), 'mark 0 ' .. whole(joined))
+  return whole(joined)
+end
+
+function operations.leave(a)
+  if is_held_by(a.conn_id, a.node) then leave(a.conn_id, a.user, a.seed, a.channels) end
+end
+
+function operations.disconnect(a)
+  if is_held_by(a.conn_id, a.node) then unregister(a.conn_id) end
+end
+
+-- Count a connection of this node anew after it was forgotten; 0: another node has it by now.
+function operations.restore(a)
+  local node = call('HGET', key('k', a.conn_id), 'node')
+  if node and node ~= a.node then return 0 end
+  if not node then
+    open_user(a.user, {}, a.bounds)
+    register(a.conn_id, a.node, a.user, a.seed)
+  end
+  join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
+  return 1
+end
+
+function operations.claim(a)
+  local known = call('HMGET', key('k', a.conn_id), 'node', 'user', 'seed', 'seq')
+  if not known[1] then return false end
+  if known[1] ~= a.node then
+    call('HSET', key('k', a.conn_id), 'node', a.node)
+    call('SREM', key('nk', known[1]), a.conn_id)
+    call('SADD', key('nk', a.node), a.conn_id)
+    call('PUBLISH', key('#n', known[1]), 'yielded ' .. a.conn_id)
+  end
+  return { known[2], known[3], known[4], call('HGETALL', key('kc', a.conn_id)) }
+end
+
+-- Send to the node that holds a connection; the number of nodes that heard it, -1 where nobody holds it.
+function operations.ask(a)
+  local node = call('HGET', key('k', a.conn_id), 'node')
+  if not node then return -1 end
+  return call('PUBLISH', key('#n', node), 'ask ' .. a.node .. ' ' .. a.token .. ' ' .. ARGV[6])
+end
+
+function operations.reply(a) call('PUBLISH', key('#n', a.node), 'reply ' .. a.token .. ' ' .. ARGV[6]) end
+
+-- -- what is asked for
+
+function operations.members(a) return call('HGETALL', key('cm', a.channel)) end
+
+function operations.configure(a)
+  for _, wanted in ipairs(a.channels) do configure(wanted[1], wanted[2], a.bounds) end
+end
+
+function operations.update_user(a)
+  if call('EXISTS', key('u', a.user)) == 0 then return false end
+  if not has_room(a.user, a.bounds, a.update.values) then return 'full' end
+  touch('u', a.user)
+  return changed_user(a.user, update_user(a.user, a.update))
+end
+
+function operations.channels(a)
+  local found = {}
+  for _, name in ipairs(a.names) do
+    local known = call('HMGET', key('c', name), 'id', 'settings', 'active', 'connections', 'seed', 'floor')
+    if known[1] then
+      found[#found + 1] = { name, known, call('HGETALL', key('cu', name)), call('HVALS', key('h', name)) }
+    end
+  end
+  return found
+end
+
+function operations.users(a)
+  local found = {}
+  for _, name in ipairs(a.names) do
+    local user = read_user(name)
+    if user then found[#found + 1] = user end
+  end
+  return found
+end
+
+-- -- nodes
+
+-- Renew the lease: {connections counted for this node, nodes whose lease has run out}.
+function operations.beat(a)
+  call('SET', key('nl', a.node), '1', 'PX', whole(a.lease_ms))
+  call('SADD', PREFIX .. 'nodes', a.node)
+  local dead = {}
+  for _, node in ipairs(call('SMEMBERS', PREFIX .. 'nodes')) do
+    if call('EXISTS', key('nl', node)) == 0 then dead[#dead + 1] = node end
+  end
+  return { call('SCARD', key('nk', a.node)), dead }
+end
+
+-- Disconnect some of what a dead node held; the number that is left.
+function operations.reap(a)
+  if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
+  for _, conn_id in ipairs(call('SRANDMEMBER', key('nk', a.dead), a.count)) do
+    unregister(conn_id)
+    call('SREM', key('nk', a.dead), conn_id)
+  end
+  local left = call('SCARD', key('nk', a.dead))
+  if left == 0 then call('SREM', PREFIX .. 'nodes', a.dead) end
+  return left
+end
+
+local function forget(kind, name)
+  local keys = { key(kind, name), key(kind .. 'l', name), key(kind .. 'i', name) }
+  local more = kind == 'c' and { 'cu', 'cm', 'h', 'ho' } or { 'us', 'uc' }
+  for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
+  call('DEL', unpack(keys))
+  call('SREM', PREFIX .. 'known:' .. kind, name)
+  call('ZREM', PREFIX .. 'idle:' .. kind, name)
+end
+
+-- Forget what was idle for too long; how many went.
+function operations.collect(a)
+  local gone = 0
+  for _, rule in ipairs(a.rules) do
+    local names = call('ZRANGEBYSCORE', PREFIX .. 'idle:' .. rule[1], '-inf', '(' .. whole(now_ms - rule[2]), 'LIMIT',
+      0, a.count)
+    for _, name in ipairs(names) do forget(rule[1], name) end
+    gone = math.max(gone, #names)
+  end
+  return gone
+end
+
+if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then
+  return redis.error_reply('EPOCH the log is another one')
+end
+return operations[ARGV[4]](cmsgpack.unpack(ARGV[5]))
