@@ -156,10 +156,10 @@ def test_settings_of_a_known_channel_are_not_touched_by_opening_it(bench: Bench)
 def test_a_patch_keeps_the_other_settings(bench: Bench) -> None:
     """Settings not named stay as they are; an unknown channel is created with the defaults."""
     bench.channel("a", notify_presence=True, store_history=True)
-    channel = bench.registry.configure("a", {"history_size": 3}, 0, NOW_S)
+    channel = bench.registry.configure("a", {"history_size": 3}, 0, NOW_S, NOW_S)
     settings = channel.settings
     assert (settings.notify_presence, settings.store_history, settings.history_size) == (True, True, 3)
-    new = bench.registry.configure("b", {"notify_state": True}, 7, NOW_S)
+    new = bench.registry.configure("b", {"notify_state": True}, 7, NOW_S, NOW_S)
     assert (new.settings.notify_state, new.settings.history_size, new.log.floor) == (True, 10, 7)
 
 
@@ -167,7 +167,7 @@ def test_the_size_of_a_history_is_bounded() -> None:
     """More than the server allows is asked for in vain, at creation and later."""
     bench = Bench(RegistryLimits(history_size=4))
     assert bench.channel("a", history_size=99).settings.history_size == 4
-    assert bench.registry.configure("a", {"history_size": 50}, 0, NOW_S).settings.history_size == 4
+    assert bench.registry.configure("a", {"history_size": 50}, 0, NOW_S, NOW_S).settings.history_size == 4
 
 
 def test_defaults_come_from_the_limits() -> None:
@@ -273,7 +273,7 @@ def test_a_history_that_is_off_shows_nothing(bench: Bench) -> None:
     later = bench.channel("c", store_history=True)
     for name in "abc":
         bench.record(message(name, channel=name))
-    bench.registry.configure("c", {"store_history": False}, 0, NOW_S)
+    bench.registry.configure("c", {"store_history": False}, 0, NOW_S, NOW_S)
     assert [channel.history.entries for channel in (off, none, later)] == [[], [], []]
 
 
@@ -433,7 +433,7 @@ class Churn:
         self.bench.record(message("p", channel=None, only=frozenset({user})), self.now_s)
 
     def configure(self, _: str, name: str) -> None:
-        self.registry.configure(name, {"store_history": True}, self.bench.seq, self.now_s)
+        self.registry.configure(name, {"store_history": True}, self.bench.seq, self.now_s, self.now_s)
 
     def touch(self, user: str, _: str) -> None:
         if user in self.registry.users:

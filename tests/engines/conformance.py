@@ -581,6 +581,14 @@ def test_configuring_keeps_what_is_not_named(lab: Lab) -> None:
     assert (settings.notify_presence, settings.history_size) == (True, 3)
 
 
+def test_configuring_keeps_what_the_new_settings_keep(lab: Lab) -> None:
+    """A change of settings drops nothing that is neither too old nor too much by the new ones."""
+    lab.connect("ann", "a")
+    lab.publish(message("m0"), message("m1"))
+    lab.configure("a", notify_state=True)
+    assert [entry.event.uuid for entry in lab.channel("a").log.entries] == ["m0", "m1"]
+
+
 def test_history_shows_the_last_messages_as_they_are_now(lab: Lab) -> None:
     """Edited ones edited, deleted ones gone, at most as many as the channel shows."""
     lab.connect("ann", "a", store_history=True, history_size=3)

@@ -103,8 +103,8 @@ class Channel:
         del self.users[user]
         return True
 
-    def configure(self, settings: ChannelSettings, limits: LogLimits, now_s: float) -> None:
-        """Change the settings; logs shrink at once where they must."""
+    def configure(self, settings: ChannelSettings, limits: LogLimits, steady_s: float) -> None:
+        """Change the settings; logs shrink at once where they must, by the time their entries are aged by."""
         self.settings = settings
-        self.log.limit(limits, now_s)
-        self.history.limit(settings.history_limits(), now_s)
+        self.log.limit(limits, steady_s)
+        self.history.limit(settings.history_limits(), steady_s)

@@ -145,11 +145,18 @@ class Registry:
             self._idle_channels[channel.name] = None
             self._idle_channels.move_to_end(channel.name)
 
-    def configure(self, name: str, patch: Mapping[str, Any], floor: int, now_s: float) -> Channel:
-        """Change the named settings of a channel, created if it is new; the others stay as they are."""
+    def configure(
+        self, name: str, patch: Mapping[str, Any], floor: int, now_s: float, steady_s: float
+    ) -> Channel:
+        """Change the named settings of a channel, created if it is new; the others stay as they are.
+
+        Args:
+            now_s: epoch seconds.
+            steady_s: the time that entries are aged by.
+        """
         channel = self.open_channel(name, {}, floor, now_s)
         settings = self._bounded(replace(channel.settings, **patch))
-        channel.configure(settings, settings.log_limits(self.limits.transit_s), now_s)
+        channel.configure(settings, settings.log_limits(self.limits.transit_s), steady_s)
         return channel
 
     def _bounded(self, settings: ChannelSettings) -> ChannelSettings:

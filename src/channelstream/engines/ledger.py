@@ -166,8 +166,9 @@ class Ledger:
 
     def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         """Change the named settings of channels, created if need be."""
+        wall_s, steady_s = self._clock.wall(), self._clock.steady()
         for name, patch in patches.items():
-            self.registry.configure(name, patch, self.recorded, self._clock.wall())
+            self.registry.configure(name, patch, self.recorded, wall_s, steady_s)
 
     def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         """Change a known user's state; None when it is unknown."""
