@@ -2,13 +2,18 @@
 
 import shutil
 import signal
+import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 PATIENCE_S = 10.0
+SLOTS = 16_384
+"""Of a Redis cluster."""
 
 
 class RedisServer:
@@ -22,6 +27,7 @@ class RedisServer:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("No redis-server is on the PATH; on Debian: apt-get install redis-server.")
+        directory.mkdir(exist_ok=True)
         self.socket = directory / "redis.sock"
         self.address = f"unix://{self.socket}"
         self._command = [
@@ -58,3 +64,39 @@ class RedisServer:
         self.signal(signal.SIGKILL)
         assert self._process is not None
         self._process.wait()
+
+
+@contextmanager
+def redis_cluster(directory: Path, count: int) -> Iterator[list[int]]:
+    """Start so many masters on loopback, which share the slots; tell their ports."""
+    ports = _free_ports(count)
+    with ExitStack() as stack:
+        masters = []
+        for port in ports:
+            flags = ("--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", "")
+            masters.append(RedisServer(directory / str(port), *flags))
+            masters[-1].start()
+            stack.callback(masters[-1].kill)
+        share = SLOTS // count + 1
+        for number, master in enumerate(masters):
+            first, last = number * share, min((number + 1) * share, SLOTS) - 1
+            master.cli("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
+            master.cli("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+            master.cli("CLUSTER", "MEET", "127.0.0.1", str(ports[0]))
+        deadline = time.monotonic() + PATIENCE_S
+        while not all("cluster_state:ok" in master.cli("CLUSTER", "INFO") for master in masters):
+            assert time.monotonic() < deadline, "the cluster does not form"
+            time.sleep(0.05)
+        yield ports
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports whose cluster buses, 10,000 higher, exist as well."""
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        if port < 55_000 and port not in found:
+            found.append(port)
+    return found

@@ -54,10 +54,10 @@ def _memory(parts: Parts) -> Engine:
 
 def _redis(parts: Parts) -> Engine:
     from channelstream.engines.redis.address import connector
-    from channelstream.engines.redis.engine import RedisEngine, RedisSettings
+    from channelstream.engines.redis.engine import PREFIX, RedisEngine, RedisSettings
 
     return RedisEngine(
-        connector(parts.address),
+        connector(parts.address, PREFIX),
         parts.limits,
         parts.lifetimes,
         parts.new_id,
@@ -68,7 +68,9 @@ def _redis(parts: Parts) -> Engine:
 
 ENGINES = (
     EngineKind("memory", "memory", _memory),
-    EngineKind("redis://host:port/number", r"(redis|rediss|unix)://\S+", _redis),
+    EngineKind(
+        "redis://host:port/number", r"(redis|rediss|unix|redis\+sentinel|redis\+cluster)://\S+", _redis
+    ),
 )
 PATTERN = "|".join(kind.pattern for kind in ENGINES)
 """What the option `engine` may hold."""

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ResponseError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event
@@ -45,8 +54,10 @@ HEAL_EVENTS = 100_000
 """Events delivered late after an outage; of channels that would need more, all is lost."""
 ASK_TIMEOUT_S = 2.0
 """How long another node may take to obey."""
-REFUSALS = ("NOSCRIPT", "OOM", "LOADING", "READONLY", "MASTERDOWN", "BUSY", "MISCONF", "CLUSTERDOWN", "MOVED")
-"""What Redis answers that has nothing to do with the call: it cannot serve now."""
+ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, MovedError, AskError, ClusterDownError)
+"""Answers after which the node connects anew: the server has changed its part, or was another one all along."""
+BUSY = ("BUSY", "MISCONF")
+"""How answers begin with which Redis, like with OutOfMemoryError, only says that it cannot do it now."""
 
 logger = logging.getLogger(__name__)
 
@@ -145,12 +156,15 @@ class RedisEngine:
             Unavailable: it did not work.
         """
         link = Link(self._connect, PREFIX, self._heard, self._settings.timeout_s)
-        await link.open()
         try:
+            await link.open()
             await link.subscribe([f"#n:{self.node}", "#all", *self._watched])
             await self._hello(link)
             link.listen()
-        except (Unavailable, ResponseError) as error:
+        except Unavailable:
+            await link.close()
+            raise
+        except ResponseError as error:
             await link.close()
             raise Unavailable(f"Redis is of no use now: {error}") from error
         self._link = link
@@ -193,9 +207,9 @@ class RedisEngine:
         try:
             return await link.call(self._epoch, now_ms, operation, **arguments)
         except ResponseError as error:
-            if str(error).startswith("EPOCH"):
-                link.broken.set()
-            elif not str(error).startswith(REFUSALS):
+            if str(error).startswith("EPOCH") or isinstance(error, ANOTHER_SERVER):
+                link.abandon()
+            elif not isinstance(error, OutOfMemoryError) and not str(error).startswith(BUSY):
                 raise
             raise Unavailable(f"Redis cannot do that now: {error}") from error
 
@@ -208,7 +222,7 @@ class RedisEngine:
         elif kind == b"#n":
             self._heard_note(*data.split(b" ", 1))
         elif data.partition(b" ")[2].decode() != self._epoch and self._link is not None:
-            self._link.broken.set()
+            self._link.abandon()
 
     def _heard_entry(self, name: str, data: bytes) -> None:
         seq, previous, at_ms, json = data.split(b" ", 3)
@@ -217,7 +231,7 @@ class RedisEngine:
             # Redis never does that to a living subscription: whatever has done it, no position is safe any more.
             self._distrust = True
             if self._link is not None:
-                self._link.broken.set()
+                self._link.abandon()
             return
         if name in self._watched:
             self._watched[name] = number

@@ -89,7 +89,7 @@ class Link:
         self.run = _run_id(await self.command("INFO", "server"))
 
     async def close(self) -> None:
-        self._break()
+        self.abandon()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -100,13 +100,14 @@ class Link:
         try:
             await work
         except (RedisError, OSError):
-            self._break()
+            self.abandon()
         except Exception:
             # What cannot be read must not be passed over: the log is read anew.
             logger.exception("the connection with Redis failed")
-            self._break()
+            self.abandon()
 
-    def _break(self) -> None:
+    def abandon(self) -> None:
+        """Use it no more; whoever waits for an answer is told."""
         self.broken.set()
         for call in (*self._calls, *self._confirmations.values()):
             if not call.done():
@@ -143,7 +144,7 @@ class Link:
             async with asyncio.timeout(self._timeout_s):
                 return await answer
         except TimeoutError:
-            self._break()
+            self.abandon()
             raise Unavailable("Redis does not answer; try again later.") from None
 
     async def _send(self) -> None:
@@ -196,7 +197,7 @@ class Link:
         try:
             await self._news.send_packed_command(packed, check_health=False)
         except (RedisError, OSError) as error:
-            self._break()
+            self.abandon()
             raise Unavailable("The connection with Redis broke; try again.") from error
 
     def listen(self) -> None:
