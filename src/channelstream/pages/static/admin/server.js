@@ -94,7 +94,8 @@ function fresh(live) {
  * @returns a function that refreshes at once.
  */
 export function keepFresh(refresh) {
-  let busy = null;
+  let last = Promise.resolve();
+  let waiting = 0;
   let restUntil = 0;
 
   async function run() {
@@ -103,15 +104,14 @@ export function keepFresh(refresh) {
     restUntil = performance.now() + 9 * (performance.now() - begun);
   }
 
-  async function now() {
-    await busy;
-    busy = run();
-    await busy;
-    busy = null;
+  function now() {
+    waiting += 1;
+    last = last.then(run).finally(() => (waiting -= 1));
+    return last;
   }
 
   watch(({ samples }, first) => {
-    if (!first && samples.length && !busy && performance.now() > restUntil) now();
+    if (!first && samples.length && !waiting && performance.now() > restUntil) now();
   });
   now();
   return now;
