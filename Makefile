@@ -2,9 +2,10 @@
 
 BIN := .venv/bin
 ARGS ?=
+SCENARIO ?= quick
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format options screenshots clean ready-run ready-dev ready-system \
+.PHONY: help run test check bench format options screenshots clean ready-run ready-dev ready-system \
         check-format check-lint check-types check-layers tests core-coverage
 
 help: ## List the targets.
@@ -24,6 +25,9 @@ check: ready-dev ## Format, lint, types, layers and tests: what a change must pa
 	@$(MAKE) --no-print-directory check-layers
 	@$(MAKE) --no-print-directory test
 
+bench: ready-run ## Measure the server; SCENARIO=name[,name] chooses what, reports go to bench-results/.
+	@exec $(BIN)/channelstream bench --scenario "$(SCENARIO)" --output bench-results $(ARGS)
+
 format: ready-dev ## Format the code and mend what the linter can mend.
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
@@ -35,7 +39,7 @@ screenshots: ready-dev ready-system ## Take the pictures in docs/img anew, from 
 	$(BIN)/python scripts/screenshots.py
 
 clean: ## Remove .venv and all that tools have written.
-	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results
 
 ready-run:
 	@scripts/setup.sh run

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
-from channelstream.cli import check_config, listen, make_config, publish, serve, sign, trace
+from channelstream.cli import bench, check_config, listen, make_config, publish, serve, sign, trace
 from channelstream.cli.remote import RequestFailed
 from channelstream.errors import ConfigError
 
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Command] = {
     "publish": publish.run,
     "listen": listen.run,
     "trace": trace.run,
+    "bench": bench.run,
 }
 
 FAILED = 1

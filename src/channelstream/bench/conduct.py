@@ -1,0 +1,57 @@
+"""Conducting a scenario: each step on the server and on its reference, and the report of them all."""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import UTC, datetime
+
+from channelstream import __version__
+from channelstream.bench.measure import Target, measure
+from channelstream.bench.processes import machine
+from channelstream.bench.progress import Progress
+from channelstream.bench.results import FORMAT, Measured, Report, StepReport, ratios
+from channelstream.bench.scenarios import Scenario, Step
+from channelstream.bench.servers import product, reference
+
+
+async def conduct(
+    scenario: Scenario, target: Target | None, with_reference: bool, progress: Progress
+) -> Report:
+    """Make all runs of a scenario.
+
+    Args:
+        target: the running server to measure; None means one that is started for each step.
+        with_reference: whether the reference is measured as well.
+
+    Raises:
+        BenchFailed: a run could not be made.
+    """
+    steps = [await _step(scenario, step, target, with_reference, progress) for step in scenario.steps]
+    server = "started for the run" if target is None else target.wire.url
+    return _report(scenario, server, steps)
+
+
+async def _step(
+    scenario: Scenario, step: Step, target: Target | None, with_reference: bool, progress: Progress
+) -> StepReport:
+    """The reference first, then the server: a machine that throttles when it gets warm does not favour the product."""
+    compared = None
+    if with_reference and step.reference is not None:
+        progress.begin(f"{scenario.name}, {step.label}, reference")
+        compared = await _measured(reference(step.reference), step, progress)
+    progress.begin(f"{scenario.name}, {step.label}")
+    server: AbstractAsyncContextManager[Target] = (
+        product(*step.flags) if target is None else nullcontext(target)
+    )
+    measured = await _measured(server, step, progress)
+    return StepReport(step.label, step.load, measured, compared, ratios(measured, compared))
+
+
+async def _measured(server: AbstractAsyncContextManager[Target], step: Step, progress: Progress) -> Measured:
+    progress.show("starting")
+    async with server as target:
+        return await measure(target, step.load, progress)
+
+
+def _report(scenario: Scenario, server: str, steps: Sequence[StepReport]) -> Report:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Report(FORMAT, __version__, now, scenario.name, machine(), server, list(steps))

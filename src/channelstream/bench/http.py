@@ -1,0 +1,81 @@
+"""A keep-alive HTTP connection for one request after the other."""
+
+import asyncio
+import ssl
+from typing import cast
+
+from channelstream.bench.inbound import AnswerReader
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.wire import Wire
+
+ANSWER_TIMEOUT_S = 60.0
+_SHOWN_CHARS = 200
+"""How much of a refusal is repeated."""
+
+
+class HttpConnection(asyncio.Protocol):
+    """Sends prepared requests and waits for their answers; httpx would cost several times what the server does."""
+
+    def __init__(self) -> None:
+        self._reader = AnswerReader()
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[bytes] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            pieces = self._reader.feed(data)
+        except BenchFailed as error:
+            self._fail(error)
+            return
+        if pieces and self._answer is not None and not self._answer.done():
+            self._answer.set_result(pieces[-1].payload)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._fail(
+            BenchFailed(f"the server closed a connection while a call was under way: {exc or 'no reason'}")
+        )
+
+    def _fail(self, error: BenchFailed) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+    async def call(self, request: bytes) -> bytes:
+        """Send a request and return the body of its answer.
+
+        Raises:
+            BenchFailed: the answer is not a success, or does not come.
+        """
+        if self._transport is None:
+            raise BenchFailed("the server closed a connection")
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        body = await self._answer
+        if self._reader.status >= 300:
+            path = request.split(None, 2)[1].partition(b"?")[0].decode()
+            told = " ".join(body.decode(errors="replace").split())[:_SHOWN_CHARS]
+            raise BenchFailed(f"{path} answered {self._reader.status}: {told}")
+        return body
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
+async def open_http(wire: Wire, context: ssl.SSLContext | None, port: int = 0) -> HttpConnection:
+    """Connect to a server.
+
+    Raises:
+        BenchFailed: it cannot be reached.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        _, connection = await loop.create_connection(
+            HttpConnection, wire.host, port or wire.port, ssl=context
+        )
+    except OSError as error:
+        raise BenchFailed(f"{wire.url} cannot be reached: {error}") from error
+    return connection

@@ -1,0 +1,237 @@
+"""One run: connect the clients, leave them alone, publish, wait for everything, and read the server's figures."""
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from channelstream.bench.checker import Faults
+from channelstream.bench.crew import Crew, check_descriptors, crew_of
+from channelstream.bench.histogram import Histogram
+from channelstream.bench.load import BenchFailed, Load
+from channelstream.bench.orders import Result
+from channelstream.bench.probe import probe
+from channelstream.bench.processes import cpu_s, memory_kb
+from channelstream.bench.progress import Progress
+from channelstream.bench.publishing import OpenPublisher, Publisher, Publishing, open_publisher
+from channelstream.bench.results import (
+    Delivery,
+    Measured,
+    Memory,
+    Percentiles,
+    Rate,
+    distribution,
+    percentiles,
+    rate,
+)
+from channelstream.bench.wire import Wire
+from channelstream.bench.worker import channel_name
+
+CONNECT_AT_ONCE = 500
+"""Clients that are registered before they are attached; those that wait are forgotten after 15 s."""
+SETTLE_S = 1.0
+"""After the last client, before memory is read: the server may have something to put away."""
+FEWEST_TO_WEIGH = 100
+"""With fewer clients, what a server takes for itself meanwhile would hide what they cost."""
+SAMPLE_S = 0.05
+TIMELINE_POINTS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server to measure.
+
+    Attributes:
+        pid: its process, for processor time and memory; None means that they are not measured.
+        publisher: how to post to it.
+    """
+
+    name: str
+    wire: Wire
+    pid: int | None = None
+    publisher: OpenPublisher = open_publisher
+
+    def cpu_s(self) -> float | None:
+        return None if self.pid is None else cpu_s(self.pid)
+
+    def memory_kb(self) -> int:
+        return 0 if self.pid is None else memory_kb(self.pid)
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Time and the server's processor time, over several laps."""
+
+    target: Target
+    seconds: float = 0.0
+    cpu_s: float | None = None
+    _start: float = 0.0
+    _start_cpu_s: float | None = None
+
+    def __enter__(self) -> None:
+        self._start_cpu_s = self.target.cpu_s()
+        self._start = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.monotonic() - self._start
+        end = self.target.cpu_s()
+        if end is not None and self._start_cpu_s is not None:
+            self.cpu_s = (self.cpu_s or 0.0) + end - self._start_cpu_s
+
+    def rate(self, count: int) -> Rate:
+        return rate(count, self.seconds, self.cpu_s)
+
+
+async def measure(target: Target, load: Load, progress: Progress) -> Measured:
+    """Put a load on a server and return what was measured.
+
+    Raises:
+        BenchFailed: the server cannot be reached, refuses, or the machine does not allow so many clients.
+    """
+    check_descriptors(load)
+    run = f"bench-{uuid.uuid4().hex[:12]}"
+    try:
+        async with crew_of(target.wire, load, run) as crew:
+            return await Run(target, load, progress, crew, run).measured()
+    except BaseExceptionGroup as group:
+        # The tasks of a group fail for the same reason, so one of them speaks for all.
+        failures, others = group.split(BenchFailed)
+        if failures is None or others is not None:
+            raise
+        raise BenchFailed(str(failures.exceptions[0])) from group
+
+
+@dataclass(slots=True)
+class Run:
+    """The parts of one run, in their order."""
+
+    target: Target
+    load: Load
+    progress: Progress
+    crew: Crew
+    name: str
+    samples: list[tuple[float, int]] = field(default_factory=list)
+
+    async def measured(self) -> Measured:
+        connect = attach = memory = stall = None
+        if self.load.clients:
+            connect, attach, memory = await self._connect()
+        if self.load.idle_s:
+            stall = await self._idle()
+        if not self.load.publishes:
+            return Measured(connect=connect, attach=attach, memory=memory, stall_ms=stall)
+        publishing = Publishing(self.load, [channel_name(self.name, n) for n in range(self.load.channels)])
+        publish, delivery = await self._publish(publishing)
+        return Measured(
+            connect=connect,
+            attach=attach,
+            memory=memory,
+            stall_ms=stall,
+            publish=publish,
+            requests=publishing.requests,
+            delivery=delivery,
+        )
+
+    async def _connect(self) -> tuple[Rate | None, Rate, Memory | None]:
+        """Register and attach all clients, some hundred at a time."""
+        before_kb = self.target.memory_kb()
+        registering, attaching = Stopwatch(self.target), Stopwatch(self.target)
+        for first in range(0, self.load.clients, CONNECT_AT_ONCE):
+            count = min(CONNECT_AT_ONCE, self.load.clients - first)
+            with registering:
+                await self.crew.register(first, count)
+            with attaching:
+                await self.crew.attach()
+            self.progress.show("connecting", first + count, self.load.clients)
+        await asyncio.sleep(SETTLE_S)
+        memory = self._memory(before_kb)
+        connect = registering.rate(self.load.clients) if self.target.wire.secret else None
+        return connect, attaching.rate(self.load.clients), memory
+
+    def _memory(self, before_kb: int) -> Memory | None:
+        if self.target.pid is None or self.load.clients < FEWEST_TO_WEIGH:
+            return None
+        after_kb = self.target.memory_kb()
+        return Memory(before_kb, after_kb, round((after_kb - before_kb) / self.load.clients, 2))
+
+    async def _idle(self) -> Percentiles:
+        self.progress.show(f"idle for {self.load.idle_s:g} s")
+        return percentiles(await probe(self.target.wire, self.load.idle_s))
+
+    async def _publish(self, publishing: Publishing) -> tuple[Rate, Delivery | None]:
+        """Publish everything and wait until it has come."""
+        publishers = [await self.target.publisher(self.target.wire) for _ in range(self.load.publishers)]
+        sampling = asyncio.ensure_future(self._sample(publishing))
+        whole, posting = Stopwatch(self.target), Stopwatch(self.target)
+        start_ns = time.monotonic_ns()
+        try:
+            with whole:
+                with posting:
+                    await publishing.run(publishers, lambda: sum(self.crew.received), self.crew.ticked)
+                results = await self.crew.finish([(*source, n) for source, n in publishing.sent.items()])
+        finally:
+            sampling.cancel()
+            _close(publishers)
+        if not self.load.clients:
+            return posting.rate(publishing.messages), None
+        # The server delivers while it accepts, so its time for accepting alone is not known.
+        publish = rate(publishing.messages, posting.seconds, None)
+        whole.seconds = max(0, max(result.last_ns for result in results) - start_ns) / 1e9
+        return publish, self._delivery(results, whole, publishing.messages)
+
+    async def _sample(self, publishing: Publishing) -> None:
+        """Note from time to time how much has come; show it as well."""
+        start = time.monotonic()
+        while True:
+            received = sum(self.crew.received)
+            self.samples.append((time.monotonic() - start, received))
+            if self.load.clients:
+                self.progress.show("delivering", received, self.load.messages * self.load.clients)
+            else:
+                self.progress.show("publishing", publishing.messages, self.load.messages)
+            await asyncio.sleep(SAMPLE_S)
+
+    def _delivery(self, results: list[Result], whole: Stopwatch, messages: int) -> Delivery:
+        received = sum(result.received for result in results)
+        faults, latency, closed = Faults(), Histogram(), dict[str, int]()
+        for result in results:
+            faults.add(result.faults)
+            latency.merge(Histogram(result.counts, result.max_ns))
+            for reason, count in result.closed.items():
+                closed[reason] = closed.get(reason, 0) + count
+        return Delivery(
+            expected=messages * self.load.clients,
+            lost=sum(result.lost for result in results),
+            duplicated=faults.duplicated,
+            out_of_order=faults.out_of_order,
+            position_disorder=faults.position_disorder,
+            closed=closed,
+            rate=whole.rate(received),
+            bytes_each=round(sum(result.bytes for result in results) / max(received, 1), 1),
+            latency_ms=percentiles(latency),
+            distribution=distribution(latency),
+            timeline=timeline(self.samples, whole.seconds),
+            generator_load=round(max(result.cpu_s for result in results) / max(whole.seconds, 1e-9), 2),
+        )
+
+
+def _close(publishers: list[Publisher]) -> None:
+    for publisher in publishers:
+        publisher.close()
+
+
+def timeline(samples: list[tuple[float, int]], end_s: float) -> list[tuple[float, float]]:
+    """Deliveries a second between samples, at most TIMELINE_POINTS of them.
+
+    Args:
+        samples: seconds, and what had come by then.
+        end_s: what comes later is left out.
+    """
+    kept = [sample for sample in samples if sample[0] <= end_s + SAMPLE_S]
+    kept = kept[:: len(kept) // TIMELINE_POINTS + 1]
+    return [
+        (round(after, 3), round((more - less) / (after - before), 1))
+        for (before, less), (after, more) in pairwise(kept)
+        if after > before
+    ]

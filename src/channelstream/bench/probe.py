@@ -1,0 +1,34 @@
+"""How long a server lets one small request wait: the stalls of its loop, seen from outside."""
+
+import asyncio
+import time
+
+from channelstream.bench.histogram import Histogram
+from channelstream.bench.http import open_http
+from channelstream.bench.wire import Wire
+
+INTERVAL_S = 0.005
+PATH = "/disconnect?conn_id=nobody-of-this-name"
+"""The smallest call that needs no signature and changes nothing."""
+
+
+async def probe(wire: Wire, duration_s: float) -> Histogram:
+    """Ask the server at a steady pace, and return how long it took to answer.
+
+    A request that could not be sent in time because an older one was not answered counts from the time it was due, so that
+    a long stall is not seen as one slow answer only.
+    """
+    waits = Histogram()
+    connection = await open_http(wire, wire.tls_context())
+    request = wire.get(PATH)
+    start = due = time.monotonic()
+    answered = 0.0
+    while due - start < duration_s:
+        await asyncio.sleep(due - time.monotonic())
+        begun = due if answered > due else time.monotonic()
+        await connection.call(request)
+        answered = time.monotonic()
+        waits.add(int((answered - begun) * 1e9))
+        due += INTERVAL_S
+    connection.close()
+    return waits

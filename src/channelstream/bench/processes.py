@@ -1,0 +1,90 @@
+"""What Linux tells of a process and its children: processor time and memory; and of the machine."""
+
+import os
+import platform
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from channelstream.bench.load import BenchFailed
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PROC = Path("/proc")
+
+
+class Machine(Struct, frozen=True):
+    """Where a run was made."""
+
+    cpu: str
+    cores: int
+    memory_mb: int
+    kernel: str
+    python: str
+
+
+def machine() -> Machine:
+    """This machine, in the kernel's words."""
+    info = (_PROC / "cpuinfo").read_text()
+    model = re.search(r"^model name\s*: (.*)$", info, re.MULTILINE)
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Machine(
+        cpu=model[1] if model else platform.machine(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_mb=pages >> 20,
+        kernel=f"{platform.system()} {platform.release()}",
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+    )
+
+
+def check_pid(pid: int) -> None:
+    """Make sure that a process can be measured.
+
+    Raises:
+        BenchFailed: it does not exist.
+    """
+    if not (_PROC / str(pid) / "stat").exists():
+        raise BenchFailed(f"--pid: there is no process {pid} on this machine")
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time, user and system, of a process and its children, in seconds."""
+    return sum(_ticks(each) for each in family(pid)) / _TICKS_PER_S
+
+
+def memory_kb(pid: int) -> int:
+    """Memory of a process and its children: proportional set size, or resident where that may not be read."""
+    return sum(_pss_kb(each) or _rss_kb(each) for each in family(pid))
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and all that descend from it."""
+    yield pid
+    for children in (_PROC / str(pid) / "task").glob("*/children"):
+        for child in _read(children).split():
+            yield from family(int(child))
+
+
+def _ticks(pid: int) -> int:
+    # Fields 14 and 15 of proc_pid_stat(5); the name before them may hold anything, but is in parentheses.
+    fields = _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12]) if fields else 0
+
+
+def _pss_kb(pid: int) -> int:
+    found = re.search(r"^Pss:\s+(\d+) kB$", _read(_PROC / str(pid) / "smaps_rollup"), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def _rss_kb(pid: int) -> int:
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", _read(_PROC / str(pid) / "status"), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def _read(path: Path) -> str:
+    """The text of a file of /proc; empty where the process has just ended, or is not ours to look at."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

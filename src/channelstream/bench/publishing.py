@@ -1,0 +1,130 @@
+"""Publishing: a number of publishers, each with one call under way, on a schedule or flat out."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from channelstream.bench.checker import Source
+from channelstream.bench.http import HttpConnection, open_http
+from channelstream.bench.load import WINDOW_MESSAGES, Load
+from channelstream.bench.stamps import Stamp, payload, text_of
+from channelstream.bench.wire import Wire
+
+RENEW_SIGNATURE_S = 20.0
+"""Age at which a signature is made anew; servers refuse those of a minute."""
+
+Addressed = tuple[str, bytes]
+"""The name of a channel, and the JSON of a message for it."""
+
+
+class Publisher(Protocol):
+    """What posts messages, one call at a time."""
+
+    async def publish(self, messages: Sequence[Addressed]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+OpenPublisher = Callable[[Wire], Awaitable[Publisher]]
+
+
+class HttpPublisher:
+    """Posts to `/message` over one keep-alive connection."""
+
+    def __init__(self, wire: Wire, connection: HttpConnection) -> None:
+        self._wire = wire
+        self._connection = connection
+        self._headers = b""
+        self._signed_at = float("-inf")
+
+    async def publish(self, messages: Sequence[Addressed]) -> None:
+        now = time.monotonic()
+        if now - self._signed_at > RENEW_SIGNATURE_S:
+            self._headers, self._signed_at = self._wire.signature("/message"), now
+        items = [
+            b'{"channel":"%b","user":"bench","message":%b}' % (name.encode(), text) for name, text in messages
+        ]
+        await self._connection.call(self._wire.post("/message", b"[%b]" % b",".join(items), self._headers))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+async def open_publisher(wire: Wire) -> Publisher:
+    """A publisher of a server that speaks channelstream's API."""
+    return HttpPublisher(wire, await open_http(wire, wire.tls_context(), wire.publish_port))
+
+
+class Publishing:
+    """The messages of one run.
+
+    Attributes:
+        sent: how many messages went from a publisher to a channel, and were accepted.
+        requests: calls that were answered.
+    """
+
+    def __init__(self, load: Load, channels: Sequence[str]) -> None:
+        self._load = load
+        self._channels = channels
+        self._begun = 0
+        self._start = time.monotonic()
+        self._received: Callable[[], int] = lambda: 0
+        self._ticked = asyncio.Event()
+        self.sent: dict[Source, int] = {}
+        self.requests = 0
+
+    @property
+    def messages(self) -> int:
+        return sum(self.sent.values())
+
+    async def run(
+        self, publishers: Sequence[Publisher], received: Callable[[], int], ticked: asyncio.Event
+    ) -> None:
+        """Publish until the load is done.
+
+        Args:
+            received: messages that all clients together have received so far.
+            ticked: set whenever `received` has changed.
+        """
+        self._start = time.monotonic()
+        self._received, self._ticked = received, ticked
+        async with asyncio.TaskGroup() as tasks:
+            for number, publisher in enumerate(publishers):
+                tasks.create_task(self._publish_all(number, publisher))
+
+    async def _publish_all(self, number: int, publisher: Publisher) -> None:
+        text = text_of(self._load.payload_bytes, number)
+        numbers = [0] * len(self._channels)
+        while self._has_more():
+            turn, count = self._begun, self._next_count()
+            self._begun += count
+            await self._until_due(turn)
+            channels = [(turn + each) % len(self._channels) for each in range(count)]
+            messages = []
+            for channel in channels:
+                stamp = Stamp(number, channel, numbers[channel], time.monotonic_ns())
+                numbers[channel] += 1
+                messages.append((self._channels[channel], payload(stamp, text)))
+            await publisher.publish(messages)
+            self.requests += 1
+            self.sent |= {(number, channel): numbers[channel] for channel in channels}
+
+    def _has_more(self) -> bool:
+        load = self._load
+        if load.messages and self._begun >= load.messages:
+            return False
+        return not load.duration_s or time.monotonic() - self._start < load.duration_s
+
+    def _next_count(self) -> int:
+        left = self._load.messages - self._begun if self._load.messages else self._load.items
+        return min(self._load.items, left)
+
+    async def _until_due(self, turn: int) -> None:
+        """Wait for the time of a message on the schedule, or until the clients are not far behind."""
+        if self._load.rate_per_s:
+            await asyncio.sleep(self._start + turn / self._load.rate_per_s - time.monotonic())
+            return
+        while turn * self._load.clients - self._received() > WINDOW_MESSAGES * self._load.clients:
+            self._ticked.clear()
+            await self._ticked.wait()

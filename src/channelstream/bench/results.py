@@ -1,0 +1,177 @@
+"""What a run has measured, as it stands in the JSON document; None means not measured."""
+
+from msgspec import Struct
+
+from channelstream.bench.histogram import Histogram, middle_of
+from channelstream.bench.load import Load
+from channelstream.bench.processes import Machine
+
+FORMAT = 1
+"""Version of the document; it changes when a key changes its meaning."""
+
+
+class Rate(Struct, frozen=True, forbid_unknown_fields=True):
+    """How often something was done, and the processor time the server took for each."""
+
+    count: int
+    seconds: float
+    per_s: float
+    cpu_us_each: float | None
+
+
+class Memory(Struct, frozen=True, forbid_unknown_fields=True):
+    """The server's memory before the first client came and after the last was attached."""
+
+    before_kb: int
+    after_kb: int
+    kb_per_connection: float
+
+
+class Percentiles(Struct, frozen=True, forbid_unknown_fields=True):
+    """Durations in milliseconds.
+
+    Attributes:
+        samples: how many there were.
+    """
+
+    samples: int
+    p50: float
+    p90: float
+    p99: float
+    p99_9: float
+    max: float
+
+
+class Delivery(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the clients received.
+
+    Attributes:
+        bytes_each: bytes on the wire for each message received.
+        closed: streams that ended early, by reason.
+        distribution: milliseconds, and how many messages took about so long.
+        timeline: seconds since the first message, and deliveries a second.
+        generator_load: how much of one core the busiest worker used.
+    """
+
+    expected: int
+    lost: int
+    duplicated: int
+    out_of_order: int
+    position_disorder: int
+    closed: dict[str, int]
+    rate: Rate
+    bytes_each: float
+    latency_ms: Percentiles
+    distribution: list[tuple[float, int]]
+    timeline: list[tuple[float, float]]
+    generator_load: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether everything came once and in order, and no stream was cut."""
+        return not (
+            self.lost or self.duplicated or self.out_of_order or self.position_disorder or self.closed
+        )
+
+
+class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run against one server.
+
+    Attributes:
+        connect: calls of /connect.
+        attach: streams opened.
+        publish: messages accepted.
+        requests: calls in which they were posted.
+        stall_ms: how long a small request took while the clients were idle.
+    """
+
+    connect: Rate | None = None
+    attach: Rate | None = None
+    memory: Memory | None = None
+    stall_ms: Percentiles | None = None
+    publish: Rate | None = None
+    requests: int = 0
+    delivery: Delivery | None = None
+
+    @property
+    def is_right(self) -> bool:
+        return self.delivery is None or self.delivery.is_right
+
+
+class StepReport(Struct, frozen=True, forbid_unknown_fields=True):
+    """One step of a scenario.
+
+    Attributes:
+        reference: the same load on the reference server, in the same minutes.
+        ratios: measured / reference, of what both have.
+    """
+
+    label: str
+    load: Load
+    measured: Measured
+    reference: Measured | None
+    ratios: dict[str, float]
+
+
+class Report(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole document."""
+
+    format: int
+    version: str
+    time: str
+    scenario: str
+    machine: Machine
+    server: str
+    steps: list[StepReport]
+
+    @property
+    def is_right(self) -> bool:
+        return all(step.measured.is_right for step in self.steps)
+
+
+def rate(count: int, seconds: float, cpu_s: float | None) -> Rate:
+    """A rate of what may have taken no time at all."""
+    each = None if cpu_s is None or not count else round(cpu_s / count * 1e6, 3)
+    return Rate(count, round(seconds, 4), round(count / seconds, 1) if seconds else 0.0, each)
+
+
+def percentiles(histogram: Histogram) -> Percentiles:
+    figures = (*histogram.percentiles_ms((50, 90, 99, 99.9)), histogram.max_ns / 1e6)
+    return Percentiles(histogram.total, *(round(figure, 3) for figure in figures))
+
+
+def distribution(histogram: Histogram) -> list[tuple[float, int]]:
+    return [
+        (round(middle_of(bucket) / 1e6, 4), histogram.counts[bucket]) for bucket in sorted(histogram.counts)
+    ]
+
+
+def figures(measured: Measured) -> dict[str, float]:
+    """The figures that can be compared with another server's."""
+    found: dict[str, float | None] = {}
+    for name, each in (
+        ("connect", measured.connect),
+        ("attach", measured.attach),
+        ("publish", measured.publish),
+    ):
+        if each is not None:
+            found |= {f"{name}_per_s": each.per_s, f"{name}_cpu": each.cpu_us_each}
+    if measured.memory is not None:
+        found["memory"] = measured.memory.kb_per_connection
+    if measured.delivery is not None:
+        delivery = measured.delivery
+        found |= {"delivery_per_s": delivery.rate.per_s, "cpu": delivery.rate.cpu_us_each}
+        found |= {"latency_p50": delivery.latency_ms.p50, "latency_p99": delivery.latency_ms.p99}
+    if measured.stall_ms is not None:
+        found["stall_p99_9"] = measured.stall_ms.p99_9
+    return {name: figure for name, figure in found.items() if figure}
+
+
+def ratios(measured: Measured, reference: Measured | None) -> dict[str, float]:
+    """Every figure that both have, as a ratio; `cpu` is processor time per delivery."""
+    if reference is None:
+        return {}
+    others = figures(reference)
+    return {
+        name: round(figure / others[name], 3) for name, figure in figures(measured).items() if name in others
+    }

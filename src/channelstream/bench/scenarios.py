@@ -1,0 +1,119 @@
+"""The named scenarios: each answers one question by one or more runs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from channelstream.bench.load import Load
+from channelstream.bench.servers import Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run of a scenario.
+
+    Attributes:
+        flags: options of the server, where the run starts one.
+        reference: what the same load is put on as well; None means nothing.
+    """
+
+    label: str
+    load: Load
+    flags: tuple[str, ...] = ()
+    reference: Reference | None = "broadcast"
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A question, and the runs that answer it."""
+
+    name: str
+    question: str
+    steps: tuple[Step, ...]
+
+    def changed(self, changes: dict[str, Any]) -> "Scenario":
+        """The same with other parameters, in all steps; a step that has its own channels or lists keeps them."""
+        steps = tuple(
+            Step(step.label, msgspec.structs.replace(step.load, **changes), step.flags, step.reference)
+            for step in self.steps
+        )
+        return Scenario(self.name, self.question, steps)
+
+
+def _channels(count: int) -> Step:
+    return Step(f"{count} channel(s)", Load(clients=1000, channels=count, messages=200))
+
+
+_TEXTS = Load(clients=1000, messages=100, payload_bytes=1000)
+
+_ALL = (
+    Scenario(
+        "fanout-1000",
+        "what a delivery costs: 8 publishers, flat out, to 1,000 WebSockets",
+        (Step("1,000 clients", Load(clients=1000, messages=200)),),
+    ),
+    Scenario(
+        "fanout-10000",
+        "the same to 10,000 WebSockets",
+        (Step("10,000 clients", Load(clients=10_000, messages=60)),),
+    ),
+    Scenario(
+        "single",
+        "what a delivery costs when messages come one by one, 50 a second, and nothing can be written together",
+        (Step("50/s", Load(clients=1000, messages=250, rate_per_s=50, publishers=1)),),
+    ),
+    Scenario(
+        "sse",
+        "the fan-out of fanout-1000 to event streams",
+        (Step("SSE", Load(clients=1000, messages=200, transport="sse")),),
+    ),
+    Scenario(
+        "poll",
+        "5 messages a second to 1,000 long polls, each of which is a request of its own",
+        (
+            Step(
+                "long poll",
+                Load(clients=1000, messages=50, transport="poll", rate_per_s=5, publishers=1),
+                reference=None,
+            ),
+        ),
+    ),
+    Scenario(
+        "channels",
+        "whether a delivery costs more with more channels for each connection",
+        tuple(_channels(count) for count in (1, 10, 50)),
+    ),
+    Scenario(
+        "idle",
+        "the memory of 10,000 connections that only listen, and how long the server stalls with them",
+        (Step("10,000 idle", Load(clients=10_000, messages=0, idle_s=20)),),
+    ),
+    Scenario(
+        "publish",
+        "how fast messages are accepted that nobody hears, one in a call and 100 in a call",
+        (
+            Step("one each", Load(clients=0, messages=20_000, publishers=16), reference="api"),
+            Step("lists of 100", Load(clients=0, messages=200_000, items=100), reference="api"),
+        ),
+    ),
+    Scenario(
+        "connect",
+        "how fast connections are registered and streams opened",
+        (Step("3,000 clients", Load(clients=3000, messages=0)),),
+    ),
+    Scenario(
+        "compression",
+        "what permessage-deflate saves in bytes and costs in processor time, with messages of 1,000 bytes",
+        (
+            Step("plain", _TEXTS, reference=None),
+            Step(
+                "compressed", msgspec.structs.replace(_TEXTS, deflate=True), ("--compression", "true"), None
+            ),
+        ),
+    ),
+)
+
+SCENARIOS = {scenario.name: scenario for scenario in _ALL}
+QUICK = ("fanout-1000", "single", "sse", "publish", "connect")
+"""What `make bench` runs: less than three minutes on two slow cores."""

@@ -1,0 +1,225 @@
+"""A process of clients: `python -m channelstream.bench.worker` takes orders on stdin and answers on stdout."""
+
+import asyncio
+import resource
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import msgspec
+import uvloop
+
+from channelstream.bench.clients import Audience, Client
+from channelstream.bench.http import HttpConnection, open_http
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.orders import (
+    Answer,
+    Attach,
+    Done,
+    Failed,
+    Finish,
+    Register,
+    Result,
+    Start,
+    Tick,
+    order_from,
+    to_line,
+)
+
+CONCURRENCY = 64
+"""Registrations, or handshakes, under way at once."""
+TICK_S = 0.02
+ATTACH_TIMEOUT_S = 60.0
+_CONNECTED = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def channel_name(run: str, number: int) -> str:
+    """The name of a run's channel."""
+    return f"{run}-{number}"
+
+
+class Worker:
+    """The clients of one process, from registration to report."""
+
+    def __init__(self, order: Start) -> None:
+        self._wire = order.wire
+        self._load = order.load
+        self._run = order.run
+        self._audience = Audience(order.wire, order.load.transport, order.load.deflate)
+        self._context = order.wire.tls_context()
+        self._registered: list[str] = []
+        self._clients: list[Client] = []
+        self._calls: list[HttpConnection] = []
+        self._cpu_s = _cpu_s()
+
+    @property
+    def received(self) -> int:
+        return self._audience.checker.received
+
+    # -- connecting
+
+    async def prepare(self) -> Answer:
+        """Open the connections for the calls, so that registering is all that is timed later."""
+        if self._wire.secret:
+            self._calls = [
+                await open_http(self._wire, self._context)
+                for _ in range(min(CONCURRENCY, self._load.clients))
+            ]
+        return Done()
+
+    async def register(self, order: Register) -> Answer:
+        """Call /connect for each client, as an application does for its browsers."""
+        numbers = iter(range(order.first, order.first + order.count))
+        if self._wire.secret:
+            headers = self._wire.signature("/connect")
+            async with asyncio.TaskGroup() as tasks:
+                for connection in self._calls:
+                    tasks.create_task(self._register_some(connection, headers, numbers))
+        else:
+            self._registered += ["" for _ in numbers]
+        return Done()
+
+    async def _register_some(self, connection: HttpConnection, headers: bytes, numbers: Any) -> None:
+        for number in numbers:
+            body = msgspec.json.encode(
+                {
+                    "username": f"{self._run}-user-{number}",
+                    "channels": [channel_name(self._run, each) for each in range(self._load.channels)],
+                    "info": {"include_history": False, "include_users": False},
+                }
+            )
+            answer = await connection.call(self._wire.post("/connect", body, headers))
+            self._registered.append(_CONNECTED(answer)["conn_id"])
+
+    async def attach(self, _order: Attach) -> Answer:
+        """Open a stream for each client that was registered since the last time."""
+        names = iter(self._registered)
+        self._registered = []
+        try:
+            async with asyncio.timeout(ATTACH_TIMEOUT_S), asyncio.TaskGroup() as tasks:
+                for _ in range(CONCURRENCY):
+                    tasks.create_task(self._attach_some(names))
+        except TimeoutError:
+            raise BenchFailed(f"streams were not open after {ATTACH_TIMEOUT_S:g} s") from None
+        self._cpu_s = _cpu_s()
+        return Done()
+
+    async def _attach_some(self, names: Any) -> None:
+        loop = asyncio.get_running_loop()
+        for conn_id in names:
+            client = Client(self._audience, conn_id)
+            attached = cast("asyncio.Future[None]", client.attached)
+            try:
+                await loop.create_connection(
+                    lambda client=client: client,
+                    self._wire.host,
+                    self._wire.port,
+                    ssl=self._context,
+                )
+            except OSError as error:
+                raise BenchFailed(f"{self._wire.url} does not take a stream: {error}") from error
+            await attached
+            self._clients.append(client)
+
+    # -- receiving
+
+    async def finish(self, order: Finish) -> Answer:
+        """Wait for what is still to come, and sum up."""
+        sent = {(publisher, channel): count for publisher, channel, count in order.sent}
+        wanted = sum(sent.values()) * len(self._clients)
+        heard, since = self.received, time.monotonic()
+        while self.received < wanted and time.monotonic() - since < order.quiet_s:
+            await asyncio.sleep(TICK_S)
+            if self.received != heard:
+                heard, since = self.received, time.monotonic()
+        return self._result(sent)
+
+    def _result(self, sent: dict[tuple[int, int], int]) -> Result:
+        audience = self._audience
+        audience.checker.fold()
+        return Result(
+            received=self.received,
+            lost=sum(client.place.lost(sent) for client in self._clients),
+            bytes=audience.bytes,
+            faults=audience.checker.faults,
+            closed=audience.closed,
+            counts=audience.checker.latency.counts,
+            max_ns=audience.checker.latency.max_ns,
+            last_ns=audience.checker.last_ns,
+            cpu_s=_cpu_s() - self._cpu_s,
+        )
+
+    async def tick(self, say: Callable[[Answer], None]) -> None:
+        """Tell from time to time what has come; between two receipts of a batch, the histogram is brought up to date."""
+        said = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            if self.received != said:
+                said = self.received
+                self._audience.checker.fold()
+                say(Tick(said))
+
+    async def leave(self) -> None:
+        """End all streams, and let the loop send what that takes."""
+        for client in self._clients:
+            client.leave()
+        for connection in self._calls:
+            connection.close()
+        await asyncio.sleep(0)
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+async def work() -> None:
+    """Carry out orders until stdin ends."""
+    loop = asyncio.get_running_loop()
+    orders = asyncio.StreamReader(limit=1 << 24)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    first = order_from(await orders.readline())
+    assert isinstance(first, Start)  # noqa: S101 - the conductor's first line
+    worker = Worker(first)
+    say(await _answer(worker.prepare()))
+    actions: dict[type, Callable[[Any], Awaitable[Answer]]] = {
+        Register: worker.register,
+        Attach: worker.attach,
+        Finish: worker.finish,
+    }
+    ticking = asyncio.ensure_future(worker.tick(say))
+    while line := await orders.readline():
+        order = order_from(line)
+        say(await _answer(actions[type(order)](order)))
+    ticking.cancel()
+    await worker.leave()
+
+
+async def _answer(action: Awaitable[Answer]) -> Answer:
+    try:
+        return await action
+    except BenchFailed as error:
+        return Failed(str(error))
+    except BaseExceptionGroup as group:
+        # Of a task group: the tasks fail for the same reason, so one of them speaks for all.
+        failures, others = group.split(BenchFailed)
+        if failures is None or others is not None:
+            raise
+        return Failed(str(failures.exceptions[0]))
+
+
+def say(answer: Answer) -> None:
+    """Write one answer; the conductor always reads."""
+    sys.stdout.buffer.write(to_line(answer))
+    sys.stdout.buffer.flush()
+
+
+def main() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    uvloop.run(work())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""`channelstream bench`: measure a running server, or one that is started for it."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import uvloop
+
+from channelstream.bench.chart import chart
+from channelstream.bench.conduct import conduct
+from channelstream.bench.load import BenchFailed, Load
+from channelstream.bench.measure import Target
+from channelstream.bench.processes import check_pid
+from channelstream.bench.progress import Progress
+from channelstream.bench.results import Report
+from channelstream.bench.scenarios import QUICK, SCENARIOS, Scenario, Step
+from channelstream.bench.text import report_text
+from channelstream.bench.wire import Wire
+from channelstream.cli.remote import RequestFailed, checked_url, settings_of
+from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
+from channelstream.config.settings import BY_NAME
+from channelstream.errors import ConfigError
+
+DESCRIPTION = """\
+Connect subscribers to a server, publish, and print what a delivery costs, how late it is, and whether anything was
+lost or out of order: then the exit code is 1. Without URL a server is started on a free port, with default options."""
+QUICK_NAME = "quick"
+NOT_RIGHT = 1
+
+_INTEGERS = {
+    "clients": ("--clients", "N", "Subscribers", 0, 1_000_000),
+    "channels": ("--channels", "N", "Channels of each client", 1, 1000),
+    "messages": ("--messages", "N", "Messages to publish; 0 means none", 0, 100_000_000),
+    "publishers": ("--publishers", "N", "Calls under way at once", 1, 1000),
+    "payload_bytes": ("--payload-bytes", "BYTES", "Length of a message's text", 0, 1 << 20),
+    "items": ("--items", "N", "Messages in one call", 1, 10_000),
+    "workers": ("--workers", "N", "Processes the clients are spread over", 1, 64),
+}
+_NUMBERS = {
+    "duration_s": ("--duration", "S", "End after so many seconds, instead of --messages", 0.1, 86_400),
+    "rate_per_s": ("--rate", "N", "Messages a second; 0 means flat out", 0, 1_000_000),
+    "idle_s": ("--idle", "S", "Leave the clients alone and probe the server before publishing", 0, 86_400),
+}
+"""Parameters of a load: flag, placeholder, sentence, least and greatest value."""
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Measure, print and write the report.
+
+    Raises:
+        ConfigError: the arguments or settings are wrong.
+        RequestFailed: the server cannot be measured.
+    """
+    parser = _parser()
+    arguments = parser.parse_strictly(argv)
+    if "list" in arguments:
+        print(scenarios_text())
+        return 0
+    scenarios = _scenarios(parser, arguments)
+    try:
+        target = _target(parser, arguments, environ)
+        reports = [_conducted(scenario, target, arguments) for scenario in scenarios]
+    except BenchFailed as error:
+        raise RequestFailed(str(error)) from error
+    return 0 if all(report.is_right for report in reports) else NOT_RIGHT
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser("channelstream bench", DESCRIPTION, _EPILOG)
+    parser.add_argument("url", metavar="URL", nargs="?", help="The server to measure [start one].")
+    parser.add_argument(
+        "--scenario", metavar="NAME[,NAME]", help=f"Named runs, or {QUICK_NAME} for a set of them [none]."
+    )
+    parser.add_argument("--list", action="store_true", help="Print the scenarios.")
+    parser.add_argument("--pid", metavar="PID", help="The server's process, for its CPU and memory.")
+    parser.add_argument(
+        "--no-reference", action="store_true", help="Do not measure the reference server as well."
+    )
+    load = parser.add_argument_group("Load (changes a scenario's)")
+    load.add_argument("--transport", choices=("ws", "sse", "poll"), help="How clients listen [ws].")
+    for name, (flag, metavar, sentence, *_) in (_INTEGERS | _NUMBERS).items():
+        load.add_argument(flag, dest=name, metavar=metavar, help=f"{sentence} [{getattr(Load(), name):g}].")
+    load.add_argument("--deflate", action="store_true", help="Clients insist on permessage-deflate.")
+    results = parser.add_argument_group("Results")
+    results.add_argument("--json", metavar="FILE", help="Write the report of one scenario as JSON.")
+    results.add_argument("--svg", metavar="FILE", help="Write its chart as SVG.")
+    results.add_argument(
+        "--output", metavar="DIR", help="Write NAME.json and NAME.svg of every scenario there."
+    )
+    group = parser.add_argument_group("Settings")
+    add_file_flag(group.add_argument)
+    add_flags(group.add_argument, [BY_NAME["secret"], BY_NAME["ssl_certfile"]])
+    return parser
+
+
+_EPILOG = """\
+examples:
+  channelstream bench --scenario fanout-1000
+  channelstream bench http://127.0.0.1:8000 -s "$SECRET" --pid "$(pgrep -of channelstream)"
+  channelstream bench --clients 500 --transport sse --rate 100 --duration 30 --svg sse.svg
+"""
+
+
+def scenarios_text() -> str:
+    """The scenarios by name, with what they answer."""
+    lines = [f"  {scenario.name:14}{scenario.question}" for scenario in SCENARIOS.values()]
+    return "\n".join([*lines, f"  {QUICK_NAME:14}{', '.join(QUICK)}"])
+
+
+# -- what is to be done
+
+
+def _scenarios(parser: OneLineParser, arguments: Namespace) -> list[Scenario]:
+    changes = _changes(parser, arguments)
+    if "scenario" not in arguments:
+        return [Scenario("custom", "", (Step(changes.get("transport", "ws"), Load(**changes)),))]
+    names = [
+        name for each in arguments.scenario.split(",") for name in (QUICK if each == QUICK_NAME else (each,))
+    ]
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        parser.error(f"--scenario: there is no {unknown[0]!r}; --list prints them")
+    if len(names) > 1 and ("json" in arguments or "svg" in arguments):
+        parser.error("--json and --svg are for one scenario; --output DIR is for several")
+    return [SCENARIOS[name].changed(changes) for name in names]
+
+
+def _changes(parser: OneLineParser, arguments: Namespace) -> dict[str, Any]:
+    """The parameters that were given."""
+    given = vars(arguments)
+    changes: dict[str, Any] = {name: given[name] for name in ("transport", "deflate") if name in given}
+    for table, kind in ((_INTEGERS, int), (_NUMBERS, float)):
+        for name, (flag, _, _, least, greatest) in table.items():
+            if name in given:
+                changes[name] = _number(parser, flag, given[name], kind, least, greatest)
+    if "duration_s" in changes:
+        changes.setdefault("messages", 0)
+    if changes.get("deflate") and changes.get("transport", "ws") != "ws":
+        parser.error("--deflate is for --transport ws")
+    return changes
+
+
+def _number(
+    parser: OneLineParser, flag: str, text: str, kind: type[int] | type[float], least: float, greatest: float
+) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        parser.error(f"{flag}: {text!r} is not a number")
+    if not least <= value <= greatest:
+        parser.error(f"{flag}: {text} is not between {least:,} and {greatest:,}")
+    return value
+
+
+def _target(parser: OneLineParser, arguments: Namespace, environ: Mapping[str, str]) -> Target | None:
+    """The running server that is to be measured; None means that one has to be started."""
+    if "url" not in arguments or arguments.url is None:
+        if "pid" in arguments:
+            parser.error("--pid is the process of the server at URL")
+        return None
+    settings = settings_of(arguments, environ)
+    try:
+        url = urlsplit(checked_url(arguments.url))
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("--url", "URL")) from error
+    tls = url.scheme == "https"
+    wire = Wire(
+        host=url.hostname or "",
+        port=url.port or (443 if tls else 80),
+        tls=tls,
+        certfile=settings.ssl_certfile,
+        prefix=url.path.rstrip("/"),
+        secret=settings.secret,
+    )
+    return Target("channelstream", wire, _pid(parser, arguments))
+
+
+def _pid(parser: OneLineParser, arguments: Namespace) -> int | None:
+    if "pid" not in arguments:
+        print("channelstream: CPU and memory are left out; --pid names the server's process", file=sys.stderr)
+        return None
+    pid = int(_number(parser, "--pid", arguments.pid, int, 1, 1 << 22))
+    check_pid(pid)
+    return pid
+
+
+# -- doing it
+
+
+def _conducted(scenario: Scenario, target: Target | None, arguments: Namespace) -> Report:
+    progress = Progress(sys.stderr)
+    # Without the server's CPU there is nothing that a reference would make comparable.
+    with_reference = "no_reference" not in arguments and (target is None or target.pid is not None)
+    try:
+        report = uvloop.run(conduct(scenario, target, with_reference, progress))
+    finally:
+        progress.clear()
+    print(report_text(report), end="\n\n", flush=True)
+    for path, text in _files(arguments, report):
+        _write(path, text)
+    return report
+
+
+def _files(arguments: Namespace, report: Report) -> list[tuple[Path, str]]:
+    given = vars(arguments)
+    document = msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
+    files = []
+    if "json" in given:
+        files.append((Path(given["json"]), document))
+    if "svg" in given:
+        files.append((Path(given["svg"]), chart(report)))
+    if "output" in given:
+        folder = Path(given["output"])
+        files += [
+            (folder / f"{report.scenario}.json", document),
+            (folder / f"{report.scenario}.svg", chart(report)),
+        ]
+    return files
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{str(path)!r} cannot be written: {error.strerror}") from error

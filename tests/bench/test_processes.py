@@ -1,0 +1,42 @@
+"""What the kernel tells of processes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.processes import check_pid, cpu_s, family, machine, memory_kb
+
+NO_PID = 1 << 22
+"""Above the greatest that Linux gives."""
+
+
+def test_own_process() -> None:
+    """A process has used time and memory."""
+    assert cpu_s(os.getpid()) > 0
+    assert memory_kb(os.getpid()) > 1000
+
+
+def test_children_count() -> None:
+    """Children belong to a process, and no longer when they have ended."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert child.pid in family(os.getpid())
+    child.communicate(b"\n")
+    assert child.pid not in family(os.getpid())
+
+
+def test_unknown_process() -> None:
+    """A process that does not exist is told; one that has just ended counts nothing."""
+    with pytest.raises(BenchFailed, match=f"no process {NO_PID}"):
+        check_pid(NO_PID)
+    assert (cpu_s(NO_PID), memory_kb(NO_PID)) == (0, 0)
+
+
+def test_machine() -> None:
+    """The machine is described without its name."""
+    described = machine()
+    assert described.cores >= 1
+    assert described.cpu
+    assert os.uname().nodename not in f"{described}"

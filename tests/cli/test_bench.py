@@ -1,0 +1,191 @@
+"""`channelstream bench` against real servers: small loads, the report, exit codes and sentences."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from channelstream.bench.results import Report
+from channelstream.bench.scenarios import QUICK, SCENARIOS
+from channelstream.cli import main
+
+SMALL = ["--clients", "20", "--messages", "30", "--publishers", "3", "--payload-bytes", "50"]
+Captured = pytest.CaptureFixture[str]
+
+
+def bench(server: Any, *argv: str) -> int:
+    return main(["bench", server.url, "-s", server.secret, *argv], {})
+
+
+def document(path: Path) -> Report:
+    return msgspec.json.decode(path.read_bytes(), type=Report)
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
+def test_every_transport(server: Any, tmp_path: Path, transport: str) -> None:
+    """All messages reach all clients in order: exit code 0, and the report says so."""
+    path = tmp_path / "report.json"
+    assert bench(server, *SMALL, "--transport", transport, "--channels", "3", "--json", str(path)) == 0
+    delivery = document(path).steps[0].measured.delivery
+    assert delivery is not None
+    assert (delivery.expected, delivery.rate.count, delivery.is_right) == (600, 600, True)
+    assert delivery.latency_ms.samples == 600
+    assert 0 < delivery.latency_ms.p50 <= delivery.latency_ms.max
+
+
+def test_rate_workers_and_lists(server: Any, tmp_path: Path) -> None:
+    """Messages in lists, on a schedule, to clients in two processes: as many as were asked for."""
+    path = tmp_path / "report.json"
+    assert bench(server, *SMALL, "--workers", "2", "--rate", "300", "--items", "4", "--json", str(path)) == 0
+    measured = document(path).steps[0].measured
+    assert measured.delivery is not None
+    assert (measured.requests, measured.delivery.rate.count) == (8, 600)
+
+
+def test_duration(server: Any, tmp_path: Path) -> None:
+    """With a duration publishing ends by time, and what was published has arrived."""
+    path = tmp_path / "report.json"
+    assert bench(server, "--clients", "5", "--duration", "0.3", "--rate", "50", "--json", str(path)) == 0
+    delivery = document(path).steps[0].measured.delivery
+    assert delivery is not None
+    assert delivery.rate.count == delivery.expected > 0
+
+
+def test_own_process_is_measured(server: Any, tmp_path: Path, capsys: Captured) -> None:
+    """With --pid the report has processor time, and a reference beside it."""
+    path = tmp_path / "report.json"
+    pid = str(server.process.pid)
+    assert bench(server, *SMALL, "--clients", "120", "--pid", pid, "--json", str(path)) == 0
+    step = document(path).steps[0]
+    assert step.reference is not None
+    assert step.measured.memory is not None
+    assert step.measured.delivery is not None
+    assert step.measured.delivery.rate.cpu_us_each is not None
+    assert "reference" in capsys.readouterr().out
+
+
+def test_without_pid(server: Any, capsys: Captured) -> None:
+    """Without it processor time and memory are left out, and that is said."""
+    assert bench(server, *SMALL) == 0
+    out, err = capsys.readouterr()
+    assert "CPU and memory are left out" in err
+    assert "CPU per delivery" not in out
+
+
+def test_idle_and_connect_only(server: Any, tmp_path: Path, capsys: Captured) -> None:
+    """Without messages clients only connect; --idle asks the server how quickly it answers meanwhile."""
+    path = tmp_path / "report.json"
+    assert bench(server, "--clients", "10", "--messages", "0", "--idle", "0.2", "--json", str(path)) == 0
+    measured = document(path).steps[0].measured
+    assert measured.delivery is None
+    assert measured.stall_ms is not None
+    assert measured.attach is not None
+    assert measured.attach.count == 10
+    assert "request p99.9" in capsys.readouterr().out
+
+
+def test_own_server(tmp_path: Path, capsys: Captured) -> None:
+    """Without URL servers are started: the product with the options of the step, and the reference."""
+    assert main(["bench", "--scenario", "compression", *SMALL, "--output", str(tmp_path / "new")], {}) == 0
+    report = document(tmp_path / "new" / "compression.json")
+    plain, packed = (step.measured.delivery for step in report.steps)
+    assert plain is not None
+    assert packed is not None
+    assert packed.rate.count == plain.rate.count == 600
+    assert (tmp_path / "new" / "compression.svg").read_text().startswith("<svg ")
+    assert "compressed, compared with plain" in capsys.readouterr().out
+
+
+def test_publishing_beside_its_reference(tmp_path: Path) -> None:
+    """The scenario without clients compares accepted messages with those of a bare application."""
+    path = tmp_path / "report.json"
+    assert main(["bench", "--scenario", "publish", "--messages", "200", "--json", str(path)], {}) == 0
+    for step in document(path).steps:
+        assert step.measured.publish is not None
+        assert step.measured.publish.count == 200
+        assert "publish_per_s" in step.ratios
+
+
+def test_document_is_plain_json(server: Any, tmp_path: Path) -> None:
+    """The document holds parameters, machine and results under names that say their unit."""
+    path = tmp_path / "report.json"
+    assert bench(server, *SMALL, "--json", str(path), "--svg", str(tmp_path / "chart.svg")) == 0
+    loaded = json.loads(path.read_text())
+    assert loaded["format"] == 1
+    assert set(loaded["machine"]) == {"cpu", "cores", "memory_mb", "kernel", "python"}
+    assert loaded["steps"][0]["load"]["payload_bytes"] == 50
+    assert server.secret not in path.read_text()
+    assert (tmp_path / "chart.svg").exists()
+
+
+def test_scenarios_are_listed(capsys: Captured) -> None:
+    """--list names all scenarios, and the set that `make bench` runs."""
+    assert main(["bench", "--list"], {}) == 0
+    out = capsys.readouterr().out
+    assert [name for name in SCENARIOS if name not in out] == []
+    assert set(QUICK) <= set(SCENARIOS)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--scenario", "nonsense"], "--scenario: there is no 'nonsense'"),
+        (["--scenario", "single,sse", "--json", "x"], "--output DIR is for several"),
+        (["--clients", "many"], "--clients: 'many' is not a number"),
+        (["--clients", "-1"], "--clients: -1 is not between"),
+        (["--rate", "nan"], "--rate: nan is not between"),
+        (["--deflate", "--transport", "sse"], "--deflate is for --transport ws"),
+        (["--pid", "1"], "--pid is the process of the server at URL"),
+        (["ftp://x"], "URL: 'ftp://x' is not an http:// or https:// address"),
+    ],
+)
+def test_wrong_arguments(argv: list[str], said: str, capsys: Captured) -> None:
+    """What cannot be meant is refused before anything is started: exit code 2 and one line."""
+    assert main(["bench", *argv], {}) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def failure(capsys: Captured) -> str:
+    """The last line on stderr."""
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_no_server(capsys: Captured) -> None:
+    """A server that cannot be reached is told in one line."""
+    assert main(["bench", "http://127.0.0.1:1", "--clients", "2"], {}) == 1
+    assert failure(capsys).startswith("channelstream: http://127.0.0.1:1 cannot be reached: ")
+
+
+def test_wrong_secret(server: Any, capsys: Captured) -> None:
+    """A wrong secret is told in the server's words."""
+    assert main(["bench", server.url, "-s", "wrong", *SMALL], {}) == 1
+    assert '/connect answered 401: {"request":"Bad Signature"}' in failure(capsys)
+    assert main(["bench", server.url, "-s", "wrong", "--clients", "0", "--messages", "1"], {}) == 1
+    assert "/message answered 401" in failure(capsys)
+
+
+def test_unknown_pid(server: Any, capsys: Captured) -> None:
+    """A process that does not exist is told."""
+    assert bench(server, *SMALL, "--pid", str((1 << 22) - 1)) == 1
+    assert failure(capsys) == f"channelstream: --pid: there is no process {(1 << 22) - 1} on this machine"
+
+
+def test_too_few_descriptors(server: Any, capsys: Captured) -> None:
+    """More clients than open files are allowed is told before any connects, with what to do."""
+    assert bench(server, "--clients", "1000000") == 1
+    assert "ulimit -Hn" in failure(capsys)
+
+
+def test_server_that_does_not_compress(server: Any, capsys: Captured) -> None:
+    """Clients that insist on compression do not go without it."""
+    assert bench(server, *SMALL, "--deflate") == 1
+    assert "its option compression is off" in failure(capsys)
+
+
+def test_file_that_cannot_be_written(server: Any, capsys: Captured) -> None:
+    """So is a report that cannot be written, once it has been printed."""
+    assert bench(server, *SMALL, "--json", "/dev/null/report.json") == 2
+    assert "'/dev/null/report.json' cannot be written" in failure(capsys)
