@@ -315,3 +315,35 @@ def test_a_cluster_of_three_masters_serves(tmp_path: Path) -> None:
 
     with redis_cluster(tmp_path, 3) as ports:
         asyncio.run(life("redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports)))
+
+
+def test_a_join_costs_the_same_in_a_full_channel(redis: RedisServer, with_nodes: Any) -> None:
+    """Redis runs as many commands for it, none of which grows with the members."""
+
+    def commands() -> dict[str, int]:
+        lines = redis.cli("INFO", "commandstats").splitlines()
+        stats = (line.removeprefix("cmdstat_").partition(":calls=") for line in lines if "calls=" in line)
+        return {name: int(rest.partition(",")[0]) for name, _, rest in stats}
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("first", "a", notify_presence=True)
+
+        async def join(name: str) -> dict[str, int]:
+            member = Member(name, name, Dialect.V07)
+            await engine.connect(member, EMPTY)
+            before = commands()
+            await engine.join(member, {"a": {}})
+            after = commands()
+            # The beat and redis-cli have commands of their own.
+            counted = ("hincrby", "hset", "hget", "hmget", "xadd", "publish", "hkeys", "hgetall", "evalsha")
+            return {name: after.get(name, 0) - before.get(name, 0) for name in counted}
+
+        early = await join("early")
+        for number in range(300):
+            member = Member(f"m{number}", f"m{number}", Dialect.V07)
+            await engine.connect(member, EMPTY)
+            await engine.join(member, {"a": {}})
+        assert await join("late") == early
+        assert early["hkeys"] == early["hgetall"] == 0
+
+    with_nodes(life)

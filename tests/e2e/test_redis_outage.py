@@ -1,0 +1,111 @@
+"""A node whose Redis goes away: calls are refused, streams stay open, and afterwards every client knows what it missed."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.redis_server import RedisServer
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+TIMEOUT_S = 10.0
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path, "--save", "")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def node(redis: RedisServer, start_server: Callable[..., Any]) -> Iterator[Any]:
+    node = start_server("--engine", redis.address, "--engine-timeout-s", "0.5", "--detach-grace-s", "30")
+    yield node
+    _, log = node.stop()
+    assert "Traceback" not in log, log
+
+
+def message(n: int) -> list[dict[str, Any]]:
+    return [{"user": "app", "channel": "a", "message": {"n": n}, "uuid": f"00000000-0000-4000-8000-{n:012}"}]
+
+
+def post_until_accepted(node: Any, n: int) -> None:
+    """Send a message as an application should: again with the same uuid, as long as the answer is 503."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while (answer := node.request("POST", "/message", message(n))).status_code == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert answer.status_code == 200
+
+
+def heard(stream: Any, count: int) -> list[int]:
+    found: list[int] = []
+    while len(found) < count:
+        found += [
+            item["message"]["n"] for item in json.loads(stream.recv(TIMEOUT_S)) if item["type"] == "message"
+        ]
+    return found
+
+
+def resumed(stream: Any) -> Any:
+    return json.loads(stream.recv(TIMEOUT_S))[0]
+
+
+def test_while_redis_stands_still_calls_are_refused(redis: RedisServer, node: Any) -> None:
+    """With 503 and Retry-After; the open stream stays, and hears every message once when Redis goes on."""
+    conn_id = node.connect("ann", "a")
+    with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since=") as stream:
+        assert resumed(stream)["type"] == "resumed"
+        node.post("/message", message(1))
+        redis.signal(signal.SIGSTOP)
+        for path, body in (
+            ("/message", message(2)),
+            ("/connect", {"username": "bob"}),
+            ("/subscribe", {"conn_id": conn_id, "channels": ["b"]}),
+            ("/info", None),
+        ):
+            answer = node.request("POST", path, body)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
+        with (
+            connect(f"{node.ws_url}/ws?conn_id=another") as refused,
+            pytest.raises(ConnectionClosed) as closed,
+        ):
+            refused.recv(TIMEOUT_S)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        redis.signal(signal.SIGCONT)
+        for n in (2, 3):
+            post_until_accepted(node, n)
+        assert heard(stream, 3) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("has_data", [True, False])
+def test_after_a_restart_of_redis_clients_are_told_what_is_lost(
+    redis: RedisServer, node: Any, has_data: bool
+) -> None:
+    """Their streams are closed with 1012; they come back with the same conn_id, and go on from there."""
+    conn_id = node.connect("ann", "a")
+    with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since=") as stream:
+        resumed(stream)
+        node.post("/message", message(1))
+        position = json.loads(stream.recv(TIMEOUT_S))[0]["position"]
+        if has_data:
+            redis.cli("SAVE")
+        redis.kill()
+        assert node.request("POST", "/message", message(2)).status_code == 503
+        redis.start()
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                stream.recv(TIMEOUT_S)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+    with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since={position}") as stream:
+        assert resumed(stream)["lost"] == ["", "a"]
+        post_until_accepted(node, 3)
+        assert heard(stream, 1) == [3]
