@@ -32,7 +32,8 @@ def asset_routes(url: str) -> list[BaseRoute]:
     """Serve our assets and the two files of Swagger UI below `url`."""
     return [
         Route(f"{url}/swagger-ui/{{name}}", _swagger_ui_file),
-        Mount(url, _Assets(directory=STATIC)),
+        # The client is a link into clients/js; in a wheel it is the file itself.
+        Mount(url, _Assets(directory=STATIC, follow_symlink=True)),
     ]
 
 
