@@ -60,7 +60,9 @@ local function keep(holder, log, index, limit, age, seq, uuid, is_message, json)
   if is_message then call('HSET', index, uuid, id) end
   local over = call('XLEN', log) - limit
   if over > 0 then drop(holder, log, index, call('XRANGE', log, '-', '+', 'COUNT', over)) end
-  expire(holder, log, index, age, 4)
+  -- Only a look at the oldest; whoever reads the log drops all that is too old.
+  local first = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  if tonumber(first[2][2]) < now_ms - age then expire(holder, log, index, age, 100) end
   -- What is quiet for long goes by itself; its floor is then its last number.
   call('PEXPIRE', log, whole(age + 60000))
   call('PEXPIRE', index, whole(age + 60000))
