@@ -1,13 +1,13 @@
 #!/bin/sh
 # Makes .venv ready: `scripts/setup.sh run` installs the server, `scripts/setup.sh dev` the tools of its tests too.
-# Does nothing when pyproject.toml is the one that was installed last.
+# Does nothing when the pyproject.toml files are those that were installed last.
 set -eu
 cd "$(dirname "$0")/.."
 
 what=${1:-run}
 stamp=.venv/.installed
 # The checkout's own path belongs to the key: programs in a .venv that was moved no longer start.
-key="$(sha256sum <pyproject.toml) $(pwd -P)"
+key="$(cat pyproject.toml clients/python/pyproject.toml | sha256sum) $(pwd -P)"
 
 fail() {
     echo "setup: $1" >&2
@@ -54,7 +54,7 @@ install() {
     echo "setup: installing packages ($what); this takes a minute the first time" >&2
     if [ "$what" = dev ]; then
         pip_install "pip>=25.1" # the first that knows --group (PEP 735)
-        pip_install --editable . --group dev
+        pip_install --editable . --editable clients/python --group dev
     else
         pip_install --editable .
     fi

@@ -1,0 +1,244 @@
+"""Every call of the API as a plan: a generator that yields calls, is sent their answers, and returns the result.
+
+Nothing here talks to anybody; `exchange` sends a plan's calls, and a driver carries them.
+"""
+
+import json
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from channelstream_client.errors import ChannelstreamError, PartlySent
+from channelstream_client.model import (
+    Change,
+    Channels,
+    ChannelSettings,
+    Connection,
+    Info,
+    Message,
+    SentMessage,
+    State,
+    Subscribed,
+    Unsubscribed,
+    UserState,
+)
+from channelstream_client.reading import read, read_bool, read_list
+
+MAX_BATCH_MESSAGES = 500
+"""Most messages in one request of `publish_many`."""
+MAX_BATCH_BYTES = 1 << 20
+"""Longest body of one request of `publish_many`, unless a single message is longer; a quarter of what
+servers take by default (`max_body_bytes`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the API: safe to repeat, as ids are made before it is sent for the first time."""
+
+    method: str
+    path: str
+    body: bytes
+
+
+T = TypeVar("T")
+Plan = Generator[Call, Any, T]
+
+
+def connect(
+    username: str,
+    channels: Iterable[str] = (),
+    *,
+    conn_id: str | None = None,
+    user_state: State | None = None,
+    fresh_user_state: State | None = None,
+    state_public_keys: Sequence[str] | None = None,
+    channel_configs: Mapping[str, ChannelSettings] | None = None,
+    info: Info | None = None,
+) -> Plan[Connection]:
+    """Register a connection of a user, with its channels; give its `conn_id` to the page.
+
+    Args:
+        conn_id: its identity; None makes one.
+        user_state: state to set.
+        fresh_user_state: state to set only if the user is new to the server.
+        state_public_keys: which keys of the state others may see; None leaves them as they are.
+        channel_configs: settings for those of the channels that are new.
+        info: what `channels_info` of the answer tells.
+    """
+    body = {
+        "username": username,
+        "channels": list(channels),
+        "conn_id": conn_id or str(uuid4()),
+        "user_state": user_state,
+        "fresh_user_state": fresh_user_state,
+        "state_public_keys": state_public_keys,
+        "channel_configs": _configs(channel_configs),
+        "info": _info(info),
+    }
+    return read(Connection, (yield _call("POST", "/connect", body)))
+
+
+def subscribe(
+    conn_id: str,
+    channels: Iterable[str],
+    *,
+    channel_configs: Mapping[str, ChannelSettings] | None = None,
+    info: Info | None = None,
+) -> Plan[Subscribed]:
+    """Add channels, at least one, to a connection."""
+    body = {
+        "conn_id": conn_id,
+        "channels": list(channels),
+        "channel_configs": _configs(channel_configs),
+        "info": _info(info),
+    }
+    return read(Subscribed, (yield _call("POST", "/subscribe", body)))
+
+
+def unsubscribe(conn_id: str, channels: Iterable[str], *, info: Info | None = None) -> Plan[Unsubscribed]:
+    """Take channels, at least one, from a connection."""
+    body = {"conn_id": conn_id, "channels": list(channels), "info": _info(info)}
+    return read(Unsubscribed, (yield _call("POST", "/unsubscribe", body)))
+
+
+def publish(message: Message) -> Plan[SentMessage]:
+    """Send one message."""
+    return read(SentMessage, (yield _call("POST", "/message", _named(message))))
+
+
+def publish_many(messages: Iterable[Message]) -> Plan[list[SentMessage]]:
+    """Send messages in their order, up to 500 or 1 MiB in one request, each request all or nothing.
+
+    Raises:
+        PartlySent: a request failed after others had been accepted.
+    """
+    sent: list[SentMessage] = []
+    for body in _batches(messages):
+        try:
+            sent += read_list(SentMessage, (yield Call("POST", "/message", body)))
+        except ChannelstreamError as error:
+            if not sent:
+                raise
+            raise PartlySent(sent, error) from error
+    return sent
+
+
+def edit(
+    uuid: str,
+    *,
+    channel: str | None = None,
+    pm_users: Sequence[str] = (),
+    exclude_users: Sequence[str] = (),
+    message: Any = None,
+    user: str | None = None,
+    timestamp: datetime | None = None,
+) -> Plan[Change]:
+    """Change a message that was sent, and tell those who heard it; name its recipients as the message did.
+
+    Args:
+        message, user, timestamp: what replaces that of the message; None leaves it.
+    """
+    body = {
+        "uuid": uuid,
+        "channel": channel,
+        "pm_users": pm_users,
+        "exclude_users": exclude_users,
+        "message": message,
+        "user": user,
+        "timestamp": timestamp,
+    }
+    return read(Change, (yield _call("PATCH", "/message", body)))
+
+
+def delete(
+    uuid: str,
+    *,
+    channel: str | None = None,
+    pm_users: Sequence[str] = (),
+    exclude_users: Sequence[str] = (),
+) -> Plan[Change]:
+    """Take a message back, and tell those who heard it; name its recipients as the message did."""
+    body = {"uuid": uuid, "channel": channel, "pm_users": pm_users, "exclude_users": exclude_users}
+    return read(Change, (yield _call("DELETE", "/message", body)))
+
+
+def user_state(user: str, state: State, *, public_keys: Sequence[str] | None = None) -> Plan[UserState]:
+    """Change the named keys of a user's state.
+
+    Args:
+        public_keys: which keys others may see; None leaves them as they are.
+    """
+    # A null is a value here, so the state is not pruned of it.
+    body = {"user": user, "user_state": dict(state), "state_public_keys": public_keys}
+    return read(UserState, (yield _call("POST", "/user_state", body)))
+
+
+def user_status(user: str, status: int) -> Plan[UserState]:
+    """Set the public key `status` of a user's state."""
+    return read(UserState, (yield _call("POST", "/user_status", {"user": user, "status": status})))
+
+
+def channel_config(configs: Mapping[str, ChannelSettings]) -> Plan[Channels]:
+    """Set settings of channels, which are created if need be; what is None stays as it is."""
+    return read(Channels, (yield _call("POST", "/channel_config", _configs(configs) or {})))
+
+
+def info(what: Info | None = None) -> Plan[Channels]:
+    """Tell about channels, their history and users; without arguments, about all of them."""
+    return read(Channels, (yield _call("POST", "/info", {"info": _info(what or Info())})))
+
+
+def disconnect(conn_id: str) -> Plan[bool]:
+    """End a connection at once; False means it was unknown."""
+    return read_bool((yield _call("POST", "/disconnect", {"conn_id": conn_id})))
+
+
+def _call(method: str, path: str, body: Mapping[str, Any]) -> Call:
+    return Call(method, path, _encode({key: value for key, value in body.items() if value is not None}))
+
+
+def _encode(body: Any) -> bytes:
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    """The JSON form of what json does not know."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not None."""
+    return {key: field for key, field in asdict(value).items() if field is not None}
+
+
+def _info(what: Info | None) -> dict[str, Any] | None:
+    return None if what is None else _named(what)
+
+
+def _configs(configs: Mapping[str, ChannelSettings] | None) -> dict[str, Any] | None:
+    return None if configs is None else {name: _named(settings) for name, settings in configs.items()}
+
+
+def _batches(messages: Iterable[Message]) -> Iterator[bytes]:
+    """Bodies of requests, each a JSON list within the bounds."""
+    batch: list[bytes] = []
+    size = 0
+    for message in messages:
+        item = _encode(_named(message))
+        if batch and (len(batch) == MAX_BATCH_MESSAGES or size + len(item) > MAX_BATCH_BYTES):
+            yield _list(batch)
+            batch, size = [], 0
+        batch.append(item)
+        size += len(item) + 1
+    if batch:
+        yield _list(batch)
+
+
+def _list(items: Sequence[bytes]) -> bytes:
+    return b"[" + b",".join(items) + b"]"

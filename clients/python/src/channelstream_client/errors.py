@@ -1,0 +1,126 @@
+"""Every error of this client, below one base."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Faults = dict[str, Any]
+"""Faults by field, nested like the body: ``{"channels": {"0": ["Not a valid string."]}}``."""
+
+
+class ChannelstreamError(Exception):
+    """Base of all errors of this client."""
+
+
+class Unreachable(ChannelstreamError):
+    """No answer came: no connection, a broken one, or a timeout. The call may or may not have taken effect."""
+
+
+class BadAnswer(ChannelstreamError):
+    """What answered is no channelstream server, or one this client does not understand."""
+
+
+class Refused(ChannelstreamError):
+    """The server answered with an error; the call has done nothing.
+
+    Attributes:
+        status: HTTP status of the answer.
+        body: its JSON; its text where it is not JSON.
+        retry_after_s: when to try again, in seconds; None means that the server did not say.
+    """
+
+    def __init__(self, status: int, body: Any, retry_after_s: float | None = None) -> None:
+        super().__init__(f"answered {status}: {body}")
+        self.status = status
+        self.body = body
+        self.retry_after_s = retry_after_s
+
+
+class Malformed(Refused):
+    """400: the body was not JSON, or nested too deep."""
+
+
+class BadSignature(Refused):
+    """401: the secret is not the server's, or the two clocks differ by more than a minute."""
+
+
+class Forbidden(Refused):
+    """403: this address may not call the API (option `allow_posting_from`)."""
+
+
+class NotFound(Refused):
+    """404: nothing is served at this address."""
+
+
+class HttpsRequired(Refused):
+    """406: the server has `enforce_https` on."""
+
+
+class TooLarge(Refused):
+    """413: the body is longer than the server's `max_body_bytes`."""
+
+
+class Invalid(Refused):
+    """422: the body breaks the schema.
+
+    Attributes:
+        faults: all faults by field, nested like the body.
+    """
+
+    def __init__(self, status: int, body: Any, retry_after_s: float | None = None) -> None:
+        super().__init__(status, body, retry_after_s)
+        self.faults: Faults = body if isinstance(body, dict) else {}
+
+
+class Unavailable(Refused):
+    """429 or 503: the server is full or restarting, and was still after all attempts."""
+
+
+class PartlySent(ChannelstreamError):
+    """A later request of `publish_many` failed; the earlier ones are delivered. The cause is its `__cause__`.
+
+    Attributes:
+        sent: the messages that were accepted: the first ones, in order. The rest may be sent again.
+    """
+
+    def __init__(self, sent: Sequence[Any], cause: ChannelstreamError) -> None:
+        super().__init__(f"{len(sent)} messages were sent, then: {cause}")
+        self.sent = list(sent)
+
+
+class StreamClosed(ChannelstreamError):
+    """The server ended a stream for good.
+
+    Attributes:
+        code: the close code (docs/api.md, "Closing").
+        reason: what the server said about it.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{reason} ({code})" if reason else f"closed ({code})")
+        self.code = code
+        self.reason = reason
+
+
+class UnknownConnection(StreamClosed):
+    """4001: the connection is unknown or has expired, and no `renew` was given to get a new one."""
+
+
+class Replaced(StreamClosed):
+    """4002: a newer stream of the same connection took over."""
+
+
+REFUSALS: dict[int, type[Refused]] = {
+    400: Malformed,
+    401: BadSignature,
+    403: Forbidden,
+    404: NotFound,
+    406: HttpsRequired,
+    413: TooLarge,
+    422: Invalid,
+    429: Unavailable,
+    503: Unavailable,
+}
+"""The error of each HTTP status; any other is a plain `Refused`."""
+
+CLOSINGS: dict[int, type[StreamClosed]] = {4001: UnknownConnection, 4002: Replaced}
+"""The error of each close code; any other is a plain `StreamClosed`."""

@@ -1,0 +1,163 @@
+"""How a plan is carried out, without I/O: which requests to send, how long to wait, when to give up.
+
+`carry_out` is a generator of steps. A driver does each step, blocking or awaiting, and sends the outcome back.
+"""
+
+import json
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from itsdangerous import TimestampSigner
+
+from channelstream_client.calls import Call, Plan
+from channelstream_client.errors import REFUSALS, BadAnswer, ChannelstreamError, Refused, Unreachable
+
+_SHOWN_CHARS = 500
+"""How much of an answer that is not JSON is repeated in an error."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Send this, and tell the `Answer`, or the `Unreachable` that came instead."""
+
+    method: str
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait so many seconds."""
+
+    wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server answered.
+
+    Attributes:
+        retry_after: the header's text; empty means there was none.
+    """
+
+    status: int
+    body: bytes
+    retry_after: str = ""
+
+
+Outcome = Answer | Unreachable | None
+Steps = Generator[Request | Pause, Outcome, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often, and when, a call that got no answer or a 503 is repeated.
+
+    Attributes:
+        attempts: how often it is sent at most; 1 means no repetition.
+        first_wait_s: the longest first wait; each further one may be twice as long.
+        longest_wait_s: the longest wait of all; a `Retry-After` beyond it is not waited for.
+    """
+
+    attempts: int = 4
+    first_wait_s: float = 0.25
+    longest_wait_s: float = 10.0
+
+    def wait_s(self, failures: int, jitter: float) -> float:
+        """Seconds to wait after so many failures: full jitter, that is anything from none to the longest.
+
+        Args:
+            jitter: a random number from 0 to 1.
+        """
+        return jitter * min(self.longest_wait_s, self.first_wait_s * 2.0 ** min(failures - 1, 32))
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Signs and repeats calls.
+
+    Attributes:
+        jitter: gives random numbers from 0 to 1.
+    """
+
+    signer: TimestampSigner
+    retries: Retries
+    jitter: Callable[[], float]
+
+    def carry_out(self, plan: Plan[T]) -> Steps[T]:
+        """The steps of a plan; what its calls are refused with is raised within it first.
+
+        Raises:
+            ChannelstreamError: a call failed, after all attempts.
+        """
+        try:
+            call = next(plan)
+            while True:
+                try:
+                    answer = yield from self._attempts(call)
+                except ChannelstreamError as error:
+                    call = plan.throw(error)
+                else:
+                    call = plan.send(answer)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def _attempts(self, call: Call) -> Steps[Any]:
+        failures = 0
+        while True:
+            # Signed anew each time: a signature is good for a minute only.
+            outcome = yield Request(call.method, call.path, call.body, self._headers(call.path))
+            try:
+                return result_of(outcome)
+            except (Unreachable, Refused) as error:
+                failures += 1
+                yield Pause(self._pause_s(error, failures))
+
+    def _pause_s(self, error: Unreachable | Refused, failures: int) -> float:
+        """Seconds until the next attempt; raises the error where there is to be none."""
+        least_s = 0.0
+        if isinstance(error, Refused):
+            if error.status not in (429, 503) or (error.retry_after_s or 0) > self.retries.longest_wait_s:
+                raise error
+            least_s = error.retry_after_s or 0.0
+        if failures >= self.retries.attempts:
+            raise error
+        return least_s + self.retries.wait_s(failures, self.jitter())
+
+    def _headers(self, path: str) -> dict[str, str]:
+        return {
+            "content-type": "application/json",
+            "x-channelstream-secret": self.signer.sign(path).decode(),
+        }
+
+
+def result_of(outcome: Outcome) -> Any:
+    """The JSON of a good answer.
+
+    Raises:
+        Unreachable: there is no answer.
+        Refused: the server answered with an error.
+        BadAnswer: the answer is not JSON.
+    """
+    if not isinstance(outcome, Answer):
+        raise outcome or Unreachable("no answer")
+    good = 200 <= outcome.status < 300
+    try:
+        body = json.loads(outcome.body)
+    except ValueError:
+        body = outcome.body[:_SHOWN_CHARS].decode(errors="replace")
+        if good:
+            raise BadAnswer(f"expected JSON, got {body!r}") from None
+    if good:
+        return body
+    raise REFUSALS.get(outcome.status, Refused)(outcome.status, body, _seconds(outcome.retry_after))
+
+
+def _seconds(retry_after: str) -> float | None:
+    """The header's number; its other form, a date, is not used by the server."""
+    return float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None

@@ -1,0 +1,201 @@
+"""What the API takes and answers, as frozen dataclasses; times are aware datetimes in UTC."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+from channelstream_client.reading import parsed, read, read_list, read_time
+
+StateValue = str | int | float | bool | None
+State = Mapping[str, StateValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message to send.
+
+    Attributes:
+        user: who says it.
+        message: the payload, any JSON.
+        channel: where to; None means to `pm_users` alone.
+        pm_users: only these users get it; none named means everybody in the channel.
+        exclude_users: these users do not get it.
+        no_history: do not keep it in the channel's history.
+        timestamp: its time; None means when the server takes it.
+        uuid: its identity. It is made here, before the first attempt: sent twice it is delivered once.
+    """
+
+    user: str
+    message: Any
+    channel: str | None = None
+    pm_users: Sequence[str] = ()
+    exclude_users: Sequence[str] = ()
+    no_history: bool = False
+    timestamp: datetime | None = None
+    uuid: str = field(default_factory=lambda: str(uuid4()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentMessage:
+    """A message as the server accepted it, or keeps it in a channel's history."""
+
+    uuid: str
+    timestamp: datetime = parsed(read_time)
+    user: str
+    channel: str | None
+    message: Any = None
+    pm_users: Sequence[str] = ()
+    exclude_users: Sequence[str] = ()
+    no_history: bool = False
+    edited: datetime | None = parsed(read_time, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An edit or a deletion as it was sent on.
+
+    Attributes:
+        found: whether the server still kept the message; it was sent on either way.
+    """
+
+    uuid: str
+    channel: str | None = None
+    found: bool = True
+    edited: datetime | None = parsed(read_time, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelSettings:
+    """Settings of a channel; what is None stays as it is (in an answer, all are named).
+
+    Attributes:
+        notify_presence: send presence events.
+        broadcast_presence_with_user_lists: with the full list of users in each.
+        notify_state: send changes of users' public state.
+        store_history: keep messages for `info`.
+        history_size: how many; 0 means none.
+        store_frames: keep events for clients of the older generations.
+        log_events: events kept for resuming; 0 means none.
+        log_age_s: how long they are kept, in seconds.
+    """
+
+    notify_presence: bool | None = None
+    broadcast_presence_with_user_lists: bool | None = None
+    notify_state: bool | None = None
+    store_history: bool | None = None
+    history_size: int | None = None
+    store_frames: bool | None = None
+    log_events: int | None = None
+    log_age_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """Which channels, and what of them, an answer tells.
+
+    Attributes:
+        channels: these channels only; None means all.
+    """
+
+    channels: Sequence[str] | None = None
+    exclude_channels: Sequence[str] = ()
+    include_history: bool = True
+    include_users: bool = True
+    include_connections: bool = False
+    return_public_state: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A user and its state."""
+
+    user: str
+    state: State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A channel.
+
+    Attributes:
+        history: the kept messages, oldest first.
+        users: names, sorted.
+    """
+
+    uuid: str
+    name: str
+    settings: ChannelSettings = parsed(partial(read, ChannelSettings))
+    history: Sequence[SentMessage] = parsed(partial(read_list, SentMessage), default=())
+    last_active: datetime = parsed(read_time)
+    total_connections: int = 0
+    total_users: int = 0
+    users: Sequence[str] = ()
+
+
+def _channels(data: Mapping[str, Any]) -> dict[str, Channel]:
+    return {name: read(Channel, channel) for name, channel in data.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channels:
+    """Channels by name, and the users in them.
+
+    Attributes:
+        position: of the log at that moment; a stream opened from there misses nothing that comes after.
+    """
+
+    channels: Mapping[str, Channel] = parsed(_channels)
+    users: Sequence[User] = parsed(partial(read_list, User), default=())
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """A connection of a user; the page opens its stream with `conn_id`."""
+
+    conn_id: str
+    username: str
+    state: State
+    public_state: State
+    status: int
+    channels: Sequence[str]
+    channels_info: Channels = parsed(partial(read, Channels))
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscribed:
+    """All channels a connection now has, and those that are new; both sorted."""
+
+    channels: Sequence[str]
+    subscribed_to: Sequence[str]
+    channels_info: Channels = parsed(partial(read, Channels))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsubscribed:
+    """All channels a connection still has, and those it left; both sorted."""
+
+    channels: Sequence[str]
+    unsubscribed_from: Sequence[str]
+    channels_info: Channels = parsed(partial(read, Channels))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChange:
+    """One key of a state, and its new value."""
+
+    key: str
+    value: StateValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserState:
+    """A user's state after a change."""
+
+    user_state: State
+    changed_state: Sequence[StateChange] = parsed(partial(read_list, StateChange))
+    public_keys: Sequence[str]

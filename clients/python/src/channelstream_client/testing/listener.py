@@ -1,0 +1,212 @@
+"""A subscriber that hears a connection in the background and remembers everything."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar, overload
+
+from channelstream_client.client import Channelstream
+from channelstream_client.errors import ChannelstreamError
+from channelstream_client.events import Event, MessageEvent, Resumed
+from channelstream_client.listening import Listening
+from channelstream_client.model import Message
+from channelstream_client.testing.line import Line
+
+TIMEOUT_S = 5.0
+"""How long a listener waits for an event, unless told otherwise."""
+MARKER = "channelstream-client: everything before this has arrived"
+"""Payload of the private messages that `catch_up` sends."""
+SHOWN_EVENTS = 20
+"""How many events a failure lists, the last ones."""
+
+E = TypeVar("E")
+
+
+class NotHeard(AssertionError):
+    """What a test waited for did not come; the text lists what did."""
+
+
+class Listener:
+    """Hears one connection; keeps every event in the order of arrival.
+
+    Attributes:
+        user: whose connection it is.
+        conn_id: the connection.
+    """
+
+    def __init__(self, client: Channelstream, user: str, conn_id: str, line: Line) -> None:
+        self.user = user
+        self.conn_id = conn_id
+        self._client = client
+        self._line = line
+        self._heard: list[Event] = []
+        self._taken: set[int] = set()
+        self._ended = ""
+        self._news = threading.Condition()
+        self._loop = asyncio.new_event_loop()
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """Everything heard so far, what `wait_for` has handed out included; without the marks of `catch_up`."""
+        with self._news:
+            return [event for event in self._heard if not _is_marker(event)]
+
+    @overload
+    def wait_for(
+        self,
+        kind: type[E],
+        where: Callable[[E], bool] | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        **fields: Any,
+    ) -> E: ...
+    @overload
+    def wait_for(
+        self,
+        kind: None = None,
+        where: Callable[[Any], bool] | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        **fields: Any,
+    ) -> Event: ...
+    def wait_for(
+        self,
+        kind: type[Any] | None = None,
+        where: Callable[[Any], bool] | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        **fields: Any,
+    ) -> Any:
+        """The first event that matches and was not handed out before; those beside it stay.
+
+        Args:
+            kind: its class, such as `MessageEvent`; None takes any.
+            where: says whether an event of that class is meant.
+            timeout_s: how long to wait for it to come, in seconds.
+            fields: what its fields must equal, such as `channel="news"`.
+
+        Raises:
+            NotHeard: it did not come in time, or the stream ended; the text lists what came.
+        """
+
+        def matches(event: Any) -> bool:
+            if kind is not None and not isinstance(event, kind):
+                return False
+            equal = all(getattr(event, name, None) == value for name, value in fields.items())
+            return equal and (where is None or where(event))
+
+        sought = ", ".join(
+            [kind.__name__ if kind else "any event", *(f"{key}={value!r}" for key, value in fields.items())]
+        )
+        return self._wait(matches, sought, timeout_s)
+
+    def catch_up(self, *, timeout_s: float = TIMEOUT_S) -> Sequence[Event]:
+        """Wait until everything published before this call has arrived, and return all that was heard.
+
+        With it a test can say that something was *not* heard. A private message to the user marks the place;
+        all connections of the user hear it.
+
+        Raises:
+            NotHeard: the mark did not come in time.
+        """
+        message = Message(user=self.user, message=MARKER, pm_users=[self.user], no_history=True)
+        self._client.publish(message)
+        self._wait(
+            lambda event: isinstance(event, MessageEvent) and event.uuid == message.uuid,
+            "the mark of catch_up",
+            timeout_s,
+        )
+        return self.events
+
+    def drop(self) -> None:
+        """Break the line; the client tries to come back and fails until `restore`."""
+        self._line.cut()
+
+    def restore(self, *, timeout_s: float = TIMEOUT_S) -> Resumed:
+        """Mend the line and wait until the client is back; the answer says what is recovered and what is lost."""
+        with self._news:
+            self._taken |= {number for number, event in enumerate(self._heard) if isinstance(event, Resumed)}
+        self._line.mend()
+        return self.wait_for(Resumed, timeout_s=timeout_s)
+
+    def stall(self) -> None:
+        """Stop reading, so that the server meets a slow client, until `flow`."""
+        self._line.stall()
+
+    def flow(self) -> None:
+        """Read on."""
+        self._line.flow()
+
+    def close(self) -> None:
+        """Stop listening; the server keeps the connection for its grace period."""
+        with suppress(RuntimeError):  # Its loop is closed: the stream had ended by itself.
+            self._loop.call_soon_threadsafe(self._cancel)
+        self._thread.join()
+        self._line.close()
+
+    def _cancel(self) -> None:
+        if self._task:
+            self._task.cancel()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            try:
+                runner.run(self._follow())
+            except asyncio.CancelledError:
+                self._end("closed")
+
+    async def _follow(self) -> None:
+        self._task = asyncio.current_task()
+        try:
+            async with Listening(self._line.url, self.conn_id, renew=None) as events:
+                async for event in events:
+                    self._hear(event)
+            self._end("the server ended it on purpose")
+        except ChannelstreamError as error:
+            self._end(f"{type(error).__name__}: {error}")
+
+    def _hear(self, event: Event) -> None:
+        with self._news:
+            self._heard.append(event)
+            self._news.notify_all()
+
+    def _end(self, reason: str) -> None:
+        with self._news:
+            self._ended = reason
+            self._news.notify_all()
+
+    def _wait(self, matches: Callable[[Event], bool], sought: str, timeout_s: float) -> Event:
+        until = time.monotonic() + timeout_s
+        with self._news:
+            while (number := self._find(matches)) is None:
+                left_s = until - time.monotonic()
+                if self._ended or left_s <= 0:
+                    raise NotHeard(self._failure(sought, timeout_s))
+                self._news.wait(left_s)
+            self._taken.add(number)
+            return self._heard[number]
+
+    def _find(self, matches: Callable[[Event], bool]) -> int | None:
+        for number, event in enumerate(self._heard):
+            if number not in self._taken and matches(event):
+                return number
+        return None
+
+    def _failure(self, sought: str, timeout_s: float) -> str:
+        why = f"the stream ended ({self._ended})" if self._ended else f"not within {timeout_s:g} s"
+        shown = [(number, event) for number, event in enumerate(self._heard) if not _is_marker(event)]
+        lines = [f"{self.user} did not hear {sought}: {why}. What did arrive:"]
+        if len(shown) > SHOWN_EVENTS:
+            lines.append(f"  ... {len(shown) - SHOWN_EVENTS} earlier ones")
+        for number, event in shown[-SHOWN_EVENTS:]:
+            lines.append(f"  {event}{' (handed out before)' if number in self._taken else ''}")
+        return "\n".join(lines if shown else [*lines, "  nothing"])
+
+
+def _is_marker(event: Event) -> bool:
+    return isinstance(event, MessageEvent) and event.message == MARKER

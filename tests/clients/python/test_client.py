@@ -1,0 +1,143 @@
+"""The Python client's calls against a real server, blocking and awaited."""
+
+import asyncio
+import inspect
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from channelstream_client import (
+    AsyncChannelstream,
+    BadAnswer,
+    BadSignature,
+    ChannelSettings,
+    Channelstream,
+    Info,
+    Invalid,
+    Message,
+    NotFound,
+    Retries,
+    Unreachable,
+    calls,
+)
+
+ONCE = Retries(attempts=1)
+METHODS = [name for name, plan in vars(calls).items() if inspect.isgeneratorfunction(plan) and name[0] != "_"]
+Do = Callable[..., Any]
+
+
+@pytest.fixture(params=["blocking", "awaited"])
+def do(request: pytest.FixtureRequest, server: Any) -> Do:
+    """Call a method of either twin by its name."""
+
+    def blocking(method: str, *args: Any, **kwargs: Any) -> Any:
+        with Channelstream(server.url, server.secret) as client:
+            return getattr(client, method)(*args, **kwargs)
+
+    async def awaited(method: str, *args: Any, **kwargs: Any) -> Any:
+        async with AsyncChannelstream(server.url, server.secret) as client:
+            return await getattr(client, method)(*args, **kwargs)
+
+    if request.param == "blocking":
+        return blocking
+    return lambda *args, **kwargs: asyncio.run(awaited(*args, **kwargs))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_twins_are_alike(method: str) -> None:
+    """Both clients have every call, with the same parameters and the same words."""
+    blocking, awaited = getattr(Channelstream, method), getattr(AsyncChannelstream, method)
+    assert inspect.signature(blocking) == inspect.signature(awaited)
+    assert blocking.__doc__ == awaited.__doc__
+    assert inspect.iscoroutinefunction(awaited)
+
+
+def test_connection_lives_from_connect_to_disconnect(do: Do) -> None:
+    """A connection is registered, given and taken channels, shown, and ended."""
+    made = do("connect", "py-ann", ["py-a"], user_state={"color": "blue"}, state_public_keys=["color"])
+    assert made.username == "py-ann"
+    assert made.public_state == {"color": "blue"}
+    assert made.position
+    assert do("subscribe", made.conn_id, ["py-b"]).subscribed_to == ["py-b"]
+    assert do("unsubscribe", made.conn_id, ["py-a"]).channels == ["py-b"]
+    assert do("info", Info(channels=["py-b"])).channels["py-b"].users == ["py-ann"]
+    assert do("disconnect", made.conn_id) is True
+    assert do("disconnect", made.conn_id) is False
+
+
+def test_message_is_sent_edited_and_deleted(do: Do) -> None:
+    """What was sent is in the history until it is deleted, as it was edited last."""
+    do("channel_config", {"py-history": ChannelSettings(store_history=True)})
+    sent = do("publish", Message(user="ann", channel="py-history", message={"text": "one"}))
+    assert do("edit", sent.uuid, channel="py-history", message={"text": "two"}).found
+    (kept,) = do("info", Info(channels=["py-history"])).channels["py-history"].history
+    assert kept.message == {"text": "two"}
+    assert kept.timestamp == sent.timestamp
+    assert kept.edited is not None and kept.edited.tzinfo is not None
+    assert do("delete", sent.uuid, channel="py-history").found
+    assert do("info", Info(channels=["py-history"])).channels["py-history"].history == []
+
+
+def test_message_sent_twice_is_kept_once(do: Do) -> None:
+    """The same message again, as after a lost answer, changes nothing."""
+    message = Message(user="ann", channel=f"py-{id(do)}", message={})
+    do("channel_config", {message.channel: ChannelSettings(store_history=True)})
+    assert do("publish", message) == do("publish", message)
+    assert len(do("info", Info(channels=[message.channel])).channels[message.channel].history) == 1
+
+
+def test_state_is_changed(do: Do) -> None:
+    """State and status are set by key, and the answer tells what changed."""
+    do("connect", "py-stateful")
+    after = do("user_state", "py-stateful", {"mood": "good", "age": None}, public_keys=["mood"])
+    assert after.user_state["mood"] == "good"
+    assert after.public_keys == ["mood"]
+    assert do("user_status", "py-stateful", 3).user_state["status"] == 3
+
+
+def test_faults_are_told_by_field(do: Do) -> None:
+    """A call that breaks the schema names every fault."""
+    with pytest.raises(Invalid) as caught:
+        do("connect", "", ["", "ok"])
+    assert set(caught.value.faults) == {"username", "channels"}
+
+
+def test_many_messages_are_sent_in_order(do: Do) -> None:
+    """The answers of a batch stand in the order of its messages."""
+    messages = [Message(user="ann", channel="py-many", message=number) for number in range(7)]
+    assert [sent.uuid for sent in do("publish_many", messages)] == [message.uuid for message in messages]
+    assert do("publish_many", []) == []
+
+
+def test_wrong_secret_is_told(server: Any) -> None:
+    """A secret that is not the server's is an error of its own, and is not in it."""
+    with Channelstream(server.url, "wrong") as client, pytest.raises(BadSignature) as caught:
+        client.info()
+    assert "wrong" not in str(caught.value)
+
+
+def test_wrong_address_is_told(server: Any) -> None:
+    """A path where no server is is an error of its own; so is an address that is none."""
+    with Channelstream(server.url + "/elsewhere", server.secret) as client, pytest.raises(NotFound):
+        client.info()
+    with pytest.raises(ValueError, match="http"):
+        Channelstream("localhost:8000", "secret")
+
+
+def test_no_server_is_told() -> None:
+    """Where nothing listens, the call is unreachable."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with Channelstream(f"http://127.0.0.1:{port}", "s", retries=ONCE) as client, pytest.raises(Unreachable):
+        client.info()
+
+
+def test_answers_of_another_kind_are_told(server: Any) -> None:
+    """A good answer that lacks what the call needs is an error of this client."""
+    from channelstream_client.model import Connection
+    from channelstream_client.reading import read
+
+    with pytest.raises(BadAnswer, match="Connection"):
+        read(Connection, {"conn_id": "c"})

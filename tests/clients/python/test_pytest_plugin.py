@@ -1,0 +1,111 @@
+"""The pytest plugin, used by test files of its own in another pytest."""
+
+import sys
+
+import pytest
+
+from channelstream_client.testing import NotInstalled, server
+
+pytest_plugins = ["pytester"]
+
+IMPORTS = """
+import pytest
+from channelstream_client import Message, MessageEvent, Presence, Resumed
+from channelstream_client.testing import NotHeard
+
+
+def say(server, text):
+    server.client.publish(Message(user="ann", channel="news", message=text))
+"""
+HELPERS = """
+def test_waits_for_the_event_that_is_meant(channelstream_server):
+    bob = channelstream_server.listen("bob", ["news"])
+    say(channelstream_server, "one")
+    say(channelstream_server, "two")
+    assert bob.wait_for(MessageEvent, message="two").user == "ann"
+    assert bob.wait_for(MessageEvent, where=lambda event: event.message == "one").channel == "news"
+
+
+def test_catch_up_proves_that_something_was_not_heard(channelstream_server):
+    bob = channelstream_server.listen("bob", ["sport"])
+    say(channelstream_server, "one")
+    assert [event for event in bob.catch_up() if isinstance(event, MessageEvent)] == []
+
+
+def test_failure_lists_what_did_arrive(channelstream_server):
+    bob = channelstream_server.listen("bob", ["news"])
+    say(channelstream_server, "hello")
+    bob.catch_up()
+    with pytest.raises(NotHeard) as caught:
+        bob.wait_for(Presence, user="carl", timeout_s=0.01)
+    assert "bob did not hear Presence, user='carl': not within 0.01 s" in str(caught.value)
+    assert "message='hello'" in str(caught.value)
+
+
+def test_dropped_client_recovers(channelstream_server):
+    bob = channelstream_server.listen("bob", ["news"])
+    bob.drop()
+    say(channelstream_server, "missed")
+    assert "news" in bob.restore().recovered
+    bob.wait_for(MessageEvent, message="missed")
+
+
+def test_stalled_client_hears_later(channelstream_server):
+    bob = channelstream_server.listen("bob", ["news"])
+    bob.stall()
+    for number in range(20):
+        say(channelstream_server, "x" * 100_000)
+    say(channelstream_server, "last")
+    bob.flow()
+    bob.wait_for(MessageEvent, message="last")
+    assert len([event for event in bob.catch_up() if isinstance(event, MessageEvent)]) == 21
+
+
+def test_ended_connection_is_told(channelstream_server):
+    bob = channelstream_server.listen("bob", ["news"])
+    channelstream_server.client.disconnect(bob.conn_id)
+    with pytest.raises(NotHeard, match="ended it on purpose"):
+        bob.wait_for(MessageEvent)
+
+
+def test_restarted_server_is_a_new_one_at_the_same_address(channelstream_server):
+    url = channelstream_server.url
+    channelstream_server.client.connect("bob", ["news"])
+    channelstream_server.restart()
+    assert channelstream_server.url == url
+    assert channelstream_server.client.info().channels == {}
+"""
+
+
+@pytest.fixture
+def inner(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeini("[pytest]\nfilterwarnings = error\nchannelstream_flags = --demo false\n")
+    return pytester
+
+
+def test_helpers_do_what_the_documentation_says(inner: pytest.Pytester) -> None:
+    """Waiting, catching up, dropping, stalling and restarting work, and a failure is readable."""
+    inner.makepyfile(IMPORTS + HELPERS)
+    inner.runpytest_subprocess("-q", "-p", "no:cacheprovider").assert_outcomes(passed=7)
+
+
+def test_server_that_does_not_start_shows_its_log(inner: pytest.Pytester) -> None:
+    """A wrong flag fails the tests with what the server said about it."""
+    inner.makeini("[pytest]\nchannelstream_flags = --no-such-flag\n")
+    inner.makepyfile("def test(channelstream_server): pass")
+    result = inner.runpytest_subprocess("-q", "-p", "no:cacheprovider")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*did not start*", "*no-such-flag*"])
+
+
+def test_missing_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no server is installed, the reason to skip says how to get one."""
+    monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(server.shutil, "which", lambda name, path=None: None)
+    with pytest.raises(NotInstalled, match="pip install channelstream"):
+        server.command()
+
+
+def test_server_beside_this_python_is_found() -> None:
+    """The server of this environment is preferred to any other."""
+    assert server.command() == [sys.executable, "-m", "channelstream"]
