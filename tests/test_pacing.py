@@ -12,12 +12,15 @@ class Flush:
         self.now_s = 100.0
         self.takes_s = 0.0
         self.count = 0
+        self.parts_left = 0
         self.done = asyncio.Event()
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
         self.now_s += self.takes_s
         self.count += 1
+        self.parts_left -= 1
         self.done.set()
+        return self.parts_left > 0
 
     def steady(self) -> float:
         return self.now_s
@@ -67,5 +70,21 @@ def test_the_pause_is_over_when_as_much_time_has_passed_as_the_flush_took() -> N
         pacer.soon()
         await turns(2)
         assert flush.count == 2
+
+    asyncio.run(scenario())
+
+
+def test_what_is_left_is_written_without_a_pause_but_not_at_a_stretch() -> None:
+    async def scenario() -> None:
+        flush = Flush()
+        pacer = FlushPacer(flush, flush.steady)
+        flush.takes_s = 1.0
+        flush.parts_left = 3
+        pacer.soon()
+        seen = []
+        for _ in range(6):
+            await turns(1)
+            seen.append(flush.count)
+        assert sorted(set(seen)) == [1, 2, 3]
 
     asyncio.run(scenario())

@@ -15,27 +15,37 @@ class FlushPacer:
     not busy does not wait, since its last flush was long ago.
     """
 
-    def __init__(self, flush: Callable[[], None], steady: Callable[[], float]) -> None:
+    def __init__(self, flush: Callable[[], bool], steady: Callable[[], float]) -> None:
         """Create a pacer.
 
         Args:
+            flush: writes a part of what waits, and says whether more is left.
             steady: the time in seconds, which never jumps.
         """
         self._flush = flush
         self._steady = steady
+        self._spent_s = 0.0
         self._not_before_s = 0.0
 
     def soon(self) -> None:
-        """Flush in this turn of the loop or, right after a long flush, some milliseconds later."""
-        loop = asyncio.get_running_loop()
+        """Flush in one of the next turns of the loop or, right after a long flush, some milliseconds later."""
+        asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
         wait_s = self._not_before_s - self._steady()
         if wait_s > 0:
-            loop.call_later(wait_s, self._run)
+            asyncio.get_running_loop().call_later(wait_s, self._go_on)
         else:
-            loop.call_soon(self._run)
+            self._go_on()
 
-    def _run(self) -> None:
+    def _go_on(self) -> None:
+        """Write one part, and the others after whatever else is due by then."""
         began_s = self._steady()
-        self._flush()
+        more = self._flush()
         ended_s = self._steady()
-        self._not_before_s = ended_s + min(MAX_PAUSE_S, ended_s - began_s)
+        self._spent_s += ended_s - began_s
+        if more:
+            asyncio.get_running_loop().call_soon(self._go_on)
+            return
+        self._not_before_s = ended_s + min(MAX_PAUSE_S, self._spent_s)
+        self._spent_s = 0.0

@@ -91,7 +91,8 @@ class Server(uvicorn.Server):
         for listener in self.servers:
             listener.close()
         self.node.draining = True
-        self.node.hub.flush()
+        while self.node.hub.flush():
+            pass  # What was accepted goes out before the streams are closed.
         for connection in list(self.node.hub.connections.values()):
             if connection.stream is not None:
                 connection.stream.close(CloseCode.RESTARTING, "the server restarts")

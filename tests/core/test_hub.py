@@ -1,5 +1,6 @@
 """The hub: who hears what, in which order, in how many writes, and what happens when a write calls back."""
 
+import gc
 import json
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.batch import DEAF, Held
+from channelstream.core.batch import DEAF, Batch, Held
 from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection, ConnectionState, Step
 from channelstream.core.events import Dialect, Event, Message, Presence
-from channelstream.core.hub import Hub
+from channelstream.core.hub import SLICE, Hub
 from channelstream.core.log import Entry
 from channelstream.errors import CloseCode
 
@@ -379,6 +380,56 @@ def test_a_write_may_bring_new_events(bench: Bench) -> None:
     assert bench.flushes_asked == 2
     bench.hub.flush()
     assert [[uuid for write in tape.uuids() for uuid in write] for tape in members] == [["1", "2"]] * 3
+
+
+# -- very many connections
+
+
+def test_very_many_connections_are_written_to_in_slices(bench: Bench) -> None:
+    """Who waits for the next slice gets what comes meanwhile in the same write; who was served gets it in the next round."""
+    tapes = [bench.member("ann", "a")[1] for _ in range(SLICE + 1)]
+    bench.say("a")
+    assert bench.hub.flush()
+    bench.say("a")
+    assert not bench.hub.flush()
+    assert (tapes[0].uuids(), tapes[-1].uuids()) == ([["1"]], [["1", "2"]])
+    assert bench.flushes_asked == 2
+    assert not bench.hub.flush()
+    assert tapes[0].uuids() == [["1"], ["2"]]
+
+
+def test_who_waits_for_a_slice_may_come_back_by_another_transport(bench: Bench) -> None:
+    """The new stream gets what follows in its own framing, and nothing of the old one's."""
+    for _ in range(SLICE):
+        bench.member("ann", "a", framing=Framing.WEBSOCKET)
+    connection, old = bench.member("bob", "a", framing=Framing.POLL)
+    bench.say("a")
+    assert bench.hub.flush()
+    bench.hub.detach(connection, 99.0)
+    new = bench.attach(connection, Framing.SSE)
+    bench.say("a")
+    for _ in range(3):
+        bench.hub.flush()
+    assert (old.written, [data[:9] for data in new.written]) == ([], [b"id: e-2\nd"])
+
+
+def test_a_round_in_slices_leaves_no_batches_behind(bench: Bench) -> None:
+    """Every batch is freed by its last user and not by the garbage collector."""
+    for _ in range(SLICE + 1):
+        bench.member("ann", "a")
+    gc.collect()
+    gc.disable()
+    try:
+        bench.say("a")
+        bench.hub.flush()
+        bench.say("a")
+        while bench.hub.flush():
+            pass
+        bench.hub.flush()
+        left = [each for each in gc.get_objects() if type(each) is Batch and each.entry is not None]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 # -- against a model

@@ -42,6 +42,12 @@ class Batch:
             batch = following[entry] = Batch(self, entry)
         return batch
 
+    def cut_off(self) -> "Batch":
+        """Give up what grew from this root and return a root that holds it."""
+        taken = Batch()
+        taken._next, self._next = self._next, None
+        return taken
+
     def forget(self) -> None:
         """Let go of the batches that grew from this root, and they of theirs: their tick is over.
 
