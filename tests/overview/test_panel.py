@@ -138,19 +138,22 @@ def test_an_admin_changes_settings_and_sends(server: Any, admin: httpx.Client) -
     assert refused.status_code == 422
 
 
-def test_the_stream_of_figures_leaves_no_trace(server: Any, admin: httpx.Client) -> None:
+def test_the_stream_of_figures_leaves_no_trace(start_server: Any) -> None:
     """Whoever watches is no connection, no user and no delivery of the service."""
-    server.connect("panel-yan", "panel-y")
-    with admin.stream("GET", "/live") as answer:
-        events = (
-            json.loads(line.removeprefix("data: "))
-            for line in answer.iter_lines()
-            if line.startswith("data: ")
-        )
-        first, second = next(events), next(events)
-    document = admin.get("/admin.json").json()
-    assert first["figures"]["deliveries"] == second["figures"]["deliveries"] == document["total_messages"]
-    assert "admin" not in [user["user"] for user in document["users"]]
+    running = start_server()
+    with httpx.Client(base_url=f"{running.url}/admin", auth=("admin", running.admin_secret)) as admin:
+        with admin.stream("GET", "/live") as answer:
+            events = (
+                json.loads(line.removeprefix("data: "))
+                for line in answer.iter_lines()
+                if line.startswith("data: ")
+            )
+            first, second = next(events), next(events)
+        document = admin.get("/admin.json").json()
+    figures = first["figures"]
+    assert (figures["connections"], figures["streams"], figures["users"]) == (0, 0, 0)
+    assert second["figures"]["deliveries"] == document["total_messages"] == 0
+    assert (document["total_connections"], document["users"], document["channels"]) == (0, [], {})
     assert isinstance(first["samples"], list)
 
 
