@@ -1,0 +1,61 @@
+// A small chat in plain node, without a client library: the API is two signed requests.
+import { createHash, createHmac, randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+
+const { CHANNELSTREAM_URL: url = "http://127.0.0.1:8000", CHANNELSTREAM_SECRET: secret = "secret", PORT = 5000 } = process.env;
+const FILES = {
+  "/": ["../page/index.html", "text/html"],
+  "/page.js": ["../page/page.js", "text/javascript"],
+  "/channelstream.js": ["../../clients/js/channelstream.js", "text/javascript"],
+};
+const MAX_BODY = 10_000;
+const names = new Map(); // by session; a real application keeps them elsewhere, and not for ever
+
+// What itsdangerous' TimestampSigner makes: the text, the time in seconds, and an HMAC-SHA1 over both.
+function sign(path) {
+  const stamp = Buffer.alloc(4);
+  stamp.writeUInt32BE(Math.floor(Date.now() / 1000));
+  const text = `${path}.${stamp.toString("base64url")}`;
+  const key = createHash("sha1").update(`itsdangerous.Signersigner${secret}`).digest();
+  return `${text}.${createHmac("sha1", key).update(text).digest("base64url")}`;
+}
+
+async function call(path, body) {
+  const headers = { "content-type": "application/json", "x-channelstream-secret": sign(path) };
+  const answer = await fetch(url + path, { method: "POST", headers, body: JSON.stringify(body) });
+  if (!answer.ok) throw new Error(`${path} answered ${answer.status}`);
+  return answer.json();
+}
+
+const CALLS = {
+  "/connection": (user) => call("/connect", { username: user, channels: ["chat"], info: { include_history: false } }),
+  "/say": (user, { text }) => call("/message", { user, channel: "chat", message: { text } }),
+};
+
+async function bodyOf(request) {
+  let body = "";
+  for await (const piece of request) if ((body += piece).length > MAX_BODY) throw new Error("too long");
+  return JSON.parse(body);
+}
+
+async function answer(request, response) {
+  if (request.method === "GET" && FILES[request.url]) {
+    const [file, type] = FILES[request.url];
+    return response.setHeader("content-type", type).end(await readFile(new URL(file, import.meta.url)));
+  }
+  const body = await bodyOf(request);
+  if (request.url === "/sign-in") {
+    const session = randomUUID();
+    names.set(session, String(body.name));
+    response.setHeader("set-cookie", `session=${session}; HttpOnly; SameSite=Strict`);
+    return response.end(JSON.stringify({ url }));
+  }
+  const user = names.get(/session=([\w-]+)/.exec(request.headers.cookie)?.[1]);
+  if (!user || !CALLS[request.url]) return response.writeHead(user ? 404 : 401).end("{}");
+  return response.end(JSON.stringify(await CALLS[request.url](user, body)));
+}
+
+createServer((request, response) => {
+  answer(request, response).catch((error) => response.writeHead(500).end(JSON.stringify({ error: error.message })));
+}).listen(PORT, "127.0.0.1");

@@ -1,0 +1,84 @@
+"""The examples, started as their README says and used in two browsers."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = {
+    "flask": [sys.executable, "examples/flask/app.py"],
+    "node": ["node", "examples/node/app.js"],
+}
+PATIENCE_S = 20
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("No Chromium here.")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=COMMANDS)
+def example(request: pytest.FixtureRequest, server: Any) -> Iterator[str]:
+    """The address of a running example."""
+    command = COMMANDS[request.param]
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed.")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environ = {"CHANNELSTREAM_URL": server.url, "CHANNELSTREAM_SECRET": server.secret, "PORT": str(port)}
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environ, stderr=subprocess.DEVNULL)
+    try:
+        wait_until_open(port)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def wait_until_open(port: int) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except OSError:
+            assert time.monotonic() < until, "the example did not start"
+            time.sleep(0.05)
+        else:
+            return
+
+
+def sign_in(browser: Browser, address: str, name: str) -> Page:
+    page = browser.new_context().new_page()
+    page.goto(address)
+    page.get_by_label("Your name").fill(name)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_label("Message")).to_be_visible()
+    return page
+
+
+def test_what_one_says_the_other_hears(chromium: Browser, example: str) -> None:
+    """Two people sign in; what one sends is on both pages."""
+    ann, bob = sign_in(chromium, example, "Ann"), sign_in(chromium, example, "Bob")
+    ann.get_by_label("Message").fill("Hello, Bob")
+    ann.get_by_role("button", name="Send").click()
+    for page in (ann, bob):
+        expect(page.get_by_role("listitem")).to_have_text(["Ann: Hello, Bob"])
+    for page in (ann, bob):
+        page.context.close()
