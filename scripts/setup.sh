@@ -54,7 +54,7 @@ install() {
     echo "setup: installing packages ($what); this takes a minute the first time" >&2
     if [ "$what" = dev ]; then
         pip_install "pip>=25.1" # the first that knows --group (PEP 735)
-        pip_install --editable . --editable clients/python --group dev
+        pip_install --editable . --editable clients/python --group dev --group examples
     else
         pip_install --editable .
     fi

@@ -15,7 +15,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = {
-    "flask": [sys.executable, "examples/flask/app.py"],
+    **{
+        name: [sys.executable, f"examples/{name}/app.py"]
+        for name in ("django", "fastapi", "flask", "pyramid")
+    },
     "node": ["node", "examples/node/app.js"],
 }
 PATIENCE_S = 20

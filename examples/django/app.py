@@ -1,0 +1,73 @@
+"""A small chat in Django, in one file: it knows who is signed in, and tells the push server what was said."""
+
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.core.management import execute_from_command_line
+from django.core.wsgi import get_wsgi_application
+from django.http import FileResponse, HttpRequest, JsonResponse
+from django.urls import path
+
+from channelstream_client import Channelstream, Info, Message
+
+ROOT = Path(__file__).parents[2]
+URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
+FILES = {
+    "": "examples/page/index.html",
+    "page.js": "examples/page/page.js",
+    "channelstream.js": "clients/js/channelstream.js",
+}
+
+settings.configure(
+    ROOT_URLCONF=__name__,
+    SECRET_KEY=secrets.token_hex(),
+    ALLOWED_HOSTS=["127.0.0.1", "localhost"],
+    MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
+    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+    SESSION_COOKIE_SAMESITE="Strict",  # In place of CSRF tokens.
+)
+server = Channelstream(URL, os.environ.get("CHANNELSTREAM_SECRET", "secret"))
+
+
+def file(request: HttpRequest) -> FileResponse:
+    return FileResponse((ROOT / FILES[request.path.lstrip("/")]).open("rb"))
+
+
+def sign_in(request: HttpRequest) -> JsonResponse:
+    request.session["name"] = str(json.loads(request.body)["name"])
+    return JsonResponse({"url": URL})
+
+
+def connection(request: HttpRequest) -> JsonResponse:
+    made = server.connect(name(request), ["chat"], info=Info(include_history=False))
+    return JsonResponse({"conn_id": made.conn_id, "position": made.position})
+
+
+def say(request: HttpRequest) -> JsonResponse:
+    text = str(json.loads(request.body)["text"])
+    sent = server.publish(Message(user=name(request), channel="chat", message={"text": text}))
+    return JsonResponse({"uuid": sent.uuid})
+
+
+def name(request: HttpRequest) -> str:
+    if "name" not in request.session:
+        raise PermissionDenied
+    return str(request.session["name"])
+
+
+urlpatterns = [
+    *(path(name, file) for name in FILES),
+    path("sign-in", sign_in),
+    path("connection", connection),
+    path("say", say),
+]
+application = get_wsgi_application()
+
+if __name__ == "__main__":
+    address = f"127.0.0.1:{os.environ.get('PORT', '5000')}"
+    execute_from_command_line([sys.argv[0], "runserver", "--noreload", address])

@@ -1,0 +1,69 @@
+"""A small chat in FastAPI: it knows who is signed in, and tells the push server what was said."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+import uvicorn
+from fastapi import Body, Cookie, Depends, FastAPI, HTTPException, Response
+from fastapi.responses import FileResponse
+from itsdangerous import BadSignature, Signer
+
+from channelstream_client import AsyncChannelstream, Info, Message
+
+ROOT = Path(__file__).parents[2]
+URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
+
+app = FastAPI()
+server = AsyncChannelstream(URL, os.environ.get("CHANNELSTREAM_SECRET", "secret"))
+signer = Signer(secrets.token_hex())
+Text = Annotated[str, Body(embed=True, max_length=500)]
+
+
+def signed_in(session: Annotated[str, Cookie()] = "") -> str:
+    try:
+        return bytes.fromhex(signer.unsign(session).decode()).decode()
+    except BadSignature:
+        raise HTTPException(401) from None
+
+
+User = Annotated[str, Depends(signed_in)]
+
+
+@app.get("/")
+def index() -> FileResponse:
+    return FileResponse(ROOT / "examples/page/index.html")
+
+
+@app.get("/page.js")
+def page() -> FileResponse:
+    return FileResponse(ROOT / "examples/page/page.js")
+
+
+@app.get("/channelstream.js")
+def client() -> FileResponse:
+    return FileResponse(ROOT / "clients/js/channelstream.js")
+
+
+@app.post("/sign-in")
+def sign_in(name: Text, response: Response) -> dict[str, str]:
+    cookie = signer.sign(name.encode().hex()).decode()
+    response.set_cookie("session", cookie, httponly=True, samesite="strict")
+    return {"url": URL}
+
+
+@app.post("/connection")
+async def connection(user: User) -> dict[str, str]:
+    made = await server.connect(user, ["chat"], info=Info(include_history=False))
+    return {"conn_id": made.conn_id, "position": made.position}
+
+
+@app.post("/say")
+async def say(user: User, text: Text) -> dict[str, str]:
+    sent = await server.publish(Message(user=user, channel="chat", message={"text": text}))
+    return {"uuid": sent.uuid}
+
+
+if __name__ == "__main__":
+    uvicorn.run(app, port=int(os.environ.get("PORT", "5000")))
