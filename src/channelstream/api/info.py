@@ -10,6 +10,7 @@ from channelstream.api.schemas import InfoOptions
 from channelstream.core.channel import Channel
 from channelstream.core.codec import item
 from channelstream.core.events import Dialect
+from channelstream.core.position import Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.node import Node
@@ -17,14 +18,14 @@ from channelstream.node import Node
 
 async def channels_info(node: Node, names: Sequence[str] | None, options: InfoOptions) -> dict[str, Any]:
     """Describe channels; None means all. Unknown names are left out."""
-    # Before the channels are read: what is accepted meanwhile is told twice rather than never.
-    position = str(await node.engine.head())
+    # Before the channels are read: what is accepted meanwhile is left to the stream that resumes from here.
+    position = await node.engine.head()
     channels = await _chosen(node, names, options)
     users = await _members(node, channels) if options.include_users else {}
     return {
         "channels": {channel.name: await _channel(channel, options, position, node) for channel in channels},
         "users": [{"user": user.name, "state": _state(user, options)} for user in users.values()],
-        "position": position,
+        "position": str(position),
     }
 
 
@@ -63,20 +64,22 @@ def _status(user: User | None) -> int:
     return status if isinstance(status, int) else 0
 
 
-async def _channel(channel: Channel, options: InfoOptions, position: str, node: Node) -> dict[str, Any]:
+async def _channel(channel: Channel, options: InfoOptions, position: Position, node: Node) -> dict[str, Any]:
     told: dict[str, Any] = {
         "uuid": channel.id,
         "name": channel.name,
         "long_name": None,
         "settings": asdict(channel.settings),
-        "history": [Raw(item(entry, Dialect.V07)) for entry in channel.history.entries]
+        "history": [
+            Raw(item(entry, Dialect.V07)) for entry in channel.history.entries if entry.seq <= position.seq
+        ]
         if options.include_history
         else [],
         "last_active": stamp(channel.last_active_s),
         "total_connections": channel.connections,
         "total_users": len(channel.users),
         "users": sorted(channel.users) if options.include_users else [],
-        "position": position,
+        "position": str(position),
     }
     if options.include_connections:
         told["connections"] = [conn_id for conn_id, _ in await node.members(channel.name)]

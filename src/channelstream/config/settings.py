@@ -70,7 +70,7 @@ class Settings:
     engine: str = _server.option(
         "memory",
         Text(pattern=PATTERN, description=FORMS),
-        "Where channels, users and history live; memory means in this process.",
+        "Where channels, users and history live; memory means in this process, sqlite in a file.",
     )
     compression: bool = _server.option(
         False, Switch(), "Compress WebSocket messages of 256 bytes and more for clients that offer it."

@@ -49,6 +49,14 @@ class RegistryLimits:
     history_size: int = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Names of what a registry no longer knows."""
+
+    users: list[str]
+    channels: list[str]
+
+
 class Registry:
     """Channels and users by name."""
 
@@ -155,9 +163,12 @@ class Registry:
             steady_s: the time that entries are aged by.
         """
         channel = self.open_channel(name, {}, floor, now_s)
-        settings = self._bounded(replace(channel.settings, **patch))
-        channel.configure(settings, settings.log_limits(self.limits.transit_s), steady_s)
+        self.settle(channel, self._bounded(replace(channel.settings, **patch)), steady_s)
         return channel
+
+    def settle(self, channel: Channel, settings: ChannelSettings, steady_s: float) -> None:
+        """Give a channel these settings."""
+        channel.configure(settings, settings.log_limits(self.limits.transit_s), steady_s)
 
     def _bounded(self, settings: ChannelSettings) -> ChannelSettings:
         size = min(settings.history_size, self.limits.history_size)
@@ -226,9 +237,13 @@ class Registry:
         for log in self.logs_of(event):
             log.append(entry)
         channel = self.channels.get(event.channel) if event.channel is not None else None
-        if channel is None:
-            return
-        self._touch_channel(channel, now_s)
+        if channel is not None:
+            self._touch_channel(channel, now_s)
+            self.show(channel, entry)
+
+    def show(self, channel: Channel, entry: Entry) -> None:
+        """Let an event of a channel change what its history shows."""
+        event = entry.event
         if event.only is not None:
             return  # What only some may hear changes nothing that all can read.
         if isinstance(event, Message):
@@ -241,22 +256,34 @@ class Registry:
 
     # -- ageing
 
-    def collect(self, now_s: float, users_after_s: float, channels_after_s: float) -> None:
+    def collect(self, now_s: float, users_after_s: float, channels_after_s: float) -> Forgotten:
         """Forget users without connections and empty channels that were quiet for so long (seconds; 0 keeps them).
 
         Looks only at the ones that have been idle for the longest time, so a call costs what it frees.
         """
+        gone = Forgotten([], [])
         while users_after_s and (user := self._longest_idle(self._idle_users, self.users)):
             if now_s - user.last_active_s <= users_after_s:
                 break
-            user.log.clear()
-            del self.users[user.name], self._idle_users[user.name]
+            self.forget_user(user)
+            gone.users.append(user.name)
         while channels_after_s and (channel := self._longest_idle(self._idle_channels, self.channels)):
             if now_s - channel.last_active_s <= channels_after_s:
                 break
-            channel.log.clear()
-            channel.history.clear()
-            del self.channels[channel.name], self._idle_channels[channel.name]
+            self.forget_channel(channel)
+            gone.channels.append(channel.name)
+        return gone
+
+    def forget_user(self, user: User) -> None:
+        """Drop a user who has no connections."""
+        user.log.clear()
+        del self.users[user.name], self._idle_users[user.name]
+
+    def forget_channel(self, channel: Channel) -> None:
+        """Drop a channel that nobody is in."""
+        channel.log.clear()
+        channel.history.clear()
+        del self.channels[channel.name], self._idle_channels[channel.name]
 
     @staticmethod
     def _longest_idle(idle: OrderedDict[str, None], known: dict[str, _T]) -> _T | None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.engines.base import Clock, Engine
@@ -66,11 +67,21 @@ def _redis(parts: Parts) -> Engine:
     )
 
 
+def _sqlite(parts: Parts) -> Engine:
+    from channelstream.engines.sqlite import SqliteEngine
+
+    # As SQLAlchemy writes it: three slashes before a relative path, four before an absolute one.
+    path = Path(parts.address.removeprefix("sqlite:///")).absolute()
+    registry = Registry(parts.limits, parts.new_id)
+    return SqliteEngine(path, registry, parts.clock, parts.lifetimes, parts.new_id, parts.new_epoch)
+
+
 ENGINES = (
     EngineKind("memory", "memory", _memory),
     EngineKind(
         "redis://host:port/number", r"(redis|rediss|unix|redis\+sentinel|redis\+cluster)://\S+", _redis
     ),
+    EngineKind("sqlite:///path", "sqlite:///.+", _sqlite),
 )
 PATTERN = "|".join(kind.pattern for kind in ENGINES)
 """What the option `engine` may hold."""

@@ -14,7 +14,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.events import Event, Message
 from channelstream.core.log import Entry, Log
 from channelstream.core.position import Position
-from channelstream.core.registry import Registry
+from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import StateValue, User
 from channelstream.engines.base import PRIVATE, Accepted, Clock, Member, Replay, UserChange, UserUpdate
 
@@ -86,6 +86,11 @@ class Ledger:
         for entry in entries:
             for key in _keys(entry.event):
                 self._waiting.pop(key, None)
+
+    def discard(self, entries: Iterable[Entry]) -> None:
+        """Take back the numbers of all entries that are not recorded, these: nobody has seen them."""
+        self.release(entries)
+        self.numbered = self.recorded
 
     # -- the log
 
@@ -196,10 +201,14 @@ class Ledger:
         known = self.registry.users
         return list(known.values()) if names is None else [known[name] for name in names if name in known]
 
-    def collect(self) -> None:
-        """Free aged entries, and forget idle users and empty channels."""
+    def sweep(self) -> None:
+        """Free aged entries."""
         self.registry.budget.sweep(self._clock.steady())
-        self.registry.collect(self._clock.wall(), self._lifetimes.users_s, self._lifetimes.channels_s)
+
+    def collect(self) -> Forgotten:
+        """Free aged entries, and forget idle users and empty channels."""
+        self.sweep()
+        return self.registry.collect(self._clock.wall(), self._lifetimes.users_s, self._lifetimes.channels_s)
 
 
 def _keys(event: Event) -> Iterator[_Key]:

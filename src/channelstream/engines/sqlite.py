@@ -1,0 +1,269 @@
+"""The SQLite engine: one process, and a file that keeps logs, positions, settings and user state across a restart.
+
+Its truth for readers is the same registry as the memory engine's. What a use case brings about is numbered at once,
+written by a thread together with all that came meanwhile, and recorded, delivered and answered after that, in order. So
+nobody ever holds a position, or an answer, that a crash could take back.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from channelstream.core.channel import Channel
+from channelstream.core.events import Event, Presence
+from channelstream.core.position import Position
+from channelstream.core.registry import Registry
+from channelstream.core.timestamps import stamp
+from channelstream.core.user import User
+from channelstream.engines.base import (
+    Accepted,
+    Claim,
+    Clock,
+    Member,
+    Receiver,
+    Replay,
+    UserChange,
+    UserUpdate,
+)
+from channelstream.engines.group_commit import Batch, GroupCommit
+from channelstream.engines.ledger import Ledger, Lifetimes
+from channelstream.engines.sqlite_file import SqliteFile
+from channelstream.engines.sqlite_restore import Restore
+from channelstream.engines.sqlite_upkeep import Upkeep
+from channelstream.engines.sqlite_writes import writes_of
+from channelstream.engines.undo import take_back_channels, take_back_user
+from channelstream.errors import ConfigError, Unavailable
+
+RETURN_S = 600.0
+"""How long nothing idle is forgotten after a start, in seconds: whoever used it must have time to come back."""
+
+
+class SqliteEngine:
+    """Everything in this process, and in a file."""
+
+    name = "sqlite"
+    shared = False
+
+    def __init__(
+        self,
+        path: Path,
+        registry: Registry,
+        clock: Clock,
+        lifetimes: Lifetimes,
+        new_id: Callable[[], str],
+        new_epoch: Callable[[], str],
+    ) -> None:
+        """Create an engine.
+
+        Args:
+            path: of its file; the directory must exist.
+            new_epoch: returns text that no other log had, without a hyphen at its end.
+        """
+        self.registry = registry
+        self._path = path
+        self._clock = clock
+        self._lifetimes = lifetimes
+        self._new_id = new_id
+        self._new_epoch = new_epoch
+        self._thread = ThreadPoolExecutor(1, "sqlite")
+        self._started_s = clock.steady()
+        self._file: SqliteFile
+        self._ledger: Ledger
+        self._upkeep: Upkeep
+        self._commits: GroupCommit
+        self._receiver: Receiver
+        self._offset_s = 0.0
+        self._trimming = False
+
+    @property
+    def position(self) -> Position:
+        return self._ledger.position
+
+    async def head(self) -> Position:
+        return self.position
+
+    # -- life
+
+    async def start(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        members = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        self._commits = GroupCommit(self, self._thread)
+        for channel, user, announced in members:
+            self._accept(self._parted(channel, user, bool(announced)))
+        try:
+            await self._commits.committed()
+        except Unavailable as error:
+            raise ConfigError(f"engine: {str(self._path)!r} cannot be written to") from error
+
+    def _open(self) -> list[tuple[Any, ...]]:
+        """Open the file and restore what it holds; return who was a member when the last run ended."""
+        self._file = SqliteFile(self._path, self._new_epoch)
+        stored = self._file.read()
+        restore = Restore(stored, self.registry, self._clock)
+        self._offset_s = restore.offset_s
+        begin = Position(stored.meta["epoch"], restore.seq)
+        self._ledger = Ledger(self.registry, self._clock, begin, self._lifetimes, self._accept)
+        self._upkeep = Upkeep(self.registry, restore.offset_s)
+        return stored.members
+
+    def _parted(self, channel: str, user: str, announced: bool) -> Presence:
+        """Return what tells that a member has not outlived the last run: whoever resumes heard it join."""
+        return Presence(
+            uuid=self._new_id(),
+            channel=channel,
+            user=user,
+            joined=False,
+            timestamp=stamp(self._clock.wall()),
+            state=None,
+            announced=announced,
+        )
+
+    async def close(self) -> None:
+        self._upkeep.everything_is_due = True
+        self._commits.batch()
+        await self._commits.close()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
+        self._thread.shutdown()
+
+    async def settled(self) -> None:
+        """Wait until everything accepted is delivered.
+
+        Raises:
+            Unavailable: it could not be written.
+        """
+        await self._commits.committed()
+
+    # -- what group_commit.Writer asks for
+
+    def _accept(self, event: Event) -> None:
+        entry = self._ledger.number(event)
+        self._ledger.hold(entry)
+        self._commits.batch().add(entry)
+
+    def sealed(self, batch: Batch) -> Callable[[], None]:
+        self._upkeep.forget(batch.gone_channels)
+        self._trimming = self._upkeep.is_due
+        recorded = self._ledger.recorded
+        upkeep = self._upkeep.writes(recorded, self._clock.steady()) if self._trimming else ()
+        changes = writes_of(batch, self.registry, recorded)
+        file, offset_s, entries = self._file, self._offset_s, batch.entries
+        return lambda: file.write([*changes.before, *upkeep, *changes.after(entries, offset_s)])
+
+    def written(self, batch: Batch) -> None:
+        if self._trimming:
+            self._upkeep.done()
+        self._ledger.release(batch.entries)
+        for entry in batch.entries:
+            self._ledger.record(entry)
+            self._upkeep.note(entry)
+            self._receiver.deliver(entry)
+
+    def refused(self, batches: list[Batch]) -> None:
+        for batch in reversed(batches):
+            for undo in reversed(batch.undo):
+                undo()
+        self._ledger.discard(entry for batch in batches for entry in batch.entries)
+        owed = self._commits.owed()
+        for batch in batches:
+            owed.gone_channels += batch.gone_channels
+            owed.gone_users += batch.gone_users
+            owed.channels |= batch.channels
+            owed.users |= batch.users
+            # Who is a member is true in memory, whatever the disk says, so it will be told.
+            for entry in batch.entries:
+                if isinstance(entry.event, Presence):
+                    again = self._ledger.number(entry.event)
+                    self._commits.owed().add(again)
+
+    # -- the port
+
+    async def publish(self, events: Sequence[Event]) -> list[Accepted]:
+        self._commits.check_room()
+        accepted = self._ledger.publish(events)
+        await self._commits.committed()
+        return accepted
+
+    async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
+        return self._ledger.replay(user, starts, limit)
+
+    async def connect(self, member: Member, update: UserUpdate) -> UserChange | None:
+        self._commits.check_room()
+        undo = take_back_user(self.registry, member.user, self._clock, connected=True)
+        change = self._ledger.connect(member, update)
+        await self._save_user(member.user, undo)
+        return change
+
+    async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
+        self._commits.check_room()
+        undo = take_back_user(self.registry, name, self._clock, connected=False)
+        change = self._ledger.update_user(name, update)
+        if change is not None:
+            await self._save_user(name, undo)
+        return change
+
+    async def _save_user(self, name: str, undo: Callable[[], None]) -> None:
+        batch = self._commits.batch()
+        batch.users.add(name)
+        batch.undo.append(undo)
+        await self._commits.committed()
+
+    async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
+        self._commits.check_room()
+        undo = take_back_channels(self.registry, list(patches), self._clock)
+        self._ledger.configure(patches)
+        batch = self._commits.batch()
+        batch.channels.update(patches)
+        batch.undo.append(undo)
+        await self._commits.committed()
+
+    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> int:
+        self._commits.check_room()
+        new = [name for name in channels if name not in self.registry.channels]
+        joined = self._ledger.join(member, channels)
+        if new:
+            self._commits.batch().channels.update(new)
+        # The connection is a member whatever the disk says; its announcement is written as soon as that is possible.
+        with suppress(Unavailable):
+            await self._commits.committed()
+        return joined
+
+    async def leave(self, member: Member, channels: Sequence[str]) -> None:
+        """Take effect at once; the announcement follows when it is written."""
+        self._ledger.leave(member, channels)
+
+    async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
+        """Take effect at once; the announcement follows when it is written."""
+        self._ledger.disconnect(member, channels)
+        self._commits.owed().users.add(member.user)
+
+    async def channels(self, names: Sequence[str] | None) -> list[Channel]:
+        return self._ledger.channels(names)
+
+    async def users(self, names: Sequence[str] | None) -> list[User]:
+        return self._ledger.users(names)
+
+    async def members(self, channel: str) -> list[Member]:
+        """There are no other nodes."""
+        return []
+
+    async def ask(self, conn_id: str, command: bytes) -> bytes | None:
+        """There are no other nodes."""
+        return None
+
+    async def claim(self, conn_id: str) -> Claim | None:
+        """There are no other nodes."""
+        return None
+
+    async def collect(self) -> None:
+        if self._clock.steady() - self._started_s >= RETURN_S:
+            gone = self._ledger.collect()
+            batch = self._commits.batch()
+            batch.gone_channels += gone.channels
+            batch.gone_users += gone.users
+        else:
+            self._ledger.sweep()
+        self._upkeep.everything_is_due = True
+        self._commits.batch()

@@ -1,0 +1,190 @@
+"""The file of the SQLite engine: opened once, by one server, and used by one thread.
+
+Every write is one transaction. With `synchronous = FULL` it is on the disk when it is answered: it survives not only
+`kill -9` but a power failure (https://www.sqlite.org/pragma.html#pragma_synchronous).
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from channelstream.engines.sqlite_rows import PUT_META, SCHEMA, Bulk, Row
+from channelstream.errors import ConfigError
+
+APPLICATION_ID = 0x63687374
+"""What marks a file as ours (SQLite's `application_id`): "chst"."""
+VERSION = 1
+"""Of the tables; a file of another version is refused (SQLite's `user_version`)."""
+BUSY_TIMEOUT_S = 2.0
+"""How long a commit waits for another program that writes to the file, before it fails."""
+ROWS_AT_ONCE = 64
+"""Rows in one statement; SQLite takes 32,766 parameters, and keeps the statements of few lengths prepared."""
+WAL_LIMIT_BYTES = 64 << 20
+"""To what length the write-ahead log is cut back after it was longer."""
+
+Writes = Sequence[tuple[Bulk, Sequence[Row]]]
+"""One transaction: statements with their rows, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """All that a file holds."""
+
+    meta: dict[str, str]
+    channels: list[Row]
+    users: list[Row]
+    members: list[Row]
+    events: list[Row]
+    history: list[Row]
+
+
+class SqliteFile:
+    """An open file. All methods are called by the thread that made it."""
+
+    def __init__(self, path: Path, new_epoch: Callable[[], str]) -> None:
+        """Open the file, or make it.
+
+        Args:
+            new_epoch: names the log of a file that is new, or that is not the one this place held when a server
+                last ran: positions given out since its copy was made must not be taken for its own.
+
+        Raises:
+            ConfigError: it cannot be used.
+        """
+        self._path = path
+        with self._refusing():
+            self._lock = _lock(path)
+            try:
+                self._database = self._open(new_epoch)
+            except BaseException:
+                os.close(self._lock)
+                raise
+
+    def _open(self, new_epoch: Callable[[], str]) -> sqlite3.Connection:
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        database = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=512
+        )
+        try:
+            self._database = database
+            self._prepare()
+            self._name_run(new_epoch)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _prepare(self) -> None:
+        self._check_format()
+        (mode,) = self._database.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise ConfigError(f"engine: {str(self._path)!r} is where SQLite cannot keep a write-ahead log")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
+        if not self._pragma("user_version"):
+            self._database.executescript(
+                f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+            )
+
+    def _check_format(self) -> None:
+        version = self._pragma("user_version")
+        (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not tables and not version:
+            return
+        if self._pragma("application_id") != APPLICATION_ID:
+            raise ConfigError(f"engine: {str(self._path)!r} is a database of another program")
+        if version != VERSION:
+            raise ConfigError(
+                f"engine: {str(self._path)!r} has format {version}, and this version of channelstream "
+                f"reads format {VERSION} only"
+            )
+
+    def _pragma(self, name: str) -> int:
+        (value,) = self._database.execute(f"PRAGMA {name}").fetchone()
+        return int(value)
+
+    def _name_run(self, new_epoch: Callable[[], str]) -> None:
+        """Write the name of this run into the file and beside it; begin a new epoch where the two did not agree."""
+        meta = dict(self._database.execute("SELECT key, value FROM meta WHERE key IN ('run', 'epoch')"))
+        run = new_epoch()
+        epoch = (
+            meta["epoch"] if "epoch" in meta and os.pread(self._lock, 64, 0).decode() == meta["run"] else run
+        )
+        self.write([(PUT_META, [("run", run), ("epoch", epoch)])])
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, run.encode(), 0)
+        os.fsync(self._lock)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Say of a file that cannot be used why."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigError(f"engine: {str(self._path)!r} cannot be used: {error}") from error
+
+    def read(self) -> Stored:
+        """Return everything, events in the order of the log.
+
+        Raises:
+            ConfigError: the file is damaged.
+        """
+        with self._refusing():
+            return Stored(
+                dict(self._all("SELECT key, value FROM meta")),
+                self._all("SELECT * FROM channels ORDER BY last_active NULLS LAST"),
+                self._all("SELECT * FROM users ORDER BY last_active NULLS LAST"),
+                self._all("SELECT * FROM members ORDER BY channel, user"),
+                self._all("SELECT * FROM events ORDER BY seq"),
+                self._all("SELECT * FROM history ORDER BY seq"),
+            )
+
+    def _all(self, sql: str) -> list[Row]:
+        return self._database.execute(sql).fetchall()
+
+    def write(self, writes: Writes) -> None:
+        """Do all of it, or nothing.
+
+        Raises:
+            sqlite3.Error: nothing was done.
+        """
+        with closing(self._database.cursor()) as cursor:
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                for bulk, rows in writes:
+                    _execute(cursor, bulk, rows)
+                cursor.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    cursor.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close the file; SQLite then empties its write-ahead log."""
+        self._database.close()
+        os.close(self._lock)
+
+
+def _execute(cursor: sqlite3.Cursor, bulk: Bulk, rows: Sequence[Row]) -> None:
+    for begin in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[begin : begin + ROWS_AT_ONCE]
+        cursor.execute(bulk.sql(len(some)), [value for row in some for value in row])
+
+
+def _lock(path: Path) -> int:
+    """Take the file for this process, by a file beside it: SQLite's own locks would keep backups out as well.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    lock = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ConfigError(f"engine: {str(path)!r} is in use by another server") from None
+    return lock

@@ -1,0 +1,77 @@
+"""Making a registry again of what the SQLite engine's file holds.
+
+The file has a clock of its own: the wall clock, but never behind the last time in the file, and not moved while a
+server runs. So a wall clock that is set back neither drops entries nor keeps them for ever: the time a server
+runs always counts, the time between two runs as far as it can be told.
+"""
+
+import msgspec
+
+from channelstream.core.log import Entry
+from channelstream.core.registry import Registry
+from channelstream.engines.base import Clock
+from channelstream.engines.sqlite_file import Stored
+from channelstream.engines.sqlite_rows import Row, read_event
+
+
+class Restore:
+    """Fills an empty registry.
+
+    Attributes:
+        seq: the number of the last event.
+        offset_s: seconds from the clock of the entries to that of the file.
+    """
+
+    def __init__(self, stored: Stored, registry: Registry, clock: Clock) -> None:
+        last = stored.events[-1] if stored.events else (0, 0.0)
+        self.seq = max(last[0], int(stored.meta.get("seq", 0)))
+        self.offset_s = max(clock.wall(), last[1], float(stored.meta.get("at", 0.0))) - clock.steady()
+        self._epoch = stored.meta["epoch"]
+        self._registry = registry
+        self._now_s = clock.wall()
+        for row in stored.channels:
+            self._add_channel(row)
+        for row in stored.users:
+            self._add_user(row)
+        self._add_entries(stored)
+
+    def _add_channel(self, row: Row) -> None:
+        name, channel_id, settings, log_floor, history_floor, active_s = row
+        channel = self._registry.open_channel(
+            name, msgspec.json.decode(settings), log_floor, self._active(active_s)
+        )
+        channel.id = channel_id
+        channel.history.floor = history_floor
+
+    def _add_user(self, row: Row) -> None:
+        name, user_id, state, public_keys, log_floor, active_s = row
+        user = self._registry.open_user(name, msgspec.json.decode(state), log_floor, self._active(active_s))
+        user.id = user_id
+        user.last_active_s = self._active(active_s)
+        user.publish_keys(msgspec.json.decode(public_keys))
+
+    def _active(self, active_s: float | None) -> float:
+        """Return when something was last in use: now where it still was, and never later than now."""
+        return self._now_s if active_s is None else min(active_s, self._now_s)
+
+    def _add_entries(self, stored: Stored) -> None:
+        """Put histories and events in, in the order of the log; a history's row is newer than the event it stands for."""
+        shown = {row[2]: self._entry(row[2], row[3], row[4:]) for row in stored.history}
+        written = {row[0]: self._entry(row[0], row[1], row[4:]) for row in stored.events}
+        for seq in sorted(shown.keys() | written.keys()):
+            self._add(written.get(seq), shown.get(seq))
+
+    def _entry(self, seq: int, at: float, event: Row) -> Entry:
+        return Entry(seq, f"{self._epoch}-{seq}", at - self.offset_s, read_event(*event))
+
+    def _add(self, written: Entry | None, noted: Entry | None) -> None:
+        if written is not None:
+            for log in self._registry.logs_of(written.event):
+                if written.seq > log.floor:
+                    log.append(written)
+        shown = noted or written
+        if shown is None or shown.event.channel is None:
+            return
+        channel = self._registry.channels.get(shown.event.channel)
+        if channel is not None and shown.seq > channel.history.floor:
+            self._registry.show(channel, shown)

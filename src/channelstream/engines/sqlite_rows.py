@@ -1,0 +1,188 @@
+"""The tables of the SQLite engine, and how what the server knows looks as their rows.
+
+One row in `events` is one accepted event, whoever it is for; logs and histories are what a registry makes of them
+again. So a publish costs one row. What an event's row can no longer tell, because it is trimmed, stands in `history`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from channelstream.core.channel import Channel
+from channelstream.core.events import (
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Presence,
+    UserStateChanged,
+)
+from channelstream.core.log import Entry
+from channelstream.core.user import User
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE events (
+  seq INTEGER PRIMARY KEY, at REAL NOT NULL, channel TEXT, user TEXT,
+  kind TEXT NOT NULL, body BLOB NOT NULL, payload BLOB
+);
+CREATE INDEX events_by_place ON events (channel, user, seq);
+CREATE TABLE history (
+  channel TEXT NOT NULL, uuid TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL,
+  kind TEXT NOT NULL, body BLOB NOT NULL, payload BLOB, PRIMARY KEY (channel, uuid)
+) WITHOUT ROWID;
+CREATE TABLE channels (
+  name TEXT PRIMARY KEY, id TEXT NOT NULL, settings BLOB NOT NULL,
+  log_floor INTEGER NOT NULL, history_floor INTEGER NOT NULL, last_active REAL
+) WITHOUT ROWID;
+CREATE TABLE users (
+  name TEXT PRIMARY KEY, id TEXT NOT NULL, state BLOB NOT NULL, public_keys BLOB NOT NULL,
+  log_floor INTEGER NOT NULL, last_active REAL
+) WITHOUT ROWID;
+CREATE TABLE members (
+  channel TEXT NOT NULL, user TEXT NOT NULL, announced INTEGER NOT NULL, PRIMARY KEY (channel, user)
+) WITHOUT ROWID;
+"""
+"""`at` is the engine's own clock in seconds (see `restore`). `user` is the only addressee of a private message. A
+`last_active` of NULL means that it was in use. `members` are those whose joining was announced."""
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """A statement that takes many rows at once.
+
+    One call per statement and not one per row: each gives the interpreter's lock away, and has to wait for a busy
+    loop to get it back.
+    """
+
+    before: str
+    columns: int
+    after: str = ""
+
+    def sql(self, rows: int) -> str:
+        row = f"({','.join('?' * self.columns)})"
+        return f"{self.before} {','.join([row] * rows)} {self.after}"
+
+
+PUT_META = Bulk("INSERT OR REPLACE INTO meta VALUES", 2)
+ADD_EVENTS = Bulk("INSERT INTO events VALUES", 7)
+PUT_HISTORY = Bulk("INSERT OR REPLACE INTO history VALUES", 7)
+PUT_CHANNELS = Bulk(
+    "INSERT INTO channels VALUES",
+    6,
+    "ON CONFLICT (name) DO UPDATE SET settings = excluded.settings, log_floor = max(log_floor, excluded.log_floor),"
+    " history_floor = excluded.history_floor, last_active = excluded.last_active",
+)
+PUT_USERS = Bulk(
+    "INSERT INTO users VALUES",
+    6,
+    "ON CONFLICT (name) DO UPDATE SET state = excluded.state, public_keys = excluded.public_keys,"
+    " log_floor = max(log_floor, excluded.log_floor), last_active = excluded.last_active",
+)
+PUT_MEMBERS = Bulk("INSERT OR REPLACE INTO members VALUES", 3)
+DROP_MEMBERS = Bulk("DELETE FROM members WHERE (channel, user) IN (VALUES", 2, ")")
+DROP_USERS = Bulk("DELETE FROM users WHERE name IN (VALUES", 1, ")")
+DROP_CHANNELS = tuple(
+    Bulk(f"DELETE FROM {table} WHERE {column} IN (VALUES", 1, ")")  # noqa: S608 - names of our own
+    for table, column in (
+        ("channels", "name"),
+        ("events", "channel"),
+        ("history", "channel"),
+        ("members", "channel"),
+    )
+)
+DROP_HISTORY = Bulk("DELETE FROM history WHERE (channel, uuid) IN (VALUES", 2, ")")
+TRIM_HISTORY = Bulk(
+    "WITH floors (channel, floor) AS (VALUES",
+    2,
+    ") DELETE FROM history WHERE (channel, uuid) IN (SELECT h.channel, h.uuid FROM floors CROSS JOIN history AS h"
+    " ON h.channel = floors.channel AND h.seq <= floors.floor)",
+)
+DROP_EVENTS = Bulk("DELETE FROM events WHERE seq IN (VALUES", 1, ")")
+TRIM_EVENTS = Bulk(
+    "WITH floors (channel, floor) AS (VALUES",
+    2,
+    ") DELETE FROM events WHERE seq IN (SELECT e.seq FROM floors CROSS JOIN events AS e"
+    " ON e.channel = floors.channel AND e.user IS NULL AND e.seq <= floors.floor)",
+)
+TRIM_PRIVATE = Bulk(
+    "WITH floors (user, floor) AS (VALUES",
+    2,
+    ") DELETE FROM events WHERE seq IN (SELECT e.seq FROM floors CROSS JOIN events AS e"
+    " ON e.channel IS NULL AND e.user = floors.user AND e.seq <= floors.floor)",
+)
+AGE_USERS = Bulk(
+    "WITH old (at) AS (VALUES",
+    1,
+    ") UPDATE users SET log_floor = gone.seq FROM"
+    " (SELECT names.value AS name, max(e.seq) AS seq"
+    " FROM old CROSS JOIN events AS e, json_each(CAST(e.body AS TEXT), '$.only') AS names"
+    " WHERE e.channel IS NULL AND e.at < old.at GROUP BY names.value) AS gone"
+    " WHERE users.name = gone.name AND users.log_floor < gone.seq",
+)
+"""Raise the marks of users above their private messages that `AGE_PRIVATE` deletes next."""
+AGE_PRIVATE = Bulk("DELETE FROM events WHERE channel IS NULL AND at < (VALUES", 1, ")")
+
+KINDS: dict[str, type[Event]] = {
+    "message": Message,
+    "edit": MessageEdited,
+    "delete": MessageDeleted,
+    "presence": Presence,
+    "state": UserStateChanged,
+}
+"""How events are called in the column `kind`."""
+_NAMES = {kind: name for name, kind in KINDS.items()}
+_encode = msgspec.json.Encoder().encode
+_DECODERS = {name: msgspec.json.Decoder(kind).decode for name, kind in KINDS.items()}
+
+
+def event_columns(event: Event) -> Row:
+    """Write an event as kind, body and payload; a payload is JSON already, and stays what it is."""
+    payload = getattr(event, "payload", None)
+    bare = event if payload is None else replace(event, payload=b"")
+    return _NAMES[type(event)], _encode(bare), payload
+
+
+def read_event(kind: str, body: bytes, payload: bytes | None) -> Event:
+    """Read what `event_columns` wrote.
+
+    Raises:
+        msgspec.MsgspecError: it is something else.
+        KeyError: the kind is unknown.
+    """
+    event: Event = _DECODERS[kind](body)
+    return event if payload is None else replace(event, payload=payload)
+
+
+def event_row(entry: Entry, at: float) -> Row:
+    """A row of `events`."""
+    event = entry.event
+    sole = next(iter(event.only)) if event.channel is None and event.only and len(event.only) == 1 else None
+    return entry.seq, at, event.channel, sole, *event_columns(event)
+
+
+def history_row(channel: str, entry: Entry, at: float) -> Row:
+    """A row of `history`."""
+    return channel, entry.event.uuid, entry.seq, at, *event_columns(entry.event)
+
+
+def channel_row(channel: Channel, recorded: int) -> Row:
+    """A row of `channels`.
+
+    Args:
+        recorded: the last number that counts; an empty history shows nothing up to there.
+    """
+    shown = channel.history.entries
+    history_floor = shown[0].seq - 1 if shown else recorded
+    active_s = None if channel.connections else channel.last_active_s
+    return channel.name, channel.id, _encode(channel.settings), channel.log.floor, history_floor, active_s
+
+
+def user_row(user: User) -> Row:
+    """A row of `users`."""
+    active_s = None if user.connections else user.last_active_s
+    return user.name, user.id, _encode(user.state), _encode(user.public_keys), user.log.floor, active_s

@@ -1,0 +1,73 @@
+"""What one batch writes to the SQLite engine's file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from channelstream.core.events import Presence
+from channelstream.core.log import Entry
+from channelstream.core.registry import Registry
+from channelstream.engines.group_commit import Batch
+from channelstream.engines.sqlite_file import Writes
+from channelstream.engines.sqlite_rows import (
+    ADD_EVENTS,
+    DROP_CHANNELS,
+    DROP_MEMBERS,
+    DROP_USERS,
+    PUT_CHANNELS,
+    PUT_MEMBERS,
+    PUT_USERS,
+    Row,
+    channel_row,
+    event_row,
+    user_row,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchWrites:
+    """The writes of a batch, around those of the upkeep.
+
+    Attributes:
+        before: what is gone.
+        state: channels and users as they were when the batch was sealed.
+    """
+
+    before: Writes
+    state: Writes
+
+    def after(self, entries: Sequence[Entry], offset_s: float) -> Writes:
+        """Return the rest; encoding the events is left to the thread.
+
+        Args:
+            offset_s: seconds from the clock of the entries to that of the file.
+        """
+        events = [event_row(entry, entry.at_s + offset_s) for entry in entries]
+        return [(ADD_EVENTS, events), *self.state, *_member_writes(entries)]
+
+
+def writes_of(batch: Batch, registry: Registry, recorded: int) -> BatchWrites:
+    """Return what a batch writes, as things stand now."""
+    names = [(name,) for name in batch.gone_channels]
+    before: Writes = [
+        *((bulk, names) for bulk in DROP_CHANNELS),
+        (DROP_USERS, [(name,) for name in batch.gone_users]),
+    ]
+    channels = (registry.channels.get(name) for name in batch.channels)
+    users = (registry.users.get(name) for name in batch.users)
+    state: Writes = [
+        (PUT_CHANNELS, [channel_row(channel, recorded) for channel in channels if channel]),
+        (PUT_USERS, [user_row(user) for user in users if user]),
+    ]
+    return BatchWrites(before, state)
+
+
+def _member_writes(entries: Sequence[Entry]) -> Writes:
+    """Return who is now a member, as far as it was announced: the last word of each counts."""
+    last = {
+        (entry.event.channel, entry.event.user): entry.event
+        for entry in entries
+        if isinstance(entry.event, Presence)
+    }
+    joined: list[Row] = [(*key, event.announced) for key, event in last.items() if event.joined]
+    parted: list[Row] = [key for key, event in last.items() if not event.joined]
+    return [(PUT_MEMBERS, joined), (DROP_MEMBERS, parted)]

@@ -1,0 +1,264 @@
+"""The SQLite engine: the shared suite, and what is its own."""
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+
+import pytest
+from tests.engines.conformance import *  # noqa: F403
+from tests.engines.conformance import (
+    MakeEngine,
+    MovedClock,
+    Recorder,
+    Settle,
+    Setup,
+    message,
+    private,
+    uuids,
+)
+
+from channelstream.core.events import Dialect, Message, MessageDeleted, MessageEdited, Presence
+from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.engines.base import PRIVATE, Engine, Member, UserUpdate
+from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.sqlite_file import APPLICATION_ID
+from channelstream.errors import ConfigError, Unavailable
+
+
+def sqlite_engine(path: Path, setup: Setup, begun: int = 0) -> SqliteEngine:
+    ids = (f"id{number}" for number in count(begun))
+    registry = Registry(setup.limits, lambda: next(ids))
+    lifetimes = Lifetimes(setup.users_s, setup.channels_s)
+    return SqliteEngine(path, registry, setup.clock, lifetimes, lambda: next(ids), lambda: next(ids))
+
+
+@pytest.fixture
+def make_engine(tmp_path: Path) -> MakeEngine:
+    numbers = count()
+    return lambda setup: sqlite_engine(tmp_path / f"{next(numbers)}.db", setup)
+
+
+@pytest.fixture
+def settle() -> Settle:
+    async def settled(engine: Engine) -> None:
+        assert isinstance(engine, SqliteEngine)
+        await engine.settled()
+
+    return settled
+
+
+class Runs:
+    """One file, opened again and again, as by a server that restarts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.setup = Setup()
+        self.begun = 0
+
+    async def open(self) -> tuple[SqliteEngine, Recorder]:
+        self.begun += 1_000_000
+        engine, recorder = sqlite_engine(self.path, self.setup, self.begun), Recorder()
+        await engine.start(recorder)
+        return engine, recorder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "state.db")
+
+
+ANN = Member("1", "ann", Dialect.V07)
+
+
+def test_a_restart_keeps_what_was_accepted(runs: Runs) -> None:
+    """Logs, private messages, history with its edits, settings, state, ids, position: all as before."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.connect(ANN, UserUpdate({"mood": 1}, {}, ["mood"]))
+        await engine.join(ANN, {"a": {"store_history": True, "history_size": 3}})
+        await engine.publish([message(f"m{number}") for number in range(5)])
+        await engine.publish([private("p1", "ann"), MessageDeleted(uuid="m4", channel="a")])
+        await engine.publish([MessageEdited(uuid="m3", channel="a", edited="t", payload=b'"ho"')])
+        position = engine.position
+        before = await engine.replay("ann", {"a": 0, PRIVATE: 0}, 100)
+        (channel,), (user,) = await engine.channels(None), await engine.users(None)
+        shown, ids = [entry.event for entry in channel.history.entries], (channel.id, user.id)
+        await engine.close()
+        again, recorder = await runs.open()
+        assert (again.position, recorder.entries) == (position, [])
+        after = await again.replay("ann", {"a": 0, PRIVATE: 0}, 100)
+        assert [(e.position, e.event) for e in after.entries] == [
+            (e.position, e.event) for e in before.entries
+        ]
+        (channel,), (user,) = await again.channels(None), await again.users(None)
+        assert [entry.event for entry in channel.history.entries] == shown
+        assert (channel.id, user.id, user.state, user.public_keys) == (*ids, {"mood": 1}, ("mood",))
+        assert (channel.users, user.connections) == ({}, 0)
+        assert (await again.publish([message("m2")]))[0].repeated
+        await again.close()
+
+    asyncio.run(life())
+
+
+def test_who_was_a_member_has_parted_after_a_restart(runs: Runs) -> None:
+    """Whoever resumes heard the joining, so it hears the parting; once."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.connect(ANN, UserUpdate({}, {}))
+        await engine.join(ANN, {"a": {"notify_presence": True}})
+        await engine.close()
+        for expected in ([("ann", False)], []):
+            again, recorder = await runs.open()
+            told = [e.event for e in recorder.entries if isinstance(e.event, Presence)]
+            assert [(event.user, event.joined) for event in told] == expected
+            await again.close()
+
+    asyncio.run(life())
+
+
+def test_what_was_trimmed_is_lost_after_a_restart_as_well(runs: Runs) -> None:
+    """The marks are kept, and the file holds no more than the logs."""
+    runs.setup = Setup(limits=RegistryLimits(log_events=2, user_log_events=1))
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.connect(ANN, UserUpdate({}, {}))
+        await engine.join(ANN, {"a": {}})
+        await engine.publish([message(f"m{number}") for number in range(5)])
+        await engine.publish([private(f"p{number}", "ann") for number in range(3)])
+        await engine.publish([message("x", channel="nowhere")])
+        await engine.close()
+        with closing(sqlite3.connect(runs.path)) as database:
+            assert database.execute("SELECT count(*) FROM events").fetchone() == (3,)
+        again, _ = await runs.open()
+        replay = await again.replay("ann", {"a": 2, PRIVATE: 6}, 100)
+        assert replay.lost == {"a", PRIVATE}
+        assert uuids(await again.replay("ann", {"a": 3, PRIVATE: 7}, 100)) == ["m3", "m4", "p2"]
+        await again.close()
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("moved_s", [-100_000.0, 59.0])
+def test_a_clock_that_is_set_back_drops_and_keeps_nothing_too_long(runs: Runs, moved_s: float) -> None:
+    """What is younger than the limit stays, and it ages while the server runs."""
+    runs.setup = Setup(limits=RegistryLimits(log_age_s=60.0))
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure({"a": {}})
+        await engine.publish([message("m1")])
+        await engine.close()
+        runs.setup.clock = MovedClock()
+        runs.setup.clock.passed_s = moved_s
+        again, _ = await runs.open()
+        assert uuids(await again.replay("ann", {"a": 0}, 9)) == ["m1"]
+        runs.setup.clock.passed_s += 60.5
+        assert (await again.replay("ann", {"a": 0}, 9)).lost == {"a"}
+        await again.close()
+
+    asyncio.run(life())
+
+
+def test_a_copy_put_back_in_place_begins_a_new_epoch(runs: Runs) -> None:
+    """Positions given out after the copy was made must not be taken for its own."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        epoch = engine.position.epoch
+        await engine.close()
+        copy = runs.path.read_bytes()
+        same, _ = await runs.open()
+        assert same.position.epoch == epoch
+        await same.close()
+        runs.path.write_bytes(copy)
+        other, _ = await runs.open()
+        assert other.position.epoch != epoch
+        await other.close()
+
+    asyncio.run(life())
+
+
+def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> None:
+    """Requests are refused, nobody hears them, and once the disk is back all goes on, without a gap in the numbers."""
+
+    async def life() -> None:
+        engine, recorder = await runs.open()
+        await engine.connect(ANN, UserUpdate({"mood": 1}, {}))
+        await engine.join(ANN, {"a": {"notify_presence": True}})
+        with closing(sqlite3.connect(runs.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            refused = await asyncio.gather(
+                engine.publish([message("m1")]),
+                engine.update_user("ann", UserUpdate({"mood": 2}, {})),
+                engine.configure({"a": {"history_size": 3}, "new": {}}),
+                engine.connect(Member("2", "bob", Dialect.V07), UserUpdate({}, {})),
+                return_exceptions=True,
+            )
+            await engine.leave(ANN, ["a"])
+            other.execute("ROLLBACK")
+        assert [type(each) for each in refused] == [Unavailable] * 4
+        ((user,), (channel,)) = await engine.users(None), await engine.channels(None)
+        assert (user.state, channel.settings.history_size) == ({"mood": 1}, 10)
+        assert not (await engine.publish([message("m1")]))[0].repeated
+        told = [(e.seq, type(e.event)) for e in recorder.entries]
+        assert told == [(1, Presence), (2, Presence), (3, Message)]
+        await engine.close()
+
+    asyncio.run(life())
+
+
+def _other_program(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE t (x)")
+
+
+def _newer_format(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute("PRAGMA user_version = 99")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "sentence"),
+    [
+        (lambda path: path.write_text("no database" * 200), "file is not a database"),
+        (lambda path: path.mkdir(), "cannot be used"),
+        (_other_program, "is a database of another program"),
+        (_newer_format, "has format 99, and this version of channelstream reads format 1 only"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused(
+    runs: Runs, prepare: Callable[[Path], object], sentence: str
+) -> None:
+    """With a sentence that names it."""
+    prepare(runs.path)
+    with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
+        asyncio.run(runs.open())
+    assert str(runs.path) in str(caught.value)
+
+
+def test_a_missing_directory_is_refused(runs: Runs) -> None:
+    """It is not made."""
+    runs.path = runs.path.parent / "missing" / "state.db"
+    with pytest.raises(ConfigError, match="No such file or directory"):
+        asyncio.run(runs.open())
+
+
+def test_a_second_server_is_refused(runs: Runs) -> None:
+    """One file, one server."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        with pytest.raises(ConfigError, match="in use by another server"):
+            await runs.open()
+        await engine.close()
+
+    asyncio.run(life())

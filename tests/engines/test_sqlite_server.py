@@ -1,0 +1,134 @@
+"""A server with a file: killed while messages come in, and started again."""
+
+import json
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.conftest import RunningServer, StartServer
+from websockets.sync.client import connect
+
+PUBLISHERS = 4
+ACKNOWLEDGED = 200
+"""Messages after which the server is killed."""
+
+
+class Load:
+    """Publishers that go on until the server is gone."""
+
+    def __init__(self, server: RunningServer) -> None:
+        self.acknowledged: list[str] = []
+        self.enough = threading.Event()
+        self._server = server
+        self._threads = [threading.Thread(target=self._publish, args=(n,)) for n in range(PUBLISHERS)]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        for thread in self._threads:
+            thread.start()
+        assert self.enough.wait(30)
+        yield
+        for thread in self._threads:
+            thread.join(30)
+
+    def _publish(self, publisher: int) -> None:
+        number = 0
+        with httpx.Client(base_url=self._server.url, headers=self._server.sign("/message")) as client:
+            while True:
+                number += 1
+                body = {"channel": "a", "user": "ann", "message": f"{publisher}-{number}"}
+                try:
+                    answer = client.post("/message", json=body)
+                except httpx.HTTPError:
+                    return
+                assert answer.status_code == 200
+                self.acknowledged.append(body["message"])
+                if len(self.acknowledged) >= ACKNOWLEDGED:
+                    self.enough.set()
+
+
+def heard_by_websocket(server: RunningServer, since: str, last: str) -> list[dict[str, Any]]:
+    conn_id = server.connect("bob", "a")
+    items: list[dict[str, Any]] = []
+    with connect(f"{server.ws_url}/ws?conn_id={conn_id}&since={since}") as socket:
+        server.post("/message", {"channel": "a", "user": "ann", "message": last})
+        while not items or items[-1].get("message") != last:
+            items += json.loads(socket.recv(timeout=20))
+    return items
+
+
+def heard_by_sse(server: RunningServer, since: str, last: str) -> list[dict[str, Any]]:
+    conn_id = server.connect("bob", "a")
+    items: list[dict[str, Any]] = []
+    with httpx.stream(
+        "GET", f"{server.url}/sse?conn_id={conn_id}", headers={"last-event-id": since}
+    ) as stream:
+        server.post("/message", {"channel": "a", "user": "ann", "message": last})
+        for line in stream.iter_lines():
+            if line.startswith("data:"):
+                items += json.loads(line[5:])
+            if items and items[-1].get("message") == last:
+                break
+    return items
+
+
+@pytest.mark.parametrize("hear", [heard_by_websocket, heard_by_sse])
+def test_every_acknowledged_message_outlives_kill_9(
+    start_server: StartServer, tmp_path: Path, hear: Any
+) -> None:
+    """Whoever resumes from before hears each exactly once, in the order of the log; so does who loaded the history."""
+    engine = f"--engine=sqlite:///{tmp_path / 'state.db'}"
+    first = start_server(engine, "--log-events=100000")
+    first.post("/channel_config", {"a": {"store_history": True, "history_size": 1000}})
+    begin = first.post("/info", {})["position"]
+    load = Load(first)
+    with load.running():
+        snapshot = first.post("/info", {})["channels"]["a"]
+        first.process.kill()
+    second = start_server(engine, "--log-events=100000")
+    resumed, *items = hear(second, begin, "the last")
+    assert "a" in resumed["recovered"]
+    heard = [item["message"] for item in items if item["type"] == "message"]
+    numbers = [int(item["position"].rpartition("-")[2]) for item in items]
+    assert numbers == sorted(set(numbers))
+    assert len(heard) == len(set(heard))
+    assert set(load.acknowledged) <= set(heard)
+    # Snapshot, then stream: nothing is missing between the two, and nothing comes twice.
+    shown = [item["message"] for item in snapshot["history"]]
+    _, *later = hear(second, snapshot["position"], "the very last")
+    assert shown + [item["message"] for item in later] == [*heard, "the very last"]
+
+
+def test_a_full_disk_refuses_and_recovers(start_server: StartServer, tmp_path: Path) -> None:
+    """A publish is answered with 503 and Retry-After as long as the file cannot grow, and works after that."""
+    path = tmp_path / "state.db"
+    server = start_server(f"--engine=sqlite:///{path}")
+    server.connect("bob", "a")
+    body = {"channel": "a", "user": "ann", "message": "x" * 100_000}
+    _, hard = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (4096, hard))
+    refused = server.request("POST", "/message", body)
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    assert server.request("POST", "/message", body).status_code == 200
+    assert "the engine's file takes no writes" in server.stop()[1]
+
+
+def test_a_second_server_on_one_file_says_so_and_ends(start_server: StartServer, tmp_path: Path) -> None:
+    """With a line that names the file."""
+    engine = f"--engine=sqlite:///{tmp_path / 'state.db'}"
+    start_server(engine)
+    second = subprocess.run(
+        [sys.executable, "-m", "channelstream", "-p", "0", engine],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert second.returncode != 0
+    assert "is in use by another server" in second.stderr
+    assert "Traceback" not in second.stderr
