@@ -118,6 +118,22 @@ def test_resumed_leads_the_answer(server: Any, clients: Any, channel: str) -> No
     assert [item["type"] for item in items] == ["resumed", "message"]
 
 
+def test_lost_is_told_at_once_only_once(server: Any, clients: Any, channel: str) -> None:
+    """A poll from a position whose loss was told before waits, so that its client hears what comes next."""
+    answer = server.post(
+        "/connect",
+        {"username": "ann", "channels": [channel], "channel_configs": {channel: {"log_events": 1}}},
+    )
+    publish(server, channel, "1", "2")
+    query = f"conn_id={answer['conn_id']}&since={answer['position']}"
+    [resumed] = poll(server, query).json()
+    assert (resumed["position"], resumed["lost"]) == (answer["position"], [channel])
+    raw = wait_in_poll(server, clients, query)
+    publish(server, channel, "3")
+    again, message = json.loads(raw.rest().partition(b"\r\n\r\n")[2])
+    assert (again["lost"], texts([message])) == ([channel], ["3"])
+
+
 def test_a_message_for_a_poll_whose_client_has_gone() -> None:
     """What was written to nobody is not lost: the next poll has it."""
 

@@ -80,6 +80,7 @@ class Connection:
         batch: what it is sent at the end of this tick; see `core.batch`.
         heard: the highest log number written to its stream, valid whenever it is not LIVE.
         stream: None while it has none; `write` is its write method and `outlet` its format, kept here for the flush.
+        told_lost: the position its last stream resumed from and the channels told lost there; None if nothing was.
         deadline_s: when it is closed unless it attaches, in the engine's clock; None while it has a stream.
     """
 
@@ -93,6 +94,7 @@ class Connection:
         "outlet",
         "state",
         "stream",
+        "told_lost",
         "user",
         "write",
     )
@@ -109,6 +111,7 @@ class Connection:
         self.heard = heard
         self.state = ConnectionState.NEW
         self.stream: Stream | None = None
+        self.told_lost: tuple[str, frozenset[str]] | None = None
         self.deadline_s: float | None = deadline_s
 
     def move(self, step: Step) -> None:

@@ -129,7 +129,8 @@ class Session:
             self._node.observer.replayed(self.connection, (), replay.lost)
         # What is lost is not replayed: those channels go on from here.
         starts |= dict.fromkeys(replay.lost, replay.head)
-        self._tell_resumed(since if Position.parse(since) else str(head), starts, replay.lost, not since)
+        position = since if Position.parse(since) else str(head)
+        self._tell_resumed(position, starts, replay.lost, is_new=not since)
         await self._catch_up(held, starts, item, strict=True)
 
     def _resume_from(self, since: str, head: Position) -> dict[str, int]:
@@ -145,7 +146,11 @@ class Session:
     ) -> None:
         recovered = sorted(name for name in starts if name not in lost)
         item = resumed_item(position, recovered, sorted(lost))
-        self._stream.lead(item, position, urgent=is_new or bool(lost))
+        # A poll that was told so before must wait: answered at once again and again, it would hear nothing else.
+        told = (position, lost) if lost else None
+        is_news = told is not None and told != self.connection.told_lost
+        self.connection.told_lost = told
+        self._stream.lead(item, position, urgent=is_new or is_news)
 
     async def _recover(self, held: Held) -> None:
         """Catch up after the client was too slow, once it has read what it was sent."""
