@@ -167,8 +167,9 @@ class StreamingHttp(HttpToolsProtocol):
 
     def _path(self) -> str:
         """Return the path of the request at hand, as far as it concerns us; its scope may have none yet."""
-        path = self.url.partition(b"?")[0].decode("latin-1")
-        return self.streams.policy.path(dict(self.scope) | {"path": path})
+        scope: Any = self.scope
+        scope["path"] = self.url.partition(b"?")[0].decode("latin-1")
+        return self.streams.policy.path(scope)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._wants_event_stream(cycle.scope):
