@@ -70,7 +70,8 @@ class Message(Event, frozen=True, kw_only=True, gc=False):
     no_history: bool = False
 
     def weight(self) -> int:
-        return Event.weight(self) + 2 * len(self.payload)
+        names = 0 if self.only is None and self.exclude is None else Event.weight(self)
+        return names + 2 * len(self.payload)
 
 
 class MessageEdited(Event, frozen=True, kw_only=True, gc=False):

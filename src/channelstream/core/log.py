@@ -14,6 +14,7 @@ from channelstream.core.events import Dialect, Event, Message
 
 ENTRY_OVERHEAD = 700
 """Bytes an entry costs besides its payload: objects, keys and one encoded form (measured, docs/performance.md)."""
+DIALECTS = len(Dialect)
 
 
 class Entry:
@@ -34,7 +35,7 @@ class Entry:
         self.position = position
         self.at_s = at_s
         self.event = event
-        self.items: list[bytes | None] = [None] * len(Dialect)
+        self.items: list[bytes | None] = [None] * DIALECTS
         self.size = ENTRY_OVERHEAD + event.weight()
 
     def amended(self, event: Event) -> "Entry":

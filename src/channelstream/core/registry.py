@@ -228,8 +228,11 @@ class Registry:
         channel = self.channels.get(event.channel) if event.channel is not None else None
         if channel:
             logs.append(channel.history)
-        found = (log.message(event.uuid) for log in logs)
-        return next((entry for entry in found if entry), None)
+        for log in logs:
+            entry = log.message(event.uuid)
+            if entry is not None:
+                return entry
+        return None
 
     def record(self, entry: Entry, now_s: float) -> None:
         """Put an accepted event into its logs and let it change the visible history."""

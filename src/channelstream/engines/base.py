@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event
 from channelstream.core.log import Entry
@@ -117,8 +119,7 @@ class Claim:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True, gc=False):
     """What became of one published event.
 
     Attributes:
