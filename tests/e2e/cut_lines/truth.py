@@ -1,0 +1,108 @@
+"""What was published, in the order of the log, and the judge of what a stream told."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+PRIVATE = ""
+"""The name under which private messages count in `recovered` and `lost`."""
+Key = tuple[str, str, int | None]
+"""What tells an event: its type, the uuid, and the number in its payload, which a deletion does not have."""
+
+
+def key_of(item: dict[str, Any]) -> Key:
+    return item["type"], item["uuid"], (item.get("message") or {}).get("n")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One event that was sent to the server, with its recipients; None means all of the channel."""
+
+    key: Key
+    channel: str
+    only: frozenset[str] | None
+    exclude: frozenset[str]
+
+    def is_for(self, user: str, channels: frozenset[str]) -> bool:
+        is_meant = self.only is None or user in self.only
+        return is_meant and user not in self.exclude and self.channel in channels | {PRIVATE}
+
+
+class Truth:
+    """The one publisher sends one request after the other, so that its order is that of the log.
+
+    Attributes:
+        events: all that was sent, acknowledged or on its way.
+        acknowledged: how many of them the server has accepted for certain.
+        complete: nothing is added any more.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[Published] = []
+        self.acknowledged = 0
+        self.complete = False
+        self._numbers: dict[Key, int] = {}
+        self._positions: dict[int, str] = {}
+
+    def send(self, event: Published) -> None:
+        self._numbers[event.key] = len(self.events)
+        self.events.append(event)
+
+    def number(self, item: dict[str, Any]) -> int:
+        """Return an item's place in the order; its position must be the same for everybody."""
+        number = self._numbers[key_of(item)]
+        event = self.events[number]
+        assert (item["channel"] or PRIVATE) == event.channel
+        assert self._positions.setdefault(number, item["position"]) == item["position"]
+        return number
+
+    def numbers_for(self, user: str, channels: frozenset[str]) -> list[int]:
+        return [number for number, event in enumerate(self.events) if event.is_for(user, channels)]
+
+
+@dataclass
+class Told:
+    """What one stream, or one poll, told its client; events are numbers in the truth.
+
+    Attributes:
+        since: the last event its client had handled before, -1 for none.
+        acknowledged: how many events were accepted before it was asked for.
+        sent: how many were sent when its client heard `resumed`; None before.
+    """
+
+    since: int
+    acknowledged: int
+    sent: int | None = None
+    recovered: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
+    heard: list[int] = field(default_factory=list)
+
+    def check(self, truth: Truth, user: str, channels: frozenset[str]) -> None:
+        """Compare with the truth.
+
+        Raises:
+            AssertionError: something was doubled, missing, out of order, for others, or replayed though lost.
+        """
+        if self.sent is None:
+            assert not self.heard, "events before resumed"
+            return
+        assert self.recovered | self.lost == channels | {PRIVATE}
+        assert not self.recovered & self.lost
+        assert self.heard == self._due(truth, user, channels), self
+
+    def _due(self, truth: Truth, user: str, channels: frozenset[str]) -> list[int]:
+        """Return what this stream had to tell up to the last event it told."""
+        due: list[int] = []
+        live: set[str] = set(self.recovered)
+        for number in range(self.since + 1, max(self.heard, default=-1) + 1):
+            event = truth.events[number]
+            if event.is_for(user, channels) and self._is_due(number, event.channel, live):
+                live.add(event.channel)
+                due.append(number)
+        return due
+
+    def _is_due(self, number: int, channel: str, live: set[str]) -> bool:
+        """A lost channel goes on somewhere between the request and `resumed`; from there on nothing is left out."""
+        assert self.sent is not None
+        if channel in live or number >= self.sent:
+            return True
+        return number >= self.acknowledged and number in self.heard

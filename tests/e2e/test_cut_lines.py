@@ -1,0 +1,99 @@
+"""Resuming over real sockets: whatever a broken line swallowed is told again, once and in order, or named as lost.
+
+`CUT_LINES_SEED` repeats the lines and requests of a run that failed; the order of things between processes differs.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from random import Random, SystemRandom
+from typing import Any
+
+from tests.e2e.cut_lines.client import Client
+from tests.e2e.cut_lines.line import CuttingLine
+from tests.e2e.cut_lines.publisher import Audience, Publisher
+from tests.e2e.cut_lines.truth import PRIVATE, Truth
+
+DEADLINE_S = 30.0
+REQUESTS = 400
+CHANNELS = ("news", "sport", "talk")
+TRANSPORTS = {
+    "ann": ("ws",),
+    "bob": ("ws",),
+    "cat": ("ws", "sse"),
+    "dan": ("sse",),
+    "eve": ("sse",),
+    "fay": ("sse", "poll"),
+    "gus": ("poll",),
+    "hal": ("poll",),
+    "ivy": ("poll", "ws", "sse"),
+}
+"""Users with the transports they choose from whenever they come back."""
+
+
+def seed() -> int:
+    return int(os.environ.get("CUT_LINES_SEED") or SystemRandom().randrange(1_000_000))
+
+
+def register(server: Any, truth: Truth, random: Random, configs: dict[str, Any]) -> list[Client]:
+    """Connect every user to two channels or all three."""
+    clients = []
+    for user, transports in TRANSPORTS.items():
+        channels = random.sample(CHANNELS, random.randint(2, 3))
+        answer = server.post("/connect", {"username": user, "channels": channels, "channel_configs": configs})
+        client = Client(truth, user, frozenset(channels), transports, Random(random.random()))
+        client.registered(answer["conn_id"], answer["position"])
+        clients.append(client)
+    return clients
+
+
+async def listen_through_cut_lines(
+    server: Any, clients: list[Client], publisher: Publisher, random: Random
+) -> int:
+    """Publish while every client listens through a line of its own; return how often a line was cut."""
+    async with asyncio.timeout(DEADLINE_S), AsyncExitStack() as stack:
+        lines = [
+            await stack.enter_async_context(CuttingLine(server.port, Random(random.random())))
+            for _ in clients
+        ]
+        async with asyncio.TaskGroup() as group:
+            for client, line in zip(clients, lines, strict=True):
+                group.create_task(client.run(line.port))
+            group.create_task(publisher.run(REQUESTS))
+        return sum(line.cuts for line in lines)
+
+
+def run(server: Any, configs: dict[str, Any]) -> tuple[Truth, list[Client]]:
+    """Let all clients hear all there is; each stream is judged when it ends."""
+    number = seed()
+    random = Random(number)
+    truth = Truth()
+    try:
+        clients = register(server, truth, random, configs)
+        publisher = Publisher(server, truth, Audience(CHANNELS, tuple(TRANSPORTS)), Random(random.random()))
+        cuts = asyncio.run(listen_through_cut_lines(server, clients, publisher, random))
+    except BaseException as error:
+        error.add_note(f"Repeat with CUT_LINES_SEED={number}")
+        raise
+    assert cuts > 10 * len(clients)
+    _, log = server.stop()
+    assert "Traceback" not in log, log
+    return truth, clients
+
+
+def test_nothing_is_missed(start_server: Callable[..., Any]) -> None:
+    """With logs of the usual size every client hears all of its channels once, in order, and nothing is lost."""
+    truth, clients = run(start_server(), {})
+    for client in clients:
+        heard = [number for told in client.told for number in told.heard]
+        assert heard == truth.numbers_for(client.user, client.channels)
+        assert not any(told.lost for told in client.told)
+
+
+def test_what_is_lost_is_named(start_server: Callable[..., Any]) -> None:
+    """With logs of a few events much is lost: named, not replayed, and what follows has no gap."""
+    _, clients = run(start_server(), {name: {"log_events": 5} for name in CHANNELS})
+    lost = [told.lost for client in clients for told in client.told]
+    assert any(lost)
+    assert not any(PRIVATE in names for names in lost)
