@@ -7,16 +7,18 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
+import pytest
 from tests.e2e.cut_lines.client import Client
 from tests.e2e.cut_lines.line import CuttingLine
 from tests.e2e.cut_lines.publisher import Audience, Publisher
 from tests.e2e.cut_lines.truth import PRIVATE, Truth
 
 DEADLINE_S = 30.0
-REQUESTS = 400
+REQUESTS = 300
 CHANNELS = ("news", "sport", "talk")
 TRANSPORTS = {
     "ann": ("ws",),
@@ -82,9 +84,10 @@ def run(server: Any, configs: dict[str, Any]) -> tuple[Truth, list[Client]]:
     return truth, clients
 
 
-def test_nothing_is_missed(start_server: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("engine", ["memory", "sqlite:///{}/state.db"])
+def test_nothing_is_missed(start_server: Callable[..., Any], tmp_path: Path, engine: str) -> None:
     """With logs of the usual size every client hears all of its channels once, in order, and nothing is lost."""
-    truth, clients = run(start_server(), {})
+    truth, clients = run(start_server("--engine", engine.format(tmp_path)), {})
     for client in clients:
         heard = [number for told in client.told for number in told.heard]
         assert heard == truth.numbers_for(client.user, client.channels)

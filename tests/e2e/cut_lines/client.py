@@ -4,7 +4,7 @@ import asyncio
 from random import Random
 
 from tests.e2e.cut_lines.truth import Told, Truth
-from tests.e2e.cut_lines.wire import Ended, Items, Wire, open_wire
+from tests.e2e.wire import Ended, Items, Wire, open_wire
 
 COME_BACK = frozenset({4002, 4008})
 """Endings after which this client comes back. 4002 would stop a real one; here the request of a line that was just
