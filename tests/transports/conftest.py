@@ -138,8 +138,8 @@ class Clients:
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
 
-    def raw(self, port: int) -> RawSocket:
-        return self._closing(RawSocket(port))
+    def raw(self, port: int, **more: Any) -> RawSocket:
+        return self._closing(RawSocket(port, **more))
 
     def ws(self, port: int, query: str, **more: Any) -> RawWebSocket:
         return self._closing(RawWebSocket(port, query, **more))

@@ -24,6 +24,7 @@ from channelstream.core.websocket import close_frame
 from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
+from channelstream.transports.unread import UnreadAnswer
 from channelstream.transports.websocket import WebSocketStream
 
 WEBSOCKET_PATH = "/ws"
@@ -51,6 +52,7 @@ class StreamingHttp(HttpToolsProtocol):
         self._in_head = True
         self._in_body = False
         self._event_stream: RequestResponseCycle | None = None
+        self._unread: UnreadAnswer | None = None
 
     # -- the bounds of a head
 
@@ -63,6 +65,7 @@ class StreamingHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_complete()
         self._body_is_complete()
+        self._all_is_read()
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
@@ -95,6 +98,32 @@ class StreamingHttp(HttpToolsProtocol):
             fields = _lines(headers or [(b"connection", b"close")])
             self.transport.write(head + fields + b"\r\n" + text)
             self.transport.close()
+            self._expect_to_be_read()
+
+    # -- the bounds of an answer
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_to_be_read()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._expect_to_be_read()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._expect_to_be_read()
+
+    def _expect_to_be_read(self) -> None:
+        if self._unread is None:
+            self._unread = UnreadAnswer(self.transport, self.timeout_keep_alive, self.loop.call_later)
+        self._unread.watch()
+
+    def _all_is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.stop()
+            self._unread = None
 
     # -- reading
 
@@ -279,6 +308,7 @@ class StreamingHttp(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._head_is_complete()
         self._body_is_complete()
+        self._all_is_read()
         self.connections.discard(self)
         self.parser = self.cycle = self.flow = self.scope = None  # type: ignore[assignment]
         self.headers = []

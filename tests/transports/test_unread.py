@@ -1,0 +1,98 @@
+"""The time clients have for reading their answers."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channelstream.transports.unread import UnreadAnswer
+
+TIMEOUT_S = 10.0
+
+
+class Buffer:
+    """A transport of which only the unsent bytes matter."""
+
+    def __init__(self, *sizes: int) -> None:
+        self.sizes = list(sizes)
+        self.aborted = False
+
+    def get_write_buffer_size(self) -> int:
+        return self.sizes.pop(0)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Timer:
+    """A loop whose time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    def call_later(self, _delay_s: float, callback: Callable[..., None], *arguments: Any) -> "Timer":
+        self.waiting.append((callback, arguments))
+        return self
+
+    def cancel(self) -> None:
+        self.waiting.clear()
+
+    def pass_by(self) -> None:
+        callback, arguments = self.waiting.pop()
+        callback(*arguments)
+
+
+def test_a_client_that_reads_slowly() -> None:
+    """Whoever has read something in each interval is waited for, until all is read."""
+    buffer, timer = Buffer(300, 200, 1, 0), Timer()
+    UnreadAnswer(buffer, 1.0, timer.call_later).watch()  # type: ignore[arg-type]
+    for _ in range(3):
+        timer.pass_by()
+    assert (timer.waiting, buffer.aborted) == ([], False)
+
+
+def test_a_client_that_stops() -> None:
+    """Whoever has read nothing for an interval is dropped."""
+    buffer, timer = Buffer(300, 200, 200), Timer()
+    UnreadAnswer(buffer, 1.0, timer.call_later).watch()  # type: ignore[arg-type]
+    timer.pass_by()
+    assert not buffer.aborted
+    timer.pass_by()
+    assert (timer.waiting, buffer.aborted) == ([], True)
+
+
+def test_a_watch_that_is_stopped() -> None:
+    """It watches once however often it is begun, and not at all when it was stopped."""
+    buffer, timer = Buffer(300, 300), Timer()
+    watch = UnreadAnswer(buffer, 1.0, timer.call_later)  # type: ignore[arg-type]
+    watch.watch(), watch.watch()
+    assert len(timer.waiting) == 1
+    watch.stop(), watch.stop()
+    assert timer.waiting == []
+
+
+def is_held(port: int, peer_port: int) -> bool:
+    """Tell whether a process has the server's end of a connection; what only the kernel still has, has no inode."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ends = (f":{port:04X}", f":{peer_port:04X}")
+    return any((row[1][-5:], row[2][-5:]) == ends and row[9] != "0" for row in rows)
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_a_poll_that_is_never_read(own_server: Any, clients: Any, connection: str) -> None:
+    """A client that stops reading the megabytes of its answer loses its socket."""
+    server = own_server("--keep-alive-s", "1")
+    answer = server.post("/connect", {"username": "ann", "channels": ["bulk"]})
+    stuck = clients.raw(server.port, receive_bytes=4096)
+    target = f"/listen?conn_id={answer['conn_id']}&since={answer['position']}"
+    stuck.send(f"GET {target} HTTP/1.1\r\nHost: test\r\nConnection: {connection}\r\n\r\n".encode())
+    peer_port = stuck.socket.getsockname()[1]
+    server.post("/info", {"info": {"channels": []}})  # Answers come in order: the server has the poll now.
+    assert is_held(server.port, peer_port)
+    server.post("/message", [{"user": "test", "channel": "bulk", "message": "x" * 1_000_000}] * 4)
+    deadline = time.monotonic() + TIMEOUT_S
+    while is_held(server.port, peer_port):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
