@@ -15,7 +15,7 @@ from itsdangerous import TimestampSigner
 
 SECRET = "a-secret-of-the-tests"
 ADMIN_SECRET = "an-admin-secret-of-the-tests"
-RUNNING = re.compile(r"Uvicorn running on (?:https?://[^ ]*?:(\d+)|unix socket) ")
+RUNNING = re.compile(r"running on (?:https?://[^ ]*?:(\d+)|unix socket) ")
 
 
 @dataclass

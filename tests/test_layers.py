@@ -20,6 +20,7 @@ LAYERS = (
     {"config"},
     {"pages", "logs", "overview", "housekeeping", "tracing", "clock", "pacing"},
     {"server"},
+    {"supervisor"},
     {"bench"},
     {"cli"},
     {"__main__"},

@@ -63,6 +63,7 @@ class Server(uvicorn.Server):
         self._drain_s = drain_s
         self._housekeeping = Housekeeping(node)
         self._sampler = sampler
+        self.on_started: Callable[[], None] = lambda: None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop on a signal, at once on a second Ctrl-C; ending as asked is success, so it is not raised again."""
@@ -78,6 +79,7 @@ class Server(uvicorn.Server):
         gc.set_threshold(*GC_THRESHOLDS)
         gc.collect()
         gc.freeze()
+        self.on_started()
 
     async def _listen(self, sockets: list[socket.socket] | None) -> None:
         """Listen; a port in use makes uvicorn log so and leave by SystemExit, a socket's path does not."""
@@ -155,18 +157,28 @@ class Front:
             logger.debug("a client left before it had sent its request")
 
 
-def serve(settings: Settings) -> int:
+def serve(
+    settings: Settings,
+    sockets: list[socket.socket] | None = None,
+    on_started: Callable[[Server], None] = lambda _: None,
+) -> int:
     """Serve until a signal says stop; return the exit code of the process.
+
+    Args:
+        settings: what to serve with.
+        sockets: bound sockets to listen on, instead of the address of the settings.
+        on_started: called in the loop when the server listens.
 
     Raises:
         ConfigError: an option cannot be used as it stands.
     """
     server = build(settings)
-    logger.info("starting on %s", _address(settings))
+    server.on_started = lambda: on_started(server)
+    logger.info("starting on %s", address_of(settings))
     if settings.serves_demo:
-        logger.info("demo at %s/demo, admin at %s/admin", _address(settings), _address(settings))
+        logger.info("demo at %s/demo, admin at %s/admin", address_of(settings), address_of(settings))
     try:
-        server.run()
+        server.run(sockets)
     except KeyboardInterrupt:
         # uvicorn raises the signal again after the drain, and the loop may swallow it or not.
         logger.debug("interrupted")
@@ -319,7 +331,8 @@ def _descriptors() -> int:
     return max(1, hard - DESCRIPTORS_FOR_US)
 
 
-def _address(settings: Settings) -> str:
+def address_of(settings: Settings) -> str:
+    """The address of a server, for people."""
     if settings.unix_socket:
         return f"unix:{settings.unix_socket}"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -24,6 +24,7 @@ def test_public_secret_elsewhere(host: str, name: str, known: str) -> None:
     Settings(host="::1", secret="", admin_secret=""),
     Settings(host="0.0.0.0", unix_socket="/run/c.sock"),
     Settings(host="0.0.0.0", secret="random-1", admin_secret="random-2"),
+    Settings(workers=2, engine="redis://10.0.0.5"),
 ])  # fmt: skip
 def test_accepted(settings: Settings) -> None:
     """Known secrets are accepted on loopback and unix sockets, random ones everywhere."""

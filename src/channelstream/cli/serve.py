@@ -54,6 +54,10 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     logs.configure(loaded.settings)
     for warning in loaded.warnings:
         logger.warning("%s", warning)
+    if loaded.settings.workers > 1:
+        from channelstream.supervisor import supervise
+
+        return supervise(loaded.settings)
     from channelstream.server import serve
 
     return serve(loaded.settings)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from channelstream.config.settings import Settings
+from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError
 
 PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADMINSECRET"})
@@ -24,6 +25,7 @@ def problems(settings: Settings) -> Iterator[str]:
     """All faults that follow from several options together, or from the files they name."""
     yield from _public_secrets(settings)
     yield from _tls(settings)
+    yield from _workers(settings)
 
 
 def _public_secrets(settings: Settings) -> Iterator[str]:
@@ -45,3 +47,18 @@ def _tls(settings: Settings) -> Iterator[str]:
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             yield f"{name}: {path!r} is not the path of a file"
+
+
+def _workers(settings: Settings) -> Iterator[str]:
+    if settings.workers == 1:
+        return
+    if not is_shared(settings.engine):
+        yield (
+            f"workers: {settings.workers} processes cannot share engine {settings.engine!r}; "
+            "set engine = redis://host:port/number, or workers = 1"
+        )
+    if settings.unix_socket:
+        yield (
+            f"workers: {settings.workers} processes cannot share unix_socket {settings.unix_socket!r}; "
+            "set host and port instead, or workers = 1"
+        )

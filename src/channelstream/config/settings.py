@@ -44,6 +44,9 @@ class Settings:
     unix_socket: str = _server.option(
         "", _socket, "Path of a unix socket to listen on, instead of host and port."
     )
+    workers: int = _server.option(
+        1, Whole(1, 256), "Processes that share the port; more than one need a redis engine."
+    )
     ssl_certfile: str = _server.option("", _path, "Path of a PEM certificate chain: serves TLS.")
     ssl_keyfile: str = _server.option("", _path, "Path of the certificate's PEM key.")
     enforce_https: bool = _server.option(False, Switch(), "Answer plain HTTP with 406.")

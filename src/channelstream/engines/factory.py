@@ -38,11 +38,13 @@ class EngineKind:
     Attributes:
         form: how it is written, for people.
         pattern: regular expression of that form.
+        shared: whether processes can share it.
         make: imports the engine when it is wanted, so that nobody loads what another one needs.
     """
 
     form: str
     pattern: str
+    shared: bool
     make: Callable[[Parts], Engine]
 
 
@@ -77,16 +79,21 @@ def _sqlite(parts: Parts) -> Engine:
 
 
 ENGINES = (
-    EngineKind("memory", "memory", _memory),
+    EngineKind("memory", "memory", False, _memory),
     EngineKind(
-        "redis://host:port/number", r"(redis|rediss|unix|redis\+sentinel|redis\+cluster)://\S+", _redis
+        "redis://host:port/number", r"(redis|rediss|unix|redis\+sentinel|redis\+cluster)://\S+", True, _redis
     ),
-    EngineKind("sqlite:///path", "sqlite:///.+", _sqlite),
+    EngineKind("sqlite:///path", "sqlite:///.+", False, _sqlite),
 )
 PATTERN = "|".join(kind.pattern for kind in ENGINES)
 """What the option `engine` may hold."""
 FORMS = " or ".join(kind.form for kind in ENGINES)
 """The same, for people."""
+
+
+def is_shared(address: str) -> bool:
+    """Whether several processes can share the engine of an address."""
+    return any(kind.shared for kind in ENGINES if re.fullmatch(kind.pattern, address))
 
 
 def make_engine(parts: Parts) -> Engine:

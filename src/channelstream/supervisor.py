@@ -1,0 +1,283 @@
+"""Several worker processes that share one port, and the small parent that keeps their number.
+
+The parent only holds the port, starts workers and waits; it serves nothing. Each worker is a whole node with
+listening sockets of its own, among which the kernel shares new connections (SO_REUSEPORT of socket(7)): those of a dead
+worker are gone at once, so that nobody waits for it. A socket pair joins each worker with the parent: a byte on it
+means "I serve", its end means that the other side is dead.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from channelstream.config import Settings
+from channelstream.server import Server, address_of, serve
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
+"""Before a dead worker is replaced: doubled for each that dies young."""
+YOUNG_S = 10.0
+SPARE_S = 10.0
+"""What workers get on top of twice the drain's time before they are killed."""
+SERVING = b"\1"
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+FAILED = 1
+
+logger = logging.getLogger(__name__)
+
+
+def supervise(settings: Settings) -> int:
+    """Serve with `settings.workers` processes until a signal says stop; return the exit code.
+
+    A worker returns from here as well, with its own exit code, or by the ConfigError that keeps it from serving.
+    """
+    try:
+        held = reserve(settings.host, settings.port)
+    except OSError as error:
+        logger.error("cannot listen on %s: %s", address_of(settings), error.strerror)  # noqa: TRY400
+        return FAILED
+    port: int = held[0].getsockname()[1]
+    # A browser's next request may go to another worker, which must know its cookie.
+    cookie_secret = settings.cookie_secret or secrets.token_urlsafe()
+    return Supervisor(replace(settings, port=port, cookie_secret=cookie_secret), held).run()
+
+
+# -- the port
+
+
+def reserve(host: str, port: int) -> list[socket.socket]:
+    """Hold the addresses of a host without listening on them.
+
+    Raises:
+        OSError: the host has no address, or the port is in use. Sockets with SO_REUSEPORT alone would not notice: two
+            services of one user would share their visitors.
+    """
+    probes = _bound(host, port, is_shared=False)
+    port = probes[0].getsockname()[1]
+    for probe in probes:
+        probe.close()
+    return _bound(host, port, is_shared=True)
+
+
+def _bound(host: str, port: int, is_shared: bool) -> list[socket.socket]:
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    bound: list[socket.socket] = []
+    for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+        # Of port 0, the first takes a free one and the others the same.
+        bound.append(_bind(family, (address[0], port, *address[2:]), is_shared))
+        port = bound[0].getsockname()[1]
+    return bound
+
+
+def _bind(family: int, address: tuple[str | int, ...], is_shared: bool) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if is_shared:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if family == socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    bound.bind(address)
+    return bound
+
+
+# -- a worker
+
+
+def _work(settings: Settings, held: list[socket.socket], line: socket.socket) -> int:
+    """Be a worker.
+
+    Raises:
+        ConfigError: it cannot serve.
+    """
+    # Ctrl-C in a terminal is for the parent, who tells everybody once: a second signal would end the drain.
+    os.setpgid(0, 0)
+    own = [_bind(each.family, each.getsockname(), is_shared=True) for each in held]
+    return serve(settings, own, partial(_report, line))
+
+
+def _report(line: socket.socket, server: Server) -> None:
+    """Tell the parent that this worker serves, and stop when the parent is dead."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        loop.remove_reader(line)
+        server.should_exit = True
+
+    line.send(SERVING)
+    loop.add_reader(line, stop)
+
+
+# -- the parent
+
+
+@dataclass(slots=True)
+class Seat:
+    """The place of one worker, taken by another process after each death.
+
+    Attributes:
+        pid: 0 while nobody has it.
+        due_s: when it is to be taken, by the steady clock; None while somebody has it, and before it is wanted.
+        pause_s: how long it stays empty after the next death.
+    """
+
+    pid: int = 0
+    line: socket.socket | None = None
+    is_serving: bool = False
+    started_s: float = 0.0
+    due_s: float | None = None
+    pause_s: float = FIRST_PAUSE_S
+
+    def vacate(self, now_s: float) -> None:
+        """Note a death; the longer this worker lived, the sooner comes the next."""
+        self.pause_s = (
+            min(2 * self.pause_s, LONGEST_PAUSE_S) if now_s - self.started_s < YOUNG_S else FIRST_PAUSE_S
+        )
+        self.pid, self.line, self.is_serving = 0, None, False
+        self.due_s = now_s + self.pause_s
+
+
+class Supervisor:
+    """Keeps every seat taken, until it is told to stop or a worker cannot start."""
+
+    def __init__(self, settings: Settings, held: list[socket.socket]) -> None:
+        self._settings = settings
+        self._held = held
+        self._seats = [Seat() for _ in range(settings.workers)]
+        self._has_settled = False
+        self._code: int | None = None
+        self._deadline_s = 0.0
+        self._selector = selectors.DefaultSelector()
+
+    def run(self) -> int:
+        """Run until the last worker has ended; return the exit code."""
+        self._catch_signals()
+        # The others wait for the first, so that a fault which all have is told once.
+        self._seats[0].due_s = time.monotonic()
+        while self._code is None or any(seat.pid for seat in self._seats):
+            for key, _ in self._selector.select(self._rest_s()):
+                act: Callable[[], None] = key.data
+                act()
+            if self._code is None:
+                self._fill()
+            elif time.monotonic() > self._deadline_s:
+                self._tell(signal.SIGKILL)
+        return self._code
+
+    def _rest_s(self) -> float | None:
+        """Seconds until something is to be done without having been told to."""
+        due = [seat.due_s for seat in self._seats if seat.due_s is not None]
+        if self._code is not None:
+            due = [self._deadline_s]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    # -- starting
+
+    def _fill(self) -> None:
+        now_s = time.monotonic()
+        for seat in self._seats:
+            if seat.due_s is not None and seat.due_s <= now_s:
+                self._start(seat, now_s)
+
+    def _start(self, seat: Seat, now_s: float) -> None:
+        """Fork a worker, which leaves by SystemExit or ConfigError and never returns."""
+        ours, theirs = socket.socketpair()
+        # A signal meanwhile would be written down by the child, in the parent's name.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        pid = os.fork()
+        if not pid:
+            ours.close()
+            self._forget_parent()
+            sys.exit(_work(self._settings, self._held, theirs))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        theirs.close()
+        seat.pid, seat.line, seat.started_s, seat.due_s = pid, ours, now_s, None
+        self._selector.register(ours, selectors.EVENT_READ, partial(self._heard, seat, ours))
+
+    def _forget_parent(self) -> None:
+        """In a new worker: let go of what is the parent's. An open line would hide its death from the others."""
+        signal.set_wakeup_fd(-1)
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        self._selector.close()
+        for seat in self._seats:
+            if seat.line is not None:
+                seat.line.close()
+
+    def _heard(self, seat: Seat, line: socket.socket) -> None:
+        if line.recv(len(SERVING)):
+            seat.is_serving = True
+            self._settle()
+            return
+        self._selector.unregister(line)
+        line.close()
+        _, status = os.waitpid(seat.pid, 0)
+        self._ended(seat, os.waitstatus_to_exitcode(status))
+
+    def _settle(self) -> None:
+        """Once the first worker serves, want the others; once all do, say so."""
+        if self._has_settled:
+            return
+        for seat in self._seats:
+            if not seat.pid:
+                seat.due_s = time.monotonic()
+        if all(seat.is_serving for seat in self._seats):
+            self._has_settled = True
+            logger.info(
+                "%d workers running on %s (Ctrl-C ends it)", len(self._seats), address_of(self._settings)
+            )
+
+    # -- ending
+
+    def _ended(self, seat: Seat, code: int) -> None:
+        had_served, pid = seat.is_serving, seat.pid
+        seat.vacate(time.monotonic())
+        if self._code is not None:
+            self._code = self._code or (FAILED if code not in (0, -signal.SIGTERM) else 0)
+        elif had_served or (self._has_settled and any(other.is_serving for other in self._seats)):
+            logger.error(
+                "worker %d has ended (%s); another one starts in %g s", pid, _reason(code), seat.pause_s
+            )
+        else:
+            logger.error("worker %d could not start (%s): all end", pid, _reason(code))
+            self._stop(code if code > 0 else FAILED)
+
+    def _catch_signals(self) -> None:
+        told, tell = socket.socketpair()
+        told.setblocking(False)
+        tell.setblocking(False)
+        # Handlers that do nothing: what counts is the signal's number, which is written to the socket.
+        for number in STOPPING:
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(tell.fileno())
+        self._selector.register(told, selectors.EVENT_READ, partial(self._signalled, told, tell))
+
+    def _signalled(self, told: socket.socket, _kept_open: socket.socket) -> None:
+        for number in told.recv(64):
+            if self._code is None:
+                logger.info("stopping %d workers", sum(1 for seat in self._seats if seat.pid))
+                self._stop(0)
+            elif number == signal.SIGINT:
+                self._tell(signal.SIGINT)
+
+    def _stop(self, code: int) -> None:
+        self._code = code
+        self._deadline_s = time.monotonic() + 2 * self._settings.drain_timeout_s + SPARE_S
+        self._tell(signal.SIGTERM)
+
+    def _tell(self, number: signal.Signals) -> None:
+        for seat in self._seats:
+            if seat.pid:
+                os.kill(seat.pid, number)
+
+
+def _reason(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,213 @@
+"""Several worker processes on one port, with a real Redis."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.redis_server import RedisServer
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from channelstream.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, Seat
+
+TIMEOUT_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"), "--save", "")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def service(redis: RedisServer, start_server: Callable[..., Any]) -> Any:
+    return start_server("--engine", redis.address, "--workers", "2", "--detach-grace-s", "30")
+
+
+def children(pid: int) -> set[int]:
+    """The living processes a process has started, as proc(5) lists them."""
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def sockets(pid: int) -> int:
+    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(1 for link in links if link.startswith("socket:"))
+
+
+def eventually(is_so: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not is_so():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def fail(*flags: str) -> "subprocess.CompletedProcess[str]":
+    """Run a server that must not start."""
+    return subprocess.run(
+        [sys.executable, "-m", "channelstream", *flags],
+        env={}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )  # fmt: skip
+
+
+class Client:
+    """A WebSocket client that comes back with its position whenever its stream ends."""
+
+    def __init__(self, service: Any, stack: ExitStack, user: str) -> None:
+        self._url = f"{service.ws_url}/ws?conn_id={service.connect(user, 'a')}&since="
+        self._stack = stack
+        self._position = ""
+        self._stream = self._open()
+        self.streams = 1
+        self.lost: list[str] = []
+
+    def _open(self) -> ClientConnection:
+        return self._stack.enter_context(connect(self._url + self._position, close_timeout=1))
+
+    def hear(self, count: int) -> list[int]:
+        """Return the numbers of so many messages."""
+        found: list[int] = []
+        while len(found) < count:
+            try:
+                items = json.loads(self._stream.recv(TIMEOUT_S))
+            except ConnectionClosed:
+                self._stream = self._open()
+                self.streams += 1
+                continue
+            for item in items:
+                self._position = item.get("position", self._position)
+                self.lost += item.get("lost", [])
+                found += [item["message"]["n"]] if item["type"] == "message" else []
+        return found
+
+
+def publish(service: Any, n: int) -> None:
+    """Send a message, and again with the same uuid where the worker that took the call died over it."""
+    body = [{"user": "app", "channel": "a", "message": {"n": n}, "uuid": f"00000000-0000-4000-8000-{n:012}"}]
+    for attempt in range(5):
+        try:
+            service.post("/message", body)
+        except OSError:
+            assert attempt < 4
+        else:
+            return
+
+
+def test_a_killed_worker_is_replaced(service: Any) -> None:
+    """Its clients come back at any worker by their conn_id, and hear every acknowledged message once."""
+    parent = service.process.pid
+    before = children(parent)
+    assert len(before) == 2
+    idle = {pid: sockets(pid) for pid in before}
+    with ExitStack() as stack:
+        clients = [Client(service, stack, f"u{number}") for number in range(8)]
+        for n in range(10):
+            publish(service, n)
+        assert [client.hear(10) for client in clients] == [list(range(10))] * 8
+        busiest = max(before, key=lambda pid: sockets(pid) - idle[pid])
+        os.kill(busiest, signal.SIGKILL)
+        for n in range(10, 40):
+            publish(service, n)
+        assert [client.hear(30) for client in clients] == [list(range(10, 40))] * 8
+        assert [client.lost for client in clients] == [[]] * 8
+        assert any(client.streams > 1 for client in clients)
+    eventually(lambda: len(children(parent) - {busiest}) == 2, "the worker is not replaced")
+
+
+def test_both_workers_serve(service: Any) -> None:
+    """New connections of one port are shared among them."""
+    idle = {pid: sockets(pid) for pid in children(service.process.pid)}
+    with ExitStack() as stack:
+        for number in range(32):
+            Client(service, stack, f"u{number}")
+        assert all(sockets(pid) > count for pid, count in idle.items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_all_workers(service: Any, number: signal.Signals) -> None:
+    """Streams are closed with 1012, no process is left, and the exit code is 0."""
+    workers = children(service.process.pid)
+    with ExitStack() as stack:
+        streams = [
+            stack.enter_context(connect(f"{service.ws_url}/ws?conn_id={service.connect(f'u{number}', 'a')}"))
+            for number in range(8)
+        ]
+        service.process.send_signal(number)
+        for stream in streams:
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    stream.recv(TIMEOUT_S)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+    service.process.wait(TIMEOUT_S)
+    code, log = service.stop()
+    assert (code, "Traceback" in log) == (0, False), log
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_workers_end_when_their_parent_is_killed(service: Any) -> None:
+    """Nobody holds the port any more, so that a service manager can start anew."""
+    workers = children(service.process.pid)
+    service.process.kill()
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "workers live on")
+    socket.create_server(("127.0.0.1", service.port)).close()
+
+
+def test_a_worker_that_cannot_start_stops_the_whole(tmp_path: Path) -> None:
+    """One line says why, and the exit code is that of one process."""
+    ended = fail("--workers", "2", "-p", "0", "--engine", f"unix://{tmp_path}/none.sock")
+    assert ended.returncode == 2
+    [line] = [line for line in ended.stderr.splitlines() if line.startswith("channelstream: ")]
+    assert line.startswith("channelstream: engine: ")
+    assert "Traceback" not in ended.stderr
+
+
+def test_port_in_use(redis: RedisServer, service: Any) -> None:
+    """Also by the workers of another service, which would share it: exit code 1 and one line."""
+    ended = fail("--workers", "2", "-p", str(service.port), "--engine", redis.address)
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert f"cannot listen on http://127.0.0.1:{service.port}: Address already in use" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        ((), "workers: 2 processes cannot share engine 'memory'; set engine = redis://"),
+        (("--engine", "sqlite:///s.db"), "workers: 2 processes cannot share engine 'sqlite:///s.db'; set "),
+        (
+            ("--engine", "redis://h", "--unix-socket", "/s"),
+            "workers: 2 processes cannot share unix_socket '/s'; set host",
+        ),
+    ],
+)
+def test_what_workers_cannot_share(flags: tuple[str, ...], problem: str) -> None:
+    """Exit code 2 and one line that names option, value and remedy."""
+    ended = fail("--workers", "2", *flags)
+    assert ended.returncode == 2
+    [line] = ended.stderr.splitlines()
+    assert line.startswith(f"channelstream: {problem}")
+
+
+def test_who_dies_young_is_replaced_later_each_time() -> None:
+    """The pause doubles up to its limit; a worker that lived long is replaced soon."""
+    seat = Seat()
+    pauses = []
+    for now_s in range(12):
+        seat.started_s = now_s
+        seat.vacate(now_s + YOUNG_S / 2)
+        pauses.append(seat.pause_s)
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (2 * FIRST_PAUSE_S, LONGEST_PAUSE_S)
+    seat.vacate(seat.started_s + YOUNG_S)
+    assert seat.pause_s == FIRST_PAUSE_S
