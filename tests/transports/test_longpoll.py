@@ -157,6 +157,8 @@ def test_a_message_for_a_poll_whose_client_has_gone() -> None:
         assert await poll.wait(gone) is None
         following = PollStream(streams, node.hub.connections["gone"])
         following.open(None)
-        return json.loads(await following.wait(here) or b"null")  # type: ignore[no-any-return]
+        answer = await following.wait(here)
+        assert following.buffered_bytes() == 0  # It does not keep what it has given away.
+        return json.loads(answer or b"null")  # type: ignore[no-any-return]
 
     assert [item["uuid"] for item in asyncio.run(scenario())] == ["m"]

@@ -101,13 +101,15 @@ class PollStream:
             gone.cancel()
             answered.cancel()
         self._finish()
+        # Stream and session hold each other until the garbage collector comes: the answer must not wait for that.
+        body, self._body = self._body, None
         if gone.done():
             self._session.take_back(self._heard_before)
             return None
-        return self._answer()
+        return self._answer(body)
 
-    def _answer(self) -> bytes:
-        items = (self._body or b"[]")[1:-1]
+    def _answer(self, body: bytes | None) -> bytes:
+        items = (body or b"[]")[1:-1]
         return json_list([part for part in (self._lead, items) if part])
 
 
