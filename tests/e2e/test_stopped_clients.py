@@ -1,0 +1,199 @@
+"""Clients that stand still under a full broadcast cost the server little, and the others nothing."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 40.0
+TRANSPORTS = ("ws", "sse", "poll")
+TEXT = "x" * 10_000
+PER_REQUEST = 10
+REQUESTS = 60
+COUNT = PER_REQUEST * REQUESTS
+"""6 MB in all: far more than the kernel takes for three clients that do not read."""
+OUTBOX_BYTES = 4096
+RECEIVE_BYTES = 4096
+"""What the kernel may take for a client that is going to stop: little, so that the server meets it soon."""
+FLAGS = ("--outbox-bytes", str(OUTBOX_BYTES))
+REQUEST_BYTES = PER_REQUEST * (len(TEXT) + 300)
+"""What one request's messages take as one frame: a stream counts as slow only after the write that was too much."""
+SLACK_BYTES = 4_000_000
+"""What the process may take for everything else: the request at hand, healthy clients, the allocator's reserve."""
+
+
+@dataclass
+class Heard:
+    """What a client in a process of its own has told.
+
+    Attributes:
+        numbers: the messages it has handled.
+        lost: whether it was told that something is lost.
+        ended: with which codes its streams ended.
+    """
+
+    process: Process
+    numbers: list[int] = field(default_factory=list)
+    lost: bool = False
+    ended: list[int | None] = field(default_factory=list)
+
+    async def more(self) -> None:
+        assert self.process.stdout is not None
+        told = json.loads(await self.process.stdout.readline())
+        self.numbers += told.get("handled", ())
+        self.lost |= bool(told.get("lost"))
+        self.ended += [told["ended"]] if "ended" in told else []
+
+    async def up_to(self, number: int) -> None:
+        while not self.numbers or self.numbers[-1] < number:
+            await self.more()
+
+    def stand_still(self) -> None:
+        """Let it stand still, and wait until it does."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+
+
+@asynccontextmanager
+async def listening(server: Any, transport: str, buffer_bytes: int) -> AsyncIterator[Heard]:
+    answer = server.post("/connect", {"username": "ann", "channels": ["news"]})
+    command = (
+        "-m",
+        "tests.e2e.listener",
+        transport,
+        str(server.port),
+        answer["conn_id"],
+        answer["position"],
+        str(buffer_bytes),
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, stdout=PIPE, cwd=ROOT, limit=1 << 20
+    )
+    try:
+        yield Heard(process)
+    finally:
+        process.returncode is None and process.kill()
+        await process.communicate()
+
+
+Stopped = tuple[int, dict[str, Heard]]
+"""By how many bytes the server grew, and the clients that stood still meanwhile."""
+
+
+def pss_bytes(server: Any) -> int:
+    """Return the memory of the server's process, shared pages in proportion (proc(5), smaps_rollup)."""
+    lines = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+class Stage:
+    """A server with a healthy client and one that is going to stop for each transport."""
+
+    def __init__(
+        self, server: Any, http: httpx.AsyncClient, healthy: list[Heard], stopped: list[Heard]
+    ) -> None:
+        self.healthy = healthy
+        self.stopped = stopped
+        self._server = server
+        self._http = http
+        self._sent = 0
+
+    async def publish(self, count: int, hearers: list[Heard]) -> None:
+        """Publish so many messages in one request, and wait until all of these have handled them."""
+        numbers = range(self._sent, self._sent + count)
+        self._sent += count
+        body = [{"user": "app", "channel": "news", "message": {"n": n, "text": TEXT}} for n in numbers]
+        answer = await self._http.post("/message", json=body, headers=self._server.sign("/message"))
+        answer.raise_for_status()
+        await asyncio.gather(*(heard.up_to(numbers[-1]) for heard in hearers))
+
+    async def broadcast(self) -> int:
+        """Publish while some stand still; return by how much the server's memory grew at most."""
+        before = most = pss_bytes(self._server)
+        for _ in range(REQUESTS):
+            await self.publish(PER_REQUEST, self.healthy)
+            most = max(most, pss_bytes(self._server))
+        return most - before
+
+    async def wake(self, lost: bool) -> None:
+        """Let the stopped ones go on until each has heard all there is, or that something is lost."""
+        for client in self.stopped:
+            client.process.send_signal(signal.SIGCONT)
+        for client in self.stopped:
+            while not (client.lost if lost else client.numbers[-1] == self._sent - 1):
+                await client.more()
+
+
+@asynccontextmanager
+async def stage(server: Any, log_events: int) -> AsyncIterator[Stage]:
+    """Start all clients in one channel, and stop three when everybody has heard a message."""
+    server.post("/channel_config", {"news": {"log_events": log_events}})
+    async with asyncio.timeout(DEADLINE_S), AsyncExitStack() as stack:
+        http = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url))
+        sizes = (*[0] * len(TRANSPORTS), *[RECEIVE_BYTES] * len(TRANSPORTS))
+        clients = [
+            await stack.enter_async_context(listening(server, name, size))
+            for name, size in zip(TRANSPORTS * 2, sizes, strict=True)
+        ]
+        on = Stage(server, http, clients[:3], clients[3:])
+        await on.publish(1, clients)
+        for client in on.stopped:
+            client.stand_still()
+        yield on
+
+
+async def broadcast_to_stopped(server: Any, log_events: int) -> Stopped:
+    """Publish while some stand still, wake them, and let everybody hear one message more."""
+    async with stage(server, log_events) as on:
+        grown = await on.broadcast()
+        for client in on.healthy:
+            assert client.numbers == list(range(COUNT + 1))
+            assert client.ended == []
+        await on.wake(lost=log_events < COUNT)
+        await on.publish(1, on.healthy + on.stopped)
+        return grown, dict(zip(TRANSPORTS, on.stopped, strict=True))
+
+
+def growth_limit(log_events: int) -> int:
+    """Return by how many bytes a server may grow: its log, and for each stopped client an outbox that overflowed.
+
+    An entry is its payload, its encoded form, and what the allocator loses by keeping both.
+    """
+    log_bytes = min(log_events, COUNT) * (3 * len(TEXT) + 2000)
+    return log_bytes + len(TRANSPORTS) * (OUTBOX_BYTES + REQUEST_BYTES) + SLACK_BYTES
+
+
+def test_all_is_kept(start_server: Callable[..., Any]) -> None:
+    """Healthy clients hear all at once; a client that wakes hears all it missed, in order, and its stream goes on."""
+    log_events = 2 * COUNT
+    grown, stopped = asyncio.run(broadcast_to_stopped(start_server(*FLAGS), log_events))
+    assert grown < growth_limit(log_events)
+    for client in stopped.values():
+        assert client.numbers == list(range(COUNT + 2))
+        assert client.ended == []
+
+
+def test_little_is_kept(start_server: Callable[..., Any]) -> None:
+    """Where the log does not reach back, a client that wakes is told so: by 4008, by `lost`, and then it goes on."""
+    log_events = 2 * PER_REQUEST
+    grown, stopped = asyncio.run(broadcast_to_stopped(start_server(*FLAGS), log_events))
+    assert grown < growth_limit(log_events)
+    assert {name: client.ended for name, client in stopped.items()} == {
+        "ws": [4008],
+        "sse": [4008],
+        "poll": [],
+    }
+    for client in stopped.values():
+        before, last = client.numbers[:-1], client.numbers[-1]
+        assert before == list(range(len(before)))
+        assert len(before) < last == COUNT + 1
