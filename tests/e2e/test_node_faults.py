@@ -1,0 +1,242 @@
+"""One of two nodes is cut off from Redis, stands still, or has a wrong clock: the others' clients hear the truth."""
+
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from tests.redis_server import RedisServer
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from channelstream.errors import CloseCode
+
+TIMEOUT_S = 15.0
+FLAGS = ("--node-lease-s", "1", "--engine-timeout-s", "0.5", "--detach-grace-s", "30")
+HOUR_AHEAD = "import time; real = time.time; time.time = lambda: real() + 3600\n"
+
+
+class Line:
+    """A TCP line to a unix socket, on which nothing moves while it is cut, and no end is told."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = str(target)
+        self._passes = Event()
+        self._passes.set()
+        self._ends: list[socket.socket] = []
+        self._threads: list[Thread] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._start(self._accept)
+
+    def cut(self) -> None:
+        self._passes.clear()
+
+    def mend(self) -> None:
+        self._passes.set()
+
+    def close(self) -> None:
+        self.mend()
+        _shut(self._listener)
+        self._threads[0].join()
+        for end in self._ends:
+            _shut(end)
+        for thread in self._threads:
+            thread.join()
+        for end in (self._listener, *self._ends):
+            end.close()
+
+    def _start(self, work: Callable[..., None], *ends: socket.socket) -> None:
+        self._threads.append(Thread(target=work, args=ends, daemon=True))
+        self._threads[-1].start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                self._ends += [near, far]
+                far.connect(self._target)
+                self._start(self._carry, near, far)
+                self._start(self._carry, far, near)
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                self._passes.wait()
+                sink.sendall(data)
+        _shut(source)
+        _shut(sink)
+
+
+def _shut(end: socket.socket) -> None:
+    """End a socket, also under a thread that waits for it."""
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+
+
+class Listener:
+    """A WebSocket client of one node, which comes back with its position where it is told to."""
+
+    def __init__(self, node: Any, stack: ExitStack, user: str, **more: Any) -> None:
+        self._url = f"{node.ws_url}/ws?conn_id={node.connect(user, 'a', **more)}&since="
+        self._stack = stack
+        self._items: list[Any] = []
+        self.position = ""
+        self._open()
+
+    def _open(self) -> None:
+        self._stream = self._stack.enter_context(connect(self._url + self.position, close_timeout=1))
+        assert self.next("resumed")["lost"] == []
+
+    def next(self, kind: str) -> Any:
+        """Return the next item of a type; others are kept for their own turn."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not (found := [item for item in self._items if item["type"] == kind]):
+            assert time.monotonic() < deadline, f"no {kind}"
+            self._hear()
+        self._items.remove(found[0])
+        return found[0]
+
+    def _hear(self) -> None:
+        try:
+            items = json.loads(self._stream.recv(TIMEOUT_S))
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None
+            assert closed.rcvd.code == CloseCode.OVERLOADED
+            self._open()
+            return
+        self._items += items
+        self.position = next((item["position"] for item in items[::-1] if "position" in item), self.position)
+
+    def texts(self, count: int) -> list[int]:
+        return [self.next("message")["message"]["n"] for _ in range(count)]
+
+    def presence(self) -> tuple[str, str]:
+        item = self.next("presence")
+        return item["user"], item["message"]["action"]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path / "redis", "--save", "")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def line(redis: RedisServer) -> Iterator[Line]:
+    line = Line(redis.socket)
+    yield line
+    line.close()
+
+
+@pytest.fixture
+def healthy(redis: RedisServer, start_server: Callable[..., Any]) -> Any:
+    return start_server("--engine", redis.address, *FLAGS)
+
+
+def attempt(node: Any, n: int) -> Any:
+    uuid = f"00000000-0000-4000-8000-{n:012}"
+    body = [{"user": "app", "channel": "a", "message": {"n": n}, "uuid": uuid}]
+    return node.request("POST", "/message", body)
+
+
+def post(node: Any, n: int) -> None:
+    """Send a message as an application should: again with the same uuid, as long as the answer is 503."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while (answer := attempt(node, n)).status_code == 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert answer.status_code == 200
+
+
+def watcher_of(node: Any, stack: ExitStack) -> Listener:
+    return Listener(node, stack, "watcher", channel_configs={"a": {"notify_presence": True}})
+
+
+def test_a_node_that_is_cut_off_catches_up(
+    healthy: Any, line: Line, start_server: Callable[..., Any]
+) -> None:
+    """It refuses calls; its users part once and join once again, and its clients miss nothing."""
+    cut_off = start_server("--engine", f"redis://127.0.0.1:{line.port}/0", *FLAGS)
+    with ExitStack() as stack:
+        watcher = watcher_of(healthy, stack)
+        ann = Listener(cut_off, stack, "ann")
+        assert watcher.presence() == ("ann", "joined")
+        post(healthy, 1)
+        line.cut()
+        refused = attempt(cut_off, 2)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert watcher.presence() == ("ann", "parted")
+        post(healthy, 2)
+        line.mend()
+        assert watcher.presence() == ("ann", "joined")
+        post(cut_off, 3)
+        assert ann.texts(3) == [1, 2, 3]
+        assert watcher.texts(3) == [1, 2, 3]
+
+
+def test_a_node_that_stood_still_catches_up(
+    redis: RedisServer, healthy: Any, start_server: Callable[..., Any]
+) -> None:
+    """For longer than its lease: its users have parted once, join once again, and its clients miss nothing.
+
+    A stream that reads the log when the node wakes up may be closed with 1013.
+    """
+    standing = start_server("--engine", redis.address, *FLAGS)
+    with ExitStack() as stack:
+        watcher = watcher_of(healthy, stack)
+        ann = Listener(standing, stack, "ann")
+        assert watcher.presence() == ("ann", "joined")
+        standing.process.send_signal(signal.SIGSTOP)
+        try:
+            assert watcher.presence() == ("ann", "parted")
+            for n in range(20):
+                post(healthy, n)
+        finally:
+            standing.process.send_signal(signal.SIGCONT)
+        assert watcher.presence() == ("ann", "joined")
+        post(standing, 20)
+        assert ann.texts(21) == list(range(21))
+        assert watcher.texts(21) == list(range(21))
+
+
+def test_a_clock_an_hour_ahead_changes_nothing(
+    redis: RedisServer, healthy: Any, start_server: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Times come from Redis: nobody is taken for dead, and nothing of the log for old, at either node."""
+    (tmp_path / "sitecustomize.py").write_text(HOUR_AHEAD)
+    path = ":".join([str(tmp_path), *filter(None, sys.path)])
+    ahead = start_server(
+        "--engine",
+        redis.address,
+        *FLAGS,
+        "--validate-requests",
+        "false",
+        "--log-age-s",
+        "60",
+        PYTHONPATH=path,
+    )
+    with ExitStack() as stack:
+        watcher = watcher_of(healthy, stack)
+        listener = Listener(ahead, stack, "ann")
+        assert watcher.presence() == ("ann", "joined")
+        for n in range(10):
+            post((healthy, ahead)[n % 2], n)
+        first = listener.next("message")["position"]
+        assert listener.texts(9) == list(range(1, 10))
+        assert watcher.texts(10) == list(range(10))
+        for node in (ahead, healthy):
+            about = node.post("/info", {"info": {"channels": ["a"]}})["channels"]["a"]
+            assert about["users"] == ["ann", "watcher"]
+        with connect(f"{ahead.ws_url}/ws?conn_id={healthy.connect('bob', 'a')}&since={first}") as stream:
+            assert json.loads(stream.recv(TIMEOUT_S))[0]["recovered"] == ["a"]
