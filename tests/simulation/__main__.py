@@ -1,0 +1,32 @@
+"""`python -m tests.simulation [SEED ...] [--count N]`: play seeds; a failing one is shrunk and printed."""
+
+import argparse
+import random
+import sys
+import time
+
+from tests.simulation.report import run_seed
+
+
+def main() -> int:
+    """Play the seeds asked for, or random ones, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument(
+        "seeds", type=int, nargs="*", help="seeds to replay; without any, random ones are played"
+    )
+    parser.add_argument("--count", type=int, default=100, help="how many random seeds")
+    arguments = parser.parse_args()
+    seeds = arguments.seeds or [random.SystemRandom().randrange(10**9) for _ in range(arguments.count)]
+    begun_s, events = time.monotonic(), 0
+    for seed in seeds:
+        try:
+            events += run_seed(seed)
+        except AssertionError as failure:
+            print(failure, file=sys.stderr)
+            return 1
+    print(f"{len(seeds)} seeds, {events} events heard, {time.monotonic() - begun_s:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""A client as docs/resume.md tells it to be: it keeps the position of the last event it has handled."""
+
+import asyncio
+import json
+import random
+from typing import Any
+
+from tests.simulation.checker import Checker, Watch
+from tests.simulation.line import BlockParser, FrameParser, Items, Line
+from tests.simulation.world import Bounds, World
+
+from channelstream.core.connection import Connection
+from channelstream.errors import ChannelstreamError
+from channelstream.transports.longpoll import PollStream
+from channelstream.transports.sse import SSEStream
+from channelstream.transports.websocket import WebSocketStream
+
+GONE = {1000, 4001}
+"""Close codes after which the connection is no more."""
+
+
+class Books:
+    """What the checker is to see of a stream: what leads it."""
+
+    watch: Watch
+
+    def lead(self, item: bytes, position: str, urgent: bool) -> None:
+        self.watch.led(item)
+        super().lead(item, position, urgent)  # type: ignore[misc]
+
+
+class WatchedWebSocket(Books, WebSocketStream):
+    """The product's WebSocket stream, watched."""
+
+
+class WatchedSSE(Books, SSEStream):
+    """The product's event stream, watched."""
+
+
+class WatchedPoll(Books, PollStream):
+    """The product's long poll, watched."""
+
+
+class Client:
+    """One browser, its connection and the line it has at the moment."""
+
+    def __init__(self, number: int, checker: Checker, bounds: Bounds) -> None:
+        self.number = number
+        self.user = f"u{number % 4}"
+        self.connection: Connection | None = None
+        self.position = ""
+        self.busy = False
+        self.stalled = False
+        self.world: World
+        self._bounds = bounds
+        self._checker = checker
+        self._watch: Watch | None = None
+        self._line: Line | None = None
+        self._parser: FrameParser | BlockParser = FrameParser()
+        self._gone: asyncio.Event | None = None
+        self._answer: bytes | None = None
+        self._polls = False
+        self._resumes = True
+
+    # -- streams
+
+    def attach(self, transport: str, since: str | None) -> None:
+        """Open a stream; the one before is dropped as a page that reloads drops it, or is replaced."""
+        assert self.connection is not None
+        try:
+            self.world.streams.connection({"conn_id": self.connection.id})
+        except ChannelstreamError:
+            self.forget()
+            return
+        self._resumes = since is not None
+        self._watch = watch = Watch(self, self.world, self.connection, since)
+        self._polls = transport == "poll"
+        self.stalled = False
+        {"ws": self._open_socket, "sse": self._open_socket, "poll": self._open_poll}[transport](
+            watch, transport
+        )
+
+    def _open_socket(self, watch: Watch, transport: str) -> None:
+        line = self._line = Line(self._bounds.outbox_bytes, self._bounds.pauses_late)
+        line.on_lost = lambda: self._lost(watch)
+        assert self.connection is not None
+        stream: Any
+        if transport == "ws":
+            stream = WatchedWebSocket(self.world.streams, line, self.connection, deflate=False)
+            self._parser = FrameParser()
+        else:
+            stream = WatchedSSE(self.world.streams, line, self.connection)
+            self._parser = BlockParser()
+        stream.watch = watch
+        line.protocol = stream
+        stream.open(watch.since)
+
+    def _open_poll(self, watch: Watch, _transport: str) -> None:
+        self._line = None
+        assert self.connection is not None
+        stream = WatchedPoll(self.world.streams, self.connection)
+        stream.watch = watch
+        gone = self._gone = asyncio.Event()
+        self._answer = None
+        stream.open(watch.since)
+        asyncio.get_running_loop().create_task(self._poll(watch, stream, gone))
+
+    async def _poll(self, watch: Watch, stream: PollStream, gone: asyncio.Event) -> None:
+        async def receive() -> dict[str, str]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        body = await stream.wait(receive)
+        if body is None or watch is not self._watch:
+            return
+        if stream.status == 200:
+            self._answer = body
+        else:
+            self._lost(watch)
+            if stream.status == 401:
+                self.forget()
+
+    def _lost(self, watch: Watch) -> None:
+        if watch is self._watch:
+            self._watch = self._line = None
+
+    def forget(self) -> None:
+        """Know of no connection any more; the position stays."""
+        self.drop()
+        self.connection = None
+
+    # -- bytes
+
+    def flow(self, count: int | None = None) -> bool:
+        """Read what has come, up to so many bytes; say whether there was any."""
+        if self._line is not None:
+            line = self._line
+            data = line.take(len(line.unread) if count is None else count)
+            self._handle(data)
+            return bool(data)
+        if self._answer is None or count is not None:
+            return False
+        body, self._answer = self._answer, None
+        self._read_answer(body)
+        return True
+
+    def _handle(self, data: bytes) -> None:
+        watch, parser = self._watch, self._parser
+        for items in parser.feed(data):
+            if watch is not None:
+                self._hear(watch, items)
+        if parser.close_code in GONE and watch is self._watch:
+            self.forget()
+        elif parser.close_code is not None and watch is not None:
+            watch.over = True
+
+    def _read_answer(self, body: bytes) -> None:
+        watch = self._watch
+        if watch is None:
+            return
+        self._hear(watch, json.loads(body))
+        self._watch = None
+        if self.connection is not None and not (watch.resumed and watch.resumed["lost"]):
+            self.attach("poll", self.position if self._resumes else None)
+
+    def _hear(self, watch: Watch, items: Items) -> None:
+        for item in items:
+            self._checker.heard(watch, item)
+            self.position = item.get("position", self.position)
+
+    def cut(self, chance: random.Random) -> None:
+        """Lose the line after some of the bytes that are on their way."""
+        if self._line is not None:
+            self.flow(chance.randrange(len(self._line.unread) + 1))
+        self.drop()
+
+    def drop(self) -> None:
+        """Lose the line now, and what is on its way with it."""
+        if self._line is not None:
+            self._line.abort()
+        if self._gone is not None:
+            self._gone.set()
+        self._line = self._gone = self._answer = self._watch = None
+
+    def part(self) -> None:
+        """Say good-bye by a close frame (code 1000), where the transport has one."""
+        if self._line is not None and isinstance(self._line.protocol, WatchedWebSocket):
+            self._line.protocol.data_received(b"\x88\x82\0\0\0\0\x03\xe8")
+        self.forget()
+
+    @property
+    def watch(self) -> Watch | None:
+        """The stream as the checker sees it, while there is one."""
+        return self._watch

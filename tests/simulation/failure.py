@@ -1,0 +1,11 @@
+"""What the checker raises."""
+
+
+class Failure(AssertionError):
+    """The product broke a promise."""
+
+
+def demand(holds: bool, *promise: object) -> None:
+    """Raise Failure with these words unless it holds."""
+    if not holds:
+        raise Failure(" ".join(map(str, promise)))

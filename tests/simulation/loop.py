@@ -1,0 +1,50 @@
+"""An event loop whose time is a number: it jumps to the next timer as soon as nothing else is left to do."""
+
+import asyncio
+from asyncio import base_events
+from typing import Any
+
+from tests.simulation.failure import Failure
+
+
+class VirtualLoop(base_events.BaseEventLoop):
+    """A loop without sockets and without waiting, so that a run depends on nothing but its seed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now_s = 0.0
+        self._selector = self
+        self.faults: list[BaseException] = []
+        self.set_task_factory(self._make_task)
+
+    def time(self) -> float:
+        return self._now_s
+
+    def select(self, timeout_s: float | None) -> list[Any]:
+        """Stand in for a selector: nothing comes from outside, so waiting is moving the clock."""
+        if timeout_s is None:
+            raise Failure("everybody waits and nothing can wake them")
+        self._now_s += max(0.0, timeout_s)
+        return []
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        """There are none."""
+
+    def _write_to_self(self) -> None:
+        """Nobody waits in another thread."""
+
+    def _make_task(self, loop: Any, work: Any, **more: Any) -> "asyncio.Task[Any]":
+        task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **more)
+        task.add_done_callback(self._note_fault)
+        return task
+
+    def _note_fault(self, task: "asyncio.Task[Any]") -> None:
+        """Remember what went wrong in tasks nobody waits for."""
+        if not task.cancelled() and (fault := task.exception()):
+            self.faults.append(fault)
+
+
+async def turns(count: int) -> None:
+    """Let the loop turn so many times."""
+    for _ in range(count):
+        await asyncio.sleep(0)

@@ -1,0 +1,321 @@
+"""One run: the steps of a script, and the checks after each."""
+
+import asyncio
+import random
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.simulation.bounds import Keeper
+from tests.simulation.checker import Checker
+from tests.simulation.client import Client
+from tests.simulation.failure import Failure, demand
+from tests.simulation.loop import VirtualLoop, turns
+from tests.simulation.script import Step
+from tests.simulation.world import Bounds, World, WorldClock
+
+from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
+from channelstream.engines.base import UserUpdate
+from channelstream.errors import ChannelstreamError, CloseCode
+from channelstream.transports import session
+
+CLIENTS = 7
+CHANNELS = ("a", "b", "c", "d", "e")
+FRESH: dict[str, dict[str, Any]] = {
+    "a": {"notify_presence": True},
+    "b": {"notify_presence": True, "broadcast_presence_with_user_lists": True, "log_events": 3},
+    "c": {"notify_state": True},
+    "d": {"store_history": True, "history_size": 3},
+    "e": {},
+}
+"""Settings with which each channel begins."""
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"log_events": 2},
+    {"log_events": 1000},
+    {"log_age_s": 1.0},
+    {"log_age_s": 600.0},
+    {"store_frames": False},
+    {"store_frames": True},
+    {"store_history": True, "history_size": 2},
+    {"store_history": False},
+)
+SETTLE_S = 2.0
+SETTLE_ROUNDS = 300
+
+
+class Simulation:
+    """All that one run consists of."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(f"world {seed}")
+        self.bounds = Bounds.choose(self.chance)
+        self.checker = Checker()
+        self.keeper = Keeper(self.bounds)
+        self.clients = [Client(number, self.checker, self.bounds) for number in range(CLIENTS)]
+        self.clock = WorldClock()
+        self.world: World
+        self._worlds = 0
+        self._calls: set[asyncio.Task[None]] = set()
+        self._published: list[Message] = []
+
+    async def run(self, script: list[Step], loop: VirtualLoop) -> None:
+        """Play the script.
+
+        Raises:
+            Failure: a promise was broken; its first note says at which step.
+        """
+        await self._begin()
+        for number, step in enumerate([*script, Step("settle", 0, 0, 0)]):
+            try:
+                await self._play(step)
+                demand(not loop.faults, "a task failed:", loop.faults)
+            except Failure as failure:
+                failure.add_note(f"at step {number + 1}: {step}")
+                raise
+        await self.world.stop()
+
+    async def _play(self, step: Step) -> None:
+        client, chance = self.clients[step.who % CLIENTS], random.Random(step.what)
+        done = getattr(self, f"_{step.kind}")(client, chance)
+        if done is not None:
+            await done
+        await turns(step.turns)
+        for each in self.clients:
+            if not each.stalled:
+                each.flow()
+        self._check()
+
+    def _check(self) -> None:
+        self.world.truth.note_births(self.world.seq)
+        self.keeper.check(self.world, self.clock.steady())
+        for client in self.clients:
+            watch = client.watch
+            if watch and watch.since is None and not watch.starts:
+                watch.observe()
+
+    def _call(self, work: Coroutine[Any, Any, Any], client: Client | None = None) -> None:
+        """Do what a request of the application asks for, while other things happen."""
+
+        async def call() -> None:
+            try:
+                await work
+            except ChannelstreamError:
+                pass  # The application is told; nothing has changed.
+            finally:
+                if client is not None:
+                    client.busy = False
+
+        if client is not None:
+            client.busy = True
+        task = asyncio.get_running_loop().create_task(call())
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        task.add_done_callback(lambda _: work.close())
+
+    # -- the server
+
+    async def _begin(self) -> None:
+        self._worlds += 1
+        self.world = World(self._worlds, self.bounds, self.clock, self.chance)
+        await self.world.start()
+        for client in self.clients:
+            client.world = self.world
+            client.connection = None
+
+    async def _restart(self, _client: Client, _chance: random.Random) -> None:
+        for call in list(self._calls):
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+        for client in self.clients:
+            client.drop()
+        await turns(3)
+        await self.world.stop()
+        await self._begin()
+
+    async def _pass(self, _client: Client, chance: random.Random) -> None:
+        await asyncio.sleep(chance.choice((0.1, 1.0, 4.0, 12.0, 40.0)))
+
+    def _jump(self, _client: Client, chance: random.Random) -> None:
+        self.clock.offset_s += chance.choice((-100_000, -5, 5, 100_000))
+
+    async def _settle(self, _client: Client, _chance: random.Random) -> None:
+        """Let every line flow until nothing more comes, and check that nobody waits for anything."""
+        for client in self.clients:
+            client.stalled = False
+        quiet = rounds = 0
+        while quiet < 3:
+            rounds += 1
+            demand(rounds < SETTLE_ROUNDS, "it never comes to rest")
+            await asyncio.sleep(SETTLE_S / 10)
+            moved = [client.flow() for client in self.clients]
+            quiet = 0 if any(moved) or self._calls else quiet + 1
+        self.checker.settled(client.watch for client in self.clients if client.watch)
+        self.keeper.check_settled(self.world)
+
+    # -- clients
+
+    def _open(self, client: Client, chance: random.Random) -> None:
+        transport = chance.choice(("ws", "sse", "poll"))
+        since = self._since(client, chance)
+        if client.connection is not None:
+            client.attach(transport, since)
+        elif not client.busy:
+            channels = {name: FRESH[name] for name in self._some(chance)}
+            self._call(self._connect(client, channels, transport, since), client)
+
+    async def _connect(
+        self, client: Client, channels: dict[str, Any], transport: str, since: str | None
+    ) -> None:
+        update = UserUpdate({}, {"colour": "red"}, ("colour",))
+        opened = await self.world.node.connect(None, client.user, Dialect.V07, channels, update)
+        client.connection = self.world.node.connection(opened.conn_id)
+        if client.connection is not None:
+            client.attach(transport, since)
+
+    def _since(self, client: Client, chance: random.Random) -> str | None:
+        """Mostly the truth; sometimes none, nothing, or a lie."""
+        epoch, seq = self.world.truth.epoch, self.world.seq
+        lies = (
+            "garbage",
+            "other-7",
+            f"{epoch}-{seq + 5}",
+            f"{epoch}-0",
+            f"{epoch}-{seq // 2}",
+            f"{epoch}-{seq}",
+            "",
+        )
+        return chance.choices((client.position, None, chance.choice(lies)), (8, 1, 2))[0]
+
+    @staticmethod
+    def _some(chance: random.Random) -> list[str]:
+        return chance.sample(CHANNELS, chance.randrange(1, 4))
+
+    def _subscribe(self, client: Client, chance: random.Random) -> None:
+        if client.connection is not None and not client.busy:
+            channels = {name: FRESH[name] for name in self._some(chance)}
+            self._call(self.world.node.subscribe(client.connection.id, channels), client)
+
+    def _unsubscribe(self, client: Client, chance: random.Random) -> None:
+        if client.connection is not None and not client.busy:
+            names = self._some(chance)
+            left = self.checker.left.setdefault(client, {})
+            for name in set(names) & client.connection.channels.keys():
+                left[name] = self.world.seq
+                if client.watch is not None:
+                    client.watch.starts.pop(name, None)
+            self._call(self.world.node.unsubscribe(client.connection.id, names), client)
+
+    def _cut(self, client: Client, chance: random.Random) -> None:
+        client.cut(chance)
+
+    def _stall(self, client: Client, _chance: random.Random) -> None:
+        client.stalled = True
+
+    def _trickle(self, client: Client, chance: random.Random) -> None:
+        client.stalled = True
+        client.flow(chance.randrange(1, 300))
+
+    def _flow(self, client: Client, _chance: random.Random) -> None:
+        client.stalled = False
+
+    def _leave(self, client: Client, chance: random.Random) -> None:
+        if client.busy or client.connection is None:
+            return
+        if chance.random() < 0.5:
+            client.part()
+        else:
+            self._call(self.world.node.end(client.connection.id, CloseCode.NORMAL, "ended"), client)
+
+    # -- publishers
+
+    def _publish(self, _client: Client, chance: random.Random) -> None:
+        events: list[Event] = [self._message(chance) for _ in range(chance.choice((1, 1, 2, 9)))]
+        if self._published and chance.random() < 0.1:
+            events.append(chance.choice(self._published[-10:]))
+        self._call(self._accepted(events))
+
+    def _message(self, chance: random.Random) -> Message:
+        users = [client.user for client in self.clients[:4]]
+        private = chance.random() < 0.2
+        message = Message(
+            uuid=self.world.new_id(),
+            channel=None if private else chance.choice(CHANNELS),
+            only=frozenset(chance.sample(users, 2)) if private or chance.random() < 0.1 else None,
+            exclude=frozenset(chance.sample(users, 1)) if chance.random() < 0.15 else None,
+            user="app",
+            payload=b'"%b"' % (b"x" * chance.choice((1, 1, 50, 900))),
+            timestamp="2026-01-01T00:00:00.000000",
+        )
+        self._published.append(message)
+        return message
+
+    def _amend(self, _client: Client, chance: random.Random) -> None:
+        if not self._published:
+            return
+        message = chance.choice(self._published[-8:])
+        place = {
+            "uuid": message.uuid,
+            "channel": message.channel,
+            "only": message.only,
+            "exclude": message.exclude,
+        }
+        event: Event
+        if chance.random() < 0.5:
+            event = MessageEdited(**place, edited="2026-01-01T00:00:01.000000", payload=b'"edited"')
+        else:
+            event = MessageDeleted(**place)
+        self._call(self._accepted([event]))
+
+    async def _accepted(self, events: list[Event]) -> None:
+        world = self.world
+        for each in await world.node.publish(events):
+            known = each.repeated or id(each.event) in world.truth.events
+            demand(known, "acknowledged and not accepted:", each.event)
+
+    def _state(self, client: Client, chance: random.Random) -> None:
+        update = UserUpdate({"colour": chance.choice(("red", "blue"))}, {}, None, ("colour",))
+        self._call(self.world.node.engine.update_user(client.user, update))
+
+    def _configure(self, _client: Client, chance: random.Random) -> None:
+        patch = {chance.choice(CHANNELS): chance.choice(CHANGES)}
+        self._call(self.world.node.engine.configure(patch))
+
+
+@contextmanager
+def _sizes(bounds: Bounds) -> Iterator[None]:
+    """Give the sessions sizes small enough to be reached."""
+    before = session.CHUNK, session.PIECE_BYTES, session.HELD
+    session.CHUNK, session.PIECE_BYTES, session.HELD = bounds.chunk, bounds.piece_bytes, bounds.held
+    try:
+        yield
+    finally:
+        session.CHUNK, session.PIECE_BYTES, session.HELD = before
+
+
+def simulate(seed: int, script: list[Step]) -> int:
+    """Play a script in the world of a seed and return how many events were heard.
+
+    Raises:
+        Failure: a promise was broken.
+    """
+    loop = VirtualLoop()
+    simulation = Simulation(seed)
+    try:
+        with _sizes(simulation.bounds):
+            loop.run_until_complete(simulation.run(script, loop))
+    finally:
+        _clear(loop)
+    return simulation.checker.events
+
+
+def _clear(loop: VirtualLoop) -> None:
+    """Let nothing of this run outlive it."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(_ended(left))
+    loop.close()
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)

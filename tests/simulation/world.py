@@ -1,0 +1,161 @@
+"""The server's side of a simulation: the real node over an engine that answers when the seed lets it."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from tests.simulation.loop import turns
+from tests.simulation.truth import Truth
+
+from channelstream.core.hub import Hub
+from channelstream.core.log import Entry
+from channelstream.core.policy import Policy
+from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.memory import MemoryEngine
+from channelstream.housekeeping import Housekeeping
+from channelstream.node import Node
+from channelstream.node.node import NodeLimits
+from channelstream.transports.settings import StreamSettings
+from channelstream.transports.streams import Streams
+
+READS = {"head", "replay"}
+WRITES = {
+    *("publish", "connect", "disconnect", "join", "leave", "configure", "update_user"),
+    *("channels", "users", "members", "collect"),
+}
+"""Calls that reach an engine in the order they were made, as over one line to a database."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The sizes of one simulation, most of them so small that everything overflows; see `choose`."""
+
+    log_events: int
+    log_age_s: float
+    log_bytes: int
+    outbox_bytes: int
+    chunk: int
+    piece_bytes: int
+    held: int
+    wavers: bool
+    pauses_late: bool
+    lifetime_s: float
+
+    @classmethod
+    def choose(cls, chance: random.Random) -> "Bounds":
+        return cls(
+            log_events=chance.choice((4, 20, 1000)),
+            log_age_s=chance.choice((20.0, 600.0)),
+            log_bytes=chance.choice((20_000, 10_000_000)),
+            outbox_bytes=chance.choice((100, 700, 4000, 65_536)),
+            chunk=chance.choice((1, 3, 256)),
+            piece_bytes=chance.choice((1, 600, 65_536)),
+            held=chance.choice((1, 4, 1000)),
+            wavers=chance.random() < 0.7,
+            pauses_late=chance.random() < 0.5,
+            lifetime_s=chance.choice((30.0, 86_400.0)),
+        )
+
+
+class WorldClock:
+    """`engines.base.Clock` on the loop's time; the wall jumps where a step says so."""
+
+    def __init__(self) -> None:
+        self.offset_s = 1_700_000_000.0
+
+    def wall(self) -> float:
+        return self.steady() + self.offset_s
+
+    def steady(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+class Wavering:
+    """An engine that answers some turns of the loop later, so that what races can race."""
+
+    def __init__(self, engine: Any, chance: random.Random | None) -> None:
+        self._engine = engine
+        self._chance = chance
+        self._line = asyncio.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._engine, name)
+        if self._chance is None or name not in READS | WRITES:
+            return method
+        return self._later(method, self._line if name in WRITES else None)
+
+    def _later(self, method: Callable[..., Any], line: asyncio.Lock | None) -> Callable[..., Any]:
+        async def call(*args: Any, **more: Any) -> Any:
+            if line is None:
+                await self._wait()
+                answer = await method(*args, **more)
+            else:
+                async with line:
+                    await self._wait()
+                    answer = await method(*args, **more)
+            await self._wait()
+            return answer
+
+        return call
+
+    async def _wait(self) -> None:
+        assert self._chance is not None
+        await turns(self._chance.choice((0, 0, 0, 1, 2, 4)))
+
+
+class Tap:
+    """The engine's receiver: whatever is accepted is known to the truth before anybody is told."""
+
+    def __init__(self, node: Node, truth: Truth) -> None:
+        self._node = node
+        self._truth = truth
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    def deliver(self, entry: Entry) -> None:
+        self._truth.accept(entry)
+        self._node.deliver(entry)
+
+
+class World:
+    """One run of the server, from start to restart."""
+
+    def __init__(self, number: int, bounds: Bounds, clock: WorldClock, chance: random.Random) -> None:
+        ids = (f"{number:08x}-0000-4000-8000-{each:012x}" for each in count())
+        self.new_id = lambda: next(ids)
+        limits = RegistryLimits(bounds.log_bytes, bounds.log_events, bounds.log_age_s, 6, 15.0)
+        self.registry = Registry(limits, self.new_id)
+        lifetimes = Lifetimes(bounds.lifetime_s, bounds.lifetime_s)
+        self.memory = MemoryEngine(self.registry, clock, f"e{number}", lifetimes)
+        self.truth = Truth(f"e{number}", self.registry)
+        engine: Any = Wavering(self.memory, chance if bounds.wavers else None)
+        loop = asyncio.get_running_loop()
+        self.hub = Hub(lambda: loop.call_soon(self.hub.flush))
+        self.node = Node(engine, self.hub, clock, self.new_id, NodeLimits())
+        settings = StreamSettings(
+            outbox_bytes=bounds.outbox_bytes, heartbeat_interval_s=2.0, detach_grace_s=6.0
+        )
+        self.streams = Streams(self.node, settings, Policy())
+        self.housekeeping = Housekeeping(self.node)
+
+    @property
+    def seq(self) -> int:
+        """The number of the last accepted event."""
+        return self.memory.position.seq
+
+    async def start(self) -> None:
+        receiver: Any = Tap(self.node, self.truth)
+        await self.memory.start(receiver)
+        self.hub.seq = self.seq
+        self.streams.heartbeat.start()
+        self.housekeeping.start()
+
+    async def stop(self) -> None:
+        """Die as a killed process does."""
+        self.streams.heartbeat.stop()
+        await self.housekeeping.stop()
