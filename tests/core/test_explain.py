@@ -25,7 +25,10 @@ class Sink:
     def write(self, data: bytes) -> None:
         self.writes += 1
 
-    def lead(self, item: bytes, position: str, urgent: bool) -> None:
+    def lead(self, item: bytes, position: str) -> None:
+        raise NotImplementedError
+
+    def caught_up(self) -> None:
         raise NotImplementedError
 
     def close(self, code: CloseCode, reason: str) -> None:

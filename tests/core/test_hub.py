@@ -32,7 +32,10 @@ class Tape:
         self.written.append(data)
         self.on_write()
 
-    def lead(self, item: bytes, position: str, urgent: bool) -> None:
+    def lead(self, item: bytes, position: str) -> None:
+        raise NotImplementedError
+
+    def caught_up(self) -> None:
         raise NotImplementedError
 
     def close(self, code: CloseCode, reason: str) -> None:

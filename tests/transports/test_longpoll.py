@@ -118,20 +118,32 @@ def test_resumed_leads_the_answer(server: Any, clients: Any, channel: str) -> No
     assert [item["type"] for item in items] == ["resumed", "message"]
 
 
-def test_lost_is_told_at_once_only_once(server: Any, clients: Any, channel: str) -> None:
-    """A poll from a position whose loss was told before waits, so that its client hears what comes next."""
-    answer = server.post(
-        "/connect",
-        {"username": "ann", "channels": [channel], "channel_configs": {channel: {"log_events": 1}}},
-    )
-    publish(server, channel, "1", "2")
-    query = f"conn_id={answer['conn_id']}&since={answer['position']}"
-    [resumed] = poll(server, query).json()
-    assert (resumed["position"], resumed["lost"]) == (answer["position"], [channel])
-    raw = wait_in_poll(server, clients, query)
-    publish(server, channel, "3")
-    again, message = json.loads(raw.rest().partition(b"\r\n\r\n")[2])
-    assert (again["lost"], texts([message])) == ([channel], ["3"])
+@pytest.mark.parametrize("since", ["other-7", "garbage", None])
+def test_a_loss_is_told_once(own_server: Any, clients: Any, since: str | None) -> None:
+    """A poll from the position that is told with a loss waits as always, so nobody polls in a tight loop."""
+    server = own_server("--log-events", "2")
+    query = f"conn_id={server.connect('ann', 'busy', 'quiet')}"
+    [first] = poll(server, f"{query}&since=").json()
+    publish(server, "busy", "1", "2", "3")
+    [resumed] = poll(server, f"{query}&since={since or first['position']}").json()
+    assert "busy" in resumed["lost"]
+    raw = wait_in_poll(server, clients, f"{query}&since={resumed['position']}")
+    publish(server, "busy", "next")
+    again, *items = json.loads(raw.rest().partition(b"\r\n\r\n")[2])
+    assert (again["lost"], texts(items)) == ([], ["next"])
+
+
+def test_a_loss_told_before_what_is_recovered(own_server: Any) -> None:
+    """With a loss, the told position is right before the first event that follows, so that none can be missed."""
+    server = own_server("--log-events", "2")
+    query = f"conn_id={server.connect('ann', 'busy', 'quiet')}"
+    [first] = poll(server, f"{query}&since=").json()
+    publish(server, "busy", "1", "2", "3")
+    publish(server, "quiet", "recovered")
+    resumed, *items = poll(server, f"{query}&since={first['position']}").json()
+    assert (resumed["lost"], texts(items)) == (["busy"], ["recovered"])
+    # As if that answer had been cut after its first item.
+    assert texts(poll(server, f"{query}&since={resumed['position']}").json()) == ["recovered"]
 
 
 def test_a_message_for_a_poll_whose_client_has_gone() -> None:

@@ -61,8 +61,11 @@ class Stream(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes of this framing; never blocks, never raises."""
 
-    def lead(self, item: bytes, position: str, urgent: bool) -> None:
-        """Send the first item of a resuming client, which alone ends a long poll only if it is urgent."""
+    def lead(self, item: bytes, position: str) -> None:
+        """Send the first item of a resuming client, which alone does not end a long poll."""
+
+    def caught_up(self) -> None:
+        """Hear that a client that has no position yet, or has lost something, was sent all there is."""
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the stream and tell the client why."""
@@ -80,7 +83,6 @@ class Connection:
         batch: what it is sent at the end of this tick; see `core.batch`.
         heard: the highest log number written to its stream, valid whenever it is not LIVE.
         stream: None while it has none; `write` is its write method and `outlet` its format, kept here for the flush.
-        told_lost: the position its last stream resumed from and the channels told lost there; None if nothing was.
         deadline_s: when it is closed unless it attaches, in the engine's clock; None while it has a stream.
     """
 
@@ -94,7 +96,6 @@ class Connection:
         "outlet",
         "state",
         "stream",
-        "told_lost",
         "user",
         "write",
     )
@@ -111,7 +112,6 @@ class Connection:
         self.heard = heard
         self.state = ConnectionState.NEW
         self.stream: Stream | None = None
-        self.told_lost: tuple[str, frozenset[str]] | None = None
         self.deadline_s: float | None = deadline_s
 
     def move(self, step: Step) -> None:

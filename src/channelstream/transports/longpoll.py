@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channelstream.core.codec import Framing, closing_item, json_list
-from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.connection import Connection
 from channelstream.core.policy import Header
 from channelstream.errors import CloseCode, Invalid
 from channelstream.transports.session import Session
@@ -16,9 +16,6 @@ CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
 """What a JSONP callback may look like: names with dots, nothing that could be a statement."""
 STATUS = {CloseCode.REPLACED: 409, CloseCode.UNKNOWN_CONNECTION: 401, CloseCode.NORMAL: 401}
 """How a poll says what a WebSocket says by a close code; the others are 503."""
-
-CAUGHT_UP_CHECK_S = 0.002
-"""How often a poll that has to end looks whether its log was read, in seconds."""
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -51,18 +48,12 @@ class PollStream:
         self._body = data
         self._finish()
 
-    def lead(self, item: bytes, position: str, urgent: bool) -> None:
+    def lead(self, item: bytes, position: str) -> None:
         self._lead = item
-        if urgent:
-            # What is in the log already belongs into this answer, so it ends when catching up has.
-            asyncio.get_running_loop().call_soon(self._finish_when_caught_up)
 
-    def _finish_when_caught_up(self) -> None:
-        """Finish, but not while an engine outside this process still reads its log."""
-        if self._session.is_current and self._session.connection.state is ConnectionState.CATCHING_UP:
-            asyncio.get_running_loop().call_later(CAUGHT_UP_CHECK_S, self._finish_when_caught_up)
-        else:
-            self._finish()
+    def caught_up(self) -> None:
+        """Answer with what there is: the client must not wait to hear where it begins, or what it has lost."""
+        self._finish()
 
     def close(self, code: CloseCode, reason: str) -> None:
         if not self.answered.is_set():

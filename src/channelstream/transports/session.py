@@ -5,7 +5,7 @@ at most one session: a newer one replaces the older.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 
 from channelstream.core.batch import Held
 from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
@@ -13,7 +13,7 @@ from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
 from channelstream.core.position import Position
-from channelstream.engines.base import PRIVATE
+from channelstream.engines.base import PRIVATE, Replay
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
 
@@ -31,12 +31,13 @@ HELD = 1000
 class Session:
     """The life of one stream with its connection."""
 
-    __slots__ = ("_drained", "_node", "_paused", "_stream", "_task", "connection")
+    __slots__ = ("_drained", "_heard", "_node", "_paused", "_stream", "_task", "connection")
 
     def __init__(self, node: Node, connection: Connection, stream: Stream) -> None:
         self.connection = connection
         self._node = node
         self._stream = stream
+        self._heard = -1  # What the connection had heard when it lost this stream.
         self._paused = False
         self._drained: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
@@ -91,11 +92,15 @@ class Session:
         """The stream is gone; the connection waits for another one for so many seconds."""
         if self.is_current and self.connection.state is not ConnectionState.CLOSED:
             self._node.detached(self.connection, grace_s)
+            self._heard = self.connection.heard
         self.resume()
 
     def take_back(self, heard: int) -> None:
-        """Count as not heard what was written to a stream whose client had gone; the next stream gets it."""
-        if self.connection.stream is None:
+        """Count as not heard what was written to a stream whose client had gone; the next stream gets it.
+
+        Not if a next one has already been and was sent more: what it has heard must not come twice.
+        """
+        if self.connection.stream is None and self.connection.heard == self._heard:
             self.connection.heard = min(self.connection.heard, heard)
 
     def left(self) -> None:
@@ -121,17 +126,47 @@ class Session:
             await self._catch_up(held, {}, catchup_item, strict=False)
             return
         head = await self._node.engine.head()
+        if not self.is_current:
+            return
         starts = self._resume_from(since, head)
         replay = await self._node.engine.replay(self.connection.user, starts, limit=0)
         if not self.is_current:
             return
         if self._node.observer is not None:
             self._node.observer.replayed(self.connection, (), replay.lost)
-        # What is lost is not replayed: those channels go on from here.
-        starts |= dict.fromkeys(replay.lost, replay.head)
-        position = since if Position.parse(since) else str(head)
-        self._tell_resumed(position, starts, replay.lost, is_new=not since)
+        position = since or str(head)
+        if replay.lost:
+            position = str(Position(head.epoch, await self._pass_over(starts, replay)))
+            if not self.is_current:
+                return
+        self._tell_resumed(position, starts, replay.lost)
         await self._catch_up(held, starts, item, strict=True)
+        if self.is_current and (replay.lost or not since):
+            self._stream.caught_up()
+
+    async def _pass_over(self, starts: dict[str, int], replay: Replay) -> int:
+        """Return up to where the client misses nothing but what it is told is lost; `starts` of the lost go on after it.
+
+        Told the position it asked for, a long poll would come back with that, and be told of the same loss at once.
+        """
+        at = replay.upto
+        kept = {name: start for name, start in starts.items() if name not in replay.lost}
+        while kept and self.is_current:
+            read = await self._node.engine.replay(self.connection.user, dict.fromkeys(kept, at), CHUNK)
+            if read.lost:
+                break
+            heard = next((entry for entry in read.entries if self.connection.hears(entry.event)), None)
+            at = heard.seq - 1 if heard else read.upto
+            if heard or at == read.head:
+                break
+        # What is lost is not replayed.
+        starts |= dict.fromkeys(replay.lost, max(at, replay.head))
+        return self._whole(starts, at)
+
+    def _whole(self, starts: Mapping[str, int], upto: int) -> int:
+        """Return up to where a read from `starts` has everything: what was joined while it went on is not in it."""
+        channels = self.connection.channels
+        return min([upto, *(joined for name, joined in channels.items() if name not in starts)])
 
     def _resume_from(self, since: str, head: Position) -> dict[str, int]:
         """Return where each channel begins for a resuming client; -1 where nothing can be proven."""
@@ -141,16 +176,9 @@ class Session:
         self.connection.heard = max(start, 0) if readable else head.seq
         return dict.fromkeys((PRIVATE, *self.connection.channels), start)
 
-    def _tell_resumed(
-        self, position: str, starts: dict[str, int], lost: frozenset[str], is_new: bool
-    ) -> None:
+    def _tell_resumed(self, position: str, starts: dict[str, int], lost: frozenset[str]) -> None:
         recovered = sorted(name for name in starts if name not in lost)
-        item = resumed_item(position, recovered, sorted(lost))
-        # A poll that was told so before must wait: answered at once again and again, it would hear nothing else.
-        told = (position, lost) if lost else None
-        is_news = told is not None and told != self.connection.told_lost
-        self.connection.told_lost = told
-        self._stream.lead(item, position, urgent=is_new or is_news)
+        self._stream.lead(resumed_item(position, recovered, sorted(lost)), position)
 
     async def _recover(self, held: Held) -> None:
         """Catch up after the client was too slow, once it has read what it was sent."""
@@ -171,7 +199,8 @@ class Session:
         connection = self.connection
         while self.is_current:
             held.reset()
-            replay = await self._node.engine.replay(connection.user, self._progress(starts), CHUNK)
+            progress = self._progress(starts)
+            replay = await self._node.engine.replay(connection.user, progress, CHUNK)
             if not self.is_current:
                 return
             if strict and replay.lost:
@@ -179,11 +208,12 @@ class Session:
                 return
             if self._node.observer is not None:
                 self._node.observer.replayed(connection, replay.entries, ())
-            await self._write(held, replay.entries, encode)
+            upto = self._whole(progress, replay.upto)
+            await self._write(held, [entry for entry in replay.entries if entry.seq <= upto], encode)
             if not self.is_current:
                 return
-            connection.heard = max(connection.heard, replay.upto)
-            if replay.upto == replay.head and not held.overflowed:
+            connection.heard = max(connection.heard, upto)
+            if upto == replay.head and not held.overflowed:
                 self._node.hub.go_live(
                     connection, [entry for entry in held.held if entry.seq > connection.heard]
                 )
@@ -215,7 +245,9 @@ class Session:
         connection = self.connection
         items: list[bytes] = []
         size = 0
-        heard = [entry for entry in entries if connection.hears(entry.event)]
+        # While it was read, the client may have left a channel.
+        mine = {None, *connection.channels}
+        heard = [entry for entry in entries if entry.event.channel in mine and connection.hears(entry.event)]
         for entry in heard:
             items.append(encode(entry, connection.dialect))
             size += len(items[-1])

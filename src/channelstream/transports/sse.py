@@ -52,8 +52,11 @@ class SSEStream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
         self._session.start(since)
 
-    def lead(self, item: bytes, position: str, urgent: bool) -> None:
+    def lead(self, item: bytes, position: str) -> None:
         self.write(sse_block([item], position))
+
+    def caught_up(self) -> None:
+        """Nothing to do: everything has been written."""
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Say why as the last event and end the body."""

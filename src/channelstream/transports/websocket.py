@@ -63,8 +63,11 @@ class WebSocketStream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
         self._session.start(since)
 
-    def lead(self, item: bytes, position: str, urgent: bool) -> None:
+    def lead(self, item: bytes, position: str) -> None:
         self.write(websocket_frame([item]))
+
+    def caught_up(self) -> None:
+        """Nothing to do: everything has been written."""
 
     def close(self, code: CloseCode | int | None, reason: str) -> None:
         """Send a close frame, then wait a little for the client's."""
