@@ -3,9 +3,10 @@
 BIN := .venv/bin
 ARGS ?=
 SCENARIO ?= quick
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench format options screenshots clean ready-run ready-dev ready-system \
+.PHONY: help run test check bench simulate format options screenshots clean ready-run ready-dev ready-system \
         check-format check-lint check-types check-layers tests core-coverage
 
 help: ## List the targets.
@@ -27,6 +28,9 @@ check: ready-dev ## Format, lint, types, layers and tests: what a change must pa
 
 bench: ready-run ## Measure the server; SCENARIO=name[,name] chooses what, reports go to bench-results/.
 	@exec $(BIN)/channelstream bench --scenario "$(SCENARIO)" --output bench-results $(ARGS)
+
+simulate: ready-dev ## Play the simulator's SEED, or a hundred random ones; docs/proof.md says what is proven.
+	@exec $(BIN)/python -m tests.simulation $(SEED) $(ARGS)
 
 format: ready-dev ## Format the code and mend what the linter can mend.
 	$(BIN)/ruff format

@@ -1,15 +1,27 @@
 """What must hold of the server's memory after every step."""
 
+from dataclasses import dataclass
+
 from tests.simulation.failure import demand
 from tests.simulation.truth import Place
 from tests.simulation.world import Bounds, World
 
 from channelstream.core.batch import Held
 from channelstream.core.connection import ConnectionState
-from channelstream.core.log import ENTRY_OVERHEAD, Entry, Log
+from channelstream.core.log import Entry, Log
 
-ROOM = 4 * ENTRY_OVERHEAD
-"""A byte budget that has less room than this may have been full since the last look."""
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A log when it was last looked at.
+
+    Attributes:
+        disturbed: how often its channel was configured and the budget exceeded until then: each may drop entries early.
+    """
+
+    log: Log
+    entries: list[Entry]
+    disturbed: int
 
 
 class Keeper:
@@ -17,7 +29,7 @@ class Keeper:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
-        self._seen: dict[Place, tuple[Log, list[Entry], int, float]] = {}
+        self._seen: dict[Place, Look] = {}
 
     def check(self, world: World, now_s: float) -> None:
         self._logs(world, now_s)
@@ -43,21 +55,16 @@ class Keeper:
     def _nothing_dropped_early(self, world: World, place: Place, log: Log, now_s: float) -> None:
         """Check that what a log has dropped since the last look was too old, too much or over the budget."""
         demand(not world.truth.repeated(log), "one uuid accepted twice:", place)
-        events = log.limits.events
-        age_s = log.limits.age_s or 0.0
-        known = self._seen.get(place)
-        self._seen[place] = (log, list(log.entries), events, age_s)
-        budget = world.registry.budget
-        if known is None or known[0] is not log or budget.limit_bytes - budget.used_bytes < ROOM + 10_000:
+        registry = world.registry
+        now = Look(log, list(log.entries), registry.budget.exceeded + registry.configured.get(place[0], 0))
+        before, self._seen[place] = self._seen.get(place), now
+        if before is None or before.log is not log or before.disturbed != now.disturbed:
             return
-        events, age_s = min(events, known[2]), min(age_s, known[3])
-        kept = {entry.seq for entry in log.entries}
         accepted = world.truth.places.get(place, [])
-        for entry in known[1]:
-            if entry.seq not in kept:
-                later = sum(each.seq > entry.seq for each in accepted)
-                early = later < events and now_s - entry.at_s < age_s
-                demand(not early, "dropped too early:", place, entry.position)
+        for entry in set(before.entries) - set(now.entries):
+            later = sum(each.seq > entry.seq for each in accepted)
+            early = later < log.limits.events and now_s - entry.at_s < (log.limits.age_s or 0.0)
+            demand(not early, "dropped too early:", place, entry.position)
 
     def _indexes(self, world: World) -> None:
         hub = world.hub
@@ -76,6 +83,7 @@ class Keeper:
             if isinstance(batch, Held):
                 demand(len(batch.held) <= self._bounds.held, "more held than may be:", len(batch.held))
         if not hub._flush_is_due:
+            demand(not hub._slices, "slices outlive their flush")
             demand(not hub._root._next, "batches outlive their flush")
             demand(not any(hub._outlets), "a connection waits for a flush that nobody has asked for")
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from tests.simulation.books import Stay
 from tests.simulation.failure import demand
 from tests.simulation.truth import Place, Truth
 from tests.simulation.world import World
@@ -35,13 +36,14 @@ class Listener(Protocol):
 
     user: str
     position: str
+    busy: bool
 
 
 class Watch:
     """One stream as it is checked.
 
     Attributes:
-        last: the highest number heard on it.
+        last: the highest number heard on it, or the one it resumes from.
         starts: for each channel, the number after which everything is owed; empty until that is known.
         barred: for each lost channel, the number up to which nothing may come.
         over: the server has closed it; nothing more is owed.
@@ -52,7 +54,6 @@ class Watch:
         self.world = world
         self.connection = connection
         self.since = since
-        self.honest = since is None or since == client.position
         self.last = -1
         self.over = False
         self.starts: dict[str, int] = {}
@@ -61,7 +62,10 @@ class Watch:
         self.told = False
         self._cursor = 0
         self._began_seq = world.seq
-        self._began_with = set(connection.channels)
+        # Of channels that it joins or leaves at this moment, either may be told.
+        began_with = () if client.busy else connection.channels
+        self._began_with = {name: len(self._stays_in(name)) for name in began_with}
+        self._stays: dict[str, int] = {}
 
     @property
     def truth(self) -> Truth:
@@ -80,34 +84,58 @@ class Watch:
         recovered, lost = set(told["recovered"]), set(told["lost"])
         demand(not recovered & lost, "both recovered and lost:", recovered & lost)
         self._check_names(recovered | lost)
-        start = self._start(told["position"])
+        start = self._start()
         demand(start is not None or not recovered, "recovered from an unreadable position:", self.since)
         for name in lost:
-            provable = start is not None and self.truth.proves(self.place(name), start)
+            steady = name == PRIVATE or self._is_same_stay(name)
+            known = start is not None and start <= self._began_seq and steady
+            provable = known and self.truth.proves(self.place(name), start or 0)
             demand(not provable, "lost without a reason:", repr(name), "since", self.since)
-            self.starts[name] = self.world.seq
             self.barred[name] = self._began_seq
-        self.starts.update(dict.fromkeys(recovered, start or 0))
+        self._owe(dict.fromkeys(lost, self.world.seq) | dict.fromkeys(recovered, start or 0))
+        self._check_position(told["position"], start)
+        self.last = -1 if start is None or start > self._began_seq else start
 
     def _check_names(self, named: set[str]) -> None:
-        now = set(self.connection.channels)
         demand(PRIVATE in named, "private messages were not mentioned")
-        missing = (now & self._began_with) - named
+        missing = {name for name in self.connection.channels if self._is_same_stay(name)} - named
         demand(not missing, "neither recovered nor lost:", missing)
 
-    def _start(self, told: str) -> int | None:
+    def _start(self) -> int | None:
         """Return the number the client resumes from, None where its position can prove nothing."""
-        asked = Position.parse(self.since or told)
-        if self.since and asked:
-            demand(told == self.since, "another position than the one asked for:", told)
+        if not self.since:
+            assert self.resumed is not None
+            return Position.parse(self.resumed["position"]).seq  # type: ignore[union-attr]
+        asked = Position.parse(self.since)
         if asked is None or asked.epoch != self.truth.epoch or asked.seq > self.world.seq:
             return None
         return asked.seq
 
+    def _is_same_stay(self, channel: str) -> bool:
+        """Whether the connection has been in the channel since this stream began."""
+        return self._began_with.get(channel) == len(self._stays_in(channel))
+
+    def _check_position(self, told: str, start: int | None) -> None:
+        """Whoever resumes from the position that is told has missed nothing of what is recovered."""
+        position = Position.parse(told)
+        assert position is not None
+        readable = position.epoch == self.truth.epoch and position.seq <= self.world.seq
+        demand(readable, "a position that is none is told:", told)
+        for entry in self.truth.entries:
+            passed = start is not None and start < entry.seq <= position.seq
+            demand(not (passed and self.owed(entry)), "the told position passes over:", entry.position)
+
+    def _owe(self, starts: dict[str, int]) -> None:
+        self.starts = starts
+        self._stays = {name: len(self._stays_in(name)) for name in starts}
+
+    def _stays_in(self, channel: str) -> list[Stay]:
+        return self.world.hub.stays(self.connection, channel)
+
     def observe(self) -> None:
         """From when a stream of the older generation is live, it is owed everything, too."""
         if self.connection.stream is not None and self.connection.state is ConnectionState.LIVE:
-            self.starts = dict.fromkeys((PRIVATE, *self.connection.channels), self.world.seq)
+            self._owe(dict.fromkeys((PRIVATE, *self.connection.channels), self.world.seq))
 
     # -- what it is owed
 
@@ -116,13 +144,18 @@ class Watch:
         event = entry.event
         channel = PRIVATE if event.channel is None else event.channel
         joined = self.connection.channels.get(channel) if channel else 0
+        if joined is None or not self.starts or not self.connection.hears(event):
+            return False
         start = self.starts.get(channel, joined)
-        return (
-            joined is not None
-            and start is not None
-            and entry.seq > start
-            and bool(self.starts)
-            and self.connection.hears(event)
+        same_stay = len(self._stays_in(channel)) == self._stays.get(channel)
+        return entry.seq > (start if same_stay else max(start, joined))
+
+    def _may_hear(self, entry: Entry, channel: str) -> bool:
+        """Whether the connection was a member then, or has become one and was told that this follows."""
+        start = self.starts.get(channel, entry.seq) if self.resumed else entry.seq
+        return channel == PRIVATE or any(
+            (entry.seq > stay.joined or entry.seq > start) and (stay.left is None or entry.seq <= stay.left)
+            for stay in self._stays_in(channel)
         )
 
     def nothing_missing(self, upto: int) -> None:
@@ -134,15 +167,13 @@ class Watch:
             if entry.seq > self.last:
                 demand(not self.owed(entry), "missing:", entry.position, entry.event)
 
-    def heard(self, entry: Entry, left: dict[str, int]) -> None:
+    def heard(self, entry: Entry) -> None:
         """Check that an event may come now."""
         channel = PRIVATE if entry.event.channel is None else entry.event.channel
         demand(entry.seq > self.last, "out of order or twice:", entry.position, "after", self.last)
         demand(self.connection.hears(entry.event), "not for this client:", entry.event)
         demand(entry.seq > self.barred.get(channel, -1), "replayed though lost:", entry.position)
-        closed = self.connection.state is ConnectionState.CLOSED  # What was written before may still come.
-        member = closed or channel == PRIVATE or channel in self.connection.channels
-        demand(member or channel in left, "no member of it:", entry.event)
+        demand(self._may_hear(entry, channel), "no member of it:", entry.position, entry.event)
         self.nothing_missing(entry.seq - 1)
         self.last = entry.seq
 
@@ -152,7 +183,6 @@ class Checker:
 
     def __init__(self) -> None:
         self._handled: dict[Listener, set[str]] = {}
-        self.left: dict[Listener, dict[str, int]] = {}
         self.events = 0
 
     def heard(self, watch: Watch, item: dict[str, Any]) -> None:
@@ -175,13 +205,15 @@ class Checker:
         same = item["type"] in TYPES[type(event)] and item["uuid"] == event.uuid
         demand(same and item.get("channel") == event.channel, "not what was accepted:", item)
         handled = self._handled.setdefault(watch.client, set())
-        if not watch.honest:
-            handled.clear()
-            watch.honest = True
         demand(entry.position not in handled, "handled twice:", entry.position)
         handled.add(entry.position)
         self.events += 1
-        watch.heard(entry, self.left.setdefault(watch.client, {}))
+        watch.heard(entry)
+
+    def began(self, client: Listener, since: str | None) -> None:
+        """A client that asks for another position than its own asks for what it has had."""
+        if since is not None and since != client.position:
+            self._handled.pop(client, None)
 
     def settled(self, watches: Iterable[Watch]) -> None:
         """Check that everybody with an open stream has all there is."""

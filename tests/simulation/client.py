@@ -24,9 +24,9 @@ class Books:
 
     watch: Watch
 
-    def lead(self, item: bytes, position: str, urgent: bool) -> None:
+    def lead(self, item: bytes, position: str) -> None:
         self.watch.led(item)
-        super().lead(item, position, urgent)  # type: ignore[misc]
+        super().lead(item, position)  # type: ignore[misc]
 
 
 class WatchedWebSocket(Books, WebSocketStream):
@@ -73,6 +73,7 @@ class Client:
             self.forget()
             return
         self._resumes = since is not None
+        self._checker.began(self, since)
         self._watch = watch = Watch(self, self.world, self.connection, since)
         self._polls = transport == "poll"
         self.stalled = False
@@ -132,27 +133,27 @@ class Client:
     # -- bytes
 
     def flow(self, count: int | None = None) -> bool:
-        """Read what has come, up to so many bytes; say whether there was any."""
+        """Read what has come, up to so many bytes; say whether there was anything in it."""
         if self._line is not None:
             line = self._line
-            data = line.take(len(line.unread) if count is None else count)
-            self._handle(data)
-            return bool(data)
+            return self._handle(line.take(len(line.unread) if count is None else count))
         if self._answer is None or count is not None:
             return False
         body, self._answer = self._answer, None
         self._read_answer(body)
         return True
 
-    def _handle(self, data: bytes) -> None:
+    def _handle(self, data: bytes) -> bool:
         watch, parser = self._watch, self._parser
-        for items in parser.feed(data):
+        lists = parser.feed(data)
+        for items in lists:
             if watch is not None:
                 self._hear(watch, items)
         if parser.close_code in GONE and watch is self._watch:
             self.forget()
         elif parser.close_code is not None and watch is not None:
             watch.over = True
+        return any(lists)
 
     def _read_answer(self, body: bytes) -> None:
         watch = self._watch
@@ -160,7 +161,7 @@ class Client:
             return
         self._hear(watch, json.loads(body))
         self._watch = None
-        if self.connection is not None and not (watch.resumed and watch.resumed["lost"]):
+        if self.connection is not None:
             self.attach("poll", self.position if self._resumes else None)
 
     def _hear(self, watch: Watch, items: Items) -> None:

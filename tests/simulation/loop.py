@@ -16,6 +16,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._selector = self
         self.faults: list[BaseException] = []
         self.set_task_factory(self._make_task)
+        self.set_exception_handler(self._note_trouble)
 
     def time(self) -> float:
         return self._now_s
@@ -38,6 +39,10 @@ class VirtualLoop(base_events.BaseEventLoop):
         task.add_done_callback(self._note_fault)
         return task
 
+    def _note_trouble(self, _loop: Any, context: dict[str, Any]) -> None:
+        """Remember what asyncio would only log: a callback that failed, a task that was forgotten."""
+        self.faults.append(context.get("exception") or Failure(context["message"]))
+
     def _note_fault(self, task: "asyncio.Task[Any]") -> None:
         """Remember what went wrong in tasks nobody waits for."""
         if not task.cancelled() and (fault := task.exception()):
@@ -48,3 +53,11 @@ async def turns(count: int) -> None:
     """Let the loop turn so many times."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def kill(tasks: "set[asyncio.Task[Any]]") -> None:
+    """End tasks wherever they are, but not before they have begun: Python would warn of what they should have awaited."""
+    await turns(1)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -13,11 +13,13 @@ def run_seed(seed: int) -> int:
         AssertionError: it fails; the message has the shortest script found and the command that replays the seed.
     """
     script = make_script(seed, CLIENTS)
-    failure = _failure(seed, script)
-    if failure is None:
+    try:
         return simulate(seed, script)
-    short = shrink(script, lambda steps: _failure(seed, steps) is not None)
-    raise AssertionError(_report(seed, failure, short, _failure(seed, short) or failure))
+    except Failure as failure:
+        promise = _promise(failure)
+        short = shrink(script, lambda steps: _promise(_failure(seed, steps)) == promise)
+        report = _report(seed, failure, short, _failure(seed, short) or failure)
+    raise AssertionError(report)
 
 
 def _failure(seed: int, script: list[Step]) -> Failure | None:
@@ -26,6 +28,11 @@ def _failure(seed: int, script: list[Step]) -> Failure | None:
     except Failure as failure:
         return failure
     return None
+
+
+def _promise(failure: Failure | None) -> str:
+    """Return which promise was broken: a shorter script must break the same."""
+    return str(failure).split(":")[0]
 
 
 def _report(seed: int, failure: Failure, short: list[Step], again: Failure) -> str:

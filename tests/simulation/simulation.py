@@ -3,17 +3,18 @@
 import asyncio
 import random
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from tests.simulation.bounds import Keeper
 from tests.simulation.checker import Checker
 from tests.simulation.client import Client
 from tests.simulation.failure import Failure, demand
-from tests.simulation.loop import VirtualLoop, turns
+from tests.simulation.loop import VirtualLoop, kill, turns
 from tests.simulation.script import Step
 from tests.simulation.world import Bounds, World, WorldClock
 
+from channelstream.core import hub
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
 from channelstream.engines.base import UserUpdate
 from channelstream.errors import ChannelstreamError, CloseCode
@@ -68,7 +69,7 @@ class Simulation:
         for number, step in enumerate([*script, Step("settle", 0, 0, 0)]):
             try:
                 await self._play(step)
-                demand(not loop.faults, "a task failed:", loop.faults)
+                _no_faults(loop.faults)
             except Failure as failure:
                 failure.add_note(f"at step {number + 1}: {step}")
                 raise
@@ -123,9 +124,8 @@ class Simulation:
             client.connection = None
 
     async def _restart(self, _client: Client, _chance: random.Random) -> None:
-        for call in list(self._calls):
-            call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        """Kill the process: whatever it was doing is not done."""
+        await kill(asyncio.all_tasks() - {asyncio.current_task()})
         for client in self.clients:
             client.drop()
         await turns(3)
@@ -148,7 +148,7 @@ class Simulation:
             demand(rounds < SETTLE_ROUNDS, "it never comes to rest")
             await asyncio.sleep(SETTLE_S / 10)
             moved = [client.flow() for client in self.clients]
-            quiet = 0 if any(moved) or self._calls else quiet + 1
+            quiet = 0 if any(moved) or self._calls or not self.world.rests else quiet + 1
         self.checker.settled(client.watch for client in self.clients if client.watch)
         self.keeper.check_settled(self.world)
 
@@ -169,6 +169,7 @@ class Simulation:
         update = UserUpdate({}, {"colour": "red"}, ("colour",))
         opened = await self.world.node.connect(None, client.user, Dialect.V07, channels, update)
         client.connection = self.world.node.connection(opened.conn_id)
+        client.busy = False
         if client.connection is not None:
             client.attach(transport, since)
 
@@ -198,11 +199,6 @@ class Simulation:
     def _unsubscribe(self, client: Client, chance: random.Random) -> None:
         if client.connection is not None and not client.busy:
             names = self._some(chance)
-            left = self.checker.left.setdefault(client, {})
-            for name in set(names) & client.connection.channels.keys():
-                left[name] = self.world.seq
-                if client.watch is not None:
-                    client.watch.starts.pop(name, None)
             self._call(self.world.node.unsubscribe(client.connection.id, names), client)
 
     def _cut(self, client: Client, chance: random.Random) -> None:
@@ -281,15 +277,27 @@ class Simulation:
         self._call(self.world.node.engine.configure(patch))
 
 
+def _no_faults(faults: list[BaseException]) -> None:
+    for fault in faults:
+        if isinstance(fault, Failure):
+            raise fault
+        demand(False, "a task failed:", repr(fault))
+
+
 @contextmanager
 def _sizes(bounds: Bounds) -> Iterator[None]:
-    """Give the sessions sizes small enough to be reached."""
-    before = session.CHUNK, session.PIECE_BYTES, session.HELD
-    session.CHUNK, session.PIECE_BYTES, session.HELD = bounds.chunk, bounds.piece_bytes, bounds.held
-    try:
+    """Give the sessions and the hub sizes small enough to be reached."""
+    sizes = (
+        (session, "CHUNK", bounds.chunk),
+        (session, "PIECE_BYTES", bounds.piece_bytes),
+        (session, "HELD", bounds.held),
+        (hub, "SLICE", bounds.slice),
+    )
+    with ExitStack() as undo:
+        for module, name, size in sizes:
+            undo.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, size)
         yield
-    finally:
-        session.CHUNK, session.PIECE_BYTES, session.HELD = before
 
 
 def simulate(seed: int, script: list[Step]) -> int:
@@ -310,12 +318,5 @@ def simulate(seed: int, script: list[Step]) -> int:
 
 def _clear(loop: VirtualLoop) -> None:
     """Let nothing of this run outlive it."""
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        task.cancel()
-    loop.run_until_complete(_ended(left))
+    loop.run_until_complete(kill(asyncio.all_tasks(loop)))
     loop.close()
-
-
-async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
-    await asyncio.gather(*tasks, return_exceptions=True)

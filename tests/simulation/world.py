@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+from tests.simulation.books import BookedHub, BookedRegistry
 from tests.simulation.loop import turns
 from tests.simulation.truth import Truth
 
-from channelstream.core.hub import Hub
 from channelstream.core.log import Entry
 from channelstream.core.policy import Policy
-from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.core.registry import RegistryLimits
 from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.memory import MemoryEngine
 from channelstream.housekeeping import Housekeeping
 from channelstream.node import Node
 from channelstream.node.node import NodeLimits
+from channelstream.pacing import FlushPacer
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 
@@ -41,6 +42,8 @@ class Bounds:
     chunk: int
     piece_bytes: int
     held: int
+    slice: int
+    flush_s: float
     wavers: bool
     pauses_late: bool
     lifetime_s: float
@@ -55,6 +58,8 @@ class Bounds:
             chunk=chance.choice((1, 3, 256)),
             piece_bytes=chance.choice((1, 600, 65_536)),
             held=chance.choice((1, 4, 1000)),
+            slice=chance.choice((1, 2, 2000)),
+            flush_s=chance.choice((0.0, 0.01)),
             wavers=chance.random() < 0.7,
             pauses_late=chance.random() < 0.5,
             lifetime_s=chance.choice((30.0, 86_400.0)),
@@ -81,12 +86,24 @@ class Wavering:
         self._engine = engine
         self._chance = chance
         self._line = asyncio.Lock()
+        self.pending = 0
+        """Calls under way."""
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._engine, name)
-        if self._chance is None or name not in READS | WRITES:
+        if name not in READS | WRITES:
             return method
-        return self._later(method, self._line if name in WRITES else None)
+        return self._counted(self._later(method, self._line if name in WRITES else None))
+
+    def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*args: Any, **more: Any) -> Any:
+            self.pending += 1
+            try:
+                return await method(*args, **more)
+            finally:
+                self.pending -= 1
+
+        return call
 
     def _later(self, method: Callable[..., Any], line: asyncio.Lock | None) -> Callable[..., Any]:
         async def call(*args: Any, **more: Any) -> Any:
@@ -103,8 +120,8 @@ class Wavering:
         return call
 
     async def _wait(self) -> None:
-        assert self._chance is not None
-        await turns(self._chance.choice((0, 0, 0, 1, 2, 4)))
+        if self._chance is not None:
+            await turns(self._chance.choice((0, 0, 0, 1, 2, 4)))
 
 
 class Tap:
@@ -129,13 +146,16 @@ class World:
         ids = (f"{number:08x}-0000-4000-8000-{each:012x}" for each in count())
         self.new_id = lambda: next(ids)
         limits = RegistryLimits(bounds.log_bytes, bounds.log_events, bounds.log_age_s, 6, 15.0)
-        self.registry = Registry(limits, self.new_id)
+        self.registry = BookedRegistry(limits, self.new_id)
         lifetimes = Lifetimes(bounds.lifetime_s, bounds.lifetime_s)
         self.memory = MemoryEngine(self.registry, clock, f"e{number}", lifetimes)
         self.truth = Truth(f"e{number}", self.registry)
-        engine: Any = Wavering(self.memory, chance if bounds.wavers else None)
+        self._engine = Wavering(self.memory, chance if bounds.wavers else None)
+        engine: Any = self._engine
         loop = asyncio.get_running_loop()
-        self.hub = Hub(lambda: loop.call_soon(self.hub.flush))
+        self._flushing_s, self._flush_s = 0.0, bounds.flush_s
+        pacer = FlushPacer(self._flush, lambda: loop.time() + self._flushing_s)
+        self.hub = BookedHub(pacer.soon)
         self.node = Node(engine, self.hub, clock, self.new_id, NodeLimits())
         settings = StreamSettings(
             outbox_bytes=bounds.outbox_bytes, heartbeat_interval_s=2.0, detach_grace_s=6.0
@@ -147,6 +167,16 @@ class World:
     def seq(self) -> int:
         """The number of the last accepted event."""
         return self.memory.position.seq
+
+    def _flush(self) -> bool:
+        """Flush, which takes some time by the pacer's clock."""
+        self._flushing_s += self._flush_s
+        return self.hub.flush()
+
+    @property
+    def rests(self) -> bool:
+        """Whether no call is under way and nothing waits to be written."""
+        return not self._engine.pending and not self.hub._flush_is_due
 
     async def start(self) -> None:
         receiver: Any = Tap(self.node, self.truth)
