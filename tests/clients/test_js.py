@@ -1,43 +1,251 @@
-"""The JavaScript client in node, against a real server."""
+"""The JavaScript client in node: its own tests, and what it hears from a real server over lines that break."""
 
+import gzip
 import json
+import queue
 import shutil
+import signal
 import subprocess
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.conftest import RunningServer, StartServer, launch
+from tests.line import Line
 
-CLIENT = Path(__file__).parents[2] / "clients" / "js" / "channelstream.js"
-PROGRAM = """
-const [client, url, conn_id, transport] = process.argv.slice(1);
-const { Channelstream } = await import(client);
-const stream = new Channelstream({ url, connection: { conn_id }, transports: [transport] });
-stream.on("open", () => console.log(JSON.stringify({ type: "open" })));
-for await (const event of stream) {
-  console.log(JSON.stringify(event));
-  if (event.message?.last) stream.close();
-}
-"""
+ROOT = Path(__file__).parents[2]
+CLIENT = ROOT / "clients" / "js"
+LISTENER = Path(__file__).with_name("listener.js")
+TRANSPORTS = ["websocket", "sse", "poll"]
+PATIENCE_S = 20
+QUICK = {"backoffBaseMs": 50, "backoffCapMs": 200, "spreadMs": 50, "openTimeoutMs": 500}
+LIMIT_BYTES = 6_000
+SHORT_POLLS = {"CHANNELSTREAM_POLL_TIMEOUT_S": "0.5"}
 
 
-@pytest.mark.parametrize("transport", ["websocket", "sse", "poll"])
-def test_a_message_is_heard(server: Any, transport: str) -> None:
-    """By iteration, on each transport, until the application closes the stream, which ends the connection."""
-    node = shutil.which("node")
-    if node is None:
+@pytest.fixture(scope="module")
+def node() -> str:
+    path = shutil.which("node")
+    if path is None:
         pytest.skip("No node on the PATH.")
-    if transport == "websocket" and subprocess.run([node, "-e", "WebSocket"], capture_output=True).returncode:
-        pytest.skip("This node has no WebSocket of its own (22 has).")
+    return path
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningServer]:
+    """A server for these tests, whose polls are short: a resumed poll shows only by its first answer that it works."""
+    running = launch(**SHORT_POLLS)
+    yield running
+    running.stop()
+
+
+class Listener:
+    """A stream in a process of node, and what it has heard.
+
+    Attributes:
+        heard: every event until now.
+    """
+
+    def __init__(self, node: str, url: str, **options: Any) -> None:
+        paths = {
+            "client": str(CLIENT / "channelstream.js"),
+            "websocket": str(CLIENT / "test" / "websocket.js"),
+        }
+        argument = json.dumps(paths | {"url": url} | QUICK | options)
+        self.process = subprocess.Popen(
+            [node, str(LISTENER), argument], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.heard: list[dict[str, Any]] = []
+        self._events: queue.Queue[dict[str, Any]] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._events.put(json.loads(line))
+
+    def until(self, kind: str, **keys: Any) -> dict[str, Any]:
+        """Return the next event of a type that has these keys."""
+        while True:
+            try:
+                event = self._events.get(timeout=PATIENCE_S)
+            except queue.Empty:
+                pytest.fail(f"No {kind} {keys} among {self.heard}")
+            self.heard.append(event)
+            if event["type"] == kind and keys.items() <= event.items():
+                return event
+
+    def answer(self, answer: Any) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(answer) + "\n")
+        self.process.stdin.flush()
+
+    def texts(self) -> list[str]:
+        return [event["message"]["text"] for event in self.heard if event["type"] == "message"]
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+Listen = Callable[..., Listener]
+
+
+@pytest.fixture
+def listen(node: str) -> Iterator[Listen]:
+    """Start listeners; they end with the test."""
+    started: list[Listener] = []
+
+    def listen(url: str, **options: Any) -> Listener:
+        started.append(Listener(node, url, **options))
+        return started[-1]
+
+    yield listen
+    for listener in started:
+        listener.stop()
+
+
+@pytest.fixture
+def line(server: RunningServer) -> Iterator[Line]:
+    line = Line(server.port)
+    yield line
+    line.cut()
+
+
+def connection(server: RunningServer, *channels: str, **more: Any) -> dict[str, Any]:
+    wish = {"username": "js", "channels": list(channels), "info": {"include_users": True}, **more}
+    answer: dict[str, Any] = server.post("/connect", wish)
+    return answer
+
+
+def say(server: RunningServer, channel: str, text: str, **more: Any) -> None:
+    server.post("/message", [{"user": "app", "channel": channel, "message": {"text": text, **more}}])
+
+
+def test_its_own_tests_pass(node: str) -> None:
+    """What needs no server is tested by node's own runner."""
+    files = sorted(map(str, (CLIENT / "test").glob("*.test.js")))
+    done = subprocess.run([node, "--test", *files], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+def test_it_is_small() -> None:
+    """Under 6 KB as it is shipped, compressed."""
+    source = (CLIENT / "channelstream.js").read_bytes()
+    assert len(gzip.compress(source, 9, mtime=0)) < LIMIT_BYTES
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_message_is_heard(server: RunningServer, listen: Listen, transport: str) -> None:
+    """On each transport, until the application closes the stream, which ends the connection."""
     channel = uuid4().hex
-    conn_id = server.connect("js", channel)
-    command = [node, "--input-type=module", "-e", PROGRAM, str(CLIENT), server.url, conn_id, transport]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listening:
-        assert listening.stdout is not None
-        assert json.loads(listening.stdout.readline()) == {"type": "open"}
-        server.post("/message", [{"user": "app", "channel": channel, "message": {"last": True}}])
-        heard = [json.loads(line) for line in listening.stdout]
-    assert [event["type"] for event in heard] == ["resumed", "message"]
-    assert heard[1]["message"] == {"last": True}
-    assert listening.returncode == 0
+    told = connection(server, channel)
+    listener = listen(server.url, connection=told, transports=[transport])
+    listener.until("open", transport=transport)
+    say(server, channel, "hi", last=True)
+    assert listener.until("message")["message"]["text"] == "hi"
+    assert listener.until("close")["code"] == 1000
+    assert listener.process.wait(PATIENCE_S) == 0
+    assert server.post("/disconnect", {"conn_id": told["conn_id"]}) is False
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_cut_line_loses_nothing(server: RunningServer, line: Line, listen: Listen, transport: str) -> None:
+    """What was said before, during and after it is heard once, in order, and the channel is told as recovered."""
+    channel = uuid4().hex
+    listener = listen(line.url, connection=connection(server, channel), transports=[transport])
+    listener.until("open")
+    say(server, channel, "before")
+    listener.until("message")
+    line.cut()
+    listener.until("down")
+    say(server, channel, "during")
+    line.mend()
+    assert channel in listener.until("recovered")["channels"]
+    listener.until("message")
+    say(server, channel, "after")
+    listener.until("message")
+    assert listener.texts() == ["before", "during", "after"]
+    assert not [event for event in listener.heard if event["type"] == "lost"]
+
+
+@pytest.mark.parametrize("trouble", ["blocked", "stalled"])
+def test_it_falls_back_and_comes_up_again(
+    server: RunningServer, line: Line, listen: Listen, trouble: str
+) -> None:
+    """Where WebSockets do not pass, by SSE; where that does not, by polls; and back by position when they do."""
+    channel = uuid4().hex
+    setattr(line, trouble, (b"GET /ws", b"GET /sse"))
+    listener = listen(line.url, connection=connection(server, channel), upgradeMs=500)
+    listener.until("open", transport="poll")
+    say(server, channel, "by poll")
+    listener.until("message")
+    setattr(line, trouble, (b"GET /ws",))
+    listener.until("open", transport="sse")
+    say(server, channel, "by sse")
+    listener.until("message")
+    setattr(line, trouble, ())
+    listener.until("open", transport="websocket")
+    say(server, channel, "by websocket")
+    listener.until("message")
+    assert listener.texts() == ["by poll", "by sse", "by websocket"]
+
+
+@pytest.mark.parametrize(
+    ("transport", "how"),
+    [
+        ("websocket", signal.SIGTERM),
+        ("websocket", signal.SIGKILL),
+        ("sse", signal.SIGTERM),
+        ("poll", signal.SIGKILL),
+    ],
+)
+def test_a_restart_is_survived(
+    start_server: StartServer, listen: Listen, transport: str, how: signal.Signals
+) -> None:
+    """Told to go or killed, the server is found again; the application gives a connection and hears what is lost."""
+    server = start_server(**SHORT_POLLS)
+    told = connection(server, "news")
+    listener = listen(server.url, connection=told, transports=[transport])
+    listener.until("open")
+    say(server, "news", "before")
+    listener.until("message")
+    server.process.send_signal(how)
+    assert (listener.until("down")["code"] == 1012) == (how == signal.SIGTERM)
+    server.process.communicate(timeout=PATIENCE_S)
+    server = start_server("-p", str(server.port), **SHORT_POLLS)
+    assert listener.until("ask")["expired"] == told["conn_id"]
+    listener.answer(connection(server, "news"))
+    assert listener.until("lost")["channels"] == ["", "news"]
+    listener.answer(server.post("/info", {"info": {"channels": ["news"], "include_users": True}}))
+    say(server, "news", "after")
+    listener.until("message")
+    assert listener.texts() == ["before", "after"]
+    assert [event["type"] for event in listener.heard].count("lost") == 1
+
+
+def test_the_roster_is_right_through_a_restart(start_server: StartServer, listen: Listen) -> None:
+    """From the connection's answer and events alone; after a loss from what the application tells."""
+    configs = {"channel_configs": {"room": {"notify_presence": True}}}
+    server = start_server(**SHORT_POLLS)
+    ann = server.connect("ann", "room", **configs)
+    listener = listen(server.url, connection=connection(server, "room", **configs))
+    assert listener.until("roster")["users"] == ["ann", "js"]
+    listener.until("open")
+    server.connect("bob", "room")
+    assert listener.until("roster")["users"] == ["ann", "bob", "js"]
+    server.post("/disconnect", {"conn_id": ann})
+    assert listener.until("roster")["users"] == ["bob", "js"]
+    server.process.kill()
+    server.process.communicate(timeout=PATIENCE_S)
+    server = start_server("-p", str(server.port), **SHORT_POLLS)
+    listener.until("ask")
+    answer = connection(server, "room", **configs)
+    server.connect("eve", "room")
+    listener.answer(answer)
+    assert listener.until("ask-info")["channels"] == ["room"]
+    listener.answer(server.post("/info", {"info": {"channels": ["room"], "include_users": True}}))
+    listener.until("roster", users=["eve", "js"])

@@ -1,10 +1,7 @@
 """A headless Chromium, watched: it must log no error and ask nobody but our server."""
 
 import shutil
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +10,7 @@ import httpx
 import pytest
 from itsdangerous import TimestampSigner
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from tests.line import Line
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [
@@ -60,53 +58,6 @@ class Watch:
         return [
             url for url, part in parts.items() if part.scheme != "data" and part.netloc not in self.servers
         ]
-
-
-class Line:
-    """A TCP line to the server that a test can cut and mend; bytes pass as they are."""
-
-    def __init__(self, port: int) -> None:
-        self._target = ("127.0.0.1", port)
-        self._ends: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def cut(self) -> None:
-        """Close every connection, and refuse new ones."""
-        # A thread that waits in accept() would keep the port open; shutdown wakes it.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        while self._ends:
-            with suppress(OSError), closing(self._ends.pop()) as end:
-                end.shutdown(socket.SHUT_RDWR)
-
-    def mend(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self._start()
-
-    def _start(self) -> None:
-        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                far = socket.create_connection(self._target)
-                self._ends += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
 
 
 @pytest.fixture(scope="module")

@@ -1,29 +1,79 @@
 """The JavaScript client in Chromium, from the URL at which the server has it."""
 
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import Page
+from tests.conftest import RunningServer, StartServer
+from tests.line import Line
 
 from channelstream.pages.assets import static_url
 
 pytestmark = pytest.mark.browser
 
-LISTEN = """async ([client, conn_id]) => {
+LISTEN = """async ([client, connection]) => {
   const { Channelstream } = await import(client);
-  const stream = new Channelstream({ connection: { conn_id } });
+  const fetchConnection = () => new Promise((resolve) => (window.answer = resolve));
+  const options = { connection, fetchConnection, transports: ["websocket"], backoffBaseMs: 50, backoffCapMs: 200 };
+  const stream = new Channelstream(options);
   window.heard = [];
-  stream.on("message", (event) => window.heard.push([stream.transport, event.message.text]));
-  const opened = new Promise((resolve) => stream.once("open", resolve));
+  window.told = [];
+  stream.on("*", ({ type }) => told.push(type));
+  stream.on("message", (event) => heard.push([stream.transport, event.message.text]));
+  const opened = new Promise((resolve) => stream.on("open", resolve));
   stream.open();
   await opened;
 }"""
 
 
-def test_a_page_hears_by_websocket(open_page: Any, server: Any) -> None:
+def listen(page: Page, server: RunningServer, channel: str) -> None:
+    told = {"conn_id": server.connect("js-page", channel)}
+    page.evaluate(LISTEN, [f"{static_url()}/client/channelstream.js", told])
+
+
+def say(server: RunningServer, channel: str, text: str) -> None:
+    server.post("/message", [{"user": "app", "channel": channel, "message": {"text": text}}])
+
+
+def test_a_page_hears_by_websocket(open_page: Callable[..., Page], server: RunningServer) -> None:
     """With nothing but the module and a connection's id."""
-    page = open_page("/")
-    conn_id = server.connect("js-page", "js-page")
-    page.evaluate(LISTEN, [f"{static_url()}/client/channelstream.js", conn_id])
-    server.post("/message", [{"user": "app", "channel": "js-page", "message": {"text": "hi"}}])
+    page = open_page("/", bypass_csp=True)
+    listen(page, server, "js-page")
+    say(server, "js-page", "hi")
     page.wait_for_function("heard.length")
     assert page.evaluate("heard") == [["websocket", "hi"]]
+
+
+def test_a_cut_line_loses_nothing(
+    open_page: Callable[..., Page], server: RunningServer, line: Line, watch: Any
+) -> None:
+    """What was said while the line was cut is heard once it is mended."""
+    watch.expected = "WebSocket connection"
+    page = open_page("/", base=line.url, bypass_csp=True)
+    listen(page, server, "js-cut")
+    line.cut()
+    page.wait_for_function("told.includes('down')")
+    say(server, "js-cut", "missed")
+    line.mend()
+    page.wait_for_function("heard.length")
+    assert [text for _, text in page.evaluate("heard")] == ["missed"]
+    assert "lost" not in page.evaluate("told")
+
+
+def test_a_restart_is_survived(open_page: Callable[..., Page], start_server: StartServer, watch: Any) -> None:
+    """A killed server is found again; the page asks for a connection, hears that something is lost, and goes on."""
+    watch.expected = "WebSocket connection"
+    server = start_server()
+    watch.servers.add(urlsplit(server.url).netloc)
+    page = open_page("/", base=server.url, bypass_csp=True)
+    listen(page, server, "js-restart")
+    server.process.kill()
+    server.process.communicate()
+    server = start_server("-p", str(server.port))
+    page.wait_for_function("'answer' in window")
+    page.evaluate("(conn_id) => answer({ conn_id })", server.connect("js-page", "js-restart"))
+    page.wait_for_function("told.includes('lost')")
+    say(server, "js-restart", "after")
+    page.wait_for_function("heard.length")

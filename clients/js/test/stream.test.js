@@ -1,0 +1,247 @@
+/** When the client comes back, when it asks for a connection, and when it stops. */
+
+import assert from "node:assert/strict";
+import { afterEach, test } from "node:test";
+
+import { Channelstream, backoff } from "../channelstream.js";
+import { FakeSocket, answers, heard } from "./fakes.js";
+
+const streams = [];
+
+function open(options) {
+  const stream = new Channelstream({
+    url: "http://push.test/",
+    WebSocket: FakeSocket,
+    fetch: answers({ body: true }),
+    transports: ["websocket"],
+    connection: { conn_id: "first" },
+    backoffCapMs: 5,
+    ...options,
+  });
+  streams.push(stream);
+  return stream.open();
+}
+
+afterEach(() => {
+  for (const stream of streams.splice(0)) stream.close();
+  FakeSocket.opened.length = 0;
+});
+
+test("waits double up to the cap, and chance takes any part of them", () => {
+  const steps = [0, 1, 2, 9, 2_000].map((attempt) => backoff(attempt, { baseMs: 500, capMs: 30_000, random: () => 1 }));
+  assert.deepEqual(steps, [500, 1_000, 2_000, 30_000, 30_000]);
+  assert.equal(backoff(3, { random: () => 0 }), 0);
+});
+
+for (const code of [1000, 1002, 1003, 1007, 1008, 1009, 4002])
+  test(`after ${code} it stops`, async () => {
+    const stream = open();
+    const socket = await FakeSocket.next();
+    socket.resume();
+    const closed = heard(stream, "close");
+    socket.end(code, "why");
+    assert.deepEqual({ ...(await closed), error: undefined }, { type: "close", code, reason: "why", error: undefined });
+    assert.equal(stream.state, "closed");
+    assert.equal(FakeSocket.opened.length, 0);
+  });
+
+for (const code of [1001, 1005, 1006, 1011, 1012, 1013, 4008])
+  test(`after ${code} it comes back from where it was`, async () => {
+    const stream = open({ spreadMs: 5 });
+    const socket = await FakeSocket.next();
+    socket.resume();
+    socket.say({ type: "message", position: "p-7" });
+    const down = heard(stream, "down");
+    socket.end(code);
+    const { retryMs } = await down;
+    const again = await FakeSocket.next();
+    assert.equal(again.url.searchParams.get("since"), "p-7");
+    assert.equal(again.url.searchParams.get("conn_id"), "first");
+    if (code === 4008) assert.equal(retryMs, 0);
+  });
+
+test("a second 4008 in a row has to wait", async () => {
+  const stream = open();
+  for (const hurried of [true, false]) {
+    const socket = await FakeSocket.next();
+    socket.resume();
+    const down = heard(stream, "down");
+    socket.end(4008);
+    assert.equal((await down).retryMs === 0, hurried);
+  }
+});
+
+test("an unknown connection is replaced by the application's next, and the stream goes on from its position", async () => {
+  const asked = [];
+  const fetchConnection = async ({ expired }) => {
+    asked.push(expired);
+    return { conn_id: "second", position: "p-99" };
+  };
+  open({ fetchConnection });
+  const socket = await FakeSocket.next();
+  socket.resume({ position: "p-3" });
+  socket.end(4001);
+  const again = await FakeSocket.next();
+  assert.deepEqual(asked, ["first"]);
+  assert.equal(again.url.searchParams.get("conn_id"), "second");
+  assert.equal(again.url.searchParams.get("since"), "p-3");
+});
+
+test("without a way to a new connection an unknown one is the end", async () => {
+  const stream = open();
+  const closed = heard(stream, "close");
+  (await FakeSocket.next()).end(4001);
+  assert.equal((await closed).code, 4001);
+});
+
+test("connectUrl is asked again while it fails, and not after a refusal", async () => {
+  const fetch = answers({ status: 502 }, { status: 503, headers: { "retry-after": "0" } }, { status: 403 });
+  const stream = open({ connection: undefined, connectUrl: "/mine", fetch });
+  const { code, reason } = await heard(stream, "close");
+  assert.deepEqual([code, reason], [4001, "no connection: HTTP 403"]);
+  assert.deepEqual(fetch.asked.map(String), Array(3).fill("http://push.test/mine"));
+});
+
+for (const [status, code] of [[401, 4001], [409, 4002]])
+  for (const transport of ["sse", "poll"])
+    test(`HTTP ${status} of ${transport} means ${code}`, async () => {
+      const stream = open({ transports: [transport], fetch: answers({ status }) });
+      assert.equal((await heard(stream, "close")).code, code);
+    });
+
+test("after HTTP 503 it waits as long as Retry-After says, and longer", async () => {
+  const stream = open({ transports: ["poll"], fetch: answers({ status: 503, headers: { "retry-after": "7" } }) });
+  // Not up before, so only the wait tells.
+  const { code, retryMs } = await heard(stream, "down");
+  assert.equal(code, 1013);
+  assert.ok(retryMs >= 7_000);
+});
+
+test("a closing item counts more than the status of the answer", async () => {
+  const body = [{ type: "message", position: "p-2" }, { type: "closing", code: 1000, reason: "disconnected" }];
+  const stream = open({ transports: ["poll"], fetch: answers({ status: 401, body }) });
+  const message = heard(stream, "message");
+  const { code, reason } = await heard(stream, "close");
+  assert.deepEqual([code, reason], [1000, "disconnected"]);
+  assert.equal((await message).position, "p-2");
+});
+
+test("a stream that we gave up and that replaced a newer one is no reason to stop", async () => {
+  const stream = open({ openTimeoutMs: 1 });
+  const late = await FakeSocket.next();
+  const newer = await FakeSocket.next();
+  assert.ok(late.wasClosed);
+  newer.resume();
+  newer.end(4002);
+  (await FakeSocket.next()).resume();
+  assert.equal(stream.state, "open");
+});
+
+test("a silent line is given up", async () => {
+  const stream = open({ silenceMs: 1 });
+  const socket = await FakeSocket.next();
+  socket.resume();
+  assert.equal((await heard(stream, "down")).reason, "silent");
+  assert.ok(socket.wasClosed);
+});
+
+test("what cannot be read ends the line, not the stream", async () => {
+  open();
+  const socket = await FakeSocket.next();
+  socket.resume();
+  socket.onmessage({ data: "<html>" });
+  await FakeSocket.next();
+});
+
+test("a transport that does not work is left for the next at once, and tried again later", async () => {
+  const fetch = answers({ status: 404 }, { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] });
+  const stream = open({ transports: ["websocket", "sse", "poll"], fetch, upgradeMs: 20 });
+  const opened = heard(stream, "open");
+  (await FakeSocket.next()).end(1006);
+  assert.equal((await opened).transport, "poll");
+  assert.deepEqual(fetch.asked.slice(0, 2).map((url) => url.pathname), ["/sse", "/listen"]);
+  (await FakeSocket.next()).resume();
+  assert.equal(stream.transport, "websocket");
+});
+
+test("what was recovered and what is lost is told", async () => {
+  const stream = open();
+  const told = [heard(stream, "recovered"), heard(stream, "lost")];
+  (await FakeSocket.next()).resume({ recovered: ["", "a"], lost: ["b"] });
+  const [recovered, lost] = await Promise.all(told);
+  assert.deepEqual([recovered.channels, lost.channels], [["", "a"], ["b"]]);
+});
+
+test("a loss that a poll tells again is told once, another one again", async () => {
+  const poll = (position, lost, text) => ({
+    body: [{ type: "resumed", position, recovered: ["b"], lost }, { type: "message", position: text, message: { text } }],
+  });
+  const list = [poll("p-1", ["a"], "x"), poll("p-1", ["a"], "y"), poll("p-9", ["a"], "z")];
+  const stream = open({ transports: ["poll"], fetch: answers(...list) });
+  const told = [];
+  stream.on("*", ({ type }) => told.push(type));
+  while ((await heard(stream, "message")).message.text !== "z");
+  assert.deepEqual(told.filter((type) => type === "lost" || type === "recovered"), ["recovered", "lost", "lost"]);
+});
+
+test("iteration ends with the stream, by an error unless the application wanted it", async () => {
+  const stream = open();
+  const reading = collect(stream);
+  (await FakeSocket.next()).end(4002, "replaced");
+  await assert.rejects(reading, { code: 4002, message: "replaced" });
+});
+
+test("a slow reader is told what its buffer could not keep", async () => {
+  const stream = open({ bufferSize: 3 });
+  const reader = stream[Symbol.asyncIterator]();
+  const first = reader.next();
+  const socket = await FakeSocket.next();
+  for (const [at, channel] of ["x", "a", "b", "a", "c"].entries()) socket.say({ type: "message", channel, position: `p-${at}` });
+  assert.deepEqual((await first).value, { type: "lost", channels: ["a", "b", "x"], reason: "buffer full" });
+  assert.equal((await reader.next()).value.position, "p-3");
+  assert.equal((await reader.next()).value.position, "p-4");
+});
+
+test("a listener's fault keeps nothing from the others", async (t) => {
+  const stream = open();
+  const faults = [];
+  t.mock.method(globalThis, "queueMicrotask", (report) => {
+    try {
+      report();
+    } catch (fault) {
+      faults.push(fault.message);
+    }
+  });
+  stream.on("message", () => {
+    throw new Error("the application's");
+  });
+  const message = heard(stream, "message");
+  (await FakeSocket.next()).say({ type: "message", position: "p-1" });
+  await message;
+  assert.deepEqual(faults, ["the application's"]);
+});
+
+test("closing tells the server, and opening again asks for a new connection", async () => {
+  const fetch = answers({ body: true });
+  const stream = open({ fetch, fetchConnection: async () => ({ conn_id: "second" }) });
+  (await FakeSocket.next()).resume();
+  stream.close();
+  assert.equal(fetch.asked[0].pathname + fetch.asked[0].search, "/disconnect?conn_id=first&since=p-1");
+  stream.open();
+  assert.equal((await FakeSocket.next()).url.searchParams.get("conn_id"), "second");
+});
+
+test("an application that does not answer is asked again", async () => {
+  let asked = 0;
+  const fetchConnection = () => (asked++ ? { conn_id: "late" } : new Promise(() => {}));
+  open({ connection: undefined, fetchConnection, silenceMs: 300 });
+  const waiting = setTimeout(() => {}, 5_000); // the client's own timer does not keep node alive
+  assert.equal((await FakeSocket.next()).url.searchParams.get("conn_id"), "late");
+  clearTimeout(waiting);
+});
+
+async function collect(stream) {
+  const items = [];
+  for await (const item of stream) items.push(item);
+  return items;
+}

@@ -1,0 +1,76 @@
+"""A TCP line between a client and the server, in a test's hands."""
+
+import socket
+import threading
+from contextlib import closing, suppress
+
+
+class Line:
+    """A TCP line to the server that a test can cut and mend; bytes pass as they are.
+
+    Attributes:
+        blocked: connections whose request begins like one of these are closed.
+        stalled: those are accepted, and never answered.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._ends: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.blocked: tuple[bytes, ...] = ()
+        self.stalled: tuple[bytes, ...] = ()
+        self._start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Close every connection, and refuse new ones."""
+        # A thread that waits in accept() would keep the port open; shutdown wakes it.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        while self._ends:
+            with suppress(OSError), closing(self._ends.pop()) as end:
+                end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._start()
+
+    def _start(self) -> None:
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                self._keep(near, listener)
+                threading.Thread(target=self._serve, args=(near, listener), daemon=True).start()
+
+    def _keep(self, end: socket.socket, listener: socket.socket) -> None:
+        """Remember an end to cut; one that came while the line was cut is cut at once."""
+        self._ends.append(end)
+        if listener.fileno() < 0:
+            end.close()
+
+    def _serve(self, near: socket.socket, listener: socket.socket) -> None:
+        with suppress(OSError):
+            head = near.recv(65536)
+            if head.startswith(self.blocked):
+                near.close()
+            elif not head.startswith(self.stalled):
+                far = socket.create_connection(self._target)
+                self._keep(far, listener)
+                far.sendall(head)
+                threading.Thread(target=_pump, args=(far, near), daemon=True).start()
+                _pump(near, far)
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
