@@ -215,6 +215,104 @@ def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> 
     asyncio.run(life())
 
 
+def test_a_refused_change_of_settings_drops_nothing(runs: Runs) -> None:
+    """What a shorter log would have dropped can still be resumed to, and the history shows it."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure({"a": {"store_history": True}})
+        await engine.publish([message(f"m{number}") for number in range(5)])
+        with closing(sqlite3.connect(runs.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable):
+                await engine.configure({"a": {"log_events": 1, "history_size": 2}})
+            other.execute("ROLLBACK")
+        replay = await engine.replay("ann", {"a": 0}, 9)
+        assert (uuids(replay), replay.lost) == ([f"m{number}" for number in range(5)], frozenset())
+        assert len((await engine.channels(["a"]))[0].history.entries) == 5
+        assert (await engine.publish([message("m0")]))[0].repeated
+        await engine.close()
+        again, _ = await runs.open()
+        assert uuids(await again.replay("ann", {"a": 0}, 9)) == [f"m{number}" for number in range(5)]
+        await again.close()
+
+    asyncio.run(life())
+
+
+def test_a_connection_whose_request_is_cancelled_is_counted_out(runs: Runs) -> None:
+    """Its commit goes on; the user must not seem connected for ever."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        asking = asyncio.create_task(engine.connect(ANN, UserUpdate({"mood": 1}, {})))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await engine.settled()
+        await asyncio.sleep(0)
+        (user,) = await engine.users(None)
+        assert (user.connections, user.state) == (0, {"mood": 1})
+        await engine.close()
+
+    asyncio.run(life())
+
+
+def test_what_is_under_way_when_the_engine_closes_is_kept(runs: Runs) -> None:
+    """It is written first, though its caller is gone."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure({"a": {}})
+        publishing = asyncio.create_task(engine.publish([message("m1")]))
+        await asyncio.sleep(0)
+        publishing.cancel()
+        await engine.close()
+        again, _ = await runs.open()
+        assert uuids(await again.replay("ann", {"a": 0}, 9)) == ["m1"]
+        await again.close()
+
+    asyncio.run(life())
+
+
+def test_deliveries_come_in_the_order_of_the_log_whoever_awaits(runs: Runs) -> None:
+    """Over many batches, with calls of several kinds under way at once."""
+
+    async def life() -> None:
+        engine, recorder = await runs.open()
+        await engine.connect(ANN, UserUpdate({}, {}))
+        await engine.join(ANN, {"a": {"notify_presence": True}})
+        calls = [
+            engine.publish([message(f"m{number}"), private(f"p{number}", "ann")]) for number in range(700)
+        ]
+        joins = [engine.join(ANN, {"a": {}}), engine.configure({"a": {"log_events": 50}})]
+        await asyncio.gather(*calls[:300], *joins, *calls[300:])
+        assert [entry.seq for entry in recorder.entries] == list(range(1, 1402))
+        assert engine.position.seq == 1401
+        await engine.close()
+
+    asyncio.run(life())
+
+
+def test_more_than_may_wait_for_the_disk_is_refused(runs: Runs) -> None:
+    """And what waited already is accepted."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        large = b'"' + b"x" * (1 << 20) + b'"'
+        calls = [
+            engine.publish([Message(uuid=f"m{n}", channel="a", user="ann", timestamp="t", payload=large)])
+            for n in range(40)
+        ]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        refused = [answer for answer in answers if isinstance(answer, Unavailable)]
+        assert 0 < len(refused) < 40
+        assert engine.position.seq == 40 - len(refused)
+        await engine.close()
+
+    asyncio.run(life())
+
+
 def _other_program(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute("CREATE TABLE t (x)")

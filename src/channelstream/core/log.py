@@ -138,6 +138,17 @@ class Log:
         self.drop_oldest(len(self.entries) - limits.events)
         self.expire(now_s)
 
+    def put_back(self, entries: list[Entry], floor: int) -> None:
+        """Undo what was dropped since the log held these entries above this floor; nothing was appended since."""
+        gone = entries[: bisect_right(entries, self.floor, key=_seq)]
+        self.floor = floor
+        if not gone:
+            return
+        self.entries[:0] = gone
+        messages = {_uuid(entry): entry for entry in gone if isinstance(entry.event, Message)}
+        self._messages = messages | (self._messages or {})
+        self._budget.added(self, sum(entry.size for entry in gone))
+
     def expire(self, now_s: float) -> None:
         """Drop what is older than the log's age limit."""
         if self.limits.age_s is None:

@@ -193,8 +193,19 @@ class SqliteEngine:
         self._commits.check_room()
         undo = take_back_user(self.registry, member.user, self._clock, connected=True)
         change = self._ledger.connect(member, update)
-        await self._save_user(member.user, undo)
+        batch = self._commits.batch()
+        try:
+            await self._save_user(member.user, undo)
+        except asyncio.CancelledError:
+            # Nobody is left to count it out; a batch that is refused does so itself.
+            batch.done.add_done_callback(lambda done: self._count_out(done, member))
+            raise
         return change
+
+    def _count_out(self, done: "asyncio.Future[bool]", member: Member) -> None:
+        if not done.cancelled() and done.result():
+            self._ledger.disconnect(member, [])
+            self._commits.owed().users.add(member.user)
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         self._commits.check_room()
@@ -212,7 +223,7 @@ class SqliteEngine:
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         self._commits.check_room()
-        undo = take_back_channels(self.registry, list(patches), self._clock)
+        undo = take_back_channels(self.registry, list(patches), self._clock, lambda: self._ledger.recorded)
         self._ledger.configure(patches)
         batch = self._commits.batch()
         batch.channels.update(patches)

@@ -2,8 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+from channelstream.core.channel import Channel, ChannelSettings
+from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
 from channelstream.engines.base import Clock
+
+_Kept = tuple[list[Entry], int]
+"""What a log held, and its floor."""
 
 
 def take_back_user(registry: Registry, name: str, clock: Clock, connected: bool) -> Callable[[], None]:
@@ -17,7 +22,9 @@ def take_back_user(registry: Registry, name: str, clock: Clock, connected: bool)
     keys = known.public_keys if known else ()
 
     def undo() -> None:
-        user = registry.users[name]
+        user = registry.users.get(name)
+        if user is None:
+            return  # It was idle for too long meanwhile.
         if connected:
             registry.disconnect(user, clock.wall())
         if known is None and not user.connections:
@@ -29,16 +36,35 @@ def take_back_user(registry: Registry, name: str, clock: Clock, connected: bool)
     return undo
 
 
-def take_back_channels(registry: Registry, names: Sequence[str], clock: Clock) -> Callable[[], None]:
-    """Return what gives channels the settings they have now, and forgets those that are not there yet."""
-    known = {name: registry.channels[name].settings for name in names if name in registry.channels}
+def take_back_channels(
+    registry: Registry, names: Sequence[str], clock: Clock, recorded: Callable[[], int]
+) -> Callable[[], None]:
+    """Return what gives channels the settings and entries they have now, and forgets those that are not there yet.
+
+    Args:
+        recorded: returns the last number that counts. When it has grown, a log that had to shrink stays shrunk, as its
+            floor tells: a message that was deleted meanwhile must not come back.
+    """
+    before = recorded()
+    known = {name: _kept(registry.channels[name]) for name in names if name in registry.channels}
 
     def undo() -> None:
         for name in names:
-            channel = registry.channels[name]
+            channel = registry.channels.get(name)
+            if channel is None:
+                continue  # It was idle for too long meanwhile.
             if name in known:
-                registry.settle(channel, known[name], clock.steady())
+                settings, *logs = known[name]
+                registry.settle(channel, settings, clock.steady())
+                if recorded() == before:
+                    for log, (entries, floor) in zip((channel.log, channel.history), logs, strict=True):
+                        log.put_back(entries, floor)
             elif not channel.connections:
                 registry.forget_channel(channel)
 
     return undo
+
+
+def _kept(channel: Channel) -> tuple[ChannelSettings, _Kept, _Kept]:
+    log, history = channel.log, channel.history
+    return channel.settings, (list(log.entries), log.floor), (list(history.entries), history.floor)
