@@ -4,9 +4,10 @@ BIN := .venv/bin
 ARGS ?=
 SCENARIO ?= quick
 SEED ?=
+NAME ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench simulate format options screenshots clean ready-run ready-dev ready-system \
+.PHONY: help run example test check bench simulate format options screenshots clean ready-run ready-dev ready-system \
         check-format check-lint check-types check-layers tests core-coverage
 
 help: ## List the targets.
@@ -14,6 +15,9 @@ help: ## List the targets.
 
 run: ready-run ## Serve on 127.0.0.1:8000 with the demo; ARGS="-p 9000" passes flags on.
 	@exec $(BIN)/python scripts/serve.py $(ARGS)
+
+example: ## Run an example with the server: NAME=django, fastapi, flask, node or pyramid.
+	@exec scripts/example.sh $(NAME)
 
 test: ready-dev ready-system ## Run all tests, show their coverage, require all branches of core/.
 	@$(MAKE) --no-print-directory tests

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv ready: `scripts/setup.sh run` installs the server, `scripts/setup.sh dev` the tools of its tests too.
+# Makes .venv ready: `scripts/setup.sh run` installs the server, `examples` what the examples import too, `dev` also the tools of the tests.
 # Does nothing when the pyproject.toml files are those that were installed last.
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,9 +14,21 @@ fail() {
     exit 1
 }
 
+# Each kind of setup holds all that those before it do.
+kinds_that_hold() {
+    case $1 in
+        run) echo run examples dev ;;
+        examples) echo examples dev ;;
+        dev) echo dev ;;
+    esac
+}
+
 is_installed() {
     [ -f "$stamp" ] || return 1
-    grep -qxF "dev $key" "$stamp" || grep -qxF "$what $key" "$stamp"
+    for kind in $(kinds_that_hold "$what"); do
+        grep -qxF "$kind $key" "$stamp" && return
+    done
+    return 1
 }
 
 find_python() {
@@ -52,18 +64,18 @@ pip_install() {
 
 install() {
     echo "setup: installing packages ($what); this takes a minute the first time" >&2
-    if [ "$what" = dev ]; then
-        pip_install "pip>=25.1" # the first that knows --group (PEP 735)
-        pip_install --editable . --editable clients/python --group dev --group examples
-    else
-        pip_install --editable .
-    fi
+    [ "$what" = run ] || pip_install "pip>=25.1" # the first that knows --group (PEP 735)
+    case $what in
+        run) pip_install --editable . ;;
+        examples) pip_install --editable . --editable clients/python --group examples ;;
+        dev) pip_install --editable . --editable clients/python --group dev --group examples ;;
+    esac
     echo "$what $key" >"$stamp"
 }
 
 case $what in
-    run | dev) ;;
-    *) fail "usage: scripts/setup.sh run|dev" ;;
+    run | examples | dev) ;;
+    *) fail "usage: scripts/setup.sh run|examples|dev" ;;
 esac
 is_installed && exit 0
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1 || { [ -f "$stamp" ] && ! grep -qF "$(pwd -P)" "$stamp"; }; then

@@ -16,6 +16,7 @@ PAGES = sorted(
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
         ROOT / "examples/README.md",
+        ROOT / "clients/js/README.md",
         ROOT / "clients/python/README.md",
     ]
 )

@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = {
-    **{
-        name: [sys.executable, f"examples/{name}/app.py"]
-        for name in ("django", "fastapi", "flask", "pyramid")
-    },
-    "node": ["node", "examples/node/app.js"],
-}
+NAMES = ("django", "fastapi", "flask", "pyramid", "node")
 PATIENCE_S = 20
 
 pytestmark = pytest.mark.browser
@@ -37,16 +30,17 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=COMMANDS)
+@pytest.fixture(params=NAMES)
 def example(request: pytest.FixtureRequest, server: Any) -> Iterator[str]:
     """The address of a running example."""
-    command = COMMANDS[request.param]
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed.")
+    if request.param == "node" and shutil.which("node") is None:
+        pytest.skip("node is not installed.")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environ = {"CHANNELSTREAM_URL": server.url, "CHANNELSTREAM_SECRET": server.secret, "PORT": str(port)}
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environ, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        ["scripts/example.sh", request.param], cwd=ROOT, env=os.environ | environ, stderr=subprocess.DEVNULL
+    )
     try:
         wait_until_open(port)
         yield f"http://127.0.0.1:{port}"

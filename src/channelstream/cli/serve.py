@@ -19,6 +19,7 @@ commands:
   sign PATH       print the headers of a signed request
   publish         post a message to a channel or to users
   listen          print what a subscriber hears
+  trace           print to whom each event goes, and what keeps it from others
   bench           measure a server
   serve           serve, as without a command
 """
