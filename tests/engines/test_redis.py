@@ -328,15 +328,19 @@ def test_a_join_costs_the_same_in_a_full_channel(redis: RedisServer, with_nodes:
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("first", "a", notify_presence=True)
 
-        async def join(name: str) -> dict[str, int]:
+        async def join_once(name: str) -> dict[str, int]:
             member = Member(name, name, Dialect.V07)
             await engine.connect(member, EMPTY)
             before = commands()
             await engine.join(member, {"a": {}})
             after = commands()
-            # None of these is the beat's, which comes when it will.
             counted = ("hincrby", "hset", "hmget", "xadd", "publish", "hkeys", "hgetall")
             return {name: after.get(name, 0) - before.get(name, 0) for name in counted}
+
+        async def join(name: str) -> dict[str, int]:
+            """The least of several: the keeper's own work, which comes when it will, may fall into one of them."""
+            joins = [await join_once(f"{name}-{number}") for number in range(5)]
+            return {name: min(each[name] for each in joins) for name in joins[0]}
 
         early = await join("early")
         for number in range(300):
