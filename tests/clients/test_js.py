@@ -3,11 +3,13 @@
 import gzip
 import json
 import queue
+import re
 import shutil
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -136,6 +138,14 @@ def test_it_is_small() -> None:
     """Under 6 KB as it is shipped, compressed."""
     source = (CLIENT / "channelstream.js").read_bytes()
     assert len(gzip.compress(source, 9, mtime=0)) < LIMIT_BYTES
+
+
+def test_its_version_is_the_servers() -> None:
+    """In npm's spelling; and what the package names is there."""
+    package = json.loads((CLIENT / "package.json").read_text())
+    assert package["version"] == re.sub(r"\.dev", "-dev.", version("channelstream"))
+    named = [*package["files"], package["types"], *package["exports"]["."].values(), "README.md", "LICENSE"]
+    assert [name for name in named if not (CLIENT / name).is_file()] == []
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -19,6 +19,13 @@ ASSET_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+CLIENT = STATIC / "client" / "channelstream.js"
+
+
+def client_url() -> str:
+    """Return the path of the JavaScript client for pages of applications; it stays the same within a version."""
+    return f"/static/client/{version('channelstream')}/channelstream.js"
+
 
 def static_url() -> str:
     """Return the path of the assets, which names their content: browsers may keep them for good."""
@@ -32,9 +39,18 @@ def asset_routes(url: str) -> list[BaseRoute]:
     """Serve our assets and the two files of Swagger UI below `url`."""
     return [
         Route(f"{url}/swagger-ui/{{name}}", _swagger_ui_file),
+        Route(client_url(), _client),
         # The client is a link into clients/js; in a wheel it is the file itself.
         Mount(url, _Assets(directory=STATIC, follow_symlink=True)),
     ]
+
+
+async def _client(request: Request) -> Response:
+    """Serve the client to pages of any origin; only what is released never changes."""
+    is_released = "dev" not in version("channelstream")
+    caching = ASSET_HEADERS if is_released else ASSET_HEADERS | {"Cache-Control": "no-cache"}
+    headers = {**caching, "Access-Control-Allow-Origin": "*"}
+    return FileResponse(CLIENT, headers=headers, media_type="text/javascript")
 
 
 async def _swagger_ui_file(request: Request) -> Response:
