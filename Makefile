@@ -7,11 +7,11 @@ SEED ?=
 NAME ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run example test check bench simulate format options screenshots clean ready-run ready-dev ready-system \
+.PHONY: help run example test check bench bench-peers simulate format options screenshots clean ready-run ready-dev ready-system \
         check-format check-lint check-types check-layers tests core-coverage
 
 help: ## List the targets.
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 run: ready-run ## Serve on 127.0.0.1:8000 with the demo; ARGS="-p 9000" passes flags on.
 	@exec $(BIN)/python scripts/serve.py $(ARGS)
@@ -35,6 +35,9 @@ bench: ready-run ## Measure the server; SCENARIO=name[,name] chooses what, repor
 
 simulate: ready-dev ## Play the simulator's SEED, or a hundred random ones; docs/proof.md says what is proven.
 	@exec $(BIN)/python -m tests.simulation $(SEED) $(ARGS)
+
+bench-peers: ready-run ## Measure other servers under the same load, in the same run (docs/performance.md).
+	@exec $(BIN)/python bench/compare.py --output bench-results $(ARGS)
 
 format: ready-dev ## Format the code and mend what the linter can mend.
 	$(BIN)/ruff format

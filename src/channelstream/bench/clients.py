@@ -88,7 +88,7 @@ class Client(asyncio.Protocol):
         """Go the step that these bytes are known to be; read them where they are new."""
         audience = self._audience
         audience.bytes += len(data)
-        if not self._reader.rest and self._head is None:
+        if not self._reader.rest and self._head is None and self.attached is None:
             step = self.place.steps.get(data)
             if step is not None:
                 self.place = audience.checker.take(step, time.monotonic_ns())
@@ -109,12 +109,8 @@ class Client(asyncio.Protocol):
             self._look_for_opening(pieces)
         payloads = [piece.payload for piece in pieces if piece.opcode in DATA_OPCODES]
         if payloads:
-            # Control frames, texts to answer and polls to repeat must be seen each time; so they are not remembered.
-            plain = (
-                len(payloads) == len(pieces)
-                and self._audience.transport != "poll"
-                and not self._audience.wire.replies
-            )
+            # Control frames to answer and polls to repeat must be seen each time; so they are not remembered.
+            plain = len(payloads) == len(pieces) and self._audience.transport != "poll"
             is_whole = was_whole and not self._reader.rest and plain
             step = self._audience.checker.learn(self.place, data if is_whole else b"", payloads)
             self.place = self._audience.checker.take(step, time.monotonic_ns())
@@ -164,10 +160,6 @@ class Client(asyncio.Protocol):
             self._send(masked(PONG_FRAME, piece.payload))
         elif piece.opcode == CLOSE:
             self._end(f"close code {int.from_bytes(piece.payload[:2])}")
-        elif self._audience.wire.replies:
-            reply = self._audience.wire.replies.get(piece.payload.decode(errors="replace"))
-            if reply is not None:
-                self._send(masked(TEXT_FRAME, reply.encode()))
 
     def _poll_again(self) -> None:
         status = cast(AnswerReader, self._reader).status

@@ -65,7 +65,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.abort()
 
 
-async def open_http(wire: Wire, context: ssl.SSLContext | None, port: int = 0) -> HttpConnection:
+async def open_http(wire: Wire, context: ssl.SSLContext | None) -> HttpConnection:
     """Connect to a server.
 
     Raises:
@@ -73,9 +73,7 @@ async def open_http(wire: Wire, context: ssl.SSLContext | None, port: int = 0) -
     """
     loop = asyncio.get_running_loop()
     try:
-        _, connection = await loop.create_connection(
-            HttpConnection, wire.host, port or wire.port, ssl=context
-        )
+        _, connection = await loop.create_connection(HttpConnection, wire.host, wire.port, ssl=context)
     except OSError as error:
         raise BenchFailed(f"{wire.url} cannot be reached: {error}") from error
     return connection

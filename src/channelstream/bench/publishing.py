@@ -53,7 +53,7 @@ class HttpPublisher:
 
 async def open_publisher(wire: Wire) -> Publisher:
     """A publisher of a server that speaks channelstream's API."""
-    return HttpPublisher(wire, await open_http(wire, wire.tls_context(), wire.publish_port))
+    return HttpPublisher(wire, await open_http(wire, wire.tls_context()))
 
 
 class Publishing:

@@ -6,7 +6,7 @@ import ssl
 from urllib.parse import quote
 
 from itsdangerous import TimestampSigner
-from msgspec import Struct, field
+from msgspec import Struct
 
 from channelstream.bench.load import BenchFailed, Transport
 
@@ -25,8 +25,6 @@ class Wire(Struct, frozen=True, kw_only=True):
         stream_path: path of the streams; empty means that of the transport.
         opening: texts a client sends when its WebSocket is open.
         opened_by: text after which a client counts as attached; empty means the end of the handshake.
-        replies: texts of the server that want a text in return, such as heartbeats.
-        publish_port: port of the calls; 0 means the same one.
     """
 
     host: str
@@ -38,8 +36,6 @@ class Wire(Struct, frozen=True, kw_only=True):
     stream_path: str = ""
     opening: tuple[str, ...] = ()
     opened_by: str = ""
-    replies: dict[str, str] = field(default_factory=dict)
-    publish_port: int = 0
 
     @property
     def url(self) -> str:

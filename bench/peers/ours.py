@@ -1,0 +1,6 @@
+"""channelstream with its defaults: signed calls, registered users, a log for those who resume."""
+
+from channelstream.bench.servers import product
+from peers.peer import Peer
+
+PEER = Peer("channelstream", lambda: "", product)

@@ -1,0 +1,115 @@
+"""What a server must offer to be compared, and how its process is started and ended."""
+
+import asyncio
+import contextlib
+import shutil
+import socket
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from channelstream.bench.http import HttpConnection, open_http
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.measure import Target
+from channelstream.bench.publishing import Addressed, OpenPublisher, Publisher, open_publisher
+from channelstream.bench.wire import Wire
+
+HOST = "127.0.0.1"
+SERVERS = Path(__file__).parent / "servers"
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
+_LOOK_AGAIN_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server to compare.
+
+    Attributes:
+        name: what it is called on the command line and in the table.
+        missing: what to install, as a sentence; empty where it can be started.
+        serve: starts it on free ports; it ends with the context.
+    """
+
+    name: str
+    missing: Callable[[], str]
+    serve: Callable[[], AbstractAsyncContextManager[Target]]
+
+
+def need_program(program: str, sentence: str) -> str:
+    """The sentence, where the program is not there."""
+    return "" if shutil.which(program) else sentence
+
+
+def free_port() -> int:
+    """A port that nobody has at this moment."""
+    with socket.create_server((HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@asynccontextmanager
+async def serving(
+    name: str,
+    command: Sequence[str | Path],
+    wire: Wire,
+    publisher: OpenPublisher = open_publisher,
+    environ: Mapping[str, str] | None = None,
+) -> AsyncIterator[Target]:
+    """A server in a process of its own, from the time it takes connections.
+
+    Raises:
+        BenchFailed: it does not start.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=DEVNULL, stdout=DEVNULL, env=environ, start_new_session=True
+    )
+    try:
+        await _until_open(name, process, wire)
+        yield Target(name, wire, process.pid, publisher)
+    finally:
+        await _stop(process)
+
+
+async def _until_open(name: str, process: Process, wire: Wire) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while process.returncode is None:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection(wire.host, wire.port)
+                    writer.close()
+                    return
+                await asyncio.sleep(_LOOK_AGAIN_S)
+    raise BenchFailed(f"{name} did not start; its last words are above")
+
+
+async def _stop(process: Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+class PostPublisher:
+    """Posts the bare message to `/publish`, for servers whose API is a body."""
+
+    def __init__(self, wire: Wire, connection: HttpConnection) -> None:
+        self._wire = wire
+        self._connection = connection
+
+    async def publish(self, messages: Sequence[Addressed]) -> None:
+        for _, text in messages:
+            await self._connection.call(self._wire.post("/publish", text, b""))
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+async def open_post(wire: Wire) -> Publisher:
+    return PostPublisher(wire, await open_http(wire, None))

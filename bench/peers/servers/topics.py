@@ -1,0 +1,34 @@
+"""`topics.py PORT`, for an interpreter with socketify: what is posted to /publish goes to every client of /ws."""
+
+import sys
+
+from socketify import App, AppListenOptions, CompressOptions, OpCode
+
+BACKPRESSURE_BYTES = 16 << 20
+"""More than a run has under way: the default would drop messages without a word."""
+
+
+def main() -> None:
+    app = App()
+
+    async def publish(response, request):
+        body = await response.get_data()
+        app.publish("bench", body.getvalue(), OpCode.TEXT)
+        response.end("ok")
+
+    app.ws(
+        "/ws",
+        {
+            "compression": CompressOptions.DISABLED,
+            "max_backpressure": BACKPRESSURE_BYTES,
+            "idle_timeout": 960,
+            "open": lambda ws: ws.subscribe("bench"),
+        },
+    )
+    app.post("/publish", publish)
+    app.listen(AppListenOptions(port=int(sys.argv[1]), host="127.0.0.1"), lambda _: None)
+    app.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Socket.IO on Node.js: WebSocket only, one emit to all for each message that is posted."""
+
+import os
+import shutil
+import subprocess
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from channelstream.bench.measure import Target
+from channelstream.bench.wire import Wire
+from peers.peer import HOST, SERVERS, Peer, free_port, open_post, serving
+
+_PACKAGE = "socket.io@^4.8.0"
+_INSTALL_TIMEOUT_S = 100
+
+
+def _folder() -> Path:
+    """Where the package is kept from one run to the next."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "channelstream-bench"
+
+
+def _missing() -> str:
+    """Install the package where it is not, and tell what stands against it."""
+    if not shutil.which("node") or not shutil.which("npm"):
+        return "install Node.js with `apt-get install nodejs npm`"
+    folder = _folder()
+    if (folder / "node_modules" / "socket.io").is_dir():
+        return ""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), _PACKAGE]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=_INSTALL_TIMEOUT_S)
+    except (subprocess.SubprocessError, OSError):
+        return f"`{' '.join(command)}` failed: is the npm registry within reach?"
+    return ""
+
+
+def _serve() -> AbstractAsyncContextManager[Target]:
+    wire = Wire(
+        host=HOST,
+        port=free_port(),
+        stream_path="/socket.io/?EIO=4&transport=websocket",
+        opening=("40",),
+        opened_by='40{"sid":',
+    )
+    environ = os.environ | {"NODE_PATH": str(_folder() / "node_modules"), "NODE_ENV": "production"}
+    command = ("node", SERVERS / "emit.cjs", str(wire.port))
+    return serving("Socket.IO", command, wire, open_post, environ)
+
+
+PEER = Peer("Socket.IO", _missing, _serve)
