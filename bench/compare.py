@@ -73,6 +73,9 @@ def main() -> int:
     paced = Load(clients=args.clients, messages=args.paced_messages, rate_per_s=PACED_PER_S)
     wanted = [name.lower() for name in args.peers.split(",") if name]
     found = [peer for peer in all_peers(args.socketify_python) if not wanted or peer.name.lower() in wanted]
+    if unknown := set(wanted) - {peer.name.lower() for peer in found}:
+        print(f"Unknown in --peers: {', '.join(sorted(unknown))}.", file=sys.stderr)
+        return 2
     skipped = {peer.name: why for peer in found if (why := peer.missing())}
     peers = [peer for peer in found if peer.name not in skipped]
     try:
@@ -83,7 +86,7 @@ def main() -> int:
     rows = with_ratios([row_of(name, each) for name, each in rounds.items()])
     comparison = Comparison(machine(), flat, paced, args.rounds, _cpus() is not None, rows, skipped)
     _write(comparison, args.output)
-    return 0
+    return 1 if any(row.lost for row in rows) else 0
 
 
 def _arguments() -> argparse.Namespace:
