@@ -62,7 +62,7 @@ def test_a_cut_line_loses_nothing(
     assert "lost" not in page.evaluate("told")
 
 
-def test_a_restart_is_survived(open_page: Callable[..., Page], start_server: StartServer, watch: Any) -> None:
+def test_a_restart_is_survived(start_server: StartServer, open_page: Callable[..., Page], watch: Any) -> None:
     """A killed server is found again; the page asks for a connection, hears that something is lost, and goes on."""
     watch.expected = "WebSocket connection"
     server = start_server()

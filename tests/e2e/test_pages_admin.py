@@ -36,7 +36,7 @@ def test_a_wrong_password_stays_outside(sign_in: Callable[..., Page]) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
 
 
-def test_figures_are_live(open_page: OpenPage, start_server: Any, watch: Any) -> None:
+def test_figures_are_live(start_server: Any, open_page: OpenPage, watch: Any) -> None:
     """A connection made while the overview is open is counted in it, and its end is told with its reason."""
     running = start_server()
     watch.servers.add(f"127.0.0.1:{running.port}")
