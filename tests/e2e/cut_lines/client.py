@@ -30,6 +30,7 @@ class Client:
         self._transports = transports
         self._random = random
         self._conn_id = self._position = ""
+        self._lost: dict[str, int] = {}
 
     def registered(self, conn_id: str, position: str) -> None:
         self._conn_id, self._position = conn_id, position
@@ -59,7 +60,7 @@ class Client:
     async def _listen(self, wire: Wire) -> None:
         """Resume, once or poll by poll, for as long as the line lasts."""
         while not self.has_all:
-            told = Told(self.handled, self._truth.acknowledged)
+            told = Told(self.handled, self._truth.acknowledged, dict(self._lost))
             self.told.append(told)
             try:
                 await wire.ask(self._conn_id, self._position)
@@ -80,6 +81,7 @@ class Client:
                 assert told.sent is None
                 told.sent = len(self._truth.events)
                 told.recovered, told.lost = frozenset(item["recovered"]), frozenset(item["lost"])
+                self._lost |= dict.fromkeys(told.lost, told.sent)
             else:
                 self.handled = self._truth.number(item)
                 told.heard.append(self.handled)

@@ -35,7 +35,8 @@ class Publisher:
         """Send so many requests, and then a last private message for everybody."""
         async with httpx.AsyncClient(base_url=self._server.url) as http:
             for _ in range(requests):
-                method = self._random.choices(("POST", "PATCH", "DELETE"), (8, 1, 1))[0]
+                drawn = self._random.choices(("POST", "PATCH", "DELETE"), (8, 1, 1))[0]
+                method = drawn if self._messages else "POST"
                 await self._request(http, method, self._bodies(method))
             farewell = self._message() | {"channel": None, "pm_users": list(self._audience.users)}
             farewell.pop("exclude_users", None)
@@ -52,7 +53,7 @@ class Publisher:
         self._truth.acknowledged = len(self._truth.events)
 
     def _bodies(self, method: str) -> list[dict[str, Any]]:
-        if method == "POST" or not self._messages:
+        if method == "POST":
             return [self._message() for _ in range(self._random.randint(1, 12))]
         message = self._messages.pop(self._random.randrange(len(self._messages)))
         return [message | {"message": {"n": self._next()}} if method == "PATCH" else message]

@@ -66,11 +66,13 @@ class Told:
     Attributes:
         since: the last event its client had handled before, -1 for none.
         acknowledged: how many events were accepted before it was asked for.
+        lost_before: how many were sent when its client was last told that a channel is lost.
         sent: how many were sent when its client heard `resumed`; None before.
     """
 
     since: int
     acknowledged: int
+    lost_before: dict[str, int] = field(default_factory=dict)
     sent: int | None = None
     recovered: frozenset[str] = frozenset()
     lost: frozenset[str] = frozenset()
@@ -103,6 +105,8 @@ class Told:
     def _is_due(self, number: int, channel: str, live: set[str]) -> bool:
         """A lost channel goes on somewhere between the request and `resumed`; from there on nothing is left out."""
         assert self.sent is not None
+        if number < self.lost_before.get(channel, 0):
+            return number in self.heard
         if channel in live or number >= self.sent:
             return True
         return number >= self.acknowledged and number in self.heard
