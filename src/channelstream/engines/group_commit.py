@@ -149,7 +149,7 @@ class GroupCommit:
         if self._failing:
             self._failing = False
             logger.warning("the engine's file takes writes again")
-        self._writer.written(batch)
+        self._told(lambda: self._writer.written(batch))
         batch.done.set_result(True)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
@@ -159,7 +159,14 @@ class GroupCommit:
         failed = [batch, *self._queue]
         self._queue.clear()
         self._work.clear()
-        self._writer.refused(failed)
+        self._told(lambda: self._writer.refused(failed))
         for each in failed:
             each.done.set_result(False)
         asyncio.get_running_loop().call_later(RETRY_S, self._work.set)
+
+    def _told(self, tell: Callable[[], None]) -> None:
+        """Tell the writer; a bug there must not end the task, since all later requests would wait for ever."""
+        try:
+            tell()
+        except Exception:
+            logger.exception("the engine goes on after a fault")

@@ -1,0 +1,59 @@
+"""Commits in groups go on, whatever the writer does."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from channelstream.engines.group_commit import Batch, GroupCommit
+from channelstream.errors import Unavailable
+
+
+class Clumsy:
+    """A writer that fails at everything it is told."""
+
+    def __init__(self, disk_fails: bool) -> None:
+        self._disk_fails = disk_fails
+
+    def sealed(self, batch: Batch) -> Callable[[], None]:
+        return self._write
+
+    def _write(self) -> None:
+        if self._disk_fails:
+            raise OSError("full")
+
+    def written(self, batch: Batch) -> None:
+        raise RuntimeError("a bug in delivery")
+
+    def refused(self, batches: list[Batch]) -> None:
+        raise RuntimeError("a bug in taking back")
+
+
+def test_a_fault_after_a_commit_leaves_the_next_request_served() -> None:
+    """What is written counts as written, and the task that commits lives on."""
+
+    async def life(thread: ThreadPoolExecutor) -> None:
+        commits = GroupCommit(Clumsy(disk_fails=False), thread)
+        for _ in range(2):
+            commits.batch()
+            await asyncio.wait_for(commits.committed(), 10)
+        await commits.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        asyncio.run(life(thread))
+
+
+def test_a_fault_after_a_failed_write_leaves_the_next_request_answered() -> None:
+    """Each is told that the disk takes no writes."""
+
+    async def life(thread: ThreadPoolExecutor) -> None:
+        commits = GroupCommit(Clumsy(disk_fails=True), thread)
+        for _ in range(2):
+            commits.batch()
+            with pytest.raises(Unavailable):
+                await asyncio.wait_for(commits.committed(), 10)
+        await commits.close()
+
+    with ThreadPoolExecutor(1) as thread:
+        asyncio.run(life(thread))
