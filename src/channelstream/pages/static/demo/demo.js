@@ -1,11 +1,12 @@
 /** The chat: joins what the visitor does, the application, the push server's stream and the page. */
 
+import { Channelstream } from "../client/channelstream.js";
 import { Refused, ask } from "./app.js";
-import { Backoff } from "./backoff.js";
 import { Composer } from "./composer.js";
 import { Model } from "./model.js";
-import { Stream } from "./stream.js";
 import { View, byId } from "./view.js";
+
+const root = document.documentElement.dataset.root;
 
 const ENDED = {
   1000: "You have left the chat in another window.",
@@ -15,40 +16,52 @@ const ENDED = {
 const model = new Model();
 const view = new View(model, { show, edit: (message) => composer.edit(message), remove });
 const composer = new Composer({ send, amend, lastOwnMessage: () => model.lastOwnMessage() });
-const backoff = new Backoff();
-const stream = new Stream({ events, up, down, unknown: connectAgain, ended });
+let stream = null;
 let connection = "";
 
 // -- connecting ---------------------------------------------------------------------------------------------------
 
-/** Sign in under a name, or as the cookie says, and open the stream. */
+/** Get a connection under a name, or as the cookie says. */
 async function connect(username) {
   const joined = model.channels().filter((channel) => channel.joined).map((channel) => channel.name);
   const answer = await ask("connect", { ...(username && { username }), ...(joined.length && { channels: joined }) });
-  backoff.reset();
   connection = answer.conn_id;
   model.connected(answer);
   byId("welcome").hidden = true;
   byId("chat").hidden = false;
   view.render();
-  stream.open(connection, answer.position ?? "");
   byId("text").focus();
+  return answer;
 }
 
-/** The connection has expired or was never made: get a new one, however long it takes. */
-async function connectAgain() {
-  down();
+/** Listen with a connection; without one, and when it has expired, get one, however long that takes. */
+function listen(first) {
+  stop();
+  stream = new Channelstream({ url: `${root}/`, connection: first, fetchConnection });
+  stream.on("open", up);
+  stream.on("down", down);
+  stream.on("close", ({ code }) => stream && ended(code));
+  stream.on("*", heard);
+  stream.open();
+}
+
+function stop() {
+  const old = stream;
+  stream = null;
+  old?.close();
+}
+
+async function fetchConnection() {
   try {
-    await connect();
+    return await connect();
   } catch (refusal) {
-    if (!(refusal instanceof Refused)) throw refusal;
     if (refusal.status === 401 || refusal.status === 409) welcome(refusal.status === 409 ? refusal.message : "");
-    else setTimeout(connectAgain, backoff.next());
+    throw refusal;
   }
 }
 
 function welcome(fault) {
-  stream.close();
+  stop();
   byId("chat").hidden = true;
   byId("welcome").hidden = false;
   tell("sign-in-fault", fault);
@@ -57,12 +70,10 @@ function welcome(fault) {
 
 // -- the stream ---------------------------------------------------------------------------------------------------
 
-function events(list) {
-  for (const event of list) {
-    model.apply(event);
-    if (event.type === "resumed") reload(event.lost.filter((channel) => channel !== ""));
-  }
-  view.render();
+function heard(event) {
+  model.apply(event);
+  if (event.type === "lost") reload(event.channels.filter((channel) => channel !== ""));
+  if (model.room) view.render();
 }
 
 /** Ask the application what the stream could not replay. */
@@ -149,18 +160,18 @@ function tell(place, text) {
 
 byId("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
-  attempt("sign-in-fault", () => connect(byId("name").value));
+  attempt("sign-in-fault", () => connect(byId("name").value).then(listen));
 });
 byId("membership").addEventListener("click", changeMembership);
 byId("status").addEventListener("change", ({ target }) => attempt("send-fault", () => ask("state", { status: target.value })));
-byId("note-action").addEventListener("click", connectAgain);
+byId("note-action").addEventListener("click", () => listen());
 byId("leave").addEventListener("click", () => {
-  stream.close();
+  stop();
   attempt("send-fault", () => ask("leave", {})).then(() => location.reload());
 });
 byId("people-toggle").addEventListener("click", ({ target }) => {
   target.ariaExpanded = String(byId("people").classList.toggle("open"));
 });
 
-if (byId("welcome").dataset.visitor) connectAgain();
+if (byId("welcome").dataset.visitor) listen();
 else welcome("");
