@@ -54,6 +54,15 @@ def test_an_upgrade_nobody_offers(server: Any, clients: Any) -> None:
         raw.until(b"}")
 
 
+def test_very_many_upgrades_nobody_offers(server: Any, clients: Any) -> None:
+    """All that came in one piece are ignored and answered, however many: none costs stack."""
+    raw = clients.raw(server.port)
+    raw.send(REFUSED.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n") * 1500)
+    for _ in range(1500):
+        assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
+        raw.until(b"}")
+
+
 def test_the_body_of_a_refused_request(server: Any, clients: Any) -> None:
     """The body of a request that was refused by its head is passed over, however long it is."""
     raw = clients.raw(server.port)

@@ -131,11 +131,17 @@ class StreamingHttp(HttpToolsProtocol):
         if self.transport.is_closing() or self.parser is None:
             return
         self._unset_keepalive_if_required()
+        rest = data
+        while rest:
+            rest = self._feed(rest)
+
+    def _feed(self, data: bytes) -> bytes:
+        """Read data, and return what follows an upgrade that is ignored: it is HTTP again."""
         self._head_left -= len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
+            return self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(400, b"Invalid HTTP request.")
         else:
@@ -143,6 +149,7 @@ class StreamingHttp(HttpToolsProtocol):
                 self._refuse(431, b"The head of the request is too long.")
             else:
                 self._time_the_rest()
+        return b""
 
     def _time_the_rest(self) -> None:
         """Bound the time of what has begun and is not whole; most requests come in one piece and need no timer."""
@@ -175,15 +182,15 @@ class StreamingHttp(HttpToolsProtocol):
         self._head_left = self.streams.settings.head_bytes
         super().on_message_complete()
 
-    def _upgrade(self, rest: bytes) -> None:
-        """Open the WebSocket, or go on with HTTP where the upgrade is ignored."""
-        if self._should_upgrade():
-            if self.cycle is not None and not self.cycle.response_complete:
-                self._refuse(400, b"Wait for the answer before you upgrade.")
-            else:
-                self._open_websocket(rest)
-        elif rest:
-            self.data_received(rest)
+    def _upgrade(self, rest: bytes) -> bytes:
+        """Open the WebSocket, or return what is to be read as HTTP where the upgrade is ignored."""
+        if not self._should_upgrade():
+            return rest
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._refuse(400, b"Wait for the answer before you upgrade.")
+        else:
+            self._open_websocket(rest)
+        return b""
 
     def _should_upgrade(self) -> bool:
         """Say whether the request asks for the WebSocket endpoint; any other upgrade is ignored (RFC 9110, 7.8)."""
