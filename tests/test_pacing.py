@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from channelstream.pacing import FlushPacer
 
 
@@ -13,6 +15,7 @@ class Flush:
         self.takes_s = 0.0
         self.count = 0
         self.parts_left = 0
+        self.fails = False
         self.done = asyncio.Event()
 
     def __call__(self) -> bool:
@@ -20,6 +23,9 @@ class Flush:
         self.count += 1
         self.parts_left -= 1
         self.done.set()
+        if self.fails:
+            self.fails = False
+            raise ValueError("a bug in a transport")
         return self.parts_left > 0
 
     def steady(self) -> float:
@@ -88,3 +94,19 @@ def test_what_is_left_is_written_without_a_pause_but_not_at_a_stretch() -> None:
         assert sorted(set(seen)) == [1, 2, 3]
 
     asyncio.run(scenario())
+
+
+def test_a_flush_that_fails_is_logged_and_brought_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """The hub asks for no flush while one is due: one that was given up would silence the node for good."""
+
+    async def scenario() -> None:
+        flush = Flush()
+        pacer = FlushPacer(flush, flush.steady)
+        flush.fails = True
+        flush.parts_left = 3
+        pacer.soon()
+        await turns(6)
+        assert flush.count == 3
+
+    asyncio.run(scenario())
+    assert "a bug in a transport" in caplog.text
