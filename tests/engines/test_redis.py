@@ -19,6 +19,7 @@ from channelstream.engines.base import Engine, Member
 from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.redis.address import connector
 from channelstream.engines.redis.engine import PREFIX, RedisEngine, RedisSettings
+from channelstream.engines.redis.link import Link
 from channelstream.errors import ConfigError, Unavailable
 
 
@@ -193,6 +194,60 @@ def test_a_standing_redis_refuses_and_comes_back(redis: RedisServer, with_nodes:
         assert (engine.position.epoch, listener.renewals) == (epoch, 0)
 
     with_nodes(life)
+
+
+def test_a_full_redis_is_not_connected_with_again_and_again(redis: RedisServer, with_nodes: Any) -> None:
+    """A link that cannot renew the lease is let go of before the next one is made."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        made = 0
+        connect = engine._connect
+
+        def counted() -> Any:
+            nonlocal made
+            made += 1
+            return connect()
+
+        engine._connect = counted
+        redis.cli("CONFIG", "SET", "maxmemory", "1")
+        try:
+            assert engine._link is not None
+            engine._link.abandon()
+            await until(lambda: made >= 8)
+            clients = redis.cli("CLIENT", "LIST").splitlines()
+        finally:
+            redis.cli("CONFIG", "SET", "maxmemory", "0")
+        # The node's two, two that are just being made or let go of, and the one that asks.
+        assert len(clients) <= 5
+        await published(engine, message("m1"))
+
+    with_nodes(life)
+
+
+def test_a_node_outlives_what_it_cannot_read(with_nodes: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that no code foresees is logged, and the node links again."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        hello = engine._hello
+        failed = False
+
+        async def unreadable(link: Link) -> None:
+            nonlocal failed
+            if not failed:
+                failed = True
+                raise ValueError("an answer nobody can read")
+            await hello(link)
+
+        engine._hello = unreadable  # type: ignore[method-assign]
+        assert engine._link is not None
+        engine._link.abandon()
+        await published(engine, message("m1"))
+        assert failed
+
+    with_nodes(life)
+    assert "an answer nobody can read" in caplog.text
 
 
 def test_a_flushed_redis_is_another_log(redis: RedisServer, with_nodes: Any) -> None:

@@ -139,34 +139,37 @@ class RedisEngine:
         await self._keeper.stop()
         for task in list(self._tasks):
             task.cancel()
-        if self._link is not None:
-            await self._link.close()
+        await self._let_go()
 
     async def broken(self) -> None:
         """Wait until Redis is out of reach, and let go of what is left of the link."""
         if self._link is not None:
             await self._link.broken.wait()
-            link, self._link = self._link, None
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
             await link.close()
 
     async def establish(self) -> None:
-        """Connect, and deliver what was missed since the last time.
+        """Connect, in place of an older link, and deliver what was missed since the last time.
 
         Raises:
             Unavailable: it did not work.
         """
+        await self._let_go()
         link = Link(self._connect, PREFIX, self._heard, self._settings.timeout_s)
         try:
             await link.open()
             await link.subscribe([f"#n:{self.node}", "#all", *self._watched])
             await self._hello(link)
             link.listen()
-        except Unavailable:
+        except BaseException as error:
             await link.close()
+            if isinstance(error, ResponseError):
+                raise Unavailable(f"Redis is of no use now: {error}") from error
             raise
-        except ResponseError as error:
-            await link.close()
-            raise Unavailable(f"Redis is of no use now: {error}") from error
         self._link = link
 
     async def _hello(self, link: Link) -> None:

@@ -56,15 +56,15 @@ class Keeper:
     async def _link_again(self) -> None:
         delay_s = RETRY_MIN_S
         while True:
-            try:
-                await self._engine.establish()
-                await self._beat(settled=True)
-            except Unavailable:
-                # All nodes lose Redis at once; they need not come back at once.
-                await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311
-                delay_s = min(2 * delay_s, RETRY_MAX_S)
-            else:
+            if await _quietly(self._establish()):
                 return
+            # All nodes lose Redis at once; they need not come back at once.
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311
+            delay_s = min(2 * delay_s, RETRY_MAX_S)
+
+    async def _establish(self) -> None:
+        await self._engine.establish()
+        await self._beat(settled=True)
 
     # -- the lease
 
@@ -109,11 +109,15 @@ class Keeper:
             await engine.call("disconnect", conn_id=conn_id, node=engine.node)
 
 
-async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+async def _quietly(work: Coroutine[Any, Any, None]) -> bool:
+    """Do it, and say whether that worked."""
     try:
         await work
     except Unavailable as error:
         logger.debug("no beat: %s", error)
+        return False
     except Exception:
-        # Whatever went wrong once, a node without beats would be dead to the others.
+        # Whatever went wrong once, a node without link or beats would be dead to the others.
         logger.exception("a beat failed")
+        return False
+    return True
