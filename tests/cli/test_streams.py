@@ -84,6 +84,13 @@ def test_sse_that_breaks_off() -> None:
         assert hear("sse", server) == ([EVENT], LOST)
 
 
+def test_sse_with_what_ends_a_line_elsewhere() -> None:
+    """Characters that end a line for Python, but neither in JSON nor in an event stream, end nothing."""
+    item = EVENT | {"message": "one\u2028two\u2029three\x85four"}
+    with http_answer(200, f"data: {json.dumps([item], ensure_ascii=False)}\n\n") as server:
+        assert hear("sse", server) == ([item], LOST)
+
+
 @pytest.mark.parametrize(("transport", "form"), [("sse", "data: {}\n\n"), ("poll", "{}")])
 def test_closing_item(transport: str, form: str) -> None:
     """A last word of SSE and long poll is the code the stream ends with."""

@@ -85,12 +85,25 @@ def listen_sse(server: Server, place: Place) -> Iterator[Item]:
         with server.client(SILENCE_S) as client, client.stream("GET", "/sse", params=place.query) as answer:
             if not answer.is_success:
                 raise _refused(answer.status_code)
-            for line in answer.iter_lines():
-                if line.startswith("data:"):
-                    yield from _items(line.removeprefix("data:"))
+            for line in _lines(answer):
+                if line.startswith(b"data:"):
+                    yield from _items(line.removeprefix(b"data:"))
     except httpx.HTTPError as error:
         raise StreamEnded(LOST, str(error)) from error
     raise StreamEnded(LOST, "")
+
+
+def _lines(answer: httpx.Response) -> Iterator[bytes]:
+    """Lines as the server ends them; those of httpx also end at U+2028 and others, which a JSON text may hold."""
+    held = bytearray()
+    for data in answer.iter_bytes():
+        held += data
+        if b"\n" in data:
+            *lines, held = held.split(b"\n")
+            for line in lines:
+                yield bytes(line)
+        if len(held) > MAX_FRAME_BYTES:
+            raise StreamEnded(LOST, "a list of items is too long")
 
 
 def listen_poll(server: Server, place: Place) -> Iterator[Item]:

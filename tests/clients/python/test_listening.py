@@ -77,6 +77,23 @@ def test_cut_line_is_resumed(server: Any, stream: Stream) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
+def test_any_text_arrives(server: Any, stream: Stream) -> None:
+    """Characters that end a line for Python, but neither in JSON nor in an event stream, end nothing."""
+    text = "one\u2028two\u2029three\x85four"
+
+    async def test() -> None:
+        async with AsyncChannelstream(server.url, server.secret) as client:
+            connection = await client.connect("bob", ["py-listen"])
+            async with Listening(server.url, connection.conn_id, transports=[stream]) as listening:
+                assert isinstance(await anext(listening), Resumed)
+                await client.publish(Message(user="ann", channel="py-listen", message=text))
+                assert await heard(listening) == text
+            await client.disconnect(connection.conn_id)
+
+    run(test)
+
+
 def test_end_on_purpose_ends_the_iteration(server: Any) -> None:
     """After `/disconnect` the loop is over, without an error."""
 

@@ -93,12 +93,25 @@ async def sse(place: Place) -> AsyncIterator[list[Item]]:
                 raise refused(answer.status_code, answer.headers.get("retry-after", ""))
             if not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 raise NotOffered("the answer is no event stream")
-            async for line in answer.aiter_lines():
-                if line.startswith("data:"):
-                    yield items_of(line.removeprefix("data:"))
+            async for line in _lines(answer):
+                if line.startswith(b"data:"):
+                    yield items_of(line.removeprefix(b"data:"))
     except httpx.HTTPError as error:
         raise StreamEnded(LOST, str(error)) from error
     raise StreamEnded(LOST, "")
+
+
+async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """Lines as the server ends them; those of httpx also end at U+2028 and others, which a JSON text may hold."""
+    held = bytearray()
+    async for data in answer.aiter_bytes():
+        held += data
+        if b"\n" in data:
+            *lines, held = held.split(b"\n")
+            for line in lines:
+                yield bytes(line)
+        if len(held) > MAX_FRAME_BYTES:
+            raise StreamEnded(LOST, "a list of items is too long")
 
 
 async def long_poll(place: Place) -> AsyncIterator[list[Item]]:
