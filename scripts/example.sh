@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 
 name=${1:-}
 url=${CHANNELSTREAM_URL:-http://127.0.0.1:8000}
-started=
+server=
+app=
 
 fail() {
     echo "example: $1" >&2
@@ -16,15 +17,9 @@ is_served() {
     .venv/bin/python -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=2)' "$url" 2>/dev/null
 }
 
-# What runs in the background does not hear Ctrl-C; both end when this script does.
-start() {
-    "$@" &
-    started="$started $!"
-}
-
 stop() {
-    # shellcheck disable=SC2086 # a list of process ids
-    [ -z "$started" ] || kill $started 2>/dev/null || true
+    # shellcheck disable=SC2086 # either may be empty
+    kill $server $app 2>/dev/null || true
     wait
 }
 
@@ -42,8 +37,13 @@ case $name in
 esac
 
 trap stop EXIT
-trap 'exit 0' INT TERM
-[ -n "${CHANNELSTREAM_URL:-}" ] || is_served || start .venv/bin/channelstream
-start "$program" "examples/$name/$source"
+trap 'exit 0' TERM
+trap 'server=; exit 0' INT # which the server has heard as well; told twice, it would not end in order
+if [ -z "${CHANNELSTREAM_URL:-}" ] && ! is_served; then
+    .venv/bin/channelstream &
+    server=$!
+fi
+"$program" "examples/$name/$source" &
+app=$!
 echo "example: open http://127.0.0.1:${PORT:-5000} in two windows; Ctrl-C ends it" >&2
-wait $!
+wait "$app"
