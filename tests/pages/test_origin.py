@@ -25,6 +25,7 @@ def request(headers: dict[str, str]) -> Request:
         ({"sec-fetch-site": "none"}, True),
         ({"sec-fetch-site": "same-site"}, False),
         ({"sec-fetch-site": "cross-site", "origin": "http://push.test:8000"}, False),
+        ({"origin": "http://["}, False),
     ],
 )
 def test_tells_our_pages_from_others(headers: dict[str, str], ours: bool) -> None:
