@@ -78,11 +78,7 @@ def main() -> int:
         return 2
     skipped = {peer.name: why for peer in found if (why := peer.missing())}
     peers = [peer for peer in found if peer.name not in skipped]
-    try:
-        rounds = asyncio.run(_all_rounds(peers, flat, paced, args.rounds, progress))
-    except BenchFailed as error:
-        print(error, file=sys.stderr)
-        return 2
+    rounds = asyncio.run(_all_rounds(peers, flat, paced, args.rounds, progress, skipped))
     rows = with_ratios([row_of(name, each) for name, each in rounds.items()])
     comparison = Comparison(machine(), flat, paced, args.rounds, _cpus() is not None, rows, skipped)
     _write(comparison, args.output)
@@ -106,15 +102,26 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _all_rounds(
-    peers: Sequence[Peer], flat: Load, paced: Load, count: int, progress: Progress
+    peers: Sequence[Peer], flat: Load, paced: Load, count: int, progress: Progress, skipped: dict[str, str]
 ) -> dict[str, list[Round]]:
-    """All servers once, then all once more, so that a slow minute of the machine does not fall on one of them."""
+    """All servers once, then all once more, so that a slow minute of the machine does not fall on one of them.
+
+    Args:
+        skipped: takes up the servers that fail under the load, which end their own rows and not the run.
+    """
     rounds: dict[str, list[Round]] = {peer.name: [] for peer in peers}
     for number in range(1, count + 1):
         for peer in peers:
+            if peer.name in skipped:
+                continue
             progress.begin(f"round {number}, {peer.name}")
-            measured = await _measured(peer, flat, progress), await _measured(peer, paced, progress)
-            rounds[peer.name].append(measured)
+            try:
+                measured = await _measured(peer, flat, progress), await _measured(peer, paced, progress)
+            except BenchFailed as error:
+                skipped[peer.name] = f"it failed in round {number}: {error}"
+                del rounds[peer.name]
+            else:
+                rounds[peer.name].append(measured)
     return rounds
 
 
