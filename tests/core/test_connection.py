@@ -10,14 +10,14 @@ from channelstream.core.events import Dialect, Presence
 
 
 def connection(dialect: Dialect = Dialect.V07) -> Connection:
-    return Connection("c", "ann", dialect, heard=7, deadline_s=15.0)
+    return Connection("c", "ann", dialect, heard=(7,), deadline_s=15.0)
 
 
 def test_a_new_connection_hears_nothing_and_has_a_deadline() -> None:
     """It is registered, has no stream, and what comes is left to the log."""
     new = connection()
     assert new.state is ConnectionState.NEW
-    assert (new.stream, new.batch, new.heard, new.deadline_s) == (None, DEAF, 7, 15.0)
+    assert (new.stream, new.batch, new.heard, new.deadline_s) == (None, DEAF, (7,), 15.0)
 
 
 @pytest.mark.parametrize(("state", "step"), list(product(ConnectionState, Step)))

@@ -61,10 +61,10 @@ class Bench:
         self, user: str, *channels: str, dialect: Dialect = V07, framing: Framing = Framing.POLL
     ) -> tuple[Connection, Tape]:
         """Add a live connection."""
-        connection = Connection(f"c{len(self.hub.connections)}", user, dialect, self.hub.seq, 15.0)
+        connection = Connection(f"c{len(self.hub.connections)}", user, dialect, self.hub.seqs, 15.0)
         self.hub.add(connection)
         for channel in channels:
-            self.hub.subscribe(connection, channel, self.hub.seq)
+            self.hub.subscribe(connection, channel, self.hub.seqs[0])
         return connection, self.attach(connection, framing)
 
     def attach(self, connection: Connection, framing: Framing = Framing.POLL) -> Tape:
@@ -120,7 +120,7 @@ def test_members_hear_and_others_do_not(bench: Bench) -> None:
 def test_a_channel_without_members_here_costs_nothing(bench: Bench) -> None:
     """The number is noted, no flush is asked for."""
     bench.say("nobody's")
-    assert (bench.hub.seq, bench.flushes_asked, bench.hub.deliveries) == (1, 0, 0)
+    assert (bench.hub.seqs, bench.flushes_asked, bench.hub.deliveries) == ((1,), 0, 0)
 
 
 def test_a_private_message_reaches_all_connections_of_its_users(bench: Bench) -> None:
@@ -275,7 +275,7 @@ def test_a_detached_connection_knows_what_it_has_heard(bench: Bench) -> None:
     bench.say("a")
     bench.hub.flush()
     assert tape.uuids() == [["1"]]
-    assert (connection.heard, connection.batch, connection.stream) == (1, DEAF, None)
+    assert (connection.heard, connection.batch, connection.stream) == ((1,), DEAF, None)
     assert (connection.state, connection.deadline_s) == (ConnectionState.DETACHED, 99.0)
 
 
@@ -285,7 +285,7 @@ def test_a_connection_that_catches_up_keeps_what_it_has_heard_when_it_detaches(b
     bench.hub.attach(connection, Tape(), Held(10))
     bench.say("a")
     bench.hub.detach(connection, 99.0)
-    assert connection.heard == 0
+    assert connection.heard == (0,)
 
 
 def test_a_stalled_connection_is_written_no_more(bench: Bench) -> None:
@@ -297,7 +297,7 @@ def test_a_stalled_connection_is_written_no_more(bench: Bench) -> None:
     later = bench.say("a")
     bench.hub.flush()
     assert tape.uuids() == [["1"]]
-    assert (connection.heard, held.held) == (1, [later])
+    assert (connection.heard, held.held) == ((1,), [later])
     assert connection.state is ConnectionState.CATCHING_UP
 
 
@@ -321,7 +321,7 @@ def test_muting_ends_writing_without_a_move(bench: Bench) -> None:
     bench.say("a")
     bench.hub.flush()
     assert tape.uuids() == [["1"]]
-    assert (connection.heard, connection.state) == (1, ConnectionState.LIVE)
+    assert (connection.heard, connection.state) == ((1,), ConnectionState.LIVE)
 
 
 # -- a write that calls back
@@ -352,7 +352,7 @@ def test_a_write_may_end_or_stall_any_stream(bench: Bench, victim: int, how: str
     if how == "detach" and victim == 2:
         written[victim] = 0  # It still waited: what was for it is left to the log.
     assert [len(tape.written) for _, tape in members] == written
-    assert target.heard == written[victim]
+    assert target.heard == (written[victim],)
     bench.say("a")
     bench.hub.flush()
     still = [2, 2, 2, 2]
@@ -366,7 +366,7 @@ def test_the_last_write_of_a_stalling_stream_may_end_it(bench: Bench) -> None:
     tape.on_write = lambda: bench.hub.detach(connection, 99.0)
     bench.say("a")
     bench.hub.stall(connection, Held(0))
-    assert (connection.state, connection.batch, connection.heard) == (ConnectionState.DETACHED, DEAF, 1)
+    assert (connection.state, connection.batch, connection.heard) == (ConnectionState.DETACHED, DEAF, (1,))
 
 
 def test_a_write_may_bring_new_events(bench: Bench) -> None:
@@ -490,7 +490,7 @@ class Naive:
 
     def subscribe(self, who: int, channel: str) -> None:
         if channel not in self.members[who].channels:
-            self.hub.subscribe(self.members[who], channel, self.hub.seq)
+            self.hub.subscribe(self.members[who], channel, self.hub.seqs[0])
 
     def unsubscribe(self, who: int, channel: str) -> None:
         if channel in self.members[who].channels:
@@ -517,7 +517,7 @@ class Naive:
             missed = [
                 entry
                 for entry, hearers in self.log
-                if connection.id in hearers and entry.seq > connection.heard
+                if connection.id in hearers and entry.seq > connection.heard[0]
             ]
             self.hub.go_live(connection, missed)
 

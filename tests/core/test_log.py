@@ -1,5 +1,6 @@
 """Logs and their budget: against simple models, and at every bound."""
 
+import operator
 from dataclasses import dataclass, field
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.events import Dialect, Event, Message, MessageEdited
-from channelstream.core.log import ENTRY_OVERHEAD, Budget, Entry, Log, LogLimits
+from channelstream.core.log import ENTRY_OVERHEAD, Budget, Entry, Log, LogLimits, told_after
 
 PLENTY = 10**9
 ONE = ENTRY_OVERHEAD + 2
@@ -55,6 +56,23 @@ def test_an_amended_entry_stands_in_the_same_place() -> None:
     assert (new.seq, new.position, new.at_s) == (3, "e-3", 4.0)
     assert new.items == [None, None]
     assert new.size == ENTRY_OVERHEAD + 10
+
+
+def test_an_entry_is_told_with_the_position_its_client_has_then() -> None:
+    """That is its own number, and of the other shards what the client has heard, be it more than the node had."""
+    one = Entry(5, "e.f.g-3.5.7", 0.0, message("m5"), 1, (3, 5, 7))
+    other = Entry(8, "e.f.g-3.5.8", 0.0, message("m8"), 2, (3, 5, 8))
+    assert [(told.seqs, told.position) for told in told_after((4, 4, 6), [one, other])] == [
+        ((4, 5, 6), "e.f.g-4.5.6"),
+        ((4, 5, 8), "e.f.g-4.5.8"),
+    ]
+    assert (one.before, other.before) == ((3, 4, 7), (3, 5, 7))
+
+
+def test_in_one_shard_an_entry_is_the_same_for_all() -> None:
+    """So that its bytes are made once."""
+    entries = [entry(3), entry(5)]
+    assert all(map(operator.is_, told_after((2,), entries), entries))
 
 
 # -- one log

@@ -30,7 +30,7 @@ class BookedHub(Hub):
         super().subscribe(connection, channel, joined)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
-        self._stays[connection.id, channel][-1].left = self.seq
+        self._stays[connection.id, channel][-1].left = self.seqs[0]
         super().unsubscribe(connection, channel)
 
     def stays(self, connection: Connection, channel: str) -> list[Stay]:

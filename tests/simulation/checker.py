@@ -105,11 +105,11 @@ class Watch:
         """Return the number the client resumes from, None where its position can prove nothing."""
         if not self.since:
             assert self.resumed is not None
-            return Position.parse(self.resumed["position"]).seq  # type: ignore[union-attr]
+            return Position.parse(self.resumed["position"]).seqs[0]  # type: ignore[union-attr]
         asked = Position.parse(self.since)
-        if asked is None or asked.epoch != self.truth.epoch or asked.seq > self.world.seq:
+        if asked is None or asked.epochs != (self.truth.epoch,) or asked.seqs[0] > self.world.seq:
             return None
-        return asked.seq
+        return asked.seqs[0]
 
     def _is_same_stay(self, channel: str) -> bool:
         """Whether the connection has been in the channel since this stream began."""
@@ -119,10 +119,10 @@ class Watch:
         """Whoever resumes from the position that is told has missed nothing of what is recovered."""
         position = Position.parse(told)
         assert position is not None
-        readable = position.epoch == self.truth.epoch and position.seq <= self.world.seq
+        readable = position.epochs == (self.truth.epoch,) and position.seqs[0] <= self.world.seq
         demand(readable, "a position that is none is told:", told)
         for entry in self.truth.entries:
-            passed = start is not None and start < entry.seq <= position.seq
+            passed = start is not None and start < entry.seq <= position.seqs[0]
             demand(not (passed and self.owed(entry)), "the told position passes over:", entry.position)
 
     def _owe(self, starts: dict[str, int]) -> None:

@@ -166,7 +166,7 @@ class World:
     @property
     def seq(self) -> int:
         """The number of the last accepted event."""
-        return self.memory.position.seq
+        return self.memory.position.seqs[0]
 
     def _flush(self) -> bool:
         """Flush, which takes some time by the pacer's clock."""
@@ -181,7 +181,7 @@ class World:
     async def start(self) -> None:
         receiver: Any = Tap(self.node, self.truth)
         await self.memory.start(receiver)
-        self.hub.seq = self.seq
+        self.hub.seqs = (self.seq,)
         self.streams.heartbeat.start()
         self.housekeeping.start()
 

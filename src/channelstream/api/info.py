@@ -71,7 +71,9 @@ async def _channel(channel: Channel, options: InfoOptions, position: Position, n
         "long_name": None,
         "settings": asdict(channel.settings),
         "history": [
-            Raw(item(entry, Dialect.V07)) for entry in channel.history.entries if entry.seq <= position.seq
+            Raw(item(entry, Dialect.V07))
+            for entry in channel.history.entries
+            if entry.seq <= position.seqs[entry.shard]
         ]
         if options.include_history
         else [],

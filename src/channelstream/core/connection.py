@@ -7,6 +7,7 @@ from typing import Protocol
 from channelstream.core.batch import DEAF, Batch
 from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Event
+from channelstream.core.position import Numbers
 from channelstream.errors import CloseCode
 
 
@@ -79,9 +80,9 @@ class Connection:
 
     Attributes:
         id: the conn_id the browser shows.
-        channels: names of its channels, each with the log number after which it is a member.
+        channels: names of its channels, each with the number, in its shard, after which it is a member.
         batch: what it is sent at the end of this tick; see `core.batch`.
-        heard: the highest log number written to its stream, valid whenever it is not LIVE.
+        heard: up to where the log was written to its stream, for each shard; valid whenever it is not LIVE.
         stream: None while it has none; `write` is its write method and `outlet` its format, kept here for the flush.
         deadline_s: when it is closed unless it attaches, in the engine's clock; None while it has a stream.
     """
@@ -103,7 +104,7 @@ class Connection:
     outlet: int
     write: Callable[[bytes], None]
 
-    def __init__(self, conn_id: str, user: str, dialect: Dialect, heard: int, deadline_s: float) -> None:
+    def __init__(self, conn_id: str, user: str, dialect: Dialect, heard: Numbers, deadline_s: float) -> None:
         self.id = conn_id
         self.user = user
         self.dialect = dialect

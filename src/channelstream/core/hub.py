@@ -12,6 +12,7 @@ from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
 from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
+from channelstream.core.position import Numbers
 
 SLICE = 2_000
 """Connections written to at a stretch: about 10 ms, a write being 5 us (measured, docs/performance.md)."""
@@ -21,7 +22,7 @@ class Hub:
     """Registry of local connections, their channels and users.
 
     Attributes:
-        seq: the number of the last entry delivered here.
+        seqs: up to where each shard of the log was delivered here.
         deliveries: events handed to connections since the start.
     """
 
@@ -35,7 +36,7 @@ class Hub:
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, dict[Connection, None]] = {}
         self.users: dict[str, dict[Connection, None]] = {}
-        self.seq = 0
+        self.seqs: Numbers = (0,)
         self.deliveries = 0
         self._root = Batch()
         self._outlets: list[list[Connection]] = [[] for _ in range(FORMATS)]
@@ -66,8 +67,8 @@ class Hub:
     # -- the hot path
 
     def deliver(self, entry: Entry) -> None:
-        """Hand one accepted event to everyone here who hears it; entries come in log order."""
-        self.seq = entry.seq
+        """Hand one accepted event to everyone here who hears it; entries come in the order of each shard."""
+        self.seqs = entry.seqs
         event = entry.event
         if event.channel is None or event.only is not None:
             self._push(self._addressees(entry), entry)
@@ -192,9 +193,9 @@ class Hub:
         """
         waiting = connection.batch.entries()
         if waiting:
-            connection.heard = waiting[0].seq - 1
+            connection.heard = waiting[0].before
         elif connection.batch is self._root:
-            connection.heard = self.seq
+            connection.heard = self.seqs
         connection.move(Step.DETACH)
         connection.stream = None
         connection.deadline_s = deadline_s
@@ -213,7 +214,7 @@ class Hub:
         if data:
             connection.write(data)
         if connection.batch is self._root:  # Unless that write has ended the stream.
-            connection.heard = self.seq
+            connection.heard = self.seqs
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:

@@ -7,10 +7,11 @@ to a position.
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from channelstream.core.events import Dialect, Event, Message
+from channelstream.core.position import Numbers, replaced, written
 
 ENTRY_OVERHEAD = 700
 """Bytes an entry costs besides its payload: objects, keys and one encoded form (measured, docs/performance.md)."""
@@ -21,17 +22,30 @@ class Entry:
     """An event with its number in the engine's log.
 
     Attributes:
-        seq: grows by at least one per event in one log.
-        position: `<epoch>-<seq>` as the clients see it.
+        seq: grows by at least one per event in one shard of the log.
+        shard: which shard that is.
+        seqs: up to where whoever hears this has heard every shard, with this; its own number is that of this shard.
+        position: that as the clients see it.
         at_s: when it was accepted, in the engine's clock.
         items: its JSON form per dialect, made at first use and then shared by all recipients.
         size: bytes it counts for in the budget.
     """
 
-    __slots__ = ("at_s", "event", "items", "position", "seq", "size")
+    __slots__ = ("at_s", "event", "items", "position", "seq", "seqs", "shard", "size")
 
-    def __init__(self, seq: int, position: str, at_s: float, event: Event) -> None:
+    def __init__(
+        self,
+        seq: int,
+        position: str,
+        at_s: float,
+        event: Event,
+        shard: int = 0,
+        seqs: Numbers | None = None,
+    ) -> None:
+        """Create an entry; without `seqs` it is one of a log that is in one shard."""
         self.seq = seq
+        self.shard = shard
+        self.seqs = (seq,) if seqs is None else seqs
         self.position = position
         self.at_s = at_s
         self.event = event
@@ -40,7 +54,28 @@ class Entry:
 
     def amended(self, event: Event) -> "Entry":
         """Return the same place in the log holding another event: history after an edit."""
-        return Entry(self.seq, self.position, self.at_s, event)
+        return Entry(self.seq, self.position, self.at_s, event, self.shard, self.seqs)
+
+    @property
+    def before(self) -> Numbers:
+        """Up to where whoever waits for this has heard every shard."""
+        return replaced(self.seqs, self.shard, self.seq - 1)
+
+    def told_to(self, heard: Numbers) -> "Entry":
+        """Return this as a client hears it that has heard more of other shards: its position is not behind that."""
+        seqs = replaced(heard, self.shard, self.seq)
+        if seqs == self.seqs:
+            return self
+        epochs = self.position.rpartition("-")[0]
+        return Entry(self.seq, written((epochs,), seqs), self.at_s, self.event, self.shard, seqs)
+
+
+def told_after(heard: Numbers, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield entries as a client hears them, one after the other, that has heard this much before."""
+    for entry in entries:
+        told = entry.told_to(heard)
+        heard = told.seqs
+        yield told
 
 
 @dataclass(frozen=True, slots=True)

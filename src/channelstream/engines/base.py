@@ -1,8 +1,9 @@
 """The engine port: what the node asks of the place where the shared truth lives.
 
-An engine accepts events, gives each a number in its log, keeps what resuming needs, and hands every accepted event to
-its receiver in log order - here and on every other node. An engine that several nodes share also knows which node holds
-which connection, and carries commands between them. Every implementation runs `tests/engines/conformance.py`.
+An engine accepts events, gives each a number in its shard of the log (most have one shard), keeps what resuming needs, and
+hands every accepted event to its receiver in that order - here and on every other node. An engine that several nodes share
+also knows which node holds which connection, and carries commands between them. Every implementation runs
+`tests/engines/conformance.py`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from msgspec import Struct
 from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event
 from channelstream.core.log import Entry
-from channelstream.core.position import Position
+from channelstream.core.position import Numbers, Position
 from channelstream.core.user import StateValue, User
 
 PRIVATE = ""
@@ -25,16 +26,16 @@ class Receiver(Protocol):
     """The node as its engine sees it. An engine of one process calls nothing but `deliver`."""
 
     def deliver(self, entry: Entry) -> None:
-        """Hear an accepted event; entries come in log order."""
+        """Hear an accepted event; those of one shard come in its order."""
 
-    def advance(self, seq: int) -> None:
-        """Hear that everything up to this number which concerns this node has been delivered."""
+    def advance(self, seqs: Numbers) -> None:
+        """Hear that everything up to these numbers which concerns this node has been delivered."""
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         """Hear that events of these channels and private messages of these users could not be delivered."""
 
-    def renewed(self, seq: int) -> None:
-        """Hear that the log is another one, whose last number is `seq`: no older position can be proven."""
+    def renewed(self, shard: int, seqs: Numbers) -> None:
+        """Hear that a shard's log is another one, which begins at its one of `seqs`: nothing older can be proven there."""
 
     def yielded(self, conn_id: str) -> None:
         """Hear that another node has taken over a connection."""
@@ -97,12 +98,12 @@ class UserChange:
 
     Attributes:
         changed: the (key, value) pairs that changed.
-        seq: the log's number at that moment.
+        seqs: up to where the user has missed nothing at that moment.
     """
 
     user: User
     changed: list[tuple[str, StateValue]]
-    seq: int
+    seqs: Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +111,13 @@ class Claim:
     """A connection that was taken over.
 
     Attributes:
-        channels: its channels, each with the number after which it is a member.
-        seq: the log's number when it was connected.
+        channels: its channels, each with the number, in its shard, after which it is a member.
+        seqs: up to where it has certainly missed nothing, though it may have heard more.
     """
 
     member: Member
     channels: Mapping[str, int]
-    seq: int
+    seqs: Numbers
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -138,16 +139,16 @@ class Replay:
     """A stretch of the log.
 
     Attributes:
-        entries: in log order, across channels.
+        entries: in the order of each shard, across channels.
         lost: the channels whose log no longer reaches back to where they were asked from.
-        upto: everything up to this number that was asked for is in `entries`.
-        head: the number of the log's last event when it was read; equal to `upto` when nothing is left to read.
+        upto: everything up to these numbers that was asked for is in `entries`.
+        head: the numbers of the last events when they were read; equal to `upto` when nothing is left to read.
     """
 
     entries: list[Entry]
     lost: frozenset[str]
-    upto: int
-    head: int
+    upto: Numbers
+    head: Numbers
 
 
 class Engine(Protocol):
@@ -163,10 +164,10 @@ class Engine(Protocol):
 
     @property
     def position(self) -> Position:
-        """The number of the last event this node was handed, in the present epoch."""
+        """What this node was handed, in the present epochs; `core.position.shard_of` tells what is in which shard."""
 
     async def head(self) -> Position:
-        """Return the number of the last event that was accepted on any node."""
+        """Return the position behind the last events that were accepted on any node."""
 
     async def start(self, receiver: Receiver) -> None:
         """Begin to hand accepted events to `receiver`, from the position on.
@@ -186,7 +187,7 @@ class Engine(Protocol):
 
         Args:
             user: whose private messages are meant by the name `PRIVATE` in `starts`.
-            starts: for each channel the number after which to read; channels lost are not read.
+            starts: for each channel the number, in its shard, after which to read; channels lost are not read.
             limit: about how many entries to return at most; the caller asks on from `upto`.
 
         When it returns, the receiver has been handed everything up to the replay's head: what it hears later is newer.
@@ -198,11 +199,11 @@ class Engine(Protocol):
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         """Count a connection out of its channels and of its user."""
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> int:
+    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         """Count a connection into channels it is not in; each with the settings it gets if it is new.
 
         Returns:
-            The number after which it is a member; the receiver is handed every later event of the channels.
+            For each the number, in its shard, after which it is a member; the receiver is handed every later event of it.
         """
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ class Parts:
 
     Attributes:
         address: the option `engine` as it was written.
-        new_epoch: returns text that no other log had, without a hyphen at its end.
+        new_epoch: returns text that no other log had, without a dot, and without a hyphen at its end.
         timeout_s: how long a service that holds the log may take to answer.
         lease_s: how long the connections of a node that has died are kept.
     """

@@ -53,8 +53,8 @@ class Ledger:
             accept: takes every event a use case brings about, in order, and numbers it with `number`.
         """
         self.registry = registry
-        self.numbered = self.recorded = begin.seq
-        self._epoch = begin.epoch
+        self.numbered = self.recorded = begin.seqs[0]
+        (self._epoch,) = begin.epochs
         self._clock = clock
         self._lifetimes = lifetimes
         self._accept = accept
@@ -62,7 +62,7 @@ class Ledger:
 
     @property
     def position(self) -> Position:
-        return Position(self._epoch, self.recorded)
+        return Position.single(self._epoch, self.recorded)
 
     # -- entries
 
@@ -129,7 +129,7 @@ class Ledger:
         # One more than asked for tells whether any is left, and up to where these are all there are.
         entries = list(islice(merge(*found, key=_seq), limit + 1))
         upto = self.recorded if len(entries) <= limit else entries[limit].seq - 1
-        return Replay(entries[:limit], frozenset(lost), upto, self.recorded)
+        return Replay(entries[:limit], frozenset(lost), (upto,), (self.recorded,))
 
     def _log(self, user: str, name: str) -> Log | None:
         holder: Channel | User | None
@@ -151,14 +151,14 @@ class Ledger:
         self.leave(member, channels)
         self.registry.disconnect(self.registry.users[member.user], self._clock.wall())
 
-    def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> int:
+    def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         """Count a connection into channels it is not in; each with the settings it gets if it is new."""
         now_s, seq = self._clock.wall(), self.recorded
         user = self.registry.users[member.user]
         for name, patch in channels.items():
             channel = self.registry.open_channel(name, patch, self.recorded, now_s)
             self._accept_all(self.registry.join(channel, user, member.dialect, now_s))
-        return seq
+        return dict.fromkeys(channels, seq)
 
     def leave(self, member: Member, channels: Sequence[str]) -> None:
         """Count a connection out of channels it is in."""
@@ -189,7 +189,7 @@ class Ledger:
         user.publish_keys((*keys, *update.add_public))
         changed: list[tuple[str, StateValue]] = user.update_state(update.values)
         self._accept_all(self.registry.state_events(user, changed, self._clock.wall()))
-        return UserChange(user, changed, self.recorded)
+        return UserChange(user, changed, (self.recorded,))
 
     def channels(self, names: Sequence[str] | None) -> list[Channel]:
         """Return these channels, the unknown left out; None means all."""

@@ -38,7 +38,7 @@ class MemoryEngine:
             epoch: text that no earlier run of this engine had, without a hyphen at its end.
         """
         self.registry = registry
-        self._ledger = Ledger(registry, clock, Position(epoch, 0), lifetimes, self._accept)
+        self._ledger = Ledger(registry, clock, Position.single(epoch, 0), lifetimes, self._accept)
         self._receiver: Receiver
 
     def _accept(self, event: Event) -> None:
@@ -71,7 +71,7 @@ class MemoryEngine:
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         self._ledger.disconnect(member, channels)
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> int:
+    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         return self._ledger.join(member, channels)
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:

@@ -104,7 +104,7 @@ class SqliteEngine:
         stored = self._file.read()
         restore = Restore(stored, self.registry, self._clock)
         self._offset_s = restore.offset_s
-        begin = Position(stored.meta["epoch"], restore.seq)
+        begin = Position.single(stored.meta["epoch"], restore.seq)
         self._ledger = Ledger(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._upkeep = Upkeep(self.registry, restore.offset_s)
         return stored.members
@@ -230,7 +230,7 @@ class SqliteEngine:
         batch.undo.append(undo)
         await self._commits.committed()
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> int:
+    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         self._commits.check_room()
         new = [name for name in channels if name not in self.registry.channels]
         joined = self._ledger.join(member, channels)

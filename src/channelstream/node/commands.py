@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from channelstream.core.position import Numbers
 from channelstream.engines.base import UserUpdate
 from channelstream.errors import Faults, Invalid
 
@@ -60,14 +61,14 @@ class Answer(Struct, frozen=True):
         held: whether the connection was there; nothing else counts if not.
         channels: all channels of the connection, sorted.
         changed: those the command changed, sorted.
-        heard: for Yield, the number up to which its client has been written everything.
+        heard: for Yield, up to where its client has been written everything.
         faults: why the command was refused, as in a 422.
     """
 
     held: bool
     channels: list[str] = []
     changed: list[str] = []
-    heard: int = 0
+    heard: Numbers = ()
     faults: Faults | None = None
 
 

@@ -9,6 +9,7 @@ from channelstream.core.connection import Connection, ConnectionState, Step
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.events import Dialect, Event
 from channelstream.core.hub import Hub
+from channelstream.core.position import Numbers, later, replaced, shard_of
 from channelstream.core.user import User
 from channelstream.engines.base import Accepted, Clock, Engine, Member, UserChange, UserUpdate
 from channelstream.errors import CloseCode, Invalid, Unavailable
@@ -93,7 +94,7 @@ class Node:
             ConfigError: the engine cannot work with what it was given.
         """
         await self.engine.start(self)
-        self.hub.seq = self.engine.position.seq
+        self.hub.seqs = self.engine.position.seqs
 
     # -- connections
 
@@ -128,13 +129,13 @@ class Node:
         change = await self._register(connection, update)
         if change is None:
             raise Unavailable("This connection was made a moment ago; try again.")
-        connection.heard = change.seq
+        connection.heard = change.seqs
         await self._join(connection, channels)
         return Opened(connection.id, change.user, sorted(connection.channels))
 
     def _new_connection(self, conn_id: str, user: str, dialect: Dialect) -> Connection:
         deadline_s = self.clock.steady() + self.limits.unattached_s
-        connection = Connection(conn_id, user, dialect, self.hub.seq, deadline_s)
+        connection = Connection(conn_id, user, dialect, self.hub.seqs, deadline_s)
         self.hub.add(connection)
         self._deadlines[connection] = None
         return connection
@@ -180,7 +181,7 @@ class Node:
     async def _join(self, connection: Connection, channels: Mapping[str, Mapping[str, Any]]) -> None:
         # Into the hub first: with a shared engine, what is published while it answers must find the member here.
         for name in channels:
-            self.hub.subscribe(connection, name, self.hub.seq)
+            self.hub.subscribe(connection, name, self.hub.seqs[self._shard(name)])
         joined = None
         try:
             joined = await self.engine.join(_member(connection), channels)
@@ -189,7 +190,7 @@ class Node:
                 if joined is None:
                     self.hub.unsubscribe(connection, name)
                 else:
-                    connection.channels[name] = joined
+                    connection.channels[name] = joined[name]
 
     def _check_channel_count(self, count: int) -> None:
         limit = self.limits.channels_per_connection
@@ -239,13 +240,13 @@ class Node:
             heard = answer.heard if answer else None
         return await self._take_over(conn_id, heard)
 
-    async def _take_over(self, conn_id: str, heard: int | None) -> Connection | None:
+    async def _take_over(self, conn_id: str, heard: Numbers | None) -> Connection | None:
         claim = await self.engine.claim(conn_id)
         here = self.connection(conn_id)
         if claim is None or here is not None:
             return here
         connection = self._new_connection(conn_id, claim.member.user, claim.member.dialect)
-        connection.heard = claim.seq if heard is None else heard
+        connection.heard = heard or claim.seqs
         for name, joined in claim.channels.items():
             self.hub.subscribe(connection, name, joined)
         return connection
@@ -315,8 +316,11 @@ class Node:
 
     # -- what the engine tells
 
-    def advance(self, seq: int) -> None:
-        self.hub.seq = max(self.hub.seq, seq)
+    def advance(self, seqs: Numbers) -> None:
+        self.hub.seqs = later(self.hub.seqs, seqs)
+
+    def _shard(self, name: str) -> int:
+        return shard_of(name, len(self.hub.seqs))
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         """Close the streams whose connections missed something: with `since` they are told what is lost."""
@@ -329,14 +333,15 @@ class Node:
             if connection.stream is not None:
                 connection.stream.close(CloseCode.TOO_SLOW, "the log no longer reaches back")
 
-    def renewed(self, seq: int) -> None:
-        """Close all streams: whoever comes back with a position of the older log is told that everything is lost."""
-        self.hub.seq = seq
+    def renewed(self, shard: int, seqs: Numbers) -> None:
+        """Close the streams that hear this shard: who comes back with a position of the older log is told of the loss."""
+        self.hub.seqs = seqs
         for connection in list(self.hub.connections.values()):
-            if connection.stream is not None:
+            mine = [name for name in connection.channels if self._shard(name) == shard]
+            if connection.stream is not None and (mine or self._shard(connection.user) == shard):
                 connection.stream.close(CloseCode.RESTARTING, "the log was lost")
-            connection.heard = seq
-            connection.channels.update(dict.fromkeys(connection.channels, seq))
+            connection.heard = replaced(connection.heard, shard, seqs[shard])
+            connection.channels.update(dict.fromkeys(mine, seqs[shard]))
 
     def yielded(self, conn_id: str) -> None:
         connection = self.connection(conn_id)

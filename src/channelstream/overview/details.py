@@ -11,7 +11,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.events import Message
 from channelstream.core.log import Entry
-from channelstream.core.position import Position
+from channelstream.core.position import Numbers, Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.node import Node
@@ -104,7 +104,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "state": found.state.value,
         "transport": transport_of(found),
         "dialect": "first generation" if found.dialect == 0 else "0.7",
-        "position": str(Position(node.engine.position.epoch, _heard(node, found, waiting))),
+        "position": str(Position(node.engine.position.epochs, _heard(node, found, waiting))),
         "server_position": str(node.engine.position),
         "waiting_events": len(waiting),
         "waiting_bytes": waiting_bytes(found),
@@ -116,10 +116,10 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
     }
 
 
-def _heard(node: Node, found: Connection, waiting: list[Entry]) -> int:
+def _heard(node: Node, found: Connection, waiting: list[Entry]) -> Numbers:
     if found.state is not ConnectionState.LIVE:
         return found.heard
-    return waiting[0].seq - 1 if waiting else node.hub.seq
+    return waiting[0].before if waiting else node.hub.seqs
 
 
 def _expires_in_s(node: Node, found: Connection) -> float | None:
@@ -134,7 +134,9 @@ async def _last_events(node: Node, found: Connection) -> list[Entry]:
     owner = await node.engine.users([found.user])
     tails = [_tail(each.log.entries, found, found.channels[each.name]) for each in channels]
     tails += [_tail(each.log.entries, found, 0) for each in owner]
-    return nlargest(EVENTS, (entry for tail in tails for entry in tail), key=lambda entry: entry.seq)
+    return nlargest(
+        EVENTS, (entry for tail in tails for entry in tail), key=lambda entry: (entry.at_s, entry.seq)
+    )
 
 
 def _tail(entries: list[Entry], found: Connection, joined: int) -> Iterable[Entry]:

@@ -8,6 +8,7 @@ from typing import Any
 from channelstream.core.codec import Framing, closing_item, json_list
 from channelstream.core.connection import Connection
 from channelstream.core.policy import Header
+from channelstream.core.position import Numbers
 from channelstream.errors import CloseCode, Invalid
 from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
@@ -30,7 +31,7 @@ class PollStream:
         self.status = 200
         self._streams = streams
         self._session = Session(streams.node, connection, self)
-        self._heard_before = 0
+        self._heard_before: Numbers = ()
         self._lead: bytes | None = None
         self._body: bytes | None = None
 

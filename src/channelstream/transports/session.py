@@ -5,14 +5,14 @@ at most one session: a newer one replaces the older.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 
 from channelstream.core.batch import Held
 from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
 from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.events import Dialect
-from channelstream.core.log import Entry
-from channelstream.core.position import Position
+from channelstream.core.log import Entry, told_after
+from channelstream.core.position import Numbers, Position, earlier, later, replaced, shard_of
 from channelstream.engines.base import PRIVATE, Replay
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
@@ -37,7 +37,7 @@ class Session:
         self.connection = connection
         self._node = node
         self._stream = stream
-        self._heard = -1  # What the connection had heard when it lost this stream.
+        self._heard: Numbers | None = None  # What the connection had heard when it lost this stream.
         self._paused = False
         self._drained: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
@@ -95,13 +95,13 @@ class Session:
             self._heard = self.connection.heard
         self.resume()
 
-    def take_back(self, heard: int) -> None:
+    def take_back(self, heard: Numbers) -> None:
         """Count as not heard what was written to a stream whose client had gone; the next stream gets it.
 
         Not if a next one has already been and was sent more: what it has heard must not come twice.
         """
         if self.connection.stream is None and self.connection.heard == self._heard:
-            self.connection.heard = min(self.connection.heard, heard)
+            self.connection.heard = earlier(self.connection.heard, heard)
 
     def left(self) -> None:
         """The client said good-bye: the connection ends now."""
@@ -112,7 +112,7 @@ class Session:
         self._task = asyncio.get_running_loop().create_task(self._unless_out_of_reach(work))
 
     async def _unless_out_of_reach(self, work: Coroutine[None, None, None]) -> None:
-        """Do it; without the engine the client is told to come back, since nobody knows what it missed."""
+        """Do it; a new stream whose client cannot be told what it missed is refused, to come back later."""
         try:
             await work
         except Unavailable as error:
@@ -134,47 +134,60 @@ class Session:
             return
         if self._node.observer is not None:
             self._node.observer.replayed(self.connection, (), replay.lost)
-        position = since or str(head)
         if replay.lost:
-            position = str(Position(head.epoch, await self._pass_over(starts, replay)))
+            self.connection.heard = await self._pass_over(starts, replay)
             if not self.is_current:
                 return
+        position = str(Position(head.epochs, self.connection.heard))
         self._tell_resumed(position, starts, replay.lost)
         await self._catch_up(held, starts, item, strict=True)
         if self.is_current and (replay.lost or not since):
             self._stream.caught_up()
 
-    async def _pass_over(self, starts: dict[str, int], replay: Replay) -> int:
+    async def _pass_over(self, starts: dict[str, int], replay: Replay) -> Numbers:
         """Return up to where the client misses nothing but what it is told is lost; `starts` of the lost go on after it.
 
         Told the position it asked for, a long poll would come back with that, and be told of the same loss at once.
         """
         at = replay.upto
-        kept = {name: start for name, start in starts.items() if name not in replay.lost}
+        kept = [name for name in starts if name not in replay.lost]
         while kept and self.is_current:
-            read = await self._node.engine.replay(self.connection.user, dict.fromkeys(kept, at), CHUNK)
+            read = await self._node.engine.replay(
+                self.connection.user, {name: at[self._shard(name)] for name in kept}, CHUNK
+            )
             if read.lost:
                 break
-            heard = next((entry for entry in read.entries if self.connection.hears(entry.event)), None)
-            at = heard.seq - 1 if heard else read.upto
+            heard = [entry for entry in read.entries if self.connection.hears(entry.event)]
+            at = read.upto
+            for entry in reversed(heard):
+                at = replaced(at, entry.shard, entry.seq - 1)
             if heard or at == read.head:
                 break
         # What is lost is not replayed.
-        starts |= dict.fromkeys(replay.lost, max(at, replay.head))
+        after = later(at, replay.head)
+        starts |= {name: after[self._shard(name)] for name in replay.lost}
         return self._whole(starts, at)
 
-    def _whole(self, starts: Mapping[str, int], upto: int) -> int:
+    def _shard(self, name: str) -> int:
+        """Return the shard of a channel, or of the connection's private messages."""
+        return shard_of(self.connection.user if name == PRIVATE else name, len(self.connection.heard))
+
+    def _whole(self, starts: Mapping[str, int], upto: Numbers) -> Numbers:
         """Return up to where a read from `starts` has everything: what was joined while it went on is not in it."""
-        channels = self.connection.channels
-        return min([upto, *(joined for name, joined in channels.items() if name not in starts)])
+        for name, joined in self.connection.channels.items():
+            if name not in starts:
+                shard = self._shard(name)
+                upto = replaced(upto, shard, min(upto[shard], joined))
+        return upto
 
     def _resume_from(self, since: str, head: Position) -> dict[str, int]:
         """Return where each channel begins for a resuming client; -1 where nothing can be proven."""
         asked = Position.parse(since) if since else head
-        readable = asked is not None and asked.epoch == head.epoch and asked.seq <= head.seq
-        start = asked.seq if asked is not None and readable else -1
-        self.connection.heard = max(start, 0) if readable else head.seq
-        return dict.fromkeys((PRIVATE, *self.connection.channels), start)
+        known = [-1] * len(head.seqs) if asked is None else _known(asked, head)
+        self.connection.heard = tuple(
+            last if seq < 0 else seq for seq, last in zip(known, head.seqs, strict=True)
+        )
+        return {name: known[self._shard(name)] for name in (PRIVATE, *self.connection.channels)}
 
     def _tell_resumed(self, position: str, starts: dict[str, int], lost: frozenset[str]) -> None:
         recovered = sorted(name for name in starts if name not in lost)
@@ -200,8 +213,8 @@ class Session:
         while self.is_current:
             held.reset()
             progress = self._progress(starts)
-            replay = await self._node.engine.replay(connection.user, progress, CHUNK)
-            if not self.is_current:
+            replay = await self._read(progress)
+            if replay is None or not self.is_current:
                 return
             if strict and replay.lost:
                 self._stream.close(CloseCode.TOO_SLOW, "too slow: the log no longer reaches back")
@@ -209,51 +222,65 @@ class Session:
             if self._node.observer is not None:
                 self._node.observer.replayed(connection, replay.entries, ())
             upto = self._whole(progress, replay.upto)
-            await self._write(held, [entry for entry in replay.entries if entry.seq <= upto], encode)
+            entries = [entry for entry in replay.entries if entry.seq <= upto[entry.shard]]
+            await self._write(held, entries, encode)
             if not self.is_current:
                 return
-            connection.heard = max(connection.heard, upto)
+            connection.heard = later(connection.heard, upto)
             if upto == replay.head and not held.overflowed:
-                self._node.hub.go_live(
-                    connection, [entry for entry in held.held if entry.seq > connection.heard]
-                )
+                newer = [entry for entry in held.held if entry.seq > connection.heard[entry.shard]]
+                self._node.hub.go_live(connection, told_after(connection.heard, newer))
                 return
+
+    async def _read(self, starts: dict[str, int]) -> Replay | None:
+        """Read the log, as often as it takes while it is out of reach: an open stream outlives that; None: it has ended."""
+        while self.is_current:
+            try:
+                return await self._node.engine.replay(self.connection.user, starts, CHUNK)
+            except Unavailable as error:
+                await asyncio.sleep(error.retry_after_s)
+        return None
 
     def _progress(self, starts: dict[str, int]) -> dict[str, int]:
         """Return where to read on, for the channels the connection has by now."""
         heard = self.connection.heard
-        mine = {
-            name: max(heard, starts.get(name, joined)) for name, joined in self.connection.channels.items()
-        }
-        return {PRIVATE: max(heard, starts.get(PRIVATE, 0)), **mine}
+        begins = {PRIVATE: starts.get(PRIVATE, 0)}
+        begins |= {name: starts.get(name, joined) for name, joined in self.connection.channels.items()}
+        return {name: max(heard[self._shard(name)], begin) for name, begin in begins.items()}
 
     async def _write(
         self, held: Held, entries: list[Entry], encode: Callable[[Entry, Dialect], bytes]
     ) -> None:
-        """Write entries piece by piece, each once the client has read most of the one before."""
-        for items, last in self._pieces(entries, encode):
+        """Write what the client hears of entries piece by piece, each once it has read most of the one before."""
+        told = told_after(self.connection.heard, self._mine(entries))
+        for items, last in self._pieces(told, encode):
             self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
-            self.connection.heard = max(self.connection.heard, last.seq)
+            self.connection.heard = last.seqs
             await self._drain(held)
             if not self.is_current:
                 return
 
+    def _mine(self, entries: list[Entry]) -> list[Entry]:
+        """Return what this connection hears: while it was read, the client may have left a channel."""
+        mine = {None, *self.connection.channels}
+        return [
+            entry for entry in entries if entry.event.channel in mine and self.connection.hears(entry.event)
+        ]
+
     def _pieces(
-        self, entries: list[Entry], encode: Callable[[Entry, Dialect], bytes]
+        self, entries: Iterable[Entry], encode: Callable[[Entry, Dialect], bytes]
     ) -> Iterator[tuple[list[bytes], Entry]]:
-        """Encode what this connection hears, in lists of limited size, each with its last entry."""
-        connection = self.connection
+        """Encode entries in lists of limited size, each with its last entry."""
         items: list[bytes] = []
         size = 0
-        # While it was read, the client may have left a channel.
-        mine = {None, *connection.channels}
-        heard = [entry for entry in entries if entry.event.channel in mine and connection.hears(entry.event)]
-        for entry in heard:
-            items.append(encode(entry, connection.dialect))
+        for entry in entries:
+            items.append(encode(entry, self.connection.dialect))
             size += len(items[-1])
-            if size >= PIECE_BYTES or entry is heard[-1]:
+            if size >= PIECE_BYTES:
                 yield items, entry
                 items, size = [], 0
+        if items:
+            yield items, entry
 
     async def _drain(self, held: Held) -> None:
         """Wait until the transport has room, which uvloop finds out at the end of a turn of the loop."""
@@ -263,3 +290,11 @@ class Session:
             self._drained = asyncio.Event()
             await self._drained.wait()
             self._drained = None
+
+
+def _known(asked: Position, head: Position) -> list[int]:
+    """Return up to where a client has heard each shard; -1 where that cannot be said."""
+    if len(asked.seqs) != len(head.seqs):
+        return [-1] * len(head.seqs)
+    shards = zip(asked.epochs, asked.seqs, head.epochs, head.seqs, strict=True)
+    return [seq if epoch == present and seq <= last else -1 for epoch, seq, present, last in shards]

@@ -120,10 +120,10 @@ class RedisEngine:
 
     @property
     def position(self) -> Position:
-        return Position(self._epoch, self._seq)
+        return Position.single(self._epoch, self._seq)
 
     async def head(self) -> Position:
-        return Position(self._epoch, int(await self.call("head")))
+        return Position.single(self._epoch, int(await self.call("head")))
 
     # -- connected
 
@@ -193,7 +193,7 @@ class RedisEngine:
         self._watched = dict.fromkeys(self._watched, -1)
         if not is_first:
             logger.warning("the log in Redis is another one: clients are told that everything is lost")
-            self._receiver.renewed(self._seq)
+            self._receiver.renewed(0, (self._seq,))
 
     async def call(self, operation: str, **arguments: Any) -> Any:
         """Run an operation of the script in the log this node knows.
@@ -248,7 +248,7 @@ class RedisEngine:
     def _advance(self, seq: int) -> None:
         if seq > self._seq:
             self._seq = seq
-            self._receiver.advance(seq)
+            self._receiver.advance((seq,))
 
     def _heard_note(self, kind: bytes, rest: bytes) -> None:
         """Hear what is meant for this node alone."""
@@ -376,7 +376,7 @@ class RedisEngine:
             )
             await asyncio.wait_for(note, self._settings.timeout_s)
         found = [codec.read_entry(self._epoch, *entry) for entry in entries]
-        return Replay(found, frozenset(names[number - 1] for number in lost), int(upto), int(head))
+        return Replay(found, frozenset(names[number - 1] for number in lost), (int(upto),), (int(head),))
 
     # -- connections
 
@@ -388,9 +388,9 @@ class RedisEngine:
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         await self.call("disconnect", conn_id=member.conn_id, node=self.node)
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> int:
+    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         if not channels:
-            return self._seq
+            return {}
         new = await self._watch([f"#c:{name}" for name in channels])
         patches = [(name, dict(patch)) for name, patch in channels.items()]
         answer = await self.call("join", **self._of(member), channels=patches, bounds=self._bounds)
@@ -398,7 +398,7 @@ class RedisEngine:
             raise Unavailable("This connection is no longer here; try again.")
         for name in new:
             self._watched[name] = max(self._watched.get(name, -1), int(answer))
-        return int(answer)
+        return dict.fromkeys(channels, int(answer))
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         if channels:
@@ -480,7 +480,7 @@ class RedisEngine:
         joined = {name.decode(): int(number) for name, number in codec.pairs(channels)}
         member = Member(conn_id, user.decode(), Dialect.SEED if seed else Dialect.V07)
         await self._watch([f"#u:{member.user}", *(f"#c:{name}" for name in joined)])
-        return Claim(member, joined, int(seq))
+        return Claim(member, joined, (int(seq),))
 
     async def collect(self) -> None:
         await self._forget_unwanted()
@@ -504,4 +504,4 @@ def _changed(answer: Any) -> UserChange:
     if answer == b"full":
         raise Invalid({"user_state": [f"A user's state may have at most {MAX_STATE_KEYS} keys."]})
     user, changed, seq = answer
-    return UserChange(codec.read_user(user), codec.read_changed(changed), int(seq))
+    return UserChange(codec.read_user(user), codec.read_changed(changed), (int(seq),))
