@@ -21,19 +21,21 @@ class RedisServer:
 
     Attributes:
         address: what the option `engine` says.
+        port: where it listens besides; 0 means nowhere.
     """
 
-    def __init__(self, directory: Path, *flags: str) -> None:
+    def __init__(self, directory: Path, *flags: str, port: int = 0) -> None:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("No redis-server is on the PATH; on Debian: apt-get install redis-server.")
         directory.mkdir(exist_ok=True)
+        self.port = port
         self.socket = directory / "redis.sock"
         self.address = f"unix://{self.socket}"
         self._command = [
             program,
             "--port",
-            "0",
+            str(port),
             "--unixsocket",
             str(self.socket),
             "--dir",
@@ -67,14 +69,14 @@ class RedisServer:
 
 
 @contextmanager
-def redis_cluster(directory: Path, count: int) -> Iterator[list[int]]:
-    """Start so many masters on loopback, which share the slots; tell their ports."""
+def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[RedisServer]]:
+    """Start so many masters on loopback, which share the slots."""
     ports = _free_ports(count)
     with ExitStack() as stack:
         masters = []
         for port in ports:
-            flags = ("--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", "")
-            masters.append(RedisServer(directory / str(port), *flags))
+            flags = ("--bind", "127.0.0.1", "--cluster-enabled", "yes", "--save", "", *more)
+            masters.append(RedisServer(directory / str(port), *flags, port=port))
             masters[-1].start()
             stack.callback(masters[-1].kill)
         share = SLOTS // count + 1
@@ -87,7 +89,7 @@ def redis_cluster(directory: Path, count: int) -> Iterator[list[int]]:
         while not all("cluster_state:ok" in master.cli("CLUSTER", "INFO") for master in masters):
             assert time.monotonic() < deadline, "the cluster does not form"
             time.sleep(0.05)
-        yield ports
+        yield masters
 
 
 def _free_ports(count: int) -> list[int]:

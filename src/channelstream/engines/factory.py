@@ -56,11 +56,12 @@ def _memory(parts: Parts) -> Engine:
 
 
 def _redis(parts: Parts) -> Engine:
-    from channelstream.engines.redis.address import connector
-    from channelstream.engines.redis.engine import PREFIX, RedisEngine, RedisSettings
+    from channelstream.engines.redis.address import places
+    from channelstream.engines.redis.engine import RedisEngine
+    from channelstream.engines.redis.shard import RedisSettings
 
     return RedisEngine(
-        connector(parts.address, PREFIX),
+        places(parts.address),
         parts.limits,
         parts.lifetimes,
         parts.new_id,

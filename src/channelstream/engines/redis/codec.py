@@ -1,6 +1,7 @@
 """How events travel and rest in Redis, and how its answers become channels, users and entries."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,9 +18,11 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.log import Budget, Entry, Log, LogLimits
+from channelstream.core.position import Numbers, replaced, written
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import StateValue, User
+from channelstream.engines.base import UserUpdate
 
 _UNBOUNDED = 1 << 62
 """Bytes of a budget that limits nothing: what is read from Redis was bounded there."""
@@ -175,15 +178,33 @@ def read_event(data: bytes) -> Event:
             )
 
 
-def read_entry(epoch: str, seq: bytes, at_ms: bytes, data: bytes) -> Entry:
-    number = int(seq)
-    return Entry(number, f"{epoch}-{number}", int(at_ms) / 1000, read_event(data))
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where entries come from.
+
+    Attributes:
+        seqs: up to where whoever hears them has heard the other shards: zeros where that is not known.
+    """
+
+    epochs: tuple[str, ...]
+    seqs: Numbers
+    shard: int
+
+    def entry(self, seq: bytes, at_ms: bytes, data: bytes) -> Entry:
+        number = int(seq)
+        seqs = replaced(self.seqs, self.shard, number)
+        position = written(self.epochs, seqs)
+        return Entry(number, position, int(at_ms) / 1000, read_event(data), self.shard, seqs)
 
 
-def read_shown(epoch: str, data: bytes) -> Entry:
+NOWHERE = Origin(("",), (0,), 0)
+"""For entries of which only the event counts."""
+
+
+def read_shown(origin: Origin, data: bytes) -> Entry:
     """Return a message of the visible history, with the edits it has seen."""
     seq, at_ms, json, edited, user, payload, timestamp = _unpack(data)
-    entry = read_entry(epoch, seq, at_ms, json.encode())
+    entry = origin.entry(seq, at_ms, json.encode())
     if not edited:
         return entry
     message = entry.event
@@ -193,7 +214,7 @@ def read_shown(epoch: str, data: bytes) -> Entry:
     return entry.amended(changed)
 
 
-def read_channel(epoch: str, answer: Sequence[Any]) -> Channel:
+def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
     name, (channel_id, settings, active_ms, connections, seed, floor), users, shown = answer
     known = _settings(settings)
     channel = Channel(
@@ -208,7 +229,7 @@ def read_channel(epoch: str, answer: Sequence[Any]) -> Channel:
     channel.users = {user.decode(): int(count) for user, count in pairs(users)}
     channel.connections = int(connections)
     channel.seed_connections = int(seed)
-    for entry in sorted((read_shown(epoch, data) for data in shown), key=lambda entry: entry.seq):
+    for entry in sorted((read_shown(origin, data) for data in shown), key=lambda entry: entry.seq):
         channel.history.append(entry)
     return channel
 
@@ -235,6 +256,16 @@ def write_state(values: Mapping[str, StateValue]) -> list[tuple[str, str]]:
 
 def write_key(key: str) -> str:
     return _encode(key).decode()
+
+
+def write_update(update: UserUpdate) -> dict[str, Any]:
+    keys = update.public_keys
+    return {
+        "values": write_state(update.values),
+        "fresh": write_state(update.fresh),
+        "public_keys": False if keys is None else [write_key(key) for key in dict.fromkeys(keys)],
+        "add_public": [write_key(key) for key in update.add_public],
+    }
 
 
 def write_bounds(limits: RegistryLimits, state_keys: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What keeps a node alive among the others: it links anew after an outage, renews its lease and buries the dead.
+"""What keeps a node alive in a shard: it links anew after an outage, renews its lease and buries the dead.
 
 A node that has not renewed its lease in time is dead to the others: its connections are counted out, each once, its users
 part. Where it lives after all - Redis or the node itself stood still - it finds out and counts its connections anew.
@@ -8,12 +8,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from channelstream.engines.redis.connections import Connections
+from channelstream.engines.redis.shard import Shard
 from channelstream.errors import Unavailable
-
-if TYPE_CHECKING:
-    from channelstream.engines.redis.engine import RedisEngine
 
 BEATS_PER_LEASE = 3
 REAP_AT_ONCE = 50
@@ -25,14 +24,15 @@ logger = logging.getLogger(__name__)
 
 
 class Keeper:
-    """The two tasks beside a Redis engine."""
+    """The two tasks beside a shard."""
 
-    def __init__(self, engine: "RedisEngine", lease_s: float) -> None:
-        self._engine = engine
+    def __init__(self, connections: Connections, shard: Shard, lease_s: float) -> None:
+        self._connections = connections
+        self._shard = shard
         self._lease_s = lease_s
         self._tasks: list[asyncio.Task[None]] = []
         self._seen_dead: set[str] = set()
-        self._astray: set[str] = set()
+        self._astray: dict[str, int] = {}
 
     def start(self) -> None:
         for work in (self._stay_linked(), self._beat_on()):
@@ -47,7 +47,7 @@ class Keeper:
 
     async def _stay_linked(self) -> None:
         while True:
-            await self._engine.broken()
+            await self._shard.broken()
             logger.warning("Redis is out of reach: calls are answered 503, streams stay open")
             self._seen_dead.clear()
             await self._link_again()
@@ -63,7 +63,7 @@ class Keeper:
             delay_s = min(2 * delay_s, RETRY_MAX_S)
 
     async def _establish(self) -> None:
-        await self._engine.establish()
+        await self._shard.establish()
         await self._beat(settled=True)
 
     # -- the lease
@@ -79,10 +79,11 @@ class Keeper:
         Args:
             settled: nothing is in flight, so that every difference counts at once.
         """
-        engine = self._engine
-        count, dead = await engine.call("beat", node=engine.node, lease_ms=self._lease_s * 1000)
-        if settled or count != len(engine.held()) or self._astray:
-            await self._reconcile(settled)
+        lease_ms = self._lease_s * 1000
+        count, dead, lapsed = await self._shard.call("beat", node=self._connections.node, lease_ms=lease_ms)
+        is_astray = count != self._connections.held_count(self._shard) or self._astray or self._shard.doubtful
+        if settled or lapsed or is_astray:
+            await self._reconcile(settled or bool(lapsed))
         found = {node.decode() for node in dead}
         for node in found & self._seen_dead:
             await self._reap(node)
@@ -92,21 +93,29 @@ class Keeper:
         logger.warning("node %s is gone: its connections are counted out", node)
         left = 1
         while left:
-            left = await self._engine.call("reap", dead=node, count=REAP_AT_ONCE)
+            left = await self._shard.call("reap", dead=node, count=REAP_AT_ONCE)
 
     async def _reconcile(self, settled: bool) -> None:
-        """Count held connections that are not counted, and out those that are not held - at the second time, since
-        the first may only show a connection that is just coming or going."""
-        engine = self._engine
-        registered, held = await engine.registered(), engine.held()
-        astray = registered ^ held
-        certain = astray if settled else astray & self._astray
-        self._astray = astray - certain
-        missing = sorted(certain & held)
+        """Count held connections that are not counted, and out those that are not held.
+
+        Beat after beat for a whole lease, since a difference may only show a connection that is just coming, going, or on
+        its way to another node.
+        """
+        shard, connections = self._shard, self._connections
+        counted = await shard.registered()
+        held = connections.held_in(shard)
+        beats = {conn_id: self._astray.get(conn_id, 0) + 1 for conn_id in counted ^ held}
+        certain = {conn_id for conn_id, count in beats.items() if settled or count > BEATS_PER_LEASE}
+        self._astray = {conn_id: count for conn_id, count in beats.items() if conn_id not in certain}
+        doubtful = set(shard.doubtful)
+        missing = sorted((certain | doubtful) & held)
         for start in range(0, len(missing), RESTORE_AT_ONCE):
-            await asyncio.gather(*map(engine.restore, missing[start : start + RESTORE_AT_ONCE]))
+            some = missing[start : start + RESTORE_AT_ONCE]
+            await asyncio.gather(*(connections.restore(conn_id, shard) for conn_id in some))
         for conn_id in certain - held:
-            await engine.call("disconnect", conn_id=conn_id, node=engine.node)
+            if not connections.is_ours(conn_id):
+                await shard.call("disconnect", conn_id=conn_id, node=connections.node)
+        shard.doubtful -= doubtful
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> bool:

@@ -1,4 +1,4 @@
-"""A node's two connections with Redis: one that calls the script, pipelined, and one that hears what is published.
+"""A node's two connections with a shard: one that calls the script, pipelined, and one that hears what is published.
 
 They live and die together: what was published while either was down is found again from the log.
 """
@@ -12,16 +12,24 @@ from importlib.resources import files
 from typing import Any
 
 import msgspec
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import RedisError, ResponseError
 
+from channelstream.engines.redis.address import Place
 from channelstream.errors import Unavailable
 
 MAX_CALLS = 10_000
 """Calls that may wait for their answers; more are refused."""
-MAX_HELD = 100_000
-"""Published events held while the log is read after an outage; more break the link, and it is read again."""
+MAX_CALL_BYTES = 64 << 20
+"""Bytes of the calls that wait for their answers, above which more are refused."""
+MAX_HELD = 20_000
+MAX_HELD_BYTES = 64 << 20
+"""Events, and their bytes, held while the log is read after an outage; more break the link, and it is read again."""
+PASSED_ON_AT_ONCE = 200
+"""Of them, how many are passed on before other work has its turn."""
+SHARDED_SINCE = 7
+"""The first version of Redis that can publish within one part of a cluster."""
+OUT_OF_REACH = "Redis is out of reach; try again later."
 SUBSCRIBE_AT_ONCE = 1000
 """Channels named in one SUBSCRIBE."""
 
@@ -42,32 +50,34 @@ class Link:
 
     Attributes:
         run: the run id of the Redis it is connected with.
+        speaks: with which command events are published; that of a cluster tells only those who listen in the same part.
         broken: set when it is of no more use.
     """
 
-    def __init__(
-        self, connect: Callable[[], AbstractConnection], prefix: str, heard: Heard, timeout_s: float
-    ) -> None:
+    def __init__(self, place: Place, heard: Heard, timeout_s: float) -> None:
         """Create a link that is not open.
 
         Args:
-            connect: makes a connection that is not connected yet.
-            prefix: of all keys and channels.
             heard: called with channel (without the prefix) and data, in the order of publishing, after `listen`.
             timeout_s: how long any answer may take before the link counts as broken.
         """
         self.run = ""
         self.broken = asyncio.Event()
-        self._commands, self._news = connect(), connect()
-        self._prefix = prefix.encode()
+        self.speaks = "PUBLISH"
+        self._place = place
+        self._commands, self._news = place.connect(), place.connect()
+        self._prefix = place.prefix.encode()
         self._heard = heard
         self._timeout_s = timeout_s
         self._sha = ""
-        self._calls: deque[asyncio.Future[Any]] = deque()
+        self._calls: deque[tuple[asyncio.Future[Any], int]] = deque()
+        self._call_bytes = 0
         self._unsent: list[bytes] = []
         self._unsent_event = asyncio.Event()
         self._confirmations: dict[bytes, asyncio.Future[None]] = {}
-        self._held: list[tuple[bytes, bytes]] | None = []
+        self._leaving: set[bytes] = set()
+        self._held: deque[tuple[bytes, bytes]] | None = deque()
+        self._held_bytes = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -86,7 +96,10 @@ class Link:
         for work in (self._send(), self._receive(), self._hear()):
             self._tasks.append(asyncio.get_running_loop().create_task(self._until_broken(work)))
         self._sha = (await self.command("SCRIPT", "LOAD", script())).decode()
-        self.run = _run_id(await self.command("INFO", "server"))
+        about = _fields(await self.command("INFO", "server"))
+        self.run = about["run_id"]
+        if self._place.in_cluster and int(about["redis_version"].split(".")[0]) >= SHARDED_SINCE:
+            self.speaks = "SPUBLISH"
 
     async def close(self) -> None:
         self.abandon()
@@ -109,7 +122,7 @@ class Link:
     def abandon(self) -> None:
         """Use it no more; whoever waits for an answer is told."""
         self.broken.set()
-        for call in (*self._calls, *self._confirmations.values()):
+        for call in (*(answer for answer, _ in self._calls), *self._confirmations.values()):
             if not call.done():
                 call.set_exception(Unavailable("The connection with Redis broke; try again."))
         self._calls.clear()
@@ -127,15 +140,20 @@ class Link:
             Unavailable: nobody knows whether it has run.
             ResponseError: the script has refused.
         """
-        told = (epoch, now_ms, self._prefix, operation, _pack(arguments), blob)
+        told = (epoch, now_ms, self._prefix, self.speaks, operation, _pack(arguments), blob)
         return await self.command("EVALSHA", self._sha, 1, self._prefix, *told)
 
     async def command(self, *parts: Any) -> Any:
-        if self.broken.is_set() or len(self._calls) >= MAX_CALLS:
-            raise Unavailable("Redis is out of reach; try again later.")
+        if self.broken.is_set():
+            raise Unavailable(OUT_OF_REACH)
+        if len(self._calls) >= MAX_CALLS or self._call_bytes >= MAX_CALL_BYTES:
+            raise Unavailable("Too much waits for Redis; try again later.")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._calls.append(answer)
-        self._unsent += self._commands.pack_command(*parts)
+        packed = self._commands.pack_command(*parts)
+        size = sum(map(len, packed))
+        self._calls.append((answer, size))
+        self._call_bytes += size
+        self._unsent += packed
         self._unsent_event.set()
         return await self._in_time(answer)
 
@@ -161,7 +179,8 @@ class Link:
                 answer: Any = await self._commands.read_response(disable_decoding=True, timeout=math.inf)
             except ResponseError as error:
                 answer = error
-            waiting = self._calls.popleft()
+            waiting, size = self._calls.popleft()
+            self._call_bytes -= size
             if waiting.done():
                 continue
             if isinstance(answer, ResponseError):
@@ -177,7 +196,7 @@ class Link:
         for start in range(0, len(wanted), SUBSCRIBE_AT_ONCE):
             some = wanted[start : start + SUBSCRIBE_AT_ONCE]
             answers = [self._confirmations.get(name) or self._expect(name) for name in some]
-            await self._tell("SUBSCRIBE", some)
+            await self._tell(self._hearing + "SUBSCRIBE", some)
             for answer in answers:
                 await self._in_time(asyncio.shield(answer))
 
@@ -188,11 +207,17 @@ class Link:
         return answer
 
     async def unsubscribe(self, names: Iterable[str]) -> None:
-        await self._tell("UNSUBSCRIBE", [name.encode() for name in names])
+        leaving = [name.encode() for name in names]
+        self._leaving.update(leaving)
+        await self._tell(self._hearing + "UNSUBSCRIBE", leaving)
+
+    @property
+    def _hearing(self) -> str:
+        return "S" if self.speaks == "SPUBLISH" else ""
 
     async def _tell(self, command: str, names: list[bytes]) -> None:
         if self.broken.is_set():
-            raise Unavailable("Redis is out of reach; try again later.")
+            raise Unavailable(OUT_OF_REACH)
         packed = self._news.pack_command(command, *(self._prefix + name for name in names))
         try:
             await self._news.send_packed_command(packed, check_health=False)
@@ -200,11 +225,15 @@ class Link:
             self.abandon()
             raise Unavailable("The connection with Redis broke; try again.") from error
 
-    def listen(self) -> None:
+    async def listen(self) -> None:
         """Pass on what was held since the link was opened, and from now on everything as it comes."""
-        held, self._held = self._held or [], None
-        for name, data in held:
-            self._heard(name, data)
+        while self._held:
+            for _ in range(min(PASSED_ON_AT_ONCE, len(self._held))):
+                name, data = self._held.popleft()
+                self._held_bytes -= len(data)
+                self._heard(name, data)
+            await asyncio.sleep(0)
+        self._held = None
 
     async def _hear(self) -> None:
         start = len(self._prefix)
@@ -212,9 +241,13 @@ class Link:
             kind, name, data = await self._news.read_response(
                 disable_decoding=True, timeout=math.inf, push_request=True
             )
-            if kind == b"message":
+            if kind in (b"message", b"smessage"):
                 self._take(name[start:], data)
-            elif kind == b"subscribe":
+            elif kind in (b"unsubscribe", b"sunsubscribe"):
+                if name[start:] not in self._leaving:
+                    raise Lost("the slot of a subscription has moved")
+                self._leaving.discard(name[start:])
+            elif kind in (b"subscribe", b"ssubscribe"):
                 answer = self._confirmations.pop(name[start:], None)
                 if answer is not None and not answer.done():
                     answer.set_result(None)
@@ -222,12 +255,13 @@ class Link:
     def _take(self, name: bytes, data: bytes) -> None:
         if self._held is None:
             self._heard(name, data)
-        elif len(self._held) < MAX_HELD:
+        elif len(self._held) < MAX_HELD and self._held_bytes < MAX_HELD_BYTES:
             self._held.append((name, data))
+            self._held_bytes += len(data)
         else:
             raise Lost("too much was published while the log was read")
 
 
-def _run_id(info: bytes) -> str:
+def _fields(info: bytes) -> dict[str, str]:
     lines = (line.partition(":") for line in info.decode().splitlines())
-    return next(value.strip() for name, _, value in lines if name == "run_id")
+    return {name: value.strip() for name, _, value in lines}

@@ -1,8 +1,9 @@
--- Numbers, logs and time. The files of this directory are one script, joined in the order of their names.
+-- Numbers, logs and time. The files of this directory are one script, joined in the order of their names. It runs in one
+-- shard of the log and knows of no other.
 -- ARGV: the epoch the node knows (empty: any), now in ms (empty: the server's time, which all nodes share),
--- the prefix of all keys, the operation, its arguments in MessagePack, and bytes to hand on.
+-- the prefix of all keys, the command that publishes, the operation, its arguments in MessagePack, and bytes to hand on.
 
-local EPOCH, PREFIX = ARGV[1], ARGV[3]
+local EPOCH, PREFIX, PUBLISH = ARGV[1], ARGV[3], ARGV[4]
 local call = redis.call
 
 local function key(kind, name) return PREFIX .. kind .. ':' .. name end
@@ -81,7 +82,7 @@ local function emit(kind, name, seq, uuid, is_message, json)
     keep(holder, log, index, tonumber(known[2]), tonumber(known[3]), seq, uuid, is_message, json)
     call('HSET', holder, 'last', whole(seq))
   end
-  call('PUBLISH', key('#' .. kind, name), whole(seq) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json)
+  call(PUBLISH, key('#' .. kind, name), whole(seq) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json)
 end
 
 -- Read one log after `start`: entries {seq, at, json}, or nil where it no longer reaches back.

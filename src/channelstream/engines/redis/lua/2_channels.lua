@@ -1,4 +1,5 @@
--- Channels: settings, presence, history. Users: state.
+-- Channels: settings, presence, history. Users: state. A user is at home in one shard, which has an `id` for it, and whose
+-- state counts; a shard of its channels may be another one, and then keeps a copy of the state, as long as it needs it.
 
 local function touch(kind, name, connections)
   call('HSET', key(kind, name), 'active', whole(now_ms))
@@ -53,7 +54,7 @@ end
 
 local function public_keys(user)
   local packed = call('HGET', key('u', user), 'public')
-  return packed and cmsgpack.unpack(packed) or {}
+  return packed and packed ~= '' and cmsgpack.unpack(packed) or {}
 end
 
 local function public_state(user)
@@ -65,8 +66,10 @@ local function public_state(user)
   return '{' .. table.concat(parts, ',') .. '}'
 end
 
+local function is_at_home(user) return call('HEXISTS', key('u', user), 'id') == 1 end
+
 local function open_user(user, fresh, bounds)
-  if call('EXISTS', key('u', user)) == 0 then
+  if not is_at_home(user) then
     call('HSET', key('u', user), 'id', new_id(), 'floor', whole(head()), 'connections', '0',
       'n', whole(bounds.user_log_events), 'age', whole(bounds.log_age_s * 1000))
     call('SADD', PREFIX .. 'known:u', user)
@@ -127,8 +130,53 @@ local function update_user(user, update)
       changed[#changed + 1] = pair
     end
   end
+  -- The time, so that a state that was lost and began anew is newer than all copies of the one before.
+  local version = math.max(tonumber(call('HGET', key('u', user), 'version') or '0') + 1, now_ms)
+  call('HSET', key('u', user), 'version', whole(version))
   tell_state(user, changed)
   return changed
+end
+
+-- What other shards need of a user, packed.
+local function state_to_copy(user)
+  local known = call('HMGET', key('u', user), 'version', 'public')
+  return cmsgpack.pack({ user, known[1] or '0', known[2] or '', call('HGETALL', key('us', user)) })
+end
+
+local COPY_S = 60
+
+local function needs_copy(user) return call('EXISTS', key('uc', user)) == 1 end
+
+-- Take over a newer state from the user's home, and tell the channels here what has changed.
+local function copy_state(packed)
+  if packed == '' then return end
+  local user, version, public, state = unpack(cmsgpack.unpack(packed))
+  if tonumber(version) <= tonumber(call('HGET', key('u', user), 'version') or '0') then return end
+  local changed = {}
+  for at = 1, #state, 2 do
+    if call('HGET', key('us', user), state[at]) ~= state[at + 1] then
+      changed[#changed + 1] = { state[at], state[at + 1] }
+      call('HSET', key('us', user), state[at], state[at + 1])
+    end
+  end
+  call('HSET', key('u', user), 'version', version, 'public', public)
+  if needs_copy(user) then
+    tell_state(user, changed)
+  else
+    -- A user who is about to join would find the older state that it brings along.
+    call('EXPIRE', key('u', user), COPY_S)
+    call('EXPIRE', key('us', user), COPY_S)
+  end
+end
+
+local function keep_copy(user)
+  if is_at_home(user) then return end
+  call('PERSIST', key('u', user))
+  call('PERSIST', key('us', user))
+end
+
+local function drop_copy(user)
+  if not is_at_home(user) and not needs_copy(user) then call('DEL', key('u', user), key('us', user)) end
 end
 
 -- -- presence
@@ -170,6 +218,7 @@ local function count(channel, conn_id, user, is_seed, by, joined)
       call('HDEL', key('cu', channel), user)
       call('HDEL', key('uc', user), channel)
       announce(channel, user, false)
+      drop_copy(user)
     end
   end
 end

@@ -1,8 +1,30 @@
--- Connections, and the nodes that hold them.
+-- Connections as this shard counts them, and the nodes that hold them. The hash k of a connection has its user, and in `nodes`
+-- who holds it: mostly one, two while it moves; when none is left it is counted out. In the shard of the connection's id, `dir`
+-- is the one node that speaks for it. In the user's shard, `home` says that the user's connections are counted with it.
 
-local function register(conn_id, node, user, is_seed)
-  call('HSET', key('k', conn_id), 'node', node, 'user', user, 'seed', is_seed and '1' or '', 'seq', whole(head()))
+local function without(nodes, node)
+  local others = {}
+  for each in nodes:gmatch('%S+') do
+    if each ~= node then others[#others + 1] = each end
+  end
+  return table.concat(others, ' ')
+end
+
+local function is_held_by(conn_id, node)
+  local nodes = call('HGET', key('k', conn_id), 'nodes')
+  return nodes and without(nodes, node) ~= nodes
+end
+
+local function hold(conn_id, node, user, is_seed)
+  local others = without(call('HGET', key('k', conn_id), 'nodes') or '', node)
+  call('HSET', key('k', conn_id), 'nodes', others == '' and node or others .. ' ' .. node, 'user', user, 'seed',
+    is_seed and '1' or '')
   call('SADD', key('nk', node), conn_id)
+end
+
+local function count_user_in(conn_id, user)
+  if call('HSETNX', key('k', conn_id), 'home', '1') == 0 then return end
+  call('HSET', key('k', conn_id), 'seq', whole(head()))
   touch('u', user, call('HINCRBY', key('u', user), 'connections', 1))
 end
 
@@ -17,24 +39,47 @@ local function join(conn_id, user, is_seed, channels, bounds)
   return joined
 end
 
-local function leave(conn_id, user, is_seed, channels)
+local function leave(conn_id, channels)
+  local known = call('HMGET', key('k', conn_id), 'user', 'seed')
   for _, channel in ipairs(channels) do
-    if call('HEXISTS', key('kc', conn_id), channel) == 1 then count(channel, conn_id, user, is_seed, -1) end
+    if call('HEXISTS', key('kc', conn_id), channel) == 1 then count(channel, conn_id, known[1], known[2] == '1', -1) end
   end
 end
 
-local function unregister(conn_id)
-  local known = call('HMGET', key('k', conn_id), 'node', 'user', 'seed')
-  if not known[1] then return end
+local function channels_of(conn_id)
   local channels = call('HKEYS', key('kc', conn_id))
   table.sort(channels)
-  leave(conn_id, known[2], known[3] == '1', channels)
-  call('DEL', key('k', conn_id), key('kc', conn_id))
-  call('SREM', key('nk', known[1]), conn_id)
-  touch('u', known[2], call('HINCRBY', key('u', known[2]), 'connections', -1))
+  return channels
 end
 
-local function is_held_by(conn_id, node) return call('HGET', key('k', conn_id), 'node') == node end
+local function unregister(conn_id)
+  local known = call('HMGET', key('k', conn_id), 'user', 'home', 'nodes')
+  leave(conn_id, channels_of(conn_id))
+  for node in known[3]:gmatch('%S+') do call('SREM', key('nk', node), conn_id) end
+  call('DEL', key('k', conn_id), key('kc', conn_id))
+  if known[2] then touch('u', known[1], call('HINCRBY', key('u', known[1]), 'connections', -1)) end
+end
+
+-- One node holds a connection no longer.
+local function release(conn_id, node)
+  if not is_held_by(conn_id, node) then return call('SREM', key('nk', node), conn_id) end
+  local others = without(call('HGET', key('k', conn_id), 'nodes'), node)
+  if others == '' then
+    unregister(conn_id)
+  else
+    call('HSET', key('k', conn_id), 'nodes', others)
+    call('SREM', key('nk', node), conn_id)
+  end
+end
+
+-- One node holds a connection in place of another: {its number here, channels}, or nothing where it is not counted.
+local function move(conn_id, from, to)
+  local known = call('HMGET', key('k', conn_id), 'user', 'seed', 'seq')
+  if not known[1] then return false end
+  hold(conn_id, to, known[1], known[2] == '1')
+  if from ~= to then release(conn_id, from) end
+  return { known[3] or '', call('HGETALL', key('kc', conn_id)) }
+end
 
 local function read_user(user)
   local known = call('HMGET', key('u', user), 'id', 'public', 'active', 'connections')
@@ -49,5 +94,5 @@ local function changed_user(user, changed)
     flat[#flat + 1] = pair[1]
     flat[#flat + 1] = pair[2]
   end
-  return { read_user(user), flat, head() }
+  return { read_user(user), flat, head(), state_to_copy(user), call('HGET', key('u', user), 'copies') or '' }
 end

@@ -1,18 +1,19 @@
--- What the engine calls, by name; `a` is what `scripts.py` packed.
+-- What the engine calls, by name; `a` is what it packed.
 
 local operations = {}
 
 -- -- the log
 
 function operations.hello(a)
-  local known = call('HMGET', LOG, 'epoch', 'run', 'seq')
+  local known = call('HMGET', LOG, 'epoch', 'run', 'seq', 'shard')
+  if known[4] and known[4] ~= a.shard then return redis.error_reply('SHARD this one is ' .. known[4]) end
   local seq = tonumber(known[3] or '0')
   local epoch = known[1]
   if not epoch or known[2] ~= a.run or a.distrust or (epoch == a.known_epoch and seq < a.known_seq) then
     -- Nothing proves that the data is what it was: positions of the older log must not be taken for its own.
     epoch, seq = a.candidate, math.max(seq, a.known_seq)
-    call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(seq))
-    call('PUBLISH', PREFIX .. '#all', 'epoch ' .. epoch)
+    call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(seq), 'shard', a.shard)
+    call(PUBLISH, PREFIX .. '#all', 'epoch ' .. epoch)
   end
   return { epoch, whole(seq) }
 end
@@ -110,68 +111,94 @@ function operations.replay(a)
     end
     entries[#entries + 1] = { whole(entry[1]), entry[2], entry[3] }
   end
-  if a.mark then call('PUBLISH', key('#n', a.node), 'mark ' .. a.mark .. ' ' .. whole(head())) end
+  if a.mark then call(PUBLISH, key('#n', a.node), 'mark ' .. a.mark .. ' ' .. whole(head())) end
   return { whole(head()), whole(upto), lost, entries }
 end
 
 -- -- connections
 
+-- Count a new connection in: in the shard of its id (`dir`), in that of its user (`home`), which may be one.
 function operations.connect(a)
-  if call('EXISTS', key('k', a.conn_id)) == 1 then return 'taken' end
-  local fresh = call('EXISTS', key('u', a.user)) == 0 and a.update.fresh or {}
+  if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
+  if not a.home then
+    hold(a.conn_id, a.node, a.user, a.seed)
+    call('HSET', key('k', a.conn_id), 'dir', a.node)
+    return 'reserved'
+  end
+  local fresh = is_at_home(a.user) and {} or a.update.fresh
   if not has_room(a.user, a.bounds, fresh, a.update.values) then return 'full' end
+  hold(a.conn_id, a.node, a.user, a.seed)
+  if a.dir then call('HSET', key('k', a.conn_id), 'dir', a.node) end
   open_user(a.user, fresh, a.bounds)
-  register(a.conn_id, a.node, a.user, a.seed)
+  count_user_in(a.conn_id, a.user)
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
+-- Count a connection into channels. Where its id or its user lies it is counted already, or gone (`known`).
 function operations.join(a)
-  if not is_held_by(a.conn_id, a.node) then return 'gone' end
+  if a.known and not is_held_by(a.conn_id, a.node) then return 'gone' end
+  if not a.known then hold(a.conn_id, a.node, a.user, a.seed) end
+  copy_state(ARGV[7])
   local joined = join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
-  call('PUBLISH', key('#n', a.node), 'mark 0 ' .. whole(joined))
+  keep_copy(a.user)
+  call(PUBLISH, key('#n', a.node), 'mark 0 ' .. whole(joined))
   return whole(joined)
 end
 
+-- Count a connection out of channels; 0: this shard counts it no longer.
 function operations.leave(a)
-  if is_held_by(a.conn_id, a.node) then leave(a.conn_id, a.user, a.seed, a.channels) end
+  if not is_held_by(a.conn_id, a.node) then return 0 end
+  leave(a.conn_id, a.channels)
+  if a.known or call('EXISTS', key('kc', a.conn_id)) == 1 then return 1 end
+  unregister(a.conn_id)
+  return 0
 end
 
-function operations.disconnect(a)
-  if is_held_by(a.conn_id, a.node) then unregister(a.conn_id) end
-end
+function operations.disconnect(a) release(a.conn_id, a.node) end
 
--- Count a connection of this node anew after it was forgotten; 0: another node has it by now.
+-- Count a connection of this node with exactly these channels; 0: another node speaks for it by now.
 function operations.restore(a)
-  local node = call('HGET', key('k', a.conn_id), 'node')
-  if node and node ~= a.node then return 0 end
-  if not node then
+  local dir = call('HGET', key('k', a.conn_id), 'dir')
+  if a.dir and dir and dir ~= a.node then return 0 end
+  hold(a.conn_id, a.node, a.user, a.seed)
+  if a.dir then call('HSET', key('k', a.conn_id), 'dir', a.node) end
+  if a.home then
     open_user(a.user, {}, a.bounds)
-    register(a.conn_id, a.node, a.user, a.seed)
+    count_user_in(a.conn_id, a.user)
+  end
+  copy_state(ARGV[7])
+  local wanted = {}
+  for _, channel in ipairs(a.channels) do wanted[channel[1]] = true end
+  for _, channel in ipairs(channels_of(a.conn_id)) do
+    if not wanted[channel] then leave(a.conn_id, { channel }) end
   end
   join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
+  keep_copy(a.user)
   return 1
 end
 
+-- Let a node speak for a connection from now on: who has until now, user, generation, and what `move` tells.
 function operations.claim(a)
-  local known = call('HMGET', key('k', a.conn_id), 'node', 'user', 'seed', 'seq')
+  local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed')
   if not known[1] then return false end
   if known[1] ~= a.node then
-    call('HSET', key('k', a.conn_id), 'node', a.node)
-    call('SREM', key('nk', known[1]), a.conn_id)
-    call('SADD', key('nk', a.node), a.conn_id)
-    call('PUBLISH', key('#n', known[1]), 'yielded ' .. a.conn_id)
+    call('HSET', key('k', a.conn_id), 'dir', a.node)
+    call(PUBLISH, key('#n', known[1]), 'yielded ' .. a.conn_id)
   end
-  return { known[2], known[3], known[4], call('HGETALL', key('kc', a.conn_id)) }
+  return { known[1], known[2], known[3], move(a.conn_id, known[1], a.node) }
 end
+
+-- The same in a shard that is not that of its id.
+function operations.follow(a) return move(a.conn_id, a.from, a.node) end
 
 -- Send to the node that holds a connection; the number of nodes that heard it, -1 where nobody holds it.
 function operations.ask(a)
-  local node = call('HGET', key('k', a.conn_id), 'node')
+  local node = call('HGET', key('k', a.conn_id), 'dir')
   if not node then return -1 end
-  return call('PUBLISH', key('#n', node), 'ask ' .. a.node .. ' ' .. a.token .. ' ' .. ARGV[6])
+  return call(PUBLISH, key('#n', node), 'ask ' .. a.node .. ' ' .. a.token .. ' ' .. ARGV[7])
 end
 
-function operations.reply(a) call('PUBLISH', key('#n', a.node), 'reply ' .. a.token .. ' ' .. ARGV[6]) end
+function operations.reply(a) call(PUBLISH, key('#n', a.node), 'reply ' .. a.token .. ' ' .. ARGV[7]) end
 
 -- -- what is asked for
 
@@ -182,10 +209,27 @@ function operations.configure(a)
 end
 
 function operations.update_user(a)
-  if call('EXISTS', key('u', a.user)) == 0 then return false end
+  if not is_at_home(a.user) then return false end
   if not has_room(a.user, a.bounds, a.update.values) then return 'full' end
   touch('u', a.user)
   return changed_user(a.user, update_user(a.user, a.update))
+end
+
+-- The state of a user for a shard whose channels it joins, which is told of all that changes from now on.
+function operations.copy(a)
+  local copies = call('HGET', key('u', a.user), 'copies') or ''
+  for _, shard in ipairs(a.shards) do copies = without(copies, shard) .. ' ' .. shard end
+  if is_at_home(a.user) then call('HSET', key('u', a.user), 'copies', copies) end
+  return state_to_copy(a.user)
+end
+
+function operations.follow_state() copy_state(ARGV[7]) end
+
+-- Of each user the channels of this shard.
+function operations.user_channels(a)
+  local found = {}
+  for number, name in ipairs(a.names) do found[number] = call('HKEYS', key('uc', name)) end
+  return found
 end
 
 function operations.channels(a)
@@ -210,24 +254,22 @@ end
 
 -- -- nodes
 
--- Renew the lease: {connections counted for this node, nodes whose lease has run out}.
+-- Renew the lease: {connections counted for this node, nodes whose lease has run out, whether its own had}.
 function operations.beat(a)
+  local lapsed = call('EXISTS', key('nl', a.node)) == 0
   call('SET', key('nl', a.node), '1', 'PX', whole(a.lease_ms))
   call('SADD', PREFIX .. 'nodes', a.node)
   local dead = {}
   for _, node in ipairs(call('SMEMBERS', PREFIX .. 'nodes')) do
     if call('EXISTS', key('nl', node)) == 0 then dead[#dead + 1] = node end
   end
-  return { call('SCARD', key('nk', a.node)), dead }
+  return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 
 -- Disconnect some of what a dead node held; the number that is left.
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
-  for _, conn_id in ipairs(call('SRANDMEMBER', key('nk', a.dead), a.count)) do
-    unregister(conn_id)
-    call('SREM', key('nk', a.dead), conn_id)
-  end
+  for _, conn_id in ipairs(call('SRANDMEMBER', key('nk', a.dead), a.count)) do release(conn_id, a.dead) end
   local left = call('SCARD', key('nk', a.dead))
   if left == 0 then call('SREM', PREFIX .. 'nodes', a.dead) end
   return left
@@ -257,4 +299,4 @@ end
 if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then
   return redis.error_reply('EPOCH the log is another one')
 end
-return operations[ARGV[4]](cmsgpack.unpack(ARGV[5]))
+return operations[ARGV[5]](cmsgpack.unpack(ARGV[6]))

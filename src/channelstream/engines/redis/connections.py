@@ -1,0 +1,215 @@
+"""The connections of a node, and which shards count them: that of the id, which knows who holds it, that of the user, and
+those of the channels.
+
+Each shard counts by itself, and a connection as long as any node holds it there; so steps that fail, or overtake each other,
+leave nothing that the keepers do not set right (`keeper.py`).
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from channelstream.core.events import Dialect
+from channelstream.core.position import replaced
+from channelstream.engines.base import Claim, Member, Receiver, UserChange, UserUpdate
+from channelstream.engines.redis import codec
+from channelstream.engines.redis.shard import Shard
+from channelstream.engines.redis.shards import Shards, side_by_side
+from channelstream.engines.redis.stakes import Stakes
+from channelstream.errors import Invalid, Unavailable
+
+
+class Connections:
+    """What the engine port says of connections.
+
+    Attributes:
+        node: what this node is called in Redis.
+    """
+
+    receiver: Receiver
+
+    def __init__(self, shards: Shards, node: str, bounds: Mapping[str, Any]) -> None:
+        self.node = node
+        self._shards = shards
+        self._bounds = bounds
+        self._stakes = Stakes(len(shards))
+        self._claiming: set[str] = set()
+
+    # -- what keepers ask
+
+    def held_count(self, shard: Shard) -> int:
+        """Return how many connections of this node a shard should count."""
+        self._stakes.keep_only(self.receiver.held())
+        return self._stakes.counts[shard.index]
+
+    def held_in(self, shard: Shard) -> set[str]:
+        """Return the ids of the connections of this node a shard should count."""
+        self._stakes.keep_only(self.receiver.held())
+        return self._stakes.of(shard.index)
+
+    def is_ours(self, conn_id: str) -> bool:
+        """Whether this node holds a connection, or is about to."""
+        return conn_id in self.receiver.held() or conn_id in self._claiming
+
+    async def restore(self, conn_id: str, shard: Shard) -> None:
+        """Let a shard count a connection of this node as it is, after it was forgotten or its last change failed."""
+        held = self.receiver.membership(conn_id)
+        if held is None:
+            return
+        member, channels = held
+        mine: list[tuple[str, dict[str, Any]]] = [
+            (name, {}) for name in channels if self._shards.at(name) is shard
+        ]
+        is_mine = await shard.call(
+            "restore",
+            **self._of(member),
+            dir=self._shards.at(conn_id) is shard,
+            home=self._shards.at(member.user) is shard,
+            channels=mine,
+            bounds=self._bounds,
+            blob=await self._shards.state_for(member.user, [shard] if mine else []),
+        )
+        if not is_mine:
+            self.yielded(conn_id)
+
+    def yielded(self, conn_id: str) -> None:
+        """Hear that another node speaks for a connection."""
+        self._stakes.forget(conn_id)
+        self.receiver.yielded(conn_id)
+
+    # -- coming and going
+
+    async def connect(self, member: Member, update: UserUpdate) -> UserChange | None:
+        home, directory = self._shards.at(member.user), self._shards.at(member.conn_id)
+        await home.watch([f"#u:{member.user}"])
+        if directory is not home:
+            told = await directory.call("connect", **self._of(member), dir=True, home=False)
+            if told == b"taken":
+                return None
+            self._stakes.add(member.conn_id, directory.index)
+        try:
+            return await self._connect_user(home, member, update)
+        except (Unavailable, Invalid):
+            await self._take_back(member)
+            raise
+
+    async def _connect_user(self, home: Shard, member: Member, update: UserUpdate) -> UserChange | None:
+        told = await home.call(
+            "connect",
+            **self._of(member),
+            dir=self._shards.at(member.conn_id) is home,
+            home=True,
+            update=codec.write_update(update),
+            bounds=self._bounds,
+        )
+        if told == b"taken":
+            return None
+        if told != b"full":
+            self._stakes.add(member.conn_id, home.index)
+        return await self._shards.changed(home, told)
+
+    async def _take_back(self, member: Member) -> None:
+        """Count out a connection that could not be counted in; where that fails too, a keeper will do it."""
+        self._stakes.forget(member.conn_id)
+        shards = self._shards.split([member.conn_id, member.user])
+        if len(shards) > 1:
+            calls = (shard.call("disconnect", conn_id=member.conn_id, node=self.node) for shard in shards)
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
+        self._stakes.forget(member.conn_id)
+        shards = self._shards.split([member.conn_id, member.user, *channels])
+        await side_by_side(
+            shard.call("disconnect", conn_id=member.conn_id, node=self.node) for shard in shards
+        )
+
+    # -- channels
+
+    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+        parts = self._shards.split(channels)
+        state = await self._shards.state_for(member.user, parts)
+        try:
+            joined = await side_by_side(
+                self._join(shard, member, {name: channels[name] for name in names}, state)
+                for shard, names in parts.items()
+            )
+        except Unavailable:
+            self._doubt(member, parts)
+            raise
+        return {name: seq for seq, names in zip(joined, parts.values(), strict=True) for name in names}
+
+    async def _join(
+        self, shard: Shard, member: Member, channels: Mapping[str, Mapping[str, Any]], state: bytes
+    ) -> int:
+        new = await shard.watch([f"#c:{name}" for name in channels])
+        answer = await shard.call(
+            "join",
+            **self._of(member),
+            known=self._is_known(shard, member),
+            channels=[(name, dict(patch)) for name, patch in channels.items()],
+            bounds=self._bounds,
+            blob=state,
+        )
+        if answer == b"gone":
+            raise Unavailable("This connection is no longer here; try again.")
+        self._stakes.add(member.conn_id, shard.index)
+        shard.seen(new, int(answer))
+        return int(answer)
+
+    async def leave(self, member: Member, channels: Sequence[str]) -> None:
+        parts = self._shards.split(channels)
+        try:
+            await side_by_side(self._leave(shard, member, names) for shard, names in parts.items())
+        except Unavailable:
+            self._doubt(member, parts)
+            raise
+
+    async def _leave(self, shard: Shard, member: Member, channels: list[str]) -> None:
+        is_known = self._is_known(shard, member)
+        if not await shard.call("leave", **self._of(member), known=is_known, channels=channels):
+            self._stakes.discard(member.conn_id, shard.index)
+
+    def _is_known(self, shard: Shard, member: Member) -> bool:
+        """Whether a shard counts a connection even without any channel."""
+        return shard in (self._shards.at(member.conn_id), self._shards.at(member.user))
+
+    def _doubt(self, member: Member, shards: Iterable[Shard]) -> None:
+        """Have the channels of a connection set right after a change of which a part may have failed."""
+        for shard in shards:
+            shard.doubtful.add(member.conn_id)
+
+    def _of(self, member: Member) -> dict[str, Any]:
+        is_seed = member.dialect is Dialect.SEED
+        return {"conn_id": member.conn_id, "node": self.node, "user": member.user, "seed": is_seed}
+
+    # -- from another node
+
+    async def claim(self, conn_id: str) -> Claim | None:
+        self._claiming.add(conn_id)
+        try:
+            return await self._claim(conn_id)
+        finally:
+            self._claiming.discard(conn_id)
+
+    async def _claim(self, conn_id: str) -> Claim | None:
+        directory = self._shards.at(conn_id)
+        told = await directory.call("claim", conn_id=conn_id, node=self.node)
+        if told is None:
+            return None
+        before, user, seed, moved = told
+        others = [shard for shard in self._shards if shard is not directory]
+        follow = {"conn_id": conn_id, "node": self.node, "from": before.decode()}
+        moves = [moved, *await side_by_side(shard.call("follow", **follow) for shard in others)]
+        parts = {shard: each for shard, each in zip([directory, *others], moves, strict=True) if each}
+        member = Member(conn_id, user.decode(), Dialect.SEED if seed else Dialect.V07)
+        await self._shards.at(member.user).watch([f"#u:{member.user}"])
+        channels: dict[str, int] = {}
+        seqs = self._shards.seqs
+        for shard, (connected, joined) in parts.items():
+            self._stakes.add(conn_id, shard.index)
+            mine = {name.decode(): int(number) for name, number in codec.pairs(joined)}
+            await shard.watch([f"#c:{name}" for name in mine])
+            begins = [*mine.values(), *([int(connected)] if connected else ())]
+            seqs = replaced(seqs, shard.index, min([seqs[shard.index], *begins]))
+            channels |= mine
+        return Claim(member, channels, seqs)

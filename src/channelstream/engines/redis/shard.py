@@ -1,0 +1,398 @@
+"""One shard of the log: linked with the Redis that has it, it asks the script and hears what is published there.
+
+Each shard has an epoch and numbers of its own, watches its own channels and users, and comes back from an outage by itself.
+It knows of no other; `engine.py` puts them together.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
+
+from channelstream.engines.base import Clock, Receiver
+from channelstream.engines.redis.address import Place
+from channelstream.engines.redis.link import OUT_OF_REACH, Link
+from channelstream.errors import ConfigError, Unavailable
+
+CHUNK = 200
+"""Channels or users read by one call."""
+HEAL_AT_ONCE = 2000
+"""Entries read in one round of healing, of all channels and users together."""
+DELIVERED_AT_ONCE = 200
+"""Of them, how many are delivered before other work has its turn."""
+ASK_TIMEOUT_S = 2.0
+"""How long another node may take to obey."""
+ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, MovedError, AskError, ClusterDownError)
+"""Answers after which the node connects anew: the server has changed its part, or was another one all along."""
+BUSY = ("BUSY", "MISCONF")
+"""How answers begin with which Redis, like with OutOfMemoryError, only says that it cannot do it now."""
+REFUSED = "The engine cannot do that now; try again later."
+"""What callers are told where Redis refuses; why is in the log."""
+
+logger = logging.getLogger(__name__)
+
+Logs = list[tuple[str, str, int]]
+"""Logs to read: kind (c for a channel, u for a user), name, and the number after which to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """How a node lives with Redis.
+
+    Attributes:
+        timeout_s: how long any answer of Redis may take before it counts as out of reach.
+        lease_s: how long the connections of a node that has died are kept.
+    """
+
+    timeout_s: float = 5.0
+    lease_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What all shards of a node share.
+
+    Attributes:
+        name: what the node is called in Redis.
+        new_id: makes tokens.
+        clock: for the ages of what is kept; None means that of Redis, which all nodes share.
+    """
+
+    name: str
+    shards: int
+    settings: RedisSettings
+    new_id: Callable[[], str]
+    new_epoch: Callable[[], str]
+    clock: Clock | None
+
+
+class Owner(Protocol):
+    """The engine, as its shards see it."""
+
+    receiver: Receiver
+
+    def heard(self, shard: int, seq: bytes, at_ms: bytes, json: bytes) -> None:
+        """Hear an event, after the shard has counted it."""
+
+    def advanced(self) -> None:
+        """Hear that a shard has counted on without an event for this node."""
+
+    def renewed(self, shard: int) -> None:
+        """Hear that what a shard knew of its log counts no longer."""
+
+    def yielded(self, conn_id: str) -> None:
+        """Hear that another node speaks for a connection."""
+
+
+class Shard:
+    """One node's view of one shard.
+
+    Attributes:
+        epoch: which log it is.
+        seq: the number up to which this node was handed what concerns it.
+        doubtful: connections whose last change nobody knows to have been made.
+    """
+
+    def __init__(self, index: int, place: Place, node: Common, owner: Owner) -> None:
+        self.index = index
+        self.epoch = ""
+        self.seq = 0
+        self.doubtful: set[str] = set()
+        self._place = place
+        self._node = node
+        self._owner = owner
+        self._link: Link | None = None
+        self._distrust = False
+        self._watched: dict[str, int] = {}
+        self._unwanted: set[str] = set()
+        self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- connected
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await self._let_go()
+
+    async def broken(self) -> None:
+        """Wait until Redis is out of reach, and let go of what is left of the link."""
+        if self._link is not None:
+            await self._link.broken.wait()
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+
+    async def establish(self) -> None:
+        """Connect, in place of an older link, and deliver what was missed since the last time.
+
+        Raises:
+            Unavailable: it did not work.
+            ConfigError: what is there is no shard of this log.
+        """
+        await self._let_go()
+        link = Link(self._place, self._heard, self._node.settings.timeout_s)
+        try:
+            await link.open()
+            await link.subscribe([f"#n:{self._node.name}", "#all", *self._watched])
+            await self._hello(link)
+            await link.listen()
+        except BaseException as error:
+            await link.close()
+            if isinstance(error, ResponseError):
+                raise self._useless(error) from error
+            raise
+        self._link = link
+
+    def _useless(self, error: ResponseError) -> ConfigError | Unavailable:
+        kind, _, rest = str(error).partition(" ")
+        if kind == "SHARD":
+            return ConfigError(f"engine: the log in Redis has another number of shards: {rest}")
+        return Unavailable(f"Redis is of no use now: {error}")
+
+    async def _hello(self, link: Link) -> None:
+        """Learn which log there is; heal what was missed of the one this node knows, or begin with another one."""
+        epoch, seq = await link.call(
+            "",
+            "",
+            "hello",
+            candidate=self._node.new_epoch(),
+            run=link.run,
+            known_epoch=self.epoch,
+            known_seq=self.seq,
+            distrust=self._distrust,
+            shard=f"{self.index + 1} of {self._node.shards}",
+        )
+        self._distrust = False
+        if epoch.decode() == self.epoch:
+            await self._heal(link)
+            return
+        is_first = not self.epoch
+        self.epoch, self.seq = epoch.decode(), int(seq)
+        self._watched = dict.fromkeys(self._watched, -1)
+        if not is_first:
+            logger.warning("the log in Redis is another one: clients are told that what it held is lost")
+            self._owner.renewed(self.index)
+
+    async def call(self, operation: str, **arguments: Any) -> Any:
+        """Run an operation of the script in the log this node knows.
+
+        Raises:
+            Unavailable: Redis is out of reach, or its log is another one by now.
+        """
+        return await self._call(self._reach(), operation, **arguments)
+
+    def _reach(self) -> Link:
+        if self._link is None:
+            raise Unavailable(OUT_OF_REACH)
+        return self._link
+
+    async def _call(self, link: Link, operation: str, **arguments: Any) -> Any:
+        clock = self._node.clock
+        now_ms = "" if clock is None else f"{clock.wall() * 1000:.0f}"
+        try:
+            return await link.call(self.epoch, now_ms, operation, **arguments)
+        except ResponseError as error:
+            if str(error).startswith("EPOCH") or isinstance(error, ANOTHER_SERVER):
+                link.abandon()
+            elif not isinstance(error, OutOfMemoryError) and not str(error).startswith(BUSY):
+                raise
+            logger.warning("Redis has refused a call: %s", error)
+            raise Unavailable(REFUSED) from error
+
+    async def names(self, kind: str) -> list[str]:
+        """Return all channels (c) or users (u) it has, sorted."""
+        known = await self._reach().command("SMEMBERS", f"{self._place.prefix}known:{kind}")
+        return sorted(name.decode() for name in known)
+
+    async def registered(self) -> set[str]:
+        """Return the ids of the connections it counts for this node."""
+        link = self._reach()
+        found: set[str] = set()
+        cursor = b"0"
+        while True:
+            held = f"{self._place.prefix}nk:{self._node.name}"
+            cursor, some = await link.command("SSCAN", held, cursor, "COUNT", 1000)
+            found |= {conn_id.decode() for conn_id in some}
+            if cursor == b"0":
+                return found
+
+    # -- news
+
+    def _heard(self, name: bytes, data: bytes) -> None:
+        kind = name.partition(b":")[0]
+        if kind in (b"#c", b"#u"):
+            self._heard_entry(name.decode(), data)
+        elif kind == b"#n":
+            self._heard_note(*data.split(b" ", 1))
+        elif data.partition(b" ")[2].decode() != self.epoch and self._link is not None:
+            self._link.abandon()
+
+    def _heard_entry(self, name: str, data: bytes) -> None:
+        seq, previous, at_ms, json = data.split(b" ", 3)
+        number, seen = int(seq), self._watched.get(name, -1)
+        if -1 < seen < int(previous):
+            self._missed_one(int(previous))
+            return
+        if name in self._watched:
+            self._watched[name] = max(seen, number)
+        if number > self.seq:  # A private message is published once for each of its users.
+            self._deliver(seq, at_ms, json)
+
+    def _missed_one(self, number: int) -> None:
+        """Read the log anew; where a client's position may have passed over it already, no position is safe any more."""
+        logger.warning("event %d was not told: the log is read anew", number)
+        self._distrust = self._distrust or number <= self.seq
+        if self._link is not None:
+            self._link.abandon()
+
+    def _deliver(self, seq: bytes, at_ms: bytes, json: bytes) -> None:
+        self.seq = int(seq)
+        self._owner.heard(self.index, seq, at_ms, json)
+
+    def _advance(self, seq: int) -> None:
+        if seq > self.seq:
+            self.seq = seq
+            self._owner.advanced()
+
+    def _heard_note(self, kind: bytes, rest: bytes) -> None:
+        """Hear what is meant for this node alone."""
+        if kind == b"yielded":
+            self._owner.yielded(rest.decode())
+        elif kind == b"ask":
+            node, token, command = rest.split(b" ", 2)
+            self._run(self._answer(node.decode(), token.decode(), command))
+        else:
+            token, _, told = rest.partition(b" ")
+            if kind == b"mark":
+                self._advance(int(told))
+            waiting = self._waiting.pop(token, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(told)
+
+    def _run(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, node: str, token: str, command: bytes) -> None:
+        try:
+            await self.call("reply", node=node, token=token, blob=await self._owner.receiver.obey(command))
+        except Unavailable as error:
+            logger.warning("a command of another node was not answered: %s", error)
+
+    async def ask(self, conn_id: str, command: bytes) -> bytes | None:
+        """See `Engine.ask`; this is the shard of the connection's id."""
+        async with self._awaiting(ASK_TIMEOUT_S) as (token, note):
+            heard = await self.call("ask", conn_id=conn_id, node=self._node.name, token=token, blob=command)
+            return None if heard <= 0 else await note
+
+    @asynccontextmanager
+    async def _awaiting(self, timeout_s: float) -> AsyncIterator[tuple[str, "asyncio.Future[bytes]"]]:
+        """Make a token, and a future for the note that will carry it."""
+        token = self._node.new_id()
+        note: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[token.encode()] = note
+        try:
+            async with asyncio.timeout(timeout_s + self._node.settings.timeout_s):
+                yield token, note
+        except TimeoutError:
+            raise Unavailable("No answer came in time; try again later.") from None
+        finally:
+            self._waiting.pop(token.encode(), None)
+
+    # -- watching
+
+    async def watch(self, names: Sequence[str]) -> list[str]:
+        """Hear these from now on; return those that were not heard before."""
+        new = [name for name in names if name not in self._watched]
+        link = self._reach()
+        if new:
+            await link.subscribe(new)
+            self._watched |= {name: -1 for name in new if name not in self._watched}
+        return new
+
+    def seen(self, names: Sequence[str], seq: int) -> None:
+        """Note up to where nothing of these was missed."""
+        self._watched |= {name: max(self._watched[name], seq) for name in names if name in self._watched}
+
+    async def forget_unwanted(self) -> None:
+        """Hear no longer what has had no member here for two collections."""
+        unwanted = {name for name in self._watched if not self._is_wanted(name)}
+        gone = unwanted & self._unwanted
+        self._unwanted = unwanted - gone
+        for name in gone:
+            del self._watched[name]
+        if gone and self._link is not None:
+            await self._link.unsubscribe(gone)
+
+    def _is_wanted(self, name: str) -> bool:
+        kind, _, rest = name.partition(":")
+        receiver = self._owner.receiver
+        return receiver.has_channel(rest) if kind == "#c" else receiver.has_user(rest)
+
+    # -- the log
+
+    async def _heal(self, link: Link) -> None:
+        """Deliver what was published while the link was down, in the order of the log, round by round."""
+        starts = [(name[1], name[3:], max(self.seq, seen)) for name, seen in self._watched.items()]
+        upto = self.seq
+        while True:
+            found, lost, upto, head = await self._missed(link, starts, upto)
+            if lost:
+                channels = [name for kind, name in lost if kind == "c"]
+                self._owner.receiver.lost(channels, [name for kind, name in lost if kind == "u"])
+            for number, seq in enumerate(sorted(found), start=1):
+                self._deliver(*found[seq])
+                if number % DELIVERED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            self._advance(upto)
+            if upto == head:
+                break
+            starts = [(kind, name, max(seq, upto)) for kind, name, seq in starts if (kind, name) not in lost]
+        self.seen(list(self._watched), upto)
+
+    async def _missed(
+        self, link: Link, starts: Logs, head: int
+    ) -> tuple[dict[int, tuple[bytes, bytes, bytes]], set[tuple[str, str]], int, int]:
+        """Read on in logs: entries by number, what cannot be read any more, up to where this is all, and the head."""
+        found: dict[int, tuple[bytes, bytes, bytes]] = {}
+        lost: set[tuple[str, str]] = set()
+        chunks = [starts[at : at + CHUNK] for at in range(0, len(starts), CHUNK)] or [[]]
+        ends: list[int] = []
+        for some in chunks:
+            limit = max(1, HEAL_AT_ONCE // len(chunks))
+            answer = await self._call(link, "replay", starts=some, limit=limit, mark=False)
+            head = int(answer[0]) if not ends else head
+            ends.append(min(head, int(answer[1])))
+            lost |= {some[number - 1][:2] for number in answer[2]}
+            found |= {int(entry[0]): tuple(entry) for entry in answer[3]}
+        upto = min(ends)
+        return {seq: entry for seq, entry in found.items() if seq <= upto}, lost, upto, head
+
+    async def replay(self, logs: Logs, limit: int) -> tuple[int, int, list[int], list[list[bytes]]]:
+        """Read logs: the head, up to where this is all, the numbers (from 1) of the lost, and entries in order.
+
+        When it returns, the receiver has been handed everything up to that head.
+        """
+        async with self._awaiting(0.0) as (token, note):
+            answer = await self.call("replay", starts=logs, limit=limit, mark=token, node=self._node.name)
+            await note
+        head, upto, lost, entries = answer
+        return int(head), int(upto), lost, entries

@@ -1,0 +1,91 @@
+"""The shards of the log together: which one has what, and calls to several at once."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from channelstream.core.position import Numbers, replaced, shard_of
+from channelstream.core.user import MAX_STATE_KEYS
+from channelstream.engines.base import UserChange
+from channelstream.engines.redis import codec
+from channelstream.engines.redis.shard import Shard
+from channelstream.errors import Invalid
+
+T = TypeVar("T")
+
+
+class Shards:
+    """All shards, in their order."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._shards = shards
+
+    def __iter__(self) -> Iterator[Shard]:
+        return iter(self._shards)
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    @property
+    def epochs(self) -> tuple[str, ...]:
+        return tuple(shard.epoch for shard in self._shards)
+
+    @property
+    def seqs(self) -> Numbers:
+        """Up to where this node was handed what concerns it."""
+        return tuple(shard.seq for shard in self._shards)
+
+    def at(self, name: str) -> Shard:
+        """Return the shard of a channel, a user, or of a connection's id."""
+        return self._shards[shard_of(name, len(self._shards))]
+
+    def split(self, names: Iterable[str]) -> dict[Shard, list[str]]:
+        parts: dict[Shard, list[str]] = {}
+        for name in names:
+            parts.setdefault(self.at(name), []).append(name)
+        return parts
+
+    def origin(self, shard: Shard) -> codec.Origin:
+        """Return where entries come from that are read from a shard's log: of the others nothing is said."""
+        return codec.Origin(self.epochs, (0,) * len(self._shards), shard.index)
+
+    def present(self, shard: int) -> codec.Origin:
+        """Return where entries come from that this node is handed now."""
+        return codec.Origin(self.epochs, self.seqs, shard)
+
+    async def state_for(self, user: str, shards: Iterable[Shard]) -> bytes:
+        """Return a user's state for shards that are not its own, which are told of its changes from then on."""
+        home = self.at(user)
+        away = [str(shard.index) for shard in shards if shard is not home]
+        state: bytes = await home.call("copy", user=user, shards=away) if away else b""
+        return state
+
+    async def changed(self, home: Shard, answer: Any) -> UserChange:
+        """Read an answer about a user's state, and pass it on to the other shards that need it.
+
+        Raises:
+            Invalid: the state would have too many keys; it has not changed.
+        """
+        if answer == b"full":
+            raise Invalid({"user_state": [f"A user's state may have at most {MAX_STATE_KEYS} keys."]})
+        user, changed, seq, state, copies = answer
+        others = [self._shards[int(index)] for index in copies.split()]
+        await side_by_side(shard.call("follow_state", blob=state) for shard in others)
+        seqs = replaced(self.seqs, home.index, int(seq))
+        return UserChange(codec.read_user(user), codec.read_changed(changed), seqs)
+
+
+async def side_by_side(work: Iterable[Awaitable[T]]) -> list[T]:
+    """Do all of it at once; when all has ended, raise the first error there was.
+
+    A single piece, which is all there is where the log has one shard, needs no tasks.
+    """
+    pieces = list(work)
+    if len(pieces) == 1:
+        return [await pieces[0]]
+    results: list[T] = []
+    for each in await asyncio.gather(*pieces, return_exceptions=True):
+        if isinstance(each, BaseException):
+            raise each
+        results.append(each)
+    return results
