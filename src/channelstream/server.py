@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -238,6 +239,7 @@ def _node(settings: Settings) -> Node:
             new_epoch,
             settings.engine_timeout_s,
             settings.node_lease_s,
+            f"{socket.gethostname()}, process {os.getpid()}",
         )
     )
     node_limits = NodeLimits(

@@ -657,6 +657,11 @@ def test_the_unknown_is_left_out_of_what_is_asked_for(lab: Lab) -> None:
     assert lab.run(lab.engine.users([])) == []
 
 
+def test_the_nodes_are_those_that_share_the_log(lab: Lab) -> None:
+    """This one, as soon as it has said that it is there; none where nobody can share it."""
+    assert len(lab.run(lab.engine.nodes())) <= int(lab.engine.shared)
+
+
 # -- ageing
 
 

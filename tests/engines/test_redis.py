@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -56,6 +57,7 @@ def make_engine(redis: RedisServer, request: pytest.FixtureRequest) -> MakeEngin
             Lifetimes(setup.users_s, setup.channels_s),
             lambda: str(uuid4()),
             new_epoch,
+            "the node's label",
             RedisSettings(),
             setup.clock,
         )
@@ -94,6 +96,7 @@ class Nodes:
             Lifetimes(),
             lambda: str(uuid4()),
             new_epoch,
+            f"node {len(self._engines)}",
             self._settings,
         )
         recorder = Recorder()
@@ -523,6 +526,27 @@ def test_the_connections_of_a_dead_node_are_counted_out_of_every_shard(with_thre
 def parted(recorder: Recorder) -> list[tuple[str, str]]:
     events = [each for each in map(event_of, recorder.entries) if isinstance(each, Presence)]
     return [(each.user, str(each.channel)) for each in events if not each.joined]
+
+
+def test_nodes_are_listed_with_their_last_beats(with_nodes: Any) -> None:
+    """Each with what it holds; one that is dead until its connections are counted out."""
+
+    async def life(nodes: Nodes) -> None:
+        dying, _ = await nodes.member("ann", "a")
+        living, _ = await nodes.node()
+
+        async def listed() -> list[tuple[str, int, bool]]:
+            return sorted((each.label, each.connections, each.is_alive) for each in await living.nodes())
+
+        async with asyncio.timeout(PATIENCE_S):
+            while await listed() != [("node 0", 1, True), ("node 1", 0, True)]:
+                await asyncio.sleep(0.02)
+            assert all(abs(each.beat_s - time.time()) < PATIENCE_S for each in await living.nodes())
+            await dying.close()
+            while await listed() != [("node 1", 0, True)]:
+                await asyncio.sleep(0.02)
+
+    with_nodes(life)
 
 
 def test_another_number_of_shards_is_refused(redis: RedisServer, with_three_shards: Any) -> None:

@@ -120,7 +120,7 @@ def test_tables_sort_and_search(server: Any, admin: httpx.Client) -> None:
 def test_every_column_can_be_sorted_by(server: Any, admin: httpx.Client) -> None:
     """What a page offers to sort by is known to the server."""
     server.connect("panel-sort", "panel-sort")
-    for table in ("channels", "users", "connections"):
+    for table in ("channels", "users", "connections", "nodes"):
         offered = admin.get(f"/{table}").text.split('data-sort="')[1:]
         for column in (each.partition('"')[0] for each in offered):
             assert admin.get(f"/data/{table}", params={"sort": column}).json()["sort"] == column

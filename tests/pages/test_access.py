@@ -12,8 +12,11 @@ from channelstream.pages.throttle import Throttle
 RIGHT = {"username": "admin", "password": "open sesame"}
 GUARDED = [
     "/admin",
-    *(f"/admin/{page}" for page in ("channels", "users", "connections", "channel", "user", "connection")),
-    *(f"/admin/data/{kind}" for kind in ("channels", "users", "connections", "endings")),
+    *(
+        f"/admin/{page}"
+        for page in ("channels", "users", "connections", "nodes", "channel", "user", "connection")
+    ),
+    *(f"/admin/data/{kind}" for kind in ("channels", "users", "connections", "nodes", "endings")),
     *(f"/admin/data/{kind}?name=known" for kind in ("channel", "user", "connection")),
     "/admin/live",
     "/admin/admin.json",

@@ -120,6 +120,25 @@ class Claim:
     seqs: Numbers
 
 
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A node, as those that share its log know it.
+
+    Attributes:
+        id: what logs call it.
+        label: the machine and the process, for people.
+        connections: how many it held at its last beat.
+        beat_s: when that was, in seconds since 1970, by the clock all nodes share.
+        is_alive: whether its lease still runs; of one whose lease has ended, others count the connections out.
+    """
+
+    id: str
+    label: str
+    connections: int
+    beat_s: float
+    is_alive: bool
+
+
 class Accepted(Struct, frozen=True, gc=False):
     """What became of one published event.
 
@@ -223,6 +242,9 @@ class Engine(Protocol):
 
     async def members(self, channel: str) -> list[Member]:
         """Return the channel's connections that other nodes hold, and perhaps those of this one."""
+
+    async def nodes(self) -> list[NodeStatus]:
+        """Return the nodes that share the log, this one among them; none where the log is this process's own."""
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
         """Have the node that holds a connection obey, and return its answer; None where no living node holds it.

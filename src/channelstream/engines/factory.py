@@ -19,6 +19,7 @@ class Parts:
         new_epoch: returns text that no other log had, without a dot, and without a hyphen at its end.
         timeout_s: how long a service that holds the log may take to answer.
         lease_s: how long the connections of a node that has died are kept.
+        label: the machine and the process, for those who look at the list of nodes.
     """
 
     address: str
@@ -29,6 +30,7 @@ class Parts:
     new_epoch: Callable[[], str]
     timeout_s: float = 5.0
     lease_s: float = 10.0
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ def _redis(parts: Parts) -> Engine:
         parts.lifetimes,
         parts.new_id,
         parts.new_epoch,
+        parts.label,
         RedisSettings(parts.timeout_s, parts.lease_s),
     )
 

@@ -17,6 +17,7 @@ from channelstream.engines.base import (
     Claim,
     Clock,
     Member,
+    NodeStatus,
     Receiver,
     Replay,
     UserChange,
@@ -90,6 +91,10 @@ class MemoryEngine:
         return self._ledger.users(names)
 
     async def members(self, channel: str) -> list[Member]:
+        """There are no other nodes."""
+        return []
+
+    async def nodes(self) -> list[NodeStatus]:
         """There are no other nodes."""
         return []
 

@@ -23,6 +23,7 @@ from channelstream.engines.base import (
     Claim,
     Clock,
     Member,
+    NodeStatus,
     Receiver,
     Replay,
     UserChange,
@@ -257,6 +258,10 @@ class SqliteEngine:
         return self._ledger.users(names)
 
     async def members(self, channel: str) -> list[Member]:
+        """There are no other nodes."""
+        return []
+
+    async def nodes(self) -> list[NodeStatus]:
         """There are no other nodes."""
         return []
 

@@ -1,4 +1,4 @@
-"""The tables of the admin pages: channels, users and connections."""
+"""The tables of the admin pages: channels, users, connections and nodes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,6 +8,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
+from channelstream.engines.base import NodeStatus
 from channelstream.node import Node
 from channelstream.overview.listing import Asked, Listing
 from channelstream.overview.shown import KEYS, connection_row, state_of, transport_of, waiting_bytes
@@ -80,8 +81,25 @@ CONNECTIONS: Listing[Connection] = Listing(
 )
 
 
+NODES: Listing[NodeStatus] = Listing(
+    words=lambda node: f"{node.label} {node.id}",
+    columns={
+        "label": lambda node: node.label,
+        "connections": lambda node: node.connections,
+        "last_beat": lambda node: node.beat_s,
+    },
+    tell=lambda node: {
+        "label": node.label,
+        "id": node.id,
+        "connections": node.connections,
+        "last_beat": stamp(node.beat_s),
+        "is_alive": node.is_alive,
+    },
+)
+
+
 class Tables:
-    """Pages of the three tables. One page is made at a time: many wishes at once cost no more than one after another."""
+    """Pages of the tables. One page is made at a time: many wishes at once cost no more than one after another."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -109,8 +127,13 @@ async def _connections(node: Node, asked: Asked) -> dict[str, Any]:
     return await CONNECTIONS.page(connections, asked)
 
 
+async def _nodes(node: Node, asked: Asked) -> dict[str, Any]:
+    return await NODES.page(await node.engine.nodes(), asked)
+
+
 _PAGES: dict[str, Callable[[Node, Asked], Awaitable[dict[str, Any]]]] = {
     "channels": _channels,
     "users": _users,
     "connections": _connections,
+    "nodes": _nodes,
 }

@@ -48,6 +48,17 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
             ("waiting", "Bytes waiting"),
         ),
     },
+    "nodes": {
+        "title": "Nodes",
+        "search": "Find a node",
+        "columns": (
+            ("label", "Node"),
+            ("", "Id"),
+            ("connections", "Connections"),
+            ("", "Lease"),
+            ("last_beat", "Last beat"),
+        ),
+    },
 }
 """The pages with tables: for each its columns, by the name to sort by (empty: not sorted) and the heading."""
 NUMBERS = frozenset({"users", "connections", "channels", "history", "log", "waiting"})

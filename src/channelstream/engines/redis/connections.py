@@ -13,23 +13,20 @@ from channelstream.core.events import Dialect
 from channelstream.core.position import replaced
 from channelstream.engines.base import Claim, Member, Receiver, UserChange, UserUpdate
 from channelstream.engines.redis import codec
-from channelstream.engines.redis.shard import Shard
+from channelstream.engines.redis.shard import Common, Shard
 from channelstream.engines.redis.shards import Shards, side_by_side
 from channelstream.engines.redis.stakes import Stakes
 from channelstream.errors import Invalid, Unavailable
 
 
 class Connections:
-    """What the engine port says of connections.
-
-    Attributes:
-        node: what this node is called in Redis.
-    """
+    """What the engine port says of connections."""
 
     receiver: Receiver
 
-    def __init__(self, shards: Shards, node: str, bounds: Mapping[str, Any]) -> None:
-        self.node = node
+    def __init__(self, shards: Shards, node: Common, bounds: Mapping[str, Any]) -> None:
+        self.node = node.name
+        self.label = node.label
         self._shards = shards
         self._bounds = bounds
         self._stakes = Stakes(len(shards))

@@ -21,6 +21,7 @@ from channelstream.engines.base import (
     Claim,
     Clock,
     Member,
+    NodeStatus,
     Receiver,
     Replay,
     UserChange,
@@ -51,6 +52,7 @@ class RedisEngine:
         lifetimes: Lifetimes,
         new_id: Callable[[], str],
         new_epoch: Callable[[], str],
+        label: str,
         settings: RedisSettings,
         clock: Clock | None = None,
     ) -> None:
@@ -59,14 +61,15 @@ class RedisEngine:
         Args:
             places: where each shard of the log is.
             new_id: makes the node's name, and tokens.
+            label: the machine and the process, for people.
             clock: for the ages of what is kept; None means that of Redis, which all nodes share.
         """
         self.receiver: Receiver
         self._lifetimes = lifetimes
         self._bounds = codec.write_bounds(limits, MAX_STATE_KEYS)
-        node = Common(new_id(), len(places), settings, new_id, new_epoch, clock)
+        node = Common(new_id(), label, len(places), settings, new_id, new_epoch, clock)
         self._shards = Shards([Shard(index, place, node, self) for index, place in enumerate(places)])
-        self._connections = Connections(self._shards, node.name, self._bounds)
+        self._connections = Connections(self._shards, node, self._bounds)
         self._keepers = [Keeper(self._connections, shard, settings.lease_s) for shard in self._shards]
 
     @property
@@ -240,6 +243,14 @@ class RedisEngine:
     async def members(self, channel: str) -> list[Member]:
         answer = await self._shards.at(channel).call("members", channel=channel)
         return [Member(conn_id.decode(), user.decode(), Dialect.V07) for conn_id, user in codec.pairs(answer)]
+
+    async def nodes(self) -> list[NodeStatus]:
+        # Every node beats in every shard.
+        answer = await self._shards.at("").call("nodes")
+        return [
+            NodeStatus(node.decode(), label.decode(), int(connections), int(beat_ms) / 1000, bool(lives))
+            for node, label, connections, beat_ms, lives in answer
+        ]
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
         return await self._shards.at(conn_id).ask(conn_id, command)

@@ -79,9 +79,15 @@ class Keeper:
         Args:
             settled: nothing is in flight, so that every difference counts at once.
         """
-        lease_ms = self._lease_s * 1000
-        count, dead, lapsed = await self._shard.call("beat", node=self._connections.node, lease_ms=lease_ms)
-        is_astray = count != self._connections.held_count(self._shard) or self._astray or self._shard.doubtful
+        us = self._connections
+        count, dead, lapsed = await self._shard.call(
+            "beat",
+            node=us.node,
+            lease_ms=self._lease_s * 1000,
+            label=us.label,
+            connections=len(us.receiver.held()),
+        )
+        is_astray = count != us.held_count(self._shard) or self._astray or self._shard.doubtful
         if settled or lapsed or is_astray:
             await self._reconcile(settled or bool(lapsed))
         found = {node.decode() for node in dead}

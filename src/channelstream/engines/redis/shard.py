@@ -67,11 +67,13 @@ class Common:
 
     Attributes:
         name: what the node is called in Redis.
+        label: the machine and the process, for people.
         new_id: makes tokens.
         clock: for the ages of what is kept; None means that of Redis, which all nodes share.
     """
 
     name: str
+    label: str
     shards: int
     settings: RedisSettings
     new_id: Callable[[], str]

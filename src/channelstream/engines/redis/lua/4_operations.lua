@@ -258,6 +258,7 @@ end
 function operations.beat(a)
   local lapsed = call('EXISTS', key('nl', a.node)) == 0
   call('SET', key('nl', a.node), '1', 'PX', whole(a.lease_ms))
+  call('HSET', key('n', a.node), 'label', a.label, 'connections', whole(a.connections), 'beat', whole(now_ms))
   call('SADD', PREFIX .. 'nodes', a.node)
   local dead = {}
   for _, node in ipairs(call('SMEMBERS', PREFIX .. 'nodes')) do
@@ -271,8 +272,23 @@ function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
   for _, conn_id in ipairs(call('SRANDMEMBER', key('nk', a.dead), a.count)) do release(conn_id, a.dead) end
   local left = call('SCARD', key('nk', a.dead))
-  if left == 0 then call('SREM', PREFIX .. 'nodes', a.dead) end
+  if left == 0 then
+    call('SREM', PREFIX .. 'nodes', a.dead)
+    call('DEL', key('n', a.dead))
+  end
   return left
+end
+
+-- All nodes: {id, label, connections, last beat, whether the lease runs}.
+function operations.nodes()
+  local found = {}
+  for _, node in ipairs(call('SMEMBERS', PREFIX .. 'nodes')) do
+    local known = call('HMGET', key('n', node), 'label', 'connections', 'beat')
+    if known[1] then
+      found[#found + 1] = { node, known[1], known[2], known[3], call('EXISTS', key('nl', node)) }
+    end
+  end
+  return found
 end
 
 local function forget(kind, name)

@@ -27,7 +27,15 @@ const CELLS = {
     cell("number", number(row.channels)),
     cell("number", bytes(row.waiting)),
   ],
+  nodes: (row) => [
+    cell("", row.label),
+    cell("id", row.id),
+    cell("number", number(row.connections)),
+    cell("nowrap", row.is_alive ? "runs" : "has ended"),
+    cell("nowrap", time(row.last_beat)),
+  ],
 };
+const NONE = { nodes: "The engine of this server is its own: there are no nodes that share it." };
 const headings = [...document.querySelectorAll("th[data-sort]")];
 const asked = {
   search: "",
@@ -56,7 +64,7 @@ function show(answer) {
   shown = content;
   byId("count").textContent = number(answer.total);
   byId("found").textContent = asked.search ? `${number(answer.found)} found` : "";
-  byId("rest").textContent = answer.found ? "" : asked.search ? "Nothing like that." : "None yet.";
+  byId("rest").textContent = answer.found ? "" : asked.search ? "Nothing like that." : (NONE[kind] ?? "None yet.");
   showPager(answer);
   for (const heading of headings) {
     const here = heading.dataset.sort === answer.sort;
@@ -83,7 +91,7 @@ function ask(change) {
 function sortBy(heading) {
   const { sort } = heading.dataset;
   // Numbers and times begin with the greatest: that is what one looks for.
-  const usual = heading.classList.contains("number") || sort === "last_active";
+  const usual = heading.classList.contains("number") || sort.startsWith("last_");
   ask({ sort, descending: String(sort === asked.sort ? asked.descending !== "true" : usual) });
 }
 
