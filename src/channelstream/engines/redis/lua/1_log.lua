@@ -75,6 +75,7 @@ local function log_keys(kind, name) return key(kind, name), key(kind .. 'l', nam
 -- Count the next number; `emit` is to be called for each holder the event belongs to.
 local function next_seq() return call('HINCRBY', LOG, 'seq', 1) end
 
+-- Keep and publish an event; whether the channel or user is known.
 local function emit(kind, name, seq, uuid, is_message, json)
   local holder, log, index = log_keys(kind, name)
   local known = call('HMGET', holder, 'last', 'n', 'age')
@@ -83,6 +84,7 @@ local function emit(kind, name, seq, uuid, is_message, json)
     call('HSET', holder, 'last', whole(seq))
   end
   call(PUBLISH, key('#' .. kind, name), whole(seq) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json)
+  return known[2]
 end
 
 -- Read one log after `start`: entries {seq, at, json}, or nil where it no longer reaches back.

@@ -1,13 +1,19 @@
 -- Channels: settings, presence, history. Users: state. A user is at home in one shard, which has an `id` for it, and whose
 -- state counts; a shard of its channels may be another one, and then keeps a copy of the state, as long as it needs it.
 
+-- Note that something happened. What has no connection is forgotten after a while, so its time is kept in order.
 local function touch(kind, name, connections)
   call('HSET', key(kind, name), 'active', whole(now_ms))
-  if tonumber(connections or call('HGET', key(kind, name), 'connections') or '0') > 0 then
-    call('ZREM', PREFIX .. 'idle:' .. kind, name)
-  else
+  if tonumber(connections or call('HGET', key(kind, name), 'connections') or '0') <= 0 then
     call('ZADD', PREFIX .. 'idle:' .. kind, whole(now_ms), name)
   end
+end
+
+-- Count a connection of a channel or a user in or out (by = 1 or -1).
+local function count_connection(kind, name, by)
+  local connections = call('HINCRBY', key(kind, name), 'connections', by)
+  if by == 1 and connections == 1 then call('ZREM', PREFIX .. 'idle:' .. kind, name) end
+  touch(kind, name, connections)
 end
 
 local function apply(name, settings, bounds)
@@ -27,7 +33,7 @@ local function open_channel(name, patch, bounds)
     'seed', '0')
   call('SADD', PREFIX .. 'known:c', name)
   apply(name, settings, bounds)
-  touch('c', name)
+  touch('c', name, 0)
 end
 
 local function show_at_most(name, shown)
@@ -77,7 +83,6 @@ local function open_user(user, fresh, bounds)
       if pair[2] ~= 'null' then call('HSET', key('us', user), pair[1], pair[2]) end
     end
   end
-  touch('u', user)
 end
 
 local function has_room(user, bounds, ...)
@@ -95,6 +100,7 @@ local function has_room(user, bounds, ...)
 end
 
 local function tell_state(user, changed)
+  if #changed == 0 then return end
   local parts, public = {}, {}
   for _, name in ipairs(public_keys(user)) do public[name] = true end
   for _, pair in ipairs(changed) do
@@ -121,7 +127,6 @@ local function update_user(user, update)
     for _, other in ipairs(keys) do known = known or other == name end
     if not known then keys[#keys + 1] = name end
   end
-  call('HSET', key('u', user), 'public', cmsgpack.pack(keys))
   local changed = {}
   for _, pair in ipairs(update.values) do
     local old = call('HGET', key('us', user), pair[1])
@@ -130,9 +135,11 @@ local function update_user(user, update)
       changed[#changed + 1] = pair
     end
   end
-  -- The time, so that a state that was lost and began anew is newer than all copies of the one before.
-  local version = math.max(tonumber(call('HGET', key('u', user), 'version') or '0') + 1, now_ms)
-  call('HSET', key('u', user), 'version', whole(version))
+  if #changed > 0 or update.public_keys or #update.add_public > 0 then
+    -- The time, so that a state that was lost and began anew is newer than all copies of the one before.
+    local version = math.max(tonumber(call('HGET', key('u', user), 'version') or '0') + 1, now_ms)
+    call('HSET', key('u', user), 'version', whole(version), 'public', cmsgpack.pack(keys))
+  end
   tell_state(user, changed)
   return changed
 end
@@ -199,11 +206,9 @@ end
 
 -- Count a connection in or out (by = 1 or -1); the user's first and last are announced.
 local function count(channel, conn_id, user, is_seed, by, joined)
-  local holder = key('c', channel)
-  local connections = call('HINCRBY', holder, 'connections', by)
-  if is_seed then call('HINCRBY', holder, 'seed', by) end
+  count_connection('c', channel, by)
+  if is_seed then call('HINCRBY', key('c', channel), 'seed', by) end
   local left = call('HINCRBY', key('cu', channel), user, by)
-  touch('c', channel, connections)
   if by == 1 then
     call('HSET', key('cm', channel), conn_id, user)
     call('HSET', key('kc', conn_id), channel, whole(joined))

@@ -25,7 +25,7 @@ end
 local function count_user_in(conn_id, user)
   if call('HSETNX', key('k', conn_id), 'home', '1') == 0 then return end
   call('HSET', key('k', conn_id), 'seq', whole(head()))
-  touch('u', user, call('HINCRBY', key('u', user), 'connections', 1))
+  count_connection('u', user, 1)
 end
 
 local function join(conn_id, user, is_seed, channels, bounds)
@@ -57,7 +57,7 @@ local function unregister(conn_id)
   leave(conn_id, channels_of(conn_id))
   for node in known[3]:gmatch('%S+') do call('SREM', key('nk', node), conn_id) end
   call('DEL', key('k', conn_id), key('kc', conn_id))
-  if known[2] then touch('u', known[1], call('HINCRBY', key('u', known[1]), 'connections', -1)) end
+  if known[2] then count_connection('u', known[1], -1) end
 end
 
 -- One node holds a connection no longer.
@@ -94,5 +94,6 @@ local function changed_user(user, changed)
     flat[#flat + 1] = pair[1]
     flat[#flat + 1] = pair[2]
   end
-  return { read_user(user), flat, head(), state_to_copy(user), call('HGET', key('u', user), 'copies') or '' }
+  local copies = call('HGET', key('u', user), 'copies') or ''
+  return { read_user(user), flat, head(), copies ~= '' and state_to_copy(user) or '', copies }
 end

@@ -66,8 +66,7 @@ local function accept(event)
   if known and is_message then return { 'repeated', known[1], known[2] or '' } end
   local seq = next_seq()
   if event.channel then
-    emit('c', event.channel, seq, event.uuid, is_message, event.json)
-    if call('EXISTS', key('c', event.channel)) == 1 then
+    if emit('c', event.channel, seq, event.uuid, is_message, event.json) then
       touch('c', event.channel)
       if not event.private then show(event, seq) end
     end
