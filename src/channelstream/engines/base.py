@@ -209,7 +209,8 @@ class Engine(Protocol):
             starts: for each channel the number, in its shard, after which to read; channels lost are not read.
             limit: about how many entries to return at most; the caller asks on from `upto`.
 
-        When it returns, the receiver has been handed everything up to the replay's head: what it hears later is newer.
+        When it returns, the receiver has been handed everything up to the replay's head: what it hears later is newer. That
+        goes for the shards that were read; without any start nothing is read, and it goes for all.
         """
 
     async def connect(self, member: Member, update: UserUpdate) -> UserChange | None:

@@ -227,10 +227,17 @@ class Session:
             if not self.is_current:
                 return
             connection.heard = later(connection.heard, upto)
-            if upto == replay.head and not held.overflowed:
+            if self._knows_more():
+                await self._read({})
+            elif upto == replay.head and not held.overflowed:
                 newer = [entry for entry in held.held if entry.seq > connection.heard[entry.shard]]
                 self._node.hub.go_live(connection, told_after(connection.heard, newer))
                 return
+
+    def _knows_more(self) -> bool:
+        """Whether the client has heard more of a shard than this node, which hears of it only what it must."""
+        heard = self.connection.heard
+        return later(heard, self._node.hub.seqs) != self._node.hub.seqs
 
     async def _read(self, starts: dict[str, int]) -> Replay | None:
         """Read the log, as often as it takes while it is out of reach: an open stream outlives that; None: it has ended."""

@@ -152,7 +152,7 @@ class RedisEngine:
         return codec.Origin(self._shards.epochs, (0,) * len(self._shards), shard.index)
 
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
-        names: dict[Shard, list[str]] = {}
+        names: dict[Shard, list[str]] = {} if starts else {shard: [] for shard in self._shards}
         for name in starts:
             names.setdefault(self._shards.at(user if name == PRIVATE else name), []).append(name)
         logs = {shard: _logs(user, {name: starts[name] for name in some}) for shard, some in names.items()}

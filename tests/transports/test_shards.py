@@ -1,0 +1,173 @@
+"""Sessions over a log in several shards: clients wander between two nodes, come and go, read slowly, and miss nothing."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from tests.redis_server import RedisServer
+
+from channelstream.clock import SystemClock, new_epoch, new_id
+from channelstream.core.codec import Framing
+from channelstream.core.events import Dialect, Message
+from channelstream.core.hub import Hub
+from channelstream.core.position import Position, later
+from channelstream.core.registry import RegistryLimits
+from channelstream.engines.base import UserUpdate
+from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.redis.address import places, prefixes
+from channelstream.engines.redis.engine import RedisEngine
+from channelstream.engines.redis.shard import RedisSettings
+from channelstream.errors import CloseCode
+from channelstream.node import Node, NodeLimits
+from channelstream.pacing import FlushPacer
+from channelstream.transports.session import Session
+
+CHANNELS = [f"channel-{number}" for number in range(7)]
+MESSAGES = 60
+"""Published in each channel, and as many to each user."""
+USERS = ["ann", "bob", "eve", "joe"]
+PATIENCE_S = 60.0
+
+
+class Stream:
+    """One stream of a client, which checks every item as it is written."""
+
+    framing = Framing.POLL
+
+    def __init__(self, client: "Client") -> None:
+        self.is_over = False
+        self._client = client
+
+    def write(self, data: bytes) -> None:
+        self._client.hear(json.loads(data))
+
+    def lead(self, item: bytes, position: str) -> None:
+        self._client.hear([json.loads(item)])
+
+    def caught_up(self) -> None:
+        """Nothing to do."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        self.is_over = True
+
+    def buffered_bytes(self) -> int:
+        return 0
+
+
+class Client:
+    """A user's connection, which moves from node to node.
+
+    Attributes:
+        heard: the numbers heard in each channel, and of private messages under the user's name.
+    """
+
+    def __init__(self, user: str, channels: list[str], random: Random) -> None:
+        self.user = user
+        self.channels = channels
+        self.heard: dict[str, list[int]] = {name: [] for name in [*channels, user]}
+        self.position = ""
+        self._random = random
+
+    def hear(self, items: list[dict[str, Any]]) -> None:
+        for item in items:
+            if item["type"] == "resumed":
+                assert item["lost"] == []
+            else:
+                self.heard[item["channel"] or self.user].append(item["message"]["n"])
+            before, after = Position.parse(self.position), Position.parse(item["position"])
+            assert after is not None
+            assert before is None or later(before.seqs, after.seqs) == after.seqs, "a position went back"
+            self.position = item["position"]
+
+    @property
+    def has_all(self) -> bool:
+        return all(len(numbers) == MESSAGES for numbers in self.heard.values())
+
+    async def wander(self, nodes: list[Node], conn_id: str) -> None:
+        """Listen for a while at any node, then at another, until everything has come."""
+        while not self.has_all:
+            node = self._random.choice(nodes)
+            connection = await node.adopt(conn_id)
+            assert connection is not None
+            stream = Stream(self)
+            session = Session(node, connection, stream)
+            session.start(self.position)
+            for _ in range(self._random.randrange(1, 40)):
+                if self._random.random() < 0.1:
+                    session.pause()
+                    await asyncio.sleep(0.001)
+                    session.resume()
+                await asyncio.sleep(0.001)
+                if stream.is_over or self.has_all:
+                    break
+            session.lost(grace_s=60.0)
+
+
+def node_of(redis: RedisServer, shards: int) -> Node:
+    [place] = places(redis.address)
+    clock = SystemClock()
+    pacer = FlushPacer(lambda: hub.flush(), clock.steady)
+    hub = Hub(pacer.soon)
+    engine = RedisEngine(
+        [replace(place, prefix=prefix) for prefix in prefixes(shards)],
+        RegistryLimits(),
+        Lifetimes(),
+        new_id,
+        new_epoch,
+        "",
+        RedisSettings(),
+    )
+    return Node(engine, hub, clock, new_id, NodeLimits())
+
+
+async def publish(nodes: list[Node], channel: str | None, user: str, random: Random) -> None:
+    """Say everything there is to say in a channel, or to a user, one after the other and each at any node."""
+    only = frozenset({user}) if channel is None else None
+    for number in range(MESSAGES):
+        payload = json.dumps({"n": number}).encode()
+        event = Message(uuid=new_id(), channel=channel, user="app", payload=payload, timestamp="t", only=only)
+        await random.choice(nodes).publish([event])
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path, "--save", "")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.mark.parametrize("shards", [1, 2, 5])
+def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None:
+    """Each hears all of its channels and all its private messages, in order and once; positions only grow."""
+
+    async def life() -> None:
+        random = Random(shards)
+        nodes = [node_of(redis, shards) for _ in range(2)]
+        for node in nodes:
+            await node.start()
+        clients = [Client(user, random.sample(CHANNELS, 4), random) for user in USERS]
+        opened = []
+        for client in clients:
+            channels: dict[str, dict[str, Any]] = {name: {} for name in client.channels}
+            opened.append(
+                await nodes[0].connect(None, client.user, Dialect.V07, channels, UserUpdate({}, {}))
+            )
+            client.position = str(await nodes[0].engine.head())
+        work = [client.wander(nodes, each.conn_id) for client, each in zip(clients, opened, strict=True)]
+        work += [publish(nodes, channel, "", random) for channel in CHANNELS]
+        work += [publish(nodes, None, user, random) for user in USERS]
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+            for each in work:
+                group.create_task(each)
+        for client in clients:
+            assert client.heard == {name: list(range(MESSAGES)) for name in [*client.channels, client.user]}
+        for node in nodes:
+            await node.engine.close()
+
+    asyncio.run(life())
