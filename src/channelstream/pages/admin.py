@@ -53,10 +53,10 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
         "search": "Find a node",
         "columns": (
             ("label", "Node"),
-            ("", "Id"),
             ("connections", "Connections"),
             ("", "Lease"),
             ("last_beat", "Last beat"),
+            ("", "Id"),
         ),
     },
 }

@@ -29,10 +29,10 @@ const CELLS = {
   ],
   nodes: (row) => [
     cell("", row.label),
-    cell("id", row.id),
     cell("number", number(row.connections)),
     cell("nowrap", row.is_alive ? "runs" : "has ended"),
     cell("nowrap", time(row.last_beat)),
+    cell("id", row.id),
   ],
 };
 const NONE = { nodes: "The engine of this server is its own: there are no nodes that share it." };
