@@ -254,6 +254,16 @@ class Engine(Protocol):
             Unavailable: that node does not answer.
         """
 
+    def is_sure(self, conn_id: str) -> bool:
+        """Say whether a connection that is held here is this node's for certain: no other can have it by now."""
+
+    async def make_sure(self, conn_id: str) -> None:
+        """Count a connection that is held here anew, or yield it to the node that has it by now.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+
     async def claim(self, conn_id: str) -> Claim | None:
         """Take a connection over from whichever node held it, which is told so; None: it is unknown.
 

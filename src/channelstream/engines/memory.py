@@ -102,6 +102,13 @@ class MemoryEngine:
         """There are no other nodes."""
         return None
 
+    def is_sure(self, conn_id: str) -> bool:
+        """No other process can have it."""
+        return True
+
+    async def make_sure(self, conn_id: str) -> None:
+        """There is no doubt."""
+
     async def claim(self, conn_id: str) -> Claim | None:
         """There are no other nodes."""
         return None

@@ -232,6 +232,8 @@ class Node:
         Raises:
             Unavailable: the engine is out of reach.
         """
+        if self.connection(conn_id) and not self.engine.is_sure(conn_id):
+            await self.engine.make_sure(conn_id)
         if (here := self.connection(conn_id)) or not self.engine.shared:
             return here
         heard = None

@@ -36,12 +36,14 @@ class Streams:
         Raises:
             Invalid: no conn_id was given.
             Unauthorized: it is malformed, unknown or expired.
-            Unavailable: the server is shutting down.
+            Unavailable: the server is shutting down, or cannot say whether it still is this node's.
         """
         conn_id = self._conn_id(query)
         connection = self.node.connection(conn_id) if conn_id else None
         if connection is None:
             raise _unknown()
+        if not self.node.engine.is_sure(connection.id):
+            raise Unavailable("The engine is out of reach; come back in a moment.")
         return connection
 
     def is_elsewhere(self, query: dict[str, str]) -> bool:
@@ -51,7 +53,9 @@ class Streams:
             Invalid, Unavailable: as `connection` does.
         """
         conn_id = self._conn_id(query)
-        return self.node.engine.shared and conn_id is not None and self.node.connection(conn_id) is None
+        if not self.node.engine.shared or conn_id is None:
+            return False
+        return self.node.connection(conn_id) is None or not self.node.engine.is_sure(conn_id)
 
     async def adopt(self, query: dict[str, str]) -> Connection:
         """Return the connection a stream asks for, fetched from the node that held it.

@@ -31,6 +31,7 @@ class Connections:
         self._bounds = bounds
         self._stakes = Stakes(len(shards))
         self._claiming: set[str] = set()
+        self._unsure: set[str] = set()
 
     # -- what keepers ask
 
@@ -48,10 +49,22 @@ class Connections:
         """Whether this node holds a connection, or is about to."""
         return conn_id in self.receiver.held() or conn_id in self._claiming
 
+    def linked_again(self, shard: Shard) -> None:
+        """Hear that a shard was out of reach: what it counted for this node may have moved to another one meanwhile."""
+        self._unsure |= {conn_id for conn_id in self.receiver.held() if self._shards.at(conn_id) is shard}
+
+    def confirm(self, conn_ids: Iterable[str], shard: Shard) -> None:
+        """Be sure of connections that a shard counts for this node, as far as it is the one that would know."""
+        self._unsure -= {conn_id for conn_id in conn_ids if self._shards.at(conn_id) is shard}
+
+    def is_sure(self, conn_id: str) -> bool:
+        return conn_id not in self._unsure and self._shards.at(conn_id).is_linked
+
     async def restore(self, conn_id: str, shard: Shard) -> None:
         """Let a shard count a connection of this node as it is, after it was forgotten or its last change failed."""
         held = self.receiver.membership(conn_id)
         if held is None:
+            self._unsure.discard(conn_id)
             return
         member, channels = held
         mine: list[tuple[str, dict[str, Any]]] = [
@@ -66,12 +79,15 @@ class Connections:
             bounds=self._bounds,
             blob=await self._shards.state_for(member.user, [shard] if mine else []),
         )
+        if shard is self._shards.at(conn_id):
+            self._unsure.discard(conn_id)
         if not is_mine:
             self.yielded(conn_id)
 
     def yielded(self, conn_id: str) -> None:
         """Hear that another node speaks for a connection."""
         self._stakes.forget(conn_id)
+        self._unsure.discard(conn_id)
         self.receiver.yielded(conn_id)
 
     # -- coming and going

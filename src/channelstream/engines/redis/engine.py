@@ -255,6 +255,12 @@ class RedisEngine:
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
         return await self._shards.at(conn_id).ask(conn_id, command)
 
+    def is_sure(self, conn_id: str) -> bool:
+        return self._connections.is_sure(conn_id)
+
+    async def make_sure(self, conn_id: str) -> None:
+        await self._connections.restore(conn_id, self._shards.at(conn_id))
+
     async def claim(self, conn_id: str) -> Claim | None:
         return await self._connections.claim(conn_id)
 

@@ -63,6 +63,7 @@ class Keeper:
             delay_s = min(2 * delay_s, RETRY_MAX_S)
 
     async def _establish(self) -> None:
+        self._connections.linked_again(self._shard)
         await self._shard.establish()
         await self._beat(settled=True)
 
@@ -109,6 +110,7 @@ class Keeper:
         """
         shard, connections = self._shard, self._connections
         counted = await shard.registered()
+        connections.confirm(counted, shard)
         held = connections.held_in(shard)
         beats = {conn_id: self._astray.get(conn_id, 0) + 1 for conn_id in counted ^ held}
         certain = {conn_id for conn_id, count in beats.items() if settled or count > BEATS_PER_LEASE}

@@ -6,6 +6,7 @@ They live and die together: what was published while either was down is found ag
 import asyncio
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from importlib.resources import files
@@ -70,6 +71,7 @@ class Link:
         self._heard = heard
         self._timeout_s = timeout_s
         self._sha = ""
+        self._ahead_ms = 0.0  # The clock of Redis, of this process's steady one.
         self._calls: deque[tuple[asyncio.Future[Any], int]] = deque()
         self._call_bytes = 0
         self._unsent: list[bytes] = []
@@ -100,6 +102,9 @@ class Link:
         self.run = about["run_id"]
         if self._place.in_cluster and int(about["redis_version"].split(".")[0]) >= SHARDED_SINCE:
             self.speaks = "SPUBLISH"
+        seconds, microseconds = await self.command("TIME")
+        # Too little, by the time the answer took: Redis never takes up what this node has given up.
+        self._ahead_ms = int(seconds) * 1000 + int(microseconds) / 1000 - _steady_ms()
 
     async def close(self) -> None:
         self.abandon()
@@ -140,7 +145,8 @@ class Link:
             Unavailable: nobody knows whether it has run.
             ResponseError: the script has refused.
         """
-        told = (epoch, now_ms, self._prefix, self.speaks, operation, _pack(arguments), blob)
+        until_ms = f"{_steady_ms() + self._ahead_ms + 1000 * self._timeout_s:.0f}"
+        told = (epoch, now_ms, self._prefix, self.speaks, operation, _pack(arguments), blob, until_ms)
         return await self.command("EVALSHA", self._sha, 1, self._prefix, *told)
 
     async def command(self, *parts: Any) -> Any:
@@ -179,6 +185,8 @@ class Link:
                 answer: Any = await self._commands.read_response(disable_decoding=True, timeout=math.inf)
             except ResponseError as error:
                 answer = error
+            if self.broken.is_set():
+                return  # Whoever waited for it has been told.
             waiting, size = self._calls.popleft()
             self._call_bytes -= size
             if waiting.done():
@@ -260,6 +268,10 @@ class Link:
             self._held_bytes += len(data)
         else:
             raise Lost("too much was published while the log was read")
+
+
+def _steady_ms() -> float:
+    return 1000 * time.monotonic()
 
 
 def _fields(info: bytes) -> dict[str, str]:

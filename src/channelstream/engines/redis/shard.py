@@ -125,6 +125,10 @@ class Shard:
 
     # -- connected
 
+    @property
+    def is_linked(self) -> bool:
+        return self._link is not None and not self._link.broken.is_set()
+
     async def close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
@@ -211,7 +215,7 @@ class Shard:
         try:
             return await link.call(self.epoch, now_ms, operation, **arguments)
         except ResponseError as error:
-            if str(error).startswith("EPOCH") or isinstance(error, ANOTHER_SERVER):
+            if str(error).startswith(("EPOCH", "LATE")) or isinstance(error, ANOTHER_SERVER):
                 link.abandon()
             elif not isinstance(error, OutOfMemoryError) and not str(error).startswith(BUSY):
                 raise

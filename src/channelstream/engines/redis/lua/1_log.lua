@@ -1,7 +1,8 @@
 -- Numbers, logs and time. The files of this directory are one script, joined in the order of their names. It runs in one
 -- shard of the log and knows of no other.
 -- ARGV: the epoch the node knows (empty: any), now in ms (empty: the server's time, which all nodes share),
--- the prefix of all keys, the command that publishes, the operation, its arguments in MessagePack, and bytes to hand on.
+-- the prefix of all keys, the command that publishes, the operation, its arguments in MessagePack, bytes to hand
+-- on, and until when, by the server's time in ms, the node waits for the answer: what comes later has been given up.
 
 local EPOCH, PREFIX, PUBLISH = ARGV[1], ARGV[3], ARGV[4]
 local call = redis.call
@@ -9,11 +10,9 @@ local call = redis.call
 local function key(kind, name) return PREFIX .. kind .. ':' .. name end
 local LOG = PREFIX .. 'log'
 
-local now_ms = tonumber(ARGV[2])
-if not now_ms then
-  local time = call('TIME')
-  now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local time = call('TIME')
+local time_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_ms = tonumber(ARGV[2]) or time_ms
 
 local function whole(number) return string.format('%.0f', number) end
 

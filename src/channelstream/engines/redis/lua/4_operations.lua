@@ -311,6 +311,7 @@ function operations.collect(a)
   return gone
 end
 
+if time_ms >= tonumber(ARGV[8]) then return redis.error_reply('LATE nobody waits for this any more') end
 if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then
   return redis.error_reply('EPOCH the log is another one')
 end
