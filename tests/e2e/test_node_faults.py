@@ -2,17 +2,16 @@
 
 import json
 import signal
-import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import pytest
+from tests.e2e.clocks import shifted_clock
 from tests.redis_server import RedisServer
+from tests.standing_line import StandingLine
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -20,66 +19,6 @@ from channelstream.errors import CloseCode
 
 TIMEOUT_S = 15.0
 FLAGS = ("--node-lease-s", "1", "--engine-timeout-s", "0.5", "--detach-grace-s", "30")
-HOUR_AHEAD = "import time; real = time.time; time.time = lambda: real() + 3600\n"
-
-
-class Line:
-    """A TCP line to a unix socket, on which nothing moves while it is cut, and no end is told."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = str(target)
-        self._passes = Event()
-        self._passes.set()
-        self._ends: list[socket.socket] = []
-        self._threads: list[Thread] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._start(self._accept)
-
-    def cut(self) -> None:
-        self._passes.clear()
-
-    def mend(self) -> None:
-        self._passes.set()
-
-    def close(self) -> None:
-        self.mend()
-        _shut(self._listener)
-        self._threads[0].join()
-        for end in self._ends:
-            _shut(end)
-        for thread in self._threads:
-            thread.join()
-        for end in (self._listener, *self._ends):
-            end.close()
-
-    def _start(self, work: Callable[..., None], *ends: socket.socket) -> None:
-        self._threads.append(Thread(target=work, args=ends, daemon=True))
-        self._threads[-1].start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.socket(socket.AF_UNIX)
-                self._ends += [near, far]
-                far.connect(self._target)
-                self._start(self._carry, near, far)
-                self._start(self._carry, far, near)
-
-    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65_536):
-                self._passes.wait()
-                sink.sendall(data)
-        _shut(source)
-        _shut(sink)
-
-
-def _shut(end: socket.socket) -> None:
-    """End a socket, also under a thread that waits for it."""
-    with suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
 
 
 class Listener:
@@ -133,8 +72,8 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def line(redis: RedisServer) -> Iterator[Line]:
-    line = Line(redis.socket)
+def line(redis: RedisServer) -> Iterator[StandingLine]:
+    line = StandingLine(redis.socket)
     yield line
     line.close()
 
@@ -164,7 +103,7 @@ def watcher_of(node: Any, stack: ExitStack) -> Listener:
 
 
 def test_a_node_that_is_cut_off_catches_up(
-    healthy: Any, line: Line, start_server: Callable[..., Any]
+    healthy: Any, line: StandingLine, start_server: Callable[..., Any]
 ) -> None:
     """It refuses calls; its users part once and join once again, and its clients miss nothing."""
     cut_off = start_server("--engine", f"redis://127.0.0.1:{line.port}/0", *FLAGS)
@@ -214,8 +153,6 @@ def test_a_clock_an_hour_ahead_changes_nothing(
     redis: RedisServer, healthy: Any, start_server: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Times come from Redis: nobody is taken for dead, and nothing of the log for old, at either node."""
-    (tmp_path / "sitecustomize.py").write_text(HOUR_AHEAD)
-    path = ":".join([str(tmp_path), *filter(None, sys.path)])
     ahead = start_server(
         "--engine",
         redis.address,
@@ -224,7 +161,7 @@ def test_a_clock_an_hour_ahead_changes_nothing(
         "false",
         "--log-age-s",
         "60",
-        PYTHONPATH=path,
+        **shifted_clock(tmp_path, 1),
     )
     with ExitStack() as stack:
         watcher = watcher_of(healthy, stack)
