@@ -1,0 +1,79 @@
+"""Plays one scenario: cluster, load, fault, and then the checks that all scenarios share."""
+
+import asyncio
+import time
+from pathlib import Path
+from random import Random
+
+from tests.e2e.faults.client import LOBBY, Client
+from tests.e2e.faults.cluster import running
+from tests.e2e.faults.figures import SAMPLE_S, Figures, delays_ms, figures_of
+from tests.e2e.faults.scenarios import SCENARIOS, SHORT, SHORT_EVENTS, Scenario
+from tests.e2e.faults.stage import CHANNELS, Stage
+
+SEED = 20_270_131
+GROWTH_BYTES = 64_000_000
+"""By how much a node may grow in a scenario."""
+OUTAGE_S = 20.0
+CONFIGS = {LOBBY: {"notify_presence": True}, SHORT: {"log_events": SHORT_EVENTS}}
+LOG_TAIL = 4000
+
+
+def play(name: str, directory: Path, outage_s: float = OUTAGE_S, sampled: bool = False) -> Figures:
+    """Play a scenario by its name.
+
+    Args:
+        directory: an empty one, for Redis and what nodes need.
+        outage_s: how long an outage of fixed length lasts.
+        sampled: wait for the sample of every node that ends after the load.
+
+    Raises:
+        AssertionError: a promise was broken; the logs of the nodes are added.
+    """
+    scenario = SCENARIOS[name]
+    with running(directory, scenario.shape(directory)) as cluster:
+        stage = Stage(cluster, Random(SEED), outage_s)
+        try:
+            figures = asyncio.run(_play(stage, scenario, sampled))
+        except BaseException as error:
+            for place, node in enumerate(cluster.all):
+                error.add_note(f"node {place}, port {node.port}:\n{node.log[-LOG_TAIL:]}")
+            raise
+    for node in cluster.all:
+        assert "Traceback" not in node.log, node.log
+    return figures
+
+
+async def _play(stage: Stage, scenario: Scenario, sampled: bool) -> Figures:
+    begun_s = time.monotonic()
+    configs = {name: CONFIGS[name] for name in (LOBBY, *scenario.more_channels)}
+    await stage.fill(scenario.absent, scenario.more_channels, configs)
+    before = {node: node.resident_bytes for node in stage.cluster.nodes}
+    for node in stage.cluster.nodes:
+        node.begin_peak()
+    async with stage.load():
+        await scenario.breaks(stage)
+    took_s = time.monotonic() - begun_s
+    grown_bytes = max(node.peak_bytes - before[node] for node in stage.cluster.nodes)
+    assert grown_bytes < GROWTH_BYTES
+    for outage in stage.outages:
+        outage.check(stage.attempts, stage.clients)
+    for client in stage.clients:
+        _check_losses(client, scenario)
+    _check_order(stage.clients, scenario)
+    samples = int(took_s / SAMPLE_S) + 1 if sampled else 0
+    delays = await delays_ms(stage.cluster.nodes, samples)
+    return figures_of(stage, took_s, delays, grown_bytes)
+
+
+def _check_losses(client: Client, scenario: Scenario) -> None:
+    """Nothing is told lost but what the scenario loses."""
+    for lost in client.losses:
+        assert lost <= scenario.loses, f"{client.user} was told that {sorted(lost)} is lost"
+
+
+def _check_order(clients: list[Client], scenario: Scenario) -> None:
+    """Everybody hears a channel in one order."""
+    for channel in {*CHANNELS, LOBBY} - scenario.loses:
+        orders = {tuple(each.accounts[channel].heard) for each in clients if channel in each.accounts}
+        assert len(orders) == 1, f"{channel} was heard in {len(orders)} orders"

@@ -1,0 +1,106 @@
+"""An application that publishes to any node, and repeats a message until it is acknowledged."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from uuid import UUID
+
+import httpx
+from tests.e2e.faults.cluster import Cluster, Node
+from tests.e2e.faults.truth import PRIVATE, Message, Truth
+
+ANSWER_S = 3.0
+"""How long a node may take to answer before the message is sent to another."""
+PAUSE_S = (0.01, 0.05)
+"""Between two messages of a publisher."""
+RETRY_S = (0.02, 0.1)
+PRIVATELY = 0.15
+"""How many of the messages are private."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One request; without a status the line broke or no answer came."""
+
+    node: Node
+    begun_s: float
+    ended_s: float
+    status: int | None
+    retry_after: str | None
+
+
+class Publisher:
+    """Sends one message after the other, each with a uuid of its own.
+
+    Attributes:
+        attempts: all its requests.
+    """
+
+    def __init__(
+        self, number: int, cluster: Cluster, truth: Truth, channel: str, users: Sequence[str], random: Random
+    ) -> None:
+        self.attempts: list[Attempt] = []
+        self._number = number
+        self._cluster = cluster
+        self._truth = truth
+        self._channel = channel
+        self._users = users
+        self._random = random
+
+    async def run(self) -> None:
+        """Publish until the truth is complete; then a last message to the channel, and one to everybody in private."""
+        async with httpx.AsyncClient(timeout=ANSWER_S) as http:
+            while not self._truth.complete:
+                private = self._random.random() < PRIVATELY
+                await self._publish(http, *(self._some() if private else (self._channel, None)))
+                await asyncio.sleep(self._random.uniform(*PAUSE_S))
+            await self._publish(http, self._channel, None)
+            await self._publish(http, PRIVATE, frozenset(self._users))
+
+    async def burst(self, node: Node, count: int, size: int) -> None:
+        """Publish so many messages of so many bytes to the channel, at one node."""
+        async with httpx.AsyncClient(timeout=ANSWER_S) as http:
+            for _ in range(count):
+                await self._publish(http, self._channel, None, node, "x" * size)
+
+    def _some(self) -> tuple[str, frozenset[str]]:
+        return PRIVATE, frozenset(self._random.sample(self._users, 3))
+
+    async def _publish(
+        self,
+        http: httpx.AsyncClient,
+        channel: str,
+        only: frozenset[str] | None,
+        node: Node | None = None,
+        text: str = "",
+    ) -> None:
+        number = len(self._truth.messages)
+        message = Message(str(UUID(int=number + 1, version=4)), self._number, channel, only)
+        self._truth.add(message)
+        body = {
+            "uuid": message.uuid,
+            "user": "app",
+            "channel": channel or None,
+            "pm_users": sorted(only or ()),
+            "message": {"n": number, "text": text},
+        }
+        message.attempts += 1
+        while not await self._attempt(http, node or self._cluster.any(self._random), body):
+            await asyncio.sleep(self._random.uniform(*RETRY_S))
+            message.attempts += 1
+        self._truth.acknowledged += 1
+
+    async def _attempt(self, http: httpx.AsyncClient, node: Node, body: dict[str, object]) -> bool:
+        begun_s = time.monotonic()
+        status = retry_after = None
+        try:
+            answer = await http.post(node.url + "/message", json=[body], headers=node.sign("/message"))
+            status, retry_after = answer.status_code, answer.headers.get("retry-after")
+            assert status in (200, 503), answer.text
+            assert status == 200 or retry_after, "503 without Retry-After"
+        except httpx.TransportError:
+            pass  # The line broke, or nobody answered: the same message goes to another node.
+        self.attempts.append(Attempt(node, begun_s, time.monotonic(), status, retry_after))
+        return status == 200

@@ -1,0 +1,187 @@
+"""What breaks in each scenario, and what may be lost by it."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from shutil import rmtree
+
+from tests.e2e.clocks import shifted_clock
+from tests.e2e.faults.client import LOBBY, Seen
+from tests.e2e.faults.cluster import LEASE_S, Shape
+from tests.e2e.faults.stage import CHANNELS, Stage
+from tests.e2e.faults.truth import PRIVATE
+
+EVERYTHING = frozenset({PRIVATE, LOBBY, *CHANNELS})
+SHORT = "short"
+"""A channel that keeps little, to which big messages go."""
+SHORT_EVENTS = 5
+BURST = 60
+BURST_BYTES = 30_000
+SUBSCRIPTION_BYTES = 262_144
+"""What Redis may hold back for a subscription."""
+PULSES = 50
+STILL_S, MOVING_S = 0.08, 0.02
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One fault under load.
+
+    Attributes:
+        breaks: does the fault, and waits until all goes on.
+        loses: the channels that clients may be told are lost; of others, no one.
+        shape: makes how the cluster is started, given a directory.
+        absent: clients at the victim that do not come back.
+        short: whether there is a channel that keeps little.
+    """
+
+    breaks: Callable[[Stage], Awaitable[None]]
+    loses: frozenset[str] = frozenset()
+    shape: Callable[[Path], Shape] = field(default=lambda _: Shape())
+    absent: int = 0
+    more_channels: Sequence[str] = ()
+
+
+async def kill_a_node(stage: Stage) -> None:
+    """Its clients resume elsewhere; who does not come back has parted, once and not before the lease ended."""
+    await stage.goes_on()
+    killed_at = datetime.now(UTC)
+    stage.cluster.kill(stage.victim)
+    await stage.goes_on()
+    gone = {client.user for client in stage.absent}
+    await stage.until(
+        "all hear who has parted",
+        lambda: all(gone <= {seen.user for seen in parted(client.presence)} for client in stage.clients),
+    )
+    await stage.goes_on()
+    for client in stage.clients:
+        seen = parted(client.presence)
+        assert sorted(each.user for each in seen) == sorted(gone), client.user
+        for each in seen:
+            after_s = (datetime.fromisoformat(each.at).replace(tzinfo=UTC) - killed_at).total_seconds()
+            # The last beat before the kill is up to a third of the lease old, or late.
+            assert after_s > LEASE_S / 2, each
+
+
+def parted(presence: Sequence[Seen | None]) -> list[Seen]:
+    return [each for each in presence if each is not None and each.action == "parted"]
+
+
+async def restart_redis_with_data(stage: Stage) -> None:
+    await _restart_redis(stage, lambda directory: None)
+
+
+async def restart_redis_without_data(stage: Stage) -> None:
+    def forget(directory: Path) -> None:
+        for kept in directory.glob("*.rdb"):
+            kept.unlink()
+        rmtree(directory / "appendonlydir", ignore_errors=True)
+
+    await _restart_redis(stage, forget)
+
+
+async def _restart_redis(stage: Stage, between: Callable[[Path], None]) -> None:
+    redis = stage.cluster.redis
+    await stage.goes_on()
+    redis.kill()
+    with stage.outage(*stage.cluster.nodes) as outage:
+        await stage.refused(outage)
+        between(redis.socket.parent)
+    await asyncio.to_thread(redis.start)
+    await stage.until(
+        "all are told that all is lost",
+        lambda: all(frozenset(each.accounts) in each.losses for each in stage.clients),
+    )
+    await stage.goes_on()
+
+
+async def stop_redis(stage: Stage) -> None:
+    redis = stage.cluster.redis
+    await stage.goes_on()
+    redis.signal(signal.SIGSTOP)
+    try:
+        with stage.outage(*stage.cluster.nodes) as outage:
+            await stage.refused(outage)
+            await asyncio.sleep(stage.outage_s)
+    finally:
+        redis.signal(signal.SIGCONT)
+    await stage.goes_on()
+
+
+async def cut_a_node_off(stage: Stage) -> None:
+    [line] = stage.cluster.lines.values()
+    await stage.goes_on()
+    line.cut()
+    with stage.outage(stage.victim) as outage:
+        await stage.refused(outage)
+        await asyncio.sleep(stage.outage_s)
+    line.mend()
+    await stage.goes_on()
+
+
+async def overflow_a_subscription(stage: Stage) -> None:
+    """Redis drops a subscription that stands still: what the log holds comes late, what it does not is told lost."""
+    redis = stage.cluster.redis
+    redis.cli("CONFIG", "SET", "client-output-buffer-limit", f"pubsub {SUBSCRIPTION_BYTES} 0 0")
+    await stage.goes_on()
+
+    def subscriptions() -> int:
+        return redis.cli("CLIENT", "LIST", "TYPE", "pubsub").count("\n") + 1
+
+    before = subscriptions()
+    short = stage.publishers[-1]
+    stage.victim.signal(signal.SIGSTOP)
+    try:
+        await short.burst(stage.others[0], BURST, BURST_BYTES)
+        await stage.until("Redis drops it", lambda: subscriptions() < before)
+        await short.burst(stage.others[0], 2 * SHORT_EVENTS, BURST_BYTES)
+    finally:
+        stage.victim.signal(signal.SIGCONT)
+    await stage.until(
+        "somebody is told the loss", lambda: any(frozenset({SHORT}) in each.losses for each in stage.clients)
+    )
+    await stage.until("it hears again", lambda: subscriptions() == before)
+    await short.burst(stage.others[0], SHORT_EVENTS, 0)
+    await stage.goes_on()
+
+
+async def slow_a_node(stage: Stage) -> None:
+    """The victim has a fifth of its time for some seconds."""
+    await stage.goes_on()
+    for _ in range(PULSES):
+        stage.victim.signal(signal.SIGSTOP)
+        await asyncio.sleep(STILL_S)
+        stage.victim.signal(signal.SIGCONT)
+        await asyncio.sleep(MOVING_S)
+    await stage.goes_on()
+
+
+async def only_go_on(stage: Stage) -> None:
+    await stage.goes_on(600)
+
+
+def _with_data(_: Path) -> Shape:
+    return Shape(redis_flags=("--save", "", "--appendonly", "yes"))
+
+
+def _an_hour_apart(directory: Path) -> Shape:
+    """The first node's clock is right; the log's age is far less than what they differ by."""
+    environ = {
+        place: shifted_clock(directory / f"clock-{place}", hours) for place, hours in ((1, 1), (2, -1))
+    }
+    return Shape(flags=("--validate-requests", "false", "--log-age-s", "120"), environ=environ)
+
+
+SCENARIOS = {
+    "killed-node": Scenario(kill_a_node, absent=6),
+    "redis-with-data": Scenario(restart_redis_with_data, EVERYTHING, _with_data),
+    "redis-without": Scenario(restart_redis_without_data, EVERYTHING, _with_data),
+    "redis-stopped": Scenario(stop_redis),
+    "node-cut-off": Scenario(cut_a_node_off, shape=lambda _: Shape(cut=(2,))),
+    "subscription": Scenario(overflow_a_subscription, frozenset({SHORT}), more_channels=(SHORT,)),
+    "slow-node": Scenario(slow_a_node),
+    "clocks": Scenario(only_go_on, shape=_an_hour_apart),
+}

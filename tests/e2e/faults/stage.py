@@ -1,0 +1,167 @@
+"""The load of a scenario: publishers and clients, and what has to hold when it ends."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from random import Random
+
+import httpx
+from tests.e2e.faults.client import LOBBY, Client
+from tests.e2e.faults.cluster import ANSWER_S, Cluster, Node
+from tests.e2e.faults.outage import Outage
+from tests.e2e.faults.publisher import Attempt, Publisher
+from tests.e2e.faults.truth import Truth
+
+DEADLINE_S = 60.0
+"""For anything that is waited for."""
+LOOK_S = 0.02
+CHANNELS = ("news", "sport", "talk")
+PUBLISHERS = ("news", "news", "sport", "sport", "talk", LOBBY)
+"""The channel of each."""
+USERS = {
+    "ann": (("ws",), 0.0),
+    "bob": (("ws",), 0.0),
+    "cat": (("ws",), 0.0),
+    "dan": (("sse",), 0.0),
+    "eve": (("sse",), 0.0),
+    "fay": (("sse",), 0.0),
+    "gus": (("poll",), 0.1),
+    "hal": (("poll",), 0.3),
+    "ivy": (("poll",), 1.0),
+    "joe": (("ws", "sse", "poll"), 0.02),
+    "kim": (("ws", "sse"), 0.01),
+    "lea": (("sse", "ws"), 0.05),
+}
+"""Users with the transports they choose from, and how likely each leaves after a list to come back elsewhere."""
+
+
+@dataclass
+class Stage:
+    """A cluster under load.
+
+    Attributes:
+        absent: clients that do not come back when their node dies.
+        outages: what a scenario has marked.
+        outage_s: how long outages of a fixed length last.
+    """
+
+    cluster: Cluster
+    random: Random
+    outage_s: float
+    truth: Truth = field(default_factory=Truth)
+    clients: list[Client] = field(default_factory=list)
+    absent: list[Client] = field(default_factory=list)
+    publishers: list[Publisher] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
+
+    @property
+    def victim(self) -> Node:
+        """The node to which a scenario does something."""
+        return self.cluster.all[-1]
+
+    @property
+    def others(self) -> list[Node]:
+        return self.cluster.all[:-1]
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        return [attempt for publisher in self.publishers for attempt in publisher.attempts]
+
+    # -- waiting
+
+    async def until(self, what: str, holds: Callable[[], bool]) -> None:
+        """Wait for a condition.
+
+        Raises:
+            AssertionError: it does not come.
+        """
+        deadline = time.monotonic() + DEADLINE_S
+        while not holds():
+            assert time.monotonic() < deadline, f"it does not come that {what}"
+            await asyncio.sleep(LOOK_S)
+
+    async def goes_on(self, messages: int = 200) -> None:
+        """Wait until so many more messages are acknowledged, and every client has heard something more."""
+        goal = self.truth.acknowledged + messages
+        heard = {client.user: client.heard for client in self.clients}
+        await self.until(f"{messages} more are acknowledged", lambda: self.truth.acknowledged >= goal)
+        await self.until("all hear more", lambda: all(each.heard > heard[each.user] for each in self.clients))
+
+    @contextmanager
+    def outage(self, *nodes: Node) -> Iterator[Outage]:
+        """Mark a time in which these nodes have no Redis."""
+        outage = Outage(nodes, time.monotonic(), {each.user: each.stream for each in self.clients})
+        yield outage
+        outage.ended_s = time.monotonic()
+        outage.kept = {each.user: each.stream for each in self.clients}
+        self.outages.append(outage)
+
+    async def refused(self, outage: Outage, count: int = 20) -> None:
+        """Wait until so many messages were refused in an outage."""
+        await self.until("messages are refused", lambda: len(outage.refused(self.attempts)) >= count)
+
+    # -- the load
+
+    async def fill(self, absent: int, more_channels: Sequence[str], configs: dict[str, object]) -> None:
+        """Register all clients, each at a node in turn, in the lobby and two or three channels."""
+        for user, (transports, roams) in USERS.items():
+            channels = self.random.sample(CHANNELS, self.random.randint(2, 3))
+            self.clients.append(self._client(user, (LOBBY, *channels, *more_channels), transports, roams))
+        for number in range(absent):
+            transport = ("ws", "sse", "poll")[number % 3]
+            self.absent.append(self._client(f"absent-{number}", (LOBBY,), (transport,), 0.0))
+        for number, client in enumerate(self.clients):
+            await client.register(configs, at=self.cluster.nodes[number % len(self.cluster.nodes)])
+        for client in self.absent:
+            client.comes_back = False
+            await client.register(configs, at=self.victim)
+        self.publishers = [
+            self._publisher(number, channel) for number, channel in enumerate((*PUBLISHERS, *more_channels))
+        ]
+
+    def _client(self, user: str, channels: Sequence[str], transports: Sequence[str], roams: float) -> Client:
+        return Client(
+            self.cluster, self.truth, user, channels, transports, Random(self.random.random()), roams
+        )
+
+    def _publisher(self, number: int, channel: str) -> Publisher:
+        return Publisher(
+            number, self.cluster, self.truth, channel, tuple(USERS), Random(self.random.random())
+        )
+
+    @asynccontextmanager
+    async def load(self) -> AsyncIterator[None]:
+        """Let all run; at the end every client has to hear all there is."""
+        async with asyncio.TaskGroup() as group:
+            listening = [
+                group.create_task(client.run(self.cluster.nodes[number % len(self.cluster.nodes)]))
+                for number, client in enumerate(self.clients)
+            ]
+            listening += [group.create_task(client.run(self.victim)) for client in self.absent]
+            publishing = [group.create_task(each.run()) for each in self.publishers[: len(PUBLISHERS)]]
+            yield
+            self.truth.complete = True
+            await asyncio.wait_for(asyncio.gather(*publishing), DEADLINE_S)
+            await self.all_heard()
+            await self.all_counted()
+            for task in listening:
+                task.cancel()
+
+    async def all_heard(self) -> None:
+        """Wait until no client misses anything."""
+        deadline = time.monotonic() + DEADLINE_S
+        while missing := {each.user: each.missing for each in self.clients if each.missing}:
+            assert time.monotonic() < deadline, f"acknowledged and not heard: {missing}"
+            await asyncio.sleep(LOOK_S)
+
+    async def all_counted(self) -> None:
+        """Wait until every node tells who is in the lobby: all clients, and nobody else."""
+        users = sorted(client.user for client in self.clients)
+        deadline = time.monotonic() + DEADLINE_S
+        async with httpx.AsyncClient(timeout=ANSWER_S) as http:
+            for node in self.cluster.nodes:
+                while (told := await node.info(http, LOBBY)) is None or told["users"] != users:
+                    assert time.monotonic() < deadline, told
+                    await asyncio.sleep(LOOK_S)

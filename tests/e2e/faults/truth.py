@@ -1,0 +1,126 @@
+"""What was sent, and the judge of what one client heard of one channel."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+PRIVATE = ""
+"""The name under which private messages count in `recovered` and `lost`."""
+
+
+@dataclass
+class Message:
+    """One message of a publisher.
+
+    Attributes:
+        channel: where to, or PRIVATE.
+        only: the users it is for; None means all of the channel.
+        attempts: how often it was sent; more than once where nobody knew whether it was accepted.
+    """
+
+    uuid: str
+    publisher: int
+    channel: str
+    only: frozenset[str] | None
+    attempts: int = 0
+
+    def is_for(self, user: str) -> bool:
+        return self.only is None or user in self.only
+
+
+@dataclass
+class Truth:
+    """All messages, by the order in which they were first sent: a number names one.
+
+    A publisher sends one message until it is acknowledged, then the next; so the numbers of each publisher are its order.
+
+    Attributes:
+        acknowledged: how many were answered with 200.
+        complete: nothing is added any more.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    acknowledged: int = 0
+    complete: bool = False
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _lines: dict[str, dict[int, list[int]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+
+    def add(self, message: Message) -> None:
+        number = self._numbers[message.uuid] = len(self.messages)
+        self._lines[message.channel][message.publisher].append(number)
+        self.messages.append(message)
+
+    def number(self, item: dict[str, Any]) -> int:
+        """Return the number of a message that was heard; it must be what was sent."""
+        number = self._numbers[item["uuid"]]
+        assert (item["channel"] or PRIVATE) == self.messages[number].channel
+        assert item["message"]["n"] == number
+        return number
+
+    def publishers(self, channel: str) -> list[int]:
+        """Return who has sent something to a channel."""
+        return list(self._lines[channel])
+
+    def next(self, channel: str, publisher: int, after: int, user: str) -> int | None:
+        """Return what this user hears of a publisher in a channel next after a number."""
+        line = self._lines[channel][publisher]
+        later = line[bisect_right(line, after) :]
+        return next((number for number in later if self.messages[number].is_for(user)), None)
+
+
+class Account:
+    """What one client has heard of one channel.
+
+    It must be, of each publisher, all messages in their order and each once. Only where the client is told that the channel
+    is lost, what was sent before it was told may be missing; and may come once more, if its publisher had to repeat it.
+
+    Attributes:
+        heard: the numbers, in the order of hearing.
+    """
+
+    def __init__(self, truth: Truth, user: str, channel: str) -> None:
+        self.heard: list[int] = []
+        self._truth = truth
+        self._user = user
+        self._channel = channel
+        self._told_at = 0
+        self._last: dict[int, int] = {}
+        self._ever: set[int] = set()
+
+    def hear(self, number: int) -> None:
+        """Take the next message.
+
+        Raises:
+            AssertionError: it is for others, was heard before, or something before it is missing.
+        """
+        message = self._truth.messages[number]
+        assert message.is_for(self._user), f"{self._user} heard a message for others: {message}"
+        last = self._last.get(message.publisher)
+        if last is not None or number >= self._told_at:
+            due = self._next(message.publisher)
+            assert number == due, (
+                f"{self._user} in {self._channel!r}: heard {number}, not {due}, after {last}"
+            )
+        assert number not in self._ever or message.attempts > 1, (
+            f"{self._user} heard {number} once more after a loss"
+        )
+        self._last[message.publisher] = number
+        self._ever.add(number)
+        self.heard.append(number)
+
+    def lose(self) -> None:
+        """Take that the channel is lost: from now on nothing is missing again."""
+        self._told_at = len(self._truth.messages)
+        self._last.clear()
+
+    def missing(self) -> list[int]:
+        """Return what is to be heard next of each publisher."""
+        due = (self._next(publisher) for publisher in self._truth.publishers(self._channel))
+        return [number for number in due if number is not None]
+
+    def _next(self, publisher: int) -> int | None:
+        after = self._last.get(publisher, self._told_at - 1)
+        return self._truth.next(self._channel, publisher, after, self._user)
