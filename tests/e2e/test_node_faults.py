@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.e2e.clocks import shifted_clock
 from tests.redis_server import RedisServer
@@ -19,6 +20,10 @@ from channelstream.errors import CloseCode
 
 TIMEOUT_S = 15.0
 FLAGS = ("--node-lease-s", "1", "--engine-timeout-s", "0.5", "--detach-grace-s", "30")
+PATIENT = ("--node-lease-s", "4", "--unattached-timeout-s", "60")
+"""The lease is longer than a node waits for the answer of another that is cut off."""
+OTHERS = 300
+"""Connections that a node counts anew after an outage: enough that a client comes back meanwhile."""
 
 
 class Listener:
@@ -122,6 +127,38 @@ def test_a_node_that_is_cut_off_catches_up(
         post(cut_off, 3)
         assert ann.texts(3) == [1, 2, 3]
         assert watcher.texts(3) == [1, 2, 3]
+
+
+def test_a_client_that_comes_back_to_a_cut_off_node_stays(
+    redis: RedisServer, line: StandingLine, start_server: Callable[..., Any]
+) -> None:
+    """It had been at another node meanwhile, but no newer stream replaces this one: it is never told to stop."""
+    healthy, cut_off = (
+        start_server("--engine", address, *FLAGS, *PATIENT)
+        for address in (redis.address, f"redis://127.0.0.1:{line.port}/0")
+    )
+    with httpx.Client(timeout=TIMEOUT_S) as http:
+        for n in range(OTHERS):
+            body = {"username": f"user-{n}", "channels": ["a"]}
+            made = http.post(cut_off.url + "/connect", json=body, headers=cut_off.sign("/connect"))
+            assert made.status_code == 200
+        # The last that the node counts anew when it is back.
+        conn_id = cut_off.connect("ann", "a", conn_id="~")
+        line.cut()
+        moved = http.get(f"{healthy.url}/listen?conn_id={conn_id}&since=").json()
+        wait_for_users(healthy, ["ann"])
+        line.mend()
+        poll = f"{cut_off.url}/listen?conn_id={conn_id}&since={moved[-1]['position']}"
+        while (answer := http.get(poll)).status_code == 503:
+            pass
+        assert answer.status_code == 200, answer.text
+
+
+def wait_for_users(node: Any, users: list[str]) -> None:
+    """Wait until these, and no others, are in the channel."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while node.post("/info", {"info": {"channels": ["a"]}})["channels"]["a"]["users"] != users:
+        assert time.monotonic() < deadline
 
 
 def test_a_node_that_stood_still_catches_up(

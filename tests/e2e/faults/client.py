@@ -184,7 +184,7 @@ class Client:
             await self.register()
         elif code in REPLACED:
             # A request it gave up can be read long after, and then replaces what the client has by then.
-            assert self._gave_up, f"{self.user} was replaced by nobody: {self.streams[-1]}"
+            assert self._gave_up, f"{self.user} was replaced by nobody: {self.streams[-5:]}"
         else:
             assert code in COME_BACK, self.streams[-1]
 

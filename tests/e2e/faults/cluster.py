@@ -39,6 +39,9 @@ class Node:
         self._reader.start()
         self.url, self.port = server.url, server.port
 
+    def __repr__(self) -> str:
+        return f"<node at {self.port}>"
+
     def _read(self) -> None:
         assert self._server.process.stdout is not None
         self._log.extend(self._server.process.stdout)

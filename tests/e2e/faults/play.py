@@ -19,12 +19,15 @@ CONFIGS = {LOBBY: {"notify_presence": True}, SHORT: {"log_events": SHORT_EVENTS}
 LOG_TAIL = 4000
 
 
-def play(name: str, directory: Path, outage_s: float = OUTAGE_S, sampled: bool = False) -> Figures:
+def play(
+    name: str, directory: Path, outage_s: float = OUTAGE_S, sampled: bool = False, seed: int = SEED
+) -> Figures:
     """Play a scenario by its name.
 
     Args:
         directory: an empty one, for Redis and what nodes need.
         outage_s: how long an outage of fixed length lasts.
+        seed: of channels, nodes, transports and pauses; the order of things between processes differs all the same.
         sampled: wait for the sample of every node that ends after the load.
 
     Raises:
@@ -32,7 +35,7 @@ def play(name: str, directory: Path, outage_s: float = OUTAGE_S, sampled: bool =
     """
     scenario = SCENARIOS[name]
     with running(directory, scenario.shape(directory)) as cluster:
-        stage = Stage(cluster, Random(SEED), outage_s)
+        stage = Stage(cluster, Random(seed), outage_s)
         try:
             figures = asyncio.run(_play(stage, scenario, sampled))
         except BaseException as error:
