@@ -13,7 +13,7 @@ from tests.e2e.faults.truth import PRIVATE, Message, Truth
 
 ANSWER_S = 3.0
 """How long a node may take to answer before the message is sent to another."""
-PAUSE_S = (0.01, 0.05)
+PAUSE_S = (0.0, 0.03)
 """Between two messages of a publisher."""
 RETRY_S = (0.02, 0.1)
 PRIVATELY = 0.15

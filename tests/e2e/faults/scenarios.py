@@ -15,6 +15,7 @@ from tests.e2e.faults.stage import CHANNELS, Stage
 from tests.e2e.faults.truth import PRIVATE
 
 EVERYTHING = frozenset({PRIVATE, LOBBY, *CHANNELS})
+NEWS = CHANNELS[0]
 SHORT = "short"
 """A channel that keeps little, to which big messages go."""
 SHORT_EVENTS = 5
@@ -35,7 +36,7 @@ class Scenario:
         loses: the channels that clients may be told are lost; of others, no one.
         shape: makes how the cluster is started, given a directory.
         absent: clients at the victim that do not come back.
-        short: whether there is a channel that keeps little.
+        more_channels: those that half of the clients are in besides.
     """
 
     breaks: Callable[[Stage], Awaitable[None]]
@@ -132,12 +133,13 @@ async def overflow_a_subscription(stage: Stage) -> None:
         return redis.cli("CLIENT", "LIST", "TYPE", "pubsub").count("\n") + 1
 
     before = subscriptions()
-    short = stage.publishers[-1]
+    short, news = stage.publisher(SHORT), stage.publisher(NEWS)
     stage.victim.signal(signal.SIGSTOP)
     try:
         await short.burst(stage.others[0], BURST, BURST_BYTES)
         await stage.until("Redis drops it", lambda: subscriptions() < before)
         await short.burst(stage.others[0], 2 * SHORT_EVENTS, BURST_BYTES)
+        await news.burst(stage.others[0], BURST, 0)
     finally:
         stage.victim.signal(signal.SIGCONT)
     await stage.until(

@@ -105,10 +105,15 @@ class Stage:
     # -- the load
 
     async def fill(self, absent: int, more_channels: Sequence[str], configs: dict[str, object]) -> None:
-        """Register all clients, each at a node in turn, in the lobby and two or three channels."""
-        for user, (transports, roams) in USERS.items():
+        """Register all clients, each at a node in turn, in the lobby and two or three channels.
+
+        Args:
+            more_channels: for half of the clients, so that there are some of each kind at every node.
+        """
+        for number, (user, (transports, roams)) in enumerate(USERS.items()):
             channels = self.random.sample(CHANNELS, self.random.randint(2, 3))
-            self.clients.append(self._client(user, (LOBBY, *channels, *more_channels), transports, roams))
+            more = more_channels if number >= len(USERS) // 2 else ()
+            self.clients.append(self._client(user, (LOBBY, *channels, *more), transports, roams))
         for number in range(absent):
             transport = ("ws", "sse", "poll")[number % 3]
             self.absent.append(self._client(f"absent-{number}", (LOBBY,), (transport,), 0.0))
@@ -117,19 +122,20 @@ class Stage:
         for client in self.absent:
             client.comes_back = False
             await client.register(configs, at=self.victim)
-        self.publishers = [
-            self._publisher(number, channel) for number, channel in enumerate((*PUBLISHERS, *more_channels))
-        ]
+        for channel in PUBLISHERS:
+            self.publisher(channel)
 
     def _client(self, user: str, channels: Sequence[str], transports: Sequence[str], roams: float) -> Client:
         return Client(
             self.cluster, self.truth, user, channels, transports, Random(self.random.random()), roams
         )
 
-    def _publisher(self, number: int, channel: str) -> Publisher:
-        return Publisher(
-            number, self.cluster, self.truth, channel, tuple(USERS), Random(self.random.random())
-        )
+    def publisher(self, channel: str) -> Publisher:
+        """Make one more publisher; those that are there when the load begins publish by themselves."""
+        number, random = len(self.publishers), Random(self.random.random())
+        publisher = Publisher(number, self.cluster, self.truth, channel, tuple(USERS), random)
+        self.publishers.append(publisher)
+        return publisher
 
     @asynccontextmanager
     async def load(self) -> AsyncIterator[None]:
@@ -140,7 +146,7 @@ class Stage:
                 for number, client in enumerate(self.clients)
             ]
             listening += [group.create_task(client.run(self.victim)) for client in self.absent]
-            publishing = [group.create_task(each.run()) for each in self.publishers[: len(PUBLISHERS)]]
+            publishing = [group.create_task(each.run()) for each in self.publishers]
             yield
             self.truth.complete = True
             await asyncio.wait_for(asyncio.gather(*publishing), DEADLINE_S)

@@ -67,8 +67,10 @@ class Truth:
     def next(self, channel: str, publisher: int, after: int, user: str) -> int | None:
         """Return what this user hears of a publisher in a channel next after a number."""
         line = self._lines[channel][publisher]
-        later = line[bisect_right(line, after) :]
-        return next((number for number in later if self.messages[number].is_for(user)), None)
+        for place in range(bisect_right(line, after), len(line)):
+            if self.messages[line[place]].is_for(user):
+                return line[place]
+        return None
 
 
 class Account:
