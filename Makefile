@@ -7,7 +7,7 @@ SEED ?=
 NAME ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run example test check bench bench-peers simulate format options screenshots clean ready-run ready-dev ready-system \
+.PHONY: help run example test check bench bench-peers simulate faults format options screenshots clean ready-run ready-dev ready-system \
         check-format check-lint check-types check-layers tests core-coverage
 
 help: ## List the targets.
@@ -35,6 +35,9 @@ bench: ready-run ## Measure the server; SCENARIO=name[,name] chooses what, repor
 
 simulate: ready-dev ## Play the simulator's SEED, or a hundred random ones; docs/proof.md says what is proven.
 	@exec $(BIN)/python -m tests.simulation $(SEED) $(ARGS)
+
+faults: ready-dev ready-system ## Break nodes and Redis under load, print what was measured; ARGS="killed-node" chooses a scenario.
+	@exec $(BIN)/python -m tests.e2e.faults $(ARGS)
 
 bench-peers: ready-run ## Measure other servers under the same load, in the same run (docs/performance.md).
 	@exec $(BIN)/python bench/compare.py --output bench-results $(ARGS)

@@ -30,7 +30,8 @@ class Listener:
     """A WebSocket client of one node, which comes back with its position where it is told to."""
 
     def __init__(self, node: Any, stack: ExitStack, user: str, **more: Any) -> None:
-        self._url = f"{node.ws_url}/ws?conn_id={node.connect(user, 'a', **more)}&since="
+        self.conn_id = node.connect(user, "a", **more)
+        self._url = f"{node.ws_url}/ws?conn_id={self.conn_id}&since="
         self._stack = stack
         self._items: list[Any] = []
         self.position = ""
@@ -127,6 +128,22 @@ def test_a_node_that_is_cut_off_catches_up(
         post(cut_off, 3)
         assert ann.texts(3) == [1, 2, 3]
         assert watcher.texts(3) == [1, 2, 3]
+
+
+def test_a_call_that_a_node_has_given_up_is_not_done_later(
+    healthy: Any, line: StandingLine, start_server: Callable[..., Any]
+) -> None:
+    """A client was refused by a node that was cut off; what that node had asked of the other does not end its stream."""
+    cut_off = start_server("--engine", f"redis://127.0.0.1:{line.port}/0", *FLAGS)
+    with ExitStack() as stack:
+        ann = Listener(healthy, stack, "ann")
+        line.cut()
+        refused = httpx.get(f"{cut_off.url}/listen?conn_id={ann.conn_id}&since=", timeout=TIMEOUT_S)
+        assert refused.status_code == 503
+        line.mend()
+        post(cut_off, 1)
+        post(healthy, 2)
+        assert ann.texts(2) == [1, 2]
 
 
 def test_a_client_that_comes_back_to_a_cut_off_node_stays(
