@@ -22,7 +22,7 @@ TIMEOUT_S = 15.0
 FLAGS = ("--node-lease-s", "1", "--engine-timeout-s", "0.5", "--detach-grace-s", "30")
 PATIENT = ("--node-lease-s", "4", "--unattached-timeout-s", "60")
 """The lease is longer than a node waits for the answer of another that is cut off."""
-OTHERS = 300
+OTHERS = 120
 """Connections that a node counts anew after an outage: enough that a client comes back meanwhile."""
 
 
