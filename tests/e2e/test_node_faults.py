@@ -20,7 +20,7 @@ from channelstream.errors import CloseCode
 
 TIMEOUT_S = 15.0
 FLAGS = ("--node-lease-s", "1", "--engine-timeout-s", "0.5", "--detach-grace-s", "30")
-PATIENT = ("--node-lease-s", "4", "--unattached-timeout-s", "60")
+PATIENT = ("--node-lease-s", "4", "--unattached-timeout-s", "60", "--poll-timeout-s", "2")
 """The lease is longer than a node waits for the answer of another that is cut off."""
 OTHERS = 120
 """Connections that a node counts anew after an outage: enough that a client comes back meanwhile."""
