@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
 import httpx
 import pytest
 from itsdangerous import TimestampSigner
+from tests.fleet import Fleet
+from tests.redis_server import RedisServer
 
 SECRET = "a-secret-of-the-tests"
 ADMIN_SECRET = "an-admin-secret-of-the-tests"
+NODES = {1: "one-node", 3: "three-nodes"}
 RUNNING = re.compile(r"running on (?:https?://[^ ]*?:(\d+)|unix socket) ")
 
 
@@ -64,6 +68,17 @@ class RunningServer:
         ]
         return conn_id
 
+    def log(self) -> str:
+        """What it has logged since it was last asked for; whoever reads on must find the pipe blocking, as it was."""
+        assert self.process.stdout is not None
+        descriptor, log = self.process.stdout.fileno(), b""
+        os.set_blocking(descriptor, False)
+        with suppress(BlockingIOError):  # The pipe is empty.
+            while data := os.read(descriptor, 65_536):
+                log += data
+        os.set_blocking(descriptor, True)
+        return log.decode()
+
     def stop(self) -> tuple[int, str]:
         """End the process as Ctrl-C does; return its exit code and the rest of its log."""
         if self.process.poll() is None:
@@ -95,12 +110,41 @@ def _wait_until_running(log: IO[str]) -> tuple[int, list[str]]:
     raise AssertionError("the server did not start:\n" + "".join(lines))
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked `nodes(1, 3)` against a server of its own and against three that share a Redis."""
+    marker = metafunc.definition.get_closest_marker("nodes")
+    if marker is not None and "server" in metafunc.fixturenames:
+        metafunc.parametrize("server", marker.args, ids=lambda count: NODES[count], indirect=True)
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[RunningServer]:
+def one_node() -> Iterator[RunningServer]:
     """One server for all tests that can share it."""
     running = launch()
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three servers on one Redis, for all tests that can share them; none of them may log a traceback."""
+    redis = RedisServer(tmp_path_factory.mktemp("redis"), "--save", "")
+    redis.start()
+    fleet = Fleet([launch("--engine", redis.address) for _ in range(3)])
+    yield fleet
+    code, log = fleet.stop()
+    redis.kill()
+    assert (code, "Traceback" in log) == (0, False), log
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> RunningServer | Fleet:
+    """The shared server; where the test is marked so, three that are one."""
+    if getattr(request, "param", 1) == 1:
+        return request.getfixturevalue("one_node")  # type: ignore[no-any-return]
+    fleet: Fleet = request.getfixturevalue("three_nodes")
+    fleet.begin(request.node.nodeid)
+    return fleet
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import httpx
 import pytest
 from itsdangerous import TimestampSigner
 
+pytestmark = pytest.mark.nodes(1, 3)
+
 HEADER = "x-channelstream-secret"
 EPOCH_2011_S = 1_293_840_000
 BAD = {"request": "Bad Signature"}

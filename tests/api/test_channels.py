@@ -6,6 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+pytestmark = pytest.mark.nodes(1, 3)
+
 Hear = Callable[[str, str], list[dict[str, Any]]]
 
 DEFAULTS = {

@@ -7,6 +7,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+pytestmark = pytest.mark.nodes(1, 3)
+
 Hear = Callable[[str, str], list[dict[str, Any]]]
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
+pytestmark = pytest.mark.nodes(1, 3)
+
 ORIGIN = "https://app.example"
 ALLOW_ORIGIN = "access-control-allow-origin"
 METHODS = "GET, POST, OPTIONS, PUT, DELETE, PATCH"

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.nodes(1, 3)
+
 Hear = Callable[[str, str], list[dict[str, Any]]]
 TOLD = {"notify_state": True}
 

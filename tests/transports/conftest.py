@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import pytest
@@ -199,19 +199,8 @@ def clean_log(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each test the log of the shared server shows no traceback."""
     yield
     if "server" in request.fixturenames:
-        log = _log_until_now(request.getfixturevalue("server").process.stdout.fileno())
+        log = request.getfixturevalue("server").log()
         assert "Traceback" not in log, log
-
-
-def _log_until_now(descriptor: int) -> str:
-    """Read what is in the pipe; whoever reads it later must find it blocking, as it was."""
-    os.set_blocking(descriptor, False)
-    log = b""
-    with suppress(BlockingIOError):  # The pipe is empty.
-        while data := os.read(descriptor, 65_536):
-            log += data
-    os.set_blocking(descriptor, True)
-    return log.decode()
 
 
 @pytest.fixture
