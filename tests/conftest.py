@@ -39,6 +39,11 @@ class RunningServer:
     admin_secret: str = ADMIN_SECRET
 
     @property
+    def any(self) -> "RunningServer":
+        """Itself; of several nodes it would be one of them."""
+        return self
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 

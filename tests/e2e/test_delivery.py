@@ -10,6 +10,8 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.nodes(1, 3)
+
 TIMEOUT_S = 10.0
 Listen = Callable[[Any, str, int], list[Any]]
 

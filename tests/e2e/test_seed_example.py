@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+pytestmark = pytest.mark.nodes(1, 3)
+
 PROGRAM = """
 import requests
 from itsdangerous import TimestampSigner

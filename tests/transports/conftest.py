@@ -196,10 +196,11 @@ def own_server(start_server: Callable[..., Any]) -> Iterator[Callable[..., Any]]
 
 @pytest.fixture(autouse=True)
 def clean_log(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After each test the log of the shared server shows no traceback."""
+    """After each test the log of the shared server, or of each of three, shows no traceback."""
+    server = request.getfixturevalue("server") if "server" in request.fixturenames else None
     yield
-    if "server" in request.fixturenames:
-        log = request.getfixturevalue("server").log()
+    if server is not None:
+        log = server.log()
         assert "Traceback" not in log, log
 
 

@@ -14,6 +14,8 @@ from channelstream.engines.base import UserUpdate
 from channelstream.server import build
 from channelstream.transports.longpoll import PollStream
 
+pytestmark = pytest.mark.nodes(1, 3)
+
 
 @pytest.fixture
 def channel() -> str:
@@ -34,10 +36,13 @@ def poll(server: Any, query: str, method: str = "GET") -> httpx.Response:
 
 
 def wait_in_poll(server: Any, clients: Any, query: str) -> Any:
-    """Begin a poll; when this returns the server has read it, since it answers in order of arrival."""
-    raw = clients.raw(server.port)
+    """Begin a poll; when this returns it waits: a node answers in order of arrival what it need not fetch."""
+    node = server.any
+    conn_id = query.partition("&")[0]
+    assert poll(node, f"{conn_id}&since=").status_code == 200  # Brings the connection to this node.
+    raw = clients.raw(node.port)
     raw.send(f"GET /listen?{query} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
-    server.post("/info", {"info": {"channels": []}})
+    node.post("/info", {"info": {"channels": []}})
     return raw
 
 

@@ -5,6 +5,8 @@ from uuid import uuid4
 
 import pytest
 
+pytestmark = pytest.mark.nodes(1, 3)
+
 
 @pytest.fixture
 def channel() -> str:

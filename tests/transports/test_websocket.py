@@ -7,6 +7,8 @@ from uuid import uuid4
 import pytest
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.nodes(1, 3)
+
 BAD_FRAMES = [
     (0xC1, b"reserved bit", 1002),
     (0x83, b"reserved opcode", 1002),

@@ -28,6 +28,8 @@ from channelstream_client.streams import (
 )
 from channelstream_client.testing import Line
 
+pytestmark = pytest.mark.nodes(1, 3)
+
 PATIENCE_S = 20
 
 
