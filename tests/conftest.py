@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import httpx
@@ -130,15 +131,26 @@ def one_node() -> Iterator[RunningServer]:
     running.stop()
 
 
+@contextmanager
+def fleet(directory: Path) -> Iterator[Fleet]:
+    """Three servers on a Redis of their own; where there is no `redis-server` the test is skipped."""
+    with ExitStack() as stack:
+        redis = RedisServer(directory, "--save", "")
+        redis.start()
+        stack.callback(redis.kill)
+        nodes = []
+        for _ in range(3):
+            nodes.append(launch("--engine", redis.address))
+            stack.callback(nodes[-1].stop)
+        yield Fleet(nodes)
+
+
 @pytest.fixture(scope="session")
 def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Three servers on one Redis, for all tests that can share them; none of them may log a traceback."""
-    redis = RedisServer(tmp_path_factory.mktemp("redis"), "--save", "")
-    redis.start()
-    fleet = Fleet([launch("--engine", redis.address) for _ in range(3)])
-    yield fleet
-    code, log = fleet.stop()
-    redis.kill()
+    with fleet(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+        code, log = running.stop()
     assert (code, "Traceback" in log) == (0, False), log
 
 

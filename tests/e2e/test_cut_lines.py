@@ -1,21 +1,22 @@
 """Resuming over real sockets: whatever a broken line swallowed is told again, once and in order, or named as lost.
 
-`CUT_LINES_SEED` repeats the lines and requests of a run that failed; the order of things between processes differs.
+`CUT_LINES_SEED` repeats the lines and requests of a run that failed, and the nodes they went to; the order of things between processes differs.
 """
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from random import Random, SystemRandom
 from typing import Any
 
 import pytest
+from tests.conftest import fleet
 from tests.e2e.cut_lines.client import Client
 from tests.e2e.cut_lines.line import CuttingLine
 from tests.e2e.cut_lines.publisher import Audience, Publisher
 from tests.e2e.cut_lines.truth import PRIVATE, Truth
+from tests.fleet import Fleet
 
 DEADLINE_S = 30.0
 REQUESTS = 300
@@ -32,6 +33,18 @@ TRANSPORTS = {
     "ivy": ("poll", "ws", "sse"),
 }
 """Users with the transports they choose from whenever they come back."""
+
+
+@pytest.fixture(params=["memory", "sqlite", "three nodes"])
+def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One server with an engine of its own, or three on a Redis of their own, started for one test."""
+    directory = tmp_path_factory.mktemp("engine")
+    if request.param == "three nodes":
+        with fleet(directory) as nodes:
+            yield nodes
+    else:
+        engine = "memory" if request.param == "memory" else f"sqlite:///{directory}/state.db"
+        yield request.getfixturevalue("start_server")("--engine", engine)
 
 
 def seed() -> int:
@@ -56,8 +69,7 @@ async def listen_through_cut_lines(
     """Publish while every client listens through a line of its own; return how often a line was cut."""
     async with asyncio.timeout(DEADLINE_S), AsyncExitStack() as stack:
         lines = [
-            await stack.enter_async_context(CuttingLine(server.port, Random(random.random())))
-            for _ in clients
+            await stack.enter_async_context(CuttingLine(server, Random(random.random()))) for _ in clients
         ]
         async with asyncio.TaskGroup() as group:
             for client, line in zip(clients, lines, strict=True):
@@ -71,6 +83,8 @@ def run(server: Any, configs: dict[str, Any]) -> tuple[Truth, list[Client]]:
     number = seed()
     random = Random(number)
     truth = Truth()
+    if isinstance(server, Fleet):
+        server.begin(str(number))
     try:
         clients = register(server, truth, random, configs)
         publisher = Publisher(server, truth, Audience(CHANNELS, tuple(TRANSPORTS)), Random(random.random()))
@@ -84,19 +98,19 @@ def run(server: Any, configs: dict[str, Any]) -> tuple[Truth, list[Client]]:
     return truth, clients
 
 
-@pytest.mark.parametrize("engine", ["memory", "sqlite:///{}/state.db"])
-def test_nothing_is_missed(start_server: Callable[..., Any], tmp_path: Path, engine: str) -> None:
+def test_nothing_is_missed(started: Any) -> None:
     """With logs of the usual size every client hears all of its channels once, in order, and nothing is lost."""
-    truth, clients = run(start_server("--engine", engine.format(tmp_path)), {})
+    truth, clients = run(started, {})
     for client in clients:
         heard = [number for told in client.told for number in told.heard]
         assert heard == truth.numbers_for(client.user, client.channels)
         assert not any(told.lost for told in client.told)
 
 
-def test_what_is_lost_is_named(start_server: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("started", ["memory", "three nodes"], indirect=True)
+def test_what_is_lost_is_named(started: Any) -> None:
     """With logs of a few events much is lost: named, not replayed, and what follows has no gap."""
-    _, clients = run(start_server(), {name: {"log_events": 5} for name in CHANNELS})
+    _, clients = run(started, {name: {"log_events": 5} for name in CHANNELS})
     lost = [told.lost for client in clients for told in client.told]
     assert any(lost)
     assert not any(PRIVATE in names for names in lost)

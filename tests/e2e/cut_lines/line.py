@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from types import TracebackType
+from typing import Any
 
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER value with which closing a socket sends RST."""
@@ -35,17 +36,17 @@ class Cut:
 
 
 class CuttingLine:
-    """Listens on a free port and carries bytes to and from the server's port.
+    """Listens on a free port and carries bytes to and from the server, each connection to any of its nodes.
 
     Attributes:
         port: where clients connect.
         cuts: connections that were broken so far.
     """
 
-    def __init__(self, server_port: int, random: Random) -> None:
+    def __init__(self, server: Any, random: Random) -> None:
         self.port = 0
         self.cuts = 0
-        self._server_port = server_port
+        self._server = server
         self._random = random
         self._carried: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server
@@ -69,7 +70,7 @@ class CuttingLine:
         task.add_done_callback(self._carried.discard)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: Cut) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
         pumps = [
             asyncio.create_task(_pump(reader, far_writer, cut.from_client)),
             asyncio.create_task(_pump(far_reader, writer, cut.from_server)),

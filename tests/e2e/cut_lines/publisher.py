@@ -1,4 +1,4 @@
-"""An application that publishes, edits and deletes by signed requests, straight to the server."""
+"""An application that publishes, edits and deletes by signed requests, straight to any node of the server."""
 
 from dataclasses import dataclass
 from random import Random
@@ -33,7 +33,7 @@ class Publisher:
 
     async def run(self, requests: int) -> None:
         """Send so many requests, and then a last private message for everybody."""
-        async with httpx.AsyncClient(base_url=self._server.url) as http:
+        async with httpx.AsyncClient() as http:
             for _ in range(requests):
                 drawn = self._random.choices(("POST", "PATCH", "DELETE"), (8, 1, 1))[0]
                 method = drawn if self._messages else "POST"
@@ -48,7 +48,8 @@ class Publisher:
         for body in bodies:
             self._truth.send(_published(method, body))
         self._truth.complete = last
-        answer = await http.request(method, "/message", json=bodies, headers=self._server.sign("/message"))
+        url, headers = f"{self._server.url}/message", self._server.sign("/message")
+        answer = await http.request(method, url, json=bodies, headers=headers)
         answer.raise_for_status()
         self._truth.acknowledged = len(self._truth.events)
 
