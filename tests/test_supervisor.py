@@ -9,9 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import permutations
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
 from tests.redis_server import RedisServer
 from websockets.exceptions import ConnectionClosed
@@ -131,6 +134,57 @@ def test_both_workers_serve(service: Any) -> None:
         for number in range(32):
             Client(service, stack, f"u{number}")
         assert all(sockets(pid) > count for pid, count in idle.items())
+
+
+def of_each_worker(service: Any, stack: ExitStack) -> list[httpx.Client]:
+    """Clients that keep their connections, one with each worker."""
+    workers = children(service.process.pid)
+    found: dict[int, httpx.Client] = {}
+    while len(found) < len(workers):
+        idle = {pid: sockets(pid) for pid in workers}
+        client = stack.enter_context(httpx.Client(base_url=service.url))
+        client.get("/info", headers=service.sign("/info")).raise_for_status()
+        [reached] = [pid for pid in workers if sockets(pid) > idle[pid]]
+        found.setdefault(reached, client)
+    return list(found.values())
+
+
+def live_at(service: Any, name: str, here: httpx.Client, there: httpx.Client, yonder: httpx.Client) -> None:
+    """Live a connection's life, each of whose calls goes to another worker than the one before."""
+
+    def call(client: httpx.Client, path: str, body: Any, method: str = "POST") -> Any:
+        answer = client.request(method, path, json=body, headers=service.sign(path))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    config = {name: {"store_history": True, "notify_state": True}}
+    made = call(here, "/connect", {"username": name, "channels": [name], "channel_configs": config})
+    conn_id = {"conn_id": made["conn_id"]}
+    added = call(there, "/subscribe", conn_id | {"channels": [f"{name}-2"]})
+    assert added["channels"] == [name, f"{name}-2"]
+    message = {"user": "app", "channel": name, "uuid": str(uuid4()), "message": {"n": 1}}
+    sent = call(yonder, "/message", message)
+    assert call(here, "/message", message) == sent
+    assert call(there, "/message", message | {"message": {"n": 2}}, "PATCH")["found"]
+    call(yonder, "/user_state", {"user": name, "user_state": {"a": 1}, "state_public_keys": ["a"]})
+    call(here, "/message", {"user": "app", "pm_users": [name], "message": {"n": 3}})
+    heard = there.get("/listen", params=conn_id).json()
+    assert [item["type"] for item in heard] == ["message", "message:edit", "user_state_change", "message"]
+    about = call(yonder, "/info", {"info": {"channels": [name]}})
+    assert about["users"] == [{"user": name, "state": {"a": 1}}]
+    assert [item["message"] for item in about["channels"][name]["history"]] == [{"n": 2}]
+    assert call(here, "/unsubscribe", conn_id | {"channels": [name]})["channels"] == [f"{name}-2"]
+    assert call(yonder, "/disconnect", conn_id) is True
+    assert there.get("/listen", params=conn_id).status_code == 401
+    assert call(here, "/disconnect", conn_id) is False
+
+
+def test_any_worker_serves_any_call(redis: RedisServer, start_server: Callable[..., Any]) -> None:
+    """Three of them behind one port, in every order."""
+    service = start_server("--engine", redis.address, "--workers", "3")
+    with ExitStack() as stack:
+        for order in permutations(of_each_worker(service, stack)):
+            live_at(service, uuid4().hex, *order)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

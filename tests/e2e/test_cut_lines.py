@@ -1,6 +1,7 @@
 """Resuming over real sockets: whatever a broken line swallowed is told again, once and in order, or named as lost.
 
-`CUT_LINES_SEED` repeats the lines and requests of a run that failed, and the nodes they went to; the order of things between processes differs.
+`CUT_LINES_SEED` repeats the lines and requests of a run that failed, and the nodes they went to; the order of things between
+processes differs.
 """
 
 import asyncio
