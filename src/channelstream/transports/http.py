@@ -210,12 +210,8 @@ class StreamingHttp(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         if self._wants_event_stream(cycle.scope):
             self._event_stream = cycle
-            query = read_query(cycle.scope["query_string"])
-            if self.streams.is_elsewhere(query):
-                self.streams.run(self._fetch_for_event_stream(query))
-            else:
-                # Not before the parser, which may be calling us, is done: the socket leaves it.
-                self.loop.call_soon(self._open_event_stream)
+            # Not before the parser, which may be calling us, is done: the socket leaves it.
+            self.streams.run(self._fetch_for_event_stream(read_query(cycle.scope["query_string"])))
         else:
             scope: Any = cycle.scope
             scope["extensions"] = {AT_ONCE: partial(self._answer, cycle)}
@@ -282,7 +278,7 @@ class StreamingHttp(HttpToolsProtocol):
             _refuse_websocket(transport, error)
 
     async def _fetch_for_event_stream(self, query: dict[str, str]) -> None:
-        """Fetch the connection from another node; where it is nowhere, opening says so."""
+        """Fetch the connection if another node has it, perhaps only since a moment; where it is nowhere, opening says so."""
         with suppress(ChannelstreamError):
             await self.streams.adopt(query)
         self._open_event_stream()
