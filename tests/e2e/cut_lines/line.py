@@ -48,7 +48,7 @@ class CuttingLine:
         self.cuts = 0
         self._server = server
         self._random = random
-        self._carried: set[asyncio.Task[None]] = set()
+        self._carried: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._listener: asyncio.Server
 
     async def __aenter__(self) -> "CuttingLine":
@@ -60,14 +60,16 @@ class CuttingLine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._listener.close()
-        for task in self._carried:
+        carried = dict(self._carried)
+        for task, writer in carried.items():
             task.cancel()
-        await asyncio.gather(*self._carried, return_exceptions=True)
+            writer.transport.abort()  # A task that is cancelled before it begins closes nothing.
+        await asyncio.gather(*carried, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._carry(reader, writer, Cut.draw(self._random)))
-        self._carried.add(task)
-        task.add_done_callback(self._carried.discard)
+        self._carried[task] = writer
+        task.add_done_callback(self._carried.pop)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: Cut) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
