@@ -152,5 +152,19 @@ class Unavailable(ChannelstreamError):
         self.retry_after_s = retry_after_s
 
 
+class Moved(Unavailable):
+    """The connection has gone to another node: whoever asks again, or there, is served."""
+
+    def __init__(self) -> None:
+        super().__init__("This connection is moving to another node; try again.")
+
+
+class Replaced(ChannelstreamError):
+    """A newer stream of the connection was opened at another node before this one began."""
+
+    code = "replaced"
+    http_status = 409
+
+
 class ConfigError(Exception):
     """An option has a wrong value; its text names option, value and what is allowed."""

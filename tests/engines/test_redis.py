@@ -328,14 +328,14 @@ def test_a_claimed_connection_is_yielded_and_heard_there(with_nodes: Any) -> Non
         _, before = await nodes.member("ann", "a")
         other, recorder = await nodes.node()
         assert await other.connect(Member("ann", "ann", Dialect.V07), EMPTY) is None
-        claim = await other.claim("ann")
+        claim = await other.claim("ann", orphan=False)
         assert claim is not None
         recorder.members["ann"] = (claim.member, set(claim.channels))
         assert (claim.member.user, list(claim.channels)) == ("ann", ["a"])
         await until(lambda: "ann" not in before.members)
         await other.publish([message("m1")])
         await until(lambda: heard(recorder) == ["m1"])
-        assert await other.claim("nobody") is None
+        assert await other.claim("nobody", orphan=False) is None
 
     with_nodes(life)
 
@@ -509,7 +509,7 @@ def test_the_connections_of_a_dead_node_are_counted_out_of_every_shard(with_thre
         living, watcher = await nodes.member("eve", *channels, notify_presence=True)
         await living.configure({name: {"notify_presence": True} for name in channels})
         await dying.close()
-        claim = await living.claim("bob")
+        claim = await living.claim("bob", orphan=False)
         assert claim is not None
         assert set(claim.channels) == set(channels)
         watcher.members["bob"] = (claim.member, set(claim.channels))

@@ -264,10 +264,16 @@ class Engine(Protocol):
             Unavailable: the engine is out of reach.
         """
 
-    async def claim(self, conn_id: str) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool) -> Claim | None:
         """Take a connection over from whichever node held it, which is told so; None: it is unknown.
 
         The receiver is handed every event of its channels and of its user from before this returns.
+
+        Args:
+            orphan: only if the node that holds it has died.
+
+        Raises:
+            Moved: that node lives.
         """
 
     async def collect(self) -> None:

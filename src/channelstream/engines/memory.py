@@ -109,7 +109,7 @@ class MemoryEngine:
     async def make_sure(self, conn_id: str) -> None:
         """There is no doubt."""
 
-    async def claim(self, conn_id: str) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool) -> Claim | None:
         """There are no other nodes."""
         return None
 

@@ -86,14 +86,12 @@ def read_command(data: bytes) -> Command:
 
 
 def read_answer(data: bytes | None) -> Answer | None:
-    """Return the answer of the node that holds the connection; None where none does.
+    """Return the answer of the node that held the connection when it was asked; None where no living node does.
 
     Raises:
         Invalid: that node has refused.
     """
     answer = None if data is None else _answer.decode(data)
-    if answer is None or not answer.held:
-        return None
-    if answer.faults is not None:
+    if answer is not None and answer.faults is not None:
         raise Invalid(answer.faults)
     return answer

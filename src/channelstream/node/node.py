@@ -1,9 +1,11 @@
 """The use cases of one server process: what the API and the transports ask for, done with hub and engine."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 from channelstream.core.connection import Connection, ConnectionState, Step
 from channelstream.core.endings import Ending, Endings
@@ -12,7 +14,7 @@ from channelstream.core.hub import Hub
 from channelstream.core.position import Numbers, later, replaced, shard_of
 from channelstream.core.user import User
 from channelstream.engines.base import Accepted, Clock, Engine, Member, UserChange, UserUpdate
-from channelstream.errors import CloseCode, Invalid, Unavailable
+from channelstream.errors import CloseCode, Invalid, Moved, Replaced, Unavailable
 from channelstream.node.commands import (
     Again,
     Answer,
@@ -26,6 +28,9 @@ from channelstream.node.commands import (
     read_command,
 )
 from channelstream.node.observer import Observer
+
+HANDOVER_PAUSES_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""How long to wait, time after time, for a connection that is between two nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,9 @@ class Node:
         self.draining = False
         self.deliver = hub.deliver
         self._deadlines: dict[Connection, None] = {}
+        self._handovers: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._claiming: set[str] = set()
+        self._overtaken: set[str] = set()
 
     async def start(self) -> None:
         """Begin to hear the engine, from where its log stands.
@@ -128,7 +136,10 @@ class Node:
         connection = self._new_connection(conn_id or self.new_id(), user, dialect)
         change = await self._register(connection, update)
         if change is None:
-            raise Unavailable("This connection was made a moment ago; try again.")
+            known = await self._reconnect(connection.id, user, channels, update)
+            if known is None:
+                raise Unavailable("This connection was made a moment ago; try again.")
+            return known
         connection.heard = change.seqs
         await self._join(connection, channels)
         return Opened(connection.id, change.user, sorted(connection.channels))
@@ -183,9 +194,11 @@ class Node:
         for name in channels:
             self.hub.subscribe(connection, name, self.hub.seqs[self._shard(name)])
         joined = None
+        connection.joining |= channels.keys()
         try:
             joined = await self.engine.join(_member(connection), channels)
         finally:
+            connection.joining -= channels.keys()
             for name in set(channels) & connection.channels.keys():
                 if joined is None:
                     self.hub.unsubscribe(connection, name)
@@ -201,7 +214,8 @@ class Node:
         """End a connection of this node at once: its stream closed, its user parted, its id unknown."""
         if connection.state is not ConnectionState.CLOSED:
             channels = self._forget(connection, code, reason)
-            await self.engine.disconnect(_member(connection), channels)
+            with suppress(Moved):
+                await self.engine.disconnect(_member(connection), channels)
 
     def _forget(self, connection: Connection, code: CloseCode, reason: str) -> list[str]:
         """Hold a connection no longer and return the channels it had; the engine is not told."""
@@ -236,14 +250,35 @@ class Node:
             await self.engine.make_sure(conn_id)
         if (here := self.connection(conn_id)) or not self.engine.shared:
             return here
+        lock = self._handovers.setdefault(conn_id, asyncio.Lock())
+        async with lock:
+            return self.connection(conn_id) or await self._fetch(conn_id)
+
+    async def _fetch(self, conn_id: str) -> Connection | None:
         heard = None
         with suppress(Unavailable):  # A node that does not answer loses the connection all the same.
-            answer = read_answer(await self.engine.ask(conn_id, encode(Yield(conn_id))))
+            answer = await self._asked_again_while_moving(Yield(conn_id))
             heard = answer.heard if answer else None
-        return await self._take_over(conn_id, heard)
+        return await self._take_over(conn_id, heard, orphan=False)
 
-    async def _take_over(self, conn_id: str, heard: Numbers | None) -> Connection | None:
-        claim = await self.engine.claim(conn_id)
+    async def _take_over(self, conn_id: str, heard: Numbers | None, orphan: bool) -> Connection | None:
+        """Claim a connection and hold it here; None if it is unknown.
+
+        Args:
+            orphan: only if the node that holds it has died.
+
+        Raises:
+            Moved: it is held by a living node, and only an orphan was wanted.
+            Replaced: while it was claimed, yet another node has claimed it.
+        """
+        self._claiming.add(conn_id)
+        try:
+            claim = await self.engine.claim(conn_id, orphan)
+            if conn_id in self._overtaken:
+                raise Replaced("replaced by a stream at another node")
+        finally:
+            self._claiming.discard(conn_id)
+            self._overtaken.discard(conn_id)
         here = self.connection(conn_id)
         if claim is None or here is not None:
             return here
@@ -255,14 +290,43 @@ class Node:
 
     async def _obeyed(self, command: Command) -> Answer | None:
         """Have a command done wherever its connection is; None if there is none of that id."""
+        for pause_s in HANDOVER_PAUSES_S:
+            answer = await self._done(command)
+            if answer is None or answer.held:
+                return answer
+            await asyncio.sleep(pause_s)
+        raise Moved
+
+    async def _done(self, command: Command) -> Answer | None:
+        """Have a command done by the node that seems to hold its connection; the answer says whether it does."""
         connection = self.connection(command.conn_id)
         if connection is None and self.engine.shared:
             answer = read_answer(await self.engine.ask(command.conn_id, encode(command)))
             if answer is not None:
                 return answer
             # Its node has died: whoever needs the connection takes it over.
-            connection = await self._take_over(command.conn_id, None)
-        return None if connection is None else await self._do[type(command)](self, connection, command)
+            async with self._handovers.setdefault(command.conn_id, asyncio.Lock()):
+                try:
+                    connection = self.connection(command.conn_id) or await self._take_over(
+                        command.conn_id, None, orphan=True
+                    )
+                except (Moved, Replaced):
+                    return Answer(held=False)
+        return None if connection is None else await self._do_here(connection, command)
+
+    async def _do_here(self, connection: Connection, command: Command) -> Answer:
+        try:
+            return await self._do[type(command)](self, connection, command)
+        except Moved:
+            return Answer(held=False)
+
+    async def _asked_again_while_moving(self, command: Command) -> Answer | None:
+        for pause_s in HANDOVER_PAUSES_S:
+            answer = read_answer(await self.engine.ask(command.conn_id, encode(command)))
+            if answer is None or answer.held:
+                return answer
+            await asyncio.sleep(pause_s)
+        return None
 
     async def obey(self, command: bytes) -> bytes:
         """Do what another node asks, if the connection is held here."""
@@ -271,7 +335,7 @@ class Node:
         if connection is None:
             return encode(Answer(held=False))
         try:
-            return encode(await self._do[type(asked)](self, connection, asked))
+            return encode(await self._do_here(connection, asked))
         except Invalid as error:
             return encode(Answer(held=True, faults=error.faults))
 
@@ -282,7 +346,9 @@ class Node:
         self._check_channel_count(len(connection.channels) + len(new))
         if asked.again is not None:
             await self.engine.update_user(connection.user, asked.again.update)
+            _still_here(connection)
         await self._join(connection, new)
+        _still_here(connection)
         if asked.again is not None and connection.stream is None:
             self._expire_after(connection, self.limits.unattached_s)
         return _answer(connection, new)
@@ -296,13 +362,17 @@ class Node:
         try:
             await self.engine.leave(_member(connection), list(left))
         except Unavailable:
-            for name, joined in left.items():
-                self.hub.subscribe(connection, name, joined)
+            if connection.state is not ConnectionState.CLOSED:
+                for name, joined in left.items():
+                    self.hub.subscribe(connection, name, joined)
             raise
+        _still_here(connection)
         return _answer(connection, left)
 
     async def _do_end(self, connection: Connection, asked: End) -> Answer:
-        await self.disconnect(connection, CloseCode(asked.code), asked.reason)
+        if connection.state is not ConnectionState.CLOSED:
+            channels = self._forget(connection, CloseCode(asked.code), asked.reason)
+            await self.engine.disconnect(_member(connection), channels)
         return _answer(connection, ())
 
     async def _do_yield(self, connection: Connection, asked: Yield) -> Answer:
@@ -349,6 +419,8 @@ class Node:
         connection = self.connection(conn_id)
         if connection is not None:
             self._forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
+        elif conn_id in self._claiming:
+            self._overtaken.add(conn_id)
 
     def held(self) -> Collection[str]:
         return self.hub.connections.keys()
@@ -427,3 +499,9 @@ def _subscribed(answer: Answer | None) -> Subscribed | None:
 
 def _member(connection: Connection) -> Member:
     return Member(connection.id, connection.user, connection.dialect)
+
+
+def _still_here(connection: Connection) -> None:
+    """Raise Moved if the connection has left this node while the engine was asked."""
+    if connection.state is ConnectionState.CLOSED:
+        raise Moved

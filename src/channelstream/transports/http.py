@@ -21,7 +21,7 @@ from channelstream.core.handshake import BadHandshake, accept
 from channelstream.core.policy import Header
 from channelstream.core.query import read_query
 from channelstream.core.websocket import close_frame
-from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
+from channelstream.errors import ChannelstreamError, CloseCode, Moved, Replaced, Unavailable
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.unread import UnreadAnswer
@@ -358,7 +358,8 @@ def _lines(headers: Sequence[Header]) -> bytes:
 
 def _refuse_websocket(transport: asyncio.Transport, error: ChannelstreamError) -> None:
     """Close a socket right after its handshake, with the code that tells the client what to do."""
-    code = CloseCode.RESTARTING if isinstance(error, Unavailable) else CloseCode.UNKNOWN_CONNECTION
+    codes = {Unavailable: CloseCode.RESTARTING, Moved: CloseCode.RESTARTING, Replaced: CloseCode.REPLACED}
+    code = codes.get(type(error), CloseCode.UNKNOWN_CONNECTION)
     transport.write(close_frame(code, error.message))
     transport.close()
 

@@ -168,6 +168,10 @@ class Session:
         starts |= {name: after[self._shard(name)] for name in replay.lost}
         return self._whole(starts, at)
 
+    def _joined(self) -> list[str]:
+        """Return the channels whose log can be read: a channel that is being joined may not be there yet."""
+        return [name for name in self.connection.channels if name not in self.connection.joining]
+
     def _shard(self, name: str) -> int:
         """Return the shard of a channel, or of the connection's private messages."""
         return shard_of(self.connection.user if name == PRIVATE else name, len(self.connection.heard))
@@ -187,7 +191,7 @@ class Session:
         self.connection.heard = tuple(
             last if seq < 0 else seq for seq, last in zip(known, head.seqs, strict=True)
         )
-        return {name: known[self._shard(name)] for name in (PRIVATE, *self.connection.channels)}
+        return {name: known[self._shard(name)] for name in (PRIVATE, *self._joined())}
 
     def _tell_resumed(self, position: str, starts: dict[str, int], lost: frozenset[str]) -> None:
         recovered = sorted(name for name in starts if name not in lost)
@@ -252,7 +256,8 @@ class Session:
         """Return where to read on, for the channels the connection has by now."""
         heard = self.connection.heard
         begins = {PRIVATE: starts.get(PRIVATE, 0)}
-        begins |= {name: starts.get(name, joined) for name, joined in self.connection.channels.items()}
+        channels = self.connection.channels
+        begins |= {name: starts.get(name, channels[name]) for name in self._joined()}
         return {name: max(heard[self._shard(name)], begin) for name, begin in begins.items()}
 
     async def _write(

@@ -16,7 +16,7 @@ from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard import Common, Shard
 from channelstream.engines.redis.shards import Shards, side_by_side
 from channelstream.engines.redis.stakes import Stakes
-from channelstream.errors import Invalid, Unavailable
+from channelstream.errors import Invalid, Moved, Unavailable
 
 
 class Connections:
@@ -132,9 +132,11 @@ class Connections:
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         self._stakes.forget(member.conn_id)
         shards = self._shards.split([member.conn_id, member.user, *channels])
-        await side_by_side(
+        told = await side_by_side(
             shard.call("disconnect", conn_id=member.conn_id, node=self.node) for shard in shards
         )
+        if b"gone" in told:
+            raise Moved
 
     # -- channels
 
@@ -164,7 +166,7 @@ class Connections:
             blob=state,
         )
         if answer == b"gone":
-            raise Unavailable("This connection is no longer here; try again.")
+            raise Moved
         self._stakes.add(member.conn_id, shard.index)
         shard.seen(new, int(answer))
         return int(answer)
@@ -179,7 +181,10 @@ class Connections:
 
     async def _leave(self, shard: Shard, member: Member, channels: list[str]) -> None:
         is_known = self._is_known(shard, member)
-        if not await shard.call("leave", **self._of(member), known=is_known, channels=channels):
+        told = await shard.call("leave", **self._of(member), known=is_known, channels=channels)
+        if told == b"gone":
+            raise Moved
+        if not told:
             self._stakes.discard(member.conn_id, shard.index)
 
     def _is_known(self, shard: Shard, member: Member) -> bool:
@@ -197,16 +202,18 @@ class Connections:
 
     # -- from another node
 
-    async def claim(self, conn_id: str) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool) -> Claim | None:
         self._claiming.add(conn_id)
         try:
-            return await self._claim(conn_id)
+            return await self._claim(conn_id, orphan)
         finally:
             self._claiming.discard(conn_id)
 
-    async def _claim(self, conn_id: str) -> Claim | None:
+    async def _claim(self, conn_id: str, orphan: bool) -> Claim | None:
         directory = self._shards.at(conn_id)
-        told = await directory.call("claim", conn_id=conn_id, node=self.node)
+        told = await directory.call("claim", conn_id=conn_id, node=self.node, orphan=orphan)
+        if told == b"held":
+            raise Moved
         if told is None:
             return None
         before, user, seed, moved = told

@@ -261,8 +261,8 @@ class RedisEngine:
     async def make_sure(self, conn_id: str) -> None:
         await self._connections.restore(conn_id, self._shards.at(conn_id))
 
-    async def claim(self, conn_id: str) -> Claim | None:
-        return await self._connections.claim(conn_id)
+    async def claim(self, conn_id: str, orphan: bool) -> Claim | None:
+        return await self._connections.claim(conn_id, orphan)
 
     async def collect(self) -> None:
         await side_by_side(map(self._collect, self._shards))

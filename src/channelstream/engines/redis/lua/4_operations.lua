@@ -146,14 +146,18 @@ end
 
 -- Count a connection out of channels; 0: this shard counts it no longer.
 function operations.leave(a)
-  if not is_held_by(a.conn_id, a.node) then return 0 end
+  if not is_held_by(a.conn_id, a.node) then return 'gone' end
   leave(a.conn_id, a.channels)
   if a.known or call('EXISTS', key('kc', a.conn_id)) == 1 then return 1 end
   unregister(a.conn_id)
   return 0
 end
 
-function operations.disconnect(a) release(a.conn_id, a.node) end
+function operations.disconnect(a)
+  local dir = call('HGET', key('k', a.conn_id), 'dir')
+  release(a.conn_id, a.node)
+  return dir and dir ~= a.node and 'gone' or 'done'
+end
 
 -- Count a connection of this node with exactly these channels; 0: another node speaks for it by now.
 function operations.restore(a)
@@ -180,6 +184,8 @@ end
 function operations.claim(a)
   local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed')
   if not known[1] then return false end
+  -- Only of a node that hears nothing any more: a living one gives its connections away itself.
+  if a.orphan and call(PUBLISH, key('#n', known[1]), 'there 0') > 0 then return 'held' end
   if known[1] ~= a.node then
     call('HSET', key('k', a.conn_id), 'dir', a.node)
     call(PUBLISH, key('#n', known[1]), 'yielded ' .. a.conn_id)
