@@ -237,6 +237,8 @@ class Session:
                 newer = [entry for entry in held.held if entry.seq > connection.heard[entry.shard]]
                 self._node.hub.go_live(connection, told_after(connection.heard, newer))
                 return
+            # An engine that answers at once would let nothing else happen, such as what is waited for here.
+            await asyncio.sleep(0)
 
     def _knows_more(self) -> bool:
         """Whether the client has heard more of a shard than this node, which hears of it only what it must."""
