@@ -35,6 +35,16 @@ def test_redis_drops_a_subscription(tmp_path: Path) -> None:
     play("subscription", tmp_path)
 
 
+def test_a_killed_node_of_a_cluster(tmp_path: Path) -> None:
+    """The same where the log is in three shards, each in another master of a Redis cluster."""
+    play("cluster-killed-node", tmp_path)
+
+
+def test_a_lost_master_of_a_cluster(tmp_path: Path) -> None:
+    """What needs it is refused, and what it held is told lost; the other channels go on, and lose nothing."""
+    play("cluster-lost-master", tmp_path)
+
+
 def test_a_slow_node(tmp_path: Path) -> None:
     """A node that gets a fifth of its time loses and doubles nothing."""
     play("slow-node", tmp_path)

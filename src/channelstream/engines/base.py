@@ -113,11 +113,13 @@ class Claim:
     Attributes:
         channels: its channels, each with the number, in its shard, after which it is a member.
         seqs: up to where it has certainly missed nothing, though it may have heard more.
+        is_whole: whether these are all channels it was in; a part of the log may have lost what it knew of it.
     """
 
     member: Member
     channels: Mapping[str, int]
     seqs: Numbers
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)

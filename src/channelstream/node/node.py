@@ -255,17 +255,17 @@ class Node:
             return self.connection(conn_id) or await self._fetch(conn_id)
 
     async def _fetch(self, conn_id: str) -> Connection | None:
-        heard = None
+        yielded = None
         with suppress(Unavailable):  # A node that does not answer loses the connection all the same.
-            answer = await self._asked_again_while_moving(Yield(conn_id))
-            heard = answer.heard if answer else None
-        return await self._take_over(conn_id, heard, orphan=False)
+            yielded = await self._asked_again_while_moving(Yield(conn_id))
+        return await self._take_over(conn_id, yielded, orphan=False)
 
-    async def _take_over(self, conn_id: str, heard: Numbers | None, orphan: bool) -> Connection | None:
+    async def _take_over(self, conn_id: str, yielded: Answer | None, orphan: bool) -> Connection | None:
         """Claim a connection and hold it here; None if it is unknown.
 
         Args:
-            orphan: only if the node that holds it has died.
+            yielded: what the node that held it has told.
+            orphan: only if that node has died.
 
         Raises:
             Moved: it is held by a living node, and only an orphan was wanted.
@@ -283,9 +283,18 @@ class Node:
         if claim is None or here is not None:
             return here
         connection = self._new_connection(conn_id, claim.member.user, claim.member.dialect)
-        connection.heard = heard or claim.seqs
+        connection.heard = yielded.heard if yielded else claim.seqs
         for name, joined in claim.channels.items():
             self.hub.subscribe(connection, name, joined)
+        if yielded:
+            await self._join(
+                connection, {name: {} for name in yielded.channels if name not in claim.channels}
+            )
+        elif not claim.is_whole:
+            await self.disconnect(
+                connection, CloseCode.UNKNOWN_CONNECTION, "its channels are not known any more"
+            )
+            return None
         return connection
 
     async def _obeyed(self, command: Command) -> Answer | None:
@@ -376,8 +385,8 @@ class Node:
         return _answer(connection, ())
 
     async def _do_yield(self, connection: Connection, asked: Yield) -> Answer:
-        self._forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
-        return Answer(held=True, heard=connection.heard)
+        channels = self._forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
+        return Answer(held=True, channels=sorted(channels), heard=connection.heard)
 
     _do: ClassVar[dict[type[Any], Callable[..., Awaitable[Answer]]]] = {
         Subscribe: _do_subscribe,

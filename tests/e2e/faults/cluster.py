@@ -1,4 +1,4 @@
-"""Three nodes on one Redis, which a scenario can stop, kill and cut off."""
+"""Three nodes on one Redis, or on a Redis cluster, which a scenario can stop, kill and cut off."""
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 from tests.conftest import RunningServer, launch
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, redis_cluster
 from tests.standing_line import StandingLine
 
 NODES = 3
@@ -108,18 +108,25 @@ class Cluster:
     """The nodes and their Redis.
 
     Attributes:
+        masters: the servers of Redis, of which a cluster has several.
         lines: the line to Redis of each node that has one, by its place.
         nodes: those that a balancer sends requests to.
         all: also those that were killed.
     """
 
-    redis: RedisServer
+    masters: list[RedisServer]
     nodes: list[Node]
     lines: Mapping[int, StandingLine]
     all: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.all = list(self.nodes)
+
+    @property
+    def redis(self) -> RedisServer:
+        """The only one, of scenarios without a cluster."""
+        [redis] = self.masters
+        return redis
 
     def any(self, random: Random) -> Node:
         return random.choice(self.nodes)
@@ -135,12 +142,14 @@ class Shape:
     """How a cluster is started.
 
     Attributes:
+        masters: of a Redis cluster; 0 stands for one Redis that is none.
         redis_flags: of `redis-server`.
         cut: places of nodes that reach Redis by a line.
         flags: of all nodes.
         environ: of nodes, by place.
     """
 
+    masters: int = 0
     redis_flags: Sequence[str] = ("--save", "")
     cut: Sequence[int] = ()
     flags: Sequence[str] = ()
@@ -151,19 +160,33 @@ class Shape:
 def running(directory: Path, shape: Shape) -> Iterator[Cluster]:
     """Start Redis and the nodes; end them in any case."""
     with ExitStack() as stack:
-        redis = RedisServer(directory / "redis", *shape.redis_flags)
-        redis.start()
-        stack.callback(redis.kill)
-        lines = {place: StandingLine(redis.socket) for place in shape.cut}
+        masters = _masters(stack, directory, shape)
+        lines = {place: StandingLine(masters[0].socket) for place in shape.cut}
         for line in lines.values():
             stack.callback(line.close)
 
         def start(place: int) -> Node:
-            address = f"redis://127.0.0.1:{lines[place].port}/0" if place in lines else redis.address
+            address = f"redis://127.0.0.1:{lines[place].port}/0" if place in lines else _address(masters)
             node = Node(launch("--engine", address, *FLAGS, *shape.flags, **shape.environ.get(place, {})))
             stack.callback(node.stop)
             return node
 
         with ThreadPoolExecutor(NODES) as pool:
             nodes = list(pool.map(start, range(NODES)))
-        yield Cluster(redis, nodes, lines)
+        yield Cluster(masters, nodes, lines)
+
+
+def _masters(stack: ExitStack, directory: Path, shape: Shape) -> list[RedisServer]:
+    if shape.masters:
+        return stack.enter_context(redis_cluster(directory, shape.masters, *shape.redis_flags))
+    redis = RedisServer(directory / "redis", *shape.redis_flags)
+    redis.start()
+    stack.callback(redis.kill)
+    return [redis]
+
+
+def _address(masters: Sequence[RedisServer]) -> str:
+    if len(masters) == 1:
+        return masters[0].address
+    members = ",".join(f"127.0.0.1:{master.port}" for master in masters)
+    return f"redis+cluster://{members}?shards={len(masters)}"

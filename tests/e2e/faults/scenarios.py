@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,8 +15,15 @@ from tests.e2e.faults.cluster import LEASE_S, Shape
 from tests.e2e.faults.stage import CHANNELS, Stage
 from tests.e2e.faults.truth import PRIVATE
 
+from channelstream.core.position import shard_of
+from channelstream.engines.redis.address import prefixes
+
 EVERYTHING = frozenset({PRIVATE, LOBBY, *CHANNELS})
-NEWS = CHANNELS[0]
+NEWS, TALK = CHANNELS[0], CHANNELS[-1]
+MASTERS = 3
+"""Of a Redis cluster; the channels lie in two of its shards, the users in all."""
+REFUSED, ACCEPTED = 20, 5
+"""Calls while one of them is away."""
 SHORT = "short"
 """A channel that keeps little, to which big messages go."""
 SHORT_EVENTS = 5
@@ -161,12 +169,38 @@ async def slow_a_node(stage: Stage) -> None:
     await stage.goes_on()
 
 
+async def lose_a_master(stage: Stage) -> None:
+    """Calls that need it are refused, others are not; back without data, what it held is told lost, and nothing else."""
+    await stage.goes_on()
+    prefix = prefixes(MASTERS)[shard_of(TALK, MASTERS)]
+    master = next(each for each in stage.cluster.masters if each.cli("KEYS", f"{prefix}*"))
+    master.kill()
+    begun_s = time.monotonic()
+
+    def answers(status: int) -> int:
+        return sum(each.status == status and each.begun_s > begun_s for each in stage.attempts)
+
+    await stage.until("calls are refused", lambda: answers(503) >= REFUSED)
+    # Each publisher gets on until it has a private message for somebody there.
+    assert answers(200) >= ACCEPTED
+    await asyncio.to_thread(master.start)
+    hearers = [client for client in stage.clients if TALK in client.accounts]
+    await stage.until(
+        "its channel is told lost", lambda: all(any(TALK in lost for lost in c.losses) for c in hearers)
+    )
+    await stage.goes_on()
+
+
 async def only_go_on(stage: Stage) -> None:
     await stage.goes_on(600)
 
 
 def _with_data(_: Path) -> Shape:
     return Shape(redis_flags=("--save", "", "--appendonly", "yes"))
+
+
+def _in_a_cluster(_: Path) -> Shape:
+    return Shape(MASTERS, ("--save", "", "--cluster-require-full-coverage", "no"))
 
 
 def _an_hour_apart(directory: Path) -> Shape:
@@ -186,4 +220,6 @@ SCENARIOS = {
     "subscription": Scenario(overflow_a_subscription, frozenset({SHORT}), more_channels=(SHORT,)),
     "slow-node": Scenario(slow_a_node),
     "clocks": Scenario(only_go_on, shape=_an_hour_apart),
+    "cluster-killed-node": Scenario(kill_a_node, shape=_in_a_cluster, absent=6),
+    "cluster-lost-master": Scenario(lose_a_master, frozenset({PRIVATE, TALK}), shape=_in_a_cluster),
 }

@@ -70,18 +70,25 @@ class Connections:
         mine: list[tuple[str, dict[str, Any]]] = [
             (name, {}) for name in channels if self._shards.at(name) is shard
         ]
+        if not (mine or self._is_known(shard, member)):
+            self._stakes.discard(conn_id, shard.index)
+            await shard.call("disconnect", conn_id=conn_id, node=self.node)
+            return
         is_mine = await shard.call(
             "restore",
             **self._of(member),
             dir=self._shards.at(conn_id) is shard,
             home=self._shards.at(member.user) is shard,
             channels=mine,
+            epochs=self._epochs,
             bounds=self._bounds,
             blob=await self._shards.state_for(member.user, [shard] if mine else []),
         )
         if shard is self._shards.at(conn_id):
             self._unsure.discard(conn_id)
-        if not is_mine:
+        if is_mine:
+            self._stakes.add(conn_id, shard.index)
+        else:
             self.yielded(conn_id)
 
     def yielded(self, conn_id: str) -> None:
@@ -96,7 +103,9 @@ class Connections:
         home, directory = self._shards.at(member.user), self._shards.at(member.conn_id)
         await home.watch([f"#u:{member.user}"])
         if directory is not home:
-            told = await directory.call("connect", **self._of(member), dir=True, home=False)
+            told = await directory.call(
+                "connect", **self._of(member), dir=True, home=False, epochs=self._epochs
+            )
             if told == b"taken":
                 return None
             self._stakes.add(member.conn_id, directory.index)
@@ -112,6 +121,7 @@ class Connections:
             **self._of(member),
             dir=self._shards.at(member.conn_id) is home,
             home=True,
+            epochs=self._epochs,
             update=codec.write_update(update),
             bounds=self._bounds,
         )
@@ -196,6 +206,10 @@ class Connections:
         for shard in shards:
             shard.doubtful.add(member.conn_id)
 
+    @property
+    def _epochs(self) -> str:
+        return ".".join(self._shards.epochs)
+
     def _of(self, member: Member) -> dict[str, Any]:
         is_seed = member.dialect is Dialect.SEED
         return {"conn_id": member.conn_id, "node": self.node, "user": member.user, "seed": is_seed}
@@ -216,13 +230,16 @@ class Connections:
             raise Moved
         if told is None:
             return None
-        before, user, seed, moved = told
+        before, user, seed, epochs, moved = told
         others = [shard for shard in self._shards if shard is not directory]
         follow = {"conn_id": conn_id, "node": self.node, "from": before.decode()}
         moves = [moved, *await side_by_side(shard.call("follow", **follow) for shard in others)]
         parts = {shard: each for shard, each in zip([directory, *others], moves, strict=True) if each}
         member = Member(conn_id, user.decode(), Dialect.SEED if seed else Dialect.V07)
-        await self._shards.at(member.user).watch([f"#u:{member.user}"])
+        home = self._shards.at(member.user)
+        await home.watch([f"#u:{member.user}"])
+        if home not in parts:
+            home.doubtful.add(conn_id)
         channels: dict[str, int] = {}
         seqs = self._shards.seqs
         for shard, (connected, joined) in parts.items():
@@ -232,4 +249,7 @@ class Connections:
             begins = [*mine.values(), *([int(connected)] if connected else ())]
             seqs = replaced(seqs, shard.index, min([seqs[shard.index], *begins]))
             channels |= mine
-        return Claim(member, channels, seqs)
+        then = epochs.decode().split(".")
+        # A shard that knows nothing of it, and is another one than it was, may have known something.
+        is_whole = all(shard in parts or then[shard.index] == shard.epoch for shard in self._shards)
+        return Claim(member, channels, seqs, is_whole)

@@ -116,7 +116,7 @@ class Keeper:
         certain = {conn_id for conn_id, count in beats.items() if settled or count > BEATS_PER_LEASE}
         self._astray = {conn_id: count for conn_id, count in beats.items() if conn_id not in certain}
         doubtful = set(shard.doubtful)
-        missing = sorted((certain | doubtful) & held)
+        missing = sorted(certain & held | set(filter(connections.is_ours, doubtful)))
         for start in range(0, len(missing), RESTORE_AT_ONCE):
             some = missing[start : start + RESTORE_AT_ONCE]
             await asyncio.gather(*(connections.restore(conn_id, shard) for conn_id in some))

@@ -22,6 +22,9 @@ local function hold(conn_id, node, user, is_seed)
   call('SADD', key('nk', node), conn_id)
 end
 
+-- Let a node speak for a connection whose channels are known to shards of these epochs.
+local function speak_for(conn_id, node, epochs) call('HSET', key('k', conn_id), 'dir', node, 'epochs', epochs) end
+
 local function count_user_in(conn_id, user)
   if call('HSETNX', key('k', conn_id), 'home', '1') == 0 then return end
   call('HSET', key('k', conn_id), 'seq', whole(head()))

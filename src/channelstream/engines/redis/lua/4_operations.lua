@@ -121,13 +121,13 @@ function operations.connect(a)
   if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
   if not a.home then
     hold(a.conn_id, a.node, a.user, a.seed)
-    call('HSET', key('k', a.conn_id), 'dir', a.node)
+    speak_for(a.conn_id, a.node, a.epochs)
     return 'reserved'
   end
   local fresh = is_at_home(a.user) and {} or a.update.fresh
   if not has_room(a.user, a.bounds, fresh, a.update.values) then return 'full' end
   hold(a.conn_id, a.node, a.user, a.seed)
-  if a.dir then call('HSET', key('k', a.conn_id), 'dir', a.node) end
+  if a.dir then speak_for(a.conn_id, a.node, a.epochs) end
   open_user(a.user, fresh, a.bounds)
   count_user_in(a.conn_id, a.user)
   return changed_user(a.user, update_user(a.user, a.update))
@@ -164,7 +164,7 @@ function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
   hold(a.conn_id, a.node, a.user, a.seed)
-  if a.dir then call('HSET', key('k', a.conn_id), 'dir', a.node) end
+  if a.dir then speak_for(a.conn_id, a.node, a.epochs) end
   if a.home then
     open_user(a.user, {}, a.bounds)
     count_user_in(a.conn_id, a.user)
@@ -180,9 +180,10 @@ function operations.restore(a)
   return 1
 end
 
--- Let a node speak for a connection from now on: who has until now, user, generation, and what `move` tells.
+-- Let a node speak for a connection from now on: who has until now, user, generation, of which logs the shards were, and what
+-- `move` tells.
 function operations.claim(a)
-  local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed')
+  local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'epochs')
   if not known[1] then return false end
   -- Only of a node that hears nothing any more: a living one gives its connections away itself.
   if a.orphan and call(PUBLISH, key('#n', known[1]), 'there 0') > 0 then return 'held' end
@@ -190,7 +191,7 @@ function operations.claim(a)
     call('HSET', key('k', a.conn_id), 'dir', a.node)
     call(PUBLISH, key('#n', known[1]), 'yielded ' .. a.conn_id)
   end
-  return { known[1], known[2], known[3], move(a.conn_id, known[1], a.node) }
+  return { known[1], known[2], known[3], known[4], move(a.conn_id, known[1], a.node) }
 end
 
 -- The same in a shard that is not that of its id.
