@@ -15,11 +15,12 @@ import httpx
 import pytest
 from itsdangerous import TimestampSigner
 from tests.fleet import Fleet
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, address, redis_cluster
 
 SECRET = "a-secret-of-the-tests"
 ADMIN_SECRET = "an-admin-secret-of-the-tests"
-NODES = {1: "one-node", 3: "three-nodes"}
+CLUSTER = "nodes-on-a-cluster"
+NODES = {1: "one-node", 3: "three-nodes", CLUSTER: CLUSTER}
 RUNNING = re.compile(r"running on (?:https?://[^ ]*?:(\d+)|unix socket) ")
 
 
@@ -117,7 +118,7 @@ def _wait_until_running(log: IO[str]) -> tuple[int, list[str]]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked `nodes(1, 3)` against a server of its own and against three that share a Redis."""
+    """Run what is marked `nodes(1, 3, CLUSTER)` against one server, three on one Redis, and three on a Redis cluster."""
     marker = metafunc.definition.get_closest_marker("nodes")
     if marker is not None and "server" in metafunc.fixturenames:
         metafunc.parametrize("server", marker.args, ids=lambda count: NODES[count], indirect=True)
@@ -134,13 +135,21 @@ def one_node() -> Iterator[RunningServer]:
 @contextmanager
 def fleet(directory: Path) -> Iterator[Fleet]:
     """Three servers on a Redis of their own; where there is no `redis-server` the test is skipped."""
+    redis = RedisServer(directory, "--save", "")
+    redis.start()
+    try:
+        with _fleet_on(redis.address) as running:
+            yield running
+    finally:
+        redis.kill()
+
+
+@contextmanager
+def _fleet_on(address: str) -> Iterator[Fleet]:
     with ExitStack() as stack:
-        redis = RedisServer(directory, "--save", "")
-        redis.start()
-        stack.callback(redis.kill)
         nodes = []
         for _ in range(3):
-            nodes.append(launch("--engine", redis.address))
+            nodes.append(launch("--engine", address))
             stack.callback(nodes[-1].stop)
         yield Fleet(nodes)
 
@@ -154,12 +163,25 @@ def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     assert (code, "Traceback" in log) == (0, False), log
 
 
+@pytest.fixture(scope="session")
+def nodes_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Three servers whose log is in three shards, each in a master of a Redis cluster."""
+    with (
+        redis_cluster(tmp_path_factory.mktemp("cluster"), 3) as masters,
+        _fleet_on(address(masters)) as running,
+    ):
+        yield running
+        code, log = running.stop()
+    assert (code, "Traceback" in log) == (0, False), log
+
+
 @pytest.fixture
 def server(request: pytest.FixtureRequest) -> RunningServer | Fleet:
     """The shared server; where the test is marked so, three that are one."""
-    if getattr(request, "param", 1) == 1:
+    kind = getattr(request, "param", 1)
+    if kind == 1:
         return request.getfixturevalue("one_node")  # type: ignore[no-any-return]
-    fleet: Fleet = request.getfixturevalue("three_nodes")
+    fleet: Fleet = request.getfixturevalue("three_nodes" if kind == 3 else "nodes_on_a_cluster")
     fleet.begin(request.node.nodeid)
     return fleet
 

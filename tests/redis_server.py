@@ -92,6 +92,12 @@ def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[Redi
         yield masters
 
 
+def address(masters: list[RedisServer]) -> str:
+    """What the option `engine` says of a cluster, with one shard for each master."""
+    members = ",".join(f"127.0.0.1:{master.port}" for master in masters)
+    return f"redis+cluster://{members}?shards={len(masters)}"
+
+
 def _free_ports(count: int) -> list[int]:
     """Ports whose cluster buses, 10,000 higher, exist as well."""
     found: list[int] = []

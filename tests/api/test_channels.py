@@ -5,8 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.conftest import CLUSTER
 
-pytestmark = pytest.mark.nodes(1, 3)
+pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
 Hear = Callable[[str, str], list[dict[str, Any]]]
 

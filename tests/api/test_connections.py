@@ -6,8 +6,9 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from tests.conftest import CLUSTER
 
-pytestmark = pytest.mark.nodes(1, 3)
+pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
 Hear = Callable[[str, str], list[dict[str, Any]]]
 

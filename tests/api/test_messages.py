@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from tests.conftest import CLUSTER
 
-pytestmark = pytest.mark.nodes(1, 3)
+pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
 Hear = Callable[[str, str], list[dict[str, Any]]]
 
@@ -45,6 +46,7 @@ def test_one_message_is_answered_with_one(server: Any) -> None:
     assert len(answer["timestamp"]) == len("2011-09-15T11:36:18.471862")
 
 
+@pytest.mark.nodes(1, 3)  # In a cluster channels of different shards have no order among them.
 def test_a_list_is_answered_with_a_list(server: Any, hear: Hear) -> None:
     """In its order, which is the order of delivery too."""
     conn_id = server.connect("msg-list", "msg-list-a", "msg-list-b")

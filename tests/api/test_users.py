@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.conftest import CLUSTER
 
-pytestmark = pytest.mark.nodes(1, 3)
+pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
 Hear = Callable[[str, str], list[dict[str, Any]]]
 TOLD = {"notify_state": True}

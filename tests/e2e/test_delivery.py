@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from tests.conftest import CLUSTER
 from websockets.sync.client import connect
 
-pytestmark = pytest.mark.nodes(1, 3)
+pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
 TIMEOUT_S = 10.0
 Listen = Callable[[Any, str, int], list[Any]]

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from tests.conftest import CLUSTER
 
 from channelstream.config import Settings
 from channelstream.core.events import Dialect, Message
@@ -14,7 +15,7 @@ from channelstream.engines.base import UserUpdate
 from channelstream.server import build
 from channelstream.transports.longpoll import PollStream
 
-pytestmark = pytest.mark.nodes(1, 3)
+pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
 
 @pytest.fixture

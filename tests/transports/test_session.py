@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from tests.conftest import CLUSTER
 
-pytestmark = pytest.mark.nodes(1, 3)
+pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
 PRESENCE = {"notify_presence": True}
 TRANSPORTS = ["ws", "sse", "poll"]
@@ -193,6 +194,7 @@ def _future(position: str) -> str:
     return position + "999999"
 
 
+@pytest.mark.nodes(1, 3)  # What is spoilt here is one shard's part of a position.
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("spoil", [_unreadable, _other_epoch, _future])
 def test_a_position_that_proves_nothing(

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 from tests.conftest import RunningServer, launch
-from tests.redis_server import RedisServer, redis_cluster
+from tests.redis_server import RedisServer, address, redis_cluster
 from tests.standing_line import StandingLine
 
 NODES = 3
@@ -166,8 +166,8 @@ def running(directory: Path, shape: Shape) -> Iterator[Cluster]:
             stack.callback(line.close)
 
         def start(place: int) -> Node:
-            address = f"redis://127.0.0.1:{lines[place].port}/0" if place in lines else _address(masters)
-            node = Node(launch("--engine", address, *FLAGS, *shape.flags, **shape.environ.get(place, {})))
+            where = f"redis://127.0.0.1:{lines[place].port}/0" if place in lines else _address(masters)
+            node = Node(launch("--engine", where, *FLAGS, *shape.flags, **shape.environ.get(place, {})))
             stack.callback(node.stop)
             return node
 
@@ -185,8 +185,5 @@ def _masters(stack: ExitStack, directory: Path, shape: Shape) -> list[RedisServe
     return [redis]
 
 
-def _address(masters: Sequence[RedisServer]) -> str:
-    if len(masters) == 1:
-        return masters[0].address
-    members = ",".join(f"127.0.0.1:{master.port}" for master in masters)
-    return f"redis+cluster://{members}?shards={len(masters)}"
+def _address(masters: list[RedisServer]) -> str:
+    return masters[0].address if len(masters) == 1 else address(masters)
