@@ -3,7 +3,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+[ -z "${CHANNELSTREAM_TEST_REDIS:-}" ] || exit 0
 command -v redis-server >/dev/null && exit 0
+command -v valkey-server >/dev/null && exit 0
 
 skip() {
     echo "setup: the tests of the Redis engine will be skipped: $1" >&2

@@ -1,61 +1,106 @@
-"""Real Redis servers of the tests' own, on unix sockets in directories of their own."""
+"""Real Redis servers of the tests' own, on unix sockets in directories of their own.
 
+CHANNELSTREAM_TEST_REDIS names the program, a `redis-server` or `valkey-server`; otherwise it is that of the PATH.
+"""
+
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from redis.connection import UnixDomainSocketConnection
+from redis.exceptions import RedisError, ResponseError
 
 PATIENCE_S = 10.0
+PAUSE_S = 0.01
+"""Between two questions whether something has come about."""
 SLOTS = 16_384
 """Of a Redis cluster."""
+PROGRAM_VARIABLE = "CHANNELSTREAM_TEST_REDIS"
+PROGRAMS = ("redis-server", "valkey-server")
+
+
+def redis_program() -> str:
+    """Path of the server to test with; without one the test is skipped, and with a wrong one it fails."""
+    if named := os.environ.get(PROGRAM_VARIABLE):
+        assert os.access(named, os.X_OK), f"{PROGRAM_VARIABLE} names no program: {named}"
+        return named
+    found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if found is None:
+        pytest.skip("No redis-server is on the PATH; on Debian: apt-get install redis-server.")
+    return found
 
 
 class RedisServer:
-    """One `redis-server`, started and stopped at will.
+    """One server, started and stopped at will.
 
     Attributes:
         address: what the option `engine` says.
         port: where it listens besides; 0 means nowhere.
     """
 
-    def __init__(self, directory: Path, *flags: str, port: int = 0) -> None:
-        program = shutil.which("redis-server")
-        if program is None:
-            pytest.skip("No redis-server is on the PATH; on Debian: apt-get install redis-server.")
+    def __init__(
+        self, directory: Path, *flags: str, port: int = 0, file: Path | None = None, password: str = ""
+    ) -> None:
+        """Create a server that does not run.
+
+        Args:
+            directory: where its data and its socket are.
+            flags: of its command line.
+            file: of settings that the command line does not know; None means none.
+            password: what it asks of everybody.
+        """
+        program = redis_program()
         directory.mkdir(exist_ok=True)
         self.port = port
         self.socket = directory / "redis.sock"
         self.address = f"unix://{self.socket}"
-        self._command = [
-            program,
-            "--port",
-            str(port),
-            "--unixsocket",
-            str(self.socket),
-            "--dir",
-            str(directory),
-            *flags,
-        ]
+        self._password = password
+        self._command = [program, *([str(file)] if file else [])]
+        self._command += ["--port", str(port), "--unixsocket", str(self.socket), "--dir", str(directory)]
+        if password:
+            self._command += ["--requirepass", password, "--masterauth", password]
+        self._command += flags
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + PATIENCE_S
-        while self.cli("PING") != "PONG":
-            assert time.monotonic() < deadline, "redis-server does not start"
-            assert self._process.poll() is None, "redis-server has ended"
+        self._process = process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+
+        def answers() -> bool:
+            assert process.poll() is None, "the Redis server has ended"
+            return self.cli("PING") == "PONG"
+
+        wait_until(answers, "the Redis server does not start")
 
     def cli(self, *parts: str) -> str:
-        """Run one command and return what `redis-cli` prints."""
-        done = subprocess.run(["redis-cli", "-s", str(self.socket), *parts], capture_output=True, text=True)
-        return done.stdout.strip()
+        """Run one command and return its answer as `redis-cli` prints it: empty while nobody answers."""
+        # RESP2, so that the answer is the same of every version, and no greeting that older ones do not know.
+        connection: Any = UnixDomainSocketConnection(
+            path=str(self.socket),
+            password=self._password or None,
+            socket_timeout=PATIENCE_S,
+            protocol=2,
+            driver_info=None,
+        )
+        try:
+            connection.connect()
+            connection.send_command(*parts)
+            return _printed(connection.read_response())
+        except ResponseError as error:
+            return str(error)
+        except (RedisError, OSError):
+            return ""
+        finally:
+            connection.disconnect()
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -66,6 +111,20 @@ class RedisServer:
         self.signal(signal.SIGKILL)
         assert self._process is not None
         self._process.wait()
+
+
+def _printed(answer: Any) -> str:
+    if isinstance(answer, list):
+        return "\n".join(map(_printed, answer))
+    return answer.decode().strip() if isinstance(answer, bytes) else str(answer)
+
+
+def wait_until(holds: Callable[[], bool], failure: str) -> None:
+    """Ask again and again; the failure is what an exhausted patience says."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, failure
+        time.sleep(PAUSE_S)
 
 
 @contextmanager
@@ -81,14 +140,15 @@ def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[Redi
             stack.callback(masters[-1].kill)
         share = SLOTS // count + 1
         for number, master in enumerate(masters):
-            first, last = number * share, min((number + 1) * share, SLOTS) - 1
+            slots = range(number * share, min((number + 1) * share, SLOTS))
             master.cli("CLUSTER", "SET-CONFIG-EPOCH", str(number + 1))
-            master.cli("CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+            # ADDSLOTSRANGE came with 7.0.
+            master.cli("CLUSTER", "ADDSLOTS", *map(str, slots))
             master.cli("CLUSTER", "MEET", "127.0.0.1", str(ports[0]))
-        deadline = time.monotonic() + PATIENCE_S
-        while not all("cluster_state:ok" in master.cli("CLUSTER", "INFO") for master in masters):
-            assert time.monotonic() < deadline, "the cluster does not form"
-            time.sleep(0.05)
+        wait_until(
+            lambda: all("cluster_state:ok" in master.cli("CLUSTER", "INFO") for master in masters),
+            "the cluster does not form",
+        )
         yield masters
 
 
@@ -96,6 +156,72 @@ def address(masters: list[RedisServer]) -> str:
     """What the option `engine` says of a cluster, with one shard for each master."""
     members = ",".join(f"127.0.0.1:{master.port}" for master in masters)
     return f"redis+cluster://{members}?shards={len(masters)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A master and a replica, and the sentinels that watch them.
+
+    Attributes:
+        address: what the option `engine` says.
+    """
+
+    address: str
+    master: RedisServer
+    replica: RedisServer
+    sentinels: list[RedisServer]
+
+
+@contextmanager
+def redis_sentinels(directory: Path, password: str = "", down_after_ms: int = 300) -> Iterator[Watched]:
+    """Start a master and its replica on loopback, and three sentinels, which agree on who is master.
+
+    Args:
+        directory: an existing one, for all of them.
+        password: of master and replica; sentinels ask for none.
+        down_after_ms: how long a silent master counts as alive.
+    """
+    first, second, *ports = _free_ports(5)
+    with ExitStack() as stack:
+
+        def started(name: str, port: int, *flags: str, **more: Any) -> RedisServer:
+            server = RedisServer(directory / name, "--bind", "127.0.0.1", *flags, port=port, **more)
+            server.start()
+            stack.callback(server.kill)
+            return server
+
+        # A master waits 5 s for more replicas before it copies itself, unless told otherwise.
+        quick = ("--repl-diskless-sync-delay", "0", "--save", "")
+        master = started("master", first, *quick, password=password)
+        of_master = ("--replicaof", "127.0.0.1", str(first))
+        replica = started("replica", second, *quick, *of_master, password=password)
+        wait_until(
+            lambda: "master_link_status:up" in replica.cli("INFO", "replication"),
+            "the replica does not copy",
+        )
+        sentinels = []
+        for number, port in enumerate(ports):
+            file = directory / f"sentinel{number}.conf"
+            file.write_text(_sentinel_settings(first, password, down_after_ms))
+            sentinels.append(started(file.stem, port, "--sentinel", file=file))
+        wait_until(
+            lambda: all("slaves=1,sentinels=3" in each.cli("INFO", "sentinel") for each in sentinels),
+            "the sentinels do not find each other",
+        )
+        login = f":{password}@" if password else ""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        yield Watched(f"redis+sentinel://{login}{hosts}/main/0", master, replica, sentinels)
+
+
+def _sentinel_settings(port: int, password: str, down_after_ms: int) -> str:
+    lines = [
+        f"sentinel monitor main 127.0.0.1 {port} 2",
+        f"sentinel down-after-milliseconds main {down_after_ms}",
+        "sentinel failover-timeout main 3000",
+    ]
+    if password:
+        lines.append(f"sentinel auth-pass main {password}")
+    return "\n".join(lines) + "\n"
 
 
 def _free_ports(count: int) -> list[int]:
