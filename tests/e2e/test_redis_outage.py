@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, redis_sentinels
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -109,3 +109,33 @@ def test_after_a_restart_of_redis_clients_are_told_what_is_lost(
         assert resumed(stream)["lost"] == ["", "a"]
         post_until_accepted(node, 3)
         assert heard(stream, 1) == [3]
+
+
+@pytest.mark.parametrize("password", ["", "a-password"])
+def test_a_node_follows_sentinels_to_the_next_master(
+    tmp_path: Path, start_server: Callable[..., Any], password: str
+) -> None:
+    """Calls are refused meanwhile; the replica may lack what was acknowledged, so that clients are told `lost`."""
+    with redis_sentinels(tmp_path, password) as watched:
+        node = start_server("--engine-timeout-s", "1", CHANNELSTREAM_ENGINE=watched.address)
+        conn_id = node.connect("ann", "a")
+        with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since=") as stream:
+            resumed(stream)
+            node.post("/message", message(1))
+            position = json.loads(stream.recv(TIMEOUT_S))[0]["position"]
+            watched.master.kill()
+            refused = node.request("POST", "/message", message(2))
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    stream.recv(TIMEOUT_S)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+        assert "role:master" in watched.replica.cli("INFO", "replication")
+        with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since={position}") as stream:
+            assert resumed(stream)["lost"] == ["", "a"]
+            post_until_accepted(node, 3)
+            assert heard(stream, 1) == [3]
+        _, log = node.stop()
+    assert "Traceback" not in log, log
+    assert "a-password" not in log
