@@ -102,6 +102,15 @@ def test_wrong_secret_is_not_repeated() -> None:
     assert str(caught.value).startswith("secret: its value (from CHANNELSTREAM_SECRET) is not one line")
 
 
+def test_a_password_in_a_wrong_address_is_not_repeated() -> None:
+    """Of an address only the login is left out."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings([], {"CHANNELSTREAM_ENGINE": "reds://:pass@word@10.0.0.5:6379/0"})
+    assert str(caught.value).startswith(
+        "engine: 'reds://***@10.0.0.5:6379/0' (from CHANNELSTREAM_ENGINE) is not"
+    )
+
+
 def test_long_value_is_cut() -> None:
     """A long or many-lined wrong value still makes one short line."""
     with pytest.raises(ConfigError) as caught:

@@ -1,5 +1,6 @@
 """All sources merged into Settings: flags beat the environment, which beats the file."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from channelstream.errors import ConfigError
 
 _SHOWN_CHARS = 80
 """How much of a wrong value an error repeats."""
+_LOGIN = re.compile(r"//.*@", re.DOTALL)
+"""Where an address may hold a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,9 @@ class Reading:
 
 
 def refusal(option: Option, given: Given) -> str:
-    """One line that names option, value, source and what is allowed; never the value of a secret."""
-    shown = "its value" if option.declared.secret else repr(given.text[:_SHOWN_CHARS])
+    """One line that names option, value, source and what is allowed; never a secret, nor the login in an address."""
+    text = _LOGIN.sub("//***@", given.text)
+    shown = "its value" if option.declared.secret else repr(text[:_SHOWN_CHARS])
     return f"{option.name}: {shown} (from {given.source}) is not {option.allowed}"
 
 
