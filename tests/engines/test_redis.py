@@ -572,9 +572,10 @@ def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
         await until(lambda: sorted(heard(listener)) == sorted(["p", *map("m{}".format, channels)]))
         starts = dict.fromkeys(channels, 0)
         assert len((await speaker.replay("ann", starts, 100)).entries) == 6
-        for master in masters:
-            assert master.cli("PUBSUB", "SHARDCHANNELS", "*#c:*").count("#c:") == 1
-            assert master.cli("PUBSUB", "CHANNELS") == ""
+        if masters[0].cli("PUBSUB", "SHARDNUMSUB") == "":  # Redis 6.2 has no sharded publish.
+            for master in masters:
+                assert master.cli("PUBSUB", "SHARDCHANNELS", "*#c:*").count("#c:") == 1
+                assert master.cli("PUBSUB", "CHANNELS") == ""
         await nodes.close()
 
     with redis_cluster(tmp_path, 3) as masters:
