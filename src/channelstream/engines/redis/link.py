@@ -94,7 +94,7 @@ class Link:
                     await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError, TimeoutError) as error:
             await self.close()
-            raise Unavailable(f"Redis is out of reach: {error or 'no answer in time'}") from error
+            raise Unavailable(f"Redis is out of reach: {str(error) or 'no answer in time'}") from error
         for work in (self._send(), self._receive(), self._hear()):
             self._tasks.append(asyncio.get_running_loop().create_task(self._until_broken(work)))
         self._sha = (await self.command("SCRIPT", "LOAD", script())).decode()

@@ -1,0 +1,68 @@
+"""A node whose master is known to sentinels: it follows a failover by itself."""
+
+import asyncio
+import signal
+from pathlib import Path
+
+import pytest
+from tests.engines.conformance import message
+from tests.engines.test_redis import Nodes, heard, published, until
+from tests.redis_server import PATIENCE_S, redis_sentinels
+
+from channelstream.engines.redis.address import places
+from channelstream.errors import ConfigError, Unavailable
+
+
+def test_a_node_follows_a_failover(tmp_path: Path) -> None:
+    """Calls are refused until a replica has taken over, which may lack what was acknowledged: a new log begins."""
+    with redis_sentinels(tmp_path, "a-password") as watched:
+
+        async def life() -> None:
+            nodes = Nodes(places(watched.address))
+            engine, listener = await nodes.member("ann", "a", notify_presence=True)
+            speaker, _ = await nodes.node()
+            await speaker.publish([message("m1")])
+            await until(lambda: heard(listener) == ["m1"])
+            before = engine.position
+            watched.master.kill()
+            with pytest.raises(Unavailable):
+                await speaker.publish([message("m2")])
+            with pytest.raises(Unavailable):
+                await engine.head()
+            await until(lambda: listener.renewals == 1)
+            await published(speaker, message("m3"))
+            await until(lambda: "m3" in heard(listener))
+            assert heard(listener) == ["m1", "m3"]
+            assert engine.position.epochs == speaker.position.epochs != before.epochs
+            assert listener.renewals == 1
+            async with asyncio.timeout(PATIENCE_S):
+                while [each.users for each in await engine.channels(["a"])] != [{"ann": 1}]:
+                    await asyncio.sleep(0.02)
+            await nodes.close()
+
+        asyncio.run(life())
+
+
+def test_a_master_nobody_knows_stops_the_start(tmp_path: Path) -> None:
+    """With a sentence that names the option."""
+
+    async def life(address: str) -> None:
+        with pytest.raises(ConfigError, match=r"engine: .* none knows a master called 'other'"):
+            await Nodes(places(address)).node()
+
+    with redis_sentinels(tmp_path) as watched:
+        asyncio.run(life(watched.address.replace("/main/", "/other/")))
+
+
+def test_a_sentinel_that_stands_still_is_passed_over(tmp_path: Path) -> None:
+    """One of three may hang, as it does when its machine is gone: another one is asked."""
+    with redis_sentinels(tmp_path) as watched:
+
+        async def life() -> None:
+            nodes = Nodes(places(watched.address))
+            watched.sentinels[0].signal(signal.SIGSTOP)
+            engine, _ = await nodes.node()
+            await engine.publish([message("m1")])
+            await nodes.close()
+
+        asyncio.run(life())
