@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
@@ -263,6 +264,53 @@ def test_a_full_redis_is_not_connected_with_again_and_again(redis: RedisServer, 
     with_one_shard(life)
 
 
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (["maxmemory", "1"], "maxmemory"),
+        (["min-replicas-to-write", "1"], "NOREPLICAS"),
+    ],
+)
+def test_what_redis_cannot_do_now_is_refused(
+    redis: RedisServer, with_one_shard: Any, limits: list[str], reason: str
+) -> None:
+    """Where it is full, or lacks the replicas it must have, on whichever version."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        redis.cli("CONFIG", "SET", *limits)
+        try:
+            if reason not in redis.cli("EVAL", "return redis.call('SET', KEYS[1], 1)", "1", "key"):
+                pytest.skip("This Redis lets scripts do it.")  # 6.2.5, as to replicas.
+            with pytest.raises(Unavailable, match="cannot do that now"):
+                await engine.publish([message("m1")])
+        finally:
+            redis.cli("CONFIG", "SET", limits[0], "0")
+        await published(engine, message("m2"))
+
+    with_one_shard(life)
+
+
+def test_a_master_that_became_a_replica_is_left(redis: RedisServer, with_one_shard: Any) -> None:
+    """The node refuses and connects anew, as it must where the address leads to another master by then."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        [shard] = engine._shards
+        link = shard._link
+        redis.cli("REPLICAOF", "127.0.0.1", "1")
+        try:
+            with pytest.raises(Unavailable):
+                await engine.publish([message("m1")])
+            assert link is not None
+            assert link.broken.is_set()
+        finally:
+            redis.cli("REPLICAOF", "NO", "ONE")
+        await published(engine, message("m2"))
+
+    with_one_shard(life)
+
+
 def test_a_node_outlives_what_it_cannot_read(with_one_shard: Any, caplog: pytest.LogCaptureFixture) -> None:
     """An answer that no code foresees is logged, and the node links again."""
 
@@ -392,6 +440,19 @@ def test_an_unreachable_redis_stops_the_start(tmp_path: Path) -> None:
             await Nodes(places(f"unix://{tmp_path}/nothing")).node()
 
     asyncio.run(life())
+
+
+def test_a_silent_redis_stops_the_start(tmp_path: Path) -> None:
+    """Who accepts and never answers is out of reach, and that is said."""
+
+    async def life() -> None:
+        with pytest.raises(ConfigError, match="engine: Redis is out of reach: no answer in time"):
+            await Nodes(places(f"unix://{tmp_path}/silent")).node()
+
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{tmp_path}/silent")
+        silent.listen()
+        asyncio.run(life())
 
 
 def channel_in(shard: int, shards: int) -> str:

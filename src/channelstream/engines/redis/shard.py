@@ -6,6 +6,7 @@ It knows of no other; `engine.py` puts them together.
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,8 +38,12 @@ ASK_TIMEOUT_S = 2.0
 """How long another node may take to obey."""
 ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, MovedError, AskError, ClusterDownError)
 """Answers after which the node connects anew: the server has changed its part, or was another one all along."""
-BUSY = ("BUSY", "MISCONF")
+OTHER_LOG = ("EPOCH", "LATE", "READONLY")
+"""How answers begin after which the node connects anew as well."""
+BUSY = ("BUSY", "MISCONF", "NOREPLICAS", "OOM")
 """How answers begin with which Redis, like with OutOfMemoryError, only says that it cannot do it now."""
+WRAPPED = re.compile(r"Error running script .*: -(?=[A-Z]+ )")
+"""What Redis 6.2 puts before the answer to a command of a script; 7.0 hands that on as it is."""
 REFUSED = "The engine cannot do that now; try again later."
 """What callers are told where Redis refuses; why is in the log."""
 
@@ -215,9 +220,10 @@ class Shard:
         try:
             return await link.call(self.epoch, now_ms, operation, **arguments)
         except ResponseError as error:
-            if str(error).startswith(("EPOCH", "LATE")) or isinstance(error, ANOTHER_SERVER):
+            reason = WRAPPED.sub("", str(error))
+            if reason.startswith(OTHER_LOG) or isinstance(error, ANOTHER_SERVER):
                 link.abandon()
-            elif not isinstance(error, OutOfMemoryError) and not str(error).startswith(BUSY):
+            elif not isinstance(error, OutOfMemoryError) and not reason.startswith(BUSY):
                 raise
             logger.warning("Redis has refused a call: %s", error)
             raise Unavailable(REFUSED) from error
