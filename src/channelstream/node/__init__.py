@@ -1,8 +1,10 @@
 """One process of the service: its use cases, and what nodes ask of each other where they share an engine.
 
-`node.py` has what the API and the transports ask for, `commands.py` what one node asks of another.
+`node.py` has what the API and the transports ask for, `held.py` the connections of this process, `handover.py` how they are
+reached and fetched from other nodes, `commands.py` what one node asks of another.
 """
 
-from channelstream.node.node import Node, NodeLimits, Opened, Subscribed
+from channelstream.node.held import NodeLimits
+from channelstream.node.node import Node, Opened, Subscribed
 
 __all__ = ["Node", "NodeLimits", "Opened", "Subscribed"]

@@ -1,0 +1,134 @@
+"""Connections that other nodes hold: brought here when a stream opens, and reached by commands until then."""
+
+import asyncio
+from contextlib import suppress
+from weakref import WeakValueDictionary
+
+from channelstream.core.connection import Connection
+from channelstream.engines.base import Engine
+from channelstream.errors import CloseCode, Invalid, Moved, Replaced, Unavailable
+from channelstream.node.commands import Answer, Command, Yield, encode, read_answer, read_command
+from channelstream.node.held import HeldConnections
+
+PAUSES_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""How long to wait, time after time, for a connection that is between two nodes."""
+
+
+class Handovers:
+    """What nodes ask of each other about connections."""
+
+    def __init__(self, engine: Engine, held: HeldConnections) -> None:
+        self._engine = engine
+        self._held = held
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._claiming: set[str] = set()
+        self._overtaken: set[str] = set()
+
+    async def adopt(self, conn_id: str) -> Connection | None:
+        """Hold the connection here, wherever it was until now; None if it is unknown.
+
+        Raises:
+            Unavailable: the engine is out of reach.
+        """
+        if self._held.get(conn_id) and not self._engine.is_sure(conn_id):
+            await self._engine.make_sure(conn_id)
+        if (here := self._held.get(conn_id)) or not self._engine.shared:
+            return here
+        lock = self._locks.setdefault(conn_id, asyncio.Lock())
+        async with lock:
+            return self._held.get(conn_id) or await self._fetch(conn_id)
+
+    async def _fetch(self, conn_id: str) -> Connection | None:
+        yielded = None
+        with suppress(Unavailable):  # A node that does not answer loses the connection all the same.
+            yielded = await self._ask_while_moving(Yield(conn_id))
+        return await self._take_over(conn_id, yielded, orphan=False)
+
+    async def _take_over(self, conn_id: str, yielded: Answer | None, orphan: bool) -> Connection | None:
+        """Claim a connection and hold it here; None if it is unknown.
+
+        Args:
+            yielded: what the node that held it has told.
+            orphan: only if that node has died.
+
+        Raises:
+            Moved: it is held by a living node, and only an orphan was wanted.
+            Replaced: while it was claimed, yet another node has claimed it.
+        """
+        self._claiming.add(conn_id)
+        try:
+            claim = await self._engine.claim(conn_id, orphan)
+            if conn_id in self._overtaken:
+                raise Replaced("replaced by a stream at another node")
+        finally:
+            self._claiming.discard(conn_id)
+            self._overtaken.discard(conn_id)
+        here = self._held.get(conn_id)
+        if claim is None or here is not None:
+            return here
+        connection = self._held.make(conn_id, claim.member.user, claim.member.dialect)
+        connection.heard = yielded.heard if yielded else claim.seqs
+        self._held.place(connection, claim.channels)
+        if yielded:
+            await self._held.join(
+                connection, {name: {} for name in yielded.channels if name not in claim.channels}
+            )
+        elif not claim.is_whole:
+            await self._held.disconnect(
+                connection, CloseCode.UNKNOWN_CONNECTION, "its channels are not known any more"
+            )
+            return None
+        return connection
+
+    async def done(self, command: Command) -> Answer | None:
+        """Have a command done wherever its connection is; None if there is none of that id."""
+        for pause_s in PAUSES_S:
+            answer = await self._done(command)
+            if answer is None or answer.held:
+                return answer
+            await asyncio.sleep(pause_s)
+        raise Moved
+
+    async def _done(self, command: Command) -> Answer | None:
+        """Have a command done by the node that seems to hold its connection; the answer says whether it does."""
+        connection = self._held.get(command.conn_id)
+        if connection is None and self._engine.shared:
+            answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
+            if answer is not None:
+                return answer
+            # Its node has died: whoever needs the connection takes it over.
+            async with self._locks.setdefault(command.conn_id, asyncio.Lock()):
+                try:
+                    connection = self._held.get(command.conn_id) or await self._take_over(
+                        command.conn_id, None, orphan=True
+                    )
+                except (Moved, Replaced):
+                    return Answer(held=False)
+        return None if connection is None else await self._held.do(connection, command)
+
+    async def _ask_while_moving(self, command: Command) -> Answer | None:
+        for pause_s in PAUSES_S:
+            answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
+            if answer is None or answer.held:
+                return answer
+            await asyncio.sleep(pause_s)
+        return None
+
+    async def obey(self, command: bytes) -> bytes:
+        """Do what another node asks, if the connection is held here."""
+        asked = read_command(command)
+        connection = self._held.get(asked.conn_id)
+        if connection is None:
+            return encode(Answer(held=False))
+        try:
+            return encode(await self._held.do(connection, asked))
+        except Invalid as error:
+            return encode(Answer(held=True, faults=error.faults))
+
+    def yielded(self, conn_id: str) -> None:
+        """Hear that another node has taken over a connection."""
+        connection = self._held.get(conn_id)
+        if connection is not None:
+            self._held.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
+        elif conn_id in self._claiming:
+            self._overtaken.add(conn_id)

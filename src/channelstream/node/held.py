@@ -1,0 +1,265 @@
+"""The connections this node holds: made, changed, ended and expired, in the hub here and in the engine."""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from channelstream.core.connection import Connection, ConnectionState, Step
+from channelstream.core.endings import Ending, Endings
+from channelstream.core.events import Dialect
+from channelstream.core.hub import Hub
+from channelstream.core.position import Numbers, replaced, shard_of
+from channelstream.engines.base import Clock, Engine, Member, UserChange, UserUpdate
+from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
+from channelstream.node.commands import Answer, Command, End, Subscribe, Unsubscribe, Yield
+from channelstream.node.observer import Observer
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLimits:
+    """Bounds of connections.
+
+    Attributes:
+        connections: registered at a time; more are refused with 503.
+        channels_per_connection: channels one connection may be in; more are refused with 422.
+        unattached_s: how long a connection lives that never had a stream, in seconds. How long it outlives a stream
+            depends on the transport and is passed to `detached`.
+    """
+
+    connections: int = 1_000_000
+    channels_per_connection: int = 1000
+    unattached_s: float = 15.0
+
+
+class HeldConnections:
+    """Who is here, and what happens to them.
+
+    Attributes:
+        endings: the streams and connections that ended lately, and why.
+        observer: None unless somebody traces.
+    """
+
+    def __init__(self, engine: Engine, hub: Hub, clock: Clock, limits: NodeLimits) -> None:
+        self.endings = Endings()
+        self.observer: Observer | None = None
+        self._engine = engine
+        self._hub = hub
+        self._clock = clock
+        self._limits = limits
+        self._deadlines: dict[Connection, None] = {}
+
+    def get(self, conn_id: str) -> Connection | None:
+        return self._hub.connections.get(conn_id)
+
+    def membership(self, conn_id: str) -> tuple[Member, Sequence[str]] | None:
+        connection = self.get(conn_id)
+        return None if connection is None else (_member(connection), list(connection.channels))
+
+    # -- coming and going
+
+    def make(self, conn_id: str, user: str, dialect: Dialect) -> Connection:
+        """Hold a new connection, which has a while to be given a stream."""
+        deadline_s = self._clock.steady() + self._limits.unattached_s
+        connection = Connection(conn_id, user, dialect, self._hub.seqs, deadline_s)
+        self._hub.add(connection)
+        self._deadlines[connection] = None
+        return connection
+
+    async def register(self, connection: Connection, update: UserUpdate) -> UserChange | None:
+        """Make a new connection known to the engine; where that fails it is gone."""
+        change = None
+        try:
+            change = await self._engine.connect(_member(connection), update)
+        finally:
+            if change is None:
+                self.forget(connection, CloseCode.UNKNOWN_CONNECTION, "it could not be registered")
+        return change
+
+    async def join(self, connection: Connection, channels: Mapping[str, Mapping[str, Any]]) -> None:
+        """Let a connection join channels; where that fails it is in none of them."""
+        # Into the hub first: with a shared engine, what is published while it answers must find the member here.
+        for name in channels:
+            self._hub.subscribe(connection, name, self._hub.seqs[self._shard(name)])
+        joined = None
+        connection.joining |= channels.keys()
+        try:
+            joined = await self._engine.join(_member(connection), channels)
+        finally:
+            connection.joining -= channels.keys()
+            for name in set(channels) & connection.channels.keys():
+                if joined is None:
+                    self._hub.unsubscribe(connection, name)
+                else:
+                    connection.channels[name] = joined[name]
+
+    def check_channel_count(self, count: int) -> None:
+        """Raise Invalid if a connection may not have so many channels."""
+        limit = self._limits.channels_per_connection
+        if count > limit:
+            raise Invalid({"channels": [f"A connection may have at most {limit} channels."]})
+
+    async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
+        """End a connection of this node at once: its stream closed, its user parted, its id unknown."""
+        if connection.state is not ConnectionState.CLOSED:
+            channels = self.forget(connection, code, reason)
+            with suppress(Moved):
+                await self._engine.disconnect(_member(connection), channels)
+
+    def forget(self, connection: Connection, code: CloseCode, reason: str) -> list[str]:
+        """Hold a connection no longer and return the channels it had; the engine is not told."""
+        self._hub.mute(connection)
+        connection.move(Step.CLOSE)
+        self._deadlines.pop(connection, None)
+        self.note_ending(connection, code, reason, final=True)
+        stream, connection.stream = connection.stream, None
+        channels = list(connection.channels)
+        for name in channels:
+            self._hub.unsubscribe(connection, name)
+        self._hub.remove(connection)
+        if stream is not None:
+            stream.close(code, reason)
+        return channels
+
+    def place(self, connection: Connection, channels: Mapping[str, int]) -> None:
+        """Let a connection be in channels that the engine counts it in, each with the number after which it is."""
+        for name, joined in channels.items():
+            self._hub.subscribe(connection, name, joined)
+
+    # -- what is asked of one of them, from here or from another node
+
+    async def do(self, connection: Connection, command: Command) -> Answer:
+        """Do what is asked of a connection; the answer says so if it has left this node meanwhile.
+
+        Raises:
+            Invalid: it is refused.
+            Unavailable: the engine is out of reach.
+        """
+        try:
+            return await self._do[type(command)](self, connection, command)
+        except Moved:
+            return Answer(held=False)
+
+    async def _do_subscribe(self, connection: Connection, asked: Subscribe) -> Answer:
+        if asked.again is not None and asked.again.user != connection.user:
+            raise Invalid({"conn_id": ["This connection belongs to another user."]})
+        new = {name: patch for name, patch in asked.channels.items() if name not in connection.channels}
+        self.check_channel_count(len(connection.channels) + len(new))
+        if asked.again is not None:
+            await self._engine.update_user(connection.user, asked.again.update)
+            _still_here(connection)
+        await self.join(connection, new)
+        _still_here(connection)
+        if asked.again is not None and connection.stream is None:
+            self._expire_after(connection, self._limits.unattached_s)
+        return _answer(connection, new)
+
+    async def _do_unsubscribe(self, connection: Connection, asked: Unsubscribe) -> Answer:
+        left = {
+            name: joined for name in asked.channels if (joined := connection.channels.get(name)) is not None
+        }
+        for name in left:
+            self._hub.unsubscribe(connection, name)
+        try:
+            await self._engine.leave(_member(connection), list(left))
+        except Unavailable:
+            if connection.state is not ConnectionState.CLOSED:
+                for name, joined in left.items():
+                    self._hub.subscribe(connection, name, joined)
+            raise
+        _still_here(connection)
+        return _answer(connection, left)
+
+    async def _do_end(self, connection: Connection, asked: End) -> Answer:
+        if connection.state is not ConnectionState.CLOSED:
+            channels = self.forget(connection, CloseCode(asked.code), asked.reason)
+            await self._engine.disconnect(_member(connection), channels)
+        return _answer(connection, ())
+
+    async def _do_yield(self, connection: Connection, asked: Yield) -> Answer:
+        channels = self.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
+        return Answer(held=True, channels=sorted(channels), heard=connection.heard)
+
+    _do: ClassVar[dict[type[Any], Callable[..., Awaitable[Answer]]]] = {
+        Subscribe: _do_subscribe,
+        Unsubscribe: _do_unsubscribe,
+        End: _do_end,
+        Yield: _do_yield,
+    }
+
+    # -- what the engine tells
+
+    def lost(self, channels: Collection[str], users: Collection[str]) -> None:
+        """Close the streams whose connections missed something: with `since` they are told what is lost."""
+        missed: dict[Connection, None] = {}
+        for name in channels:
+            missed |= self._hub.channels.get(name, {})
+        for name in users:
+            missed |= self._hub.users.get(name, {})
+        for connection in missed:
+            if connection.stream is not None:
+                connection.stream.close(CloseCode.TOO_SLOW, "the log no longer reaches back")
+
+    def renewed(self, shard: int, seqs: Numbers) -> None:
+        """Close the streams that hear this shard: who comes back with a position of the older log is told of the loss."""
+        self._hub.seqs = seqs
+        for connection in list(self._hub.connections.values()):
+            mine = [name for name in connection.channels if self._shard(name) == shard]
+            if connection.stream is not None and (mine or self._shard(connection.user) == shard):
+                connection.stream.close(CloseCode.RESTARTING, "the log was lost")
+            connection.heard = replaced(connection.heard, shard, seqs[shard])
+            connection.channels.update(dict.fromkeys(mine, seqs[shard]))
+
+    def _shard(self, name: str) -> int:
+        return shard_of(name, len(self._hub.seqs))
+
+    # -- streams come and go
+
+    def note_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
+        """Remember why a connection, or one stream of it, has ended."""
+        self.endings.note(Ending(self._clock.wall(), connection.id, connection.user, code, reason, final))
+        if self.observer is not None:
+            self.observer.ended(connection, code, reason)
+
+    def detached(self, connection: Connection, grace_s: float) -> None:
+        """Note that the connection's stream is gone; it may come back for so many seconds."""
+        self._hub.detach(connection, self._clock.steady() + grace_s)
+        self._deadlines[connection] = None
+        if self.observer is not None:
+            self.observer.detached(connection, grace_s)
+
+    def attached(self, connection: Connection) -> None:
+        """Note that the connection has a stream, so nothing expires it."""
+        self._deadlines.pop(connection, None)
+        if self.observer is not None:
+            self.observer.attached(connection)
+
+    def _expire_after(self, connection: Connection, seconds: float) -> None:
+        connection.deadline_s = max(connection.deadline_s or 0.0, self._clock.steady() + seconds)
+        self._deadlines[connection] = None
+
+    def overdue(self) -> list[Connection]:
+        """Return the connections whose deadline has passed."""
+        now_s = self._clock.steady()
+        return [c for c in self._deadlines if c.deadline_s is not None and c.deadline_s <= now_s]
+
+    async def sweep(self) -> None:
+        """Close what is overdue: never attached, or detached for longer than its grace."""
+        for connection in self.overdue():
+            if connection.stream is not None:
+                continue  # It came back while another one was ended.
+            await self.disconnect(connection, CloseCode.UNKNOWN_CONNECTION, "expired")
+
+
+def _member(connection: Connection) -> Member:
+    return Member(connection.id, connection.user, connection.dialect)
+
+
+def _answer(connection: Connection, changed: Iterable[str]) -> Answer:
+    return Answer(held=True, channels=sorted(connection.channels), changed=sorted(changed))
+
+
+def _still_here(connection: Connection) -> None:
+    """Raise Moved if the connection has left this node while the engine was asked."""
+    if connection.state is ConnectionState.CLOSED:
+        raise Moved
