@@ -29,6 +29,15 @@ def test_the_defaults_are_those_of_the_second_generation() -> None:
     assert settings.store_frames
 
 
+def test_users_are_known_or_only_counted() -> None:
+    """A channel that was read without its users still has their number."""
+    room = channel()
+    room.only_count(3)
+    assert (room.user_count, room.users) == (3, {})
+    room.join("ann", seed=False)
+    assert room.user_count == 1
+
+
 def test_the_first_connection_of_a_user_joins_and_the_last_one_parts() -> None:
     """Connections in between are counted and announce nothing."""
     room = channel()

@@ -645,6 +645,16 @@ def test_counts_follow_connections(lab: Lab) -> None:
     assert (lab.user("ann").connections, lab.user("ann").channels) == (1, {"a"})
 
 
+def test_users_are_counted_where_nobody_asks_who_they_are(lab: Lab) -> None:
+    """At a cost that does not grow with them."""
+    lab.connect("ann", "a", conn_id="1")
+    lab.connect("ann", "a", conn_id="2")
+    lab.connect("bob", "a")
+    [counted] = lab.run(lab.engine.channels(["a"], with_users=False))
+    assert (counted.user_count, counted.connections) == (2, 3)
+    assert lab.channel("a").user_count == 2
+
+
 def test_the_unknown_is_left_out_of_what_is_asked_for(lab: Lab) -> None:
     """Names of channels and users, in the order asked; None means all, an empty list none."""
     lab.connect("ann", "a", "b")

@@ -141,7 +141,7 @@ def cut(engine: RedisEngine) -> None:
     """Break the links of a node with every shard."""
     for shard in engine._shards:
         assert shard._link is not None
-        shard._link.abandon()
+        shard._link.abandon("the test cuts it")
 
 
 def heard(recorder: Recorder) -> list[str]:

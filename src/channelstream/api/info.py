@@ -20,7 +20,7 @@ async def channels_info(node: Node, names: Sequence[str] | None, options: InfoOp
     """Describe channels; None means all. Unknown names are left out."""
     # Before the channels are read: what is accepted meanwhile is left to the stream that resumes from here.
     position = await node.engine.head()
-    channels = await _chosen(node, names, options)
+    channels = await _chosen(node, names, options, options.include_users)
     users = await _members(node, channels) if options.include_users else {}
     return {
         "channels": {channel.name: await _channel(channel, options, position, node) for channel in channels},
@@ -31,7 +31,7 @@ async def channels_info(node: Node, names: Sequence[str] | None, options: InfoOp
 
 async def seed_info(node: Node, options: InfoOptions) -> dict[str, Any]:
     """Describe channels as the 0.2 program did; its users are objects, the other keys those of 0.7."""
-    channels = await _chosen(node, options.channels, options)
+    channels = await _chosen(node, options.channels, options, with_users=True)
     users = await _members(node, channels)
     told = await channels_info(node, options.channels, options)
     for channel in (channel for channel in channels if channel.name in told["channels"]):
@@ -45,9 +45,12 @@ async def seed_info(node: Node, options: InfoOptions) -> dict[str, Any]:
     return told | {"unique_users": len(users)}
 
 
-async def _chosen(node: Node, names: Sequence[str] | None, options: InfoOptions) -> list[Channel]:
+async def _chosen(
+    node: Node, names: Sequence[str] | None, options: InfoOptions, with_users: bool
+) -> list[Channel]:
     excluded = set(options.exclude_channels)
-    return [channel for channel in await node.engine.channels(names) if channel.name not in excluded]
+    channels = await node.engine.channels(names, with_users)
+    return [channel for channel in channels if channel.name not in excluded]
 
 
 async def _members(node: Node, channels: Sequence[Channel]) -> dict[str, User]:
@@ -79,7 +82,7 @@ async def _channel(channel: Channel, options: InfoOptions, position: Position, n
         else [],
         "last_active": stamp(channel.last_active_s),
         "total_connections": channel.connections,
-        "total_users": len(channel.users),
+        "total_users": channel.user_count,
         "users": sorted(channel.users) if options.include_users else [],
         "position": str(position),
     }

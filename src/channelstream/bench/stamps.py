@@ -5,7 +5,7 @@ import re
 from typing import NamedTuple
 
 _STAMP = re.compile(rb"@(\d+):(\d+):(\d+):(\d+)@")
-_POSITION = re.compile(rb'"position":"\w+-(\d+)"')
+_POSITION = re.compile(rb'"position":"[\w.]+-([\d.]+)"')
 _WORDS = re.findall(
     r"\w+",
     "order invoice customer pending shipped paid total item price stock ticket reply today meeting status update channel "
@@ -34,8 +34,11 @@ def stamps_in(data: bytes) -> list[Stamp]:
 
 
 def positions_in(data: bytes) -> list[int]:
-    """The numbers of the positions in what a client received, in order; a server without them has none."""
-    return [int(found) for found in _POSITION.findall(data)]
+    """How far the positions go in what a client received, in order; a server without them has none.
+
+    Of a position of several shards that is the sum of their numbers: each event is one of one shard, so it grows as well.
+    """
+    return [sum(map(int, found.split(b"."))) for found in _POSITION.findall(data)]
 
 
 def text_of(length: int, seed: int) -> str:

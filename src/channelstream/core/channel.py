@@ -53,6 +53,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_only_counted",
         "connections",
         "history",
         "id",
@@ -78,11 +79,20 @@ class Channel:
         self.id = channel_id
         self.settings = settings
         self.users: dict[str, int] = {}
+        self._only_counted = 0
         self.connections = 0
         self.seed_connections = 0
         self.last_active_s = now_s
         self.log = Log(limits, budget, floor)
         self.history = Log(settings.history_limits(), budget, floor)
+
+    @property
+    def user_count(self) -> int:
+        return len(self.users) or self._only_counted
+
+    def only_count(self, users: int) -> None:
+        """Have so many users without knowing them, as nobody asked who they are."""
+        self._only_counted = users
 
     def join(self, user: str, seed: bool) -> bool:
         """Count one more connection; True when it is the user's first."""

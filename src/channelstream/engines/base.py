@@ -237,8 +237,12 @@ class Engine(Protocol):
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         """Change a known user's state; None when it is unknown."""
 
-    async def channels(self, names: Sequence[str] | None) -> list[Channel]:
-        """Return these channels, the unknown left out; None means all."""
+    async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
+        """Return these channels, the unknown left out; None means all.
+
+        Args:
+            with_users: False where the number of users will do, which costs the same however many there are.
+        """
 
     async def users(self, names: Sequence[str] | None) -> list[User]:
         """Return these users, the unknown left out; None means all."""

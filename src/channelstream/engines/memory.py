@@ -84,7 +84,7 @@ class MemoryEngine:
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         return self._ledger.update_user(name, update)
 
-    async def channels(self, names: Sequence[str] | None) -> list[Channel]:
+    async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._ledger.channels(names)
 
     async def users(self, names: Sequence[str] | None) -> list[User]:

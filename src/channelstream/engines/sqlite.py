@@ -251,7 +251,7 @@ class SqliteEngine:
         self._ledger.disconnect(member, channels)
         self._commits.owed().users.add(member.user)
 
-    async def channels(self, names: Sequence[str] | None) -> list[Channel]:
+    async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._ledger.channels(names)
 
     async def users(self, names: Sequence[str] | None) -> list[User]:

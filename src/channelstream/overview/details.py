@@ -130,7 +130,7 @@ def _expires_in_s(node: Node, found: Connection) -> float | None:
 
 async def _last_events(node: Node, found: Connection) -> list[Entry]:
     """Return the last events the connection hears, newest first, as far as the logs still hold them."""
-    channels = await node.engine.channels(list(found.channels))
+    channels = await node.engine.channels(list(found.channels), with_users=False)
     owner = await node.engine.users([found.user])
     tails = [_tail(each.log.entries, found, found.channels[each.name]) for each in channels]
     tails += [_tail(each.log.entries, found, 0) for each in owner]

@@ -18,7 +18,7 @@ def _channel_row(channel: Channel) -> dict[str, Any]:
     settings = channel.settings
     return {
         "name": channel.name,
-        "users": len(channel.users),
+        "users": channel.user_count,
         "connections": channel.connections,
         "history": len(channel.history.entries),
         "log": len(channel.log.entries),
@@ -49,7 +49,7 @@ CHANNELS: Listing[Channel] = Listing(
     words=lambda channel: channel.name,
     columns={
         "name": lambda channel: channel.name.casefold(),
-        "users": lambda channel: len(channel.users),
+        "users": lambda channel: channel.user_count,
         "connections": lambda channel: channel.connections,
         "history": lambda channel: len(channel.history.entries),
         "log": lambda channel: len(channel.log.entries),
@@ -115,7 +115,7 @@ class Tables:
 
 
 async def _channels(node: Node, asked: Asked) -> dict[str, Any]:
-    return await CHANNELS.page(await node.engine.channels(None), asked)
+    return await CHANNELS.page(await node.engine.channels(None, with_users=False), asked)
 
 
 async def _users(node: Node, asked: Asked) -> dict[str, Any]:

@@ -226,7 +226,10 @@ def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
         int(floor),
         int(active_ms) / 1000,
     )
-    channel.users = {user.decode(): int(count) for user, count in pairs(users)}
+    if isinstance(users, int):
+        channel.only_count(users)
+    else:
+        channel.users = {user.decode(): int(count) for user, count in pairs(users)}
     channel.connections = int(connections)
     channel.seed_connections = int(seed)
     for entry in sorted((read_shown(origin, data) for data in shown), key=lambda entry: entry.seq):

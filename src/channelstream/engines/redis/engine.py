@@ -198,9 +198,9 @@ class RedisEngine:
         answer = await home.call("update_user", **told)
         return None if answer is None else await self._shards.changed(home, answer)
 
-    async def channels(self, names: Sequence[str] | None) -> list[Channel]:
+    async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         found = {}
-        for shard, name, answer in await self._read("channels", "c", names):
+        for shard, name, answer in await self._read("channels", "c", names, users=with_users):
             found[name] = codec.read_channel(self._shards.origin(shard), answer)
         return list(found.values()) if names is None else [found[name] for name in names if name in found]
 
@@ -220,22 +220,22 @@ class RedisEngine:
                 users[name].channels |= {channel.decode() for channel in channels}
 
     async def _read(
-        self, operation: str, kind: str, names: Sequence[str] | None
+        self, operation: str, kind: str, names: Sequence[str] | None, **how: bool
     ) -> list[tuple[Shard, str, Any]]:
         """Ask the shards about channels or users, in pieces; None means all that each has."""
         wanted = dict.fromkeys(self._shards) if names is None else self._shards.split(names)
         found = await side_by_side(
-            self._read_in(shard, operation, kind, some) for shard, some in wanted.items()
+            self._read_in(shard, operation, kind, some, **how) for shard, some in wanted.items()
         )
         return [each for some in found for each in some]
 
     async def _read_in(
-        self, shard: Shard, operation: str, kind: str, names: Sequence[str] | None
+        self, shard: Shard, operation: str, kind: str, names: Sequence[str] | None, **how: bool
     ) -> list[tuple[Shard, str, Any]]:
         names = await shard.names(kind) if names is None else names
         found: list[Any] = []
         for start in range(0, len(names), CHUNK):
-            found += await shard.call(operation, names=list(names[start : start + CHUNK]))
+            found += await shard.call(operation, names=list(names[start : start + CHUNK]), **how)
         return [(shard, answer[0].decode(), answer) for answer in found]
 
     # -- other nodes

@@ -107,7 +107,7 @@ class Link:
         self._ahead_ms = int(seconds) * 1000 + int(microseconds) / 1000 - _steady_ms()
 
     async def close(self) -> None:
-        self.abandon()
+        self._end()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -117,15 +117,20 @@ class Link:
     async def _until_broken(self, work: Any) -> None:
         try:
             await work
-        except (RedisError, OSError):
-            self.abandon()
+        except (RedisError, OSError) as error:
+            self.abandon(str(error) or "it broke")
         except Exception:
             # What cannot be read must not be passed over: the log is read anew.
             logger.exception("the connection with Redis failed")
-            self.abandon()
+            self.abandon("what it said could not be read")
 
-    def abandon(self) -> None:
+    def abandon(self, why: str) -> None:
         """Use it no more; whoever waits for an answer is told."""
+        if not self.broken.is_set():
+            logger.warning("the connection with Redis is given up: %s", why)
+        self._end()
+
+    def _end(self) -> None:
         self.broken.set()
         for call in (*(answer for answer, _ in self._calls), *self._confirmations.values()):
             if not call.done():
@@ -168,7 +173,7 @@ class Link:
             async with asyncio.timeout(self._timeout_s):
                 return await answer
         except TimeoutError:
-            self.abandon()
+            self.abandon(f"no answer within {self._timeout_s:g} s")
             raise Unavailable("Redis does not answer; try again later.") from None
 
     async def _send(self) -> None:
@@ -230,7 +235,7 @@ class Link:
         try:
             await self._news.send_packed_command(packed, check_health=False)
         except (RedisError, OSError) as error:
-            self.abandon()
+            self.abandon(str(error) or "it broke")
             raise Unavailable("The connection with Redis broke; try again.") from error
 
     async def listen(self) -> None:

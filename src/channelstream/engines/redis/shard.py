@@ -222,7 +222,7 @@ class Shard:
         except ResponseError as error:
             reason = WRAPPED.sub("", str(error))
             if reason.startswith(OTHER_LOG) or isinstance(error, ANOTHER_SERVER):
-                link.abandon()
+                link.abandon(reason)
             elif not isinstance(error, OutOfMemoryError) and not reason.startswith(BUSY):
                 raise
             logger.warning("Redis has refused a call: %s", error)
@@ -254,7 +254,7 @@ class Shard:
         elif kind == b"#n":
             self._heard_note(*data.split(b" ", 1))
         elif data.partition(b" ")[2].decode() != self.epoch and self._link is not None:
-            self._link.abandon()
+            self._link.abandon("the log is another one")
 
     def _heard_entry(self, name: str, data: bytes) -> None:
         seq, previous, at_ms, json = data.split(b" ", 3)
@@ -269,10 +269,9 @@ class Shard:
 
     def _missed_one(self, number: int) -> None:
         """Read the log anew; where a client's position may have passed over it already, no position is safe any more."""
-        logger.warning("event %d was not told: the log is read anew", number)
         self._distrust = self._distrust or number <= self.seq
         if self._link is not None:
-            self._link.abandon()
+            self._link.abandon(f"event {number} was not told")
 
     def _deliver(self, seq: bytes, at_ms: bytes, json: bytes) -> None:
         self.seq = int(seq)

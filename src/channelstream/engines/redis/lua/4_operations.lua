@@ -243,7 +243,8 @@ function operations.channels(a)
   for _, name in ipairs(a.names) do
     local known = call('HMGET', key('c', name), 'id', 'settings', 'active', 'connections', 'seed', 'floor')
     if known[1] then
-      found[#found + 1] = { name, known, call('HGETALL', key('cu', name)), call('HVALS', key('h', name)) }
+      local users = call(a.users and 'HGETALL' or 'HLEN', key('cu', name))
+      found[#found + 1] = { name, known, users, call('HVALS', key('h', name)) }
     end
   end
   return found
