@@ -7,7 +7,8 @@ SEED ?=
 NAME ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run example test check bench bench-peers simulate faults format options screenshots clean ready-run ready-dev ready-system \
+.PHONY: help run example test check bench bench-peers bench-engines simulate faults format options screenshots clean ready-run \
+        ready-dev ready-system \
         check-format check-lint check-types check-layers tests core-coverage
 
 help: ## List the targets.
@@ -41,6 +42,9 @@ faults: ready-dev ready-system ## Break nodes and Redis under load, print what w
 
 bench-peers: ready-run ## Measure other servers under the same load, in the same run (docs/performance.md).
 	@exec $(BIN)/python bench/compare.py --output bench-results $(ARGS)
+
+bench-engines: ready-run ready-system ## Measure what the shared engine costs, in one run (docs/scaling.md).
+	@exec $(BIN)/python bench/engines.py --output bench-results $(ARGS)
 
 format: ready-dev ## Format the code and mend what the linter can mend.
 	$(BIN)/ruff format

@@ -1,0 +1,163 @@
+"""What the engine that nodes share costs: every figure of docs/scaling.md, by `python bench/engines.py --help`."""
+
+import argparse
+import logging
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import uvloop
+from figures.engines import engines
+from figures.listeners import listeners
+from figures.nodes import nodes
+from figures.operations import operations
+from figures.presence import presence
+from figures.reckoning import reckoned
+from figures.recovery import recovery
+from figures.sizes import FULL, QUICK, Sizes
+from figures.table import Table, grid, markdown
+from msgspec import Struct
+
+from channelstream import __version__
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.processes import Machine, machine
+from channelstream.bench.progress import Progress
+
+Part = Callable[[Sizes, Progress], Awaitable[list[Table]]]
+
+PARTS: dict[str, Part] = {
+    "engines": engines,
+    "nodes": nodes,
+    "operations": operations,
+    "presence": presence,
+    "listeners": listeners,
+    "recovery": recovery,
+}
+
+
+_MARKED = re.compile(r"^(<!-- engines.py: (\S+) -->)\n(?:.+\n)*", re.MULTILINE)
+
+
+class Document(Struct, frozen=True):
+    """What is written.
+
+    Attributes:
+        time: when it was begun, UTC.
+        versions: of the programs that were measured.
+    """
+
+    time: str
+    machine: Machine
+    versions: dict[str, str]
+    sizes: Sizes
+    tables: list[Table]
+
+
+def main() -> int:
+    args = _arguments()
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    # That Redis has lost everything, which is what is measured, is no news.
+    logging.getLogger("channelstream").setLevel(logging.ERROR)
+    progress = Progress(sys.stderr)
+    names = args.only.split(",") if args.only else list(PARTS)
+    if unknown := set(names) - set(PARTS):
+        print(f"Unknown in --only: {', '.join(sorted(unknown))}.", file=sys.stderr)
+        return 2
+    sizes = QUICK if args.quick else FULL
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    tables: list[Table] = []
+    failure = ""
+    try:
+        tables = uvloop.run(_measured(names, sizes, progress))
+    except* BenchFailed as group:
+        failure = _first(group)
+    progress.clear()
+    if failure:
+        print(f"bench/engines.py: {failure}", file=sys.stderr)
+        return 1
+    document = Document(time, machine(), _versions(), sizes, tables)
+    _write(document, args.output)
+    if args.into:
+        args.into.write_text(filled(args.into.read_text(), document))
+    return 0
+
+
+def _first(error: BaseException) -> str:
+    """What the first of errors says: of tasks that worked together, one speaks for all."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, prog="bench/engines.py")
+    parser.add_argument(
+        "--only", default="", help=f"parts with commas between: {', '.join(PARTS)}; without it, all"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small numbers: whether it works, no figures to keep"
+    )
+    parser.add_argument("--output", type=Path, default=Path("bench-results"), help="folder of the reports")
+    parser.add_argument("--into", type=Path, help="a page whose marked tables are replaced by these")
+    return parser.parse_args()
+
+
+async def _measured(names: list[str], sizes: Sizes, progress: Progress) -> list[Table]:
+    tables = []
+    for name in names:
+        tables += await PARTS[name](sizes, progress)
+    if set(names) == set(PARTS):
+        tables += reckoned({table.id: table for table in tables})
+    return tables
+
+
+def _versions() -> dict[str, str]:
+    told = subprocess.run(
+        [shutil.which("redis-server") or "", "--version"], capture_output=True, text=True, check=True
+    )
+    return {
+        "channelstream": __version__,
+        "Redis": told.stdout.partition("v=")[2].split()[0],
+        "Python": platform.python_version(),
+        "uvloop": version("uvloop"),
+    }
+
+
+def _write(document: Document, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "engines.json").write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+    text = "\n".join([_head(document), *map(markdown, document.tables)])
+    (folder / "engines.md").write_text(text)
+    print(text, end="")
+
+
+def filled(page: str, document: Document) -> str:
+    """Return a page with these tables in place of those it marks: `<!-- engines.py: ID -->`, up to the next empty line."""
+    shown = {table.id: grid(table) for table in document.tables} | {"head": _head(document).rstrip()}
+
+    def replaced(found: re.Match[str]) -> str:
+        return f"{found[1]}\n{shown[found[2]]}\n" if found[2] in shown else found[0]
+
+    return _MARKED.sub(replaced, page)
+
+
+def _head(document: Document) -> str:
+    made_on = document.machine
+    versions = ", ".join(f"{name} {version}" for name, version in document.versions.items())
+    return (
+        f"{document.time}: {made_on.cpu}, {made_on.cores} core(s), {made_on.kernel}; {versions}."
+        f" Medians of {document.sizes.rounds} round(s).\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Many clients of one or several nodes in one channel: nearly all of them in a cheap process, a few that check."""
+
+import asyncio
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from channelstream.bench.crew import Crew, crew_of
+from channelstream.bench.histogram import Histogram
+from channelstream.bench.load import BenchFailed, Load
+from channelstream.bench.measure import Target
+from channelstream.bench.orders import Result
+from channelstream.bench.processes import cpu_s
+from channelstream.bench.publishing import Publishing
+from channelstream.bench.worker import channel_name
+from figures.sink import Order
+
+CHECKING = 20
+"""Clients of each node that check what comes, and when; they come last, so that they are written to last."""
+PUBLISHING, CLIENTS = "publishers", "clients"
+"""The names of this process, and of those of the clients."""
+QUIET_S = 10.0
+"""How long nothing may come before what is missing counts as lost."""
+SINK = Path(__file__).with_name("sink.py")
+
+
+@dataclass(slots=True)
+class Sink:
+    """The process of the many.
+
+    Attributes:
+        received: messages so far.
+        heard: set whenever that has changed.
+    """
+
+    process: Process
+    clients: int
+    received: int = 0
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            self.received = int(line)
+            self.heard.set()
+
+    @property
+    def has_ended(self) -> bool:
+        return self.process.returncode is not None
+
+
+@asynccontextmanager
+async def sink_of(nodes: Sequence[Target], clients: int, run: str) -> AsyncIterator[Sink]:
+    """So many clients in the channel of a run.
+
+    Raises:
+        BenchFailed: they cannot be registered, or have no streams.
+    """
+    order = Order([node.wire for node in nodes], clients, channel_name(run, 0))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(SINK), msgspec.json.encode(order), stdin=PIPE, stdout=PIPE, start_new_session=True
+    )
+    sink = Sink(process, clients)
+    assert process.stdout is not None and process.stdin is not None
+    try:
+        if not await process.stdout.readline():
+            raise BenchFailed("the many clients did not get their streams; why is said above")
+        reading = asyncio.ensure_future(sink.read())
+        yield sink
+    finally:
+        process.stdin.close()
+        await process.wait()
+    await reading
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What came of some messages.
+
+    Attributes:
+        deliveries: to all clients.
+        seconds: from the first call to the last receipt of the clients that check.
+        accepted_s: until the last call was answered.
+        times: from a call to its message at the clients that are written to last.
+        cpu: processor time of each process, in seconds, by its name.
+    """
+
+    deliveries: int
+    seconds: float
+    accepted_s: float
+    times: Histogram
+    cpu: dict[str, float]
+
+
+async def deliver(
+    nodes: Sequence[Target], sink: Sink, run: str, load: Load, processes: dict[str, Sequence[int]]
+) -> Delivered:
+    """Publish to the crowd by all nodes in turns, and wait until everybody has everything.
+
+    Args:
+        load: how much; its clients are those that check, of each node.
+        processes: whose processor time to read, the process of the many clients among them.
+
+    Raises:
+        BenchFailed: something was lost, doubled or out of order.
+    """
+    async with AsyncExitStack() as stack:
+        crews = [await stack.enter_async_context(crew_of(node.wire, load, run)) for node in nodes]
+        for crew in crews:
+            await crew.register(0, load.clients)
+            await crew.attach()
+            crew.ticked = sink.heard
+        return await _deliver(nodes, crews, sink, run, load, processes)
+
+
+async def _deliver(
+    nodes: Sequence[Target],
+    crews: Sequence[Crew],
+    sink: Sink,
+    run: str,
+    load: Load,
+    processes: dict[str, Sequence[int]],
+) -> Delivered:
+    clients = sink.clients + load.clients * len(crews)
+    publishing = Publishing(msgspec.structs.replace(load, clients=clients), [channel_name(run, 0)])
+    publishers = [await node.publisher(node.wire) for node in nodes for _ in range(load.publishers)]
+    before, earlier = _cpu(processes), sink.received
+    start_ns = time.monotonic_ns()
+    await publishing.run(
+        publishers,
+        lambda: sink.received - earlier + sum(sum(crew.received) for crew in crews),
+        sink.heard,
+    )
+    accepted_s = (time.monotonic_ns() - start_ns) / 1e9
+    sent = [(*source, count) for source, count in publishing.sent.items()]
+    results = [result for crew in crews for result in await crew.finish(sent)]
+    check(results)
+    await until_all(sink, earlier + publishing.messages * sink.clients)
+    cpu = {name: used - before[name] for name, used in _cpu(processes).items()}
+    cpu[CLIENTS] += sum(result.cpu_s for result in results)
+    for publisher in publishers:
+        publisher.close()
+    times = Histogram()
+    for result in results:
+        times.merge(Histogram(result.counts, result.max_ns))
+    seconds = (max(result.last_ns for result in results) - start_ns) / 1e9
+    return Delivered(publishing.messages * clients, seconds, accepted_s, times, cpu)
+
+
+def _cpu(processes: dict[str, Sequence[int]]) -> dict[str, float]:
+    """Seconds of processor time of processes and their children, and of this one without them."""
+    used = {name: sum(map(cpu_s, pids)) for name, pids in processes.items()}
+    return used | {PUBLISHING: time.process_time()}
+
+
+async def until_all(sink: Sink, wanted: int) -> None:
+    """Wait until so many messages have come to the many clients.
+
+    Raises:
+        BenchFailed: they do not come, or more do.
+    """
+    while sink.received < wanted:
+        sink.heard.clear()
+        try:
+            async with asyncio.timeout(QUIET_S):
+                await sink.heard.wait()
+        except TimeoutError:
+            missing = wanted - sink.received
+            raise BenchFailed(f"{missing:,} messages did not come to the many clients") from None
+    if sink.received > wanted:
+        raise BenchFailed(f"{sink.received - wanted:,} messages came twice to the many clients")
+
+
+def check(results: Sequence[Result]) -> None:
+    """Make sure that the clients that check have seen what they should.
+
+    Raises:
+        BenchFailed: they have not.
+    """
+    for result in results:
+        if result.lost or result.faults or result.closed:
+            raise BenchFailed(
+                f"not everything came once and in order: {result.faults}, lost {result.lost}, {result.closed}"
+            )

@@ -1,0 +1,126 @@
+"""A node of the shared engine alone, in this process: without HTTP and streams, for what only very many connections show."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+from channelstream.clock import new_epoch
+from channelstream.core.events import Dialect
+from channelstream.core.log import Entry
+from channelstream.core.position import Numbers
+from channelstream.core.registry import RegistryLimits
+from channelstream.engines.base import Member, UserUpdate
+from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.redis.address import places
+from channelstream.engines.redis.engine import RedisEngine
+from channelstream.engines.redis.shard import RedisSettings
+from figures.stores import Store
+
+AT_ONCE = 200
+"""Calls that are on their way together where many are made."""
+PATIENT = RedisSettings(timeout_s=60.0, lease_s=60.0)
+"""While very much is registered, no answer is too late."""
+_NOTHING = UserUpdate({}, {})
+
+
+@dataclass(slots=True)
+class Holder:
+    """The receiver: it holds connections, and counts what it hears.
+
+    Attributes:
+        channels: of each connection.
+        heard: events.
+        renewals: how often a shard began another log.
+    """
+
+    members: dict[str, Member] = field(default_factory=dict)
+    channels: dict[str, str] = field(default_factory=dict)
+    heard: int = 0
+    renewals: int = 0
+
+    def deliver(self, entry: Entry) -> None:
+        self.heard += 1
+
+    def advance(self, seqs: Numbers) -> None:
+        """Nothing waits for it."""
+
+    def lost(self, channels: Collection[str], users: Collection[str]) -> None:
+        """Nothing was promised."""
+
+    def renewed(self, shard: int, seqs: Numbers) -> None:
+        self.renewals += 1
+
+    def yielded(self, conn_id: str) -> None:
+        """There is nobody to yield to."""
+
+    def held(self) -> Collection[str]:
+        return self.members.keys()
+
+    def has_channel(self, name: str) -> bool:
+        return True
+
+    def has_user(self, name: str) -> bool:
+        return True
+
+    def membership(self, conn_id: str) -> tuple[Member, Sequence[str]] | None:
+        member = self.members.get(conn_id)
+        return None if member is None else (member, [self.channels[conn_id]])
+
+    async def obey(self, command: bytes) -> bytes:
+        return command
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNode:
+    """An engine and who holds its connections."""
+
+    engine: RedisEngine
+    holder: Holder
+
+    async def register(self, names: Sequence[str]) -> list[Member]:
+        """Register a connection of a user of its own for each name."""
+        members = [Member(f"id-{name}", name, Dialect.V07) for name in names]
+        self.holder.members |= {member.conn_id: member for member in members}
+        await together([self.engine.connect(member, _NOTHING) for member in members])
+        return members
+
+    async def join(self, members: Sequence[Member], channel: str, settings: Mapping[str, Any]) -> None:
+        """Let connections join a channel, which is made with these settings."""
+        self.holder.channels |= {member.conn_id: channel for member in members}
+        await together([self.engine.join(member, {channel: settings}) for member in members])
+
+    async def disconnect(self, members: Sequence[Member]) -> None:
+        for member in members:
+            del self.holder.members[member.conn_id]
+        await together(
+            [self.engine.disconnect(member, [self.holder.channels[member.conn_id]]) for member in members]
+        )
+
+
+async def together(work: Sequence[Coroutine[Any, Any, Any]]) -> None:
+    """Do all of it, some at once."""
+    for start in range(0, len(work), AT_ONCE):
+        await asyncio.gather(*work[start : start + AT_ONCE])
+
+
+@asynccontextmanager
+async def engine_node(store: Store, settings: RedisSettings = PATIENT) -> AsyncIterator[EngineNode]:
+    """One that is linked with a store."""
+    engine = RedisEngine(
+        places(store.address),
+        RegistryLimits(),
+        Lifetimes(),
+        lambda: str(uuid4()),
+        new_epoch,
+        "bench",
+        settings,
+    )
+    node = EngineNode(engine, Holder())
+    await engine.start(node.holder)
+    try:
+        yield node
+    finally:
+        await engine.close()

@@ -1,0 +1,197 @@
+"""What each call of the API costs in Redis, in one and in the shards of a cluster."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from channelstream.bench.clients import Client
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.measure import Target
+from channelstream.bench.progress import Progress
+from channelstream.bench.servers import product
+from channelstream.core.position import MAX_SHARDS
+from figures.api import Api, open_api
+from figures.clock import precise_cpu_s
+from figures.engines import in_turn
+from figures.sizes import Sizes
+from figures.stores import Store, Used, cluster, one_redis
+from figures.table import Figures, Row, Table, medians, significant
+
+CHANNELS = 50
+"""Of each kind, so that all shards have some."""
+SHARDS = (1, 3, MAX_SHARDS)
+"""Of the log, in clusters of three masters: their processor time together does not depend on how many they are."""
+LOG_EVENTS = 10
+"""What the channels keep; it is full before anything is measured, so that a publish drops an event as well."""
+STEPS = 7
+"""They share the calls of a round."""
+QUIET_FLAGS = ("--heartbeat-interval-s", "3600", "--ping-interval-s", "3600")
+TITLE = (
+    "{where}: each call, one after the other, {count} in each round, with {channels} channels whose logs are"
+    " full. Commands are those within the script, and subscriptions; a connect is of a new user with one channel."
+)
+PUBLISH, CONNECT, DISCONNECT = "publish, heard by one node", "connect, with one channel", "disconnect"
+OPEN = "open a stream"
+
+Call = Callable[[int], Awaitable[object]]
+"""A call about the channel, the user or the connection of a number."""
+
+
+@dataclass(slots=True)
+class Site:
+    """A store with two nodes.
+
+    Attributes:
+        apis: of both nodes.
+        near: channels with a listener on the first node.
+        wide: channels with one on each.
+        shares: calls of the script at each master, by step.
+    """
+
+    store: Store
+    nodes: Sequence[Target]
+    apis: Sequence[Api]
+    near: list[str]
+    wide: list[str]
+    listeners: list[Client] = field(default_factory=list)
+    shares: dict[str, list[int]] = field(default_factory=dict)
+
+    async def prepare(self) -> None:
+        """Let the channels have their listeners, and full logs."""
+        near, far = self.apis
+        for api, names in ((near, self.near), (near, self.wide), (far, self.wide)):
+            for name in names:
+                config = {name: {"log_events": LOG_EVENTS}}
+                user = f"listener-{uuid.uuid4().hex[:8]}"
+                conn_id = await api.connect(user, [name], channel_configs=config)
+                self.listeners.append(await api.stream(conn_id))
+        for name in (*self.near, *self.wide):
+            await near.publish(name, LOG_EVENTS)
+
+    def leave(self) -> None:
+        for client in self.listeners:
+            client.leave()
+        for api in self.apis:
+            api.close()
+
+
+async def operations(sizes: Sizes, progress: Progress) -> list[Table]:
+    """Measure every step in each store in each round, in turns."""
+    count = max(10, sizes.calls // STEPS)
+    async with AsyncExitStack() as stack:
+        progress.begin("operations")
+        progress.show("starting")
+        kinds = (one_redis(), *map(cluster, SHARDS))
+        stores = [await stack.enter_async_context(each) for each in kinds]
+        sites = {store.name: await stack.enter_async_context(_site(store)) for store in stores}
+        rounds: dict[str, dict[str, list[Figures]]] = {name: {} for name in sites}
+        for number in range(sizes.rounds):
+            for name in in_turn(list(sites), number):
+                progress.begin(f"operations, round {number + 1}, {name}")
+                for step, figures in (await _steps(sites[name], count, progress)).items():
+                    rounds[name].setdefault(step, []).append(figures)
+    tables = [
+        medians(id_, TITLE.format(where=_where(name), count=count, channels=CHANNELS), rounds[name])
+        for id_, name in zip(("operations", *map(id_of, SHARDS)), sites, strict=True)
+    ]
+    return [*tables, _shares(list(sites.values())[1:])]
+
+
+def _where(name: str) -> str:
+    return name if name == "Redis" else f"A cluster of three masters, a log in {name}, all masters together"
+
+
+def id_of(shards: int) -> str:
+    """What the table of a cluster is called in the document."""
+    return f"operations-{shards}-shards"
+
+
+@asynccontextmanager
+async def _site(store: Store) -> AsyncIterator[Site]:
+    flags = ("--engine", store.address, *QUIET_FLAGS)
+    async with product(*flags) as one, product(*flags) as other:
+        near, wide = ([f"{kind}-{number}" for number in range(CHANNELS)] for kind in ("near", "wide"))
+        site = Site(store, [one, other], [await open_api(node.wire) for node in (one, other)], near, wide)
+        try:
+            await site.prepare()
+            yield site
+        finally:
+            site.leave()
+
+
+async def _steps(site: Site, count: int, progress: Progress) -> dict[str, Figures]:
+    """Publish, and live through the life of some connections, step by step."""
+    api = site.apis[0]
+    run = uuid.uuid4().hex[:8]
+    ids: list[str] = []
+    clients: list[Client] = []
+
+    def near(number: int) -> str:
+        return site.near[number % CHANNELS]
+
+    async def connect(number: int) -> None:
+        ids.append(await api.connect(f"user-{run}-{number}", [near(number)]))
+
+    async def stream(number: int) -> None:
+        clients.append(await api.stream(ids[number]))
+
+    steps: dict[str, Call] = {
+        PUBLISH: lambda number: api.publish(near(number)),
+        "publish, heard by two": lambda number: api.publish(site.wide[number % CHANNELS]),
+        CONNECT: connect,
+        OPEN: stream,
+        "subscribe to one more": lambda number: api.subscribe(ids[number], near(number + 1)),
+        "unsubscribe from it": lambda number: api.unsubscribe(ids[number], near(number + 1)),
+        DISCONNECT: lambda number: api.disconnect(ids[number]),
+    }
+    found = {}
+    for name, call in steps.items():
+        progress.show(name)
+        found[name] = await _step(site, name, call, count)
+    for client in clients:
+        client.leave()
+    return found
+
+
+async def _step(site: Site, name: str, call: Call, count: int) -> Figures:
+    """Make so many calls, and return what each has cost."""
+    node, lap = site.nodes[0], site.apis[0].new_lap()
+    before, cpu_s = await site.store.used(), precise_cpu_s(node.pid)
+    for number in range(count):
+        await call(number)
+    cpu_s, after = precise_cpu_s(node.pid) - cpu_s, await site.store.used()
+    each = [late - early for late, early in zip(after, before, strict=True)]
+    shares = site.shares.get(name, [0] * len(each))
+    site.shares[name] = [share + used.scripts for share, used in zip(shares, each, strict=True)]
+    used = sum(each, Used())
+    if not used.scripts:
+        raise BenchFailed(f"{name}: nothing was done in Redis")
+    return per(used, count) | {
+        "CPU of the node, µs": cpu_s * 1e6 / count,
+        "round trip p50, ms": lap.ms(50),
+    }
+
+
+def per(used: Used, count: int) -> dict[str, float]:
+    """What Redis has used for each of so many."""
+    return {
+        "script calls": used.scripts / count,
+        "commands": used.commands / count,
+        "bytes in": used.bytes_in / count,
+        "bytes out": used.bytes_out / count,
+        "µs in commands": used.busy_us / count,
+        "CPU of Redis, µs": used.cpu_us / count,
+    }
+
+
+def _shares(sites: Sequence[Site]) -> Table:
+    """How evenly the masters are used."""
+    rows = []
+    for site in sites:
+        for step in (PUBLISH, CONNECT, DISCONNECT):
+            calls = site.shares[step]
+            shares = sorted((100 * each / sum(calls) for each in calls), reverse=True)
+            rows.append(Row(f"{site.store.name}: {step}", [significant(share) for share in shares]))
+    title = f"Calls of the script at each of three masters, in percent, with {CHANNELS} channels."
+    return Table("shares", title, ["busiest", "second", "least"], rows)

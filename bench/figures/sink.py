@@ -1,0 +1,141 @@
+"""A process of many clients that read cheaply: `python bench/figures/sink.py ORDER`.
+
+It registers them, opens their WebSockets, and then looks at these only from time to time, so that what a node wrote in many
+writes is read at once: it costs a small part of what the node pays for writing. It counts messages, says the total whenever
+that has changed, a number a line, and ends when its stdin does. What it does not check, a few other clients do.
+"""
+
+import asyncio
+import resource
+import select
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from channelstream.bench.http import HttpConnection, open_http
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.wire import Wire
+
+SWEEP_S = 0.25
+AT_ONCE = 250
+"""Clients that are registered before their streams are opened."""
+CALLS_AT_ONCE = 16
+READ_BYTES = 1 << 20
+TIMEOUT_S = 30.0
+MARK = b':"@'
+"""What every message has once (`channelstream.bench.stamps`); shorter ones also stand in the lengths of frames."""
+KEPT = len(MARK) - 1
+"""Bytes of a read that may be the beginning of a mark."""
+HEAD_END = b"\r\n\r\n"
+
+
+class Order(Struct, frozen=True):
+    """What to do.
+
+    Attributes:
+        wires: the nodes; clients are spread over them evenly.
+        channel: of all clients.
+    """
+
+    wires: list[Wire]
+    clients: int
+    channel: str
+
+
+def main() -> int:
+    order = msgspec.json.decode(sys.argv[1], type=Order)
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    try:
+        sockets = list(_all_sockets(order))
+        _say(0)
+        _sweep(sockets)
+    except (BenchFailed, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _all_sockets(order: Order) -> Iterator[socket.socket]:
+    share = -(-order.clients // len(order.wires))
+    for number, wire in enumerate(order.wires):
+        left = min(share, order.clients - number * share)
+        while left > 0:
+            count = min(AT_ONCE, left)
+            for conn_id in asyncio.run(_registered(wire, order.channel, count)):
+                yield _stream(wire, conn_id)
+            left -= count
+
+
+async def _registered(wire: Wire, channel: str, count: int) -> list[str]:
+    """Register clients, some at once."""
+    connections = [await open_http(wire, None) for _ in range(min(CALLS_AT_ONCE, count))]
+    found: list[str] = []
+    turns = iter(range(count))
+    async with asyncio.TaskGroup() as tasks:
+        for connection in connections:
+            tasks.create_task(_register(connection, wire, channel, turns, found))
+    for connection in connections:
+        connection.close()
+    return found
+
+
+async def _register(
+    connection: HttpConnection, wire: Wire, channel: str, turns: Iterator[int], found: list[str]
+) -> None:
+    headers = wire.signature("/connect")
+    quiet = {"include_history": False, "include_users": False, "channels": []}
+    for turn in turns:
+        name = f"sink-{time.monotonic_ns()}-{turn}"
+        body = msgspec.json.encode({"username": name, "channels": [channel], "info": quiet})
+        answer = await connection.call(wire.post("/connect", body, headers))
+        found.append(msgspec.json.decode(answer)["conn_id"])
+
+
+def _stream(wire: Wire, conn_id: str) -> socket.socket:
+    """Open a WebSocket; what follows its head is left to be read later, as nothing is published yet."""
+    opened = socket.create_connection((wire.host, wire.port), TIMEOUT_S)
+    opened.sendall(wire.stream("ws", conn_id))
+    head = b""
+    while HEAD_END not in head:
+        data = opened.recv(READ_BYTES)
+        head += data
+        if not data or not head.startswith(b"HTTP/1.1 101"[: len(head)]):
+            raise BenchFailed(f"a stream was not opened: {head[:200]!r}")
+    opened.setblocking(False)
+    return opened
+
+
+def _sweep(sockets: Sequence[socket.socket]) -> None:
+    """Read from all, again and again, until stdin ends."""
+    buffer = bytearray(KEPT + READ_BYTES)
+    fresh = memoryview(buffer)[KEPT:]
+    ends = [bytes(KEPT)] * len(sockets)
+    count = said = 0
+    while not select.select([sys.stdin], [], [], SWEEP_S)[0]:
+        for number, each in enumerate(sockets):
+            try:
+                size = each.recv_into(fresh)
+            except BlockingIOError:
+                continue
+            if not size:
+                raise BenchFailed("a stream was closed by the server")
+            buffer[:KEPT] = ends[number]
+            count += buffer.count(MARK, 0, KEPT + size)
+            ends[number] = bytes(buffer[size : size + KEPT])
+        if count != said:
+            said = count
+            _say(said)
+
+
+def _say(count: int) -> None:
+    sys.stdout.write(f"{count}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

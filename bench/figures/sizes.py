@@ -1,0 +1,56 @@
+"""How much is done: enough for figures that can be compared, or just enough to see that every part works."""
+
+from msgspec import Struct
+
+
+class Sizes(Struct, frozen=True):
+    """What all parts do.
+
+    Attributes:
+        rounds: each row has the medians of so many.
+        calls: calls one after the other, and calls of each kind.
+        fanout_messages: to `fanout_clients`.
+        crowd: clients of the nodes that are compared with one node.
+        crowd_messages: to all of the crowd, flat out.
+        paced_s: seconds of messages at a steady pace to all of the crowd.
+        members: sizes of the channels that are joined.
+        joins: joins of each of them in one round.
+        returning: connections that are counted anew after a flush.
+    """
+
+    rounds: int
+    calls: int
+    fanout_clients: int
+    fanout_messages: int
+    crowd: int
+    crowd_messages: int
+    paced_s: float
+    members: tuple[int, ...]
+    joins: int
+    returning: int
+
+
+FULL = Sizes(
+    rounds=3,
+    calls=1500,
+    fanout_clients=200,
+    fanout_messages=2000,
+    crowd=10_000,
+    crowd_messages=800,
+    paced_s=4.0,
+    members=(10, 1000, 10_000, 100_000),
+    joins=100,
+    returning=5000,
+)
+QUICK = Sizes(
+    rounds=1,
+    calls=60,
+    fanout_clients=20,
+    fanout_messages=60,
+    crowd=100,
+    crowd_messages=20,
+    paced_s=0.5,
+    members=(10, 100),
+    joins=10,
+    returning=100,
+)

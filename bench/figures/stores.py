@@ -1,0 +1,241 @@
+"""Redis servers of a run's own, and what they have used: commands, bytes, time."""
+
+import asyncio
+import shutil
+import socket
+import tempfile
+import time
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError, ResponseError
+
+from channelstream.bench.load import BenchFailed
+from channelstream.engines.redis.address import SLOTS, places
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 20.0
+LOOK_AGAIN_S = 0.01
+_NESTED_IN = ("evalsha",)
+_AT_TOP = (*_NESTED_IN, "subscribe", "ssubscribe", "unsubscribe", "sunsubscribe")
+"""Commands whose time is counted; that of the others is within that of the script."""
+_OWN = ("info",)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What one Redis has used, or several together.
+
+    Attributes:
+        scripts: calls of the engine's script.
+        commands: what these have called, and other commands of the nodes.
+        busy_us: within commands, by Redis' own account.
+        cpu_us: processor time of the whole process.
+    """
+
+    scripts: int = 0
+    commands: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    busy_us: float = 0.0
+    cpu_us: float = 0.0
+
+    def __add__(self, other: "Used") -> "Used":
+        return Used(*(mine + its for mine, its in zip(self._all(), other._all(), strict=True)))
+
+    def __sub__(self, other: "Used") -> "Used":
+        return Used(*(mine - its for mine, its in zip(self._all(), other._all(), strict=True)))
+
+    def _all(self) -> tuple[Any, ...]:
+        return (self.scripts, self.commands, self.bytes_in, self.bytes_out, self.busy_us, self.cpu_us)
+
+
+class Master:
+    """One Redis: its process and a connection that asks what it has used."""
+
+    def __init__(self, folder: Path, process: Process, port: int) -> None:
+        self.process = process
+        self.port = port
+        self.socket = f"{folder}/redis.sock"
+        self.address = f"unix://{self.socket}"
+        self._connection: AbstractConnection = places(self.address)[0].connect()
+        self._told = 0
+
+    async def command(self, *parts: Any) -> Any:
+        """Have it run one command."""
+        await self._connection.send_command(*parts)
+        return await self._connection.read_response(disable_decoding=True)
+
+    async def count(self, key: str) -> int:
+        """Return how many are in a set; none where another master has it."""
+        try:
+            found: int = await self.command("SCARD", key)
+        except ResponseError:
+            return 0
+        return found
+
+    async def used(self) -> Used:
+        """Read what it has used, without what the asking costs."""
+        told = await self.command("INFO", "all")
+        fields = dict(line.split(":", 1) for line in told.decode().splitlines() if ":" in line)
+        stats = {
+            name.removeprefix("cmdstat_"): dict(pair.split("=") for pair in fields[name].split(","))
+            for name in fields
+            if name.startswith("cmdstat_")
+        }
+        calls = {name: int(each["calls"]) for name, each in stats.items()}
+        asked = calls.get("info", 0) + 1
+        # The answer that is just being written is not counted yet.
+        used = Used(
+            scripts=calls.get("evalsha", 0),
+            commands=sum(count for name, count in calls.items() if name not in (*_NESTED_IN, *_OWN)),
+            bytes_in=int(fields["total_net_input_bytes"]) - asked * len("*2\r\n$4\r\nINFO\r\n$3\r\nall\r\n"),
+            bytes_out=int(fields["total_net_output_bytes"]) - self._told,
+            busy_us=sum(float(stats[name]["usec"]) for name in _AT_TOP if name in stats),
+            cpu_us=(float(fields["used_cpu_user"]) + float(fields["used_cpu_sys"])) * 1e6,
+        )
+        self._told += len(told) + len(f"${len(told)}\r\n\r\n")
+        return used
+
+    async def close(self) -> None:
+        await self._connection.disconnect(nowait=True)
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What an engine's address leads to.
+
+    Attributes:
+        address: the option `engine`.
+    """
+
+    name: str
+    address: str
+    masters: Sequence[Master]
+
+    async def used(self) -> list[Used]:
+        """Return what each master has used so far."""
+        return [await master.used() for master in self.masters]
+
+    async def flush(self) -> None:
+        for master in self.masters:
+            await master.command("FLUSHALL")
+
+    async def memory(self) -> int:
+        """Return the bytes that all masters keep."""
+        told = [(await master.command("INFO", "memory")).decode() for master in self.masters]
+        return sum(int(each.partition("used_memory:")[2].split()[0]) for each in told)
+
+    @property
+    def pids(self) -> list[int]:
+        return [master.process.pid for master in self.masters]
+
+
+@asynccontextmanager
+async def one_redis() -> AsyncIterator[Store]:
+    """One Redis on a unix socket, which keeps nothing."""
+    async with _master() as master:
+        yield Store("Redis", master.address, [master])
+
+
+@asynccontextmanager
+async def cluster(shards: int, count: int = 3) -> AsyncIterator[Store]:
+    """A cluster of masters on loopback, and a log of so many shards in it; masters can have several."""
+    ports = free_ports(count)
+    async with AsyncExitStack() as stack:
+        masters = [await stack.enter_async_context(_master(port)) for port in ports]
+        share = SLOTS // count + 1
+        for number, master in enumerate(masters):
+            first, last = number * share, min((number + 1) * share, SLOTS) - 1
+            await master.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            await master.command("CLUSTER", "ADDSLOTSRANGE", first, last)
+            await master.command("CLUSTER", "MEET", HOST, ports[0])
+        await until(lambda: _are_whole(masters), START_TIMEOUT_S, "the cluster did not form")
+        hosts = ",".join(f"{HOST}:{port}" for port in ports)
+        yield Store(
+            f"{shards} shard{'s' * (shards > 1)}", f"redis+cluster://{hosts}?shards={shards}", masters
+        )
+
+
+async def _are_whole(masters: Sequence[Master]) -> bool:
+    told = [await master.command("CLUSTER", "INFO") for master in masters]
+    return all(b"cluster_state:ok" in each for each in told)
+
+
+async def until(holds: Callable[[], Awaitable[bool]], timeout_s: float, otherwise: str) -> None:
+    """Look again and again, as Redis tells nobody when it gets there.
+
+    Raises:
+        BenchFailed: with these words, when it takes too long.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while not await holds():
+        if time.monotonic() > deadline_s:
+            raise BenchFailed(otherwise)
+        await asyncio.sleep(LOOK_AGAIN_S)
+
+
+@asynccontextmanager
+async def _master(port: int = 0) -> AsyncIterator[Master]:
+    """One process, from the time it answers.
+
+    Raises:
+        BenchFailed: there is no redis-server, or it does not start.
+    """
+    program = shutil.which("redis-server")
+    if program is None:
+        raise BenchFailed("no redis-server is on the PATH; on Debian: apt-get install redis-server")
+    with tempfile.TemporaryDirectory(prefix="channelstream-") as name:
+        folder = Path(name)
+        flags = ["--port", str(port), "--bind", HOST, "--save", "", "--dir", name]
+        if port:
+            flags += ["--cluster-enabled", "yes"]
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *flags,
+            "--unixsocket",
+            f"{name}/redis.sock",
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            start_new_session=True,
+        )
+        master = Master(folder, process, port)
+        try:
+            await until(lambda: _is_up(master), START_TIMEOUT_S, "redis-server did not start")
+            yield master
+        finally:
+            await master.close()
+
+
+async def _is_up(master: Master) -> bool:
+    """Whether it answers.
+
+    Raises:
+        BenchFailed: it never will.
+    """
+    if master.process.returncode is not None:
+        raise BenchFailed("redis-server has ended")
+    try:
+        await master.command("PING")
+    except (RedisError, OSError):
+        return False
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has at this moment, and whose cluster buses, 10,000 higher, exist as well."""
+    found: set[int] = set()
+    while len(found) < count:
+        with socket.create_server((HOST, 0)) as listener:
+            port = listener.getsockname()[1]
+        if port < 55_000:
+            found.add(port)
+    return sorted(found)

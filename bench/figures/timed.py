@@ -1,0 +1,56 @@
+"""Calls one after the other, and how long each took."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from channelstream.bench.histogram import Histogram
+from channelstream.bench.publishing import Addressed, OpenPublisher, Publisher, open_publisher
+from channelstream.bench.wire import Wire
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """Round trips.
+
+    Attributes:
+        times: of each.
+    """
+
+    times: Histogram = field(default_factory=Histogram)
+
+    async def of(self, work: Awaitable[T]) -> T:
+        """Wait for one, and note how long it took."""
+        start = time.monotonic_ns()
+        result = await work
+        self.times.add(time.monotonic_ns() - start)
+        return result
+
+    def ms(self, percent: float) -> float:
+        return self.times.percentile_ns(percent) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class TimedPublisher:
+    """A publisher whose calls are timed."""
+
+    publisher: Publisher
+    lap: Lap
+
+    async def publish(self, messages: Sequence[Addressed]) -> None:
+        await self.lap.of(self.publisher.publish(messages))
+
+    def close(self) -> None:
+        self.publisher.close()
+
+
+def timed(lap: Lap, open_: Callable[[Wire], Awaitable[Publisher]] = open_publisher) -> OpenPublisher:
+    """Return what opens publishers that note their times."""
+
+    async def opened(wire: Wire) -> Publisher:
+        return TimedPublisher(await open_(wire), lap)
+
+    return opened

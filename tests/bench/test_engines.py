@@ -1,0 +1,162 @@
+"""The figures of the shared engine: every part of `bench/engines.py` in small numbers, and what it does when one fails."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from math import isfinite
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from channelstream.bench.checker import Faults
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.orders import Result
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "bench" / "engines.py"
+TABLES = {
+    "engines": ["engines"],
+    "nodes": ["nodes-calls", "nodes-fanout", "nodes-paced"],
+    "operations": [
+        "operations",
+        "operations-1-shards",
+        "operations-3-shards",
+        "operations-16-shards",
+        "shares",
+    ],
+    "presence": ["presence", "presence-connect", "memory"],
+    "listeners": ["listeners"],
+    "recovery": ["recovery"],
+}
+MAY_BE_NOTHING = re.compile("CPU|%|nodes|Redis|clients|publishers|second|least|^of|shard|commands")
+"""In so short a time: what clocks and the kernel's ticks did not notice."""
+
+
+@pytest.fixture(autouse=True)
+def figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests import what the program does, which is not installed."""
+    monkeypatch.syspath_prepend(PROGRAM.parent)
+
+
+def run(folder: str, *flags: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, str(PROGRAM), "--quick", "--output", folder, *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+@cache
+def measured(part: str) -> list[dict[str, Any]]:
+    """The tables of one part, measured once for all tests."""
+    with TemporaryDirectory() as folder:
+        done = run(folder, "--only", part)
+        assert done.returncode == 0, done.stderr
+        document = json.loads((Path(folder) / "engines.json").read_bytes())
+        assert (Path(folder) / "engines.md").read_text() == done.stdout
+    tables: list[dict[str, Any]] = document["tables"]
+    return tables
+
+
+needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server on the PATH")
+
+
+@needs_redis
+@pytest.mark.parametrize("part", TABLES)
+def test_tables_are_complete(part: str) -> None:
+    """Every table of a part is there, and every row has all its figures."""
+    tables = measured(part)
+    assert [table["id"] for table in tables] == TABLES[part]
+    for table in tables:
+        assert table["rows"]
+        for row in table["rows"]:
+            figures = dict(zip(table["columns"], row["figures"], strict=True))
+            nothing = [name for name, figure in figures.items() if not isfinite(figure) or figure <= 0]
+            assert all(MAY_BE_NOTHING.search(name) for name in nothing), (table["id"], row["name"], nothing)
+
+
+@needs_redis
+def test_the_page_shows_tables_of_the_program() -> None:
+    """Each table that docs/scaling.md marks has the columns of the table the program makes."""
+    from figures.reckoning import reckoned
+    from figures.table import Row, Table
+
+    tables = {
+        each["id"]: Table(each["id"], each["title"], each["columns"], [Row(**row) for row in each["rows"]])
+        for part in TABLES
+        for each in measured(part)
+    }
+    # Where the kernel's ticks have noticed nothing, nothing could be divided by it.
+    tables |= {table.id: table for table in reckoned(tables)}
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    marked = re.findall(r"^<!-- engines\.py: (\S+) -->\n(.*)$", page, re.MULTILINE)
+    assert {name for name, _ in marked} >= {"head", "engines", "nodes-fanout", "operations", "limits"}
+    for name, first in marked:
+        if name != "head":
+            assert first == f"| | {' | '.join(tables[name].columns)} |", name
+
+
+@needs_redis
+def test_a_page_is_filled_in(tmp_path: Path) -> None:
+    """A marked table is replaced up to the next empty line; all else stays."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Before.\n\n<!-- engines.py: listeners -->\n| old |\n| old |\n\nBehind, <!-- engines.py: no -->\n"
+    )
+    assert run(str(tmp_path), "--only", "listeners", "--into", str(page)).returncode == 0
+    text = page.read_text()
+    assert "old" not in text
+    assert text.startswith("Before.\n\n<!-- engines.py: listeners -->\n| | script calls |")
+    assert text.endswith(" |\n\nBehind, <!-- engines.py: no -->\n")
+
+
+def test_a_part_that_fails_ends_the_run(tmp_path: Path) -> None:
+    """With a sentence and an exit code, and no figures."""
+    done = run(str(tmp_path), "--only", "recovery", env={"PATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no redis-server is on the PATH" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_parts_are_refused(tmp_path: Path) -> None:
+    """By name."""
+    done = run(str(tmp_path), "--only", "recovery,rest")
+    assert (done.returncode, done.stderr) == (2, "Unknown in --only: rest.\n")
+
+
+@pytest.mark.parametrize("fault", [{"lost": 1}, {"faults": Faults(out_of_order=1)}, {"closed": {"4008": 1}}])
+def test_figures_of_a_lossy_run_are_refused(fault: dict[str, Any]) -> None:
+    """Something lost, out of order or cut off ends the run."""
+    from figures.crowd import check
+
+    right = {"received": 1, "lost": 0, "bytes": 1, "faults": Faults(), "closed": {}, "counts": {}}
+    figures = {"max_ns": 1, "last_ns": 1, "cpu_s": 0.0}
+    check([Result(**right, **figures)])
+    with pytest.raises(BenchFailed, match="not everything came"):
+        check([Result(**(right | fault), **figures)])
+
+
+def test_the_many_clients_must_have_received_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither more nor less than was sent to them."""
+    from figures import crowd
+
+    monkeypatch.setattr(crowd, "QUIET_S", 0.01)
+
+    async def check(received: int) -> None:
+        await crowd.until_all(crowd.Sink(None, 10, received), 20)  # type: ignore[arg-type]
+
+    asyncio.run(check(20))
+    for received, told in ((19, "1 messages did not come"), (21, "came twice")):
+        with pytest.raises(BenchFailed, match=told):
+            asyncio.run(check(received))
+
+
+def test_medians_have_three_digits() -> None:
+    """As much as a shared machine leaves."""
+    from figures.table import grid, medians
+
+    table = medians("some", "Some.", {"a": [{"µs": 1.23456, "/s": 123456.7}] * 2 + [{"µs": 9.0, "/s": 0.0}]})
+    assert grid(table) == "| | µs | /s |\n| --- | --: | --: |\n| a | 1.23 | 123,457 |"
