@@ -714,3 +714,32 @@ def test_a_join_costs_the_same_in_a_full_channel(redis: RedisServer, with_one_sh
         assert early["hkeys"] == early["hgetall"] == 0
 
     with_one_shard(life)
+
+
+def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) -> None:
+    """What one channel missed is read from it, and not again and again from all the others a node hears."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, listener = await nodes.member("ann", "hot", *(f"quiet-{number}" for number in range(1000)))
+        speaker, _ = await nodes.node()
+        [shard] = engine._shards
+        gate, establish, call, calls = asyncio.Event(), shard.establish, shard._call, 0
+
+        async def later() -> None:
+            await gate.wait()
+            await establish()
+
+        async def counted(link: Link, operation: str, **arguments: Any) -> Any:
+            nonlocal calls
+            calls += operation == "replay"
+            return await call(link, operation, **arguments)
+
+        shard.establish, shard._call = later, counted  # type: ignore[method-assign]
+        cut(engine)
+        await speaker.publish([message(f"m{number}", channel="hot") for number in range(400)])
+        gate.set()
+        await until(lambda: len(heard(listener)) == 400)
+        assert heard(listener) == [f"m{number}" for number in range(400)]
+        assert calls < 40
+
+    with_one_shard(life)

@@ -361,41 +361,48 @@ class Shard:
     # -- the log
 
     async def _heal(self, link: Link) -> None:
-        """Deliver what was published while the link was down, in the order of the log, round by round."""
+        """Deliver what was published while the link was down, in the order of the log, round by round.
+
+        Each round reads on only in those logs that hold up the others; what is newer than the head of the first is heard.
+        """
         starts = [(name[1], name[3:], max(self.seq, seen)) for name, seen in self._watched.items()]
-        upto = self.seq
-        while True:
-            found, lost, upto, head = await self._missed(link, starts, upto)
-            if lost:
-                channels = [name for kind, name in lost if kind == "c"]
-                self._owner.receiver.lost(channels, [name for kind, name in lost if kind == "u"])
-            for number, seq in enumerate(sorted(found), start=1):
-                self._deliver(*found[seq])
-                if number % DELIVERED_AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            self._advance(upto)
-            if upto == head:
-                break
-            starts = [(kind, name, max(seq, upto)) for kind, name, seq in starts if (kind, name) not in lost]
-        self.seen(list(self._watched), upto)
+        head = int(await self._call(link, "head"))
+        pieces = [starts[at : at + CHUNK] for at in range(0, len(starts), CHUNK)]
+        unread = [(self.seq, piece) for piece in pieces if self.seq < head]
+        found: dict[int, list[bytes]] = {}
+        while unread:
+            behind = min(end for end, _ in unread)
+            limit = max(1, HEAL_AT_ONCE // len(unread))
+            read = [
+                await self._missed(link, some, limit, found) if end == behind else (end, some)
+                for end, some in unread
+            ]
+            unread = [(end, some) for end, some in read if end < head]
+            await self._deliver_found(found, min((end for end, _ in unread), default=head))
+        self._advance(head)
+        self.seen(list(self._watched), head)
 
     async def _missed(
-        self, link: Link, starts: Logs, head: int
-    ) -> tuple[dict[int, tuple[bytes, bytes, bytes]], set[tuple[str, str]], int, int]:
-        """Read on in logs: entries by number, what cannot be read any more, up to where this is all, and the head."""
-        found: dict[int, tuple[bytes, bytes, bytes]] = {}
-        lost: set[tuple[str, str]] = set()
-        chunks = [starts[at : at + CHUNK] for at in range(0, len(starts), CHUNK)] or [[]]
-        ends: list[int] = []
-        for some in chunks:
-            limit = max(1, HEAL_AT_ONCE // len(chunks))
-            answer = await self._call(link, "replay", starts=some, limit=limit, mark=False)
-            head = int(answer[0]) if not ends else head
-            ends.append(min(head, int(answer[1])))
-            lost |= {some[number - 1][:2] for number in answer[2]}
-            found |= {int(entry[0]): tuple(entry) for entry in answer[3]}
-        upto = min(ends)
-        return {seq: entry for seq, entry in found.items() if seq <= upto}, lost, upto, head
+        self, link: Link, starts: Logs, limit: int, found: dict[int, list[bytes]]
+    ) -> tuple[int, Logs]:
+        """Add what is read in logs to what was found, tell what cannot be read any more, and return where to read on."""
+        _, upto, gone, entries = await self._call(link, "replay", starts=starts, limit=limit, mark=False)
+        found |= {int(entry[0]): entry for entry in entries}
+        lost = {starts[number - 1][:2] for number in gone}
+        if lost:
+            channels = [name for kind, name in lost if kind == "c"]
+            self._owner.receiver.lost(channels, [name for kind, name in lost if kind == "u"])
+        rest = [(kind, name, max(seq, int(upto))) for kind, name, seq in starts if (kind, name) not in lost]
+        return int(upto), rest
+
+    async def _deliver_found(self, found: dict[int, list[bytes]], upto: int) -> None:
+        """Deliver what was found up to a number, and keep the rest."""
+        for number, seq in enumerate(sorted(seq for seq in found if seq <= upto), start=1):
+            seq_text, at_ms, json = found.pop(seq)
+            self._deliver(seq_text, at_ms, json)
+            if number % DELIVERED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self._advance(upto)
 
     async def replay(self, logs: Logs, limit: int) -> tuple[int, int, list[int], list[list[bytes]]]:
         """Read logs: the head, up to where this is all, the numbers (from 1) of the lost, and entries in order.
