@@ -743,3 +743,27 @@ def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) 
         assert calls < 40
 
     with_one_shard(life)
+
+
+def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) -> None:
+    """What waits behind the event that shows a gap would let positions pass over what is missing."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, listener = await nodes.member("ann", "a", "b")
+        speaker, _ = await nodes.node()
+        await speaker.publish([message("m0"), message("m1", channel="b")])
+        await until(lambda: len(heard(listener)) == 2)
+        [shard] = engine._shards
+        assert shard._link is not None
+        take = shard._link._take
+
+        def forgetful(name: bytes, data: bytes) -> None:
+            if b'"m2"' not in data:
+                take(name, data)
+
+        shard._link._take = forgetful  # type: ignore[method-assign]
+        await speaker.publish([message("m2"), message("m3"), message("m4", channel="b")])
+        await until(lambda: len(heard(listener)) == 5)
+        assert heard(listener) == ["m0", "m1", "m2", "m3", "m4"]
+
+    with_one_shard(life)

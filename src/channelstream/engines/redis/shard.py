@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -168,6 +169,8 @@ class Shard:
             await link.close()
             if isinstance(error, ResponseError):
                 raise self._useless(error) from error
+            if isinstance(error, Lost):
+                raise Unavailable(OUT_OF_REACH) from error
             raise
         self._link = link
 
@@ -268,10 +271,13 @@ class Shard:
             self._deliver(seq, at_ms, json)
 
     def _missed_one(self, number: int) -> None:
-        """Read the log anew; where a client's position may have passed over it already, no position is safe any more."""
+        """Read the log anew; where a client's position may have passed over it already, no position is safe any more.
+
+        Raises:
+            Lost: the link hears nothing more, as positions would pass over it.
+        """
         self._distrust = self._distrust or number <= self.seq
-        if self._link is not None:
-            self._link.abandon(f"event {number} was not told")
+        raise Lost(f"event {number} was not told")
 
     def _deliver(self, seq: bytes, at_ms: bytes, json: bytes) -> None:
         self.seq = int(seq)
