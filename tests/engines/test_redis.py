@@ -767,3 +767,33 @@ def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) 
         assert heard(listener) == ["m0", "m1", "m2", "m3", "m4"]
 
     with_one_shard(life)
+
+
+def names_in(shard: int, letter: str) -> list[str]:
+    """Return names that a log of three shards has in one of them."""
+    return [name for name in (f"{letter}{number}" for number in range(100)) if shard_of(name, 3) == shard]
+
+
+def test_what_is_left_while_it_is_restored_stays_left(with_three_shards: Any) -> None:
+    """A connection is counted in the channels it has when the shard is told, not in those it had before."""
+
+    async def life(nodes: Nodes) -> None:
+        left, kept = names_in(1, "c")[:2]
+        engine, recorder = await nodes.node()
+        member = Member(names_in(0, "k")[0], names_in(0, "u")[0], Dialect.V07)
+        recorder.members[member.conn_id] = (member, {left, kept})
+        await engine.connect(member, EMPTY)
+        await engine.join(member, {left: {}, kept: {}})
+        state_for = engine._shards.state_for
+
+        async def slow(*about: Any) -> bytes:
+            recorder.members[member.conn_id] = (member, {kept})
+            await engine.leave(member, [left])
+            return await state_for(*about)
+
+        engine._shards.state_for = slow  # type: ignore[method-assign]
+        await engine._connections.restore(member.conn_id, engine._shards.at(left))
+        users = {channel.name: channel.users for channel in await engine.channels([left, kept])}
+        assert users == {left: {}, kept: {member.user: 1}}
+
+    with_three_shards(life)

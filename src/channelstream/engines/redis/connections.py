@@ -62,14 +62,18 @@ class Connections:
 
     async def restore(self, conn_id: str, shard: Shard) -> None:
         """Let a shard count a connection of this node as it is, after it was forgotten or its last change failed."""
+        directory = self._shards.at(conn_id)
         held = self.receiver.membership(conn_id)
+        state = b""
+        if held is not None and self._in(shard, held[1]):
+            state = await self._shards.state_for(held[0].user, [shard])
+            # It may have left or joined meanwhile, or gone; from here on calls to the shard keep their order.
+            held = self.receiver.membership(conn_id)
         if held is None:
             self._unsure.discard(conn_id)
             return
         member, channels = held
-        mine: list[tuple[str, dict[str, Any]]] = [
-            (name, {}) for name in channels if self._shards.at(name) is shard
-        ]
+        mine: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in self._in(shard, channels)]
         if not (mine or self._is_known(shard, member)):
             self._stakes.discard(conn_id, shard.index)
             await shard.call("disconnect", conn_id=conn_id, node=self.node)
@@ -77,19 +81,22 @@ class Connections:
         is_mine = await shard.call(
             "restore",
             **self._of(member),
-            dir=self._shards.at(conn_id) is shard,
+            dir=shard is directory,
             home=self._shards.at(member.user) is shard,
             channels=mine,
             epochs=self._epochs,
             bounds=self._bounds,
-            blob=await self._shards.state_for(member.user, [shard] if mine else []),
+            blob=state,
         )
-        if shard is self._shards.at(conn_id):
+        if shard is directory:
             self._unsure.discard(conn_id)
         if is_mine:
             self._stakes.add(conn_id, shard.index)
         else:
             self.yielded(conn_id)
+
+    def _in(self, shard: Shard, channels: Iterable[str]) -> list[str]:
+        return [name for name in channels if self._shards.at(name) is shard]
 
     def yielded(self, conn_id: str) -> None:
         """Hear that another node speaks for a connection."""
