@@ -797,3 +797,77 @@ def test_what_is_left_while_it_is_restored_stays_left(with_three_shards: Any) ->
         assert users == {left: {}, kept: {member.user: 1}}
 
     with_three_shards(life)
+
+
+def test_a_node_that_was_cut_off_leaves_alone_what_another_one_has_by_now(with_three_shards: Any) -> None:
+    """Of a connection whose own shard is still out of reach, no other shard is told anything."""
+
+    async def life(nodes: Nodes) -> None:
+        left, joined = names_in(1, "c")[:2]
+        cut_off, recorder = await nodes.node()
+        other, other_recorder = await nodes.node()
+        member = Member(names_in(0, "k")[0], names_in(1, "u")[0], Dialect.V07)
+        recorder.members[member.conn_id] = (member, {left})
+        await cut_off.connect(member, EMPTY)
+        await cut_off.join(member, {left: {}})
+        establish = [shard.establish for shard in cut_off._shards]
+
+        async def unreachable() -> None:
+            raise Unavailable("It is out of reach.")
+
+        for shard in cut_off._shards:
+            shard.establish = unreachable  # type: ignore[method-assign]
+        cut(cut_off)
+        claim = await other.claim(member.conn_id, orphan=False)
+        assert claim is not None
+        other_recorder.members[member.conn_id] = (member, {joined})
+        await other.join(member, {joined: {}})
+        await other.leave(member, [left])
+        shards = list(cut_off._shards)
+        for index in (1, 0, 2):
+            shards[index].establish = establish[index]  # type: ignore[method-assign]
+            await until(lambda index=index: shards[index].is_linked)  # type: ignore[misc]
+            await asyncio.sleep(0.1)
+        await until(lambda: not recorder.members)
+        users = {channel.name: channel.users for channel in await other.channels([left, joined])}
+        assert users == {left: {}, joined: {member.user: 1}}
+
+    with_three_shards(life)
+
+
+def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(redis: RedisServer, with_three_shards: Any) -> None:
+    """A connection that cannot be restored yet, as its user lies elsewhere, waits for a later beat."""
+
+    async def life(nodes: Nodes) -> None:
+        [channel, *_] = names_in(1, "c")
+        engine, recorder = await nodes.node()
+        member = Member(names_in(0, "k")[0], names_in(0, "u")[0], Dialect.V07)
+        recorder.members[member.conn_id] = (member, {channel})
+        await engine.connect(member, EMPTY)
+        await engine.join(member, {channel: {}})
+        home, away, _ = engine._shards
+        establish, establish_away, links = home.establish, away.establish, 0
+
+        async def unreachable() -> None:
+            raise Unavailable("It is out of reach.")
+
+        async def counted() -> None:
+            nonlocal links
+            links += 1
+            await establish_away()
+
+        home.establish, away.establish = unreachable, counted  # type: ignore[method-assign]
+        prefix = prefixes(3)[1]
+        redis.cli("DEL", *(prefix + key for key in (f"k:{member.conn_id}", f"kc:{member.conn_id}", f"cu:{channel}")))
+        redis.cli("DEL", f"{prefix}nk:{engine._connections.node}")
+        for shard in (home, away):
+            assert shard._link is not None
+            shard._link.abandon()
+        await asyncio.sleep(1.5)
+        assert (links, away.is_linked) == (1, True)
+        home.establish = establish  # type: ignore[method-assign]
+        async with asyncio.timeout(PATIENCE_S):
+            while not home.is_linked or (await engine.channels([channel]))[0].users != {member.user: 1}:
+                await asyncio.sleep(0.05)
+
+    with_three_shards(life)

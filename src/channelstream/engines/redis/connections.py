@@ -63,6 +63,10 @@ class Connections:
     async def restore(self, conn_id: str, shard: Shard) -> None:
         """Let a shard count a connection of this node as it is, after it was forgotten or its last change failed."""
         directory = self._shards.at(conn_id)
+        if shard is not directory and not self.is_sure(conn_id):
+            # Another node may have it by now, in other channels: later.
+            shard.doubtful.add(conn_id)
+            return
         held = self.receiver.membership(conn_id)
         state = b""
         if held is not None and self._in(shard, held[1]):

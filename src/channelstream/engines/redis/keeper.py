@@ -115,15 +115,24 @@ class Keeper:
         beats = {conn_id: self._astray.get(conn_id, 0) + 1 for conn_id in counted ^ held}
         certain = {conn_id for conn_id, count in beats.items() if settled or count > BEATS_PER_LEASE}
         self._astray = {conn_id: count for conn_id, count in beats.items() if conn_id not in certain}
-        doubtful = set(shard.doubtful)
-        missing = sorted(certain & held | set(filter(connections.is_ours, doubtful)))
+        shard.doubtful = set(filter(connections.is_ours, shard.doubtful))
+        missing = sorted(certain & held | shard.doubtful)
         for start in range(0, len(missing), RESTORE_AT_ONCE):
-            some = missing[start : start + RESTORE_AT_ONCE]
-            await asyncio.gather(*(connections.restore(conn_id, shard) for conn_id in some))
+            await asyncio.gather(*map(self._restore, missing[start : start + RESTORE_AT_ONCE]))
         for conn_id in certain - held:
             if not connections.is_ours(conn_id):
                 await shard.call("disconnect", conn_id=conn_id, node=connections.node)
-        shard.doubtful -= doubtful
+
+    async def _restore(self, conn_id: str) -> None:
+        """Count a connection as it is; a later beat does it where that needs a shard which is out of reach."""
+        doubtful = self._shard.doubtful
+        doubtful.discard(conn_id)
+        try:
+            await self._connections.restore(conn_id, self._shard)
+        except BaseException as error:
+            doubtful.add(conn_id)
+            if not isinstance(error, Unavailable):
+                raise
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> bool:
