@@ -871,3 +871,33 @@ def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(redis: RedisSe
                 await asyncio.sleep(0.05)
 
     with_three_shards(life)
+
+
+@pytest.mark.parametrize("has_another", [True, False])
+def test_a_join_that_was_cancelled_leaves_no_ghost(with_three_shards: Any, has_another: bool) -> None:
+    """Its shard may have counted it all the same; a beat sets that right."""
+
+    async def life(nodes: Nodes) -> None:
+        joined, other = names_in(1, "c")[:2]
+        engine, recorder = await nodes.node()
+        member = Member(names_in(0, "k")[0], names_in(0, "u")[0], Dialect.V07)
+        recorder.members[member.conn_id] = (member, {other} if has_another else set())
+        await engine.connect(member, EMPTY)
+        await engine.join(member, {other: {}} if has_another else {})
+        shard = engine._shards.at(joined)
+        call = shard.call
+
+        async def gone(operation: str, **arguments: Any) -> Any:
+            if operation == "join":
+                asyncio.get_running_loop().call_soon(joining.cancel)
+            return await call(operation, **arguments)
+
+        shard.call = gone  # type: ignore[method-assign]
+        joining = asyncio.ensure_future(engine.join(member, {joined: {}}))
+        with pytest.raises(asyncio.CancelledError):
+            await joining
+        async with asyncio.timeout(5):
+            while [channel.users for channel in await engine.channels([joined])] != [{}]:
+                await asyncio.sleep(0.05)
+
+    with_three_shards(life)

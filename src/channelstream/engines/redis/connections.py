@@ -169,7 +169,7 @@ class Connections:
                 self._join(shard, member, {name: channels[name] for name in names}, state)
                 for shard, names in parts.items()
             )
-        except Unavailable:
+        except BaseException:  # Cancelled as well: the shard may have done it.
             self._doubt(member, parts)
             raise
         return {name: seq for seq, names in zip(joined, parts.values(), strict=True) for name in names}
@@ -196,7 +196,7 @@ class Connections:
         parts = self._shards.split(channels)
         try:
             await side_by_side(self._leave(shard, member, names) for shard, names in parts.items())
-        except Unavailable:
+        except BaseException:  # Cancelled as well: the shard may have done it.
             self._doubt(member, parts)
             raise
 

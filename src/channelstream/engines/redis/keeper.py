@@ -116,10 +116,12 @@ class Keeper:
         certain = {conn_id for conn_id, count in beats.items() if settled or count > BEATS_PER_LEASE}
         self._astray = {conn_id: count for conn_id, count in beats.items() if conn_id not in certain}
         shard.doubtful = set(filter(connections.is_ours, shard.doubtful))
-        missing = sorted(certain & held | shard.doubtful)
+        ours = connections.receiver.held()
+        # What is counted of a connection that should not be counted here is set right as well.
+        missing = sorted(conn_id for conn_id in certain | shard.doubtful if conn_id in ours)
         for start in range(0, len(missing), RESTORE_AT_ONCE):
             await asyncio.gather(*map(self._restore, missing[start : start + RESTORE_AT_ONCE]))
-        for conn_id in certain - held:
+        for conn_id in certain:
             if not connections.is_ours(conn_id):
                 await shard.call("disconnect", conn_id=conn_id, node=connections.node)
 
