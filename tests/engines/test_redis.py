@@ -901,3 +901,32 @@ def test_a_join_that_was_cancelled_leaves_no_ghost(with_three_shards: Any, has_a
                 await asyncio.sleep(0.05)
 
     with_three_shards(life)
+
+
+def test_nodes_do_not_bury_each_other_when_they_come_back_from_an_outage(with_one_shard: Any) -> None:
+    """The first one leaves the others the time between two beats, though all leases have ended."""
+
+    async def life(nodes: Nodes) -> None:
+        first, watcher = await nodes.member("ann", "a", notify_presence=True)
+        second, _ = await nodes.member("bob", "a")
+        [early], [late] = first._shards, second._shards
+        establish_early, establish_late = early.establish, late.establish
+
+        async def unreachable() -> None:
+            raise Unavailable("It is out of reach.")
+
+        early.establish = late.establish = unreachable  # type: ignore[method-assign]
+        cut(first)
+        cut(second)
+        await asyncio.sleep(1.2)
+        early.establish = establish_early  # type: ignore[method-assign]
+        await until(lambda: early.is_linked)
+        await asyncio.sleep(0.05)
+        # The beat that was due by then, as it goes on in an outage.
+        await first._keepers[0]._beat(settled=False)
+        late.establish = establish_late  # type: ignore[method-assign]
+        await until(lambda: late.is_linked)
+        await first.replay("nobody", {}, 0)
+        assert parted(watcher) == []
+
+    with_one_shard(life)

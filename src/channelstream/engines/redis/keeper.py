@@ -31,7 +31,7 @@ class Keeper:
         self._shard = shard
         self._lease_s = lease_s
         self._tasks: list[asyncio.Task[None]] = []
-        self._seen_dead: set[str] = set()
+        self._seen_dead: dict[str, float] = {}
         self._astray: dict[str, int] = {}
 
     def start(self) -> None:
@@ -81,6 +81,7 @@ class Keeper:
             settled: nothing is in flight, so that every difference counts at once.
         """
         us = self._connections
+        began_s = asyncio.get_running_loop().time()
         count, dead, lapsed = await self._shard.call(
             "beat",
             node=us.node,
@@ -91,9 +92,11 @@ class Keeper:
         is_astray = count != us.held_count(self._shard) or self._astray or self._shard.doubtful
         if settled or lapsed or is_astray:
             await self._reconcile(settled or bool(lapsed))
-        found = {node.decode() for node in dead}
-        for node in found & self._seen_dead:
-            await self._reap(node)
+        # After an outage all come back, not in the same moment; and the first beat then is not one of those in a row.
+        found = {name: self._seen_dead.get(name, began_s) for name in (node.decode() for node in dead)}
+        for node, seen_s in found.items():
+            if began_s - seen_s >= self._lease_s / BEATS_PER_LEASE:
+                await self._reap(node)
         self._seen_dead = found
 
     async def _reap(self, node: str) -> None:
