@@ -930,3 +930,23 @@ def test_nodes_do_not_bury_each_other_when_they_come_back_from_an_outage(with_on
         assert parted(watcher) == []
 
     with_one_shard(life)
+
+
+def test_reading_a_long_log_costs_no_more_than_what_is_read(redis: RedisServer, with_one_shard: Any) -> None:
+    """To find out whether something is too old, a look at the oldest event is enough."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "long", "short")
+        for number in range(110):
+            await engine.publish([message(f"m{number}", channel="long")])
+        await engine.publish([message("m", channel="short")])
+        took_us = {}
+        for channel in ("short", "long"):
+            redis.cli("CONFIG", "RESETSTAT")
+            for _ in range(50):
+                await engine.replay("ann", {channel: engine.position.seqs[0]}, 256)
+            [line] = [each for each in redis.cli("INFO", "commandstats").splitlines() if "_xrange:" in each]
+            took_us[channel] = int(line.split("usec=")[1].split(",")[0])
+        assert took_us["long"] < 5 * took_us["short"]
+
+    with_one_shard(life)

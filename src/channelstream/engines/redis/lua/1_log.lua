@@ -40,6 +40,9 @@ local function drop(holder, log, index, entries)
 end
 
 local function expire(holder, log, index, age, limit)
+  -- Only a look at the oldest, unless that is too old.
+  local first = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
+  if not first or tonumber(first[2][2]) >= now_ms - age then return false end
   local entries = call('XRANGE', log, '-', '+', 'COUNT', limit)
   local aged = {}
   for _, entry in ipairs(entries) do
@@ -60,9 +63,8 @@ local function keep(holder, log, index, limit, age, seq, uuid, is_message, json)
   if is_message then call('HSET', index, uuid, id) end
   local over = call('XLEN', log) - limit
   if over > 0 then drop(holder, log, index, call('XRANGE', log, '-', '+', 'COUNT', over)) end
-  -- Only a look at the oldest; whoever reads the log drops all that is too old.
-  local first = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-  if tonumber(first[2][2]) < now_ms - age then expire(holder, log, index, age, 100) end
+  -- Some of what is too old; whoever reads the log drops all of it.
+  expire(holder, log, index, age, 100)
   -- What is quiet for long goes by itself; its floor is then its last number.
   call('PEXPIRE', log, whole(age + 60000))
   call('PEXPIRE', index, whole(age + 60000))
