@@ -950,3 +950,32 @@ def test_reading_a_long_log_costs_no_more_than_what_is_read(redis: RedisServer, 
         assert took_us["long"] < 5 * took_us["short"]
 
     with_one_shard(life)
+
+
+def test_the_dead_are_counted_out_in_small_steps(with_one_shard: Any) -> None:
+    """However many channels their connections are in, so that Redis serves others in between."""
+
+    async def life(nodes: Nodes) -> None:
+        dying, recorder = await nodes.node()
+        channels = {f"c{number}": {} for number in range(50)}
+        for number in range(10):
+            member = Member(f"k{number}", f"u{number}", Dialect.V07)
+            recorder.members[member.conn_id] = (member, set(channels))
+            await dying.connect(member, EMPTY)
+            await dying.join(member, channels)
+        await dying.close()
+        living, _ = await nodes.node()
+        [shard] = living._shards
+        call, left = shard.call, []
+
+        async def noted(operation: str, **arguments: Any) -> Any:
+            answer = await call(operation, **arguments)
+            if operation == "reap":
+                left.append(answer)
+            return answer
+
+        shard.call = noted  # type: ignore[method-assign]
+        await until(lambda: 0 in left)
+        assert left == [8, 6, 4, 2, 0]
+
+    with_one_shard(life)

@@ -15,8 +15,8 @@ from channelstream.engines.redis.shard import Shard
 from channelstream.errors import Unavailable
 
 BEATS_PER_LEASE = 3
-REAP_AT_ONCE = 50
-"""Connections counted out in one step of the script, so that Redis serves others in between."""
+REAP_AT_ONCE = 100
+"""Connections and channels of theirs counted out in one step of the script, so that Redis serves others in between."""
 RESTORE_AT_ONCE = 200
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
 

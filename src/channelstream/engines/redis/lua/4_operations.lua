@@ -274,10 +274,15 @@ function operations.beat(a)
   return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 
--- Disconnect some of what a dead node held; the number that is left.
+-- Disconnect some of what a dead node held, with about so many channels together; the number that is left.
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
-  for _, conn_id in ipairs(call('SRANDMEMBER', key('nk', a.dead), a.count)) do release(conn_id, a.dead) end
+  local room = a.count
+  for _, conn_id in ipairs(call('SRANDMEMBER', key('nk', a.dead), a.count)) do
+    room = room - 1 - call('HLEN', key('kc', conn_id))
+    release(conn_id, a.dead)
+    if room <= 0 then break end
+  end
   local left = call('SCARD', key('nk', a.dead))
   if left == 0 then
     call('SREM', PREFIX .. 'nodes', a.dead)
