@@ -22,7 +22,7 @@ from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.redis.address import places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
-from channelstream.errors import CloseCode
+from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node, NodeLimits
 from channelstream.pacing import FlushPacer
 from channelstream.transports.session import Session
@@ -169,5 +169,34 @@ def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None
             assert client.heard == {name: list(range(MESSAGES)) for name in [*client.channels, client.user]}
         for node in nodes:
             await node.engine.close()
+
+    asyncio.run(life())
+
+
+def test_what_is_published_while_a_channel_cannot_be_left_is_heard(redis: RedisServer) -> None:
+    """The connection is still in it, and its position says that it has heard everything."""
+
+    async def life() -> None:
+        node = node_of(redis, 1)
+        await node.start()
+        opened = await node.connect(None, "ann", Dialect.V07, {"a": {}}, UserUpdate({}, {}))
+        connection = node.connection(opened.conn_id)
+        assert connection is not None
+        client = Client("ann", ["a"], Random(0))
+        Session(node, connection, Stream(client)).start("")
+        await asyncio.sleep(0.1)
+
+        async def refused(*_: Any) -> None:
+            event = Message(uuid=new_id(), channel="a", user="app", payload=b'{"n": 1}', timestamp="t")
+            await node.publish([event])
+            await asyncio.sleep(0.1)
+            raise Unavailable("Not now.")
+
+        node.engine.leave = refused  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await node.unsubscribe(opened.conn_id, ["a"])
+        await asyncio.sleep(0.1)
+        assert (list(connection.channels), client.heard["a"]) == (["a"], [1])
+        await node.engine.close()
 
     asyncio.run(life())

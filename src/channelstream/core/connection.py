@@ -82,6 +82,7 @@ class Connection:
         id: the conn_id the browser shows.
         channels: names of its channels, each with the number, in its shard, after which it is a member.
         joining: those of them that the engine does not count it in yet: its log cannot be asked for them.
+        leaving: those of them that it is just being counted out of.
         batch: what it is sent at the end of this tick; see `core.batch`.
         heard: up to where the log was written to its stream, for each shard; valid whenever it is not LIVE.
         stream: None while it has none; `write` is its write method and `outlet` its format, kept here for the flush.
@@ -96,6 +97,7 @@ class Connection:
         "heard",
         "id",
         "joining",
+        "leaving",
         "outlet",
         "state",
         "stream",
@@ -112,6 +114,7 @@ class Connection:
         self.dialect = dialect
         self.channels: dict[str, int] = {}
         self.joining: frozenset[str] = frozenset()
+        self.leaving: frozenset[str] = frozenset()
         self.batch: Batch = DEAF
         self.heard = heard
         self.state = ConnectionState.NEW

@@ -54,7 +54,9 @@ class HeldConnections:
 
     def membership(self, conn_id: str) -> tuple[Member, Sequence[str]] | None:
         connection = self.get(conn_id)
-        return None if connection is None else (_member(connection), list(connection.channels))
+        if connection is None:
+            return None
+        return _member(connection), [name for name in connection.channels if name not in connection.leaving]
 
     # -- coming and going
 
@@ -155,19 +157,17 @@ class HeldConnections:
         return _answer(connection, new)
 
     async def _do_unsubscribe(self, connection: Connection, asked: Unsubscribe) -> Answer:
-        left = {
-            name: joined for name in asked.channels if (joined := connection.channels.get(name)) is not None
-        }
-        for name in left:
-            self._hub.unsubscribe(connection, name)
+        left = [name for name in dict.fromkeys(asked.channels) if name in connection.channels]
+        # Out of the hub only when it is done: where it fails, what is published meanwhile must not be missing.
+        connection.leaving |= set(left)
         try:
-            await self._engine.leave(_member(connection), list(left))
-        except Unavailable:
-            if connection.state is not ConnectionState.CLOSED:
-                for name, joined in left.items():
-                    self._hub.subscribe(connection, name, joined)
-            raise
+            await self._engine.leave(_member(connection), left)
+        finally:
+            connection.leaving -= set(left)
         _still_here(connection)
+        for name in left:
+            if name in connection.channels:
+                self._hub.unsubscribe(connection, name)
         return _answer(connection, left)
 
     async def _do_end(self, connection: Connection, asked: End) -> Answer:
