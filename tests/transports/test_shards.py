@@ -200,3 +200,28 @@ def test_what_is_published_while_a_channel_cannot_be_left_is_heard(redis: RedisS
         await node.engine.close()
 
     asyncio.run(life())
+
+
+def test_a_connection_that_cannot_get_its_channels_back_is_unknown(redis: RedisServer) -> None:
+    """A channel that its shard has forgotten, and that cannot be joined again, does not drop out of it silently."""
+
+    async def life() -> None:
+        before, after = node_of(redis, 1), node_of(redis, 1)
+        await before.start()
+        await after.start()
+        opened = await before.connect(None, "ann", Dialect.V07, {"a": {}, "b": {}}, UserUpdate({}, {}))
+        redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
+        join = after.engine.join
+
+        async def refused(*_: Any) -> dict[str, int]:
+            raise Unavailable("Not now.")
+
+        after.engine.join = refused  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await after.adopt(opened.conn_id)
+        after.engine.join = join  # type: ignore[method-assign]
+        assert await after.adopt(opened.conn_id) is None
+        await before.engine.close()
+        await after.engine.close()
+
+    asyncio.run(life())

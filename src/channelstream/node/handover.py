@@ -70,9 +70,8 @@ class Handovers:
         connection.heard = yielded.heard if yielded else claim.seqs
         self._held.place(connection, claim.channels)
         if yielded:
-            await self._held.join(
-                connection, {name: {} for name in yielded.channels if name not in claim.channels}
-            )
+            forgotten = [name for name in yielded.channels if name not in claim.channels]
+            await self._held.join_again(connection, forgotten)
         elif not claim.is_whole:
             await self._held.disconnect(
                 connection, CloseCode.UNKNOWN_CONNECTION, "its channels are not known any more"

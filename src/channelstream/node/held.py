@@ -95,6 +95,18 @@ class HeldConnections:
                 else:
                     connection.channels[name] = joined[name]
 
+    async def join_again(self, connection: Connection, forgotten: Sequence[str]) -> None:
+        """Join what the engine has forgotten; a connection without it must not go on as if it were whole."""
+        try:
+            await self.join(connection, {name: {} for name in forgotten})
+        except BaseException:
+            channels = self.forget(
+                connection, CloseCode.UNKNOWN_CONNECTION, "its channels could not be joined again"
+            )
+            with suppress(Unavailable):
+                await self._engine.disconnect(_member(connection), channels)
+            raise
+
     def check_channel_count(self, count: int) -> None:
         """Raise Invalid if a connection may not have so many channels."""
         limit = self._limits.channels_per_connection
