@@ -977,3 +977,22 @@ def test_the_dead_are_counted_out_in_small_steps(with_one_shard: Any) -> None:
         assert left == [8, 6, 4, 2, 0]
 
     with_one_shard(life)
+
+
+def test_a_channel_that_is_about_to_have_a_member_stays_heard(with_one_shard: Any) -> None:
+    """A collection that comes before a claimed connection is held takes nothing from it."""
+
+    async def life(nodes: Nodes) -> None:
+        owner, _ = await nodes.member("ann", "a")
+        engine, recorder = await nodes.member("bob", "a")
+        bob, _ = recorder.members.pop("bob")
+        await engine.disconnect(bob, ["a"])
+        await engine.collect()
+        claim = await engine.claim("ann", orphan=False)
+        assert claim is not None
+        await engine.collect()
+        recorder.members["ann"] = (claim.member, set(claim.channels))
+        await owner.publish([message("m1")])
+        await until(lambda: heard(recorder) == ["m1"])
+
+    with_one_shard(life)

@@ -339,6 +339,7 @@ class Shard:
     async def watch(self, names: Sequence[str]) -> list[str]:
         """Hear these from now on; return those that were not heard before."""
         new = [name for name in names if name not in self._watched]
+        self._unwanted.difference_update(names)  # Whoever asks is about to have a member.
         link = self._reach()
         if new:
             await link.subscribe(new)
