@@ -996,3 +996,22 @@ def test_a_channel_that_is_about_to_have_a_member_stays_heard(with_one_shard: An
         await until(lambda: heard(recorder) == ["m1"])
 
     with_one_shard(life)
+
+
+def test_a_copy_of_a_state_that_no_channel_needs_expires(redis: RedisServer, with_three_shards: Any) -> None:
+    """Also where the connection is restored in that shard, as its id lies there."""
+
+    async def life(nodes: Nodes) -> None:
+        [channel, *_] = names_in(1, "c")
+        engine, recorder = await nodes.node()
+        member = Member(names_in(1, "k")[0], names_in(0, "u")[0], Dialect.V07)
+        recorder.members[member.conn_id] = (member, set())
+        await engine.connect(member, UserUpdate({"mood": "fine"}, {}, ["mood"]))
+        await engine.join(member, {channel: {}})
+        await engine.leave(member, [channel])
+        await engine.update_user(member.user, UserUpdate({"mood": "bored"}, {}))
+        await engine._connections.restore(member.conn_id, engine._shards.at(channel))
+        copies = [f"{prefixes(3)[1]}{kind}:{member.user}" for kind in ("u", "us")]
+        assert all(int(redis.cli("PTTL", copy)) > 0 for copy in copies)
+
+    with_three_shards(life)

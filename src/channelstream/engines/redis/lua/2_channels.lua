@@ -177,7 +177,7 @@ local function copy_state(packed)
 end
 
 local function keep_copy(user)
-  if is_at_home(user) then return end
+  if is_at_home(user) or not needs_copy(user) then return end
   call('PERSIST', key('u', user))
   call('PERSIST', key('us', user))
 end
