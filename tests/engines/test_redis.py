@@ -356,6 +356,22 @@ def test_a_flushed_redis_is_another_log(redis: RedisServer, with_nodes: Any) -> 
     with_nodes(life)
 
 
+def test_a_clock_of_redis_that_is_set_refuses_nothing(with_nodes: Any) -> None:
+    """However far it jumps: the node looks at it again."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, listener = await nodes.member("ann", "a")
+        for number, ahead_ms in enumerate((-3_600_000.0, 3_600_000.0)):
+            for shard in engine._shards:
+                assert shard._link is not None
+                shard._link._ahead_ms += ahead_ms
+            await engine.publish([message(f"m{number}")])
+            assert all(shard.is_linked for shard in engine._shards)
+        await until(lambda: heard(listener) == ["m0", "m1"])
+
+    with_nodes(life)
+
+
 def test_a_command_reaches_the_node_of_its_connection(with_nodes: Any) -> None:
     """And the answer comes back; a connection that nobody has is known to nobody."""
 
@@ -835,7 +851,9 @@ def test_a_node_that_was_cut_off_leaves_alone_what_another_one_has_by_now(with_t
     with_three_shards(life)
 
 
-def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(redis: RedisServer, with_three_shards: Any) -> None:
+def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
+    redis: RedisServer, with_three_shards: Any
+) -> None:
     """A connection that cannot be restored yet, as its user lies elsewhere, waits for a later beat."""
 
     async def life(nodes: Nodes) -> None:
@@ -858,11 +876,13 @@ def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(redis: RedisSe
 
         home.establish, away.establish = unreachable, counted  # type: ignore[method-assign]
         prefix = prefixes(3)[1]
-        redis.cli("DEL", *(prefix + key for key in (f"k:{member.conn_id}", f"kc:{member.conn_id}", f"cu:{channel}")))
+        redis.cli(
+            "DEL", *(prefix + key for key in (f"k:{member.conn_id}", f"kc:{member.conn_id}", f"cu:{channel}"))
+        )
         redis.cli("DEL", f"{prefix}nk:{engine._connections.node}")
         for shard in (home, away):
             assert shard._link is not None
-            shard._link.abandon()
+            shard._link.abandon("the test cuts it")
         await asyncio.sleep(1.5)
         assert (links, away.is_linked) == (1, True)
         home.establish = establish  # type: ignore[method-assign]

@@ -102,6 +102,9 @@ class Link:
         self.run = about["run_id"]
         if self._place.in_cluster and int(about["redis_version"].split(".")[0]) >= SHARDED_SINCE:
             self.speaks = "SPUBLISH"
+        await self._compare_clocks()
+
+    async def _compare_clocks(self) -> None:
         seconds, microseconds = await self.command("TIME")
         # Too little, by the time the answer took: Redis never takes up what this node has given up.
         self._ahead_ms = int(seconds) * 1000 + int(microseconds) / 1000 - _steady_ms()
@@ -150,9 +153,20 @@ class Link:
             Unavailable: nobody knows whether it has run.
             ResponseError: the script has refused.
         """
-        until_ms = f"{_steady_ms() + self._ahead_ms + 1000 * self._timeout_s:.0f}"
-        told = (epoch, now_ms, self._prefix, self.speaks, operation, _pack(arguments), blob, until_ms)
-        return await self.command("EVALSHA", self._sha, 1, self._prefix, *told)
+        told = (epoch, now_ms, self._prefix, self.speaks, operation, _pack(arguments), blob)
+        try:
+            return await self.command("EVALSHA", self._sha, 1, self._prefix, *told, self._until_ms)
+        except ResponseError as error:
+            if not str(error).startswith("LATE"):
+                raise
+        # The answer is here in time, and nothing was done: the clock of Redis was set.
+        await self._compare_clocks()
+        return await self.command("EVALSHA", self._sha, 1, self._prefix, *told, self._until_ms)
+
+    @property
+    def _until_ms(self) -> str:
+        """Until when an answer is waited for, by the clock of Redis."""
+        return f"{_steady_ms() + self._ahead_ms + 1000 * self._timeout_s:.0f}"
 
     async def command(self, *parts: Any) -> Any:
         if self.broken.is_set():

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -23,6 +22,7 @@ from redis.exceptions import (
     ReadOnlyError,
     ResponseError,
 )
+from redis.exceptions import ConnectionError as Lost
 
 from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.redis.address import Place
