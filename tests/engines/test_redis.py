@@ -1035,3 +1035,44 @@ def test_a_copy_of_a_state_that_no_channel_needs_expires(redis: RedisServer, wit
         assert all(int(redis.cli("PTTL", copy)) > 0 for copy in copies)
 
     with_three_shards(life)
+
+
+def test_a_cluster_that_names_no_host_means_the_member_that_was_asked(tmp_path: Path) -> None:
+    flags = ("--save", "", "--cluster-enabled", "yes", "--cluster-preferred-endpoint-type", "unknown-endpoint")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1] % 20_000 + 30_000
+    server = RedisServer(tmp_path, *flags, port=port)
+    server.start()
+    try:
+        server.cli("CLUSTER", "ADDSLOTS", *map(str, range(16_384)))
+        [place] = places(f"redis+cluster://127.0.0.1:{port}?shards=1")
+
+        async def connected() -> None:
+            connection: Any = place.connect()
+            await connection.connect()
+            await connection.disconnect(nowait=True)
+
+        asyncio.run(connected())
+    finally:
+        server.kill()
+
+
+def test_an_id_that_another_user_uses_again_leaves_no_ghost_of_the_first(with_three_shards: Any) -> None:
+    """Though a shard was out of reach when the first one's connection ended."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.node()
+        [conn_id, *_], users, (left, joined, *_) = names_in(0, "k"), names_in(0, "u"), names_in(1, "c")
+        first, second = (Member(conn_id, user, Dialect.V07) for user in users[:2])
+        recorder.members[conn_id] = (first, {left})
+        await engine.connect(first, EMPTY)
+        await engine.join(first, {left: {}})
+        await engine._shards.at(conn_id).call("disconnect", conn_id=conn_id, node=engine._connections.node)
+        recorder.members[conn_id] = (second, {joined})
+        assert await engine.connect(second, EMPTY) is not None
+        await engine.join(second, {joined: {}})
+        users_of = {channel.name: channel.users for channel in await engine.channels([left, joined])}
+        assert users_of == {left: {}, joined: {second.user: 1}}
+
+    with_three_shards(life)

@@ -15,13 +15,6 @@ local function is_held_by(conn_id, node)
   return nodes and without(nodes, node) ~= nodes
 end
 
-local function hold(conn_id, node, user, is_seed)
-  local others = without(call('HGET', key('k', conn_id), 'nodes') or '', node)
-  call('HSET', key('k', conn_id), 'nodes', others == '' and node or others .. ' ' .. node, 'user', user, 'seed',
-    is_seed and '1' or '')
-  call('SADD', key('nk', node), conn_id)
-end
-
 -- Let a node speak for a connection whose channels are known to shards of these epochs.
 local function speak_for(conn_id, node, epochs) call('HSET', key('k', conn_id), 'dir', node, 'epochs', epochs) end
 
@@ -61,6 +54,19 @@ local function unregister(conn_id)
   for node in known[3]:gmatch('%S+') do call('SREM', key('nk', node), conn_id) end
   call('DEL', key('k', conn_id), key('kc', conn_id))
   if known[2] then count_connection('u', known[1], -1) end
+end
+
+local function hold(conn_id, node, user, is_seed)
+  local known = call('HMGET', key('k', conn_id), 'nodes', 'user')
+  if known[2] and known[2] ~= user then
+    -- An id that is used again, and whose end this shard was not told.
+    unregister(conn_id)
+    known[1] = false
+  end
+  local others = without(known[1] or '', node)
+  call('HSET', key('k', conn_id), 'nodes', others == '' and node or others .. ' ' .. node, 'user', user, 'seed',
+    is_seed and '1' or '')
+  call('SADD', key('nk', node), conn_id)
 end
 
 -- One node holds a connection no longer.
