@@ -225,5 +225,6 @@ class _ClusterConnection(_FoundConnection):
     async def _ask(self, host: Host) -> Host | None:
         for first, last, owner, *_ in await _answer(host, self._options, "CLUSTER", "SLOTS"):
             if first <= self._slot <= last:
-                return owner[0].decode() or host[0], owner[1]
+                # Empty or nothing: the member we asked, at another port.
+                return (owner[0] or b"").decode() or host[0], owner[1]
         return None
