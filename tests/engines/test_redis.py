@@ -235,7 +235,7 @@ def test_a_standing_redis_refuses_and_comes_back(redis: RedisServer, with_nodes:
     with_nodes(life)
 
 
-def test_a_full_redis_is_not_connected_with_again_and_again(redis: RedisServer, with_one_shard: Any) -> None:
+def test_a_full_redis_is_left_no_connections_behind(redis: RedisServer, with_one_shard: Any) -> None:
     """A link that cannot renew the lease is let go of before the next one is made."""
 
     async def life(nodes: Nodes) -> None:
@@ -893,6 +893,34 @@ def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
     with_three_shards(life)
 
 
+def test_a_shard_out_of_reach_hears_of_a_state_when_it_is_back(with_three_shards: Any) -> None:
+    """The change is accepted, since the user's own shard has it; the channels of the other hear of it late."""
+
+    async def life(nodes: Nodes) -> None:
+        user, [channel, *_] = names_in(0, "u")[0], names_in(1, "c")
+        engine, recorder = await nodes.node()
+        member = Member(names_in(0, "k")[0], user, Dialect.V07)
+        recorder.members[member.conn_id] = (member, {channel})
+        await engine.connect(member, EMPTY)
+        await engine.join(member, {channel: {"notify_state": True}})
+        away = engine._shards.at(channel)
+        establish = away.establish
+
+        async def unreachable() -> None:
+            raise Unavailable("It is out of reach.")
+
+        away.establish = unreachable  # type: ignore[method-assign]
+        assert away._link is not None
+        away._link.abandon("the test cuts it")
+        change = await engine.update_user(user, UserUpdate({"mood": 1}, {}, ["mood"]))
+        assert change is not None
+        assert (change.changed, state_events(recorder)) == ([("mood", 1)], [])
+        away.establish = establish  # type: ignore[method-assign]
+        await until(lambda: state_events(recorder) == [(channel, 1)])
+
+    with_three_shards(life)
+
+
 @pytest.mark.parametrize("has_another", [True, False])
 def test_a_join_that_was_cancelled_leaves_no_ghost(with_three_shards: Any, has_another: bool) -> None:
     """Its shard may have counted it all the same; a beat sets that right."""
@@ -1038,7 +1066,14 @@ def test_a_copy_of_a_state_that_no_channel_needs_expires(redis: RedisServer, wit
 
 
 def test_a_cluster_that_names_no_host_means_the_member_that_was_asked(tmp_path: Path) -> None:
-    flags = ("--save", "", "--cluster-enabled", "yes", "--cluster-preferred-endpoint-type", "unknown-endpoint")
+    flags = (
+        "--save",
+        "",
+        "--cluster-enabled",
+        "yes",
+        "--cluster-preferred-endpoint-type",
+        "unknown-endpoint",
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1] % 20_000 + 30_000

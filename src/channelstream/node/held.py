@@ -215,8 +215,9 @@ class HeldConnections:
     def renewed(self, shard: int, seqs: Numbers) -> None:
         """Close the streams that hear this shard: who comes back with a position of the older log is told of the loss."""
         self._hub.seqs = seqs
+        lost = {name for name in self._hub.channels if self._shard(name) == shard}
         for connection in list(self._hub.connections.values()):
-            mine = [name for name in connection.channels if self._shard(name) == shard]
+            mine = connection.channels.keys() & lost
             if connection.stream is not None and (mine or self._shard(connection.user) == shard):
                 connection.stream.close(CloseCode.RESTARTING, "the log was lost")
             connection.heard = replaced(connection.heard, shard, seqs[shard])
@@ -257,10 +258,16 @@ class HeldConnections:
 
     async def sweep(self) -> None:
         """Close what is overdue: never attached, or detached for longer than its grace."""
+        failed: Unavailable | None = None
         for connection in self.overdue():
             if connection.stream is not None:
                 continue  # It came back while another one was ended.
-            await self.disconnect(connection, CloseCode.UNKNOWN_CONNECTION, "expired")
+            try:
+                await self.disconnect(connection, CloseCode.UNKNOWN_CONNECTION, "expired")
+            except Unavailable as error:  # A part of the engine may be out of reach for some of them only.
+                failed = error
+        if failed is not None:
+            raise failed
 
 
 def _member(connection: Connection) -> Member:

@@ -102,6 +102,12 @@ class Connections:
     def _in(self, shard: Shard, channels: Iterable[str]) -> list[str]:
         return [name for name in channels if self._shards.at(name) is shard]
 
+    async def tell_states(self, shard: Shard) -> None:
+        """Tell a shard what it has missed of the states of users."""
+        for user in sorted(shard.untold):
+            await shard.call("follow_state", blob=await self._shards.state_for(user, [shard]))
+            shard.untold.discard(user)
+
     def yielded(self, conn_id: str) -> None:
         """Hear that another node speaks for a connection."""
         self._stakes.forget(conn_id)

@@ -89,6 +89,7 @@ class Keeper:
             label=us.label,
             connections=len(us.receiver.held()),
         )
+        await us.tell_states(self._shard)
         is_astray = count != us.held_count(self._shard) or self._astray or self._shard.doubtful
         if settled or lapsed or is_astray:
             await self._reconcile(settled or bool(lapsed))
@@ -118,7 +119,7 @@ class Keeper:
         beats = {conn_id: self._astray.get(conn_id, 0) + 1 for conn_id in counted ^ held}
         certain = {conn_id for conn_id, count in beats.items() if settled or count > BEATS_PER_LEASE}
         self._astray = {conn_id: count for conn_id, count in beats.items() if conn_id not in certain}
-        shard.doubtful = set(filter(connections.is_ours, shard.doubtful))
+        shard.doubtful -= {conn_id for conn_id in shard.doubtful if not connections.is_ours(conn_id)}
         ours = connections.receiver.held()
         # What is counted of a connection that should not be counted here is set right as well.
         missing = sorted(conn_id for conn_id in certain | shard.doubtful if conn_id in ours)

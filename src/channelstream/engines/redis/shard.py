@@ -112,6 +112,7 @@ class Shard:
         epoch: which log it is.
         seq: the number up to which this node was handed what concerns it.
         doubtful: connections whose last change nobody knows to have been made.
+        untold: users whose state has changed without it being told here.
     """
 
     def __init__(self, index: int, place: Place, node: Common, owner: Owner) -> None:
@@ -119,6 +120,7 @@ class Shard:
         self.epoch = ""
         self.seq = 0
         self.doubtful: set[str] = set()
+        self.untold: set[str] = set()
         self._place = place
         self._node = node
         self._owner = owner
@@ -227,7 +229,7 @@ class Shard:
             if reason.startswith(OTHER_LOG) or isinstance(error, ANOTHER_SERVER):
                 link.abandon(reason)
             elif not isinstance(error, OutOfMemoryError) and not reason.startswith(BUSY):
-                raise
+                logger.exception("Redis has refused a call of %s for no reason that is foreseen", operation)
             logger.warning("Redis has refused a call: %s", error)
             raise Unavailable(REFUSED) from error
 
@@ -316,19 +318,18 @@ class Shard:
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
         """See `Engine.ask`; this is the shard of the connection's id."""
-        async with self._awaiting(ASK_TIMEOUT_S) as (token, note):
+        async with self._awaiting() as (token, note):
             heard = await self.call("ask", conn_id=conn_id, node=self._node.name, token=token, blob=command)
-            return None if heard <= 0 else await note
+            return None if heard <= 0 else await asyncio.wait_for(note, ASK_TIMEOUT_S)
 
     @asynccontextmanager
-    async def _awaiting(self, timeout_s: float) -> AsyncIterator[tuple[str, "asyncio.Future[bytes]"]]:
+    async def _awaiting(self) -> AsyncIterator[tuple[str, "asyncio.Future[bytes]"]]:
         """Make a token, and a future for the note that will carry it."""
         token = self._node.new_id()
         note: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[token.encode()] = note
         try:
-            async with asyncio.timeout(timeout_s + self._node.settings.timeout_s):
-                yield token, note
+            yield token, note
         except TimeoutError:
             raise Unavailable("No answer came in time; try again later.") from None
         finally:
@@ -416,8 +417,8 @@ class Shard:
 
         When it returns, the receiver has been handed everything up to that head.
         """
-        async with self._awaiting(0.0) as (token, note):
+        async with self._awaiting() as (token, note):
             answer = await self.call("replay", starts=logs, limit=limit, mark=token, node=self._node.name)
-            await note
+            await asyncio.wait_for(note, self._node.settings.timeout_s)
         head, upto, lost, entries = answer
         return int(head), int(upto), lost, entries

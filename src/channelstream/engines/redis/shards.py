@@ -9,7 +9,10 @@ from channelstream.core.user import MAX_STATE_KEYS
 from channelstream.engines.base import UserChange
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard import Shard
-from channelstream.errors import Invalid
+from channelstream.errors import Invalid, Unavailable
+
+MAX_UNTOLD = 10_000
+"""Users whose changed state may wait for a shard that is out of reach."""
 
 T = TypeVar("T")
 
@@ -68,11 +71,24 @@ class Shards:
         """
         if answer == b"full":
             raise Invalid({"user_state": [f"A user's state may have at most {MAX_STATE_KEYS} keys."]})
-        user, changed, seq, state, copies = answer
+        told, changed, seq, state, copies = answer
+        user = codec.read_user(told)
         others = [self._shards[int(index)] for index in copies.split()]
-        await side_by_side(shard.call("follow_state", blob=state) for shard in others)
-        seqs = replaced(self.seqs, home.index, int(seq))
-        return UserChange(codec.read_user(user), codec.read_changed(changed), seqs)
+        await side_by_side(self._tell_state(shard, user.name, state) for shard in others)
+        return UserChange(user, codec.read_changed(changed), replaced(self.seqs, home.index, int(seq)))
+
+    async def _tell_state(self, shard: Shard, user: str, state: bytes) -> None:
+        """Tell a shard of a change; one that is out of reach hears of it when it is back.
+
+        Raises:
+            Unavailable: it is out of reach, and as many changes wait for it as may.
+        """
+        try:
+            await shard.call("follow_state", blob=state)
+        except Unavailable:
+            if len(shard.untold) >= MAX_UNTOLD:
+                raise
+            shard.untold.add(user)
 
 
 async def side_by_side(work: Iterable[Awaitable[T]]) -> list[T]:
