@@ -7,8 +7,7 @@ It knows of no other; `engine.py` puts them together.
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +26,7 @@ from redis.exceptions import ConnectionError as Lost
 from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.redis.address import Place
 from channelstream.engines.redis.link import OUT_OF_REACH, Link
+from channelstream.engines.redis.notes import Notes
 from channelstream.errors import ConfigError, Unavailable
 
 CHUNK = 200
@@ -128,7 +128,7 @@ class Shard:
         self._distrust = False
         self._watched: dict[str, int] = {}
         self._unwanted: set[str] = set()
-        self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
+        self._notes = Notes(node.new_id)
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- connected
@@ -301,9 +301,7 @@ class Shard:
             token, _, told = rest.partition(b" ")
             if kind == b"mark":
                 self._advance(int(told))
-            waiting = self._waiting.pop(token, None)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(told)
+            self._notes.take(token, told)
 
     def _run(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -318,22 +316,9 @@ class Shard:
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
         """See `Engine.ask`; this is the shard of the connection's id."""
-        async with self._awaiting() as (token, note):
+        async with self._notes.awaiting() as (token, note):
             heard = await self.call("ask", conn_id=conn_id, node=self._node.name, token=token, blob=command)
             return None if heard <= 0 else await asyncio.wait_for(note, ASK_TIMEOUT_S)
-
-    @asynccontextmanager
-    async def _awaiting(self) -> AsyncIterator[tuple[str, "asyncio.Future[bytes]"]]:
-        """Make a token, and a future for the note that will carry it."""
-        token = self._node.new_id()
-        note: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting[token.encode()] = note
-        try:
-            yield token, note
-        except TimeoutError:
-            raise Unavailable("No answer came in time; try again later.") from None
-        finally:
-            self._waiting.pop(token.encode(), None)
 
     # -- watching
 
@@ -417,7 +402,7 @@ class Shard:
 
         When it returns, the receiver has been handed everything up to that head.
         """
-        async with self._awaiting() as (token, note):
+        async with self._notes.awaiting() as (token, note):
             answer = await self.call("replay", starts=logs, limit=limit, mark=token, node=self._node.name)
             await asyncio.wait_for(note, self._node.settings.timeout_s)
         head, upto, lost, entries = answer
