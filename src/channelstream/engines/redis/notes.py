@@ -1,4 +1,4 @@
-"""What a node waits to be told on its own channel, by another node or by the script: a note carries the token of who waits."""
+"""What a node waits to be told on its own channel, by another or by the script: a note carries the token of who waits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
