@@ -7,6 +7,7 @@ leave nothing that the keepers do not set right (`keeper.py`).
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from channelstream.core.events import Dialect
@@ -105,8 +106,9 @@ class Connections:
     async def tell_states(self, shard: Shard) -> None:
         """Tell a shard what it has missed of the states of users."""
         for user in sorted(shard.untold):
-            await shard.call("follow_state", blob=await self._shards.state_for(user, [shard]))
-            shard.untold.discard(user)
+            with suppress(Unavailable):  # The user's own shard may be out of reach as well.
+                await shard.call("follow_state", blob=await self._shards.state_for(user, [shard]))
+                shard.untold.discard(user)
 
     def yielded(self, conn_id: str) -> None:
         """Hear that another node speaks for a connection."""

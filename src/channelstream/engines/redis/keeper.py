@@ -19,6 +19,8 @@ REAP_AT_ONCE = 100
 """Connections and channels of theirs counted out in one step of the script, so that Redis serves others in between."""
 RESTORE_AT_ONCE = 200
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
+DOUBT_MIN_S = 0.2
+"""The first pause after a beat that could not set everything right; each that follows is twice as long."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ class Keeper:
         self._lease_s = lease_s
         self._tasks: list[asyncio.Task[None]] = []
         self._seen_dead: dict[str, float] = {}
-        self._astray: dict[str, int] = {}
+        self._astray: dict[str, float] = {}
 
     def start(self) -> None:
         for work in (self._stay_linked(), self._beat_on()):
@@ -52,6 +54,7 @@ class Keeper:
             self._seen_dead.clear()
             await self._link_again()
             logger.info("Redis is within reach again")
+            await self._settle_doubts()
 
     async def _link_again(self) -> None:
         delay_s = RETRY_MIN_S
@@ -66,6 +69,14 @@ class Keeper:
         self._connections.linked_again(self._shard)
         await self._shard.establish()
         await self._beat(settled=True)
+
+    async def _settle_doubts(self) -> None:
+        """Set right soon what could not be while other shards were being linked again, too."""
+        pause_s = DOUBT_MIN_S
+        while self._shard.doubtful and self._shard.is_linked and pause_s < self._lease_s:
+            await asyncio.sleep(pause_s)
+            await _quietly(self._beat(settled=False))
+            pause_s *= 2
 
     # -- the lease
 
@@ -109,16 +120,19 @@ class Keeper:
     async def _reconcile(self, settled: bool) -> None:
         """Count held connections that are not counted, and out those that are not held.
 
-        Beat after beat for a whole lease, since a difference may only show a connection that is just coming, going, or on
-        its way to another node.
+        Only after a whole lease, since a difference may only show a connection that is just coming, going, or on its way to
+        another node.
         """
         shard, connections = self._shard, self._connections
         counted = await shard.registered()
         connections.confirm(counted, shard)
         held = connections.held_in(shard)
-        beats = {conn_id: self._astray.get(conn_id, 0) + 1 for conn_id in counted ^ held}
-        certain = {conn_id for conn_id, count in beats.items() if settled or count > BEATS_PER_LEASE}
-        self._astray = {conn_id: count for conn_id, count in beats.items() if conn_id not in certain}
+        now_s = asyncio.get_running_loop().time()
+        since_s = {conn_id: self._astray.get(conn_id, now_s) for conn_id in counted ^ held}
+        certain = {
+            conn_id for conn_id, seen_s in since_s.items() if settled or now_s - seen_s >= self._lease_s
+        }
+        self._astray = {conn_id: seen_s for conn_id, seen_s in since_s.items() if conn_id not in certain}
         shard.doubtful -= {conn_id for conn_id in shard.doubtful if not connections.is_ours(conn_id)}
         ours = connections.receiver.held()
         # What is counted of a connection that should not be counted here is set right as well.
