@@ -4,6 +4,7 @@ CHANNELSTREAM_TEST_REDIS names the program, a `redis-server` or `valkey-server`;
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,7 @@ def wait_until(holds: Callable[[], bool], failure: str) -> None:
 @contextmanager
 def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[RedisServer]]:
     """Start so many masters on loopback, which share the slots."""
-    ports = _free_ports(count)
+    ports = free_ports(count)
     with ExitStack() as stack:
         masters = []
         for port in ports:
@@ -181,7 +183,7 @@ def redis_sentinels(directory: Path, password: str = "", down_after_ms: int = 30
         password: of master and replica; sentinels ask for none.
         down_after_ms: how long a silent master counts as alive.
     """
-    first, second, *ports = _free_ports(5)
+    first, second, *ports = free_ports(5)
     with ExitStack() as stack:
 
         def started(name: str, port: int, *flags: str, **more: Any) -> RedisServer:
@@ -224,13 +226,17 @@ def _sentinel_settings(port: int, password: str, down_after_ms: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports whose cluster buses, 10,000 higher, exist as well."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port < 55_000 and port not in found:
-            found.append(port)
-    return found
+def free_ports(count: int) -> list[int]:
+    """Free ports, with those of their cluster buses, 10,000 higher; none is one the system gives to connections."""
+    candidates = random.sample(range(20_000, 22_700), 500)
+    free = (port for port in candidates if _is_free(port) and _is_free(port + 10_000))
+    return list(islice(free, count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

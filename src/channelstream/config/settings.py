@@ -45,7 +45,7 @@ class Settings:
         "", _socket, "Path of a unix socket to listen on, instead of host and port."
     )
     workers: int = _server.option(
-        1, Whole(1, 256), "Processes that share the port; more than one need a redis engine."
+        1, Whole(1, 256), "Processes that share the port; more than one needs a redis engine."
     )
     ssl_certfile: str = _server.option("", _path, "Path of a PEM certificate chain: serves TLS.")
     ssl_keyfile: str = _server.option("", _path, "Path of the certificate's PEM key.")
@@ -90,7 +90,10 @@ class Settings:
         "admin_secret", Text(), "The password to sign in to /admin with.", short="-a", secret=True
     )
     cookie_secret: str = _access.option(
-        "", Text(), "The key of the admin cookie; empty means a random one for each process.", secret=True
+        "",
+        Text(),
+        "The key of the admin cookie; empty means a random one for each start, the same for all workers.",
+        secret=True,
     )
     allow_posting_from: tuple[str, ...] = _access.option(
         ("127.0.0.1",),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 MAX_SHARDS = 16
-"""Most shards of a log: each lengthens the position of every event by some 28 characters."""
+"""Most shards of a log: each lengthens the position of every event by 18 to 28 characters."""
 MAX_TEXT = 512
 """Longest position a client may send; ours are below 30 characters for each shard."""
 

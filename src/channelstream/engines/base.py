@@ -175,6 +175,8 @@ class Replay:
 class Engine(Protocol):
     """The port. Methods that change something are atomic: all of it is accepted, or an error is raised and nothing is.
 
+    Every method that asks a service raises `Unavailable` where that is out of reach, and lets no other error of it pass.
+
     Only `Unavailable` is no proof of that: an engine out of reach may have accepted what it could not confirm.
     """
 
@@ -219,17 +221,28 @@ class Engine(Protocol):
         """Count a new connection of a user, created if need be, and update the user; None: another node has that id."""
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
-        """Count a connection out of its channels and of its user."""
+        """Count a connection out of its channels and of its user.
+
+        Raises:
+            Moved: another node speaks for it by now.
+        """
 
     async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         """Count a connection into channels it is not in; each with the settings it gets if it is new.
 
         Returns:
             For each the number, in its shard, after which it is a member; the receiver is handed every later event of it.
+
+        Raises:
+            Moved: another node speaks for it by now.
         """
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
-        """Count a connection out of channels it is in."""
+        """Count a connection out of channels it is in.
+
+        Raises:
+            Moved: another node speaks for it by now.
+        """
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         """Change the named settings of channels, created if need be."""

@@ -85,7 +85,10 @@ def _sqlite(parts: Parts) -> Engine:
 ENGINES = (
     EngineKind("memory", "memory", False, _memory),
     EngineKind(
-        "redis://host:port/number", r"(redis|rediss|unix|redis\+sentinel|redis\+cluster)://\S+", True, _redis
+        "redis://host:port/number (docs/engines.md: other forms, clusters)",
+        r"(redis|rediss|unix|redis\+sentinel|redis\+cluster)://\S+",
+        True,
+        _redis,
     ),
     EngineKind("sqlite:///path", "sqlite:///.+", False, _sqlite),
 )

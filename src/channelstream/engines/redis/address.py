@@ -63,17 +63,19 @@ def places(address: str) -> list[Place]:
         parts = urlsplit(address)
         if parts.scheme == "redis+cluster":
             hosts, options = _hosts(parts.netloc), _login(parts.netloc) | options
-            return [_in_cluster(hosts, prefix, options) for prefix in prefixes(_shards(parts.query))]
+            return [_in_cluster(hosts, prefix, options) for prefix in prefixes(_shards(parts))]
         connect = (
             _by_sentinel(parts, options) if parts.scheme == "redis+sentinel" else _by_url(parts, options)
         )
         # Made and dropped: redis-py judges the options in an address only now.
-        connect()
+        number = connect().db
     except _Mistake as error:
         raise ConfigError(f"engine: {error}") from None
     except (ValueError, TypeError):
         raise ConfigError(f"engine: {_UNREADABLE}") from None
-    return [Place(connect, prefix) for prefix in prefixes(1)]
+    # What is published is heard in all databases of a Redis.
+    part = f"{number}:" if number else ""
+    return [Place(connect, prefix + part) for prefix in prefixes(1)]
 
 
 class _Mistake(Exception):
@@ -97,8 +99,10 @@ def _name_in(start: int, slots: int) -> str:
     return next(name for name in names if slots // 4 <= key_slot(name.encode()) - start < 3 * slots // 4)
 
 
-def _shards(query: str) -> int:
-    options = dict(parse_qsl(query, keep_blank_values=True))
+def _shards(parts: SplitResult) -> int:
+    if parts.path.strip("/"):
+        raise _Mistake("a cluster has only one database: nothing may follow the port but ?shards=N")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
     text = options.pop("shards", str(DEFAULT_SHARDS))
     if options:
         raise _Mistake("a cluster has the option shards and no other")
@@ -108,6 +112,8 @@ def _shards(query: str) -> int:
 
 
 def _by_url(parts: SplitResult, options: dict[str, Any]) -> Connect:
+    if "shards" in dict(parse_qsl(parts.query, keep_blank_values=True)):
+        raise _Mistake("shards is an option of redis+cluster:// only")
     if parts.scheme == "unix":
         if parts.netloc.rpartition("@")[2] or not parts.path:
             raise _Mistake("a socket has an absolute path: unix:///path")
@@ -129,7 +135,7 @@ def _by_sentinel(parts: SplitResult, options: dict[str, Any]) -> Connect:
 
 def _database(text: str) -> int:
     if text and not text.isdecimal():
-        raise _Mistake("the number of the database is no number")
+        raise _Mistake("the number of the database is no number; in a password write %2F for /")
     return int(text or 0)
 
 

@@ -85,7 +85,10 @@ class RedisEngine:
     async def start(self, receiver: Receiver) -> None:
         self.receiver = self._connections.receiver = receiver
         try:
-            await side_by_side(shard.establish() for shard in self._shards)
+            # The first tells whether the number of shards is right, before anything is written to others.
+            first, *others = self._shards
+            await first.establish()
+            await side_by_side(shard.establish() for shard in others)
         except Unavailable as error:
             raise ConfigError(f"engine: {error.message}") from error
         for keeper in self._keepers:
@@ -147,9 +150,6 @@ class RedisEngine:
         _, kept, form = answers[0]
         first = codec.read_shown(codec.NOWHERE, kept).event if form else codec.read_event(kept)
         return Accepted(first, repeated=True, found=True)
-
-    def _origin(self, shard: Shard) -> codec.Origin:
-        return codec.Origin(self._shards.epochs, (0,) * len(self._shards), shard.index)
 
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
         names: dict[Shard, list[str]] = {} if starts else {shard: [] for shard in self._shards}

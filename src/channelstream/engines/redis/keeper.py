@@ -50,10 +50,13 @@ class Keeper:
     async def _stay_linked(self) -> None:
         while True:
             await self._shard.broken()
-            logger.warning("Redis is out of reach: calls are answered 503, streams stay open")
+            logger.warning(
+                "%s is out of reach: calls that need it are answered 503, streams stay open",
+                self._shard.label,
+            )
             self._seen_dead.clear()
             await self._link_again()
-            logger.info("Redis is within reach again")
+            logger.info("%s is within reach again", self._shard.label)
             await self._settle_doubts()
 
     async def _link_again(self) -> None:

@@ -134,6 +134,13 @@ class Shard:
     # -- connected
 
     @property
+    def label(self) -> str:
+        """How logs call it."""
+        return (
+            "Redis" if self._node.shards == 1 else f"shard {self.index + 1} of {self._node.shards} in Redis"
+        )
+
+    @property
     def is_linked(self) -> bool:
         return self._link is not None and not self._link.broken.is_set()
 
@@ -179,7 +186,14 @@ class Shard:
     def _useless(self, error: ResponseError) -> ConfigError | Unavailable:
         kind, _, rest = str(error).partition(" ")
         if kind == "SHARD":
-            return ConfigError(f"engine: the log in Redis has another number of shards: {rest}")
+            return ConfigError(
+                f"engine: the log in Redis has another number of shards than the {self._node.shards} of the address:"
+                f" {rest}"
+            )
+        if isinstance(error, MovedError) and not self._place.in_cluster:
+            return ConfigError(
+                "engine: this Redis is a member of a cluster: write redis+cluster://host:port,host:port?shards=3"
+            )
         return Unavailable(f"Redis is of no use now: {error}")
 
     async def _hello(self, link: Link) -> None:

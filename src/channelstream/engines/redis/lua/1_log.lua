@@ -76,7 +76,7 @@ local function log_keys(kind, name) return key(kind, name), key(kind .. 'l', nam
 -- Count the next number; `emit` is to be called for each holder the event belongs to.
 local function next_seq() return call('HINCRBY', LOG, 'seq', 1) end
 
--- Keep and publish an event; whether the channel or user is known.
+-- Keep and publish an event; return whether the channel or user is known.
 local function emit(kind, name, seq, uuid, is_message, json)
   local holder, log, index = log_keys(kind, name)
   local known = call('HMGET', holder, 'last', 'n', 'age')

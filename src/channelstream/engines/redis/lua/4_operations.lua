@@ -6,7 +6,7 @@ local operations = {}
 
 function operations.hello(a)
   local known = call('HMGET', LOG, 'epoch', 'run', 'seq', 'shard')
-  if known[4] and known[4] ~= a.shard then return redis.error_reply('SHARD this one is ' .. known[4]) end
+  if known[4] and known[4] ~= a.shard then return redis.error_reply('SHARD this is shard ' .. known[4]) end
   local seq = tonumber(known[3] or '0')
   local epoch = known[1]
   if not epoch or known[2] ~= a.run or a.distrust or (epoch == a.known_epoch and seq < a.known_seq) then
