@@ -85,7 +85,7 @@ def _sqlite(parts: Parts) -> Engine:
 ENGINES = (
     EngineKind("memory", "memory", False, _memory),
     EngineKind(
-        "redis://host:port/number (docs/engines.md: other forms, clusters)",
+        "redis://host:port/number",
         r"(redis|rediss|unix|redis\+sentinel|redis\+cluster)://\S+",
         True,
         _redis,
