@@ -73,7 +73,8 @@ class Settings:
     engine: str = _server.option(
         "memory",
         Text(pattern=PATTERN, description=FORMS),
-        "Where channels, users and history live: memory is this process, sqlite a file, redis what nodes share (docs/engines.md has its other forms, and clusters).",
+        "Where channels, users and history live: memory is this process, sqlite a file, redis what nodes share"
+        " (docs/engines.md has its other forms, and clusters).",
     )
     compression: bool = _server.option(
         False, Switch(), "Compress WebSocket messages of 256 bytes and more for clients that offer it."
