@@ -157,3 +157,11 @@ def test_what_is_not_named_is_not_sent() -> None:
     config = next(calls.channel_config({"news": ChannelSettings(history_size=0)}))
     assert json.loads(config.body) == {"news": {"history_size": 0}}
     assert json.loads(next(calls.user_state("ann", {"color": None})).body)["user_state"] == {"color": None}
+
+
+@pytest.mark.parametrize("since", ["k3f9a1-7", "", None])
+def test_the_position_of_the_page_is_handed_on(since: str | None) -> None:
+    """`connect` and `subscribe` name it where there is one, and do not mention it where there is none."""
+    for plan in (calls.connect("ann", ["news"], since=since), calls.subscribe("c", ["news"], since=since)):
+        body = json.loads(next(plan).body)
+        assert ("since" in body, body.get("since")) == (since is not None, since)

@@ -56,6 +56,7 @@ def connect(
     state_public_keys: Sequence[str] | None = None,
     channel_configs: Mapping[str, ChannelSettings] | None = None,
     info: Info | None = None,
+    since: str | None = None,
 ) -> Plan[Connection]:
     """Register a connection of a user, with its channels; give its `conn_id` to the page.
 
@@ -66,6 +67,8 @@ def connect(
         state_public_keys: which keys of the state others may see; None leaves them as they are.
         channel_configs: settings for those of the channels that are new.
         info: what `channels_info` of the answer tells.
+        since: the last position the page had: its stream may read what followed in these channels, and the user's private
+            messages, from there; None lets it read from now on.
     """
     body = {
         "username": username,
@@ -76,6 +79,7 @@ def connect(
         "state_public_keys": state_public_keys,
         "channel_configs": _configs(channel_configs),
         "info": _info(info),
+        "since": since,
     }
     return read(Connection, (yield _call("POST", "/connect", body)))
 
@@ -86,13 +90,21 @@ def subscribe(
     *,
     channel_configs: Mapping[str, ChannelSettings] | None = None,
     info: Info | None = None,
+    since: str | None = None,
 ) -> Plan[Subscribed]:
-    """Add channels, at least one, to a connection."""
+    """Add channels, at least one, to a connection.
+
+    Args:
+        channel_configs: settings for those of the channels that are new.
+        info: what `channels_info` of the answer tells.
+        since: a stream of the connection that is opened later may read these channels from this position; None: from now on.
+    """
     body = {
         "conn_id": conn_id,
         "channels": list(channels),
         "channel_configs": _configs(channel_configs),
         "info": _info(info),
+        "since": since,
     }
     return read(Subscribed, (yield _call("POST", "/subscribe", body)))
 
