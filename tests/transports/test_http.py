@@ -63,6 +63,63 @@ def test_very_many_upgrades_nobody_offers(server: Any, clients: Any) -> None:
         raw.until(b"}")
 
 
+UPGRADES = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+    b"Connection: upgrade\r\nUpgrade: foo\r\n",
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+]
+HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: test\r\n\r\n"
+"""A body that reads like a request."""
+BODIES = [
+    b"Content-Length: %d\r\n\r\n%b" % (len(HIDDEN), HIDDEN),
+    b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN),
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=["length", "chunked"])
+@pytest.mark.parametrize("upgrade", UPGRADES, ids=["h2c", "foo", "websocket"])
+@pytest.mark.parametrize("step", [1, 10_000], ids=["byte by byte", "whole"])
+def test_the_body_behind_an_upgrade_nobody_offers(
+    server: Any, clients: Any, upgrade: bytes, body: bytes, step: int
+) -> None:
+    """The body of a request whose upgrade is ignored is its body, never the next request (RFC 9110, 7.8)."""
+    raw = clients.raw(server.port)
+    data = b"POST /listen?conn_id=x HTTP/1.1\r\nHost: test\r\n" + upgrade + body + REFUSED
+    for start in range(0, len(data), step):
+        raw.send(data[start : start + step])
+    for _ in range(2):
+        assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
+        raw.until(b"}")
+    raw.send(b"GET /listen HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    assert raw.rest().startswith(b"HTTP/1.1 422 ")
+
+
+def test_the_body_behind_an_upgrade_is_read(server: Any, clients: Any) -> None:
+    """A call of a client that offers an upgrade, as Java's and curl's do, is served with its body."""
+    body = b'{"info": {"channels": []}}'
+    signature = server.sign("/info")["x-channelstream-secret"].encode()
+    raw = clients.raw(server.port)
+    raw.send(
+        b"POST /info HTTP/1.1\r\nHost: test\r\nx-channelstream-secret: %b\r\n%bContent-Length: %d\r\n\r\n%b"
+        % (signature, UPGRADES[0], len(body), body)
+    )
+    assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("body", BODIES, ids=["length", "chunked"])
+def test_a_websocket_request_with_a_body(server: Any, clients: Any, body: bytes) -> None:
+    """What follows could be a body or frames: it is refused and nothing behind it is read."""
+    raw = clients.raw(server.port)
+    raw.send(
+        b"GET /ws?conn_id=%b HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n%b"
+        % (server.connect("ann").encode(), body)
+    )
+    answer = raw.rest()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
 def test_the_body_of_a_refused_request(server: Any, clients: Any) -> None:
     """The body of a request that was refused by its head is passed over, however long it is."""
     raw = clients.raw(server.port)

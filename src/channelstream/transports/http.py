@@ -29,6 +29,8 @@ from channelstream.transports.websocket import WebSocketStream
 
 WEBSOCKET_PATH = "/ws"
 SSE_PATH = "/sse"
+FRAMING = (b"content-length", b"transfer-encoding")
+"""Fields that announce a body."""
 SSE_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\n"
     b"x-accel-buffering: no\r\nx-content-type-options: nosniff\r\nconnection: close\r\n"
@@ -178,6 +180,9 @@ class StreamingHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade() and self._has_body():
+            # The parser takes what follows any upgrade for another protocol; see `_ignore_upgrade`.
+            return
         self._body_is_complete()
         self._head_left = self.streams.settings.head_bytes
         super().on_message_complete()
@@ -185,12 +190,27 @@ class StreamingHttp(HttpToolsProtocol):
     def _upgrade(self, rest: bytes) -> bytes:
         """Open the WebSocket, or return what is to be read as HTTP where the upgrade is ignored."""
         if not self._should_upgrade():
-            return rest
-        if self.cycle is not None and not self.cycle.response_complete:
+            return self._ignore_upgrade() + rest
+        if self._has_body():
+            self._refuse(400, b"A request for a WebSocket has no body.")
+        elif self.cycle is not None and not self.cycle.response_complete:
             self._refuse(400, b"Wait for the answer before you upgrade.")
         else:
             self._open_websocket(rest)
         return b""
+
+    def _ignore_upgrade(self) -> bytes:
+        """Return a head to read once more, without the upgrade, so that the parser reads the body behind it."""
+        framing = [field for field in self.headers if field[0] in FRAMING]
+        version = self.parser.get_http_version().encode()
+        if framing:
+            self.parser = httptools.HttpRequestParser(_HeadReadAgain(self))
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            return b"POST / HTTP/%b\r\n%b\r\n" % (version, _lines(framing))
+        return b""
+
+    def _has_body(self) -> bool:
+        return any(name in FRAMING for name, _ in self.headers)
 
     def _should_upgrade(self) -> bool:
         """Say whether the request asks for the WebSocket endpoint; any other upgrade is ignored (RFC 9110, 7.8)."""
@@ -316,6 +336,33 @@ class StreamingHttp(HttpToolsProtocol):
         self.parser = self.cycle = self.flow = self.scope = None  # type: ignore[assignment]
         self.headers = []
         return transport
+
+
+class _HeadReadAgain:
+    """Callbacks of a parser whose first head has been read before; all else goes to the protocol."""
+
+    def __init__(self, front: StreamingHttp) -> None:
+        self._front = front
+        self._is_again = True
+        self.on_body = front.on_body
+        self.on_message_complete = front.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._is_again:
+            self._front.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_again:
+            self._front.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_again:
+            self._front.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if not self._is_again:
+            self._front.on_headers_complete()
+        self._is_again = False
 
 
 @dataclass(frozen=True, slots=True)
