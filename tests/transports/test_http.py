@@ -1,6 +1,8 @@
 """The HTTP front of the streams: bounds of heads, garbage, pipelining, refused bodies, the drain."""
 
+import resource
 import signal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -43,6 +45,28 @@ def test_pipelined_requests(server: Any, clients: Any) -> None:
     for _ in range(4):
         assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
         raw.until(b"}")
+
+
+def test_answers_that_nobody_reads_stop_the_reading(server: Any, clients: Any) -> None:
+    """A client that sends requests and reads no answers is not read from: it fills no memory, and may go on later."""
+    raw = clients.raw(server.port, receive_bytes=4096)
+    before = resident_bytes(server)
+    raw.socket.settimeout(0.5)
+    sent = 0
+    with pytest.raises(TimeoutError):
+        while sent < 40_000_000:
+            sent += raw.socket.send(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n" * 2000)
+    assert sent < 20_000_000
+    assert resident_bytes(server) - before < 8_000_000
+    raw.socket.settimeout(8)
+    for _ in range(2000):
+        assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 404 ")
+        raw.until(b"Not Found")
+
+
+def resident_bytes(server: Any) -> int:
+    pages = Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]
+    return int(pages) * resource.getpagesize()
 
 
 def test_an_upgrade_nobody_offers(server: Any, clients: Any) -> None:

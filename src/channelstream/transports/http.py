@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from channelstream.asgi import AT_ONCE
@@ -45,6 +46,7 @@ class StreamingHttp(HttpToolsProtocol):
 
     streams: ClassVar[Streams]
     max_sockets: ClassVar[int]
+    flow: "_Flow"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -53,6 +55,7 @@ class StreamingHttp(HttpToolsProtocol):
         self._body_timer: asyncio.TimerHandle | None = None
         self._in_head = True
         self._in_body = False
+        self._received = bytearray()
         self._event_stream: RequestResponseCycle | None = None
         self._unread: UnreadAnswer | None = None
 
@@ -60,6 +63,7 @@ class StreamingHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.flow = _Flow(transport)  # type: ignore[arg-type]
         self._expect_head()
         if len(self.connections) + self.streams.open > self.max_sockets:
             self._refuse(503, b"Too many connections; try again later.")
@@ -110,6 +114,10 @@ class StreamingHttp(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._received:
+            self._read_on()
+        if not self.pipeline and self.flow is not None:
+            self.flow.release()
         if self.transport.is_closing():
             self._expect_to_be_read()
 
@@ -130,12 +138,24 @@ class StreamingHttp(HttpToolsProtocol):
     # -- reading
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing() or self.parser is None:
-            return
+        self._received += data
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read what was received, up to a request that waits for the answer to the one before.
+
+        While it waits the socket is not read either: a client that does not read its answers holds up its own requests.
+        """
         self._unset_keepalive_if_required()
-        rest = data
-        while rest:
-            rest = self._feed(rest)
+        received = self._received
+        while received and not self.pipeline and self.parser is not None and not self.transport.is_closing():
+            # A head ends with an empty line, so that a piece holds the end of one request and the head of one more.
+            end = received.find(b"\r\n\r\n") + 4
+            piece = bytes(received[:end] if end > 3 else received)
+            del received[: len(piece)]
+            received[:0] = self._feed(piece)
+        if self.pipeline:
+            self.flow.hold()
 
     def _feed(self, data: bytes) -> bytes:
         """Read data, and return what follows an upgrade that is ignored: it is HTTP again."""
@@ -196,7 +216,7 @@ class StreamingHttp(HttpToolsProtocol):
         elif self.cycle is not None and not self.cycle.response_complete:
             self._refuse(400, b"Wait for the answer before you upgrade.")
         else:
-            self._open_websocket(rest)
+            self._open_websocket(rest + self._received)
         return b""
 
     def _ignore_upgrade(self) -> bytes:
@@ -326,16 +346,35 @@ class StreamingHttp(HttpToolsProtocol):
     def _let_go(self) -> asyncio.Transport:
         """Leave the socket to another protocol, and nothing behind that only the garbage collector could free."""
         transport = self.transport
-        self.flow.resume_reading()
+        self.flow.release()
         self.pipeline.clear()
         self._unset_keepalive_if_required()
         self._head_is_complete()
         self._body_is_complete()
         self._all_is_read()
+        self._received = bytearray()
         self.connections.discard(self)
         self.parser = self.cycle = self.flow = self.scope = None  # type: ignore[assignment]
         self.headers = []
         return transport
+
+
+class _Flow(FlowControl):
+    """Reading and writing of a socket, of which reading can be held."""
+
+    _is_held = False
+
+    def hold(self) -> None:
+        self._is_held = True
+        self.pause_reading()
+
+    def release(self) -> None:
+        self._is_held = False
+        self.resume_reading()
+
+    def resume_reading(self) -> None:
+        if not self._is_held:
+            super().resume_reading()
 
 
 class _HeadReadAgain:
