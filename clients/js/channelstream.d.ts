@@ -37,7 +37,7 @@ export interface Options {
   backoffBaseMs?: number;
   /** Longest wait, in milliseconds. Default 30,000. */
   backoffCapMs?: number;
-  /** First step after the server said that it restarts or is overloaded, in milliseconds. Default 3,000. */
+  /** Least step of the waits while the server restarts or is overloaded, in milliseconds. Default 3,000. */
   spreadMs?: number;
   /** How long a WebSocket or an event stream may take to open, in milliseconds. Default 5,000. */
   openTimeoutMs?: number;
@@ -82,5 +82,8 @@ export class Channelstream implements AsyncIterable<StreamEvent> {
   [Symbol.asyncIterator](): AsyncGenerator<StreamEvent, void>;
 }
 
-/** Full jitter: a wait in milliseconds, from nothing to a step that doubles up to its cap. */
-export function backoff(attempt: number, options?: { baseMs?: number; capMs?: number; random?: () => number }): number;
+/** Full jitter: a wait in milliseconds, from nothing to a step that doubles up to its cap, and is never below its floor. */
+export function backoff(
+  attempt: number,
+  options?: { baseMs?: number; capMs?: number; floorMs?: number; random?: () => number },
+): number;

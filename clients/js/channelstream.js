@@ -1,13 +1,13 @@
 /*! channelstream: listens to a push server and misses nothing. MIT license. */
 
-/** Close codes of docs/resume.md; after these there is nothing to come back for. */
+/** Close codes of docs/resume.md, whose "Coming back" is the policy here; after these there is nothing to come back for. */
 const FINAL = [1000, 1002, 1003, 1007, 1008, 1009, 4002];
-/** All clients come back, so each waits a while of its own. */
-const CROWDED = [1012, 1013];
+const RESTARTING = 1012;
+const OVERLOADED = 1013;
 const UNKNOWN_CONNECTION = 4001;
 const REPLACED = 4002;
 const SLOW = 4008;
-const STATUS = { 401: UNKNOWN_CONNECTION, 409: REPLACED, 429: 1013, 503: 1013 };
+const STATUS = { 401: UNKNOWN_CONNECTION, 409: REPLACED, 429: OVERLOADED, 503: OVERLOADED };
 
 const DEFAULTS = {
   url: "/",
@@ -20,8 +20,10 @@ const DEFAULTS = {
   upgradeMs: 30_000,
   bufferSize: 1_000,
 };
-/** After a stream of this length waits are short again. */
+/** A stream that receives something so long after it opened is stable. */
 const STABLE_MS = 10_000;
+/** The longest `Retry-After` that counts. */
+const RETRY_AFTER_CAP_MS = 300_000;
 /** Failures in a row that a transport may have which has worked before. */
 const TRIES = 3;
 /** A stream we gave up may still reach the server, and replace a newer one. */
@@ -30,9 +32,9 @@ const UPGRADE_CAP_MS = 600_000;
 const LINE_CHARACTERS = 2 ** 24;
 const FOREVER_MS = 2 ** 31 - 1;
 
-/** Full jitter: anything between nothing and a step that doubles. */
-export function backoff(attempt, { baseMs = 500, capMs = 30_000, random = Math.random } = {}) {
-  return random() * Math.min(capMs, baseMs * 2 ** attempt);
+/** Full jitter: anything between nothing and a step that doubles from a base, or from where that is more than a floor. */
+export function backoff(attempt, { baseMs = 500, capMs = 30_000, floorMs = 0, random = Math.random } = {}) {
+  return random() * Math.max(floorMs, Math.min(capMs, baseMs * 2 ** attempt));
 }
 
 /** Who is in which channel: a snapshot, kept right by events. */
@@ -155,10 +157,11 @@ const TRANSPORTS = { websocket, sse, poll };
 /** What an error answer says: by its items or by its status. */
 async function refusal(response, receive) {
   const { status, headers } = response;
-  const waitMs = 1_000 * headers.get("retry-after") || 0;
+  const after = headers.get("retry-after");
+  const waitMs = 1_000 * after || Date.parse(after) - Date.now();
   const text = await response.text();
   if (text.startsWith("[")) receive(text, waitMs);
-  return { code: STATUS[status] ?? 0, reason: `HTTP ${status}`, waitMs };
+  return { code: STATUS[status] ?? 0, reason: `HTTP ${status}`, waitMs, status };
 }
 
 export class Channelstream {
@@ -181,7 +184,7 @@ export class Channelstream {
   #level = 0;
   #attempts = 0;
   #failures = 0;
-  #hurried = false;
+  #excused = new Set();
   #proven = new Set();
   #heardAt = 0;
   #upAt = 0;
@@ -207,7 +210,8 @@ export class Channelstream {
     if (this.#life) return this;
     this.#life = new AbortController();
     this.#level = this.#attempts = this.#failures = 0;
-    this.#hurried = this.#asleep = false;
+    this.#excused.clear();
+    this.#asleep = false;
     this.#end = null;
     this.#watchPage(this.#life.signal);
     this.#run(this.#life.signal);
@@ -389,26 +393,34 @@ export class Channelstream {
     this.#isResyncing = false;
   }
 
-  async #recover({ code, reason = "", waitMs = 0, error, name, upgrade, now }) {
-    const { backoffBaseMs, backoffCapMs, spreadMs } = this.#options;
+  async #recover({ code, reason = "", waitMs, error, name, status, upgrade, now }) {
     const wasUp = this.#upAt > 0;
-    if (wasUp && Date.now() - this.#upAt > STABLE_MS) this.#calm();
+    if (wasUp && this.#heardAt - this.#upAt >= STABLE_MS) this.#calm();
     this.#upAt = 0;
     if (code === REPLACED && Date.now() < this.#ghostUntil) code = SLOW;
     this.#ghostUntil = code ? 0 : Date.now() + GHOST_MS;
     if (upgrade) return this.#toTheBest();
     if (FINAL.includes(code)) return this.#stop({ code: error ? UNKNOWN_CONNECTION : code, reason, error });
     if (this.#asleep) return;
-    const isCrowded = CROWDED.includes(code);
-    const atOnce = now || this.#hurries(code) || (!isCrowded && code < 4000 && name && this.#fallsBack(name));
-    const baseMs = isCrowded ? Math.max(spreadMs, backoffBaseMs) : backoffBaseMs;
-    const retryMs = atOnce ? 0 : waitMs + backoff(this.#attempts++, { baseMs, capMs: backoffCapMs });
+    const isCrowded = code === RESTARTING || code === OVERLOADED;
+    const isExcused = this.#excuses(code, wasUp);
+    // A server that closes a stream itself shows that the transport works; an HTTP status may be a proxy's.
+    const fallsBack = name && (isCrowded ? status : code < 4000) && this.#fallsBack(name);
+    const atOnce = now || (!isCrowded && (isExcused || fallsBack));
+    const retryMs = atOnce ? 0 : this.#wait(waitMs, isCrowded);
     if (retryMs || wasUp) await this.#stayDown("waiting", { code, reason, retryMs }, retryMs);
+  }
+
+  /** `Retry-After`, and full jitter over a step that failures in a row double. */
+  #wait(waitMs, isCrowded) {
+    const { backoffBaseMs: baseMs, backoffCapMs: capMs, spreadMs } = this.#options;
+    const afterMs = Math.min(Math.max(waitMs || 0, 0), RETRY_AFTER_CAP_MS);
+    return afterMs + backoff(this.#attempts++, { baseMs, capMs, floorMs: isCrowded ? spreadMs : 0 });
   }
 
   #calm() {
     this.#attempts = this.#failures = 0;
-    this.#hurried = false;
+    this.#excused.clear();
     if (!this.#level) this.#upgradeMs = this.#options.upgradeMs;
   }
 
@@ -418,15 +430,16 @@ export class Channelstream {
     this.#failures = TRIES - 1;
   }
 
-  /** Come back at once, but not over and over. */
-  #hurries(code) {
+  /** What the server decided is no failure, but only once until a stream is stable. */
+  #excuses(code, wasUp) {
     if (code === UNKNOWN_CONNECTION) {
       this.#expired = this.#connId;
       this.#connId = null;
-    } else if (code !== SLOW) return false;
-    const isFirst = !this.#hurried;
-    this.#hurried = true;
-    return isFirst;
+    } else if (code !== SLOW && !(code === RESTARTING && wasUp)) return false;
+    if (this.#excused.has(code)) return false;
+    this.#excused.add(code);
+    if (code === RESTARTING) this.#attempts = 0;
+    return true;
   }
 
   /** Give up a transport that does not work; true if the next is to be tried at once. */
@@ -442,7 +455,7 @@ export class Channelstream {
     this.state = state;
     this.transport = null;
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
+      const timer = setTimeout(resolve, Math.min(ms, FOREVER_MS));
       this.#wakeUp = () => {
         clearTimeout(timer);
         resolve();

@@ -71,6 +71,44 @@ test("a second 4008 in a row has to wait", async () => {
   }
 });
 
+for (const transport of ["websocket", "poll"])
+  test(`a planned restart after failures is no failure, once, by ${transport}`, async (t) => {
+    t.mock.method(Math, "random", () => 1);
+    const closing = { status: 503, body: [{ type: "closing", code: 1012, reason: "restarting" }] };
+    const opened = { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] };
+    const fetch = answers({ status: 500 }, { status: 500 }, opened, closing, opened, closing, opened, closing);
+    const stream = open({ transports: [transport], backoffBaseMs: 1, backoffCapMs: 1_000, spreadMs: 1, fetch });
+    const waits = [];
+    stream.on("down", ({ retryMs }) => waits.push(retryMs));
+    if (transport === "websocket") {
+      for (const opens of [false, false, true, true, true]) {
+        const socket = await FakeSocket.next();
+        if (opens) socket.resume();
+        socket.end(opens ? 1012 : 1006);
+      }
+    }
+    while (waits.length < 5) await heard(stream, "down");
+    assert.deepEqual(waits, [1, 2, 1, 2, 4]);
+  });
+
+test("a stream that opens and is silent is not stable", async (t) => {
+  let now = 1_000_000;
+  t.mock.method(Date, "now", () => now);
+  t.mock.method(Math, "random", () => 1);
+  const stream = open({ backoffBaseMs: 1, backoffCapMs: 1_000 });
+  const waits = [];
+  for (const signs of [false, false, true]) {
+    const socket = await FakeSocket.next();
+    socket.resume();
+    now += 20_000;
+    if (signs) socket.say();
+    const down = heard(stream, "down");
+    socket.end(1006);
+    waits.push((await down).retryMs);
+  }
+  assert.deepEqual(waits, [1, 2, 1]);
+});
+
 test("an unknown connection is replaced by the application's next, and the stream goes on from its position", async () => {
   const asked = [];
   const fetchConnection = async ({ expired }) => {
@@ -116,6 +154,38 @@ test("after HTTP 503 it waits as long as Retry-After says, and longer", async ()
   assert.equal(code, 1013);
   assert.ok(retryMs >= 7_000);
 });
+
+for (const after of ["2592000", "9".repeat(400), new Date(Date.now() + 2_592_000_000).toUTCString()])
+  test(`five minutes of "Retry-After: ${after.slice(0, 30)}" count`, async (t) => {
+    t.mock.method(Math, "random", () => 0);
+    const fetch = answers({ status: 503, headers: { "retry-after": after } });
+    assert.equal((await heard(open({ transports: ["poll"], fetch }), "down")).retryMs, 300_000);
+  });
+
+for (const after of ["soon", "-5", new Date(0).toUTCString(), ""])
+  test(`"Retry-After: ${after}" costs no wait`, async (t) => {
+    t.mock.method(Math, "random", () => 1);
+    const fetch = answers({ status: 429, headers: { "retry-after": after } });
+    assert.equal((await heard(open({ transports: ["poll"], spreadMs: 1_234, fetch }), "down")).retryMs, 1_234);
+  });
+
+test("no wait is too long for a timer", async (t) => {
+  t.mock.method(Math, "random", () => 1);
+  const timer = t.mock.method(globalThis, "setTimeout", () => {});
+  await heard(open({ transports: ["poll"], backoffBaseMs: 2 ** 40, backoffCapMs: 2 ** 50, fetch: answers({ status: 500 }) }), "down");
+  assert.deepEqual(timer.mock.calls.map((call) => call.arguments[1]), [2 ** 31 - 1]);
+});
+
+for (const status of [404, 429, 503])
+  test(`a long poll that a proxy answers with ${status} is left for the best transport, and that for the poll again`, async () => {
+    const polled = { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] };
+    const fetch = answers(polled, ...Array(3).fill({ status }), polled);
+    const stream = open({ transports: ["websocket", "poll"], spreadMs: 5, upgradeMs: 60_000, fetch });
+    (await FakeSocket.next()).end(1006);
+    await heard(stream, "open");
+    (await FakeSocket.next()).resume();
+    assert.equal(stream.transport, "websocket");
+  });
 
 test("a closing item counts more than the status of the answer", async () => {
   const body = [{ type: "message", position: "p-2" }, { type: "closing", code: 1000, reason: "disconnected" }];
