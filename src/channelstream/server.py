@@ -25,8 +25,9 @@ from channelstream.api.endpoints import ENDPOINTS
 from channelstream.asgi import App, Receive, Scope, Send, refuse
 from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.config import Settings
+from channelstream.core.addresses import Networks
 from channelstream.core.hub import Hub
-from channelstream.core.policy import Networks, Policy
+from channelstream.core.policy import Header, Policy
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.signing import SignatureChecker, SignedText
 from channelstream.engines.factory import Parts, make_engine
@@ -151,11 +152,18 @@ class Front:
             "scheme": self._scheme or self._policy.scheme(scope),
             "root_path": root,
             "path": root + scope["path"],
+            "headers": self._headers(scope),
         }
         try:
             await self.pages(seen, receive, send)
         except ClientDisconnect:
             logger.debug("a client left before it had sent its request")
+
+    def _headers(self, scope: Scope) -> list[Header]:
+        """Return the headers with the Host the browser asked for, if a proxy that has changed it says which."""
+        host = self._policy.host(scope).encode()
+        rest = [field for field in scope["headers"] if field[0] != b"host" or not host]
+        return [(b"host", host), *rest] if host else rest
 
 
 def serve(

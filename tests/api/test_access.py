@@ -1,6 +1,7 @@
 """Who is let in: addresses, signatures and the secret in the query, decided before the body is read."""
 
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,11 @@ def test_the_raw_secret_in_the_query(start_server: Any, mode: str, local: int, r
         ("127.0.0.1", [""], ["192.0.2.1"]),
         ("192.0.2.1", ["192.0.2.1", "::ffff:192.0.2.1"], ["", "192.0.2.2", "no address"]),
         ("192.0.2.1", ["203.0.113.9, 192.0.2.1", "192.0.2.1, 127.0.0.1"], ["192.0.2.1, 203.0.113.9"]),
+        (
+            "192.0.2.1",
+            ["192.0.2.1:51008", "[::ffff:192.0.2.1]:443"],
+            ["192.0.2.1:", "unknown", "[192.0.2.1]"],
+        ),
         ("192.0.2.0/24,198.51.100.7", ["192.0.2.77", "198.51.100.7"], ["192.0.3.1", "198.51.100.8"]),
         ("2001:db8::/32", ["2001:db8:1::5", "2001:0DB8::1"], ["2001:db9::5", "192.0.2.1"]),
         ("0.0.0.0", ["203.0.113.9", "2001:db8::9", ""], []),
@@ -165,6 +171,39 @@ def test_addresses_behind_a_trusted_proxy(
         for caller in callers:
             headers = {"x-forwarded-for": caller} if caller else {}
             assert ask(server, token(server), **headers).status_code == status, caller
+
+
+def test_forwarded_behind_a_trusted_proxy(start_server: Any) -> None:
+    """The standard header counts like the older one; what is hidden, malformed or contradicted is no allowed address."""
+    server = start_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", "192.0.2.1,2001:db8::1")
+    listed = {"x-forwarded-for": "192.0.2.1"}
+    for status, headers in (
+        (200, {"forwarded": "for=203.0.113.9, for=192.0.2.1;proto=https"}),
+        (200, {"forwarded": 'for="[2001:db8::1]:443";by=_proxy, for=127.0.0.1'}),
+        (200, {"forwarded": 'for="192.0.2.1:8"'} | listed),
+        (403, {"forwarded": "for=192.0.2.1, for=203.0.113.9"}),
+        (403, {"forwarded": "for=192.0.2.1, for=_hidden"}),
+        (403, {"forwarded": 'for=192.0.2.1;x=", for=203.0.113.9'}),
+        (403, {"forwarded": "for=203.0.113.9"} | listed),
+    ):
+        assert ask(server, token(server), **headers).status_code == status, headers
+
+
+def test_a_guesser_is_one_whatever_port_the_proxy_names(start_server: Any) -> None:
+    """The throttle of the sign-in form counts addresses: a fourth attempt at once is refused."""
+    server = start_server("--trusted-proxies", "127.0.0.1", "--demo", "true")
+    with ExitStack() as stack:
+        guessers = []
+        for port in range(4):
+            guessers.append(
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=9))
+            )
+            guessers[-1].sendall(
+                b"POST /admin/sign_in HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+                b"X-Forwarded-For: 192.0.2.1:%d\r\n\r\npassword=x" % port
+            )
+        statuses = sorted(guesser.recv(4096).split(b" ")[1] for guesser in guessers)
+    assert statuses == [b"200", b"200", b"200", b"429"]
 
 
 def test_a_second_forwarded_header_counts(start_server: Any) -> None:

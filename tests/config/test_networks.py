@@ -11,6 +11,11 @@ def test_reads_addresses_and_networks() -> None:
     assert Networks().parse(text) == ("127.0.0.1", "10.0.0.0/8", "::1", "2001:db8::/32")
 
 
+def test_an_ipv4_mapped_entry_is_the_ipv4_one() -> None:
+    """As the addresses of callers are read: else the entry would admit nobody."""
+    assert Networks().parse("::ffff:10.1.2.3 ::ffff:10.0.0.0/104") == ("10.1.2.3", "10.0.0.0/8")
+
+
 def test_placeholders_admit_nobody() -> None:
     """Placeholder entries are left out, and found for the warning."""
     text = "x.x.x.x, 10.0.0.y, 127.0.0.1"
@@ -25,7 +30,9 @@ def test_refuses_other_entries(entry: str) -> None:
         Networks().parse(entry)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LOCALHOST"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "localhost", "LOCALHOST"]
+)
 def test_loopback_hosts(host: str) -> None:
     """Loopback addresses and localhost reach this machine only."""
     assert is_loopback(host)

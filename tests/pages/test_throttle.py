@@ -52,6 +52,8 @@ def test_delay_is_forgotten_with_time() -> None:
     ("one", "other", "same"),
     [
         ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("unknown", "unknown", True),
         ("2001:db8::1", "2001:db8::ffff:2", True),
         ("2001:db8::1", "2001:db8:0:1::1", False),
         ("", "", True),

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from channelstream.core.policy import Networks, Policy, header
+from channelstream.core.addresses import Networks
+from channelstream.core.policy import Policy, header
 from channelstream.core.query import read_query
 from channelstream.errors import BadSignature, Forbidden
 

@@ -2,10 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
 from typing import Any
 
 from channelstream.config.values import split_list
+from channelstream.core.addresses import read_address, read_network
 
 _PLACEHOLDER = re.compile(r"(?=.*[a-z])(\d{1,3}|[a-z])(\.(\d{1,3}|[a-z])){3}", re.IGNORECASE)
 
@@ -32,7 +32,7 @@ class Networks:
 
 
 def _spell(entry: str) -> str:
-    return str(ip_network(entry, strict=False)) if "/" in entry else str(ip_address(entry))
+    return str(read_network(entry) if "/" in entry else read_address(entry))
 
 
 def is_placeholder(entry: str) -> bool:
@@ -45,6 +45,6 @@ def is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:
-        return ip_address(host).is_loopback
+        return read_address(host).is_loopback
     except ValueError:
         return False

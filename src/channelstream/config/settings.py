@@ -103,7 +103,9 @@ class Settings:
         short="-x",
     )
     trusted_proxies: tuple[str, ...] = _access.option(
-        (), Networks(), "Addresses and networks whose X-Forwarded-For and scheme headers are believed."
+        (),
+        Networks(),
+        "Addresses and networks whose X-Forwarded-For, Forwarded and scheme headers are believed.",
     )
     allow_cors: tuple[str, ...] = _access.option(
         (), Origins(), "Origins of pages that may open streams; empty means all."

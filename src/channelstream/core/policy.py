@@ -1,21 +1,25 @@
 """What HTTP itself decides: who is calling, over what, and which pages may read the answer."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from channelstream.core.addresses import LOCAL, UNKNOWN, Networks, read_address
+from channelstream.core.forwarded import (
+    LIST_BYTES,
+    SCHEMES,
+    Hop,
+    forwarded,
+    items,
+    joined,
+    x_forwarded_for,
+)
+from channelstream.core.forwarded import (
+    Header as Header,
+)
 from channelstream.errors import Forbidden, NotAcceptable
 
-EVERYBODY = "0.0.0.0"  # noqa: S104 - the word of 0.7.1 for "any address", nothing is bound to it
-LOCAL = "127.0.0.1"
-"""The address of a peer that has none: the other end of a unix socket."""
-
 _PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)
-
-Header = tuple[bytes, bytes]
-Address = IPv4Address | IPv6Address
 
 CORS = (
     (b"access-control-allow-methods", b"GET, POST, OPTIONS, PUT, DELETE, PATCH"),
@@ -28,26 +32,6 @@ CORS = (
     (b"xdomainrequestallowed", b"1"),
 )
 """The second generation's answer to browsers, besides the allowed origin."""
-
-
-class Networks:
-    """A set of addresses and networks."""
-
-    def __init__(self, entries: Collection[str]) -> None:
-        self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(
-            ip_network(entry, strict=False) for entry in entries if entry != EVERYBODY
-        )
-        self._everybody = EVERYBODY in entries
-        self.has = lru_cache(maxsize=1024)(self._has)
-
-    def _has(self, address: str) -> bool:
-        if self._everybody:
-            return True
-        try:
-            parsed = _plain(ip_address(address))
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._networks)
 
 
 class Policy:
@@ -73,28 +57,53 @@ class Policy:
         return self._trusted.has(_peer(scope))
 
     def client(self, scope: Mapping[str, Any]) -> str:
-        """Return the caller's address: the peer's, or the last one a trusted proxy did not add itself."""
-        address = _peer(scope)
-        if not self._trusted.has(address):
-            return address
-        # A proxy may add a line of its own instead of lengthening the one the caller sent: all lines are one list.
-        forwarded = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
-        for hop in reversed(
-            [part.strip().decode("latin-1") for part in forwarded.split(b",") if part.strip()]
-        ):
-            address = hop
-            if not self._trusted.has(hop):
-                break
-        return address
+        """Return the caller's address: the peer's, or the last one a trusted proxy did not add itself.
+
+        `UNKNOWN` stands for an address that a proxy hides or that cannot be read, and for two headers that disagree:
+        a proxy that sets one of them passes on the other as a stranger wrote it.
+        """
+        peer = _peer(scope)
+        if not self._trusted.has(peer):
+            return peer
+        lists = (x_forwarded_for(scope["headers"]), forwarded(scope["headers"]))
+        callers = {hops[self._first(hops)].address for hops in lists if hops}
+        return (callers or {peer}).pop() if len(callers) < 2 else UNKNOWN
 
     def scheme(self, scope: Mapping[str, Any]) -> str:
-        """Return `http` or `https`, as the browser sees it."""
-        if self.is_proxied(scope):
-            for name in (b"x-forwarded-proto", b"x-url-scheme", b"x-scheme"):
-                value = header(scope["headers"], name)
-                if value in (b"http", b"https"):
-                    return value.decode()
-        return "https" if scope["scheme"] in ("https", "wss") else "http"
+        """Return `http` or `https`, as the browser sees it; `https` only if all that a trusted proxy sends says so."""
+        said = set(self._schemes(scope["headers"])) if self.is_proxied(scope) else set()
+        if not said:
+            return SCHEMES.get(scope["scheme"], "http")
+        return "https" if said == {"https"} else "http"
+
+    def host(self, scope: Mapping[str, Any]) -> str:
+        """Return the Host the browser asked for, as a trusted proxy says in Forwarded; empty where none says it.
+
+        Beside X-Forwarded-For it does not count: a proxy that sets that may pass on a stranger's Forwarded.
+        """
+        headers = scope["headers"]
+        hops = forwarded(headers) if self.is_proxied(scope) and not x_forwarded_for(headers) else ()
+        return hops[self._first(hops)].host if hops else ""
+
+    def _first(self, hops: Sequence[Hop]) -> int:
+        """Return which hop reached the first trusted proxy: what is before it a stranger may have written."""
+        index = len(hops) - 1
+        while index > 0 and self._trusted.has(hops[index].address):
+            index -= 1
+        return index
+
+    def _schemes(self, headers: Sequence[Header]) -> Iterator[str]:
+        """Return what each header says about how the caller reached the first trusted proxy."""
+        addresses = x_forwarded_for(headers)
+        for name in (b"x-forwarded-proto", b"x-url-scheme", b"x-scheme"):
+            values = items(joined(headers, name)[-LIST_BYTES:])
+            if values:
+                # A list that grew with that of the addresses has a value for each hop.
+                index = self._first(addresses) if len(values) == len(addresses) else -1
+                yield from _known(values[index])
+        hops = forwarded(headers)
+        if hops:
+            yield from _known(hops[self._first(hops)].scheme)
 
     def root(self, scope: Mapping[str, Any]) -> str:
         """Return the path a trusted proxy serves us under (X-Script-Name), empty for none."""
@@ -147,12 +156,13 @@ def header(headers: Iterable[Header], name: bytes) -> bytes | None:
     return None
 
 
+def _known(scheme: str) -> list[str]:
+    """Return what a scheme means to us, if it is one."""
+    return [SCHEMES[scheme.lower()]] if scheme.lower() in SCHEMES else []
+
+
 def _peer(scope: Mapping[str, Any]) -> str:
     client = scope.get("client")
-    return client[0] if client else LOCAL
-
-
-def _plain(address: Address) -> Address:
-    """An IPv4 caller of a dual-stack socket shows as ::ffff:a.b.c.d."""
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
+    address: str = client[0] if client else LOCAL
+    # An IPv4 caller of a dual-stack socket shows as ::ffff:a.b.c.d.
+    return str(read_address(address)) if address.startswith("::ffff:") else address

@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 
+from channelstream.core.addresses import source_of
 from channelstream.errors import TooManyRequests
 from channelstream.pages.bounded import Bounded
 
@@ -49,7 +49,7 @@ class Throttle:
         Raises:
             TooManyRequests: too many attempts of this address, or of all, are still waiting.
         """
-        source = _source(address)
+        source = source_of(address)
         self._enter(source)
         try:
             if check():
@@ -78,14 +78,3 @@ class Throttle:
         count = earlier.count + 1 if earlier is not None and fresh else 1
         self._failures[source] = Failures(count, now)
         return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(count - 1, 10)))
-
-
-def _source(address: str) -> str:
-    """Return what counts as one guesser: an IPv4 address, or an IPv6 /64, which one host has whole."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped:
-        return str(ip.ipv4_mapped)  # An IPv4 caller of a dual-stack socket.
-    return ":".join(ip.exploded.split(":")[:4]) if isinstance(ip, IPv6Address) else address

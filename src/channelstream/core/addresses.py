@@ -1,0 +1,69 @@
+"""Addresses and networks in one spelling: an IPv4 address is the same whatever socket it came through."""
+
+from collections.abc import Collection
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+EVERYBODY = "0.0.0.0"  # noqa: S104 - the word of 0.7.1 for "any address", nothing is bound to it
+LOCAL = "127.0.0.1"
+"""The address of a peer that has none: the other end of a unix socket."""
+UNKNOWN = "unknown"
+"""The address of a caller whose proxy does not name it, or names it in a way that cannot be read (RFC 7239, 6.2)."""
+
+_MAPPED_BITS = 96
+"""Bits of the prefix `::ffff:0:0/96`, behind which an IPv4 address stands (RFC 4291, 2.5.5.2)."""
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+
+class Networks:
+    """A set of addresses and networks."""
+
+    def __init__(self, entries: Collection[str]) -> None:
+        self._networks = tuple(read_network(entry) for entry in entries if entry != EVERYBODY)
+        self._everybody = EVERYBODY in entries
+        self.has = lru_cache(maxsize=1024)(self._has)
+
+    def _has(self, address: str) -> bool:
+        if self._everybody:
+            return True
+        try:
+            parsed = read_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+
+def read_address(text: str) -> Address:
+    """Return the address a text spells; an IPv4-mapped one is the IPv4 address it holds.
+
+    Raises:
+        ValueError: the text is no address.
+    """
+    address = ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def read_network(text: str) -> Network:
+    """Return the network, or the single address, a text spells; bits behind the prefix do not count.
+
+    Raises:
+        ValueError: the text is no network.
+    """
+    network = ip_network(text, strict=False)
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+
+
+def source_of(address: str) -> str:
+    """Return what counts as one caller: an IPv4 address, or an IPv6 /64, which one host has whole (RFC 6177)."""
+    try:
+        parsed = read_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv4Address):
+        return str(parsed)
+    return str(IPv6Network((int(parsed) >> 64 << 64, 64)))
