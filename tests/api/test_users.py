@@ -22,11 +22,11 @@ def test_the_answer_tells_what_changed(server: Any) -> None:
     assert answer["public_keys"] == ["b"]
 
 
-def test_a_null_stays_for_a_known_key(server: Any) -> None:
+def test_a_null_removes_a_key(server: Any) -> None:
     """A null for an unknown key is not stored."""
     server.connect("state-null", user_state={"a": 1, "b": None})
     answer = server.post("/user_state", {"user": "state-null", "user_state": {"a": None, "c": None}})
-    assert answer["user_state"] == {"a": None}
+    assert answer["user_state"] == {}
     assert answer["changed_state"] == [{"key": "a", "value": None}]
 
 
@@ -80,6 +80,8 @@ def test_a_state_has_a_bounded_number_of_keys(server: Any) -> None:
     answer = server.request("POST", "/user_state", more)
     assert (answer.status_code, list(answer.json())) == (422, ["user_state"])
     assert server.post("/user_state", {"user": "state-full"})["user_state"] == full
+    swapped = {"user": "state-full", "user_state": {"key-0": None, "one more": 1}}
+    assert len(server.post("/user_state", swapped)["user_state"]) == 256
     too_much = {"username": "state-over", "user_state": full | {"one more": 1}}
     assert server.request("POST", "/connect", too_much).status_code == 422
 

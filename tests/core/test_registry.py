@@ -97,6 +97,7 @@ def test_a_state_has_at_most_256_keys(bench: Bench) -> None:
     bench.registry.check_state("ann", {"k1": 5})
     with pytest.raises(Invalid) as refused:
         bench.registry.check_state("ann", {"one more": 5})
+    bench.registry.check_state("ann", {"one more": 5, "k1": None})
     assert set(refused.value.body) == {"user_state"}
 
 
@@ -121,6 +122,17 @@ def test_a_change_of_public_state_is_told_in_every_channel_that_wants_it(bench: 
         assert (event.user, event.timestamp) == ("ann", "2023-11-14T22:13:20.000000")
         assert (event.state, event.changed) == ({"mood": "fine", "status": 3}, (("status", 3),))
     assert events[0].uuid != events[1].uuid
+
+
+def test_a_removed_public_key_is_told_as_null(bench: Bench) -> None:
+    """The state beside it no longer has the key; a removed private key is told to nobody."""
+    ann = bench.user("ann", mood=1, secret=2)
+    ann.publish_keys(["mood"])
+    bench.join(bench.channel("a", notify_state=True), ann)
+    removed = ann.update_state({"mood": None, "secret": None})
+    (event,) = bench.registry.state_events(ann, removed, NOW_S)
+    assert isinstance(event, UserStateChanged)
+    assert (event.state, event.changed) == ({}, (("mood", None),))
 
 
 def test_a_change_of_private_state_is_told_to_nobody(bench: Bench) -> None:

@@ -578,6 +578,25 @@ def test_a_state_that_grows_too_large_is_refused_whole(lab: Lab) -> None:
     assert (user.state, user.public_keys, user.connections, lab.heard()) == ({}, (), 1, [])
 
 
+def test_a_null_removes_a_key_and_makes_room(lab: Lab) -> None:
+    """Public ones too, which is told; a bound that was reached is none for ever."""
+    lab.connect("ann", "a", notify_state=True)
+    full: dict[str, Any] = {f"k{number}": number for number in range(MAX_STATE_KEYS)}
+    lab.run(lab.engine.update_user("ann", UserUpdate(full, {}, ["k0", "k1"])))
+    removal = UserUpdate({"k0": None, "new": 1, "unknown": None}, {})
+    change = lab.run(lab.engine.update_user("ann", removal))
+    assert change is not None
+    assert change.changed == [("k0", None), ("new", 1)]
+    event = lab.heard()[-1]
+    assert isinstance(event, UserStateChanged)
+    assert (event.state, event.changed) == ({"k1": 1}, (("k0", None),))
+    user = lab.user("ann")
+    assert "k0" not in user.state
+    assert len(user.state) == MAX_STATE_KEYS
+    lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), UserUpdate({"k1": None}, {})))
+    assert (lab.user("ann").public_state, len(lab.user("ann").state)) == ({}, MAX_STATE_KEYS - 1)
+
+
 def test_an_unknown_user_is_not_made_by_an_update(lab: Lab) -> None:
     """The answer is None, and nobody comes into being."""
     assert lab.run(lab.engine.update_user("nobody", EMPTY)) is None

@@ -77,7 +77,7 @@ StateKey = Annotated[str, Meta(min_length=1, max_length=256, description="Key of
 StateValue = str | int | float | bool | None
 State = Annotated[
     dict[StateKey, StateValue],
-    Meta(description="A user's state: text, number, boolean or null by key.", examples=[{"color": "blue"}]),
+    Meta(description="A user's state: text, number or boolean by key; null removes a key.", examples=[{"color": "blue"}]),
 ]
 Status = Annotated[
     int,
@@ -246,7 +246,7 @@ class DisconnectBody(Struct, kw_only=True):
 
 
 class UserStateBody(Struct, kw_only=True):
-    """Body of `/user_state`: change keys of a user's state."""
+    """Body of `/user_state`: change keys of a user's state, or remove them by null."""
 
     user: UserName
     user_state: State = {}

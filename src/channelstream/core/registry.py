@@ -89,9 +89,8 @@ class Registry:
         Raises:
             Invalid: more than `MAX_STATE_KEYS` keys.
         """
-        user = self.users.get(name)
-        keys = set(user.state if user else ()).union(*values)
-        if len(keys) > MAX_STATE_KEYS:
+        user = self.users.get(name) or User(name, "", Log(self._user_limits, self.budget, 0), 0.0)
+        if user.keys_after(*values) > MAX_STATE_KEYS:
             raise Invalid({"user_state": [f"A user's state may have at most {MAX_STATE_KEYS} keys."]})
 
     def touch_user(self, user: User, now_s: float) -> None:
@@ -115,8 +114,7 @@ class Registry:
         self, user: User, changed: Iterable[tuple[str, StateValue]], now_s: float
     ) -> list[Event]:
         """Return what the user's channels hear of a change of state: nothing unless a public key changed."""
-        public = user.public_state
-        public_changes = tuple((key, value) for key, value in changed if key in public)
+        public_changes = tuple((key, value) for key, value in changed if key in user.public_keys)
         if not public_changes:
             return []
         return [
@@ -125,7 +123,7 @@ class Registry:
                 channel=name,
                 user=user.name,
                 timestamp=stamp(now_s),
-                state=public,
+                state=user.public_state,
                 changed=public_changes,
             )
             for name in sorted(user.channels)

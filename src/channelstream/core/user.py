@@ -41,14 +41,29 @@ class User:
         return {key: self.state[key] for key in self.public_keys if key in self.state}
 
     def update_state(self, values: Mapping[str, StateValue]) -> list[tuple[str, StateValue]]:
-        """Set values and return what really changed, sorted by key; a null for an unknown key is not stored."""
+        """Set values and return what really changed, sorted by key; a null removes the key."""
         changed = [(key, value) for key, value in sorted(values.items()) if _differs(self.state, key, value)]
-        self.state.update(changed)
+        _set(self.state, changed)
         return changed
+
+    def keys_after(self, *updates: Mapping[str, StateValue]) -> int:
+        """Return how many keys the state would have after these updates, one after the other."""
+        state = dict(self.state)
+        for values in updates:
+            _set(state, values.items())
+        return len(state)
 
     def publish_keys(self, keys: Iterable[str]) -> None:
         """Make exactly these keys public."""
         self.public_keys = tuple(dict.fromkeys(keys))
+
+
+def _set(state: State, values: Iterable[tuple[str, StateValue]]) -> None:
+    for key, value in values:
+        if value is None:
+            state.pop(key, None)
+        else:
+            state[key] = value
 
 
 def _differs(state: State, key: str, value: StateValue) -> bool:

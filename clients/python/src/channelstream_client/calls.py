@@ -62,7 +62,7 @@ def connect(
 
     Args:
         conn_id: its identity; None makes one.
-        user_state: state to set.
+        user_state: state to set; None removes a key.
         fresh_user_state: state to set only if the user is new to the server.
         state_public_keys: which keys of the state others may see; None leaves them as they are.
         channel_configs: settings for those of the channels that are new.
@@ -180,9 +180,10 @@ def user_state(user: str, state: State, *, public_keys: Sequence[str] | None = N
     """Change the named keys of a user's state.
 
     Args:
+        state: text, numbers or booleans by key; None removes a key.
         public_keys: which keys others may see; None leaves them as they are.
     """
-    # A null is a value here, so the state is not pruned of it.
+    # A null removes a key, so the state is not pruned of it.
     body = {"user": user, "user_state": dict(state), "state_public_keys": public_keys}
     return read(UserState, (yield _call("POST", "/user_state", body)))
 

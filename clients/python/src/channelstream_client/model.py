@@ -186,7 +186,7 @@ class Unsubscribed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChange:
-    """One key of a state, and its new value."""
+    """One key of a state, and its new value; None where it was removed."""
 
     key: str
     value: StateValue

@@ -85,16 +85,15 @@ local function open_user(user, fresh, bounds)
   end
 end
 
+-- Whether the state would keep its bound after these values, one after the other.
 local function has_room(user, bounds, ...)
-  local count = call('HLEN', key('us', user))
-  local seen = {}
+  local after = {}
   for _, values in ipairs({ ... }) do
-    for _, pair in ipairs(values) do
-      if not seen[pair[1]] and call('HEXISTS', key('us', user), pair[1]) == 0 then
-        seen[pair[1]] = true
-        count = count + 1
-      end
-    end
+    for _, pair in ipairs(values) do after[pair[1]] = pair[2] ~= 'null' end
+  end
+  local count = call('HLEN', key('us', user))
+  for name, stays in pairs(after) do
+    count = count - call('HEXISTS', key('us', user), name) + (stays and 1 or 0)
   end
   return count <= bounds.state_keys
 end
@@ -120,6 +119,11 @@ local function tell_state(user, changed)
   end
 end
 
+-- A null removes the key.
+local function set_state(user, name, value)
+  if value == 'null' then call('HDEL', key('us', user), name) else call('HSET', key('us', user), name, value) end
+end
+
 local function update_user(user, update)
   local keys = update.public_keys or public_keys(user)
   for _, name in ipairs(update.add_public) do
@@ -131,7 +135,7 @@ local function update_user(user, update)
   for _, pair in ipairs(update.values) do
     local old = call('HGET', key('us', user), pair[1])
     if old ~= pair[2] and (old or pair[2] ~= 'null') then
-      call('HSET', key('us', user), pair[1], pair[2])
+      set_state(user, pair[1], pair[2])
       changed[#changed + 1] = pair
     end
   end
@@ -154,18 +158,29 @@ local COPY_S = 60
 
 local function needs_copy(user) return call('EXISTS', key('uc', user)) == 1 end
 
+-- What makes the state here the one at the user's home, given as fields and values.
+local function changes_to(user, state)
+  local changed, there = {}, {}
+  for at = 1, #state, 2 do
+    there[state[at]] = true
+    if call('HGET', key('us', user), state[at]) ~= state[at + 1] then
+      changed[#changed + 1] = { state[at], state[at + 1] }
+    end
+  end
+  for _, name in ipairs(call('HKEYS', key('us', user))) do
+    if not there[name] then changed[#changed + 1] = { name, 'null' } end
+  end
+  table.sort(changed, function(one, other) return one[1] < other[1] end)
+  return changed
+end
+
 -- Take over a newer state from the user's home, and tell the channels here what has changed.
 local function copy_state(packed)
   if packed == '' then return end
   local user, version, public, state = unpack(cmsgpack.unpack(packed))
   if tonumber(version) <= tonumber(call('HGET', key('u', user), 'version') or '0') then return end
-  local changed = {}
-  for at = 1, #state, 2 do
-    if call('HGET', key('us', user), state[at]) ~= state[at + 1] then
-      changed[#changed + 1] = { state[at], state[at + 1] }
-      call('HSET', key('us', user), state[at], state[at + 1])
-    end
-  end
+  local changed = changes_to(user, state)
+  for _, pair in ipairs(changed) do set_state(user, pair[1], pair[2]) end
   call('HSET', key('u', user), 'version', version, 'public', public)
   if needs_copy(user) then
     tell_state(user, changed)
