@@ -1,4 +1,7 @@
-"""Every error of this client, below one base."""
+"""Every error of this client, below one base.
+
+An error's `args` are the arguments it was made with, so each can be pickled and copied: process pools do both.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +15,10 @@ class ChannelstreamError(Exception):
 
 
 class Unreachable(ChannelstreamError):
-    """No answer came: no connection, a broken one, or a timeout. The call may or may not have taken effect."""
+    """No answer came: no connection, a broken one, a timeout, or a gateway that got none (502, 504).
+
+    The call may or may not have taken effect. What httpx said is the `__cause__`.
+    """
 
 
 class BadAnswer(ChannelstreamError):
@@ -20,7 +26,7 @@ class BadAnswer(ChannelstreamError):
 
 
 class Refused(ChannelstreamError):
-    """The server answered with an error; the call has done nothing.
+    """The server answered with an error; below 500 the call has done nothing.
 
     Attributes:
         status: HTTP status of the answer.
@@ -29,10 +35,13 @@ class Refused(ChannelstreamError):
     """
 
     def __init__(self, status: int, body: Any, retry_after_s: float | None = None) -> None:
-        super().__init__(f"answered {status}: {body}")
+        super().__init__(status, body, retry_after_s)
         self.status = status
         self.body = body
         self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"answered {self.status}: {self.body}"
 
 
 class Malformed(Refused):
@@ -76,15 +85,20 @@ class Unavailable(Refused):
 
 
 class PartlySent(ChannelstreamError):
-    """A later request of `publish_many` failed; the earlier ones are delivered. The cause is its `__cause__`.
+    """A later request of `publish_many` failed; the earlier ones are delivered.
 
     Attributes:
         sent: the messages that were accepted: the first ones, in order. The rest may be sent again.
+        cause: why the later request failed; also the `__cause__`, which pickling drops.
     """
 
     def __init__(self, sent: Sequence[Any], cause: ChannelstreamError) -> None:
-        super().__init__(f"{len(sent)} messages were sent, then: {cause}")
+        super().__init__(sent, cause)
         self.sent = list(sent)
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return f"{len(self.sent)} messages were sent, then: {self.cause}"
 
 
 class StreamClosed(ChannelstreamError):
@@ -96,9 +110,12 @@ class StreamClosed(ChannelstreamError):
     """
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"{reason} ({code})" if reason else f"closed ({code})")
+        super().__init__(code, reason)
         self.code = code
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.code})" if self.reason else f"closed ({self.code})"
 
 
 class UnknownConnection(StreamClosed):

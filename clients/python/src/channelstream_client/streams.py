@@ -37,7 +37,7 @@ class StreamEnded(Exception):
     """
 
     def __init__(self, code: int, reason: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(code, reason)
+        super().__init__(code, reason, retry_after_s)
         self.code = code
         self.reason = reason
         self.retry_after_s = retry_after_s
@@ -48,6 +48,7 @@ class NotOffered(StreamEnded):
 
     def __init__(self, reason: str) -> None:
         super().__init__(LOST, reason)
+        self.args = (reason,)
 
 
 @dataclass(frozen=True, slots=True)
