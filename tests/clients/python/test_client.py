@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from channelstream_client import (
@@ -132,8 +133,10 @@ def test_no_server_is_told() -> None:
     """Where nothing listens, the call is unreachable."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with Channelstream(f"http://127.0.0.1:{port}", "s", retries=ONCE) as client, pytest.raises(Unreachable):
+    client = Channelstream(f"http://127.0.0.1:{port}", "s", retries=ONCE)
+    with client, pytest.raises(Unreachable) as caught:
         client.info()
+    assert isinstance(caught.value.__cause__, httpx.ConnectError)
 
 
 def test_answers_of_another_kind_are_told(server: Any) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from inspect import Parameter, signature
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -33,7 +33,9 @@ def _blocking(plan: Callable[P, Plan[T]]) -> Callable[Concatenate["Channelstream
     return _like(plan, method)
 
 
-def _awaited(plan: Callable[P, Plan[T]]) -> Callable[Concatenate["AsyncChannelstream", P], Awaitable[T]]:
+def _awaited(
+    plan: Callable[P, Plan[T]],
+) -> Callable[Concatenate["AsyncChannelstream", P], Coroutine[Any, Any, T]]:
     """The coroutine method that carries a plan out and returns its result."""
 
     async def method(self: "AsyncChannelstream", /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -69,7 +71,14 @@ def _checked(url: str) -> str:
 
 
 def _answer(response: httpx.Response) -> Answer:
-    return Answer(response.status_code, response.content, response.headers.get("retry-after", ""))
+    retry_after = response.headers.get("retry-after", "")
+    return Answer(response.status_code, response.content, retry_after, time.time())
+
+
+def _unreachable(url: str, error: httpx.HTTPError) -> Unreachable:
+    unreachable = Unreachable(f"{url}: {error or type(error).__name__}")
+    unreachable.__cause__ = error
+    return unreachable
 
 
 class Channelstream:
@@ -137,7 +146,7 @@ class Channelstream:
                 )
             )
         except httpx.HTTPError as error:
-            return Unreachable(f"{self.url}: {error or type(error).__name__}")
+            return _unreachable(self.url, error)
 
     connect = _blocking(calls.connect)
     subscribe = _blocking(calls.subscribe)
@@ -219,7 +228,7 @@ class AsyncChannelstream:
                 )
             )
         except httpx.HTTPError as error:
-            return Unreachable(f"{self.url}: {error or type(error).__name__}")
+            return _unreachable(self.url, error)
 
     connect = _awaited(calls.connect)
     subscribe = _awaited(calls.subscribe)
