@@ -1,8 +1,11 @@
 """What the Python client's calls send, without a server."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter, OrderedDict, UserDict, UserList
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from itsdangerous import TimestampSigner
 
 from channelstream_client import (
     ChannelSettings,
+    Info,
     Message,
     PartlySent,
     Refused,
@@ -122,6 +126,183 @@ def test_refusals_are_not_repeated(status: int) -> None:
     with pytest.raises(Refused):
         run.result()
     assert len(run.requests) == 1
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_gateway_without_an_answer_is_a_lost_answer(status: int) -> None:
+    """A gateway that got no answer knows nothing: the call is repeated, and its error says so."""
+    gateway = Answer(status, b"<html>Bad Gateway</html>")
+    assert Run(calls.disconnect("c"), in_turn(gateway, ok(True))).result() is True
+    run = Run(calls.disconnect("c"), lambda _: gateway)
+    with pytest.raises(Unreachable, match=str(status)):
+        run.result()
+    assert len(run.requests) == Retries().attempts
+
+
+@pytest.mark.parametrize(
+    ("header", "wait_s"),
+    [
+        ("7", 7),
+        ("Thu, 01 Jan 1970 00:16:45 GMT", 5),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("Sat, 31 Jan 1970 00:16:40 GMT", 30 * 86_400),
+        ("9" * 400, 366 * 86_400),
+        ("soon", None),
+        ("Thu, 99 Jan 1970 00:16:45 GMT", None),
+        ("", None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header: str, wait_s: float | None) -> None:
+    """Both forms of the header count, and nothing in it is an error or without a bound."""
+    run = Run(calls.disconnect("c"), in_turn(Answer(503, b"{}", header, at=1000.0)), Retries(attempts=1))
+    with pytest.raises(Unavailable) as caught:
+        run.result()
+    assert caught.value.retry_after_s == wait_s
+
+
+ROOM = {"channels": {}, "users": []}
+LOST_THEN: list[tuple[Any, Any, str, Any]] = [
+    (
+        calls.subscribe("c", ["b", "a"]),
+        {"channels": ["a", "b", "old"], "subscribed_to": [], "channels_info": ROOM},
+        "subscribed_to",
+        ["a", "b"],
+    ),
+    (
+        calls.unsubscribe("c", ["b", "a"]),
+        {"channels": ["old"], "unsubscribed_from": [], "channels_info": ROOM},
+        "unsubscribed_from",
+        ["a", "b"],
+    ),
+    (calls.delete("u", channel="news"), {"uuid": "u", "found": False}, "found", True),
+]
+
+
+@pytest.mark.parametrize(("plan", "answer", "field", "done"), LOST_THEN)
+def test_repeated_call_tells_what_it_did(plan: Any, answer: Any, field: str, done: Any) -> None:
+    """What a repetition finds done, the attempt whose answer was lost may have done."""
+    assert getattr(Run(plan, in_turn(Unreachable("cut"), ok(answer))).result(), field) == done
+
+
+def test_repeated_change_of_a_state_tells_all_its_keys() -> None:
+    """A state that a lost attempt changed is told as changed."""
+    answer = ok({"user_state": {"mood": "good", "status": 3}, "changed_state": [], "public_keys": []})
+    after = Run(calls.user_state("ann", {"mood": "good"}), in_turn(Unreachable("cut"), answer)).result()
+    assert [(change.key, change.value) for change in after.changed_state] == [("mood", "good")]
+    after = Run(calls.user_status("ann", 3), in_turn(Unreachable("cut"), answer)).result()
+    assert [(change.key, change.value) for change in after.changed_state] == [("status", 3)]
+
+
+def test_repeated_disconnect_has_ended_the_connection() -> None:
+    """A connection that is unknown after a lost answer was ended by the lost attempt; after a 429 nothing was done."""
+    assert Run(calls.disconnect("c"), in_turn(Unreachable("cut"), ok(False))).result() is True
+    assert Run(calls.disconnect("c"), in_turn(Answer(429, b"{}"), ok(False))).result() is False
+
+
+TEXTS: list[Callable[[Any], Any]] = [
+    lambda text: next(calls.connect("ann", text)),
+    lambda text: next(calls.connect("ann", state_public_keys=text)),
+    lambda text: next(calls.subscribe("c", text)),
+    lambda text: next(calls.unsubscribe("c", text)),
+    lambda text: next(calls.edit("u", pm_users=text)),
+    lambda text: next(calls.edit("u", exclude_users=text)),
+    lambda text: next(calls.delete("u", pm_users=text)),
+    lambda text: next(calls.delete("u", exclude_users=text)),
+    lambda text: next(calls.user_state("ann", {}, public_keys=text)),
+    lambda text: Message(user="ann", message=1, pm_users=text),
+    lambda text: Message(user="ann", message=1, exclude_users=text),
+    lambda text: Info(channels=text),
+    lambda text: Info(exclude_channels=text),
+]
+
+
+@pytest.mark.parametrize("call", TEXTS)
+@pytest.mark.parametrize("text", ["news", b"news", ""])
+def test_text_is_no_list_of_names(call: Callable[[Any], Any], text: Any) -> None:
+    """One name where a list of names is meant is refused, instead of meaning its letters."""
+    with pytest.raises(TypeError, match=r"list of names.*write \["):
+        call(text)
+
+
+def test_any_iterable_of_names_is_a_list() -> None:
+    """Sets, tuples and generators of names are sent as lists."""
+    bodies = [
+        next(calls.connect("ann", names)).body for names in (("news",), {"news"}, (n for n in ["news"]))
+    ]
+    assert [json.loads(body)["channels"] for body in bodies] == [["news"]] * 3
+    whisper = next(calls.publish(Message(user="ann", message=1, pm_users={"bob"})))  # type: ignore[arg-type]
+    assert json.loads(whisper.body)["pm_users"] == ["bob"]
+
+
+class Serialized(OrderedDict[str, Any]):
+    """A dict that is not made of pairs alone, like `serializer.data` of Django REST framework."""
+
+    def __init__(self, *args: Any, serializer: object) -> None:
+        super().__init__(*args)
+
+
+class Query(dict[str, list[str]]):
+    """A dict whose items are not those it holds, like Django's `QueryDict`."""
+
+    def items(self) -> Any:
+        return ((key, values[-1]) for key, values in super().items())
+
+
+@dataclass
+class Point:
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("payload", "sent"),
+    [
+        (Serialized({"a": 1}, serializer=object()), {"a": 1}),
+        (Counter("aab"), {"a": 2, "b": 1}),
+        (Query({"a": ["1", "2"]}), {"a": "2"}),
+        (MappingProxyType({"a": (1, 2)}), {"a": [1, 2]}),
+        (UserDict({"a": UserList([1])}), {"a": [1]}),
+        (range(3), [0, 1, 2]),
+        (Point(1), {"x": 1}),
+        ({"at": datetime(2026, 1, 1, tzinfo=UTC)}, {"at": "2026-01-01T00:00:00+00:00"}),
+    ],
+)
+def test_any_mapping_and_sequence_is_a_payload(payload: Any, sent: Any) -> None:
+    """What frameworks hand out is sent as JSON, without being rebuilt first."""
+    body = json.loads(next(calls.publish(Message(user="ann", channel="news", message=payload))).body)
+    assert body["message"] == sent
+
+
+@pytest.mark.parametrize("payload", [float("nan"), b"bytes", object(), "\ud800", {1j: 1}])
+def test_batch_with_an_item_without_a_json_form_sends_nothing(payload: Any) -> None:
+    """All messages are encoded before the first request, and the error names the one that cannot be."""
+    good = [Message(user="ann", channel="news", message=n) for n in range(MAX_BATCH_MESSAGES)]
+    run = Run(calls.publish_many([*good, Message(user="ann", channel="news", message=payload)]), accept_all)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        run.result()
+    assert run.requests == []
+    assert f"message {MAX_BATCH_MESSAGES} " in caught.value.__notes__[0]
+
+
+def test_payload_is_encoded_once() -> None:
+    """A message that is sent again is not made JSON again."""
+
+    class Counted(Mapping[str, int]):
+        reads = 0
+
+        def __getitem__(self, key: str) -> int:
+            return 1
+
+        def __iter__(self) -> Iterator[str]:
+            Counted.reads += 1
+            return iter(["a"])
+
+        def __len__(self) -> int:
+            return 1
+
+    message = Message(user="ann", channel="news", message=Counted())
+    Run(calls.publish(message), in_turn(Unreachable("cut"), Unreachable("cut"), ok(SENT))).result()
+    Run(calls.publish_many([message]), in_turn(Unreachable("cut"), ok([SENT]))).result()
+    assert Counted.reads == 2
 
 
 def test_batches_are_bounded_in_number_and_bytes() -> None:

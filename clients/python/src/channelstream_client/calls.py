@@ -5,7 +5,7 @@ Nothing here talks to anybody; `exchange` sends a plan's calls, and a driver car
 
 import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -20,10 +20,12 @@ from channelstream_client.model import (
     Message,
     SentMessage,
     State,
+    StateChange,
     Subscribed,
     Unsubscribed,
     UserState,
 )
+from channelstream_client.names import LISTS, NO_LISTS, listed
 from channelstream_client.reading import read, read_bool, read_list
 
 MAX_BATCH_MESSAGES = 500
@@ -42,8 +44,21 @@ class Call:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a call was answered with.
+
+    Attributes:
+        body: the JSON of the answer.
+        repeated: an earlier attempt got no answer, and may have done what this one finds done.
+    """
+
+    body: Any
+    repeated: bool
+
+
 T = TypeVar("T")
-Plan = Generator[Call, Any, T]
+Plan = Generator[Call, Reply, T]
 
 
 def connect(
@@ -72,16 +87,17 @@ def connect(
     """
     body = {
         "username": username,
-        "channels": list(channels),
+        "channels": listed("channels", channels),
         "conn_id": conn_id or str(uuid4()),
         "user_state": user_state,
         "fresh_user_state": fresh_user_state,
-        "state_public_keys": state_public_keys,
+        "state_public_keys": _optional("state_public_keys", state_public_keys),
         "channel_configs": _configs(channel_configs),
         "info": _info(info),
         "since": since,
     }
-    return read(Connection, (yield _call("POST", "/connect", body)))
+    reply = yield _call("POST", "/connect", body)
+    return read(Connection, reply.body)
 
 
 def subscribe(
@@ -94,42 +110,57 @@ def subscribe(
 ) -> Plan[Subscribed]:
     """Add channels, at least one, to a connection.
 
+    Where the answer of an earlier attempt was lost, `subscribed_to` names all that were asked for.
+
     Args:
         channel_configs: settings for those of the channels that are new.
         info: what `channels_info` of the answer tells.
         since: a stream of the connection that is opened later may read these channels from this position; None: from now on.
     """
+    wanted = listed("channels", channels)
     body = {
         "conn_id": conn_id,
-        "channels": list(channels),
+        "channels": wanted,
         "channel_configs": _configs(channel_configs),
         "info": _info(info),
         "since": since,
     }
-    return read(Subscribed, (yield _call("POST", "/subscribe", body)))
+    reply = yield _call("POST", "/subscribe", body)
+    done = read(Subscribed, reply.body)
+    return replace(done, subscribed_to=sorted({*wanted} & {*done.channels})) if reply.repeated else done
 
 
 def unsubscribe(conn_id: str, channels: Iterable[str], *, info: Info | None = None) -> Plan[Unsubscribed]:
-    """Take channels, at least one, from a connection."""
-    body = {"conn_id": conn_id, "channels": list(channels), "info": _info(info)}
-    return read(Unsubscribed, (yield _call("POST", "/unsubscribe", body)))
+    """Take channels, at least one, from a connection.
+
+    Where the answer of an earlier attempt was lost, `unsubscribed_from` names all that were asked for.
+    """
+    wanted = listed("channels", channels)
+    body = {"conn_id": conn_id, "channels": wanted, "info": _info(info)}
+    reply = yield _call("POST", "/unsubscribe", body)
+    done = read(Unsubscribed, reply.body)
+    return replace(done, unsubscribed_from=sorted({*wanted} - {*done.channels})) if reply.repeated else done
 
 
 def publish(message: Message) -> Plan[SentMessage]:
     """Send one message."""
-    return read(SentMessage, (yield _call("POST", "/message", _named(message))))
+    reply = yield Call("POST", "/message", _encode(_named(message)))
+    return read(SentMessage, reply.body)
 
 
 def publish_many(messages: Iterable[Message]) -> Plan[list[SentMessage]]:
     """Send messages in their order, up to 500 or 1 MiB in one request, each request all or nothing.
 
+    All are encoded before the first is sent, so one without a JSON form fails the call before it has an effect.
+
     Raises:
         PartlySent: a request failed after others had been accepted.
     """
     sent: list[SentMessage] = []
-    for body in _batches(messages):
+    for body in _batches(_items(messages)):
         try:
-            sent += read_list(SentMessage, (yield Call("POST", "/message", body)))
+            reply = yield Call("POST", "/message", body)
+            sent += read_list(SentMessage, reply.body)
         except ChannelstreamError as error:
             if not sent:
                 raise
@@ -155,13 +186,14 @@ def edit(
     body = {
         "uuid": uuid,
         "channel": channel,
-        "pm_users": pm_users,
-        "exclude_users": exclude_users,
+        "pm_users": listed("pm_users", pm_users),
+        "exclude_users": listed("exclude_users", exclude_users),
         "message": message,
         "user": user,
         "timestamp": timestamp,
     }
-    return read(Change, (yield _call("PATCH", "/message", body)))
+    reply = yield _call("PATCH", "/message", body)
+    return read(Change, reply.body)
 
 
 def delete(
@@ -171,41 +203,69 @@ def delete(
     pm_users: Sequence[str] = (),
     exclude_users: Sequence[str] = (),
 ) -> Plan[Change]:
-    """Take a message back, and tell those who heard it; name its recipients as the message did."""
-    body = {"uuid": uuid, "channel": channel, "pm_users": pm_users, "exclude_users": exclude_users}
-    return read(Change, (yield _call("DELETE", "/message", body)))
+    """Take a message back, and tell those who heard it; name its recipients as the message did.
+
+    Where the answer of an earlier attempt was lost, `found` is true: that attempt may have found it.
+    """
+    body = {
+        "uuid": uuid,
+        "channel": channel,
+        "pm_users": listed("pm_users", pm_users),
+        "exclude_users": listed("exclude_users", exclude_users),
+    }
+    reply = yield _call("DELETE", "/message", body)
+    change = read(Change, reply.body)
+    return replace(change, found=change.found or reply.repeated)
 
 
 def user_state(user: str, state: State, *, public_keys: Sequence[str] | None = None) -> Plan[UserState]:
     """Change the named keys of a user's state.
+
+    Where the answer of an earlier attempt was lost, `changed_state` has all the keys named.
 
     Args:
         state: text, numbers or booleans by key; None removes a key.
         public_keys: which keys others may see; None leaves them as they are.
     """
     # A null removes a key, so the state is not pruned of it.
-    body = {"user": user, "user_state": dict(state), "state_public_keys": public_keys}
-    return read(UserState, (yield _call("POST", "/user_state", body)))
+    keys = _optional("public_keys", public_keys)
+    body = {"user": user, "user_state": dict(state), "state_public_keys": keys}
+    return _changed((yield _call("POST", "/user_state", body)), state)
 
 
 def user_status(user: str, status: int) -> Plan[UserState]:
     """Set the public key `status` of a user's state."""
-    return read(UserState, (yield _call("POST", "/user_status", {"user": user, "status": status})))
+    return _changed((yield _call("POST", "/user_status", {"user": user, "status": status})), ["status"])
 
 
 def channel_config(configs: Mapping[str, ChannelSettings]) -> Plan[Channels]:
     """Set settings of channels, which are created if need be; what is None stays as it is."""
-    return read(Channels, (yield _call("POST", "/channel_config", _configs(configs) or {})))
+    reply = yield _call("POST", "/channel_config", _configs(configs) or {})
+    return read(Channels, reply.body)
 
 
 def info(what: Info | None = None) -> Plan[Channels]:
     """Tell about channels, their history and users; without arguments, about all of them."""
-    return read(Channels, (yield _call("POST", "/info", {"info": _info(what or Info())})))
+    reply = yield _call("POST", "/info", {"info": _info(what or Info())})
+    return read(Channels, reply.body)
 
 
 def disconnect(conn_id: str) -> Plan[bool]:
-    """End a connection at once; False means it was unknown."""
-    return read_bool((yield _call("POST", "/disconnect", {"conn_id": conn_id})))
+    """End a connection at once; False means it was unknown.
+
+    Where the answer of an earlier attempt was lost, it is True: that attempt may have ended it.
+    """
+    reply = yield _call("POST", "/disconnect", {"conn_id": conn_id})
+    return read_bool(reply.body) or reply.repeated
+
+
+def _changed(reply: Reply, keys: Iterable[str]) -> UserState:
+    """The answer about a state of which these keys were set."""
+    after = read(UserState, reply.body)
+    if not reply.repeated:
+        return after
+    changed = [StateChange(key=key, value=after.user_state.get(key)) for key in keys]
+    return replace(after, changed_state=changed)
 
 
 def _call(method: str, path: str, body: Mapping[str, Any]) -> Call:
@@ -213,21 +273,34 @@ def _call(method: str, path: str, body: Mapping[str, Any]) -> Call:
 
 
 def _encode(body: Any) -> bytes:
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=False, default=_plain).encode()
+    return json.dumps(
+        body, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+    ).encode()
 
 
 def _plain(value: Any) -> Any:
-    """The JSON form of what json does not know."""
+    """The JSON form of what json does not know; subclasses of dict and list it takes as they are."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, NO_LISTS):
+        return list(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _named(value: Any) -> dict[str, Any]:
     """The fields of a dataclass that are not None."""
-    return {key: field for key, field in asdict(value).items() if field is not None}
+    named = ((each.name, getattr(value, each.name)) for each in fields(value))
+    return {
+        name: listed(name, field) if name in LISTS else field for name, field in named if field is not None
+    }
+
+
+def _optional(what: str, names: Iterable[str] | None) -> list[str] | None:
+    return None if names is None else listed(what, names)
 
 
 def _info(what: Info | None) -> dict[str, Any] | None:
@@ -238,12 +311,27 @@ def _configs(configs: Mapping[str, ChannelSettings] | None) -> dict[str, Any] | 
     return None if configs is None else {name: _named(settings) for name, settings in configs.items()}
 
 
-def _batches(messages: Iterable[Message]) -> Iterator[bytes]:
+def _items(messages: Iterable[Message]) -> list[bytes]:
+    """The JSON of each message.
+
+    Raises:
+        TypeError, ValueError: one has no JSON form; a note says which.
+    """
+    items: list[bytes] = []
+    for message in messages:
+        try:
+            items.append(_encode(_named(message)))
+        except (TypeError, ValueError) as error:
+            error.add_note(f"in message {len(items)} (from 0) of publish_many; nothing was sent")
+            raise
+    return items
+
+
+def _batches(items: Iterable[bytes]) -> Iterator[bytes]:
     """Bodies of requests, each a JSON list within the bounds."""
     batch: list[bytes] = []
     size = 0
-    for message in messages:
-        item = _encode(_named(message))
+    for item in items:
         if batch and (len(batch) == MAX_BATCH_MESSAGES or size + len(item) > MAX_BATCH_BYTES):
             yield _list(batch)
             batch, size = [], 0

@@ -10,11 +10,15 @@ from typing import Any, TypeVar
 
 from itsdangerous import TimestampSigner
 
-from channelstream_client.calls import Call, Plan
+from channelstream_client.calls import Call, Plan, Reply
 from channelstream_client.errors import REFUSALS, BadAnswer, ChannelstreamError, Refused, Unreachable
+from channelstream_client.retry_after import seconds_to_wait
 
 _SHOWN_CHARS = 500
 """How much of an answer that is not JSON is repeated in an error."""
+_OF_A_GATEWAY = frozenset({502, 504})
+"""Statuses of a gateway that got no answer itself: the call may have taken effect."""
+_TOO_MANY, _UNAVAILABLE = 429, 503
 
 T = TypeVar("T")
 
@@ -42,11 +46,13 @@ class Answer:
 
     Attributes:
         retry_after: the header's text; empty means there was none.
+        at: when it came, in seconds since the epoch.
     """
 
     status: int
     body: bytes
     retry_after: str = ""
+    at: float = 0.0
 
 
 Outcome = Answer | Unreachable | None
@@ -55,7 +61,7 @@ Steps = Generator[Request | Pause, Outcome, T]
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often, and when, a call that got no answer or a 503 is repeated.
+    """How often, and when, a call that got no answer, a 429 or a 503 is repeated.
 
     Attributes:
         attempts: how often it is sent at most; 1 means no repetition.
@@ -98,31 +104,34 @@ class Caller:
             call = next(plan)
             while True:
                 try:
-                    answer = yield from self._attempts(call)
+                    reply = yield from self._attempts(call)
                 except ChannelstreamError as error:
                     call = plan.throw(error)
                 else:
-                    call = plan.send(answer)
+                    call = plan.send(reply)
         except StopIteration as stop:
             result: T = stop.value
             return result
 
-    def _attempts(self, call: Call) -> Steps[Any]:
+    def _attempts(self, call: Call) -> Steps[Reply]:
         failures = 0
+        repeated = False
         while True:
             # Signed anew each time: a signature is good for a minute only.
             outcome = yield Request(call.method, call.path, call.body, self._headers(call.path))
             try:
-                return result_of(outcome)
+                return Reply(result_of(outcome), repeated)
             except (Unreachable, Refused) as error:
                 failures += 1
+                repeated = repeated or not (isinstance(error, Refused) and error.status == _TOO_MANY)
                 yield Pause(self._pause_s(error, failures))
 
     def _pause_s(self, error: Unreachable | Refused, failures: int) -> float:
         """Seconds until the next attempt; raises the error where there is to be none."""
         least_s = 0.0
         if isinstance(error, Refused):
-            if error.status not in (429, 503) or (error.retry_after_s or 0) > self.retries.longest_wait_s:
+            repeatable = error.status in (_TOO_MANY, _UNAVAILABLE)
+            if not repeatable or (error.retry_after_s or 0) > self.retries.longest_wait_s:
                 raise error
             least_s = error.retry_after_s or 0.0
         if failures >= self.retries.attempts:
@@ -140,7 +149,7 @@ def result_of(outcome: Outcome) -> Any:
     """The JSON of a good answer.
 
     Raises:
-        Unreachable: there is no answer.
+        Unreachable: there is no answer, or a gateway says that it got none.
         Refused: the server answered with an error.
         BadAnswer: the answer is not JSON.
     """
@@ -155,9 +164,7 @@ def result_of(outcome: Outcome) -> Any:
             raise BadAnswer(f"expected JSON, got {body!r}") from None
     if good:
         return body
-    raise REFUSALS.get(outcome.status, Refused)(outcome.status, body, _seconds(outcome.retry_after))
-
-
-def _seconds(retry_after: str) -> float | None:
-    """The header's number; its other form, a date, is not used by the server."""
-    return float(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
+    if outcome.status in _OF_A_GATEWAY:
+        raise Unreachable(f"a gateway answered {outcome.status}: {body}")
+    wait_s = seconds_to_wait(outcome.retry_after, outcome.at)
+    raise REFUSALS.get(outcome.status, Refused)(outcome.status, body, wait_s)

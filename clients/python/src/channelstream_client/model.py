@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from channelstream_client.names import check_lists
 from channelstream_client.reading import parsed, read, read_list, read_time
 
 StateValue = str | int | float | bool | None
@@ -36,6 +37,9 @@ class Message:
     no_history: bool = False
     timestamp: datetime | None = None
     uuid: str = field(default_factory=lambda: str(uuid4()))
+
+    def __post_init__(self) -> None:
+        check_lists(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,9 @@ class Info:
     include_users: bool = True
     include_connections: bool = False
     return_public_state: bool = False
+
+    def __post_init__(self) -> None:
+        check_lists(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
