@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "examples/deploy"
 COMPOSE = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
 NGINX = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+HAPROXY = (DEPLOY / "haproxy.cfg").read_text(encoding="utf-8")
+MARGIN_S = 10
+"""How much longer than a proxy the server keeps an idle connection: clocks and loops may be late."""
 
 
 def unit() -> ConfigParser:
@@ -39,9 +42,14 @@ def node() -> Loaded:
     return load_settings(command("channelstream"), environ)
 
 
-def location(text: str) -> str:
-    [found] = re.findall(r"^    location / \{\n.*?^    \}$", text, re.MULTILINE | re.DOTALL)
-    return str(found)
+def location(path: str) -> dict[str, str]:
+    """The headers that nginx sends from a location: its own, or all of the server where it has none."""
+    server = NGINX[NGINX.index("server {") :]
+    [found] = re.findall(
+        rf"^    location {re.escape(path)} \{{\n(.*?)^    \}}$", server, re.MULTILINE | re.DOTALL
+    )
+    own = re.findall(r"^        proxy_set_header (\S+) (.*);$", found, re.MULTILINE)
+    return dict(own or re.findall(r"^    proxy_set_header (\S+) (.*);$", server, re.MULTILINE))
 
 
 def test_compose_gives_a_node_options_that_exist() -> None:
@@ -73,9 +81,36 @@ def test_nginx_takes_what_the_server_takes() -> None:
     assert f"client_max_body_size {Settings().max_body_bytes >> 20}m;" in NGINX
 
 
-def test_the_documents_show_the_shipped_location() -> None:
-    """Word for word."""
-    assert location((ROOT / "docs/deployment.md").read_text(encoding="utf-8")) == location(NGINX)
+def test_the_documents_show_the_shipped_rules() -> None:
+    """Word for word: the map, what nginx keeps of its connections, and all that follows the names of the host."""
+    text = (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
+    shipped = (r"map .*?\}\n", r"    keepalive 32;\n.*?\}\n", r"    proxy_http_version .*")
+    for rule in shipped:
+        [lines] = re.findall(rf"^{rule}", NGINX, re.MULTILINE | re.DOTALL)
+        assert lines in text
+
+
+def test_an_upgrade_is_passed_on_where_the_websocket_is() -> None:
+    """Nowhere else, and for nothing else; the rest keeps its connections, and says the same of the caller."""
+    socket, rest = location("= /ws"), location("/")
+    assert (socket.pop("Upgrade"), socket.pop("Connection")) == ("$http_upgrade", "$connection_upgrade")
+    assert rest.pop("Connection") == '""'
+    assert socket == rest
+    assert set(re.findall(r"^ +location (.*) \{$", NGINX, re.MULTILINE)) == {"/", "= /ws"}
+    [offers] = re.findall(
+        r"^map \$http_upgrade \$connection_upgrade \{\n(.*?)\}$", NGINX, re.MULTILINE | re.DOTALL
+    )
+    assert [line.split() for line in offers.splitlines()] == [["default", "'';"], ["websocket", "upgrade;"]]
+    assert re.findall("Upgrade.*", HAPROXY) == ["Upgrade unless { path /ws } { hdr(Upgrade) -i websocket }"]
+
+
+def test_proxies_close_idle_connections_before_the_server_does() -> None:
+    """Else a request that a proxy sends into a connection at its end is lost, and its client gets 502."""
+    [nginx] = re.findall(r"^    keepalive_timeout (\d+)s;", NGINX, re.MULTILINE)
+    [pool, delay] = re.findall(r"pool-max-conn (\d+) pool-purge-delay (\d+)s$", HAPROXY, re.MULTILINE)[0]
+    halvings = int(pool).bit_length()
+    for longest in (int(nginx), halvings * int(delay)):
+        assert longest + MARGIN_S <= Settings().keep_alive_s
 
 
 def test_nginx_reads_its_file(tmp_path: Path) -> None:
@@ -92,6 +127,21 @@ def test_nginx_reads_its_file(tmp_path: Path) -> None:
     asked = [program, "-t", "-e", "stderr", "-c", str(tmp_path / "main")]
     done = subprocess.run(asked, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_haproxy_reads_its_file() -> None:
+    """Where there is a haproxy to ask."""
+    program = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    if program is None:
+        pytest.skip("No haproxy is here; on Debian: apt-get install haproxy.")
+    done = subprocess.run([program, "-c", "-f", str(DEPLOY / "haproxy.cfg")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_both_proxies_know_the_same_nodes() -> None:
+    """Those of compose."""
+    nodes = re.findall(r"^    server (\S+) max_fails=0;$", NGINX, re.MULTILINE)
+    assert re.findall(r"^    server node\d (\S+)$", HAPROXY, re.MULTILINE) == nodes
 
 
 def test_redis_takes_what_compose_tells_it(tmp_path: Path) -> None:

@@ -188,7 +188,10 @@ class Settings:
         30.0, _delay, "How long a client may take to send the body of a request.", unit="seconds"
     )
     keep_alive_s: float = _limits.option(
-        30.0, _delay, "How long an idle HTTP connection is kept open.", unit="seconds"
+        75.0,
+        _delay,
+        "How long an idle HTTP connection is kept open; longer than the proxy in front keeps it.",
+        unit="seconds",
     )
     max_inbound_bytes: int = _limits.option(
         131_072, Whole(126, 64 << 20), "Longest WebSocket message a client may send.", unit="bytes"
