@@ -15,6 +15,7 @@ import httpx
 import pytest
 from itsdangerous import TimestampSigner
 from tests.fleet import Fleet
+from tests.http_client import http
 from tests.redis_server import RedisServer, address, redis_cluster
 
 SECRET = "a-secret-of-the-tests"
@@ -60,7 +61,7 @@ class RunningServer:
     def request(self, method: str, path: str, payload: Any = None, **options: Any) -> httpx.Response:
         """Send a signed request; `headers` in options come on top of the signature."""
         headers = self.sign(path.partition("?")[0]) | options.pop("headers", {})
-        return httpx.request(method, self.url + path, json=payload, headers=headers, **options)
+        return http.request(method, self.url + path, json=payload, headers=headers, **options)
 
     def post(self, path: str, payload: Any = None, **options: Any) -> Any:
         """Send a signed POST that must succeed and return its answer."""

@@ -9,8 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -20,10 +19,9 @@ from typing import Any
 import pytest
 from redis.connection import UnixDomainSocketConnection
 from redis.exceptions import RedisError, ResponseError
+from tests.waiting import eventually
 
-PATIENCE_S = 10.0
-PAUSE_S = 0.01
-"""Between two questions whether something has come about."""
+ANSWER_S = 10.0
 SLOTS = 16_384
 """Of a Redis cluster."""
 PROGRAM_VARIABLE = "CHANNELSTREAM_TEST_REDIS"
@@ -81,7 +79,7 @@ class RedisServer:
             assert process.poll() is None, "the Redis server has ended"
             return self.cli("PING") == "PONG"
 
-        wait_until(answers, "the Redis server does not start")
+        eventually(answers, "the Redis server does not start")
 
     def cli(self, *parts: str) -> str:
         """Run one command and return its answer as `redis-cli` prints it: empty while nobody answers."""
@@ -89,7 +87,7 @@ class RedisServer:
         connection: Any = UnixDomainSocketConnection(
             path=str(self.socket),
             password=self._password or None,
-            socket_timeout=PATIENCE_S,
+            socket_timeout=ANSWER_S,
             protocol=2,
             driver_info=None,
         )
@@ -121,14 +119,6 @@ def _printed(answer: Any) -> str:
     return answer.decode().strip() if isinstance(answer, bytes) else str(answer)
 
 
-def wait_until(holds: Callable[[], bool], failure: str) -> None:
-    """Ask again and again; the failure is what an exhausted patience says."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, failure
-        time.sleep(PAUSE_S)
-
-
 @contextmanager
 def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[RedisServer]]:
     """Start so many masters on loopback, which share the slots."""
@@ -147,7 +137,7 @@ def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[Redi
             # ADDSLOTSRANGE came with 7.0.
             master.cli("CLUSTER", "ADDSLOTS", *map(str, slots))
             master.cli("CLUSTER", "MEET", "127.0.0.1", str(ports[0]))
-        wait_until(
+        eventually(
             lambda: all("cluster_state:ok" in master.cli("CLUSTER", "INFO") for master in masters),
             "the cluster does not form",
         )
@@ -197,7 +187,7 @@ def redis_sentinels(directory: Path, password: str = "", down_after_ms: int = 30
         master = started("master", first, *quick, password=password)
         of_master = ("--replicaof", "127.0.0.1", str(first))
         replica = started("replica", second, *quick, *of_master, password=password)
-        wait_until(
+        eventually(
             lambda: "master_link_status:up" in replica.cli("INFO", "replication"),
             "the replica does not copy",
         )
@@ -206,7 +196,7 @@ def redis_sentinels(directory: Path, password: str = "", down_after_ms: int = 30
             file = directory / f"sentinel{number}.conf"
             file.write_text(_sentinel_settings(first, password, down_after_ms))
             sentinels.append(started(file.stem, port, "--sentinel", file=file))
-        wait_until(
+        eventually(
             lambda: all("slaves=1,sentinels=3" in each.cli("INFO", "sentinel") for each in sentinels),
             "the sentinels do not find each other",
         )

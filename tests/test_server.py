@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.http_client import http
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -36,10 +37,10 @@ def test_serves_tls(start_server: Any, certificate: tuple[str, str]) -> None:
     cert, key = certificate
     running = start_server("--ssl-certfile", cert, "--ssl-keyfile", key)
     trust = ssl.create_default_context(cafile=cert)
-    answer = httpx.get(f"https://127.0.0.1:{running.port}/info", headers=running.sign("/info"), verify=trust)
+    answer = http.get(f"https://127.0.0.1:{running.port}/info", headers=running.sign("/info"), verify=trust)
     assert answer.status_code == 200
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(running.url + "/info")
+        http.get(running.url + "/info")
 
 
 def test_serves_a_unix_socket(start_server: Any, tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from typing import Any
 
-import httpx
 import pytest
+from tests.http_client import http
 
 from channelstream.config import Settings
 from channelstream.core.trace import MINUTES, NOTES, TRACES, Fact, Kind, Subject, Trace, What
@@ -79,8 +79,8 @@ def test_a_server_tells_what_became_of_messages(server: Any) -> None:
 def test_looking_starts_nothing_and_strangers_see_nothing(server: Any) -> None:
     """A GET starts no trace; without credentials, or from another site, there is no answer."""
     assert server.request("GET", f"{PATH}?user=nobody-asked").json()["seconds_left"] == 0
-    assert httpx.get(server.url + PATH).status_code == 403
-    assert httpx.get(server.url + "/admin/trace").status_code == 302
+    assert http.get(server.url + PATH).status_code == 403
+    assert http.get(server.url + "/admin/trace").status_code == 302
     foreign = {"origin": "http://evil.test"}
     assert server.request("POST", PATH, {"user": "x"}, headers=foreign).status_code == 403
     assert server.request("POST", PATH, {"minutes": "1"}).status_code == 400
@@ -91,11 +91,11 @@ def test_names_stay_text_on_the_page(server: Any) -> None:
     """HTML in a traced name is shown, not obeyed."""
     auth = ("admin", server.admin_secret)
     name = "<b>trace</b>"
-    begun = httpx.post(f"{server.url}/admin/trace", data={"kind": "user", "name": name}, auth=auth)
+    begun = http.post(f"{server.url}/admin/trace", data={"kind": "user", "name": name}, auth=auth)
     assert begun.status_code == 302
     server.connect(name, "trace-page", conn_id="trace-page-c")
     server.post("/message", [{"channel": "trace-page", "user": "zoe", "message": 1}])
-    page = httpx.get(server.url + begun.headers["location"], auth=auth).text
+    page = http.get(server.url + begun.headers["location"], auth=auth).text
     assert "&lt;b&gt;trace&lt;/b&gt;" in page
     assert name not in page
     assert "waits in the log: it never had a stream" in page
@@ -127,8 +127,8 @@ def test_what_a_stream_is_sent_from_the_log_is_told(server: Any) -> None:
     server.connect("trace-late", "trace-gap", conn_id="trace-late-c")
     server.post(PATH, {"conn_id": "trace-late-c"})
     server.post("/message", [{"channel": "trace-gap", "user": "zoe", "message": 1}])
-    assert len(httpx.get(f"{server.url}/listen?conn_id=trace-late-c").json()) == 1
-    httpx.get(f"{server.url}/listen?conn_id=trace-late-c&since=other-1")
+    assert len(http.get(f"{server.url}/listen?conn_id=trace-late-c").json()) == 1
+    http.get(f"{server.url}/listen?conn_id=trace-late-c&since=other-1")
     notes = server.request("GET", f"{PATH}?conn_id=trace-late-c").json()["notes"]
     told = [note["fact"]["what"] for note in notes]
     assert told[:3] == ["accepted", "attached", "replayed"]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
+from tests.http_client import http
 
 Heard = list[dict[str, Any]]
 
@@ -22,7 +22,7 @@ def hear(server: Any) -> Callable[[str, str], Heard]:
         server.post("/message", {"user": "the end", "pm_users": [user], "uuid": last})
         heard: Heard = []
         while not any(item["uuid"] == last for item in heard):
-            answer = httpx.get(server.url + "/listen", params={"conn_id": conn_id})
+            answer = http.get(server.url + "/listen", params={"conn_id": conn_id})
             assert answer.status_code == 200, answer.text
             heard += answer.json()
         return [item for item in heard if item.get("user") != "the end"]

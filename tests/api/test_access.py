@@ -9,6 +9,7 @@ import httpx
 import pytest
 from itsdangerous import TimestampSigner
 from tests.conftest import CLUSTER
+from tests.http_client import http
 
 pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
@@ -35,7 +36,7 @@ def token(server: Any, text: str = "/info", ahead_s: int = 0, secret: str = "") 
 def ask(server: Any, given: str | None, query: str = "", **headers: str) -> httpx.Response:
     """Ask for /info with this in the header of signatures, or without the header."""
     signature = {} if given is None else {HEADER: given}
-    return httpx.post(server.url + "/info" + query, headers=signature | headers)
+    return http.post(server.url + "/info" + query, headers=signature | headers)
 
 
 def test_nothing_given_is_forbidden(server: Any) -> None:
@@ -93,7 +94,7 @@ def test_a_header_counts_before_the_query(server: Any) -> None:
 def test_bytes_that_are_no_text_are_a_bad_signature(server: Any) -> None:
     """In the header and in the query."""
     request = httpx.Request("POST", server.url + "/info", headers=[(HEADER.encode(), b"\xff\xfe.\xc3")])
-    with httpx.Client() as client:
+    with httpx.Client(verify=False) as client:
         assert client.send(request).status_code == 401
     assert ask(server, None, "?secret=%ff%00%ed%a0%80").status_code == 401
 
@@ -101,19 +102,19 @@ def test_bytes_that_are_no_text_are_a_bad_signature(server: Any) -> None:
 @pytest.mark.parametrize("path", ["/connect", "/subscribe", "/unsubscribe", "/user_state", "/user_status"])
 def test_every_endpoint_asks(server: Any, path: str) -> None:
     """And a signature for another one opens none of them."""
-    assert httpx.post(server.url + path, json={}).status_code == 403
-    assert httpx.post(server.url + path, json={}, headers={HEADER: token(server)}).status_code == 401
+    assert http.post(server.url + path, json={}).status_code == 403
+    assert http.post(server.url + path, json={}, headers={HEADER: token(server)}).status_code == 401
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 def test_every_method_asks(server: Any, method: str) -> None:
     """Of /message."""
-    assert httpx.request(method, server.url + "/message", json=[]).status_code == 403
+    assert http.request(method, server.url + "/message", json=[]).status_code == 403
 
 
 def test_disconnect_is_open_to_all(server: Any) -> None:
     """The conn_id is the credential."""
-    assert httpx.post(server.url + "/disconnect", json={"conn_id": "access-unknown"}).json() is False
+    assert http.post(server.url + "/disconnect", json={"conn_id": "access-unknown"}).json() is False
 
 
 def test_a_stranger_is_refused_before_the_body_is_read(server: Any) -> None:
@@ -128,7 +129,7 @@ def test_a_stranger_is_refused_before_the_body_is_read(server: Any) -> None:
 def test_a_stranger_is_not_told_that_the_body_is_wrong(server: Any) -> None:
     """Signatures come before JSON."""
     headers = {HEADER: "bad"}
-    assert httpx.post(server.url + "/message", content=b"{", headers=headers).status_code == 401
+    assert http.post(server.url + "/message", content=b"{", headers=headers).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_a_second_forwarded_header_counts(start_server: Any) -> None:
     """Some proxies add a header of their own behind the one a stranger sent (RFC 9110, 5.3)."""
     server = start_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", "192.0.2.1")
     headers = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "203.0.113.9"), (HEADER, token(server))]
-    assert httpx.post(server.url + "/info", headers=headers).status_code == 403
+    assert http.post(server.url + "/info", headers=headers).status_code == 403
 
 
 def test_nobody_is_believed_without_trusted_proxies(start_server: Any, server: Any) -> None:
@@ -245,7 +246,7 @@ def test_a_peer_of_the_other_family(start_server: Any) -> None:
     """Over a real IPv6 socket, alone and in a network."""
     for allowed, status in (("::1", 200), ("::/64", 200), ("2001:db8::/32", 403), ("127.0.0.1", 403)):
         server = start_server("-o", "::1", "--allow-posting-from", allowed)
-        answer = httpx.post(f"http://[::1]:{server.port}/info", headers=server.sign("/info"))
+        answer = http.post(f"http://[::1]:{server.port}/info", headers=server.sign("/info"))
         assert answer.status_code == status
 
 
@@ -271,6 +272,6 @@ def test_a_checker_of_ones_own(start_server: Any, tmp_path: Path) -> None:
 
 def test_a_refused_body_does_not_spoil_the_socket(server: Any) -> None:
     """What was not read is passed over; the next request is answered as ever."""
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(verify=False, base_url=server.url) as client:
         assert client.post("/message", content=b"x" * 1_000_000).status_code == 403
         assert client.post("/info", headers={HEADER: token(server)}).status_code == 200

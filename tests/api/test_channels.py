@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from tests.conftest import CLUSTER
+from tests.http_client import http
 
 pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
@@ -36,7 +36,7 @@ def test_no_body_and_an_empty_one_mean_everything(start_server: Any) -> None:
     server.connect("info-all", "info-a", "info-b")
     answers = [
         server.request("GET", "/info"),
-        httpx.post(server.url + "/info", headers=server.sign("/info")),
+        http.post(server.url + "/info", headers=server.sign("/info")),
         *(server.request("POST", "/info", body) for body in ({}, {"info": {}}, {"info": {"channels": None}})),
     ]
     assert [answer.status_code for answer in answers] == [200] * 5

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from tests.conftest import CLUSTER
+from tests.http_client import http
 
 pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
@@ -229,13 +230,13 @@ def test_disconnecting_ends_a_connection_at_once(server: Any, hear: Hear, how: s
     conn_id = server.connect(user, name)
     url = server.url + "/disconnect"
     ends: dict[str, Callable[[], httpx.Response]] = {
-        "get": lambda: httpx.get(url, params={"conn_id": conn_id}),
-        "query": lambda: httpx.post(url, params={"conn_id": conn_id}),
-        "body": lambda: httpx.post(url, json={"conn_id": conn_id}),
+        "get": lambda: http.get(url, params={"conn_id": conn_id}),
+        "query": lambda: http.post(url, params={"conn_id": conn_id}),
+        "body": lambda: http.post(url, json={"conn_id": conn_id}),
     }
     assert ends[how]().json() is True
     assert channel(server, name)["users"] == ["conn-stayer"]
-    assert httpx.get(server.url + "/listen", params={"conn_id": conn_id}).status_code == 401
+    assert http.get(server.url + "/listen", params={"conn_id": conn_id}).status_code == 401
     actions = [item["message"]["action"] for item in hear("conn-stayer", staying)]
     assert actions == ["joined", "parted"]
     assert ends[how]().json() is False
@@ -243,9 +244,9 @@ def test_disconnecting_ends_a_connection_at_once(server: Any, hear: Hear, how: s
 
 def test_disconnecting_nobody(server: Any) -> None:
     """Without a conn_id there is nothing to say yes or no to."""
-    answer = httpx.post(server.url + "/disconnect")
+    answer = http.post(server.url + "/disconnect")
     assert (answer.status_code, answer.json()) == (422, {"conn_id": ["Field may not be null."]})
-    assert httpx.get(server.url + "/disconnect", params={"conn_id": "a b"}).json() is False
+    assert http.get(server.url + "/disconnect", params={"conn_id": "a b"}).json() is False
 
 
 def test_presence_is_told_once_per_user(server: Any, hear: Hear) -> None:

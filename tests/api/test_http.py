@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.conftest import CLUSTER
+from tests.http_client import http
 
 pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
@@ -15,7 +16,7 @@ METHODS = "GET, POST, OPTIONS, PUT, DELETE, PATCH"
 
 
 def post(server: Any, path: str, content: bytes, **headers: str) -> httpx.Response:
-    return httpx.post(server.url + path, content=content, headers=server.sign(path) | headers)
+    return http.post(server.url + path, content=content, headers=server.sign(path) | headers)
 
 
 def test_any_page_may_read_any_answer(server: Any) -> None:
@@ -24,11 +25,11 @@ def test_any_page_may_read_any_answer(server: Any) -> None:
         server.request("POST", "/info"),
         server.request("POST", "/subscribe", {}),
         post(server, "/message", b"{"),
-        httpx.post(server.url + "/message"),
-        httpx.post(server.url + "/message", headers={"x-channelstream-secret": "bad"}),
-        httpx.put(server.url + "/message"),
-        httpx.get(server.url + "/listen", params={"conn_id": "http-unknown"}),
-        httpx.get(server.url + "/disconnect", params={"conn_id": "http-unknown"}),
+        http.post(server.url + "/message"),
+        http.post(server.url + "/message", headers={"x-channelstream-secret": "bad"}),
+        http.put(server.url + "/message"),
+        http.get(server.url + "/listen", params={"conn_id": "http-unknown"}),
+        http.get(server.url + "/disconnect", params={"conn_id": "http-unknown"}),
     ]
     assert [answer.status_code for answer in answers] == [200, 422, 400, 403, 401, 404, 401, 200]
     for answer in answers:
@@ -42,7 +43,7 @@ def test_any_page_may_read_any_answer(server: Any) -> None:
 def test_preflights_need_no_signature(server: Any, path: str) -> None:
     """200, empty, with what browsers ask for."""
     headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
-    answer = httpx.options(server.url + path, headers=headers)
+    answer = http.options(server.url + path, headers=headers)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers[ALLOW_ORIGIN] == "*"
     assert answer.headers["access-control-max-age"] == "86400"
@@ -54,10 +55,10 @@ def test_allowed_origins_are_exact(start_server: Any) -> None:
     server = start_server("--allow-cors", f"{ORIGIN},http://127.0.0.1:3000")
     for path in ("/disconnect?conn_id=x", "/disconnect", "/info"):
         for origin in (ORIGIN, "http://127.0.0.1:3000"):
-            answer = httpx.get(server.url + path, headers={"origin": origin})
+            answer = http.get(server.url + path, headers={"origin": origin})
             assert (answer.headers[ALLOW_ORIGIN], answer.headers["vary"].lower()) == (origin, "origin")
         for origin in (ORIGIN + ".evil", "https://app.exampl", "http://app.example", "null", ""):
-            answer = httpx.get(server.url + path, headers={"origin": origin} if origin else {})
+            answer = http.get(server.url + path, headers={"origin": origin} if origin else {})
             assert ALLOW_ORIGIN not in answer.headers
             assert answer.headers["vary"].lower() == "origin"
 
@@ -71,7 +72,7 @@ def test_long_bodies_are_refused(start_server: Any) -> None:
     assert post(server, "/message", body).status_code == 200
     assert post(server, "/message", body + b" ").status_code == 413
     chunks = iter([body, b" "])
-    answer = httpx.post(server.url + "/message", content=chunks, headers=server.sign("/message"))
+    answer = http.post(server.url + "/message", content=chunks, headers=server.sign("/message"))
     assert (answer.status_code, answer.headers[ALLOW_ORIGIN]) == (413, "*")
     assert "max_body_bytes" in answer.json()["error"]
 
@@ -135,7 +136,7 @@ def test_any_content_type_will_do(server: Any) -> None:
 def test_wrong_methods_and_paths_are_not_found(server: Any, method: str, path: str) -> None:
     """404, with a good signature and without."""
     assert server.request(method, path).status_code == 404
-    assert httpx.request(method, server.url + path).status_code == 404
+    assert http.request(method, server.url + path).status_code == 404
 
 
 def test_plain_http_is_refused_where_https_is_enforced(start_server: Any) -> None:
@@ -143,7 +144,7 @@ def test_plain_http_is_refused_where_https_is_enforced(start_server: Any) -> Non
     server = start_server("--enforce-https")
     for path in ("/info", "/listen?conn_id=x", "/ws?conn_id=x", "/"):
         headers = server.sign("/info") | {"x-scheme": "https", "x-forwarded-proto": "https"}
-        assert httpx.get(server.url + path, headers=headers).status_code == 406
+        assert http.get(server.url + path, headers=headers).status_code == 406
     behind = start_server("--enforce-https", "--trusted-proxies", "127.0.0.1")
     for name in ("x-forwarded-proto", "x-scheme", "x-url-scheme"):
         assert behind.request("GET", "/info", headers={name: "https"}).status_code == 200

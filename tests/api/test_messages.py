@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from tests.conftest import CLUSTER
+from tests.http_client import http
 
 pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
@@ -108,7 +108,7 @@ def test_one_bad_item_refuses_all(server: Any, hear: Hear) -> None:
 @pytest.mark.parametrize("body", [b"1", b'"x"', b"null"])
 def test_what_is_neither_object_nor_list(server: Any, method: str, body: bytes) -> None:
     """Is refused as such."""
-    answer = httpx.request(method, server.url + "/message", content=body, headers=server.sign("/message"))
+    answer = http.request(method, server.url + "/message", content=body, headers=server.sign("/message"))
     assert (answer.status_code, list(answer.json())) == (422, ["_schema"])
 
 

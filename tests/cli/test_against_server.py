@@ -8,8 +8,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import IO, Any, cast
 
-import httpx
 import pytest
+from tests.http_client import http
 
 from channelstream.cli import main
 from channelstream.cli.listen import Subscriber
@@ -121,5 +121,5 @@ def test_sign_opens_the_api(server: Any, capsys: pytest.CaptureFixture[str]) -> 
     """The printed headers are those of a request that the server answers."""
     assert main(["sign", "/info", "-s", server.secret], {}) == 0
     headers = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
-    assert httpx.get(server.url + "/info", headers=headers).status_code == 200
-    assert httpx.get(server.url + "/info").status_code == 403
+    assert http.get(server.url + "/info", headers=headers).status_code == 200
+    assert http.get(server.url + "/info").status_code == 403

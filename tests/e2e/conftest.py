@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from itsdangerous import TimestampSigner
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from tests.http_client import http
 from tests.line import Line
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -88,7 +88,7 @@ def post(server: Any) -> Callable[[str, Any], Any]:
 
     def post(path: str, body: Any) -> Any:
         headers = {"x-channelstream-secret": TimestampSigner(server.secret).sign(path).decode()}
-        return httpx.post(server.url + path, json=body, headers=headers).raise_for_status().json()
+        return http.post(server.url + path, json=body, headers=headers).raise_for_status().json()
 
     return post
 

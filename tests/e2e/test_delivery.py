@@ -9,6 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.conftest import CLUSTER
+from tests.http_client import http
 from websockets.sync.client import connect
 
 pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
@@ -26,14 +27,14 @@ def by_websocket(server: Any, conn_id: str, count: int) -> list[Any]:
 
 def by_event_stream(server: Any, conn_id: str, count: int) -> list[Any]:
     """Listen by server-sent events until so many messages have come."""
-    with httpx.stream("GET", f"{server.url}/sse?conn_id={conn_id}", timeout=TIMEOUT_S) as stream:
+    with http.stream("GET", f"{server.url}/sse?conn_id={conn_id}", timeout=TIMEOUT_S) as stream:
         lists = (json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:"))
         return _messages(lists, count)
 
 
 def by_long_poll(server: Any, conn_id: str, count: int) -> list[Any]:
     """Listen by one long poll after the other until so many messages have come."""
-    with httpx.Client(timeout=TIMEOUT_S) as client:
+    with httpx.Client(verify=False, timeout=TIMEOUT_S) as client:
         url = f"{server.url}/listen?conn_id={conn_id}"
         lists = (client.get(url).json() for _ in iter(int, 1))
         return _messages(lists, count)

@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.e2e.wire import Ended, Items, Wire, open_wire
+from tests.http_client import async_client
 
 pytestmark = pytest.mark.nodes(1, 3)
 
@@ -99,7 +100,7 @@ def race(server: Any, play: Play) -> None:
     """Play a race again and again, each time with another connection."""
 
     async def rounds() -> None:
-        async with asyncio.timeout(DEADLINE_S), httpx.AsyncClient() as http:
+        async with asyncio.timeout(DEADLINE_S), async_client() as http:
             for _ in range(ROUNDS):
                 page = Page(server, http)
                 try:

@@ -2,13 +2,13 @@
 
 import json
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.redis_server import RedisServer, redis_sentinels
+from tests.waiting import eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -37,11 +37,9 @@ def message(n: int) -> list[dict[str, Any]]:
 
 def post_until_accepted(node: Any, n: int) -> None:
     """Send a message as an application should: again with the same uuid, as long as the answer is 503."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while (answer := node.request("POST", "/message", message(n))).status_code == 503:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert answer.status_code == 200
+    eventually(
+        lambda: node.request("POST", "/message", message(n)).status_code == 200, "the message is refused"
+    )
 
 
 def heard(stream: Any, count: int) -> list[int]:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import pytest
+from tests.http_client import http
 
 pytestmark = pytest.mark.nodes(1, 3)
 
@@ -69,7 +69,7 @@ def _connect(call: Call, user: str, *channels: str) -> str:
 
 
 def _listen(server: Any, conn_id: str) -> Any:
-    return httpx.get(server.url + "/listen", params={"conn_id": conn_id}).json()
+    return http.get(server.url + "/listen", params={"conn_id": conn_id}).json()
 
 
 def test_a_message_reaches_the_channel(server: Any, call: Call) -> None:
@@ -133,13 +133,13 @@ def test_a_connection_is_ended(server: Any, call: Call) -> None:
     """At once: the next poll is refused and nothing of it is left in /info."""
     conn_id = _connect(call, "seed-leaving", "SEED_LEFT")
     assert call("/disconnect", {"conn_id": conn_id}) is True
-    assert httpx.get(server.url + "/listen", params={"conn_id": conn_id}).status_code == 401
+    assert http.get(server.url + "/listen", params={"conn_id": conn_id}).status_code == 401
     assert call("/info", {"channels": ["SEED_LEFT"]})["channels"]["SEED_LEFT"]["users"] == []
 
 
 def test_the_secret_in_the_query(server: Any) -> None:
     """As the headlines of the specification have it: `/connect?secret=YOURSECRET`."""
     payload = {"user": "seed-query", "conn_id": "seed-query-1", "channels": ["SEED_QUERY"]}
-    answer = httpx.post(server.url + "/connect", params={"secret": server.secret}, json=payload)
+    answer = http.post(server.url + "/connect", params={"secret": server.secret}, json=payload)
     assert answer.status_code == 200
     assert answer.json()["conn_id"] == "seed-query-1"

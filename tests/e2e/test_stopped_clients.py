@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.http_client import async_client
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 40.0
@@ -139,7 +140,7 @@ async def stage(server: Any, log_events: int) -> AsyncIterator[Stage]:
     """Start all clients in one channel, and stop three when everybody has heard a message."""
     server.post("/channel_config", {"news": {"log_events": log_events}})
     async with asyncio.timeout(DEADLINE_S), AsyncExitStack() as stack:
-        http = await stack.enter_async_context(httpx.AsyncClient(base_url=server.url))
+        http = await stack.enter_async_context(async_client(base_url=server.url))
         sizes = (*[0] * len(TRANSPORTS), *[RECEIVE_BYTES] * len(TRANSPORTS))
         clients = [
             await stack.enter_async_context(listening(server, name, size))

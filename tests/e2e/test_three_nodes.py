@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from tests.conftest import launch
+from tests.http_client import http
 from tests.redis_server import RedisServer
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -221,10 +221,10 @@ def test_a_stream_opens_at_a_node_that_did_not_register_it(cluster: Cluster, cha
         if kind == "ws":
             assert cluster.listen(conn_id, at=cluster.nodes[1]).texts(1) == [1]
         elif kind == "listen":
-            [heard] = httpx.get(f"{cluster.nodes[1].url}/listen?conn_id={conn_id}", timeout=TIMEOUT_S).json()
+            [heard] = http.get(f"{cluster.nodes[1].url}/listen?conn_id={conn_id}", timeout=TIMEOUT_S).json()
             assert heard["message"] == {"n": 1}
         else:
-            with httpx.stream(
+            with http.stream(
                 "GET", f"{cluster.nodes[1].url}/sse?conn_id={conn_id}", timeout=TIMEOUT_S
             ) as sse:
                 blocks = (json.loads(line[5:]) for line in sse.iter_lines() if line.startswith("data:"))
@@ -252,7 +252,7 @@ def test_polls_may_land_at_any_node(cluster: Cluster, channel: str) -> None:
     for n in range(12):
         cluster.post("/message", say(channel, n))
         node = cluster.nodes[n % 3]
-        items = httpx.get(f"{node.url}/listen?conn_id={conn_id}", timeout=TIMEOUT_S).json()
+        items = http.get(f"{node.url}/listen?conn_id={conn_id}", timeout=TIMEOUT_S).json()
         heard += [item["message"]["n"] for item in items]
     assert heard == list(range(12))
 

@@ -14,7 +14,8 @@ from uuid import uuid4
 import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import EMPTY, MakeEngine, Recorder, Settle, Setup, message
-from tests.redis_server import PATIENCE_S, RedisServer, free_ports, redis_cluster
+from tests.redis_server import RedisServer, free_ports, redis_cluster
+from tests.waiting import PATIENCE_S, soon
 
 from channelstream.clock import new_epoch
 from channelstream.core.events import Dialect, Event, Message, Presence, UserStateChanged
@@ -118,23 +119,26 @@ class Nodes:
             await engine.close()
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait for a condition; its failure is told by the test's own time limit."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 async def published(engine: RedisEngine, event: Event) -> None:
     """Publish, again while Redis is out of reach, as an application does."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                await engine.publish([event])
-            except Unavailable:
-                await asyncio.sleep(0.02)
-            else:
-                return
+
+    async def is_accepted() -> bool:
+        try:
+            await engine.publish([event])
+        except Unavailable:
+            return False
+        return True
+
+    await soon(is_accepted)
+
+
+async def counted(engine: RedisEngine, channels: dict[str, dict[str, int]]) -> None:
+    """Wait until these channels have these users, each with so many connections."""
+
+    async def are_members() -> bool:
+        return {each.name: each.users for each in await engine.channels(list(channels))} == channels
+
+    await soon(are_members)
 
 
 def cut(engine: RedisEngine) -> None:
@@ -191,7 +195,7 @@ def test_a_dropped_subscription_is_healed_in_order(redis: RedisServer, with_node
             await published(speaker, message(f"m{number}", channel="ab"[number % 2]))
             if number % 10 == 5:
                 redis.cli("CLIENT", "KILL", "TYPE", "pubsub")
-        await until(lambda: len(heard(listener)) >= 50)
+        await soon(lambda: len(heard(listener)) >= 50)
         assert heard(listener) == [f"m{number}" for number in range(50)]
         assert listener.gaps == []
 
@@ -207,7 +211,7 @@ def test_what_the_log_no_longer_holds_is_told(with_nodes: Any) -> None:
         cut(engine)
         # Sent in this turn of the loop; the way back takes several.
         await speaker.publish([message(f"m{number}") for number in range(5)])
-        await until(lambda: bool(listener.gaps))
+        await soon(lambda: bool(listener.gaps))
         assert (listener.gaps, heard(listener)) == ([(["a"], [])], [])
 
     with_nodes(life)
@@ -228,7 +232,7 @@ def test_a_standing_redis_refuses_and_comes_back(redis: RedisServer, with_nodes:
         redis.signal(signal.SIGCONT)
         await published(engine, message("m2"))
         await published(engine, message("m3"))
-        await until(lambda: "m3" in heard(listener))
+        await soon(lambda: "m3" in heard(listener))
         assert heard(listener) == ["m1", "m2", "m3"]
         assert (engine.position.epochs, listener.renewals) == (epoch, 0)
 
@@ -253,7 +257,7 @@ def test_a_full_redis_is_left_no_connections_behind(redis: RedisServer, with_one
         redis.cli("CONFIG", "SET", "maxmemory", "1")
         try:
             cut(engine)
-            await until(lambda: made >= 8)
+            await soon(lambda: made >= 8)
             clients = redis.cli("CLIENT", "LIST").splitlines()
         finally:
             redis.cli("CONFIG", "SET", "maxmemory", "0")
@@ -344,14 +348,11 @@ def test_a_flushed_redis_is_another_log(redis: RedisServer, with_nodes: Any) -> 
         await engine.publish([message("m1")])
         before = engine.position
         redis.cli("FLUSHALL")
-        await until(lambda: listener.renewals == nodes.shards)
+        await soon(lambda: listener.renewals == nodes.shards)
         await published(engine, message("m2"))
-        await until(lambda: "m2" in heard(listener))
+        await soon(lambda: "m2" in heard(listener))
         assert not set(engine.position.epochs) & set(before.epochs)
-        async with asyncio.timeout(PATIENCE_S):
-            while not await engine.channels(["a"]):
-                await asyncio.sleep(0.02)
-        assert (await engine.channels(["a"]))[0].users == {"ann": 1}
+        await counted(engine, {"a": {"ann": 1}})
 
     with_nodes(life)
 
@@ -367,7 +368,7 @@ def test_a_clock_of_redis_that_is_set_refuses_nothing(with_nodes: Any) -> None:
                 shard._link._ahead_ms += ahead_ms
             await engine.publish([message(f"m{number}")])
             assert all(shard.is_linked for shard in engine._shards)
-        await until(lambda: heard(listener) == ["m0", "m1"])
+        await soon(lambda: heard(listener) == ["m0", "m1"])
 
     with_nodes(life)
 
@@ -396,9 +397,9 @@ def test_a_claimed_connection_is_yielded_and_heard_there(with_nodes: Any) -> Non
         assert claim is not None
         recorder.members["ann"] = (claim.member, set(claim.channels))
         assert (claim.member.user, list(claim.channels)) == ("ann", ["a"])
-        await until(lambda: "ann" not in before.members)
+        await soon(lambda: "ann" not in before.members)
         await other.publish([message("m1")])
-        await until(lambda: heard(recorder) == ["m1"])
+        await soon(lambda: heard(recorder) == ["m1"])
         assert await other.claim("nobody", orphan=False) is None
 
     with_nodes(life)
@@ -436,9 +437,9 @@ def test_a_restarted_redis_is_another_log(tmp_path: Path, has_data: bool) -> Non
         with pytest.raises(Unavailable):
             await engine.publish([message("m2")])
         server.start()
-        await until(lambda: listener.renewals == 1)
+        await soon(lambda: listener.renewals == 1)
         await published(engine, message("m3"))
-        await until(lambda: "m3" in heard(listener))
+        await soon(lambda: "m3" in heard(listener))
         assert engine.position.epochs != before.epochs
         await nodes.close()
 
@@ -484,7 +485,7 @@ def test_positions_never_go_back(with_three_shards: Any) -> None:
         speaker, _ = await nodes.node()
         events = [message(f"m{number}", channel=channels[number % 3]) for number in range(90)]
         await asyncio.gather(*(speaker.publish([event]) for event in events))
-        await until(lambda: len(heard(listener)) == 90)
+        await soon(lambda: len(heard(listener)) == 90)
         seqs = [entry.seqs for entry in listener.entries]
         for before, after in pairwise(seqs):
             assert sum(late > early for early, late in zip(before, after, strict=True)) == 1
@@ -502,7 +503,7 @@ def test_a_state_is_told_in_channels_of_every_shard(with_three_shards: Any) -> N
         engine, listener = await nodes.member("ann", *channels, notify_state=True, notify_presence=True)
         for mood in (1, 2):
             await engine.update_user("ann", UserUpdate({"mood": mood, "secret": mood}, {}, ["mood"]))
-        await until(lambda: len(state_events(listener)) == 6)
+        await soon(lambda: len(state_events(listener)) == 6)
         assert sorted(state_events(listener)) == sorted((name, n) for name in channels for n in (1, 2))
         [user] = await engine.users(["ann"])
         assert (user.channels, user.state) == (set(channels), {"mood": 2, "secret": 2})
@@ -512,12 +513,12 @@ def test_a_state_is_told_in_channels_of_every_shard(with_three_shards: Any) -> N
         other, _ = await nodes.member("ann2", channels[1])
         member = Member("again", "ann", Dialect.V07)
         assert await other.connect(member, UserUpdate({"mood": 3}, {})) is not None
-        await until(lambda: len(state_events(listener)) == 3)
+        await soon(lambda: len(state_events(listener)) == 3)
         for name in channels:
             await engine.leave(Member("ann", "ann", Dialect.V07), [name])
         await other.join(member, {channels[2]: {}})
         joined = [each for each in map(event_of, listener.entries) if isinstance(each, Presence)]
-        await until(lambda: last_joined(listener, channels[2]) == {"mood": 3})
+        await soon(lambda: last_joined(listener, channels[2]) == {"mood": 3})
         assert joined
 
     with_three_shards(life)
@@ -549,7 +550,7 @@ def test_a_private_message_to_users_of_many_shards_reaches_each_once(with_three_
         [again] = await speaker.publish([event])
         assert (first.repeated, again.repeated) == (False, True)
         for user, recorder in zip(users, recorders, strict=True):
-            await until(lambda recorder=recorder: len(recorder.entries) == 1)  # type: ignore[misc]
+            await soon(lambda recorder=recorder: len(recorder.entries) == 1)  # type: ignore[misc]
             assert recorder.entries[0].event.only == {user}
 
     with_three_shards(life)
@@ -566,12 +567,10 @@ def test_what_one_shard_loses_the_others_keep(redis: RedisServer, with_three_sha
         for key in redis.cli("KEYS", f"{prefix}*").splitlines():
             redis.cli("DEL", key)
         await published(engine, message("m1", channel=channels[1]))
-        await until(lambda: listener.renewals == 1)
+        await soon(lambda: listener.renewals == 1)
         pairs = zip(before.epochs, engine.position.epochs, strict=True)
         assert [old == new for old, new in pairs] == [True, False, True]
-        async with asyncio.timeout(PATIENCE_S):
-            while [each.users for each in await engine.channels(channels)] != [{"ann": 1}] * 3:
-                await asyncio.sleep(0.02)
+        await counted(engine, {name: {"ann": 1} for name in channels})
 
     with_three_shards(life)
 
@@ -593,7 +592,7 @@ def test_the_connections_of_a_dead_node_are_counted_out_of_every_shard(with_thre
         assert claim is not None
         assert set(claim.channels) == set(channels)
         watcher.members["bob"] = (claim.member, set(claim.channels))
-        await until(lambda: len(parted(watcher)) == 3)
+        await soon(lambda: len(parted(watcher)) == 3)
         assert sorted(parted(watcher)) == sorted(("ann", name) for name in channels)
         for channel in await living.channels(channels):
             assert channel.users == {"bob": 1, "eve": 1}
@@ -617,13 +616,13 @@ def test_nodes_are_listed_with_their_last_beats(with_nodes: Any) -> None:
         async def listed() -> list[tuple[str, int, bool]]:
             return sorted((each.label, each.connections, each.is_alive) for each in await living.nodes())
 
-        async with asyncio.timeout(PATIENCE_S):
-            while await listed() != [("node 0", 1, True), ("node 1", 0, True)]:
-                await asyncio.sleep(0.02)
-            assert all(abs(each.beat_s - time.time()) < PATIENCE_S for each in await living.nodes())
-            await dying.close()
-            while await listed() != [("node 1", 0, True)]:
-                await asyncio.sleep(0.02)
+        async def are(*nodes: tuple[str, int, bool]) -> bool:
+            return await listed() == list(nodes)
+
+        await soon(lambda: are(("node 0", 1, True), ("node 1", 0, True)))
+        assert all(abs(each.beat_s - time.time()) < PATIENCE_S for each in await living.nodes())
+        await dying.close()
+        await soon(lambda: are(("node 1", 0, True)))
 
     with_nodes(life)
 
@@ -651,7 +650,7 @@ def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
         speaker, _ = await nodes.node()
         private = message("p", channel=None, only=frozenset({"ann"}))
         await speaker.publish([*(message(f"m{name}", channel=name) for name in channels), private])
-        await until(lambda: sorted(heard(listener)) == sorted(["p", *map("m{}".format, channels)]))
+        await soon(lambda: sorted(heard(listener)) == sorted(["p", *map("m{}".format, channels)]))
         starts = dict.fromkeys(channels, 0)
         assert len((await speaker.replay("ann", starts, 100)).entries) == 6
         if masters[0].cli("PUBSUB", "SHARDNUMSUB") == "":  # Redis 6.2 has no sharded publish.
@@ -685,12 +684,10 @@ def test_a_lost_master_of_a_cluster_loses_its_shard_alone(tmp_path: Path) -> Non
         ]
         with pytest.raises(Unavailable):
             await engine.join(Member("ann", "ann", Dialect.V07), {name: {} for name in more})
-        async with asyncio.timeout(PATIENCE_S):
-            while [each.connections for each in await engine.channels(more[:1])] != [0]:
-                await asyncio.sleep(0.02)
+        await counted(engine, {more[0]: {}})
         away.start()
         await published(engine, message("m2", channel=channels[2]))
-        await until(lambda: heard(listener)[-1] == "m2")
+        await soon(lambda: heard(listener)[-1] == "m2")
         pairs = zip(before.epochs, engine.position.epochs, strict=True)
         assert [old == new for old, new in pairs] == [True, True, False]
         assert heard(listener).count("m1") == 2
@@ -759,7 +756,7 @@ def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) 
         cut(engine)
         await speaker.publish([message(f"m{number}", channel="hot") for number in range(400)])
         gate.set()
-        await until(lambda: len(heard(listener)) == 400)
+        await soon(lambda: len(heard(listener)) == 400)
         assert heard(listener) == [f"m{number}" for number in range(400)]
         assert calls < 40
 
@@ -773,7 +770,7 @@ def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) 
         engine, listener = await nodes.member("ann", "a", "b")
         speaker, _ = await nodes.node()
         await speaker.publish([message("m0"), message("m1", channel="b")])
-        await until(lambda: len(heard(listener)) == 2)
+        await soon(lambda: len(heard(listener)) == 2)
         [shard] = engine._shards
         assert shard._link is not None
         take = shard._link._take
@@ -784,7 +781,7 @@ def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) 
 
         shard._link._take = forgetful  # type: ignore[method-assign]
         await speaker.publish([message("m2"), message("m3"), message("m4", channel="b")])
-        await until(lambda: len(heard(listener)) == 5)
+        await soon(lambda: len(heard(listener)) == 5)
         assert heard(listener) == ["m0", "m1", "m2", "m3", "m4"]
 
     with_one_shard(life)
@@ -847,9 +844,9 @@ def test_a_node_that_was_cut_off_leaves_alone_what_another_one_has_by_now(with_t
         shards = list(cut_off._shards)
         for index in (1, 0, 2):
             shards[index].establish = establish[index]  # type: ignore[method-assign]
-            await until(lambda index=index: shards[index].is_linked)  # type: ignore[misc]
-            await asyncio.sleep(0.1)
-        await until(lambda: not recorder.members)
+            await soon(lambda index=index: shards[index].is_linked)  # type: ignore[misc]
+            await asyncio.sleep(0.1)  # real time: a wrong restore is sent within it.
+        await soon(lambda: not recorder.members)
         users = {channel.name: channel.users for channel in await other.channels([left, joined])}
         assert users == {left: {}, joined: {member.user: 1}}
 
@@ -874,12 +871,12 @@ def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
         async def unreachable() -> None:
             raise Unavailable("It is out of reach.")
 
-        async def counted() -> None:
+        async def establish_and_count() -> None:
             nonlocal links
             links += 1
             await establish_away()
 
-        home.establish, away.establish = unreachable, counted  # type: ignore[method-assign]
+        home.establish, away.establish = unreachable, establish_and_count  # type: ignore[method-assign]
         prefix = prefixes(3)[1]
         redis.cli(
             "DEL", *(prefix + key for key in (f"k:{member.conn_id}", f"kc:{member.conn_id}", f"cu:{channel}"))
@@ -888,12 +885,11 @@ def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
         for shard in (home, away):
             assert shard._link is not None
             shard._link.abandon("the test cuts it")
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.5)  # real time: longer than a lease of Redis.
         assert (links, away.is_linked) == (1, True)
         home.establish = establish  # type: ignore[method-assign]
-        async with asyncio.timeout(PATIENCE_S):
-            while not home.is_linked or (await engine.channels([channel]))[0].users != {member.user: 1}:
-                await asyncio.sleep(0.05)
+        await soon(lambda: home.is_linked)
+        await counted(engine, {channel: {member.user: 1}})
 
     with_three_shards(life)
 
@@ -921,7 +917,7 @@ def test_a_shard_out_of_reach_hears_of_a_state_when_it_is_back(with_three_shards
         assert change is not None
         assert (change.changed, state_events(recorder)) == ([("mood", 1)], [])
         away.establish = establish  # type: ignore[method-assign]
-        await until(lambda: state_events(recorder) == [(channel, 1)])
+        await soon(lambda: state_events(recorder) == [(channel, 1)])
 
     with_three_shards(life)
 
@@ -949,9 +945,7 @@ def test_a_join_that_was_cancelled_leaves_no_ghost(with_three_shards: Any, has_a
         joining = asyncio.ensure_future(engine.join(member, {joined: {}}))
         with pytest.raises(asyncio.CancelledError):
             await joining
-        async with asyncio.timeout(5):
-            while [channel.users for channel in await engine.channels([joined])] != [{}]:
-                await asyncio.sleep(0.05)
+        await counted(engine, {joined: {}})
 
     with_three_shards(life)
 
@@ -971,9 +965,9 @@ def test_nodes_do_not_bury_each_other_when_they_come_back_from_an_outage(with_on
         early.establish = late.establish = unreachable  # type: ignore[method-assign]
         cut(first)
         cut(second)
-        await asyncio.sleep(1.2)
+        await asyncio.sleep(1.2)  # real time: longer than a lease of Redis.
         early.establish = establish_early  # type: ignore[method-assign]
-        await until(lambda: early.is_linked)
+        await soon(lambda: early.is_linked)
         # The beat that was due by then, as it goes on in an outage.
         await first._keepers[0]._beat(settled=False)
         await first.replay("nobody", {}, 0)
@@ -992,7 +986,7 @@ def test_two_services_share_a_redis_by_their_databases(redis: RedisServer) -> No
         for number in range(3):
             await speaker.publish([message(f"other{number}")])
         await engine.publish([message("mine")])
-        await until(lambda: heard(listener) == ["mine"] and len(heard(stranger)) == 3)
+        await soon(lambda: heard(listener) == ["mine"] and len(heard(stranger)) == 3)
         assert (listener.renewals, stranger.renewals) == (0, 0)
         await one.close()
         await other.close()
@@ -1024,7 +1018,7 @@ def test_the_dead_are_counted_out_in_small_steps(with_one_shard: Any) -> None:
             return answer
 
         shard.call = noted  # type: ignore[method-assign]
-        await until(lambda: 0 in left)
+        await soon(lambda: 0 in left)
         assert left == [8, 6, 4, 2, 0]
 
     with_one_shard(life)
@@ -1044,7 +1038,7 @@ def test_a_channel_that_is_about_to_have_a_member_stays_heard(with_one_shard: An
         await engine.collect()
         recorder.members["ann"] = (claim.member, set(claim.channels))
         await owner.publish([message("m1")])
-        await until(lambda: heard(recorder) == ["m1"])
+        await soon(lambda: heard(recorder) == ["m1"])
 
     with_one_shard(life)
 

@@ -4,13 +4,13 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("django", "fastapi", "flask", "pyramid", "node")
@@ -50,15 +50,14 @@ def example(request: pytest.FixtureRequest, server: Any) -> Iterator[str]:
 
 
 def wait_until_open(port: int) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while True:
+    def is_open() -> bool:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
-            assert time.monotonic() < until, "the example did not start"
-            time.sleep(0.05)
-        else:
-            return
+            return False
+        return True
+
+    eventually(is_open, "the example did not start")
 
 
 def sign_in(browser: Browser, address: str, name: str) -> Page:

@@ -3,15 +3,15 @@
 import asyncio
 from typing import Any
 
-import httpx
 import pytest
+from tests.http_client import http
 
 from channelstream.pages import assets
 
 
 def test_applications_get_the_client_of_this_version(server: Any) -> None:
     """From any origin, as a module; while the version is a development one, browsers ask whether it is still the same."""
-    answer = httpx.get(f"{server.url}/static/client/{assets.version('channelstream')}/channelstream.js")
+    answer = http.get(f"{server.url}/static/client/{assets.version('channelstream')}/channelstream.js")
     assert answer.text == assets.CLIENT.read_text()
     assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
     assert answer.headers["access-control-allow-origin"] == "*"
@@ -21,7 +21,7 @@ def test_applications_get_the_client_of_this_version(server: Any) -> None:
 
 def test_another_version_is_not_there(server: Any) -> None:
     """A page that names one fails visibly instead of running something else."""
-    assert httpx.get(f"{server.url}/static/client/0.0.1/channelstream.js").status_code == 404
+    assert http.get(f"{server.url}/static/client/0.0.1/channelstream.js").status_code == 404
 
 
 def test_a_released_version_is_kept_for_good(monkeypatch: pytest.MonkeyPatch) -> None:

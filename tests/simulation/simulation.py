@@ -133,7 +133,7 @@ class Simulation:
         await self._begin()
 
     async def _pass(self, _client: Client, chance: random.Random) -> None:
-        await asyncio.sleep(chance.choice((0.1, 1.0, 4.0, 12.0, 40.0)))
+        await asyncio.sleep(chance.choice((0.1, 1.0, 4.0, 12.0, 40.0)))  # virtual time: costs nothing.
 
     def _jump(self, _client: Client, chance: random.Random) -> None:
         self.clock.offset_s += chance.choice((-100_000, -5, 5, 100_000))
@@ -146,7 +146,7 @@ class Simulation:
         while quiet < 3:
             rounds += 1
             demand(rounds < SETTLE_ROUNDS, "it never comes to rest")
-            await asyncio.sleep(SETTLE_S / 10)
+            await asyncio.sleep(SETTLE_S / 10)  # virtual time: costs nothing.
             moved = [client.flow() for client in self.clients]
             quiet = 0 if any(moved) or self._calls or not self.world.rests else quiet + 1
         self.checker.settled(client.watch for client in self.clients if client.watch)

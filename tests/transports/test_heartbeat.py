@@ -2,8 +2,8 @@
 
 from typing import Any
 
-import httpx
 import pytest
+from tests.http_client import http
 
 QUICK = ("--heartbeat-interval-s", "0.2", "--ping-interval-s", "0.4")
 PONG, PING, HEARTBEAT = 0x8A, (0x89, b""), (0x81, b"[]")
@@ -37,7 +37,7 @@ def test_an_idle_poll(own_server: Any) -> None:
     """A poll that hears nothing is answered by an empty list, and so is the next one."""
     server = own_server("--poll-timeout-s", "0.2")
     url = f"{server.url}/listen?conn_id={server.connect('ann', 'news')}"
-    assert [httpx.get(url).json() for _ in range(2)] == [[], []]
+    assert [http.get(url).json() for _ in range(2)] == [[], []]
 
 
 def test_frames_over_many_intervals(own_server: Any, clients: Any, masked: Any) -> None:

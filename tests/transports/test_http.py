@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from tests.http_client import http
 
 REFUSED = b"GET /listen?conn_id=x HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -171,7 +171,7 @@ def test_the_drain(start_server: Any, clients: Any, number: int) -> None:
     ws.items(), sse.items()
     poll = clients.raw(server.port)
     poll.send(f"GET /listen?conn_id={streams['poll']} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
-    assert httpx.get(server.url + "/listen?conn_id=x").status_code == 401
+    assert http.get(server.url + "/listen?conn_id=x").status_code == 401
     server.process.send_signal(number)
     assert ws.close_code() == 1012
     ws.close()

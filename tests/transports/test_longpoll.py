@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.conftest import CLUSTER
+from tests.http_client import http
 
 from channelstream.config import Settings
 from channelstream.core.events import Dialect, Message
@@ -33,7 +34,7 @@ def texts(items: list[Any]) -> list[str]:
 
 
 def poll(server: Any, query: str, method: str = "GET") -> httpx.Response:
-    return httpx.request(method, f"{server.url}/listen?{query}", timeout=10)
+    return http.request(method, f"{server.url}/listen?{query}", timeout=10)
 
 
 def wait_in_poll(server: Any, clients: Any, query: str) -> Any:

@@ -174,7 +174,7 @@ def test_lost_and_recovered_in_one_answer() -> None:
         await scene.node.subscribe("c1", {"short": {"log_events": 1}})
         await scene.publish("short", "trimmed", "not replayed")
         await scene.publish("a", "recovered")
-        scene.engine.before["replay"].extend([lambda: asyncio.sleep(0.001)] * 9)
+        scene.engine.before["replay"].extend([lambda: asyncio.sleep(0)] * 9)
         resumed, *items = await scene.answer(scene.open(position))
         assert (resumed["recovered"], resumed["lost"]) == (["", "a"], ["short"])
         return [item["uuid"] for item in items]

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from tests.conftest import CLUSTER
+from tests.http_client import http
 
 pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
@@ -31,7 +31,7 @@ def texts(items: list[Any]) -> list[str]:
 def next_items(server: Any, clients: Any, transport: str, query: str) -> list[Any]:
     """Attach by this transport and return the first items that come, with those a `resumed` item leads."""
     if transport == "poll":
-        items: list[Any] = httpx.get(f"{server.url}/listen?{query}", timeout=10).json()
+        items: list[Any] = http.get(f"{server.url}/listen?{query}", timeout=10).json()
         return items
     stream = getattr(clients, transport)(server.port, query)
     items = stream.items()
@@ -113,9 +113,9 @@ def test_polls_that_stop(own_server: Any, clients: Any) -> None:
     bob = server.connect("bob", "news", channel_configs={"news": PRESENCE})
     member = clients.ws(server.port, f"conn_id={bob}")
     conn_id = server.connect("ann", "news")
-    assert httpx.get(f"{server.url}/listen?conn_id={conn_id}").json() == []
+    assert http.get(f"{server.url}/listen?conn_id={conn_id}").json() == []
     assert [item["message"]["action"] for item in member.items() + member.items()] == ["joined", "parted"]
-    assert httpx.get(f"{server.url}/listen?conn_id={conn_id}").status_code == 401
+    assert http.get(f"{server.url}/listen?conn_id={conn_id}").status_code == 401
 
 
 def test_a_client_that_says_good_bye(

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from tests.redis_server import RedisServer
+from tests.waiting import soon
 
 from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.core.codec import Framing
+from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Dialect, Message
 from channelstream.core.hub import Hub
 from channelstream.core.position import Position, later
@@ -100,9 +102,9 @@ class Client:
             for _ in range(self._random.randrange(1, 40)):
                 if self._random.random() < 0.1:
                     session.pause()
-                    await asyncio.sleep(0.001)
+                    await asyncio.sleep(0.001)  # real time: Redis answers meanwhile.
                     session.resume()
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)  # real time: Redis answers meanwhile.
                 if stream.is_over or self.has_all:
                     break
             session.lost(grace_s=60.0)
@@ -184,18 +186,17 @@ def test_what_is_published_while_a_channel_cannot_be_left_is_heard(redis: RedisS
         assert connection is not None
         client = Client("ann", ["a"], Random(0))
         Session(node, connection, Stream(client)).start("")
-        await asyncio.sleep(0.1)
+        await soon(lambda: connection.state is ConnectionState.LIVE)
 
         async def refused(*_: Any) -> None:
             event = Message(uuid=new_id(), channel="a", user="app", payload=b'{"n": 1}', timestamp="t")
             await node.publish([event])
-            await asyncio.sleep(0.1)
+            await soon(lambda: client.heard["a"] == [1])
             raise Unavailable("Not now.")
 
         node.engine.leave = refused  # type: ignore[method-assign]
         with pytest.raises(Unavailable):
             await node.unsubscribe(opened.conn_id, ["a"])
-        await asyncio.sleep(0.1)
         assert (list(connection.channels), client.heard["a"]) == (["a"], [1])
         await node.engine.close()
 

@@ -1,11 +1,11 @@
 """The time clients have for reading their answers."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import eventually
 
 from channelstream.transports.unread import UnreadAnswer
 
@@ -92,7 +92,4 @@ def test_a_poll_that_is_never_read(own_server: Any, clients: Any, connection: st
     server.post("/info", {"info": {"channels": []}})  # Answers come in order: the server has the poll now.
     assert is_held(server.port, peer_port)
     server.post("/message", [{"user": "test", "channel": "bulk", "message": "x" * 1_000_000}] * 4)
-    deadline = time.monotonic() + TIMEOUT_S
-    while is_held(server.port, peer_port):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: not is_held(server.port, peer_port), "the socket is kept")

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import httpx
 from tests.e2e.cut_lines.truth import Published, Truth
+from tests.http_client import async_client
 
 REMEMBERED = 50
 """Messages of which one may be edited or deleted."""
@@ -33,7 +34,7 @@ class Publisher:
 
     async def run(self, requests: int) -> None:
         """Send so many requests, and then a last private message for everybody."""
-        async with httpx.AsyncClient() as http:
+        async with async_client() as http:
             for _ in range(requests):
                 drawn = self._random.choices(("POST", "PATCH", "DELETE"), (8, 1, 1))[0]
                 method = drawn if self._messages else "POST"

@@ -11,6 +11,7 @@ import httpx
 from tests.e2e.faults.cluster import ANSWER_S, Cluster, Node
 from tests.e2e.faults.truth import PRIVATE, Account, Truth
 from tests.e2e.wire import Ended, Items, Wire, open_wire
+from tests.http_client import async_client
 
 COME_BACK = frozenset({1001, 1012, 1013, 4008, 503})
 """Codes after which a client comes back with `since` (docs/api.md, Closing); the last is that of a poll."""
@@ -109,7 +110,7 @@ class Client:
     async def register(self, configs: dict[str, Any] | None = None, at: Node | None = None) -> None:
         """Ask the application for a connection, until a node makes one; an older position is kept."""
         body = {"username": self.user, "channels": sorted(self.channels), "channel_configs": configs or {}}
-        async with httpx.AsyncClient(timeout=ANSWER_S) as http:
+        async with async_client(timeout=ANSWER_S) as http:
             while True:
                 node = at or self._cluster.any(self._random)
                 try:
@@ -189,7 +190,7 @@ class Client:
             assert code in COME_BACK, self.streams[-1]
 
     async def _wait(self) -> None:
-        await asyncio.sleep(self._random.uniform(*JITTER_S))
+        await asyncio.sleep(self._random.uniform(*JITTER_S))  # real time: how a client comes back.
 
     def _handle(self, stream: Stream, items: Items) -> None:
         for item in items:

@@ -8,6 +8,7 @@ from statistics import median
 import httpx
 from tests.e2e.faults.cluster import ANSWER_S, Node
 from tests.e2e.faults.stage import Stage
+from tests.http_client import async_client
 
 SAMPLE_S = 5.0
 DELAY_MS, MEMORY = 4, 6
@@ -76,7 +77,7 @@ def figures_of(stage: Stage, took_s: float, delays: dict[Node, list[float]], gro
 
 async def delays_ms(nodes: Sequence[Node], samples: int) -> dict[Node, list[float]]:
     """Return the delays in the samples of each node, once it has taken so many."""
-    async with httpx.AsyncClient(timeout=ANSWER_S) as http:
+    async with async_client(timeout=ANSWER_S) as http:
         return {node: await _delays_ms(http, node, samples) for node in nodes}
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 from tests.e2e.faults.cluster import Cluster, Node
 from tests.e2e.faults.truth import PRIVATE, Message, Truth
+from tests.http_client import async_client
 
 ANSWER_S = 3.0
 """How long a node may take to answer before the message is sent to another."""
@@ -51,17 +52,17 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until the truth is complete; then a last message to the channel, and one to everybody in private."""
-        async with httpx.AsyncClient(timeout=ANSWER_S) as http:
+        async with async_client(timeout=ANSWER_S) as http:
             while not self._truth.complete:
                 private = self._random.random() < PRIVATELY
                 await self._publish(http, *(self._some() if private else (self._channel, None)))
-                await asyncio.sleep(self._random.uniform(*PAUSE_S))
+                await asyncio.sleep(self._random.uniform(*PAUSE_S))  # real time: the load.
             await self._publish(http, self._channel, None)
             await self._publish(http, PRIVATE, frozenset(self._users))
 
     async def burst(self, node: Node, count: int, size: int) -> None:
         """Publish so many messages of so many bytes to the channel, at one node."""
-        async with httpx.AsyncClient(timeout=ANSWER_S) as http:
+        async with async_client(timeout=ANSWER_S) as http:
             for _ in range(count):
                 await self._publish(http, self._channel, None, node, "x" * size)
 
@@ -88,7 +89,7 @@ class Publisher:
         }
         message.attempts += 1
         while not await self._attempt(http, node or self._cluster.any(self._random), body):
-            await asyncio.sleep(self._random.uniform(*RETRY_S))
+            await asyncio.sleep(self._random.uniform(*RETRY_S))  # real time: the load.
             message.attempts += 1
         self._truth.acknowledged += 1
 

@@ -114,7 +114,7 @@ async def stop_redis(stage: Stage) -> None:
     try:
         with stage.outage(*stage.cluster.nodes) as outage:
             await stage.refused(outage)
-            await asyncio.sleep(stage.outage_s)
+            await asyncio.sleep(stage.outage_s)  # real time: the length of the outage.
     finally:
         redis.signal(signal.SIGCONT)
     await stage.goes_on()
@@ -126,7 +126,7 @@ async def cut_a_node_off(stage: Stage) -> None:
     line.cut()
     with stage.outage(stage.victim) as outage:
         await stage.refused(outage)
-        await asyncio.sleep(stage.outage_s)
+        await asyncio.sleep(stage.outage_s)  # real time: the length of the outage.
     line.mend()
     await stage.goes_on()
 
@@ -163,9 +163,9 @@ async def slow_a_node(stage: Stage) -> None:
     await stage.goes_on()
     for _ in range(PULSES):
         stage.victim.signal(signal.SIGSTOP)
-        await asyncio.sleep(STILL_S)
+        await asyncio.sleep(STILL_S)  # real time: the node is stopped.
         stage.victim.signal(signal.SIGCONT)
-        await asyncio.sleep(MOVING_S)
+        await asyncio.sleep(MOVING_S)  # real time: the node runs.
     await stage.goes_on()
 
 

@@ -7,16 +7,16 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from random import Random
 
-import httpx
 from tests.e2e.faults.client import LOBBY, Client
 from tests.e2e.faults.cluster import ANSWER_S, Cluster, Node
 from tests.e2e.faults.outage import Outage
 from tests.e2e.faults.publisher import Attempt, Publisher
 from tests.e2e.faults.truth import Truth
+from tests.http_client import async_client
+from tests.waiting import soon
 
 DEADLINE_S = 60.0
 """For anything that is waited for."""
-LOOK_S = 0.02
 CHANNELS = ("news", "sport", "talk")
 PUBLISHERS = ("news", "news", "sport", "sport", "talk", LOBBY)
 """The channel of each."""
@@ -77,10 +77,7 @@ class Stage:
         Raises:
             AssertionError: it does not come.
         """
-        deadline = time.monotonic() + DEADLINE_S
-        while not holds():
-            assert time.monotonic() < deadline, f"it does not come that {what}"
-            await asyncio.sleep(LOOK_S)
+        await soon(holds, f"it does not come that {what}", DEADLINE_S)
 
     async def goes_on(self, messages: int = 200) -> None:
         """Wait until so many more messages are acknowledged, and every client has heard something more."""
@@ -157,17 +154,20 @@ class Stage:
 
     async def all_heard(self) -> None:
         """Wait until no client misses anything."""
-        deadline = time.monotonic() + DEADLINE_S
-        while missing := {each.user: each.missing for each in self.clients if each.missing}:
-            assert time.monotonic() < deadline, f"acknowledged and not heard: {missing}"
-            await asyncio.sleep(LOOK_S)
+
+        def missing() -> dict[str, dict[str, list[int]]]:
+            return {each.user: each.missing for each in self.clients if each.missing}
+
+        await soon(lambda: not missing(), lambda: f"acknowledged and missing: {missing()}", DEADLINE_S)
 
     async def all_counted(self) -> None:
         """Wait until every node tells who is in the lobby: all clients, and nobody else."""
         users = sorted(client.user for client in self.clients)
-        deadline = time.monotonic() + DEADLINE_S
-        async with httpx.AsyncClient(timeout=ANSWER_S) as http:
+
+        async def counts_all(node: Node) -> bool:
+            info = await node.info(http, LOBBY)
+            return info is not None and info["users"] == users
+
+        async with async_client(timeout=ANSWER_S) as http:
             for node in self.cluster.nodes:
-                while (told := await node.info(http, LOBBY)) is None or told["users"] != users:
-                    assert time.monotonic() < deadline, told
-                    await asyncio.sleep(LOOK_S)
+                await soon(lambda node=node: counts_all(node), "a node counts others", DEADLINE_S)  # type: ignore[misc]

@@ -1,0 +1,31 @@
+"""No test lets real time pass without saying why."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+SLEEP = re.compile(r"\bsleep\((?!0\))")
+REASON = re.compile(r"#.*\b(real|virtual) time: ")
+
+
+def sleeps() -> list[str]:
+    files = [file for file in sorted(TESTS.rglob("*.py")) if file != Path(__file__)]
+    return [
+        f"{file.relative_to(TESTS)}:{number}: {line.strip()}"
+        for file in files
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if SLEEP.search(line) and "def sleep(" not in line
+    ]
+
+
+def test_sleeps_are_found() -> None:
+    """The two waits of `tests/waiting.py` are sleeps."""
+    assert sum(line.startswith("waiting.py:") for line in sleeps()) == 2
+
+
+@pytest.mark.parametrize("line", sleeps())
+def test_a_sleep_names_its_reason(line: str) -> None:
+    """A test waits for a condition (`tests/waiting.py`); where real time itself is tested, its line says so."""
+    assert REASON.search(line), "wait for a condition, or end the line with '# real time: REASON'"
