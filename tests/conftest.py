@@ -1,4 +1,8 @@
-"""A real server process for tests that speak to it over real sockets."""
+"""Real server processes for tests that speak to them over real sockets, and how tests are shared among workers.
+
+Each worker of pytest-xdist is a process with servers of its own. What is expensive to start is started by one of them: all
+tests of a fleet run in one worker, and so do the tests that share a fixture of their module.
+"""
 
 import os
 import re
@@ -22,6 +26,8 @@ SECRET = "a-secret-of-the-tests"
 ADMIN_SECRET = "an-admin-secret-of-the-tests"
 CLUSTER = "nodes-on-a-cluster"
 NODES = {1: "one-node", 3: "three-nodes", CLUSTER: CLUSTER}
+SLOW_FIXTURES = {"start_server", "own_server", "redis", "three_nodes", "nodes_on_a_cluster"}
+"""Fixtures that start processes for one test or one module."""
 RUNNING = re.compile(r"running on (?:https?://[^ ]*?:(\d+)|unix socket) ")
 
 
@@ -118,11 +124,38 @@ def _wait_until_running(log: IO[str]) -> tuple[int, list[str]]:
     raise AssertionError("the server did not start:\n" + "".join(lines))
 
 
+def pytest_configure() -> None:
+    """Give every child process the same start, however the run itself was started.
+
+    SIGINT has its default action, though a shell ignores it for what runs behind `&`. Bytecode is cached, though the
+    environment may forbid it: without it every server compiles all its source, which triples the time of its start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is marked `nodes(1, 3, CLUSTER)` against one server, three on one Redis, and three on a Redis cluster."""
     marker = metafunc.definition.get_closest_marker("nodes")
     if marker is not None and "server" in metafunc.fixturenames:
         metafunc.parametrize("server", marker.args, ids=lambda count: NODES[count], indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)  # Before pytest-xdist reads the groups and pytest chooses by marks.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests that share something expensive to one worker, and mark those that `make test-fast` leaves out."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        fleet = NODES.get(item.callspec.params.get("server")) if hasattr(item, "callspec") else None
+        if fleet not in (None, NODES[1]):
+            item.add_marker(pytest.mark.xdist_group(fleet))
+            item.add_marker("slow")
+        elif any(found[-1].scope == "module" for found in item._fixtureinfo.name2fixturedefs.values()):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+        if SLOW_FIXTURES.intersection(item.fixturenames) or item.get_closest_marker("browser"):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +216,7 @@ def server(request: pytest.FixtureRequest) -> RunningServer | Fleet:
     if kind == 1:
         return request.getfixturevalue("one_node")  # type: ignore[no-any-return]
     fleet: Fleet = request.getfixturevalue("three_nodes" if kind == 3 else "nodes_on_a_cluster")
-    fleet.begin(request.node.nodeid)
+    fleet.begin(f"{request.path.name} {request.node.name}")
     return fleet
 
 

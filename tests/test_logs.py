@@ -77,7 +77,7 @@ def test_human_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> None
         ("admin staple-42 and cookie-42", "-42"),
         ("GET /info?secret=abc&x=1", "abc"),
         ("GET /ws?since=&conn_id=abc HTTP/1.1", "abc"),
-        (SIGNATURE, SIGNATURE.rpartition(".")[2]),
+        pytest.param(SIGNATURE, SIGNATURE.rpartition(".")[2], id="a signature"),
         ("x-channelstream-secret: short.sig", "short"),
         ("Authorization: Basic YWRtaW46eA==", "YWRt"),
         ("{'cookie': 'auth_tkt=abc; other=def'}", "def"),

@@ -1,0 +1,32 @@
+"""How the test run starts its processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SHOW = "import signal, sys; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, sys.dont_write_bytecode)"
+
+
+def test_children_start_alike() -> None:
+    """A child reacts to SIGINT and caches bytecode."""
+    shown = subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == ["True", "False"]
+
+
+def test_children_start_alike_in_the_background() -> None:
+    """The same holds where the run was started with SIGINT ignored, as `nohup make test &` does."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        f"{__file__}::test_children_start_alike",
+    ]
+    ignore = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    run = subprocess.run(
+        [sys.executable, "-c", ignore, *command],
+        cwd=ROOT, capture_output=True, text=True, check=False, env={"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
