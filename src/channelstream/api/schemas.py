@@ -77,7 +77,10 @@ StateKey = Annotated[str, Meta(min_length=1, max_length=256, description="Key of
 StateValue = str | int | float | bool | None
 State = Annotated[
     dict[StateKey, StateValue],
-    Meta(description="A user's state: text, number or boolean by key; null removes a key.", examples=[{"color": "blue"}]),
+    Meta(
+        description="A user's state: text, number or boolean by key; null removes a key.",
+        examples=[{"color": "blue"}],
+    ),
 ]
 Status = Annotated[
     int,

@@ -32,6 +32,7 @@ WEBSOCKET_PATH = "/ws"
 SSE_PATH = "/sse"
 FRAMING = (b"content-length", b"transfer-encoding")
 """Fields that announce a body."""
+VERSIONS = ("1.0", "1.1")
 SSE_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\n"
     b"x-accel-buffering: no\r\nx-content-type-options: nosniff\r\nconnection: close\r\n"
@@ -189,10 +190,19 @@ class StreamingHttp(HttpToolsProtocol):
         self._in_head = True
 
     def on_headers_complete(self) -> None:
+        self._check_framing()
         self._head_is_complete()
         self._head_left = self.streams.settings.head_bytes
         self._in_body = True
         super().on_headers_complete()
+
+    def _check_framing(self) -> None:
+        """Raise for a head that the parser passes although its end is not certain (RFC 9112, 2.3 and 6.1)."""
+        version = self.parser.get_http_version()
+        codings = b",".join(value for name, value in self.headers if name == b"transfer-encoding")
+        is_chunked = codings.rpartition(b",")[2].strip().lower() == b"chunked" and version == "1.1"
+        if version not in VERSIONS or (codings and not is_chunked):
+            raise ValueError("Where this request ends is not certain.")
 
     def on_body(self, body: bytes) -> None:
         # What is left counts for the trailers that may follow, which the parser keeps like a head.
