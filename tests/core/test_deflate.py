@@ -19,9 +19,13 @@ def offer(**parameters: str | None) -> Offer:
     return Offer("permessage-deflate", tuple(parameters.items()))
 
 
+def inflated(payload: bytes, max_bytes: int) -> bytes:
+    return b"".join(inflate(payload, max_bytes))
+
+
 def refusal(payload: bytes, max_bytes: int = 100) -> CloseCode:
     with pytest.raises(FrameError) as caught:
-        inflate(payload, max_bytes)
+        inflated(payload, max_bytes)
     return caught.value.code
 
 
@@ -79,7 +83,7 @@ def test_next_offer_is_tried():
 def test_round_trip(payload):
     """What is compressed is read back, by us and by a plain zlib stream."""
     packed = compress(payload)
-    assert inflate(packed, len(payload)) == payload
+    assert inflated(packed, len(payload)) == payload
     assert zlib.decompressobj(-15).decompress(packed + TAIL) == payload
 
 
@@ -98,7 +102,7 @@ def test_bomb():
     """A message that inflates beyond the cap is 1009, one that just reaches it passes."""
     bomb = compress(bytes(1 << 20))
     assert refusal(bomb, (1 << 20) - 1) == CloseCode.TOO_BIG
-    assert len(inflate(bomb, 1 << 20)) == 1 << 20
+    assert len(inflated(bomb, 1 << 20)) == 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -120,6 +124,6 @@ def test_garbage(payload):
 def test_random_bytes(payload):
     """Random bytes are inflated within the cap or refused."""
     try:
-        assert len(inflate(payload, 50)) <= 50
+        assert len(inflated(payload, 50)) <= 50
     except FrameError as fault:
         assert fault.code in (CloseCode.TOO_BIG, CloseCode.INVALID_TEXT)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.deflate import inflate
+from channelstream.core.deflate import compress, inflate
 from channelstream.core.websocket import (
     PING,
+    WHOLE_PIECE_BYTES,
     Close,
     Data,
     FrameError,
@@ -30,8 +31,9 @@ from channelstream.core.websocket import (
 from channelstream.errors import CloseCode
 
 VECTORS = json.loads((Path(__file__).parents[2] / "spec/vectors/websocket.json").read_text("utf-8"))
-LIMITS = Limits(frame_bytes=1 << 17, message_bytes=1 << 17)
-SMALL = Limits(frame_bytes=300, message_bytes=500)
+LIMITS = Limits(frame_bytes=1 << 17, message_bytes=1 << 17, frames=200)
+MANY = Limits(frame_bytes=1 << 17, message_bytes=1 << 17, frames=100_000)
+SMALL = Limits(frame_bytes=300, message_bytes=500, frames=100_000)
 LONGEST_HELD_BYTES = 14 + 125
 """A head or a control frame that is still incomplete."""
 MASK = b"\x37\xfa\x21\x3d"
@@ -55,7 +57,7 @@ def read(reader: FrameReader, *chunks: bytes) -> tuple[list[Inbound], CloseCode 
     events: list[Inbound] = []
     try:
         for chunk in chunks:
-            events.extend(reader.feed(chunk))
+            events.extend(event for event in reader.feed(chunk) if event is not None)
     except FrameError as fault:
         return events, fault.code
     return events, None
@@ -131,6 +133,71 @@ def test_read_golden_deflate(row):
     data = bytes.fromhex(row["bytes"])
     expected = [golden_event(event) for event in row["events"]], row["error"]
     assert read(FrameReader(LIMITS, inflate), data) == expected
+
+
+@pytest.mark.parametrize("row", named(VECTORS["client_floods"]))
+def test_flood_golden(row):
+    """Every frame counts, whatever it carries and however many come in one chunk; the one too many is 1008."""
+    data = bytes.fromhex(row["start"]) + bytes.fromhex(row["repeat"]) * row["times"]
+    assert fault(data) == row["error"]
+    assert fault(*cut(data, [1000])) == row["error"]
+
+
+def test_renewed_allowance():
+    """Frames are counted anew after `renew`, in the middle of a message too."""
+    reader = FrameReader(LIMITS)
+    flood = client_frame(0, b"", fin=False) * 199
+    assert read(reader, client_frame(1, b"a", fin=False) + flood) == ([], None)
+    reader.renew()
+    assert read(reader, flood + client_frame(0, b"", fin=False)) == ([], None)
+    assert read(reader, client_frame(0, b"")) == ([], CloseCode.POLICY_VIOLATION)
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def test_small_pieces_count():
+    """Frames sent byte by byte have an allowance too; a long one may come in any number of TCP segments."""
+    of_201_bytes = client_frame(2, b"x" * 193)
+    assert fault(*pieces(of_201_bytes, 1), client_frame(9, b"")) is None
+    assert fault(*pieces(of_201_bytes + client_frame(9, b""), 1)) == CloseCode.POLICY_VIOLATION
+    assert fault(*pieces(client_frame(2, b"x" * (1 << 17)), WHOLE_PIECE_BYTES)) is None
+
+
+def steps(reader: FrameReader, data: bytes) -> int:
+    return sum(1 for _ in reader.feed(data))
+
+
+def empty_blocks(count: int) -> bytes:
+    """Return deflate blocks that hold a table of codes and nothing else: the most work for a byte."""
+    bits = "".join(
+        f"{value:0{size}b}"[::-1]
+        # Not the last block, dynamic; 257 literals, 1 distance, 18 lengths of code lengths: only those of 18 and 1.
+        for value, size in [(0, 1), (2, 2), (0, 5), (0, 5), (14, 4), (0, 6), (1, 3), (0, 42), (1, 3)]
+    )
+    bits += "1" + f"{138 - 11:07b}"[::-1] + "1" + f"{118 - 11:07b}"[::-1] + "000"
+    whole = bits * (8 * count)
+    return bytes(int(whole[at : at + 8][::-1], 2) for at in range(0, len(whole), 8))
+
+
+@pytest.mark.parametrize(
+    ("wire", "least"),
+    [
+        pytest.param(client_frame(2, b"x" * (1 << 17)), 2, id="a long frame"),
+        pytest.param(
+            client_frame(1, b"a", fin=False) + client_frame(0, b"", fin=False) * 1000, 1001, id="empty frames"
+        ),
+        pytest.param(client_frame(9, b"") * 1000, 1000, id="pings"),
+        pytest.param(client_frame(2, compress(bytes(1 << 17)), rsv=0x40) * 50, 150, id="bombs"),
+        pytest.param(client_frame(2, empty_blocks(250) + b"\0", rsv=0x40), 12, id="empty blocks"),
+    ],
+)
+def test_steps_are_bounded(wire, least):
+    """What one client sends is read in steps of bounded work, so others can have their turn between them."""
+    reader = FrameReader(MANY, inflate)
+    assert steps(reader, wire) >= least
+    assert steps(reader, client_frame(10, b"")) == 1  # It was no fault that ended the steps.
 
 
 messages = st.one_of(
@@ -219,7 +286,7 @@ def test_message_over_the_cap_is_refused_by_its_head():
 
 def test_control_frames_do_not_count_for_the_caps():
     """A ping passes inside a message that has reached its cap (RFC 6455 section 5.4)."""
-    tight = Limits(frame_bytes=10, message_bytes=10)
+    tight = Limits(frame_bytes=10, message_bytes=10, frames=3)
     wire = client_frame(2, b"x" * 10, fin=False) + client_frame(9, b"p" * 125) + client_frame(0, b"")
     assert read(FrameReader(tight), wire) == ([Ping(b"p" * 125), Data(Opcode.BINARY, b"x" * 10)], None)
 

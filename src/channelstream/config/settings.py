@@ -199,7 +199,7 @@ class Settings:
     max_inbound_frames: int = _limits.option(
         200,
         Whole(1, 1_000_000),
-        "How many WebSocket frames, pings included, a client may send in one `ping_interval_s`.",
+        "How many WebSocket frames, pings and fragments included, a client may send in one `ping_interval_s`.",
         unit="frames per ping interval",
     )
     outbox_bytes: int = _limits.option(

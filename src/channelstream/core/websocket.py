@@ -5,7 +5,7 @@ made to be small when idle: an idle connection pays for six references and nothi
 """
 
 import codecs
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -91,7 +91,7 @@ class Data:
     """A complete message, defragmented and inflated; a text has been found to be UTF-8."""
 
     opcode: Opcode
-    payload: bytes
+    payload: bytes | bytearray
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,15 @@ class Close:
 
 Inbound = Data | Ping | Pong | Close
 
-Inflate = Callable[[bytes, int], bytes]
-"""Turns a compressed payload into at most so many bytes, or raises FrameError."""
+Inflate = Callable[[bytearray, int], Iterable[bytes]]
+"""Turns a compressed payload into pieces of at most so many bytes together, or raises FrameError."""
+
+WHOLE_PIECE_BYTES: Final = 256
+"""A chunk that continues a frame and is shorter than this counts as a small piece.
+
+A client may send as many of them as frames, so that frames cannot be sent byte by byte without end. TCP cuts a long
+message into segments of at least 536 bytes (RFC 9293 section 3.7.1).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +132,16 @@ class Limits:
     Args:
         frame_bytes: longest payload of one data frame.
         message_bytes: longest message, before and after inflation.
+        frames: frames it may send until `FrameReader.renew` is called, and small pieces of frames.
     """
 
     frame_bytes: int
     message_bytes: int
+    frames: int
+
+
+def _flood(reason: str) -> FrameError:
+    return FrameError(CloseCode.POLICY_VIOLATION, reason)
 
 
 def _is_close_code(code: int) -> bool:
@@ -169,13 +182,16 @@ class _Message:
         if self._inflate is None:
             self._check_text(chunk, last)
 
-    def finish(self, limit_bytes: int) -> Data:
-        """Return the whole message, of at most `limit_bytes` when inflated."""
-        payload = bytes(self._payload)
+    def finish(self, limit_bytes: int) -> Iterator[Data | None]:
+        """Yield the whole message, of at most `limit_bytes` when inflated; before it None for each step of inflation."""
         if self._inflate is not None:
-            payload = self._inflate(payload, limit_bytes)
-            self._check_text(payload, last=True)
-        return Data(self._opcode, payload)
+            packed, self._payload = self._payload, bytearray()
+            for piece in self._inflate(packed, limit_bytes):
+                self._payload += piece
+                self._check_text(piece, last=False)
+                yield None
+            self._check_text(b"", last=True)
+        yield Data(self._opcode, self._payload)
 
     def _check_text(self, chunk: bytes, last: bool) -> None:
         if self._decoder is None:
@@ -189,7 +205,16 @@ class _Message:
 class FrameReader:
     """Turns the bytes of one client into events; holds at most one message and one frame head."""
 
-    __slots__ = ("_ended", "_frame", "_held", "_inflate", "_limits", "_message")
+    __slots__ = (
+        "_ended",
+        "_frame",
+        "_frames_left",
+        "_held",
+        "_inflate",
+        "_limits",
+        "_message",
+        "_pieces_left",
+    )
 
     def __init__(self, limits: Limits, inflate: Inflate | None = None) -> None:
         """Start at the first byte after the handshake.
@@ -204,9 +229,17 @@ class FrameReader:
         self._frame: Frame | None = None
         self._message: _Message | None = None
         self._ended = False
+        self.renew()
 
-    def feed(self, data: bytes) -> Iterator[Inbound]:
+    def renew(self) -> None:
+        """Begin to count frames anew."""
+        self._frames_left = self._pieces_left = self._limits.frames
+
+    def feed(self, data: bytes) -> Iterator[Inbound | None]:
         """Yield the events that `data` completes; read them all before feeding again.
+
+        None is yielded for each step that completes nothing. The work between two steps is bounded, whatever the
+        client sends, so a caller can stop at any of them, do something else and then go on.
 
         After an error or a Close all further bytes are ignored, and after breaking off in the middle as well.
 
@@ -219,7 +252,9 @@ class FrameReader:
             self._end()
             raise
 
-    def _events(self, data: bytes) -> Iterator[Inbound]:
+    def _events(self, data: bytes) -> Iterator[Inbound | None]:
+        if len(data) < WHOLE_PIECE_BYTES and self._is_inside_a_frame:
+            self._count_piece()
         data, self._held, at = self._held + data, b"", 0
         while not self._ended:
             current = self._frame
@@ -232,11 +267,23 @@ class FrameReader:
             chunk = current.take(data, at)
             at += len(chunk)
             self._frame = current if current.left else None
-            event = self._accept(current, chunk)
-            if event is not None:
-                yield event
-            if current.left:
+            yield from self._accept(current, chunk)
+            if current.left and at == len(data):
                 return
+
+    @property
+    def _is_inside_a_frame(self) -> bool:
+        return bool(self._held) or self._frame is not None
+
+    def _count_frame(self) -> None:
+        self._frames_left -= 1
+        if self._frames_left < 0:
+            raise _flood("too many frames")
+
+    def _count_piece(self) -> None:
+        self._pieces_left -= 1
+        if self._pieces_left < 0:
+            raise _flood("too many small pieces")
 
     def _open(self, data: bytes, at: int) -> Frame | None:
         """Return the next frame: a data frame once its head is known, a control frame when whole."""
@@ -246,6 +293,7 @@ class FrameReader:
         self._check(current)
         if current.is_control and len(data) - at < current.head_bytes + current.left:
             return None
+        self._count_frame()
         return current
 
     def _check(self, current: Frame) -> None:
@@ -265,27 +313,29 @@ class FrameReader:
         if held_bytes + current.left > self._limits.message_bytes:
             raise FrameError(CloseCode.TOO_BIG, "message too long")
 
-    def _accept(self, current: Frame, chunk: bytes) -> Inbound | None:
+    def _accept(self, current: Frame, chunk: bytes) -> Iterator[Inbound | None]:
         match current.opcode:
             case Opcode.PING:
-                return Ping(chunk)
+                yield Ping(chunk)
             case Opcode.PONG:
-                return Pong(chunk)
+                yield Pong(chunk)
             case Opcode.CLOSE:
                 self._end()
-                return _read_close(chunk)
-        return self._collect(current, chunk)
+                yield _read_close(chunk)
+            case _:
+                yield from self._collect(current, chunk)
 
-    def _collect(self, current: Frame, chunk: bytes) -> Data | None:
+    def _collect(self, current: Frame, chunk: bytes) -> Iterator[Data | None]:
         if self._message is None:
             self._message = _Message(current.opcode, self._inflate if current.rsv1 else None)
         message = self._message
         last = current.fin and not current.left
         message.add(chunk, last)
-        if not last:
-            return None
-        self._message = None
-        return message.finish(self._limits.message_bytes)
+        if last:
+            self._message = None
+            yield from message.finish(self._limits.message_bytes)
+        else:
+            yield None
 
     def _end(self) -> None:
         self._ended = True

@@ -7,6 +7,7 @@ from math import ceil
 from channelstream.core.connection import Connection
 from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import Policy
+from channelstream.core.websocket import Limits
 from channelstream.errors import Invalid, Unauthorized, Unavailable
 from channelstream.node import Node
 from channelstream.transports.heartbeat import Heartbeat
@@ -23,6 +24,8 @@ class Streams:
         self.heartbeat = Heartbeat(settings.heartbeat_interval_s)
         self.ping_every = max(1, ceil(settings.ping_interval_s / settings.heartbeat_interval_s))
         """How many heartbeats there are between two WebSocket pings."""
+        self.limits = Limits(settings.inbound_bytes, settings.inbound_bytes, settings.inbound_frames)
+        """What a WebSocket client may make this server hold."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property

@@ -5,12 +5,14 @@ with its own read buffer takes 8.4 KB.
 """
 
 import asyncio
+from collections.abc import Iterator
+from itertools import chain
 
 from channelstream.core.codec import Framing, websocket_frame
 from channelstream.core.connection import Connection
 from channelstream.core.deflate import inflate
 from channelstream.core.frame_head import FrameError
-from channelstream.core.websocket import PING, Close, FrameReader, Limits, Ping, close_frame, pong_frame
+from channelstream.core.websocket import PING, Close, FrameReader, Inbound, Ping, close_frame, pong_frame
 from channelstream.errors import CloseCode
 from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
 from channelstream.transports.streams import Streams
@@ -18,6 +20,10 @@ from channelstream.transports.streams import Streams
 HEARTBEAT = websocket_frame([])
 CLOSE_TIMEOUT_S = 2.0
 """How long the client may take to answer a close frame before the socket is dropped (RFC 6455, 7.1.1)."""
+TURN_S = 0.001
+"""How long what one client sent is taken in before others get their turn, in seconds."""
+LARGE_CHUNK_BYTES = 65_536
+"""Others get their turn after a chunk of this size: uvloop reads up to 32 full buffers of one socket at a stretch."""
 LINGER_S = 0.25
 """How long a client that broke the protocol is still listened to, in seconds."""
 
@@ -31,10 +37,10 @@ class WebSocketStream(asyncio.Protocol):
         "_closing",
         "_failed",
         "_heard",
-        "_inbound_left",
         "_paused",
         "_pinged",
         "_reader",
+        "_reading",
         "_session",
         "_slot",
         "_streams",
@@ -49,12 +55,11 @@ class WebSocketStream(asyncio.Protocol):
         self._streams = streams
         self._transport = transport
         self.write = transport.write
-        limit = streams.settings.inbound_bytes
         self.framing = Framing.DEFLATE if deflate else Framing.WEBSOCKET
-        self._reader = FrameReader(Limits(limit, limit), inflate if deflate else None)
+        self._reader = FrameReader(streams.limits, inflate if deflate else None)
+        self._reading: Iterator[Inbound | None] | None = None
         self._session = Session(streams.node, connection, self)
         self._slot = streams.heartbeat.add(self)
-        self._inbound_left = streams.settings.inbound_frames
         self._beats = 0
         self._heard = self._pinged = self._paused = self._closing = self._failed = False
         self._close_timer: asyncio.TimerHandle | None = None
@@ -88,26 +93,48 @@ class WebSocketStream(asyncio.Protocol):
     # -- what the client sends
 
     def data_received(self, data: bytes) -> None:
+        is_large = len(data) >= LARGE_CHUNK_BYTES
         if self._failed:
+            if is_large and not self._transport.is_closing():
+                self._transport.pause_reading()
             return
         self._heard = True
-        # Every chunk counts as a frame, so that a message sent byte by byte is no way around the limit.
-        self._inbound_left -= 1
+        reading = self._reader.feed(data)
+        if self._reading is not None:
+            self._reading = chain(self._reading, reading)  # The transport had read it before it was paused.
+        elif self._read_for_a_turn(reading) or is_large:
+            self._reading = reading
+            self._read_on_later()
+
+    def _read_on_later(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """Go on with what the last turn left, after others had theirs."""
+        if self._reading is not None and self._read_for_a_turn(self._reading):
+            self._read_on_later()
+            return
+        self._reading = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _read_for_a_turn(self, reading: Iterator[Inbound | None]) -> bool:
+        """Take in what the client sent, for `TURN_S` at most; True: there is more."""
+        now_s = self._streams.node.clock.steady
+        until_s = now_s() + TURN_S
         try:
-            for event in self._reader.feed(data):
-                self._inbound_left -= 1
+            for event in reading:
                 if isinstance(event, Ping) and not self._paused and not self._closing:
                     self.write(pong_frame(event.payload))
                 elif isinstance(event, Close):
                     self._closed_by_client(event)
-                if self._inbound_left < 0:
-                    self._fail(CloseCode.POLICY_VIOLATION, "too many frames")
-                    return
+                if now_s() >= until_s:
+                    return True
         except FrameError as error:
             self._fail(error.code, error.reason)
-            return
-        if self._inbound_left < 0:
-            self._fail(CloseCode.POLICY_VIOLATION, "too many frames")
+        return False
 
     def _closed_by_client(self, close: Close) -> None:
         if close.code == CloseCode.NORMAL:
@@ -147,6 +174,7 @@ class WebSocketStream(asyncio.Protocol):
         self._streams.heartbeat.remove(self, self._slot)
         if self._close_timer is not None:
             self._close_timer.cancel()
+        self._reading = None
         self._detach(None, LINE_LOST)
 
     # -- the timer
@@ -156,7 +184,7 @@ class WebSocketStream(asyncio.Protocol):
         self._beats += 1
         ping = self._beats % self._streams.ping_every == 0
         if ping:
-            self._inbound_left = self._streams.settings.inbound_frames
+            self._reader.renew()
             if self._pinged and not self._heard:
                 # Nothing came back since the last ping, or nothing could be sent since: the client is gone or stuck.
                 self._transport.abort()
