@@ -25,7 +25,8 @@ from tests.redis_server import RedisServer, address, redis_cluster
 SECRET = "a-secret-of-the-tests"
 ADMIN_SECRET = "an-admin-secret-of-the-tests"
 CLUSTER = "nodes-on-a-cluster"
-NODES = {1: "one-node", 3: "three-nodes", CLUSTER: CLUSTER}
+SQLITE = "sqlite"
+NODES = {1: "one-node", 3: "three-nodes", CLUSTER: CLUSTER, SQLITE: SQLITE}
 SLOW_FIXTURES = {"start_server", "own_server", "redis", "three_nodes", "nodes_on_a_cluster"}
 """Fixtures that start processes for one test or one module."""
 RUNNING = re.compile(r"running on (?:https?://[^ ]*?:(\d+)|unix socket) ")
@@ -166,6 +167,14 @@ def one_node() -> Iterator[RunningServer]:
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def one_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """One server whose log is in a file, for all tests that can share it."""
+    running = launch("--engine", f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'log.db'}")
+    yield running
+    running.stop()
+
+
 @contextmanager
 def fleet(directory: Path) -> Iterator[Fleet]:
     """Three servers on a Redis of their own; where there is no `redis-server` the test is skipped."""
@@ -213,8 +222,8 @@ def nodes_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fle
 def server(request: pytest.FixtureRequest) -> RunningServer | Fleet:
     """The shared server; where the test is marked so, three that are one."""
     kind = getattr(request, "param", 1)
-    if kind == 1:
-        return request.getfixturevalue("one_node")  # type: ignore[no-any-return]
+    if kind in (1, SQLITE):
+        return request.getfixturevalue("one_node" if kind == 1 else "one_on_sqlite")  # type: ignore[no-any-return]
     fleet: Fleet = request.getfixturevalue("three_nodes" if kind == 3 else "nodes_on_a_cluster")
     fleet.begin(f"{request.path.name} {request.node.name}")
     return fleet

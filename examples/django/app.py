@@ -44,7 +44,9 @@ def sign_in(request: HttpRequest) -> JsonResponse:
 
 
 def connection(request: HttpRequest) -> JsonResponse:
-    made = server.connect(name(request), ["chat"], info=Info(include_history=False))
+    # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
+    since = str(json.loads(request.body).get("since") or "")
+    made = server.connect(name(request), ["chat"], info=Info(include_history=False), since=since)
     return JsonResponse({"conn_id": made.conn_id, "position": made.position})
 
 

@@ -18,7 +18,7 @@ URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
 app = FastAPI()
 server = AsyncChannelstream(URL, os.environ.get("CHANNELSTREAM_SECRET", "secret"))
 signer = Signer(secrets.token_hex())
-Text = Annotated[str, Body(embed=True, max_length=500)]
+Text = Annotated[str, Body(embed=True, max_length=512)]
 
 
 def signed_in(session: Annotated[str, Cookie()] = "") -> str:
@@ -54,8 +54,9 @@ def sign_in(name: Text, response: Response) -> dict[str, str]:
 
 
 @app.post("/connection")
-async def connection(user: User) -> dict[str, str]:
-    made = await server.connect(user, ["chat"], info=Info(include_history=False))
+async def connection(user: User, since: Text = "") -> dict[str, str]:
+    # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
+    made = await server.connect(user, ["chat"], info=Info(include_history=False), since=since)
     return {"conn_id": made.conn_id, "position": made.position}
 
 

@@ -39,7 +39,9 @@ def sign_in() -> dict[str, str]:
 
 @app.post("/connection")
 def connection() -> dict[str, str]:
-    made = server.connect(name(), ["chat"], info=Info(include_history=False))
+    # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
+    since = str(request.get_json().get("since") or "")
+    made = server.connect(name(), ["chat"], info=Info(include_history=False), since=since)
     return {"conn_id": made.conn_id, "position": made.position}
 
 

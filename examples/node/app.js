@@ -29,7 +29,9 @@ async function call(path, body) {
 }
 
 const CALLS = {
-  "/connection": (user) => call("/connect", { username: user, channels: ["chat"], info: { include_history: false } }),
+  // since: what a page had seen when it lost its connection. Everybody may read the chat, so it reads on from there.
+  "/connection": (user, { since }) =>
+    call("/connect", { username: user, channels: ["chat"], info: { include_history: false }, since: String(since ?? "") }),
   "/say": (user, { text }) => call("/message", { user, channel: "chat", message: { text } }),
 };
 

@@ -35,7 +35,9 @@ def sign_in(request: Request) -> dict[str, str]:
 
 
 def connection(request: Request) -> dict[str, str]:
-    made = server.connect(name(request), ["chat"], info=Info(include_history=False))
+    # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
+    since = str(request.json_body.get("since") or "")
+    made = server.connect(name(request), ["chat"], info=Info(include_history=False), since=since)
     return {"conn_id": made.conn_id, "position": made.position}
 
 

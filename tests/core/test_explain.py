@@ -11,6 +11,7 @@ from channelstream.core.events import Dialect, Event, Message, Presence
 from channelstream.core.explain import Fate, outcomes, outcomes_for_connection, outcomes_for_user
 from channelstream.core.hub import Hub
 from channelstream.core.log import Entry
+from channelstream.core.position import Reach
 from channelstream.errors import CloseCode
 
 
@@ -53,9 +54,9 @@ def presence(user: str, announced: bool) -> Presence:
 def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
     """A hub with one connection of bob, a member of news, in a state."""
     hub, sink = Hub(lambda: None), Sink()
-    connection = Connection("c1", "bob", Dialect.V07, 0, 15.0)
+    connection = Connection("c1", "bob", Dialect.V07, (0,), 15.0)
     hub.add(connection)
-    hub.subscribe(connection, "news", 0)
+    hub.subscribe(connection, "news", Reach.of(0))
     if state != "new":
         hub.attach(connection, sink, Held(10))
     if state in ("live", "slow", "detached"):

@@ -15,6 +15,7 @@ from channelstream.core.connection import Connection, ConnectionState, Step
 from channelstream.core.events import Dialect, Event, Message, Presence
 from channelstream.core.hub import SLICE, Hub
 from channelstream.core.log import Entry
+from channelstream.core.position import Reach
 from channelstream.errors import CloseCode
 
 SEED, V07 = Dialect.SEED, Dialect.V07
@@ -64,7 +65,7 @@ class Bench:
         connection = Connection(f"c{len(self.hub.connections)}", user, dialect, self.hub.seqs, 15.0)
         self.hub.add(connection)
         for channel in channels:
-            self.hub.subscribe(connection, channel, self.hub.seqs[0])
+            self.hub.subscribe(connection, channel, Reach.of(self.hub.seqs[0]))
         return connection, self.attach(connection, framing)
 
     def attach(self, connection: Connection, framing: Framing = Framing.POLL) -> Tape:
@@ -463,12 +464,13 @@ class Naive:
         self.tapes: dict[str, list[Tape]] = {}
         people = (*NAMES, "ann")
         self.members = [
-            Connection(f"c{number}", user, Dialect(number % 2), 0, 15.0) for number, user in enumerate(people)
+            Connection(f"c{number}", user, Dialect(number % 2), (0,), 15.0)
+            for number, user in enumerate(people)
         ]
         for connection in self.members:
             self.tapes[connection.id] = []
             self.hub.add(connection)
-            self.hub.subscribe(connection, "a", 0)
+            self.hub.subscribe(connection, "a", Reach.of(0))
             self._open(connection)
 
     def _open(self, connection: Connection) -> None:
@@ -490,7 +492,7 @@ class Naive:
 
     def subscribe(self, who: int, channel: str) -> None:
         if channel not in self.members[who].channels:
-            self.hub.subscribe(self.members[who], channel, self.hub.seqs[0])
+            self.hub.subscribe(self.members[who], channel, Reach.of(self.hub.seqs[0]))
 
     def unsubscribe(self, who: int, channel: str) -> None:
         if channel in self.members[who].channels:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from channelstream.core.position import (
     MAX_SHARDS,
     MAX_TEXT,
+    NO_PLACE,
     Position,
+    Reach,
     earlier,
     later,
     replaced,
@@ -96,3 +98,43 @@ def test_names_are_spread_over_the_shards() -> None:
     assert set(counts) == {0, 1, 2, 3}
     assert min(counts.values()) > 900
     assert (shard_of("a", 4), shard_of("\u00e9", 4), shard_of("a", 1)) == (3, 2, 0)
+
+
+EARLIER, JOINED, LATER, OTHER_LOG = 3, 7, 9, -1
+
+
+@pytest.mark.parametrize(
+    ("named", "heard", "start"),
+    [
+        (None, EARLIER, JOINED),  # What was before was never the connection's.
+        (None, LATER, LATER),
+        (None, OTHER_LOG, -1),
+        (5, EARLIER, 5),
+        (EARLIER, 5, 5),
+        (5, LATER, LATER),
+        (JOINED, EARLIER, JOINED),
+        (0, 0, 0),
+        (5, OTHER_LOG, -1),
+        (OTHER_LOG, EARLIER, -1),  # Nobody can say what was missed before it joined,
+        (OTHER_LOG, JOINED, JOINED),  # but from there on everything is known.
+        (LATER, EARLIER, -1),  # A number that did not exist yet is none of this log.
+    ],
+)
+def test_a_client_reads_from_where_its_connection_may(named: int | None, heard: int, start: int) -> None:
+    """From where it has heard, but not before it joined, unless the application names an earlier number."""
+    assert Reach.of(JOINED, named).start(heard) == start
+
+
+@pytest.mark.parametrize(("named", "bound"), [(None, JOINED), (5, 5), (LATER, JOINED), (OTHER_LOG, JOINED)])
+def test_nothing_before_its_bound_is_a_connections_to_read(named: int | None, bound: int) -> None:
+    """That is where it joined, or an earlier number that the application has named."""
+    assert Reach.of(JOINED, named).bound == bound
+
+
+def test_a_position_has_a_number_in_its_own_log_only() -> None:
+    """In each shard by itself; a log with another number of shards is another one."""
+    position = Position(("a", "b"), (4, 5))
+    assert [position.number_in(("a", "b"), shard) for shard in (0, 1)] == [4, 5]
+    assert [position.number_in(("a", "x"), shard) for shard in (0, 1)] == [4, -1]
+    assert position.number_in(("a",), 0) == -1
+    assert NO_PLACE.number_in(("a",), 0) == -1

@@ -6,7 +6,7 @@ override the fixture `settle`, a coroutine function that returns once everything
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from channelstream.core.log import Entry
 from channelstream.core.position import Numbers, Position, later, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import MAX_STATE_KEYS, User
-from channelstream.engines.base import PRIVATE, Accepted, Engine, Member, Replay, UserUpdate
+from channelstream.engines.base import PRIVATE, Accepted, Engine, Member, Membership, Replay, UserUpdate
 from channelstream.errors import Invalid
 
 T = TypeVar("T")
@@ -89,8 +89,11 @@ class Recorder:
     def has_user(self, name: str) -> bool:
         return any(member.user == name for member, _ in self.members.values())
 
-    def membership(self, conn_id: str) -> tuple[Member, Sequence[str]] | None:
-        return self.members.get(conn_id)
+    def membership(self, conn_id: str) -> Membership | None:
+        if conn_id not in self.members:
+            return None
+        member, channels = self.members[conn_id]
+        return Membership(member, dict.fromkeys(channels))
 
     async def obey(self, command: bytes) -> bytes:
         return b"obeyed " + command

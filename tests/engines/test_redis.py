@@ -20,9 +20,9 @@ from tests.waiting import PATIENCE_S, soon
 from channelstream.clock import new_epoch
 from channelstream.core.events import Dialect, Event, Message, Presence, UserStateChanged
 from channelstream.core.log import Entry
-from channelstream.core.position import Position, shard_of
+from channelstream.core.position import NO_PLACE, Position, Reach, shard_of
 from channelstream.core.registry import RegistryLimits
-from channelstream.engines.base import Engine, Member, UserUpdate
+from channelstream.engines.base import PRIVATE, Engine, Member, UserUpdate
 from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.redis.address import Place, places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
@@ -401,6 +401,35 @@ def test_a_claimed_connection_is_yielded_and_heard_there(with_nodes: Any) -> Non
         await other.publish([message("m1")])
         await soon(lambda: heard(recorder) == ["m1"])
         assert await other.claim("nobody", orphan=False) is None
+
+    with_nodes(life)
+
+
+def test_how_far_back_a_connection_reads_moves_with_it(with_nodes: Any) -> None:
+    """Where it joined each channel and was registered, and what the application has named then: also to a third node."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.node()
+        member = Member("ann", "ann", Dialect.V07)
+        named = await engine.head()
+        wanted: dict[str, Reach] = {}
+        for name, since in {PRIVATE: named, "a": None, "b": named, "c": NO_PLACE}.items():
+            place = name or "ann"
+            shard = shard_of(place, nodes.shards)
+            await engine.publish([message(f"m{name}", channel=place, only=frozenset({"ann"}))])
+            if name == PRIVATE:
+                change = await engine.connect(member, EMPTY, since)
+                assert change is not None
+                joined = change.seqs[shard]
+                recorder.members["ann"] = (member, set())
+            else:
+                joined = (await engine.join(member, {name: {}}, since))[name]
+            wanted[name] = Reach.of(joined, since and since.number_in(named.epochs, shard))
+        for _ in range(2):
+            other, _ = await nodes.node()
+            claim = await other.claim("ann", orphan=False)
+            assert claim is not None
+            assert claim.channels | {PRIVATE: claim.private} == wanted
 
     with_nodes(life)
 

@@ -45,6 +45,23 @@ def test_a_name_belongs_to_one_visitor_until_they_leave(browser: Client, other_b
     assert other_browser.post("/demo/connect", json=ANN).status_code == 200
 
 
+def test_a_page_that_lost_its_connection_reads_on(
+    browser: Client, other_browser: Client, push_server
+) -> None:
+    """What it had seen is handed on, but not of a name that is new to the visitor, or was somebody else's before."""
+
+    def handed_on(visitor: Client, **more: object) -> str:
+        visitor.post("/demo/connect", json={"since": "k3f9a1-7", **more})
+        return push_server.calls[-1][2]["since"]
+
+    assert handed_on(browser, **ANN) == ""
+    assert handed_on(browser) == "k3f9a1-7"
+    assert handed_on(browser, since=7) == ""
+    browser.post("/demo/leave", json={})
+    assert handed_on(other_browser, **ANN) == ""
+    assert handed_on(other_browser) == ""
+
+
 def test_leaving_disconnects_all_of_the_visitors_windows(browser: Client, push_server) -> None:
     """Each connection ends at once, and the cookie is gone."""
     ids = {browser.post("/demo/connect", json=ANN).json()["conn_id"] for _ in range(2)}

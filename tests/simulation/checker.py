@@ -86,11 +86,18 @@ class Watch:
         self._check_names(recovered | lost)
         start = self._start()
         demand(start is not None or not recovered, "recovered from an unreadable position:", self.since)
+        for name in recovered:
+            unproven = self._is_same_stay(name) and self._stays_in(name)[-1].is_unproven(start or 0)
+            demand(not unproven, "recovered though nobody knows from where:", repr(name), self.since)
         for name in lost:
-            steady = name == PRIVATE or self._is_same_stay(name)
-            known = start is not None and start <= self._began_seq and steady
-            provable = known and self.truth.proves(self.place(name), start or 0)
-            demand(not provable, "lost without a reason:", repr(name), "since", self.since)
+            known = start is not None and start <= self._began_seq and self._is_same_stay(name)
+            demand(
+                not (known and self._proves(name, start or 0)),
+                "lost without a reason:",
+                repr(name),
+                "since",
+                self.since,
+            )
             self.barred[name] = self._began_seq
         self._owe(dict.fromkeys(lost, self.world.seq) | dict.fromkeys(recovered, start or 0))
         self._check_position(told["position"], start)
@@ -111,9 +118,16 @@ class Watch:
             return None
         return asked.seqs[0]
 
+    def _proves(self, name: str, start: int) -> bool:
+        """Whether the log has all that the client misses of what the connection may read."""
+        stay = self._stays_in(name)[-1]
+        begin = stay.owed_after
+        provable = begin is not None and not stay.is_unproven(start)
+        return provable and self.truth.proves(self.place(name), max(start, begin or 0))
+
     def _is_same_stay(self, channel: str) -> bool:
         """Whether the connection has been in the channel since this stream began."""
-        return self._began_with.get(channel) == len(self._stays_in(channel))
+        return channel == PRIVATE or self._began_with.get(channel) == len(self._stays_in(channel))
 
     def _check_position(self, told: str, start: int | None) -> None:
         """Whoever resumes from the position that is told has missed nothing of what is recovered."""
@@ -130,7 +144,7 @@ class Watch:
         self._stays = {name: len(self._stays_in(name)) for name in starts}
 
     def _stays_in(self, channel: str) -> list[Stay]:
-        return self.world.hub.stays(self.connection, channel)
+        return self.world.hub.stays(self.connection.id, channel)
 
     def observe(self) -> None:
         """From when a stream of the older generation is live, it is owed everything, too."""
@@ -143,18 +157,18 @@ class Watch:
         """Whether the client must have heard this."""
         event = entry.event
         channel = PRIVATE if event.channel is None else event.channel
-        joined = self.connection.channels.get(channel) if channel else 0
-        if joined is None or not self.starts or not self.connection.hears(event):
+        is_member = channel == PRIVATE or channel in self.connection.channels
+        if not (is_member and self.starts and self.connection.hears(event)):
             return False
-        start = self.starts.get(channel, joined)
-        same_stay = len(self._stays_in(channel)) == self._stays.get(channel)
-        return entry.seq > (start if same_stay else max(start, joined))
+        stays = self._stays_in(channel)
+        is_same = len(stays) == self._stays.get(channel)
+        begin = stays[-1].owed_after if is_same else stays[-1].joined
+        return begin is not None and entry.seq > max(self.starts.get(channel, begin), begin)
 
     def _may_hear(self, entry: Entry, channel: str) -> bool:
-        """Whether the connection was a member then, or has become one and was told that this follows."""
-        start = self.starts.get(channel, entry.seq) if self.resumed else entry.seq
-        return channel == PRIVATE or any(
-            (entry.seq > stay.joined or entry.seq > start) and (stay.left is None or entry.seq <= stay.left)
+        """Whether the connection was a member then, or the application lets it read what was before."""
+        return any(
+            entry.seq > stay.bound and (stay.left is None or entry.seq <= stay.left)
             for stay in self._stays_in(channel)
         )
 

@@ -161,13 +161,14 @@ class Simulation:
             client.attach(transport, since)
         elif not client.busy:
             channels = {name: FRESH[name] for name in self._some(chance)}
-            self._call(self._connect(client, channels, transport, since), client)
+            named = self._named(client, chance)
+            self._call(self._connect(client, channels, transport, since, named), client)
 
     async def _connect(
-        self, client: Client, channels: dict[str, Any], transport: str, since: str | None
+        self, client: Client, channels: dict[str, Any], transport: str, since: str | None, named: str
     ) -> None:
         update = UserUpdate({}, {"colour": "red"}, ("colour",))
-        opened = await self.world.node.connect(None, client.user, Dialect.V07, channels, update)
+        opened = await self.world.node.connect(None, client.user, Dialect.V07, channels, update, named)
         client.connection = self.world.node.connection(opened.conn_id)
         client.busy = False
         if client.connection is not None:
@@ -175,6 +176,13 @@ class Simulation:
 
     def _since(self, client: Client, chance: random.Random) -> str | None:
         """Mostly the truth; sometimes none, nothing, or a lie."""
+        return chance.choices((client.position, None, self._lie(chance)), (8, 1, 2))[0]
+
+    def _named(self, client: Client, chance: random.Random) -> str:
+        """What the application names of a client that joins: nothing, what that client had, or what it says it had."""
+        return chance.choices((client.position, "", self._lie(chance)), (4, 4, 2))[0]
+
+    def _lie(self, chance: random.Random) -> str:
         epoch, seq = self.world.truth.epoch, self.world.seq
         lies = (
             "garbage",
@@ -185,7 +193,7 @@ class Simulation:
             f"{epoch}-{seq}",
             "",
         )
-        return chance.choices((client.position, None, chance.choice(lies)), (8, 1, 2))[0]
+        return chance.choice(lies)
 
     @staticmethod
     def _some(chance: random.Random) -> list[str]:
@@ -194,7 +202,8 @@ class Simulation:
     def _subscribe(self, client: Client, chance: random.Random) -> None:
         if client.connection is not None and not client.busy:
             channels = {name: FRESH[name] for name in self._some(chance)}
-            self._call(self.world.node.subscribe(client.connection.id, channels), client)
+            named = self._named(client, chance)
+            self._call(self.world.node.subscribe(client.connection.id, channels, named), client)
 
     def _unsubscribe(self, client: Client, chance: random.Random) -> None:
         if client.connection is not None and not client.busy:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from tests.simulation.books import BookedHub, BookedRegistry
+from tests.simulation.books import BookedEngine, BookedHub, BookedRegistry
 from tests.simulation.loop import turns
 from tests.simulation.truth import Truth
 
@@ -15,7 +15,6 @@ from channelstream.core.log import Entry
 from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.ledger import Lifetimes
-from channelstream.engines.memory import MemoryEngine
 from channelstream.housekeeping import Housekeeping
 from channelstream.node import Node
 from channelstream.node.node import NodeLimits
@@ -148,14 +147,14 @@ class World:
         limits = RegistryLimits(bounds.log_bytes, bounds.log_events, bounds.log_age_s, 6, 15.0)
         self.registry = BookedRegistry(limits, self.new_id)
         lifetimes = Lifetimes(bounds.lifetime_s, bounds.lifetime_s)
-        self.memory = MemoryEngine(self.registry, clock, f"e{number}", lifetimes)
+        self.memory = BookedEngine(self.registry, clock, f"e{number}", lifetimes)
         self.truth = Truth(f"e{number}", self.registry)
         self._engine = Wavering(self.memory, chance if bounds.wavers else None)
         engine: Any = self._engine
         loop = asyncio.get_running_loop()
         self._flushing_s, self._flush_s = 0.0, bounds.flush_s
         pacer = FlushPacer(self._flush, lambda: loop.time() + self._flushing_s)
-        self.hub = BookedHub(pacer.soon)
+        self.hub = self.memory.hub = BookedHub(pacer.soon)
         self.node = Node(engine, self.hub, clock, self.new_id, NodeLimits())
         settings = StreamSettings(
             outbox_bytes=bounds.outbox_bytes, heartbeat_interval_s=2.0, detach_grace_s=6.0

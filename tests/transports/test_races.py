@@ -124,6 +124,27 @@ def test_leaving_while_the_log_is_read() -> None:
     assert play(scenario) == ["in a"]
 
 
+def test_leaving_and_joining_again_while_the_log_is_read() -> None:
+    """What was said between the two is not the client's, though its stream began before."""
+
+    async def scenario(scene: Scene) -> list[str]:
+        position = str(await scene.node.engine.head())
+        await scene.node.subscribe("c1", {"again": {}})
+
+        async def meanwhile() -> None:
+            await scene.node.unsubscribe("c1", ["again"])
+            await scene.publish("again", "between")
+            await scene.node.subscribe("c1", {"again": {}})
+            await scene.publish("again", "in again")
+            await scene.publish("a", "in a")
+
+        # The first answer says what is lost, so that the second finds where each channel begins for this stream.
+        scene.engine.before["replay"].extend([lambda: asyncio.sleep(0), meanwhile])
+        return await scene.uuids(scene.open(position))
+
+    assert play(scenario) == ["in again", "in a"]
+
+
 def test_a_stream_replaced_before_it_knows_where_to_begin() -> None:
     """It does not change where the stream that took over begins."""
 

@@ -19,7 +19,7 @@ from channelstream.core.events import Dialect, Message
 from channelstream.core.hub import Hub
 from channelstream.core.position import Position, later
 from channelstream.core.registry import RegistryLimits
-from channelstream.engines.base import UserUpdate
+from channelstream.engines.base import PRIVATE, UserUpdate
 from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.redis.address import places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
@@ -222,6 +222,61 @@ def test_a_connection_that_cannot_get_its_channels_back_is_unknown(redis: RedisS
             await after.adopt(opened.conn_id)
         after.engine.join = join  # type: ignore[method-assign]
         assert await after.adopt(opened.conn_id) is None
+        await before.engine.close()
+        await after.engine.close()
+
+    asyncio.run(life())
+
+
+def test_what_a_shard_has_forgotten_is_counted_again_as_it_was(redis: RedisServer) -> None:
+    """From where a connection may read does not move when it is restored, nor when it then goes to another node."""
+
+    async def life() -> None:
+        before, after = node_of(redis, 1), node_of(redis, 1)
+        await before.start()
+        await after.start()
+        update = UserUpdate({}, {})
+        named = str(await before.engine.head())
+        opened = await before.connect(None, "ann", Dialect.V07, {"a": {}}, update, named)
+        await before.subscribe(opened.conn_id, {"b": {}})
+        here = before.connection(opened.conn_id)
+        assert here is not None
+        reaches = here.channels | {PRIVATE: here.private}
+        await publish([before], "a", "", Random(0))
+        prefix = prefixes(1)[0]
+        redis.cli("DEL", f"{prefix}kc:{opened.conn_id}")
+        redis.cli("HDEL", f"{prefix}k:{opened.conn_id}", "seq")
+        await before.engine.make_sure(opened.conn_id)
+        there = await after.adopt(opened.conn_id)
+        assert there is not None
+        assert there.channels | {PRIVATE: there.private} == reaches
+        await before.engine.close()
+        await after.engine.close()
+
+    asyncio.run(life())
+
+
+def test_what_cannot_be_proven_after_a_move_is_lost(redis: RedisServer) -> None:
+    """Of a channel that was forgotten and joined again nobody knows what was missed meanwhile."""
+
+    async def life() -> None:
+        before, after = node_of(redis, 1), node_of(redis, 1)
+        await before.start()
+        await after.start()
+        opened = await before.connect(None, "ann", Dialect.V07, {"a": {}, "b": {}}, UserUpdate({}, {}))
+        position = str(await before.engine.head())
+        redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
+        await publish([before], "b", "", Random(0))
+        connection = await after.adopt(opened.conn_id)
+        assert connection is not None
+        told: list[Any] = []
+        client = Client("ann", ["a", "b"], Random(0))
+        client.hear = told.extend  # type: ignore[method-assign]
+        Session(after, connection, Stream(client)).start(position)
+        async with asyncio.timeout(PATIENCE_S):
+            while not told:
+                await asyncio.sleep(0.01)
+        assert (told[0]["recovered"], told[0]["lost"]) == (["", "b"], ["a"])
         await before.engine.close()
         await after.engine.close()
 

@@ -34,6 +34,7 @@ async def connect(call: Call) -> dict[str, Any]:
         Dialect.SEED if body.dialect_is_seed else Dialect.V07,
         _patches(body.channels, body.channel_configs),
         _update(body),
+        body.since or "",
     )
     user = opened.user
     told = await _tell(call, opened.channels, body.info)
@@ -53,7 +54,7 @@ async def subscribe(call: Call) -> dict[str, Any]:
     body = decode(call.body, SubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
     patches = _patches(body.channels, body.channel_configs)
-    done = await call.node.subscribe(conn_id, patches) if conn_id else None
+    done = await call.node.subscribe(conn_id, patches, body.since or "") if conn_id else None
     if done is None:
         raise unknown_connection()
     return await _tell(call, done.channels, body.info) | {"subscribed_to": done.changed}

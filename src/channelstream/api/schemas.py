@@ -163,6 +163,18 @@ class InfoOptions(Struct, kw_only=True, frozen=True):
     return_public_state: Annotated[bool, Meta(description="Tell only the public part of states.")] = False
 
 
+Since = Annotated[
+    str,
+    Meta(
+        description="A position the page had, or that of an `/info`: a stream may read what is joined by this call from "
+        "there, a new connection also its private messages, as far as the log reaches. Absent, null or empty: from now on. "
+        "One that is unreadable, or of another log, is no error: a stream that asks for what was before is told of a loss.",
+        examples=["k3f9a1-1234567"],
+        extra={"null_is_absent": True},
+    ),
+]
+
+
 class ConnectBody(Struct, kw_only=True):
     """Body of `/connect`: register a connection of a user before its browser opens a stream.
 
@@ -185,6 +197,7 @@ class ConnectBody(Struct, kw_only=True):
         InfoOptions()
     )
     status: Status | UnsetType = UNSET
+    since: Since | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.username is UNSET and self.user is UNSET:
@@ -219,6 +232,7 @@ class SubscribeBody(Struct, kw_only=True):
     info: Annotated[InfoOptions, Meta(description="What `channels_info` of the answer tells.")] = (
         InfoOptions()
     )
+    since: Since | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         self.conn_id = _in_form(normalize_conn_id, self.conn_id)

@@ -7,7 +7,7 @@ from typing import Protocol
 from channelstream.core.batch import DEAF, Batch
 from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Event
-from channelstream.core.position import Numbers
+from channelstream.core.position import Numbers, Reach, shard_of
 from channelstream.errors import CloseCode
 
 
@@ -80,7 +80,8 @@ class Connection:
 
     Attributes:
         id: the conn_id the browser shows.
-        channels: names of its channels, each with the number, in its shard, after which it is a member.
+        channels: names of its channels, each with from where it may be read.
+        private: from where its user's private messages may be read.
         joining: those of them that the engine does not count it in yet: its log cannot be asked for them.
         leaving: those of them that it is just being counted out of.
         batch: what it is sent at the end of this tick; see `core.batch`.
@@ -99,6 +100,7 @@ class Connection:
         "joining",
         "leaving",
         "outlet",
+        "private",
         "state",
         "stream",
         "user",
@@ -112,7 +114,8 @@ class Connection:
         self.id = conn_id
         self.user = user
         self.dialect = dialect
-        self.channels: dict[str, int] = {}
+        self.channels: dict[str, Reach] = {}
+        self.private = Reach.of(heard[shard_of(user, len(heard))])
         self.joining: frozenset[str] = frozenset()
         self.leaving: frozenset[str] = frozenset()
         self.batch: Batch = DEAF

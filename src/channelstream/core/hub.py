@@ -12,7 +12,7 @@ from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
 from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
-from channelstream.core.position import Numbers
+from channelstream.core.position import Numbers, Reach
 
 SLICE = 2_000
 """Connections written to at a stretch: about 10 ms, a write being 5 us (measured, docs/performance.md)."""
@@ -56,8 +56,8 @@ class Hub:
         del self.connections[connection.id]
         _discard(self.users, connection.user, connection)
 
-    def subscribe(self, connection: Connection, channel: str, joined: int) -> None:
-        connection.channels[channel] = joined
+    def subscribe(self, connection: Connection, channel: str, reach: Reach) -> None:
+        connection.channels[channel] = reach
         self.channels.setdefault(channel, {})[connection] = None
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:

@@ -4,8 +4,9 @@ A log is kept in one shard or in several. Each numbers its own events, in its ow
 number for each of them; an engine that keeps everything in one place has one shard.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from zlib import crc32
 
 MAX_SHARDS = 16
@@ -52,6 +53,11 @@ class Position:
     def __str__(self) -> str:
         return written(self.epochs, self.seqs)
 
+    def number_in(self, epochs: Sequence[str], shard: int) -> int:
+        """Return its number in a shard of the log that has these epochs; -1 where it is a place in another log."""
+        is_there = len(self.epochs) == len(epochs) and self.epochs[shard] == epochs[shard]
+        return self.seqs[shard] if is_there else -1
+
     @classmethod
     def parse(cls, text: str) -> "Position | None":
         """Read what a client sent; None where it is not a position."""
@@ -63,6 +69,47 @@ class Position:
         if len(epochs) != len(seqs) or not all(epochs) or not all(map(str.isdigit, seqs)):
             return None
         return cls(tuple(epochs), tuple(map(int, seqs)))
+
+
+NO_PLACE = Position((), ())
+"""What cannot be read as a position: a place in no log."""
+
+
+class Reach(NamedTuple):
+    """From where a connection may read a channel, or its user's private messages, in their shard.
+
+    Attributes:
+        joined: the number after which it is a member.
+        since: the number after which it may read. Mostly that is the same; an application may name an earlier one. -1 where
+            what it named is no place in this log: nothing before `joined` may be read, and nobody can prove what was missed.
+    """
+
+    joined: int
+    since: int
+
+    @classmethod
+    def of(cls, joined: int, named: int | None = None) -> "Reach":
+        """Return the reach of a member.
+
+        Args:
+            named: the number the application has named; -1 for a place in another log, None if it named none.
+        """
+        since = joined if named is None else named if named <= joined else -1
+        return cls(joined, since)
+
+    @property
+    def bound(self) -> int:
+        """Nothing up to this number is the connection's to read."""
+        return self.joined if self.since < 0 else self.since
+
+    def start(self, heard: int) -> int:
+        """Return the number after which a client reads on that has heard this much; -1 where nothing can be proven.
+
+        What lies before the reach was never the connection's, so that it misses nothing there.
+        """
+        if heard >= self.joined:
+            return heard
+        return -1 if heard < 0 or self.since < 0 else max(heard, self.since)
 
 
 def written(epochs: Iterable[str], seqs: Numbers) -> str:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event
 from channelstream.core.log import Entry
-from channelstream.core.position import Numbers, Position
+from channelstream.core.position import Numbers, Position, Reach
 from channelstream.core.user import StateValue, User
 
 PRIVATE = ""
@@ -49,8 +49,8 @@ class Receiver(Protocol):
     def has_user(self, name: str) -> bool:
         """Say whether a connection of this node is the user's."""
 
-    def membership(self, conn_id: str) -> "tuple[Member, Sequence[str]] | None":
-        """Return a connection of this node and its channels, to be counted anew; None if it is gone."""
+    def membership(self, conn_id: str) -> "Membership | None":
+        """Return what a connection of this node is in, to be counted anew; None if it is gone."""
 
     async def obey(self, command: bytes) -> bytes:
         """Do what another node asks and return the answer."""
@@ -73,6 +73,20 @@ class Member:
     conn_id: str
     user: str
     dialect: Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What a connection is in, as the node that holds it knows.
+
+    Attributes:
+        channels: each with from where the connection may read it; None while it is just joining.
+        private: from where it may read its user's private messages.
+    """
+
+    member: Member
+    channels: Mapping[str, Reach | None]
+    private: Reach | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +125,15 @@ class Claim:
     """A connection that was taken over.
 
     Attributes:
-        channels: its channels, each with the number, in its shard, after which it is a member.
+        channels: its channels, each with from where it may read it.
+        private: likewise for its user's private messages; None where their shard knows nothing of the connection.
         seqs: up to where it has certainly missed nothing, though it may have heard more.
         is_whole: whether these are all channels it was in; a part of the log may have lost what it knew of it.
     """
 
     member: Member
-    channels: Mapping[str, int]
+    channels: Mapping[str, Reach]
+    private: Reach | None
     seqs: Numbers
     is_whole: bool
 
@@ -217,8 +233,14 @@ class Engine(Protocol):
         goes for the shards that were read; without any start nothing is read, and it goes for all.
         """
 
-    async def connect(self, member: Member, update: UserUpdate) -> UserChange | None:
-        """Count a new connection of a user, created if need be, and update the user; None: another node has that id."""
+    async def connect(
+        self, member: Member, update: UserUpdate, since: Position | None = None
+    ) -> UserChange | None:
+        """Count a new connection of a user, created if need be, and update the user; None: another node has that id.
+
+        Args:
+            since: from where it may read private messages, to be told to whoever claims it; None means from now on.
+        """
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         """Count a connection out of its channels and of its user.
@@ -227,8 +249,13 @@ class Engine(Protocol):
             Moved: another node speaks for it by now.
         """
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    async def join(
+        self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
+    ) -> dict[str, int]:
         """Count a connection into channels it is not in; each with the settings it gets if it is new.
+
+        Args:
+            since: from where it may read them, to be told to whoever claims the connection; None means from now on.
 
         Returns:
             For each the number, in its shard, after which it is a member; the receiver is handed every later event of it.

@@ -66,13 +66,17 @@ class MemoryEngine:
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
         return self._ledger.replay(user, starts, limit)
 
-    async def connect(self, member: Member, update: UserUpdate) -> UserChange | None:
+    async def connect(
+        self, member: Member, update: UserUpdate, since: Position | None = None
+    ) -> UserChange | None:
         return self._ledger.connect(member, update)
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         self._ledger.disconnect(member, channels)
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    async def join(
+        self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
+    ) -> dict[str, int]:
         return self._ledger.join(member, channels)
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:

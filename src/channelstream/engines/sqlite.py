@@ -190,7 +190,9 @@ class SqliteEngine:
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
         return self._ledger.replay(user, starts, limit)
 
-    async def connect(self, member: Member, update: UserUpdate) -> UserChange | None:
+    async def connect(
+        self, member: Member, update: UserUpdate, since: Position | None = None
+    ) -> UserChange | None:
         self._commits.check_room()
         undo = take_back_user(self.registry, member.user, self._clock, connected=True)
         change = self._ledger.connect(member, update)
@@ -231,7 +233,9 @@ class SqliteEngine:
         batch.undo.append(undo)
         await self._commits.committed()
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    async def join(
+        self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
+    ) -> dict[str, int]:
         self._commits.check_room()
         new = [name for name in channels if name not in self.registry.channels]
         joined = self._ledger.join(member, channels)

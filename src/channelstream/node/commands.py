@@ -23,11 +23,13 @@ class Subscribe(Struct, frozen=True, tag=True):
     Attributes:
         channels: each with the settings it gets if it is new.
         again: what else a repeated `/connect` says, which also makes the connection live longer.
+        since: the position from where the application lets it read them; empty: from now on.
     """
 
     conn_id: str
     channels: dict[str, dict[str, Any]]
     again: Again | None = None
+    since: str = ""
 
 
 class Unsubscribe(Struct, frozen=True, tag=True):

@@ -68,7 +68,7 @@ class Handovers:
             return here
         connection = self._held.make(conn_id, claim.member.user, claim.member.dialect)
         connection.heard = yielded.heard if yielded else claim.seqs
-        self._held.place(connection, claim.channels)
+        self._held.place(connection, claim.channels, claim.private)
         if yielded:
             forgotten = [name for name in yielded.channels if name not in claim.channels]
             await self._held.join_again(connection, forgotten)

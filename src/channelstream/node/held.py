@@ -9,8 +9,8 @@ from channelstream.core.connection import Connection, ConnectionState, Step
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
-from channelstream.core.position import Numbers, replaced, shard_of
-from channelstream.engines.base import Clock, Engine, Member, UserChange, UserUpdate
+from channelstream.core.position import NO_PLACE, Numbers, Position, Reach, replaced, shard_of
+from channelstream.engines.base import Clock, Engine, Member, Membership, UserChange, UserUpdate
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.node.commands import Answer, Command, End, Subscribe, Unsubscribe, Yield
 from channelstream.node.observer import Observer
@@ -52,11 +52,16 @@ class HeldConnections:
     def get(self, conn_id: str) -> Connection | None:
         return self._hub.connections.get(conn_id)
 
-    def membership(self, conn_id: str) -> tuple[Member, Sequence[str]] | None:
+    def membership(self, conn_id: str) -> Membership | None:
         connection = self.get(conn_id)
         if connection is None:
             return None
-        return _member(connection), [name for name in connection.channels if name not in connection.leaving]
+        channels = {
+            name: None if name in connection.joining else reach
+            for name, reach in connection.channels.items()
+            if name not in connection.leaving
+        }
+        return Membership(_member(connection), channels, connection.private)
 
     # -- coming and going
 
@@ -68,37 +73,55 @@ class HeldConnections:
         self._deadlines[connection] = None
         return connection
 
-    async def register(self, connection: Connection, update: UserUpdate) -> UserChange | None:
-        """Make a new connection known to the engine; where that fails it is gone."""
+    async def register(
+        self, connection: Connection, update: UserUpdate, since: Position | None
+    ) -> UserChange | None:
+        """Make a new connection known to the engine; where that fails it is gone.
+
+        Args:
+            since: from where it may read private messages; None means from now on.
+        """
         change = None
         try:
-            change = await self._engine.connect(_member(connection), update)
+            change = await self._engine.connect(_member(connection), update, since)
         finally:
             if change is None:
                 self.forget(connection, CloseCode.UNKNOWN_CONNECTION, "it could not be registered")
+            else:
+                connection.heard = change.seqs
+                connection.private = self._reach(
+                    connection.user, change.seqs[self._shard(connection.user)], since
+                )
         return change
 
-    async def join(self, connection: Connection, channels: Mapping[str, Mapping[str, Any]]) -> None:
-        """Let a connection join channels; where that fails it is in none of them."""
+    async def join(
+        self, connection: Connection, channels: Mapping[str, Mapping[str, Any]], since: Position | None
+    ) -> None:
+        """Let a connection join channels; where that fails it is in none of them.
+
+        Args:
+            since: from where it may read them; None means from now on.
+        """
         # Into the hub first: with a shared engine, what is published while it answers must find the member here.
         for name in channels:
-            self._hub.subscribe(connection, name, self._hub.seqs[self._shard(name)])
+            self._hub.subscribe(connection, name, Reach.of(self._hub.seqs[self._shard(name)]))
         joined = None
         connection.joining |= channels.keys()
         try:
-            joined = await self._engine.join(_member(connection), channels)
+            joined = await self._engine.join(_member(connection), channels, since)
         finally:
             connection.joining -= channels.keys()
             for name in set(channels) & connection.channels.keys():
                 if joined is None:
                     self._hub.unsubscribe(connection, name)
                 else:
-                    connection.channels[name] = joined[name]
+                    connection.channels[name] = self._reach(name, joined[name], since)
 
     async def join_again(self, connection: Connection, forgotten: Sequence[str]) -> None:
         """Join what the engine has forgotten; a connection without it must not go on as if it were whole."""
         try:
-            await self.join(connection, {name: {} for name in forgotten})
+            # Nobody can prove what was missed of them meanwhile.
+            await self.join(connection, {name: {} for name in forgotten}, NO_PLACE)
         except BaseException:
             channels = self.forget(
                 connection, CloseCode.UNKNOWN_CONNECTION, "its channels could not be joined again"
@@ -135,10 +158,17 @@ class HeldConnections:
             stream.close(code, reason)
         return channels
 
-    def place(self, connection: Connection, channels: Mapping[str, int]) -> None:
-        """Let a connection be in channels that the engine counts it in, each with the number after which it is."""
-        for name, joined in channels.items():
-            self._hub.subscribe(connection, name, joined)
+    def place(self, connection: Connection, channels: Mapping[str, Reach], private: Reach | None) -> None:
+        """Let a connection be where the engine counts it in.
+
+        Args:
+            channels: each with from where the connection may read it.
+            private: likewise for private messages; None: nobody can prove what it has missed of them.
+        """
+        for name, reach in channels.items():
+            self._hub.subscribe(connection, name, reach)
+        shard = self._shard(connection.user)
+        connection.private = private or Reach.of(self._hub.seqs[shard], -1)
 
     # -- what is asked of one of them, from here or from another node
 
@@ -162,7 +192,7 @@ class HeldConnections:
         if asked.again is not None:
             await self._engine.update_user(connection.user, asked.again.update)
             _still_here(connection)
-        await self.join(connection, new)
+        await self.join(connection, new, named_position(asked.since))
         _still_here(connection)
         if asked.again is not None and connection.stream is None:
             self._expire_after(connection, self._limits.unattached_s)
@@ -221,10 +251,18 @@ class HeldConnections:
             if connection.stream is not None and (mine or self._shard(connection.user) == shard):
                 connection.stream.close(CloseCode.RESTARTING, "the log was lost")
             connection.heard = replaced(connection.heard, shard, seqs[shard])
-            connection.channels.update(dict.fromkeys(mine, seqs[shard]))
+            connection.channels.update(dict.fromkeys(mine, Reach.of(seqs[shard])))
+            if self._shard(connection.user) == shard:
+                connection.private = Reach.of(seqs[shard])
 
     def _shard(self, name: str) -> int:
         return shard_of(name, len(self._hub.seqs))
+
+    def _reach(self, name: str, joined: int, since: Position | None) -> Reach:
+        """Return from where a channel, or a user's private messages, may be read that were joined at this number."""
+        if since is None:
+            return Reach.of(joined)
+        return Reach.of(joined, since.number_in(self._engine.position.epochs, self._shard(name)))
 
     # -- streams come and go
 
@@ -268,6 +306,11 @@ class HeldConnections:
                 failed = error
         if failed is not None:
             raise failed
+
+
+def named_position(text: str) -> Position | None:
+    """Return what a call has named as a position: None if nothing, `NO_PLACE` for what is none."""
+    return (Position.parse(text) or NO_PLACE) if text else None
 
 
 def _member(connection: Connection) -> Member:

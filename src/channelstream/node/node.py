@@ -10,11 +10,11 @@ from channelstream.core.events import Dialect, Event
 from channelstream.core.hub import Hub
 from channelstream.core.position import Numbers, later
 from channelstream.core.user import User
-from channelstream.engines.base import Accepted, Clock, Engine, Member, UserUpdate
+from channelstream.engines.base import Accepted, Clock, Engine, Membership, UserUpdate
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node.commands import Again, Answer, End, Subscribe, Unsubscribe
 from channelstream.node.handover import Handovers
-from channelstream.node.held import HeldConnections, NodeLimits
+from channelstream.node.held import HeldConnections, NodeLimits, named_position
 from channelstream.node.observer import Observer
 
 
@@ -90,37 +90,43 @@ class Node:
         dialect: Dialect,
         channels: Mapping[str, Mapping[str, Any]],
         update: UserUpdate,
+        since: str = "",
     ) -> Opened:
         """Register a connection, or add channels to the one that has this id.
 
         Args:
             conn_id: its normal form; None lets the server choose one.
             channels: channels to join, each with the settings it gets if it is new.
+            since: the position from where it may read what it joins, and private messages if it is new; empty: from now on.
 
         Raises:
             Invalid: the id is another user's, or it would have too many channels.
             Unavailable: the server holds as many connections as it may, or the engine is out of reach.
         """
-        if conn_id and (known := await self._reconnect(conn_id, user, channels, update)):
+        if conn_id and (known := await self._reconnect(conn_id, user, channels, update, since)):
             return known
         if self.draining or len(self.hub.connections) >= self.limits.connections:
             raise Unavailable("The server takes no more connections now; try again later.")
         self._held.check_channel_count(len(channels))
         connection = self._held.make(conn_id or self.new_id(), user, dialect)
-        change = await self._held.register(connection, update)
+        change = await self._held.register(connection, update, named_position(since))
         if change is None:
-            known = await self._reconnect(connection.id, user, channels, update)
+            known = await self._reconnect(connection.id, user, channels, update, since)
             if known is None:
                 raise Unavailable("This connection was made a moment ago; try again.")
             return known
-        connection.heard = change.seqs
-        await self._held.join(connection, channels)
+        await self._held.join(connection, channels, named_position(since))
         return Opened(connection.id, change.user, sorted(connection.channels))
 
     async def _reconnect(
-        self, conn_id: str, user: str, channels: Mapping[str, Mapping[str, Any]], update: UserUpdate
+        self,
+        conn_id: str,
+        user: str,
+        channels: Mapping[str, Mapping[str, Any]],
+        update: UserUpdate,
+        since: str,
     ) -> Opened | None:
-        asked = Subscribe(conn_id, _patches(channels), Again(user, update))
+        asked = Subscribe(conn_id, _patches(channels), Again(user, update), since)
         done = await self._handovers.done(asked)
         if done is None:
             return None
@@ -129,13 +135,18 @@ class Node:
             raise Unavailable("The user of this connection is gone; connect again.")
         return Opened(conn_id, users[0], done.channels)
 
-    async def subscribe(self, conn_id: str, channels: Mapping[str, Mapping[str, Any]]) -> Subscribed | None:
+    async def subscribe(
+        self, conn_id: str, channels: Mapping[str, Mapping[str, Any]], since: str = ""
+    ) -> Subscribed | None:
         """Join the channels the connection is not in; None if it is unknown.
+
+        Args:
+            since: the position from where it may read them; empty: from now on.
 
         Raises:
             Invalid: it would have too many channels.
         """
-        return _subscribed(await self._handovers.done(Subscribe(conn_id, _patches(channels))))
+        return _subscribed(await self._handovers.done(Subscribe(conn_id, _patches(channels), None, since)))
 
     async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Subscribed | None:
         """Leave those of the channels the connection is in; None if it is unknown."""
@@ -212,7 +223,7 @@ class Node:
     def has_user(self, name: str) -> bool:
         return name in self.hub.users
 
-    def membership(self, conn_id: str) -> tuple[Member, Sequence[str]] | None:
+    def membership(self, conn_id: str) -> Membership | None:
         return self._held.membership(conn_id)
 
     # -- messages and state

@@ -132,16 +132,16 @@ async def _last_events(node: Node, found: Connection) -> list[Entry]:
     """Return the last events the connection hears, newest first, as far as the logs still hold them."""
     channels = await node.engine.channels(list(found.channels), with_users=False)
     owner = await node.engine.users([found.user])
-    tails = [_tail(each.log.entries, found, found.channels[each.name]) for each in channels]
-    tails += [_tail(each.log.entries, found, 0) for each in owner]
+    tails = [_tail(each.log.entries, found, found.channels[each.name].bound) for each in channels]
+    tails += [_tail(each.log.entries, found, found.private.bound) for each in owner]
     return nlargest(
         EVENTS, (entry for tail in tails for entry in tail), key=lambda entry: (entry.at_s, entry.seq)
     )
 
 
-def _tail(entries: list[Entry], found: Connection, joined: int) -> Iterable[Entry]:
+def _tail(entries: list[Entry], found: Connection, bound: int) -> Iterable[Entry]:
     """Yield the last few of a log's entries that this connection hears."""
     recent: Iterator[Entry] = (
         entry for entry in islice(reversed(entries), LOOKED_AT) if found.hears(entry.event)
     )
-    return (entry for entry in islice(recent, EVENTS) if entry.seq > joined)
+    return (entry for entry in islice(recent, EVENTS) if entry.seq > bound)

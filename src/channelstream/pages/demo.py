@@ -33,6 +33,7 @@ from channelstream.pages.demo_input import (
     read_channels,
     read_json,
     read_name,
+    read_position,
     read_status,
     read_text,
 )
@@ -116,7 +117,10 @@ class Demo:
         name = self._visitors.signed_in(request).name if known else read_name(body["username"])
         channels = read_channels(body.get("channels", CHANNELS[:2]))
         visitor = self._visitors.claim(request, name)
-        answer = await self._server.call("POST", "/connect", _introduction(visitor, channels))
+        # A page that lost its connection is let read on from what it had seen: everybody may read these channels, and
+        # private messages are the visitor's own unless the name was somebody else's before.
+        since = read_position(body.get("since")) if known and self._visitors.may_read_on(visitor) else ""
+        answer = await self._server.call("POST", "/connect", _introduction(visitor, channels, since))
         self._connections[answer["conn_id"]] = visitor
         response = JSONResponse({**answer, "all_channels": CHANNELS})
         self._visitors.give_cookie(request, response, visitor)
@@ -195,7 +199,7 @@ class Demo:
         return endpoint
 
 
-def _introduction(visitor: Visitor, channels: list[str]) -> Body:
+def _introduction(visitor: Visitor, channels: list[str], since: str) -> Body:
     """Return the body of /connect; a status set in another window stays as it is."""
     return {
         "username": visitor.name,
@@ -205,4 +209,5 @@ def _introduction(visitor: Visitor, channels: list[str]) -> Body:
         "state_public_keys": ["status"],
         "channel_configs": CHANNEL_CONFIGS,
         "info": WHAT_TO_TELL,
+        "since": since,
     }

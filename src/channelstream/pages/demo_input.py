@@ -79,6 +79,11 @@ def read_text(value: Any) -> str:
     return text
 
 
+def read_position(value: Any) -> str:
+    """Read what the page had seen; the push server takes any text for a position, and knows what is none."""
+    return value if isinstance(value, str) else ""
+
+
 def read_status(value: Any) -> str:
     if value not in STATUSES:
         raise Refused(422, f"A status is one of {', '.join(STATUSES)}.")

@@ -3,7 +3,8 @@
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import Request
@@ -30,8 +31,16 @@ class Visitor:
 
 @dataclass(frozen=True)
 class Claim:
+    """Whose a name is.
+
+    Attributes:
+        latest_s: when it was last used; minus infinity once it was let go.
+        is_first: nobody else is known to have had it, so that what was sent to it was meant for this visitor.
+    """
+
     visitor_id: str
     latest_s: float
+    is_first: bool
 
 
 class Visitors:
@@ -72,14 +81,20 @@ class Visitors:
         claim = self._claims.get(name.casefold())
         if claim and claim.visitor_id != visitor_id and now - claim.latest_s < COOKIE_AGE_S:
             raise Refused(409, "Somebody else has that name. Please choose another.")
-        self._claims[name.casefold()] = Claim(visitor_id, now)
+        is_first = claim is None or (claim.visitor_id == visitor_id and claim.is_first)
+        self._claims[name.casefold()] = Claim(visitor_id, now, is_first)
         return Visitor(visitor_id, name)
 
     def release(self, visitor: Visitor) -> None:
         """Let others have the visitor's name."""
         claim = self._claims.get(visitor.name.casefold())
         if claim and claim.visitor_id == visitor.id:
-            del self._claims[visitor.name.casefold()]
+            self._claims[visitor.name.casefold()] = replace(claim, latest_s=-inf)
+
+    def may_read_on(self, visitor: Visitor) -> bool:
+        """Whether the visitor may read what was sent to the name while it had no connection."""
+        claim = self._claims.get(visitor.name.casefold())
+        return claim is not None and claim.visitor_id == visitor.id and claim.is_first
 
     def give_cookie(self, request: Request, response: Response, visitor: Visitor) -> None:
         response.set_cookie(

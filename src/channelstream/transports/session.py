@@ -153,7 +153,7 @@ class Session:
         kept = [name for name in starts if name not in replay.lost]
         while kept and self.is_current:
             read = await self._node.engine.replay(
-                self.connection.user, {name: at[self._shard(name)] for name in kept}, CHUNK
+                self.connection.user, {name: max(at[self._shard(name)], starts[name]) for name in kept}, CHUNK
             )
             if read.lost:
                 break
@@ -178,20 +178,25 @@ class Session:
 
     def _whole(self, starts: Mapping[str, int], upto: Numbers) -> Numbers:
         """Return up to where a read from `starts` has everything: what was joined while it went on is not in it."""
-        for name, joined in self.connection.channels.items():
+        for name, reach in self.connection.channels.items():
             if name not in starts:
                 shard = self._shard(name)
-                upto = replaced(upto, shard, min(upto[shard], joined))
+                upto = replaced(upto, shard, min(upto[shard], reach.joined))
         return upto
 
     def _resume_from(self, since: str, head: Position) -> dict[str, int]:
-        """Return where each channel begins for a resuming client; -1 where nothing can be proven."""
+        """Return where each channel begins for a resuming client; -1 where nothing can be proven.
+
+        What lies before a channel's reach was never this connection's: that is neither sent nor lost.
+        """
         asked = Position.parse(since) if since else head
         known = [-1] * len(head.seqs) if asked is None else _known(asked, head)
         self.connection.heard = tuple(
             last if seq < 0 else seq for seq, last in zip(known, head.seqs, strict=True)
         )
-        return {name: known[self._shard(name)] for name in (PRIVATE, *self._joined())}
+        reaches = {name: self.connection.channels[name] for name in self._joined()}
+        reaches[PRIVATE] = self.connection.private
+        return {name: reach.start(known[self._shard(name)]) for name, reach in reaches.items()}
 
     def _tell_resumed(self, position: str, starts: dict[str, int], lost: frozenset[str]) -> None:
         recovered = sorted(name for name in starts if name not in lost)
@@ -256,11 +261,13 @@ class Session:
 
     def _progress(self, starts: dict[str, int]) -> dict[str, int]:
         """Return where to read on, for the channels the connection has by now."""
-        heard = self.connection.heard
-        begins = {PRIVATE: starts.get(PRIVATE, 0)}
-        channels = self.connection.channels
-        begins |= {name: starts.get(name, channels[name]) for name in self._joined()}
-        return {name: max(heard[self._shard(name)], begin) for name, begin in begins.items()}
+        heard, private = self.connection.heard, self.connection.private
+        reaches = {PRIVATE: private} | {name: self.connection.channels[name] for name in self._joined()}
+        # A channel that was left and joined again meanwhile begins where it may be read from now.
+        return {
+            name: max(heard[self._shard(name)], starts.get(name, reach.joined), reach.bound)
+            for name, reach in reaches.items()
+        }
 
     async def _write(
         self, held: Held, entries: list[Entry], encode: Callable[[Entry, Dialect], bytes]
@@ -275,10 +282,15 @@ class Session:
                 return
 
     def _mine(self, entries: list[Entry]) -> list[Entry]:
-        """Return what this connection hears: while it was read, the client may have left a channel."""
-        mine = {None, *self.connection.channels}
+        """Return what this connection hears: while it was read, the client may have left a channel, or joined it again."""
+        bounds: dict[str | None, int] = {
+            name: reach.bound for name, reach in self.connection.channels.items()
+        }
+        bounds[None] = self.connection.private.bound
         return [
-            entry for entry in entries if entry.event.channel in mine and self.connection.hears(entry.event)
+            entry
+            for entry in entries
+            if entry.seq > bounds.get(entry.event.channel, entry.seq) and self.connection.hears(entry.event)
         ]
 
     def _pieces(
@@ -308,7 +320,5 @@ class Session:
 
 def _known(asked: Position, head: Position) -> list[int]:
     """Return up to where a client has heard each shard; -1 where that cannot be said."""
-    if len(asked.seqs) != len(head.seqs):
-        return [-1] * len(head.seqs)
-    shards = zip(asked.epochs, asked.seqs, head.epochs, head.seqs, strict=True)
-    return [seq if epoch == present and seq <= last else -1 for epoch, seq, present, last in shards]
+    numbers = [asked.number_in(head.epochs, shard) for shard in range(len(head.seqs))]
+    return [number if number <= last else -1 for number, last in zip(numbers, head.seqs, strict=True)]

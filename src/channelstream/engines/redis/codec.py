@@ -18,7 +18,7 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.log import Budget, Entry, Log, LogLimits
-from channelstream.core.position import Numbers, replaced, written
+from channelstream.core.position import Numbers, Reach, replaced, written
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import StateValue, User
@@ -250,6 +250,18 @@ def read_user(answer: Sequence[Any]) -> User:
 
 def read_changed(flat: Sequence[bytes]) -> list[tuple[str, StateValue]]:
     return [(_value(key), _value(value)) for key, value in pairs(flat)]
+
+
+def write_reach(reach: Reach | None) -> str | bool:
+    """Return how the scripts note from where a connection may read; False where that is not known."""
+    if reach is None:
+        return False
+    return str(reach.joined) if reach.since == reach.joined else f"{reach.joined} {reach.since}"
+
+
+def read_reach(text: bytes) -> Reach:
+    joined, _, named = text.partition(b" ")
+    return Reach.of(int(joined), int(named) if named else None)
 
 
 def write_state(values: Mapping[str, StateValue]) -> list[tuple[str, str]]:

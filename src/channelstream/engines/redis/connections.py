@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from channelstream.core.events import Dialect
-from channelstream.core.position import replaced
+from channelstream.core.position import Position, Reach, replaced
 from channelstream.engines.base import Claim, Member, Receiver, UserChange, UserUpdate
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard import Common, Shard
@@ -70,15 +70,17 @@ class Connections:
             return
         held = self.receiver.membership(conn_id)
         state = b""
-        if held is not None and self._in(shard, held[1]):
-            state = await self._shards.state_for(held[0].user, [shard])
+        if held is not None and self._in(shard, held.channels):
+            state = await self._shards.state_for(held.member.user, [shard])
             # It may have left or joined meanwhile, or gone; from here on calls to the shard keep their order.
             held = self.receiver.membership(conn_id)
         if held is None:
             self._unsure.discard(conn_id)
             return
-        member, channels = held
-        mine: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in self._in(shard, channels)]
+        member, channels = held.member, held.channels
+        mine: list[Any] = [
+            (name, {}, codec.write_reach(channels[name])) for name in self._in(shard, channels)
+        ]
         if not (mine or self._is_known(shard, member)):
             self._stakes.discard(conn_id, shard.index)
             await shard.call("disconnect", conn_id=conn_id, node=self.node)
@@ -89,6 +91,7 @@ class Connections:
             dir=shard is directory,
             home=self._shards.at(member.user) is shard,
             channels=mine,
+            private=codec.write_reach(held.private),
             epochs=self._epochs,
             bounds=self._bounds,
             blob=state,
@@ -118,7 +121,7 @@ class Connections:
 
     # -- coming and going
 
-    async def connect(self, member: Member, update: UserUpdate) -> UserChange | None:
+    async def connect(self, member: Member, update: UserUpdate, since: Position | None) -> UserChange | None:
         home, directory = self._shards.at(member.user), self._shards.at(member.conn_id)
         await home.watch([f"#u:{member.user}"])
         if directory is not home:
@@ -129,12 +132,14 @@ class Connections:
                 return None
             self._stakes.add(member.conn_id, directory.index)
         try:
-            return await self._connect_user(home, member, update)
+            return await self._connect_user(home, member, update, since)
         except (Unavailable, Invalid):
             await self._take_back(member)
             raise
 
-    async def _connect_user(self, home: Shard, member: Member, update: UserUpdate) -> UserChange | None:
+    async def _connect_user(
+        self, home: Shard, member: Member, update: UserUpdate, since: Position | None
+    ) -> UserChange | None:
         told = await home.call(
             "connect",
             **self._of(member),
@@ -142,6 +147,7 @@ class Connections:
             home=True,
             epochs=self._epochs,
             update=codec.write_update(update),
+            since=self._named(since, home),
             bounds=self._bounds,
         )
         if told == b"taken":
@@ -169,12 +175,14 @@ class Connections:
 
     # -- channels
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    async def join(
+        self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None
+    ) -> dict[str, int]:
         parts = self._shards.split(channels)
         state = await self._shards.state_for(member.user, parts)
         try:
             joined = await side_by_side(
-                self._join(shard, member, {name: channels[name] for name in names}, state)
+                self._join(shard, member, {name: channels[name] for name in names}, state, since)
                 for shard, names in parts.items()
             )
         except BaseException:  # Cancelled as well: the shard may have done it.
@@ -183,7 +191,12 @@ class Connections:
         return {name: seq for seq, names in zip(joined, parts.values(), strict=True) for name in names}
 
     async def _join(
-        self, shard: Shard, member: Member, channels: Mapping[str, Mapping[str, Any]], state: bytes
+        self,
+        shard: Shard,
+        member: Member,
+        channels: Mapping[str, Mapping[str, Any]],
+        state: bytes,
+        since: Position | None,
     ) -> int:
         new = await shard.watch([f"#c:{name}" for name in channels])
         answer = await shard.call(
@@ -191,6 +204,7 @@ class Connections:
             **self._of(member),
             known=self._is_known(shard, member),
             channels=[(name, dict(patch)) for name, patch in channels.items()],
+            since=self._named(since, shard),
             bounds=self._bounds,
             blob=state,
         )
@@ -224,6 +238,10 @@ class Connections:
         """Have the channels of a connection set right after a change of which a part may have failed."""
         for shard in shards:
             shard.doubtful.add(member.conn_id)
+
+    def _named(self, since: Position | None, shard: Shard) -> int | bool:
+        """Return the number a position has in a shard, as the script takes it; False where none was named."""
+        return False if since is None else since.number_in(self._shards.epochs, shard.index)
 
     @property
     def _epochs(self) -> str:
@@ -259,16 +277,18 @@ class Connections:
         await home.watch([f"#u:{member.user}"])
         if home not in parts:
             home.doubtful.add(conn_id)
-        channels: dict[str, int] = {}
+        channels: dict[str, Reach] = {}
+        private: Reach | None = None
         seqs = self._shards.seqs
         for shard, (connected, joined) in parts.items():
             self._stakes.add(conn_id, shard.index)
-            mine = {name.decode(): int(number) for name, number in codec.pairs(joined)}
+            mine = {name.decode(): codec.read_reach(text) for name, text in codec.pairs(joined)}
             await shard.watch([f"#c:{name}" for name in mine])
-            begins = [*mine.values(), *([int(connected)] if connected else ())]
-            seqs = replaced(seqs, shard.index, min([seqs[shard.index], *begins]))
+            private = codec.read_reach(connected) if connected else private
+            begins = [*mine.values(), *([codec.read_reach(connected)] if connected else ())]
+            seqs = replaced(seqs, shard.index, min([seqs[shard.index], *(reach.joined for reach in begins)]))
             channels |= mine
         then = epochs.decode().split(".")
         # A shard that knows nothing of it, and is another one than it was, may have known something.
         is_whole = all(shard in parts or then[shard.index] == shard.epoch for shard in self._shards)
-        return Claim(member, channels, seqs, is_whole)
+        return Claim(member, channels, private, seqs, is_whole)

@@ -170,14 +170,18 @@ class RedisEngine:
 
     # -- connections
 
-    async def connect(self, member: Member, update: UserUpdate) -> UserChange | None:
-        return await self._connections.connect(member, update)
+    async def connect(
+        self, member: Member, update: UserUpdate, since: Position | None = None
+    ) -> UserChange | None:
+        return await self._connections.connect(member, update, since)
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         await self._connections.disconnect(member, channels)
 
-    async def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-        return await self._connections.join(member, channels) if channels else {}
+    async def join(
+        self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
+    ) -> dict[str, int]:
+        return await self._connections.join(member, channels, since) if channels else {}
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         await self._connections.leave(member, channels)

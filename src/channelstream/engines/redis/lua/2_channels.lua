@@ -219,14 +219,14 @@ local function announce(channel, user, joined)
     table.concat(users, ',') .. '],"announced":' .. tostring(known[1] == '1') .. '}')
 end
 
--- Count a connection in or out (by = 1 or -1); the user's first and last are announced.
-local function count(channel, conn_id, user, is_seed, by, joined)
+-- Count a connection in or out (by = 1 or -1); the user's first and last are announced. `reach` is from where it may read.
+local function count(channel, conn_id, user, is_seed, by, reach)
   count_connection('c', channel, by)
   if is_seed then call('HINCRBY', key('c', channel), 'seed', by) end
   local left = call('HINCRBY', key('cu', channel), user, by)
   if by == 1 then
     call('HSET', key('cm', channel), conn_id, user)
-    call('HSET', key('kc', conn_id), channel, whole(joined))
+    call('HSET', key('kc', conn_id), channel, reach)
     if left == 1 then
       call('HSET', key('uc', user), channel, '1')
       announce(channel, user, true)

@@ -18,21 +18,28 @@ end
 -- Let a node speak for a connection whose channels are known to shards of these epochs.
 local function speak_for(conn_id, node, epochs) call('HSET', key('k', conn_id), 'dir', node, 'epochs', epochs) end
 
-local function count_user_in(conn_id, user)
-  if call('HSETNX', key('k', conn_id), 'home', '1') == 0 then return end
-  call('HSET', key('k', conn_id), 'seq', whole(head()))
-  count_connection('u', user, 1)
+-- From where a connection that joins now may read: its number here, and the one that the application has named, if it has.
+local function reach_from_now(named) return whole(head()) .. (named and ' ' .. whole(named) or '') end
+
+-- `reach`: from where it may read private messages; false: from where it is noted, or from now on.
+local function count_user_in(conn_id, user, reach)
+  local is_new = call('HSETNX', key('k', conn_id), 'home', '1') == 1
+  if is_new or reach then call('HSET', key('k', conn_id), 'seq', reach or reach_from_now(false)) end
+  if is_new then count_connection('u', user, 1) end
 end
 
+-- Of each channel: its name, the settings it gets if it is new, and from where it may be read, as for `count_user_in`.
 local function join(conn_id, user, is_seed, channels, bounds)
-  local joined = head()
+  local now = reach_from_now(false)
   for _, wanted in ipairs(channels) do
-    if call('HEXISTS', key('kc', conn_id), wanted[1]) == 0 then
-      open_channel(wanted[1], wanted[2], bounds)
-      count(wanted[1], conn_id, user, is_seed, 1, joined)
+    local name, settings, reach = wanted[1], wanted[2], wanted[3]
+    if call('HEXISTS', key('kc', conn_id), name) == 0 then
+      open_channel(name, settings, bounds)
+      count(name, conn_id, user, is_seed, 1, reach or now)
+    elseif reach then
+      call('HSET', key('kc', conn_id), name, reach)
     end
   end
-  return joined
 end
 
 local function leave(conn_id, channels)
@@ -81,7 +88,7 @@ local function release(conn_id, node)
   end
 end
 
--- One node holds a connection in place of another: {its number here, channels}, or nothing where it is not counted.
+-- One node holds a connection in place of another: {from where it may read private messages, channels}, or nothing where it is not counted.
 local function move(conn_id, from, to)
   local known = call('HMGET', key('k', conn_id), 'user', 'seed', 'seq')
   if not known[1] then return false end

@@ -129,7 +129,7 @@ function operations.connect(a)
   hold(a.conn_id, a.node, a.user, a.seed)
   if a.dir then speak_for(a.conn_id, a.node, a.epochs) end
   open_user(a.user, fresh, a.bounds)
-  count_user_in(a.conn_id, a.user)
+  count_user_in(a.conn_id, a.user, reach_from_now(a.since))
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
@@ -138,10 +138,12 @@ function operations.join(a)
   if a.known and not is_held_by(a.conn_id, a.node) then return 'gone' end
   if not a.known then hold(a.conn_id, a.node, a.user, a.seed) end
   copy_state(ARGV[7])
-  local joined = join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
+  local joined, reach = whole(head()), reach_from_now(a.since)
+  for _, wanted in ipairs(a.channels) do wanted[3] = reach end
+  join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
   keep_copy(a.user)
-  call(PUBLISH, key('#n', a.node), 'mark 0 ' .. whole(joined))
-  return whole(joined)
+  call(PUBLISH, key('#n', a.node), 'mark 0 ' .. joined)
+  return joined
 end
 
 -- Count a connection out of channels; 0: this shard counts it no longer.
@@ -167,7 +169,7 @@ function operations.restore(a)
   if a.dir then speak_for(a.conn_id, a.node, a.epochs) end
   if a.home then
     open_user(a.user, {}, a.bounds)
-    count_user_in(a.conn_id, a.user)
+    count_user_in(a.conn_id, a.user, a.private)
   end
   copy_state(ARGV[7])
   local wanted = {}

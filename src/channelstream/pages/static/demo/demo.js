@@ -24,7 +24,8 @@ let connection = "";
 /** Get a connection under a name, or as the cookie says. */
 async function connect(username) {
   const joined = model.channels().filter((channel) => channel.joined).map((channel) => channel.name);
-  const answer = await ask("connect", { ...(username && { username }), ...(joined.length && { channels: joined }) });
+  const since = stream?.position ?? "";
+  const answer = await ask("connect", { ...(username && { username }), ...(joined.length && { channels: joined }), since });
   connection = answer.conn_id;
   model.connected(answer);
   byId("welcome").hidden = true;

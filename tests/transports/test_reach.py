@@ -1,0 +1,204 @@
+"""How far back a stream reads: from where its connection joined, or from where the application lets it."""
+
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from tests.conftest import CLUSTER, SQLITE
+
+pytestmark = pytest.mark.nodes(1, SQLITE, 3, CLUSTER)
+
+
+class Place:
+    """A lobby and a private channel of one test, and a connection in the lobby."""
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+        self.user, self.lobby, self.priv = (uuid4().hex for _ in range(3))
+        self.others = server.connect(uuid4().hex, self.lobby, self.priv)
+
+    def connect(self, *channels: str, **more: Any) -> str:
+        return self.server.connect(self.user, *channels, **more)  # type: ignore[no-any-return]
+
+    def say(self, *texts: str, where: str = "") -> None:
+        """Publish in the private channel, or elsewhere."""
+        self._send({"channel": where or self.priv}, texts)
+
+    def whisper(self, *texts: str) -> None:
+        """Send to the user outside of all channels."""
+        self._send({"pm_users": [self.user]}, texts)
+
+    def _send(self, to: dict[str, Any], texts: tuple[str, ...]) -> None:
+        self.server.post("/message", [{"user": "x", **to, "message": {"text": text}} for text in texts])
+
+    def position(self) -> str:
+        return self.server.post("/info", {"info": {"channels": []}})["position"]  # type: ignore[no-any-return]
+
+    def resume(self, conn_id: str, since: str) -> tuple[list[str], list[str]]:
+        """Return what a stream is told to be lost, and the texts that it brings."""
+        self.say("the end", where=self.lobby)
+        query = {"conn_id": conn_id, "since": since}
+        lost: list[str] = []
+        texts: list[str] = []
+        while "the end" not in texts:
+            for item in httpx.get(f"{self.server.url}/listen", params=query, timeout=10).json():
+                lost += item.get("lost", [])
+                texts += [item["message"]["text"]] if item["type"] == "message" else []
+                query["since"] = item["position"]
+            if "the end" not in texts:
+                self.say("the end", where=self.lobby)
+        return lost, texts[:-1]
+
+
+@pytest.fixture
+def place(server: Any) -> Place:
+    return Place(server)
+
+
+def forged(position: str) -> str:
+    """The beginning of the log, in all of its shards."""
+    epochs, _, numbers = position.rpartition("-")
+    return f"{epochs}-{'.'.join('0' for _ in numbers.split('.'))}"
+
+
+def elsewhere(position: str) -> str:
+    """A place in another log, in all of its shards."""
+    epochs, _, numbers = position.rpartition("-")
+    return f"{'.'.join('0' + epoch for epoch in epochs.split('.'))}-{numbers}"
+
+
+@pytest.mark.parametrize("lie", [str, forged])
+def test_a_stream_begins_where_its_connection_joined(place: Place, lie: Any) -> None:
+    """Whatever position a client asks from, what was said in a channel before it joined is not its own, and not lost."""
+    conn_id = place.connect(place.lobby)
+    position = place.position()
+    place.say("before")
+    place.server.post("/subscribe", {"conn_id": conn_id, "channels": [place.priv]})
+    place.say("after")
+    assert place.resume(conn_id, lie(position)) == ([], ["after"])
+
+
+def test_nothing_of_the_time_between_two_subscriptions(place: Place) -> None:
+    """Who was put out of a channel and let in again hears what follows; what was said before it went is gone with that."""
+    conn_id = place.connect(place.lobby, place.priv)
+    position = place.position()
+    place.say("first stay")
+    place.server.post("/unsubscribe", {"conn_id": conn_id, "channels": [place.priv]})
+    place.say("between")
+    place.server.post("/subscribe", {"conn_id": conn_id, "channels": [place.priv]})
+    place.say("second stay")
+    assert place.resume(conn_id, position) == ([], ["second stay"])
+
+
+@pytest.mark.parametrize("lie", [str, forged])
+def test_a_new_connection_begins_where_it_was_registered(place: Place, lie: Any) -> None:
+    """In its channels and with private messages; another connection of the user that was there before keeps them."""
+    older = place.connect(place.lobby)
+    position = place.position()
+    place.whisper("before")
+    place.say("before, too")
+    newer = place.connect(place.lobby, place.priv)
+    place.whisper("after")
+    assert place.resume(newer, lie(position)) == ([], ["after"])
+    assert place.resume(older, position)[1] == ["before", "after", "the end"]
+
+
+def test_the_application_lets_a_new_connection_read_on(place: Place) -> None:
+    """A page that comes back with its position and a new conn_id has missed nothing."""
+    gone = place.connect(place.lobby, place.priv)
+    place.say("heard")
+    position = place.position()
+    place.say("missed")
+    place.server.post("/disconnect", {"conn_id": gone})
+    place.whisper("missed, too")
+    conn_id = place.connect(place.lobby, place.priv, since=position)
+    place.say("after")
+    lost, texts = place.resume(conn_id, position)
+    assert (lost, sorted(texts)) == ([], ["after", "missed", "missed, too"])
+
+
+def test_the_application_lets_a_connection_read_what_was_before(place: Place) -> None:
+    """From the position that the subscription names, not from where the client would like."""
+    conn_id = place.connect(place.lobby)
+    early = place.position()
+    place.say("too early")
+    named = place.position()
+    place.say("allowed")
+    place.server.post("/subscribe", {"conn_id": conn_id, "channels": [place.priv], "since": named})
+    assert place.resume(conn_id, early) == ([], ["allowed"])
+
+
+def test_only_what_a_call_joins_begins_where_it_says(place: Place) -> None:
+    """A repeated /connect opens neither a channel the connection is in nor private messages of before."""
+    early = place.position()
+    place.say("before")
+    place.whisper("before")
+    conn_id = place.connect(place.lobby, place.priv)
+    place.connect(place.lobby, place.priv, conn_id=conn_id, since=early)
+    assert place.resume(conn_id, early) == ([], [])
+
+
+def test_a_conn_id_that_is_used_again_begins_anew(place: Place) -> None:
+    """It has nothing of what the connection before it could read."""
+    conn_id = place.connect(place.lobby, place.priv)
+    position = place.position()
+    place.server.post("/disconnect", {"conn_id": conn_id})
+    place.say("between")
+    place.whisper("between")
+    assert place.connect(place.lobby, place.priv, conn_id=conn_id) == conn_id
+    place.say("after")
+    assert place.resume(conn_id, position) == ([], ["after"])
+
+
+@pytest.mark.parametrize("spoil", [elsewhere, lambda position: "no position at all"])
+def test_a_position_that_the_application_cannot_name(place: Place, spoil: Any) -> None:
+    """It is no error; who asks for what was before is told that it is lost, and not that nothing is missing."""
+    early = place.position()
+    place.say("before", where=place.lobby)
+    place.say("before")
+    place.whisper("before")
+    conn_id = place.connect(place.lobby, place.priv, since=spoil(early))
+    place.say("after")
+    lost, _ = place.resume(conn_id, early)
+    assert sorted(lost) == sorted(["", place.lobby, place.priv])
+    assert place.resume(conn_id, place.position()) == ([], [])
+
+
+@pytest.mark.parametrize("since", [None, ""])
+def test_no_position_is_from_now_on(place: Place, since: str | None) -> None:
+    """Null, and the empty position of a page that has none yet."""
+    early = place.position()
+    place.say("before")
+    conn_id = place.connect(place.lobby, place.priv, since=since)
+    assert place.resume(conn_id, early) == ([], [])
+
+
+def test_an_older_client_begins_where_it_was_registered(place: Place) -> None:
+    """A stream without `since` brings what came since /connect, whatever that has named."""
+    early = place.position()
+    place.say("before")
+    place.whisper("before")
+    conn_id = place.connect(place.lobby, place.priv, since=early)
+    place.say("after")
+    items = httpx.get(f"{place.server.url}/listen", params={"conn_id": conn_id}, timeout=10).json()
+    assert [item["message"]["text"] for item in items] == ["after"]
+
+
+@pytest.mark.nodes(1)
+def test_a_page_comes_back_after_a_restart(own_server: Any, start_server: Any, tmp_path: Path) -> None:
+    """The SQLite engine keeps positions: what the application names of before the restart is read from there."""
+    engine = f"sqlite:///{tmp_path / 'log.db'}"
+    before = Place(own_server("--engine", engine))
+    before.connect(before.lobby, before.priv)
+    position = before.position()
+    before.say("missed")
+    before.whisper("missed, too")
+    before.server.stop()
+    after = Place(own_server("--engine", engine))
+    after.user, after.lobby, after.priv = before.user, before.lobby, before.priv
+    after.connect(after.lobby, after.priv)
+    assert after.resume(after.connect(after.lobby, after.priv), position) == ([], [])
+    conn_id = after.connect(after.lobby, after.priv, since=position)
+    assert after.resume(conn_id, position) == ([], ["missed", "missed, too", "the end"])
