@@ -44,6 +44,20 @@ def test_last_event_id_wins(server: Any, clients: Any, channel: str) -> None:
     assert [item["message"]["text"] for item in again.items()] == ["missed"]
 
 
+def test_an_empty_last_event_id(server: Any, clients: Any, channel: str) -> None:
+    """An empty Last-Event-ID counts as absent: the stream resumes from `since`, and nothing is lost."""
+    query = f"conn_id={server.connect('ann', channel)}&since="
+    first = clients.sse(server.port, query)
+    position, _ = first.block()
+    publish(server, channel, "missed")
+    first.items()
+    first.reset()
+    again = clients.sse(server.port, query + str(position), headers="Last-Event-ID:\r\n")
+    _, [resumed] = again.block()
+    assert (resumed["position"], resumed["recovered"]) == (position, ["", channel])
+    assert [item["message"]["text"] for item in again.items()] == ["missed"]
+
+
 def test_a_newer_stream(server: Any, clients: Any, channel: str) -> None:
     """The older of two streams ends with a closing item that says 4002."""
     query = f"conn_id={server.connect('ann', channel)}&since="

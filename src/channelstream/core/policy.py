@@ -26,12 +26,12 @@ CORS = (
     (
         b"access-control-allow-headers",
         b"Content-Type, Depth, User-Agent, X-File-Size, X-Requested-With, If-Modified-Since, X-File-Name, Cache-Control, "
-        b"Pragma, Origin, Connection, Referer, Cookie",
+        b"Pragma, Origin, Connection, Referer, Cookie, Last-Event-ID",
     ),
     (b"access-control-max-age", b"86400"),
     (b"xdomainrequestallowed", b"1"),
 )
-"""The second generation's answer to browsers, besides the allowed origin."""
+"""The second generation's answer to browsers, besides the allowed origin; and what a fetch of an event stream sends."""
 
 
 class Policy:

@@ -19,7 +19,7 @@ from channelstream.asgi import AT_ONCE
 from channelstream.core.connection import Connection
 from channelstream.core.deflate import negotiate
 from channelstream.core.handshake import BadHandshake, accept
-from channelstream.core.policy import Header
+from channelstream.core.policy import Header, header
 from channelstream.core.query import read_query
 from channelstream.core.websocket import close_frame
 from channelstream.errors import ChannelstreamError, CloseCode, Moved, Replaced, Unavailable
@@ -345,8 +345,9 @@ class StreamingHttp(HttpToolsProtocol):
             super()._start_asgi_task(cycle, self.app)
             return
         parameters = read_query(scope["query_string"])
-        last_id = next((value for name, value in scope["headers"] if name == b"last-event-id"), None)
-        since = parameters.get("since") if last_id is None else last_id.decode("latin-1")
+        last_id = header(scope["headers"], b"last-event-id")
+        # Empty is as good as absent (HTML Living Standard 9.2.3): it must not hide the position in the query.
+        since = last_id.decode("latin-1") if last_id else parameters.get("since")
         transport = self._let_go()
         transport.write(SSE_HEAD + _lines(self.streams.policy.cors(scope["headers"])) + b"\r\n")
         stream = SSEStream(self.streams, transport, connection)
