@@ -92,10 +92,20 @@ def test_jsonp(server: Any, channel: str, callback: str) -> None:
     query = f"conn_id={server.connect('ann', channel)}&callback={callback}"
     publish(server, channel, "hello")
     response = poll(server, query)
-    assert response.headers["content-type"] == "application/javascript"
+    assert response.headers["content-type"] == "application/javascript; charset=utf-8"
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.text.startswith(f"/**/{callback}([")
     assert texts(json.loads(response.text[len(f"/**/{callback}(") : -2])) == ["hello"]
+
+
+def test_jsonp_of_any_text(server: Any, channel: str) -> None:
+    """A JSONP answer has no character that ends a line of a script, and means the same text."""
+    query = f"conn_id={server.connect('ann', channel)}&callback=cb"
+    text = "a\u2028b\u2029c é \U0001f600"
+    publish(server, channel, text)
+    script = poll(server, query).content.decode()
+    assert not set(script) & set("\n\r\u2028\u2029")
+    assert texts(json.loads(script[len("/**/cb(") : -2])) == [text]
 
 
 @pytest.mark.parametrize("callback", ["", "9a", "alert(1)", "a;b", "a%0A", "a b", "%C3%A9", "a" * 129])

@@ -12,7 +12,8 @@ from channelstream.transports.streams import Streams
 
 POLL_PATH = "/listen"
 PATHS = frozenset((POLL_PATH, "/ws", "/sse"))
-SCRIPT = b"application/javascript"
+SCRIPT = b"application/javascript; charset=utf-8"
+"""A script without a charset is read in that of the page."""
 WEBSOCKET_WANTED: list[Header] = [(b"connection", b"upgrade"), (b"upgrade", b"websocket")]
 """What a 426 has to say (RFC 9110, 15.5.22)."""
 POLL_BODY_BYTES = 65_536

@@ -122,5 +122,10 @@ def check_callback(callback: str) -> str:
 
 
 def jsonp(callback: str, body: bytes) -> bytes:
-    """Return a script that calls back; the comment in front defuses content sniffing."""
+    """Return a script that calls back; the comment in front defuses content sniffing.
+
+    JSON may hold the two separators as they are, which end a line of a script before ECMAScript 2019.
+    """
+    for separator in "\u2028\u2029":
+        body = body.replace(separator.encode(), b"\\u%04x" % ord(separator))
     return b"/**/%b(%b);" % (callback.encode(), body)
