@@ -32,6 +32,7 @@ class Answering:
     def __init__(self, *failures: RequestFailed | None) -> None:
         self.failures = list(failures)
         self.made = 0
+        self.named: list[str] = []
 
     def post(self, path: str, body: dict[str, object]) -> dict[str, str]:
         assert (path, body["username"], body["channels"]) == ("/connect", "alice", ["news"])
@@ -39,6 +40,7 @@ class Answering:
         if failure:
             raise failure
         self.made += 1
+        self.named.append(str(body["since"]))
         return {"conn_id": f"c{self.made}"}
 
 
@@ -74,8 +76,10 @@ def test_stops_where_it_must(final: int) -> None:
 
 def test_unknown_connection_is_replaced() -> None:
     """When the server has forgotten the connection, a new one goes on from the same position."""
-    _, stream, _ = play([([event(1)], 4001), ([], 1000)])
+    server, stream = Answering(), Scripted([([event(1)], 4001), ([], 1000)])
+    Subscriber(server, "alice", ["news"], stream, wait=lambda _: None).listen()
     assert stream.opened[1] == {"conn_id": "c2", "since": "e-1"}
+    assert server.named == ["", "e-1"]
 
 
 def test_waits_longer_until_something_is_heard() -> None:

@@ -122,6 +122,7 @@ class Subscriber:
             "username": self.user,
             "channels": list(self.channels),
             "info": {"include_history": False, "include_users": False},
+            "since": self.place.position,
         }
         answer = self.server.post("/connect", body)
         if not isinstance(answer, dict) or "conn_id" not in answer:

@@ -109,7 +109,12 @@ class Client:
 
     async def register(self, configs: dict[str, Any] | None = None, at: Node | None = None) -> None:
         """Ask the application for a connection, until a node makes one; an older position is kept."""
-        body = {"username": self.user, "channels": sorted(self.channels), "channel_configs": configs or {}}
+        body = {
+            "username": self.user,
+            "channels": sorted(self.channels),
+            "channel_configs": configs or {},
+            "since": self._position,
+        }
         async with async_client(timeout=ANSWER_S) as http:
             while True:
                 node = at or self._cluster.any(self._random)
