@@ -125,7 +125,7 @@ function websocket({ address, WebSocket, signal, receive }) {
 
 async function sse({ address, fetch, signal, receive }) {
   const response = await fetch(address("sse"), { signal, cache: "no-store" });
-  if (!response.ok) return refusal(response, receive);
+  if (!response.ok) return refusal(response);
   const reader = response.body.getReader();
   const decoder = new TextDecoder();
   for (let rest = ""; ; ) {
@@ -142,7 +142,7 @@ async function poll({ address, fetch, signal, receive }) {
   while (!signal.aborted) {
     const started = Date.now();
     const response = await fetch(address("listen"), { signal, cache: "no-store" });
-    if (!response.ok) return refusal(response, receive);
+    if (!response.ok) return refusal(response);
     const text = await response.text();
     receive(text);
     // A proxy that answers at once must not make us spin.
@@ -154,14 +154,14 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const TRANSPORTS = { websocket, sse, poll };
 
-/** What an error answer says: by its items or by its status. */
-async function refusal(response, receive) {
+/** What an error answer says: by its body (docs/api.md, "Errors") or by its status. */
+async function refusal(response) {
   const { status, headers } = response;
   const after = headers.get("retry-after");
   const waitMs = 1_000 * after || Date.parse(after) - Date.now();
-  const text = await response.text();
-  if (text.startsWith("[")) receive(text, waitMs);
-  return { code: STATUS[status] ?? 0, reason: `HTTP ${status}`, waitMs, status };
+  const { error = `HTTP ${status}`, close_code } = (await response.json().catch(() => null)) ?? {};
+  // Only our server names a close code.
+  return { code: close_code ?? STATUS[status] ?? 0, reason: error, waitMs, status: close_code ? 0 : status };
 }
 
 export class Channelstream {
@@ -295,7 +295,7 @@ export class Channelstream {
       signal,
     });
     if (response.ok) return response.json();
-    const { reason, waitMs } = await refusal(response, () => {});
+    const { reason, waitMs } = await refusal(response);
     const retry = response.status >= 500 || [408, 429].includes(response.status);
     throw Object.assign(new Error(reason), { retry, waitMs });
   }
@@ -324,7 +324,7 @@ export class Channelstream {
       };
       const watchdog = setInterval(watch, 250);
       this.#finish = finish;
-      const receive = (text, waitMs) => this.#receive(text, waitMs, signal, finish);
+      const receive = (text) => this.#receive(text, signal, finish);
       const run = async () => TRANSPORTS[name]({ address: this.#address, fetch, WebSocket, signal, receive });
       run().then(finish, (error) => finish({ code: 0, reason: `${error}` }));
     });
@@ -336,7 +336,7 @@ export class Channelstream {
     return url.href;
   };
 
-  #receive(text, waitMs, signal, finish) {
+  #receive(text, signal, finish) {
     try {
       if (signal.aborted) return;
       const items = JSON.parse(text);
@@ -345,7 +345,7 @@ export class Channelstream {
       if (!this.#upAt && (this.transport === "poll" || items[0]?.type === "resumed")) this.#up(signal);
       for (const item of items) {
         if (signal.aborted) return;
-        if (item.type === "closing") return finish({ ...item, waitMs });
+        if (item.type === "closing") return finish(item);
         if (item.type === "resumed") this.#resumed(item);
         else this.#deliver(item);
         if (item.position) this.position = item.position;

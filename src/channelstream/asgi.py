@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from channelstream.core.policy import Header, header
-from channelstream.errors import ChannelstreamError, TooLarge, Unavailable
+from channelstream.errors import ChannelstreamError, TooLarge
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -17,6 +17,8 @@ JSON = b"application/json"
 AT_ONCE = "channelstream.at_once"
 """Key of an extension of the scope (ASGI, "Extensions"): `(status, headers, body) -> bool` sends a whole answer in one
 write, or returns False where it has to go the long way. Two ASGI messages cost as much as all else of a small call."""
+EXPOSED: Header = (b"access-control-expose-headers", b"Retry-After")
+"""Lets pages of other origins read when to come back."""
 encode = msgspec.json.Encoder().encode
 
 
@@ -48,7 +50,9 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The body is longer than {limit} bytes; see the option max_body_bytes.")
+    return TooLarge(
+        f"Send a body of at most {limit} bytes; the option max_body_bytes bounds those of signed calls."
+    )
 
 
 async def answer(
@@ -60,24 +64,37 @@ async def answer(
     content_type: bytes = JSON,
 ) -> None:
     """Send a whole answer."""
-    head = [
+    await _send(scope, send, status, _head(body, headers, content_type), body)
+
+
+async def refuse(scope: Scope, send: Send, error: ChannelstreamError, headers: Sequence[Header] = ()) -> None:
+    """Answer with an error."""
+    await _send(scope, send, *refusal(error, headers))
+
+
+def refusal(error: ChannelstreamError, headers: Sequence[Header] = ()) -> tuple[int, list[Header], bytes]:
+    """Return status, header fields and body of an error's answer, for whoever writes it.
+
+    Args:
+        headers: fields besides those of the error; those of CORS, most often.
+    """
+    body = encode(error.body)
+    exposed = [EXPOSED] if any(name == b"retry-after" for name, _ in error.headers) else []
+    return error.http_status, _head(body, [*headers, *exposed, *error.headers], JSON), body
+
+
+def _head(body: bytes, headers: Sequence[Header], content_type: bytes) -> list[Header]:
+    return [
         (b"content-type", content_type),
         (b"content-length", b"%d" % len(body)),
         (b"x-content-type-options", b"nosniff"),
         *headers,
     ]
+
+
+async def _send(scope: Scope, send: Send, status: int, head: list[Header], body: bytes) -> None:
     at_once = scope["extensions"][AT_ONCE] if "extensions" in scope else None
     if at_once is not None and at_once(status, head, body):
         return
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": body})
-
-
-async def refuse(scope: Scope, send: Send, error: ChannelstreamError, headers: Sequence[Header] = ()) -> None:
-    """Answer with an error."""
-    extra = list(headers)
-    if isinstance(error, Unavailable):
-        extra.append((b"retry-after", b"%d" % error.retry_after_s))
-    if isinstance(error, TooLarge):
-        extra.append((b"connection", b"close"))
-    await answer(scope, send, error.http_status, encode(error.body), extra)

@@ -1,7 +1,8 @@
 """Every error a stranger can see: its code, its HTTP status, its sentence; and the WebSocket close codes."""
 
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class CloseCode(IntEnum):
@@ -35,6 +36,13 @@ class CloseCode(IntEnum):
 
 Faults = dict[str, Any]
 """Validation faults by field, nested like the body: ``{"channels": {"0": ["Not a valid string."]}}``."""
+Headers = Sequence[tuple[bytes, bytes]]
+"""Header fields, names in lower case."""
+
+OWN_KEYS = frozenset({"error", "code", "faults", "close_code"})
+"""Keys of every error body. A field of such a name is only in `faults`, never at top level."""
+LONGEST_NAME = 100
+"""Characters of a client's own text that an error repeats."""
 
 
 class ChannelstreamError(Exception):
@@ -43,19 +51,35 @@ class ChannelstreamError(Exception):
     Attributes:
         code: short stable identifier, for programs.
         http_status: status of the HTTP answer.
-        body: what the JSON answer holds.
+        message: a sentence for people, which says what to do.
+        faults: what is wrong, by field; empty where it is no single field.
+        headers: fields the HTTP answer carries besides the usual ones.
+        close_code: how a WebSocket says the same; None where the error never ends a stream.
     """
 
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
+    close_code: CloseCode | None = None
+    headers: Headers = ()
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, faults: Faults | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.faults: Faults = faults or {}
 
     @property
-    def body(self) -> Faults:
-        return {"error": self.message, "code": self.code}
+    def body(self) -> dict[str, Any]:
+        """What the JSON answer holds: one shape for all errors (docs/api.md, "Errors").
+
+        Programs for 0.7 read faults by field at top level, so they stand there as well.
+        """
+        told: dict[str, Any] = {name: fault for name, fault in self.faults.items() if name not in OWN_KEYS}
+        told |= {"error": self.message, "code": self.code}
+        if self.faults:
+            told["faults"] = self.faults
+        if self.close_code is not None:
+            told["close_code"] = int(self.close_code)
+        return told
 
 
 class Malformed(ChannelstreamError):
@@ -64,9 +88,16 @@ class Malformed(ChannelstreamError):
     code = "malformed"
     http_status = 400
 
-    @property
-    def body(self) -> Faults:
-        return {"_schema": [self.message]}
+    def __init__(self, fault: str, advice: str = "") -> None:
+        super().__init__(f"{fault.rstrip('.')}. {advice}".rstrip(), {"_schema": [fault]})
+
+
+class BadRequest(ChannelstreamError):
+    """The bytes are no HTTP request that can be answered; the connection is closed."""
+
+    code = "bad_request"
+    http_status = 400
+    headers = ((b"connection", b"close"),)
 
 
 class BadSignature(ChannelstreamError):
@@ -76,11 +107,19 @@ class BadSignature(ChannelstreamError):
     http_status = 401
 
     def __init__(self) -> None:
-        super().__init__("Bad Signature")
+        super().__init__("Bad Signature: sign the path with the server's secret and a right clock.")
 
     @property
-    def body(self) -> Faults:
-        return {"request": self.message}
+    def body(self) -> dict[str, Any]:
+        """With the key `request`, by which 0.7.1 answered."""
+        return {"request": "Bad Signature"} | super().body
+
+
+class Unauthenticated(ChannelstreamError):
+    """The admin's password is wrong."""
+
+    code = "unauthenticated"
+    http_status = 401
 
 
 class Unauthorized(ChannelstreamError):
@@ -88,6 +127,15 @@ class Unauthorized(ChannelstreamError):
 
     code = "unknown_connection"
     http_status = 401
+    close_code = CloseCode.UNKNOWN_CONNECTION
+
+
+class Ended(ChannelstreamError):
+    """The connection was ended on purpose while a poll waited."""
+
+    code = "connection_ended"
+    http_status = 401
+    close_code = CloseCode.NORMAL
 
 
 class Forbidden(ChannelstreamError):
@@ -101,6 +149,23 @@ class NotFound(ChannelstreamError):
     code = "not_found"
     http_status = 404
 
+    @classmethod
+    def path(cls, path: str) -> Self:
+        """Nothing is served at this path."""
+        return cls(f"There is no {path[:LONGEST_NAME]} here: check the path against the API document.")
+
+    @classmethod
+    def method(cls, method: str, path: str, methods: Iterable[str]) -> Self:
+        """The path is served, with other methods; 0.7.1 answers 404 to that, not 405."""
+        return cls(f"There is no {method} {path[:LONGEST_NAME]}: use {' or '.join(methods)}.")
+
+
+class MethodNotAllowed(ChannelstreamError):
+    """A page is asked for by a method it does not serve."""
+
+    code = "method_not_allowed"
+    http_status = 405
+
 
 class NotAcceptable(ChannelstreamError):
     """Plain HTTP was used while `enforce_https` is on (406, as the second generation answered)."""
@@ -109,9 +174,28 @@ class NotAcceptable(ChannelstreamError):
     http_status = 406
 
 
+class TimedOut(ChannelstreamError):
+    """The request took longer than it may; the connection is closed."""
+
+    code = "request_timeout"
+    http_status = 408
+    headers = ((b"connection", b"close"),)
+
+
+class Replaced(ChannelstreamError):
+    """A newer stream of the connection took over."""
+
+    code = "replaced"
+    http_status = 409
+    close_code = CloseCode.REPLACED
+
+
 class TooLarge(ChannelstreamError):
+    """The body is longer than it may be; what is left of it is not read."""
+
     code = "too_large"
     http_status = 413
+    headers = ((b"connection", b"close"),)
 
 
 class Invalid(ChannelstreamError):
@@ -121,12 +205,7 @@ class Invalid(ChannelstreamError):
     http_status = 422
 
     def __init__(self, faults: Faults) -> None:
-        super().__init__("The request is invalid.")
-        self.faults = faults
-
-    @property
-    def body(self) -> Faults:
-        return self.faults
+        super().__init__(_correct(faults), faults)
 
 
 class UpgradeRequired(ChannelstreamError):
@@ -134,22 +213,46 @@ class UpgradeRequired(ChannelstreamError):
 
     code = "upgrade_required"
     http_status = 426
+    headers = ((b"connection", b"upgrade"), (b"upgrade", b"websocket"))
 
 
-class TooManyRequests(ChannelstreamError):
-    code = "too_many_requests"
-    http_status = 429
+class HeadTooLong(ChannelstreamError):
+    """The head of the request is longer than it may be; the connection is closed."""
+
+    code = "head_too_long"
+    http_status = 431
+    headers = ((b"connection", b"close"),)
 
 
-class Unavailable(ChannelstreamError):
-    """The server is full, restarting, or its engine is out of reach: try again after `retry_after_s`."""
-
-    code = "unavailable"
-    http_status = 503
+class TryLater(ChannelstreamError):
+    """What is refused now may be asked again after `retry_after_s`."""
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.headers = ((b"retry-after", b"%d" % retry_after_s),)
+
+
+class TooManyRequests(TryLater):
+    code = "too_many_requests"
+    http_status = 429
+
+
+class Internal(ChannelstreamError):
+    """The server failed, which is a fault of its own; the log has it."""
+
+    code = "internal"
+    http_status = 500
+
+    def __init__(self) -> None:
+        super().__init__("The server failed at this request: its log says why. It may have taken effect.")
+
+
+class Unavailable(TryLater):
+    """The server is full, restarting, or its engine is out of reach."""
+
+    code = "unavailable"
+    http_status = 503
 
 
 class Moved(Unavailable):
@@ -159,11 +262,44 @@ class Moved(Unavailable):
         super().__init__("This connection is moving to another node; try again.")
 
 
-class Replaced(ChannelstreamError):
-    """A newer stream of the connection was opened at another node before this one began."""
+def closed(code: CloseCode, reason: str) -> ChannelstreamError:
+    """Return the error by which a poll is answered where a WebSocket is closed with `code`."""
+    reason = f"{reason[:1].upper()}{reason[1:]}"
+    match code:
+        case CloseCode.REPLACED:
+            return Replaced(f"{reason}; stop this one.")
+        case CloseCode.UNKNOWN_CONNECTION:
+            return Unauthorized(f"{reason}; ask the application for a new conn_id.")
+        case CloseCode.NORMAL:
+            return Ended(f"{reason}; there is nothing to come back for.")
+    error = Unavailable(f"{reason}; come back with `since` in a moment.")
+    error.close_code = code
+    return error
 
-    code = "replaced"
-    http_status = 409
+
+def _correct(faults: Faults) -> str:
+    """Say what to do about faults: the first of them by name, the others are in `faults`."""
+    path, fault = _first(faults)
+    where = ".".join(path)[:LONGEST_NAME]
+    more = "; `faults` has the others" if _has_more(faults) else ""
+    return f"Nothing was done. Correct {where or 'the body'} and send it again: {fault.rstrip('.')}{more}."
+
+
+def _first(faults: Faults) -> tuple[list[str], str]:
+    path, found = [], faults
+    while isinstance(found, dict):
+        name, found = next(iter(found.items()))
+        path.append(name)
+    return [name for name in path if name != "_schema"], found[0]
+
+
+def _has_more(faults: Faults) -> bool:
+    found: Any = faults
+    while isinstance(found, dict):
+        if len(found) > 1:
+            return True
+        found = next(iter(found.values()))
+    return len(found) > 1
 
 
 class ConfigError(Exception):

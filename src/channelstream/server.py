@@ -22,7 +22,7 @@ from channelstream.api import openapi
 from channelstream.api.access import Access, AccessRules, Checker
 from channelstream.api.app import Api
 from channelstream.api.endpoints import ENDPOINTS
-from channelstream.asgi import App, Receive, Scope, Send, refuse
+from channelstream.asgi import App, Receive, Scope, Send, answer, refuse
 from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.config import Settings
 from channelstream.core.addresses import Networks
@@ -38,6 +38,7 @@ from channelstream.node import Node, NodeLimits
 from channelstream.overview.panel import Panel
 from channelstream.overview.sampler import Sampler
 from channelstream.pacing import FlushPacer
+from channelstream.pages.refusals import json_errors
 from channelstream.pages.routes import routes
 from channelstream.tracing import Tracer
 from channelstream.transports.asgi import PATHS, StreamsApp
@@ -49,6 +50,9 @@ DESCRIPTORS_FOR_US = 64
 """Descriptors the process needs for itself: logs, the listening sockets, the loop."""
 GC_THRESHOLDS = (50_000, 50, 1_000)
 """A collection of the youngest objects for every 50,000 new ones: idle connections are many and make no garbage."""
+
+ADMIN_PREFIX = "/admin"
+"""Pages below it are never readable for pages of other origins."""
 
 logger = logging.getLogger(__name__)
 
@@ -142,8 +146,16 @@ class Front:
             return self._api
         return self._streams if path in PATHS else self._page
 
+    def page_cors(self, scope: Scope) -> list[Header]:
+        """Return what lets other origins read an answer below no path of ours; the admin's are for nobody else."""
+        is_admin = self._policy.path(scope).startswith(ADMIN_PREFIX)
+        return [] if is_admin else self._policy.cors(scope["headers"])
+
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Show the pages the address and scheme of the browser, not those of the proxy in front of us."""
+        if scope["method"] == "OPTIONS":
+            await answer(scope, send, 200, b"", self.page_cors(scope), b"text/plain")
+            return
         address = self._policy.client(scope)
         port = scope["client"][1] if scope.get("client") else 0
         root = self._policy.root(scope)
@@ -211,9 +223,8 @@ def build(settings: Settings) -> Server:
     api = Api(ENDPOINTS, node, access, policy, settings.max_body_bytes)
     front = Front(policy, api, StreamsApp(streams), settings.http_scheme)
     sampler = Sampler(node)
-    front.pages = Starlette(
-        routes=_pages(settings, front, Panel(node, streams, sampler), access, Tracer(node))
-    )
+    pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), access, Tracer(node)))
+    front.pages = json_errors(pages, front.page_cors)
     return Server(_uvicorn_config(settings, front, streams), node, streams, sampler, settings.drain_timeout_s)
 
 

@@ -23,7 +23,7 @@ def refused(server: Any, path: str, payload: Any) -> Any:
     """The faults of a request that must be refused."""
     answer = server.request("POST", path, payload)
     assert answer.status_code == 422, answer.text
-    return answer.json()
+    return answer.json()["faults"]
 
 
 def test_the_answer_tells_all_of_a_new_connection(server: Any) -> None:
@@ -245,7 +245,7 @@ def test_disconnecting_ends_a_connection_at_once(server: Any, hear: Hear, how: s
 def test_disconnecting_nobody(server: Any) -> None:
     """Without a conn_id there is nothing to say yes or no to."""
     answer = http.post(server.url + "/disconnect")
-    assert (answer.status_code, answer.json()) == (422, {"conn_id": ["Field may not be null."]})
+    assert (answer.status_code, answer.json()["faults"]) == (422, {"conn_id": ["Field may not be null."]})
     assert http.get(server.url + "/disconnect", params={"conn_id": "a b"}).json() is False
 
 

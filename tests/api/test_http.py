@@ -1,5 +1,6 @@
 """What HTTP itself answers: CORS, preflights, sizes, broken JSON, wrong methods, plain HTTP."""
 
+import re
 import socket
 from typing import Any
 
@@ -19,6 +20,15 @@ def post(server: Any, path: str, content: bytes, **headers: str) -> httpx.Respon
     return http.post(server.url + path, content=content, headers=server.sign(path) | headers)
 
 
+def assert_is_error(answer: httpx.Response) -> None:
+    """One shape: a sentence that ends as one, a word, and perhaps faults."""
+    body = answer.json()
+    assert answer.headers["content-type"] == "application/json"
+    assert body["error"].endswith(".")
+    assert re.fullmatch(r"[a-z_]+", body["code"])
+    assert ("faults" in body) == (answer.status_code in (400, 422))
+
+
 def test_any_page_may_read_any_answer(server: Any) -> None:
     """On success and on every error, never with credentials."""
     answers = [
@@ -30,16 +40,29 @@ def test_any_page_may_read_any_answer(server: Any) -> None:
         http.put(server.url + "/message"),
         http.get(server.url + "/listen", params={"conn_id": "http-unknown"}),
         http.get(server.url + "/disconnect", params={"conn_id": "http-unknown"}),
+        http.get(server.url + "/nothing"),
+        http.post(server.url + "/message/"),
+        http.post(server.url + "//message"),
+        http.put(server.url + "/sse"),
+        http.get(server.url + "/ws"),
+        http.get(server.url + "/sse"),
+        http.get(server.url + "/static/nothing.js"),
+        http.post(server.url + "/"),
     ]
-    assert [answer.status_code for answer in answers] == [200, 422, 400, 403, 401, 404, 401, 200]
+    statuses = [200, 422, 400, 403, 401, 404, 401, 200, 404, 404, 404, 404, 426, 422, 404, 405]
+    assert [answer.status_code for answer in answers] == statuses
     for answer in answers:
+        if answer.status_code != 200:
+            assert_is_error(answer)
         assert answer.headers[ALLOW_ORIGIN] == "*"
         assert answer.headers["access-control-allow-methods"] == METHODS
         assert answer.headers["content-type"] == "application/json"
         assert "access-control-allow-credentials" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/connect", "/message", "/disconnect", "/info", "/listen", "/ws", "/sse"])
+@pytest.mark.parametrize(
+    "path", ["/connect", "/message", "/disconnect", "/info", "/listen", "/ws", "/sse", "/", "/no"]
+)
 def test_preflights_need_no_signature(server: Any, path: str) -> None:
     """200, empty, with what browsers ask for."""
     headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
@@ -49,6 +72,32 @@ def test_preflights_need_no_signature(server: Any, path: str) -> None:
     assert answer.headers["access-control-max-age"] == "86400"
     allowed = answer.headers["access-control-allow-headers"].split(", ")
     assert {"Content-Type", "Last-Event-ID"} <= set(allowed)
+
+
+def test_old_programs_find_faults_where_they_were(server: Any) -> None:
+    """By field at top level, and the word of 401."""
+    invalid = server.request("POST", "/connect", {"username": "", "channels": [""]}).json()
+    assert {key: invalid[key] for key in ("username", "channels")} == invalid["faults"]
+    assert http.post(server.url + "/info?secret=x").json()["request"] == "Bad Signature"
+
+
+@pytest.mark.parametrize("path", ["/admin", "/admin/nothing", "/admin/admin.json", "/openapi.json"])
+def test_admin_pages_are_for_no_other_origin(server: Any, path: str) -> None:
+    """Not even their errors and preflights, which have the shape of all errors nevertheless."""
+    method = "POST" if path == "/admin" else "GET"
+    for answer in (http.request(method, server.url + path), http.options(server.url + "/admin")):
+        assert ALLOW_ORIGIN not in answer.headers
+    refused = http.request(method, server.url + path)
+    assert refused.status_code in (302, 403, 404, 405)
+    if refused.status_code != 302:
+        assert_is_error(refused)
+
+
+def test_a_page_says_which_methods_it_takes(server: Any) -> None:
+    """405, with `Allow` (RFC 9110, 15.5.6)."""
+    answer = http.post(server.url + "/")
+    assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (405, {"GET", "HEAD"})
+    assert answer.json()["code"] == "method_not_allowed"
 
 
 def test_allowed_origins_are_exact(start_server: Any) -> None:
@@ -87,7 +136,7 @@ def test_what_is_not_json_is_refused(server: Any, path: str, body: bytes) -> Non
     """400, in the shape of the other faults."""
     answer = post(server, path, body)
     assert answer.status_code == 400
-    assert list(answer.json()) == ["_schema"]
+    assert list(answer.json()["faults"]) == ["_schema"]
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000])

@@ -60,7 +60,7 @@ def test_an_unknown_user_is_refused(server: Any) -> None:
     """By both generations' calls."""
     for path, more in (("/user_state", {}), ("/user_status", {"status": 1})):
         answer = server.request("POST", path, {"user": "state-nobody"} | more)
-        assert (answer.status_code, answer.json()) == (422, {"user": ["Unknown user"]})
+        assert (answer.status_code, answer.json()["faults"]) == (422, {"user": ["Unknown user"]})
 
 
 def test_values_are_plain(server: Any) -> None:
@@ -78,7 +78,7 @@ def test_a_state_has_a_bounded_number_of_keys(server: Any) -> None:
     assert len(server.post("/connect", {"username": "state-full", "user_state": full})["state"]) == 256
     more = {"user": "state-full", "user_state": {"key-0": 1, "one more": 1}}
     answer = server.request("POST", "/user_state", more)
-    assert (answer.status_code, list(answer.json())) == (422, ["user_state"])
+    assert (answer.status_code, list(answer.json()["faults"])) == (422, ["user_state"])
     assert server.post("/user_state", {"user": "state-full"})["user_state"] == full
     swapped = {"user": "state-full", "user_state": {"key-0": None, "one more": 1}}
     assert len(server.post("/user_state", swapped)["user_state"]) == 256
@@ -91,7 +91,7 @@ def test_public_keys_are_bounded(server: Any) -> None:
     server.connect("state-many")
     keys = [f"key-{number}" for number in range(257)]
     answer = server.request("POST", "/user_state", {"user": "state-many", "state_public_keys": keys})
-    assert answer.json() == {"state_public_keys": ["Longer than maximum length 256."]}
+    assert answer.json()["faults"] == {"state_public_keys": ["Longer than maximum length 256."]}
     fitting = server.post("/user_state", {"user": "state-many", "state_public_keys": keys[1:]})
     assert fitting["public_keys"] == keys[1:]
 
@@ -166,4 +166,4 @@ def test_a_status_is_a_number(server: Any) -> None:
     server.connect("state-number")
     for payload in ({"user": "state-number"}, {"user": "state-number", "status": "away"}):
         answer = server.request("POST", "/user_status", payload)
-        assert (answer.status_code, list(answer.json())) == (422, ["status"])
+        assert (answer.status_code, list(answer.json()["faults"])) == (422, ["status"])

@@ -75,7 +75,7 @@ def faults_of(read: Callable[[bytes], Any], body: Any) -> Any:
     try:
         read(json.dumps(body).encode())
     except Invalid as error:
-        return error.body
+        return error.faults
     return None
 
 
@@ -188,7 +188,7 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
     """Broken syntax, encoding, numbers and nesting are all one 400 in the shape of the other faults."""
     with pytest.raises(Malformed) as caught:
         validation.decode(body, schemas.ConnectBody)
-    assert list(caught.value.body) == ["_schema"]
+    assert list(caught.value.faults) == ["_schema"]
 
 
 def test_brackets_in_texts_nest_nothing() -> None:
@@ -225,14 +225,14 @@ def test_a_rule_the_walk_does_not_know_is_a_fault_still() -> None:
     """What only the schema itself refuses is answered as a fault of the whole body."""
     with pytest.raises(Invalid) as caught:
         validation.decode(b'{"user": "ann"}', Picky)
-    assert caught.value.body == {"_schema": ["never good"]}
+    assert caught.value.faults == {"_schema": ["never good"]}
 
 
 def test_errors_of_handlers_have_the_old_words() -> None:
     """What only a handler can know is told in 0.7.1's words."""
-    assert validation.missing_connection().body == {"conn_id": ["Field may not be null."]}
-    assert validation.unknown_connection().body == {"conn_id": ["Unknown connection"]}
-    assert validation.unknown_user().body == {"user": ["Unknown user"]}
+    assert validation.missing_connection().faults == {"conn_id": ["Field may not be null."]}
+    assert validation.unknown_connection().faults == {"conn_id": ["Unknown connection"]}
+    assert validation.unknown_user().faults == {"user": ["Unknown user"]}
 
 
 @pytest.mark.parametrize("call", READERS)

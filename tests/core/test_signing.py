@@ -32,7 +32,7 @@ def is_accepted(
     try:
         SignatureChecker("secret", text, max_age_s, 60.0).check(token, "/message", now_s)
     except BadSignature as fault:
-        assert fault.body == {"request": "Bad Signature"}
+        assert (fault.code, fault.body["request"]) == ("bad_signature", "Bad Signature")
         return False
     return True
 

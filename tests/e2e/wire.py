@@ -131,7 +131,7 @@ class PollWire(Wire):
         body = json.loads(await self._reader.readexactly(int(fields["content-length"])))
         if isinstance(body, list):
             return body
-        raise Ended(status)
+        raise Ended(body.get("close_code", status))
 
 
 WIRES: dict[str, type[Wire]] = {"ws": WebSocketWire, "sse": EventStreamWire, "poll": PollWire}

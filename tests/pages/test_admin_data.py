@@ -66,7 +66,7 @@ def test_an_admin_may_act(browser: Client, panel: Any, action: str) -> None:
     assert browser.post(f"/admin/do/{action}", content=b"{}", headers=SIGNED).json() is True
     assert panel.asked == [(action, b"{}")]
     refused = browser.post(f"/admin/do/{action}", content=b"[]", headers=SIGNED)
-    assert (refused.status_code, refused.json()) == (422, {"channel": ["Missing."]})
+    assert (refused.status_code, refused.json()["faults"]) == (422, {"channel": ["Missing."]})
 
 
 @pytest.mark.parametrize("action", ACTIONS)

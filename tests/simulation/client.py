@@ -114,11 +114,11 @@ class Client:
         body = await stream.wait(receive)
         if body is None or watch is not self._watch:
             return
-        if stream.status == 200:
+        if stream.end is None:
             self._answer = body
         else:
             self._lost(watch)
-            if stream.status == 401:
+            if stream.end.http_status == 401:
                 self.forget()
 
     def _lost(self, watch: Watch) -> None:

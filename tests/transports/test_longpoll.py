@@ -73,7 +73,10 @@ def test_a_newer_poll(server: Any, clients: Any, channel: str) -> None:
     """The older of two polls is answered 409, the newer hears what comes."""
     query = f"conn_id={server.connect('ann', channel)}"
     older, newer = wait_in_poll(server, clients, query), wait_in_poll(server, clients, query)
-    assert older.rest().startswith(b"HTTP/1.1 409 ")
+    head, _, body = older.rest().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 409 ")
+    assert b"access-control-allow-origin: *" in head
+    assert (json.loads(body)["code"], json.loads(body)["close_code"]) == ("replaced", 4002)
     publish(server, channel, "hello")
     assert newer.rest().startswith(b"HTTP/1.1 200 ")
 
@@ -83,7 +86,9 @@ def test_disconnect(server: Any, clients: Any, channel: str) -> None:
     conn_id = server.connect("ann", channel)
     raw = wait_in_poll(server, clients, f"conn_id={conn_id}")
     server.request("GET", f"/disconnect?conn_id={conn_id}")
-    assert raw.rest().startswith(b"HTTP/1.1 401 ")
+    head, _, body = raw.rest().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 401 ")
+    assert (json.loads(body)["code"], json.loads(body)["close_code"]) == ("connection_ended", 1000)
 
 
 @pytest.mark.parametrize("callback", ["cb", "a.b.c", "$_9"])

@@ -74,7 +74,7 @@ test("a second 4008 in a row has to wait", async () => {
 for (const transport of ["websocket", "poll"])
   test(`a planned restart after failures is no failure, once, by ${transport}`, async (t) => {
     t.mock.method(Math, "random", () => 1);
-    const closing = { status: 503, body: [{ type: "closing", code: 1012, reason: "restarting" }] };
+    const closing = { status: 503, body: { error: "Restarting.", code: "unavailable", close_code: 1012 } };
     const opened = { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] };
     const fetch = answers({ status: 500 }, { status: 500 }, opened, closing, opened, closing, opened, closing);
     const stream = open({ transports: [transport], backoffBaseMs: 1, backoffCapMs: 1_000, spreadMs: 1, fetch });
@@ -187,13 +187,11 @@ for (const status of [404, 429, 503])
     assert.equal(stream.transport, "websocket");
   });
 
-test("a closing item counts more than the status of the answer", async () => {
-  const body = [{ type: "message", position: "p-2" }, { type: "closing", code: 1000, reason: "disconnected" }];
+test("the close code of an error counts more than its status", async () => {
+  const body = { error: "Disconnected.", code: "connection_ended", close_code: 1000 };
   const stream = open({ transports: ["poll"], fetch: answers({ status: 401, body }) });
-  const message = heard(stream, "message");
   const { code, reason } = await heard(stream, "close");
-  assert.deepEqual([code, reason], [1000, "disconnected"]);
-  assert.equal((await message).position, "p-2");
+  assert.deepEqual([code, reason], [1000, "Disconnected."]);
 });
 
 test("a stream that we gave up and that replaced a newer one is no reason to stop", async () => {

@@ -8,7 +8,7 @@ from channelstream.api.call import Call
 from channelstream.api.table import Endpoint
 from channelstream.asgi import ClientGone, Receive, Scope, Send, answer, encode, read_body, refuse
 from channelstream.core.policy import Policy
-from channelstream.errors import ChannelstreamError, NotFound
+from channelstream.errors import ChannelstreamError, Internal, NotFound
 from channelstream.node import Node
 
 UNSIGNED_BODY_BYTES = 4096
@@ -41,13 +41,17 @@ class Api:
             await refuse(scope, send, error, cors)
         except ClientGone:
             logger.debug("a client left before it had sent its request")
+        except Exception:
+            logger.exception("a call failed: %s %s", scope["method"], scope["path"])
+            await refuse(scope, send, Internal(), cors)
         else:
             await answer(scope, send, 200, body, cors)
 
     async def _serve(self, scope: Scope, receive: Receive) -> object:
         row = self._rows.get((scope["path"], scope["method"]))
         if row is None:
-            raise NotFound(f"There is no {scope['method']} {scope['path']}.")
+            methods = [method for path, method in self._rows if path == scope["path"]]
+            raise NotFound.method(scope["method"], scope["path"], methods)
         if row.signed:
             self._access.check(scope)
         limit = self._body_bytes if row.signed else min(UNSIGNED_BODY_BYTES, self._body_bytes)

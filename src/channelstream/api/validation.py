@@ -22,6 +22,7 @@ MAX_NESTING = 250
 MAX_FAULTS = 100
 """Faults told in one answer, so that a body of faults costs neither time nor a longer answer."""
 
+SEND_JSON = "Send one JSON value in UTF-8."
 NULL = "Field may not be null."
 WRONG_INPUT = {"_schema": ["Invalid input type."]}
 NOT_A_STATE_VALUE = "Must be a string, a number, a boolean or null."
@@ -130,7 +131,7 @@ def _plain(body: bytes) -> Any:
 
 
 def _not_json(error: Exception) -> Malformed:
-    return Malformed(f"Invalid JSON: {str(error).removeprefix('JSON is malformed: ')}")
+    return Malformed(f"Invalid JSON: {str(error).removeprefix('JSON is malformed: ')}", SEND_JSON)
 
 
 def _refuse_deep(body: bytes) -> None:
@@ -138,7 +139,7 @@ def _refuse_deep(body: bytes) -> None:
     if len(body) <= MAX_NESTING or len(body.translate(None, _NOT_OPENING)) <= MAX_NESTING:
         return
     if _nests_too_deep(body):
-        raise Malformed(f"Invalid JSON: nested deeper than {MAX_NESTING} levels")
+        raise Malformed(f"Invalid JSON: nested deeper than {MAX_NESTING} levels", SEND_JSON)
 
 
 def _nests_too_deep(body: bytes) -> bool:

@@ -24,7 +24,16 @@ LOST = 1006
 _CODES = {401: CloseCode.UNKNOWN_CONNECTION, 409: CloseCode.REPLACED, 503: CloseCode.OVERLOADED}
 """What HTTP statuses say, as close codes."""
 
+
+class _Refusal(msgspec.Struct):
+    """The part of an error that a stream's reader needs (docs/api.md, "Errors")."""
+
+    error: str
+    close_code: int = 0
+
+
 _decode = msgspec.json.Decoder(list[Item]).decode
+_decode_refusal = msgspec.json.Decoder(_Refusal).decode
 
 
 class StreamEnded(Exception):
@@ -84,7 +93,7 @@ def listen_sse(server: Server, place: Place) -> Iterator[Item]:
     try:
         with server.client(SILENCE_S) as client, client.stream("GET", "/sse", params=place.query) as answer:
             if not answer.is_success:
-                raise _refused(answer.status_code)
+                raise _refused(answer.status_code, answer.read())
             for line in _lines(answer):
                 if line.startswith(b"data:"):
                     yield from _items(line.removeprefix(b"data:"))
@@ -113,14 +122,19 @@ def listen_poll(server: Server, place: Place) -> Iterator[Item]:
             while True:
                 answer = client.get("/listen", params=place.query)
                 if not answer.is_success:
-                    raise _refused(answer.status_code)
+                    raise _refused(answer.status_code, answer.content)
                 yield from _items(answer.text)
     except httpx.HTTPError as error:
         raise StreamEnded(LOST, str(error)) from error
 
 
-def _refused(status: int) -> StreamEnded:
-    return StreamEnded(_CODES.get(status, LOST), f"answered {status}")
+def _refused(status: int, body: bytes = b"") -> StreamEnded:
+    """Why a stream was not opened or a poll ended: an error of the server says the close code itself."""
+    try:
+        told = _decode_refusal(body)
+    except msgspec.MsgspecError:
+        return StreamEnded(_CODES.get(status, LOST), f"answered {status}")
+    return StreamEnded(told.close_code or _CODES.get(status, LOST), told.error)
 
 
 def _items(text: str | bytes) -> Iterator[Item]:

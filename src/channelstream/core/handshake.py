@@ -7,14 +7,10 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
-from channelstream.errors import ChannelstreamError
-
-Headers = Sequence[tuple[bytes, bytes]]
-"""Header fields as received, names in lower case; a name may occur more than once."""
+from channelstream.errors import ChannelstreamError, Headers
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TCHAR: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
@@ -23,15 +19,10 @@ _PARAMETER: Final = re.compile(rf'({_TCHAR}+)(?:[ \t]*=[ \t]*({_TCHAR}+|"(?:\\?{
 
 
 class BadHandshake(ChannelstreamError):
-    """The request is not a WebSocket handshake as RFC 6455 wants it.
-
-    Attributes:
-        headers: fields the answer has to carry besides the usual ones.
-    """
+    """The request is not a WebSocket handshake as RFC 6455 wants it."""
 
     code = "bad_handshake"
     http_status = 400
-    headers: ClassVar[Headers] = ()
 
 
 class UnsupportedVersion(BadHandshake):

@@ -8,16 +8,16 @@ from hashlib import sha256
 
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
-from channelstream.errors import TooManyRequests
+from channelstream.errors import TooManyRequests, Unauthenticated
 from channelstream.pages.html import root
+from channelstream.pages.refusals import error_response
 from channelstream.pages.throttle import Throttle
 
 COOKIE = "auth_tkt"
 """The second generation's name for it."""
 COOKIE_AGE_S = 30 * 24 * 3600
-RETRY_AFTER_S = "5"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -61,7 +61,7 @@ class Gate:
             try:
                 known = await self._throttle.attempt(_address(request), lambda: self._is_password(password))
             except TooManyRequests as error:
-                return PlainTextResponse(error.message, 429, {"Retry-After": RETRY_AFTER_S})
+                return error_response(error)
             return await endpoint(request) if known else _basic_refused()
 
         return guarded
@@ -126,8 +126,6 @@ def _basic_password(request: Request) -> str | None:
 
 
 def _basic_refused() -> Response:
-    headers = {
-        "WWW-Authenticate": 'Basic realm="channelstream admin", charset="UTF-8"',
-        "Cache-Control": "no-store",
-    }
-    return PlainTextResponse("Unauthorized", 401, headers)
+    error = Unauthenticated("Send the password of the option admin_secret; any user name will do.")
+    challenge = 'Basic realm="channelstream admin", charset="UTF-8"'
+    return error_response(error, {"WWW-Authenticate": challenge})

@@ -8,11 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from channelstream.errors import ChannelstreamError, Forbidden, NotFound, Unavailable
+from channelstream.errors import ChannelstreamError, Forbidden, NotFound
 from channelstream.pages.access import Endpoint, Gate
 from channelstream.pages.admin import DETAILS, TABLES, json_response, to_sign_in
 from channelstream.pages.html import HEADERS
 from channelstream.pages.origin import is_same_origin
+from channelstream.pages.refusals import FOREIGN, error_response
 
 ACTIONS = ("disconnect", "settings", "message")
 ACTION_BYTES = 65_536
@@ -110,7 +111,7 @@ class AdminData:
     def _action(self, name: str) -> Route:
         async def act(request: Request) -> Response:
             if not is_same_origin(request):
-                raise Forbidden("This was sent from another site.")
+                raise Forbidden(FOREIGN)
             return json_response(await self._panel.act(name, await request.body()))
 
         return Route(f"/admin/do/{name}", self._guarded(act), methods=["POST"], max_body_size=ACTION_BYTES)
@@ -123,10 +124,7 @@ def answered(endpoint: Endpoint) -> Endpoint:
         try:
             return await endpoint(request)
         except ChannelstreamError as error:
-            response = json_response(error.body, error.http_status)
-            if isinstance(error, Unavailable):
-                response.headers["Retry-After"] = str(error.retry_after_s)
-            return response
+            return error_response(error)
 
     return answered
 

@@ -5,8 +5,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from openapi_ui_bundles import swagger_ui
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
@@ -56,7 +57,7 @@ async def _client(request: Request) -> Response:
 async def _swagger_ui_file(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in SWAGGER_UI_FILES:
-        return PlainTextResponse("Not Found", 404)
+        raise HTTPException(404)
     return FileResponse(Path(swagger_ui.static_path) / name, headers=ASSET_HEADERS)
 
 

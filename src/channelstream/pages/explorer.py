@@ -6,13 +6,15 @@ from typing import Any
 import msgspec
 from itsdangerous import TimestampSigner
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from channelstream.errors import Forbidden, Malformed, NotFound
 from channelstream.pages.access import Gate
 from channelstream.pages.admin import json_response, to_sign_in
 from channelstream.pages.html import CONTENT_SECURITY_POLICY, Renderer, root
 from channelstream.pages.origin import is_same_origin
+from channelstream.pages.refusals import SIGN_IN, error_response, refuse_page
 
 SIGN_BYTES = 1024
 # Swagger UI's style sheet carries its icons as data: pictures.
@@ -38,7 +40,11 @@ class Explorer:
     def routes(self) -> list[BaseRoute]:
         return [
             Route("/api-explorer", self._gate.guarded(self._page, to_sign_in), methods=["GET"]),
-            Route("/openapi.json", self._gate.guarded(self._document, _forbidden), methods=["GET"]),
+            Route(
+                "/openapi.json",
+                self._gate.guarded(self._document, refuse_page(Forbidden(SIGN_IN))),
+                methods=["GET"],
+            ),
             Route("/admin/sign", self._sign, methods=["POST"], max_body_size=SIGN_BYTES),
         ]
 
@@ -51,15 +57,11 @@ class Explorer:
     async def _sign(self, request: Request) -> Response:
         """Sign one path of the API for the signed-in admin's own page."""
         if not (self._gate.has_ticket(request) and is_same_origin(request)):
-            return _forbidden(request)
+            return error_response(Forbidden("Sign in first, and send this from the explorer's own page."))
         try:
             path = msgspec.json.decode(await request.body(), type=dict[str, str]).get("path", "")
         except msgspec.DecodeError:
-            return PlainTextResponse("Bad Request", 400)
+            return error_response(Malformed("Send a JSON object with a path."))
         if path not in self._openapi()["paths"]:
-            return PlainTextResponse("Not Found", 404)
+            return error_response(NotFound.path(path))
         return json_response({"signature": self._signer.sign(path).decode()})
-
-
-def _forbidden(request: Request) -> Response:
-    return PlainTextResponse("Forbidden", 403)

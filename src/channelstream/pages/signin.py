@@ -1,5 +1,6 @@
 """The admin's way in and out: a form, a cookie, and back."""
 
+from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -7,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from channelstream.errors import TooManyRequests
-from channelstream.pages.access import RETRY_AFTER_S, Gate
+from channelstream.pages.access import Gate
 from channelstream.pages.html import Renderer, redirect
 from channelstream.pages.origin import is_same_origin
 
@@ -42,7 +43,8 @@ class SignIn:
         try:
             known = await self._gate.sign_in(request, fields.get("username", ""), fields.get("password", ""))
         except TooManyRequests as error:
-            return self._show(request, error.message, status=429)
+            headers = {"Retry-After": str(error.retry_after_s)}
+            return self._show(request, error.message, status=429, headers=headers)
         if not known:
             return self._show(request, WRONG)
         response = redirect(request, "/admin")
@@ -55,8 +57,9 @@ class SignIn:
         self._gate.take_ticket(request, response)
         return response
 
-    def _show(self, request: Request, fault: str, status: int = 200) -> Response:
-        headers = {"Retry-After": RETRY_AFTER_S} if status == 429 else {}
+    def _show(
+        self, request: Request, fault: str, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> Response:
         return self._renderer.page(request, "sign_in.html", {"fault": fault}, status=status, headers=headers)
 
 

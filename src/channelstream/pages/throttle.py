@@ -16,6 +16,7 @@ FORGET_AFTER_S = 15 * 60
 ADDRESSES = 4096
 """Addresses whose failures are remembered; beyond it the oldest is forgotten."""
 PENDING_PER_ADDRESS = 3
+RETRY_AFTER_S = 5
 PENDING = 100
 """Attempts that may wait at once, from all addresses."""
 
@@ -63,7 +64,9 @@ class Throttle:
     def _enter(self, source: str) -> None:
         mine = self._pending.get(source, 0)
         if mine >= PENDING_PER_ADDRESS or sum(self._pending.values()) >= PENDING:
-            raise TooManyRequests("Too many sign-in attempts at once. Try again in a few seconds.")
+            raise TooManyRequests(
+                "Too many sign-in attempts at once. Try again in a few seconds.", RETRY_AFTER_S
+            )
         self._pending[source] = mine + 1
 
     def _leave(self, source: str) -> None:

@@ -6,14 +6,15 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from channelstream.errors import ChannelstreamError, Malformed
+from channelstream.errors import ChannelstreamError, Forbidden, Malformed
 from channelstream.pages.access import Gate
 from channelstream.pages.admin import json_response, to_sign_in
-from channelstream.pages.html import HEADERS, Renderer, redirect
+from channelstream.pages.html import Renderer, redirect
 from channelstream.pages.origin import is_same_origin
+from channelstream.pages.refusals import FOREIGN, SIGN_IN, error_response, refuse_page
 
 BODY_BYTES = 4096
 MINUTES = 5
@@ -42,8 +43,8 @@ class TracePage:
     def routes(self) -> list[BaseRoute]:
         look = self._gate.guarded(self._look, to_sign_in)
         start = self._gate.guarded(self._start, to_sign_in)
-        look_json = self._gate.guarded(self._look_json, _stranger)
-        start_json = self._gate.guarded(self._start_json, _stranger)
+        look_json = self._gate.guarded(self._look_json, refuse_page(Forbidden(SIGN_IN)))
+        start_json = self._gate.guarded(self._start_json, refuse_page(Forbidden(SIGN_IN)))
         return [
             Route("/admin/trace", look, methods=["GET"]),
             Route("/admin/trace", start, methods=["POST"], max_body_size=BODY_BYTES),
@@ -63,7 +64,7 @@ class TracePage:
         try:
             return json_response(self._asked(request.query_params))
         except ChannelstreamError as error:
-            return _refused(error)
+            return error_response(error)
 
     def _asked(self, query: Mapping[str, str]) -> dict[str, Any]:
         kind, name = _subject(query)
@@ -72,7 +73,7 @@ class TracePage:
 
     async def _start(self, request: Request) -> Response:
         if not is_same_origin(request):
-            return PlainTextResponse("This form was sent from another site.", 403, dict(HEADERS))
+            return error_response(Forbidden(FOREIGN))
         try:
             fields = dict(parse_qsl((await request.body()).decode(errors="replace"), max_num_fields=16))
             kind, name = self._begin(fields)
@@ -82,15 +83,15 @@ class TracePage:
 
     async def _start_json(self, request: Request) -> Response:
         if not is_same_origin(request):
-            return PlainTextResponse("This request was sent from another site.", 403, dict(HEADERS))
+            return error_response(Forbidden(FOREIGN))
         try:
             fields = msgspec.json.decode(await request.body(), type=dict[str, str])
             kind, name = self._begin(fields)
             return json_response(self._traces.document(kind, name, 0))
         except msgspec.DecodeError:
-            return _refused(Malformed("Send a JSON object of texts."))
+            return error_response(Malformed("Send a JSON object of texts."))
         except ChannelstreamError as error:
-            return _refused(error)
+            return error_response(error)
 
     def _begin(self, fields: Mapping[str, str]) -> tuple[str, str]:
         """Start or stop what the fields name, and return its kind and name."""
@@ -103,10 +104,9 @@ class TracePage:
     def _show(
         self, request: Request, found: Mapping[str, Any], error: ChannelstreamError | None = None
     ) -> Response:
-        fault = "" if error is None else msgspec.json.encode(error.body).decode()
         context = {
             "found": {"kind": "", "name": "", **found},
-            "fault": fault,
+            "fault": error.message if error else "",
             "traces": self._traces.listing(),
             "minutes": MINUTES,
         }
@@ -129,11 +129,3 @@ def _number(fields: Mapping[str, str], name: str, default: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise Malformed(f"{name} must be a whole number.")
     return int(text)
-
-
-def _stranger(request: Request) -> Response:
-    return PlainTextResponse("Sign the request, or sign in.", 403, dict(HEADERS))
-
-
-def _refused(error: ChannelstreamError) -> Response:
-    return json_response(error.body, error.http_status)

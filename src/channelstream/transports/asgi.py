@@ -14,8 +14,7 @@ POLL_PATH = "/listen"
 PATHS = frozenset((POLL_PATH, "/ws", "/sse"))
 SCRIPT = b"application/javascript; charset=utf-8"
 """A script without a charset is read in that of the page."""
-WEBSOCKET_WANTED: list[Header] = [(b"connection", b"upgrade"), (b"upgrade", b"websocket")]
-"""What a 426 has to say (RFC 9110, 15.5.22)."""
+POLL_METHODS = ("GET", "POST")
 POLL_BODY_BYTES = 65_536
 """Longest body of a POSTed poll; nothing in it is read."""
 
@@ -33,8 +32,6 @@ class StreamsApp:
             return
         try:
             await self._serve(scope, receive, send, cors)
-        except UpgradeRequired as error:
-            await refuse(scope, send, error, [*cors, *WEBSOCKET_WANTED])
         except ChannelstreamError as error:
             await refuse(scope, send, error, cors)
         except ClientGone:
@@ -43,17 +40,17 @@ class StreamsApp:
     async def _serve(self, scope: Scope, receive: Receive, send: Send, cors: list[Header]) -> None:
         if scope["path"] != POLL_PATH:
             await self._refuse_stream(scope)
-        if scope["method"] not in ("GET", "POST"):
-            raise NotFound(f"There is no {scope['method']} {POLL_PATH}.")
+        if scope["method"] not in POLL_METHODS:
+            raise NotFound.method(scope["method"], POLL_PATH, POLL_METHODS)
         await self._poll(scope, receive, send, cors)
 
     async def _refuse_stream(self, scope: Scope) -> None:
         """Say why this request opens no stream."""
         self._streams.policy.check_origin(scope["headers"])
         if scope["method"] != "GET":
-            raise NotFound(f"There is no {scope['method']} {scope['path']}.")
+            raise NotFound.method(scope["method"], scope["path"], ("GET",))
         if scope["path"] == "/ws":
-            raise UpgradeRequired("Open this path as a WebSocket.")
+            raise UpgradeRequired("Open this path as a WebSocket: with GET, Upgrade and HTTP/1.1.")
         await self._streams.adopt(read_query(scope["query_string"]))
         raise Unavailable("This stream cannot be opened here; try again.")
 
@@ -69,5 +66,7 @@ class StreamsApp:
             return
         if callback is not None:
             await answer(scope, send, 200, jsonp(callback, body), cors, SCRIPT)
+        elif stream.end is not None:
+            raise stream.end
         else:
-            await answer(scope, send, stream.status, body, [*cors, *stream.headers])
+            await answer(scope, send, 200, body, cors)

@@ -7,16 +7,13 @@ from typing import Any
 
 from channelstream.core.codec import Framing, closing_item, json_list
 from channelstream.core.connection import Connection
-from channelstream.core.policy import Header
 from channelstream.core.position import Numbers
-from channelstream.errors import CloseCode, Invalid
+from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
 from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
 
 CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
 """What a JSONP callback may look like: names with dots, nothing that could be a statement."""
-STATUS = {CloseCode.REPLACED: 409, CloseCode.UNKNOWN_CONNECTION: 401, CloseCode.NORMAL: 401}
-"""How a poll says what a WebSocket says by a close code; the others are 503."""
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -28,17 +25,13 @@ class PollStream:
 
     def __init__(self, streams: Streams, connection: Connection) -> None:
         self.answered = asyncio.Event()
-        self.status = 200
+        self.end: ChannelstreamError | None = None
+        """Why the server ended it: the answer's error, but a script (JSONP) gets it as its last item."""
         self._streams = streams
         self._session = Session(streams.node, connection, self)
         self._heard_before: Numbers = ()
         self._lead: bytes | None = None
         self._body: bytes | None = None
-
-    @property
-    def headers(self) -> list[Header]:
-        """Headers of the answer besides the usual ones."""
-        return [(b"retry-after", b"1")] if self.status == 503 else []
 
     def open(self, since: str | None) -> None:
         self._session.start(since)
@@ -58,7 +51,7 @@ class PollStream:
 
     def close(self, code: CloseCode, reason: str) -> None:
         if not self.answered.is_set():
-            self.status = STATUS.get(code, 503)
+            self.end = closed(code, reason)
             self._body = json_list([closing_item(code, reason)])
             self._finish()
 

@@ -77,7 +77,7 @@ class Invalid(Refused):
 
     def __init__(self, status: int, body: Any, retry_after_s: float | None = None) -> None:
         super().__init__(status, body, retry_after_s)
-        self.faults: Faults = body if isinstance(body, dict) else {}
+        self.faults: Faults = body.get("faults", body) if isinstance(body, dict) else {}
 
 
 class Unavailable(Refused):

@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -91,7 +92,8 @@ async def sse(place: Place) -> AsyncIterator[list[Item]]:
     try:
         async with _http() as client, client.stream("GET", place.address("/sse")) as answer:
             if not answer.is_success:
-                raise refused(answer.status_code, answer.headers.get("retry-after", ""))
+                await answer.aread()
+                raise refused_by(answer)
             if not answer.headers.get("content-type", "").startswith("text/event-stream"):
                 raise NotOffered("the answer is no event stream")
             async for line in _lines(answer):
@@ -123,7 +125,7 @@ async def long_poll(place: Place) -> AsyncIterator[list[Item]]:
     except httpx.HTTPError as error:
         raise StreamEnded(LOST, str(error)) from error
     if not answer.is_success:
-        raise refused(answer.status_code, answer.headers.get("retry-after", ""))
+        raise refused_by(answer)
     yield items_of(answer.text)
 
 
@@ -131,15 +133,29 @@ def _http() -> httpx.AsyncClient:
     return httpx.AsyncClient(timeout=httpx.Timeout(OPEN_TIMEOUT_S, read=SILENCE_S))
 
 
-def refused(status: int, retry_after: str) -> StreamEnded:
+def refused_by(answer: httpx.Response) -> StreamEnded:
+    """Why a stream was not opened or a poll ended, by an answer that was read."""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    told = body if isinstance(body, dict) else {}
+    return refused(answer.status_code, answer.headers.get("retry-after", ""), told)
+
+
+def refused(status: int, retry_after: str, told: Mapping[str, Any] = MappingProxyType({})) -> StreamEnded:
     """Why a stream was not opened; a status the server does not use here comes from something between.
 
     A fault of that (5xx) may pass, as while the server restarts; anything else will not.
+
+    Args:
+        told: the body of the answer, if it is an object; its `close_code` counts before the status.
     """
     if status not in _CODES:
         return StreamEnded(LOST, f"answered {status}") if status >= 500 else NotOffered(f"answered {status}")
     wait_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
-    return StreamEnded(_CODES[status], f"answered {status}", wait_s)
+    code, reason = told.get("close_code"), told.get("error", f"answered {status}")
+    return StreamEnded(code if isinstance(code, int) else _CODES[status], str(reason), wait_s)
 
 
 def items_of(text: str | bytes) -> list[Item]:

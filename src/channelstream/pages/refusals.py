@@ -1,0 +1,75 @@
+"""Errors of the pages, in the one shape of all errors (docs/api.md, "Errors")."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from channelstream.asgi import App, Receive, Scope, Send, refusal
+from channelstream.core.policy import Header
+from channelstream.errors import ChannelstreamError, Internal, MethodNotAllowed, NotFound, TooLarge
+from channelstream.pages.html import HEADERS
+
+SIGN_IN = "Sign the request, or sign in as the admin first."
+FOREIGN = "This was sent from another site: send it from this server's own page."
+
+_BY_STATUS: Mapping[int, Callable[[Scope], ChannelstreamError]] = {
+    404: lambda scope: NotFound.path(scope["path"]),
+    405: lambda scope: MethodNotAllowed(f"This page takes no {scope['method']}: see the header Allow."),
+    413: lambda _: TooLarge("Send a shorter body: this page takes a form of its own, not more."),
+    500: lambda _: Internal(),
+}
+"""What Starlette answers by itself, as text."""
+
+
+def error_response(error: ChannelstreamError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the answer for an error of a page, fenced in like all of them; `headers` replace or join those."""
+    status, head, body = refusal(error)
+    fields = {name.decode(): value.decode() for name, value in head}
+    return Response(body, status, {**HEADERS, **fields, **(headers or {})})
+
+
+def json_errors(app: App, cors: Callable[[Scope], Sequence[Header]]) -> App:
+    """Return the application with the errors it answers as plain text in the shape of all errors.
+
+    Args:
+        cors: the header fields that let pages of other origins read an answer to this request.
+    """
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, _Replacing(scope, send, cors(scope)))
+
+    return serve
+
+
+class _Replacing:
+    """The `send` of one request: it leaves out the text of an error it has answered."""
+
+    def __init__(self, scope: Scope, send: Send, cors: Sequence[Header]) -> None:
+        self._scope = scope
+        self._send = send
+        self._cors = cors
+        self._is_replaced = False
+
+    async def __call__(self, message: Scope) -> None:
+        if self._is_replaced:
+            return
+        if message["type"] == "http.response.start" and _is_text(message) and message["status"] in _BY_STATUS:
+            self._is_replaced = True
+            error = _BY_STATUS[message["status"]](self._scope)
+            allowed = [field for field in message["headers"] if field[0] == b"allow"]
+            status, head, body = refusal(error, [*self._cors, *allowed])
+            await self._send({**message, "status": status, "headers": head})
+            message = {"type": "http.response.body", "body": body}
+        await self._send(message)
+
+
+def _is_text(start: Scope) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/plain") for name, value in start["headers"]
+    )
+
+
+def refuse_page(error: ChannelstreamError) -> Callable[[Request], Response]:
+    """Return what a guarded page answers to who may not see it."""
+    return lambda _: error_response(error)
