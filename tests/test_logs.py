@@ -3,7 +3,9 @@
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
 from itsdangerous import TimestampSigner
 
@@ -77,6 +79,16 @@ def test_human_traceback_is_indented(capsys: pytest.CaptureFixture[str]) -> None
         ("admin staple-42 and cookie-42", "-42"),
         ("GET /info?secret=abc&x=1", "abc"),
         ("GET /ws?since=&conn_id=abc HTTP/1.1", "abc"),
+        ("GET /ws?conn_id=x'abc\"abc#abc HTTP/1.1", "abc"),
+        ("GET /ws?conn%5Fid=abc HTTP/1.1", "abc"),
+        ("GET /listen?abc HTTP/1.1", "abc"),
+        ("GET /listen?x?conn_id=abc HTTP/1.1", "abc"),
+        ("GET /admin/connection?name=abc HTTP/1.1", "abc"),
+        ("GET /admin/data/users?search=abc+smith&sort=name HTTP/1.1", "smith"),
+        ("{'conn_id': 'abc', 'username': 'x'}", "abc"),
+        ("connect(conn_id='abc')", "abc"),
+        ('{"secret":"abc"}', "abc"),
+        ("no answer from redis://:abc@127.0.0.1:6379/0", "abc"),
         pytest.param(SIGNATURE, SIGNATURE.rpartition(".")[2], id="a signature"),
         ("x-channelstream-secret: short.sig", "short"),
         ("Authorization: Basic YWRtaW46eA==", "YWRt"),
@@ -144,6 +156,50 @@ def test_configuring_again_replaces(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("once") == 1
 
 
+def test_what_may_be_shown_of_a_request_is_kept() -> None:
+    """Its path, the names of parameters, and positions."""
+    line = '127.0.0.1:5 - "GET /admin/data/users?since=1f-7&search=ann&page=&x&& HTTP/1.1" 200'
+    shown = '127.0.0.1:5 - "GET /admin/data/users?since=1f-7&search=***&page=&***&& HTTP/1.1" 200'
+    assert logs.Redactor(())(line) == shown
+
+
 def test_a_secret_under_a_disguised_name_is_blotted_out() -> None:
     """A parameter's name may be spelled with percent signs and still be read as `secret`."""
     assert "hunter2" not in logs.Redactor(())("GET /info?%73ecret=hunter2&a=b")
+
+
+ASKED = (
+    "/admin/connection?name=personal-conn_id",
+    "/admin/data/connection?name=personal-conn_id",
+    "/admin/data/users?search=personal-search",
+    "/admin/trace?connection=personal-conn_id",
+    "/admin/trace?user=personal-ann",
+    "/admin/sign_in?next=personal",
+    "/ws?conn_id=personal-conn_id",
+    "/sse?conn_id=personal",
+    "/listen?conn%5Fid=personal",
+    "/listen?personal-conn_id",
+    "/listen?callback=personal()&conn_id=personal",
+    "/nowhere?q=personal",
+    "/demo?name=personal",
+)
+
+
+def test_requests_leave_nothing_secret_or_personal_in_the_log(start_server: Any) -> None:
+    """Of a server that logs all it can: conn_ids, search texts, names, signatures, passwords."""
+    server = start_server("--debug", "true", "--demo", "true")
+    conn_id = server.connect("personal-ann", "personal-news", conn_id="personal-conn_id")
+    signature = server.sign("/info")["x-channelstream-secret"]
+    with httpx.Client(base_url=server.url, auth=("admin", server.admin_secret), timeout=20) as admin:
+        admin.cookies.set("auth_tkt", "personal-ticket")
+        for path in (*ASKED, f"/info?secret={signature}", f"/admin?secret={server.secret}"):
+            admin.get(path)
+        admin.post("/admin/do/disconnect", json={"conn_id": conn_id})
+        admin.post("/admin/sign_in", data={"username": "personal", "password": "personal-password"})
+        admin.post("/connect", json={"conn_id": "personal"}, headers=server.sign("/connect"))
+        admin.post("/demo/sign-in", json={"name": "personal"})
+    _, rest = server.stop()
+    log = "".join(server.lines) + rest
+    assert log.count("/admin/") > 5
+    secret = ("personal", signature.rpartition(".")[2], server.secret, server.admin_secret)
+    assert [text for text in secret if text in log] == [], log

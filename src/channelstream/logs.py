@@ -15,9 +15,19 @@ HANDLER_NAME = "channelstream"
 BLOT = "***"
 
 _SILENT = logging.CRITICAL + 1
-_QUERY = re.compile(r"([?&](?:secret|conn_id|[^=&\s\"'#]*%[^=&\s\"'#]*)=)[^&\s\"'#]*", re.IGNORECASE)
-"""A conn_id opens its owner's stream to whoever knows it, so it is blotted out of addresses too. A name spelled
-with percent signs may be one of the two in disguise."""
+_QUERY = re.compile(r"(?<=[\w/~.*-])\?(\S+)")
+_PARAMETER = re.compile(r"[A-Za-z_]{1,32}")
+"""A name that may be shown. Others may be a value that lost its name, or a known name in disguise."""
+_SHOWN = frozenset({"since"})
+"""Parameters whose values may be shown. All others may be a credential, as a conn_id is, or tell about people, as what
+an admin searches for does."""
+_FIELD = re.compile(
+    r"((?:conn_id|secret|password)(?:[\"']\s*:\s*|\s*=\s*))(b?\"[^\"]*\"|b?'[^']*'|[^\s,;)}\]\"']+)",
+    re.IGNORECASE,
+)
+"""The same as fields of a dict or arguments of a call, as they appear in errors."""
+_USERINFO = re.compile(r"(://[^\s/:@]*:)[^\s/]+@")
+"""The password in the address of an engine."""
 _HEADER = re.compile(
     r"((?:x-channelstream-secret|authorization|cookie)[\"']?\s*[:=,]\s*)(b?\"[^\"]*\"|b?'[^']*'|[^\r\n]+)",
     re.IGNORECASE,
@@ -38,10 +48,26 @@ class Redactor:
         self._values = re.compile("|".join(map(re.escape, spelled))) if spelled else None
 
     def __call__(self, text: str) -> str:
-        text = _QUERY.sub(rf"\1{BLOT}", text)
+        text = _QUERY.sub(_blotted_query, text)
+        text = _FIELD.sub(rf"\1{BLOT}", text)
+        text = _USERINFO.sub(rf"\1{BLOT}@", text)
         text = _HEADER.sub(rf"\1{BLOT}", text)
         text = _SIGNATURE.sub(f".{BLOT}", text)
         return self._values.sub(BLOT, text) if self._values else text
+
+
+def _blotted_query(found: re.Match[str]) -> str:
+    query = found[1].rstrip("\"')]}>,")
+    return "?" + "&".join(map(_blotted_parameter, query.split("&"))) + found[1][len(query) :]
+
+
+def _blotted_parameter(parameter: str) -> str:
+    name, equals, value = parameter.partition("=")
+    if name in _SHOWN or not parameter:
+        return parameter
+    if equals and _PARAMETER.fullmatch(name):
+        return f"{name}={BLOT if value else ''}"
+    return BLOT
 
 
 class HumanFormatter(logging.Formatter):
