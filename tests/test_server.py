@@ -22,16 +22,6 @@ def fail(*flags: str) -> Finished:
     )  # fmt: skip
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[str, str]:
-    """Paths of a certificate for 127.0.0.1, signed by itself, and of its key."""
-    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    subprocess.run([*command, *names, "-keyout", key, "-out", cert], check=True, capture_output=True)
-    return cert, key
-
-
 def test_serves_tls(start_server: Any, certificate: tuple[str, str]) -> None:
     """With a certificate it speaks TLS, and plain HTTP gets no answer."""
     cert, key = certificate

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -146,3 +147,69 @@ def test_answers_of_another_kind_are_told(server: Any) -> None:
 
     with pytest.raises(BadAnswer, match="Connection"):
         read(Connection, {"conn_id": "c"})
+
+
+@pytest.mark.nodes(1)
+def test_one_client_serves_several_loops(server: Any) -> None:
+    """A client made once may be used by one `asyncio.run` after the other, and by loops of several threads."""
+    client = AsyncChannelstream(server.url, server.secret)
+
+    async def ask() -> Any:
+        return await client.info(Info(channels=[]))
+
+    assert asyncio.run(ask()) == asyncio.run(ask())
+    with ThreadPoolExecutor(2) as pool:
+        assert len(list(pool.map(lambda _: asyncio.run(ask()), range(4)))) == 4
+    asyncio.run(client.close())
+    with pytest.raises(RuntimeError, match="closed"):
+        asyncio.run(ask())
+
+
+@pytest.mark.nodes(1)
+def test_loop_closed_without_a_word_is_forgotten(server: Any) -> None:
+    """Clients of loops that are gone are not kept."""
+    client = AsyncChannelstream(server.url, server.secret)
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(client.info(Info(channels=[])))
+        for made in client._clients._clients.values():
+            loop.run_until_complete(made.aclose())
+        loop.close()
+    assert len(client._clients._clients) == 1
+
+
+def test_given_client_of_another_loop_is_named() -> None:
+    """An httpx client that is bound to one loop fails in another, and the error says why."""
+
+    class OneLoop(httpx.AsyncBaseTransport):
+        loop: asyncio.AbstractEventLoop | None = None
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            self.loop = self.loop or asyncio.get_running_loop()
+            if self.loop.is_closed():
+                raise RuntimeError("Event loop is closed")
+            return httpx.Response(200, json=True)
+
+    async def ask() -> bool:
+        return await client.disconnect("c")
+
+    http = httpx.AsyncClient(transport=OneLoop())
+    client = AsyncChannelstream("http://127.0.0.1:9", "s", http=http)
+    assert asyncio.run(ask()) is True
+    with pytest.raises(RuntimeError) as caught:
+        asyncio.run(ask())
+    assert "another event loop" in caught.value.__notes__[0]
+    asyncio.run(http.aclose())
+
+
+def test_proxies_of_the_environment_may_be_ignored(monkeypatch: pytest.MonkeyPatch, server: Any) -> None:
+    """With `trust_env=False` neither calls nor streams go by the proxies that the environment names."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with Channelstream(server.url, server.secret, retries=ONCE) as client, pytest.raises(Unreachable):
+        client.info()
+    with Channelstream(server.url, server.secret, trust_env=False) as client:
+        connection = client.connect("py-proxied")
+        with client.listen(connection.conn_id, attempts=1) as events:
+            next(events)
+        client.disconnect(connection.conn_id)

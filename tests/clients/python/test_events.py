@@ -8,7 +8,7 @@ import pytest
 
 from channelstream_client import BadAnswer, OtherEvent, Presence, Resumed, UserStateChanged
 from channelstream_client.events import read_event
-from channelstream_client.streams import NotOffered, items_of
+from channelstream_client.streams import StreamEnded, items_of
 
 VECTORS = json.loads(
     Path(__file__).parents[3].joinpath("spec/vectors/items.json").read_text(encoding="utf-8")
@@ -73,5 +73,5 @@ def test_what_is_no_event_is_refused(item: Any) -> None:
 @pytest.mark.parametrize("text", ["", "{}", "<html>", "null", "[[]"])
 def test_what_is_no_list_comes_from_something_between(text: str) -> None:
     """A page of a proxy in place of items means that this transport does not get through."""
-    with pytest.raises(NotOffered):
+    with pytest.raises(StreamEnded):
         items_of(text)

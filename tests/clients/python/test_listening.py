@@ -1,13 +1,21 @@
 """Listening with the Python client: every transport, cut lines, forgotten connections, restarts."""
 
 import asyncio
+import ssl
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 from channelstream_client import (
     AsyncChannelstream,
+    Channelstream,
+    Connection,
+    Down,
     Event,
     Listening,
     Message,
@@ -15,13 +23,16 @@ from channelstream_client import (
     Replaced,
     Resumed,
     UnknownConnection,
+    Unreachable,
+    reach,
 )
+from channelstream_client.reach import Reach
 from channelstream_client.streams import (
+    LOST,
     TRANSPORTS,
-    Item,
-    NotOffered,
     Place,
     Stream,
+    StreamEnded,
     long_poll,
     sse,
     websocket,
@@ -31,6 +42,8 @@ from channelstream_client.testing import Line
 pytestmark = pytest.mark.nodes(1, 3)
 
 PATIENCE_S = 20
+LARGE = 1 << 18
+SILENCE_S = 0.25
 
 
 def said(number: int) -> Message:
@@ -144,8 +157,8 @@ def test_forgotten_connection_is_renewed(server: Any) -> None:
             await client.disconnect(first.conn_id)
             await client.publish(said(1))
 
-            async def renew() -> str:
-                return (await client.connect("bob", ["py-listen"])).conn_id
+            async def renew(position: str) -> Connection:
+                return await client.connect("bob", ["py-listen"], since=position)
 
             async with client.listen(first.conn_id, since=first.position, renew=renew) as listening:
                 assert await heard(listening) == 1
@@ -164,7 +177,8 @@ def test_restart_is_told_as_lost(start_server: Any) -> None:
             async def renew() -> str:
                 return (await client.connect("bob", ["py-listen"])).conn_id
 
-            async with client.listen(await renew(), renew=renew) as listening:
+            made = await renew()
+            async with Listening(server.url, made, renew=renew, jitter=lambda: 0.1) as listening:
                 await anext(listening)
                 await client.publish(said(1))
                 assert await heard(listening) == 1
@@ -185,10 +199,10 @@ def test_next_transport_is_tried_where_one_does_not_get_through(server: Any) -> 
     tried: list[str] = []
 
     def through(stream: Stream, opens: bool) -> Stream:
-        async def observed(place: Place) -> AsyncIterator[list[Item]]:
+        async def observed(place: Place) -> AsyncIterator[str | bytes]:
             tried.append(stream.__name__)
             if not opens:
-                raise NotOffered("answered 400")
+                raise StreamEnded(LOST, "answered 400", status=400)
             async for items in stream(place):
                 yield items
 
@@ -205,3 +219,211 @@ def test_next_transport_is_tried_where_one_does_not_get_through(server: Any) -> 
 
     run(test)
     assert tried[:3] == ["websocket", "sse", "long_poll"]
+
+
+@pytest.mark.nodes(1)
+@pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
+def test_large_message_on_a_slow_line_arrives_at_once(server: Any, stream: Stream) -> None:
+    """What takes several times the longest silence to arrive is not cut, and not begun again, while bytes come."""
+
+    async def test() -> None:
+        line = Line(server.port)
+        downs: list[Down] = []
+        async with AsyncChannelstream(server.url, server.secret) as client:
+            connection = await client.connect("bob", ["py-listen"])
+            listening = Listening(
+                line.url, connection.conn_id, transports=[stream], silence_s=SILENCE_S, on_down=downs.append
+            )
+            async with listening:
+                assert isinstance(await anext(listening), Resumed)
+                line.throttle(bytes_per_s=LARGE / (4 * SILENCE_S))
+                began = time.monotonic()
+                await client.publish(Message(user="ann", channel="py-listen", message="x" * LARGE))
+                assert len(await heard(listening)) == LARGE
+                assert time.monotonic() - began > 2 * SILENCE_S
+            assert downs == []
+            await client.disconnect(connection.conn_id)
+        line.close()
+
+    run(test)
+
+
+@pytest.mark.nodes(1)
+@pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
+def test_silent_line_is_given_up(server: Any, stream: Stream) -> None:
+    """A line that carries nothing at all is taken for lost, and the stream goes on by another."""
+
+    async def test() -> None:
+        line = Line(server.port)
+        down = asyncio.Event()
+        async with AsyncChannelstream(server.url, server.secret) as client:
+            connection = await client.connect("bob", ["py-listen"])
+            listening = Listening(
+                line.url,
+                connection.conn_id,
+                transports=[stream],
+                silence_s=0.2,
+                on_down=lambda _: down.set(),
+                jitter=lambda: 0.0,
+            )
+            async with listening:
+                assert isinstance(await anext(listening), Resumed)
+                line.stall()
+                await client.publish(said(1))
+                await down.wait()
+                line.flow()
+                assert await heard(listening) == 1
+            await client.disconnect(connection.conn_id)
+        line.close()
+
+    run(test)
+
+
+@pytest.mark.nodes(1)
+def test_polls_share_one_client(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls use one HTTP client, as making one costs more than many polls."""
+    made: list[httpx.AsyncClient] = []
+
+    class Counted(httpx.AsyncClient):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            made.append(self)
+
+    monkeypatch.setattr(reach.httpx, "AsyncClient", Counted)
+
+    async def test() -> None:
+        async with AsyncChannelstream(server.url, server.secret) as client:
+            connection = await client.connect("bob", ["py-listen"])
+            made.clear()
+            async with Listening(server.url, connection.conn_id, transports=[long_poll]) as listening:
+                assert isinstance(await anext(listening), Resumed)
+                for number in range(5):
+                    await client.publish(said(number))
+                    assert await heard(listening) == number
+            await client.disconnect(connection.conn_id)
+        assert len(made) == 1
+        assert made[0].is_closed
+
+    run(test)
+
+
+@pytest.mark.nodes(1)
+def test_own_http_client_carries_the_stream(server: Any) -> None:
+    """With `http`, listening goes through it, by SSE; the client stays open."""
+    asked: list[str] = []
+
+    async def note(request: httpx.Request) -> None:
+        asked.append(request.url.path)
+
+    async def test() -> None:
+        async with httpx.AsyncClient(event_hooks={"request": [note]}) as http:
+            client = AsyncChannelstream(server.url, server.secret, http=http)
+            connection = await client.connect("bob", ["py-listen"])
+            async with client.listen(connection.conn_id) as listening:
+                assert isinstance(await anext(listening), Resumed)
+            await client.disconnect(connection.conn_id)
+            assert asked == ["/connect", "/sse", "/disconnect"]
+
+    run(test)
+
+
+@pytest.mark.nodes(1)
+def test_wrong_path_is_told(server: Any) -> None:
+    """Where no stream is served, each transport is tried, and every attempt says what was answered."""
+    downs: list[Down] = []
+
+    async def test() -> None:
+        url = server.url + "/elsewhere"
+        with pytest.raises(Unreachable, match="404"):
+            await anext(Listening(url, "c", attempts=4, on_down=downs.append, jitter=lambda: 0.0))
+
+    run(test)
+    assert [down.reason for down in downs] == ["answered 404 (1006)"] * 3
+
+
+def test_certificates_are_checked(start_server: Any, certificate: tuple[str, str]) -> None:
+    """A certificate that is not trusted is told on every transport; with `verify` calls and streams trust it."""
+    cert, key = certificate
+    server = start_server("--ssl-certfile", cert, "--ssl-keyfile", key)
+    url = f"https://127.0.0.1:{server.port}"
+    downs: list[Down] = []
+
+    async def test() -> None:
+        with pytest.raises(Unreachable, match=r"(?i)certificate"):
+            await anext(Listening(url, "c", attempts=4, on_down=downs.append, jitter=lambda: 0.0))
+        async with AsyncChannelstream(url, server.secret, verify=cert) as client:
+            connection = await client.connect("bob", ["py-listen"])
+            async with client.listen(connection.conn_id) as listening:
+                assert isinstance(await anext(listening), Resumed)
+            context = ssl.create_default_context(cafile=cert)
+            for stream in TRANSPORTS:
+                reached = Listening(
+                    url, connection.conn_id, transports=[stream], reach=Reach(lambda: context)
+                )
+                async with reached:
+                    assert isinstance(await anext(reached), Resumed)
+
+    run(test)
+    assert len(downs) == 3
+    assert all("certificate" in down.reason.lower() for down in downs)
+
+
+@pytest.mark.nodes(1)
+def test_blocking_iteration(server: Any) -> None:
+    """Without asyncio, events are iterated, waited for with a bound, and end with the connection."""
+    with Channelstream(server.url, server.secret) as client:
+        connection = client.connect("bob", ["py-blocking"])
+        with client.listen(connection.conn_id) as events:
+            assert isinstance(next(events), Resumed)
+            with pytest.raises(TimeoutError):
+                events.get(0.01)
+            client.publish(Message(user="ann", channel="py-blocking", message=1))
+            event = events.get(PATIENCE_S)
+            assert isinstance(event, MessageEvent)
+            assert (event.message, events.position) == (1, event.position)
+            client.disconnect(connection.conn_id)
+            assert list(events) == []
+            assert events.get(PATIENCE_S) is None
+
+
+@pytest.mark.nodes(1)
+def test_blocking_iteration_is_closed_from_another_thread(server: Any) -> None:
+    """`close` ends a wait of another thread, and the thread that reads the stream."""
+    with Channelstream(server.url, server.secret) as client:
+        connection = client.connect("bob", ["py-blocking"])
+        events = client.listen(connection.conn_id)
+        assert isinstance(next(events), Resumed)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(list, events)
+            events.close()
+            assert waiting.result(PATIENCE_S) == []
+        assert not [thread for thread in threading.enumerate() if thread.name == "channelstream-listen"]
+        assert list(events) == []
+        client.disconnect(connection.conn_id)
+
+
+@pytest.mark.nodes(1)
+def test_blocking_renewal_and_errors(server: Any) -> None:
+    """`renew` is a plain function that may call the same client; the errors are those of the awaited twin."""
+    with Channelstream(server.url, server.secret) as client:
+
+        def renew(position: str) -> Connection:
+            return client.connect("bob", ["py-blocking"], since=position)
+
+        with client.listen("nobody", renew=renew) as events:
+            assert isinstance(next(events), Resumed)
+            assert events.conn_id != "nobody"
+            client.disconnect(events.conn_id)
+        with client.listen("nobody") as events, pytest.raises(UnknownConnection):
+            next(events)
+        never = client.listen("nobody")
+        never.close()
+        assert list(never) == []
+
+
+def test_own_blocking_http_client_carries_no_stream() -> None:
+    """A stream needs an asynchronous client; it is said so instead of leaving the given one out."""
+    with httpx.Client() as http, pytest.raises(ValueError, match=r"httpx\.AsyncClient"):
+        Channelstream("http://127.0.0.1:9", "s", http=http).listen("c")
+    with httpx.Client() as http, pytest.raises(ValueError, match="verify"):
+        Channelstream("http://127.0.0.1:9", "s", http=http, verify=False)

@@ -1,9 +1,11 @@
 """Client of the channelstream push server.
 
 The rule of this package: what the calls say (`calls`), how they are repeated (`exchange`) and what events mean
-(`events`) is without I/O; `client` drives it twice, blocking and awaited, and `listening` follows a stream.
+(`events`) is without I/O; `client` drives it twice, blocking and awaited. `streams` reads one stream, `pump` one after
+the other, when `coming_back` says so, into an `inbox`; `listening` and `blocking` hand that out.
 """
 
+from channelstream_client.blocking import BlockingListening
 from channelstream_client.client import AsyncChannelstream, Channelstream
 from channelstream_client.errors import (
     BadAnswer,
@@ -50,11 +52,13 @@ from channelstream_client.model import (
     User,
     UserState,
 )
+from channelstream_client.pump import Down
 
 __all__ = [
     "AsyncChannelstream",
     "BadAnswer",
     "BadSignature",
+    "BlockingListening",
     "Change",
     "Channel",
     "ChannelSettings",
@@ -62,6 +66,7 @@ __all__ = [
     "Channelstream",
     "ChannelstreamError",
     "Connection",
+    "Down",
     "Event",
     "Forbidden",
     "HttpsRequired",

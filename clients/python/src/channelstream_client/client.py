@@ -2,20 +2,28 @@
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import Callable, Coroutine
+from functools import cache
 from inspect import Parameter, signature
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, get_args
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 import httpx
 from itsdangerous import TimestampSigner
 
 from channelstream_client import calls
+from channelstream_client.blocking import BlockingListening, BlockingRenew
 from channelstream_client.calls import Plan
 from channelstream_client.errors import Unreachable
 from channelstream_client.exchange import Answer, Caller, Outcome, Pause, Request, Retries, Steps
-from channelstream_client.listening import Listening, Renew
+from channelstream_client.listening import Listening
+from channelstream_client.loops import LoopClients
+from channelstream_client.model import Connection
+from channelstream_client.pump import Down, Renew, takes_an_argument
+from channelstream_client.reach import Reach, Verify, tls_context
+from channelstream_client.streams import BY_HTTP, TRANSPORTS
 
 TIMEOUT_S = 10.0
 """How long one attempt may take to connect, and then between two reads."""
@@ -70,6 +78,17 @@ def _checked(url: str) -> str:
     return url.rstrip("/")
 
 
+def _tls_once(url: str, verify: Verify, http: object) -> Callable[[], ssl.SSLContext]:
+    """Makes the context of a client when it is needed, once.
+
+    Raises:
+        ValueError: certificates are checked by what carries the requests, which was given.
+    """
+    if http is not None and verify is not True:
+        raise ValueError("verify is of no use beside http: set it there")
+    return cache(lambda: tls_context(url, verify))
+
+
 def _answer(response: httpx.Response) -> Answer:
     retry_after = response.headers.get("retry-after", "")
     return Answer(response.status_code, response.content, retry_after, time.time())
@@ -79,6 +98,16 @@ def _unreachable(url: str, error: httpx.HTTPError) -> Unreachable:
     unreachable = Unreachable(f"{url}: {error or type(error).__name__}")
     unreachable.__cause__ = error
     return unreachable
+
+
+def _in_a_thread(renew: BlockingRenew) -> Renew:
+    """The same, awaited: it may block."""
+
+    async def awaited(position: str) -> str | Connection:
+        arguments = [position] if takes_an_argument(renew) else []
+        return await asyncio.to_thread(cast(Callable[..., str | Connection], renew), *arguments)
+
+    return awaited
 
 
 class Channelstream:
@@ -94,6 +123,8 @@ class Channelstream:
         *,
         timeout_s: float = TIMEOUT_S,
         retries: Retries | None = None,
+        verify: Verify = True,
+        trust_env: bool = True,
         http: httpx.Client | None = None,
     ) -> None:
         """Create a client; nothing is sent yet.
@@ -103,13 +134,17 @@ class Channelstream:
             secret: the server's option `secret`.
             timeout_s: how long one attempt may take to connect, and between two reads.
             retries: how calls are repeated; None means four attempts.
-            http: what carries the requests, for proxies, unix sockets or certificates of one's own; it has its own
-                timeouts, and is left open.
+            verify: what the server's certificate is checked with: an `ssl.SSLContext`, or the path of authorities.
+            trust_env: use the proxies that the environment names.
+            http: what carries the requests, for unix sockets and the like; it has its own timeouts, certificates
+                and proxies, and is left open.
         """
         self.url = _checked(url)
         self._caller = _caller(secret, retries)
+        self._trust_env = trust_env
+        self._tls = _tls_once(self.url, verify, http)
         self._owns_http = http is None
-        self._http = http or httpx.Client(timeout=timeout_s)
+        self._http = http or httpx.Client(timeout=timeout_s, verify=self._tls(), trust_env=trust_env)
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +156,46 @@ class Channelstream:
         """Close the connections to the server."""
         if self._owns_http:
             self._http.close()
+
+    def listen(
+        self,
+        conn_id: str,
+        *,
+        since: str = "",
+        renew: BlockingRenew | None = None,
+        on_down: Callable[[Down], object] | None = None,
+        attempts: int | None = None,
+        give_up_after_s: float | None = None,
+        http: httpx.AsyncClient | None = None,
+    ) -> BlockingListening:
+        """Receive what a connection receives: `for event in client.listen(conn_id)`; a thread reads the stream.
+
+        Args:
+            conn_id, since, attempts, give_up_after_s: as `AsyncChannelstream.listen` takes them.
+            renew, on_down: the same, called in the thread.
+            http: carries the stream instead of a client of its own, by SSE or polls; it is left open.
+
+        Raises:
+            ValueError: this client's own `http` cannot carry a stream, and none that can is given.
+        """
+        if http is None and not self._owns_http:
+            raise ValueError(
+                "an httpx.Client cannot carry a stream: give listen an httpx.AsyncClient as http"
+            )
+        reach = Reach(self._tls, trust_env=self._trust_env, http=http)
+        return BlockingListening(
+            lambda: Listening(
+                self.url,
+                conn_id,
+                since=since,
+                renew=_in_a_thread(renew) if renew else None,
+                on_down=on_down,
+                attempts=attempts,
+                give_up_after_s=give_up_after_s,
+                reach=reach,
+                transports=BY_HTTP if http else TRANSPORTS,
+            )
+        )
 
     def _do(self, steps: Steps[T]) -> T:
         outcome: Outcome = None
@@ -175,13 +250,24 @@ class AsyncChannelstream:
         *,
         timeout_s: float = TIMEOUT_S,
         retries: Retries | None = None,
+        verify: Verify = True,
+        trust_env: bool = True,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        """Create a client; the arguments are those of `Channelstream`."""
+        """Create a client; the arguments are those of `Channelstream`.
+
+        It may be used in several event loops, one after the other or at once; an `http` only where that may.
+        """
         self.url = _checked(url)
         self._caller = _caller(secret, retries)
-        self._owns_http = http is None
-        self._http = http or httpx.AsyncClient(timeout=timeout_s)
+        self._trust_env = trust_env
+        self._tls = _tls_once(self.url, verify, http)
+        self._given_http = http
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_closed = False
+        self._clients = LoopClients(
+            lambda: httpx.AsyncClient(timeout=timeout_s, verify=self._tls(), trust_env=trust_env)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -191,18 +277,44 @@ class AsyncChannelstream:
 
     async def close(self) -> None:
         """Close the connections to the server."""
-        if self._owns_http:
-            await self._http.aclose()
+        self._is_closed = True
+        await self._clients.close()
 
-    def listen(self, conn_id: str, *, since: str = "", renew: Renew | None = None) -> Listening:
-        """Hear what a connection hears: `async for event in client.listen(conn_id)`.
+    def listen(
+        self,
+        conn_id: str,
+        *,
+        since: str = "",
+        renew: Renew | None = None,
+        on_down: Callable[[Down], object] | None = None,
+        attempts: int | None = None,
+        give_up_after_s: float | None = None,
+    ) -> Listening:
+        """Receive what a connection receives: `async for event in client.listen(conn_id)`.
+
+        The stream is a WebSocket, or SSE, or long polls where the better ones do not get through. With the client's
+        `http` it is SSE or polls, which that carries. Each failed attempt is logged by `channelstream_client`.
 
         Args:
             conn_id: from `connect`.
             since: the position to resume from; empty means from now on.
-            renew: asked for a new `conn_id` when the server no longer knows this one.
+            renew: asked for a new connection (or its id) when the server no longer knows this one. If it takes an
+                argument that is the last position, which `connect(since=...)` takes. A failure is tried again.
+            on_down: called with a `Down` at each failed attempt, and at each end of a stream that will be resumed.
+            attempts: how many may fail in a row; None means any number.
+            give_up_after_s: how long it tries without a stream, in seconds; None means for ever.
         """
-        return Listening(self.url, conn_id, since=since, renew=renew)
+        return Listening(
+            self.url,
+            conn_id,
+            since=since,
+            renew=renew,
+            on_down=on_down,
+            attempts=attempts,
+            give_up_after_s=give_up_after_s,
+            reach=Reach(self._tls, trust_env=self._trust_env, http=self._given_http),
+            transports=BY_HTTP if self._given_http else TRANSPORTS,
+        )
 
     async def _do(self, steps: Steps[T]) -> T:
         outcome: Outcome = None
@@ -222,13 +334,26 @@ class AsyncChannelstream:
 
     async def _send(self, request: Request) -> Answer | Unreachable:
         try:
+            http = await self._http()
             return _answer(
-                await self._http.request(
+                await http.request(
                     request.method, self.url + request.path, content=request.body, headers=request.headers
                 )
             )
         except httpx.HTTPError as error:
             return _unreachable(self.url, error)
+        except RuntimeError as error:
+            if self._loop not in (None, asyncio.get_running_loop()):
+                error.add_note("the http of this AsyncChannelstream was used in another event loop before")
+            raise
+
+    async def _http(self) -> httpx.AsyncClient:
+        if self._is_closed:
+            raise RuntimeError("this AsyncChannelstream is closed")
+        if self._given_http is None:
+            return await self._clients.get()
+        self._loop = self._loop or asyncio.get_running_loop()
+        return self._given_http
 
     connect = _awaited(calls.connect)
     subscribe = _awaited(calls.subscribe)

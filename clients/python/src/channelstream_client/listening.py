@@ -2,43 +2,23 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing
-from typing import Self, cast
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Self
 
-from channelstream_client.errors import CLOSINGS, StreamClosed
-from channelstream_client.events import Event, read_event
-from channelstream_client.exchange import Retries
-from channelstream_client.streams import (
-    LOST,
-    NORMAL,
-    TRANSPORTS,
-    UNKNOWN_CONNECTION,
-    Item,
-    NotOffered,
-    Place,
-    Stream,
-    StreamEnded,
-)
-
-Renew = Callable[[], Awaitable[str]]
-"""Asks the application for a new `conn_id`."""
-
-FINAL = frozenset({1002, 1003, 1007, 1008, 1009, 4002})
-"""Close codes after which a client must not come back (docs/api.md, "Closing")."""
-WAITS = Retries(longest_wait_s=10.0)
-"""How long to wait before coming back; there is no last attempt."""
+from channelstream_client.events import Event
+from channelstream_client.inbox import Inbox
+from channelstream_client.pump import Down, Pump, Renew, Rules
+from channelstream_client.reach import Reach, tls_context
+from channelstream_client.streams import SILENCE_S, TRANSPORTS, Place, Stream
 
 
 class Listening:
-    """What a connection hears, event by event; a `Resumed` comes first, and again after each interruption.
+    """What a connection receives, event by event; a `Resumed` comes first, and again after each interruption.
 
     The iteration ends when the connection is ended on purpose (`disconnect`). `async with` closes the stream at
-    the end of the block; without it a `break` leaves that to the garbage collector.
-
-    Attributes:
-        conn_id: the connection; `renew` changes it.
-        position: of the last event handed out; give it to `listen(since=...)` to go on from there.
+    the end of the block; without it a `break` leaves that to the garbage collector. To cancel the wait for an event
+    (`asyncio.wait_for`) loses nothing: the next one goes on. It belongs to one event loop.
     """
 
     def __init__(
@@ -48,17 +28,46 @@ class Listening:
         *,
         since: str = "",
         renew: Renew | None = None,
+        on_down: Callable[[Down], object] | None = None,
+        attempts: int | None = None,
+        give_up_after_s: float | None = None,
+        silence_s: float = SILENCE_S,
+        reach: Reach | None = None,
         transports: Sequence[Stream] = TRANSPORTS,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.conn_id = conn_id
-        self.position = since
-        self._url = url
-        self._renew = renew
-        self._transports = list(transports)
-        self._jitter = jitter
-        self._failures = 0
-        self._events = self._listen()
+        """Create it; the stream opens when the first event is waited for.
+
+        Args:
+            url: the server's address.
+            reach: how to get there; it is closed in the end.
+            transports: from the best to the last resort.
+            jitter: gives random numbers from 0 to 1.
+            conn_id, since, renew, on_down, attempts, give_up_after_s, silence_s: see `AsyncChannelstream.listen`.
+        """
+        rules = Rules(
+            renew=renew,
+            on_down=on_down,
+            attempts=attempts,
+            give_up_after_s=give_up_after_s,
+            silence_s=silence_s,
+        )
+        place = Place(url, conn_id, since, reach or Reach(lambda: tls_context(url, True)))
+        self._inbox = Inbox()
+        self._pump = Pump(place, self._inbox, rules, transports, jitter)
+        self._position = since
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    @property
+    def conn_id(self) -> str:
+        """The connection; `renew` changes it."""
+        return self._pump.conn_id
+
+    @property
+    def position(self) -> str:
+        """Of the last event handed out; give it to `listen(since=...)` to go on from there."""
+        return self._position
 
     def __aiter__(self) -> Self:
         return self
@@ -70,8 +79,16 @@ class Listening:
             UnknownConnection: the server has forgotten the connection, and there is no `renew`.
             Replaced: a newer stream took over.
             StreamClosed: the server does not want this client back.
+            Unreachable: the bound of `attempts` or `give_up_after_s` is reached.
         """
-        return await anext(self._events)
+        self._start()
+        event = await self._inbox.take()
+        if event is None:
+            raise StopAsyncIteration
+        self._position = event.position or self._position
+        if self._inbox.is_empty:
+            self._pump.drained()
+        return event
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,51 +97,20 @@ class Listening:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the stream; the server keeps the connection for a grace period."""
-        await self._events.aclose()
+        """Close the stream, from any task of the loop; the server keeps the connection for a grace period."""
+        self._is_closed = True
+        self._inbox.clear()
+        self._inbox.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
-    async def _listen(self) -> AsyncGenerator[Event, None]:
-        while True:
-            try:
-                async with aclosing(self._follow()) as events:
-                    async for event in events:
-                        yield event
-            except StreamEnded as end:
-                if end.code == NORMAL:
-                    return
-                await self._come_back(end)
+    def _start(self) -> None:
+        if self._task is None and not self._is_closed:
+            self._task = asyncio.get_running_loop().create_task(self._pump.run())
 
-    async def _follow(self) -> AsyncGenerator[Event, None]:
-        """The events of one stream; a position counts once its event is handed out."""
-        place = Place(self._url, self.conn_id, self.position)
-        stream = cast(AsyncGenerator[list[Item], None], self._transports[0](place))
-        async with aclosing(stream):
-            async for items in stream:
-                self._failures = 0
-                for event in _events(items):
-                    self.position = event.position or self.position
-                    yield event
-
-    async def _come_back(self, end: StreamEnded) -> None:
-        """Wait before the next stream, on a lesser transport where this one does not get through.
-
-        Raises:
-            StreamClosed: there is to be none.
-        """
-        if end.code in FINAL or (end.code == UNKNOWN_CONNECTION and self._renew is None):
-            raise CLOSINGS.get(end.code, StreamClosed)(end.code, end.reason) from end
-        if isinstance(end, NotOffered) and len(self._transports) > 1:
-            del self._transports[0]
-            return
-        self._failures += 1
-        await asyncio.sleep(end.retry_after_s + WAITS.wait_s(self._failures, self._jitter()))
-        if end.code == UNKNOWN_CONNECTION and self._renew is not None:
-            self.conn_id = await self._renew()
-
-
-def _events(items: Sequence[Item]) -> Iterator[Event]:
-    """The events of one list; a last word of SSE and long poll ends the stream."""
-    for item in items:
-        if isinstance(item, dict) and item.get("type") == "closing":
-            raise StreamEnded(item.get("code", LOST), item.get("reason", ""))
-        yield read_event(item)
+    def __del__(self) -> None:
+        # The pump knows nothing of this object, so it can go although the stream is open.
+        if self._task is not None and not self._task.done():
+            with suppress(RuntimeError):  # The loop is closed.
+                self._task.get_loop().call_soon_threadsafe(self._task.cancel)

@@ -1,31 +1,48 @@
-"""The three transports: each yields the lists of items of one stream until it ends, and raises why it did."""
+"""The three transports: each yields the lists of one stream, as text, until it ends, and raises why it did.
+
+Silence is judged by received bytes: a list that takes long to arrive is not cut while some of it arrives.
+"""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
 import httpx
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from channelstream_client.reach import Reach
+from channelstream_client.retry_after import seconds_to_wait
 
 SILENCE_S = 60.0
 """A stream without even a heartbeat for so long is taken for lost; heartbeats come every few seconds."""
 OPEN_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 1.0
 MAX_FRAME_BYTES = 64 << 20
-"""Longest list of items taken; a longer one ends the stream, which then resumes."""
+"""Longest list of items taken; a longer one ends the stream for good, as it would come again."""
+MAX_REFUSAL_BYTES = 65_536
+"""How much of the body of a refusal is read."""
+MAX_QUEUED_FRAMES = 4
+"""WebSocket frames that wait to be read before the connection is not read any further."""
+SHORTEST_POLL_S = 1.0
+"""How soon after an empty poll the next one begins, at the earliest: a proxy may answer at once."""
+
 NORMAL = 1000
+GOING_AWAY = 1001
 LOST = 1006
 """The stream broke without a word (RFC 6455 section 7.1.5)."""
-RESTARTING = 1012
+TOO_BIG = 1009
+OVERLOADED = 1013
 UNKNOWN_CONNECTION = 4001
 REPLACED = 4002
 
 Item = dict[str, Any]
-_CODES = {401: UNKNOWN_CONNECTION, 409: REPLACED, 503: RESTARTING}
+_CODES = {401: UNKNOWN_CONNECTION, 409: REPLACED, 429: OVERLOADED, 503: OVERLOADED}
 """What HTTP statuses say, as close codes."""
 
 
@@ -35,73 +52,144 @@ class StreamEnded(Exception):
     Attributes:
         code: the close code that says why.
         retry_after_s: what the server said about when to come back, in seconds.
+        status: the HTTP status of a stream that was not opened; perhaps a proxy's. None: it was open, or nobody answered.
     """
 
-    def __init__(self, code: int, reason: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(code, reason, retry_after_s)
+    def __init__(self, code: int, reason: str, retry_after_s: float = 0.0, status: int | None = None) -> None:
+        super().__init__(code, reason, retry_after_s, status)
         self.code = code
         self.reason = reason
         self.retry_after_s = retry_after_s
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.code})" if self.reason else f"closed ({self.code})"
 
 
-class NotOffered(StreamEnded):
-    """This transport does not get through: a proxy, perhaps. Another one may."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(LOST, reason)
-        self.args = (reason,)
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Place:
-    """A connection on a server, and the position to resume from; empty means from now on."""
+    """Where a stream is read from.
+
+    Attributes:
+        url: the server's address.
+        conn_id: the connection.
+        position: up to where it is read; empty means from now on. The reader moves it on, and polls ask from there.
+        reach: how to get to the server.
+        open_timeout_s: how long opening may take.
+        silence_s: how long nothing at all may arrive.
+    """
 
     url: str
     conn_id: str
     position: str
+    reach: Reach
+    open_timeout_s: float = OPEN_TIMEOUT_S
+    silence_s: float = SILENCE_S
 
     def address(self, path: str) -> str:
         return f"{self.url}{path}?{urlencode({'conn_id': self.conn_id, 'since': self.position})}"
 
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        return self.reach.tls if self.url.startswith("https:") else None
 
-Stream = Callable[[Place], AsyncIterator[list[Item]]]
+    @property
+    def timeout(self) -> httpx.Timeout:
+        return httpx.Timeout(self.open_timeout_s, read=self.silence_s)
 
 
-async def websocket(place: Place) -> AsyncIterator[list[Item]]:
-    """Items of a WebSocket."""
-    uri = "ws" + place.address("/ws").removeprefix("http")
+Stream = Callable[[Place], AsyncIterator[str | bytes]]
+
+
+class _Observed(ClientConnection):
+    """A WebSocket that knows when bytes arrived last."""
+
+    received_at = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        self.received_at = time.monotonic()
+        super().data_received(data)
+
+
+async def websocket(place: Place) -> AsyncIterator[str | bytes]:
+    """Lists of a WebSocket."""
     try:
-        async with connect(uri, max_size=MAX_FRAME_BYTES, open_timeout=OPEN_TIMEOUT_S) as socket:
-            while True:
-                async with asyncio.timeout(SILENCE_S):
-                    text = await socket.recv()
-                yield items_of(text)
+        # Without pings of our own: an answer to them would have to wait for a large message on a slow line.
+        async with connect(
+            "ws" + place.address("/ws").removeprefix("http"),
+            create_connection=_Observed,
+            ssl=place.tls,
+            proxy=True if place.reach.trust_env else None,
+            max_size=MAX_FRAME_BYTES,
+            max_queue=MAX_QUEUED_FRAMES,
+            open_timeout=place.open_timeout_s,
+            close_timeout=CLOSE_TIMEOUT_S,
+            ping_interval=None,
+        ) as socket:
+            try:
+                while True:
+                    yield await _next_text(socket, place.silence_s)
+            finally:
+                # Not 1000, with which a client ends its connection.
+                await socket.close(GOING_AWAY)
     except ConnectionClosed as closed:
-        said = closed.rcvd
-        raise StreamEnded(said.code if said else LOST, said.reason if said else "") from closed
+        raise _closed(closed) from closed
     except InvalidStatus as error:
-        raise refused(error.response.status_code, error.response.headers.get("retry-after", "")) from error
-    except InvalidHandshake as error:
-        raise NotOffered(str(error)) from error
+        response = error.response
+        retry_after = response.headers.get("retry-after", "")
+        raise refused(response.status_code, retry_after, bytes(response.body or b"")) from error
+    except WebSocketException as error:
+        raise StreamEnded(LOST, str(error)) from error
     except OSError as error:  # TimeoutError is one
-        raise StreamEnded(LOST, str(error) or "silence") from error
+        raise StreamEnded(LOST, str(error) or "timed out") from error
 
 
-async def sse(place: Place) -> AsyncIterator[list[Item]]:
-    """Items of a text/event-stream (WHATWG HTML section 9.2); each block is one JSON list."""
+async def _next_text(socket: ClientConnection, silence_s: float) -> str | bytes:
+    """The next message, however long it takes while bytes arrive."""
+    since = time.monotonic()
+    while True:
+        last = max(since, socket.received_at if isinstance(socket, _Observed) else 0.0)
+        left_s = last + silence_s - time.monotonic()
+        if left_s <= 0:
+            socket.transport.abort()  # Nobody would answer a close frame.
+            raise StreamEnded(LOST, f"silent for {silence_s:g} s")
+        try:
+            async with asyncio.timeout(left_s):
+                return await socket.recv()
+        except TimeoutError:
+            continue
+
+
+def _closed(closed: ConnectionClosed) -> StreamEnded:
+    """What ended a WebSocket: the server's code, or ours where we refused a message."""
+    if closed.rcvd:
+        return StreamEnded(closed.rcvd.code, closed.rcvd.reason)
+    if closed.sent and closed.sent.code == TOO_BIG:
+        return _too_long()
+    return StreamEnded(LOST, str(closed.__cause__ or "the line broke"))
+
+
+async def sse(place: Place) -> AsyncIterator[bytes]:
+    """Lists of a text/event-stream (WHATWG HTML section 9.2), one in each block."""
+    request = place.reach.http.build_request("GET", place.address("/sse"), timeout=place.timeout)
     try:
-        async with _http() as client, client.stream("GET", place.address("/sse")) as answer:
+        async with asyncio.timeout(place.open_timeout_s):
+            answer = await place.reach.http.send(request, stream=True)
+        try:
             if not answer.is_success:
-                await answer.aread()
-                raise refused_by(answer)
+                raise await _refusal(answer)
             if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                raise NotOffered("the answer is no event stream")
+                raise StreamEnded(LOST, "the answer is no event stream")
             async for line in _lines(answer):
                 if line.startswith(b"data:"):
-                    yield items_of(line.removeprefix(b"data:"))
+                    yield line.removeprefix(b"data:")
+        finally:
+            await answer.aclose()
+    except TimeoutError as error:
+        raise StreamEnded(LOST, "timed out") from error
     except httpx.HTTPError as error:
-        raise StreamEnded(LOST, str(error)) from error
-    raise StreamEnded(LOST, "")
+        raise _broken(error) from error
+    raise StreamEnded(LOST, "the stream broke off")
 
 
 async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
@@ -114,64 +202,89 @@ async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
             for line in lines:
                 yield bytes(line)
         if len(held) > MAX_FRAME_BYTES:
-            raise StreamEnded(LOST, "a list of items is too long")
+            raise _too_long()
 
 
-async def long_poll(place: Place) -> AsyncIterator[list[Item]]:
-    """Items of one long poll; the next one takes the position that its items brought."""
+async def long_poll(place: Place) -> AsyncIterator[bytes]:
+    """Lists of long polls, one after the other, each from the position that its reader has reached."""
+    http = place.reach.http
     try:
-        async with _http() as client:
-            answer = await client.get(place.address("/listen"))
+        while True:
+            began = time.monotonic()
+            async with http.stream("GET", place.address("/listen"), timeout=place.timeout) as answer:
+                if not answer.is_success:
+                    raise await _refusal(answer)
+                body = await _body(answer, MAX_FRAME_BYTES)
+            yield body
+            if len(body) <= len(b"[]"):
+                await asyncio.sleep(began + SHORTEST_POLL_S - time.monotonic())
     except httpx.HTTPError as error:
-        raise StreamEnded(LOST, str(error)) from error
-    if not answer.is_success:
-        raise refused_by(answer)
-    yield items_of(answer.text)
+        raise _broken(error) from error
 
 
-def _http() -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=httpx.Timeout(OPEN_TIMEOUT_S, read=SILENCE_S))
+async def _body(answer: httpx.Response, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for data in answer.aiter_bytes():
+        body += data
+        if len(body) > max_bytes:
+            raise _too_long()
+    return bytes(body)
 
 
-def refused_by(answer: httpx.Response) -> StreamEnded:
-    """Why a stream was not opened or a poll ended, by an answer that was read."""
+def _broken(error: httpx.HTTPError) -> StreamEnded:
+    return StreamEnded(LOST, str(error) or type(error).__name__)
+
+
+def _too_long() -> StreamEnded:
+    return StreamEnded(TOO_BIG, f"a list of items is longer than {MAX_FRAME_BYTES} bytes")
+
+
+async def _refusal(answer: httpx.Response) -> StreamEnded:
+    """Why a stream was not opened, or a poll ended."""
     try:
-        body = answer.json()
+        body = await _body(answer, MAX_REFUSAL_BYTES)
+    except StreamEnded:
+        body = b""
+    return refused(answer.status_code, answer.headers.get("retry-after", ""), body)
+
+
+def refused(status: int, retry_after: str, body: bytes = b"") -> StreamEnded:
+    """Why a stream was not opened: by the close code in the body, or else by the status, which may be a proxy's."""
+    wait_s = seconds_to_wait(retry_after, time.time()) or 0.0
+    try:
+        said = json.loads(body)
     except ValueError:
-        body = None
-    told = body if isinstance(body, dict) else {}
-    return refused(answer.status_code, answer.headers.get("retry-after", ""), told)
-
-
-def refused(status: int, retry_after: str, told: Mapping[str, Any] = MappingProxyType({})) -> StreamEnded:
-    """Why a stream was not opened; a status the server does not use here comes from something between.
-
-    A fault of that (5xx) may pass, as while the server restarts; anything else will not.
-
-    Args:
-        told: the body of the answer, if it is an object; its `close_code` counts before the status.
-    """
-    if status not in _CODES:
-        return StreamEnded(LOST, f"answered {status}") if status >= 500 else NotOffered(f"answered {status}")
-    wait_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
-    code, reason = told.get("close_code"), told.get("error", f"answered {status}")
-    return StreamEnded(code if isinstance(code, int) else _CODES[status], str(reason), wait_s)
+        said = None
+    if isinstance(said, dict) and isinstance(said.get("close_code"), int):
+        return StreamEnded(said["close_code"], str(said.get("error", "")), wait_s)
+    return StreamEnded(_CODES.get(status, LOST), f"answered {status}", wait_s, status)
 
 
 def items_of(text: str | bytes) -> list[Item]:
     """The items of one JSON list.
 
     Raises:
-        NotOffered: it is none, so something else than the server is speaking.
+        StreamEnded: it is none, so something else than the server is speaking.
     """
     try:
         items = json.loads(text)
     except ValueError:
         items = None
     if not isinstance(items, list):
-        raise NotOffered("not a list of items")
+        raise StreamEnded(LOST, "not a list of items")
     return items
+
+
+def closing_of(items: list[Item]) -> StreamEnded | None:
+    """The end that a last item of SSE tells; None where there is none."""
+    for item in items:
+        if isinstance(item, dict) and item.get("type") == "closing":
+            code = item.get("code")
+            return StreamEnded(code if isinstance(code, int) else LOST, str(item.get("reason", "")))
+    return None
 
 
 TRANSPORTS: tuple[Stream, ...] = (websocket, sse, long_poll)
 """From the best to the one that always gets through."""
+BY_HTTP: tuple[Stream, ...] = (sse, long_poll)
+"""Those that an HTTP client carries."""

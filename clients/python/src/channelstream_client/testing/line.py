@@ -1,12 +1,15 @@
-"""A TCP line to a server that a test can cut, mend and stall; bytes pass as they are."""
+"""A TCP line to a server that a test can cut, mend, stall and slow down; bytes pass as they are."""
 
 import socket
 import threading
+import time
 from contextlib import suppress
 
 _BUFFER_BYTES = 4096
 """What the kernel may hold for a stalled client, about: the less, the sooner the server notices."""
 _CHUNK_BYTES = 65536
+_TURNS_PER_S = 50
+"""How often in a second a slow line carries some bytes."""
 
 
 class Line:
@@ -18,6 +21,7 @@ class Line:
         self._lock = threading.Lock()
         self._flows = threading.Event()
         self._flows.set()
+        self._bytes_per_s: float | None = None
         self._is_whole = True
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -47,6 +51,10 @@ class Line:
     def flow(self) -> None:
         """Carry on, with what has gathered first."""
         self._flows.set()
+
+    def throttle(self, bytes_per_s: float | None) -> None:
+        """Carry what the server sends no faster than this, on each connection; None means as fast as can be."""
+        self._bytes_per_s = bytes_per_s
 
     def close(self) -> None:
         """Break everything for good."""
@@ -85,10 +93,21 @@ class Line:
         with suppress(OSError):
             while data := source.recv(_CHUNK_BYTES):
                 if gate:
-                    gate.wait()
-                sink.sendall(data)
+                    self._send_slowly(data, sink, gate)
+                else:
+                    sink.sendall(data)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+    def _send_slowly(self, data: bytes, sink: socket.socket, gate: threading.Event) -> None:
+        while data:
+            gate.wait()
+            rate = self._bytes_per_s
+            part = data if rate is None else data[: max(1, int(rate / _TURNS_PER_S))]
+            sink.sendall(part)
+            data = data[len(part) :]
+            if rate is not None:
+                time.sleep(len(part) / rate)
 
 
 def _break(end: socket.socket) -> None:

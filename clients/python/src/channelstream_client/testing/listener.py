@@ -18,6 +18,8 @@ TIMEOUT_S = 5.0
 """How long a listener waits for an event, unless told otherwise."""
 MARKER = "channelstream-client: everything before this has arrived"
 """Payload of the private messages that `catch_up` sends."""
+SHARE = 0.02
+"""What part of each wait a listener waits before it comes back: 60 ms after a restart, 0.6 s at most."""
 SHOWN_EVENTS = 20
 """How many events a failure lists, the last ones."""
 
@@ -163,7 +165,7 @@ class Listener:
     async def _follow(self) -> None:
         self._task = asyncio.current_task()
         try:
-            async with Listening(self._line.url, self.conn_id, renew=None) as events:
+            async with Listening(self._line.url, self.conn_id, jitter=lambda: SHARE) as events:
                 async for event in events:
                     self._hear(event)
             self._end("the server ended it on purpose")

@@ -1,0 +1,148 @@
+"""When a stream that ended is opened again, and by which transport: the policy of docs/resume.md, "Coming back".
+
+Nothing here waits or opens anything, and the time is passed in.
+"""
+
+from collections.abc import Callable
+
+from channelstream_client.streams import LOST, OVERLOADED, REPLACED, UNKNOWN_CONNECTION, StreamEnded
+
+FINAL = frozenset({1000, 1002, 1003, 1007, 1008, 1009, 4002})
+"""Close codes after which a client does not come back."""
+RESTARTING = 1012
+SLOW = 4008
+FIRST_STEP_S = 0.5
+LONGEST_STEP_S = 30.0
+SPREAD_S = 3.0
+"""All clients come back from a restart at once: each waits any time up to this."""
+STABLE_S = 10.0
+"""A stream that receives something so long after it opened is stable."""
+LONGEST_RETRY_AFTER_S = 300.0
+TRIES = 3
+"""Failures in a row after which a transport is left that has worked before."""
+GHOST_S = 30.0
+"""A stream given up here may still reach the server, and replace a newer one."""
+FIRST_UPGRADE_S = 30.0
+LONGEST_UPGRADE_S = 600.0
+
+
+class RenewalFailed(StreamEnded):
+    """The application gave no new connection; no transport is to blame."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(LOST, reason)
+        self.args = (reason,)
+
+
+class ComingBack:
+    """What is known of the streams so far.
+
+    Attributes:
+        level: the transport to use, from 0, the best.
+        failures: ends in a row, without a stream that opened.
+        down_since: when the first of them was; None while a stream is open.
+    """
+
+    def __init__(self, transports: int, jitter: Callable[[], float], now: float) -> None:
+        """Begin without a stream.
+
+        Args:
+            transports: how many there are.
+            jitter: gives random numbers from 0 to 1.
+            now: seconds of any clock that does not jump.
+        """
+        self.level = 0
+        self.failures = 0
+        self.down_since: float | None = now
+        self._transports = transports
+        self._jitter = jitter
+        self._step = 0
+        self._tries = 0
+        self._proven: set[int] = set()
+        self._excused: set[int] = set()
+        self._opened_at: float | None = None
+        self._received_at = now
+        self._ghost_until = now
+        self._upgrade_s = FIRST_UPGRADE_S
+
+    def received(self, now: float) -> float | None:
+        """Note that a stream is open and receives; when one opens on a lesser transport, seconds until the best is tried."""
+        self._received_at = now
+        if self._opened_at is not None:
+            return None
+        self._opened_at = now
+        self._proven.add(self.level)
+        self.failures = 0
+        self.down_since = None
+        return self._next_upgrade_s() if self.level else None
+
+    def _next_upgrade_s(self) -> float:
+        wait_s = self._upgrade_s * (0.5 + self._jitter() / 2)
+        self._upgrade_s = min(LONGEST_UPGRADE_S, self._upgrade_s * 2)
+        return wait_s
+
+    def upgrade(self, now: float) -> None:
+        """The stream was closed here, to try the best transport; one failure leads back down."""
+        self.reopen(now)
+        self.level = 0
+        self._tries = TRIES - 1
+
+    def reopen(self, now: float) -> None:
+        """The stream was closed here, to open another at once."""
+        self._settle(now)
+        self._ghost_until = now + GHOST_S
+
+    def ended(self, end: StreamEnded, now: float) -> float | None:
+        """Seconds until the next stream; None means that there is to be none."""
+        was_open = self._settle(now)
+        code = SLOW if end.code == REPLACED and now < self._ghost_until else end.code
+        self._ghost_until = now + GHOST_S if code == LOST else now
+        if code in FINAL:
+            return None
+        self.failures += 1
+        is_crowded = code in (RESTARTING, OVERLOADED)
+        is_excused = self._excuses(code, was_open)
+        # A server that closes a stream itself shows that the transport works; an HTTP status may be a proxy's.
+        is_failure = end.status is not None if is_crowded else code < UNKNOWN_CONNECTION
+        is_left = is_failure and not isinstance(end, RenewalFailed) and self._leave_transport()
+        if not is_crowded and (is_excused or is_left):
+            return 0.0
+        return min(end.retry_after_s, LONGEST_RETRY_AFTER_S) + self._wait_s(is_crowded)
+
+    def _settle(self, now: float) -> bool:
+        """Forget old failures after a stable stream; whether one was open."""
+        if self._opened_at is None:
+            return False
+        if self._received_at - self._opened_at >= STABLE_S:
+            self._step = self._tries = 0
+            self._excused.clear()
+            if not self.level:
+                self._upgrade_s = FIRST_UPGRADE_S
+        self._opened_at = None
+        self.down_since = now
+        return True
+
+    def _excuses(self, code: int, was_open: bool) -> bool:
+        """Whether this is a decision of the server, and the first since a stable stream."""
+        if code not in (UNKNOWN_CONNECTION, SLOW) and not (code == RESTARTING and was_open):
+            return False
+        if code in self._excused:
+            return False
+        self._excused.add(code)
+        if code == RESTARTING:
+            self._step = 0
+        return True
+
+    def _leave_transport(self) -> bool:
+        """Count a failure of the transport; whether the next one is to be tried at once."""
+        self._tries += 1
+        if self._tries < (TRIES if self.level in self._proven else 1):
+            return False
+        self._tries = 0
+        self.level = (self.level + 1) % self._transports
+        return self.level > 0
+
+    def _wait_s(self, is_crowded: bool) -> float:
+        step_s = min(LONGEST_STEP_S, FIRST_STEP_S * 2.0 ** min(self._step, 32))
+        self._step += 1
+        return self._jitter() * max(SPREAD_S if is_crowded else 0.0, step_s)
