@@ -273,9 +273,7 @@ def test_what_cannot_be_proven_after_a_move_is_lost(redis: RedisServer) -> None:
         client = Client("ann", ["a", "b"], Random(0))
         client.hear = told.extend  # type: ignore[method-assign]
         Session(after, connection, Stream(client)).start(position)
-        async with asyncio.timeout(PATIENCE_S):
-            while not told:
-                await asyncio.sleep(0.01)
+        await soon(lambda: bool(told), "the client is told nothing")
         assert (told[0]["recovered"], told[0]["lost"]) == (["", "b"], ["a"])
         await before.engine.close()
         await after.engine.close()
