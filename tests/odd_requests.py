@@ -179,6 +179,7 @@ BODIES = [
     b"x",
     LAST,
     b"POST /message HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc",
+    b"POST /disconnect HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\n",
     b"0\r\n\r\n" + LAST,
 ]
 LINE_ENDS = [b"\r\n", b"\n", b"\r", b" \r\n"]

@@ -4,16 +4,19 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import httpx
 import pytest
 from tests.conftest import RunningServer, launch
+from tests.odd_requests import LAST, OddClient
 from tests.proxies import Proxy
 from websockets.sync.client import connect
 
 PROXIES = ["nginx", "haproxy", "nginx-trusting", "haproxy-trusting"]
 TIMEOUT_S = 10.0
+STRANGERS = 150
+ODD_ANSWER_S = 0.05
 SIGNED_BYTES = 400
 """More than the head of a victim's request: as much of it as an unfinished request would swallow."""
 UPGRADES = [
@@ -121,6 +124,21 @@ def test_no_victim_is_read_as_the_body_of_a_hidden_request(
     for victim in victims * 2:
         assert smuggle(proxy.port, upgrade, framing, hidden)
         victim.ask()
+
+
+def test_no_victim_suffers_from_odd_requests(proxy: Proxy, victims: list[Victim]) -> None:
+    """Whatever a stranger sends, of all that `tests/odd_requests.py` draws, others are answered as ever."""
+    for seed in range(STRANGERS):
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=TIMEOUT_S) as stranger:
+            stranger.sendall(OddClient(seed).data().removesuffix(LAST * 2))
+            stranger.settimeout(ODD_ANSWER_S)
+            with suppress(TimeoutError, ConnectionError):  # Some bodies never end.
+                stranger.recv(65_536)
+            for victim in victims:
+                try:
+                    victim.ask()
+                except (AssertionError, TimeoutError) as error:
+                    raise AssertionError(f"seed {seed}: {error}") from error
 
 
 def test_a_websocket_comes_through(node: RunningServer, proxy: Proxy) -> None:
