@@ -37,10 +37,9 @@ export function backoff(attempt, { baseMs = 500, capMs = 30_000, floorMs = 0, ra
   return random() * Math.max(floorMs, Math.min(capMs, baseMs * 2 ** attempt));
 }
 
-/** Who is in which channel: a snapshot, kept right by events. */
 export class Roster {
   #channels = new Map();
-  #states = new Map();
+  #people = new Map(); // to a state and the number of their channels
   #recordings = new Set();
   #changed;
 
@@ -57,23 +56,21 @@ export class Roster {
   }
 
   state(user) {
-    return this.#states.get(user) ?? {};
+    return this.#people.get(user)?.state ?? {};
   }
 
-  /** Take over an answer of the server; channels among `names` that it leaves out are empty. */
   load(answer, names = []) {
-    const { channels = {}, users = [] } = answer.channels_info ?? answer;
-    if (Array.isArray(answer.channels))
-      for (const name of this.channels) if (!answer.channels.includes(name)) this.#channels.delete(name);
-    for (const name of new Set([...names, ...Object.keys(channels)])) {
-      this.#channels.set(name, new Set(channels[name]?.users));
-      this.#changed(name);
-    }
-    for (const { user, state } of users) this.#states.set(user, state);
-    this.#forget();
+    const isMembership = Array.isArray(answer.channels);
+    const { channels = {}, users = [] } = answer.channels_info ?? (isMembership ? {} : answer);
+    const left = isMembership ? this.channels.filter((name) => !answer.channels.includes(name)) : [];
+    const changed = new Set([...left, ...names, ...Object.keys(channels)]);
+    for (const name of changed) this.#fill(name, new Set(channels[name]?.users));
+    for (const name of left) this.#channels.delete(name);
+    for (const { user, state } of users) this.#setState(user, state, changed);
+    changed.forEach((name) => this.#changed(name));
   }
 
-  /** The same with an answer to come, and what is heard until then: per user the last word counts. */
+  /** Of the events meanwhile, the last one of each user is applied again. */
   async loadLater(promise, names) {
     const heard = new Map();
     this.#recordings.add(heard);
@@ -94,20 +91,35 @@ export class Roster {
       heard.delete(key);
       heard.set(key, event);
     }
-    const users = this.#channels.get(channel) ?? new Set();
-    if (isPresence) {
-      if (message.action === "joined") this.#channels.set(channel, users.add(user));
-      else users.delete(user);
-    }
-    if (users.has(user)) this.#states.set(user, (isPresence ? state : message.state) ?? this.state(user));
-    else this.#forget();
-    this.#changed(channel);
+    const changed = new Set([channel]);
+    if (isPresence) this.#move(channel, user, message.action === "joined");
+    this.#setState(user, isPresence ? state : message.state, changed);
+    changed.forEach((name) => this.#changed(name));
   }
 
-  /** Only people who are somewhere have a state. */
-  #forget() {
-    const present = new Set([...this.#channels.values()].flatMap((users) => [...users]));
-    for (const user of this.#states.keys()) if (!present.has(user)) this.#states.delete(user);
+  #fill(channel, users) {
+    for (const user of users) this.#move(channel, user, true);
+    for (const user of this.#channels.get(channel) ?? []) if (!users.has(user)) this.#move(channel, user, false);
+    if (!this.#channels.has(channel)) this.#channels.set(channel, users);
+  }
+
+  #move(channel, user, isIn) {
+    const users = this.#channels.get(channel) ?? new Set();
+    if (users.has(user) === isIn) return;
+    const person = this.#people.get(user) ?? { state: {}, count: 0 };
+    this.#channels.set(channel, isIn ? users.add(user) : users);
+    if (!isIn) users.delete(user);
+    person.count += isIn ? 1 : -1;
+    // Only people who are somewhere have a state.
+    if (person.count) this.#people.set(user, person);
+    else this.#people.delete(user);
+  }
+
+  #setState(user, state, changed) {
+    const person = this.#people.get(user);
+    if (!person || !state || JSON.stringify(state) === JSON.stringify(person.state)) return;
+    person.state = state;
+    for (const [name, users] of this.#channels) if (users.has(user)) changed.add(name);
   }
 }
 

@@ -60,6 +60,56 @@ test("channels that one has left are gone; those an answer of /info leaves out a
   assert.deepEqual(roster.channels, ["b"]);
 });
 
+/** A roster, and what a program would show on each change: the channel with its users and their moods. */
+function watched(...answers) {
+  const shown = [];
+  const roster = new Roster((channel) => shown.push([channel, ...roster.users(channel).map(({ user, state }) => `${user}:${state.mood}`)]));
+  for (const answer of answers) roster.load(answer);
+  return { roster, shown };
+}
+
+test("a change is announced when members and states are in place", () => {
+  const { roster, shown } = watched(ANSWER);
+  assert.deepEqual(shown.splice(0), [["a", "ann:fine", "zoe:undefined"], ["b", "ann:fine"]]);
+  roster.apply(presence("joined", "bob", { mood: "new" }));
+  assert.deepEqual(shown, [["a", "ann:fine", "bob:new", "zoe:undefined"]]);
+});
+
+test("channels that are gone, and all channels of a user whose state changed, are announced", () => {
+  const { roster, shown } = watched(ANSWER);
+  shown.length = 0;
+  roster.apply({ type: "user_state_change", channel: "b", user: "ann", message: { state: { mood: "busy" } } });
+  assert.deepEqual(shown.splice(0), [["b", "ann:busy"], ["a", "ann:busy", "zoe:undefined"]]);
+  roster.load({ channels: { b: { users: ["ann"] } }, users: [{ user: "ann", state: { mood: "calm" } }] });
+  assert.deepEqual(shown.splice(0), [["b", "ann:calm"], ["a", "ann:calm", "zoe:undefined"]]);
+  roster.load({ channels: ["b"], channels_info: { channels: {}, users: [] } });
+  assert.deepEqual(shown, [["a"]]);
+});
+
+test("a user who parts from one channel is counted in the other, however often it is said", () => {
+  const { roster } = watched(ANSWER, ANSWER);
+  for (let time = 0; time < 2; time++) roster.apply(presence("joined", "ann", { mood: "fine" }));
+  for (let time = 0; time < 2; time++) roster.apply(presence("parted", "ann", null));
+  roster.apply(presence("parted", "nobody", null, "nowhere"));
+  assert.deepEqual([names(roster), names(roster, "b"), roster.state("ann").mood], [["zoe"], ["ann"], "fine"]);
+  roster.load({ channels: [], channels_info: { channels: {}, users: [] } });
+  assert.deepEqual([roster.channels, roster.state("ann"), roster.state("zoe")], [[], {}, {}]);
+});
+
+test("an answer that only names the channels says nothing about who is there", () => {
+  const { roster } = watched({ conn_id: "c", channels: ["a"] });
+  assert.deepEqual(roster.channels, []);
+});
+
+test("someone who parts costs the same among many as among few", () => {
+  const users = Array.from({ length: 20_000 }, (_, at) => `user-${at}`);
+  const roster = new Roster();
+  roster.load({ channels: { a: { users } }, users: users.map((user) => ({ user, state: {} })) });
+  const started = performance.now();
+  for (const user of users.slice(0, 200)) roster.apply(presence("parted", user, null));
+  assert.ok(performance.now() - started < 500); // seconds, if each looked at all users
+});
+
 test("what is heard while an answer is on its way counts more than the answer", async () => {
   const roster = loaded();
   let answer;
