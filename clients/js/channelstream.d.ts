@@ -20,15 +20,27 @@ export interface Connection {
   [key: string]: any;
 }
 
+/** What the application is asked with. */
+export interface Asked {
+  /** The connection that has expired, if there was one. */
+  expired: string | null;
+  /** The last position, if there is one: hand it to /connect, so that nothing is missed. */
+  since?: string;
+}
+
 export interface Options {
   /** Where the push server is; relative to the page. Default "/". */
   url?: string;
   /** The first connection, if there is one already. */
   connection?: Connection;
   /** Get a connection from the application; throw an error with `retry: false` to stop for good. */
-  fetchConnection?: (hook: { expired: string | null; signal: AbortSignal }) => Promise<Connection>;
-  /** Instead: an endpoint of the application, which is sent `{"expired": ...}` by POST and answers with a connection. */
+  fetchConnection?: (asked: Asked & { signal: AbortSignal }) => Connection | Promise<Connection>;
+  /** Instead: an endpoint of the application, which is sent `Asked` as JSON by POST and answers with a connection. Relative to the page. */
   connectUrl?: string;
+  /** Headers for `connectUrl`, such as a CSRF token; a function is called for each attempt. */
+  connectHeaders?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>);
+  /** Whether `connectUrl` is sent cookies. Default "same-origin". */
+  connectCredentials?: RequestCredentials;
   /** Get /info about channels from the application, for the roster after a loss. */
   fetchInfo?: (channels: string[]) => Promise<object>;
   /** Which transports to use, best first. */
@@ -79,7 +91,7 @@ export class Channelstream implements AsyncIterable<StreamEvent> {
   /** Hear events of a type, or all ("*"), until the returned function is called. */
   on(type: string, listener: (event: StreamEvent) => void): () => void;
   /** What the server sends from now on; opens the stream. Throws an error with the close `code` if the server ends it. */
-  [Symbol.asyncIterator](): AsyncGenerator<StreamEvent, void>;
+  [Symbol.asyncIterator](): AsyncIterableIterator<StreamEvent>;
 }
 
 /** Full jitter: a wait in milliseconds, from nothing to a step that doubles up to its cap, and is never below its floor. */

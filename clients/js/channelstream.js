@@ -1,6 +1,5 @@
-/*! channelstream: listens to a push server and misses nothing. MIT license. */
+/*! channelstream, MIT license; described in channelstream.d.ts and docs/resume.md */
 
-/** Close codes of docs/resume.md, whose "Coming back" is the policy here; after these there is nothing to come back for. */
 const FINAL = [1000, 1002, 1003, 1007, 1008, 1009, 4002];
 const RESTARTING = 1012;
 const OVERLOADED = 1013;
@@ -16,23 +15,21 @@ const DEFAULTS = {
   backoffCapMs: 30_000,
   spreadMs: 3_000,
   openTimeoutMs: 5_000,
-  silenceMs: 16_000, // three heartbeats
+  silenceMs: 16_000,
   upgradeMs: 30_000,
   bufferSize: 1_000,
 };
-/** A stream that receives something so long after it opened is stable. */
 const STABLE_MS = 10_000;
-/** The longest `Retry-After` that counts. */
 const RETRY_AFTER_CAP_MS = 300_000;
-/** Failures in a row that a transport may have which has worked before. */
+/** Failures in a row of a transport that has worked before. */
 const TRIES = 3;
 /** A stream we gave up may still reach the server, and replace a newer one. */
 const GHOST_MS = 30_000;
 const UPGRADE_CAP_MS = 600_000;
 const LINE_CHARACTERS = 2 ** 24;
 const FOREVER_MS = 2 ** 31 - 1;
+const CLOSED = { code: 1000, reason: "closed" };
 
-/** Full jitter: anything between nothing and a step that doubles from a base, or from where that is more than a floor. */
 export function backoff(attempt, { baseMs = 500, capMs = 30_000, floorMs = 0, random = Math.random } = {}) {
   return random() * Math.max(floorMs, Math.min(capMs, baseMs * 2 ** attempt));
 }
@@ -158,31 +155,61 @@ async function poll({ address, fetch, signal, receive }) {
     const text = await response.text();
     receive(text);
     // A proxy that answers at once must not make us spin.
-    if (text.length < 3 && Date.now() - started < 1_000) await pause(1_000);
+    if (text.length < 3 && Date.now() - started < 1_000) await pause(1_000, signal);
   }
 }
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+function absolute(url, option) {
+  try {
+    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+  } catch {
+    throw new TypeError(`${option} must be an absolute URL where there is no page`);
+  }
+}
+
+function checked(connection) {
+  if (typeof connection?.conn_id === "string" && connection.conn_id) return connection;
+  throw new TypeError("it has no conn_id");
+}
+
+/** What `ask` answers within `ms` and the life of `signal`; what comes after that goes to `late`. */
+function answer(ask, ms, signal, late) {
+  return new Promise((resolve, reject) => {
+    const limit = new AbortController(); // AbortSignal.timeout is too new
+    const giveUp = () => {
+      clearTimeout(timer);
+      reject(new Error("no answer in time"));
+      asked.then(late, () => {});
+    };
+    const timer = setTimeout(() => (giveUp(), limit.abort()), ms);
+    signal.addEventListener("abort", giveUp, { signal: limit.signal });
+    const asked = new Promise((take) => take(ask(limit.signal)));
+    asked.then(resolve, reject).then(() => (clearTimeout(timer), limit.abort()));
+    if (signal.aborted) giveUp();
+  });
+}
+
+const pause = (ms, signal) => answer(() => new Promise(() => {}), ms, signal).catch(() => {});
 
 const TRANSPORTS = { websocket, sse, poll };
 
-/** What an error answer says: by its body (docs/api.md, "Errors") or by its status. */
+/** What an error answer says, by its body or its status. */
 async function refusal(response) {
   const { status, headers } = response;
   const after = headers.get("retry-after");
   const waitMs = 1_000 * after || Date.parse(after) - Date.now();
   const { error = `HTTP ${status}`, close_code } = (await response.json().catch(() => null)) ?? {};
   // Only our server names a close code.
-  return { code: close_code ?? STATUS[status] ?? 0, reason: error, waitMs, status: close_code ? 0 : status };
+  return { code: close_code ?? STATUS[status] ?? 0, reason: `${error}`, waitMs, status: close_code ? 0 : status };
 }
 
 export class Channelstream {
-  /** idle, connecting, open, waiting, asleep or closed. */
   state = "idle";
   transport = null;
   position = "";
   #options;
   #base;
+  #connectUrl = null;
   #transports;
   #listeners = new Map();
   #readers = new Set();
@@ -204,16 +231,17 @@ export class Channelstream {
   #told = "";
   #upgradeMs;
   #stale = new Set();
-  #isResyncing = false;
+  #resyncing; // the signal of the life it is for
 
   constructor(options = {}) {
     this.#options = { ...DEFAULTS, fetch: (...args) => fetch(...args), WebSocket: globalThis.WebSocket, ...options };
-    const { url, transports, WebSocket, connection, upgradeMs } = this.#options;
-    this.#base = new URL(url, globalThis.location?.href);
+    const { url, transports, WebSocket, connection, connectUrl, upgradeMs } = this.#options;
+    this.#base = absolute(url, "url");
+    if (connectUrl) this.#connectUrl = absolute(connectUrl, "connectUrl");
     if (!this.#base.pathname.endsWith("/")) this.#base.pathname += "/";
     this.#transports = transports.filter((name) => TRANSPORTS[name] && (name !== "websocket" || WebSocket));
     if (!this.#transports.length) throw new TypeError("no transport can be used here");
-    this.connection = connection;
+    this.connection = connection && checked(connection);
     this.#upgradeMs = upgradeMs;
     this.roster = new Roster((channel) => this.#emit({ type: "roster", channel }));
   }
@@ -230,40 +258,58 @@ export class Channelstream {
     return this;
   }
 
-  /** End the stream and the connection. */
   close() {
-    if (this.#connId) this.#options.fetch(this.#address("disconnect"), { method: "POST", keepalive: true }).catch(() => {});
-    if (this.#life) this.#stop({ code: 1000, reason: "closed" });
+    if (this.#connId) this.#disconnect(this.#connId);
+    if (this.#life) this.#stop(CLOSED);
   }
 
-  /** Hear events of a type, or all ("*"), until the returned function is called. */
+  #disconnect(connId) {
+    const url = this.#address("disconnect", connId);
+    this.#options.fetch(url, { method: "POST", keepalive: true }).catch(() => {});
+  }
+
   on(type, listener) {
-    if (!this.#listeners.has(type)) this.#listeners.set(type, new Set());
-    this.#listeners.get(type).add(listener);
-    return () => this.#listeners.get(type).delete(listener);
+    const listeners = this.#listeners.get(type) ?? new Set();
+    this.#listeners.set(type, listeners.add(listener));
+    return () => listeners.delete(listener);
   }
 
-  /** What the server sends from now on. */
-  async *[Symbol.asyncIterator]() {
+  [Symbol.asyncIterator]() {
+    const waiting = [];
     let items = [];
-    let wake;
-    const read = (item) => {
-      if (items.length >= this.#options.bufferSize) items = [overflow(items)];
-      if (item) items.push(item);
-      wake?.();
-    };
-    this.#readers.add(read);
-    if (this.state === "idle") this.open();
-    try {
-      for (;;) {
-        while (items.length) yield items.shift();
-        if (this.#end?.code === 1000) return;
-        if (this.#end) throw Object.assign(new Error(this.#end.reason), this.#end);
-        await new Promise((resolve) => (wake = resolve));
+    let end = this.#end;
+    const settle = () => {
+      while (waiting.length && (items.length || end)) {
+        const { resolve, reject } = waiting.shift();
+        if (items.length) resolve({ value: items.shift(), done: false });
+        else if (end.code === 1000) resolve({ value: undefined, done: true });
+        else {
+          reject(Object.assign(new Error(end.reason), end));
+          end = CLOSED; // it is thrown once
+        }
       }
-    } finally {
+    };
+    const read = (item, last) => {
+      if (item && items.length >= this.#options.bufferSize) items = [overflow(items)];
+      if (item) items.push(item);
+      end = last;
+      settle();
+    };
+    const next = () =>
+      new Promise((resolve, reject) => {
+        waiting.push({ resolve, reject });
+        if (!end) this.#readers.add(read);
+        if (this.state === "idle") this.open();
+        settle();
+      });
+    const stop = async (value) => {
       this.#readers.delete(read);
-    }
+      items = [];
+      end = CLOSED;
+      settle();
+      return { value, done: true };
+    };
+    return { next, return: stop, [Symbol.asyncIterator]() { return this; } };
   }
 
   async #run(signal) {
@@ -273,12 +319,11 @@ export class Channelstream {
     }
   }
 
-  /** Returns how it failed. */
   async #obtain(signal) {
     this.state = "connecting";
     try {
-      const given = (!this.#expired && this.connection) || (await this.#ask());
-      if (signal.aborted) return;
+      const given = (!this.#expired && this.connection) || checked(await this.#ask(signal));
+      if (signal.aborted) return this.#unwanted(given);
       this.connection = given;
       this.#connId = given.conn_id;
       this.position ||= given.position ?? "";
@@ -290,22 +335,25 @@ export class Channelstream {
     }
   }
 
-  #ask() {
-    const { fetchConnection, connectUrl, silenceMs } = this.#options;
-    if (!fetchConnection && !connectUrl) throw Object.assign(new Error("no way to get a new one"), { retry: false });
-    const signal = AbortSignal.timeout(silenceMs);
-    const hook = { expired: this.#expired, signal };
-    const late = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
-    return Promise.race([fetchConnection ? fetchConnection(hook) : this.#post(connectUrl, hook), late]);
+  #ask(life) {
+    const { fetchConnection, silenceMs } = this.#options;
+    if (!fetchConnection && !this.#connectUrl) throw Object.assign(new Error("no way to get a new one"), { retry: false });
+    const asked = { expired: this.#expired, since: this.position || undefined };
+    const ask = (signal) => (fetchConnection ? fetchConnection({ ...asked, signal }) : this.#post(asked, signal));
+    return answer(ask, silenceMs, life, (given) => this.#unwanted(given));
   }
 
-  async #post(url, { expired, signal }) {
-    const response = await this.#options.fetch(new URL(url, this.#base), {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ expired }),
-      signal,
-    });
+  #unwanted(given) {
+    const connId = given?.conn_id;
+    if (connId && connId !== this.#connId) this.#disconnect(connId);
+  }
+
+  async #post(asked, signal) {
+    const { fetch, connectHeaders, connectCredentials: credentials } = this.#options;
+    const headers = new Headers(typeof connectHeaders === "function" ? await connectHeaders() : connectHeaders);
+    headers.set("Content-Type", "application/json");
+    const body = JSON.stringify(asked);
+    const response = await fetch(this.#connectUrl.href, { method: "POST", headers, credentials, body, signal });
     if (response.ok) return response.json();
     const { reason, waitMs } = await refusal(response);
     const retry = response.status >= 500 || [408, 429].includes(response.status);
@@ -337,16 +385,17 @@ export class Channelstream {
       const watchdog = setInterval(watch, 250);
       this.#finish = finish;
       const receive = (text) => this.#receive(text, signal, finish);
-      const run = async () => TRANSPORTS[name]({ address: this.#address, fetch, WebSocket, signal, receive });
+      const address = (path) => this.#address(path, this.#connId, { since: this.position });
+      const run = async () => TRANSPORTS[name]({ address, fetch, WebSocket, signal, receive });
       run().then(finish, (error) => finish({ code: 0, reason: `${error}` }));
     });
   }
 
-  #address = (path) => {
+  #address(path, connId, more) {
     const url = new URL(path, this.#base);
-    url.search = new URLSearchParams({ conn_id: this.#connId, since: this.position });
+    url.search = new URLSearchParams({ conn_id: connId, ...more });
     return url.href;
-  };
+  }
 
   #receive(text, signal, finish) {
     try {
@@ -371,63 +420,67 @@ export class Channelstream {
     this.state = "open";
     this.#upAt = Date.now();
     this.#proven.add(this.transport);
+    if (this.#level) this.#upgradeLater(signal);
     this.#emit({ type: "open", transport: this.transport });
-    if (!this.#level) return;
-    const timer = setTimeout(() => this.#finish?.({ code: 0, upgrade: true }), this.#upgradeMs * (0.5 + Math.random() / 2));
+  }
+
+  #upgradeLater(signal) {
+    const upgrade = () => this.#finish({ code: 0, upgrade: true });
+    const timer = setTimeout(upgrade, this.#upgradeMs * (0.5 + Math.random() / 2));
     signal.addEventListener("abort", () => clearTimeout(timer));
     this.#upgradeMs = Math.min(UPGRADE_CAP_MS, this.#upgradeMs * 2);
   }
 
   #resumed({ position, recovered, lost }) {
     // Each poll may say the same again.
-    const told = JSON.stringify(lost.length && [position, lost]);
-    if (!this.#told && recovered.length) this.#deliver({ type: "recovered", channels: recovered });
-    const isNew = told !== this.#told;
-    this.#told = told;
-    if (!lost.length || !isNew) return;
+    const before = this.#told;
+    this.#told = JSON.stringify([position, lost]);
+    if (!before && recovered.length) this.#deliver({ type: "recovered", channels: recovered });
+    if (!lost.length || before === this.#told) return;
     this.#deliver({ type: "lost", channels: lost, reason: "no longer kept" });
     for (const name of lost) if (name) this.#stale.add(name);
-    if (this.#options.fetchInfo && !this.#isResyncing) this.#resync(this.#life.signal);
+    const { signal } = this.#life ?? {};
+    if (this.#options.fetchInfo && signal !== this.#resyncing) this.#resync(signal);
   }
 
   async #resync(signal) {
-    this.#isResyncing = true;
+    const { fetchInfo, silenceMs } = this.#options;
+    this.#resyncing = signal;
     for (let attempt = 0; this.#stale.size && !signal.aborted; attempt++) {
       const names = [...this.#stale];
       this.#stale.clear();
       try {
-        await this.roster.loadLater(this.#options.fetchInfo(names), names);
+        await this.roster.loadLater(answer(() => fetchInfo(names), silenceMs, signal), names);
       } catch {
         for (const name of names) this.#stale.add(name);
-        await pause(backoff(attempt));
+        await pause(backoff(attempt), signal);
       }
     }
-    this.#isResyncing = false;
+    if (this.#resyncing === signal) this.#resyncing = undefined;
   }
 
   async #recover({ code, reason = "", waitMs, error, name, status, upgrade, now }) {
+    const { backoffBaseMs, backoffCapMs, spreadMs } = this.#options;
     const wasUp = this.#upAt > 0;
     if (wasUp && this.#heardAt - this.#upAt >= STABLE_MS) this.#calm();
     this.#upAt = 0;
     if (code === REPLACED && Date.now() < this.#ghostUntil) code = SLOW;
     this.#ghostUntil = code ? 0 : Date.now() + GHOST_MS;
-    if (upgrade) return this.#toTheBest();
+    if (upgrade) {
+      this.#level = 0;
+      this.#failures = TRIES - 1; // the next leads back down
+      return;
+    }
     if (FINAL.includes(code)) return this.#stop({ code: error ? UNKNOWN_CONNECTION : code, reason, error });
     if (this.#asleep) return;
     const isCrowded = code === RESTARTING || code === OVERLOADED;
     const isExcused = this.#excuses(code, wasUp);
-    // A server that closes a stream itself shows that the transport works; an HTTP status may be a proxy's.
     const fallsBack = name && (isCrowded ? status : code < 4000) && this.#fallsBack(name);
     const atOnce = now || (!isCrowded && (isExcused || fallsBack));
-    const retryMs = atOnce ? 0 : this.#wait(waitMs, isCrowded);
-    if (retryMs || wasUp) await this.#stayDown("waiting", { code, reason, retryMs }, retryMs);
-  }
-
-  /** `Retry-After`, and full jitter over a step that failures in a row double. */
-  #wait(waitMs, isCrowded) {
-    const { backoffBaseMs: baseMs, backoffCapMs: capMs, spreadMs } = this.#options;
+    const jitter = { baseMs: backoffBaseMs, capMs: backoffCapMs, floorMs: isCrowded ? spreadMs : 0 };
     const afterMs = Math.min(Math.max(waitMs || 0, 0), RETRY_AFTER_CAP_MS);
-    return afterMs + backoff(this.#attempts++, { baseMs, capMs, floorMs: isCrowded ? spreadMs : 0 });
+    const retryMs = atOnce ? 0 : afterMs + backoff(this.#attempts++, jitter);
+    if (retryMs || wasUp) await this.#stayDown("waiting", { code, reason, retryMs }, retryMs);
   }
 
   #calm() {
@@ -436,13 +489,7 @@ export class Channelstream {
     if (!this.#level) this.#upgradeMs = this.#options.upgradeMs;
   }
 
-  /** One failure leads back down. */
-  #toTheBest() {
-    this.#level = 0;
-    this.#failures = TRIES - 1;
-  }
-
-  /** What the server decided is no failure, but only once until a stream is stable. */
+  /** What the server decides is no failure, once. */
   #excuses(code, wasUp) {
     if (code === UNKNOWN_CONNECTION) {
       this.#expired = this.#connId;
@@ -454,7 +501,7 @@ export class Channelstream {
     return true;
   }
 
-  /** Give up a transport that does not work; true if the next is to be tried at once. */
+  /** Returns whether the next transport is to be tried at once. */
   #fallsBack(name) {
     const isProven = this.#proven.has(name);
     if (++this.#failures < (isProven ? TRIES : 1)) return false;
@@ -477,24 +524,21 @@ export class Channelstream {
   }
 
   #watchPage(signal) {
-    if (typeof document === "undefined") return;
+    if (!globalThis.document) return;
     const listen = (target, type, listener) => target.addEventListener(type, listener, { signal });
-    listen(window, "pagehide", () => this.#sleep()); // or the page is not cached
+    listen(window, "pagehide", () => {
+      this.#asleep = true; // or the page is not cached
+      this.#finish?.({ code: 0, reason: "asleep" });
+    });
     listen(window, "pageshow", () => this.#wake());
     listen(window, "online", () => this.#wake(true));
     listen(document, "visibilitychange", () => document.hidden || this.#wake());
-  }
-
-  #sleep() {
-    this.#asleep = true;
-    this.#finish?.({ code: 0, reason: "asleep" });
   }
 
   #rest() {
     return this.#stayDown("asleep", { code: 0, reason: "asleep", retryMs: null }, FOREVER_MS);
   }
 
-  /** After a change of the network a line is most likely dead. */
   #wake(hasNewNetwork) {
     this.#asleep = false;
     const isDead = hasNewNetwork || Date.now() - this.#heardAt > this.#options.silenceMs;
@@ -510,7 +554,8 @@ export class Channelstream {
     this.#life = this.#connId = this.transport = null;
     this.state = "closed";
     this.#end = end;
-    for (const read of this.#readers) read();
+    for (const read of this.#readers) read(null, end);
+    this.#readers.clear();
     this.#emit({ type: "close", ...end });
   }
 
@@ -521,11 +566,14 @@ export class Channelstream {
   }
 
   #emit(event) {
-    for (const type of [event.type, "*"]) for (const listener of [...(this.#listeners.get(type) ?? [])]) call(listener, event);
+    for (const type of [event.type, "*"]) {
+      const listeners = this.#listeners.get(type) ?? [];
+      for (const listener of [...listeners]) if (listeners.has(listener)) call(listener, event);
+    }
   }
 }
 
-/** A listener's fault is reported as uncaught; the others still hear the event. */
+/** A listener's fault is reported as uncaught. */
 function call(listener, event) {
   try {
     listener(event);
@@ -536,7 +584,6 @@ function call(listener, event) {
   }
 }
 
-/** Told instead of events a reader was too slow for. */
 function overflow(items) {
   const names = items.flatMap((item) => (item.type === "lost" ? item.channels : item.position ? [item.channel ?? ""] : []));
   return { type: "lost", channels: [...new Set(names)].sort(), reason: "buffer full" };

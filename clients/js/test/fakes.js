@@ -41,14 +41,49 @@ export function heard(stream, type) {
   });
 }
 
-/** A fetch that answers from a list, and then with the last of it. */
+/** A fetch that answers from a list, and then with the last of it; `asked` are the URLs, `inits` what came with them. */
 export function answers(...list) {
   const asked = [];
-  const fetch = async (url) => {
+  const inits = [];
+  const fetch = async (url, init) => {
     asked.push(new URL(url));
+    inits.push(init);
     await new Promise(setImmediate); // an answer takes its time
     const { status = 200, headers = {}, body = [] } = list.length > 1 ? list.shift() : list[0];
-    return new Response(JSON.stringify(body), { status, headers });
+    return new Response(body instanceof ReadableStream ? body : JSON.stringify(body), { status, headers });
   };
-  return Object.assign(fetch, { asked });
+  return Object.assign(fetch, { asked, inits });
+}
+
+/** A body that a test sends piece by piece. */
+export function pieces() {
+  let sink;
+  const body = new ReadableStream({ start: (controller) => (sink = controller) });
+  return { body, send: (text) => sink.enqueue(new TextEncoder().encode(text)), end: () => sink.close() };
+}
+
+/** Whatever is ready has been done. */
+export async function settled() {
+  for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+}
+
+/** Count the timers that are set and neither ran nor were cleared. */
+export function timers(t) {
+  const pending = new Set();
+  for (const kind of ["Timeout", "Interval"]) {
+    const [set, clear] = [globalThis[`set${kind}`], globalThis[`clear${kind}`]];
+    t.mock.method(globalThis, `set${kind}`, (run, ms) => {
+      const timer = set(() => {
+        if (kind === "Timeout") pending.delete(timer);
+        run();
+      }, ms);
+      pending.add(timer);
+      return timer;
+    });
+    t.mock.method(globalThis, `clear${kind}`, (timer) => {
+      pending.delete(timer);
+      clear(timer);
+    });
+  }
+  return pending;
 }

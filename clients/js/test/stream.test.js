@@ -132,14 +132,6 @@ test("without a way to a new connection an unknown one is the end", async () => 
   assert.equal((await closed).code, 4001);
 });
 
-test("connectUrl is asked again while it fails, and not after a refusal", async () => {
-  const fetch = answers({ status: 502 }, { status: 503, headers: { "retry-after": "0" } }, { status: 403 });
-  const stream = open({ connection: undefined, connectUrl: "/mine", fetch });
-  const { code, reason } = await heard(stream, "close");
-  assert.deepEqual([code, reason], [4001, "no connection: HTTP 403"]);
-  assert.deepEqual(fetch.asked.map(String), Array(3).fill("http://push.test/mine"));
-});
-
 for (const [status, code] of [[401, 4001], [409, 4002]])
   for (const transport of ["sse", "poll"])
     test(`HTTP ${status} of ${transport} means ${code}`, async () => {
@@ -251,65 +243,3 @@ test("a loss that a poll tells again is told once, another one again", async () 
   while ((await heard(stream, "message")).message.text !== "z");
   assert.deepEqual(told.filter((type) => type === "lost" || type === "recovered"), ["recovered", "lost", "lost"]);
 });
-
-test("iteration ends with the stream, by an error unless the application wanted it", async () => {
-  const stream = open();
-  const reading = collect(stream);
-  (await FakeSocket.next()).end(4002, "replaced");
-  await assert.rejects(reading, { code: 4002, message: "replaced" });
-});
-
-test("a slow reader is told what its buffer could not keep", async () => {
-  const stream = open({ bufferSize: 3 });
-  const reader = stream[Symbol.asyncIterator]();
-  const first = reader.next();
-  const socket = await FakeSocket.next();
-  for (const [at, channel] of ["x", "a", "b", "a", "c"].entries()) socket.say({ type: "message", channel, position: `p-${at}` });
-  assert.deepEqual((await first).value, { type: "lost", channels: ["a", "b", "x"], reason: "buffer full" });
-  assert.equal((await reader.next()).value.position, "p-3");
-  assert.equal((await reader.next()).value.position, "p-4");
-});
-
-test("a listener's fault keeps nothing from the others", async (t) => {
-  const stream = open();
-  const faults = [];
-  t.mock.method(globalThis, "queueMicrotask", (report) => {
-    try {
-      report();
-    } catch (fault) {
-      faults.push(fault.message);
-    }
-  });
-  stream.on("message", () => {
-    throw new Error("the application's");
-  });
-  const message = heard(stream, "message");
-  (await FakeSocket.next()).say({ type: "message", position: "p-1" });
-  await message;
-  assert.deepEqual(faults, ["the application's"]);
-});
-
-test("closing tells the server, and opening again asks for a new connection", async () => {
-  const fetch = answers({ body: true });
-  const stream = open({ fetch, fetchConnection: async () => ({ conn_id: "second" }) });
-  (await FakeSocket.next()).resume();
-  stream.close();
-  assert.equal(fetch.asked[0].pathname + fetch.asked[0].search, "/disconnect?conn_id=first&since=p-1");
-  stream.open();
-  assert.equal((await FakeSocket.next()).url.searchParams.get("conn_id"), "second");
-});
-
-test("an application that does not answer is asked again", async () => {
-  let asked = 0;
-  const fetchConnection = () => (asked++ ? { conn_id: "late" } : new Promise(() => {}));
-  open({ connection: undefined, fetchConnection, silenceMs: 300 });
-  const waiting = setTimeout(() => {}, 5_000); // the client's own timer does not keep node alive
-  assert.equal((await FakeSocket.next()).url.searchParams.get("conn_id"), "late");
-  clearTimeout(waiting);
-});
-
-async function collect(stream) {
-  const items = [];
-  for await (const item of stream) items.push(item);
-  return items;
-}

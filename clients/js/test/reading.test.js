@@ -1,0 +1,177 @@
+/** Who receives what: listeners, iterations and the timers that are left. */
+
+import assert from "node:assert/strict";
+import { afterEach, test } from "node:test";
+
+import { Channelstream } from "../channelstream.js";
+import { FakeSocket, answers, heard, settled, timers } from "./fakes.js";
+
+const streams = [];
+
+function open(options) {
+  const stream = new Channelstream({
+    url: "http://push.test/",
+    WebSocket: FakeSocket,
+    fetch: answers({ body: true }),
+    transports: ["websocket"],
+    connection: { conn_id: "first" },
+    backoffCapMs: 5,
+    ...options,
+  });
+  streams.push(stream);
+  return stream.open();
+}
+
+const item = (position, channel = "a") => ({ type: "message", channel, position });
+const places = (results) => results.map(({ value, done }) => value?.position ?? done);
+
+afterEach(() => {
+  for (const stream of streams.splice(0)) stream.close();
+  FakeSocket.opened.length = 0;
+});
+
+test("a listener's fault keeps nothing from the others", async (t) => {
+  const stream = open();
+  const faults = [];
+  t.mock.method(globalThis, "queueMicrotask", (report) => {
+    try {
+      report();
+    } catch (fault) {
+      faults.push(fault.message);
+    }
+  });
+  stream.on("message", () => {
+    throw new Error("the application's");
+  });
+  const message = heard(stream, "message");
+  (await FakeSocket.next()).say({ type: "message", position: "p-1" });
+  await message;
+  assert.deepEqual(faults, ["the application's"]);
+});
+
+test("a listener that is removed during dispatch does not get the event, one that is added gets the next", async () => {
+  const stream = open();
+  const got = [];
+  stream.on("message", () => {
+    remove();
+    stream.on("message", () => got.push("added"));
+  });
+  const remove = stream.on("message", () => got.push("removed"));
+  const socket = await FakeSocket.next();
+  socket.say(item("p-1"));
+  assert.deepEqual(got, []);
+  socket.say(item("p-2"));
+  assert.deepEqual(got, ["added"]);
+});
+
+test("an iteration ends with the stream, by an error unless the application wanted it", async () => {
+  const stream = open();
+  const iterator = stream[Symbol.asyncIterator]();
+  const waiting = [iterator.next(), iterator.next()];
+  (await FakeSocket.next()).end(4002, "replaced");
+  await assert.rejects(waiting[0], { code: 4002, message: "replaced" });
+  assert.deepEqual(places([await waiting[1], await iterator.next()]), [true, true]);
+  await assert.rejects(stream[Symbol.asyncIterator]().next(), { code: 4002 });
+});
+
+test("what came before close() is still read, by two iterations that do not disturb each other", async () => {
+  const stream = open();
+  const [one, two] = [stream[Symbol.asyncIterator](), stream[Symbol.asyncIterator]()];
+  const first = [one.next(), two.next()];
+  const socket = await FakeSocket.next();
+  socket.say(item("p-1"), item("p-2"));
+  stream.close();
+  assert.deepEqual(places(await Promise.all(first)), ["p-1", "p-1"]);
+  assert.deepEqual(places([await one.next(), await one.next(), await two.next(), await two.next()]), ["p-2", true, "p-2", true]);
+});
+
+test("items go to those who wait in the order in which they asked", async () => {
+  const iterator = open()[Symbol.asyncIterator]();
+  const asked = [iterator.next(), iterator.next(), iterator.next()];
+  (await FakeSocket.next()).say(item("p-1"), item("p-2"), item("p-3"));
+  assert.deepEqual(places(await Promise.all(asked)), ["p-1", "p-2", "p-3"]);
+});
+
+test("return() ends an iteration whose next() still waits", async () => {
+  const stream = open();
+  const iterator = stream[Symbol.asyncIterator]();
+  const waiting = iterator.next();
+  await FakeSocket.next();
+  assert.deepEqual(await iterator.return("mine"), { value: "mine", done: true });
+  assert.deepEqual(await waiting, { value: undefined, done: true });
+  assert.deepEqual(await iterator.next(), { value: undefined, done: true });
+  assert.equal(stream.state, "connecting");
+});
+
+test("break leaves the loop and the stream goes on", async () => {
+  const stream = open();
+  const socket = FakeSocket.next().then((socket) => socket.say(item("p-1")));
+  for await (const { position } of stream) {
+    assert.equal(position, "p-1");
+    break;
+  }
+  await socket;
+  assert.equal(stream.state, "connecting");
+});
+
+test("a slow reader is given a loss for what its buffer could not keep", async () => {
+  const iterator = open({ bufferSize: 3 })[Symbol.asyncIterator]();
+  const first = iterator.next();
+  const socket = await FakeSocket.next();
+  for (const [at, channel] of ["w", "x", "a", "b", "a", "c"].entries()) socket.say(item(`p-${at}`, channel));
+  assert.equal((await first).value.position, "p-0");
+  assert.deepEqual((await iterator.next()).value, { type: "lost", channels: ["a", "b", "x"], reason: "buffer full" });
+  assert.deepEqual(places([await iterator.next(), await iterator.next()]), ["p-4", "p-5"]);
+});
+
+test("a buffer that is just full loses nothing when the stream is closed", async () => {
+  const stream = open({ bufferSize: 2 });
+  const iterator = stream[Symbol.asyncIterator]();
+  const first = iterator.next();
+  (await FakeSocket.next()).say(item("p-1"), item("p-2"), item("p-3"));
+  stream.close();
+  const rest = [await first, await iterator.next(), await iterator.next(), await iterator.next()];
+  assert.deepEqual(places(rest), ["p-1", "p-2", "p-3", true]);
+});
+
+const UP = { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] };
+const LOSS = { type: "resumed", position: "p-1", recovered: [], lost: ["a"] };
+const never = () => new Promise(() => {});
+
+/** Ways to come into a state, each with an event or a moment at which the stream is closed. */
+const MOMENTS = {
+  "while the application is asked": (stream) => stream({ connection: undefined, fetchConnection: never }),
+  "while a transport opens": (stream) => stream({}),
+  "by a listener, when a lesser transport opens": async (start) => {
+    const stream = start({ transports: ["sse", "poll"], fetch: answers({ status: 404 }, UP) });
+    stream.on("open", () => stream.close());
+    await heard(stream, "close");
+  },
+  "on a lesser transport": (stream) => heard(stream({ transports: ["sse", "poll"], fetch: answers({ status: 404 }, UP) }), "open"),
+  "while it waits to come back": async (stream) => {
+    const waiting = stream({ backoffBaseMs: 60_000, backoffCapMs: 60_000 });
+    const down = heard(waiting, "down");
+    (await FakeSocket.next()).end(1006);
+    await down;
+  },
+  "between two polls": async (stream) => heard(stream({ transports: ["poll"], fetch: answers(UP) }), "open"),
+  "while /info is asked for": async (stream) => {
+    stream({ fetchInfo: never });
+    (await FakeSocket.next()).say(LOSS);
+  },
+  "while it waits to ask for /info again": async (stream) => {
+    stream({ fetchInfo: () => Promise.reject(new Error("no")) });
+    (await FakeSocket.next()).say(LOSS);
+  },
+};
+
+for (const [moment, reach] of Object.entries(MOMENTS))
+  test(`closed ${moment}, it leaves no timer`, async (t) => {
+    t.mock.method(Math, "random", () => 1);
+    const pending = timers(t);
+    await reach(open);
+    await settled();
+    streams[0].close();
+    await settled();
+    assert.equal(pending.size, 0);
+  });
