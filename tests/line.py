@@ -2,7 +2,12 @@
 
 import socket
 import threading
+import time
+from collections.abc import Callable
 from contextlib import closing, suppress
+
+SLICE_S = 0.05
+"""How much a paced line sends at once, in seconds of its pace."""
 
 
 class Line:
@@ -11,6 +16,7 @@ class Line:
     Attributes:
         blocked: connections whose request begins like one of these are closed.
         stalled: those are accepted, and never answered.
+        bytes_per_s: the pace towards the client; 0 means no limit.
     """
 
     def __init__(self, port: int) -> None:
@@ -20,6 +26,7 @@ class Line:
         self.port = int(self._listener.getsockname()[1])
         self.blocked: tuple[bytes, ...] = ()
         self.stalled: tuple[bytes, ...] = ()
+        self.bytes_per_s = 0
         self._start()
 
     @property
@@ -64,13 +71,21 @@ class Line:
                 far = socket.create_connection(self._target)
                 self._keep(far, listener)
                 far.sendall(head)
-                threading.Thread(target=_pump, args=(far, near), daemon=True).start()
-                _pump(near, far)
+                threading.Thread(target=_pump, args=(far, near, self._send), daemon=True).start()
+                _pump(near, far, socket.socket.sendall)
+
+    def _send(self, near: socket.socket, data: bytes) -> None:
+        while data and self.bytes_per_s:
+            size = int(self.bytes_per_s * SLICE_S)
+            near.sendall(data[:size])
+            data = data[size:]
+            time.sleep(SLICE_S)  # real time: this is what a slow line does.
+        near.sendall(data)
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, send: Callable[[socket.socket, bytes], None]) -> None:
     with suppress(OSError):
         while data := source.recv(65536):
-            sink.sendall(data)
+            send(sink, data)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

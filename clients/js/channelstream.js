@@ -26,7 +26,7 @@ const TRIES = 3;
 /** A stream we gave up may still reach the server, and replace a newer one. */
 const GHOST_MS = 30_000;
 const UPGRADE_CAP_MS = 600_000;
-const LINE_CHARACTERS = 2 ** 24;
+const REST_CHARACTERS = 2 ** 24;
 const FOREVER_MS = 2 ** 31 - 1;
 const CLOSED = { code: 1000, reason: "closed" };
 
@@ -132,30 +132,42 @@ function websocket({ address, WebSocket, signal, receive }) {
   });
 }
 
-async function sse({ address, fetch, signal, receive }) {
-  const response = await fetch(address("sse"), { signal, cache: "no-store" });
-  if (!response.ok) return refusal(response);
-  const reader = response.body.getReader();
+/** Read a body; `take` gets what it left before and a new chunk. */
+async function read({ body }, take) {
+  const reader = body.getReader();
   const decoder = new TextDecoder();
   for (let rest = ""; ; ) {
     const { value, done } = await reader.read();
-    if (done) return { code: 0, reason: "ended" };
-    const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
-    rest = lines.pop();
-    if (rest.length > LINE_CHARACTERS) throw new RangeError("a line is too long");
-    for (const line of lines) if (line.startsWith("data:")) receive(line.slice(5));
+    if (done) return rest;
+    rest = take(rest, decoder.decode(value, { stream: true }));
+    if (rest.length > REST_CHARACTERS) throw new RangeError("too long");
   }
 }
 
-async function poll({ address, fetch, signal, receive }) {
+async function sse({ address, fetch, signal, receive, alive }) {
+  const response = await fetch(address("sse"), { signal, cache: "no-store" });
+  if (!response.ok) return refusal(response);
+  await read(response, (rest, chunk) => {
+    const lines = chunk.split("\n");
+    lines[0] = rest + lines[0];
+    rest = lines.pop();
+    for (const line of lines) if (line.startsWith("data:")) receive(line.slice(5));
+    alive(rest);
+    return rest;
+  });
+  return { code: 0, reason: "ended" };
+}
+
+async function poll({ address, fetch, signal, receive, alive }) {
   while (!signal.aborted) {
     const started = Date.now();
-    const response = await fetch(address("listen"), { signal, cache: "no-store" });
+    const asked = address("listen");
+    const response = await fetch(asked, { signal, cache: "no-store" });
     if (!response.ok) return refusal(response);
-    const text = await response.text();
-    receive(text);
-    // A proxy that answers at once must not make us spin.
-    if (text.length < 3 && Date.now() - started < 1_000) await pause(1_000, signal);
+    receive(await read(response, (rest, chunk) => alive(rest + chunk)));
+    alive("");
+    // A proxy that answers the same at once must not make us spin.
+    if (asked === address("listen") && Date.now() - started < 1_000) await pause(1_000, signal);
   }
 }
 
@@ -227,6 +239,8 @@ export class Channelstream {
   #proven = new Set();
   #heardAt = 0;
   #upAt = 0;
+  #partial = ""; // of an item that is on its way
+  #silences = 0; // of WebSockets, in a row
   #ghostUntil = 0;
   #told = "";
   #upgradeMs;
@@ -369,7 +383,7 @@ export class Channelstream {
     this.transport = name;
     this.#heardAt = Date.now();
     this.#upAt = 0;
-    this.#told = "";
+    this.#told = this.#partial = "";
     return new Promise((resolve) => {
       const finish = ({ code, reason, ...more } = {}) => {
         if (signal.aborted) return;
@@ -379,14 +393,20 @@ export class Channelstream {
         resolve({ name, code, reason, ...more });
       };
       const watch = () => {
-        const limitMs = this.#upAt || name === "poll" ? silenceMs : openTimeoutMs;
-        if (Date.now() - this.#heardAt > limitMs) finish({ code: 0, reason: "silent" });
+        const isOpen = this.#upAt || name === "poll";
+        // A WebSocket does not show that a long message is on its way.
+        const limitMs = isOpen ? Math.min(silenceMs * 2 ** this.#silences, UPGRADE_CAP_MS) : openTimeoutMs;
+        if (Date.now() - this.#heardAt > limitMs) finish({ code: 0, reason: "silent", isSilent: isOpen });
       };
       const watchdog = setInterval(watch, 250);
       this.#finish = finish;
       const receive = (text) => this.#receive(text, signal, finish);
       const address = (path) => this.#address(path, this.#connId, { since: this.position });
-      const run = async () => TRANSPORTS[name]({ address, fetch, WebSocket, signal, receive });
+      const alive = (rest) => {
+        this.#heardAt = Date.now();
+        return (this.#partial = rest);
+      };
+      const run = async () => TRANSPORTS[name]({ address, fetch, WebSocket, signal, receive, alive });
       run().then(finish, (error) => finish({ code: 0, reason: `${error}` }));
     });
   }
@@ -402,6 +422,7 @@ export class Channelstream {
       if (signal.aborted) return;
       const items = JSON.parse(text);
       this.#heardAt = Date.now();
+      if (this.#upAt) this.#silences = 0;
       // A poll may wait long for `resumed`.
       if (!this.#upAt && (this.transport === "poll" || items[0]?.type === "resumed")) this.#up(signal);
       for (const item of items) {
@@ -425,8 +446,12 @@ export class Channelstream {
   }
 
   #upgradeLater(signal) {
-    const upgrade = () => this.#finish({ code: 0, upgrade: true });
-    const timer = setTimeout(upgrade, this.#upgradeMs * (0.5 + Math.random() / 2));
+    const upgrade = () => {
+      // Not while an item is on its way.
+      if (this.#partial) timer = setTimeout(upgrade, 1_000);
+      else this.#finish({ code: 0, upgrade: true });
+    };
+    let timer = setTimeout(upgrade, this.#upgradeMs * (0.5 + Math.random() / 2));
     signal.addEventListener("abort", () => clearTimeout(timer));
     this.#upgradeMs = Math.min(UPGRADE_CAP_MS, this.#upgradeMs * 2);
   }
@@ -459,11 +484,12 @@ export class Channelstream {
     if (this.#resyncing === signal) this.#resyncing = undefined;
   }
 
-  async #recover({ code, reason = "", waitMs, error, name, status, upgrade, now }) {
+  async #recover({ code, reason = "", waitMs, error, name, status, upgrade, now, isSilent }) {
     const { backoffBaseMs, backoffCapMs, spreadMs } = this.#options;
     const wasUp = this.#upAt > 0;
     if (wasUp && this.#heardAt - this.#upAt >= STABLE_MS) this.#calm();
     this.#upAt = 0;
+    if (isSilent && name === "websocket") this.#silences++;
     if (code === REPLACED && Date.now() < this.#ghostUntil) code = SLOW;
     this.#ghostUntil = code ? 0 : Date.now() + GHOST_MS;
     if (upgrade) {

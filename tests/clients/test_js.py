@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -38,8 +39,9 @@ def node() -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    """A server for these tests, whose polls are short: a resumed poll shows only by its first answer that it works."""
-    running = launch(**SHORT_POLLS)
+    """A server for these tests, whose polls are short (a resumed poll shows only by its first answer that it works)
+    and whose heart beats fast, so that a test may call a line silent soon."""
+    running = launch(**SHORT_POLLS, CHANNELSTREAM_HEARTBEAT_INTERVAL_S="0.25")
     yield running
     running.stop()
 
@@ -71,9 +73,10 @@ class Listener:
 
     def until(self, kind: str, **keys: Any) -> dict[str, Any]:
         """Return the next event of a type that has these keys."""
+        deadline = time.monotonic() + PATIENCE_S
         while True:
             try:
-                event = self._events.get(timeout=PATIENCE_S)
+                event = self._events.get(timeout=max(0, deadline - time.monotonic()))
             except queue.Empty:
                 pytest.fail(f"No {kind} {keys} among {self.heard}")
             self.heard.append(event)
@@ -183,6 +186,20 @@ def test_a_cut_line_loses_nothing(server: RunningServer, line: Line, listen: Lis
     listener.until("message")
     assert listener.texts() == ["before", "during", "after"]
     assert not [event for event in listener.heard if event["type"] == "lost"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_long_message_comes_through_a_slow_line(
+    server: RunningServer, line: Line, listen: Listen, transport: str
+) -> None:
+    """It takes longer than a line may be silent, and is not begun again for ever."""
+    channel = uuid4().hex
+    told = connection(server, channel)
+    listener = listen(line.url, connection=told, transports=[transport], silenceMs=800)
+    listener.until("open")
+    line.bytes_per_s = 40_000
+    say(server, channel, "x" * 48_000)
+    assert len(listener.until("message")["message"]["text"]) == 48_000
 
 
 @pytest.mark.parametrize("trouble", ["blocked", "stalled"])

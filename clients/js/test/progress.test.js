@@ -1,0 +1,159 @@
+/** A line that moves is alive, however long an item takes: the clock is the test's. */
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, mock, test } from "node:test";
+
+import { Channelstream } from "../channelstream.js";
+import { FakeSocket, answers, pieces, settled } from "./fakes.js";
+
+const LEAD = JSON.stringify([{ type: "resumed", position: "p-1", recovered: [""], lost: [] }]);
+const LONG = JSON.stringify([{ type: "message", position: "p-2", message: { text: "x".repeat(1_200) } }]);
+const SLICES = [...Array(6)].map((_, at) => LONG.slice(at * 250, (at + 1) * 250));
+
+let stream;
+let events;
+
+function open(options) {
+  stream = new Channelstream({
+    url: "http://push.test/",
+    WebSocket: FakeSocket,
+    fetch: answers({ body: true }),
+    connection: { conn_id: "first" },
+    upgradeMs: 10_000_000,
+    ...options,
+  });
+  events = [];
+  stream.on("*", ({ type, position, reason, transport }) => events.push(type === "open" ? transport : (position ?? reason ?? type)));
+  stream.open();
+  events.length = 0;
+}
+
+/** Move the clock, second by second. */
+async function pass(seconds, step = 1) {
+  for (let second = 0; second < seconds; second += step) {
+    mock.timers.tick(1_000 * step);
+    await settled();
+  }
+}
+
+/** Send a long item so that each slice takes ten seconds. */
+async function trickle(send, slices) {
+  for (const slice of slices) {
+    send(slice);
+    await pass(10);
+  }
+}
+
+beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: 1_800_000_000_000 }));
+
+afterEach(() => {
+  stream.close();
+  mock.timers.reset();
+  FakeSocket.opened.length = 0;
+});
+
+test("an event stream on which a long item is on its way is not silent", async () => {
+  const { body, send } = pieces();
+  open({ transports: ["sse"], fetch: answers({ body }) });
+  send(`data:${LEAD}\n\n`);
+  await trickle(send, ["data:", ...SLICES, "\n\n"]);
+  assert.deepEqual(events, ["sse", "recovered", "p-2"]);
+});
+
+test("nor is a long poll", async () => {
+  const { body, send, end } = pieces();
+  open({ transports: ["poll"], fetch: answers({ body: JSON.parse(LEAD) }, { body }, { body: [] }) });
+  await settled();
+  await trickle(send, SLICES);
+  end();
+  await settled();
+  assert.deepEqual(events, ["poll", "recovered", "p-2"]);
+});
+
+for (const transport of ["sse", "poll"])
+  test(`a body of ${transport} that stops within an item is silent`, async () => {
+    const { body, send } = pieces();
+    const lead = { sse: { body }, poll: { body: JSON.parse(LEAD) } }[transport];
+    open({ transports: [transport], fetch: answers(lead, { body }) });
+    send(transport === "sse" ? `data:${LEAD}\n\ndata:[` : "[");
+    await pass(15);
+    assert.deepEqual(events, [transport, "recovered"]);
+    await pass(3);
+    assert.deepEqual(events.slice(2, 3), ["silent"]);
+  });
+
+test("an error page that stops is silent as well", async () => {
+  const { body, send } = pieces();
+  const fetch = answers({ status: 500, body }, { status: 500 });
+  open({ transports: ["poll"], fetch });
+  send("<html>");
+  await pass(15);
+  assert.equal(fetch.asked.length, 1);
+  await pass(5);
+  assert.ok(fetch.asked.length > 1);
+});
+
+/** The next socket, once its client has waited as long as it likes. */
+async function nextSocket() {
+  await settled();
+  while (!FakeSocket.opened.length) await pass(1);
+  const socket = await FakeSocket.next();
+  socket.resume();
+  return socket;
+}
+
+/** How many seconds a socket may be silent. */
+async function patience(socket, step = 1) {
+  let seconds = 0;
+  for (; !socket.wasClosed; seconds += step) await pass(step, step);
+  return seconds;
+}
+
+test("a WebSocket that is given up for its silence is waited for twice as long the next time, until an item has come", async () => {
+  open({ transports: ["websocket"] });
+  const patiences = [];
+  for (let time = 0; time < 3; time++) patiences.push(await patience(await nextSocket()));
+  const socket = await nextSocket();
+  await pass(100);
+  socket.say({ type: "message", position: "p-2" });
+  patiences.push(await patience(socket), await patience(await nextSocket()));
+  assert.deepEqual(patiences, [17, 33, 65, 17, 33]);
+});
+
+test("the patience has an end", async () => {
+  open({ transports: ["websocket"], silenceMs: 200_000 });
+  const patiences = [];
+  for (let time = 0; time < 3; time++) patiences.push(await patience(await nextSocket(), 50));
+  assert.deepEqual(patiences, [250, 450, 650]);
+});
+
+test("after three such silences the item is received where its bytes are seen", async () => {
+  const { body, send } = pieces();
+  open({ fetch: answers({ body }) });
+  for (let time = 0; time < 3; time++) await patience(await nextSocket());
+  events.length = 0;
+  send(`data:${LEAD}\n\n`);
+  await trickle(send, ["data:", ...SLICES, "\n\n"]);
+  assert.deepEqual(events, ["sse", "recovered", "p-2"]);
+});
+
+test("the best transport is not tried again within an item", async () => {
+  const { body, send } = pieces();
+  open({ transports: ["websocket", "sse"], fetch: answers({ body }), upgradeMs: 20_000 });
+  (await FakeSocket.next()).end(1006);
+  await settled();
+  send(`data:${LEAD}\n\n`);
+  await trickle(send, ["data:", ...SLICES]);
+  assert.equal(FakeSocket.opened.length, 0);
+  send("\n\n");
+  await settled();
+  await pass(1);
+  assert.deepEqual([events.at(-1), FakeSocket.opened.length], ["p-2", 1]);
+});
+
+test("a proxy that gives the same answer again and again does not make the poll spin", async () => {
+  const fetch = answers({ body: [{ type: "message", position: "p-5" }] });
+  open({ transports: ["poll"], fetch });
+  await pass(5);
+  assert.ok(fetch.asked.length < 8, `${fetch.asked.length} requests in 5 s`);
+});
