@@ -1,8 +1,13 @@
 """The pytest plugin, used by test files of its own in another pytest."""
 
+import signal
+import socket
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.waiting import eventually
 
 from channelstream_client.testing import NotInstalled, server
 
@@ -96,6 +101,71 @@ def test_server_that_does_not_start_shows_its_log(inner: pytest.Pytester) -> Non
     result = inner.runpytest_subprocess("-q", "-p", "no:cacheprovider")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*did not start*", "*no-such-flag*"])
+
+
+def test_environment_of_the_run_is_not_that_of_the_server(
+    inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Settings and proxies of a developer's shell, such as a production database, are left alone; any log level will do."""
+    database = tmp_path / "production.sqlite"
+    monkeypatch.setenv("CHANNELSTREAM_ENGINE", f"sqlite:///{database}")
+    monkeypatch.setenv("CHANNELSTREAM_LOG_LEVEL", "critical")
+    monkeypatch.setenv("CHANNELSTREAM_INI", str(tmp_path / "none.ini"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    inner.makeini("[pytest]\nfilterwarnings = error\nchannelstream_flags = --log-level critical\n")
+    inner.makepyfile(
+        IMPORTS
+        + """
+def test_listens(channelstream_server):
+    bob = channelstream_server.listen("bob", ["news"])
+    say(channelstream_server, "one")
+    bob.wait_for(MessageEvent, message="one")
+    bob.drop()
+"""
+    )
+    inner.runpytest_subprocess("-q", "-W", "error", "-p", "no:cacheprovider").assert_outcomes(passed=1)
+    assert not database.exists()
+
+
+def test_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start has a bound, and the failure has the log."""
+    deaf = "print('I am up, but deaf', flush=True); import threading; threading.Event().wait()"
+    monkeypatch.setattr(server, "command", lambda: [sys.executable, "-c", deaf])
+    with pytest.raises(RuntimeError, match=r"(?s)no answer within 0.5 s.*up, but deaf"):
+        server.TestServer(start_timeout_s=0.5)
+
+
+def test_flags_are_a_list() -> None:
+    """One text is no list of flags."""
+    with pytest.raises(TypeError, match="flags"):
+        server.TestServer("--demo false")
+
+
+def test_server_dies_with_the_run(tmp_path: Path) -> None:
+    """A run that is killed leaves no server behind, and no port taken."""
+    program = (
+        "from channelstream_client.testing import TestServer\n"
+        "import os, signal\n"
+        "server = TestServer()\n"
+        "print(server.port, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    port = int(run.stdout)
+    eventually(lambda: server._is_free(port), "the server outlives the run")
+
+
+def test_port_that_another_program_took_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another port is tried where the free one was taken meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        ports = [taken.getsockname()[1], server._free_port()]
+        monkeypatch.setattr(server, "_free_port", lambda: ports.pop(0))
+        started = server.TestServer(start_timeout_s=20)
+        assert started.port != taken.getsockname()[1]
+        started.close()
 
 
 def test_missing_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,7 @@ class Line:
             far.connect(self._target)
         except OSError:
             _break(near)
+            far.close()
             return
         with self._lock:
             is_whole = self._is_whole

@@ -12,6 +12,7 @@ from channelstream_client.errors import ChannelstreamError
 from channelstream_client.events import Event, MessageEvent, Resumed
 from channelstream_client.listening import Listening
 from channelstream_client.model import Message
+from channelstream_client.reach import Reach, tls_context
 from channelstream_client.testing.line import Line
 
 TIMEOUT_S = 5.0
@@ -165,7 +166,9 @@ class Listener:
     async def _follow(self) -> None:
         self._task = asyncio.current_task()
         try:
-            async with Listening(self._line.url, self.conn_id, jitter=lambda: SHARE) as events:
+            url = self._line.url
+            reach = Reach(lambda: tls_context(url, False), trust_env=False)
+            async with Listening(url, self.conn_id, reach=reach, jitter=lambda: SHARE) as events:
                 async for event in events:
                     self._hear(event)
             self._end("the server ended it on purpose")

@@ -2,27 +2,37 @@
 
 import importlib.util
 import os
-import re
 import secrets
 import shutil
-import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from channelstream_client.client import Channelstream
+from channelstream_client.errors import BadSignature, ChannelstreamError, NotFound, Refused
+from channelstream_client.exchange import Retries
+from channelstream_client.model import Info
+from channelstream_client.names import listed
+from channelstream_client.testing import guard
 from channelstream_client.testing.line import Line
 from channelstream_client.testing.listener import Listener
 
-_RUNNING = re.compile(r"running on https?://\S*?:(\d+)")
-"""What the server logs when it takes connections."""
+START_TIMEOUT_S = 30.0
+"""How long a server may take until it answers."""
 STOP_TIMEOUT_S = 10.0
 """How long a server may take to end before it is killed; its own drain takes less."""
+PROBE_INTERVAL_S = 0.02
+PROBE_S = 2.0
+"""How long one attempt to reach it may take."""
 KEPT_LINES = 1000
 """How many lines of the server's log are kept, the last ones."""
+PORTS_TRIED = 3
+"""How many ports are tried, as another program may take a free one first."""
 
 
 class NotInstalled(Exception):
@@ -46,6 +56,8 @@ def command() -> Sequence[str]:
 class TestServer:
     """A server for tests, with everything in memory and a secret of its own.
 
+    It takes nothing from `CHANNELSTREAM_*` of the environment, and ends with this process however that ends.
+
     Attributes:
         secret: what applications sign with.
         client: a client that does.
@@ -54,23 +66,25 @@ class TestServer:
 
     __test__ = False  # Not a class of tests, whatever pytest thinks of its name.
 
-    def __init__(self, flags: Iterable[str] = ()) -> None:
-        """Start it, and return when it takes connections.
+    def __init__(self, flags: Iterable[str] = (), *, start_timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start it, and return when it answers.
 
         Args:
-            flags: of the command line, such as `--detach-grace-s 1`.
+            flags: of the command line, such as `["--detach-grace-s", "1"]`.
+            start_timeout_s: how long it may take until it answers, in seconds.
 
         Raises:
             NotInstalled: there is no server to start.
-            RuntimeError: it ended at once; the text has its log.
+            RuntimeError: it ended at once, or does not answer; the text has its log.
         """
         self.secret = secrets.token_hex(16)
         self.log: list[str] = []
-        self._flags = list(flags)
+        self._flags = listed("flags", flags)
+        self._start_timeout_s = start_timeout_s
         self._listeners: list[Listener] = []
         self._lines: list[Line] = []
-        self._process, self.port = self._start(0)
-        self.client = Channelstream(self.url, self.secret)
+        self._process, self.port = self._start_somewhere()
+        self.client = Channelstream(self.url, self.secret, trust_env=False)
 
     @property
     def url(self) -> str:
@@ -103,8 +117,8 @@ class TestServer:
 
     def restart(self) -> None:
         """Stop it, and start it anew on the same port: it has forgotten everything."""
-        self._stop()
-        self._process, self.port = self._start(self.port)
+        self._stop(self._process)
+        self._process = self._start(self.port)
 
     def clear(self) -> None:
         """Close the listeners and the lines, and end their connections."""
@@ -119,45 +133,100 @@ class TestServer:
     def close(self) -> None:
         """End it, and all that listens to it."""
         self.clear()
-        self._stop()
+        self._stop(self._process)
         self.client.close()
 
-    def _start(self, port: int) -> tuple["subprocess.Popen[str]", int]:
-        words = [*command(), "--port", str(port), "--log-format", "human", *self._flags]
+    def _start_somewhere(self) -> tuple["subprocess.Popen[str]", int]:
+        """Start it on a free port."""
+        for left in reversed(range(PORTS_TRIED)):
+            port = _free_port()
+            try:
+                return self._start(port), port
+            except RuntimeError:
+                if not left or _is_free(port):
+                    raise
+        raise AssertionError("unreachable")
+
+    def _start(self, port: int) -> "subprocess.Popen[str]":
+        words = [*command(), "--log-format", "human", *self._flags, "--port", str(port)]
         # The secret travels by the environment: arguments of a process are for everybody to read.
-        environ = os.environ | {
-            "CHANNELSTREAM_SECRET": self.secret,
-            "CHANNELSTREAM_ADMIN_SECRET": self.secret,
-        }
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("CHANNELSTREAM_")}
+        environ |= {"CHANNELSTREAM_SECRET": self.secret, "CHANNELSTREAM_ADMIN_SECRET": self.secret}
         process = subprocess.Popen(  # noqa: S603
-            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
+            [sys.executable, "-I", "-S", guard.__file__, str(STOP_TIMEOUT_S), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environ,
+            start_new_session=True,  # Ctrl-C is for the tests, which end it.
         )
         assert process.stdout is not None  # noqa: S101
-        return process, self._wait_until_running(process, process.stdout)
+        reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
+        reader.start()
+        try:
+            self._wait_until_it_answers(process, port)
+        except _NotStarted as error:
+            self._stop(process)
+            reader.join(STOP_TIMEOUT_S)
+            raise RuntimeError(
+                "\n".join([f"the channelstream server did not start: {error}", *self.log])
+            ) from None
+        except BaseException:
+            self._stop(process)
+            raise
+        return process
 
-    def _wait_until_running(self, process: "subprocess.Popen[str]", output: IO[str]) -> int:
-        for text in output:
-            self._keep(text)
-            if found := _RUNNING.search(text):
-                threading.Thread(target=self._read, args=(output,), daemon=True).start()
-                return int(found[1])
-        process.wait()
-        raise RuntimeError("the channelstream server did not start:\n" + "\n".join(self.log))
+    def _wait_until_it_answers(self, process: "subprocess.Popen[str]", port: int) -> None:
+        until = time.monotonic() + self._start_timeout_s
+        url = f"http://127.0.0.1:{port}"
+        once = Retries(attempts=1)
+        with Channelstream(url, self.secret, timeout_s=PROBE_S, retries=once, trust_env=False) as client:
+            while not _answers(client):
+                if process.poll() is not None:
+                    raise _NotStarted("it ended")
+                if time.monotonic() > until:
+                    raise _NotStarted(f"no answer within {self._start_timeout_s:g} s")
+                time.sleep(PROBE_INTERVAL_S)
 
     def _read(self, output: IO[str]) -> None:
         with output:
             for text in output:
-                self._keep(text)
+                self.log.append(text.rstrip("\n"))
+                del self.log[:-KEPT_LINES]
 
-    def _keep(self, text: str) -> None:
-        self.log.append(text.rstrip("\n"))
-        del self.log[:-KEPT_LINES]
+    def _stop(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdin is not None  # noqa: S101
+        process.stdin.close()
+        process.terminate()  # Where a fork of this process still holds the pipe.
+        process.wait()
 
-    def _stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+
+class _NotStarted(Exception):
+    """Why a server is given up."""
+
+
+def _answers(client: Channelstream) -> bool:
+    """Whether the server with our secret is there; flags may have it refuse us."""
+    try:
+        client.info(Info(channels=[]))
+    except (BadSignature, NotFound):
+        return False
+    except Refused:
+        return True
+    except ChannelstreamError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
