@@ -68,6 +68,7 @@ ready-dev:
 ready-system:
 	@scripts/browser.sh
 	@scripts/redis.sh
+	@scripts/network.sh
 	@scripts/proxies.sh
 
 check-format:

@@ -20,12 +20,12 @@ RESET = struct.pack("ii", 1, 0)
 class RawSocket:
     """A connected socket with a buffer to read lines, blocks and exact sizes from."""
 
-    def __init__(self, port: int, receive_bytes: int | None = None) -> None:
+    def __init__(self, port: int, receive_bytes: int | None = None, host: str = "127.0.0.1") -> None:
         self.socket = socket.socket()
         if receive_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(TIMEOUT_S)
-        self.socket.connect(("127.0.0.1", port))
+        self.socket.connect((host, port))
         self._held = b""
 
     def send(self, data: bytes) -> None:
@@ -70,8 +70,8 @@ class RawSocket:
 class RawWebSocket(RawSocket):
     """A WebSocket client that can break every rule."""
 
-    def __init__(self, port: int, query: str, early: bytes = b"", receive_bytes: int | None = None) -> None:
-        super().__init__(port, receive_bytes)
+    def __init__(self, port: int, query: str, early: bytes = b"", **more: Any) -> None:
+        super().__init__(port, **more)
         key = base64.b64encode(os.urandom(16)).decode()
         head = (
             f"GET /ws?{query} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -110,8 +110,8 @@ class RawWebSocket(RawSocket):
 class RawSSE(RawSocket):
     """An event stream client."""
 
-    def __init__(self, port: int, query: str, headers: str = "", receive_bytes: int | None = None) -> None:
-        super().__init__(port, receive_bytes)
+    def __init__(self, port: int, query: str, headers: str = "", **more: Any) -> None:
+        super().__init__(port, **more)
         self.send(f"GET /sse?{query} HTTP/1.1\r\nHost: test\r\n{headers}\r\n".encode())
         self.head = self.until(b"\r\n\r\n")
 

@@ -2,19 +2,13 @@
 
 import asyncio
 import json
-import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
 import pytest
-import uvloop
+from tests.transports.in_process import Stage, play
 from websockets.sync.client import connect
 
-from channelstream.config import Settings
-from channelstream.core.events import Dialect
-from channelstream.engines.base import UserUpdate
-from channelstream.server import build
 from channelstream.transports.websocket import LARGE_CHUNK_BYTES, TURN_S, WebSocketStream
 
 pytestmark = pytest.mark.nodes(1, 3)
@@ -148,75 +142,38 @@ def test_a_flood_inside_one_message(server: Any, clients: Any, masked: Any, chan
     assert server.post("/info", {"info": {"channels": [channel]}})
 
 
-class StepClock:
-    """A clock on which each look takes so many seconds."""
-
-    def __init__(self, step_s: float) -> None:
-        self._step_s = step_s
-        self._now_s = 0.0
-
-    def wall(self) -> float:
-        return self._now_s
-
-    def steady(self) -> float:
-        self._now_s += self._step_s
-        return self._now_s
-
-
-Scenario = Callable[[WebSocketStream, asyncio.Transport, socket.socket], Awaitable[None]]
-
-
-def in_process(scenario: Scenario, step_s: float) -> None:
-    """Play with a stream in this process, its transport, and the client's end of its socket."""
-
-    async def play(near: socket.socket, far: socket.socket) -> None:
-        parts = build(Settings(secret="x", admin_secret="y"))
-        await parts.node.start()
-        await parts.node.connect("c", "u", Dialect.V07, {"a": {}}, UserUpdate(values={}, fresh={}))
-        parts.node.clock = StepClock(step_s)
-        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, near)
-        stream = WebSocketStream(parts.streams, transport, parts.node.hub.connections["c"], deflate=False)
-        transport.set_protocol(stream)
-        stream.open("")
-        try:
-            await scenario(stream, transport, far)
-        finally:
-            transport.abort()
-            await asyncio.sleep(0)
-
-    near, far = socket.socketpair()
-    with near, far:
-        far.setblocking(False)
-        uvloop.run(play(near, far))
-
-
 def test_turns_of_the_loop(masked: Any) -> None:
     """What one chunk brings is taken in over many turns of the loop, so that others have theirs in between."""
 
-    async def scenario(stream: WebSocketStream, transport: asyncio.Transport, client: socket.socket) -> None:
+    async def scenario(stage: Stage) -> None:
+        stream = await stage.opened(
+            WebSocketStream(stage.streams, stage.transport, stage.connection, deflate=False)
+        )
         turns, answer = 0, b""
         stream.data_received(masked(b"", 0x89) * 50)
         stream.data_received(masked(b"last", 0x89))
-        while not transport.is_reading():
+        while not stage.transport.is_reading():
             await asyncio.sleep(0)
             turns += 1
         while not answer.endswith(b"\x8a\x04last"):
-            answer += await asyncio.get_running_loop().sock_recv(client, 65_536)
+            answer += await asyncio.get_running_loop().sock_recv(stage.client, 65_536)
         assert (answer.count(b"\x8a\x00"), turns) == (50, 51)
 
-    in_process(scenario, step_s=TURN_S)
+    play(scenario, step_s=TURN_S)
 
 
 def test_a_turn_after_a_large_chunk(masked: Any) -> None:
     """After a large chunk others have their turn, before the next one of the same socket."""
 
-    async def scenario(stream: WebSocketStream, transport: asyncio.Transport, client: socket.socket) -> None:
+    async def scenario(stage: Stage) -> None:
+        stream = await stage.opened(
+            WebSocketStream(stage.streams, stage.transport, stage.connection, deflate=False)
+        )
         stream.data_received(masked(b"x" * LARGE_CHUNK_BYTES, 0x82))
-        assert not transport.is_reading()
-        while not transport.is_reading():
-            await asyncio.sleep(0)
+        assert not stage.transport.is_reading()
+        await stage.until(stage.transport.is_reading)
 
-    in_process(scenario, step_s=0.0)
+    play(scenario, step_s=0.0)
 
 
 def test_a_message_at_the_limit(server: Any, clients: Any, masked: Any, channel: str) -> None:

@@ -149,7 +149,7 @@ class Settings:
     ping_interval_s: float = _timings.option(
         20.0,
         _delay,
-        "Time between two WebSocket pings.",
+        "Time between two WebSocket pings; a stream whose client's side takes nothing for two of them is dropped.",
         unit="seconds",
     )
     engine_timeout_s: float = _timings.option(

@@ -279,6 +279,11 @@ class HeldConnections:
         if self.observer is not None:
             self.observer.detached(connection, grace_s)
 
+    def hold(self, connection: Connection, seconds: float) -> None:
+        """Keep a connection without a stream for so many seconds from now, unless it is kept longer."""
+        if connection.state is ConnectionState.DETACHED:
+            self._expire_after(connection, seconds)
+
     def attached(self, connection: Connection) -> None:
         """Note that the connection has a stream, so nothing expires it."""
         self._deadlines.pop(connection, None)

@@ -189,6 +189,10 @@ class Node:
         """Note that the connection has a stream, so nothing expires it."""
         self._held.attached(connection)
 
+    def hold(self, connection: Connection, seconds: float) -> None:
+        """Keep a connection without a stream for so many seconds more: its client shows that it is there."""
+        self._held.hold(connection, seconds)
+
     def detached(self, connection: Connection, grace_s: float) -> None:
         """Note that the connection's stream is gone; it may come back for so many seconds."""
         self._held.detached(connection, grace_s)

@@ -23,6 +23,7 @@ from channelstream.core.policy import Header, header
 from channelstream.core.query import read_query
 from channelstream.core.websocket import close_frame
 from channelstream.errors import ChannelstreamError, CloseCode, Moved, Replaced, Unavailable
+from channelstream.transports.line import LINE, taken
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.unread import UnreadAnswer
@@ -123,7 +124,13 @@ class StreamingHttp(HttpToolsProtocol):
             self._expect_to_be_read()
 
     def timeout_keep_alive_handler(self) -> None:
-        super().timeout_keep_alive_handler()
+        """Close an idle socket, but not one whose client still reads the last answer."""
+        if taken(self.transport) is None:
+            super().timeout_keep_alive_handler()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
         self._expect_to_be_read()
 
     def _expect_to_be_read(self) -> None:
@@ -264,7 +271,10 @@ class StreamingHttp(HttpToolsProtocol):
             self.streams.run(self._fetch_for_event_stream(read_query(cycle.scope["query_string"])))
         else:
             scope: Any = cycle.scope
-            scope["extensions"] = {AT_ONCE: partial(self._answer, cycle)}
+            scope["extensions"] = {
+                AT_ONCE: partial(self._answer, cycle),
+                LINE: partial(taken, self.transport),
+            }
             super()._start_asgi_task(cycle, app)
 
     def _answer(

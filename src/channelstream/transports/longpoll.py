@@ -9,11 +9,15 @@ from channelstream.core.codec import Framing, closing_item, json_list
 from channelstream.core.connection import Connection
 from channelstream.core.position import Numbers
 from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
+from channelstream.transports.line import Taken
 from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
 
 CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
 """What a JSONP callback may look like: names with dots, nothing that could be a statement."""
+
+LONG_ANSWER_BYTES = 16_384
+"""An answer of this size may take longer than the gap between two polls: at 1 KB/s, with the default of 15 s."""
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -92,6 +96,22 @@ class PollStream:
             self._session.take_back(self._heard_before)
             return None
         return self._answer(body)
+
+    async def hold_while_read(self, line: Taken) -> None:
+        """Keep the connection while its client reads a long answer: it cannot poll again before it has the end.
+
+        Args:
+            line: tells how far the client's line has taken what was written to it.
+        """
+        gap_s, connection = self._streams.settings.poll_gap_s, self._session.connection
+        before = line()
+        while before is not None and connection.stream is None:
+            await asyncio.sleep(gap_s / 2)
+            now = line()
+            if now is not None and now <= before:
+                return
+            self._streams.node.hold(connection, gap_s)
+            before = now
 
     def _answer(self, body: bytes | None) -> bytes:
         items = (body or b"[]")[1:-1]

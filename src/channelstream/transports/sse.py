@@ -9,6 +9,7 @@ import asyncio
 from channelstream.core.codec import Framing, closing_item, sse_block
 from channelstream.core.connection import Connection
 from channelstream.errors import CloseCode
+from channelstream.transports.line import taken
 from channelstream.transports.session import LINE_LOST, Session
 from channelstream.transports.streams import Streams
 
@@ -25,14 +26,15 @@ class SSEStream(asyncio.Protocol):
     framing = Framing.SSE
 
     __slots__ = (
+        "_beats",
         "_close_timer",
         "_closing",
         "_inbound_left",
         "_paused",
         "_session",
         "_slot",
-        "_stalled",
         "_streams",
+        "_taken",
         "_transport",
         "write",
     )
@@ -46,7 +48,8 @@ class SSEStream(asyncio.Protocol):
         self._inbound_left = INBOUND_BYTES
         self._paused = self._closing = False
         self._close_timer: asyncio.TimerHandle | None = None
-        self._stalled = 0
+        self._beats = 0
+        self._taken: int | None = None
 
     def open(self, since: str | None) -> None:
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
@@ -84,7 +87,7 @@ class SSEStream(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._stalled = 0
+        self._taken = None
         self._session.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -94,10 +97,14 @@ class SSEStream(asyncio.Protocol):
         self._detach(None, LINE_LOST)
 
     def beat(self) -> None:
-        """Send an empty list; drop a client that has read nothing for two ping intervals."""
-        if self._paused:
-            self._stalled += 1
-            if self._stalled > 2 * self._streams.ping_every:
-                self._transport.abort()
-        elif not self._closing:
+        """Send an empty list; drop a client whose line has taken nothing for a ping interval."""
+        self._beats += 1
+        if self._beats % self._streams.ping_every == 0 and not self._is_alive():
+            self._transport.abort()
+        elif not self._paused and not self._closing:
             self.write(HEARTBEAT)
+
+    def _is_alive(self) -> bool:
+        """Say whether the line has taken something since the last time, or all there was."""
+        before, self._taken = self._taken, taken(self._transport)
+        return before is None or self._taken is None or self._taken > before

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from channelstream.transports.line import taken
+
 
 class UnreadAnswer:
     """Drops a client that reads nothing of what was written to it.
@@ -18,7 +20,7 @@ class UnreadAnswer:
         """Create a watch that is not running.
 
         Args:
-            patience_s: how long a client may read nothing.
+            patience_s: how long a client may acknowledge nothing.
             call_later: that of the event loop.
         """
         self._transport = transport
@@ -29,20 +31,22 @@ class UnreadAnswer:
     def watch(self) -> None:
         """Begin, unless it has begun; it ends by itself when all is read."""
         if self._timer is None:
-            self._wait(self._transport.get_write_buffer_size())
+            self._wait(taken(self._transport))
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _wait(self, left: int) -> None:
-        self._timer = self._call_later(self._patience_s, self._check, left)
+    def _wait(self, before: int | None) -> None:
+        self._timer = self._call_later(self._patience_s, self._check, before)
 
-    def _check(self, before: int) -> None:
+    def _check(self, before: int | None) -> None:
         self._timer = None
-        left = self._transport.get_write_buffer_size()
-        if left >= before > 0:
+        now = taken(self._transport)
+        if now is None:
+            return
+        if before is not None and now <= before:
             self._transport.abort()
-        elif left:
-            self._wait(left)
+        else:
+            self._wait(now)

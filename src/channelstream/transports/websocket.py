@@ -14,6 +14,7 @@ from channelstream.core.deflate import inflate
 from channelstream.core.frame_head import FrameError
 from channelstream.core.websocket import PING, Close, FrameReader, Inbound, Ping, close_frame, pong_frame
 from channelstream.errors import CloseCode
+from channelstream.transports.line import taken
 from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
 from channelstream.transports.streams import Streams
 
@@ -44,6 +45,7 @@ class WebSocketStream(asyncio.Protocol):
         "_session",
         "_slot",
         "_streams",
+        "_taken",
         "_transport",
         "framing",
         "write",
@@ -61,6 +63,7 @@ class WebSocketStream(asyncio.Protocol):
         self._session = Session(streams.node, connection, self)
         self._slot = streams.heartbeat.add(self)
         self._beats = 0
+        self._taken: int | None = None
         self._heard = self._pinged = self._paused = self._closing = self._failed = False
         self._close_timer: asyncio.TimerHandle | None = None
 
@@ -182,13 +185,22 @@ class WebSocketStream(asyncio.Protocol):
     def beat(self) -> None:
         """Send `[]`, which old clients expect, and at every few of them a ping."""
         self._beats += 1
+        if self._pinged and not self._heard:
+            self._heard = self._is_moving()
         ping = self._beats % self._streams.ping_every == 0
         if ping:
             self._reader.renew()
             if self._pinged and not self._heard:
-                # Nothing came back since the last ping, or nothing could be sent since: the client is gone or stuck.
+                # Since the last ping nothing came back, and the line has not moved: the client is gone or stuck.
                 self._transport.abort()
                 return
             self._pinged, self._heard = True, False
         if not self._paused and not self._closing:
             self.write(HEARTBEAT + PING if ping else HEARTBEAT)
+        if ping:
+            self._taken = taken(self._transport)
+
+    def _is_moving(self) -> bool:
+        """Say whether the line is taking what waits: a ping behind megabytes cannot be answered in time."""
+        before, self._taken = self._taken, taken(self._transport)
+        return before is not None and self._taken is not None and self._taken > before

@@ -1,0 +1,188 @@
+"""The sign of life of slow clients: what their line has taken, and the streams that live as long as it moves."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from tests.transports.in_process import Stage, play
+
+from channelstream.transports.line import taken
+from channelstream.transports.longpoll import PollStream
+from channelstream.transports.sse import SSEStream
+from channelstream.transports.unread import UnreadAnswer
+from channelstream.transports.websocket import WebSocketStream
+
+MUCH = 8_000_000
+"""More bytes than the kernel buffers for both ends."""
+PIECE = 500_000
+"""What a slow client reads at a time."""
+
+MAKE: dict[str, Callable[[Stage], Any]] = {
+    "ws": lambda stage: WebSocketStream(stage.streams, stage.transport, stage.connection, deflate=False),
+    "sse": lambda stage: SSEStream(stage.streams, stage.transport, stage.connection),
+}
+
+
+async def read_on(stage: Stage) -> None:
+    """Let the client read until its line has taken more."""
+    before = taken(stage.transport)
+    assert before is not None
+    await stage.receive(PIECE)
+    await stage.until(lambda: (now := taken(stage.transport)) is None or now > before)
+
+
+def ping_interval(stage: Stage, stream: Any) -> None:
+    for _ in range(stage.streams.ping_every):
+        stream.beat()
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_what_a_line_has_taken(kind: str) -> None:
+    """It grows as the client reads, stays where it reads nothing, and is None when all was taken."""
+
+    async def scenario(stage: Stage) -> None:
+        assert taken(stage.transport) is None
+        stage.transport.write(b"x" * MUCH)
+        await stage.until(lambda: taken(stage.transport) == taken(stage.transport))
+        for _ in range(3):
+            await read_on(stage)
+        await stage.receive(MUCH - 3 * PIECE)
+        await stage.until(lambda: taken(stage.transport) is None)
+
+    play(scenario, kind=kind)
+
+
+def test_a_line_that_is_gone() -> None:
+    """Asking of a socket that was dropped is no fault, and shows no progress."""
+
+    async def scenario(stage: Stage) -> None:
+        stage.transport.write(b"x" * MUCH)
+        before = taken(stage.transport)
+        stage.transport.abort()
+        await asyncio.sleep(0)
+        assert before is not None
+        assert (taken(stage.transport) or 0) <= before
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+@pytest.mark.parametrize("transport", MAKE)
+def test_a_stream_lives_as_long_as_its_line_moves(transport: str, kind: str) -> None:
+    """A client that takes longer than many ping intervals for a big message gets it whole, on the same stream."""
+
+    async def scenario(stage: Stage) -> None:
+        stream = await stage.opened(MAKE[transport](stage))
+        stream.write(b"x" * MUCH)
+        for _ in range(MUCH // PIECE - 1):
+            await read_on(stage)
+            ping_interval(stage, stream)
+            assert not stage.transport.is_closing()
+
+    play(scenario, kind=kind)
+
+
+@pytest.mark.parametrize("transport", MAKE)
+def test_a_stream_whose_line_stands_still(transport: str) -> None:
+    """A client that takes nothing of what waits is dropped within two ping intervals."""
+
+    async def scenario(stage: Stage) -> None:
+        stream = await stage.opened(MAKE[transport](stage))
+        stream.write(b"x" * MUCH)
+        await asyncio.sleep(0)
+        await read_on(stage)
+        for _ in range(2):
+            assert not stage.transport.is_closing()
+            ping_interval(stage, stream)
+            await asyncio.sleep(0)
+        ping_interval(stage, stream)
+        assert stage.transport.is_closing()
+
+    play(scenario)
+
+
+def test_a_websocket_that_answers_no_ping() -> None:
+    """That the kernel of the other side takes heartbeats is no sign of life: a program that hangs is dropped."""
+
+    async def scenario(stage: Stage) -> None:
+        stream = await stage.opened(MAKE["ws"](stage))
+        for _ in range(2 * stage.streams.ping_every):
+            assert not stage.transport.is_closing()
+            stream.beat()
+            await stage.until(lambda: taken(stage.transport) is None or stage.transport.is_closing())
+        assert stage.transport.is_closing()
+
+    play(scenario)
+
+
+class Timer:
+    """A loop whose time passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    def call_later(self, _delay_s: float, callback: Callable[..., None], *arguments: Any) -> Any:
+        self.waiting.append((callback, arguments))
+        return self
+
+    def pass_by(self) -> None:
+        callback, arguments = self.waiting.pop()
+        callback(*arguments)
+
+
+def test_an_answer_that_moves_slowly_is_not_unread() -> None:
+    """A client that reads on from what the kernel holds is waited for, though the server itself can send nothing."""
+
+    async def scenario(stage: Stage) -> None:
+        timer = Timer()
+        stage.transport.write(b"x" * MUCH)
+        await stage.until(lambda: stage.transport.get_write_buffer_size() < MUCH)
+        UnreadAnswer(stage.transport, 1.0, timer.call_later).watch()
+        await read_on(stage)
+        timer.pass_by()
+        assert not stage.transport.is_closing()
+        timer.pass_by()
+        assert stage.transport.is_closing()
+
+    play(scenario)
+
+
+def test_a_poll_whose_answer_is_on_its_way() -> None:
+    """The connection of a poll is kept while its client reads a long answer, and not when it stops."""
+
+    async def scenario(stage: Stage) -> None:
+        poll = PollStream(stage.streams, stage.connection)
+        poll.open("")
+        await stage.until(poll.answered.is_set)
+        stage.transport.write(b"x" * MUCH)
+        await stage.until(lambda: stage.transport.get_write_buffer_size() < MUCH)
+        held = asyncio.ensure_future(poll.hold_while_read(partial(taken, stage.transport)))
+        for _ in range(3):
+            before_s = stage.connection.deadline_s or 0.0
+            await read_on(stage)
+            await stage.until(lambda before_s=before_s: (stage.connection.deadline_s or 0.0) > before_s)  # type: ignore[misc]
+        async with asyncio.timeout(10):
+            await held
+
+    play(scenario, poll_gap_s=0.02)
+
+
+def test_a_poll_on_a_slow_line(own_server: Any, clients: Any) -> None:
+    """An answer that takes many gaps between polls arrives whole, and the connection is there for the next poll."""
+    server = own_server("--poll-gap-s", "0.4", "--keep-alive-s", "1", "--heartbeat-interval-s", "0.1")
+    pace = clients.sse(server.port, f"conn_id={server.connect('bob', 'other')}")
+    answer = server.post("/connect", {"username": "ann", "channels": ["bulk"]})
+    target = f"/listen?conn_id={answer['conn_id']}&since="
+    server.post("/message", {"user": "test", "channel": "bulk", "message": "x" * 4_000_000})
+    poll = clients.raw(server.port, receive_bytes=4096)
+    poll.send(f"GET {target}{answer['position']} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    size = int(poll.until(b"\r\n\r\n").lower().partition(b"content-length: ")[2].split()[0])
+    left = size
+    for pieces in range(20, 0, -1):
+        pace.block()
+        left -= len(poll.exactly(left // pieces))
+    assert (size > 4_000_000, left) == (True, 0)
+    poll.send(f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    assert poll.until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")

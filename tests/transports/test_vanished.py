@@ -1,0 +1,49 @@
+"""Clients that vanish: no FIN, no RST, every packet is dropped."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.namespace import Namespace, why_not
+
+USERS = ("ws", "sse", "poll")
+QUICK = (
+    *("--heartbeat-interval-s", "0.2", "--ping-interval-s", "0.4", "--detach-grace-s", "0.2"),
+    *("--poll-timeout-s", "0.4", "--poll-gap-s", "0.4", "--host", "0.0.0.0"),
+)
+
+BEATS = 40
+"""Within so many beats all have left: two ping intervals, the grace, and much to spare."""
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    if reason := why_not():
+        pytest.skip(reason)
+    made = Namespace()
+    yield made
+    made.close()
+
+
+def test_vanished_clients(own_server: Any, clients: Any, namespace: Namespace) -> None:
+    """Whatever the transport, a client that vanishes is dropped, and its user has left, in bounded time."""
+    server = own_server(*QUICK)
+    bob = server.connect("bob", "news", channel_configs={"news": {"notify_presence": True}})
+    member = clients.sse(server.port, f"conn_id={bob}&since=")
+    member.items()
+    queries = {user: f"conn_id={server.connect(user, 'news')}&since=" for user in USERS}
+    with namespace.inside():
+        clients.ws(server.port, queries["ws"], host=namespace.host).items()
+        sse = clients.sse(server.port, queries["sse"], host=namespace.host)
+        sse.items()
+        poll = clients.raw(server.port, host=namespace.host)
+    poll.send(f"GET /listen?{queries['poll']} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    poll.until(b"\r\n\r\n")
+    namespace.cut()
+    heard: list[tuple[str, str]] = []
+    for _ in range(BEATS):
+        _, items = member.block()
+        heard += [(item["user"], item["message"]["action"]) for item in items]
+        if len(heard) == 2 * len(USERS):
+            break
+    assert sorted(heard) == sorted((user, action) for user in USERS for action in ("joined", "parted"))
