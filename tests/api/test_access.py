@@ -209,6 +209,20 @@ def test_a_guesser_is_one_whatever_port_the_proxy_names(start_server: Any) -> No
     assert statuses == [b"200", b"200", b"200", b"429"]
 
 
+def test_pages_see_the_host_a_trusted_proxy_names(start_server: Any) -> None:
+    """Else the form of a page behind a proxy that changes Host would seem to come from another site."""
+    server = start_server("--trusted-proxies", "127.0.0.1")
+    form = {"url": server.url + "/admin/sign_in", "data": {"username": "x", "password": server.admin_secret}}
+    for status, sent in (
+        (403, {}),
+        (200, {"forwarded": "for=192.0.2.1;host=push.example"}),
+        (403, {"forwarded": "for=192.0.2.1;host=push.example", "x-forwarded-for": "192.0.2.1"}),
+        (403, {"forwarded": "for=192.0.2.1;host=push.example, for=192.0.2.2"}),
+    ):
+        answer = httpx.post(**form, headers={"origin": "https://push.example"} | sent)
+        assert answer.status_code == status, sent
+
+
 def test_a_second_forwarded_header_counts(start_server: Any) -> None:
     """Some proxies add a header of their own behind the one a stranger sent (RFC 9110, 5.3)."""
     server = start_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", "192.0.2.1")
