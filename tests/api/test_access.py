@@ -8,12 +8,9 @@ from typing import Any
 import httpx
 import pytest
 from itsdangerous import TimestampSigner
-from tests.conftest import CLUSTER
 from tests.http_client import http
 
 from channelstream.errors import BadSignature
-
-pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
 HEADER = "x-channelstream-secret"
 EPOCH_2011_S = 1_293_840_000

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import CLUSTER
 from tests.http_client import http
 
-pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
+pytestmark = pytest.mark.nodes(1, CLUSTER)
 
 Hear = Callable[[str, str], list[dict[str, Any]]]
 

@@ -6,10 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.conftest import CLUSTER
 from tests.http_client import http
-
-pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
 ORIGIN = "https://app.example"
 ALLOW_ORIGIN = "access-control-allow-origin"

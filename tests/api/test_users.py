@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.conftest import CLUSTER
 
-pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
+pytestmark = pytest.mark.nodes(1, CLUSTER)
 
 Hear = Callable[[str, str], list[dict[str, Any]]]
 TOLD = {"notify_state": True}

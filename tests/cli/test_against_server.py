@@ -17,8 +17,6 @@ from channelstream.cli.remote import Server
 from channelstream.cli.streams import LOST, STREAMS, Item, Place, StreamEnded
 from channelstream.errors import CloseCode
 
-pytestmark = pytest.mark.nodes(1, 3)
-
 Listen = Callable[..., "subprocess.Popen[str]"]
 
 

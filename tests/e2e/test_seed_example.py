@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from tests.http_client import http
 
-pytestmark = pytest.mark.nodes(1, 3)
-
 PROGRAM = """
 import requests
 from itsdangerous import TimestampSigner

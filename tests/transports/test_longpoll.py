@@ -16,7 +16,7 @@ from channelstream.engines.base import UserUpdate
 from channelstream.server import build
 from channelstream.transports.longpoll import PollStream
 
-pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
+pytestmark = pytest.mark.nodes(1, CLUSTER)
 
 
 @pytest.fixture

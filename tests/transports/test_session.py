@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import CLUSTER
 from tests.http_client import http
 
-pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
+pytestmark = pytest.mark.nodes(1, CLUSTER)
 
 PRESENCE = {"notify_presence": True}
 TRANSPORTS = ["ws", "sse", "poll"]

@@ -11,8 +11,6 @@ from websockets.sync.client import connect
 
 from channelstream.transports.websocket import LARGE_CHUNK_BYTES, TURN_S, WebSocketStream
 
-pytestmark = pytest.mark.nodes(1, 3)
-
 BAD_FRAMES = [
     (0xC1, b"reserved bit", 1002),
     (0x83, b"reserved opcode", 1002),
@@ -94,6 +92,7 @@ def test_the_close_of_a_client(server: Any, clients: Any, masked: Any, channel: 
 
 
 @pytest.mark.parametrize("query", ["conn_id=unknown", "conn_id=%00", "conn_id=", ""])
+@pytest.mark.nodes(1, 3)
 def test_an_unknown_connection(server: Any, clients: Any, query: str) -> None:
     """An unknown, malformed or missing conn_id is told by 4001, after the handshake browsers need for it."""
     stream = clients.ws(server.port, query)
@@ -102,6 +101,7 @@ def test_an_unknown_connection(server: Any, clients: Any, query: str) -> None:
     assert stream.rest() == b""
 
 
+@pytest.mark.nodes(1, 3)
 def test_a_newer_socket(server: Any, clients: Any, channel: str) -> None:
     """A newer socket of the same connection closes the older with 4002 and hears what follows."""
     query = f"conn_id={server.connect('ann', channel)}&since="
@@ -183,6 +183,7 @@ def test_a_message_at_the_limit(server: Any, clients: Any, masked: Any, channel:
     assert stream.frame() == (0x8A, b"")
 
 
+@pytest.mark.nodes(1, 3)
 def test_disconnect_closes_the_socket(server: Any, clients: Any, channel: str) -> None:
     """`/disconnect` closes the socket with 1000 and the id is unknown from then on."""
     conn_id = server.connect("ann", channel)

@@ -25,8 +25,6 @@ from channelstream_client import (
     calls,
 )
 
-pytestmark = pytest.mark.nodes(1, 3)
-
 ONCE = Retries(attempts=1)
 METHODS = [name for name, plan in vars(calls).items() if inspect.isgeneratorfunction(plan) and name[0] != "_"]
 Do = Callable[..., Any]

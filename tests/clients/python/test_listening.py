@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.conftest import CLUSTER
 
 from channelstream_client import (
     AsyncChannelstream,
@@ -39,7 +40,7 @@ from channelstream_client.streams import (
 )
 from channelstream_client.testing import Line
 
-pytestmark = pytest.mark.nodes(1, 3)
+pytestmark = pytest.mark.nodes(1, CLUSTER)
 
 PATIENCE_S = 20
 LARGE = 1 << 18
