@@ -5,11 +5,16 @@ ARGS ?=
 SCENARIO ?= quick
 SEED ?=
 NAME ?=
+# Processes that share the tests: twice the cores, since many tests wait.
+WORKERS ?= $(shell echo $$((2 * $$(nproc))))
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+# What covers all of core/ in this process; the other tests start servers.
+CORE_TESTS := tests/core tests/engines/test_sqlite.py tests/test_tracing.py
 
 .DEFAULT_GOAL := help
-.PHONY: help run example test check bench bench-peers bench-engines simulate faults format options screenshots clean ready-run \
+.PHONY: help run example test test-fast coverage check bench bench-peers bench-engines simulate faults format options screenshots clean ready-run \
         ready-dev ready-system \
-        check-format check-lint check-types check-layers tests core-coverage
+        check-format check-lint check-types check-layers core-coverage
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -20,16 +25,23 @@ run: ready-run ## Serve on 127.0.0.1:8000 with the demo; ARGS="-p 9000" passes f
 example: ## Run an example with the server: NAME=django, fastapi, flask, node or pyramid.
 	@exec scripts/example.sh $(NAME)
 
-test: ready-dev ready-system ## Run all tests, show their coverage, require all branches of core/.
-	@$(MAKE) --no-print-directory tests
+test: ready-dev ready-system ## Run all tests; ARGS="tests/api -x" passes arguments on, WORKERS=1 runs them one by one.
+	$(PYTEST) $(ARGS)
+
+test-fast: ready-dev ## Run the tests that need no browser, no further server and no real time.
+	$(PYTEST) -m "not slow" $(ARGS)
+
+coverage: ready-dev ready-system ## Show the coverage of all tests; half as fast as `make test`.
+	$(PYTEST) --cov --cov-report=term $(ARGS)
 	@$(MAKE) --no-print-directory core-coverage
 
-check: ready-dev ## Format, lint, types, layers and tests: what a change must pass.
+check: ready-dev ## Format, lint, types, layers, tests and all branches of core/: what a change must pass.
 	@$(MAKE) --no-print-directory check-format
 	@$(MAKE) --no-print-directory check-lint
 	@$(MAKE) --no-print-directory check-types
 	@$(MAKE) --no-print-directory check-layers
 	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory core-coverage
 
 bench: ready-run ## Measure the server; SCENARIO=name[,name] chooses what, reports go to bench-results/.
 	@exec $(BIN)/channelstream bench --scenario "$(SCENARIO)" --output bench-results $(ARGS)
@@ -83,8 +95,5 @@ check-types:
 check-layers:
 	$(BIN)/python -m pytest tests/test_layers.py
 
-tests:
-	$(BIN)/python -m pytest --cov --cov-report=term
-
-core-coverage:
-	$(BIN)/coverage report --include='*/core/*' --fail-under=100
+core-coverage: ready-dev
+	$(PYTEST) $(CORE_TESTS) --cov=channelstream.core --cov-report=term --cov-fail-under=100

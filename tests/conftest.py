@@ -18,6 +18,7 @@ from typing import IO, Any
 import httpx
 import pytest
 from itsdangerous import TimestampSigner
+from tests.durations import Durations
 from tests.fleet import Fleet
 from tests.http_client import http
 from tests.redis_server import RedisServer, address, redis_cluster
@@ -125,7 +126,7 @@ def _wait_until_running(log: IO[str]) -> tuple[int, list[str]]:
     raise AssertionError("the server did not start:\n" + "".join(lines))
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Give every child process the same start, however the run itself was started.
 
     SIGINT has its default action, though a shell ignores it for what runs behind `&`. Bytecode is cached, though the
@@ -135,6 +136,7 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    config.pluginmanager.register(Durations())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

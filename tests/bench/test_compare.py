@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
 from channelstream.bench.load import Load
@@ -14,6 +15,8 @@ from channelstream.bench.measure import Target, measure
 from channelstream.bench.progress import Progress
 from channelstream.bench.publishing import Addressed, Publisher
 from channelstream.bench.wire import Wire
+
+pytestmark = pytest.mark.slow
 
 _COMPARE = Path(__file__).parents[2] / "bench" / "compare.py"
 _SMALL = ("--clients", "5", "--messages", "20", "--paced-messages", "5", "--socketify-python", "")

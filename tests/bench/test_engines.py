@@ -18,6 +18,8 @@ from channelstream.bench.checker import Faults
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.orders import Result
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "bench" / "engines.py"
 TABLES = {

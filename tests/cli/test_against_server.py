@@ -17,6 +17,8 @@ from channelstream.cli.remote import Server
 from channelstream.cli.streams import LOST, STREAMS, Item, Place, StreamEnded
 from channelstream.errors import CloseCode
 
+pytestmark = pytest.mark.slow
+
 Listen = Callable[..., "subprocess.Popen[str]"]
 
 

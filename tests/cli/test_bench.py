@@ -11,6 +11,8 @@ from channelstream.bench.results import Report
 from channelstream.bench.scenarios import QUICK, SCENARIOS
 from channelstream.cli import main
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--clients", "20", "--messages", "30", "--publishers", "3", "--payload-bytes", "50"]
 Captured = pytest.CaptureFixture[str]
 

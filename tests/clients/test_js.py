@@ -19,6 +19,8 @@ import pytest
 from tests.conftest import RunningServer, StartServer, launch
 from tests.line import Line
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "js"
 LISTENER = Path(__file__).with_name("listener.js")

@@ -1,7 +1,7 @@
 """A headless Chromium, watched: it must log no error and ask nobody but our server."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -103,8 +103,9 @@ def open_page(chromium: Browser, server: Any, watch: Watch) -> Iterator[Callable
     """Open pages, each of a browser of its own; afterwards nothing may have gone wrong in any of them."""
     contexts: list[BrowserContext] = []
 
-    def open_page(path: str, base: str = server.url, **options: Any) -> Page:
+    def open_page(path: str, base: str = server.url, cookies: Sequence[Any] = (), **options: Any) -> Page:
         context = chromium.new_context(base_url=base, **options)
+        context.add_cookies(cookies)
         context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
@@ -117,3 +118,17 @@ def open_page(chromium: Browser, server: Any, watch: Watch) -> Iterator[Callable
         context.close()
     assert watch.unexpected() == []
     assert watch.foreign() == []
+
+
+@pytest.fixture
+def open_admin(open_page: Callable[..., Page], server: Any) -> Callable[..., Page]:
+    """Open an admin page with the session of somebody who has signed in; what signing in does, its own tests say."""
+    form = {"username": "admin", "password": server.admin_secret}
+    answer = http.post(f"{server.url}/admin/sign_in", data=form)
+    [(name, value)] = answer.cookies.items()
+    cookie = {"name": name, "value": value, "url": server.url}
+
+    def open_admin(path: str = "/admin", **options: Any) -> Page:
+        return open_page(path, cookies=[cookie], **options)
+
+    return open_admin

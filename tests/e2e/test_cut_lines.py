@@ -19,6 +19,8 @@ from tests.e2e.cut_lines.publisher import Audience, Publisher
 from tests.e2e.cut_lines.truth import PRIVATE, Truth
 from tests.fleet import Fleet
 
+pytestmark = pytest.mark.slow
+
 DEADLINE_S = 30.0
 REQUESTS = 300
 CHANNELS = ("news", "sport", "talk")

@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+from tests.e2e.faults.cluster import LEASE_S
 from tests.e2e.faults.play import play
+
+OUTAGE_S = 1.5 * LEASE_S
+"""Long enough for leases to end; `make faults` plays outages of 20 s."""
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_killed_node(tmp_path: Path) -> None:
@@ -22,12 +29,12 @@ def test_redis_restarted_without_its_data(tmp_path: Path) -> None:
 
 def test_redis_stands_still(tmp_path: Path) -> None:
     """Messages are refused meanwhile, open streams stay open, and nothing is lost."""
-    play("redis-stopped", tmp_path)
+    play("redis-stopped", tmp_path, OUTAGE_S)
 
 
 def test_a_node_is_cut_off(tmp_path: Path) -> None:
     """It refuses messages, its streams stay open, and nothing is lost at any node."""
-    play("node-cut-off", tmp_path)
+    play("node-cut-off", tmp_path, OUTAGE_S)
 
 
 def test_redis_drops_a_subscription(tmp_path: Path) -> None:

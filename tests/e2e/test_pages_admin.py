@@ -54,9 +54,9 @@ def test_figures_are_live(start_server: Any, open_page: OpenPage, watch: Any) ->
     expect(ended).to_contain_text("<b>admin-zoe</b>")
 
 
-def test_charts_say_their_figures(sign_in: Callable[..., Page]) -> None:
+def test_charts_say_their_figures(open_admin: Callable[..., Page]) -> None:
     """Every chart of the last hour is drawn, and tells in words what it shows."""
-    page = sign_in()
+    page = open_admin()
     charts = page.get_by_role("img")
     expect(charts).to_have_count(6)
     for name in ("Connections", "Deliveries", "Messages published", "Delay of", "Slow clients", "Memory"):
@@ -67,11 +67,11 @@ def test_charts_say_their_figures(sign_in: Callable[..., Page]) -> None:
 
 
 def test_thousands_of_rows_are_searched_and_paged(
-    sign_in: Callable[..., Page], post: Callable[..., Any]
+    open_admin: Callable[..., Page], post: Callable[..., Any]
 ) -> None:
     """A table shows fifty rows of thousands; search, order and page are kept in the address."""
     post("/channel_config", {f"many-{number:04}": {} for number in range(1200)})
-    page = sign_in()
+    page = open_admin()
     page.get_by_role("link", name="Channels", exact=True).click()
     page.get_by_label("Find a channel").fill("MANY-")
     expect(page.locator("#found")).to_have_text("1,200 found")
@@ -91,11 +91,11 @@ def test_thousands_of_rows_are_searched_and_paged(
 
 
 def test_settings_are_changed_after_a_question(
-    sign_in: Callable[..., Page], post: Callable[..., Any]
+    open_admin: Callable[..., Page], post: Callable[..., Any]
 ) -> None:
     """Escape changes nothing; yes changes what was edited, and nothing else."""
     post("/channel_config", {"<i>edited</i>": {"history_size": 7}})
-    page = sign_in()
+    page = open_admin()
     expect(page.locator("#freshness")).to_have_text("Live")
     page.goto("/admin/channel?name=%3Ci%3Eedited%3C%2Fi%3E")
     expect(page.get_by_role("heading", level=1)).to_have_text("<i>edited</i>")
@@ -112,10 +112,10 @@ def test_settings_are_changed_after_a_question(
     assert (told["store_history"], told["history_size"]) == (True, 7)
 
 
-def test_a_message_is_sent_from_the_page(sign_in: Callable[..., Page], post: Callable[..., Any]) -> None:
+def test_a_message_is_sent_from_the_page(open_admin: Callable[..., Page], post: Callable[..., Any]) -> None:
     """Text becomes a message with a text, and is shown in the history as text."""
     post("/channel_config", {"admin-send": {"store_history": True}})
-    page = sign_in()
+    page = open_admin()
     expect(page.locator("#freshness")).to_have_text("Live")
     page.goto("/admin/channel?name=admin-send")
     page.get_by_role("textbox", name="Message").fill("<img src=x onerror=alert(1)>")
@@ -124,7 +124,7 @@ def test_a_message_is_sent_from_the_page(sign_in: Callable[..., Page], post: Cal
     expect(page.locator("#messages")).to_contain_text('{"text":"<img src=x onerror=alert(1)>"}')
 
 
-def test_a_connection_is_found_and_ended(sign_in: Callable[..., Page], post: Callable[..., Any]) -> None:
+def test_a_connection_is_found_and_ended(open_admin: Callable[..., Page], post: Callable[..., Any]) -> None:
     """From the table to the user, to the connection, and to its end, with the keyboard."""
     body = {
         "username": "admin-kim",
@@ -133,7 +133,7 @@ def test_a_connection_is_found_and_ended(sign_in: Callable[..., Page], post: Cal
         "user_state": {"a": "<u>"},
     }
     post("/connect", body)
-    page = sign_in()
+    page = open_admin()
     page.get_by_role("link", name="Connections", exact=True).first.click()
     page.get_by_label("Find a connection or a user").fill("admin-kim")
     page.get_by_role("link", name="admin-kim", exact=True).press("Enter")
@@ -151,10 +151,10 @@ def test_a_connection_is_found_and_ended(sign_in: Callable[..., Page], post: Cal
     expect(page.get_by_role("button", name="Disconnect")).to_be_hidden()
 
 
-def test_what_is_not_there_is_said(sign_in: Callable[..., Page], watch: Any) -> None:
+def test_what_is_not_there_is_said(open_admin: Callable[..., Page], watch: Any) -> None:
     """A page about an unknown thing says so in place of its figures."""
     watch.expected = "404"
-    page = sign_in()
+    page = open_admin()
     expect(page.locator("#freshness")).to_have_text("Live")
     page.goto("/admin/user?name=nobody-like-that")
     expect(page.get_by_role("alert")).to_have_text("There is no such user.")
@@ -175,9 +175,9 @@ def test_a_cut_line_is_told_and_mended(open_page: OpenPage, line: Any, server: A
     expect(page.locator("#freshness")).to_have_text("Live")
 
 
-def test_signing_out_closes_the_panel(sign_in: Callable[..., Page]) -> None:
+def test_signing_out_closes_the_panel(open_admin: Callable[..., Page]) -> None:
     """The button leads to the form; a panel that is still open in another tab goes there too."""
-    page = sign_in()
+    page = open_admin()
     expect(page.locator("#freshness")).to_have_text("Live")
     other = page.context.new_page()
     other.goto("/admin")
@@ -186,9 +186,9 @@ def test_signing_out_closes_the_panel(sign_in: Callable[..., Page]) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("Sign in", timeout=PATIENCE_MS)
 
 
-def test_the_explorer_makes_signed_calls(sign_in: Callable[..., Page]) -> None:
+def test_the_explorer_makes_signed_calls(open_admin: Callable[..., Page]) -> None:
     """An operation executed on the page is signed and answered 200 by the server itself."""
-    page = sign_in()
+    page = open_admin()
     page.get_by_role("link", name="API explorer").click()
     operation = page.locator(".opblock-post").filter(has=page.locator('[data-path="/info"]'))
     operation.locator(".opblock-summary-control").click()
@@ -213,10 +213,10 @@ PAGES = (
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_fit_a_phone(sign_in: Callable[..., Page], post: Callable[..., Any], path: str) -> None:
+def test_pages_fit_a_phone(open_admin: Callable[..., Page], post: Callable[..., Any], path: str) -> None:
     """At 390 pixels nothing sticks out; wide tables scroll by themselves."""
     post("/connect", {"username": "phone-user", "conn_id": "phone-connection", "channels": ["phone"]})
-    page = sign_in(viewport={"width": 390, "height": 780})
+    page = open_admin(viewport={"width": 390, "height": 780})
     expect(page.locator("#freshness")).to_have_text("Live")
     page.goto(path)
     expect(page.get_by_role("heading", level=1).first).to_be_visible()

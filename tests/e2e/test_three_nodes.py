@@ -14,6 +14,8 @@ from tests.redis_server import RedisServer
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT_S = 10.0
 SEED = 20_261_124
 """Of the choice of nodes: a failure can be repeated."""

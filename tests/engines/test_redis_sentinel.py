@@ -13,6 +13,8 @@ from tests.waiting import soon
 from channelstream.engines.redis.address import places
 from channelstream.errors import ConfigError, Unavailable
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_node_follows_a_failover(tmp_path: Path) -> None:
     """Calls are refused until a replica has taken over, which may lack what was acknowledged: a new log begins."""

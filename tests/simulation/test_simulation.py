@@ -21,6 +21,7 @@ def test_seeds_that_found_something(seed: int) -> None:
     run_seed(seed)
 
 
+@pytest.mark.slow
 def test_random_seeds() -> None:
     """All promises hold whatever happens; a failure names its seed."""
     chance = random.SystemRandom()

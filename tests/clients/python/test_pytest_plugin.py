@@ -11,6 +11,8 @@ from tests.waiting import eventually
 
 from channelstream_client.testing import NotInstalled, server
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 IMPORTS = """

@@ -1,0 +1,72 @@
+"""How long each part of the tests took, and how much of the processor: told at the end of every run."""
+
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from os import getpid, sysconf
+from pathlib import Path
+
+import pytest
+
+TICKS_PER_S = sysconf("SC_CLK_TCK")
+ROOT = Path(__file__).parent.name
+
+
+def _read(file: Path) -> str:
+    """Return a file of /proc; nothing where its process or thread has just ended."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
+
+
+def _living_s(pid: int) -> float:
+    """Return the CPU time of all living descendants of a process and of their ended children (proc(5), fields 14 to 17)."""
+    total_s = 0.0
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in _read(task).split():
+            fields = _read(Path(f"/proc/{child}/stat")).rpartition(")")[2].split()
+            total_s += sum(map(int, fields[11:15])) / TICKS_PER_S + _living_s(int(child))
+    return total_s
+
+
+def cpu_s() -> float:
+    """Return the CPU time of this process and of everything it has started."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime + _living_s(getpid())
+
+
+@dataclass(eq=False)  # Pluggy keeps plugins in sets.
+class Durations:
+    """A plugin of pytest: each worker notes the CPU time of a phase in its report, and the first process adds them up."""
+
+    _before_s: float = field(default_factory=cpu_s)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        now_s = cpu_s()
+        report.cpu_s, self._before_s = max(0.0, now_s - self._before_s), now_s  # type: ignore[attr-defined]
+        return report
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        parts: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
+        for report in (each for reports in terminalreporter.stats.values() for each in reports):
+            if isinstance(report, pytest.TestReport):
+                part = parts[_part(report.nodeid)]
+                part[0] += report.when == "call"
+                part[1] += report.duration
+                part[2] += getattr(report, "cpu_s", 0.0)
+        if len(parts) > 1:
+            terminalreporter.section("what took how long")
+            terminalreporter.write_line(f"{'part':24} {'tests':>6} {'seconds':>8} {'CPU s':>8}")
+            for name, (count, wall_s, used_s) in sorted(parts.items(), key=lambda part: -part[1][2]):
+                terminalreporter.write_line(f"{name:24} {count:6.0f} {wall_s:8.1f} {used_s:8.1f}")
+
+
+def _part(nodeid: str) -> str:
+    """Return the folder of a test below `tests`; files outside of folders count as one part."""
+    folders = nodeid.partition("::")[0].split("/")[:-1]
+    return "/".join(folders[1:]) or ROOT
