@@ -69,7 +69,7 @@ screenshots: ready-dev ready-system ## Take the pictures in docs/img anew, from 
 	$(BIN)/python scripts/screenshots.py
 
 clean: ## Remove .venv and all that tools have written.
-	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results
+	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules
 
 ready-run:
 	@scripts/setup.sh run
@@ -82,6 +82,7 @@ ready-system:
 	@scripts/redis.sh
 	@scripts/network.sh
 	@scripts/proxies.sh
+	@scripts/js-tools.sh
 
 check-format:
 	$(BIN)/ruff format --check

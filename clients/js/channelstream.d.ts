@@ -1,23 +1,135 @@
 /** Ways to listen, best first. */
 export type TransportName = "websocket" | "sse" | "poll";
 export type StreamState = "idle" | "connecting" | "open" | "waiting" | "asleep" | "closed";
+/** The public state of a user. */
+export type UserState = Record<string, string | number | boolean | null>;
 
-/** Any event; `type` tells which. Those of the server carry a `position`. */
-export interface StreamEvent {
-  type: string;
-  position?: string;
-  channel?: string | null;
-  user?: string;
-  message?: any;
-  [key: string]: any;
+interface OfServer {
+  /** Of the message it is about, for edits and deletions. */
+  uuid: string;
+  /** Where the server's log stands with this event. */
+  position: string;
 }
+
+/** Something was said; without a channel it is private. `Payload` is what your application sends. */
+export interface Message<Payload = any> extends OfServer {
+  type: "message";
+  channel: string | null;
+  user: string;
+  message: Payload;
+  timestamp: string;
+  edited: string | null;
+  /** It was sent while the client was away. */
+  catchup?: boolean;
+}
+
+/** A message has changed; only what was changed is there. */
+export interface MessageEdit<Payload = any> extends OfServer {
+  type: "message:edit";
+  channel: string | null;
+  edited: string;
+  user?: string;
+  message?: Payload;
+  timestamp?: string;
+}
+
+export interface MessageDelete extends OfServer {
+  type: "message:delete";
+  channel: string | null;
+}
+
+/** A user's first connection has joined a channel, or the last one has left it. */
+export interface Presence extends OfServer {
+  type: "presence";
+  channel: string;
+  user: string;
+  message: { action: "joined" | "parted" };
+  /** Null for who has parted. */
+  state: UserState | null;
+  /** All members, where the channel has `broadcast_presence_with_user_lists`. */
+  users: { user: string; state: UserState }[];
+  timestamp: string;
+  catchup?: boolean;
+}
+
+export interface UserStateChange extends OfServer {
+  type: "user_state_change";
+  channel: string;
+  user: string;
+  message: { state: UserState; changed: { key: string; value: UserState[string] }[] };
+  timestamp: string;
+  catchup?: boolean;
+}
+
+/** Nothing was missed of these channels; "" stands for private messages. */
+export interface Recovered {
+  type: "recovered";
+  channels: string[];
+}
+
+/** Something may be missing of these channels; "" stands for private messages. Load them anew. */
+export interface Lost {
+  type: "lost";
+  channels: string[];
+  reason: "no longer kept" | "buffer full";
+}
+
+/** The application has given a connection. */
+export interface Connected {
+  type: "connection";
+  connection: Connection;
+}
+
+export interface Opened {
+  type: "open";
+  transport: TransportName;
+}
+
+/** There is no line; the next attempt is in `retryMs`, which is null while the page is asleep. */
+export interface Down {
+  type: "down";
+  code: number;
+  reason: string;
+  retryMs: number | null;
+}
+
+/** Who is in a channel, or the state of somebody there, has changed. */
+export interface RosterChange {
+  type: "roster";
+  channel: string;
+}
+
+/** The end: a close code, and the application's error if that is why. */
+export interface Closed {
+  type: "close";
+  code: number;
+  reason: string;
+  error?: unknown;
+}
+
+/** What an iteration gives. */
+export type Item<Payload = any> =
+  | Message<Payload>
+  | MessageEdit<Payload>
+  | MessageDelete
+  | Presence
+  | UserStateChange
+  | Recovered
+  | Lost;
+/** What a listener may hear of. */
+export type StreamEvent<Payload = any> = Item<Payload> | Connected | Opened | Down | RosterChange | Closed;
+export type EventType = StreamEvent["type"];
+/** The event of a type; of "*", any. */
+export type EventOf<Type extends EventType | "*", Payload = any> = Type extends "*"
+  ? StreamEvent<Payload>
+  : Extract<StreamEvent<Payload>, { type: Type }>;
 
 /** The answer of the server's /connect, as the application passes it on. */
 export interface Connection {
   conn_id: string;
   /** Where to begin; without one the stream begins when it opens. */
   position?: string;
-  [key: string]: any;
+  [key: string]: unknown;
 }
 
 /** What the application is asked with. */
@@ -33,7 +145,7 @@ export interface Options {
   url?: string;
   /** The first connection, if there is one already. */
   connection?: Connection;
-  /** Get a connection from the application; throw an error with `retry: false` to stop for good. */
+  /** Get a connection from the application; throw an error with `retry: false` to stop for good. `signal` ends when it takes too long. */
   fetchConnection?: (asked: Asked & { signal: AbortSignal }) => Connection | Promise<Connection>;
   /** Instead: an endpoint of the application, which is sent `Asked` as JSON by POST and answers with a connection. Relative to the page. */
   connectUrl?: string;
@@ -47,13 +159,13 @@ export interface Options {
   transports?: TransportName[];
   /** First step of the waits, in milliseconds. Default 500. */
   backoffBaseMs?: number;
-  /** Longest wait, in milliseconds. Default 30,000. */
+  /** Longest step, in milliseconds. Default 30,000. */
   backoffCapMs?: number;
   /** Least step of the waits while the server restarts or is overloaded, in milliseconds. Default 3,000. */
   spreadMs?: number;
   /** How long a WebSocket or an event stream may take to open, in milliseconds. Default 5,000. */
   openTimeoutMs?: number;
-  /** Silence after which a line is dead, in milliseconds; more than two heartbeats. Default 16,000. */
+  /** How long a line may be silent and the application may take to answer, in milliseconds; more than two heartbeats. Default 16,000. */
   silenceMs?: number;
   /** First wait before a better transport is tried again, in milliseconds; it doubles up to ten minutes. Default 30,000. */
   upgradeMs?: number;
@@ -66,19 +178,22 @@ export interface Options {
 
 /** Who is in which channel: a snapshot, kept right by the events after it. */
 export class Roster {
+  /** `changed` is called when a change is in place. */
   constructor(changed?: (channel: string) => void);
   readonly channels: string[];
   /** By name. */
-  users(channel: string): { user: string; state: Record<string, any> }[];
-  state(user: string): Record<string, any>;
+  users(channel: string): { user: string; state: UserState }[];
+  state(user: string): UserState;
   /** Take over an answer of /connect, /subscribe, /unsubscribe or /info; channels among `names` that it leaves out are empty. */
   load(answer: object, names?: string[]): void;
-  /** The same with an answer to come, and what is heard until then. */
+  /** The same with an answer to come; what happens until then counts more. */
   loadLater(answer: Promise<object>, names?: string[]): Promise<void>;
+  /** Take over a `presence` or `user_state_change`; others change nothing. */
   apply(event: StreamEvent): void;
 }
 
-export class Channelstream implements AsyncIterable<StreamEvent> {
+/** A stream of events; `Payload` is what your application sends as a message. */
+export class Channelstream<Payload = any> implements AsyncIterable<Item<Payload>> {
   constructor(options?: Options);
   readonly state: StreamState;
   readonly transport: TransportName | null;
@@ -89,9 +204,9 @@ export class Channelstream implements AsyncIterable<StreamEvent> {
   /** End the stream and the connection. */
   close(): void;
   /** Hear events of a type, or all ("*"), until the returned function is called. */
-  on(type: string, listener: (event: StreamEvent) => void): () => void;
-  /** What the server sends from now on; opens the stream. Throws an error with the close `code` if the server ends it. */
-  [Symbol.asyncIterator](): AsyncIterableIterator<StreamEvent>;
+  on<Type extends EventType | "*">(type: Type, listener: (event: EventOf<Type, Payload>) => void): () => void;
+  /** What the server sends from the first next() on, which opens the stream. Throws an error with the close `code` if the server ends it. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Item<Payload>>;
 }
 
 /** Full jitter: a wait in milliseconds, from nothing to a step that doubles up to its cap, and is never below its floor. */

@@ -1,0 +1,18 @@
+#!/bin/sh
+# Sees to it that there are TypeScript and publint for the tests of the JavaScript client's types and package, or says why they will be
+# skipped. Never fails.
+set -eu
+cd "$(dirname "$0")/../clients/js"
+
+stamp=node_modules/.installed
+cmp -s package.json "$stamp" && exit 0
+
+skip() {
+    echo "setup: tests of the JavaScript client's types and package will be skipped: $1" >&2
+    exit 0
+}
+
+command -v node >/dev/null && command -v npm >/dev/null || skip "no node and npm on the PATH."
+npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts --fetch-retries=1 --fetch-timeout=20000 \
+    >/dev/null 2>&1 || skip "npm could not install its devDependencies."
+cp package.json "$stamp"
