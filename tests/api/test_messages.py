@@ -127,8 +127,12 @@ def test_a_deleted_message_is_not_sent_again(server: Any, hear: Hear) -> None:
     keep(server, "msg-late")
     first = send(server, "msg-late", uuid=str(uuid4()))
     server.request("DELETE", "/message", {"uuid": first["uuid"], "channel": "msg-late"})
-    assert send(server, "msg-late", uuid=first["uuid"]) == first
-    assert [item["type"] for item in hear("msg-late", conn_id)] == ["message", "message:delete"]
+    again = send(server, "msg-late", uuid=first["uuid"])
+    assert again == first | {"timestamp": again["timestamp"], "deleted": True}
+    place = {"uuid": first["uuid"], "channel": "msg-late"}
+    for method, more in (("PATCH", {"message": {"n": 2}}), ("DELETE", {})):
+        assert server.request(method, "/message", place | more).json()["found"] is False
+    assert {item["type"] for item in hear("msg-late", conn_id)} - {"message"} == {"message:delete"}
     assert history(server, "msg-late") == []
 
 

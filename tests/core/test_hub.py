@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from channelstream.core.batch import DEAF, Batch, Held
 from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection, ConnectionState, Step
-from channelstream.core.events import Dialect, Event, Message, Presence
+from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited, Presence
 from channelstream.core.hub import SLICE, Hub
 from channelstream.core.log import Entry
 from channelstream.core.position import Reach
@@ -578,3 +578,87 @@ def test_a_closed_connection_makes_no_more_moves(bench: Bench) -> None:
     connection.move(Step.CLOSE)
     with pytest.raises(KeyError):
         bench.attach(connection)
+
+
+# -- what was superseded before it was sent
+
+
+def deletion(uuid: str, **rest: Any) -> MessageDeleted:
+    return MessageDeleted(uuid=uuid, channel="a", **rest)
+
+
+def test_what_is_deleted_before_the_flush_is_not_sent(bench: Bench) -> None:
+    """Only the deletion is; of an edited message the new text, and the edit."""
+    _, tape = bench.member("bob", "a")
+    for _ in range(3):
+        bench.say("a")
+    bench.deliver(deletion("1"))
+    bench.deliver(MessageEdited(uuid="2", channel="a", edited="e", payload=b"2"))
+    bench.hub.flush()
+    [items] = map(json.loads, tape.written)
+    assert [(item["type"], item["uuid"], item.get("message")) for item in items] == [
+        ("message", "2", 2),
+        ("message", "3", 1),
+        ("message:delete", "1", None),
+        ("message:edit", "2", 2),
+    ]
+
+
+def test_who_is_not_sent_the_deletion_is_not_sent_the_message_either(bench: Bench) -> None:
+    """One excluded from it, and one that has left; they are served in the next flush as ever."""
+    excluded, tape = bench.member("ann", "a")
+    left, other = bench.member("bob", "a")
+    bench.say("a")
+    bench.hub.unsubscribe(left, "a")
+    bench.deliver(deletion("1", exclude=frozenset({"ann"})))
+    bench.hub.flush()
+    assert (tape.written, other.written) == ([], [])
+    bench.say("a")
+    bench.hub.flush()
+    assert tape.uuids() == [["3"]]
+    assert excluded.batch is left.batch
+
+
+def test_a_deletion_for_one_leaves_the_others_what_waits_for_them(bench: Bench) -> None:
+    """In one flush."""
+    tapes = [bench.member(user, "a")[1] for user in ("ann", "bob")]
+    bench.say("a")
+    bench.deliver(deletion("1", only=frozenset({"ann"})))
+    bench.hub.flush()
+    [[theirs], [other]] = (list(map(json.loads, tape.written)) for tape in tapes)
+    assert [item["type"] for item in theirs] == ["message:delete"]
+    assert [item["type"] for item in other] == ["message"]
+
+
+def test_who_waits_for_a_slice_is_not_sent_what_was_deleted_meanwhile(bench: Bench) -> None:
+    """Be it sent the deletion or not: bytes that were made for others are made anew."""
+    tapes = [bench.member("ann" if number % 2 else "bob", "a")[1] for number in range(SLICE + 2)]
+    bench.say("a")
+    assert bench.hub.flush()
+    bench.deliver(deletion("1", exclude=frozenset({"bob"})))
+    assert not bench.hub.flush()
+    assert [bool(tape.written) for tape in tapes[-3:]] == [True, False, True]
+    assert json.loads(tapes[-1].written[0])[0]["type"] == "message:delete"
+    bench.hub.flush()
+    assert json.loads(tapes[1].written[-1])[0]["type"] == "message:delete"
+
+
+def test_a_stall_sends_what_waits_in_its_present_form(bench: Bench) -> None:
+    """As a flush does."""
+    connection, tape = bench.member("bob", "a")
+    bench.say("a")
+    bench.deliver(deletion("1", exclude=frozenset({"bob"})))
+    bench.hub.stall(connection, Held(0))
+    assert tape.written == []
+    assert connection.heard == bench.hub.seqs
+
+
+def test_changes_are_remembered_as_long_as_anything_waits(bench: Bench) -> None:
+    """A flush that is over needs none of the older ones."""
+    bench.member("bob", "a")
+    for _ in range(3):
+        bench.say("a")
+        bench.deliver(deletion("unknown"))
+        bench.hub.flush()
+    assert bench.hub.changes.number == 3
+    assert bench.hub._waiting_changes() == []

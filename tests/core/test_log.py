@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.events import Dialect, Event, Message, MessageEdited
+from channelstream.core.events import Dialect, Event, Message, MessageEdited, Presence
 from channelstream.core.log import ENTRY_OVERHEAD, Budget, Entry, Log, LogLimits, told_after
 
 PLENTY = 10**9
@@ -89,7 +89,7 @@ def test_a_log_of_no_events_keeps_none_and_knows_what_it_missed() -> None:
     """Whoever is not at its floor has lost something."""
     none = filled(3, events=0)
     assert (none.entries, none.floor) == ([], 3)
-    assert none.message("m3") is None
+    assert none.about("m3") == ()
 
 
 @pytest.mark.parametrize(("seq", "found"), [(0, [1, 2, 3]), (1, [2, 3]), (2, [3]), (3, []), (9, [])])
@@ -146,50 +146,78 @@ def test_clearing_forgets_everything() -> None:
     assert full.floor == 3
 
 
-def test_a_replaced_message_keeps_its_place() -> None:
-    """History shows the edit where the message stood, and finds it by its uuid."""
+def test_a_superseded_entry_keeps_its_place() -> None:
+    """The present form stands where the old one stood, is found by its uuid, and is what the budget counts."""
     budget = Budget(PLENTY)
     full = filled(3, budget=budget)
     old = full.entries[1]
     new = old.amended(message("m2", b"123456789"))
-    full.replace(old, new)
+    full.supersede(old, new)
     assert full.entries[1] is new
-    assert full.message("m2") is new
+    assert full.about("m2") == (new,)
     assert seqs(full) == [1, 2, 3]
     assert budget.used_bytes == sum(kept.size for kept in full.entries)
 
 
-def test_the_only_message_can_be_replaced() -> None:
+def test_the_only_entry_can_be_superseded() -> None:
     """The budget still knows the log afterwards, and can take the entry from it."""
     budget = Budget(PLENTY)
     single = filled(1, budget=budget)
-    single.replace(single.entries[0], single.entries[0].amended(message("m1", b"22")))
+    single.supersede(single.entries[0], single.entries[0].amended(message("m1", b"22")))
     budget.limit_bytes = 0
     other = log(budget=budget)
     other.append(entry(2))
     assert (single.entries, other.entries, budget.used_bytes) == ([], [], 0)
 
 
-def test_a_removed_message_leaves_no_trace_but_the_floor_stays() -> None:
-    """Nobody resumes from history, so that a gap in it means nothing."""
+def test_an_entry_that_leaves_is_no_gap() -> None:
+    """Nothing that is sent was lost, so the floor stays; not even where nothing is left."""
     budget = Budget(PLENTY)
     full = filled(3, budget=budget)
-    full.remove(full.entries[0])
+    full.supersede(full.entries[0], None)
     assert seqs(full) == [2, 3]
-    assert full.message("m1") is None
-    assert full.floor == 0
-    assert budget.used_bytes == 2 * ONE
+    assert full.about("m1") == ()
+    assert (full.floor, budget.used_bytes) == (0, 2 * ONE)
+    for old in list(full.entries):
+        full.supersede(old, None)
+    assert (full.since(0, 0.0), full.floor, budget.used_bytes) == ([], 0, 0)
 
 
-def test_only_messages_are_found_by_uuid() -> None:
-    """An edit has the uuid of its message and does not stand in for it, neither coming nor going."""
+def test_what_was_dropped_is_not_superseded() -> None:
+    """The budget may have taken it meanwhile; nothing comes back by that."""
+    full = filled(3)
+    gone = full.entries[0]
+    full.drop_oldest(1)
+    full.supersede(gone, gone.amended(message("m1", b"22")))
+    assert (seqs(full), full.about("m1")) == ([2, 3], ())
+
+
+def test_a_message_and_what_is_about_it_are_found_by_uuid() -> None:
+    """In the order of the log, each as long as it is held."""
     mixed = log(events=2)
-    assert mixed.message("m1") is None
+    assert mixed.about("m2") == ()
     mixed.append(Entry(1, "e-1", 0.0, MessageEdited(uuid="m2", channel="a", edited="t")))
-    assert mixed.message("m2") is None
     mixed.append(entry(2))
+    assert mixed.about("m2") == tuple(mixed.entries)
     mixed.append(entry(3))
-    assert mixed.message("m2") is mixed.entries[0]
+    assert mixed.about("m2") == (mixed.entries[0],)
+
+
+def test_what_is_about_no_message_is_not_found_by_uuid() -> None:
+    """Nor missed when it is dropped, among messages."""
+    mixed = log(events=1)
+    mixed.append(Entry(1, "e-1", 0.0, Presence(uuid="p", user="ann", joined=True, timestamp="t", state=None)))
+    assert mixed.about("p") == ()
+    mixed.append(entry(2))
+    mixed.append(
+        Entry(3, "e-3", 0.0, Presence(uuid="p", user="ann", joined=False, timestamp="t", state=None))
+    )
+    mixed.append(entry(4))
+    mixed.limits = LogLimits(3)
+    mixed.append(Entry(5, "e-5", 0.0, Presence(uuid="q", user="ann", joined=True, timestamp="t", state=None)))
+    mixed.append(entry(6))
+    mixed.drop_oldest(2)
+    assert (seqs(mixed), mixed.about("m6"), mixed.about("q")) == ([6], (mixed.entries[0],), ())
 
 
 # -- the budget
@@ -226,7 +254,7 @@ def test_an_entry_larger_than_the_budget_is_not_kept() -> None:
     other.append(entry(1))
     own.append(entry(2, payload=b"x" * 10_000))
     assert (other.entries, own.entries) == ([], [])
-    assert (own.floor, own.message("m2"), budget.used_bytes) == (2, None, 0)
+    assert (own.floor, own.about("m2"), budget.used_bytes) == (2, (), 0)
     own.append(entry(3))
     assert seqs(own) == [3]
 
@@ -364,13 +392,13 @@ class LogsTogether:
         old = self._held_message(which)
         if old is not None:
             new = old.amended(message(old.event.uuid, b"x" * size))
-            self.log.replace(old, new)
+            self.log.supersede(old, new)
             self.model.kept[self.model.kept.index(old)] = new
 
     def remove(self, which: int, _: None) -> None:
         old = self._held_message(which)
         if old is not None:
-            self.log.remove(old)
+            self.log.supersede(old, None)
             self.model.kept.remove(old)
 
     def _held_message(self, which: int) -> Entry | None:
@@ -381,9 +409,9 @@ class LogsTogether:
         assert self.log.entries == self.model.kept
         assert self.log.floor == self.model.floor
         assert self.budget.used_bytes == sum(kept.size for kept in self.model.kept)
-        index = {kept.event.uuid: kept for kept in self.model.kept if isinstance(kept.event, Message)}
         for number in range(self.seq + 1):
-            assert self.log.message(f"m{number}") is index.get(f"m{number}")
+            kept = [each for each in self.model.kept if each.event.uuid == f"m{number}"]
+            assert self.log.about(f"m{number}") == tuple(kept)
 
 
 @given(STEPS)
@@ -409,8 +437,8 @@ def test_a_budget_is_exact_and_never_exceeded(limit: int, steps: list[tuple[int,
         elif what == "e":
             budget.sweep(float(seq))
         elif logs[which].entries:
-            logs[which].remove(logs[which].entries[-1])
+            logs[which].supersede(logs[which].entries[-1], None)
         held = [kept for each in logs for kept in each.entries]
         assert budget.used_bytes == sum(kept.size for kept in held) <= limit
         assert all(kept.seq > each.floor for each in logs for kept in each.entries)
-        assert all(each.message(kept.event.uuid) is kept for each in logs for kept in each.entries)
+        assert all(each.about(kept.event.uuid) == (kept,) for each in logs for kept in each.entries)

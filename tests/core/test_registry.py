@@ -255,7 +255,7 @@ def test_an_event_of_a_channel_is_kept_in_its_log(bench: Bench) -> None:
     bench.record(message("m1"))
     bench.record(MessageDeleted(uuid="m1", channel="a"))
     bench.record(message("m2", channel="unknown"))
-    assert [entry.seq for entry in channel.log.entries] == [1, 2]
+    assert [entry.seq for entry in channel.log.entries] == [2]
 
 
 def test_a_private_message_is_kept_for_each_of_its_users(bench: Bench) -> None:
@@ -289,20 +289,47 @@ def test_a_history_that_is_off_shows_nothing(bench: Bench) -> None:
     assert [channel.history.entries for channel in (off, none, later)] == [[], [], []]
 
 
-def test_an_edit_changes_the_history_and_leaves_the_log(bench: Bench) -> None:
-    """History shows the new text in the old place; who resumes gets the message and its edit."""
+def test_an_edit_changes_history_and_log(bench: Bench) -> None:
+    """Both have the new text in the old place; who resumes gets the message as it is, and one edit that says it all."""
     channel = bench.channel("a", store_history=True)
     bench.record(message("m1"))
     bench.record(message("m2"))
     bench.record(MessageEdited(uuid="m1", channel="a", edited="e", payload=b"5"))
     bench.record(MessageEdited(uuid="m1", channel="a", edited="f", user="bob", timestamp="u"))
     assert uuids(channel.history.entries) == ["m1", "m2"]
-    shown = channel.history.entries[0].event
-    assert shown == Message(uuid="m1", channel="a", user="bob", payload=b"5", timestamp="u", edited="f")
-    kept = channel.log.entries[0].event
-    assert isinstance(kept, Message)
-    assert kept.edited is None
-    assert len(channel.log.entries) == 4
+    present = Message(uuid="m1", channel="a", user="bob", payload=b"5", timestamp="u", edited="f")
+    assert channel.history.entries[0].event == channel.log.entries[0].event == present
+    assert [kept.seq for kept in channel.log.entries] == [1, 2, 4]
+    last = channel.log.entries[-1].event
+    assert last == MessageEdited(uuid="m1", channel="a", user="bob", payload=b"5", timestamp="u", edited="f")
+
+
+def test_a_deletion_is_all_that_remains(bench: Bench) -> None:
+    """Of the message and its edits, in every log that holds them; the budget gets their bytes back."""
+    bob, cid = bench.user("bob"), bench.user("cid")
+    only = frozenset({"bob", "cid"})
+    bench.record(message("p1", channel=None, only=only))
+    bench.record(MessageEdited(uuid="p1", only=only, edited="e", payload=b"5" * 1000))
+    before = bench.registry.budget.used_bytes
+    bench.record(MessageDeleted(uuid="p1", only=only, exclude=frozenset({"cid"})))
+    assert uuids(bob.log.entries) == ["p1"]
+    assert isinstance(bob.log.entries[0].event, MessageDeleted)
+    assert cid.log.entries == []
+    assert bench.registry.budget.used_bytes < before - 4000
+    assert (bob.log.floor, cid.log.floor) == (0, 0)
+
+
+def test_a_private_message_leaves_the_logs_of_those_it_is_taken_back_from(bench: Bench) -> None:
+    """And stays in those of the others, for them alone."""
+    bob, cid = bench.user("bob"), bench.user("cid")
+    bench.record(message("p1", channel=None, only=frozenset({"bob", "cid"})))
+    bench.record(MessageDeleted(uuid="p1", only=frozenset({"bob"})))
+    assert [type(kept.event) for kept in bob.log.entries] == [MessageDeleted]
+    assert [kept.event.only for kept in cid.log.entries] == [{"cid"}]
+    channel = bench.channel("a")
+    for_cid = bench.record(message("m1", only=frozenset({"cid"})))
+    bench.record(MessageDeleted(uuid="m1", channel="a", only=frozenset({"bob"})))
+    assert channel.log.entries[0] is for_cid
 
 
 def test_a_deletion_takes_the_message_from_the_history(bench: Bench) -> None:
@@ -336,15 +363,15 @@ def test_a_message_is_known_as_long_as_log_or_history_holds_it(bench: Bench) -> 
     bench.user("bob")
     entry = bench.record(message("m1"))
     private = bench.record(message("p1", channel=None, only=frozenset({"bob", "cid"})))
-    assert bench.registry.known_message(MessageDeleted(uuid="m1", channel="a")) is entry
-    only = frozenset({"cid", "bob"})
-    assert bench.registry.known_message(MessageDeleted(uuid="p1", only=only)) is private
+    registry, of_m1 = bench.registry, MessageDeleted(uuid="m1", channel="a")
+    assert registry.entries_about(of_m1) == [entry]
+    assert registry.entries_about(MessageDeleted(uuid="p1", only=frozenset({"cid", "bob"}))) == [private]
     channel.log.clear()
-    assert bench.registry.known_message(MessageDeleted(uuid="m1", channel="a")) is entry
+    assert (registry.entries_about(of_m1), registry.shown_message(of_m1)) == ([], entry)
     channel.history.clear()
-    assert bench.registry.known_message(MessageDeleted(uuid="m1", channel="a")) is None
-    assert bench.registry.known_message(MessageDeleted(uuid="m1", channel="unknown")) is None
-    assert bench.registry.known_message(MessageDeleted(uuid="m1")) is None
+    assert registry.shown_message(of_m1) is None
+    for elsewhere in (MessageDeleted(uuid="m1", channel="unknown"), MessageDeleted(uuid="m1")):
+        assert (registry.entries_about(elsewhere), registry.shown_message(elsewhere)) == ([], None)
 
 
 # -- ageing

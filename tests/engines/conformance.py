@@ -441,6 +441,230 @@ def test_a_new_channel_has_lost_what_was_said_before_it(lab: Lab) -> None:
     assert lab.replay("ann", a=before).lost == {"a"}
 
 
+# -- edits and deletions
+
+
+def edit(
+    uuid: str = "m1", payload: bytes | None = b'"new"', channel: str | None = "a", **rest: Any
+) -> MessageEdited:
+    return MessageEdited(uuid=uuid, channel=channel, edited="e", payload=payload, **rest)
+
+
+def delete(uuid: str = "m1", channel: str | None = "a", **rest: Any) -> MessageDeleted:
+    return MessageDeleted(uuid=uuid, channel=channel, **rest)
+
+
+def texts(replay: Replay) -> list[Any]:
+    """What a replay sends: the payload of each message or edit, the uuid of each deletion."""
+    return [getattr(entry.event, "payload", entry.event.uuid) for entry in replay.entries]
+
+
+def outcomes(accepted: Iterable[Accepted]) -> list[tuple[bool, bool]]:
+    return [(each.repeated, each.found) for each in accepted]
+
+
+def test_a_deleted_message_is_never_replayed(lab: Lab) -> None:
+    """Only its deletion is, wherever the client begins; what stands around it is, and nothing is lost."""
+    lab.connect("ann", "a")
+    start = lab.head()
+    lab.publish(message("m0"), message("m1"), message("m2"))
+    seen = lab.numbers()
+    lab.publish(edit(), delete())
+    assert uuids(lab.replay("ann", a=start)) == ["m0", "m2", "m1"]
+    assert [entry.seq for entry in lab.replay("ann", a=start).entries] == [seen[0], seen[2], lab.head()]
+    for begin, rest in (
+        (seen[0], ["m2", "m1"]),
+        (seen[1], ["m2", "m1"]),
+        (seen[2], ["m1"]),
+        (lab.head(), []),
+    ):
+        replay = lab.replay("ann", a=begin)
+        assert (uuids(replay), replay.lost, lab.read_whole(replay)) == (rest, frozenset(), True)
+    assert texts(lab.replay("ann", a=seen[2])) == ["m1"]
+
+
+def test_an_edited_message_is_replayed_in_its_present_form(lab: Lab) -> None:
+    """At its old place; who has the older text is sent one edit that says all that has changed."""
+    lab.connect("ann", "a")
+    start = lab.head()
+    lab.publish(message("m1"), message("m2"))
+    seen = lab.numbers()
+    lab.publish(edit(user="eve"), edit(payload=b'"newer"'))
+    replay = lab.replay("ann", a=start)
+    assert texts(replay) == [b'"newer"', b'"hi"', b'"newer"']
+    first, last = replay.entries[0].event, replay.entries[2].event
+    assert first == Message(uuid="m1", channel="a", user="eve", payload=b'"newer"', timestamp="t", edited="e")
+    assert last == MessageEdited(uuid="m1", channel="a", user="eve", payload=b'"newer"', edited="e")
+    assert [entry.seq for entry in replay.entries] == [*seen, lab.head()]
+    assert texts(lab.replay("ann", a=seen[0])) == [b'"hi"', b'"newer"']
+    assert lab.heard()[2:] == [edit(user="eve"), edit(payload=b'"newer"')]
+
+
+def test_private_messages_are_edited_and_deleted_as_well(lab: Lab) -> None:
+    """In the log of each of their users."""
+    lab.connect("ann")
+    lab.connect("bob")
+    users = frozenset({"ann", "bob"})
+    lab.publish(private("p1", "ann", "bob"), private("p2", "ann", "bob"))
+    lab.publish(edit("p1", channel=None, only=users), delete("p2", channel=None, only=users))
+    for user in users:
+        replay = lab.replay(user, private=0)
+        assert texts(replay) == [b'"new"', b'"new"', "p2"]
+        assert replay.lost == frozenset()
+
+
+def test_a_change_for_some_leaves_the_others_what_they_have(lab: Lab) -> None:
+    """Of private messages, and of those of a channel: who it is for is sent the newest, or nothing of it."""
+    lab.connect("ann", "a")
+    lab.connect("bob", "a")
+    bob = frozenset({"bob"})
+    lab.publish(*(private(f"p{number}", "ann", "bob") for number in range(2)), message("m0"), message("m1"))
+    lab.publish(edit("p0", channel=None, only=bob), delete("p1", channel=None, only=bob))
+    lab.publish(edit("m0", only=bob), delete("m1", only=bob))
+    assert texts(lab.replay("ann", private=0)) == [b'"hi"', b'"hi"']
+    assert set(texts(lab.replay("bob", private=0))) == {b'"new"', "p1"}
+    for user, heard in (("ann", [b'"hi"', b'"hi"']), ("bob", [b'"new"', "m1"])):
+        entries = [entry for entry in lab.replay(user, a=0).entries if entry.event.is_for(user, Dialect.V07)]
+        assert [getattr(entry.event, "payload", entry.event.uuid) for entry in entries] == heard
+    both = frozenset({"ann", "bob"})
+    lab.publish(delete("p0", channel=None, only=both), delete("m0"), delete("m1"))
+    assert set(texts(lab.replay("bob", private=0))) == {"p0", "p1"}
+    assert set(texts(lab.replay("ann", private=0))) == {b'"hi"', "p0"}
+    assert set(texts(lab.replay("ann", a=0))) == {"m0", "m1"}
+
+
+def test_who_is_excluded_from_a_change_is_not_sent_what_it_supersedes(lab: Lab) -> None:
+    """It knows already, and another page of it must not get the old text."""
+    lab.connect("ann", "a")
+    lab.connect("bob")
+    ann, both = frozenset({"ann"}), frozenset({"ann", "bob"})
+    lab.publish(message("m1"), message("m2"), private("p1", "ann", "bob"))
+    lab.publish(edit(exclude=ann), delete("m2", exclude=ann))
+    lab.publish(delete("p1", channel=None, only=both, exclude=ann))
+    heard = [
+        entry for entry in lab.replay("ann", a=0, private=0).entries if entry.event.is_for("ann", Dialect.V07)
+    ]
+    assert [getattr(entry.event, "payload", None) for entry in heard] == [b'"new"']
+    assert texts(lab.replay("bob", private=0)) == ["p1"]
+
+
+def test_what_was_deleted_is_not_found_any_more(lab: Lab) -> None:
+    """A second deletion is sent on; an edit is not, nor is the message when it is published once more."""
+    lab.connect("ann", "a", store_history=True)
+    lab.publish(message("m1"), delete())
+    before = len(lab.heard())
+    accepted = lab.publish(delete(), edit(), message("m1"))
+    assert outcomes(accepted) == [(False, False), (True, False), (True, False)]
+    assert accepted[2].event == message("m1")
+    assert lab.heard()[before:] == [delete()]
+    assert uuids(lab.replay("ann", a=0)) == ["m1"]
+    assert lab.channel("a").history.entries == []
+
+
+def test_private_messages_that_were_deleted_are_not_found_either(lab: Lab) -> None:
+    """By the logs of their users."""
+    lab.connect("ann")
+    ann = frozenset({"ann"})
+    lab.publish(private("p1", "ann"), delete("p1", channel=None, only=ann))
+    accepted = lab.publish(
+        delete("p1", channel=None, only=ann), edit("p1", channel=None, only=ann), private("p1", "ann")
+    )
+    assert outcomes(accepted) == [(False, False), (True, False), (True, False)]
+    assert texts(lab.replay("ann", private=0)) == ["p1"]
+
+
+def test_a_message_that_is_repeated_after_an_edit_is_answered_as_it_is_now(lab: Lab) -> None:
+    """Whether the log holds it, the history only, or the edit only."""
+    lab.connect("ann", "a", store_history=True, log_events=2)
+    present = Message(uuid="m1", channel="a", user="ann", payload=b'"new"', timestamp="t", edited="e")
+    lab.publish(message("m1"), edit())
+    assert lab.publish(message("m1")) == [Accepted(present, repeated=True, found=True)]
+    lab.publish(message("m2"))
+    lab.configure("a", store_history=False)
+    assert lab.publish(message("m1")) == [Accepted(present, repeated=True, found=True)]
+    lab.configure("a", store_history=True)
+    lab.publish(message("m3"), edit("m3"), message("m4"), message("m5"))
+    edited = Message(uuid="m3", channel="a", user="ann", payload=b'"new"', timestamp="t", edited="e")
+    assert lab.publish(message("m3")) == [Accepted(edited, repeated=True, found=True)]
+
+
+def test_the_same_message_for_further_users_reaches_them(lab: Lab) -> None:
+    """And nobody twice; private ones, and those for some in a channel."""
+    for user in ("ann", "bob"):
+        lab.connect(user, "a")
+    lab.publish(private("p1", "ann"), message("m1", only=frozenset({"ann"})))
+    before = len(lab.heard())
+    both = frozenset({"ann", "bob"})
+    again = [private("p1", "ann", "bob"), message("m1", only=both)]
+    assert [each.repeated for each in lab.publish(*again)] == [False, False]
+    new = lab.heard()[before:]
+    assert [event.only for event in new] == [{"bob"}, {"bob"}]
+    assert [each.repeated for each in lab.publish(*again)] == [True, True]
+    assert uuids(lab.replay("bob", private=0)) == ["p1"]
+    assert uuids(lab.replay("ann", private=0)) == ["p1"]
+    lab.publish(message("m1"))
+    [last] = lab.heard()[-1:]
+    assert last.exclude == both
+    lab.publish(delete(), delete("p1", channel=None, only=both))
+    assert uuids(lab.replay("ann", a=0)) == ["m1"]
+    assert texts(lab.replay("bob", private=0)) == ["p1"]
+
+
+def test_what_is_compacted_makes_room_in_the_log(open_lab: Callable[..., Lab]) -> None:
+    """A log of three entries holds what a message has become, not what it was."""
+    lab = open_lab(limits=RegistryLimits(log_events=3, user_log_events=3))
+    lab.connect("ann", "a")
+    start = lab.head()
+    lab.publish(message("m1"), message("m2"))
+    for _ in range(5):
+        lab.publish(edit())
+    lab.publish(delete())
+    assert uuids(lab.replay("ann", a=start)) == ["m2", "m1"]
+    assert lab.replay("ann", a=start).lost == frozenset()
+    lab.publish(message("m3"), message("m4"))
+    assert lab.replay("ann", a=start).lost == {"a"}
+    assert uuids(lab.replay("ann", a=lab.numbers()[1])) == ["m1", "m3", "m4"]
+
+
+def test_what_was_trimmed_can_be_deleted_and_published_anew(open_lab: Callable[..., Lab]) -> None:
+    """What the log forgot is not found; nothing of an older form is left to stand in the way."""
+    lab = open_lab(limits=RegistryLimits(log_events=2))
+    lab.connect("ann", "a")
+    lab.publish(message("m1"), edit(), message("m2"))
+    lab.publish(message("m3"))
+    assert outcomes(lab.publish(edit(), delete())) == [(False, False), (False, False)]
+    assert uuids(lab.replay("ann", a=lab.head() - 2)) == ["m1"]
+    lab.publish(message("m4"), message("m5"))
+    assert outcomes(lab.publish(message("m1"))) == [(False, False)]
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_positions_stay_valid_where_entries_are_gone(lab: Lab, limit: int) -> None:
+    """Whoever reads in stretches gets each present form once, whatever left the log in between."""
+    lab.connect("ann", "a")
+    upto = lab.head()
+    lab.publish(*(message(f"m{number}") for number in range(6)))
+    lab.publish(delete("m1"), delete("m2"), edit("m4"), delete("m5"))
+    found: list[str] = []
+    while upto != lab.head():
+        replay = lab.replay("ann", limit, a=upto)
+        assert replay.lost == frozenset()
+        assert lab.number(replay.upto) > upto
+        found += uuids(replay)
+        upto = lab.number(replay.upto)
+    assert found == ["m0", "m3", "m4", "m1", "m2", "m4", "m5"]
+
+
+def test_a_change_of_what_the_history_alone_still_has_is_shown(lab: Lab) -> None:
+    """The log has forgotten the message."""
+    lab.connect("ann", "a", store_history=True, log_events=1)
+    lab.publish(message("m1"), message("m2"), message("m3"))
+    assert outcomes(lab.publish(edit(), delete("m2"))) == [(False, True), (False, True)]
+    shown = [getattr(entry.event, "payload", b"") for entry in lab.channel("a").history.entries]
+    assert shown == [b'"new"', b'"hi"']
+    assert outcomes(lab.publish(delete("m2"))) == [(False, False)]
+
+
 # -- presence
 
 

@@ -61,7 +61,10 @@ class Keeper:
         if before is None or before.log is not log or before.disturbed != now.disturbed:
             return
         accepted = world.truth.places.get(place, [])
-        for entry in set(before.entries) - set(now.entries):
+        kept = {entry.seq for entry in now.entries}
+        for entry in before.entries:
+            if entry.seq in kept or world.truth.left(place, entry):
+                continue
             later = sum(each.seq > entry.seq for each in accepted)
             early = later < log.limits.events and now_s - entry.at_s < (log.limits.age_s or 0.0)
             demand(not early, "dropped too early:", place, entry.position)

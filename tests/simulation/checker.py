@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from tests.simulation.books import Stay
-from tests.simulation.failure import demand
+from tests.simulation.failure import Failure, demand
 from tests.simulation.truth import Place, Truth
 from tests.simulation.world import World
 
@@ -151,6 +151,25 @@ class Watch:
         if self.connection.stream is not None and self.connection.state is ConnectionState.LIVE:
             self._owe(dict.fromkeys((PRIVATE, *self.connection.channels), self.world.seq))
 
+    # -- what is written to it
+
+    def sent(self, items: Iterable[dict[str, Any]]) -> None:
+        """Check at the moment of writing that no text is sent which was edited or deleted before.
+
+        A failure is noted for the end of the step: whoever flushes outlives what a write raises.
+        """
+        try:
+            self._check_texts(items)
+        except Failure as failure:
+            self.world.failures.append(failure)
+
+    def _check_texts(self, items: Iterable[dict[str, Any]]) -> None:
+        for item in items:
+            if item["type"] in ("message", "message:edit") and "message" in item:
+                text = self.truth.text(item.get("channel"), item["uuid"], self.client.user)
+                demand(text is not None, "sent after its deletion:", item)
+                demand(json.loads(text or b"") == item["message"], "sent after its edit:", item, "now", text)
+
     # -- what it is owed
 
     def owed(self, entry: Entry) -> bool:
@@ -159,6 +178,8 @@ class Watch:
         channel = PRIVATE if event.channel is None else event.channel
         is_member = channel == PRIVATE or channel in self.connection.channels
         if not (is_member and self.starts and self.connection.hears(event)):
+            return False
+        if self.truth.is_past(entry, frozenset({self.client.user})):
             return False
         stays = self._stays_in(channel)
         is_same = len(stays) == self._stays.get(channel)

@@ -20,7 +20,7 @@ GONE = {1000, 4001}
 
 
 class Books:
-    """What the checker is to see of a stream: what leads it."""
+    """What the checker is to see of a stream: what leads it, and what is written to it, when it is."""
 
     watch: Watch
 
@@ -28,17 +28,39 @@ class Books:
         self.watch.led(item)
         super().lead(item, position)  # type: ignore[misc]
 
+    def write(self, data: bytes) -> None:
+        for items in self.lists(data):
+            self.watch.sent(items)
+        super().write(data)  # type: ignore[misc]
+
+    @staticmethod
+    def lists(data: bytes) -> list[Items]:
+        """Return the lists of items that are written at once."""
+        raise NotImplementedError
+
 
 class WatchedWebSocket(Books, WebSocketStream):
     """The product's WebSocket stream, watched."""
+
+    @staticmethod
+    def lists(data: bytes) -> list[Items]:
+        return FrameParser().feed(data)
 
 
 class WatchedSSE(Books, SSEStream):
     """The product's event stream, watched."""
 
+    @staticmethod
+    def lists(data: bytes) -> list[Items]:
+        return BlockParser().feed(data)
+
 
 class WatchedPoll(Books, PollStream):
     """The product's long poll, watched."""
+
+    @staticmethod
+    def lists(data: bytes) -> list[Items]:
+        return [json.loads(data)]
 
 
 class Client:

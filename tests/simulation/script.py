@@ -9,7 +9,7 @@ STEPS = 250
 WEIGHTS = {
     "open": 14,
     "publish": 30,
-    "amend": 6,
+    "amend": 10,
     "subscribe": 6,
     "unsubscribe": 4,
     "cut": 8,

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from msgspec.structs import replace
 from tests.simulation.bounds import Keeper
 from tests.simulation.checker import Checker
 from tests.simulation.client import Client
@@ -58,6 +59,7 @@ class Simulation:
         self._worlds = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._published: list[Message] = []
+        self._edits = 0
 
     async def run(self, script: list[Step], loop: VirtualLoop) -> None:
         """Play the script.
@@ -87,6 +89,8 @@ class Simulation:
         self._check()
 
     def _check(self) -> None:
+        for failure in self.world.failures:
+            raise failure
         self.world.truth.note_births(self.world.seq)
         self.keeper.check(self.world, self.clock.steady())
         for client in self.clients:
@@ -236,7 +240,11 @@ class Simulation:
     def _publish(self, _client: Client, chance: random.Random) -> None:
         events: list[Event] = [self._message(chance) for _ in range(chance.choice((1, 1, 2, 9)))]
         if self._published and chance.random() < 0.1:
-            events.append(chance.choice(self._published[-10:]))
+            again = chance.choice(self._published[-10:])
+            further = frozenset({chance.choice(self.clients).user})
+            events.append(
+                replace(again, only=again.only | further) if again.only and chance.random() < 0.5 else again
+            )
         self._call(self._accepted(events))
 
     def _message(self, chance: random.Random) -> Message:
@@ -264,17 +272,20 @@ class Simulation:
             "only": message.only,
             "exclude": message.exclude,
         }
-        event: Event
-        if chance.random() < 0.5:
-            event = MessageEdited(**place, edited="2026-01-01T00:00:01.000000", payload=b'"edited"')
-        else:
-            event = MessageDeleted(**place)
+        if message.channel is not None and chance.random() < 0.2:
+            place["exclude"] = frozenset({chance.choice(self.clients).user})
+        if chance.random() < 0.15:
+            place["only"] = frozenset({chance.choice(self.clients).user})
+        self._edits += 1
+        text = None if chance.random() < 0.1 else b'"edit %d"' % self._edits
+        edit = MessageEdited(**place, edited="2026-01-01T00:00:01.000000", user="eve", payload=text)
+        event: Event = edit if chance.random() < 0.6 else MessageDeleted(**place)
         self._call(self._accepted([event]))
 
     async def _accepted(self, events: list[Event]) -> None:
         world = self.world
         for each in await world.node.publish(events):
-            known = each.repeated or id(each.event) in world.truth.events
+            known = each.repeated or (type(each.event), each.event.uuid) in world.truth.events
             demand(known, "acknowledged and not accepted:", each.event)
 
     def _state(self, client: Client, chance: random.Random) -> None:

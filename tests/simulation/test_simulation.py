@@ -1,6 +1,7 @@
 """Plays seeds through the simulator; docs/proof.md says what holds after each step and how a seed is replayed."""
 
 import random
+from typing import Any
 
 import pytest
 from tests.simulation.failure import Failure
@@ -33,6 +34,23 @@ def test_a_run_depends_on_nothing_but_its_seed() -> None:
     """The same seed is the same run."""
     runs = [simulate(7, make_script(7, CLIENTS)) for _ in range(2)]
     assert runs[0] == runs[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "seed"),
+    [
+        ("channelstream.core.registry.Registry.compact", lambda _registry, entry: entry, 1),
+        ("channelstream.core.hub.Hub._waiting_changes", lambda _hub: [], 2),
+        ("channelstream.transports.session.forms_for", lambda _user, entries, _changes: entries, 1049),
+    ],
+)
+def test_a_text_that_is_sent_after_its_end_is_found(
+    monkeypatch: pytest.MonkeyPatch, place: str, fault: Any, seed: int
+) -> None:
+    """A log that keeps what was superseded, a flush that writes it, and a client that is sent what was read before."""
+    monkeypatch.setattr(place, fault)
+    with pytest.raises(Failure, match=r"sent after its (edit|deletion)"):
+        simulate(seed, make_script(seed, CLIENTS))
 
 
 def test_a_broken_promise_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:

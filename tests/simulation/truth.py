@@ -2,7 +2,7 @@
 
 from tests.simulation.failure import demand
 
-from channelstream.core.events import Dialect, Message, Presence
+from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited, Names, Presence
 from channelstream.core.log import Entry, Log
 from channelstream.core.registry import Registry
 from channelstream.engines.base import PRIVATE
@@ -18,7 +18,8 @@ class Truth:
         self.epoch = epoch
         self.entries: list[Entry] = []
         self.by_position: dict[str, Entry] = {}
-        self.events: set[int] = set()
+        self.events: set[tuple[type[Event], str]] = set()
+        self._about: dict[tuple[str | None, str], list[Entry]] = {}
         self.places: dict[Place, list[Entry]] = {}
         self.present: dict[str, set[str]] = {}
         self._registry = registry
@@ -28,7 +29,8 @@ class Truth:
         demand(not self.entries or self.entries[-1].seq < entry.seq, "accepted out of order:", entry.position)
         self.entries.append(entry)
         self.by_position[entry.position] = entry
-        self.events.add(id(entry.event))
+        self.events.add((type(entry.event), entry.event.uuid))
+        self._about.setdefault((entry.event.channel, entry.event.uuid), []).append(entry)
         for place in self._places(entry):
             self.places.setdefault(place, []).append(entry)
         if isinstance(entry.event, Presence) and entry.event.announced:
@@ -49,6 +51,44 @@ class Truth:
         else:
             demand(event.user in present, event.user, "parted without having joined:", event.channel)
             present.remove(event.user)
+
+    # -- edits and deletions
+
+    def text(self, channel: str | None, uuid: str, user: str) -> bytes | None:
+        """Return what a user may be sent as the text of a message now; None: no text at all."""
+        text = None
+        for entry in self._about.get((channel, uuid), ()):
+            event = entry.event
+            if event.only is None or user in event.only:
+                text = None if isinstance(event, MessageDeleted) else getattr(event, "payload", None) or text
+        return text
+
+    def is_past(self, entry: Entry, names: Names) -> bool:
+        """Whether an entry is superseded for all of these users, or only the edit that was meant for them is sent."""
+        left = set(names)
+        for later in self._about[entry.event.channel, entry.event.uuid]:
+            if later.seq <= entry.seq or isinstance(later.event, Message):
+                continue
+            if isinstance(entry.event, MessageDeleted) and isinstance(later.event, MessageEdited):
+                continue
+            in_place = isinstance(entry.event, Message) and isinstance(later.event, MessageEdited)
+            if not (in_place and self._is_for_all(later.event, entry.event)):
+                left -= left if later.event.only is None else later.event.only
+        return not left
+
+    @staticmethod
+    def _is_for_all(change: Event, event: Event) -> bool:
+        return change.only is None or (
+            event.only is not None and event.only - (event.exclude or set()) <= change.only
+        )
+
+    def _is_gone(self, entry: Entry) -> bool:
+        """Whether an entry has left every log by now, because it is superseded."""
+        event = entry.event
+        everybody = (
+            frozenset({"anybody else"}) if event.only is None else event.only - (event.exclude or frozenset())
+        )
+        return self.is_past(entry, everybody)
 
     # -- the logs as they are
 
@@ -72,9 +112,20 @@ class Truth:
         if log is None or born is None or born[0] is not log or born[1] > seq:
             return False
         kept = {entry.seq for entry in log.entries}
-        return all(entry.seq in kept for entry in self.places.get(place, ()) if entry.seq > seq)
+        owed = [entry for entry in self.places.get(place, ()) if entry.seq > seq]
+        # What was dropped before it was superseded cannot be told from what was not superseded.
+        return all(entry.seq in kept or (entry.seq > log.floor and self.left(place, entry)) for entry in owed)
+
+    def left(self, place: Place, entry: Entry) -> bool:
+        """Whether an entry has left a log because it is superseded."""
+        return self.is_past(entry, frozenset({place[1]})) if place[1] else self._is_gone(entry)
 
     def repeated(self, log: Log) -> bool:
-        """Whether a log holds two messages of one uuid."""
-        uuids = [entry.event.uuid for entry in log.entries if isinstance(entry.event, Message)]
-        return len(uuids) != len(set(uuids))
+        """Whether a log holds two messages of one uuid for one user."""
+        found = [
+            (entry.event.uuid, user)
+            for entry in log.entries
+            if isinstance(entry.event, Message)
+            for user in entry.event.only or ("",)
+        ]
+        return len(found) != len(set(found))

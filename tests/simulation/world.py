@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from tests.simulation.books import BookedEngine, BookedHub, BookedRegistry
+from tests.simulation.failure import Failure
 from tests.simulation.loop import turns
 from tests.simulation.truth import Truth
 
@@ -149,6 +150,7 @@ class World:
         lifetimes = Lifetimes(bounds.lifetime_s, bounds.lifetime_s)
         self.memory = BookedEngine(self.registry, clock, f"e{number}", lifetimes)
         self.truth = Truth(f"e{number}", self.registry)
+        self.failures: list[Failure] = []
         self._engine = Wavering(self.memory, chance if bounds.wavers else None)
         engine: Any = self._engine
         loop = asyncio.get_running_loop()

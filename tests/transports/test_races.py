@@ -6,33 +6,46 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+from tests.simulation.line import FrameParser, Line
+from tests.simulation.loop import turns
+
 from channelstream.config import Settings
-from channelstream.core.events import Dialect, Message
+from channelstream.core.changes import KEPT
+from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
 from channelstream.engines.base import UserUpdate
 from channelstream.node import Node
 from channelstream.server import build
+from channelstream.transports import session
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.streams import Streams
+from channelstream.transports.websocket import WebSocketStream
 
 Meanwhile = Callable[[], Awaitable[Any]]
 
 
 class SlowEngine:
-    """An engine before whose answers something else happens, once each, in order."""
+    """An engine before and after whose work something else happens, once each, in order."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self.before: dict[str, deque[Meanwhile]] = {"head": deque(), "replay": deque()}
+        self.after: dict[str, deque[Meanwhile]] = {"head": deque(), "replay": deque()}
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._engine, name)
-        return self._slow(method, self.before[name]) if name in self.before else method
+        return self._slow(method, self.before[name], self.after[name]) if name in self.before else method
 
-    def _slow(self, method: Callable[..., Any], before: deque[Meanwhile]) -> Callable[..., Any]:
+    def _slow(
+        self, method: Callable[..., Any], before: deque[Meanwhile], after: deque[Meanwhile]
+    ) -> Callable[..., Any]:
         async def call(*args: Any, **more: Any) -> Any:
             if before:
                 await before.popleft()()
-            return await method(*args, **more)
+            answer = await method(*args, **more)
+            if after:
+                await after.popleft()()
+            return answer
 
         return call
 
@@ -201,3 +214,95 @@ def test_lost_and_recovered_in_one_answer() -> None:
         return [item["uuid"] for item in items]
 
     assert play(scenario) == ["recovered"]
+
+
+def edited(uuid: str, **rest: Any) -> MessageEdited:
+    return MessageEdited(uuid=uuid, channel="a", edited="e", payload=b"2", **rest)
+
+
+def deleted(uuid: str, **rest: Any) -> MessageDeleted:
+    return MessageDeleted(uuid=uuid, channel="a", **rest)
+
+
+def told(items: list[Any]) -> list[tuple[str, str, Any]]:
+    return [(item["type"], item["uuid"], item.get("message")) for item in items if "uuid" in item]
+
+
+@pytest.mark.parametrize("exclude", [None, frozenset({"u"})])
+def test_what_is_superseded_after_it_was_read_is_not_sent(exclude: frozenset[str] | None) -> None:
+    """Though the engine has handed it over; whether this client is sent the change or is excluded from it."""
+
+    async def scenario(scene: Scene) -> list[Any]:
+        await scene.publish("a", "m1", "m2", "m3")
+
+        async def meanwhile() -> None:
+            await scene.node.publish([edited("m1", exclude=exclude), deleted("m2", exclude=exclude)])
+
+        scene.engine.after["replay"].append(meanwhile)
+        first = await scene.answer(scene.open(None))
+        return [*told(first), *told(await scene.answer(scene.open(None)))] if exclude is None else told(first)
+
+    changes = [("message:edit", "m1", 2), ("message:delete", "m2", None)]
+    wanted = [("message", "m1", 2), ("message", "m3", 1)]
+    assert play(scenario) == (wanted if exclude else wanted + changes)
+
+
+def test_what_changes_too_much_after_it_was_read_is_read_anew() -> None:
+    """More edits and deletions than are remembered: the engine knows all of them."""
+
+    async def scenario(scene: Scene) -> list[Any]:
+        await scene.publish("a", "m1", "m2")
+
+        async def meanwhile() -> None:
+            others = [MessageDeleted(uuid=str(number), channel="b") for number in range(KEPT)]
+            await scene.node.publish([deleted("m1", exclude=frozenset({"u"})), *others])
+            scene.node.hub.flush()
+            await scene.node.publish(others[:1])
+
+        scene.engine.after["replay"].append(meanwhile)
+        return told(await scene.answer(scene.open(None)))
+
+    assert play(scenario) == [("message", "m2", 1)]
+
+
+def test_what_was_held_while_a_client_caught_up_is_sent_as_it_is_now() -> None:
+    """It came during the read, and was superseded before that ended."""
+
+    async def scenario(scene: Scene) -> list[Any]:
+        async def meanwhile() -> None:
+            await scene.publish("a", "m1", "m2")
+            changes: list[Event] = [edited("m1"), deleted("m2", exclude=frozenset({"u"}))]
+            await scene.node.publish(changes)
+            scene.node.hub.flush()
+
+        scene.engine.after["replay"].append(meanwhile)
+        return told(await scene.answer(scene.open(None)))
+
+    assert play(scenario) == [("message", "m1", 2), ("message:edit", "m1", 2)]
+
+
+def test_a_slow_client_is_not_sent_what_was_deleted_while_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read from the log for it waits until it has read what came before."""
+    monkeypatch.setattr(session, "PIECE_BYTES", 1)
+
+    async def scenario(scene: Scene) -> list[Any]:
+        await scene.publish("a", "m1", "m2", "m3")
+        line = Line(high=1, pauses_late=False)
+        stream = WebSocketStream(scene.streams, line, scene.node.hub.connections["c1"], deflate=False)  # type: ignore[arg-type]
+        line.protocol = stream
+        stream.open(None)
+        line.set_write_buffer_limits(high=1)
+        parser, found = FrameParser(), []
+        await turns(20)
+        await scene.node.publish([deleted("m2"), edited("m3")])
+        for _ in range(6):
+            found += [item for items in parser.feed(line.take(len(line.unread))) for item in items]
+            await turns(20)
+        return told(found)
+
+    assert play(scenario) == [
+        ("message", "m1", 1),
+        ("message", "m3", 2),
+        ("message:delete", "m2", None),
+        ("message:edit", "m3", 2),
+    ]

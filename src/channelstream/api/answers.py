@@ -52,6 +52,9 @@ class MessageAnswer(Struct, kw_only=True):
     no_history: bool
     message: Payload
     edited: Annotated[Timestamp | None, Meta(description="Time of the last edit; null: never edited.")]
+    deleted: Annotated[
+        bool | UnsetType, Meta(description="True: a message with this uuid was deleted, so nothing was sent.")
+    ] = UNSET
 
 
 class EditAnswer(Struct, kw_only=True):
@@ -60,7 +63,10 @@ class EditAnswer(Struct, kw_only=True):
     uuid: MessageId
     channel: ChannelName | None
     found: Annotated[
-        bool | UnsetType, Meta(description="False: the server keeps no such message; it is sent on anyway.")
+        bool | UnsetType,
+        Meta(
+            description="False: the server does not keep the message. It is sent on, but no edit of a deleted one."
+        ),
     ] = UNSET
     user: UserName | UnsetType = UNSET
     message: Payload = UNSET

@@ -32,8 +32,11 @@ async def publish(call: Call) -> Answer | list[Answer]:
     accepted = iter(await call.node.publish([event for event in events if _is_addressed(event)]))
     answers = []
     for body, event in zip(bodies, events, strict=True):
-        kept = next(accepted).event if _is_addressed(event) else event
-        answers.append(_published(body, kept))
+        became = next(accepted) if _is_addressed(event) else None
+        answer = _published(body, became.event if became else event)
+        if became and became.repeated and not became.found:
+            answer["deleted"] = True
+        answers.append(answer)
     return answers if many else answers[0]
 
 

@@ -5,6 +5,9 @@ tick point at the same node, so its bytes are made once per format and the per-r
 pointer. `IDLE` states of a connection are nodes as well, which keeps branches out of the delivery loop.
 """
 
+from collections.abc import Sequence
+
+from channelstream.core.changes import present_forms
 from channelstream.core.codec import ENCLOSE, Framing, item
 from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
@@ -24,13 +27,14 @@ class Batch:
     The root of a tree has neither: it stands for "nothing to send yet".
     """
 
-    __slots__ = ("_bytes", "_next", "entry", "parent")
+    __slots__ = ("_bytes", "_changes", "_next", "entry", "parent")
 
     def __init__(self, parent: "Batch | None" = None, entry: Entry | None = None) -> None:
         self.parent = parent
         self.entry = entry
         self._next: dict[Entry, Batch] | None = None
         self._bytes: list[bytes | None] | None = None
+        self._changes = 0
 
     def then(self, entry: Entry) -> "Batch":
         """Return this batch followed by `entry`, the same object for everyone who asks."""
@@ -69,15 +73,21 @@ class Batch:
         found.reverse()
         return found
 
-    def encoded(self, dialect: Dialect, framing: Framing) -> bytes:
-        """Return the bytes of the whole batch, made at the first call for a format; none where there is nothing to send."""
+    def encoded(self, dialect: Dialect, framing: Framing, changes: Sequence[Entry] = ()) -> bytes:
+        """Return the bytes of the whole batch, made at the first call for a format; none where there is nothing to send.
+
+        Args:
+            changes: edits and deletions that were delivered since the batch began, to whomever; more of them than at the
+                last call make the bytes anew.
+        """
         known = self._bytes
-        if known is None:
+        if known is None or self._changes != len(changes):
             known = self._bytes = [None] * FORMATS
+            self._changes = len(changes)
         number = format_of(dialect, framing)
         data = known[number]
         if data is None:
-            entries = self.entries()
+            entries = present_forms(self.entries(), changes)
             if not entries:
                 return b""
             items = [item(entry, dialect) for entry in entries]

@@ -44,6 +44,11 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
         """Whether every member of the channel may hear it, so that nobody has to be asked."""
         return self.only is None and self.exclude is None
 
+    @property
+    def supersedes(self) -> str | None:
+        """The uuid of the earlier events, of the same channel or users, whose past form nobody is sent any more."""
+        return None
+
     def weight(self) -> int:
         """Return about how many bytes it keeps besides a fixed part, its encoded form included."""
         return NAME_BYTES * (len(self.only or ()) + len(self.exclude or ()))
@@ -82,12 +87,20 @@ class MessageEdited(Event, frozen=True, kw_only=True, gc=False):
     payload: bytes | None = None
     timestamp: str | None = None
 
+    @property
+    def supersedes(self) -> str:
+        return self.uuid
+
     def weight(self) -> int:
         return Event.weight(self) + 2 * len(self.payload or b"")
 
 
 class MessageDeleted(Event, frozen=True, kw_only=True, gc=False):
     """A message was taken back."""
+
+    @property
+    def supersedes(self) -> str:
+        return self.uuid
 
 
 class Presence(Event, frozen=True, kw_only=True, gc=False):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from channelstream.core.batch import DEAF, FORMATS, Batch, format_of
+from channelstream.core.changes import RecentChanges
 from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
 from channelstream.core.events import Dialect
@@ -24,6 +25,7 @@ class Hub:
     Attributes:
         seqs: up to where each shard of the log was delivered here.
         deliveries: events handed to connections since the start.
+        changes: the edits and deletions among what was delivered lately.
     """
 
     def __init__(self, schedule_flush: Callable[[], None]) -> None:
@@ -38,7 +40,11 @@ class Hub:
         self.users: dict[str, dict[Connection, None]] = {}
         self.seqs: Numbers = (0,)
         self.deliveries = 0
+        self.changes = RecentChanges()
         self._root = Batch()
+        self._began = self._sent_began = (
+            0  # How many changes there were when this round and the one being written began.
+        )
         self._outlets: list[list[Connection]] = [[] for _ in range(FORMATS)]
         self._slices: deque[tuple[int, list[Connection]]] = deque()
         self._sent = Batch()
@@ -70,6 +76,8 @@ class Hub:
         """Hand one accepted event to everyone here who hears it; entries come in the order of each shard."""
         self.seqs = entry.seqs
         event = entry.event
+        if event.supersedes is not None:
+            self.changes.note(entry, needed=self._sent_began)
         if event.channel is None or event.only is not None:
             self._push(self._addressees(entry), entry)
             return
@@ -120,6 +128,7 @@ class Hub:
         if self._slices:
             return True
         self._sent.forget()
+        self._sent_began = self._began
         self._flush_is_due = False
         if any(self._outlets):
             self._ask_for_flush()
@@ -134,21 +143,30 @@ class Hub:
                     (number, waiting[at : at + SLICE]) for at in range(0, len(waiting), SLICE)
                 )
         self._sent = self._root.cut_off()
+        self._sent_began, self._began = self._began, self.changes.number
+
+    def _waiting_changes(self) -> list[Entry]:
+        """Return the changes that were delivered since anything that waits to be written was."""
+        changes = self.changes.after(self._sent_began)
+        assert changes is not None  # noqa: S101 - those were kept
+        return changes
 
     def _write_out(self, number: int, waiting: list[Connection]) -> None:
         dialect, framing = Dialect(number // len(Framing)), Framing(number % len(Framing))
         root = self._root
+        changes = self._waiting_changes()
         last: Batch | None = None
         data = b""
         for connection in waiting:
             batch = connection.batch
             if batch is not last:
                 last = batch
-                data = batch.encoded(dialect, framing)
+                data = batch.encoded(dialect, framing, changes)
             # Not so for one that was detached after it had begun to wait, or came back by another transport.
-            if data and connection.outlet == number:
+            if batch.entry is not None and connection.outlet == number:
                 connection.batch = root
-                connection.write(data)
+                if data:
+                    connection.write(data)
 
     def _addressees(self, entry: Entry) -> list[Connection]:
         """Return who hears an event meant for certain users, by way of the users and not of the channel."""
@@ -209,7 +227,8 @@ class Hub:
 
     def _settle(self, connection: Connection) -> None:
         """Write what waits for a connection that was live until now, so that it has heard everything up to here."""
-        data = connection.batch.encoded(connection.dialect, Framing(connection.outlet % len(Framing)))
+        framing = Framing(connection.outlet % len(Framing))
+        data = connection.batch.encoded(connection.dialect, framing, self._waiting_changes())
         connection.batch = self._root
         if data:
             connection.write(data)

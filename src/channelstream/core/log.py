@@ -5,7 +5,7 @@ messages. A log knows the highest number it dropped, so that it never has to gue
 to a position.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -122,14 +122,14 @@ class Log:
         floor: the highest number this log no longer holds; whoever has heard everything up to there misses nothing.
     """
 
-    __slots__ = ("_budget", "_messages", "entries", "floor", "limits")
+    __slots__ = ("_about", "_budget", "entries", "floor", "limits")
 
     def __init__(self, limits: LogLimits, budget: Budget, floor: int) -> None:
         self.entries: list[Entry] = []
         self.limits = limits
         self.floor = floor
         self._budget = budget
-        self._messages: dict[str, Entry] | None = None
+        self._about: dict[str, tuple[Entry, ...]] | None = None
 
     def append(self, entry: Entry) -> None:
         """Keep the newest event; room is made first, so that a full log never costs another one its entries."""
@@ -138,10 +138,7 @@ class Log:
             self.floor = entry.seq
             return
         self.entries.append(entry)
-        if isinstance(entry.event, Message):
-            if self._messages is None:
-                self._messages = {}
-            self._messages[entry.event.uuid] = entry
+        self._note(entry)
         self._budget.added(self, entry.size)
 
     def since(self, seq: int, now_s: float) -> list[Entry]:
@@ -151,21 +148,20 @@ class Log:
             return []
         return self.entries[bisect_right(self.entries, seq, key=_seq) :]
 
-    def message(self, uuid: str) -> Entry | None:
-        """Return the message with this uuid if the log still holds it."""
-        return self._messages.get(uuid) if self._messages else None
+    def about(self, uuid: str) -> tuple[Entry, ...]:
+        """Return the message with this uuid, and its edits and deletions, as far as the log holds them."""
+        return self._about.get(uuid, ()) if self._about else ()
 
-    def replace(self, old: Entry, new: Entry) -> None:
-        """Put `new` where `old` stands: history shows an edited message in its old place."""
-        self._take_out(old)
-        self.entries.insert(bisect_right(self.entries, new.seq, key=_seq), new)
-        assert self._messages is not None  # noqa: S101 - `old` was a message of this log
-        self._messages[_uuid(new)] = new
-        self._budget.added(self, new.size)
-
-    def remove(self, entry: Entry) -> None:
-        """Take one entry out: a deleted message leaves the history; the floor stays, nobody resumes from history."""
-        self._take_out(entry)
+    def supersede(self, old: Entry, new: Entry | None) -> None:
+        """Put `new` where `old` stands, or nothing: no number is lost by that, so the floor stays."""
+        at = bisect_left(self.entries, old.seq, key=_seq)
+        if self.entries[at : at + 1] != [old]:
+            return  # It was dropped meanwhile.
+        self.entries[at : at + 1] = [] if new is None else [new]
+        self._forget([old])
+        if new is not None:
+            self._note(new)
+            self._budget.added(self, new.size)
 
     def limit(self, limits: LogLimits, now_s: float) -> None:
         """Change what the log may keep, at once."""
@@ -180,8 +176,8 @@ class Log:
         if not gone:
             return
         self.entries[:0] = gone
-        messages = {_uuid(entry): entry for entry in gone if isinstance(entry.event, Message)}
-        self._messages = messages | (self._messages or {})
+        for entry in gone:
+            self._note(entry)
         self._budget.added(self, sum(entry.size for entry in gone))
 
     def expire(self, now_s: float) -> None:
@@ -208,22 +204,26 @@ class Log:
     def clear(self) -> None:
         self.drop_oldest(len(self.entries))
 
-    def _take_out(self, entry: Entry) -> None:
-        self.entries.remove(entry)
-        self._forget([entry])
+    def _note(self, entry: Entry) -> None:
+        event = entry.event
+        if isinstance(event, Message) or event.supersedes is not None:
+            if self._about is None:
+                self._about = {}
+            known = self._about.get(event.uuid)
+            self._about[event.uuid] = (entry,) if known is None else tuple(sorted((*known, entry), key=_seq))
 
     def _forget(self, gone: Iterable[Entry]) -> None:
         size = 0
         for entry in gone:
             size += entry.size
-            if self._messages and self._messages.get(_uuid(entry)) is entry:
-                del self._messages[_uuid(entry)]
+            if self._about and (known := self._about.get(entry.event.uuid)):
+                left = tuple(other for other in known if other is not entry)
+                if left:
+                    self._about[entry.event.uuid] = left
+                else:
+                    del self._about[entry.event.uuid]
         self._budget.dropped(self, size)
 
 
 def _seq(entry: Entry) -> int:
     return entry.seq
-
-
-def _uuid(entry: Entry) -> str:
-    return entry.event.uuid

@@ -11,15 +11,8 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from channelstream.core.channel import Channel, ChannelSettings
-from channelstream.core.events import (
-    Dialect,
-    Event,
-    Message,
-    MessageDeleted,
-    MessageEdited,
-    Presence,
-    UserStateChanged,
-)
+from channelstream.core.compaction import current, merged, present
+from channelstream.core.events import Dialect, Event, Message, Presence, UserStateChanged
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import MAX_STATE_KEYS, StateValue, User
@@ -213,34 +206,53 @@ class Registry:
     # -- logs
 
     def logs_of(self, event: Event) -> list[Log]:
-        """Return the logs an event belongs to: its channel's, or those of the users it is meant for."""
+        """Return the logs an event belongs to: its channel's, or those of the users it is for."""
         if event.channel is not None:
             channel = self.channels.get(event.channel)
             return [channel.log] if channel else []
-        users = (self.users.get(name) for name in event.only or ())
-        return [user.log for user in users if user and event.is_for(user.name, Dialect.V07)]
+        return self._user_logs(name for name in event.only or () if event.is_for(name, Dialect.V07))
 
-    def known_message(self, event: Event) -> Entry | None:
-        """Return the message with the event's uuid as long as a log or a history still holds it."""
-        logs = self.logs_of(event)
+    def _user_logs(self, names: Iterable[str]) -> list[Log]:
+        users = (self.users.get(name) for name in names)
+        return [user.log for user in users if user]
+
+    def entries_about(self, event: Event) -> list[Entry]:
+        """Return what the logs hold of the message an event is, or is about; also where the event is excluded from."""
+        logs = self.logs_of(event) if event.channel is not None else self._user_logs(event.only or ())
+        found = {entry.seq: entry for log in logs for entry in log.about(event.uuid)}
+        return sorted(found.values(), key=_seq)
+
+    def shown_message(self, event: Event) -> Entry | None:
+        """Return the message with the event's uuid from the history of its channel."""
         channel = self.channels.get(event.channel) if event.channel is not None else None
-        if channel:
-            logs.append(channel.history)
-        for log in logs:
-            entry = log.message(event.uuid)
-            if entry is not None:
-                return entry
-        return None
+        return next(iter(channel.history.about(event.uuid)), None) if channel else None
 
     def record(self, entry: Entry, now_s: float) -> None:
-        """Put an accepted event into its logs and let it change the visible history."""
+        """Put an accepted event into its logs, in place of what it supersedes, and let it change the visible history."""
         event = entry.event
+        kept = self.compact(entry) if event.supersedes is not None else entry
         for log in self.logs_of(event):
-            log.append(entry)
+            log.append(kept)
         channel = self.channels.get(event.channel) if event.channel is not None else None
         if channel is not None:
             self._touch_channel(channel, now_s)
             self.show(channel, entry)
+
+    def compact(self, entry: Entry) -> Entry:
+        """Leave of what an event supersedes its present form in every log that holds it; return the event as it is kept."""
+        change = kept = entry.event
+        for old in self.entries_about(change):
+            kept = merged(kept, old.event)
+            self._supersede(old, present(old.event, change))
+        return entry if kept is change else entry.amended(kept)
+
+    def _supersede(self, old: Entry, event: Event | None) -> None:
+        if event is old.event:
+            return
+        new = None if event is None else old.amended(event)
+        still = set() if event is None else set(self.logs_of(event))
+        for log in self.logs_of(old.event):
+            log.supersede(old, new if log in still else None)
 
     def show(self, channel: Channel, entry: Entry) -> None:
         """Let an event of a channel change what its history shows."""
@@ -250,10 +262,10 @@ class Registry:
         if isinstance(event, Message):
             if not event.no_history and channel.settings.store_history:
                 channel.history.append(entry)
-        elif isinstance(event, MessageEdited):
-            _amend(channel.history, event)
-        elif isinstance(event, MessageDeleted):
-            _strike(channel.history, event)
+        elif event.supersedes is not None:
+            for old in channel.history.about(event.supersedes):
+                new = current(old.event, event)
+                channel.history.supersede(old, None if new is None else old.amended(new))
 
     # -- ageing
 
@@ -292,23 +304,5 @@ class Registry:
         return None if name is None else known[name]
 
 
-def _amend(history: Log, event: MessageEdited) -> None:
-    entry = history.message(event.uuid)
-    if entry is None:
-        return
-    message = entry.event
-    assert isinstance(message, Message)  # noqa: S101 - Log.message returns nothing else
-    edited = replace(
-        message,
-        edited=event.edited,
-        user=event.user or message.user,
-        payload=message.payload if event.payload is None else event.payload,
-        timestamp=event.timestamp or message.timestamp,
-    )
-    history.replace(entry, entry.amended(edited))
-
-
-def _strike(history: Log, event: MessageDeleted) -> None:
-    entry = history.message(event.uuid)
-    if entry is not None:
-        history.remove(entry)
+def _seq(entry: Entry) -> int:
+    return entry.seq

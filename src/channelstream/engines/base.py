@@ -161,9 +161,9 @@ class Accepted(Struct, frozen=True, gc=False):
     """What became of one published event.
 
     Attributes:
-        event: as accepted; for a repeated message, the one accepted the first time.
-        repeated: its uuid was in the log already, so nothing was delivered.
-        found: for edits and deletions, whether the message is still kept.
+        event: as it was published; for a repeated message, what is kept of it by now.
+        repeated: nothing was delivered: everybody it is for has that message, or it was deleted for them (then not `found`).
+        found: whether the message is still kept: that of an edit or a deletion, or the one that is repeated.
     """
 
     event: Event
@@ -219,7 +219,11 @@ class Engine(Protocol):
         """Stop; everything acknowledged is as safe as this engine promises."""
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        """Accept events in this order; a message whose uuid the log holds is not accepted twice."""
+        """Accept events in this order, but not what everybody they are for has already.
+
+        That is a message of which the log holds the uuid, or its deletion, and an edit of what was deleted. Once an event is
+        accepted nothing that it supersedes is replayed any more, nor kept (`core.compaction`).
+        """
 
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
         """Read what followed.

@@ -11,7 +11,8 @@ from itertools import islice
 from typing import Any
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Event, Message
+from channelstream.core.compaction import affects, first_form, present, unknown_part
+from channelstream.core.events import Event, Message, MessageDeleted
 from channelstream.core.log import Entry, Log
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
@@ -58,7 +59,7 @@ class Ledger:
         self._clock = clock
         self._lifetimes = lifetimes
         self._accept = accept
-        self._waiting: dict[_Key, Entry] = {}
+        self._waiting: dict[_Key, tuple[Entry, ...]] = {}
 
     @property
     def position(self) -> Position:
@@ -77,15 +78,19 @@ class Ledger:
         self.recorded = entry.seq
 
     def hold(self, entry: Entry) -> None:
-        """Remember a message that is to be recorded later, so that it is not accepted twice until then."""
-        if isinstance(entry.event, Message):
-            self._waiting.update((key, entry) for key in _keys(entry.event))
+        """Remember what is to be recorded later: it counts already for what is published, edited or deleted next."""
+        event = entry.event
+        if isinstance(event, Message) or event.supersedes is not None:
+            for key in _keys(event):
+                self._waiting[key] = (*self._waiting.get(key, ()), entry)
 
     def release(self, entries: Iterable[Entry]) -> None:
         """Forget entries that were held: they are recorded, or never will be."""
         for entry in entries:
             for key in _keys(entry.event):
-                self._waiting.pop(key, None)
+                left = tuple(other for other in self._waiting.pop(key, ()) if other is not entry)
+                if left:
+                    self._waiting[key] = left
 
     def discard(self, entries: Iterable[Entry]) -> None:
         """Take back the numbers of all entries that are not recorded, these: nobody has seen them."""
@@ -95,20 +100,47 @@ class Ledger:
     # -- the log
 
     def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        """Accept events, but not a message whose uuid is known."""
+        """Accept events, but not what everybody they are for has already, nor an edit of what was deleted."""
         return [self._publish(event) for event in events]
 
     def _publish(self, event: Event) -> Accepted:
-        known = self.registry.known_message(event) or self._held_message(event)
-        if known is not None and isinstance(event, Message):
-            return Accepted(known.event, repeated=True, found=True)
-        self._accept(event)
-        return Accepted(event, repeated=False, found=known is not None)
+        known = self._known(event)
+        if isinstance(event, Message):
+            return self._publish_message(event, known)
+        found = any(isinstance(each, Message) and affects(event, each) for each in known)
+        rest: Event | None = event
+        if not isinstance(event, MessageDeleted):
+            deleted = [each for each in known if isinstance(each, MessageDeleted)]
+            rest = unknown_part(event, deleted)
+        if rest is not None:
+            self._accept(rest)
+        return Accepted(event, repeated=rest is None, found=found)
 
-    def _held_message(self, event: Event) -> Entry | None:
+    def _publish_message(self, message: Message, known: Sequence[Event]) -> Accepted:
+        rest = unknown_part(message, known)
+        if rest is not None:
+            self._accept(rest)
+            return Accepted(message, repeated=False, found=bool(known))
+        first = first_form(message, known)
+        return Accepted(first or message, repeated=True, found=first is not None)
+
+    def _known(self, event: Event) -> list[Event]:
+        """Return what there is about the event's uuid where it belongs, in its present form."""
+        known = [entry.event for entry in self.registry.entries_about(event)]
+        shown = self.registry.shown_message(event)
+        if shown is not None and not any(isinstance(each, Message) for each in known):
+            known.append(shown.event)
+        for change in self._held_about(event):
+            if change.supersedes is not None:
+                known = [left for each in known if (left := present(each, change)) is not None]
+            known.append(change)
+        return known
+
+    def _held_about(self, event: Event) -> list[Event]:
         if not self._waiting:
-            return None
-        return next((self._waiting[key] for key in _keys(event) if key in self._waiting), None)
+            return []
+        found = {entry.seq: entry.event for key in _keys(event) for entry in self._waiting.get(key, ())}
+        return [found[seq] for seq in sorted(found)]
 
     def _accept_all(self, events: Iterable[Event]) -> None:
         for event in events:

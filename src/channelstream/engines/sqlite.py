@@ -31,6 +31,7 @@ from channelstream.engines.base import (
 )
 from channelstream.engines.group_commit import Batch, GroupCommit
 from channelstream.engines.ledger import Ledger, Lifetimes
+from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_upkeep import Upkeep
@@ -150,8 +151,16 @@ class SqliteEngine:
         recorded = self._ledger.recorded
         upkeep = self._upkeep.writes(recorded, self._clock.steady()) if self._trimming else ()
         changes = writes_of(batch, self.registry, recorded)
-        file, offset_s, entries = self._file, self._offset_s, batch.entries
-        return lambda: file.write([*changes.before, *upkeep, *changes.after(entries, offset_s)])
+        compaction = Compaction(batch.entries, self.registry)
+        file, offset_s, entries, trims = self._file, self._offset_s, batch.entries, self._trimming
+
+        def write() -> None:
+            after = changes.after(entries, compaction, offset_s)
+            file.write([*changes.before, *upkeep, *after], erases=compaction.supersedes)
+            if trims:
+                file.forget_erased()
+
+        return write
 
     def written(self, batch: Batch) -> None:
         if self._trimming:

@@ -56,6 +56,7 @@ class SqliteFile:
             ConfigError: it cannot be used.
         """
         self._path = path
+        self._has_erased = True
         with self._refusing():
             self._lock = _lock(path)
             try:
@@ -84,6 +85,8 @@ class SqliteFile:
         if mode != "wal":
             raise ConfigError(f"engine: {str(self._path)!r} is where SQLite cannot keep a write-ahead log")
         self._database.execute("PRAGMA synchronous = FULL")
+        # What is deleted is overwritten with zeros, so that a text that was taken back is not in the file any more.
+        self._database.execute("PRAGMA secure_delete = ON")
         self._database.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
         if not self._pragma("user_version"):
             self._database.executescript(
@@ -146,8 +149,11 @@ class SqliteFile:
     def _all(self, sql: str) -> list[Row]:
         return self._database.execute(sql).fetchall()
 
-    def write(self, writes: Writes) -> None:
+    def write(self, writes: Writes, erases: bool = False) -> None:
         """Do all of it, or nothing.
+
+        Args:
+            erases: what it deletes must not be found in the write-ahead log any more, soon (`forget_erased`).
 
         Raises:
             sqlite3.Error: nothing was done.
@@ -162,6 +168,21 @@ class SqliteFile:
                 if self._database.in_transaction:
                     cursor.execute("ROLLBACK")
                 raise
+
+        self._has_erased = self._has_erased or erases
+
+    def forget_erased(self) -> None:
+        """Empty the write-ahead log, which still has what was erased; a program that reads the file puts it off."""
+        if not self._has_erased:
+            return
+        self._database.execute("PRAGMA busy_timeout = 0")
+        try:
+            (is_busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError:
+            is_busy = True
+        finally:
+            self._database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
+        self._has_erased = bool(is_busy)
 
     def close(self) -> None:
         """Close the file; SQLite then empties its write-ahead log."""

@@ -66,9 +66,11 @@ class Restore:
 
     def _add(self, written: Entry | None, noted: Entry | None) -> None:
         if written is not None:
+            # Of a file that an older version wrote, which kept what was superseded.
+            kept = self._registry.compact(written) if written.event.supersedes is not None else written
             for log in self._registry.logs_of(written.event):
                 if written.seq > log.floor:
-                    log.append(written)
+                    log.append(kept)
         shown = noted or written
         if shown is None or shown.event.channel is None:
             return

@@ -121,9 +121,8 @@ class Upkeep:
         struck: list[Row] = []
         for channel in channels:
             for uuid in self._changed.get(channel.name, ()):
-                entry = channel.history.message(uuid)
-                if entry is None:
+                entries = channel.history.about(uuid)
+                shown += [history_row(channel.name, entry, entry.at_s + self._offset_s) for entry in entries]
+                if not entries:
                     struck.append((channel.name, uuid))
-                else:
-                    shown.append(history_row(channel.name, entry, entry.at_s + self._offset_s))
         return [(PUT_HISTORY, shown), (DROP_HISTORY, struck)]

@@ -7,9 +7,9 @@ from channelstream.core.events import Presence
 from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
 from channelstream.engines.group_commit import Batch
+from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_file import Writes
 from channelstream.engines.sqlite_rows import (
-    ADD_EVENTS,
     DROP_CHANNELS,
     DROP_MEMBERS,
     DROP_USERS,
@@ -18,7 +18,6 @@ from channelstream.engines.sqlite_rows import (
     PUT_USERS,
     Row,
     channel_row,
-    event_row,
     user_row,
 )
 
@@ -35,14 +34,13 @@ class BatchWrites:
     before: Writes
     state: Writes
 
-    def after(self, entries: Sequence[Entry], offset_s: float) -> Writes:
+    def after(self, entries: Sequence[Entry], compaction: Compaction, offset_s: float) -> Writes:
         """Return the rest; encoding the events is left to the thread.
 
         Args:
             offset_s: seconds from the clock of the entries to that of the file.
         """
-        events = [event_row(entry, entry.at_s + offset_s) for entry in entries]
-        return [(ADD_EVENTS, events), *self.state, *_member_writes(entries)]
+        return [*compaction.writes(offset_s), *self.state, *_member_writes(entries)]
 
 
 def writes_of(batch: Batch, registry: Registry, recorded: int) -> BatchWrites:

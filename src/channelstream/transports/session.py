@@ -5,9 +5,10 @@ at most one session: a newer one replaces the older.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
 from channelstream.core.batch import Held
+from channelstream.core.changes import compacted, forms_for
 from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
 from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.events import Dialect
@@ -221,6 +222,7 @@ class Session:
         connection = self.connection
         while self.is_current:
             held.reset()
+            changes = self._node.hub.changes.number
             progress = self._progress(starts)
             replay = await self._read(progress)
             if replay is None or not self.is_current:
@@ -232,18 +234,37 @@ class Session:
                 self._node.observer.replayed(connection, replay.entries, ())
             upto = self._whole(progress, replay.upto)
             entries = [entry for entry in replay.entries if entry.seq <= upto[entry.shard]]
-            await self._write(held, entries, encode)
+            written = await self._write(held, entries, encode, self._changes_after(changes, replay.head))
             if not self.is_current:
                 return
+            if not written:
+                continue
             connection.heard = later(connection.heard, upto)
             if self._knows_more():
                 await self._read({})
-            elif upto == replay.head and not held.overflowed:
-                newer = [entry for entry in held.held if entry.seq > connection.heard[entry.shard]]
-                self._node.hub.go_live(connection, told_after(connection.heard, newer))
+            elif upto == replay.head and not held.overflowed and self._go_live(held, changes):
                 return
             # An engine that answers at once would let nothing else happen, such as what is waited for here.
             await asyncio.sleep(0)
+
+    def _go_live(self, held: Held, changes: int) -> bool:
+        """Write events as they come from now on, after those held; False where too much has changed since these were."""
+        connection, recent = self.connection, self._node.hub.changes.after(changes)
+        if recent is None:
+            return False
+        newer = compacted([entry for entry in held.held if entry.seq > connection.heard[entry.shard]])
+        forms = forms_for(connection.user, newer, recent)
+        self._node.hub.go_live(connection, told_after(connection.heard, forms))
+        return True
+
+    def _changes_after(self, number: int, head: Numbers) -> Callable[[], list[Entry] | None]:
+        """Return what tells the edits and deletions that a read up to `head`, begun after so many, does not know of."""
+
+        def changes() -> list[Entry] | None:
+            recent = self._node.hub.changes.after(number)
+            return recent and [change for change in recent if change.seq > head[change.shard]]
+
+        return changes
 
     def _knows_more(self) -> bool:
         """Whether the client has heard more of a shard than this node, which hears of it only what it must."""
@@ -270,16 +291,35 @@ class Session:
         }
 
     async def _write(
-        self, held: Held, entries: list[Entry], encode: Callable[[Entry, Dialect], bytes]
-    ) -> None:
-        """Write what the client hears of entries piece by piece, each once it has read most of the one before."""
-        told = told_after(self.connection.heard, self._mine(entries))
-        for items, last in self._pieces(told, encode):
-            self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
-            self.connection.heard = last.seqs
+        self,
+        held: Held,
+        entries: list[Entry],
+        encode: Callable[[Entry, Dialect], bytes],
+        changes: Callable[[], list[Entry] | None],
+    ) -> bool:
+        """Write what the client hears of entries piece by piece, each once it has read most of the one before.
+
+        Args:
+            changes: tells what may supersede entries by now; None where that is too much, and the log has to be read anew.
+
+        Returns:
+            Whether it was all written.
+        """
+        rest: Sequence[Entry] = self._mine(entries)
+        while rest:
+            recent = changes()
+            if recent is None:
+                return False
+            rest = forms_for(self.connection.user, rest, recent) if recent else rest
+            items, last = self._piece(rest, encode)
+            if last is not None:
+                self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
+                self.connection.heard = last.seqs
+            rest = rest[len(items) :]
             await self._drain(held)
             if not self.is_current:
-                return
+                return False
+        return True
 
     def _mine(self, entries: list[Entry]) -> list[Entry]:
         """Return what this connection hears: while it was read, the client may have left a channel, or joined it again."""
@@ -293,20 +333,18 @@ class Session:
             if entry.seq > bounds.get(entry.event.channel, entry.seq) and self.connection.hears(entry.event)
         ]
 
-    def _pieces(
+    def _piece(
         self, entries: Iterable[Entry], encode: Callable[[Entry, Dialect], bytes]
-    ) -> Iterator[tuple[list[bytes], Entry]]:
-        """Encode entries in lists of limited size, each with its last entry."""
+    ) -> tuple[list[bytes], Entry | None]:
+        """Encode the first of some entries, up to a limited size; return the last of them as well."""
         items: list[bytes] = []
-        size = 0
-        for entry in entries:
-            items.append(encode(entry, self.connection.dialect))
+        size, last = 0, None
+        for last in told_after(self.connection.heard, entries):
+            items.append(encode(last, self.connection.dialect))
             size += len(items[-1])
             if size >= PIECE_BYTES:
-                yield items, entry
-                items, size = [], 0
-        if items:
-            yield items, entry
+                break
+        return items, last
 
     async def _drain(self, held: Held) -> None:
         """Wait until the transport has room, which uvloop finds out at the end of a turn of the loop."""

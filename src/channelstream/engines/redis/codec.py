@@ -48,8 +48,7 @@ class _Message(_Kept, tag="message", kw_only=True):
 class _Edited(_Kept, tag="edit", kw_only=True):
     edited: str
     user: str | None = None
-    payload: Raw = Raw(b"null")
-    has_payload: bool = False
+    payload: Raw = Raw()
     timestamp: str | None = None
 
 
@@ -85,51 +84,38 @@ _value = msgspec.json.Decoder().decode
 
 
 def write_event(event: Event) -> dict[str, Any]:
-    """Return what the script `publish` needs of an event."""
-    kept = _kept(event)
+    """Return what the script `publish` needs of an event: JSON, in parts where edits may change or take them."""
+    kind, parts = _parts(event)
     told: dict[str, Any] = {
-        "kind": type(kept).__struct_config__.tag,
+        "kind": kind,
         "uuid": event.uuid,
         "channel": event.channel if event.channel is not None else False,
-        "only": sorted((event.only or frozenset()) - (event.exclude or frozenset())),
-        "private": event.only is not None,
-        "json": _encode(kept).decode(),
+        "only": _names(event.only if event.channel is not None else event.only or frozenset()),
+        "exclude": _names(event.exclude),
+        "no_history": isinstance(event, Message) and event.no_history,
+        "parts": [part.decode() for part in parts],
     }
-    if isinstance(event, Message):
-        told["no_history"] = event.no_history
-    elif isinstance(event, MessageEdited):
-        told["edit"] = [
-            event.edited,
-            event.user or "",
-            (event.payload or b"").decode(),
-            event.timestamp or "",
-        ]
+    head = {"kind": kind, "uuid": event.uuid, "channel": event.channel, "no_history": told["no_history"]}
+    told["head"] = _encode({key: value for key, value in head.items() if value})[:-1].decode()
     return told
 
 
-def _kept(event: Event) -> _Kept:
-    common = {"uuid": event.uuid, "channel": event.channel, "only": event.only, "exclude": event.exclude}
-    if isinstance(event, Message):
-        return _Message(
-            **common,  # type: ignore[arg-type]
-            user=event.user,
-            payload=Raw(event.payload),
-            timestamp=event.timestamp,
-            edited=event.edited,
-            no_history=event.no_history,
-        )
-    if isinstance(event, MessageEdited):
-        return _Edited(
-            **common,  # type: ignore[arg-type]
-            edited=event.edited,
-            user=event.user,
-            payload=Raw(event.payload or b"null"),
-            has_payload=event.payload is not None,
-            timestamp=event.timestamp,
-        )
+def _names(names: Names | None) -> list[str] | bool:
+    return False if names is None else sorted(names)
+
+
+def _parts(event: Event) -> tuple[str, Sequence[bytes]]:
+    """Return the kind of an event and its parts: user, payload, timestamp, time of the edit, each as JSON or empty."""
     if isinstance(event, MessageDeleted):
-        return _Deleted(**common)  # type: ignore[arg-type]
-    raise TypeError(event)
+        return "delete", [b""] * 4
+    if not isinstance(event, Message | MessageEdited):
+        raise TypeError(event)
+    kind = "message" if isinstance(event, Message) else "edit"
+    return kind, [_text(event.user), event.payload or b"", _text(event.timestamp), _text(event.edited)]
+
+
+def _text(value: str | None) -> bytes:
+    return b"" if value is None else _encode(value)
 
 
 def read_event(data: bytes) -> Event:
@@ -152,9 +138,12 @@ def read_event(data: bytes) -> Event:
                 no_history=kept.no_history,
             )
         case _Edited():
-            payload = bytes(kept.payload) if kept.has_payload else None
             return MessageEdited(
-                **common, edited=kept.edited, user=kept.user, payload=payload, timestamp=kept.timestamp
+                **common,
+                edited=kept.edited,
+                user=kept.user,
+                payload=bytes(kept.payload) or None,
+                timestamp=kept.timestamp,
             )
         case _Deleted():
             return MessageDeleted(**common)
@@ -197,23 +186,6 @@ class Origin:
         return Entry(number, position, int(at_ms) / 1000, read_event(data), self.shard, seqs)
 
 
-NOWHERE = Origin(("",), (0,), 0)
-"""For entries of which only the event counts."""
-
-
-def read_shown(origin: Origin, data: bytes) -> Entry:
-    """Return a message of the visible history, with the edits it has seen."""
-    seq, at_ms, json, edited, user, payload, timestamp = _unpack(data)
-    entry = origin.entry(seq, at_ms, json.encode())
-    if not edited:
-        return entry
-    message = entry.event
-    assert isinstance(message, Message)  # noqa: S101 - the script shows nothing else
-    changes = {"edited": edited, "user": user, "payload": payload.encode(), "timestamp": timestamp}
-    changed = msgspec.structs.replace(message, **{name: part for name, part in changes.items() if part})
-    return entry.amended(changed)
-
-
 def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
     name, (channel_id, settings, active_ms, connections, seed, floor), users, shown = answer
     known = _settings(settings)
@@ -232,7 +204,7 @@ def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
         channel.users = {user.decode(): int(count) for user, count in pairs(users)}
     channel.connections = int(connections)
     channel.seed_connections = int(seed)
-    for entry in sorted((read_shown(origin, data) for data in shown), key=lambda entry: entry.seq):
+    for entry in sorted((origin.entry(*each) for each in shown), key=lambda entry: entry.seq):
         channel.history.append(entry)
     return channel
 

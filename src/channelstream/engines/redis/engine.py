@@ -144,12 +144,13 @@ class RedisEngine:
         return answers
 
     def _accepted(self, event: Event, answers: Sequence[Sequence[bytes]]) -> Accepted:
-        """Put together what became of an event; it is a repetition where every shard says so."""
-        if any(answer[0] != b"repeated" for answer in answers):
-            return Accepted(event, repeated=False, found=any(answer[0] != b"accepted" for answer in answers))
-        _, kept, form = answers[0]
-        first = codec.read_shown(codec.NOWHERE, kept).event if form else codec.read_event(kept)
-        return Accepted(first, repeated=True, found=True)
+        """Put together what became of an event in each shard: nothing is new where none has accepted it."""
+        became = {answer[0]: answer for answer in answers}
+        if b"accepted" in became or b"found" in became:
+            return Accepted(event, repeated=False, found=b"found" in became or b"repeated" in became)
+        if b"repeated" in became:
+            return Accepted(codec.read_event(became[b"repeated"][1]), repeated=True, found=True)
+        return Accepted(event, repeated=True, found=False)
 
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
         names: dict[Shard, list[str]] = {} if starts else {shard: [] for shard in self._shards}

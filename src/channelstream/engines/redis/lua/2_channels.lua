@@ -40,7 +40,7 @@ local function show_at_most(name, shown)
   local over = call('ZCARD', key('ho', name)) - shown
   if over <= 0 then return end
   for _, uuid in ipairs(call('ZRANGE', key('ho', name), 0, over - 1)) do
-    call('HDEL', key('h', name), uuid)
+    call('HDEL', key('hr', name), uuid)
     call('ZREM', key('ho', name), uuid)
   end
 end
@@ -111,7 +111,7 @@ local function tell_state(user, changed)
   for _, channel in ipairs(channels) do
     if call('HGET', key('c', channel), 'state') == '1' then
       local uuid = new_id()
-      emit('c', channel, next_seq(), uuid, false, '{"kind":"state","uuid":"' .. uuid .. '","channel":' ..
+      emit('c', channel, next_seq(), uuid, '{"kind":"state","uuid":"' .. uuid .. '","channel":' ..
         cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"at":' .. whole(now_ms) .. ',"state":' ..
         public_state(user) .. ',"changed":[' .. table.concat(parts, ',') .. ']}')
       touch('c', channel)
@@ -213,7 +213,7 @@ local function announce(channel, user, joined)
     end
   end
   local uuid = new_id()
-  emit('c', channel, next_seq(), uuid, false, '{"kind":"presence","uuid":"' .. uuid .. '","channel":' ..
+  emit('c', channel, next_seq(), uuid, '{"kind":"presence","uuid":"' .. uuid .. '","channel":' ..
     cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"joined":' .. tostring(joined) .. ',"at":' ..
     whole(now_ms) .. ',"state":' .. (joined and public_state(user) or 'null') .. ',"users":[' ..
     table.concat(users, ',') .. '],"announced":' .. tostring(known[1] == '1') .. '}')

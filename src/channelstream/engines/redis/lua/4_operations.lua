@@ -20,60 +20,112 @@ end
 
 function operations.head() return whole(head()) end
 
--- A repeated message: what is kept of it, {json} or the parts of the history.
-local function find(event)
-  if event.channel then
-    local id = call('HGET', key('ci', event.channel), event.uuid)
-    local entry = id and call('XRANGE', key('cl', event.channel), id, id)[1]
-    if entry then return { entry[2][6] } end
-    local shown = call('HGET', key('h', event.channel), event.uuid)
-    return shown and { shown, 'history' }
+-- The visible history, by uuid: {seq, at, record}.
+local function shown_record(channel, uuid)
+  local packed = call('HGET', key('hr', channel), uuid)
+  return packed and cmsgpack.unpack(packed)
+end
+
+local function show(event, record, seq)
+  local records, order = key('hr', event.channel), key('ho', event.channel)
+  if record[KIND] == 'message' then
+    local at_most = tonumber(call('HGET', key('c', event.channel), 'shown') or '0')
+    if event.no_history or at_most <= 0 then return end
+    call('HSET', records, event.uuid, cmsgpack.pack({ whole(seq), whole(now_ms), record }))
+    call('ZADD', order, whole(seq), event.uuid)
+    show_at_most(event.channel, at_most)
+    return
   end
-  for _, user in ipairs(event.only) do
-    local id = call('HGET', key('ui', user), event.uuid)
-    local entry = id and call('XRANGE', key('ul', user), id, id)[1]
-    if entry then return { entry[2][6] } end
+  local shown = shown_record(event.channel, event.uuid)
+  if not shown then return end
+  local form = current(shown[3], record)
+  if form then
+    call('HSET', records, event.uuid, cmsgpack.pack({ shown[1], shown[2], form }))
+  else
+    call('HDEL', records, event.uuid)
+    call('ZREM', order, event.uuid)
   end
 end
 
--- The visible history: by uuid {seq, at, json, edited, user, payload, timestamp}; an empty text is no change.
-local function show(event, seq)
-  local shown = tonumber(call('HGET', key('c', event.channel), 'shown') or '0')
-  if event.kind == 'message' and not event.no_history and shown > 0 then
-    call('HSET', key('h', event.channel), event.uuid,
-      cmsgpack.pack({ whole(seq), whole(now_ms), event.json, '', '', '', '' }))
-    call('ZADD', key('ho', event.channel), whole(seq), event.uuid)
-    show_at_most(event.channel, shown)
+-- All that is kept about an event's uuid where it belongs, and of a private one which of its users have none of it.
+local function known_about(event)
+  local known, new = {}, {}
+  if event.channel then
+    known = about(key('cr', event.channel), event.uuid)
+    local shown = shown_record(event.channel, event.uuid)
+    if shown then known[#known + 1] = shown[3] end
+    return known
+  end
+  for _, user in ipairs(event.only) do
+    local records = about(key('ur', user), event.uuid)
+    for _, record in ipairs(records) do known[#known + 1] = copy(record, ONLY, { user }) end
+    if #records == 0 and call('EXISTS', key('u', user)) == 1 then new[#new + 1] = user end
+  end
+  return known, new
+end
+
+-- A record for those it is for who have nothing of what is known yet; nil where there is nobody.
+local function unknown_part(record, known)
+  for _, each in ipairs(known) do
+    record = record and without_names(record, each[ONLY])
+  end
+  return record
+end
+
+local function of_kind(known, kind)
+  local found = {}
+  for _, record in ipairs(known) do
+    if record[KIND] == kind then found[#found + 1] = record end
+  end
+  return found
+end
+
+-- The answer to a message that everybody has already: it as it is now, or that it was deleted.
+local function repeated(record, known)
+  local form = of_kind(known, 'message')[1] or record
+  for _, each in ipairs(known) do
+    if form == nil then break end
+    if each[KIND] ~= 'message' and #of_kind(known, 'message') == 0 then form = current(form, each) end
+  end
+  return form and { 'repeated', json_of(form) } or { 'deleted' }
+end
+
+local function send(event, record, seq)
+  local json = json_of(record)
+  if event.channel then
+    if emit('c', event.channel, seq, event.uuid, json, record) then
+      touch('c', event.channel)
+      if not record[ONLY] then show(event, record, seq) end
+    end
     return
   end
-  local kept = event.kind ~= 'message' and call('HGET', key('h', event.channel), event.uuid)
-  if not kept then return end
-  if event.kind == 'delete' then
-    call('HDEL', key('h', event.channel), event.uuid)
-    call('ZREM', key('ho', event.channel), event.uuid)
-    return
+  local excluded = set_of(record[EXCLUDE])
+  for _, user in ipairs(record[ONLY]) do
+    if not excluded[user] then
+      emit('u', user, seq, event.uuid, json, record)
+    elseif record[KIND] ~= 'message' then
+      local _, log, index = log_keys('u', user)
+      supersede('u', log, index, event.uuid, record)
+    end
   end
-  local parts = cmsgpack.unpack(kept)
-  for number, part in ipairs(event.edit) do
-    if part ~= '' then parts[3 + number] = part end
-  end
-  call('HSET', key('h', event.channel), event.uuid, cmsgpack.pack(parts))
 end
 
 local function accept(event)
-  local known = find(event)
-  local is_message = event.kind == 'message'
-  if known and is_message then return { 'repeated', known[1], known[2] or '' } end
-  local seq = next_seq()
-  if event.channel then
-    if emit('c', event.channel, seq, event.uuid, is_message, event.json) then
-      touch('c', event.channel)
-      if not event.private then show(event, seq) end
-    end
+  local record = { '', event.kind, event.head, event.only, event.exclude, event.parts }
+  local known, new = known_about(event)
+  local found = false
+  if event.kind == 'message' then
+    local rest = unknown_part(record, known)
+    if not event.channel and #known > 0 then rest = #new > 0 and copy(record, ONLY, new) or nil end
+    if not rest then return repeated(record, known) end
+    record = rest
   else
-    for _, user in ipairs(event.only) do emit('u', user, seq, event.uuid, is_message, event.json) end
+    for _, each in ipairs(of_kind(known, 'message')) do found = found or affects(event.only, each) end
+    if event.kind == 'edit' then record = unknown_part(record, of_kind(known, 'delete')) end
+    if not record then return { 'deleted' } end
   end
-  return { known and 'found' or 'accepted' }
+  send(event, record, next_seq())
+  return { found and 'found' or 'accepted' }
 end
 
 function operations.publish(a)
@@ -246,7 +298,12 @@ function operations.channels(a)
     local known = call('HMGET', key('c', name), 'id', 'settings', 'active', 'connections', 'seed', 'floor')
     if known[1] then
       local users = call(a.users and 'HGETALL' or 'HLEN', key('cu', name))
-      found[#found + 1] = { name, known, users, call('HVALS', key('h', name)) }
+      local shown = {}
+      for number, packed in ipairs(call('HVALS', key('hr', name))) do
+        local seq, at, record = unpack(cmsgpack.unpack(packed))
+        shown[number] = { seq, at, json_of(record) }
+      end
+      found[#found + 1] = { name, known, users, shown }
     end
   end
   return found
@@ -306,8 +363,8 @@ function operations.nodes()
 end
 
 local function forget(kind, name)
-  local keys = { key(kind, name), key(kind .. 'l', name), key(kind .. 'i', name) }
-  local more = kind == 'c' and { 'cu', 'cm', 'h', 'ho' } or { 'us', 'uc' }
+  local keys = { log_keys(kind, name) }
+  local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho' } or { 'us', 'uc' }
   for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
   call('DEL', unpack(keys))
   call('SREM', PREFIX .. 'known:' .. kind, name)

@@ -1,0 +1,106 @@
+"""What a batch leaves in the SQLite engine's file of what it supersedes, in the transaction that writes the batch.
+
+The registry does the same once the batch is written (`Registry.compact`), so that a restart finds what it held.
+"""
+
+from collections.abc import Sequence
+
+from channelstream.core.compaction import merged, present
+from channelstream.core.events import Event
+from channelstream.core.log import Entry
+from channelstream.core.registry import Registry
+from channelstream.engines.sqlite_file import Writes
+from channelstream.engines.sqlite_rows import (
+    DROP_EVENTS,
+    DROP_HISTORY,
+    PUT_EVENTS,
+    PUT_HISTORY,
+    Row,
+    event_row,
+    history_row,
+)
+
+
+class Compaction:
+    """The present forms of the entries of a batch, and of the older ones they supersede.
+
+    Attributes:
+        supersedes: whether a text leaves the file.
+    """
+
+    def __init__(self, entries: Sequence[Entry], registry: Registry) -> None:
+        """Find them, as things stand before the batch is recorded."""
+        self._registry = registry
+        self._rows: dict[int, Entry | None] = {}
+        self._new: dict[int, Entry] = {}
+        self._seqs: dict[str, list[int]] = {}
+        self._shown: dict[tuple[str, str], Entry | None] = {}
+        self.supersedes = False
+        for entry in entries:
+            self._new[entry.seq] = entry if entry.event.supersedes is None else self._compact(entry)
+            self._seqs.setdefault(entry.event.uuid, []).append(entry.seq)
+
+    def _compact(self, entry: Entry) -> Entry:
+        self.supersedes = True
+        change = kept = entry.event
+        for old in self._about(change):
+            kept = merged(kept, old.event)
+            self._put(old, present(old.event, change))
+        if change.channel is not None and change.only is None:
+            self._show(change.channel, change)
+        return entry if kept is change else entry.amended(kept)
+
+    def _about(self, change: Event) -> list[Entry]:
+        """Return what is written, or about to be, of the message a change is about."""
+        recorded = [self._rows.get(old.seq, old) for old in self._registry.entries_about(change)]
+        new = [self._new.get(seq) for seq in self._seqs.get(change.uuid, ())]
+        return [old for old in (*recorded, *new) if old is not None and _is_about(change, old.event)]
+
+    def _put(self, old: Entry, event: Event | None) -> None:
+        if event is old.event:
+            return
+        new = None if event is None else old.amended(event)
+        if old.seq not in self._new:
+            self._rows[old.seq] = new
+        elif new is not None:
+            self._new[old.seq] = new
+        else:
+            del self._new[old.seq]
+
+    def _show(self, channel: str, change: Event) -> None:
+        shown = self._registry.shown_message(change)
+        old = self._shown.get((channel, change.uuid), shown)
+        if shown is not None and old is not None:
+            new = present(old.event, change)
+            self._shown[channel, change.uuid] = None if new is None else old.amended(new)
+
+    def writes(self, offset_s: float) -> Writes:
+        """Return what is written; to be called in the thread, as it encodes.
+
+        Args:
+            offset_s: seconds from the clock of the entries to that of the file.
+        """
+        gone: list[Row] = [(seq,) for seq, entry in self._rows.items() if entry is None]
+        struck: list[Row] = [key for key, entry in self._shown.items() if entry is None]
+        put = [entry for entry in (*self._rows.values(), *self._new.values()) if entry is not None]
+        return [
+            (DROP_EVENTS, gone),
+            (PUT_EVENTS, [event_row(entry, entry.at_s + offset_s) for entry in put]),
+            (DROP_HISTORY, struck),
+            (
+                PUT_HISTORY,
+                [
+                    history_row(channel, entry, entry.at_s + offset_s)
+                    for (channel, _), entry in self._shown.items()
+                    if entry is not None
+                ],
+            ),
+        ]
+
+
+def _is_about(change: Event, event: Event) -> bool:
+    """Whether an event is, or is about, the message of a change; private ones have a user in common."""
+    same = (event.uuid, event.channel) == (change.uuid, change.channel)
+    return same and (
+        change.channel is not None or bool((event.only or frozenset()) & (change.only or frozenset()))
+    )

@@ -1,0 +1,105 @@
+"""Recent changes: what is sent of an entry that was delivered, held or read before them."""
+
+from channelstream.core.changes import KEPT, KEPT_BYTES, RecentChanges, compacted, forms_for, present_forms
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.log import Entry
+
+
+def entry(seq: int, event: Event) -> Entry:
+    return Entry(seq, f"e-{seq}", 0.0, event)
+
+
+def message(seq: int, uuid: str = "m", channel: str | None = "a", **rest: object) -> Entry:
+    return entry(seq, Message(uuid=uuid, channel=channel, user="u", payload=b"1", timestamp="t", **rest))  # type: ignore[arg-type]
+
+
+def edit(seq: int, payload: bytes | None = b"2", user: str | None = None, **rest: object) -> Entry:
+    made = MessageEdited(uuid="m", channel="a", edited="e", payload=payload, user=user, **rest)  # type: ignore[arg-type]
+    return entry(seq, made)
+
+
+def delete(seq: int, channel: str | None = "a", **rest: object) -> Entry:
+    return entry(seq, MessageDeleted(uuid="m", channel=channel, **rest))  # type: ignore[arg-type]
+
+
+def told(entries: object) -> list[tuple[int, str, object]]:
+    """Number, type and text of each entry."""
+    return [
+        (each.seq, type(each.event).__name__, getattr(each.event, "payload", None))
+        for each in entries  # type: ignore[attr-defined]
+    ]
+
+
+ANN = frozenset({"ann"})
+
+
+def test_changes_are_remembered_in_order() -> None:
+    """From any number on that is not too long ago."""
+    recent = RecentChanges()
+    first, second = delete(1), edit(2)
+    for each in (first, second):
+        recent.note(each, needed=0)
+    assert [recent.after(number) for number in range(3)] == [[first, second], [second], []]
+
+
+def test_only_so_many_are_remembered() -> None:
+    """By count and by bytes; but those that wait for a flush are, however many."""
+    for big, count in ((False, KEPT), (True, 4)):
+        recent, size = RecentChanges(), KEPT_BYTES // 9 if big else 1
+        for number in range(1, count + 3):
+            recent.note(edit(number, b"x" * size), needed=number)
+        assert recent.after(1) is None
+        kept = recent.after(2)
+        assert kept is not None
+        assert len(kept) == count
+    for number in range(KEPT * 2):
+        recent.note(delete(number), needed=6)
+    assert len(recent.after(6) or ()) == KEPT * 2
+
+
+def test_a_list_has_only_the_present_forms() -> None:
+    """A message its newest text, its edits one that says all; a deleted one nothing but the deletion."""
+    other = message(3, "other")
+    edits = [message(1), edit(2, user="v"), other, edit(4, b"3")]
+    assert told(compacted(edits)) == [(1, "Message", b"3"), (3, "Message", b"1"), (4, "MessageEdited", b"3")]
+    last = compacted(edits)[-1].event
+    assert isinstance(last, MessageEdited)
+    assert last.user == "v"
+    gone = [*edits, delete(5), delete(6)]
+    assert told(compacted(gone)) == [(3, "Message", b"1"), (6, "MessageDeleted", None)]
+
+
+def test_what_nothing_changed_is_handed_back_as_it_is() -> None:
+    """The usual case costs nothing."""
+    entries = [message(1), message(2, "other")]
+    assert present_forms(entries, []) is entries
+
+
+def test_a_change_counts_for_those_who_are_not_sent_it() -> None:
+    """Where it is about all whom an entry is for; one for some leaves the others what they have."""
+    pending = [message(1), message(2, "other"), message(3, channel="b")]
+    assert told(present_forms(pending, [delete(4, exclude=ANN)])) == [
+        (2, "Message", b"1"),
+        (3, "Message", b"1"),
+    ]
+    assert told(present_forms(pending[:1], [edit(4)])) == [(1, "Message", b"2")]
+    assert told(present_forms(pending[:1], [edit(4), delete(5), edit(6)])) == []
+    assert present_forms(pending[:1], [delete(4, only=ANN)]) == pending[:1]
+    private = message(1, channel=None, only=ANN)
+    assert present_forms([private], [delete(2, channel=None, only=ANN | {"bob"})]) == []
+
+
+def test_an_older_change_does_not_touch_a_newer_entry() -> None:
+    """A message that is published anew after its deletion was forgotten is another one."""
+    assert told(present_forms([message(5)], [delete(4)])) == [(5, "Message", b"1")]
+
+
+def test_a_user_is_not_sent_what_a_change_about_it_supersedes() -> None:
+    """Whether the change is for all or for some; a change about others is none for it."""
+    entries = [message(1), message(2, "other")]
+    for user, change, left in (
+        ("ann", delete(3, only=ANN), [2]),
+        ("bob", delete(3, only=ANN), [1, 2]),
+        ("bob", delete(3), [2]),
+    ):
+        assert [each.seq for each in forms_for(user, entries, [change])] == left

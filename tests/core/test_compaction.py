@@ -1,0 +1,143 @@
+"""Compaction: for whom a change leaves what of an event."""
+
+import pytest
+
+from channelstream.core.compaction import (
+    MAX_EXCLUDED,
+    affects,
+    covers,
+    current,
+    first_form,
+    merged,
+    present,
+    unknown_part,
+    without,
+)
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names, Presence
+
+
+def names(text: str | None) -> Names | None:
+    """Users of one letter each; None stays None."""
+    return None if text is None else frozenset(text)
+
+
+def message(only: str | None = None, exclude: str | None = None, payload: bytes = b"1") -> Message:
+    return Message(
+        uuid="m",
+        channel="a",
+        user="u",
+        payload=payload,
+        timestamp="t",
+        only=names(only),
+        exclude=names(exclude),
+    )
+
+
+def edit(only: str | None = None, payload: bytes | None = b"2", user: str | None = None) -> MessageEdited:
+    return MessageEdited(uuid="m", channel="a", edited="e", payload=payload, user=user, only=names(only))
+
+
+def delete(only: str | None = None) -> MessageDeleted:
+    return MessageDeleted(uuid="m", channel="a", only=names(only))
+
+
+EDITED = Message(uuid="m", channel="a", user="u", payload=b"2", timestamp="t", edited="e")
+
+
+@pytest.mark.parametrize(
+    ("change", "event", "left"),
+    [
+        (delete(), message(), None),
+        (delete(), message("ab"), None),
+        (delete("ab"), message("ab"), None),
+        (delete("ab"), message("abc", exclude="c"), None),
+        (delete("a"), message("ab"), message("b")),
+        (delete("a"), message(), message(exclude="a")),
+        (delete("a"), message(exclude="b"), message(exclude="ab")),
+        (delete("a"), message(exclude="a"), message(exclude="a")),
+        (delete("c"), message("ab"), message("ab")),
+        (edit(), message(), EDITED),
+        (edit("a"), message(), message(exclude="a")),
+        (edit(), edit(), None),
+        (delete(), edit(), None),
+        (delete(), delete(), None),
+        (edit(), delete(), delete()),
+        (edit("a"), edit("ab"), edit("b")),
+    ],
+)
+def test_a_change_leaves_the_present_form_for_the_others(
+    change: Event, event: Event, left: Event | None
+) -> None:
+    """Nothing of what is deleted, of a message its newest text; for those it is not about, what they have."""
+    assert present(event, change) == left
+    assert affects(change, event) or left == event
+
+
+def test_what_does_not_change_is_the_same_object() -> None:
+    """So that whoever holds it can tell."""
+    for event, change in (
+        (message("ab"), delete("c")),
+        (message(exclude="a"), delete("a")),
+        (delete(), edit()),
+    ):
+        assert present(event, change) is event
+    assert not affects(delete("c"), message("ab"))
+    assert affects(delete("a"), message("ab"))
+    assert affects(delete(), message("ab"))
+
+
+def test_a_message_taken_back_from_very_many_is_taken_back_from_all() -> None:
+    """The list of those who do not get it is bounded."""
+    many = frozenset(map(str, range(MAX_EXCLUDED)))
+    one_by_one = without(message(), many)
+    assert one_by_one is not None
+    assert one_by_one.exclude == many
+    assert without(one_by_one, frozenset({"one more"})) is None
+
+
+def test_an_edit_says_what_the_one_before_has_changed() -> None:
+    """As far as that was for all who get the new one: nobody learns what was not meant for it."""
+    assert merged(edit(payload=None, user="v"), edit()) == edit(user="v")
+    assert merged(edit(payload=b"3"), edit()) == edit(payload=b"3")
+    assert merged(edit("a", payload=None), edit("ab")) == edit("a")
+    for change, older in (
+        (edit(payload=None), edit("a")),
+        (delete(), edit()),
+        (edit(), message()),
+        (edit(), delete()),
+    ):
+        assert merged(change, older) is change
+
+
+@pytest.mark.parametrize(
+    ("event", "known", "rest"),
+    [
+        (message(), [], message()),
+        (message(), [message()], None),
+        (message("ab"), [message("a")], message("b")),
+        (message("ab"), [message("a"), message("b"), message("c")], None),
+        (message(), [message("a"), delete("b")], message(exclude="ab")),
+        (edit("a"), [delete()], None),
+    ],
+)
+def test_a_repetition_is_for_those_who_have_not_got_it(
+    event: Event, known: list[Event], rest: Event | None
+) -> None:
+    """Nobody gets a message twice, or one that was deleted."""
+    assert unknown_part(event, known) == rest
+
+
+def test_a_repeated_message_is_as_it_is_now() -> None:
+    """As it is kept; or else with the edits that are known, or deleted."""
+    assert first_form(message(payload=b"9"), [message(), delete("a")]) == message()
+    assert first_form(message(), [edit()]) == EDITED
+    assert first_form(message(), [edit(), delete()]) is None
+    assert first_form(message(), []) == message()
+
+
+def test_an_event_that_is_no_change_supersedes_nothing() -> None:
+    """Changes name the message they are about."""
+    joined = Presence(uuid="p", channel="a", user="u", joined=True, timestamp="t", state={})
+    assert [event.supersedes for event in (message(), joined, edit(), delete())] == [None, None, "m", "m"]
+    assert covers(delete(), joined)
+    assert current(joined, edit()) is None
