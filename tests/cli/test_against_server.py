@@ -94,7 +94,7 @@ def test_nothing_is_missed_between_streams(
     channel = f"cli-gap-{transport}"
     sent: list[str] = []
 
-    def wait(_: int) -> None:
+    def wait(_: float) -> None:
         sent.append(["first", "second", "last"][len(sent)])
         server.post("/message", [{"channel": channel, "user": "bob", "message": sent[-1]}])
 

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 
 import pytest
 from websockets.sync.server import ServerConnection
 from websockets.sync.server import serve as serve_websocket
 
+from channelstream.cli import streams
 from channelstream.cli.remote import Server
 from channelstream.cli.streams import LOST, STREAMS, Item, Place, StreamEnded
+from channelstream_client.testing import Line
 
 EVENT: Item = {"type": "message", "message": "hi"}
 CLOSING: Item = {"type": "closing", "code": 4008, "reason": "too slow"}
@@ -99,7 +102,9 @@ def test_closing_item(transport: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("transport", STREAMS)
-@pytest.mark.parametrize(("status", "code"), [(401, 4001), (409, 4002), (503, 1013), (502, LOST)])
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, 4001), (409, 4002), (429, 1013), (503, 1013), (502, LOST)]
+)
 def test_refusals(transport: str, status: int, code: int) -> None:
     """An HTTP status instead of a stream says the same as a close code."""
     with http_answer(status, "") as server:
@@ -117,3 +122,42 @@ def test_nonsense(transport: str, form: str) -> None:
     """An answer that is no list of items, such as a proxy's page, is a lost stream."""
     with http_answer(200, form.format("<html>")) as server:
         assert hear(transport, server) == ([], LOST)
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+def test_list_that_is_too_long_ends_it_for_good(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would come again each time: no stream that comes back begins it again for ever."""
+    monkeypatch.setattr(streams, "MAX_FRAME_BYTES", 1_000)
+    long = json.dumps([EVENT | {"message": "x" * 2_000}])
+    if transport == "ws":
+        with websocket_that_closes(1000, EVENT | {"message": "x" * 2_000}) as server:
+            assert hear(transport, server) == ([], 1009)
+    else:
+        with http_answer(200, f"data: {long}" if transport == "sse" else long) as server:
+            assert hear(transport, server) == ([], 1009)
+
+
+@pytest.mark.parametrize("transport", STREAMS)
+@pytest.mark.nodes(1)
+def test_large_message_on_a_slow_line_arrives_at_once(
+    transport: str, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes several times the longest silence to arrive is not cut while bytes come; what is silent is."""
+    monkeypatch.setattr(streams, "SILENCE_S", 0.25)
+    size = 1 << 18
+    line = Line(server.port)
+    connection = server.connect("cli", "cli-slow")
+    try:
+        place = Place(connection)
+        items = STREAMS[transport](Server(line.url, server.secret), place)
+        place.position = next(items)["position"]
+        line.throttle(size)
+        server.post("/message", [{"user": "ann", "channel": "cli-slow", "message": "x" * size}])
+        assert len(next(item for item in items if item["type"] == "message")["message"]) == size
+        line.stall()
+        with pytest.raises(StreamEnded) as caught:
+            list(items)
+        assert caught.value.code == LOST
+    finally:
+        line.close()
+        server.post("/disconnect", {"conn_id": connection})

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from channelstream.cli.coming_back import Waits
 from channelstream.cli.publish import DEFAULT_USER
 from channelstream.cli.remote import RequestFailed, Server, add_server_flags, server_of
 from channelstream.cli.streams import LOST, STREAMS, Item, Place, Stream, StreamEnded
@@ -22,8 +23,6 @@ examples:
   channelstream listen -c news -u alice --transport sse | jq .message
 """
 
-FIRST_WAIT_S = 0.25
-LONGEST_WAIT_S = 10.0
 FINAL = frozenset(
     {
         CloseCode.NORMAL,
@@ -36,6 +35,7 @@ FINAL = frozenset(
     }
 )
 """Codes after which a client must not come back."""
+TOO_MANY_REQUESTS = 429
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -78,27 +78,25 @@ def say(text: str) -> None:
     print(f"channelstream: {text}", file=sys.stderr, flush=True)
 
 
-def wait_before(attempt: int) -> None:
-    """Wait before coming back: twice as long each time up to a bound, jittered so that a crowd spreads."""
-    longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(attempt, 10))
-    time.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, hides nothing
-
-
 @dataclass(slots=True)
 class Subscriber:
     """One user listening to some channels over one transport.
 
     Attributes:
-        wait: called before each return with the number of failures since the last item.
+        wait: called before each return with the seconds to wait.
+        jitter: random numbers from 0 to 1, so that a crowd spreads.
+        clock: seconds that do not jump.
     """
 
     server: Server
     user: str
     channels: Sequence[str]
     stream: Stream
-    wait: Callable[[int], None] = wait_before
+    wait: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+    clock: Callable[[], float] = time.monotonic
     place: Place = field(default_factory=Place)
-    failures: int = 0
+    waits: Waits = field(default_factory=Waits)
 
     def listen(self) -> int:
         """Print events until the stream ends for good; the exit code is 0 if it ended on purpose."""
@@ -110,7 +108,7 @@ class Subscriber:
                 say(f"stream ended: {end}")
                 if end.code in FINAL:
                     return 0 if end.code == CloseCode.NORMAL else 1
-                self.come_back(end.code)
+                self.come_back(end)
 
     def connect(self) -> None:
         """Ask for a connection, as an application does for its browsers.
@@ -138,7 +136,7 @@ class Subscriber:
         if not self.place.conn_id:
             self.connect_again()
         for item in self.stream(self.server, self.place):
-            self.failures = 0
+            self.waits.received(self.clock())
             self.handle(item)
 
     def connect_again(self) -> None:
@@ -146,7 +144,7 @@ class Subscriber:
         try:
             self.connect()
         except RequestFailed as error:
-            if error.status is not None and error.status < 500:
+            if error.status is not None and error.status < 500 and error.status != TOO_MANY_REQUESTS:
                 raise
             raise StreamEnded(LOST, str(error)) from error
 
@@ -166,9 +164,8 @@ class Subscriber:
             lost = (name or "private messages" for name in resumed["lost"])
             say(f"events may be missing from: {', '.join(lost)}")
 
-    def come_back(self, code: int) -> None:
+    def come_back(self, end: StreamEnded) -> None:
         """Wait, and ask for a new connection where the old one is unknown."""
-        if code == CloseCode.UNKNOWN_CONNECTION:
+        if end.code == CloseCode.UNKNOWN_CONNECTION:
             self.place.conn_id = ""
-        self.wait(self.failures)
-        self.failures += 1
+        self.wait(end.retry_after_s + self.jitter() * self.waits.longest_s(end.code, self.clock()))
