@@ -255,6 +255,14 @@ class Unavailable(TryLater):
     http_status = 503
 
 
+class UnsupportedCoding(ChannelstreamError):
+    """The body has a transfer coding besides `chunked` (RFC 9112, 6.1); the connection is closed."""
+
+    code = "unsupported_transfer_coding"
+    http_status = 501
+    headers = ((b"connection", b"close"),)
+
+
 class Moved(Unavailable):
     """The connection has gone to another node: whoever asks again, or there, is served."""
 

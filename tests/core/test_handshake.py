@@ -117,8 +117,13 @@ def test_empty_list_items():
     assert offers(b"", b" , a,, ") == (Offer("a", ()),)
 
 
+def test_a_semicolon_at_the_end():
+    """A parameter that is empty does not count: some clients send one behind the last."""
+    assert offers(b"a;", b"b; x=1 ; ;") == (Offer("a", ()), Offer("b", (("x", "1"),)))
+
+
 @pytest.mark.parametrize(
-    "value", [b"a b", b"a;", b"a; =1", b"a; x=", b'a; x=""', b'a; x="1', b"\xe9", b";x", b'a; x="1 2"']
+    "value", [b"a b", b"a; =1", b"a; x=", b'a; x=""', b'a; x="1', b"\xe9", b";x", b'a; x="1 2"']
 )
 def test_malformed_extensions(value):
     """A malformed extension header fails the handshake (section 9.1)."""

@@ -115,7 +115,8 @@ def _read_offers(value: str) -> tuple[Offer, ...]:
 def _read_offer(item: str) -> Offer:
     """Return one offer; a malformed one fails the handshake (RFC 6455 section 9.1)."""
     name, *rest = (part.strip() for part in item.split(";"))
-    matches = [_PARAMETER.fullmatch(part) for part in rest]
+    # A semicolon at the end, which some clients send, is no fault.
+    matches = [_PARAMETER.fullmatch(part) for part in rest if part]
     if not _NAME.fullmatch(name) or None in matches:
         raise BadHandshake("Sec-WebSocket-Extensions is malformed.")
     return Offer(name, tuple((match[1], _unquoted(match[2])) for match in matches if match))

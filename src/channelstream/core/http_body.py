@@ -1,0 +1,120 @@
+"""The body of a request: where it ends, and its bytes without their framing (RFC 9112, 6 and 7.1)."""
+
+import re
+from typing import Final, Protocol
+
+from channelstream.core.http_head import check_trailers
+from channelstream.errors import BadRequest, HeadTooLong
+
+CHUNK_LINE_BYTES: Final = 256
+"""Longest line before a chunk: its size, and extensions, which mean nothing to us."""
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (_TOKEN, _TOKEN, _QUOTED)
+_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*+" % _EXTENSION)
+
+
+class Body(Protocol):
+    """Reads a body from what has been received."""
+
+    is_complete: bool
+
+    def read(self, data: bytes, at: int) -> tuple[bytes, int]:
+        """Return what `data` has of the body from `at` on, and up to where it was read.
+
+        Raises:
+            BadRequest, HeadTooLong: it breaks the rules.
+        """
+
+
+class SizedBody:
+    """A body whose length the head has named."""
+
+    __slots__ = ("_left", "is_complete")
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self.is_complete = not size
+
+    def read(self, data: bytes, at: int) -> tuple[bytes, int]:
+        part = data[at : at + self._left]
+        self._left -= len(part)
+        self.is_complete = not self._left
+        return part, at + len(part)
+
+
+class ChunkedBody:
+    """A body in chunks, with trailers that are read and dropped."""
+
+    __slots__ = ("_is_last", "_left", "_trailer_left", "is_complete")
+
+    def __init__(self, trailer_bytes: int) -> None:
+        """Begin.
+
+        Args:
+            trailer_bytes: longest trailers, all together.
+        """
+        self._left: int | None = None  # Of the chunk and the line end behind it; None: a size comes next.
+        self._is_last = False
+        self._trailer_left = trailer_bytes
+        self.is_complete = False
+
+    def read(self, data: bytes, at: int) -> tuple[bytes, int]:
+        parts: list[bytes] = []
+        before = -1
+        while before != at and not self.is_complete:
+            before = at
+            if self._is_last:
+                at = self._read_trailer(data, at)
+            elif self._left is None:
+                at = self._read_size(data, at)
+            else:
+                at = self._read_chunk(data, at, parts)
+        return b"".join(parts), at
+
+    def _read_size(self, data: bytes, at: int) -> int:
+        end = _line_end(data, at, CHUNK_LINE_BYTES)
+        if end < 0:
+            if len(data) - at > CHUNK_LINE_BYTES:
+                raise BadRequest("The line before a chunk is too long.")
+            return at
+        line = _CHUNK_LINE.fullmatch(data, at, end)
+        if line is None:
+            raise BadRequest("A chunk begins with its size.")
+        size = int(line[1], 16)
+        self._is_last = not size
+        self._left = size + 2
+        return end + 2
+
+    def _read_chunk(self, data: bytes, at: int, parts: list[bytes]) -> int:
+        """Read the bytes of a chunk; the line end behind them is read when it is whole."""
+        left: int = self._left  # type: ignore[assignment]
+        part = data[at : at + left - 2]
+        if part:
+            parts.append(part)
+            self._left = left = left - len(part)
+            at += len(part)
+        if left > 2 or len(data) - at < 2:
+            return at
+        if data[at : at + 2] != b"\r\n":
+            raise BadRequest("A chunk is longer than its size says.")
+        self._left = None
+        return at + 2
+
+    def _read_trailer(self, data: bytes, at: int) -> int:
+        end = _line_end(data, at, self._trailer_left)
+        if end < 0:
+            if len(data) - at > self._trailer_left:
+                raise HeadTooLong("The trailers are too long; see the option max_head_bytes.")
+            return at
+        self._trailer_left -= end + 2 - at
+        if end == at:
+            self.is_complete = True
+        else:
+            check_trailers(b"\r\n%b\r\n\r\n" % data[at:end])
+        return end + 2
+
+
+def _line_end(data: bytes, at: int, limit: int) -> int:
+    """Return where the line ends, without its CR LF; -1 if that is not there, or too far."""
+    return data.find(b"\r\n", at, at + limit + 2)

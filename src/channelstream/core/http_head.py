@@ -1,0 +1,178 @@
+"""The head of a request, read strictly (RFC 9112): what it asks for, and how long its body is.
+
+Where a request ends is decided here and nowhere else. What another reader, such as a proxy in front, could read in two
+ways is refused: a second Content-Length, a transfer coding beside a length, a bare CR or LF, a space before a colon.
+"""
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+from channelstream.core.policy import Header
+from channelstream.errors import BadRequest, UnsupportedCoding
+
+_LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++) ([\x21-\x7e]++) HTTP/1\.([01])(?=\r\n)")
+_FIELD: Final = re.compile(rb"\r\n([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)(?=\r\n)")
+"""A line end and the field behind it: a token, no space before the colon, no control characters (RFC 9110, 5.5)."""
+_BEGINNING: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++(?: |\Z)|\r?\Z")
+_BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
+_HOST: Final = re.compile(rb"(?:[\w\-.~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?", re.ASCII)
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\d{1,18}")
+_JUDGED: Final = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
+)
+"""Fields that HTTP itself obeys."""
+_Fields = dict[bytes, list[bytes]]
+
+
+class RequestHead(NamedTuple):
+    """A request without its body.
+
+    Attributes:
+        version: `1.0` or `1.1`.
+        path: decoded; `raw_path` is as received, `query` what follows the question mark.
+        headers: names in lower case; of a target that names a host, that is the Host (RFC 9112, 3.2.2).
+        body_bytes: length of the body; None: it comes in chunks.
+        keep_alive: the connection may serve another request. One of HTTP/1.0 never does.
+        expects_continue: the client waits to be asked for the body.
+        upgrades: protocols the client offers to change to, in lower case.
+    """
+
+    method: str
+    version: str
+    path: str
+    raw_path: bytes
+    query: bytes
+    headers: list[Header]
+    body_bytes: int | None
+    keep_alive: bool
+    expects_continue: bool
+    upgrades: tuple[bytes, ...]
+
+
+def read_head(data: bytes) -> RequestHead:
+    """Return a head.
+
+    Args:
+        data: all of it, with the empty line at its end.
+
+    Raises:
+        BadRequest: it breaks RFC 9112, or can be read in two ways.
+        UnsupportedCoding: its body is coded as we cannot decode.
+    """
+    line = _LINE.match(data)
+    if line is None:
+        raise BadRequest("The request must begin with a line such as GET /path HTTP/1.1.")
+    method, target, minor = line.groups()
+    headers = _read_fields(data, line.end())
+    judged: _Fields = {}
+    for name, value in headers:
+        if name in _JUDGED:
+            judged.setdefault(name, []).append(value)
+    is_1_1 = minor == b"1"
+    _check_host(judged, is_1_1)
+    raw_path, query = _read_target(method, target, headers)
+    path = raw_path.decode("ascii")
+    connection = _tokens(judged, b"connection") if b"connection" in judged else ()
+    return RequestHead(
+        method.decode("ascii"),
+        "1.1" if is_1_1 else "1.0",
+        unquote(path) if "%" in path else path,
+        raw_path,
+        query,
+        headers,
+        _body_bytes(judged, is_1_1),
+        is_1_1 and b"close" not in connection,
+        is_1_1 and b"expect" in judged and b"100-continue" in _tokens(judged, b"expect"),
+        _tokens(judged, b"upgrade") if is_1_1 and b"upgrade" in connection else (),
+    )
+
+
+def check_beginning(data: bytes, start: int, seen: int) -> None:
+    """Refuse the beginning of a head that can become none; what is seen has been looked at before.
+
+    Raises:
+        BadRequest: it is no HTTP/1.1.
+    """
+    if _BEGINNING.match(data, start) is None or _BARE.search(data, seen) is not None:
+        raise BadRequest("This is no request of HTTP/1.1.")
+
+
+def check_trailers(data: bytes) -> None:
+    """Refuse trailers that are no fields; nothing else is done with them.
+
+    Args:
+        data: each with its line end before it, and the empty line at the end.
+
+    Raises:
+        BadRequest: they are none.
+    """
+    _read_fields(data, 0)
+
+
+def _read_fields(data: bytes, start: int) -> list[Header]:
+    fields = _FIELD.findall(data, start)
+    # The last two line ends are those of the last field and of the empty line.
+    if len(fields) != data.count(b"\r\n", start) - 2:
+        raise BadRequest("A header is a name, a colon and a value, in one line that ends with CR LF.")
+    return [(name.lower(), value.rstrip()) for name, value in fields]
+
+
+def _tokens(judged: _Fields, name: bytes) -> tuple[bytes, ...]:
+    """Return the items of a list, which may be spread over several lines (RFC 9110, 5.6.1)."""
+    items = b",".join(judged.get(name, ())).lower().split(b",")
+    return tuple([item for part in items if (item := part.strip())])
+
+
+def _check_host(judged: _Fields, is_needed: bool) -> None:
+    """Refuse a request without a Host, with two, or with one that is no host and port (RFC 9112, 3.2)."""
+    hosts = judged.get(b"host", [])
+    if len(hosts) != 1:
+        if hosts or is_needed:
+            raise BadRequest("A request has one Host header.")
+    elif _HOST.fullmatch(hosts[0]) is None:
+        raise BadRequest("The Host header must be a host, with or without a port.")
+
+
+def _read_target(method: bytes, target: bytes, headers: list[Header]) -> tuple[bytes, bytes]:
+    """Return path and query of the target, in any of its forms but that of CONNECT (RFC 9112, 3.2)."""
+    if method == b"CONNECT":
+        raise BadRequest("This server is no proxy: it does not CONNECT.")
+    if target[:1] != b"/" and not (target == b"*" and method == b"OPTIONS"):
+        target = _origin_form(target, headers)
+    path, _, query = target.partition(b"#")[0].partition(b"?")
+    return path, query
+
+
+def _origin_form(target: bytes, headers: list[Header]) -> bytes:
+    """Return the target without the host it names, which replaces the one of the headers."""
+    match = _ABSOLUTE.fullmatch(target.partition(b"#")[0])
+    if match is None or _HOST.fullmatch(match[1]) is None:
+        raise BadRequest("The target of a request is a path, or a URL of http or https.")
+    headers[:] = [(b"host", match[1]), *(field for field in headers if field[0] != b"host")]
+    return match[2] if match[2].startswith(b"/") else b"/" + match[2]
+
+
+def _body_bytes(judged: _Fields, is_1_1: bool) -> int | None:
+    """Return the length of the body; None: chunked (RFC 9112, 6)."""
+    lengths = judged.get(b"content-length")
+    if b"transfer-encoding" in judged:
+        if lengths is not None or not is_1_1:
+            raise BadRequest("Transfer-Encoding is of HTTP/1.1, and stands in place of Content-Length.")
+        _check_codings([item.strip() for item in b",".join(judged[b"transfer-encoding"]).lower().split(b",")])
+        return None
+    if lengths is None:
+        return 0
+    if len(lengths) > 1 or _LENGTH.fullmatch(lengths[0]) is None:
+        raise BadRequest("Content-Length is one number of bytes.")
+    return int(lengths[0])
+
+
+def _check_codings(codings: list[bytes]) -> None:
+    """Refuse all but `chunked`; where that is not the last one, nobody knows where the body ends (RFC 9112, 6.3)."""
+    if codings == [b"chunked"]:
+        return
+    if codings[-1] == b"chunked" and codings.count(b"chunked") == 1 and all(codings):
+        raise UnsupportedCoding("Send the body with no other Transfer-Encoding than chunked.")
+    raise BadRequest("Transfer-Encoding must be chunked.")

@@ -1,0 +1,102 @@
+"""Reads requests from the bytes of a connection, one after the other and never further than asked."""
+
+from channelstream.core.http_body import Body, ChunkedBody, SizedBody
+from channelstream.core.http_head import RequestHead, check_beginning, read_head
+from channelstream.errors import HeadTooLong
+
+_EMPTY_LINE = b"\r\n"
+_HEAD_END = b"\r\n\r\n"
+
+
+class RequestReader:
+    """What was received, and how much of it has been read.
+
+    Call `head` until there is one, then `body` until `is_whole`; then the next request may be read.
+    """
+
+    __slots__ = ("_at", "_body", "_data", "_has_skipped", "_head_bytes", "_seen")
+
+    def __init__(self, head_bytes: int) -> None:
+        """Begin.
+
+        Args:
+            head_bytes: longest head, and longest trailers.
+        """
+        self._head_bytes = head_bytes
+        self._data = b""
+        self._at = 0
+        self._seen = 0  # Up to where the end of the head has been looked for.
+        self._has_skipped = False
+        self._body: Body = SizedBody(0)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something has been received that is not read."""
+        return self._at < len(self._data)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the body of the last request has been read to its end."""
+        return self._body.is_complete
+
+    def receive(self, data: bytes) -> None:
+        if self._data:
+            self._seen -= self._at
+            self._data = self._data[self._at :] + data
+        else:
+            self._seen = 0
+            self._data = data
+        self._at = 0
+
+    def head(self) -> RequestHead | None:
+        """Return the next head; None if it is not all there.
+
+        Raises:
+            BadRequest, UnsupportedCoding: as `read_head` does.
+            HeadTooLong: it is longer than allowed, however it was cut into packets.
+        """
+        if self._data.startswith(_EMPTY_LINE, self._at):
+            self._skip_empty_line()
+        data, at = self._data, self._at
+        end = data.find(_HEAD_END, max(at, self._seen - len(_HEAD_END) + 1))
+        if (len(data) if end < 0 else end + len(_HEAD_END)) - at > self._head_bytes:
+            raise HeadTooLong("The head of the request is too long; see the option max_head_bytes.")
+        if end < 0:
+            check_beginning(data, at, max(at, self._seen - 1))
+            self._seen = len(data)
+            return None
+        end += len(_HEAD_END)
+        head = read_head(data[at:end])
+        self._has_skipped = False
+        self._move(end)
+        size = head.body_bytes
+        self._body = ChunkedBody(self._head_bytes) if size is None else SizedBody(size)
+        return head
+
+    def body(self) -> bytes:
+        """Return what has been received of the body since the last call.
+
+        Raises:
+            BadRequest, HeadTooLong: a chunk or a trailer breaks the rules.
+        """
+        part, at = self._body.read(self._data, self._at)
+        self._move(at)
+        return part
+
+    def take_rest(self) -> bytes:
+        """Return what has been received and not read, which belongs to another protocol from now on."""
+        rest, self._data = self._data[self._at :], b""
+        self._at = self._seen = 0
+        return rest
+
+    def _skip_empty_line(self) -> None:
+        """Pass over one empty line, which some clients send behind a body (RFC 9112, 2.2)."""
+        if not self._has_skipped:
+            self._has_skipped = True
+            self._move(self._at + len(_EMPTY_LINE))
+
+    def _move(self, at: int) -> None:
+        self._at = self._seen = at
+        if at >= len(self._data):
+            self._data = b""
+            self._at = self._seen = 0

@@ -1,0 +1,201 @@
+"""Requests on a connection: where each ends, what is refused, in pieces of any size."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httptools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelstream.core.http_body import CHUNK_LINE_BYTES
+from channelstream.core.http_head import RequestHead
+from channelstream.core.http_reader import RequestReader
+from channelstream.errors import BadRequest, ChannelstreamError, HeadTooLong
+
+VECTORS = json.loads((Path(__file__).parents[2] / "spec/vectors/http.json").read_text())["vectors"]
+LIMIT = 2000
+GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Read:
+    """What a reader makes of pieces, as a connection would drive it."""
+
+    def __init__(self, pieces: list[bytes], limit: int = LIMIT) -> None:
+        self.reader = RequestReader(limit)
+        self.requests: list[tuple[RequestHead, bytearray]] = []
+        self.refused: int | None = None
+        self.most = 0
+        try:
+            for piece in pieces:
+                self.reader.receive(piece)
+                self._go_on()
+        except ChannelstreamError as error:
+            self.refused = error.http_status
+
+    def _go_on(self) -> None:
+        while True:
+            if not self.reader.is_whole:
+                self.requests[-1][1].extend(self.reader.body())
+                if not self.reader.is_whole:
+                    return
+            head = self.reader.head()
+            if head is None:
+                return
+            self.requests.append((head, bytearray()))
+
+    @property
+    def result(self) -> tuple[list[tuple[RequestHead, bytes]], int | None]:
+        return [(head, bytes(body)) for head, body in self.requests], self.refused
+
+
+def pieces_of(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
+@pytest.mark.parametrize("size", [1, 2, 7, 100_000])
+def test_golden_requests(vector: dict[str, Any], size: int) -> None:
+    """Each connection of the vectors is read as they say, in pieces of any size."""
+    read = Read(pieces_of(vector["bytes"].encode("latin-1"), size))
+    assert read.refused == vector["refused"]
+    assert len(read.requests) == len(vector["requests"])
+    for (head, body), expected in zip(read.requests, vector["requests"], strict=True):
+        seen = head._asdict() | {
+            "query": head.query.decode(),
+            "host": next((value.decode() for name, value in head.headers if name == b"host"), None),
+            "upgrades": [name.decode() for name in head.upgrades],
+            # Of a body that breaks the rules, more has been read the smaller the pieces were.
+            "body": None if expected["body"] is None else body.decode(),
+        }
+        assert {name: seen[name] for name in expected} == expected
+
+
+class Reference:
+    """What llhttp, the parser of node, makes of a head."""
+
+    def __init__(self, data: bytes) -> None:
+        self.url = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.is_whole = False
+        self.parser = httptools.HttpRequestParser(self)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self.is_whole = True
+
+
+NAMES = st.sampled_from(
+    ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade", "X", "x-y", "X Y", "", "\x0b"]
+)
+VALUES = st.one_of(
+    st.sampled_from(["3", "chunked", "gzip", "x", "upgrade", "close, upgrade", "h2c", " 3\t", "+3"]),
+    st.text(st.characters(max_codepoint=255), max_size=5),
+)
+ENDS = st.sampled_from(["\r\n"] * 8 + ["\n", "\r"])
+
+
+@given(
+    st.sampled_from(["GET", "POST", "OPTIONS", "DELETE", "G\0T", ""]),
+    st.sampled_from(["/", "/a?b", "http://x/y", "*", "x"]),
+    st.lists(st.tuples(NAMES, st.sampled_from([":", ": ", " :", ""]), VALUES, ENDS), max_size=4),
+)
+def test_no_more_is_accepted_than_by_llhttp(
+    method: str, target: str, fields: list[tuple[str, str, str, str]]
+) -> None:
+    """A head that is accepted is accepted by llhttp as well, which reads the same fields."""
+    text = f"{method} {target} HTTP/1.1\r\nHost: x\r\n" + "".join("".join(field) for field in fields) + "\r\n"
+    data = text.encode("latin-1")
+    read = Read([data])
+    if not read.requests:
+        return
+    head = read.requests[0][0]
+    reference = Reference(data)
+    assert reference.is_whole
+    assert reference.parser.get_method() == head.method.encode()
+    assert [(name, value.strip()) for name, value in reference.headers if name != b"host"] == [
+        field for field in head.headers if field[0] != b"host"
+    ]
+
+
+@given(st.binary(max_size=200), st.integers(1, 50))
+def test_garbage(data: bytes, size: int) -> None:
+    """Nothing that is sent is an error of ours."""
+    Read(pieces_of(data, size))
+    Read(pieces_of(CHUNKED + data, size))
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20), max_size=5), st.integers(1, 30))
+def test_chunks_of_any_size(chunks: list[bytes], size: int) -> None:
+    """A body is what its chunks held, and the next request begins behind it."""
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    (_, found), (_, _) = Read(pieces_of(CHUNKED + body + b"0\r\n\r\n" + GET, size)).result[0]
+    assert found == b"".join(chunks)
+
+
+@pytest.mark.parametrize("size", [1, 999, 100_000])
+@pytest.mark.parametrize("excess", [0, 1])
+def test_the_longest_head(size: int, excess: int) -> None:
+    """A head is as long as allowed and no byte longer, however it is cut; what follows does not count."""
+    head = GET[:-2] + b"X: %b\r\n\r\n" % (b"x" * (LIMIT - len(GET) - 5 + excess))
+    assert len(head) == LIMIT + excess
+    read = Read(pieces_of(head + GET, size))
+    assert (len(read.requests), read.refused) == ((2, None) if not excess else (0, 431))
+
+
+def test_a_head_without_end() -> None:
+    """More bytes than a head may have are refused before its end is there."""
+    assert Read([GET[:-2] + b"X: ", b"x" * LIMIT]).refused == 431
+
+
+@pytest.mark.parametrize("size", [1, 999, 100_000])
+def test_the_longest_trailers(size: int) -> None:
+    """All trailers together are bounded like a head."""
+    trailer = b"X: y\r\n"
+    count = (LIMIT - 2) // len(trailer)
+    for more, refused in ((0, None), (1, 431)):
+        data = CHUNKED + b"0\r\n" + trailer * (count + more) + b"\r\n"
+        assert Read(pieces_of(data, size)).refused == refused
+    assert Read(pieces_of(CHUNKED + b"0\r\nX: " + b"y" * LIMIT, size)).refused == 431
+
+
+def test_a_long_line_before_a_chunk() -> None:
+    """It is bounded also while its end is not there."""
+    assert Read([CHUNKED + b"1;" + b"x" * CHUNK_LINE_BYTES]).refused == 400
+
+
+def test_what_is_not_read() -> None:
+    """Behind a request the rest is handed over as it came, and then it is gone."""
+    reader = RequestReader(LIMIT)
+    reader.receive(GET + b"\x81\x00")
+    assert reader.head() is not None
+    assert reader.has_more
+    assert (reader.take_rest(), reader.take_rest(), reader.has_more) == (b"\x81\x00", b"", False)
+
+
+def test_one_request_at_a_time() -> None:
+    """Nothing behind a request is looked at before it is asked for."""
+    reader = RequestReader(LIMIT)
+    reader.receive(GET + b"garbage\r\n\r\n")
+    assert reader.head() is not None
+    with pytest.raises(BadRequest):
+        reader.head()
+
+
+def test_a_long_head_in_pieces_is_refused_by_its_size() -> None:
+    """The sentence names the option."""
+    reader = RequestReader(10)
+    reader.receive(GET)
+    with pytest.raises(HeadTooLong, match="max_head_bytes"):
+        reader.head()
