@@ -16,6 +16,7 @@ LAYERS = (
     {"engines"},
     {"node"},
     {"asgi"},
+    {"http"},
     {"transports", "api"},
     {"config"},
     {"pages", "logs", "overview", "housekeeping", "tracing", "clock", "pacing"},

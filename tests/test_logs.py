@@ -27,8 +27,6 @@ def restored_logging() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers, root.level = handlers, level
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def log_failure(text: str, error: Exception, **extra: object) -> None:
@@ -117,14 +115,10 @@ def test_ordinary_text_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.strip().endswith(text)
 
 
-def test_uvicorn_is_adopted(capsys: pytest.CaptureFixture[str]) -> None:
-    """uvicorn's events come through the same format, its access log only with debug."""
-    logs.configure(SETTINGS)
-    logging.getLogger("uvicorn.error").info("started")
-    logging.getLogger("uvicorn.access").info("GET /")
-    assert capsys.readouterr().err.count("uvicorn") == 1
+def test_requests_are_logged_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of the access log shows no secret of a query."""
     logs.configure(Settings(debug=True))
-    logging.getLogger("uvicorn.access").info('%s - "%s"', "127.0.0.1", "GET /info?secret=abc")
+    logging.getLogger("channelstream.access").info('%s - "%s"', "127.0.0.1", "GET /info?secret=abc")
     assert capsys.readouterr().err.strip().endswith('127.0.0.1 - "GET /info?secret=***"')
 
 

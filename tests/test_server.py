@@ -27,7 +27,7 @@ def test_serves_tls(start_server: Any, certificate: tuple[str, str]) -> None:
     cert, key = certificate
     running = start_server("--ssl-certfile", cert, "--ssl-keyfile", key)
     trust = ssl.create_default_context(cafile=cert)
-    answer = http.get(f"https://127.0.0.1:{running.port}/info", headers=running.sign("/info"), verify=trust)
+    answer = httpx.get(f"https://127.0.0.1:{running.port}/info", headers=running.sign("/info"), verify=trust)
     assert answer.status_code == 200
     with pytest.raises(httpx.RemoteProtocolError):
         http.get(running.url + "/info")

@@ -14,7 +14,6 @@ from channelstream.config.safety import PUBLIC_SECRETS
 HANDLER_NAME = "channelstream"
 BLOT = "***"
 
-_SILENT = logging.CRITICAL + 1
 _QUERY = re.compile(r"(?<=[\w/~.*-])\?(\S+)")
 _PARAMETER = re.compile(r"[A-Za-z_]{1,32}")
 """A name that may be shown. Others may be a value that lost its name, or a known name in disguise."""
@@ -35,8 +34,8 @@ _HEADER = re.compile(
 _SIGNATURE = re.compile(r"\.[\w-]{5,8}\.[\w-]{27,}")
 """Stamp and digest as itsdangerous appends them: SHA-1 makes 27 characters, longer hashes more."""
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
-"""What every record holds; all else was passed as `extra`. uvicorn repeats its message in colour."""
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+"""What every record holds; all else was passed as `extra`."""
 
 
 class Redactor:
@@ -121,9 +120,9 @@ def _one_line(text: str) -> str:
 
 
 def configure(settings: Settings) -> None:
-    """Send all logs, uvicorn's included, to stderr in the chosen format; calling it again replaces the first.
+    """Send all logs to stderr in the chosen format; calling it again replaces the first.
 
-    `debug` lowers the level to debug and turns on uvicorn's access log, which is off otherwise.
+    `debug` lowers the level to debug.
     """
     redact = Redactor((settings.secret, settings.admin_secret, settings.cookie_secret))
     handler = logging.StreamHandler(sys.stderr)
@@ -133,16 +132,5 @@ def configure(settings: Settings) -> None:
     root.handlers = [kept for kept in root.handlers if kept.name != HANDLER_NAME]
     root.addHandler(handler)
     root.setLevel("DEBUG" if settings.debug else settings.log_level.upper())
-    _adopt_uvicorn(settings.debug)
     # The demo calls the API through httpx, which would tell of every message.
     logging.getLogger("httpx").setLevel(logging.NOTSET if settings.debug else logging.WARNING)
-
-
-def _adopt_uvicorn(access_log: bool) -> None:
-    """Let uvicorn's loggers speak through the root; it must be started with `log_config=None`."""
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logger = logging.getLogger(name)
-        logger.handlers = []
-        logger.propagate = True
-        logger.setLevel(logging.NOTSET)
-    logging.getLogger("uvicorn.access").setLevel(logging.INFO if access_log else _SILENT)

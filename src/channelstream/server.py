@@ -7,13 +7,13 @@ import os
 import resource
 import signal
 import socket
+import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
-from math import ceil
-from types import FrameType
 from typing import Any
 
-import uvicorn
+import uvloop
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 
@@ -34,6 +34,8 @@ from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.ledger import Lifetimes
 from channelstream.errors import BadSignature, ChannelstreamError, CloseCode, ConfigError
 from channelstream.housekeeping import Housekeeping
+from channelstream.http.door import Door, HttpSettings
+from channelstream.http.listener import Listener
 from channelstream.node import Node, NodeLimits
 from channelstream.overview.panel import Panel
 from channelstream.overview.sampler import Sampler
@@ -42,7 +44,7 @@ from channelstream.pages.refusals import json_errors
 from channelstream.pages.routes import routes
 from channelstream.tracing import Tracer
 from channelstream.transports.asgi import PATHS, StreamsApp
-from channelstream.transports.http import protocol_for
+from channelstream.transports.router import StreamRouter
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 
@@ -57,65 +59,101 @@ ADMIN_PREFIX = "/admin"
 logger = logging.getLogger(__name__)
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server, which tells the streams before it stops."""
+class Server:
+    """The node, its door and its listener, from the first to the last moment of the process."""
 
     def __init__(
-        self, config: uvicorn.Config, node: Node, streams: Streams, sampler: Sampler, drain_s: float
+        self, settings: Settings, node: Node, streams: Streams, door: Door, sampler: Sampler
     ) -> None:
-        super().__init__(config)
         self.node = node
         self.streams = streams
-        self._drain_s = drain_s
+        self.has_started = False
+        self.on_started: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._door = door
+        self._listener = Listener(door, _tls(settings))
         self._housekeeping = Housekeeping(node)
         self._sampler = sampler
-        self.on_started: Callable[[], None] = lambda: None
+        self._stopping = asyncio.Event()
+        self._drain: asyncio.Task[None] | None = None
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop on a signal, at once on a second Ctrl-C; ending as asked is success, so it is not raised again."""
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
+    def stop(self) -> None:
+        """Stop serving; what is under way has the time of the drain."""
+        self._stopping.set()
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+    async def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal, or `stop`, says stop.
+
+        Raises:
+            ConfigError: it cannot listen on its unix socket.
+            OSError: it cannot listen on its port.
+        """
+        self._catch_signals()
         await self.node.start()
         self.streams.heartbeat.start()
         self._housekeeping.start()
         self._sampler.start()
-        await self._listen(sockets)
-        gc.set_threshold(*GC_THRESHOLDS)
-        gc.collect()
-        gc.freeze()
-        self.on_started()
+        try:
+            await self._listen(sockets)
+            self.has_started = True
+            gc.set_threshold(*GC_THRESHOLDS)
+            gc.collect()
+            gc.freeze()
+            self.on_started()
+            await self._stopping.wait()
+        finally:
+            await self._shut_down()
+
+    def _catch_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        """Stop; at once on a Ctrl-C during the drain."""
+        if number == signal.SIGINT and self._drain is not None:
+            self._drain.cancel()
+        self.stop()
 
     async def _listen(self, sockets: list[socket.socket] | None) -> None:
-        """Listen; a port in use makes uvicorn log so and leave by SystemExit, a socket's path does not."""
-        try:
-            await super().startup(sockets)
-        except OSError as error:
-            await self.lifespan.shutdown()
-            raise ConfigError(f"unix_socket: cannot listen on {self.config.uds!r}: {error}") from error
+        if sockets is not None:
+            await self._listener.listen_on(sockets)
+        elif self._settings.unix_socket:
+            path = self._settings.unix_socket
+            try:
+                await self._listener.listen_at_path(path)
+            except OSError as error:
+                raise ConfigError(f"unix_socket: cannot listen on {path!r}: {error}") from error
+            logger.info("running on unix socket %s (Ctrl-C ends it)", path)
+        else:
+            port = await self._listener.listen_at(self._settings.host, self._settings.port)
+            address = address_of(replace(self._settings, port=port))
+            logger.info("running on %s (Ctrl-C ends it)", address)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for listener in self.servers:
-            listener.close()
+    async def _shut_down(self) -> None:
+        self._listener.close()
         self.node.draining = True
         while self.node.hub.flush():
             pass  # What was accepted goes out before the streams are closed.
-        for connection in list(self.node.hub.connections.values()):
-            if connection.stream is not None:
-                connection.stream.close(CloseCode.RESTARTING, "the server restarts")
-        await self._drained()
+        self._close_streams()
+        self._drain = asyncio.get_running_loop().create_task(self._drained())
+        await asyncio.wait((self._drain,), timeout=self._settings.drain_timeout_s)
+        self._drain.cancel()
+        await self._door.abort()
         self.streams.heartbeat.stop()
         await self._housekeeping.stop()
         await self._sampler.stop()
-        await super().shutdown(sockets)
         await self.node.engine.close()
 
+    def _close_streams(self) -> None:
+        for connection in list(self.node.hub.connections.values()):
+            if connection.stream is not None:
+                connection.stream.close(CloseCode.RESTARTING, "the server restarts")
+
     async def _drained(self) -> None:
-        """Wait until all streams are closed, but not too long."""
-        waiting = asyncio.ensure_future(self.streams.heartbeat.empty.wait())
-        await asyncio.wait((waiting,), timeout=self._drain_s)
-        waiting.cancel()
+        """Wait until all streams and connections are closed."""
+        await self.streams.settled()
+        self._close_streams()
+        await asyncio.gather(self.streams.heartbeat.empty.wait(), self._door.close())
 
 
 class Front:
@@ -129,9 +167,6 @@ class Front:
         self.pages: App
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.pages(scope, receive, send)
-            return
         try:
             self._policy.check_transport(scope)
         except ChannelstreamError as error:
@@ -199,14 +234,12 @@ def serve(
     if settings.serves_demo:
         logger.info("demo at %s/demo, admin at %s/admin", address_of(settings), address_of(settings))
     try:
-        server.run(sockets)
-    except KeyboardInterrupt:
-        # uvicorn raises the signal again after the drain, and the loop may swallow it or not.
-        logger.debug("interrupted")
-    except SystemExit:
-        # uvicorn leaves so when it cannot listen, and has said why.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(server.run(sockets))
+    except OSError as error:
+        logger.error("cannot listen: %s", error)  # noqa: TRY400
         return 1
-    return 0 if server.started else 1
+    return 0
 
 
 def build(settings: Settings) -> Server:
@@ -225,7 +258,8 @@ def build(settings: Settings) -> Server:
     sampler = Sampler(node)
     pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), access, Tracer(node)))
     front.pages = json_errors(pages, front.page_cors)
-    return Server(_uvicorn_config(settings, front, streams), node, streams, sampler, settings.drain_timeout_s)
+    door = Door(_http_settings(settings), front, StreamRouter(streams), policy, lambda: streams.sockets)
+    return Server(settings, node, streams, door, sampler)
 
 
 def _pages(settings: Settings, front: Front, panel: Panel, access: Access, tracer: Tracer) -> Any:
@@ -278,9 +312,6 @@ def _stream_settings(settings: Settings) -> StreamSettings:
         outbox_bytes=settings.outbox_bytes,
         inbound_bytes=settings.max_inbound_bytes,
         inbound_frames=settings.max_inbound_frames,
-        head_bytes=settings.max_head_bytes,
-        head_timeout_s=settings.head_timeout_s,
-        body_timeout_s=settings.body_timeout_s,
         compression=settings.compression,
     )
 
@@ -314,35 +345,30 @@ def _checker(settings: Settings) -> Checker:
     return _ForeignChecker(made.unsign, max_age_s)
 
 
-def _uvicorn_config(settings: Settings, app: App, streams: Streams) -> uvicorn.Config:
+def _http_settings(settings: Settings) -> HttpSettings:
     descriptors = _descriptors()
     if settings.max_connections > descriptors:
         logger.warning("max_connections is cut to %d: the process may open no more sockets", descriptors)
-    protocol = protocol_for(streams, min(settings.max_connections or descriptors, descriptors))
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        uds=settings.unix_socket or None,
-        ssl_certfile=settings.ssl_certfile or None,
-        ssl_keyfile=settings.ssl_keyfile or None,
-        http=protocol,
-        ws="none",
-        loop="uvloop",
-        proxy_headers=False,
-        server_header=False,
+    return HttpSettings(
+        max_sockets=min(settings.max_connections or descriptors, descriptors),
+        head_bytes=settings.max_head_bytes,
+        head_timeout_s=settings.head_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
         access_log=settings.debug,
-        log_config=None,
-        backlog=4096,
-        timeout_keep_alive=ceil(settings.keep_alive_s),
-        timeout_graceful_shutdown=max(1, int(settings.drain_timeout_s)),
     )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.ssl_certfile:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        config.load()
+        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile or None)
     except OSError as error:
         # An SSLError is one: the files are there, but hold no certificate or another's key.
         raise ConfigError(f"ssl_certfile: {settings.ssl_certfile!r} cannot be used: {error}") from error
-    return config
+    return context
 
 
 def _descriptors() -> int:

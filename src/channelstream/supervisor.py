@@ -109,7 +109,7 @@ def _report(line: socket.socket, server: Server) -> None:
 
     def stop() -> None:
         loop.remove_reader(line)
-        server.should_exit = True
+        server.stop()
 
     line.send(SERVING)
     loop.add_reader(line, stop)

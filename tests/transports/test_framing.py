@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from tests.cutter import Cut, Request, cut
 from tests.odd_requests import OddClient
-from uvicorn.server import ServerState
 
 from channelstream.config import Settings
+from channelstream.http.connection import HttpConnection
+from channelstream.http.door import Door, HttpSettings
 from channelstream.server import build
+from channelstream.transports.router import StreamRouter
 
 VECTORS = json.loads((Path(__file__).parents[2] / "spec/vectors/framing.json").read_text("utf-8"))[
     "connections"
@@ -62,14 +64,11 @@ class Front:
     served: list[Served] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._config = build(Settings(port=0)).config
-        self._config.loaded_app = self._app
+        streams = build(Settings(port=0)).streams
+        self._door = Door(HttpSettings(), self._app, StreamRouter(streams), streams.policy)
 
     def _accept(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self._config.http_protocol_class(
-            config=self._config, server_state=ServerState(), app_state={}
-        )
-        return made
+        return HttpConnection(self._door)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tests.transports.in_process import Stage, play
 
-from channelstream.transports.line import taken
+from channelstream.http.line import taken
+from channelstream.http.unread import UnreadAnswer
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.sse import SSEStream
-from channelstream.transports.unread import UnreadAnswer
 from channelstream.transports.websocket import WebSocketStream
 
 MUCH = 8_000_000

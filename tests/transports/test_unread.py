@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.waiting import eventually
 
-from channelstream.transports.unread import UnreadAnswer
+from channelstream.http.unread import UnreadAnswer
 
 TIMEOUT_S = 10.0
 

@@ -7,7 +7,7 @@ from channelstream.asgi import ClientGone, Receive, Scope, Send, answer, read_bo
 from channelstream.core.policy import Header
 from channelstream.core.query import read_query
 from channelstream.errors import ChannelstreamError, NotFound, Unavailable, UpgradeRequired
-from channelstream.transports.line import LINE, Taken
+from channelstream.http.line import LINE, Taken
 from channelstream.transports.longpoll import LONG_ANSWER_BYTES, PollStream, check_callback, jsonp
 from channelstream.transports.streams import Streams
 

@@ -9,7 +9,7 @@ from channelstream.core.codec import Framing, closing_item, json_list
 from channelstream.core.connection import Connection
 from channelstream.core.position import Numbers
 from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
-from channelstream.transports.line import Taken
+from channelstream.http.line import Taken
 from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
 

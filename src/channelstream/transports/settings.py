@@ -11,9 +11,6 @@ class StreamSettings:
         outbox_bytes: unsent bytes at which a stream counts as slow.
         inbound_bytes: longest message a WebSocket client may send.
         inbound_frames: WebSocket frames a client may send between two pings.
-        head_bytes: longest head of a request.
-        head_timeout_s: how long a client may take to send it.
-        body_timeout_s: how long a client may take to send what follows the head.
         compression: agree to permessage-deflate where a WebSocket client offers it.
     """
 
@@ -25,7 +22,4 @@ class StreamSettings:
     outbox_bytes: int = 65_536
     inbound_bytes: int = 131_072
     inbound_frames: int = 200
-    head_bytes: int = 32_768
-    head_timeout_s: float = 10.0
-    body_timeout_s: float = 30.0
     compression: bool = False

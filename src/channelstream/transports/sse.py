@@ -9,7 +9,7 @@ import asyncio
 from channelstream.core.codec import Framing, closing_item, sse_block
 from channelstream.core.connection import Connection
 from channelstream.errors import CloseCode
-from channelstream.transports.line import taken
+from channelstream.http.line import taken
 from channelstream.transports.session import LINE_LOST, Session
 from channelstream.transports.streams import Streams
 

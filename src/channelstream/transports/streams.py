@@ -27,11 +27,17 @@ class Streams:
         self.limits = Limits(settings.inbound_bytes, settings.inbound_bytes, settings.inbound_frames)
         """What a WebSocket client may make this server hold."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Task[None]] = set()
 
     @property
     def open(self) -> int:
         """How many WebSocket and SSE streams are open."""
         return self.heartbeat.count
+
+    @property
+    def sockets(self) -> int:
+        """How many sockets there are that left HTTP: those of open streams, and those whose stream is about to open."""
+        return self.heartbeat.count + len(self._opening)
 
     def connection(self, query: dict[str, str]) -> Connection:
         """Return the connection a stream asks for, if this node holds it.
@@ -72,11 +78,21 @@ class Streams:
             raise _unknown()
         return connection
 
-    def run(self, work: Coroutine[None, None, None]) -> None:
-        """Do something for a stream that is about to open."""
+    def run(self, work: Coroutine[None, None, None], has_socket: bool = False) -> None:
+        """Do something for a stream that is about to open.
+
+        Args:
+            has_socket: the socket has left HTTP.
+        """
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks = self._opening if has_socket else self._tasks
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def settled(self) -> None:
+        """Wait until all streams that are about to open are open, or refused."""
+        while tasks := self._opening | self._tasks:
+            await asyncio.wait(tasks)
 
     def _conn_id(self, query: dict[str, str]) -> str | None:
         if self.node.draining:

@@ -14,7 +14,7 @@ from channelstream.core.deflate import inflate
 from channelstream.core.frame_head import FrameError
 from channelstream.core.websocket import PING, Close, FrameReader, Inbound, Ping, close_frame, pong_frame
 from channelstream.errors import CloseCode
-from channelstream.transports.line import taken
+from channelstream.http.line import taken
 from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
 from channelstream.transports.streams import Streams
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from channelstream.transports.line import taken
+from channelstream.http.line import taken
 
 
 class UnreadAnswer:

@@ -1,0 +1,47 @@
+"""The bytes of an answer's head."""
+
+import time
+from collections.abc import Callable, Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from channelstream.core.policy import Header
+
+STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
+}
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE: Final = b"connection: close\r\n"
+
+
+def status_line(status: int) -> bytes:
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+
+
+def lines(headers: Sequence[Header]) -> bytes:
+    """Return header lines.
+
+    Raises:
+        ValueError: a value would end its line.
+    """
+    text = b"".join([b"%b: %b\r\n" % field for field in headers])
+    if text.count(b"\n") != len(headers) or text.count(b"\r") != len(headers):
+        raise ValueError("a header has a line end in its value")
+    return text
+
+
+class DateLine:
+    """The Date header, made once a second (RFC 9110, 6.6.1)."""
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._second = -1
+        self._line = b""
+
+    def __call__(self) -> bytes:
+        second = int(self._now())
+        if second != self._second:
+            self._second = second
+            self._line = b"date: %b\r\n" % formatdate(second, usegmt=True).encode()
+        return self._line

@@ -1,0 +1,415 @@
+"""One accepted socket as long as it speaks HTTP: a request, its answer, the next request.
+
+The next request is read when the answer before it is out. What a client sends meanwhile is at most one packet, then the
+socket is not read: requests whose answers nobody reads fill no memory.
+"""
+
+import asyncio
+import select
+from enum import Enum, auto
+from functools import partial
+from typing import Any
+
+from channelstream.asgi import AT_ONCE, refusal
+from channelstream.core.http_head import RequestHead
+from channelstream.core.http_reader import RequestReader
+from channelstream.core.policy import Header
+from channelstream.errors import (
+    ChannelstreamError,
+    Internal,
+    TimedOut,
+    Unavailable,
+)
+from channelstream.http.answers import CLOSE, lines, status_line
+from channelstream.http.door import Door, Socket
+from channelstream.http.exchange import Exchange
+from channelstream.http.line import LINE, taken
+from channelstream.http.unread import UnreadAnswer
+
+ASGI = {"version": "3.0", "spec_version": "2.3"}
+LINGER_S = 2.0
+LINGER_BYTES = 16_777_216
+"""What a client may still send behind an answer that closes, and how long. It is thrown away: a socket that is closed
+with unread bytes is reset, and many clients then never see the answer."""
+SPARE_SOCKETS = 32
+"""Sockets above the limit whose clients may read why they are refused; more are closed at once."""
+
+
+class Phase(Enum):
+    """Where a connection is; each phase but EXCHANGE has a timer."""
+
+    IDLE = auto()
+    HEAD = auto()
+    EXCHANGE = auto()
+    LINGER = auto()
+    OVER = auto()
+
+
+class HttpConnection(asyncio.Protocol):
+    """An accepted socket."""
+
+    __slots__ = (
+        "_before",
+        "_client",
+        "_door",
+        "_drained",
+        "_exchange",
+        "_has_ended",
+        "_headers",
+        "_is_paused",
+        "_is_stopping",
+        "_linger_left",
+        "_loop",
+        "_phase",
+        "_reader",
+        "_scheme",
+        "_server",
+        "_timer",
+        "_transport",
+        "_unread",
+        "access_log",
+        "date",
+        "is_full",
+        "write",
+    )
+
+    def __init__(self, door: Door, before: Socket | None = None) -> None:
+        """Create the protocol of a socket.
+
+        Args:
+            before: what counted for this socket until now.
+        """
+        self.access_log = door.settings.access_log
+        self.date = door.date
+        self.is_full = False
+        self._door = door
+        self._before = before
+        self._reader = RequestReader(door.settings.head_bytes)
+        self._phase = Phase.HEAD
+        self._exchange: Exchange | None = None
+        self._headers: list[Header] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._unread: UnreadAnswer | None = None
+        self._drained: asyncio.Event | None = None
+        self._is_paused = self._is_stopping = self._has_ended = False
+        self._linger_left = LINGER_BYTES
+
+    # -- the life of the socket
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self.write = transport.write
+        self._loop = asyncio.get_running_loop()
+        self._client = _address(transport.get_extra_info("peername"))
+        self._server = _address(transport.get_extra_info("sockname"))
+        self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        if self._before is not None:
+            self._door.leave(self._before)
+        self._door.enter(self)
+        if self._door.excess > 0:
+            self._refuse(Unavailable("The server has too many connections; try again later."))
+        else:
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._phase = Phase.OVER
+        self._stop_timer()
+        self._all_is_read()
+        self._let_write()
+        if self._exchange is not None:
+            self._exchange.end()
+        self._door.leave(self)
+
+    def eof_received(self) -> bool:
+        """Go on if the client may wait for an answer: it has said all, and may listen still.
+
+        Returns:
+            Whether the socket stays open for writing; one of TLS never does.
+        """
+        self._has_ended = True
+        exchange = self._exchange
+        if exchange is None or not exchange.is_whole or self._phase is not Phase.EXCHANGE:
+            self._close()
+            return False
+        exchange.leave()
+        return self._scheme == "http"
+
+    @property
+    def is_open(self) -> bool:
+        return self._phase is Phase.EXCHANGE and not self._transport.is_closing()
+
+    def stop(self) -> None:
+        """Close at once, or behind the answer if the request is there."""
+        self._is_stopping = True
+        exchange = self._exchange
+        if self._phase is not Phase.EXCHANGE or exchange is None or not exchange.is_whole:
+            self._close()
+        else:
+            exchange.keep_alive = False
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def release(self) -> tuple[asyncio.Transport, bytes]:
+        """Let go of the socket, and keep nothing that only the garbage collector could free."""
+        self._over()
+        self._all_is_read()
+        self._exchange = None
+        self._headers = []
+        self._resume_reading()
+        self._door.leave(self)
+        return self._transport, self._reader.take_rest()
+
+    # -- what the client sends
+
+    def data_received(self, data: bytes) -> None:
+        if self._phase is Phase.LINGER:
+            self._linger_left -= len(data)
+            if self._linger_left < 0:
+                self._close()
+        elif self._phase is not Phase.OVER:
+            self._reader.receive(data)
+            try:
+                self._read_on()
+            except ChannelstreamError as error:
+                self._refuse(error)
+
+    def _read_on(self) -> None:
+        """Read up to the end of the request at hand; when it is answered, begin with the next.
+
+        Raises:
+            ChannelstreamError: the client broke the rules.
+        """
+        exchange = self._exchange
+        if exchange is not None:
+            self._read_body(exchange)
+            if not (exchange.is_answered and exchange.is_whole):
+                return
+            self._exchange = None
+        head = self._reader.head()
+        if head is not None:
+            self._begin(head)
+        elif self._has_ended or self._is_stopping:
+            self._close()
+        elif self._reader.has_more:
+            self._expect_head()
+        else:
+            self._expect_request()
+
+    def _read_body(self, exchange: Exchange) -> None:
+        reader = self._reader
+        if not exchange.is_whole:
+            part = reader.body()
+            exchange.receive_body(part, reader.is_whole)
+            if reader.is_whole:
+                self._stop_timer()
+        if exchange.is_full or (exchange.is_whole and not exchange.is_answered and reader.has_more):
+            self._pause_reading()
+
+    def _begin(self, head: RequestHead) -> None:
+        """Serve a request as far as it is there."""
+        self._phase = Phase.EXCHANGE
+        self._stop_timer()
+        self._headers = head.headers
+        self._exchange = exchange = Exchange(self, head, self._scope(head))
+        exchange.is_whole = self._reader.is_whole
+        self._read_body(exchange)
+        if not exchange.is_whole:
+            self._start_timer(
+                self._door.settings.body_timeout_s, TimedOut("The body of the request took too long.")
+            )
+        take_over = self._door.router(head, exchange.scope)
+        if take_over is None:
+            self.serve()
+        else:
+            take_over(self)
+
+    def serve(self) -> None:
+        """Let the application answer the request at hand."""
+        exchange = self._exchange
+        if exchange is not None and self.is_open:
+            exchange.scope["extensions"] = {AT_ONCE: exchange.answer, LINE: partial(taken, self._transport)}
+            self._door.run(self._loop.create_task(exchange.run(self._door.app)))
+
+    def _scope(self, head: RequestHead) -> dict[str, Any]:
+        return {
+            "type": "http",
+            "asgi": ASGI,
+            "http_version": head.version,
+            "server": self._server,
+            "client": self._client,
+            "scheme": self._scheme,
+            "method": head.method,
+            "root_path": "",
+            "path": head.path,
+            "raw_path": head.raw_path,
+            "query_string": head.query,
+            "headers": head.headers,
+        }
+
+    # -- the answer
+
+    def answered(self) -> None:
+        """Go on after an answer."""
+        exchange = self._exchange
+        if exchange is None or self._phase is not Phase.EXCHANGE:
+            return
+        if not exchange.keep_alive or self._is_stopping:
+            self._close_gently(is_whole=exchange.is_whole)
+            return
+        self._resume_reading()
+        try:
+            self._read_on()
+        except ChannelstreamError as error:
+            self._refuse(error)
+
+    def fail(self) -> None:
+        """Say that the request failed, unless an answer has begun: then only closing tells."""
+        exchange = self._exchange
+        if exchange is None or exchange.is_over or exchange.is_answered:
+            return
+        if exchange.has_started or exchange.has_left:
+            self._close()
+        else:
+            self._refuse(Internal())
+
+    def body_taken(self) -> None:
+        self._resume_reading()
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+        self._expect_to_be_read()
+
+    def resume_writing(self) -> None:
+        self._let_write()
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough, or is gone."""
+        while self.is_full:
+            if self._drained is None:
+                self._drained = asyncio.Event()
+            await self._drained.wait()
+
+    def _let_write(self) -> None:
+        self.is_full = False
+        if self._drained is not None:
+            self._drained.set()
+            self._drained = None
+
+    def _refuse(self, error: ChannelstreamError) -> None:
+        """Answer with an error and close; behind the beginning of an answer, only close."""
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.end()
+        if self._transport.is_closing() or self._phase in (Phase.LINGER, Phase.OVER):
+            return
+        if exchange is not None and exchange.has_started and not exchange.is_answered:
+            self._close()
+            return
+        status, fields, body = refusal(error, self._door.policy.cors(self._headers))
+        close = b"" if (b"connection", b"close") in fields else CLOSE
+        self.write(b"%b%b%b%b\r\n%b" % (status_line(status), self.date(), lines(fields), close, body))
+        self._close_gently(is_whole=False)
+
+    # -- closing
+
+    def _close_gently(self, is_whole: bool) -> None:
+        """Close behind an answer.
+
+        Args:
+            is_whole: the client has said all; otherwise what it still sends is read for a moment and thrown away.
+        """
+        if is_whole or self._has_ended or self._is_stopping or self._door.excess > SPARE_SOCKETS:
+            self._close()
+            return
+        self._phase = Phase.LINGER
+        self._stop_timer()
+        self._timer = self._loop.call_later(LINGER_S, self._close)
+        self._resume_reading()
+        self._expect_to_be_read()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _close(self) -> None:
+        self._over()
+        if self._exchange is not None and not self._exchange.is_answered:
+            self._exchange.end()
+        self._transport.close()
+        self._expect_to_be_read()
+
+    def _over(self) -> None:
+        self._phase = Phase.OVER
+        self._stop_timer()
+
+    # -- waiting
+
+    def _expect_head(self) -> None:
+        """Bound the time of a head, from its first byte on, and that of the first one from the accepted socket on."""
+        if self._timer is None or self._phase is not Phase.HEAD:
+            self._phase = Phase.HEAD
+            self._start_timer(
+                self._door.settings.head_timeout_s, TimedOut("The head of the request took too long.")
+            )
+
+    def _expect_request(self) -> None:
+        """Wait for the next request; before the first one the head's time runs."""
+        if self._phase is not Phase.HEAD:
+            self._phase = Phase.IDLE
+            self._stop_timer()
+            self._timer = self._loop.call_later(self._door.settings.keep_alive_s, self.close_if_idle)
+
+    def close_if_idle(self) -> None:
+        """Close an idle connection, unless its client still reads, or has sent what the loop has not seen yet."""
+        if self._phase is not Phase.IDLE:
+            return
+        if taken(self._transport) is not None:
+            self._expect_to_be_read()
+            self._expect_request()
+        elif _is_readable(self._transport):
+            self._expect_request()
+        else:
+            self._close()
+
+    def _start_timer(self, delay_s: float, error: ChannelstreamError) -> None:
+        self._stop_timer()
+        self._timer = self._loop.call_later(delay_s, self._refuse, error)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expect_to_be_read(self) -> None:
+        """Drop a client that reads nothing of what was written."""
+        if self._unread is None:
+            self._unread = UnreadAnswer(
+                self._transport, self._door.settings.keep_alive_s, self._loop.call_later
+            )
+        self._unread.watch()
+
+    def _all_is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.stop()
+            self._unread = None
+
+    def _pause_reading(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    """Return host and port; those of a unix socket have none."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
+
+
+def _is_readable(transport: asyncio.Transport) -> bool:
+    """Say whether the kernel holds something that the client has sent, its end included."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))

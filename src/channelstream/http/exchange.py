@@ -1,0 +1,252 @@
+"""One request and its answer, as ASGI sees them."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from channelstream.asgi import App, Scope
+from channelstream.core.http_head import RequestHead
+from channelstream.core.policy import Header
+from channelstream.http.answers import CLOSE, CONTINUE, lines, status_line
+
+BODY_BYTES = 65_536
+"""Bytes of a body that wait for the application; while there are more the socket is not read."""
+WITHOUT_BODY = (204, 304)
+
+logger = logging.getLogger(__name__)
+access_logger = logging.getLogger("channelstream.access")
+
+
+class Line(Protocol):
+    """The connection, as far as an exchange uses it.
+
+    Attributes:
+        is_full: the client has not read enough of what was written; `drained` waits until it has.
+    """
+
+    is_full: bool
+    access_log: bool
+
+    async def drained(self) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def date(self) -> bytes: ...
+    def body_taken(self) -> None:
+        """The application has read: there is room for more of the body."""
+
+    def answered(self) -> None:
+        """The answer is complete."""
+
+    def fail(self) -> None:
+        """There is no answer, or only the beginning of one."""
+
+    def abort(self) -> None: ...
+
+
+class Exchange:
+    """The application's side of a request.
+
+    Attributes:
+        is_whole: the body has been received to its end.
+        has_left: the client sends nothing more, and may be gone.
+        is_over: nobody waits for the answer, which is dropped.
+    """
+
+    __slots__ = (
+        "_body",
+        "_has_told_end",
+        "_is_chunked",
+        "_left",
+        "_line",
+        "_news",
+        "_waits_for_continue",
+        "has_left",
+        "has_started",
+        "is_answered",
+        "is_over",
+        "is_whole",
+        "keep_alive",
+        "scope",
+    )
+
+    def __init__(self, line: Line, head: RequestHead, scope: Scope) -> None:
+        self.scope = scope
+        self.keep_alive = head.keep_alive
+        self.is_whole = self.has_left = self.is_over = False
+        self.has_started = self.is_answered = False
+        self._line = line
+        self._body = bytearray()
+        self._has_told_end = False
+        self._waits_for_continue = head.expects_continue
+        self._news: asyncio.Event | None = None
+        self._is_chunked = False
+        self._left: int | None = 0  # Bytes the answer announces; None: not known before its end.
+
+    # -- what the client sends
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the application has to read before more is received."""
+        return len(self._body) > BODY_BYTES
+
+    def receive_body(self, part: bytes, is_whole: bool) -> None:
+        """Take some of the body, unless the answer is out: then it is thrown away."""
+        if not self.is_answered:
+            self._body += part
+        self.is_whole = is_whole
+        self.wake()
+
+    def leave(self) -> None:
+        """The client sends nothing more: whoever only waits for it need not go on."""
+        self.has_left = True
+        self.wake()
+
+    def end(self) -> None:
+        """Nobody waits for the answer."""
+        self.is_over = True
+        self.wake()
+
+    def wake(self) -> None:
+        if self._news is not None:
+            self._news.set()
+
+    async def receive(self) -> dict[str, Any]:
+        """Return the next event (ASGI)."""
+        if self._waits_for_continue and not self.is_over:
+            self._waits_for_continue = False
+            self._line.write(CONTINUE)
+        while not (self.is_over or self.is_answered):
+            if self._body or (self.is_whole and not self._has_told_end):
+                return self._next_part()
+            if self.has_left:
+                break
+            if self._news is None:
+                self._news = asyncio.Event()
+            self._news.clear()
+            await self._news.wait()
+        return {"type": "http.disconnect"}
+
+    def _next_part(self) -> dict[str, Any]:
+        body, self._body = bytes(self._body), bytearray()
+        self._has_told_end = self.is_whole
+        self._line.body_taken()
+        return {"type": "http.request", "body": body, "more_body": not self.is_whole}
+
+    # -- what the application answers
+
+    async def run(self, app: App) -> None:
+        """Let the application answer; its faults are ours to log and to answer."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            self._line.abort()
+        except Exception:
+            logger.exception("the application failed")
+            self._line.fail()
+        else:
+            if not self.is_answered and not self.is_over:
+                if not self.has_left:
+                    logger.error("the application has not answered")
+                self._line.fail()
+        finally:
+            # Scope and exchange hold each other by way of the extension; untied they need not wait for the collector.
+            self.scope.pop("extensions", None)
+
+    def answer(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
+        """Send a whole answer in one write; False if it has to wait until the client has read (see `asgi.AT_ONCE`)."""
+        if self.is_over:
+            return True
+        if self._line.is_full:
+            return False
+        self._begin(status)
+        close = self._connection_line(headers)
+        if self.scope["method"] == "HEAD":
+            body = b""
+        self._line.write(
+            b"%b%b%b%b\r\n%b" % (status_line(status), self._line.date(), lines(headers), close, body)
+        )
+        self._complete()
+        return True
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Take an event (ASGI)."""
+        if self._line.is_full:
+            await self._line.drained()
+        if self.is_over:
+            return
+        if message["type"] == "http.response.start" and not self.has_started:
+            self._send_head(message["status"], list(message.get("headers", ())))
+        elif message["type"] == "http.response.body" and self.has_started and not self.is_answered:
+            self._send_part(message.get("body", b""), message.get("more_body", False))
+        else:
+            raise RuntimeError(f"{message['type']} is out of order")
+
+    def _send_head(self, status: int, headers: list[Header]) -> None:
+        fields = dict(headers)
+        extra = b""
+        if self.scope["method"] == "HEAD" or status in WITHOUT_BODY:
+            self._left = 0
+        elif b"content-length" in fields:
+            self._left = int(fields[b"content-length"])
+        else:
+            self._left, extra = None, self._unsized()
+        text = lines(headers) + extra
+        self._begin(status)
+        text += self._connection_line(headers)
+        self._line.write(b"%b%b%b\r\n" % (status_line(status), self._line.date(), text))
+
+    def _unsized(self) -> bytes:
+        """Return how the end of a body of unknown length is told; HTTP/1.0 knows only that of the connection."""
+        self._is_chunked = self.scope["http_version"] == "1.1"
+        return b"transfer-encoding: chunked\r\n" if self._is_chunked else b""
+
+    def _begin(self, status: int) -> None:
+        self.has_started = True
+        if self._waits_for_continue:
+            # The client may send the body or not: what comes next can be read in two ways (RFC 9110, 10.1.1).
+            self.keep_alive = False
+        if self._line.access_log:
+            self._log(status)
+
+    def _connection_line(self, headers: Sequence[Header]) -> bytes:
+        """Return the line that says that the connection closes, unless the application says so itself."""
+        for name, value in headers:
+            if name == b"connection" and b"close" in value:
+                self.keep_alive = False
+                return b""
+        return b"" if self.keep_alive else CLOSE
+
+    def _send_part(self, body: bytes, has_more: bool) -> None:
+        if self.scope["method"] == "HEAD":
+            body = b""
+        elif self._left is not None:
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not has_more):
+                raise RuntimeError("the answer is not as long as its Content-Length")
+        elif self._is_chunked:
+            body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            body += b"" if has_more else b"0\r\n\r\n"
+        if body:
+            self._line.write(body)
+        if not has_more:
+            self._complete()
+
+    def _complete(self) -> None:
+        self.is_answered = True
+        self._body = bytearray()
+        self.wake()
+        self._line.answered()
+
+    def _log(self, status: int) -> None:
+        scope = self.scope
+        host, port = scope["client"] or ("", 0)
+        target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
+        access_logger.info(
+            '%s:%d - "%s %s HTTP/%s" %d',
+            host,
+            port,
+            scope["method"],
+            target.decode("ascii"),
+            scope["http_version"],
+            status,
+        )

@@ -1,0 +1,143 @@
+"""Listening sockets, and the TLS handshake of what they accept."""
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from channelstream.http.connection import HttpConnection
+from channelstream.http.door import Door
+
+BACKLOG = 4096
+ACCEPTS_AT_ONCE = 64
+"""Sockets accepted in one turn of the loop."""
+PAUSE_S = 0.5
+"""How long nothing is accepted after the process could open no more sockets."""
+
+
+class Listener:
+    """Accepts connections until it is closed."""
+
+    def __init__(self, door: Door, tls: ssl.SSLContext | None = None) -> None:
+        self._door = door
+        self._tls = tls
+        self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
+
+    async def listen_at(self, host: str, port: int) -> int:
+        """Listen at all addresses of a host; return the port.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            self._connection, host, port, backlog=BACKLOG, start_serving=self._tls is None
+        )
+        self._add(server)
+        return int(server.sockets[0].getsockname()[1])
+
+    async def listen_on(self, sockets: Iterable[socket.socket]) -> None:
+        """Listen on sockets that are bound."""
+        loop = asyncio.get_running_loop()
+        for bound in sockets:
+            self._add(
+                await loop.create_server(
+                    self._connection, sock=bound, backlog=BACKLOG, start_serving=self._tls is None
+                )
+            )
+
+    async def listen_at_path(self, path: str) -> None:
+        """Listen on a unix socket, which everybody may use unless it was there before with other rights.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        try:
+            rights = os.stat(path).st_mode  # noqa: PTH116
+        except FileNotFoundError:
+            rights = 0o666
+        loop = asyncio.get_running_loop()
+        self._add(
+            await loop.create_unix_server(
+                self._connection, path, backlog=BACKLOG, start_serving=self._tls is None
+            )
+        )
+        os.chmod(path, rights)  # noqa: PTH101
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for listening in self._sockets:
+            asyncio.get_running_loop().remove_reader(listening)
+            listening.close()
+
+    def _connection(self) -> HttpConnection:
+        return HttpConnection(self._door)
+
+    def _add(self, server: asyncio.Server) -> None:
+        """Keep a server; for TLS its sockets are ours, so that what they accept counts before the handshake is done."""
+        self._servers.append(server)
+        if self._tls is not None:
+            for bound in server.sockets:
+                listening = socket.socket(fileno=os.dup(bound.fileno()))
+                listening.setblocking(False)
+                listening.listen(BACKLOG)
+                self._sockets.append(listening)
+                self._watch(listening, self._tls)
+
+    def _watch(self, listening: socket.socket, tls: ssl.SSLContext) -> None:
+        if listening.fileno() >= 0:
+            accept = partial(self._accept, listening, tls)
+            asyncio.get_running_loop().add_reader(listening, accept)
+
+    def _accept(self, listening: socket.socket, tls: ssl.SSLContext) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                accepted, _ = listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listening)
+                loop.call_later(PAUSE_S, self._watch, listening, tls)
+                return
+            Handshake(self._door, accepted, tls).begin()
+
+
+class Handshake:
+    """An accepted socket until its TLS handshake is done: it counts, and its time is bounded, like any other."""
+
+    is_open = False
+
+    def __init__(self, door: Door, accepted: socket.socket, tls: ssl.SSLContext) -> None:
+        self._door = door
+        self._accepted = accepted
+        self._tls = tls
+        self.stop: Callable[[], object] = accepted.close
+
+    def begin(self) -> None:
+        self._accepted.setblocking(False)
+        self._door.enter(self)
+        task = asyncio.get_running_loop().create_task(self._shake_hands())
+        self.stop = task.cancel
+        self._door.run(task)
+
+    def abort(self) -> None:
+        self.stop()
+
+    async def _shake_hands(self) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: HttpConnection(self._door, self),
+                self._accepted,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._door.settings.head_timeout_s,
+            )
+        except (OSError, asyncio.CancelledError):
+            # It was no TLS, took too long, went away, or the server stops: there is nobody to answer.
+            self._accepted.close()
+        finally:
+            self._door.leave(self)

@@ -1,0 +1,166 @@
+"""Whose socket a request takes: that of a WebSocket or an event stream leaves HTTP behind its head.
+
+An idle stream then costs neither a task nor a reader of HTTP.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from functools import partial
+
+from channelstream.asgi import Scope
+from channelstream.core.connection import Connection
+from channelstream.core.deflate import negotiate
+from channelstream.core.handshake import Handshake, accept
+from channelstream.core.http_head import RequestHead
+from channelstream.core.policy import header
+from channelstream.core.query import read_query
+from channelstream.core.websocket import close_frame
+from channelstream.errors import BadRequest, ChannelstreamError, CloseCode, Moved, Replaced, Unavailable
+from channelstream.http.answers import lines
+from channelstream.http.door import Takeable, TakeOver
+from channelstream.transports.sse import SSEStream
+from channelstream.transports.streams import Streams
+from channelstream.transports.websocket import WebSocketStream
+
+WEBSOCKET_PATH = "/ws"
+SSE_PATH = "/sse"
+SSE_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\n"
+    b"x-accel-buffering: no\r\nx-content-type-options: nosniff\r\nconnection: close\r\n"
+)
+
+
+class StreamRouter:
+    """Finds the requests that open a stream."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    def __call__(self, head: RequestHead, scope: Scope) -> TakeOver | None:
+        """Return who takes the socket over; None: the application answers.
+
+        Raises:
+            BadHandshake, BadRequest, Forbidden, NotAcceptable: it asks for a WebSocket in a wrong way, or may have none.
+        """
+        if head.method != "GET":
+            return None
+        path = self._streams.policy.path(scope)
+        if path == SSE_PATH:
+            return self._event_stream(scope)
+        if path == WEBSOCKET_PATH and b"websocket" in head.upgrades:
+            return self._websocket(head, scope)
+        return None
+
+    def _websocket(self, head: RequestHead, scope: Scope) -> TakeOver:
+        if head.body_bytes != 0:
+            # What follows could be a body or frames.
+            raise BadRequest("A request for a WebSocket has no body.")
+        handshake = accept(head.headers)
+        self._streams.policy.check_transport(scope)
+        self._streams.policy.check_origin(head.headers)
+        return partial(self._open_websocket, handshake, read_query(head.query))
+
+    def _open_websocket(self, handshake: Handshake, query: dict[str, str], http: Takeable) -> None:
+        transport, rest = http.release()
+        deflate = negotiate(handshake.offers) if self._streams.settings.compression else None
+        transport.write(handshake.response(deflate))
+        opening = _Opening(self._streams, transport, query, deflate is not None, rest)
+        try:
+            if self._streams.is_elsewhere(query):
+                self._streams.run(opening.fetch(), has_socket=True)
+            else:
+                opening.open(self._streams.connection(query))
+        except ChannelstreamError as error:
+            _refuse_websocket(transport, error)
+
+    def _event_stream(self, scope: Scope) -> TakeOver | None:
+        """Return who opens an event stream; one that has to be refused is answered by the application."""
+        try:
+            query = self._admit(scope)
+            if self._streams.is_elsewhere(query):
+                return partial(self._fetch_for_event_stream, scope, query)
+            self._streams.connection(query)
+        except ChannelstreamError:
+            return None
+        return partial(self._open_event_stream, scope, query)
+
+    def _admit(self, scope: Scope) -> dict[str, str]:
+        """Return the query of a request for an event stream that may be opened, if its connection is known."""
+        self._streams.policy.check_transport(scope)
+        self._streams.policy.check_origin(scope["headers"])
+        return read_query(scope["query_string"])
+
+    def _fetch_for_event_stream(self, scope: Scope, query: dict[str, str], http: Takeable) -> None:
+        """Fetch the connection, which another node has, perhaps only since a moment."""
+
+        async def fetch() -> None:
+            try:
+                await self._streams.adopt(query)
+            except ChannelstreamError:
+                http.serve()
+            else:
+                self._open_event_stream(scope, query, http)
+
+        self._streams.run(fetch())
+
+    def _open_event_stream(self, scope: Scope, query: dict[str, str], http: Takeable) -> None:
+        if not http.is_open:
+            return
+        try:
+            connection = self._streams.connection(query)
+        except ChannelstreamError:
+            # It has ended since this request was read: the application says so.
+            http.serve()
+            return
+        last_id = header(scope["headers"], b"last-event-id")
+        # Empty is as good as absent (HTML Living Standard 9.2.3): it must not hide the position in the query.
+        since = last_id.decode("latin-1") if last_id else query.get("since")
+        transport, rest = http.release()
+        transport.write(SSE_HEAD + lines(self._streams.policy.cors(scope["headers"])) + b"\r\n")
+        stream = SSEStream(self._streams, transport, connection)
+        transport.set_protocol(stream)
+        stream.open(since)
+        if rest:
+            stream.data_received(rest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """A WebSocket between its handshake and its stream.
+
+    Attributes:
+        rest: what the client has sent behind its handshake.
+    """
+
+    streams: Streams
+    transport: asyncio.Transport
+    query: dict[str, str]
+    deflate: bool
+    rest: bytes
+
+    async def fetch(self) -> None:
+        """Open the stream of a connection that another node holds; what the client sends meanwhile waits."""
+        self.transport.pause_reading()
+        try:
+            connection = await self.streams.adopt(self.query)
+        except ChannelstreamError as error:
+            _refuse_websocket(self.transport, error)
+            return
+        if not self.transport.is_closing():
+            self.open(connection)
+            self.transport.resume_reading()
+
+    def open(self, connection: Connection) -> None:
+        stream = WebSocketStream(self.streams, self.transport, connection, self.deflate)
+        self.transport.set_protocol(stream)
+        stream.open(self.query.get("since"))
+        if self.rest:
+            stream.data_received(self.rest)
+
+
+def _refuse_websocket(transport: asyncio.Transport, error: ChannelstreamError) -> None:
+    """Close a socket right after its handshake, with the code that tells the client what to do."""
+    codes = {Unavailable: CloseCode.RESTARTING, Moved: CloseCode.RESTARTING, Replaced: CloseCode.REPLACED}
+    code = codes.get(type(error), CloseCode.UNKNOWN_CONNECTION)
+    transport.write(close_frame(code, error.message))
+    transport.close()
