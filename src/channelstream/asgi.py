@@ -1,6 +1,7 @@
 """Reading and answering one HTTP request over ASGI: what the API and the long poll share."""
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -64,7 +65,24 @@ async def answer(
     content_type: bytes = JSON,
 ) -> None:
     """Send a whole answer."""
-    await _send(scope, send, status, _head(body, headers, content_type), body)
+    await _send(scope, send, status, _head(len(body), headers, content_type), body)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A long JSON answer in parts: in one, megabytes would be copied again and again, in one turn of the loop."""
+
+    parts: Sequence[bytes]
+
+
+async def answer_in_parts(scope: Scope, send: Send, told: Parts, headers: Sequence[Header] = ()) -> None:
+    """Send a long answer; a server that cannot send more for now lets others have their turn."""
+    scope.pop("extensions", None)
+    size = sum(map(len, told.parts))
+    await send({"type": "http.response.start", "status": 200, "headers": _head(size, headers, JSON)})
+    for part in told.parts:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body"})
 
 
 async def refuse(scope: Scope, send: Send, error: ChannelstreamError, headers: Sequence[Header] = ()) -> None:
@@ -80,13 +98,13 @@ def refusal(error: ChannelstreamError, headers: Sequence[Header] = ()) -> tuple[
     """
     body = encode(error.body)
     exposed = [EXPOSED] if any(name == b"retry-after" for name, _ in error.headers) else []
-    return error.http_status, _head(body, [*headers, *exposed, *error.headers], JSON), body
+    return error.http_status, _head(len(body), [*headers, *exposed, *error.headers], JSON), body
 
 
-def _head(body: bytes, headers: Sequence[Header], content_type: bytes) -> list[Header]:
+def _head(size: int, headers: Sequence[Header], content_type: bytes) -> list[Header]:
     return [
         (b"content-type", content_type),
-        (b"content-length", b"%d" % len(body)),
+        (b"content-length", b"%d" % size),
         (b"x-content-type-options", b"nosniff"),
         *headers,
     ]

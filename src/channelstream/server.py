@@ -21,6 +21,7 @@ from channelstream import __version__
 from channelstream.api import openapi
 from channelstream.api.access import Access, AccessRules, Checker
 from channelstream.api.app import Api
+from channelstream.api.call import CallLimits
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.asgi import App, Receive, Scope, Send, answer, refuse
 from channelstream.clock import SystemClock, new_epoch, new_id
@@ -253,7 +254,7 @@ def build(settings: Settings) -> Server:
         _checker(settings),
         node.clock.wall,
     )
-    api = Api(ENDPOINTS, node, access, policy, settings.max_body_bytes)
+    api = Api(ENDPOINTS, node, access, policy, settings.max_body_bytes, CallLimits(settings.max_messages))
     front = Front(policy, api, StreamsApp(streams), settings.http_scheme)
     sampler = Sampler(node)
     pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), access, Tracer(node)))

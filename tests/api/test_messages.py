@@ -136,10 +136,39 @@ def test_a_deleted_message_is_not_sent_again(server: Any, hear: Hear) -> None:
     assert history(server, "msg-late") == []
 
 
-def test_a_message_for_nobody_is_dropped(server: Any) -> None:
-    """Without channel and pm_users there is nobody to hear it; the answer holds it all the same."""
-    answer = server.post("/message", [{"user": "poster", "message": {"n": 1}}])
-    assert [item["channel"] for item in answer] == [None]
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize("nobody", [{}, {"channel": None, "pm_users": None}, {"pm_users": []}])
+def test_a_message_for_nobody(server: Any, method: str, nobody: Any) -> None:
+    """Without channel and pm_users it is left out of a list, as in 0.7.1; alone it is refused."""
+    body = {"user": "poster", "message": {"n": 1}, "uuid": str(uuid4()), **nobody}
+    good = body | {"channel": "msg-somebody", "uuid": str(uuid4())}
+    answer = server.request(method, "/message", [body, good, body]).json()
+    assert [item["uuid"] for item in answer] == [good["uuid"]]
+    assert server.request(method, "/message", [body]).json() == []
+    alone = server.request(method, "/message", body)
+    assert (alone.status_code, list(alone.json()["faults"])) == (422, ["channel"])
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+def test_a_channel_without_a_name(server: Any, method: str) -> None:
+    """422, in a list too, but beside users it is none, as old programs write it."""
+    body = {"user": "poster", "uuid": str(uuid4()), "channel": ""}
+    fault = {"channel": ["Name a channel, or the users it is for in pm_users."]}
+    assert server.request(method, "/message", body).json()["faults"] == fault
+    assert server.request(method, "/message", [body]).json()["faults"] == {"0": fault}
+    assert server.request(method, "/message", body | {"pm_users": ["ann"]}).json()["channel"] is None
+
+
+def test_very_many_messages_of_one_list(server: Any) -> None:
+    """Arrive whole and in order, and the answer names each of them."""
+    items = [{"user": "poster", "channel": "msg-many", "message": n} for n in range(1_500)]
+    items[700] |= {"channel": None}
+    answer = server.post("/message", items)
+    assert [item["message"] for item in answer] == [n for n in range(1_500) if n != 700]
+    server.post("/channel_config", {"msg-many": {"store_history": True, "history_size": 1000}})
+    server.post("/message", items)
+    told = server.post("/info", {"info": {"channels": ["msg-many"]}})["channels"]["msg-many"]
+    assert [item["message"] for item in told["history"]] == list(range(499, 700)) + list(range(701, 1_500))
 
 
 def test_private_messages(server: Any, hear: Hear) -> None:

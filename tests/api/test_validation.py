@@ -256,7 +256,7 @@ def test_any_json_is_answered(call: str, value: Any) -> None:
     value=st.fixed_dictionaries(
         {"user": st.text(min_size=1, max_size=4)},
         optional={
-            "channel": st.none() | st.text(max_size=4),
+            "channel": st.none() | st.text(min_size=1, max_size=4),
             "pm_users": st.lists(st.text(min_size=1, max_size=3), max_size=2),
             "exclude_users": st.lists(st.text(min_size=1, max_size=3), max_size=2),
             "no_history": st.booleans(),

@@ -1,13 +1,24 @@
 """The API as an ASGI application: look the endpoint up, let the caller in, read the body, answer."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from channelstream.api.access import Access
-from channelstream.api.call import Call
+from channelstream.api.call import Call, CallLimits
 from channelstream.api.table import Endpoint
-from channelstream.asgi import ClientGone, Receive, Scope, Send, answer, encode, read_body, refuse
-from channelstream.core.policy import Policy
+from channelstream.asgi import (
+    ClientGone,
+    Parts,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    answer_in_parts,
+    encode,
+    read_body,
+    refuse,
+)
+from channelstream.core.policy import Header, Policy
 from channelstream.errors import ChannelstreamError, Internal, NotFound
 from channelstream.node import Node
 
@@ -21,7 +32,13 @@ class Api:
     """Serves the endpoints of a table."""
 
     def __init__(
-        self, endpoints: Iterable[Endpoint], node: Node, access: Access, policy: Policy, body_bytes: int
+        self,
+        endpoints: Iterable[Endpoint],
+        node: Node,
+        access: Access,
+        policy: Policy,
+        body_bytes: int,
+        limits: CallLimits,
     ) -> None:
         self._rows = {(row.path, method): row for row in endpoints for method in row.methods}
         self.paths = frozenset(path for path, _ in self._rows)
@@ -29,6 +46,7 @@ class Api:
         self._access = access
         self._policy = policy
         self._body_bytes = body_bytes
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         cors = self._policy.cors(scope["headers"])
@@ -36,7 +54,8 @@ class Api:
             await answer(scope, send, 200, b"", cors, b"text/plain")
             return
         try:
-            body = encode(await self._serve(scope, receive))
+            told = await self._serve(scope, receive)
+            body = told if isinstance(told, Parts) else encode(told)
         except ChannelstreamError as error:
             await refuse(scope, send, error, cors)
         except ClientGone:
@@ -45,7 +64,7 @@ class Api:
             logger.exception("a call failed: %s %s", scope["method"], scope["path"])
             await refuse(scope, send, Internal(), cors)
         else:
-            await answer(scope, send, 200, body, cors)
+            await _answer(scope, send, body, cors)
 
     async def _serve(self, scope: Scope, receive: Receive) -> object:
         row = self._rows.get((scope["path"], scope["method"]))
@@ -56,4 +75,11 @@ class Api:
             self._access.check(scope)
         limit = self._body_bytes if row.signed else min(UNSIGNED_BODY_BYTES, self._body_bytes)
         body = await read_body(scope, receive, limit)
-        return await row.handler(Call(self._node, scope, body))
+        return await row.handler(Call(self._node, scope, body, self._limits))
+
+
+async def _answer(scope: Scope, send: Send, body: bytes | Parts, cors: Sequence[Header]) -> None:
+    if isinstance(body, Parts):
+        await answer_in_parts(scope, send, body, cors)
+    else:
+        await answer(scope, send, 200, body, cors)

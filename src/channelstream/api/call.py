@@ -1,5 +1,8 @@
 """One API call as its handler sees it."""
 
+from dataclasses import dataclass
+
+from channelstream.api.turns import Turns
 from channelstream.api.validation import missing_connection
 from channelstream.asgi import Scope
 from channelstream.core.ids import normalize_conn_id
@@ -11,14 +14,27 @@ MAX_KEY = 255
 """Longest Idempotency-Key that counts, in characters; of a longer one the beginning does."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """What one call may ask for.
+
+    Attributes:
+        messages: messages in one list.
+    """
+
+    messages: int = 100_000
+
+
 class Call:
     """A request that was let in, with its body read."""
 
-    __slots__ = ("_scope", "body", "node")
+    __slots__ = ("_scope", "body", "limits", "node", "turns")
 
-    def __init__(self, node: Node, scope: Scope, body: bytes) -> None:
+    def __init__(self, node: Node, scope: Scope, body: bytes, limits: CallLimits) -> None:
         self.node = node
         self.body = body
+        self.limits = limits
+        self.turns = Turns(node.clock.steady)
         self._scope = scope
 
     @property

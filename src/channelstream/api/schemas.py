@@ -23,6 +23,8 @@ MAX_LOG_EVENTS = 100_000
 MAX_LOG_AGE_S = 7 * 24 * 3600
 """Longest time, in seconds, a channel may be told to keep events for resuming."""
 MISSING = "Missing data for required field."
+NOBODY = "Name a channel, or the users it is for in pm_users."
+"""Fault of a message for nobody; without the key, the older generations leave an item of a list out in silence."""
 
 _SAFE_INTEGER = 2**53 - 1
 
@@ -104,7 +106,8 @@ Excluded = Annotated[UserNames, Meta(description="These users do not get it.")]
 MessageChannel = Annotated[
     Annotated[str, Meta(max_length=256)] | None,
     Meta(
-        description="Channel it is for. An item without channel and `pm_users` is dropped.", examples=["news"]
+        description="Channel it is for. Without it and `pm_users`, an object is refused and an item of a list left out.",
+        examples=["news"],
     ),
 ]
 Payload = Annotated[
@@ -277,6 +280,17 @@ class UserStatusBody(Struct, kw_only=True):
     status: Status
 
 
+def _check_users(pm_users: list[str]) -> None:
+    """Refuse an empty channel without users; beside users it is none, as old programs write it."""
+    if not pm_users:
+        raise ValueError(NOBODY)
+
+
+def _explain_channel(plain: dict[str, Any]) -> Faults:
+    """Tell the fault that no single field shows: an empty channel, and no users."""
+    return {"channel": [NOBODY]} if plain.get("channel") == "" and not plain.get("pm_users") else {}
+
+
 class MessageBody(Struct, kw_only=True):
     """One message to send, to a channel, to users, or to users within a channel."""
 
@@ -297,7 +311,10 @@ class MessageBody(Struct, kw_only=True):
         if self.message is None:
             self.message = UNSET
         if self.channel == "":
+            _check_users(self.pm_users)
             self.channel = None
+
+    explain = staticmethod(_explain_channel)
 
 
 class EditBody(Struct, kw_only=True):
@@ -316,7 +333,11 @@ class EditBody(Struct, kw_only=True):
         self.timestamp = _in_form(timestamps.normalize, self.timestamp)
         if self.message is None:
             self.message = UNSET
-        self.channel = self.channel or None
+        if self.channel == "":
+            _check_users(self.pm_users)
+            self.channel = None
+
+    explain = staticmethod(_explain_channel)
 
 
 class DeleteBody(Struct, kw_only=True):
@@ -329,7 +350,11 @@ class DeleteBody(Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         self.uuid = normalize_uuid(self.uuid)
-        self.channel = self.channel or None
+        if self.channel == "":
+            _check_users(self.pm_users)
+            self.channel = None
+
+    explain = staticmethod(_explain_channel)
 
 
 class InfoBody(Struct, kw_only=True):

@@ -211,6 +211,9 @@ class Settings:
         "Open sockets; 0 means as many as the process may open descriptors.",
         unit="sockets",
     )
+    max_messages: int = _limits.option(
+        100_000, Whole(1, 10_000_000), "Messages in the list of one call.", unit="messages"
+    )
     max_channels_per_connection: int = _limits.option(
         1000, Whole(1, 100_000), "Channels one connection may be subscribed to.", unit="channels"
     )

@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from channelstream.api import channels, connections, messages
-from channelstream.api.call import Call
+from channelstream.api.call import Call, CallLimits
+from channelstream.asgi import Parts
 from channelstream.errors import Unavailable
 from channelstream.node import Node
 from channelstream.overview import details
@@ -79,7 +82,8 @@ class Panel:
             KeyError: there is no such action.
             ChannelstreamError: the body is invalid, or it cannot be done now.
         """
-        return await ACTIONS[action](Call(self._node, _BODY_ONLY, body))
+        told = await ACTIONS[action](Call(self._node, _BODY_ONLY, body, CallLimits()))
+        return msgspec.Raw(b"".join(told.parts)) if isinstance(told, Parts) else told
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:
         """Return the last hour, then the figures of every second, and each sample as it is taken.

@@ -1,0 +1,48 @@
+"""Much work of one call, done in many short turns of the event loop, so that no other request or stream waits for it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+TURN_S = 0.002
+"""Longest stretch of work until others have their turn, in seconds; a step more may be added to it."""
+STEP = 50
+"""Items between two looks at the clock."""
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Turns:
+    """The turns of one call."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """Begin the first turn.
+
+        Args:
+            now: a clock that never jumps, in seconds.
+        """
+        self._now = now
+        self._until = now() + TURN_S
+
+    async def due(self) -> None:
+        """Let others have their turn if this one has lasted long enough."""
+        if self._now() >= self._until:
+            await asyncio.sleep(0)
+            self._until = self._now() + TURN_S
+
+    async def drop(self, items: list[T]) -> None:
+        """Free the items of a list, which takes its time, too."""
+        while items:
+            del items[-10 * STEP :]
+            await self.due()
+
+    async def each(self, items: Sequence[S], do: Callable[[S], T]) -> list[T]:
+        """Return what `do` makes of every item."""
+        if len(items) <= STEP:
+            return [do(item) for item in items]
+        done: list[T] = []
+        for start in range(0, len(items), STEP):
+            done += map(do, items[start : start + STEP])
+            await self.due()
+        return done

@@ -1,0 +1,142 @@
+"""Long lists of a body: read piece by piece as if at once, and in turns."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from channelstream.api import schemas
+from channelstream.api.lists import read_one_or_many
+from channelstream.api.turns import TURN_S, Turns
+from channelstream.api.validation import MAX_FAULTS, decode_one_or_many
+from channelstream.errors import Invalid, Malformed
+
+ITEMS = st.lists(
+    st.fixed_dictionaries(
+        {"user": st.text(max_size=3), "channel": st.just("news")},
+        optional={
+            "message": st.recursive(
+                st.sampled_from(['},{"', '"}, {', "\\", "[", 7, None]) | st.text(max_size=4),
+                lambda inner: (
+                    st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+                ),
+            ),
+            "no_history": st.sampled_from([True, "true", 3]),
+        },
+    ),
+    max_size=12,
+)
+BROKEN = (b"[%b", b"[%b,]", b"[%b}", b"[%b] x", b"[%b,1]", b'[%b,{"user": "x"]', b"[%b\xff]", b"[{%b]")
+
+
+def clock(step_s: float) -> Callable[[], float]:
+    """A clock that goes on by so much each time somebody looks."""
+    now_s = 0.0
+
+    def look() -> float:
+        nonlocal now_s
+        now_s += step_s
+        return now_s
+
+    return look
+
+
+def read(body: bytes, most: int = 1_000_000, piece_bytes: int = 8_192) -> Any:
+    return asyncio.run(read_one_or_many(body, schemas.MessageBody, most, Turns(clock(0)), piece_bytes))
+
+
+def outcome(reading: Callable[[bytes], Any], body: bytes) -> Any:
+    """The items, or which error, with its faults by field."""
+    try:
+        return reading(body)
+    except Malformed:
+        return "malformed"
+    except Invalid as error:
+        return error.faults
+
+
+@settings(max_examples=150)
+@given(items=ITEMS, indent=st.sampled_from([None, 1]), piece_bytes=st.integers(0, 60))
+def test_pieces_are_read_as_the_whole(items: list[Any], indent: int | None, piece_bytes: int) -> None:
+    """Wherever they are cut: the same items, or the same faults at the same indexes."""
+    body = json.dumps(items, indent=indent).encode()
+    whole = outcome(lambda text: decode_one_or_many(text, schemas.MessageBody), body)
+    assert outcome(lambda text: read(text, piece_bytes=piece_bytes), body) == whole
+
+
+@settings(max_examples=60)
+@given(items=ITEMS, form=st.sampled_from(BROKEN), piece_bytes=st.integers(0, 60))
+def test_what_is_broken_is_refused(items: list[Any], form: bytes, piece_bytes: int) -> None:
+    """Whatever came before: in pieces nothing is accepted that is none as a whole."""
+    body = form % json.dumps(items).encode()[1:-1]
+    try:
+        decode_one_or_many(body, schemas.MessageBody)
+    except (Malformed, Invalid):
+        with pytest.raises((Malformed, Invalid)):
+            read(body, piece_bytes=piece_bytes)
+
+
+def test_too_many_are_refused() -> None:
+    """At the bound they pass; beyond it the list is not read on."""
+    item = b'{"user":"x","channel":"c"}'
+    for piece_bytes in (0, 10_000):
+        assert len(read(b"[%b]" % b",".join([item] * 9), 9, piece_bytes)[0]) == 9
+        with pytest.raises(Invalid, match="maximum length 9"):
+            read(b"[%b]" % b",".join([item] * 10), 9, piece_bytes)
+
+
+def test_faults_of_pieces_are_bounded() -> None:
+    """The first hundred are told."""
+    faults = outcome(lambda text: read(text, piece_bytes=0), json.dumps([{"user": ""}] * 300).encode())
+    assert list(faults) == [str(number) for number in range(MAX_FAULTS)]
+
+
+async def turns_of_others(work: Callable[[], Any]) -> int:
+    """How often another task has its turn while this is done."""
+    had = 0
+
+    async def other() -> None:
+        nonlocal had
+        while True:
+            await asyncio.sleep(0)
+            had += 1
+
+    task = asyncio.ensure_future(other())
+    await asyncio.sleep(0)
+    before = had
+    await work()
+    task.cancel()
+    return had - before
+
+
+def test_others_have_their_turn_while_a_list_is_read() -> None:
+    """After every piece, where the clock says that it took as long."""
+    body = json.dumps([{"user": "x", "channel": "c"}] * 3_000).encode()
+
+    async def reading(step_s: float) -> int:
+        turns = Turns(clock(step_s))
+        return await turns_of_others(lambda: read_one_or_many(body, schemas.MessageBody, 5_000, turns))
+
+    assert asyncio.run(reading(TURN_S)) >= len(body) // 10_000
+    assert asyncio.run(reading(0)) == 0
+
+
+def test_each_and_drop_take_turns() -> None:
+    """All is done, in order, and others have their turn between."""
+
+    async def scenario() -> tuple[int, list[int], list[int]]:
+        turns, numbers, done = Turns(clock(TURN_S)), list(range(1_000)), []
+
+        async def work() -> None:
+            done.extend(await turns.each(numbers, lambda number: -number))
+            await turns.drop(numbers)
+
+        return await turns_of_others(work), done, numbers
+
+    had, done, left = asyncio.run(scenario())
+    assert had > 10
+    assert (done, left) == ([-number for number in range(1_000)], [])
