@@ -350,6 +350,23 @@ def test_a_missing_directory_is_refused(runs: Runs) -> None:
         asyncio.run(runs.open())
 
 
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_a_second_server_is_refused_by_any_name(runs: Runs, link: Callable[[Path, Path], None]) -> None:
+    """A link to the file is the same file; once the first server has closed it, it can be used by that name."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        path, runs.path = runs.path, runs.path.with_name("link.db")
+        link(runs.path, path)
+        with pytest.raises(ConfigError, match="in use by another server"):
+            await runs.open()
+        await engine.close()
+        again, _ = await runs.open()
+        await again.close()
+
+    asyncio.run(life())
+
+
 def test_a_second_server_is_refused(runs: Runs) -> None:
     """One file, one server."""
 

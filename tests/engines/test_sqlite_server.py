@@ -58,7 +58,7 @@ class Load:
 
 
 def heard_by_websocket(server: RunningServer, since: str, last: str) -> list[dict[str, Any]]:
-    conn_id = server.connect("bob", "a")
+    conn_id = server.connect("bob", "a", since=since)
     items: list[dict[str, Any]] = []
     with connect(f"{server.ws_url}/ws?conn_id={conn_id}&since={since}") as socket:
         server.post("/message", {"channel": "a", "user": "ann", "message": last})
@@ -68,7 +68,7 @@ def heard_by_websocket(server: RunningServer, since: str, last: str) -> list[dic
 
 
 def heard_by_sse(server: RunningServer, since: str, last: str) -> list[dict[str, Any]]:
-    conn_id = server.connect("bob", "a")
+    conn_id = server.connect("bob", "a", since=since)
     items: list[dict[str, Any]] = []
     with http.stream(
         "GET", f"{server.url}/sse?conn_id={conn_id}", headers={"last-event-id": since}

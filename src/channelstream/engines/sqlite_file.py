@@ -8,7 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,16 +57,16 @@ class SqliteFile:
         """
         self._path = path
         self._has_erased = True
-        with self._refusing():
-            self._lock = _lock(path)
-            try:
-                self._database = self._open(new_epoch)
-            except BaseException:
-                os.close(self._lock)
-                raise
+        with self._refusing(), ExitStack() as stack:
+            # SQLite names its log after the file a symbolic link leads to, and so is the run's name kept beside that.
+            self._own = _lock(path, path)
+            stack.callback(os.close, self._own)
+            self._lock = _lock(Path(f"{path.resolve()}-lock"), path)
+            stack.callback(os.close, self._lock)
+            self._database = self._open(new_epoch)
+            stack.pop_all()
 
     def _open(self, new_epoch: Callable[[], str]) -> sqlite3.Connection:
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         database = sqlite3.connect(
             self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=512
         )
@@ -188,6 +188,7 @@ class SqliteFile:
         """Close the file; SQLite then empties its write-ahead log."""
         self._database.close()
         os.close(self._lock)
+        os.close(self._own)
 
 
 def _execute(cursor: sqlite3.Cursor, bulk: Bulk, rows: Sequence[Row]) -> None:
@@ -196,16 +197,22 @@ def _execute(cursor: sqlite3.Cursor, bulk: Bulk, rows: Sequence[Row]) -> None:
         cursor.execute(bulk.sql(len(some)), [value for row in some for value in row])
 
 
-def _lock(path: Path) -> int:
-    """Take the file for this process, by a file beside it: SQLite's own locks would keep backups out as well.
+def _lock(file: Path, database: Path) -> int:
+    """Take a file for this process and return its descriptor, which has to stay open.
+
+    flock(2) holds for a device and an inode, whatever link led to it: two servers that reach one database by two names would
+    write two logs for it. It keeps out no backup, for which SQLite has locks of another kind. The descriptor of the database
+    is closed last, since closing any of its descriptors gives up SQLite's own locks (fcntl(2)).
 
     Raises:
         ConfigError: another process has it.
     """
-    lock = os.open(f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(lock)
-        raise ConfigError(f"engine: {str(path)!r} is in use by another server") from None
-    return lock
+        os.close(descriptor)
+        raise ConfigError(
+            f"engine: {str(database)!r} is in use by another server; stop that one, or name another file"
+        ) from None
+    return descriptor
