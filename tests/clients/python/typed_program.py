@@ -2,7 +2,17 @@
 
 import asyncio
 
-from channelstream_client import AsyncChannelstream, Channelstream, Connection, Message, SentMessage
+from channelstream_client import (
+    AsyncChannelstream,
+    Channelstream,
+    Connection,
+    Down,
+    Event,
+    Message,
+    MessageEvent,
+    Resumed,
+    SentMessage,
+)
 
 
 def blocking(server: Channelstream) -> None:
@@ -20,6 +30,38 @@ async def in_tasks(server: AsyncChannelstream) -> list[str]:
     news, ended = await asyncio.gather(server.info(), server.disconnect(connection.conn_id))
     await asyncio.wait_for(server.publish(Message(user="ann", channel="news", message=ended)), 1)
     return [channel.name for channel in news.channels.values()]
+
+
+async def follow(server: AsyncChannelstream) -> None:
+    async def renew(position: str) -> Connection:
+        return await server.connect("ann", ["news"], since=position)
+
+    async def renew_id() -> str:
+        return (await renew("")).conn_id
+
+    def on_down(down: Down) -> None:
+        assert down.retry_s >= 0
+
+    async with server.listen("c", renew=renew, on_down=on_down, give_up_after_s=60) as events:
+        async for event in events:
+            match event:
+                case MessageEvent():
+                    assert event.user
+                case Resumed(lost=[_, *_]):
+                    break
+    first: Event = await anext(server.listen("c", renew=renew_id))
+    assert first.position
+
+
+def watch(server: Channelstream) -> None:
+    def renew(position: str) -> Connection:
+        return server.connect("ann", ["news"], since=position)
+
+    with server.listen("c", renew=renew, attempts=3) as events:
+        for event in events:
+            assert event.position
+        last: Event | None = events.get(1.0)
+        assert last is None
 
 
 def run(server: AsyncChannelstream) -> bool:

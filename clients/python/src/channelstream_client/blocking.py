@@ -24,6 +24,8 @@ class BlockingListening:
     end of the block, or `close` from any thread.
     """
 
+    _loop: "_LoopThread | None" = None
+
     def __init__(self, make: Callable[[], Listening]) -> None:
         """Create it; the stream opens when the first event is waited for.
 
@@ -31,13 +33,14 @@ class BlockingListening:
             make: called in the thread.
         """
         self._loop = _LoopThread(make)
+        self._listening = self._loop.listening
         self._next: Future[Event | None] | None = None
-        self._position = self._loop.listening.position
+        self._position = self._listening.position
 
     @property
     def conn_id(self) -> str:
         """The connection; `renew` changes it."""
-        return self._loop.listening.conn_id
+        return self._listening.conn_id
 
     @property
     def position(self) -> str:
@@ -67,8 +70,8 @@ class BlockingListening:
         return self._take(timeout_s)
 
     def _take(self, timeout_s: float | None) -> Event | None:
-        if self._next is None:
-            self._next = self._loop.start(_next_of(self._loop.listening))
+        if self._next is None and self._loop is not None:
+            self._next = self._loop.start(_next_of(self._listening))
         if self._next is None:  # It is closed.
             return None
         try:
@@ -88,10 +91,12 @@ class BlockingListening:
 
     def close(self) -> None:
         """Close the stream; the server keeps the connection for a grace period."""
-        self._loop.close()
+        if self._loop is not None:
+            self._loop.close()
 
     def __del__(self) -> None:
-        self._loop.let_go()
+        if self._loop is not None:
+            self._loop.let_go()
 
 
 async def _next_of(listening: Listening) -> Event | None:

@@ -21,6 +21,8 @@ class Listening:
     (`asyncio.wait_for`) loses nothing: the next one goes on. It belongs to one event loop.
     """
 
+    _task: asyncio.Task[None] | None = None
+
     def __init__(
         self,
         url: str,
@@ -56,7 +58,6 @@ class Listening:
         self._inbox = Inbox()
         self._pump = Pump(place, self._inbox, rules, transports, jitter)
         self._position = since
-        self._task: asyncio.Task[None] | None = None
         self._is_closed = False
 
     @property

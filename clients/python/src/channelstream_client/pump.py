@@ -34,8 +34,8 @@ from channelstream_client.streams import (
     items_of,
 )
 
-PATIENCE_S = 5.0
-"""How long a full inbox may keep the stream from being read: well below what the server waits for a pong."""
+PATIENCE_S = 0.5
+"""How long a full inbox may keep the stream from being read: below what any server waits for a pong."""
 
 Renewed = Awaitable[str | Connection]
 Renew = Callable[[], Renewed] | Callable[[str], Renewed]
@@ -159,6 +159,10 @@ class Pump:
                 given = await _asked(renew, self.position)
         except StreamClosed:
             raise
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            raise RenewalFailed("renew was cancelled from within") from error
         except Exception as error:
             raise RenewalFailed(f"renew failed: {error or type(error).__name__}") from error
         self.conn_id = given.conn_id if isinstance(given, Connection) else given
