@@ -20,7 +20,7 @@ document.querySelector("#sign-in").onsubmit = async (event) => {
   event.preventDefault();
   const { url } = await post("/sign-in", { name: event.target.name.value });
   event.target.hidden = true;
-  const stream = new Channelstream({ url, fetchConnection: () => post("/connection", { since: stream.position }) });
+  const stream = new Channelstream({ url, fetchConnection: ({ since }) => post("/connection", { since }) });
   stream.on("message", show);
   stream.on("open", () => (document.querySelector("#chat").hidden = false));
   stream.open();

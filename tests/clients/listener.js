@@ -15,7 +15,7 @@ async function ask(question) {
 }
 
 const stream = new Channelstream({
-  fetchConnection: ({ expired }) => ask({ type: "ask", expired }),
+  fetchConnection: ({ expired, since }) => ask({ type: "ask", expired, since }),
   fetchInfo: (channels) => ask({ type: "ask-info", channels }),
   WebSocket: TinyWebSocket,
   transports,

@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 from tests.conftest import RunningServer, StartServer, launch
 from tests.line import Line
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -255,6 +256,37 @@ def test_a_restart_is_survived(
     listener.until("message")
     assert listener.texts() == ["before", "after"]
     assert [event["type"] for event in listener.heard].count("lost") == 1
+
+
+def test_a_new_connection_misses_nothing(start_server: StartServer, listen: Listen) -> None:
+    """The application hands the last position to /connect, and what was said while there was no connection is heard."""
+    server = start_server(CHANNELSTREAM_DETACH_GRACE_S="0")
+    line = Line(server.port)
+    told = connection(server, "news")
+    listener = listen(line.url, connection=told, transports=["websocket"])
+    listener.until("open")
+    say(server, "news", "before")
+    last = listener.until("message")["position"]
+    line.cut()
+    listener.until("down")
+    eventually(lambda: members(server, "news") == [], "the connection has not expired")
+    say(server, "news", "missed")
+    line.mend()
+    asked = listener.until("ask")
+    assert (asked["expired"], asked["since"]) == (told["conn_id"], last)
+    listener.answer(connection(server, "news", since=asked["since"]))
+    listener.until("message")
+    say(server, "news", "after")
+    listener.until("message")
+    assert listener.texts() == ["before", "missed", "after"]
+    assert not [event for event in listener.heard if event["type"] == "lost"]
+    line.cut()
+
+
+def members(server: RunningServer, channel: str) -> list[str]:
+    answer = server.post("/info", {"info": {"channels": [channel], "include_users": True}})
+    users: list[str] = answer["channels"][channel]["users"]
+    return users
 
 
 def test_the_roster_is_right_through_a_restart(start_server: StartServer, listen: Listen) -> None:

@@ -5,13 +5,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 from tests.conftest import RunningServer, StartServer
 from tests.line import Line
+from tests.waiting import eventually
 
 from channelstream.pages.assets import static_url
 
 pytestmark = pytest.mark.browser
+UNATTACHED_S = 15
+"""After so long the server ends a connection that nobody listens with."""
 
 LISTEN = """async ([client, connection]) => {
   const { Channelstream } = await import(client);
@@ -44,6 +47,46 @@ def test_a_page_hears_by_websocket(open_page: Callable[..., Page], server: Runni
     say(server, "js-page", "hi")
     page.wait_for_function("heard.length")
     assert page.evaluate("heard") == [["websocket", "hi"]]
+
+
+ASK = """async ([client, url]) => {
+  const { Channelstream } = await import(client);
+  const connectHeaders = () => ({ "X-CSRFToken": document.title });
+  const stream = new Channelstream({ url, connectUrl: "connection", connectHeaders, transports: ["websocket"] });
+  const opened = new Promise((resolve) => stream.on("open", resolve));
+  stream.open();
+  await opened;
+  stream.close();
+  for (let time = 0; time < 20; time++) (stream.open(), stream.close());
+}"""
+
+
+def test_a_page_asks_its_application(
+    open_page: Callable[..., Page], server: RunningServer, line: Line
+) -> None:
+    """`connectUrl` belongs to the page, wherever the push server is; and what twenty visits open is ended."""
+    given: list[str] = []
+    asked: list[Any] = []
+
+    def application(route: Route) -> None:
+        asked.append(
+            (route.request.method, route.request.post_data_json, route.request.headers["x-csrftoken"])
+        )
+        given.append(server.connect("js-asks", "js-asks"))
+        route.fulfill(json={"conn_id": given[-1]})
+
+    page = open_page("/", bypass_csp=True)
+    page.route(f"{server.url}/connection", application)
+    page.evaluate(ASK, [f"{static_url()}/client/channelstream.js", line.url])
+    assert asked[0] == ("POST", {"expired": None}, page.title())
+    wish = {"info": {"channels": ["js-asks"]}}
+
+    def nothing_is_left() -> bool:
+        page.title()  # Playwright routes requests only while it is asked something.
+        answer = server.post("/info", wish)
+        return len(given) == 21 and answer["channels"]["js-asks"]["total_connections"] == 0
+
+    eventually(nothing_is_left, "connections are left", UNATTACHED_S / 2)
 
 
 def test_a_cut_line_loses_nothing(

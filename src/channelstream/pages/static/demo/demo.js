@@ -21,10 +21,9 @@ let connection = "";
 
 // -- connecting ---------------------------------------------------------------------------------------------------
 
-/** Get a connection under a name, or as the cookie says. */
-async function connect(username) {
+/** Get a connection under a name, or as the cookie says, that reads on from a position. */
+async function connect({ username, since }) {
   const joined = model.channels().filter((channel) => channel.joined).map((channel) => channel.name);
-  const since = stream?.position ?? "";
   const answer = await ask("connect", { ...(username && { username }), ...(joined.length && { channels: joined }), since });
   connection = answer.conn_id;
   model.connected(answer);
@@ -52,9 +51,9 @@ function stop() {
   old?.close();
 }
 
-async function fetchConnection() {
+async function fetchConnection({ since }) {
   try {
-    return await connect();
+    return await connect({ since });
   } catch (refusal) {
     if (refusal.status === 401 || refusal.status === 409) welcome(refusal.status === 409 ? refusal.message : "");
     throw refusal;
@@ -161,7 +160,7 @@ function tell(place, text) {
 
 byId("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
-  attempt("sign-in-fault", () => connect(byId("name").value).then(listen));
+  attempt("sign-in-fault", () => connect({ username: byId("name").value }).then(listen));
 });
 byId("membership").addEventListener("click", changeMembership);
 byId("status").addEventListener("change", ({ target }) => attempt("send-fault", () => ask("state", { status: target.value })));
