@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 from tests.transports.in_process import Stage, play
 
-from channelstream.http.line import taken
+from channelstream.http.line import Line, taken
 from channelstream.http.unread import UnreadAnswer
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.sse import SSEStream
@@ -66,6 +65,23 @@ def test_a_line_that_is_gone() -> None:
         assert (taken(stage.transport) or 0) <= before
 
     play(scenario)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_a_client_that_has_gone(kind: str) -> None:
+    """The end of a client is seen at once, also behind what it sent before; so is that of a dropped socket."""
+
+    async def scenario(stage: Stage) -> None:
+        line = Line(stage.transport)
+        stage.transport.pause_reading()
+        stage.client.send(b"x")
+        assert not line.has_ended()
+        stage.client.close()
+        assert line.has_ended()
+        stage.transport.abort()
+        assert line.has_ended()
+
+    play(scenario, kind=kind)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
@@ -153,12 +169,12 @@ def test_a_poll_whose_answer_is_on_its_way() -> None:
     """The connection of a poll is kept while its client reads a long answer, and not when it stops."""
 
     async def scenario(stage: Stage) -> None:
-        poll = PollStream(stage.streams, stage.connection)
+        poll = PollStream(stage.streams, stage.connection, Line(stage.transport))
         poll.open("")
         await stage.until(poll.answered.is_set)
         stage.transport.write(b"x" * MUCH)
         await stage.until(lambda: stage.transport.get_write_buffer_size() < MUCH)
-        held = asyncio.ensure_future(poll.hold_while_read(partial(taken, stage.transport)))
+        held = asyncio.ensure_future(poll.hold_while_read())
         for _ in range(3):
             before_s = stage.connection.deadline_s or 0.0
             await read_on(stage)

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 from typing import Any
 from uuid import uuid4
 
@@ -166,6 +168,25 @@ def test_a_loss_told_before_what_is_recovered(own_server: Any) -> None:
     assert (resumed["lost"], texts(items)) == (["busy"], ["recovered"])
     # As if that answer had been cut after its first item.
     assert texts(poll(server, f"{query}&since={resumed['position']}").json()) == ["recovered"]
+
+
+def test_a_client_that_leaves_while_its_poll_catches_up(server: Any, clients: Any, channel: str) -> None:
+    """What was read from the log for a client that has left by then is the next poll's answer."""
+    node = server.any
+    query = f"conn_id={server.connect('ann', channel)}"
+    assert poll(node, f"{query}&since=").status_code == 200  # Brings the connection to this node.
+    publish(node, channel, "one", "two")
+    raw = clients.raw(node.port)
+    node.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, node.process.pid, os.WSTOPPED)
+    try:
+        # The node finds the request and the end of its client at the same time.
+        raw.send(f"GET /listen?{query} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+        raw.close()
+    finally:
+        node.process.send_signal(signal.SIGCONT)
+    node.post("/info", {"info": {"channels": []}})
+    assert texts(poll(node, query).json()) == ["one", "two"]
 
 
 def test_a_message_for_a_poll_whose_client_has_gone() -> None:

@@ -7,7 +7,6 @@ socket is not read: requests whose answers nobody reads fill no memory.
 import asyncio
 import select
 from enum import Enum, auto
-from functools import partial
 from typing import Any
 
 from channelstream.asgi import AT_ONCE, refusal
@@ -23,7 +22,7 @@ from channelstream.errors import (
 from channelstream.http.answers import CLOSE, lines, status_line
 from channelstream.http.door import Door, Socket
 from channelstream.http.exchange import Exchange
-from channelstream.http.line import LINE, taken
+from channelstream.http.line import LINE, Line, taken
 from channelstream.http.unread import UnreadAnswer
 
 ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -228,7 +227,7 @@ class HttpConnection(asyncio.Protocol):
         """Let the application answer the request at hand."""
         exchange = self._exchange
         if exchange is not None and self.is_open:
-            exchange.scope["extensions"] = {AT_ONCE: exchange.answer, LINE: partial(taken, self._transport)}
+            exchange.scope["extensions"] = {AT_ONCE: exchange.answer, LINE: Line(self._transport)}
             self._door.run(self._loop.create_task(exchange.run(self._door.app)))
 
     def _scope(self, head: RequestHead) -> dict[str, Any]:

@@ -6,20 +6,39 @@ acknowledged tells a line that moves from one that is dead.
 
 import asyncio
 import fcntl
+import select
 import socket
 import struct
 import termios
-from collections.abc import Callable
 
 LINE = "channelstream.line"
-"""Key in `scope["extensions"]`: tells how far the line of this request has taken what was written to it."""
-Taken = Callable[[], int | None]
-"""`taken` of one line."""
+"""Key in `scope["extensions"]` of the `Line` a request came by."""
 
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _INFO_BYTES = 128
 _BYTES_ACKED_AT = 120
 """Where `struct tcp_info` has `tcpi_bytes_acked` (Linux 4.1, include/uapi/linux/tcp.h)."""
+
+
+_ENDED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+
+
+class Line:
+    """The line a request came by, for an application that sees no transport."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def taken(self) -> int | None:
+        return taken(self._transport)
+
+    def has_ended(self) -> bool:
+        """Say whether the client has gone, also where the loop has not come to reading that yet."""
+        if self._transport.is_closing():
+            return True
+        ended = select.poll()
+        ended.register(self._transport.get_extra_info("socket").fileno(), _ENDED)
+        return bool(ended.poll(0))
 
 
 def taken(transport: asyncio.Transport) -> int | None:

@@ -7,7 +7,7 @@ from channelstream.asgi import ClientGone, Receive, Scope, Send, answer, read_bo
 from channelstream.core.policy import Header
 from channelstream.core.query import read_query
 from channelstream.errors import ChannelstreamError, NotFound, Unavailable, UpgradeRequired
-from channelstream.http.line import LINE, Taken
+from channelstream.http.line import LINE, Line
 from channelstream.transports.longpoll import LONG_ANSWER_BYTES, PollStream, check_callback, jsonp
 from channelstream.transports.streams import Streams
 
@@ -56,12 +56,12 @@ class StreamsApp:
         raise Unavailable("This stream cannot be opened here; try again.")
 
     async def _poll(self, scope: Scope, receive: Receive, send: Send, cors: list[Header]) -> None:
-        line: Taken | None = scope.get("extensions", {}).pop(LINE, None)
+        line: Line | None = scope.get("extensions", {}).pop(LINE, None)
         query = read_query(scope["query_string"])
         callback = check_callback(query["callback"]) if "callback" in query else None
         await self._streams.adopt(query)
         await read_body(scope, receive, POLL_BODY_BYTES)
-        stream = PollStream(self._streams, await self._streams.adopt(query))
+        stream = PollStream(self._streams, await self._streams.adopt(query), line)
         stream.open(query.get("since"))
         body = await stream.wait(receive)
         if body is None:
@@ -72,5 +72,5 @@ class StreamsApp:
             raise stream.end
         else:
             await answer(scope, send, 200, body, cors)
-        if line is not None and len(body) >= LONG_ANSWER_BYTES:
-            self._streams.run(stream.hold_while_read(line))
+        if len(body) >= LONG_ANSWER_BYTES:
+            self._streams.run(stream.hold_while_read())

@@ -9,7 +9,7 @@ from channelstream.core.codec import Framing, closing_item, json_list
 from channelstream.core.connection import Connection
 from channelstream.core.position import Numbers
 from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
-from channelstream.http.line import Taken
+from channelstream.http.line import Line
 from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
 
@@ -23,11 +23,16 @@ Receive = Callable[[], Awaitable[Any]]
 
 
 class PollStream:
-    """One waiting request; its answer is ready after the first write."""
+    """One waiting request; its answer is ready after the first write.
+
+    Args:
+        line: by which the client has come; None where there is none to look at.
+    """
 
     framing = Framing.POLL
 
-    def __init__(self, streams: Streams, connection: Connection) -> None:
+    def __init__(self, streams: Streams, connection: Connection, line: Line | None = None) -> None:
+        self._line = line
         self.answered = asyncio.Event()
         self.end: ChannelstreamError | None = None
         """Why the server ended it: the answer's error, but a script (JSONP) gets it as its last item."""
@@ -64,7 +69,13 @@ class PollStream:
 
     def _finish(self) -> None:
         self._session.lost(self._streams.settings.poll_gap_s)
+        if self._is_lost():
+            # Now, as the client may poll again before the end of this request is seen.
+            self._session.take_back(self._heard_before)
         self.answered.set()
+
+    def _is_lost(self) -> bool:
+        return self._line is not None and self._line.has_ended()
 
     async def wait(self, receive: Receive) -> bytes | None:
         """Wait for the answer, but not longer than a poll may wait.
@@ -92,22 +103,21 @@ class PollStream:
         self._finish()
         # Stream and session hold each other until the garbage collector comes: the answer must not wait for that.
         body, self._body = self._body, None
-        if gone.done():
+        if gone.done() or self._is_lost():
             self._session.take_back(self._heard_before)
             return None
         return self._answer(body)
 
-    async def hold_while_read(self, line: Taken) -> None:
-        """Keep the connection while its client reads a long answer: it cannot poll again before it has the end.
-
-        Args:
-            line: tells how far the client's line has taken what was written to it.
-        """
+    async def hold_while_read(self) -> None:
+        """Keep the connection while its client reads a long answer: it cannot poll again before it has the end."""
+        line = self._line
+        if line is None:
+            return
         gap_s, connection = self._streams.settings.poll_gap_s, self._session.connection
-        before = line()
+        before = line.taken()
         while before is not None and connection.stream is None:
             await asyncio.sleep(gap_s / 2)
-            now = line()
+            now = line.taken()
             if now is not None and now <= before:
                 return
             self._streams.node.hold(connection, gap_s)

@@ -313,8 +313,9 @@ class Session:
             rest = forms_for(self.connection.user, rest, recent) if recent else rest
             items, last = self._piece(rest, encode)
             if last is not None:
-                self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
+                # First of all, as a write ends a long poll: what it was sent can be taken back only from here.
                 self.connection.heard = last.seqs
+                self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
             rest = rest[len(items) :]
             await self._drain(held)
             if not self.is_current:
