@@ -412,6 +412,19 @@ def test_what_the_bound_counts_ends_with_a_stream() -> None:
     run(test)
 
 
+def test_stream_that_only_says_why_it_ends_is_a_failed_attempt() -> None:
+    """A server that takes every stream and closes it at once does not keep the bound from being reached."""
+
+    async def test() -> None:
+        async def closing(place: Place) -> AsyncIterator[str]:
+            yield json.dumps([{"type": "closing", "code": 1013, "reason": "full"}])
+
+        with pytest.raises(Unreachable, match="after 3 attempts: full"):
+            await anext(listening(closing, attempts=3))
+
+    run(test)
+
+
 def test_lesser_transport_is_left_for_the_best_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy's 404 or 429 leads to the long poll, and after a while the WebSocket is back, with nothing lost."""
     monkeypatch.setattr(coming_back, "FIRST_UPGRADE_S", 0.01)

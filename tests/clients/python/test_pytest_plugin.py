@@ -68,6 +68,11 @@ def test_stalled_client_hears_later(channelstream_server):
     assert len([event for event in bob.catch_up() if isinstance(event, MessageEvent)]) == 21
 
 
+def test_text_is_no_list_of_channels(channelstream_server):
+    with pytest.raises(TypeError, match="channels"):
+        channelstream_server.listen("bob", "news")
+
+
 def test_ended_connection_is_told(channelstream_server):
     bob = channelstream_server.listen("bob", ["news"])
     channelstream_server.client.disconnect(bob.conn_id)
@@ -93,7 +98,7 @@ def inner(pytester: pytest.Pytester) -> pytest.Pytester:
 def test_helpers_do_what_the_documentation_says(inner: pytest.Pytester) -> None:
     """Waiting, catching up, dropping, stalling and restarting work, and a failure is readable."""
     inner.makepyfile(IMPORTS + HELPERS)
-    inner.runpytest_subprocess("-q", "-p", "no:cacheprovider").assert_outcomes(passed=7)
+    inner.runpytest_subprocess("-q", "-p", "no:cacheprovider").assert_outcomes(passed=8)
 
 
 def test_server_that_does_not_start_shows_its_log(inner: pytest.Pytester) -> None:

@@ -196,16 +196,20 @@ class Pump:
 
     async def _receive(self, text: str | bytes, place: Place) -> None:
         items = items_of(text)
-        if failures := self._policy.failures:
-            logger.info("stream from %s is open after %d failed attempts", self._url, failures)
-        upgrade_s = self._policy.received(time.monotonic())
-        if upgrade_s is not None:
-            self._reopen_in(upgrade_s)
+        if not items or not _is_closing(items[0]):  # A stream that only says why it ends has not opened.
+            self._note_open()
         self._put(items, len(text), place)
         if end := closing_of(items):
             raise end
         if self._inbox.is_full and not self._drops:
             await self._wait_for_room()
+
+    def _note_open(self) -> None:
+        if failures := self._policy.failures:
+            logger.info("stream from %s is open after %d failed attempts", self._url, failures)
+        upgrade_s = self._policy.received(time.monotonic())
+        if upgrade_s is not None:
+            self._reopen_in(upgrade_s)
 
     def _put(self, items: Sequence[Item], size_bytes: int, place: Place) -> None:
         events = [event for item in items if not _is_closing(item) and (event := self._event(item))]
