@@ -72,7 +72,9 @@ export class Roster {
     const heard = new Map();
     this.#recordings.add(heard);
     try {
-      this.load(await promise, names);
+      const answer = await promise;
+      if (!(answer.channels_info ?? answer).channels) throw new TypeError("no channels");
+      this.load(answer, names);
     } finally {
       this.#recordings.delete(heard);
     }
@@ -164,9 +166,10 @@ async function poll({ address, fetch, signal, receive, alive }) {
     const asked = address("listen");
     const response = await fetch(asked, { signal, cache: "no-store" });
     if (!response.ok) return refusal(response);
-    receive(await read(response, (rest, chunk) => alive(rest + chunk)));
+    // Not every platform shows the bytes.
+    receive(response.body ? await read(response, (rest, chunk) => alive(rest + chunk)) : await response.text());
     alive("");
-    // A proxy that answers the same at once must not make us spin.
+    // A proxy may answer the same, at once.
     if (asked === address("listen") && Date.now() - started < 1_000) await pause(1_000, signal);
   }
 }
@@ -221,16 +224,16 @@ export class Channelstream {
   position = "";
   #options;
   #base;
-  #connectUrl = null;
+  #connectUrl;
   #transports;
   #listeners = new Map();
   #readers = new Set();
-  #connId = null;
+  #connId;
   #expired = null;
-  #life = null; // from open() to the end
-  #end = null;
-  #finish = null; // ends #listen
-  #wakeUp = null; // ends #stayDown
+  #life; // from open() to the end
+  #end;
+  #finish; // ends #listen
+  #wakeUp; // ends #stayDown
   #asleep = false;
   #level = 0;
   #attempts = 0;
@@ -299,7 +302,7 @@ export class Channelstream {
         else if (end.code === 1000) resolve({ value: undefined, done: true });
         else {
           reject(Object.assign(new Error(end.reason), end));
-          end = CLOSED; // it is thrown once
+          end = CLOSED;
         }
       }
     };
@@ -553,7 +556,7 @@ export class Channelstream {
     if (!globalThis.document) return;
     const listen = (target, type, listener) => target.addEventListener(type, listener, { signal });
     listen(window, "pagehide", () => {
-      this.#asleep = true; // or the page is not cached
+      this.#asleep = true; // with a line, no page is cached
       this.#finish?.({ code: 0, reason: "asleep" });
     });
     listen(window, "pageshow", () => this.#wake());

@@ -82,6 +82,14 @@ for (const transport of ["sse", "poll"])
     assert.deepEqual(events.slice(2, 3), ["silent"]);
   });
 
+test("a long poll works where a platform shows no bytes", async () => {
+  const texts = [LEAD, LONG];
+  const fetch = () => (texts.length ? Promise.resolve({ ok: true, text: async () => texts.shift() }) : new Promise(() => {}));
+  open({ transports: ["poll"], fetch: (url) => (url.includes("/listen") ? fetch() : Promise.resolve()) });
+  await settled();
+  assert.deepEqual(events, ["poll", "recovered", "p-2"]);
+});
+
 test("an error page that stops is silent as well", async () => {
   const { body, send } = pieces();
   const fetch = answers({ status: 500, body }, { status: 500 });

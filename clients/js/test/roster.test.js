@@ -122,11 +122,13 @@ test("what is heard while an answer is on its way counts more than the answer", 
   assert.deepEqual(names(roster), ["ann", "eve"]);
 });
 
-test("after a loss the stream asks the application anew, until it answers", async () => {
+test("after a loss the stream asks the application anew, until it answers with channels", async (t) => {
+  t.mock.method(Math, "random", () => 0);
   const asked = [];
   const fetchInfo = async (channels) => {
     asked.push(channels);
     if (asked.length === 1) throw new Error("not now");
+    if (asked.length < 5) return [null, "text", { error: "not now" }][asked.length - 2];
     return { channels: { a: { users: ["new"] } }, users: [] };
   };
   const stream = new Channelstream({
@@ -138,7 +140,7 @@ test("after a loss the stream asks the application anew, until it answers", asyn
   }).open();
   (await FakeSocket.next()).resume({ recovered: [], lost: ["", "a"] });
   while (names(stream.roster)[0] !== "new") await new Promise((resolve) => stream.on("roster", resolve));
-  assert.deepEqual(asked, [["a"], ["a"]]);
+  assert.deepEqual(asked, Array(5).fill(["a"]));
   assert.deepEqual(names(stream.roster, "b"), ["ann"]);
   stream.close();
 });
