@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-for name in chromium chromium-browser google-chrome google-chrome-stable; do
+for name in chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable; do
     command -v "$name" >/dev/null && exit 0
 done
 
@@ -13,5 +13,5 @@ skip() {
 }
 
 command -v apt-get >/dev/null || skip "no Chromium on the PATH; install one with this system's package manager."
-[ "$(id -u)" -eq 0 ] || skip "no Chromium on the PATH; 'sudo apt-get install chromium' brings one."
-scripts/apt-install.sh chromium || skip "Chromium could not be installed."
+[ "$(id -u)" -eq 0 ] || skip "no Chromium on the PATH; 'sudo apt-get install chromium-headless-shell' brings one."
+scripts/apt-install.sh chromium-headless-shell || scripts/apt-install.sh chromium || skip "Chromium could not be installed."

@@ -19,7 +19,13 @@ from websockets.sync.client import connect
 
 SECRET, ADMIN_SECRET = "of the pictures", "of the admin"
 IMAGES = Path(__file__).parents[1] / "docs" / "img"
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
 TRAFFIC_S = 75
 """How long the audience is there before the first picture: the charts draw a minute at least."""
 PAUSE_S = 0.1

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 """After so long a condition that does not hold is a failure: many times what a busy machine needs."""
 PAUSE_S = 0.01
 """Between two looks at a condition."""
