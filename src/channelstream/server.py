@@ -254,7 +254,14 @@ def build(settings: Settings) -> Server:
         _checker(settings),
         node.clock.wall,
     )
-    api = Api(ENDPOINTS, node, access, policy, settings.max_body_bytes, CallLimits(settings.max_messages))
+    api = Api(
+        ENDPOINTS,
+        node,
+        access,
+        policy,
+        settings.max_body_bytes,
+        CallLimits(settings.max_messages, settings.info_users_max),
+    )
     front = Front(policy, api, StreamsApp(streams), settings.http_scheme)
     sampler = Sampler(node)
     pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), access, Tracer(node)))

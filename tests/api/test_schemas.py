@@ -114,7 +114,13 @@ def test_disconnect_takes_any_spelling() -> None:
 def test_a_message_is_normalized(schema: Any) -> None:
     """Id and time have their one form; a null payload and an empty channel are not there."""
     body = read(
-        schema, user="ann", uuid=UUID.upper(), timestamp="2011-09-15T11:36:18.471Z", message=None, channel=""
+        schema,
+        user="ann",
+        uuid=UUID.upper(),
+        timestamp="2011-09-15T11:36:18.471Z",
+        message=None,
+        channel="",
+        pm_users=["bob"],
     )
     assert body.uuid == UUID
     assert body.timestamp == "2011-09-15T11:36:18.471000"
@@ -144,7 +150,7 @@ def test_an_edit_changes_what_it_names() -> None:
 
 def test_a_deletion_names_its_message() -> None:
     """The id of the deleted message has its one form; an empty channel is none."""
-    body = read(DeleteBody, uuid=UUID.upper(), channel="")
+    body = read(DeleteBody, uuid=UUID.upper(), channel="", pm_users=["bob"])
     assert (body.uuid, body.channel) == (UUID, None)
 
 

@@ -1,6 +1,7 @@
 """One API call as its handler sees it."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from channelstream.api.turns import Turns
 from channelstream.api.validation import missing_connection
@@ -20,9 +21,11 @@ class CallLimits:
 
     Attributes:
         messages: messages in one list.
+        info_users: users of a channel that one answer names.
     """
 
     messages: int = 100_000
+    info_users: int = 1_000
 
 
 class Call:
@@ -36,6 +39,11 @@ class Call:
         self.limits = limits
         self.turns = Turns(node.clock.steady)
         self._scope = scope
+
+    @classmethod
+    def internal(cls, node: Node, body: bytes = b"") -> Self:
+        """Return a call of the server's own."""
+        return cls(node, {"headers": [], "query_string": b""}, body, CallLimits())
 
     @property
     def key(self) -> str:

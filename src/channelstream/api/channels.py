@@ -9,19 +9,25 @@ from channelstream.api.info import channels_info, seed_info
 from channelstream.api.schemas import InfoBody, InfoOptions
 from channelstream.api.validation import decode, decode_channel_configs
 
+CONFIGURED = 200
+"""Channels configured at a stretch."""
 _SETTINGS_ONLY = InfoOptions(include_history=False, include_users=False)
 
 
 async def channel_config(call: Call) -> dict[str, Any]:
     """Change settings of channels; those not named stay as they are."""
     configs = decode_channel_configs(call.body)
-    await call.node.engine.configure({name: msgspec.to_builtins(patch) for name, patch in configs.items()})
-    return await channels_info(call.node, list(configs), _SETTINGS_ONLY)
+    names = list(configs)
+    for start in range(0, len(names), CONFIGURED):
+        part = names[start : start + CONFIGURED]
+        await call.node.engine.configure({name: msgspec.to_builtins(configs[name]) for name in part})
+        await call.turns.due()
+    return await channels_info(call, names, _SETTINGS_ONLY)
 
 
 async def info(call: Call) -> dict[str, Any]:
     """Tell about channels and their users."""
     body = decode(call.body, InfoBody) if call.body.strip() else InfoBody()
     if body.is_seed_form:
-        return await seed_info(call.node, body.options)
-    return await channels_info(call.node, body.options.channels, body.options)
+        return await seed_info(call, body.options)
+    return await channels_info(call, body.options.channels, body.options)

@@ -80,7 +80,9 @@ async def disconnect(call: Call) -> bool:
 
 
 async def _tell(call: Call, names: list[str], info: InfoOptions) -> dict[str, Any]:
-    return {"channels": names, "channels_info": await channels_info(call.node, names, info)}
+    asked = None if info.channels is None else set(info.channels)
+    wanted = names if asked is None else [name for name in names if name in asked]
+    return {"channels": names, "channels_info": await channels_info(call, wanted, info)}
 
 
 def _patches(channels: list[str], configs: Mapping[str, ChannelSettings]) -> dict[str, dict[str, Any]]:

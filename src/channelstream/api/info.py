@@ -1,74 +1,159 @@
-"""What the API tells about channels and their users: `/info` and the `channels_info` of other answers."""
+"""What the API tells about channels and their users: `/info` and the `channels_info` of other answers.
 
-from collections.abc import Sequence
+Each channel names at most `CallLimits.info_users` of its users, and the work is done in turns: an answer grows neither with
+the members of a channel, nor does it hold up anybody else.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any
 
 from msgspec import Raw
 from msgspec.structs import asdict
 
+from channelstream.api.call import Call
 from channelstream.api.schemas import InfoOptions
+from channelstream.api.turns import STEP
+from channelstream.asgi import encode
 from channelstream.core.channel import Channel
 from channelstream.core.codec import item
 from channelstream.core.events import Dialect
 from channelstream.core.position import Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
-from channelstream.node import Node
+
+STATES = 10
+"""How many times the users of one channel an answer tells the states of, from all its channels together."""
+LOOKUP = 500
+"""Users asked for at once."""
+
+Answer = dict[str, Any]
 
 
-async def channels_info(node: Node, names: Sequence[str] | None, options: InfoOptions) -> dict[str, Any]:
+async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> Answer:
     """Describe channels; None means all. Unknown names are left out."""
     # Before the channels are read: what is accepted meanwhile is left to the stream that resumes from here.
-    position = await node.engine.head()
-    channels = await _chosen(node, names, options, options.include_users)
-    users = await _members(node, channels) if options.include_users else {}
-    return {
-        "channels": {channel.name: await _channel(channel, options, position, node) for channel in channels},
-        "users": [{"user": user.name, "state": _state(user, options)} for user in users.values()],
-        "position": str(position),
-    }
+    position = await call.node.engine.head()
+    channels = await _chosen(call, names, options, options.include_users)
+    return await _told(call, channels, await _pages(call, channels, options), options, position)
 
 
-async def seed_info(node: Node, options: InfoOptions) -> dict[str, Any]:
+async def seed_info(call: Call, options: InfoOptions) -> Answer:
     """Describe channels as the 0.2 program did; its users are objects, the other keys those of 0.7."""
-    channels = await _chosen(node, options.channels, options, with_users=True)
-    users = await _members(node, channels)
-    told = await channels_info(node, options.channels, options)
-    for channel in (channel for channel in channels if channel.name in told["channels"]):
-        connections: dict[str, list[str]] = {}
-        for conn_id, name in await node.members(channel.name):
-            connections.setdefault(name, []).append(conn_id)
-        told["channels"][channel.name]["users"] = [
-            {"user": name, "status": _status(users.get(name)), "connections": connections.get(name, [])}
-            for name in sorted(channel.users)
-        ]
-    return told | {"unique_users": len(users)}
+    position = await call.node.engine.head()
+    channels = await _chosen(call, options.channels, options, with_users=True)
+    pages = await _pages(call, channels, options)
+    for page in pages.values():
+        page.users = await _seed_users(call, page)
+        await call.turns.due()
+    told = await _told(call, channels, pages, options, position)
+    unique: set[str] = set()
+    await call.turns.each(channels, lambda channel: unique.update(channel.users))
+    return told | {"unique_users": len(unique)}
+
+
+@dataclass(slots=True)
+class _Page:
+    """Which users of a channel an answer names.
+
+    Attributes:
+        names: sorted.
+        is_cut: whether more follow behind the last of them.
+        users: what is told of them.
+    """
+
+    channel: str
+    names: list[str]
+    is_cut: bool
+    users: Sequence[Any]
+
+
+def _page(channel: Channel, after: str, most: int) -> _Page:
+    left = [name for name in channel.users if name > after] if after else channel.users
+    is_cut = len(left) > most
+    names = nsmallest(most, left) if is_cut else sorted(left)
+    return _Page(channel.name, names, is_cut, names)
+
+
+async def _pages(call: Call, channels: Sequence[Channel], options: InfoOptions) -> dict[str, _Page]:
+    def page(channel: Channel) -> tuple[str, _Page]:
+        if not options.include_users:
+            return channel.name, _Page(channel.name, [], is_cut=False, users=[])
+        return channel.name, _page(channel, options.users_after, call.limits.info_users)
+
+    return dict(await call.turns.each(channels, page))
 
 
 async def _chosen(
-    node: Node, names: Sequence[str] | None, options: InfoOptions, with_users: bool
+    call: Call, names: Sequence[str] | None, options: InfoOptions, with_users: bool
 ) -> list[Channel]:
     excluded = set(options.exclude_channels)
-    channels = await node.engine.channels(names, with_users)
+    channels = await call.node.engine.channels(names, with_users)
     return [channel for channel in channels if channel.name not in excluded]
 
 
-async def _members(node: Node, channels: Sequence[Channel]) -> dict[str, User]:
-    names = sorted({name for channel in channels for name in channel.users})
-    return {user.name: user for user in await node.engine.users(names)}
+async def _told(
+    call: Call,
+    channels: Sequence[Channel],
+    pages: Mapping[str, _Page],
+    options: InfoOptions,
+    position: Position,
+) -> Answer:
+    connections = await _connections(call, channels) if options.include_connections else {}
+    as_json = _as_json if len(channels) > STEP else _as_it_is
+
+    def describe(channel: Channel) -> tuple[str, Any]:
+        told = _channel(channel, pages[channel.name], options, position)
+        return channel.name, as_json(told | connections.get(channel.name, {}))
+
+    told: Answer = {"channels": dict(await call.turns.each(channels, describe))}
+    names, is_cut = _all_names(pages.values(), STATES * call.limits.info_users)
+    told["users"] = await _users(call, names, options)
+    told["position"] = str(position)
+    if is_cut:
+        told["users_cut"] = True
+    return told
+
+
+def _as_it_is(told: Answer) -> Answer:
+    return told
+
+
+def _as_json(told: Answer) -> Raw:
+    """Encode a part of a long answer in the turn that made it."""
+    return Raw(encode(told))
+
+
+def _all_names(pages: Collection[_Page], most: int) -> tuple[list[str], bool]:
+    """Return the users of all pages, sorted, and whether any are missing."""
+    names: set[str] = set()
+    for page in pages:
+        names.update(page.names)
+        if len(names) > most:
+            return sorted(names)[:most], True
+    return sorted(names), any(page.is_cut for page in pages)
+
+
+async def _users(call: Call, names: Sequence[str], options: InfoOptions) -> list[Any]:
+    as_json = _as_json if len(names) > STEP else _as_it_is
+
+    def state(user: User) -> Any:
+        return as_json({"user": user.name, "state": _state(user, options)})
+
+    return [
+        told
+        for start in range(0, len(names), LOOKUP)
+        for told in await call.turns.each(await call.node.engine.users(names[start : start + LOOKUP]), state)
+    ]
 
 
 def _state(user: User, options: InfoOptions) -> dict[str, Any]:
     return user.public_state if options.return_public_state else user.state
 
 
-def _status(user: User | None) -> int:
-    status = user.state.get("status") if user else None
-    return status if isinstance(status, int) else 0
-
-
-async def _channel(channel: Channel, options: InfoOptions, position: Position, node: Node) -> dict[str, Any]:
-    told: dict[str, Any] = {
+def _channel(channel: Channel, page: _Page, options: InfoOptions, position: Position) -> Answer:
+    told: Answer = {
         "uuid": channel.id,
         "name": channel.name,
         "long_name": None,
@@ -83,9 +168,38 @@ async def _channel(channel: Channel, options: InfoOptions, position: Position, n
         "last_active": stamp(channel.last_active_s),
         "total_connections": channel.connections,
         "total_users": channel.user_count,
-        "users": sorted(channel.users) if options.include_users else [],
+        "users": page.users,
         "position": str(position),
     }
-    if options.include_connections:
-        told["connections"] = [conn_id for conn_id, _ in await node.members(channel.name)]
+    if page.is_cut:
+        told["users_cut"] = True
     return told
+
+
+async def _connections(call: Call, channels: Sequence[Channel]) -> dict[str, Answer]:
+    """Return what each channel tells of its connections: as many as of its users."""
+    told: dict[str, Answer] = {}
+    most = call.limits.info_users
+    for channel in channels:
+        ids = [conn_id for conn_id, _ in await call.node.members(channel.name)]
+        told[channel.name] = {"connections": ids[:most]} | (
+            {"connections_cut": True} if len(ids) > most else {}
+        )
+        await call.turns.due()
+    return told
+
+
+async def _seed_users(call: Call, page: _Page) -> list[Answer]:
+    connections: dict[str, list[str]] = {}
+    for conn_id, name in await call.node.members(page.channel):
+        connections.setdefault(name, []).append(conn_id)
+    users = {user.name: user for user in await call.node.engine.users(page.names)}
+    return [
+        {"user": name, "status": _status(users.get(name)), "connections": connections.get(name, [])}
+        for name in page.names
+    ]
+
+
+def _status(user: User | None) -> int:
+    status = user.state.get("status") if user else None
+    return status if isinstance(status, int) else 0

@@ -163,6 +163,10 @@ class InfoOptions(Struct, kw_only=True, frozen=True):
     ] = None
     exclude_channels: Annotated[list[str], Meta(description="Leave these channels out.")] = []
     include_connections: Annotated[bool, Meta(description="Tell the connections of each channel.")] = False
+    users_after: Annotated[
+        str,
+        Meta(max_length=512, description="Tell the users behind this name, to read very many page by page."),
+    ] = ""
     return_public_state: Annotated[bool, Meta(description="Tell only the public part of states.")] = False
 
 

@@ -217,6 +217,9 @@ class Settings:
     max_channels_per_connection: int = _limits.option(
         1000, Whole(1, 100_000), "Channels one connection may be subscribed to.", unit="channels"
     )
+    info_users_max: int = _limits.option(
+        1000, Whole(1, 100_000), "Users of a channel that one answer names.", unit="users"
+    )
     history_size_max: int = _limits.option(
         1000, Whole(0, 100_000), "Longest history a channel may ask for.", unit="messages"
     )

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from channelstream import __version__
+from channelstream.api.call import Call
 from channelstream.api.info import channels_info
 from channelstream.api.schemas import InfoOptions
 from channelstream.node import Node
@@ -20,7 +21,7 @@ class Document:
 
     async def __call__(self) -> dict[str, Any]:
         node = self._node
-        told = await channels_info(node, None, InfoOptions())
+        told = await channels_info(Call.internal(node), None, InfoOptions())
         users = await node.engine.users(None)
         return {
             "remembered_user_count": len(users),

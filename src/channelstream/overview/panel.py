@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from channelstream.api import channels, connections, messages
-from channelstream.api.call import Call, CallLimits
+from channelstream.api.call import Call
 from channelstream.asgi import Parts
 from channelstream.errors import Unavailable
 from channelstream.node import Node
@@ -40,9 +40,6 @@ ACTIONS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "message": messages.publish,
 }
 """What an admin may do; the bodies are those of the API's calls."""
-
-_BODY_ONLY = {"headers": [], "query_string": b""}
-"""The request of an action: all it says is in its body."""
 
 
 class Panel:
@@ -82,7 +79,7 @@ class Panel:
             KeyError: there is no such action.
             ChannelstreamError: the body is invalid, or it cannot be done now.
         """
-        told = await ACTIONS[action](Call(self._node, _BODY_ONLY, body, CallLimits()))
+        told = await ACTIONS[action](Call.internal(self._node, body))
         return msgspec.Raw(b"".join(told.parts)) if isinstance(told, Parts) else told
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:
