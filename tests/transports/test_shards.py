@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -24,7 +25,7 @@ from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.redis.address import places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
 from channelstream.node import Node, NodeLimits
 from channelstream.pacing import FlushPacer
 from channelstream.transports.session import Session
@@ -277,5 +278,45 @@ def test_what_cannot_be_proven_after_a_move_is_lost(redis: RedisServer) -> None:
         assert (told[0]["recovered"], told[0]["lost"]) == (["", "b"], ["a"])
         await before.engine.close()
         await after.engine.close()
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_calls_about_one_connection_at_two_nodes(redis: RedisServer, shards: int) -> None:
+    """Whatever is asked at once, and where: no call fails without saying why, and what is counted is who is there."""
+
+    async def life() -> None:
+        random = Random(shards)
+        nodes = [node_of(redis, shards) for _ in range(2)]
+        for node in nodes:
+            await node.start()
+
+        async def call(number: int) -> None:
+            node, conn_id = random.choice(nodes), f"c{number % 3}"
+            channels: dict[str, dict[str, Any]] = {name: {} for name in random.sample(CHANNELS[:3], 2)}
+            calls = [
+                lambda: node.connect(conn_id, "ann", Dialect.V07, channels, UserUpdate({}, {})),
+                lambda: node.connect(conn_id, "ann", Dialect.V07, channels, UserUpdate({}, {})),
+                lambda: node.subscribe(conn_id, channels),
+                lambda: node.unsubscribe(conn_id, list(channels)),
+                lambda: node.end(conn_id, CloseCode.NORMAL, "ended"),
+                lambda: node.adopt(conn_id),
+            ]
+            with suppress(ChannelstreamError):
+                await random.choice(calls)()  # type: ignore[no-untyped-call]
+
+        for _ in range(25):
+            await asyncio.gather(*map(call, range(12)))
+            assert not any(len(node._held.turns) for node in nodes)
+            held = [each for node in nodes for each in node.hub.connections.values()]
+            assert len({each.id for each in held}) == len(held)
+            counted = {each.name: each.users for each in await nodes[0].engine.channels(None)}
+            for name, users in counted.items():
+                assert users.get("ann", 0) == sum(name in each.channels for each in held), name
+            for user in await nodes[0].engine.users(["ann"]):
+                assert user.connections == len(held)
+        for node in nodes:
+            await node.engine.close()
 
     asyncio.run(life())

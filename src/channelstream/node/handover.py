@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from weakref import WeakValueDictionary
 
 from channelstream.core.connection import Connection
 from channelstream.engines.base import Engine
@@ -20,7 +19,6 @@ class Handovers:
     def __init__(self, engine: Engine, held: HeldConnections) -> None:
         self._engine = engine
         self._held = held
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._claiming: set[str] = set()
         self._overtaken: set[str] = set()
 
@@ -34,8 +32,7 @@ class Handovers:
             await self._engine.make_sure(conn_id)
         if (here := self._held.get(conn_id)) or not self._engine.shared:
             return here
-        lock = self._locks.setdefault(conn_id, asyncio.Lock())
-        async with lock:
+        async with self._held.turns.of(conn_id):
             return self._held.get(conn_id) or await self._fetch(conn_id)
 
     async def _fetch(self, conn_id: str) -> Connection | None:
@@ -90,20 +87,20 @@ class Handovers:
 
     async def _done(self, command: Command) -> Answer | None:
         """Have a command done by the node that seems to hold its connection; the answer says whether it does."""
-        connection = self._held.get(command.conn_id)
-        if connection is None and self._engine.shared:
+        if self._held.get(command.conn_id) is None and self._engine.shared:
+            # Without the turn of its id: that node may ask this one at the same time.
             answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
             if answer is not None:
                 return answer
-            # Its node has died: whoever needs the connection takes it over.
-            async with self._locks.setdefault(command.conn_id, asyncio.Lock()):
+        async with self._held.turns.of(command.conn_id):
+            connection = self._held.get(command.conn_id)
+            if connection is None and self._engine.shared:
+                # Its node has died: whoever needs the connection takes it over.
                 try:
-                    connection = self._held.get(command.conn_id) or await self._take_over(
-                        command.conn_id, None, orphan=True
-                    )
+                    connection = await self._take_over(command.conn_id, None, orphan=True)
                 except (Moved, Replaced):
                     return Answer(held=False)
-        return None if connection is None else await self._held.do(connection, command)
+            return None if connection is None else await self._held.do(connection, command)
 
     async def _ask_while_moving(self, command: Command) -> Answer | None:
         for pause_s in PAUSES_S:
@@ -116,13 +113,20 @@ class Handovers:
     async def obey(self, command: bytes) -> bytes:
         """Do what another node asks, if the connection is held here."""
         asked = read_command(command)
+        # Who is just fetching it has the turn of its id, and may wait for the node that asks.
+        if self._held.get(asked.conn_id) is None:
+            return encode(Answer(held=False))
+        async with self._held.turns.of(asked.conn_id):
+            return encode(await self._obeyed(asked))
+
+    async def _obeyed(self, asked: Command) -> Answer:
         connection = self._held.get(asked.conn_id)
         if connection is None:
-            return encode(Answer(held=False))
+            return Answer(held=False)
         try:
-            return encode(await self._held.do(connection, asked))
+            return await self._held.do(connection, asked)
         except Invalid as error:
-            return encode(Answer(held=True, faults=error.faults))
+            return Answer(held=True, faults=error.faults)
 
     def yielded(self, conn_id: str) -> None:
         """Hear that another node has taken over a connection."""

@@ -14,6 +14,7 @@ from channelstream.engines.base import Clock, Engine, Member, Membership, UserCh
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.node.commands import Answer, Command, End, Subscribe, Unsubscribe, Yield
 from channelstream.node.observer import Observer
+from channelstream.node.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,17 @@ class NodeLimits:
 class HeldConnections:
     """Who is here, and what happens to them.
 
+    Whoever calls a coroutine of it that is about one connection holds the turn of its id, unless it says otherwise.
+
     Attributes:
+        turns: by connection id: for whoever makes, changes or ends a connection here.
         endings: the streams and connections that ended lately, and why.
         observer: None unless somebody traces.
     """
 
     def __init__(self, engine: Engine, hub: Hub, clock: Clock, limits: NodeLimits) -> None:
         self.endings = Endings()
+        self.turns = Turns()
         self.observer: Observer | None = None
         self._engine = engine
         self._hub = hub
@@ -101,7 +106,11 @@ class HeldConnections:
 
         Args:
             since: from where it may read them; None means from now on.
+
+        Raises:
+            Moved: it has left this node.
         """
+        _still_here(connection)
         # Into the hub first: with a shared engine, what is published while it answers must find the member here.
         for name in channels:
             self._hub.subscribe(connection, name, Reach.of(self._hub.seqs[self._shard(name)]))
@@ -137,14 +146,22 @@ class HeldConnections:
             raise Invalid({"channels": [f"A connection may have at most {limit} channels."]})
 
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        """End a connection of this node at once: its stream closed, its user parted, its id unknown."""
+        """End a connection of this node: its stream closed, its user parted, its id unknown."""
+        with suppress(Moved):
+            await self._end(connection, code, reason)
+
+    async def _end(self, connection: Connection, code: CloseCode, reason: str) -> None:
         if connection.state is not ConnectionState.CLOSED:
             channels = self.forget(connection, code, reason)
-            with suppress(Moved):
-                await self._engine.disconnect(_member(connection), channels)
+            await self._engine.disconnect(_member(connection), channels)
 
     def forget(self, connection: Connection, code: CloseCode, reason: str) -> list[str]:
-        """Hold a connection no longer and return the channels it had; the engine is not told."""
+        """Hold a connection no longer and return the channels it had; the engine is not told.
+
+        None where it is held no longer anyway: another node may take it over whatever is just done here.
+        """
+        if connection.state is ConnectionState.CLOSED:
+            return []
         self._hub.mute(connection)
         connection.move(Step.CLOSE)
         self._deadlines.pop(connection, None)
@@ -191,7 +208,6 @@ class HeldConnections:
         self.check_channel_count(len(connection.channels) + len(new))
         if asked.again is not None:
             await self._engine.update_user(connection.user, asked.again.update)
-            _still_here(connection)
         await self.join(connection, new, named_position(asked.since))
         _still_here(connection)
         if asked.again is not None and connection.stream is None:
@@ -213,9 +229,7 @@ class HeldConnections:
         return _answer(connection, left)
 
     async def _do_end(self, connection: Connection, asked: End) -> Answer:
-        if connection.state is not ConnectionState.CLOSED:
-            channels = self.forget(connection, CloseCode(asked.code), asked.reason)
-            await self._engine.disconnect(_member(connection), channels)
+        await self._end(connection, CloseCode(asked.code), asked.reason)
         return _answer(connection, ())
 
     async def _do_yield(self, connection: Connection, asked: Yield) -> Answer:
@@ -296,17 +310,19 @@ class HeldConnections:
 
     def overdue(self) -> list[Connection]:
         """Return the connections whose deadline has passed."""
-        now_s = self._clock.steady()
-        return [c for c in self._deadlines if c.deadline_s is not None and c.deadline_s <= now_s]
+        return [connection for connection in self._deadlines if self._is_overdue(connection)]
+
+    def _is_overdue(self, connection: Connection) -> bool:
+        return connection.deadline_s is not None and connection.deadline_s <= self._clock.steady()
 
     async def sweep(self) -> None:
-        """Close what is overdue: never attached, or detached for longer than its grace."""
+        """Close what is overdue: never attached, or detached for longer than its grace. It takes the turns itself."""
         failed: Unavailable | None = None
         for connection in self.overdue():
-            if connection.stream is not None:
-                continue  # It came back while another one was ended.
             try:
-                await self.disconnect(connection, CloseCode.UNKNOWN_CONNECTION, "expired")
+                async with self.turns.of(connection.id):
+                    if self._is_overdue(connection):  # It may have come back meanwhile.
+                        await self.disconnect(connection, CloseCode.UNKNOWN_CONNECTION, "expired")
             except Unavailable as error:  # A part of the engine may be out of reach for some of them only.
                 failed = error
         if failed is not None:

@@ -11,8 +11,8 @@ from channelstream.core.events import Dialect, Event
 from channelstream.core.hub import Hub
 from channelstream.core.position import Numbers, later
 from channelstream.core.user import User
-from channelstream.engines.base import Accepted, Clock, Engine, Membership, UserUpdate
-from channelstream.errors import CloseCode, Unavailable
+from channelstream.engines.base import Accepted, Clock, Engine, Member, Membership, UserUpdate
+from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.node.commands import Again, Answer, End, Subscribe, Unsubscribe
 from channelstream.node.handover import Handovers
 from channelstream.node.held import HeldConnections, NodeLimits, named_position
@@ -22,6 +22,8 @@ PART = 20_000
 """What a part of a long list may cost, in pointers moved (0.1 us each, measured)."""
 EVENT_COST = 100
 """What an event costs besides, in the same unit."""
+ATTEMPTS = 3
+"""How often a `/connect` tries to make a connection, or to find the one of its id that others make and end meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,37 +111,42 @@ class Node:
             Invalid: the id is another user's, or it would have too many channels.
             Unavailable: the server holds as many connections as it may, or the engine is out of reach.
         """
-        if conn_id and (known := await self._reconnect(conn_id, user, channels, update, since)):
+        asked = Subscribe(conn_id or self.new_id(), _patches(channels), Again(user, update), since)
+        if conn_id is not None and (known := await self._reconnect(asked, user)):
             return known
+        for _ in range(ATTEMPTS):
+            async with self._held.turns.of(asked.conn_id):
+                opened = await self._open(asked, Member(asked.conn_id, user, dialect), update)
+            if opened := opened or await self._reconnect(asked, user):
+                return opened
+        raise Unavailable("This connection was made a moment ago; try again.")
+
+    async def _open(self, asked: Subscribe, member: Member, update: UserUpdate) -> Opened | None:
+        """Make a connection; None where there is one of this id by now, here or at another node."""
+        if self._held.get(asked.conn_id) is not None:
+            return None
         if self.draining or len(self.hub.connections) >= self.limits.connections:
             raise Unavailable("The server takes no more connections now; try again later.")
-        self._held.check_channel_count(len(channels))
-        connection = self._held.make(conn_id or self.new_id(), user, dialect)
-        change = await self._held.register(connection, update, named_position(since))
+        self._held.check_channel_count(len(asked.channels))
+        connection = self._held.make(member.conn_id, member.user, member.dialect)
+        since = named_position(asked.since)
+        change = await self._held.register(connection, update, since)
         if change is None:
-            known = await self._reconnect(connection.id, user, channels, update, since)
-            if known is None:
-                raise Unavailable("This connection was made a moment ago; try again.")
-            return known
-        await self._held.join(connection, channels, named_position(since))
+            return None
+        try:
+            await self._held.join(connection, asked.channels, since)
+        except Moved:
+            return None
         return Opened(connection.id, change.user, sorted(connection.channels))
 
-    async def _reconnect(
-        self,
-        conn_id: str,
-        user: str,
-        channels: Mapping[str, Mapping[str, Any]],
-        update: UserUpdate,
-        since: str,
-    ) -> Opened | None:
-        asked = Subscribe(conn_id, _patches(channels), Again(user, update), since)
+    async def _reconnect(self, asked: Subscribe, user: str) -> Opened | None:
         done = await self._handovers.done(asked)
         if done is None:
             return None
         users = await self.engine.users([user])
         if not users:
             raise Unavailable("The user of this connection is gone; connect again.")
-        return Opened(conn_id, users[0], done.channels)
+        return Opened(asked.conn_id, users[0], done.channels)
 
     async def subscribe(
         self, conn_id: str, channels: Mapping[str, Mapping[str, Any]], since: str = ""
@@ -184,8 +191,9 @@ class Node:
         return self._held.get(conn_id)
 
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        """End a connection of this node at once: its stream closed, its user parted, its id unknown."""
-        await self._held.disconnect(connection, code, reason)
+        """End a connection of this node, after what is under way: its stream closed, its user parted, its id unknown."""
+        async with self._held.turns.of(connection.id):
+            await self._held.disconnect(connection, code, reason)
 
     def note_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
         """Remember why a connection, or one stream of it, has ended."""

@@ -1,0 +1,101 @@
+"""Turns: one after the other for each key."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from channelstream.node.turns import Turns
+
+
+class Queue:
+    """Tasks that want turns, and the order in which they had them."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.had: list[str] = []
+        self.go_on = asyncio.Event()
+
+    async def begin(self, name: str, key: str = "k") -> "asyncio.Task[None]":
+        """Start a task that asks for a turn now, and keeps it until it may go on."""
+        task = asyncio.create_task(self._work(name, key))
+        await asyncio.sleep(0)
+        return task
+
+    async def _work(self, name: str, key: str) -> None:
+        async with self.turns.of(key):
+            self.had.append(name)
+            await self.go_on.wait()
+
+
+def play(test: Callable[[Queue], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        await test(Queue())
+
+    asyncio.run(whole())
+
+
+def test_who_asks_first_goes_first() -> None:
+    """Others of the same key wait, those of another one do not; a key that nobody holds is forgotten."""
+
+    async def test(queue: Queue) -> None:
+        tasks = [await queue.begin(name) for name in "abc"] + [await queue.begin("x", "other")]
+        assert (queue.had, len(queue.turns)) == (["a", "x"], 2)
+        queue.go_on.set()
+        await asyncio.gather(*tasks)
+        assert (queue.had, len(queue.turns)) == (["a", "x", "b", "c"], 0)
+
+    play(test)
+
+
+def test_nobody_overtakes_who_was_handed_the_turn() -> None:
+    """Who asks in the moment between is behind."""
+
+    async def test(queue: Queue) -> None:
+        tasks = [await queue.begin("a"), await queue.begin("b")]
+        queue.go_on.set()
+        await asyncio.sleep(0)
+        tasks.append(await queue.begin("late"))
+        await asyncio.gather(*tasks)
+        assert queue.had == ["a", "b", "late"]
+
+    play(test)
+
+
+def test_an_error_lets_go() -> None:
+    """The next one has its turn."""
+
+    async def test(queue: Queue) -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with queue.turns.of("k"):
+                raise ZeroDivisionError
+        assert len(queue.turns) == 0
+
+    play(test)
+
+
+def test_who_is_cancelled_while_it_waits_does_not_hold_up_the_others() -> None:
+    """It is left out."""
+
+    async def test(queue: Queue) -> None:
+        first, cancelled, last = [await queue.begin(name) for name in "abc"]
+        cancelled.cancel()
+        queue.go_on.set()
+        await asyncio.gather(first, cancelled, last, return_exceptions=True)
+        assert (queue.had, len(queue.turns)) == (["a", "c"], 0)
+
+    play(test)
+
+
+def test_who_is_cancelled_in_the_moment_its_turn_comes_hands_it_on() -> None:
+    """It has never had it."""
+
+    async def test(queue: Queue) -> None:
+        async with queue.turns.of("k"):
+            cancelled, last = [await queue.begin(name) for name in "bc"]
+        cancelled.cancel()
+        queue.go_on.set()
+        await asyncio.gather(cancelled, last, return_exceptions=True)
+        assert (queue.had, len(queue.turns)) == (["c"], 0)
+
+    play(test)
