@@ -6,9 +6,10 @@ nobody ever holds a position, or an answer, that a crash could take back.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class SqliteEngine:
         self._ledger: Ledger
         self._upkeep: Upkeep
         self._commits: GroupCommit
+        self._unwritten: dict[str, asyncio.Future[bool]] = {}
         self._receiver: Receiver
         self._offset_s = 0.0
         self._trimming = False
@@ -240,11 +242,24 @@ class SqliteEngine:
         batch = self._commits.batch()
         batch.channels.update(patches)
         batch.undo.append(undo)
+        self._unwritten |= dict.fromkeys(patches, batch.done)
+        batch.done.add_done_callback(partial(self._forget_unwritten, tuple(patches)))
         await self._commits.committed()
+
+    def _forget_unwritten(self, channels: Iterable[str], done: "asyncio.Future[bool]") -> None:
+        for name in channels:
+            if self._unwritten.get(name) is done:
+                del self._unwritten[name]
+
+    async def _settings_written(self, channels: Iterable[str]) -> None:
+        """Wait until no settings of these channels can be taken back: who joins or leaves has effects that cannot be."""
+        while waiting := {self._unwritten[name] for name in channels if name in self._unwritten}:
+            await asyncio.wait(waiting)
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
     ) -> dict[str, int]:
+        await self._settings_written(channels)
         self._commits.check_room()
         new = [name for name in channels if name not in self.registry.channels]
         joined = self._ledger.join(member, channels)
@@ -257,10 +272,12 @@ class SqliteEngine:
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         """Take effect at once; the announcement follows when it is written."""
+        await self._settings_written(channels)
         self._ledger.leave(member, channels)
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         """Take effect at once; the announcement follows when it is written."""
+        await self._settings_written(channels)
         self._ledger.disconnect(member, channels)
         self._commits.owed().users.add(member.user)
 

@@ -41,6 +41,8 @@ def take_back_channels(
 ) -> Callable[[], None]:
     """Return what gives channels the settings and entries they have now, and forgets those that are not there yet.
 
+    Until it is called, or is known never to be, nobody may join or leave them: that is not taken back.
+
     Args:
         recorded: returns the last number that counts. When it has grown, a log that had to shrink stays shrunk, as its
             floor tells: a message that was deleted meanwhile must not come back.
@@ -59,7 +61,7 @@ def take_back_channels(
                 if recorded() == before:
                     for log, (entries, floor) in zip((channel.log, channel.history), logs, strict=True):
                         log.put_back(entries, floor)
-            elif not channel.connections:
+            else:
                 registry.forget_channel(channel)
 
     return undo
