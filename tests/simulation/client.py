@@ -71,7 +71,7 @@ class Client:
         self.user = f"u{number % 4}"
         self.connection: Connection | None = None
         self.position = ""
-        self.busy = False
+        self.calls = 0
         self.stalled = False
         self.world: World
         self._bounds = bounds
@@ -90,7 +90,8 @@ class Client:
         """Open a stream; the one before is dropped as a page that reloads drops it, or is replaced."""
         assert self.connection is not None
         try:
-            self.world.streams.connection({"conn_id": self.connection.id})
+            # It knows the id and nothing more: that may be another connection by now.
+            self.connection = self.world.streams.connection({"conn_id": self.connection.id})
         except ChannelstreamError:
             self.forget()
             return
@@ -210,6 +211,11 @@ class Client:
         if self._line is not None and isinstance(self._line.protocol, WatchedWebSocket):
             self._line.protocol.data_received(b"\x88\x82\0\0\0\0\x03\xe8")
         self.forget()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the application has asked for something that may be about its connection."""
+        return self.calls > 0
 
     @property
     def watch(self) -> Watch | None:

@@ -12,6 +12,7 @@ WEIGHTS = {
     "amend": 10,
     "subscribe": 6,
     "unsubscribe": 4,
+    "again": 3,
     "cut": 8,
     "stall": 7,
     "trickle": 5,

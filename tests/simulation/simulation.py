@@ -108,10 +108,10 @@ class Simulation:
                 pass  # The application is told; nothing has changed.
             finally:
                 if client is not None:
-                    client.busy = False
+                    client.calls -= 1
 
         if client is not None:
-            client.busy = True
+            client.calls += 1
         task = asyncio.get_running_loop().create_task(call())
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -174,9 +174,10 @@ class Simulation:
         update = UserUpdate({}, {"colour": "red"}, ("colour",))
         opened = await self.world.node.connect(None, client.user, Dialect.V07, channels, update, named)
         client.connection = self.world.node.connection(opened.conn_id)
-        client.busy = False
+        client.calls -= 1
         if client.connection is not None:
             client.attach(transport, since)
+        client.calls += 1
 
     def _since(self, client: Client, chance: random.Random) -> str | None:
         """Mostly the truth; sometimes none, nothing, or a lie."""
@@ -203,14 +204,23 @@ class Simulation:
     def _some(chance: random.Random) -> list[str]:
         return chance.sample(CHANNELS, chance.randrange(1, 4))
 
+    def _again(self, client: Client, chance: random.Random) -> None:
+        """Call `/connect` once more, whatever else is under way."""
+        if client.connection is not None:
+            channels = {name: FRESH[name] for name in self._some(chance)}
+            update = UserUpdate({"mood": chance.randrange(3)}, {})
+            conn_id, named = client.connection.id, self._named(client, chance)
+            call = self.world.node.connect(conn_id, client.user, Dialect.V07, channels, update, named)
+            self._call(call, client)
+
     def _subscribe(self, client: Client, chance: random.Random) -> None:
-        if client.connection is not None and not client.busy:
+        if client.connection is not None:
             channels = {name: FRESH[name] for name in self._some(chance)}
             named = self._named(client, chance)
             self._call(self.world.node.subscribe(client.connection.id, channels, named), client)
 
     def _unsubscribe(self, client: Client, chance: random.Random) -> None:
-        if client.connection is not None and not client.busy:
+        if client.connection is not None:
             names = self._some(chance)
             self._call(self.world.node.unsubscribe(client.connection.id, names), client)
 
@@ -228,7 +238,7 @@ class Simulation:
         client.stalled = False
 
     def _leave(self, client: Client, chance: random.Random) -> None:
-        if client.busy or client.connection is None:
+        if client.connection is None:
             return
         if chance.random() < 0.5:
             client.part()

@@ -1,6 +1,7 @@
 """Plays seeds through the simulator; docs/proof.md says what holds after each step and how a seed is replayed."""
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -10,8 +11,12 @@ from tests.simulation.script import make_script
 from tests.simulation.shrinking import shrink
 from tests.simulation.simulation import CLIENTS, simulate
 
+from channelstream.core.position import Reach
+
 FIXED = [5, 13, 33, 49, 62, 64, 65, 78, 87, 109, 211, 303, 309, 527, 528, 592]
 """Seeds that found something once."""
+TRIES = 100
+"""Seeds played at most until a fault that was planted is found."""
 RANDOM = 24
 """Seeds played anew by each run, so that every commit is tried where none was before."""
 
@@ -36,21 +41,57 @@ def test_a_run_depends_on_nothing_but_its_seed() -> None:
     assert runs[0] == runs[1] > 0
 
 
+def first_failure(promise: str) -> str:
+    """Return how the first of some seeds fails that breaks this promise; nothing where none does."""
+    for seed in range(TRIES):
+        try:
+            simulate(seed, make_script(seed, CLIENTS))
+        except Failure as failure:
+            if re.search(promise, str(failure)):
+                return str(failure)
+    return ""
+
+
 @pytest.mark.parametrize(
-    ("place", "fault", "seed"),
+    ("place", "fault"),
     [
-        ("channelstream.core.registry.Registry.compact", lambda _registry, entry: entry, 1),
-        ("channelstream.core.hub.Hub._waiting_changes", lambda _hub: [], 2),
-        ("channelstream.transports.session.forms_for", lambda _user, entries, _changes: entries, 1049),
+        ("channelstream.core.registry.Registry.compact", lambda _registry, entry: entry),
+        ("channelstream.core.hub.Hub._waiting_changes", lambda _hub: []),
+        ("channelstream.transports.session.forms_for", lambda _user, entries, _changes: entries),
     ],
 )
 def test_a_text_that_is_sent_after_its_end_is_found(
-    monkeypatch: pytest.MonkeyPatch, place: str, fault: Any, seed: int
+    monkeypatch: pytest.MonkeyPatch, place: str, fault: Any
 ) -> None:
     """A log that keeps what was superseded, a flush that writes it, and a client that is sent what was read before."""
     monkeypatch.setattr(place, fault)
-    with pytest.raises(Failure, match=r"sent after its (edit|deletion)"):
-        simulate(seed, make_script(seed, CLIENTS))
+    assert first_failure(r"sent after its (edit|deletion)")
+
+
+@pytest.mark.parametrize(
+    ("start", "bound", "promise"),
+    [
+        (lambda _reach, heard: heard, lambda _reach: 0, "no member of it"),
+        (
+            lambda reach, heard: max(heard, reach.joined),
+            lambda reach: reach.joined,
+            "missing|lost without a reason",
+        ),
+        (
+            lambda reach, heard: heard if heard < 0 else max(heard, reach.bound),
+            lambda reach: reach.since if reach.since >= 0 else reach.joined,
+            "recovered though nobody knows",
+        ),
+    ],
+    ids=["the log is open", "nothing is named", "what is not known is complete"],
+)
+def test_reading_from_elsewhere_than_allowed_is_found(
+    monkeypatch: pytest.MonkeyPatch, start: Any, bound: Any, promise: str
+) -> None:
+    """Before the connection joined, not from where the application lets it, or without saying that something is missing."""
+    monkeypatch.setattr(Reach, "start", start)
+    monkeypatch.setattr(Reach, "bound", property(bound))
+    assert first_failure(promise)
 
 
 def test_a_broken_promise_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from channelstream.core.log import Entry
 from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.ledger import Lifetimes
+from channelstream.errors import Unavailable
 from channelstream.housekeeping import Housekeeping
 from channelstream.node import Node
 from channelstream.node.node import NodeLimits
@@ -29,6 +30,10 @@ WRITES = {
     *("channels", "users", "members", "collect"),
 }
 """Calls that reach an engine in the order they were made, as over one line to a database."""
+
+
+FALLIBLE = WRITES - {"disconnect", "collect", "channels", "users", "members"}
+"""Calls that may be refused, and then have done nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Bounds:
     slice: int
     flush_s: float
     wavers: bool
+    fails: bool
     pauses_late: bool
     lifetime_s: float
 
@@ -61,6 +67,7 @@ class Bounds:
             slice=chance.choice((1, 2, 2000)),
             flush_s=chance.choice((0.0, 0.01)),
             wavers=chance.random() < 0.7,
+            fails=chance.random() < 0.3,
             pauses_late=chance.random() < 0.5,
             lifetime_s=chance.choice((30.0, 86_400.0)),
         )
@@ -82,9 +89,10 @@ class WorldClock:
 class Wavering:
     """An engine that answers some turns of the loop later, so that what races can race."""
 
-    def __init__(self, engine: Any, chance: random.Random | None) -> None:
+    def __init__(self, engine: Any, chance: random.Random | None, fails: bool) -> None:
         self._engine = engine
         self._chance = chance
+        self._fails = fails
         self._line = asyncio.Lock()
         self.pending = 0
         """Calls under way."""
@@ -93,7 +101,17 @@ class Wavering:
         method = getattr(self._engine, name)
         if name not in READS | WRITES:
             return method
+        if name in FALLIBLE:
+            method = self._failing(method)
         return self._counted(self._later(method, self._line if name in WRITES else None))
+
+    def _failing(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*args: Any, **more: Any) -> Any:
+            if self._fails and self._chance is not None and self._chance.random() < 0.05:
+                raise Unavailable("Not now.")
+            return await method(*args, **more)
+
+        return call
 
     def _counted(self, method: Callable[..., Any]) -> Callable[..., Any]:
         async def call(*args: Any, **more: Any) -> Any:
@@ -151,7 +169,7 @@ class World:
         self.memory = BookedEngine(self.registry, clock, f"e{number}", lifetimes)
         self.truth = Truth(f"e{number}", self.registry)
         self.failures: list[Failure] = []
-        self._engine = Wavering(self.memory, chance if bounds.wavers else None)
+        self._engine = Wavering(self.memory, chance if bounds.wavers else None, bounds.fails)
         engine: Any = self._engine
         loop = asyncio.get_running_loop()
         self._flushing_s, self._flush_s = 0.0, bounds.flush_s

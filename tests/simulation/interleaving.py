@@ -1,0 +1,422 @@
+"""Plays a few calls about one connection in every order in which their steps can fall, and with every one failure.
+
+A call goes on until it waits for its engine; when all wait, one of them is let go on, or fails. All ways to choose are
+played, each from the beginning. After each, everybody who counts must agree on who is there.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from tests.simulation.failure import Failure, demand
+from tests.simulation.line import Line
+from tests.simulation.loop import VirtualLoop, kill
+from tests.simulation.world import WRITES, WorldClock
+
+from channelstream.core.connection import ConnectionState
+from channelstream.core.events import Dialect, Presence
+from channelstream.core.hub import Hub
+from channelstream.core.log import Entry
+from channelstream.core.policy import Policy
+from channelstream.core.position import Position
+from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.engines.base import UserUpdate
+from channelstream.engines.ledger import Ledger, Lifetimes
+from channelstream.engines.memory import MemoryEngine
+from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.sqlite_file import Stored, Writes
+from channelstream.engines.sqlite_restore import Restore
+from channelstream.engines.sqlite_upkeep import Upkeep
+from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
+from channelstream.node import Node, NodeLimits
+from channelstream.transports.settings import StreamSettings
+from channelstream.transports.streams import Streams
+from channelstream.transports.websocket import WebSocketStream
+
+CHANNELS_EACH = 2
+"""How many channels a connection may be in."""
+GRACE_S = 6.0
+
+
+class Choices:
+    """One way through: what is chosen at each fork, first as given, then always the first, or at random."""
+
+    def __init__(self, given: Sequence[int] = (), chance: random.Random | None = None) -> None:
+        self._given = given
+        self._chance = chance
+        self._taken: list[tuple[int, int]] = []
+
+    def choose(self, options: int) -> int:
+        number = len(self._taken)
+        first = self._chance.randrange(options) if self._chance else 0
+        choice = self._given[number] if number < len(self._given) else first
+        self._taken.append((choice, options))
+        return choice
+
+    def following(self) -> list[int] | None:
+        """Return the next way; None after the last."""
+        taken = list(self._taken)
+        while taken and taken[-1][0] + 1 == taken[-1][1]:
+            taken.pop()
+        return [choice for choice, _ in taken[:-1]] + [taken[-1][0] + 1] if taken else None
+
+
+class Gates:
+    """Where calls wait to be let go on; one of them in each run may fail instead."""
+
+    def __init__(self, choices: Choices, may_fail: bool) -> None:
+        self.are_open = True
+        self._choices = choices
+        self._may_fail = may_fail
+        self._waiting: list[Callable[[bool], None]] = []
+        self._can_fail: list[bool] = []
+
+    def add(self, go_on: Callable[[bool], None], can_fail: bool) -> None:
+        """Have something wait: it is called with whether it works."""
+        if self.are_open:
+            go_on(True)
+            return
+        self._waiting.append(go_on)
+        self._can_fail.append(can_fail)
+
+    async def passed(self, can_fail: bool) -> None:
+        """Wait here.
+
+        Raises:
+            Unavailable: it has failed.
+        """
+        gate: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.add(lambda works: None if gate.done() else gate.set_result(works), can_fail)
+        if not await gate:
+            raise Unavailable("Not now.")
+
+    def release(self) -> bool:
+        """Let one go on, or fail; False if none waits."""
+        if not self._waiting:
+            return False
+        fallible = [number for number, can in enumerate(self._can_fail) if can and self._may_fail]
+        choice = self._choices.choose(len(self._waiting) + len(fallible))
+        works = choice < len(self._waiting)
+        number = choice if works else fallible[choice - len(self._waiting)]
+        self._may_fail = self._may_fail and works
+        del self._can_fail[number]
+        self._waiting.pop(number)(works)
+        return True
+
+
+class GatedLoop(VirtualLoop):
+    """A loop that lets a call go on when nothing else is left to do; only then time passes."""
+
+    gates: Gates
+
+    def select(self, timeout_s: float | None) -> list[Any]:
+        if timeout_s == 0 or self.gates.release():
+            return []
+        return super().select(timeout_s)
+
+
+class LateEngine:
+    """An engine that is reached some time after it was called, as over a line."""
+
+    def __init__(self, engine: Any, gates: Gates) -> None:
+        self._engine = engine
+        self._gates = gates
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._engine, name)
+        # Of an end that fails nobody knows whether it was counted; setting that right is an engine's own (redis/keeper.py).
+        return partial(self._later, method, name != "disconnect") if name in WRITES else method
+
+    async def _later(
+        self, method: Callable[..., Awaitable[Any]], can_fail: bool, *args: Any, **more: Any
+    ) -> Any:
+        await self._gates.passed(can_fail)
+        return await method(*args, **more)
+
+
+class GatedDisk(Executor):
+    """The thread of a SQLite engine whose file is nowhere: each write waits, and may fail."""
+
+    def __init__(self, gates: Gates) -> None:
+        self._gates = gates
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **more: Any) -> "Future[Any]":
+        done: Future[Any] = Future()
+
+        def write(works: bool) -> None:
+            if works:
+                done.set_result(work())
+            else:
+                done.set_exception(OSError("The disk is full."))
+
+        self._gates.add(write, can_fail=True)
+        return done
+
+    def write(self, writes: Writes, **_more: Any) -> None:
+        """Nobody reads it again."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class DisklessEngine(SqliteEngine):
+    """The product's SQLite engine on a `GatedDisk`."""
+
+    def __init__(
+        self, registry: Registry, clock: WorldClock, gates: Gates, new_id: Callable[[], str]
+    ) -> None:
+        super().__init__(Path("nowhere"), registry, clock, Lifetimes(), new_id, lambda: "e")
+        self._thread: Any = GatedDisk(gates)
+
+    def _open(self) -> list[tuple[Any, ...]]:
+        self._file: Any = self._thread
+        restore = Restore(Stored({"epoch": "e"}, [], [], [], [], []), self.registry, self._clock)
+        begin = Position.single("e", restore.seq)
+        self._ledger = Ledger(self.registry, self._clock, begin, self._lifetimes, self._accept)
+        self._upkeep = Upkeep(self.registry, restore.offset_s)
+        return []
+
+
+class SceneClock(WorldClock):
+    """The loop's time, which moves also while calls wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed_s = 0.0
+
+    def steady(self) -> float:
+        return super().steady() + self.passed_s
+
+
+class Scene:
+    """A server with its engine, and what can be asked about the connection `c`."""
+
+    def __init__(self, engine: str, gates: Gates) -> None:
+        ids = (f"00000000-0000-4000-8000-{each:012x}" for each in count())
+        clock = self._clock = SceneClock()
+        self.gates = gates
+        self.registry = Registry(RegistryLimits(), lambda: next(ids))
+        own: Any = (
+            MemoryEngine(self.registry, clock, "e", Lifetimes())
+            if engine == "late"
+            else DisklessEngine(self.registry, clock, gates, lambda: next(ids))
+        )
+        self.hub = Hub(lambda: asyncio.get_running_loop().call_soon(self.hub.flush) and None)
+        reached: Any = LateEngine(own, gates) if engine == "late" else own
+        self.node = Node(reached, self.hub, clock, lambda: next(ids), NodeLimits(10, CHANNELS_EACH))
+        self.streams = Streams(self.node, StreamSettings(detach_grace_s=GRACE_S), Policy())
+        self._present: set[tuple[str | None, str]] = set()
+        self._deliver, self.node.deliver = self.node.deliver, self._deliver_and_check
+        self._sizes = count(70)
+
+    def _deliver_and_check(self, entry: Entry) -> None:
+        event = entry.event
+        if isinstance(event, Presence):
+            key = (event.channel, event.user)
+            demand((key in self._present) != event.joined, "joined or parted twice in a row:", key)
+            (self._present.add if event.joined else self._present.remove)(key)
+        self._deliver(entry)
+
+    # -- calls
+
+    async def connect(self, *channels: str, user: str = "ann") -> None:
+        await self.node.connect("c", user, Dialect.V07, self._announced(channels), UserUpdate({"k": 1}, {}))
+
+    async def subscribe(self, *channels: str) -> None:
+        await self.node.subscribe("c", self._announced(channels))
+
+    async def unsubscribe(self, *channels: str) -> None:
+        await self.node.unsubscribe("c", channels)
+
+    async def end(self) -> None:
+        await self.node.end("c", CloseCode.NORMAL, "ended by the application")
+
+    async def configure(self) -> None:
+        """Have the settings of a channel changed; if that is refused it is as if nobody had asked."""
+        size = next(self._sizes)
+        try:
+            await self.node.engine.configure({"a": {"history_size": size}})
+        except Unavailable:
+            channel = self.registry.channels.get("a")
+            demand(channel is None or channel.settings.history_size != size, "refused and done")
+            raise
+
+    async def say_good_bye(self) -> None:
+        """Open a socket, and close it with the code that ends the connection."""
+        line = self._socket()
+        if line is not None:
+            await asyncio.sleep(0)
+            line.protocol.data_received(b"\x88\x82\0\0\0\0\x03\xe8")
+
+    async def lose_socket(self) -> None:
+        """Open a socket and lose it; the connection is expired after its grace."""
+        line = self._socket()
+        if line is not None:
+            await asyncio.sleep(0)
+            line.abort()
+            while self._has_stream:
+                await asyncio.sleep(0)
+            self._clock.passed_s += 2 * GRACE_S
+            await self.gates.passed(can_fail=False)
+            await self.node.sweep()
+
+    @property
+    def _has_stream(self) -> bool:
+        connection = self.node.connection("c")
+        return connection is not None and connection.stream is not None
+
+    def _socket(self) -> Line | None:
+        connection = self.node.connection("c")
+        if connection is None:
+            return None
+        line = Line(65_536, pauses_late=False)
+        line.protocol = stream = WebSocketStream(self.streams, line, connection, deflate=False)
+        stream.open("")
+        return line
+
+    @staticmethod
+    def _announced(channels: Sequence[str]) -> dict[str, dict[str, Any]]:
+        return {name: {"notify_presence": True} for name in channels}
+
+    # -- what holds
+
+    def check(self) -> None:
+        """Check what holds at any moment."""
+        for connection in self.hub.connections.values():
+            demand(connection.state is not ConnectionState.CLOSED, "a closed connection is kept")
+            demand(len(connection.channels) <= CHANNELS_EACH, "in too many channels:", *connection.channels)
+        here = set(self.hub.connections.values())
+        for name, members in (self.hub.channels | self.hub.users).items():
+            demand(bool(members) and members.keys() <= here, "the index keeps the closed:", name)
+
+    def check_counts(self) -> None:
+        """Check, while nothing is under way, that the engine counts exactly who is here."""
+        self.check()
+        for name, channel in self.registry.channels.items():
+            here = [member.user for member in self.hub.channels.get(name, ())]
+            demand(
+                channel.users == {user: here.count(user) for user in here}, "miscounted:", name, channel.users
+            )
+            present = {user for where, user in self._present if where == name}
+            announced = set(here) if channel.settings.notify_presence else set()
+            demand(present == announced, "announced as present in", name, present)
+        for name, user in self.registry.users.items():
+            counted, held = user.connections, len(self.hub.users.get(name, ()))
+            demand(counted == held, "connections miscounted:", name, counted, "instead of", held)
+        demand(not len(self.node._held.turns), "turns are kept:", len(self.node._held.turns))
+
+    async def run(self, calls: Sequence["Call"], is_connected: bool) -> None:
+        """Play calls side by side."""
+        await self.node.start()
+        if is_connected:
+            await self.connect("a")
+        self.gates.are_open = False
+        await asyncio.gather(*map(self._play, calls))
+        self.gates.are_open = True
+        await asyncio.sleep(2.0)  # virtual time: an engine that has failed tries again what nobody waits for
+        self.check_counts()
+        await self.end()
+        await asyncio.sleep(2.0)  # virtual time: the same
+        self.check_counts()
+        demand(not self.hub.connections, "a connection is left")
+
+    async def _play(self, call: "Call") -> None:
+        await self.gates.passed(can_fail=False)
+        self.check()
+        try:
+            await call.work(self)
+        except ChannelstreamError:
+            pass  # The application is told.
+        self.check()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call about the connection, by the name that failures show."""
+
+    name: str
+    work: Callable[[Scene], Coroutine[Any, Any, None]]
+
+
+CALLS = {
+    call.name: call
+    for call in (
+        Call("connect a", lambda scene: scene.connect("a")),
+        Call("connect a b", lambda scene: scene.connect("a", "b")),
+        Call("connect another user", lambda scene: scene.connect("c", user="bob")),
+        Call("subscribe a b", lambda scene: scene.subscribe("a", "b")),
+        Call("subscribe c", lambda scene: scene.subscribe("c")),
+        Call("unsubscribe a", lambda scene: scene.unsubscribe("a")),
+        Call("end", Scene.end),
+        Call("good-bye", Scene.say_good_bye),
+        Call("lost socket", Scene.lose_socket),
+        Call("configure a", Scene.configure),
+    )
+}
+ENGINES = ("late", "diskless")
+
+
+def play(engine: str, names: Sequence[str], is_connected: bool, choices: Choices, may_fail: bool) -> None:
+    """Play calls in one way.
+
+    Raises:
+        Failure: a promise was broken.
+    """
+    loop = GatedLoop()
+    loop.gates = Gates(choices, may_fail)
+
+    async def run() -> None:
+        await Scene(engine, loop.gates).run([CALLS[name] for name in names], is_connected)
+
+    try:
+        loop.run_until_complete(run())
+        demand(not loop.faults, "a task failed:", *map(repr, loop.faults))
+    except Exception as error:
+        if isinstance(error, Failure):
+            raise
+        raise Failure(f"a call failed: {error!r}") from error
+    finally:
+        loop.gates.are_open = True
+        loop.run_until_complete(kill(asyncio.all_tasks(loop)))
+        loop.close()
+
+
+def every_way(engine: str, names: Sequence[str], is_connected: bool, may_fail: bool = True) -> Iterator[None]:
+    """Play calls in all ways, one at each step.
+
+    Raises:
+        Failure: a promise was broken; its note says by what.
+    """
+    way: list[int] | None = []
+    while way is not None:
+        choices = Choices(way)
+        try:
+            play(engine, names, is_connected, choices, may_fail)
+        except Failure as failure:
+            failure.add_note(
+                f"{engine}, {'connected' if is_connected else 'unknown'}, {names}, way {choices._taken}"
+            )
+            raise
+        way = choices.following()
+        yield
+
+
+def some_ways(engine: str, names: Sequence[str], is_connected: bool, seed: int) -> None:
+    """Play calls in a random way, with a failure or without."""
+    chance = random.Random(seed)
+    try:
+        play(engine, names, is_connected, Choices((), chance), chance.random() < 0.5)
+    except Failure as failure:
+        failure.add_note(f"{engine}, {'connected' if is_connected else 'unknown'}, {names}, seed {seed}")
+        raise
+
+
+def ways(engine: str, names: Sequence[str], is_connected: bool, most: int = 100_000) -> int:
+    """Play calls in all ways, up to so many, and return in how many."""
+    return sum(1 for _ in islice(every_way(engine, names, is_connected), most))

@@ -1,0 +1,81 @@
+"""Calls about one connection, in every order in which their steps can fall; `interleaving.py` says what holds after each."""
+
+import logging
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import combinations_with_replacement
+from typing import Any
+
+import pytest
+from tests.simulation.failure import Failure
+from tests.simulation.interleaving import CALLS, ENGINES, some_ways, ways
+
+from channelstream.engines.sqlite import SqliteEngine
+from channelstream.node.turns import Turns
+
+RANDOM = 150
+"""Ways in which more than two calls are played by each run: all of them would be too many."""
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Failures are played on purpose; an engine that logs them would fill the report."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("is_connected", [False, True], ids=["unknown", "connected"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_calls_in_every_order(engine: str, is_connected: bool) -> None:
+    """With every one failure, and without: who is counted is who is here, and nothing is left behind."""
+    played = sum(ways(engine, pair, is_connected) for pair in combinations_with_replacement(CALLS, 2))
+    assert played > 300  # Else nothing was explored.
+
+
+def test_more_calls_in_random_orders() -> None:
+    """A failure names its seed, which plays the same again."""
+    for seed in random.SystemRandom().sample(range(10**9), RANDOM):
+        chance = random.Random(seed)
+        names = chance.choices(list(CALLS), k=chance.choice((3, 4)))
+        some_ways(chance.choice(ENGINES), names, chance.random() < 0.6, seed)
+
+
+# -- each fault that was there once is found
+
+
+@asynccontextmanager
+async def no_turn(_turns: Turns, _key: str) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("engine", "calls", "is_connected", "found"),
+    [
+        ("diskless", ("connect a", "end"), False, "miscounted"),
+        ("diskless", ("connect a", "good-bye"), False, "instead of"),
+        ("diskless", ("connect a", "connect a"), False, "miscounted"),
+        ("late", ("connect a b", "subscribe c"), True, "in too many channels"),
+        ("late", ("subscribe c", "end"), True, "KeyError"),
+        ("diskless", ("connect a", "lost socket"), False, "instead of"),
+    ],
+)
+def test_calls_that_do_not_take_turns_are_found(
+    monkeypatch: pytest.MonkeyPatch, engine: str, calls: tuple[str, str], is_connected: bool, found: str
+) -> None:
+    """Ghosts, users counted twice or too often, too many channels, calls that fail."""
+    monkeypatch.setattr(Turns, "of", no_turn)
+    with pytest.raises(Failure, match=found):
+        ways(engine, calls, is_connected)
+
+
+def test_settings_that_count_before_they_are_written_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who joins meanwhile must not keep what was refused."""
+
+    async def at_once(*_: Any) -> None:
+        return
+
+    monkeypatch.setattr(SqliteEngine, "_settings_written", at_once)
+    with pytest.raises(Failure):
+        ways("diskless", ("connect a", "configure a"), is_connected=False)
