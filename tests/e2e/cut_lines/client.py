@@ -83,6 +83,6 @@ class Client:
                 told.recovered, told.lost = frozenset(item["recovered"]), frozenset(item["lost"])
                 self._lost |= dict.fromkeys(told.lost, told.sent)
             else:
-                self.handled = self._truth.number(item)
+                self.handled = self._truth.number(item, told.acknowledged)
                 told.heard.append(self.handled)
             self._position = item["position"]

@@ -97,7 +97,8 @@ def _published(method: str, body: dict[str, Any]) -> Published:
     number = None if method == "DELETE" else body["message"]["n"]
     only = body.get("pm_users")
     return Published(
-        (KINDS[method], body["uuid"], number),
+        (KINDS[method], body["uuid"]),
+        number,
         body["channel"] or "",
         None if only is None else frozenset(only),
         frozenset(body.get("exclude_users", ())),

@@ -5,19 +5,20 @@ from typing import Any
 
 PRIVATE = ""
 """The name under which private messages count in `recovered` and `lost`."""
-Key = tuple[str, str, int | None]
-"""What tells an event: its type, the uuid, and the number in its payload, which a deletion does not have."""
-
-
-def key_of(item: dict[str, Any]) -> Key:
-    return item["type"], item["uuid"], (item.get("message") or {}).get("n")
+Key = tuple[str, str]
+"""What tells an event: its type and the uuid; a message is edited or deleted once at most."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One event that was sent to the server, with its recipients; None means all of the channel."""
+    """One event that was sent to the server, with its recipients; None means all of the channel.
+
+    Attributes:
+        text: the number in its payload, which a deletion does not have.
+    """
 
     key: Key
+    text: int | None
     channel: str
     only: frozenset[str] | None
     exclude: frozenset[str]
@@ -47,13 +48,27 @@ class Truth:
         self._numbers[event.key] = len(self.events)
         self.events.append(event)
 
-    def number(self, item: dict[str, Any]) -> int:
-        """Return an item's place in the order; its position must be the same for everybody."""
-        number = self._numbers[key_of(item)]
+    def number(self, item: dict[str, Any], acknowledged: int) -> int:
+        """Return an item's place in the order; its position must be the same for everybody, and its text the present one.
+
+        Args:
+            acknowledged: how many events had been accepted when the client asked for its stream.
+        """
+        number = self._numbers[item["type"], item["uuid"]]
         event = self.events[number]
         assert (item["channel"] or PRIVATE) == event.channel
         assert self._positions.setdefault(number, item["position"]) == item["position"]
+        edit = self._numbers.get(("message:edit", item["uuid"]))
+        texts = {event.text} if edit is None else {event.text, self.events[edit].text}
+        if edit is not None and edit < acknowledged:
+            texts = {self.events[edit].text}
+        assert (item.get("message") or {}).get("n") in texts, (item, texts)
         return number
+
+    def deletion_of(self, number: int) -> int | None:
+        """Return the place of what deleted a message."""
+        kind, uuid = self.events[number].key
+        return self._numbers.get(("message:delete", uuid)) if kind == "message" else None
 
     def numbers_for(self, user: str, channels: frozenset[str]) -> list[int]:
         return [number for number, event in enumerate(self.events) if event.is_for(user, channels)]
@@ -97,6 +112,9 @@ class Told:
         live: set[str] = set(self.recovered)
         for number in range(self.since + 1, max(self.heard, default=-1) + 1):
             event = truth.events[number]
+            deleted = truth.deletion_of(number)
+            if deleted is not None and (deleted < self.acknowledged or number not in self.heard):
+                continue
             if event.is_for(user, channels) and self._is_due(number, event.channel, live):
                 live.add(event.channel)
                 due.append(number)
