@@ -40,6 +40,10 @@ from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import take_back_channels, take_back_user
 from channelstream.errors import ConfigError, Unavailable
 
+REBUILD_S = 3600.0
+"""How often the file is written anew at most, in seconds, where texts were edited or deleted."""
+ERASE_S = 1.0
+"""How often the write-ahead log is emptied at most because texts were, in seconds."""
 RETURN_S = 600.0
 """How long nothing idle is forgotten after a start, in seconds: whoever used it must have time to come back."""
 
@@ -72,7 +76,8 @@ class SqliteEngine:
         self._new_id = new_id
         self._new_epoch = new_epoch
         self._thread = ThreadPoolExecutor(1, "sqlite")
-        self._started_s = clock.steady()
+        self._started_s = self._rebuilt_s = clock.steady()
+        self._erased_s = 0.0
         self._file: SqliteFile
         self._ledger: Ledger
         self._upkeep: Upkeep
@@ -105,6 +110,7 @@ class SqliteEngine:
     def _open(self) -> list[tuple[Any, ...]]:
         """Open the file and restore what it holds; return who was a member when the last run ended."""
         self._file = SqliteFile(self._path, self._new_epoch)
+        self._file.rebuild()
         stored = self._file.read()
         restore = Restore(stored, self.registry, self._clock)
         self._offset_s = restore.offset_s
@@ -154,15 +160,26 @@ class SqliteEngine:
         upkeep = self._upkeep.writes(recorded, self._clock.steady()) if self._trimming else ()
         changes = writes_of(batch, self.registry, recorded)
         compaction = Compaction(batch.entries, self.registry)
-        file, offset_s, entries, trims = self._file, self._offset_s, batch.entries, self._trimming
+        file, offset_s, entries = self._file, self._offset_s, batch.entries
+        erases = self._erasing(compaction.supersedes)
 
         def write() -> None:
             after = changes.after(entries, compaction, offset_s)
             file.write([*changes.before, *upkeep, *after], erases=compaction.supersedes)
-            if trims:
-                file.forget_erased()
+            erases()
 
         return write
+
+    def _erasing(self, supersedes: bool) -> Callable[[], None]:
+        """Return what is to be done after a write, so that no text that was edited or deleted stays in the files."""
+        now_s = self._clock.steady()
+        if self._trimming and now_s - self._rebuilt_s >= REBUILD_S:
+            self._rebuilt_s = now_s
+            return self._file.rebuild
+        if self._trimming or (supersedes and now_s - self._erased_s >= ERASE_S):
+            self._erased_s = now_s
+            return self._file.forget_erased
+        return lambda: None
 
     def written(self, batch: Batch) -> None:
         if self._trimming:

@@ -8,7 +8,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ ROWS_AT_ONCE = 64
 """Rows in one statement; SQLite takes 32,766 parameters, and keeps the statements of few lengths prepared."""
 WAL_LIMIT_BYTES = 64 << 20
 """To what length the write-ahead log is cut back after it was longer."""
+ERASED = "erased"
+"""The key in `meta` that says whether anything was erased since the file was written anew."""
 
 Writes = Sequence[tuple[Bulk, Sequence[Row]]]
 """One transaction: statements with their rows, in order."""
@@ -56,7 +58,7 @@ class SqliteFile:
             ConfigError: it cannot be used.
         """
         self._path = path
-        self._has_erased = True
+        self._has_erased = self._has_moved = True
         with self._refusing(), ExitStack() as stack:
             # SQLite names its log after the file a symbolic link leads to, and so is the run's name kept beside that.
             self._own = _lock(path, path)
@@ -146,18 +148,20 @@ class SqliteFile:
                 self._all("SELECT * FROM history ORDER BY seq"),
             )
 
-    def _all(self, sql: str) -> list[Row]:
-        return self._database.execute(sql).fetchall()
+    def _all(self, sql: str, *values: object) -> list[Row]:
+        return self._database.execute(sql, values).fetchall()
 
     def write(self, writes: Writes, erases: bool = False) -> None:
         """Do all of it, or nothing.
 
         Args:
-            erases: what it deletes must not be found in the write-ahead log any more, soon (`forget_erased`).
+            erases: what it deletes is not to be found in the file any more, soon (`forget_erased`, `rebuild`).
 
         Raises:
             sqlite3.Error: nothing was done.
         """
+        if erases:
+            writes = [*writes, (PUT_META, [(ERASED, 1)])]
         with closing(self._database.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             try:
@@ -168,8 +172,8 @@ class SqliteFile:
                 if self._database.in_transaction:
                     cursor.execute("ROLLBACK")
                 raise
-
         self._has_erased = self._has_erased or erases
+        self._has_moved = self._has_moved or erases
 
     def forget_erased(self) -> None:
         """Empty the write-ahead log, which still has what was erased; a program that reads the file puts it off."""
@@ -178,14 +182,30 @@ class SqliteFile:
         self._database.execute("PRAGMA busy_timeout = 0")
         try:
             (is_busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.OperationalError:
+        except sqlite3.Error:
             is_busy = True
         finally:
             self._database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000:.0f}")
         self._has_erased = bool(is_busy)
 
+    def rebuild(self) -> None:
+        """Write the file anew where anything was erased since the last time.
+
+        SQLite overwrites what it deletes, but not the copies it leaves behind when it moves rows between pages.
+        """
+        if not self._has_moved:
+            return
+        with suppress(sqlite3.Error):  # The disk is full, or the file is being read: at the next time.
+            if self._all("SELECT 1 FROM meta WHERE key = ? AND value = 1", ERASED):
+                self._database.execute("VACUUM")
+                self.write([(PUT_META, [(ERASED, 0)])])
+                self._has_erased = True
+            self._has_moved = False
+        self.forget_erased()
+
     def close(self) -> None:
         """Close the file; SQLite then empties its write-ahead log."""
+        self.rebuild()
         self._database.close()
         os.close(self._lock)
         os.close(self._own)

@@ -1,0 +1,288 @@
+"""What the file of the SQLite engine keeps of messages that were edited or deleted."""
+
+import asyncio
+import re
+import shutil
+import sqlite3
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.engines.conformance import Recorder, Setup, delete, edit, message, private, texts, uuids
+from tests.engines.test_sqlite import ANN, Runs, sqlite_engine
+
+from channelstream.core.events import Event, Message
+from channelstream.core.registry import RegistryLimits
+from channelstream.engines.base import PRIVATE, UserUpdate
+from channelstream.engines.sqlite import ERASE_S, REBUILD_S, SqliteEngine
+from channelstream.errors import Unavailable
+
+BOTH = frozenset({"ann", "bob"})
+Life = Callable[[SqliteEngine, Recorder], Awaitable[None]]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "state.db")
+
+
+def live(runs: Runs, life: Life) -> None:
+    """Open the file with ann in the channel `a`, which shows its history, and live."""
+
+    async def whole() -> None:
+        engine, recorder = await runs.open()
+        await engine.connect(ANN, UserUpdate({}, {}))
+        await engine.join(ANN, {"a": {"store_history": True, "history_size": 1000}})
+        await life(engine, recorder)
+        await engine.close()
+
+    asyncio.run(whole())
+
+
+async def reopened(runs: Runs, name: str) -> SqliteEngine:
+    """Open a copy of the file as it is now: what a process leaves that is killed."""
+    copy = runs.path.with_name(name)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{runs.path}{suffix}", f"{copy}{suffix}")
+    engine = sqlite_engine(copy, runs.setup, 5_000_000)
+    await engine.start(Recorder())
+    return engine
+
+
+def said(number: int, size: int) -> bytes:
+    """A text that no other message has, of about this size."""
+    return b'"secret %05d %b"' % (number, b"." * size)
+
+
+def texts_in(runs: Runs) -> set[int]:
+    """The numbers of the texts whose bytes are anywhere in the file or its write-ahead log."""
+    data = b"".join(path.read_bytes() for path in runs.path.parent.glob("state.db*"))
+    return set(map(int, re.findall(rb"secret (\d{5})", data)))
+
+
+def test_no_byte_of_what_was_superseded_stays_in_the_files(runs: Runs) -> None:
+    """Neither in free pages nor in the write-ahead log, once that was emptied: logs, history, private messages."""
+    sizes = (5, 300, 3000, 20_000)
+    runs.setup = Setup(limits=RegistryLimits(log_age_s=10 * REBUILD_S))
+
+    def texted(number: int) -> Message:
+        users = None if number % 5 else BOTH
+        return Message(
+            uuid=f"m{number * 7919 % 10_007}", channel="a" if users is None else None, only=users,
+            user="ann", payload=said(number, sizes[number % 4]), timestamp="t",
+        )  # fmt: skip
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        messages = [texted(number) for number in range(400)]
+        for begin in range(0, 400, 40):
+            await engine.publish(messages[begin : begin + 40])
+        await engine.collect()
+        await engine.settled()
+        assert len(texts_in(runs)) == 400
+        gone = [each for number, each in enumerate(messages) if number % 3]
+        changes: list[Event] = [
+            (edit if number % 2 else delete)(each.uuid, channel=each.channel, only=each.only)
+            for number, each in enumerate(gone)
+        ]
+        await engine.publish(changes)
+        with closing(sqlite3.connect(runs.path)) as other:
+            rows = other.execute(
+                "SELECT payload FROM events UNION ALL SELECT payload FROM history"
+            ).fetchall()
+        assert {row[0][8:13] for row in rows if b"secret" in (row[0] or b"")} == {
+            b"%05d" % number for number in range(0, 400, 3)
+        }
+        await engine.collect()
+        await engine.settled()
+        left = texts_in(runs) - set(range(0, 400, 3))
+        assert len(left) < len(gone) / 10  # Of rows that were moved between pages.
+        runs.setup.clock.passed_s += REBUILD_S
+        await engine.collect()
+        await engine.settled()
+        assert texts_in(runs) == set(range(0, 400, 3))
+        await engine.publish([delete("m0", channel=None, only=BOTH), delete(messages[3].uuid)])
+
+    live(runs, life)
+    assert texts_in(runs) == set(range(6, 400, 3))
+
+
+def test_a_deleted_text_leaves_the_files_with_its_deletion(runs: Runs) -> None:
+    """At once where there are few; where there are many, with the next collection."""
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        for number in range(3):
+            runs.setup.clock.passed_s += (0.0, ERASE_S, 0.1)[number]
+            text = Message(uuid=f"m{number}", channel="a", user="ann", payload=said(number, 9), timestamp="t")
+            await engine.publish([text])
+            await engine.publish([delete(text.uuid)])
+            assert texts_in(runs) == ({2} if number == 2 else set())
+        await engine.collect()
+        await engine.settled()
+        assert texts_in(runs) == set()
+
+    live(runs, life)
+
+
+def test_a_process_that_was_killed_leaves_nothing_after_its_next_start(runs: Runs) -> None:
+    """What SQLite left of rows that it moved is gone before anything is served."""
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        await engine.publish([message("m1"), delete("m1")])
+        erased = "SELECT value FROM meta WHERE key = 'erased'"
+        with closing(sqlite3.connect(runs.path)) as other:
+            assert other.execute(erased).fetchall() == [(1,)]
+        again = await reopened(runs, "killed.db")
+        with closing(sqlite3.connect(runs.path.with_name("killed.db"))) as other:
+            assert other.execute(erased).fetchall() == [(0,)]
+        await again.close()
+
+    live(runs, life)
+
+
+def test_a_program_that_reads_the_file_only_puts_it_off(runs: Runs) -> None:
+    """The log is emptied at the next time; meanwhile nobody waits."""
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        await engine.publish([Message(uuid="m1", channel="a", user="ann", payload=said(1, 9), timestamp="t")])
+        with closing(sqlite3.connect(runs.path, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT count(*) FROM events").fetchone()
+            await engine.publish([delete()])
+            await engine.collect()
+            await engine.settled()
+            assert texts_in(runs) == {1}
+        await engine.collect()
+        await engine.settled()
+        assert texts_in(runs) == set()
+
+    live(runs, life)
+
+
+def test_a_killed_process_leaves_the_present_forms(runs: Runs) -> None:
+    """Whether the message was written before or with what supersedes it; the history as well."""
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        await engine.publish([message("m1"), message("m2"), private("p1", "ann", "bob"), message("m3")])
+        await engine.collect()
+        await engine.publish([edit("m1"), delete("m2"), delete("p1", channel=None, only=frozenset({"ann"}))])
+        await engine.publish(
+            [message("m4"), message("m5"), edit("m4"), delete("m5"), edit("m4", b'"newest"')]
+        )
+        starts = {"a": 0, PRIVATE: 0}
+        before = await engine.replay("ann", starts, 100)
+        again = await reopened(runs, "killed.db")
+        after = await again.replay("ann", starts, 100)
+        assert [(each.seq, each.event) for each in after.entries] == [
+            (e.seq, e.event) for e in before.entries
+        ]
+        assert after.lost == frozenset()
+        assert sorted(map(str, texts(after))) == sorted(
+            map(str, [b'"new"', b'"hi"', b'"newest"', b'"new"', "m2", "p1", "m5", b'"newest"'])
+        )
+        (channel,) = await again.channels(["a"])
+        shown = [getattr(entry.event, "payload", b"") for entry in channel.history.entries]
+        assert shown == [b'"new"', b'"hi"', b'"newest"']
+        await again.close()
+
+    live(runs, life)
+
+
+def test_a_file_that_keeps_what_was_superseded_gives_the_present_forms(runs: Runs) -> None:
+    """An older version wrote it."""
+    live(runs, lambda engine, _: _published(engine, message("m1"), message("m2"), message("m3")))
+    with closing(sqlite3.connect(runs.path)) as older, older:
+        (head,) = older.execute("SELECT max(seq) FROM events").fetchone()
+        body = '{"uuid":"%s","channel":"a","only":null,"exclude":null%s}'
+        rows = [
+            ("delete", body % ("m1", ""), None),
+            ("edit", body % ("m2", ',"edited":"e","payload":""'), b'"new"'),
+        ]
+        for seq, (kind, text, payload) in enumerate(rows, start=head + 1):
+            row = (seq, "a", None, kind, text.encode(), payload)
+            older.execute("INSERT INTO events SELECT ?, max(at), ?, ?, ?, ?, ? FROM events", row)
+        older.execute("UPDATE meta SET value = ? WHERE key = 'seq'", (head + 2,))
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        assert texts(await engine.replay("ann", {"a": 0}, 100)) == [b'"new"', b'"hi"', "m1", b'"new"']
+        await engine.close()
+
+    asyncio.run(life())
+
+
+async def _published(engine: SqliteEngine, *events: Event) -> None:
+    await engine.publish(events)
+
+
+def test_a_deletion_the_disk_refuses_has_deleted_nothing(runs: Runs) -> None:
+    """The message is there as before, and can be deleted later."""
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        await engine.publish([message("m1"), message("m2")])
+        with closing(sqlite3.connect(runs.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable):
+                await engine.publish([delete("m1"), edit("m2")])
+            other.execute("ROLLBACK")
+        assert texts(await engine.replay("ann", {"a": 0}, 100)) == [b'"hi"', b'"hi"']
+        assert [each.found for each in await engine.publish([delete("m1"), edit("m2")])] == [True, True]
+
+    live(runs, life)
+
+
+def test_a_uuid_is_accepted_once_while_a_deletion_of_it_is_written(runs: Runs) -> None:
+    """What waits to be written counts until it is written, whatever else with its uuid is done before."""
+
+    async def life(engine: SqliteEngine, recorder: Recorder) -> None:
+        for change in (delete("m1", only=frozenset({"bob"})), edit("m2", only=frozenset({"bob"}))):
+            new = message(change.uuid)
+            writing = asyncio.create_task(engine.publish([change]))
+            while engine._commits._writing is None:
+                await asyncio.sleep(0)
+            first = asyncio.create_task(engine.publish([new]))
+            await writing
+            again = asyncio.create_task(engine.publish([new]))
+            assert [(await each)[0].repeated for each in (first, again)] == [False, True]
+        told = [entry.event for entry in recorder.entries if isinstance(entry.event, Message)]
+        assert [(event.uuid, event.exclude) for event in told] == [("m1", {"bob"}), ("m2", {"bob"})]
+
+    live(runs, life)
+
+
+def test_a_batch_that_deletes_what_it_brings_counts_it_found(runs: Runs) -> None:
+    """Though nothing of it is recorded yet."""
+
+    async def life(engine: SqliteEngine, recorder: Recorder) -> None:
+        accepted = await engine.publish([message("m1"), edit(), delete(), delete(), message("m1")])
+        assert [(each.repeated, each.found) for each in accepted] == [
+            (False, False), (False, True), (False, True), (False, False), (True, False),
+        ]  # fmt: skip
+        assert len(recorder.entries) == 4
+        assert uuids(await engine.replay("ann", {"a": 0}, 100)) == ["m1"]
+
+    live(runs, life)
+
+
+def test_what_the_log_dropped_leaves_the_file_with_its_edit(runs: Runs) -> None:
+    """A history that alone still has the message shows the new text, and the file has no other."""
+    runs.setup = Setup(limits=RegistryLimits(log_events=2))
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        old = Message(uuid="old", channel="a", user="ann", payload=said(1, 5), timestamp="t")
+        await engine.publish([old, message("m2"), message("m3")])
+        await engine.collect()
+        assert (await engine.publish([edit("old")]))[0].found
+        await engine.collect()
+        await engine.settled()
+        assert texts_in(runs) == set()
+        again = await reopened(runs, "again.db")
+        (channel,) = await again.channels(["a"])
+        assert [getattr(entry.event, "payload", b"") for entry in channel.history.entries] == [
+            b'"new"',
+            b'"hi"',
+            b'"hi"',
+        ]
+        await again.close()
+
+    live(runs, life)
