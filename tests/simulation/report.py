@@ -7,7 +7,6 @@ from tests.simulation.script import Step, make_script
 from tests.simulation.shrinking import shrink
 from tests.simulation.simulation import CLIENTS, simulate
 
-
 _HASHES = os.environ.get("PYTHONHASHSEED", "0")
 """What the order of sets depends on. Python chooses it at random where it is not set, and then does not tell."""
 
