@@ -82,6 +82,19 @@ for (const transport of ["sse", "poll"])
     assert.deepEqual(events.slice(2, 3), ["silent"]);
   });
 
+for (const transport of ["sse", "poll"])
+  test(`what ${transport} sends without an end is not kept without a bound`, async () => {
+    const { body, send } = pieces();
+    open({ transports: [transport], fetch: answers({ body }) });
+    const piece = "x".repeat(2 ** 22);
+    for (let sent = 0; sent < 4; sent++) send(piece);
+    await settled();
+    assert.deepEqual([stream.state, events], ["connecting", []]);
+    send("x");
+    await settled();
+    assert.deepEqual(events, ["RangeError: too long"]);
+  });
+
 test("a long poll works where a platform shows no bytes", async () => {
   const texts = [LEAD, LONG];
   const fetch = () => (texts.length ? Promise.resolve({ ok: true, text: async () => texts.shift() }) : new Promise(() => {}));
