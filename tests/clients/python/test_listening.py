@@ -1,6 +1,7 @@
 """Listening with the Python client: every transport, cut lines, forgotten connections, restarts."""
 
 import asyncio
+import logging
 import ssl
 import threading
 import time
@@ -29,6 +30,7 @@ from channelstream_client import (
 )
 from channelstream_client.reach import Reach
 from channelstream_client.streams import (
+    BY_HTTP,
     LOST,
     TRANSPORTS,
     Place,
@@ -306,6 +308,24 @@ def test_polls_share_one_client(server: Any, monkeypatch: pytest.MonkeyPatch) ->
         assert made[0].is_closed
 
     run(test)
+
+
+@pytest.mark.nodes(1)
+@pytest.mark.parametrize("stream", BY_HTTP, ids=lambda stream: stream.__name__)
+def test_logs_do_not_hold_the_id(server: Any, stream: Stream, caplog: pytest.LogCaptureFixture) -> None:
+    """The line that httpx logs for each request leaves out the id: who has it may listen."""
+
+    async def test() -> None:
+        async with AsyncChannelstream(server.url, server.secret) as client:
+            connection = await client.connect("bob", ["py-listen"], conn_id="a-secret-id")
+            async with Listening(server.url, connection.conn_id, transports=[stream]) as listening:
+                await anext(listening)
+            await client.disconnect(connection.conn_id)
+
+    with caplog.at_level(logging.INFO):
+        run(test)
+    assert "a-secret-id" not in caplog.text
+    assert "conn_id=...&since=" in caplog.text
 
 
 @pytest.mark.nodes(1)

@@ -8,7 +8,6 @@ anew from the last event in it. So memory is bounded, and what was dropped comes
 import asyncio
 import inspect
 import logging
-import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from channelstream_client.coming_back import ComingBack, RenewalFailed
+from channelstream_client.discretion import without_id
 from channelstream_client.errors import CLOSINGS, StreamClosed, Unreachable
 from channelstream_client.events import Event, Resumed, read_event
 from channelstream_client.inbox import Inbox
@@ -263,10 +263,12 @@ class Pump:
         most = self._rules.attempts
         if self._left_s() == 0.0 or (most is not None and self._policy.failures >= most):
             attempts = self._policy.failures
-            raise Unreachable(f"{self._url}: no stream after {attempts} attempts: {_safe(end)}") from end
+            raise Unreachable(
+                f"{self._url}: no stream after {attempts} attempts: {without_id(str(end))}"
+            ) from end
 
     def _tell(self, end: StreamEnded, wait_s: float) -> None:
-        reason, attempt = _safe(end), self._policy.failures
+        reason, attempt = without_id(str(end)), self._policy.failures
         logger.warning(
             "no stream from %s: %s; attempt %d, next in %.2f s", self._url, reason, attempt, wait_s
         )
@@ -276,11 +278,6 @@ class Pump:
                 self._rules.on_down(down)
             except Exception:
                 logger.exception("on_down failed")
-
-
-def _safe(end: StreamEnded) -> str:
-    """What was wrong, without the connection's id: who has it may listen."""
-    return re.sub(r"conn_id=[^&\s'\"]*", "conn_id=...", str(end))
 
 
 def _is_closing(item: object) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import httpx
 
+from channelstream_client.discretion import hide_ids
+
 Verify = ssl.SSLContext | bool | str | PathLike[str]
 """What a server's certificate is checked with: a context, a file or folder of authorities, the usual ones, or nothing."""
 
@@ -61,6 +63,7 @@ class Reach:
     @property
     def http(self) -> httpx.AsyncClient:
         """One client for all streams: making one costs more CPU than many polls."""
+        hide_ids()
         if self._http is None:
             self._http = httpx.AsyncClient(verify=self.tls, trust_env=self.trust_env)
         return self._http
