@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,58 @@ def test_the_drain(start_server: Any, clients: Any, number: int) -> None:
     log, _ = server.process.communicate(timeout=20)
     assert server.process.returncode == 0
     assert "Traceback" not in log
+
+
+HALVES = [
+    b"",
+    b"GET /listen HTTP/1.1\r\nHost: te",
+    b"POST /disconnect HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{",
+    b"POST /message HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{",
+    b"POST /admin/sign_in HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Content-Length: 100\r\n\r\nusername=",
+    REFUSED * 1000,
+]
+
+
+def test_stopping_in_the_middle_of_requests(own_server: Any, clients: Any) -> None:
+    """Idle connections, halves of requests and queued requests keep nobody waiting, and the log stays clean."""
+    server = own_server("--drain-timeout-s", "600")
+    for half in HALVES:
+        clients.raw(server.port).send(half)
+    poll = clients.raw(server.port)
+    poll.send(
+        f"GET /listen?conn_id={server.connect('ann')} HTTP/1.1\r\nHost: test\r\n\r\n".encode() + REFUSED * 9
+    )
+    assert server.request("GET", "/info").status_code == 200
+    code, log = server.stop()
+    assert (code, "Traceback" in log) == (0, False), log
+
+
+def test_stopping_with_answers_that_nobody_reads(own_server: Any, clients: Any) -> None:
+    """They are waited for as long as the drain may take, then dropped."""
+    server = own_server("--drain-timeout-s", "0.3")
+    raw = clients.raw(server.port, receive_bytes=4096)
+    raw.socket.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        while True:
+            raw.socket.send(REFUSED * 2000)
+    code, log = server.stop()
+    assert (code, "Traceback" in log) == (0, False), log
+
+
+@pytest.mark.parametrize("engine", ["memory", "sqlite"])
+def test_a_client_that_ends_its_side(own_server: Any, clients: Any, engine: str, tmp_path: Path) -> None:
+    """It is answered, whether the engine answers at once or later."""
+    server = own_server(*(("--engine", f"sqlite:///{tmp_path}/x.db") if engine == "sqlite" else ()))
+    body = b'[{"user": "a", "channel": "c", "message": {}}]'
+    signature = server.sign("/message")["x-channelstream-secret"].encode()
+    raw = clients.raw(server.port)
+    raw.send(
+        b"POST /message HTTP/1.1\r\nHost: x\r\nx-channelstream-secret: %b\r\nContent-Length: %d\r\n\r\n%b"
+        % (signature, len(body), body)
+    )
+    raw.socket.shutdown(socket.SHUT_WR)
+    assert raw.rest().startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_long_head_behind_a_waiting_poll(server: Any, clients: Any) -> None:

@@ -20,7 +20,7 @@ from channelstream.errors import (
     Unavailable,
 )
 from channelstream.http.answers import CLOSE, lines, status_line
-from channelstream.http.door import Door, Socket
+from channelstream.http.door import SPARE_SOCKETS, Door, Socket
 from channelstream.http.exchange import Exchange
 from channelstream.http.line import LINE, Line, taken
 from channelstream.http.unread import UnreadAnswer
@@ -30,8 +30,6 @@ LINGER_S = 2.0
 LINGER_BYTES = 16_777_216
 """What a client may still send behind an answer that closes, and how long. It is thrown away: a socket that is closed
 with unread bytes is reset, and many clients then never see the answer."""
-SPARE_SOCKETS = 32
-"""Sockets above the limit whose clients may read why they are refused; more are closed at once."""
 
 
 class Phase(Enum):

@@ -10,6 +10,9 @@ from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Policy
 from channelstream.http.answers import DateLine
 
+SPARE_SOCKETS = 32
+"""Sockets above the limit whose clients may read why they are refused; more are closed at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:

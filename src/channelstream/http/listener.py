@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from channelstream.http.connection import HttpConnection
-from channelstream.http.door import Door
+from channelstream.http.door import SPARE_SOCKETS, Door
 
 BACKLOG = 4096
 ACCEPTS_AT_ONCE = 64
 """Sockets accepted in one turn of the loop."""
 PAUSE_S = 0.5
 """How long nothing is accepted after the process could open no more sockets."""
+ListeningSocket = socket.socket
+"""Whose sockets accept; a test has one that cannot."""
 
 
 class Listener:
@@ -82,7 +84,7 @@ class Listener:
         self._servers.append(server)
         if self._tls is not None:
             for bound in server.sockets:
-                listening = socket.socket(fileno=os.dup(bound.fileno()))
+                listening = ListeningSocket(fileno=os.dup(bound.fileno()))
                 listening.setblocking(False)
                 listening.listen(BACKLOG)
                 self._sockets.append(listening)
@@ -104,7 +106,11 @@ class Listener:
                 loop.remove_reader(listening)
                 loop.call_later(PAUSE_S, self._watch, listening, tls)
                 return
-            Handshake(self._door, accepted, tls).begin()
+            if self._door.excess >= SPARE_SOCKETS:
+                # A handshake costs more than the answer is worth.
+                accepted.close()
+            else:
+                Handshake(self._door, accepted, tls).begin()
 
 
 class Handshake:

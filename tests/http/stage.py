@@ -1,0 +1,117 @@
+"""A connection in the test's own process, on a real socket, with the client's end in the test's hands."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
+
+from channelstream.core.policy import Policy
+from channelstream.http.connection import HttpConnection
+from channelstream.http.door import Door, HttpSettings, Router
+
+PATIENCE_S = 10.0
+GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+OK = [(b"content-length", b"2")]
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+@dataclass
+class Stage:
+    """A door, and an application that answers what `answer` says.
+
+    Attributes:
+        asked: the path of each request that reached the application.
+        answer: the application; it answers 200 at once unless a test says otherwise.
+    """
+
+    settings: HttpSettings = field(default_factory=HttpSettings)
+    router: Router = lambda _head, _scope: None
+    asked: list[str] = field(default_factory=list)
+    clients: "list[Client]" = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.answer: App = ok
+        self.door = Door(self.settings, self._app, self.router, Policy())
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        self.asked.append(scope["path"])
+        await self.answer(scope, receive, send)
+
+    async def dial(self) -> "Client":
+        """Open a connection over TCP."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            far = socket.create_connection(listening.getsockname())
+            near = listening.accept()[0]
+        for end in (near, far):
+            end.setblocking(False)
+        made = HttpConnection(self.door)
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: made, near)
+        self.clients.append(Client(far, made, transport))
+        return self.clients[-1]
+
+
+@dataclass
+class Client:
+    """The client's end, and the server's for a look at it."""
+
+    socket: socket.socket
+    connection: HttpConnection
+    transport: asyncio.Transport
+    _held: bytes = b""
+
+    async def send(self, data: bytes) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.get_running_loop().sock_sendall(self.socket, data)
+
+    def end(self) -> None:
+        """Say that nothing more comes."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    async def until(self, mark: bytes) -> bytes:
+        """Read up to and with the mark."""
+        while mark not in self._held:
+            self._held += await self._more()
+        found, _, self._held = self._held.partition(mark)
+        return found + mark
+
+    async def rest(self) -> bytes:
+        """Read until the server closes; a reset is an error."""
+        while data := await self._more():
+            self._held += data
+        return self._held
+
+    async def _more(self) -> bytes:
+        async with asyncio.timeout(PATIENCE_S):
+            return await asyncio.get_running_loop().sock_recv(self.socket, 65_536)
+
+
+async def ok(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": OK})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def turns(count: int = 20) -> None:
+    """Let the loop turn."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def play(scene: Callable[[Stage], Awaitable[None]], settings: HttpSettings | None = None) -> None:
+    """Play a scene on a stage of its own, and clear it."""
+
+    async def run() -> None:
+        stage = Stage(settings or HttpSettings())
+        try:
+            await scene(stage)
+        finally:
+            for client in stage.clients:
+                client.socket.close()
+                client.transport.abort()
+            await turns()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())

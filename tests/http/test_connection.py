@@ -1,0 +1,527 @@
+"""One connection: what it reads, when it closes, and what it says before it does."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from tests.http.stage import GET, Client, Stage, ok, play, turns
+from tests.waiting import soon
+
+from channelstream.asgi import AT_ONCE, refuse
+from channelstream.errors import TooLarge
+from channelstream.http import connection
+from channelstream.http.door import HttpSettings
+from channelstream.http.exchange import BODY_BYTES
+
+POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+
+
+class Gate:
+    """An application that answers once it may."""
+
+    def __init__(self) -> None:
+        self.opens = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.opens.wait()
+        await ok(scope, receive, send)
+
+
+async def read_all(scope: Any, receive: Any, send: Any) -> None:
+    """Answer once the body is there; leave without an answer if the client does."""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        if not message["more_body"]:
+            await ok(scope, receive, send)
+            return
+
+
+# -- the client's end of the line
+
+
+def test_a_client_that_ends_its_side_is_answered() -> None:
+    """All requests that came before the end are answered, then the connection closes."""
+
+    async def scene(stage: Stage) -> None:
+        gate = stage.answer = Gate()
+        client = await stage.dial()
+        await client.send(GET * 3)
+        client.end()
+        await soon(lambda: len(stage.asked) == 1)
+        await turns()
+        gate.opens.set()
+        assert (await client.rest()).count(b"HTTP/1.1 200 OK") == 3
+
+    play(scene)
+
+
+def test_the_end_of_a_client_that_waits() -> None:
+    """An application that waits for the client's end, as a long poll does, hears of it."""
+
+    async def scene(stage: Stage) -> None:
+        seen: list[str] = []
+
+        async def poll(_scope: Any, receive: Any, _send: Any) -> None:
+            while (message := await receive())["type"] != "http.disconnect":
+                pass
+            seen.append(message["type"])
+
+        stage.answer = poll
+        client = await stage.dial()
+        await client.send(GET)
+        client.end()
+        assert await client.rest() == b""
+        assert seen == ["http.disconnect"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("data", [b"", GET[:-3], POST % 3 + b"ab"])
+def test_the_end_of_a_client_that_has_not_asked(data: bytes) -> None:
+    """Nothing is answered to the beginning of a request."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = read_all
+        client = await stage.dial()
+        await client.send(data)
+        client.end()
+        assert await client.rest() == b""
+
+    play(scene)
+
+
+# -- idle connections
+
+
+def test_a_request_that_comes_as_the_idle_time_ends() -> None:
+    """What the client has sent is answered, although the loop has not seen it when the time is over."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        await client.send(GET)
+        await client.until(b"ok")
+        client.socket.send(GET)  # The loop has no turn between this and the end of the time.
+        client.connection.close_if_idle()
+        await client.until(b"ok")
+        assert stage.asked == ["/a", "/a"]
+
+    play(scene)
+
+
+def test_an_idle_connection_closes() -> None:
+    """After `keep_alive_s` without a byte."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        await client.send(GET)
+        assert (await client.rest()).endswith(b"ok")
+
+    play(scene, HttpSettings(keep_alive_s=0.01))
+
+
+def test_a_client_that_still_reads_is_not_idle() -> None:
+    """The time of an idle connection does not end the answer a client reads slowly."""
+
+    async def scene(stage: Stage) -> None:
+        size = 8_000_000
+
+        async def large(_scope: Any, _receive: Any, send: Any) -> None:
+            head = [(b"content-length", b"%d" % size)]
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            await send({"type": "http.response.body", "body": b"x" * size})
+
+        stage.answer = large
+        client = await stage.dial()
+        await client.send(GET)
+        await client.until(b"\r\n\r\n")
+        client.connection.close_if_idle()
+        await client.send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert (await client.rest()).count(b"x") == 2 * size
+
+    play(scene)
+
+
+# -- bounds
+
+
+def test_one_request_at_a_time() -> None:
+    """While an answer is due the next request waits, and the socket is not read."""
+
+    async def scene(stage: Stage) -> None:
+        gate = stage.answer = Gate()
+        client = await stage.dial()
+        await client.send(GET)
+        await soon(lambda: bool(stage.asked))
+        assert client.transport.is_reading()
+        await client.send(GET * 100)
+        await soon(lambda: not client.transport.is_reading())
+        assert len(stage.asked) == 1
+        gate.opens.set()
+        for _ in range(101):
+            await client.until(b"ok")
+        assert client.transport.is_reading()
+
+    play(scene)
+
+
+def test_a_body_waits_for_the_application() -> None:
+    """A body that nobody reads is held to a bound; read, it goes on."""
+
+    async def scene(stage: Stage) -> None:
+        gate = asyncio.Event()
+
+        async def late(scope: Any, receive: Any, send: Any) -> None:
+            await gate.wait()
+            await read_all(scope, receive, send)
+
+        stage.answer = late
+        client = await stage.dial()
+        sending = asyncio.ensure_future(client.send(POST % 20_000_000 + b"x" * 20_000_000))
+        await soon(lambda: not client.transport.is_reading())
+        assert len(stage.asked) == 1
+        assert not sending.done()
+        gate.set()
+        await sending
+        await client.until(b"ok")
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "code"),
+    [
+        (b"", 408, "request_timeout"),
+        (GET[:-3], 408, "request_timeout"),
+        (GET + GET[:-3], 408, "request_timeout"),
+        (POST % 3, 408, "request_timeout"),
+        (b"GET /" + b"x" * 40_000, 431, "head_too_long"),
+        (b"\x16\x03", 400, "bad_request"),
+        (POST[:-4] % 3 + b"\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "bad_request"),
+        (GET[:-2] + b"Transfer-Encoding: gzip, chunked\r\n\r\n", 501, "unsupported_transfer_coding"),
+        (GET[:-2] + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400, "bad_request"),
+    ],
+)
+def test_refusals(data: bytes, status: int, code: str) -> None:
+    """The front refuses in the shape of all errors, readable for pages of other origins, and closes."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = read_all
+        client = await stage.dial()
+        await client.send(data)
+        head, _, body = (await client.rest()).rpartition(b"\r\n\r\n")
+        assert b"HTTP/1.1 %d " % status in head
+        assert json.loads(body)["code"] == code
+        for line in (
+            b"connection: close",
+            b"access-control-allow-origin: *",
+            b"x-content-type-options: nosniff",
+        ):
+            assert head.count(b"\r\n" + line) == 1
+
+    play(scene, HttpSettings(head_timeout_s=0.05, body_timeout_s=0.05))
+
+
+def test_too_many_connections() -> None:
+    """The one too many is told when to come back, also a page of another origin."""
+
+    async def scene(stage: Stage) -> None:
+        first, second = await stage.dial(), await stage.dial()
+        answer = await second.rest()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: 1\r\n" in answer
+        assert b"\r\naccess-control-expose-headers: Retry-After\r\n" in answer
+        await first.send(GET)
+        await first.until(b"ok")
+
+    play(scene, HttpSettings(max_sockets=1))
+
+
+# -- answers that close
+
+
+async def too_large(scope: Any, _receive: Any, send: Any) -> None:
+    await refuse(scope, send, TooLarge("Send less."))
+
+
+def test_an_answer_in_the_middle_of_a_body_is_read() -> None:
+    """A client that sends on, and reads only then, reads its 413: the connection is not reset."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = too_large
+        client = await stage.dial()
+        await client.send(POST % 8_000_000 + b"x" * 1000)
+        await soon(lambda: stage.asked != [])
+        await client.send(b"x" * 7_999_000)
+        client.end()
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert answer.count(b"connection: close") == 1
+
+    play(scene)
+
+
+@pytest.mark.parametrize("bound", ["LINGER_BYTES", "LINGER_S"])
+def test_what_comes_behind_such_an_answer_is_bounded(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bytes and in time."""
+    monkeypatch.setattr(connection, bound, 0)
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = too_large
+        client = await stage.dial()
+        await client.send(POST % 8_000_000 + b"x" * 1000)
+        await client.until(b"}")
+        try:
+            await client.send(b"x" * 1000)
+        except ConnectionError:
+            pass
+        await soon(client.transport.is_closing)
+
+    play(scene)
+
+
+def test_a_body_that_was_not_asked_for() -> None:
+    """Whoever is refused without `100 Continue` may send the body or not: the connection closes."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        await client.send(POST.replace(b"Host", b"Expect: 100-continue\r\nHost") % 3)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
+
+    play(scene)
+
+
+def test_a_body_that_was_asked_for() -> None:
+    """The client is asked when the application reads, and the connection goes on."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = read_all
+        client = await stage.dial()
+        await client.send(POST.replace(b"Host", b"Expect: 100-continue\r\nHost") % 3)
+        assert await client.until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.send(b"abc" + GET)
+        for _ in range(2):
+            await client.until(b"ok")
+
+    play(scene)
+
+
+# -- stopping
+
+
+@pytest.mark.parametrize("data", [b"", GET[:-3], GET + GET[:-3], POST % 3 + b"ab", GET])
+def test_stopping_closes_what_has_no_request(data: bytes) -> None:
+    """Idle connections and half-sent requests close at once; who sent only half hears nothing."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = read_all
+        client = await stage.dial()
+        await client.send(data)
+        await turns()
+        before = data.count(GET)
+        await asyncio.wait_for(stage.door.close(), 5)
+        assert (await client.rest()).count(b"HTTP/1.1") == before
+
+    play(scene)
+
+
+def test_stopping_waits_for_an_answer() -> None:
+    """The request at hand is answered with `connection: close`; those behind it are not begun."""
+
+    async def scene(stage: Stage) -> None:
+        gate = stage.answer = Gate()
+        client = await stage.dial()
+        await client.send(GET * 3)
+        await soon(lambda: bool(stage.asked))
+        closing = asyncio.ensure_future(stage.door.close())
+        await turns()
+        assert not closing.done()
+        gate.opens.set()
+        answer = await client.rest()
+        assert answer.count(b"HTTP/1.1 200 ") == answer.count(b"\r\nconnection: close\r\n") == 1
+        await closing
+
+    play(scene)
+
+
+def test_dropping_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    """Requests without an answer and answers without a reader are dropped, quietly."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = Gate()
+        client = await stage.dial()
+        await client.send(GET)
+        await soon(lambda: bool(stage.asked))
+        await stage.door.abort()
+        await asyncio.wait_for(stage.door.close(), 5)
+        assert await client.rest() == b""
+
+    play(scene)
+    assert caplog.records == []
+
+
+# -- what the application does
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_an_application_that_fails(begins: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and answered 500 unless an answer has begun; that one only ends."""
+
+    async def scene(stage: Stage) -> None:
+
+        async def fail(_scope: Any, _receive: Any, send: Any) -> None:
+            if begins:
+                head = [(b"content-length", b"9")]
+                await send({"type": "http.response.start", "status": 200, "headers": head})
+            raise LookupError
+
+        stage.answer = fail
+        client = await stage.dial()
+        await client.send(GET)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 200 " if begins else b"HTTP/1.1 500 ")
+        assert answer.count(b"HTTP/1.1") == 1
+
+    play(scene)
+    assert [record.getMessage() for record in caplog.records] == ["the application failed"]
+
+
+async def silent(_scope: Any, _receive: Any, _send: Any) -> None:
+    pass
+
+
+async def split_header(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"a\r\nb: c")]})
+
+
+async def too_long(_scope: Any, _receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+@pytest.mark.parametrize(
+    ("app", "status"), [(silent, 500), (split_header, 500), (too_long, 200)], ids=lambda app: str(app)
+)
+def test_an_application_that_answers_wrong(app: Any, status: int) -> None:
+    """Nothing goes out that a client could take for another answer."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = app
+        client = await stage.dial()
+        await client.send(GET)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert b"\r\nb: c" not in answer
+        assert status == 500 or answer.endswith(b"\r\n\r\n")
+
+    play(scene)
+
+
+def parts(*bodies: bytes) -> Any:
+    async def stream(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for body in bodies:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("request_head", "end"),
+    [
+        (GET, b"\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n"),
+        (b"GET / HTTP/1.0\r\n\r\n", b"\r\nconnection: close\r\n\r\nabc"),
+        (GET.replace(b"GET", b"HEAD"), b"\r\n\r\n"),
+    ],
+    ids=["1.1", "1.0", "HEAD"],
+)
+def test_answers_of_unknown_length(request_head: bytes, end: bytes) -> None:
+    """They come in chunks, of HTTP/1.0 up to the end of the connection, and not at all of HEAD."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = parts(b"a", b"", b"bc")
+        client = await stage.dial()
+        await client.send(request_head)
+        client.end()
+        assert (await client.rest()).endswith(end)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_an_answer_in_one_write(method: bytes) -> None:
+    """The shortcut of the API gives the same as the long way."""
+
+    async def scene(stage: Stage) -> None:
+        said: list[list[bytes]] = []
+
+        async def at_once(scope: Any, _receive: Any, _send: Any) -> None:
+            assert scope["extensions"][AT_ONCE](200, [(b"content-length", b"2")], b"ok")
+
+        for stage.answer in (ok, at_once):
+            client = await stage.dial()
+            await client.send(GET.replace(b"GET", method))
+            client.end()
+            said.append(
+                [line for line in (await client.rest()).split(b"\r\n") if not line.startswith(b"date")]
+            )
+        assert said[0] == said[1]
+        assert said[0][-1] == (b"ok" if method == b"GET" else b"")
+
+    play(scene)
+
+
+def test_a_client_that_reads_no_answer() -> None:
+    """The shortcut waits like the long way: the next request is not read before there is room."""
+
+    async def scene(stage: Stage) -> None:
+
+        async def large(scope: Any, _receive: Any, send: Any) -> None:
+            size = 4_000_000
+            head = [(b"content-length", b"%d" % size)]
+            if not scope["extensions"][AT_ONCE](200, head, b"x" * size):
+                await send({"type": "http.response.start", "status": 200, "headers": head})
+                await send({"type": "http.response.body", "body": b"x" * size})
+
+        stage.answer = large
+        client = await stage.dial()
+        await client.send(GET * 9 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        await soon(lambda: len(stage.asked) == 2)
+        await turns()
+        assert len(stage.asked) == 2
+        assert client.transport.get_write_buffer_size() < 4_500_000
+        assert (await client.rest()).count(b"x") == 40_000_000
+
+    play(scene)
+
+
+def test_the_bound_of_a_body_is_small() -> None:
+    """What waits for an application is no way to fill the memory."""
+    assert BODY_BYTES <= 65_536
+
+
+def test_a_lost_client_ends_the_exchange() -> None:
+    """The application learns that nobody waits, and what it still sends is dropped."""
+
+    async def scene(stage: Stage) -> None:
+        done = asyncio.Event()
+
+        async def poll(scope: Any, receive: Any, send: Any) -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            await ok(scope, receive, send)
+            done.set()
+
+        stage.answer = poll
+        client: Client = await stage.dial()
+        await client.send(GET)
+        await soon(lambda: bool(stage.asked))
+        client.transport.abort()
+        await asyncio.wait_for(done.wait(), 5)
+
+    play(scene)
