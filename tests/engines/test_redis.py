@@ -1,6 +1,7 @@
 """The Redis engine: the shared suite over a real Redis, and what is its own."""
 
 import asyncio
+import re
 import signal
 import socket
 import time
@@ -13,7 +14,7 @@ from uuid import uuid4
 
 import pytest
 from tests.engines.conformance import *  # noqa: F403
-from tests.engines.conformance import EMPTY, MakeEngine, Recorder, Settle, Setup, message
+from tests.engines.conformance import EMPTY, MakeEngine, Recorder, Settle, Setup, delete, edit, message
 from tests.redis_server import RedisServer, free_ports, redis_cluster
 from tests.waiting import PATIENCE_S, soon
 
@@ -1140,3 +1141,74 @@ def test_an_id_that_another_user_uses_again_leaves_no_ghost_of_the_first(with_th
         assert users_of == {left: {}, joined: {second.user: 1}}
 
     with_three_shards(life)
+
+
+def said(number: int, channel: str | None = "a", **rest: Any) -> Message:
+    """A message whose text no other one has."""
+    text = b'"secret %03d %b"' % (number, b"." * (20 * number))
+    return Message(uuid=f"m{number}", channel=channel, user="ann", payload=text, timestamp="t", **rest)
+
+
+def test_nothing_of_a_deleted_text_is_in_a_snapshot(redis: RedisServer, with_one_shard: Any) -> None:
+    """Neither of its log, nor of the history, nor of private messages: it has left with its edit or deletion."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a", store_history=True, history_size=100)
+        ann = frozenset({"ann"})
+        await engine.publish([said(number) for number in range(60)])
+        await engine.publish([said(number, None, only=ann) for number in range(60, 90)])
+        for number in range(90):
+            place: dict[str, Any] = {"channel": "a"} if number < 60 else {"channel": None, "only": ann}
+            if number % 3 == 1:
+                await engine.publish([edit(f"m{number}", **place), edit(f"m{number}", b'"newer"', **place)])
+            elif number % 3 == 2:
+                await engine.publish([delete(f"m{number}", **place)])
+        redis.cli("CONFIG", "SET", "rdbcompression", "no")
+        assert redis.cli("SAVE") == "OK"
+        snapshot = (redis.socket.parent / "dump.rdb").read_bytes()
+        assert set(map(int, re.findall(rb"secret (\d{3})", snapshot))) == set(range(0, 90, 3))
+        assert b'"new"' not in snapshot
+
+    with_one_shard(life)
+
+
+def test_a_node_that_was_cut_off_hears_the_present_forms(with_nodes: Any) -> None:
+    """What was superseded meanwhile is no gap: nobody is told that something is lost."""
+
+    async def life(nodes: Nodes) -> None:
+        listener, recorder = await nodes.member("ann", "a")
+        other, _ = await nodes.node()
+        shard = listener._shards.at("a")
+        await other.publish([message("m0")])
+        await soon(lambda: heard(recorder) == ["m0"])
+        assert shard._link is not None
+        shard._link.abandon("the test cuts it")
+        await other.publish(
+            [message("m1"), message("m2"), edit("m2"), delete("m1"), delete("m0"), message("m3")]
+        )
+        await soon(lambda: heard(recorder)[-1:] == ["m3"])
+        told = [(type(event).__name__, event.uuid) for event in map(event_of, recorder.entries)]
+        assert told[1:] == [
+            ("Message", "m2"),
+            ("MessageEdited", "m2"),
+            ("MessageDeleted", "m1"),
+            ("MessageDeleted", "m0"),
+            ("Message", "m3"),
+        ]
+        assert recorder.gaps == []
+
+    with_nodes(life)
+
+
+def test_a_message_whose_record_was_evicted_is_lost_and_not_passed_over(
+    redis: RedisServer, with_one_shard: Any
+) -> None:
+    """A Redis that evicts keys takes the records and leaves the log."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        await engine.publish([message("m1")])
+        redis.cli("DEL", f"{PREFIX}cr:a")
+        assert (await engine.replay("ann", {"a": 0}, 100)).lost == {"a"}
+
+    with_one_shard(life)
