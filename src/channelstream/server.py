@@ -133,8 +133,7 @@ class Server:
     async def _shut_down(self) -> None:
         self._listener.close()
         self.node.draining = True
-        while self.node.hub.flush():
-            pass  # What was accepted goes out before the streams are closed.
+        self._flush_all()
         self._close_streams()
         self._drain = asyncio.get_running_loop().create_task(self._drained())
         await asyncio.wait((self._drain,), timeout=self._settings.drain_timeout_s)
@@ -149,6 +148,16 @@ class Server:
         for connection in list(self.node.hub.connections.values()):
             if connection.stream is not None:
                 connection.stream.close(CloseCode.RESTARTING, "the server restarts")
+
+    def _flush_all(self) -> None:
+        """Write what was accepted, before the streams are closed."""
+        more = True
+        while more:
+            try:
+                more = self.node.hub.flush()
+            except Exception:
+                # A transport that fails must not keep the others from being closed.
+                logger.exception("a part of what was to be written is lost")
 
     async def _drained(self) -> None:
         """Wait until all streams and connections are closed."""

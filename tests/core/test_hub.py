@@ -28,6 +28,7 @@ class Tape:
         self.framing = framing
         self.written: list[bytes] = []
         self.on_write: Callable[[], None] = lambda: None
+        self.on_close: Callable[[], None] = lambda: None
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
@@ -40,7 +41,7 @@ class Tape:
         raise NotImplementedError
 
     def close(self, code: CloseCode, reason: str) -> None:
-        raise NotImplementedError
+        self.on_close()
 
     def uuids(self) -> list[list[str]]:
         """The uuids of each write."""
@@ -57,6 +58,10 @@ class Bench:
 
     def _schedule(self) -> None:
         self.flushes_asked += 1
+
+    def flush_all(self) -> None:
+        while self.hub.flush():
+            pass
 
     def member(
         self, user: str, *channels: str, dialect: Dialect = V07, framing: Framing = Framing.POLL
@@ -384,6 +389,44 @@ def test_a_write_may_bring_new_events(bench: Bench) -> None:
     assert bench.flushes_asked == 2
     bench.hub.flush()
     assert [[uuid for write in tape.uuids() for uuid in write] for tape in members] == [["1", "2"]] * 3
+
+
+def test_a_write_that_fails_silences_nobody_else(bench: Bench) -> None:
+    """The stream on which a write fails ends, having heard nothing of it; the others get it, now and later."""
+    members = [bench.member("ann", "a") for _ in range(4)]
+    connection, tape = members[1]
+    heard = bench.hub.seqs
+
+    def fail() -> None:
+        raise OSError("a bug in a transport")
+
+    tape.on_write = fail
+    tape.on_close = lambda: bench.hub.detach(connection, 99.0)
+    bench.say("a")
+    with pytest.raises(OSError, match="a bug"):
+        bench.hub.flush()
+    assert (connection.stream, connection.heard) == (None, heard)
+    bench.flush_all()
+    bench.say("a")
+    bench.flush_all()
+    others = [tape.uuids() for _, tape in members if tape is not members[1][1]]
+    assert others == [[["1"], ["2"]]] * 3
+
+
+def test_a_write_that_fails_as_it_ends_its_stream(bench: Bench) -> None:
+    """A stream that has ended by itself is not ended once more."""
+    connection, tape = bench.member("ann", "a")
+
+    def fail() -> None:
+        bench.hub.detach(connection, 99.0)
+        raise OSError("a bug in a transport")
+
+    tape.on_write = fail
+    bench.say("a")
+    with pytest.raises(OSError, match="a bug"):
+        bench.hub.flush()
+    assert connection.stream is None
+    bench.flush_all()
 
 
 # -- very many connections

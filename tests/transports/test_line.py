@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from tests.transports.in_process import Stage, play
 
+from channelstream.core.connection import ConnectionState
+from channelstream.core.events import Message
 from channelstream.http.line import Line, taken
 from channelstream.http.unread import UnreadAnswer
 from channelstream.transports.longpoll import PollStream
@@ -202,3 +204,28 @@ def test_a_poll_on_a_slow_line(own_server: Any, clients: Any) -> None:
     assert (size > 4_000_000, left) == (True, 0)
     poll.send(f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
     assert poll.until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("transport", MAKE)
+def test_a_stream_that_is_full_before_it_is_live(transport: str) -> None:
+    """What is published waits in the log while the line takes what was written first, and follows then."""
+
+    async def scenario(stage: Stage) -> None:
+        stream, node = MAKE[transport](stage), stage.streams.node
+        stage.transport.set_protocol(stream)
+        stage.transport.set_write_buffer_limits(high=stage.streams.settings.outbox_bytes)
+        stream.write(b"x" * MUCH)
+        await stage.until(lambda: stage.transport.get_write_buffer_size() < MUCH)
+        stream.open("")
+        await asyncio.sleep(0)
+        for number in range(10):
+            payload = b'"%b"' % (b"y" * 500_000)
+            await node.publish(
+                [Message(uuid=f"m{number}", channel="a", user="x", payload=payload, timestamp="t")]
+            )
+            await asyncio.sleep(0)
+        await stage.until(lambda: stage.connection.state is ConnectionState.CATCHING_UP)
+        assert stage.transport.get_write_buffer_size() < MUCH
+        await stage.receive(MUCH + 10 * 500_000)
+
+    play(scenario)

@@ -14,6 +14,7 @@ from channelstream.core.connection import Connection, ConnectionState, Step, Str
 from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
 from channelstream.core.position import Numbers, Reach
+from channelstream.errors import CloseCode
 
 SLICE = 2_000
 """Connections written to at a stretch: about 10 ms, a write being 5 us (measured, docs/performance.md)."""
@@ -152,21 +153,35 @@ class Hub:
         return changes
 
     def _write_out(self, number: int, waiting: list[Connection]) -> None:
+        """Write to each; where one write fails, that stream ends, and the others wait for the next call of `flush`."""
         dialect, framing = Dialect(number // len(Framing)), Framing(number % len(Framing))
         root = self._root
         changes = self._waiting_changes()
         last: Batch | None = None
         data = b""
-        for connection in waiting:
-            batch = connection.batch
-            if batch is not last:
-                last = batch
-                data = batch.encoded(dialect, framing, changes)
-            # Not so for one that was detached after it had begun to wait, or came back by another transport.
-            if batch.entry is not None and connection.outlet == number:
-                connection.batch = root
-                if data:
-                    connection.write(data)
+        batch = root
+        rest = iter(waiting)
+        try:
+            for connection in rest:
+                batch = connection.batch
+                if batch is not last:
+                    last = batch
+                    data = batch.encoded(dialect, framing, changes)
+                # Not so for one that was detached after it had begun to wait, or came back by another transport.
+                if batch.entry is not None and connection.outlet == number:
+                    connection.batch = root
+                    if data:
+                        connection.write(data)
+        except Exception:
+            self._slices.appendleft((number, list(rest)))
+            self._break_off(connection, batch)
+            raise
+
+    def _break_off(self, connection: Connection, batch: Batch) -> None:
+        """End a stream on which a write has failed: its client comes back for this batch."""
+        if connection.stream is not None and connection.state is ConnectionState.LIVE:
+            connection.batch = batch
+            connection.stream.close(CloseCode.OVERLOADED, "a write has failed")
 
     def _addressees(self, entry: Entry) -> list[Connection]:
         """Return who hears an event meant for certain users, by way of the users and not of the channel."""

@@ -242,17 +242,22 @@ class Session:
             connection.heard = later(connection.heard, upto)
             if self._knows_more():
                 await self._read({})
+            elif self._paused:
+                # By a write that was not ours, such as an answer to a ping; live, nothing would bound what follows.
+                await self._drain(held)
             elif upto == replay.head and not held.overflowed and self._go_live(held, changes):
                 return
             # An engine that answers at once would let nothing else happen, such as what is waited for here.
             await asyncio.sleep(0)
 
     def _go_live(self, held: Held, changes: int) -> bool:
-        """Write events as they come from now on, after those held; False where too much has changed since these were."""
+        """Write events as they come from now on, after those held; False where that is too much at once."""
         connection, recent = self.connection, self._node.hub.changes.after(changes)
         if recent is None:
             return False
         newer = compacted([entry for entry in held.held if entry.seq > connection.heard[entry.shard]])
+        if len(newer) > 1 and sum(entry.size for entry in newer) > PIECE_BYTES:
+            return False  # It would be one write; from the log it is read piece by piece.
         forms = forms_for(connection.user, newer, recent)
         self._node.hub.go_live(connection, told_after(connection.heard, forms))
         return True
