@@ -4,6 +4,7 @@ import resource
 import time
 from collections import defaultdict
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from os import getpid, sysconf
 from pathlib import Path
@@ -25,10 +26,11 @@ def _read(file: Path) -> str:
 def _living_s(pid: int) -> float:
     """Return the CPU time of all living descendants of a process and of their ended children (proc(5), fields 14 to 17)."""
     total_s = 0.0
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in _read(task).split():
-            fields = _read(Path(f"/proc/{child}/stat")).rpartition(")")[2].split()
-            total_s += sum(map(int, fields[11:15])) / TICKS_PER_S + _living_s(int(child))
+    with suppress(FileNotFoundError):  # The process ends while its threads are listed.
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in _read(task).split():
+                fields = _read(Path(f"/proc/{child}/stat")).rpartition(")")[2].split()
+                total_s += sum(map(int, fields[11:15])) / TICKS_PER_S + _living_s(int(child))
     return total_s
 
 
