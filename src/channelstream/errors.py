@@ -198,6 +198,14 @@ class TooLarge(ChannelstreamError):
     headers = ((b"connection", b"close"),)
 
 
+class UnsupportedEncoding(ChannelstreamError):
+    """The body is compressed, which is not read (RFC 9110, 15.5.16)."""
+
+    code = "unsupported_encoding"
+    http_status = 415
+    headers = ((b"accept-encoding", b"identity"),)
+
+
 class Invalid(ChannelstreamError):
     """The body is JSON and breaks the endpoint's schema; nothing has been done."""
 

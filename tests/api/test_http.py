@@ -1,5 +1,6 @@
 """What HTTP itself answers: CORS, preflights, sizes, broken JSON, wrong methods, plain HTTP."""
 
+import gzip
 import re
 import socket
 from typing import Any
@@ -159,6 +160,45 @@ def test_numbers_no_computer_holds(server: Any) -> None:
     for number in (b"1e999", b"-1e999", b"9" * 400, b"1e-999"):
         body = b'{"user": "x", "channel": "http-numbers", "message": {"n": %b}}' % number
         assert post(server, "/message", body).status_code in (200, 400, 422)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ('{"info": {}}'.encode("utf-16"), "UTF-16"),
+        ('{"info": {}}'.encode("utf-16-le"), "UTF-16"),
+        ('{"info": {}}'.encode("utf-16-be"), "UTF-16"),
+        (gzip.compress(b"{}"), "compressed"),
+    ],
+)
+def test_a_body_in_another_form_is_told_what_to_send(server: Any, body: bytes, says: str) -> None:
+    """400, with what it seems to be."""
+    answer = post(server, "/info", body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
+    assert says in answer.json()["error"]
+
+
+def test_an_encoded_body_is_refused_as_such(server: Any) -> None:
+    """415, and what would be accepted (RFC 9110, 15.5.16); identity is no encoding."""
+    answer = post(server, "/info", gzip.compress(b"{}"), **{"content-encoding": "gzip"})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_encoding")
+    assert answer.headers["accept-encoding"] == "identity"
+    assert post(server, "/info", b"{}", **{"content-encoding": "identity"}).status_code == 200
+    assert post(server, "/info", b"{", **{"content-encoding": "identity"}).status_code == 400
+
+
+def test_a_byte_order_mark_is_no_fault(server: Any) -> None:
+    """RFC 8259, 8.1."""
+    assert post(server, "/info", b"\xef\xbb\xbf{}").status_code == 200
+
+
+def test_a_payload_cut_inside_a_character_arrives(server: Any) -> None:
+    """With U+FFFD there; numbers that are none are refused as ever."""
+    body = b'[{"user": "x", "channel": "http-cut", "message": {"\\ud83d": "cut \\ud83d", "n": 1.5}}]'
+    [answer] = post(server, "/message", body).json()
+    assert answer["message"] == {"\ufffd": "cut \ufffd", "n": 1.5}
+    for number in (b"NaN", b"-Infinity", b"1e999", b"9" * 5000):
+        assert post(server, "/message", body.replace(b"1.5", number)).status_code == 400
 
 
 def test_any_content_type_will_do(server: Any) -> None:

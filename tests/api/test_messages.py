@@ -229,6 +229,16 @@ def test_an_edit_is_heard_and_kept(server: Any, hear: Hear) -> None:
     assert (kept["message"], kept["user"], kept["edited"]) == ({"n": 2}, "poster", answer["edited"])
 
 
+def test_an_edit_keeps_the_time_it_names(server: Any) -> None:
+    """In the answer and in the history; without one it is now."""
+    keep(server, "msg-edited")
+    uuid = send(server, "msg-edited")["uuid"]
+    edit = {"uuid": uuid, "channel": "msg-edited", "edited": "2011-09-15T11:36+02"}
+    answer = server.request("PATCH", "/message", edit).json()
+    assert answer["edited"] == history(server, "msg-edited")[0]["edited"] == "2011-09-15T09:36:00.000000"
+    assert server.request("PATCH", "/message", edit | {"edited": None}).json()["edited"] > answer["edited"]
+
+
 def test_a_deletion_is_heard_and_kept(server: Any, hear: Hear) -> None:
     """The history forgets the message."""
     keep(server, "msg-delete")

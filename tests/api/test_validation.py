@@ -173,7 +173,6 @@ def test_unknown_keys_are_dropped() -> None:
         b'{"username": "\xff"}',
         b'{"username": 5, "user": "\xff"}',
         b'{"username": "\xed\xa0\x80"}',
-        b'{"username": "\\ud800"}',
         b'{"username": "a\nb"}',
         '{"username": "ann"}'.encode("utf-16"),
         b"[" * 100_000,

@@ -18,8 +18,8 @@ from channelstream.asgi import (
     read_body,
     refuse,
 )
-from channelstream.core.policy import Header, Policy
-from channelstream.errors import ChannelstreamError, Internal, NotFound
+from channelstream.core.policy import Header, Policy, header
+from channelstream.errors import ChannelstreamError, Internal, Malformed, NotFound, UnsupportedEncoding
 from channelstream.node import Node
 
 UNSIGNED_BODY_BYTES = 4096
@@ -75,7 +75,12 @@ class Api:
             self._access.check(scope)
         limit = self._body_bytes if row.signed else min(UNSIGNED_BODY_BYTES, self._body_bytes)
         body = await read_body(scope, receive, limit)
-        return await row.handler(Call(self._node, scope, body, self._limits))
+        try:
+            return await row.handler(Call(self._node, scope, body, self._limits))
+        except Malformed:
+            # Only a body that is no JSON is asked how it was encoded: the others cost nothing.
+            _check_encoding(scope)
+            raise
 
 
 async def _answer(scope: Scope, send: Send, body: bytes | Parts, cors: Sequence[Header]) -> None:
@@ -83,3 +88,11 @@ async def _answer(scope: Scope, send: Send, body: bytes | Parts, cors: Sequence[
         await answer_in_parts(scope, send, body, cors)
     else:
         await answer(scope, send, 200, body, cors)
+
+
+def _check_encoding(scope: Scope) -> None:
+    encoding = header(scope["headers"], b"content-encoding")
+    if encoding is not None and encoding.strip().lower() != b"identity":
+        raise UnsupportedEncoding(
+            "Send the body as it is, without Content-Encoding: this server unpacks nothing."
+        )

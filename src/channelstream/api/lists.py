@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from channelstream.api.turns import Turns
-from channelstream.api.validation import MAX_FAULTS, decode_one_or_many
+from channelstream.api.validation import MAX_FAULTS, count_items, decode_one_or_many
 from channelstream.errors import Faults, Invalid, Malformed
 
 PIECE_BYTES = 8_192
@@ -16,7 +16,6 @@ _BETWEEN = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
 """What is between two objects of a list, or looks like it: in a text, or deeper."""
 _LIST = re.compile(rb"[ \t\r\n]*\[")
 
-_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -94,7 +93,7 @@ class _Pieces(Generic[T]):
             items, _ = decode_one_or_many(piece, self._schema)
         except Invalid as error:
             self._note(error.faults)
-            self._count += len(_split(piece))
+            self._count += count_items(piece)
         else:
             self._items += items
             self._count += len(items)

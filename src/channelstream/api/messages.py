@@ -140,7 +140,7 @@ def _edited(body: EditBody, now: str) -> MessageEdited:
         channel=body.channel,
         only=_names(body.pm_users),
         exclude=_names(body.exclude_users),
-        edited=now,
+        edited=body.edited or now,
         user=body.user or None,
         payload=None if body.message is UNSET else _encode(body.message),
         timestamp=body.timestamp or None,

@@ -190,7 +190,7 @@ class ConnectBody(Struct, kw_only=True):
 
     username: UserName | UnsetType = UNSET
     user: UserName | UnsetType = UNSET
-    conn_id: ConnId | UnsetType = UNSET
+    conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
     channels: Annotated[
         list[ChannelName], _NULL_IS_ABSENT, Meta(description="Channels to subscribe to.")
     ] = []
@@ -304,8 +304,8 @@ class MessageBody(Struct, kw_only=True):
     exclude_users: Excluded = []
     no_history: Annotated[bool, Meta(description="Do not keep it.")] = False
     message: Payload = UNSET
-    uuid: MessageId | UnsetType = UNSET
-    timestamp: Timestamp | UnsetType = UNSET
+    uuid: Annotated[MessageId, _NULL_IS_ABSENT] | UnsetType = UNSET
+    timestamp: Annotated[Timestamp, _NULL_IS_ABSENT] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         if self.uuid is not UNSET:
@@ -329,12 +329,17 @@ class EditBody(Struct, kw_only=True):
     pm_users: PrivateTo = []
     exclude_users: Excluded = []
     message: Payload = UNSET
-    user: UserName | UnsetType = UNSET
-    timestamp: Timestamp | UnsetType = UNSET
+    user: Annotated[UserName, _NULL_IS_ABSENT] | UnsetType = UNSET
+    timestamp: Annotated[Timestamp, _NULL_IS_ABSENT] | UnsetType = UNSET
+    edited: (
+        Annotated[Timestamp, _NULL_IS_ABSENT, Meta(description="Time of the edit; now if absent.")]
+        | UnsetType
+    ) = UNSET
 
     def __post_init__(self) -> None:
         self.uuid = normalize_uuid(self.uuid)
         self.timestamp = _in_form(timestamps.normalize, self.timestamp)
+        self.edited = _in_form(timestamps.normalize, self.edited)
         if self.message is None:
             self.message = UNSET
         if self.channel == "":

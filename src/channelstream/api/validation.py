@@ -4,10 +4,13 @@ A good body costs one pass of msgspec. Only a refused one is decoded again and w
 walk collects the faults, and forgives what 0.7.1 forgave (booleans and integers written otherwise, nulls).
 """
 
+import json
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from itertools import accumulate
+from math import isfinite
 from types import GenericAlias, NoneType
 from typing import Any, TypeVar, cast
 
@@ -25,6 +28,7 @@ MAX_FAULTS = 100
 SEND_JSON = "Send one JSON value in UTF-8."
 NULL = "Field may not be null."
 WRONG_INPUT = {"_schema": ["Invalid input type."]}
+CUT = "Not valid Unicode: half of a surrogate pair; do not cut a text inside a character."
 NOT_A_STATE_VALUE = "Must be a string, a number, a boolean or null."
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -32,6 +36,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 _NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_GZIP = b"\x1f\x8b"
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 
@@ -101,10 +108,8 @@ def _decode(body: bytes, shape: Any) -> Any:
     _refuse_deep(body)
     try:
         return _decoder(shape).decode(body)
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _convert(_plain(body), shape)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _not_json(error) from error
 
 
 @cache
@@ -123,15 +128,53 @@ def _described(shape: Any) -> inspect.Type:
 
 
 def _plain(body: bytes) -> Any:
-    """Decode without a schema; numbers no computer can hold show only here, as a ValidationError."""
+    """Decode without a schema; numbers no computer can hold show only here, as a ValidationError.
+
+    A byte order mark is let pass (RFC 8259, 8.1), and so is half of a surrogate pair, which Node and Python write where a
+    text was cut inside an emoji: the walk says which fields may hold it.
+    """
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _not_json(error) from error
+        if body.startswith(BOM_UTF8):
+            return _plain(body.removeprefix(BOM_UTF8))
+        if _SURROGATE.search(body):
+            return _with_surrogates(body, error)
+        raise _not_json(body, error) from error
 
 
-def _not_json(error: Exception) -> Malformed:
+def _with_surrogates(body: bytes, error: Exception) -> Any:
+    try:
+        return json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise _not_json(body, error) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise ValueError(digits)
+    return number
+
+
+def _not_json(body: bytes, error: Exception) -> Malformed:
+    if body.startswith((BOM_UTF16_BE, BOM_UTF16_LE)) or b"\0" in body[:2]:
+        return Malformed("Invalid JSON: the body is UTF-16", SEND_JSON)
+    if body.startswith(_GZIP):
+        return Malformed("Invalid JSON: the body is compressed", "Send it as it is: one JSON value in UTF-8.")
     return Malformed(f"Invalid JSON: {str(error).removeprefix('JSON is malformed: ')}", SEND_JSON)
+
+
+def count_items(body: bytes) -> int:
+    """Return how many items a list has that was read, or refused for its items."""
+    try:
+        return len(_split(body))
+    except msgspec.DecodeError:
+        return len(_plain(body))
 
 
 def _refuse_deep(body: bytes) -> None:
@@ -221,7 +264,7 @@ class _Walk:
     def mapping(self, value: Any, kind: inspect.DictType) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise _Fault(["Not a valid mapping type."])
-        entries = ((key, partial(self._entry, key, item, kind)) for key, item in value.items())
+        entries = ((_mended(key), partial(self._entry, key, item, kind)) for key, item in value.items())
         return dict(self._each(entries))
 
     def _entry(self, key: str, item: Any, kind: inspect.DictType) -> list[Any]:
@@ -271,6 +314,8 @@ def _obey(rule: TextRule, text: str) -> str:
 def _text(_: _Walk, value: Any, kind: inspect.StrType) -> str:
     if not isinstance(value, str):
         raise _Fault(["Not a valid string."])
+    if not _is_whole(value):
+        raise _Fault([CUT])
     _check_length(value, kind)
     return value
 
@@ -309,6 +354,27 @@ def _as_it_is(_: _Walk, value: Any, __: inspect.Type) -> Any:
     return value
 
 
+def _payload(_: _Walk, value: Any, __: inspect.Type) -> Any:
+    return _mended(value)
+
+
+def _mended(value: Any) -> Any:
+    """Put U+FFFD where half of a surrogate pair is: a payload is the application's, and arrives."""
+    if isinstance(value, str):
+        return (
+            value if _is_whole(value) else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        )
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return value
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _check_length(value: str | list[Any], kind: inspect.StrType | inspect.ListType) -> None:
     least, most = kind.min_length, kind.max_length
     if (least or 0) <= len(value) and (most is None or len(value) <= most):
@@ -343,7 +409,7 @@ _JSON_TYPES: dict[type[inspect.Type], type] = {
     inspect.StructType: dict,
 }
 _CHECKS: dict[type[inspect.Type], Callable[[_Walk, Any, Any], Any]] = {
-    inspect.AnyType: _as_it_is,
+    inspect.AnyType: _payload,
     inspect.NoneType: _as_it_is,
     inspect.BoolType: _boolean,
     inspect.IntType: _integer,

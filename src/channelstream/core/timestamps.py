@@ -8,7 +8,7 @@ MAX_TEXT = 35
 """Length of the longest valid text, `2011-09-15T11:36:18.471862123+05:30`; longer ones are not looked at."""
 
 _ISO = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(?P<zone>Z|[+-]([01]\d|2[0-3]):?[0-5]\d)?", re.ASCII
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(?P<zone>Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)?", re.ASCII
 )
 
 
@@ -28,8 +28,8 @@ def stamp(epoch_s: float) -> str:
 def normalize(text: str) -> str:
     """Rewrite an ISO 8601 date and time the way `stamp` writes it.
 
-    The fraction may have one to nine digits (what is finer than a microsecond is cut off) and the zone
-    may be absent, `Z`, `+hh:mm` or `-hhmm`; without a zone the time is taken for UTC.
+    Seconds may be absent, their fraction may have one to nine digits (what is finer than a microsecond is cut off), and the
+    zone may be absent, `Z`, `+hh:mm`, `+hhmm` or `+hh`; without a zone the time is taken for UTC.
 
     Raises:
         ValueError: the text is no such time, or the year leaves 1 to 9999 on its way to UTC.
