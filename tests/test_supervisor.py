@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import permutations
@@ -16,7 +17,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.redis_server import RedisServer
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -73,7 +74,9 @@ class Client:
     def hear(self, count: int) -> list[int]:
         """Return the numbers of so many messages."""
         found: list[int] = []
+        deadline = time.monotonic() + PATIENCE_S
         while len(found) < count:
+            assert time.monotonic() < deadline, (found, self.lost, self.streams)
             try:
                 items = json.loads(self._stream.recv(TIMEOUT_S))
             except ConnectionClosed:
