@@ -104,7 +104,8 @@ class EventStreamWire(Wire):
     """Server-sent events, which say the position again as the id of each block."""
 
     async def ask(self, conn_id: str, since: str) -> None:
-        self._get(f"/sse?conn_id={conn_id}", f"Last-Event-ID: {since}")
+        # An empty header says nothing (HTML, 9.2.4), so that a client without a position says so in the query.
+        self._get(f"/sse?conn_id={conn_id}&since=", *([f"Last-Event-ID: {since}"] if since else []))
         status, _ = await self._head()
         if status != 200:
             raise Ended(status)

@@ -166,6 +166,16 @@ def test_a_position_that_the_application_cannot_name(place: Place, spoil: Any) -
     assert place.resume(conn_id, place.position()) == ([], [])
 
 
+def test_what_the_log_no_longer_holds_is_lost(place: Place) -> None:
+    """An application cannot open more than there is, and the page is told so."""
+    place.connect(place.lobby)  # Of a user who was not known then, nobody has kept private messages.
+    place.server.post("/channel_config", {place.priv: {"log_events": 2}})
+    position = place.position()
+    place.say("1", "2", "3")
+    conn_id = place.connect(place.lobby, place.priv, since=position)
+    assert place.resume(conn_id, position) == ([place.priv], [])
+
+
 @pytest.mark.parametrize("since", [None, ""])
 def test_no_position_is_from_now_on(place: Place, since: str | None) -> None:
     """Null, and the empty position of a page that has none yet."""

@@ -87,7 +87,9 @@ class Handovers:
 
     async def _done(self, command: Command) -> Answer | None:
         """Have a command done by the node that seems to hold its connection; the answer says whether it does."""
-        if self._held.get(command.conn_id) is None and self._engine.shared:
+        if self._held.get(command.conn_id) is None:
+            if not self._engine.shared:
+                return None
             # Without the turn of its id: that node may ask this one at the same time.
             answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
             if answer is not None:

@@ -2,48 +2,57 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 
 class Turns:
     """A lock for each key. A key that nobody holds costs nothing, and is not remembered."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]] | None] = {}
 
     def __len__(self) -> int:
         """Return how many keys are held."""
         return len(self._waiting)
 
-    @asynccontextmanager
-    async def of(self, key: str) -> AsyncIterator[None]:
-        """Hold a key, after all who asked for it before have let go."""
-        if key in self._waiting:
-            await self._turn(key)
-        else:
-            self._waiting[key] = deque()
-        try:
-            yield
-        finally:
-            self._let_go(key)
+    def of(self, key: str) -> "Turn":
+        """Return what holds a key, `async with`, after all who asked for it before have let go."""
+        return Turn(self._waiting, key)
 
-    async def _turn(self, key: str) -> None:
+
+class Turn:
+    """One turn of one key."""
+
+    __slots__ = ("_key", "_waiting")
+
+    def __init__(self, waiting: "dict[str, deque[asyncio.Future[None]] | None]", key: str) -> None:
+        self._waiting = waiting
+        self._key = key
+
+    async def __aenter__(self) -> None:
+        if self._key not in self._waiting:
+            self._waiting[self._key] = None
+            return
+        queue = self._waiting[self._key]
+        if queue is None:
+            queue = self._waiting[self._key] = deque()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[key].append(turn)
+        queue.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # The key was handed over in the same moment.
-                self._let_go(key)
+                self._let_go()
             raise
 
-    def _let_go(self, key: str) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
         """Hand the key to the next who still waits."""
-        waiting = self._waiting[key]
-        while waiting:
-            turn = waiting.popleft()
+        queue = self._waiting[self._key]
+        while queue:
+            turn = queue.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
-        del self._waiting[key]
+        del self._waiting[self._key]
