@@ -6,10 +6,12 @@ override the fixture `settle`, a coroutine function that returns once everything
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 
 from channelstream.core.channel import Channel
@@ -663,6 +665,56 @@ def test_a_change_of_what_the_history_alone_still_has_is_shown(lab: Lab) -> None
     shown = [getattr(entry.event, "payload", b"") for entry in lab.channel("a").history.entries]
     assert shown == [b'"new"', b'"hi"']
     assert outcomes(lab.publish(delete("m2"))) == [(False, False)]
+
+
+def newest(events: Iterable[Event], uuid: str, user: str) -> bytes | None:
+    """What a user may be sent as the text of a message after these events; None: no text."""
+    text = None
+    for event in events:
+        if event.uuid == uuid and event.is_for(user, Dialect.V07):
+            text = None if isinstance(event, MessageDeleted) else getattr(event, "payload", None) or text
+    return text
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nobody_is_replayed_a_past_text_whatever_happens(lab: Lab, seed: int) -> None:
+    """Of any messages, edits and deletions, for all or for some: the newest text of each, or none."""
+    chance = random.Random(seed)
+    users = ("ann", "bob", "cid")
+    for user in users:
+        lab.connect(user, "a", store_history=True, history_size=1000)
+    known: list[Message] = []
+    for number in range(60):
+        private_one = chance.random() < 0.4
+        some = frozenset(chance.sample(users, chance.randint(1, 3)))
+        only = some if private_one or chance.random() < 0.2 else None
+        fresh = message(f"m{number}", None if private_one else "a", only=only)
+        text = b'"%d"' % number
+        if not known or chance.random() < 0.4:
+            known.append(msgspec.structs.replace(fresh, payload=text))
+            event: Event = known[-1]
+        else:
+            about = chance.choice(known)
+            narrow = about.only if about.channel is None or chance.random() < 0.7 else only
+            if about.channel is None and chance.random() < 0.3:
+                narrow = some
+            place: dict[str, Any] = {"channel": about.channel, "only": narrow}
+            event = chance.choice((edit(about.uuid, text, **place), delete(about.uuid, **place), about))
+        lab.publish(event)
+    accepted = lab.heard()
+    for user in users:
+        replay = lab.replay(user, a=0, private=0)
+        assert replay.lost == frozenset()
+        sent = [entry.event for entry in replay.entries if entry.event.is_for(user, Dialect.V07)]
+        for event in sent:
+            if not isinstance(event, MessageDeleted):
+                assert getattr(event, "payload", None) == newest(accepted, event.uuid, user), event
+        for each in known:
+            if (text := newest(accepted, each.uuid, user)) is not None:
+                assert text in [getattr(event, "payload", None) for event in sent if event.uuid == each.uuid]
+    for entry in lab.channel("a").history.entries:
+        whole = [event for event in accepted if event.only is None]
+        assert getattr(entry.event, "payload", b"") == newest(whole, entry.event.uuid, "")
 
 
 # -- presence

@@ -163,6 +163,33 @@ def test_resuming(server: Any, clients: Any, channel: str, transport: str) -> No
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+def test_resuming_after_an_edit_and_a_deletion(
+    server: Any, clients: Any, channel: str, transport: str
+) -> None:
+    """Nobody is sent a text that was edited or deleted, nor told a loss; who has it is sent what has changed."""
+    query = f"conn_id={server.connect('ann', channel)}"
+    position = next_items(server, clients, "poll", f"{query}&since=")[0]["position"]
+    sent = [
+        {"user": "test", "channel": channel, "message": {"text": text}} for text in ("old", "gone", "kept")
+    ]
+    old, gone, _ = server.post("/message", sent)
+    seen = next_items(server, clients, "poll", f"{query}&since={position}")
+    assert texts(seen) == ["old", "gone", "kept"]
+    change = {"channel": channel, "uuid": old["uuid"], "message": {"text": "new"}}
+    assert server.request("PATCH", "/message", change).json()["found"]
+    assert server.request("DELETE", "/message", {"channel": channel, "uuid": gone["uuid"]}).json()["found"]
+    for since, wanted in (
+        (position, ["message", "message", "message:edit", "message:delete"]),
+        (seen[-1]["position"], ["message:edit", "message:delete"]),
+    ):
+        resumed, *items = next_items(server, clients, transport, f"{query}&since={since}")
+        assert (resumed["recovered"], resumed["lost"]) == (["", channel], [])
+        assert [item["type"] for item in items] == wanted
+        assert {"old", "gone"}.isdisjoint(item.get("message", {}).get("text") for item in items)
+        assert [item["uuid"] for item in items[-2:]] == [old["uuid"], gone["uuid"]]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_resuming_twice_from_one_position(server: Any, clients: Any, channel: str, transport: str) -> None:
     """What was sent and maybe never read is sent again to a client that asks for it."""
     query = f"conn_id={server.connect('ann', channel)}"

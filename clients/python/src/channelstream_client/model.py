@@ -44,7 +44,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """A message as the server accepted it, or keeps it in a channel's history."""
+    """A message as the server accepted it, or keeps it in a channel's history.
+
+    Attributes:
+        deleted: a message with this uuid was deleted before, so nothing was sent.
+    """
 
     uuid: str
     timestamp: datetime = parsed(read_time)
@@ -55,6 +59,7 @@ class SentMessage:
     exclude_users: Sequence[str] = ()
     no_history: bool = False
     edited: datetime | None = parsed(read_time, default=None)
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +67,7 @@ class Change:
     """An edit or a deletion as it was sent on.
 
     Attributes:
-        found: whether the server still kept the message; it was sent on either way.
+        found: whether the server still kept the message; it was sent on either way, but no edit of a deleted one.
     """
 
     uuid: str
