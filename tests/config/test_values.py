@@ -22,6 +22,11 @@ ACCEPTED: list[tuple[Kind[Any], str, Any]] = [
     (Text(), "100% ünïcode; # = :", "100% ünïcode; # = :"),
     (Origins(), "https://A.example, http://[::1]:81,", ("https://a.example", "http://[::1]:81")),
     (Origins(), "", ()),
+    (
+        Origins(),
+        "https://b.example:443/, capacitor://localhost, null",
+        ("https://b.example", "capacitor://localhost", "null"),
+    ),
 ]
 
 REFUSED: list[tuple[Kind[Any], str]] = [

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from channelstream.core.origins import normalize_origin
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Word = TypeVar("Word", bound=str)
@@ -176,17 +178,15 @@ class Choice(Generic[Word]):
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Web origins: scheme, host, and a port if it is not the scheme's own (RFC 6454 section 7)."""
+    """Origins of pages and apps; `core.origins` brings them into the form browsers send."""
 
-    allowed = "a list of origins such as https://example.com, without a path"
+    allowed = (
+        "a list of origins such as https://example.com, without a path; also capacitor://localhost, and null"
+    )
     metavar = "LIST"
 
     def parse(self, text: str) -> tuple[str, ...]:
-        origins = tuple(entry.lower() for entry in split_list(text))
-        for origin in origins:
-            if not re.fullmatch(r"https?://(\[[0-9a-f:]+\]|[^/:?#@*]+)(:\d{1,5})?", origin):
-                raise ValueError(origin)
-        return origins
+        return tuple(normalize_origin(entry) for entry in split_list(text))
 
     def show(self, value: Any) -> str:
         return ", ".join(value)
