@@ -38,6 +38,20 @@ def test_watchers_are_bounded() -> None:
     asyncio.run(main())
 
 
+def test_watchers_that_have_not_begun_count() -> None:
+    """Very many that ask at the same time are bounded too; one that goes before it has begun makes room."""
+
+    async def main() -> None:
+        panel, _ = watched_panel()
+        watching = [panel.watch() for _ in range(WATCHERS)]
+        with pytest.raises(Unavailable):
+            panel.watch()
+        watching.pop()
+        panel.watch()
+
+    asyncio.run(main())
+
+
 def test_a_watcher_sees_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """First come the samples of the hour, then only new ones; after its time the stream ends."""
     monkeypatch.setattr(panels, "FIGURES_S", 0.001)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 
@@ -42,6 +43,12 @@ ACTIONS: dict[str, Callable[[Call], Awaitable[Any]]] = {
 """What an admin may do; the bodies are those of the API's calls."""
 
 
+class _Seat:
+    """One of the places of pages that watch; it is free again when whoever has it is gone, also before it has begun."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Panel:
     """The admin's view of a running node."""
 
@@ -51,7 +58,7 @@ class Panel:
         self._streams = streams
         self._sampler = sampler
         self._tables = Tables(node)
-        self._watchers = 0
+        self._seats: WeakSet[_Seat] = WeakSet()
 
     async def document(self) -> dict[str, Any]:
         """Return what `/admin/admin.json` of 0.7.1 shows."""
@@ -88,12 +95,14 @@ class Panel:
         Raises:
             Unavailable: too many pages are watching, or the server stops.
         """
-        if self._watchers >= WATCHERS or self._sampler.stopped.is_set():
+        if len(self._seats) >= WATCHERS or self._sampler.stopped.is_set():
             raise Unavailable("No more admin pages can watch now; try again later.", retry_after_s=5)
-        return self._watch()
+        # Taken here and not when the figures begin: very many may ask in one turn of the loop.
+        seat = _Seat()
+        self._seats.add(seat)
+        return self._watch(seat)
 
-    async def _watch(self) -> AsyncIterator[dict[str, Any]]:
-        self._watchers += 1
+    async def _watch(self, seat: _Seat) -> AsyncIterator[dict[str, Any]]:
         try:
             known = 0
             for _ in range(int(WATCHED_S / FIGURES_S)):
@@ -102,7 +111,7 @@ class Panel:
                 if await self._has_stopped():
                     return
         finally:
-            self._watchers -= 1
+            self._seats.discard(seat)
 
     async def _has_stopped(self) -> bool:
         try:
