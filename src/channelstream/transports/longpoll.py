@@ -37,6 +37,7 @@ class PollStream:
         self.end: ChannelstreamError | None = None
         """Why the server ended it: the answer's error, but a script (JSONP) gets it as its last item."""
         self._streams = streams
+        self._connection = connection
         self._session = Session(streams.node, connection, self)
         self._heard_before: Numbers = ()
         self._lead: bytes | None = None
@@ -44,7 +45,7 @@ class PollStream:
 
     def open(self, since: str | None) -> None:
         self._session.start(since)
-        self._heard_before = self._session.connection.heard
+        self._heard_before = self._connection.heard
 
     def write(self, data: bytes) -> None:
         """Take the answer; whatever comes later waits in the log for the next poll."""
@@ -101,19 +102,18 @@ class PollStream:
             gone.cancel()
             answered.cancel()
         self._finish()
-        # Stream and session hold each other until the garbage collector comes: the answer must not wait for that.
-        body, self._body = self._body, None
-        if gone.done() or self._is_lost():
+        if is_lost := gone.done() or self._is_lost():
             self._session.take_back(self._heard_before)
-            return None
-        return self._answer(body)
+        # Stream and session hold each other, and the garbage collector comes rarely.
+        del self._session
+        return None if is_lost else self._answer()
 
     async def hold_while_read(self) -> None:
         """Keep the connection while its client reads a long answer: it cannot poll again before it has the end."""
         line = self._line
         if line is None:
             return
-        gap_s, connection = self._streams.settings.poll_gap_s, self._session.connection
+        gap_s, connection = self._streams.settings.poll_gap_s, self._connection
         before = line.taken()
         while before is not None and connection.stream is None:
             await asyncio.sleep(gap_s / 2)
@@ -123,7 +123,9 @@ class PollStream:
             self._streams.node.hold(connection, gap_s)
             before = now
 
-    def _answer(self, body: bytes | None) -> bytes:
+    def _answer(self) -> bytes:
+        # Whoever holds the connection for a slow client does not hold the answer.
+        body, self._body = self._body, None
         items = (body or b"[]")[1:-1]
         return json_list([part for part in (self._lead, items) if part])
 

@@ -95,6 +95,8 @@ class SSEStream(asyncio.Protocol):
         if self._close_timer is not None:
             self._close_timer.cancel()
         self._detach(None, LINE_LOST)
+        # They hold each other, and the garbage collector comes rarely. Nobody calls a stream whose socket is lost.
+        del self._session
 
     def beat(self) -> None:
         """Send an empty list; drop a client whose line has taken nothing for a ping interval."""

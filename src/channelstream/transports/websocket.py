@@ -36,8 +36,8 @@ class WebSocketStream(asyncio.Protocol):
         "_beats",
         "_close_timer",
         "_closing",
-        "_failed",
         "_heard",
+        "_linger_timer",
         "_paused",
         "_pinged",
         "_reader",
@@ -64,8 +64,10 @@ class WebSocketStream(asyncio.Protocol):
         self._slot = streams.heartbeat.add(self)
         self._beats = 0
         self._taken: int | None = None
-        self._heard = self._pinged = self._paused = self._closing = self._failed = False
+        self._heard = self._pinged = self._paused = self._closing = False
         self._close_timer: asyncio.TimerHandle | None = None
+        self._linger_timer: asyncio.TimerHandle | None = None
+        """Set where the client broke the protocol: nothing it sends counts any more."""
 
     def open(self, since: str | None) -> None:
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
@@ -97,7 +99,7 @@ class WebSocketStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         is_large = len(data) >= LARGE_CHUNK_BYTES
-        if self._failed:
+        if self._linger_timer is not None:
             if is_large and not self._transport.is_closing():
                 self._transport.pause_reading()
             return
@@ -154,10 +156,9 @@ class WebSocketStream(asyncio.Protocol):
         What it still sends is read and thrown away for a moment: closing a socket with unread data would reset it, and
         the client might never see the close frame.
         """
-        if not self._failed:
-            self._failed = True
+        if self._linger_timer is None:
+            self._linger_timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.close)
             self.close(code, reason)
-            asyncio.get_running_loop().call_later(LINGER_S, self._transport.close)
 
     # -- the transport
 
@@ -175,10 +176,13 @@ class WebSocketStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._streams.heartbeat.remove(self, self._slot)
-        if self._close_timer is not None:
-            self._close_timer.cancel()
+        for timer in (self._close_timer, self._linger_timer):
+            if timer is not None:
+                timer.cancel()
         self._reading = None
         self._detach(None, LINE_LOST)
+        # They hold each other, and the garbage collector comes rarely. Nobody calls a stream whose socket is lost.
+        del self._session
 
     # -- the timer
 

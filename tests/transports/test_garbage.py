@@ -1,0 +1,86 @@
+"""Streams that have ended leave nothing behind for the garbage collector, which comes rarely (`server.GC_THRESHOLDS`)."""
+
+import asyncio
+import gc
+import socket
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from tests.transports.in_process import Stage, play
+
+from channelstream.core.endings import Ending
+from channelstream.http.connection import HttpConnection
+from channelstream.http.door import Door, HttpSettings
+from channelstream.transports.asgi import StreamsApp
+from channelstream.transports.router import StreamRouter
+
+ROUNDS = 20
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+CLOSE = b"\x88\x80\x00\x00\x00\x00"
+ABUSE = b"\x83\x80\x00\x00\x00\x00"
+VISITS = {
+    "ws dropped": ("/ws", UPGRADE, b""),
+    "ws closed": ("/ws", UPGRADE, CLOSE),
+    "ws failed": ("/ws", UPGRADE, ABUSE),
+    "sse": ("/sse", "", b""),
+    "poll": ("/listen", "", b""),
+}
+"""Path, headers and last words of a client."""
+
+
+async def visit(stage: Stage, door: Door, path: str, headers: str, last_words: bytes) -> None:
+    """Open a stream, read what comes first, end it, and wait for its end."""
+    loop = asyncio.get_running_loop()
+    near, far = socket.socketpair()
+    with far:
+        far.setblocking(False)
+        transport, _ = await loop.connect_accepted_socket(lambda: HttpConnection(door), near)
+        request = f"GET {path}?conn_id=c&since= HTTP/1.1\r\nHost: test\r\n{headers}\r\n"
+        await loop.sock_sendall(far, request.encode())
+        answer = b""
+        while b"resumed" not in answer:
+            answer += await loop.sock_recv(far, 65_536)
+        await loop.sock_sendall(far, last_words)
+    await stage.until(lambda: transport.is_closing() and not stage.streams.open)
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def census() -> Counter[str]:
+    """Count the objects that are alive, by type."""
+    return Counter(
+        f"{type(thing).__module__}.{type(thing).__qualname__}"
+        for thing in gc.get_objects()
+        if str(type(thing).__module__).startswith(("channelstream", "uvloop", "_asyncio"))
+        and not isinstance(thing, Ending)
+    )
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("kind", VISITS)
+def test_ended_streams_are_gone(kind: str) -> None:
+    """However a stream ends, it and all that belonged to it is freed at once."""
+
+    async def scenario(stage: Stage) -> None:
+        streams = stage.streams
+        door = Door(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
+        await visit(stage, door, *VISITS[kind])
+        before = census()
+        for _ in range(ROUNDS):
+            await visit(stage, door, *VISITS[kind])
+        grown = {name: more for name, more in (census() - before).items() if more >= ROUNDS // 2}
+        assert grown == {}
+
+    play(scenario)
