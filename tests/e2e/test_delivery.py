@@ -96,5 +96,6 @@ def test_a_private_message_reaches_its_user_only(server: Any) -> None:
     public = {"user": "app", "channel": channel, "message": {"text": "for all"}}
     ids = [server.connect(user, channel) for user in (one, other)]
     server.post("/message", [private, public])
-    assert [item["message"]["text"] for item in by_websocket(server, ids[0], 2)] == ["for one", "for all"]
+    # Of two shards, either may come first.
+    assert {item["message"]["text"] for item in by_websocket(server, ids[0], 2)} == {"for one", "for all"}
     assert [item["message"]["text"] for item in by_websocket(server, ids[1], 1)] == ["for all"]

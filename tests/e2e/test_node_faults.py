@@ -218,5 +218,7 @@ def test_a_clock_an_hour_ahead_changes_nothing(
         for node in (ahead, healthy):
             about = node.post("/info", {"info": {"channels": ["a"]}})["channels"]["a"]
             assert about["users"] == ["ann", "watcher"]
-        with connect(f"{ahead.ws_url}/ws?conn_id={healthy.connect('bob', 'a')}&since={first}") as stream:
+        with connect(
+            f"{ahead.ws_url}/ws?conn_id={healthy.connect('bob', 'a', since=first)}&since={first}"
+        ) as stream:
             assert json.loads(stream.recv(TIMEOUT_S))[0]["recovered"] == ["a"]

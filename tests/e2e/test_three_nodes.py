@@ -154,7 +154,7 @@ def test_a_connection_is_changed_from_any_node(cluster: Cluster, channel: str) -
     told = others[0].post("/connect", again)
     assert (told["channels"], told["state"]) == ([f"{channel}-2", f"{channel}-3"], {"mood": 1})
     refused = others[0].request("POST", "/connect", again | {"username": "bob"})
-    assert (refused.status_code, list(refused.json())) == (422, ["conn_id"])
+    assert (refused.status_code, "conn_id" in refused.json()) == (422, True)
     assert others[1].post("/disconnect", {"conn_id": conn_id}) is True
     assert stream.close_code() == 1000
     assert others[0].post("/disconnect", {"conn_id": conn_id}) is False
