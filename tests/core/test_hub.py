@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.batch import DEAF, Batch, Held
+from channelstream.core.changes import KEPT
 from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection, ConnectionState, Step
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited, Presence
@@ -705,3 +706,14 @@ def test_changes_are_remembered_as_long_as_anything_waits(bench: Bench) -> None:
         bench.hub.flush()
     assert bench.hub.changes.number == 3
     assert bench.hub._waiting_changes() == []
+
+
+def test_changes_that_nobody_here_hears_are_not_kept_for_ever(bench: Bench) -> None:
+    """No flush comes that would need them."""
+    bench.member("bob", "a")
+    bench.say("a")
+    bench.hub.flush()
+    for number in range(2 * KEPT):
+        bench.deliver(MessageDeleted(uuid=str(number), channel="elsewhere"))
+    assert bench.hub.changes.after(KEPT - 1) is None
+    assert bench.hub.changes.after(KEPT) is not None

@@ -7,6 +7,7 @@ from tests.simulation.truth import Place
 from tests.simulation.world import Bounds, World
 
 from channelstream.core.batch import Held
+from channelstream.core.changes import KEPT
 from channelstream.core.connection import ConnectionState
 from channelstream.core.log import Entry, Log
 
@@ -86,6 +87,7 @@ class Keeper:
             if isinstance(batch, Held):
                 demand(len(batch.held) <= self._bounds.held, "more held than may be:", len(batch.held))
         if not hub._flush_is_due:
+            demand(len(hub.changes._kept) <= KEPT, "more changes remembered than may be")
             demand(not hub._slices, "slices outlive their flush")
             demand(not hub._root._next, "batches outlive their flush")
             demand(not any(hub._outlets), "a connection waits for a flush that nobody has asked for")

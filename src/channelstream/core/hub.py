@@ -78,7 +78,7 @@ class Hub:
         self.seqs = entry.seqs
         event = entry.event
         if event.supersedes is not None:
-            self.changes.note(entry, needed=self._sent_began)
+            self._note_change(entry)
         if event.channel is None or event.only is not None:
             self._push(self._addressees(entry), entry)
             return
@@ -145,6 +145,11 @@ class Hub:
                 )
         self._sent = self._root.cut_off()
         self._sent_began, self._began = self._began, self.changes.number
+
+    def _note_change(self, entry: Entry) -> None:
+        if not self._flush_is_due:  # Nothing waits that an older change could be about.
+            self._sent_began = self._began = self.changes.number
+        self.changes.note(entry, needed=self._sent_began)
 
     def _waiting_changes(self) -> list[Entry]:
         """Return the changes that were delivered since anything that waits to be written was."""
