@@ -80,9 +80,10 @@ class Client:
 
     async def rest(self) -> bytes:
         """Read until the server closes; a reset is an error."""
+        held = bytearray(self._held)
         while data := await self._more():
-            self._held += data
-        return self._held
+            held += data
+        return bytes(held)
 
     async def _more(self) -> bytes:
         async with asyncio.timeout(PATIENCE_S):

@@ -19,11 +19,9 @@ _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _HOST: Final = re.compile(rb"(?:[\w\-.~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?", re.ASCII)
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"\d{1,18}")
-_JUDGED: Final = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect")
-)
-"""Fields that HTTP itself obeys."""
-_Fields = dict[bytes, list[bytes]]
+_SINGLE: Final = {b"host": "Host", b"content-length": "Content-Length"}
+"""Fields a request may have once; of the same number twice, one may be meant for somebody else."""
+_Fields = dict[bytes, bytes]
 
 
 class RequestHead(NamedTuple):
@@ -66,15 +64,12 @@ def read_head(data: bytes) -> RequestHead:
         raise BadRequest("The request must begin with a line such as GET /path HTTP/1.1.")
     method, target, minor = line.groups()
     headers = _read_fields(data, line.end())
-    judged: _Fields = {}
-    for name, value in headers:
-        if name in _JUDGED:
-            judged.setdefault(name, []).append(value)
+    fields = _by_name(headers)
     is_1_1 = minor == b"1"
-    _check_host(judged, is_1_1)
+    _check_host(fields.get(b"host"), is_1_1)
     raw_path, query = _read_target(method, target, headers)
     path = raw_path.decode("ascii")
-    connection = _tokens(judged, b"connection") if b"connection" in judged else ()
+    connection = _tokens(fields.get(b"connection"))
     return RequestHead(
         method.decode("ascii"),
         "1.1" if is_1_1 else "1.0",
@@ -82,10 +77,10 @@ def read_head(data: bytes) -> RequestHead:
         raw_path,
         query,
         headers,
-        _body_bytes(judged, is_1_1),
+        _body_bytes(fields, is_1_1),
         is_1_1 and b"close" not in connection,
-        is_1_1 and b"expect" in judged and b"100-continue" in _tokens(judged, b"expect"),
-        _tokens(judged, b"upgrade") if is_1_1 and b"upgrade" in connection else (),
+        is_1_1 and b"100-continue" in _tokens(fields.get(b"expect")),
+        _tokens(fields.get(b"upgrade")) if is_1_1 and b"upgrade" in connection else (),
     )
 
 
@@ -119,19 +114,33 @@ def _read_fields(data: bytes, start: int) -> list[Header]:
     return [(name.lower(), value.rstrip()) for name, value in fields]
 
 
-def _tokens(judged: _Fields, name: bytes) -> tuple[bytes, ...]:
-    """Return the items of a list, which may be spread over several lines (RFC 9110, 5.6.1)."""
-    items = b",".join(judged.get(name, ())).lower().split(b",")
-    return tuple([item for part in items if (item := part.strip())])
+def _by_name(headers: list[Header]) -> _Fields:
+    """Return the value of each name; several lines of one name are one list (RFC 9110, 5.3)."""
+    fields = dict(headers)
+    if len(fields) < len(headers):
+        values: dict[bytes, list[bytes]] = {}
+        for name, value in headers:
+            values.setdefault(name, []).append(value)
+        for name, title in _SINGLE.items():
+            if len(values.get(name, ())) > 1:
+                raise BadRequest(f"A request has one {title} header.")
+        fields = {name: b",".join(each) for name, each in values.items()}
+    return fields
 
 
-def _check_host(judged: _Fields, is_needed: bool) -> None:
-    """Refuse a request without a Host, with two, or with one that is no host and port (RFC 9112, 3.2)."""
-    hosts = judged.get(b"host", [])
-    if len(hosts) != 1:
-        if hosts or is_needed:
+def _tokens(value: bytes | None) -> tuple[bytes, ...]:
+    """Return the items of a list, in lower case (RFC 9110, 5.6.1)."""
+    if value is None:
+        return ()
+    return tuple([item for part in value.lower().split(b",") if (item := part.strip())])
+
+
+def _check_host(host: bytes | None, is_needed: bool) -> None:
+    """Refuse a request without a Host, or with one that is no host and port (RFC 9112, 3.2)."""
+    if host is None:
+        if is_needed:
             raise BadRequest("A request has one Host header.")
-    elif _HOST.fullmatch(hosts[0]) is None:
+    elif _HOST.fullmatch(host) is None:
         raise BadRequest("The Host header must be a host, with or without a port.")
 
 
@@ -154,19 +163,19 @@ def _origin_form(target: bytes, headers: list[Header]) -> bytes:
     return match[2] if match[2].startswith(b"/") else b"/" + match[2]
 
 
-def _body_bytes(judged: _Fields, is_1_1: bool) -> int | None:
+def _body_bytes(fields: _Fields, is_1_1: bool) -> int | None:
     """Return the length of the body; None: chunked (RFC 9112, 6)."""
-    lengths = judged.get(b"content-length")
-    if b"transfer-encoding" in judged:
-        if lengths is not None or not is_1_1:
+    length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
+    if coding is not None:
+        if length is not None or not is_1_1:
             raise BadRequest("Transfer-Encoding is of HTTP/1.1, and stands in place of Content-Length.")
-        _check_codings([item.strip() for item in b",".join(judged[b"transfer-encoding"]).lower().split(b",")])
+        _check_codings([item.strip() for item in coding.lower().split(b",")])
         return None
-    if lengths is None:
+    if length is None:
         return 0
-    if len(lengths) > 1 or _LENGTH.fullmatch(lengths[0]) is None:
+    if _LENGTH.fullmatch(length) is None:
         raise BadRequest("Content-Length is one number of bytes.")
-    return int(lengths[0])
+    return int(length)
 
 
 def _check_codings(codings: list[bytes]) -> None:

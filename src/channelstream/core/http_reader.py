@@ -58,6 +58,8 @@ class RequestReader:
         if self._data.startswith(_EMPTY_LINE, self._at):
             self._skip_empty_line()
         data, at = self._data, self._at
+        if not data:
+            return None
         end = data.find(_HEAD_END, max(at, self._seen - len(_HEAD_END) + 1))
         if (len(data) if end < 0 else end + len(_HEAD_END)) - at > self._head_bytes:
             raise HeadTooLong("The head of the request is too long; see the option max_head_bytes.")

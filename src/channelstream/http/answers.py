@@ -20,12 +20,17 @@ def status_line(status: int) -> bytes:
 
 
 def lines(headers: Sequence[Header]) -> bytes:
-    """Return header lines.
+    """Return the lines of headers that have no line ends in them."""
+    return b"".join([b"%b: %b\r\n" % field for field in headers])
+
+
+def checked_lines(headers: Sequence[Header]) -> bytes:
+    """Return the lines of anybody's headers.
 
     Raises:
         ValueError: a value would end its line.
     """
-    text = b"".join([b"%b: %b\r\n" % field for field in headers])
+    text = lines(headers)
     if text.count(b"\n") != len(headers) or text.count(b"\r") != len(headers):
         raise ValueError("a header has a line end in its value")
     return text

@@ -33,7 +33,7 @@ with unread bytes is reset, and many clients then never see the answer."""
 
 
 class Phase(Enum):
-    """Where a connection is; each phase but EXCHANGE has a timer."""
+    """Where a connection is."""
 
     IDLE = auto()
     HEAD = auto()
@@ -53,6 +53,8 @@ class HttpConnection(asyncio.Protocol):
         "_exchange",
         "_has_ended",
         "_headers",
+        "_idle_since_s",
+        "_idle_timer",
         "_is_paused",
         "_is_stopping",
         "_linger_left",
@@ -86,6 +88,8 @@ class HttpConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._headers: list[Header] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_since_s = 0.0
         self._unread: UnreadAnswer | None = None
         self._drained: asyncio.Event | None = None
         self._is_paused = self._is_stopping = self._has_ended = False
@@ -109,8 +113,7 @@ class HttpConnection(asyncio.Protocol):
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._phase = Phase.OVER
-        self._stop_timer()
+        self._over()
         self._all_is_read()
         self._let_write()
         if self._exchange is not None:
@@ -337,6 +340,9 @@ class HttpConnection(asyncio.Protocol):
     def _over(self) -> None:
         self._phase = Phase.OVER
         self._stop_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
 
     # -- waiting
 
@@ -352,8 +358,22 @@ class HttpConnection(asyncio.Protocol):
         """Wait for the next request; before the first one the head's time runs."""
         if self._phase is not Phase.HEAD:
             self._phase = Phase.IDLE
-            self._stop_timer()
-            self._timer = self._loop.call_later(self._door.settings.keep_alive_s, self.close_if_idle)
+            self._idle_since_s = self._loop.time()
+            if self._idle_timer is None:
+                self._wait_idle(self._door.settings.keep_alive_s)
+
+    def _wait_idle(self, delay_s: float) -> None:
+        self._idle_timer = self._loop.call_later(delay_s, self._check_idle)
+
+    def _check_idle(self) -> None:
+        """Look at a connection after its time; a timer for each request would cost more."""
+        self._idle_timer = None
+        if self._phase is Phase.IDLE:
+            left_s = self._idle_since_s + self._door.settings.keep_alive_s - self._loop.time()
+            if left_s > 0:
+                self._wait_idle(left_s)
+            else:
+                self.close_if_idle()
 
     def close_if_idle(self) -> None:
         """Close an idle connection, unless its client still reads, or has sent what the loop has not seen yet."""

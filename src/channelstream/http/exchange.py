@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from channelstream.asgi import App, Scope
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header
-from channelstream.http.answers import CLOSE, CONTINUE, lines, status_line
+from channelstream.http.answers import CLOSE, CONTINUE, checked_lines, lines, status_line
 
 BODY_BYTES = 65_536
 """Bytes of a body that wait for the application; while there are more the socket is not read."""
@@ -190,7 +190,7 @@ class Exchange:
             self._left = int(fields[b"content-length"])
         else:
             self._left, extra = None, self._unsized()
-        text = lines(headers) + extra
+        text = checked_lines(headers) + extra
         self._begin(status)
         text += self._connection_line(headers)
         self._line.write(b"%b%b%b\r\n" % (status_line(status), self._line.date(), text))
