@@ -67,6 +67,10 @@ class Client:
         self._stream = self._open()
         self.streams = 1
         self.lost: list[str] = []
+        # An empty position stands for the head at the moment of this item: what is published earlier may be before it.
+        [resumed] = json.loads(self._stream.recv(TIMEOUT_S))
+        assert resumed["type"] == "resumed"
+        self._position = resumed["position"]
 
     def _open(self) -> ClientConnection:
         return self._stack.enter_context(connect(self._url + self._position, close_timeout=1))
@@ -96,7 +100,7 @@ def publish(service: Any, n: int) -> None:
     for attempt in range(5):
         try:
             service.post("/message", body)
-        except OSError:
+        except httpx.TransportError:
             assert attempt < 4
         else:
             return
