@@ -213,15 +213,25 @@ class Scene:
         self.streams = Streams(self.node, StreamSettings(detach_grace_s=GRACE_S), Policy())
         self._present: set[tuple[str | None, str]] = set()
         self._deliver, self.node.deliver = self.node.deliver, self._deliver_and_check
-        self._sizes = count(70)
+        self._numbers = count(70)
+        self._refused: set[int] = set()
+        self._failures: list[Failure] = []
 
     def _deliver_and_check(self, entry: Entry) -> None:
+        try:
+            self._check_presence(entry)
+        except Failure as failure:  # An engine goes on whatever its receiver does.
+            self._failures.append(failure)
+        self._deliver(entry)
+
+    def _check_presence(self, entry: Entry) -> None:
         event = entry.event
         if isinstance(event, Presence):
             key = (event.channel, event.user)
             demand((key in self._present) != event.joined, "joined or parted twice in a row:", key)
             (self._present.add if event.joined else self._present.remove)(key)
-        self._deliver(entry)
+            told = (event.state or {}).get("mood")
+            demand(told not in self._refused, "presence tells a state that was refused:", told)
 
     # -- calls
 
@@ -239,12 +249,23 @@ class Scene:
 
     async def configure(self) -> None:
         """Have the settings of a channel changed; if that is refused it is as if nobody had asked."""
-        size = next(self._sizes)
+        size = next(self._numbers)
         try:
             await self.node.engine.configure({"a": {"history_size": size}})
         except Unavailable:
             channel = self.registry.channels.get("a")
             demand(channel is None or channel.settings.history_size != size, "refused and done")
+            raise
+
+    async def change_state(self) -> None:
+        """Have the user's state changed; nobody may be told of one that is refused."""
+        mood = next(self._numbers)
+        try:
+            await self.node.engine.update_user("ann", UserUpdate({"mood": mood}, {}, ["mood"]))
+        except Unavailable:
+            self._refused.add(mood)
+            user = self.registry.users.get("ann")
+            demand(user is None or user.state.get("mood") != mood, "refused and done")
             raise
 
     async def say_good_bye(self) -> None:
@@ -288,6 +309,8 @@ class Scene:
 
     def check(self) -> None:
         """Check what holds at any moment."""
+        for failure in self._failures:
+            raise failure
         for connection in self.hub.connections.values():
             demand(connection.state is not ConnectionState.CLOSED, "a closed connection is kept")
             demand(len(connection.channels) <= CHANNELS_EACH, "in too many channels:", *connection.channels)
@@ -357,6 +380,7 @@ CALLS = {
         Call("good-bye", Scene.say_good_bye),
         Call("lost socket", Scene.lose_socket),
         Call("configure a", Scene.configure),
+        Call("change state", Scene.change_state),
     )
 }
 ENGINES = ("late", "diskless")

@@ -69,12 +69,18 @@ def test_calls_that_do_not_take_turns_are_found(
         ways(engine, calls, is_connected)
 
 
-def test_settings_that_count_before_they_are_written_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who joins meanwhile must not keep what was refused."""
+@pytest.mark.parametrize(
+    ("calls", "is_connected"),
+    [(("connect a", "configure a"), False), (("subscribe a b", "change state"), True)],
+)
+def test_what_counts_before_it_is_written_is_found(
+    monkeypatch: pytest.MonkeyPatch, calls: tuple[str, str], is_connected: bool
+) -> None:
+    """Somebody who joins meanwhile must neither keep settings nor be told of a state that was refused."""
 
     async def at_once(*_: Any) -> None:
         return
 
-    monkeypatch.setattr(SqliteEngine, "_settings_written", at_once)
+    monkeypatch.setattr(SqliteEngine, "_changes_written", at_once)
     with pytest.raises(Failure):
-        ways("diskless", ("connect a", "configure a"), is_connected=False)
+        ways("diskless", calls, is_connected)

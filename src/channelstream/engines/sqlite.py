@@ -18,7 +18,7 @@ from channelstream.core.events import Event, Presence
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry
 from channelstream.core.timestamps import stamp
-from channelstream.core.user import User
+from channelstream.core.user import State, User
 from channelstream.engines.base import (
     Accepted,
     Claim,
@@ -46,6 +46,10 @@ ERASE_S = 1.0
 """How often the write-ahead log is emptied at most because texts were, in seconds."""
 RETURN_S = 600.0
 """How long nothing idle is forgotten after a start, in seconds: whoever used it must have time to come back."""
+
+
+_Changed = tuple[str, str]
+"""What a request has changed: `channel` or `user`, and its name."""
 
 
 class SqliteEngine:
@@ -82,7 +86,7 @@ class SqliteEngine:
         self._ledger: Ledger
         self._upkeep: Upkeep
         self._commits: GroupCommit
-        self._unwritten: dict[str, asyncio.Future[bool]] = {}
+        self._unwritten: dict[_Changed, asyncio.Future[bool]] = {}
         self._receiver: Receiver
         self._offset_s = 0.0
         self._trimming = False
@@ -223,10 +227,11 @@ class SqliteEngine:
     ) -> UserChange | None:
         self._commits.check_room()
         undo = take_back_user(self.registry, member.user, self._clock, connected=True)
+        shown = self._shown_state(member.user)
         change = self._ledger.connect(member, update)
         batch = self._commits.batch()
         try:
-            await self._save_user(member.user, undo)
+            await self._save_user(member.user, undo, shown)
         except asyncio.CancelledError:
             # Nobody is left to count it out; a batch that is refused does so itself.
             batch.done.add_done_callback(lambda done: self._count_out(done, member))
@@ -241,15 +246,28 @@ class SqliteEngine:
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         self._commits.check_room()
         undo = take_back_user(self.registry, name, self._clock, connected=False)
+        shown = self._shown_state(name)
         change = self._ledger.update_user(name, update)
         if change is not None:
-            await self._save_user(name, undo)
+            await self._save_user(name, undo, shown)
         return change
 
-    async def _save_user(self, name: str, undo: Callable[[], None]) -> None:
+    def _shown_state(self, name: str) -> State:
+        """Return what is told of a user's state where it joins."""
+        user = self.registry.users.get(name)
+        return user.public_state if user else {}
+
+    async def _save_user(self, name: str, undo: Callable[[], None], shown: State) -> None:
+        """Have a user written.
+
+        Args:
+            shown: what was shown of its state before. Where that has not changed nobody has to wait.
+        """
         batch = self._commits.batch()
         batch.users.add(name)
         batch.undo.append(undo)
+        if self._shown_state(name) != shown:
+            self._note_unwritten(batch, [("user", name)])
         await self._commits.committed()
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
@@ -259,24 +277,31 @@ class SqliteEngine:
         batch = self._commits.batch()
         batch.channels.update(patches)
         batch.undo.append(undo)
-        self._unwritten |= dict.fromkeys(patches, batch.done)
-        batch.done.add_done_callback(partial(self._forget_unwritten, tuple(patches)))
+        self._note_unwritten(batch, [("channel", name) for name in patches])
         await self._commits.committed()
 
-    def _forget_unwritten(self, channels: Iterable[str], done: "asyncio.Future[bool]") -> None:
-        for name in channels:
-            if self._unwritten.get(name) is done:
-                del self._unwritten[name]
+    def _note_unwritten(self, batch: Batch, changed: Sequence[_Changed]) -> None:
+        self._unwritten |= dict.fromkeys(changed, batch.done)
+        batch.done.add_done_callback(partial(self._forget_unwritten, changed))
 
-    async def _settings_written(self, channels: Iterable[str]) -> None:
-        """Wait until no settings of these channels can be taken back: who joins or leaves has effects that cannot be."""
-        while waiting := {self._unwritten[name] for name in channels if name in self._unwritten}:
+    def _forget_unwritten(self, changed: Iterable[_Changed], done: "asyncio.Future[bool]") -> None:
+        for each in changed:
+            if self._unwritten.get(each) is done:
+                del self._unwritten[each]
+
+    async def _changes_written(self, channels: Iterable[str], users: Iterable[str] = ()) -> None:
+        """Wait until no settings of channels, and no states of users, can be taken back any more.
+
+        Who joins or leaves has effects at once that depend on them, and are not taken back.
+        """
+        looked_at = [*(("channel", name) for name in channels), *(("user", name) for name in users)]
+        while waiting := {self._unwritten[each] for each in looked_at if each in self._unwritten}:
             await asyncio.wait(waiting)
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
     ) -> dict[str, int]:
-        await self._settings_written(channels)
+        await self._changes_written(channels, [member.user])
         self._commits.check_room()
         new = [name for name in channels if name not in self.registry.channels]
         joined = self._ledger.join(member, channels)
@@ -289,12 +314,12 @@ class SqliteEngine:
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         """Take effect at once; the announcement follows when it is written."""
-        await self._settings_written(channels)
+        await self._changes_written(channels)
         self._ledger.leave(member, channels)
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         """Take effect at once; the announcement follows when it is written."""
-        await self._settings_written(channels)
+        await self._changes_written(channels)
         self._ledger.disconnect(member, channels)
         self._commits.owed().users.add(member.user)
 
