@@ -1,5 +1,7 @@
 """The server as a process: where it listens, and how it ends when it cannot."""
 
+import asyncio
+import errno
 import socket
 import ssl
 import subprocess
@@ -10,6 +12,9 @@ from typing import Any
 import httpx
 import pytest
 from tests.http_client import http
+
+from channelstream.http.door import Door
+from channelstream.http.listener import Listener
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -63,7 +68,40 @@ def test_port_in_use() -> None:
         ended = fail("-p", str(port))
     assert ended.returncode == 1
     [line] = [line for line in ended.stderr.splitlines() if " INFO " not in line]
-    assert f"('127.0.0.1', {port}): address already in use" in line
+    assert f"port: cannot listen on http://127.0.0.1:{port}: Address already in use; another program" in line
+    assert line.endswith("take another port with -p")
+
+
+@pytest.mark.parametrize(("first", "second"), [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")])
+def test_port_in_use_on_one_address_of_several(first: str, second: str) -> None:
+    """A server on all addresses and one on a single address do not share a port."""
+
+    async def refused() -> bool:
+        with socket.create_server((first, 0)) as taken:
+            try:
+                await Listener(Door.__new__(Door)).listen_at(second, taken.getsockname()[1])
+            except OSError as error:
+                return error.errno == errno.EADDRINUSE
+        return False
+
+    assert asyncio.run(refused())
+
+
+def test_taken_unix_socket(start_server: Any, tmp_path: Path) -> None:
+    """A second server is refused as at a taken port, and the first one stays reachable."""
+    path = str(tmp_path / "s.sock")
+    running = start_server("--unix-socket", path)
+    ended = fail("--unix-socket", path)
+    assert ended.returncode == 1
+    [line] = [line for line in ended.stderr.splitlines() if " INFO " not in line]
+    assert line.endswith(
+        f"unix_socket: cannot listen on '{path}': another server listens there; "
+        "stop it, or take another path with --unix-socket"
+    )
+    with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://push") as client:
+        assert client.get("/info", headers=running.sign("/info")).status_code == 200
+    running.stop()
+    assert not Path(path).exists()
 
 
 def test_unix_socket_that_cannot_be_made() -> None:

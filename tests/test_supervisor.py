@@ -21,7 +21,7 @@ from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from channelstream.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, Seat
+from channelstream.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, Seat, reserve
 
 TIMEOUT_S = 20.0
 
@@ -232,6 +232,16 @@ def test_port_in_use(redis: RedisServer, service: Any) -> None:
     assert ended.returncode == 1
     [line] = ended.stderr.splitlines()
     assert f"cannot listen on http://127.0.0.1:{service.port}: Address already in use" in line
+    assert line.endswith("take another port with -p")
+
+
+def test_a_port_is_taken_before_a_worker_listens() -> None:
+    """Two services that start at the same moment do not share a port."""
+    with ExitStack() as stack:
+        [held] = map(stack.enter_context, reserve("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            reserve("127.0.0.1", port)
 
 
 @pytest.mark.parametrize(

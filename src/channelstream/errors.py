@@ -320,3 +320,7 @@ def _has_more(faults: Faults) -> bool:
 
 class ConfigError(Exception):
     """An option has a wrong value; its text names option, value and what is allowed."""
+
+
+class CannotListen(Exception):
+    """The address is taken, or none of this machine; its text names option, address and what to do."""

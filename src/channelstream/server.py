@@ -26,6 +26,7 @@ from channelstream.api.endpoints import ENDPOINTS
 from channelstream.asgi import App, Receive, Scope, Send, answer, refuse
 from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.config import Settings
+from channelstream.config.listening import announcements, refusal
 from channelstream.core.addresses import Networks
 from channelstream.core.hub import Hub
 from channelstream.core.policy import Header, Policy
@@ -33,7 +34,7 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.core.signing import SignatureChecker, SignedText
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.ledger import Lifetimes
-from channelstream.errors import BadSignature, ChannelstreamError, CloseCode, ConfigError
+from channelstream.errors import BadSignature, CannotListen, ChannelstreamError, CloseCode, ConfigError
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.door import Door, HttpSettings
 from channelstream.http.listener import Listener
@@ -86,8 +87,8 @@ class Server:
         """Serve until a signal, or `stop`, says stop.
 
         Raises:
-            ConfigError: it cannot listen on its unix socket.
-            OSError: it cannot listen on its port.
+            ConfigError: an option cannot be used as it stands.
+            CannotListen: the address cannot be had.
         """
         self._catch_signals()
         await self.node.start()
@@ -118,17 +119,21 @@ class Server:
     async def _listen(self, sockets: list[socket.socket] | None) -> None:
         if sockets is not None:
             await self._listener.listen_on(sockets)
-        elif self._settings.unix_socket:
-            path = self._settings.unix_socket
-            try:
-                await self._listener.listen_at_path(path)
-            except OSError as error:
-                raise ConfigError(f"unix_socket: cannot listen on {path!r}: {error}") from error
-            logger.info("running on unix socket %s (Ctrl-C ends it)", path)
-        else:
-            port = await self._listener.listen_at(self._settings.host, self._settings.port)
-            address = address_of(replace(self._settings, port=port))
-            logger.info("running on %s (Ctrl-C ends it)", address)
+            return
+        try:
+            settings = await self._listen_where_told()
+        except OSError as error:
+            raise refusal(self._settings, error) from error
+        for line in announcements(settings):
+            logger.info("%s", line)
+
+    async def _listen_where_told(self) -> Settings:
+        """Listen; return the settings with the port that was taken."""
+        settings = self._settings
+        if settings.unix_socket:
+            await self._listener.listen_at_path(settings.unix_socket)
+            return settings
+        return replace(settings, port=await self._listener.listen_at(settings.host, settings.port))
 
     async def _shut_down(self) -> None:
         self._listener.close()
@@ -240,14 +245,12 @@ def serve(
     """
     server = build(settings)
     server.on_started = lambda: on_started(server)
-    logger.info("starting on %s", address_of(settings))
-    if settings.serves_demo:
-        logger.info("demo at %s/demo, admin at %s/admin", address_of(settings), address_of(settings))
+    logger.info("starting channelstream %s", __version__)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.run(sockets))
-    except OSError as error:
-        logger.error("cannot listen: %s", error)  # noqa: TRY400
+    except CannotListen as error:
+        logger.error("%s", error)  # noqa: TRY400
         return 1
     return 0
 
@@ -393,11 +396,3 @@ def _descriptors() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(1, hard - DESCRIPTORS_FOR_US)
-
-
-def address_of(settings: Settings) -> str:
-    """The address of a server, for people."""
-    if settings.unix_socket:
-        return f"unix:{settings.unix_socket}"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return f"{'https' if settings.ssl_certfile else 'http'}://{host}:{settings.port}"

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from channelstream.config import Settings
-from channelstream.server import Server, address_of, serve
+from channelstream.config.listening import announcements, refusal
+from channelstream.server import Server, serve
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 """Before a dead worker is replaced: doubled for each that dies young."""
@@ -42,7 +43,7 @@ def supervise(settings: Settings) -> int:
     try:
         held = reserve(settings.host, settings.port)
     except OSError as error:
-        logger.error("cannot listen on %s: %s", address_of(settings), error.strerror)  # noqa: TRY400
+        logger.error("%s", refusal(settings, error))  # noqa: TRY400
         return FAILED
     port: int = held[0].getsockname()[1]
     # A browser's next request may go to another worker, which must know its cookie.
@@ -64,7 +65,11 @@ def reserve(host: str, port: int) -> list[socket.socket]:
     port = probes[0].getsockname()[1]
     for probe in probes:
         probe.close()
-    return _bound(host, port, is_shared=True)
+    held = _bound(host, port, is_shared=True)
+    for each in held:
+        # The probe of another service meets these before a worker listens; it may share with any that has this option.
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return held
 
 
 def _bound(host: str, port: int, is_shared: bool) -> list[socket.socket]:
@@ -79,12 +84,16 @@ def _bound(host: str, port: int, is_shared: bool) -> list[socket.socket]:
 
 def _bind(family: int, address: tuple[str | int, ...], is_shared: bool) -> socket.socket:
     bound = socket.socket(family, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if is_shared:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if family == socket.AF_INET6:
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    bound.bind(address)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
     return bound
 
 
@@ -231,9 +240,9 @@ class Supervisor:
                 seat.due_s = time.monotonic()
         if all(seat.is_serving for seat in self._seats):
             self._has_settled = True
-            logger.info(
-                "%d workers running on %s (Ctrl-C ends it)", len(self._seats), address_of(self._settings)
-            )
+            where, *pages = announcements(self._settings)
+            for line in (f"{len(self._seats)} workers {where}", *pages):
+                logger.info("%s", line)
 
     # -- ending
 

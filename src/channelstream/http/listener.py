@@ -9,6 +9,7 @@ from functools import partial
 
 from channelstream.http.connection import HttpConnection
 from channelstream.http.door import SPARE_SOCKETS, Door
+from channelstream.http.unix_socket import UnixSocket
 
 BACKLOG = 4096
 ACCEPTS_AT_ONCE = 64
@@ -27,6 +28,7 @@ class Listener:
         self._tls = tls
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
+        self._unix: UnixSocket | None = None
 
     async def listen_at(self, host: str, port: int) -> int:
         """Listen at all addresses of a host; return the port.
@@ -52,24 +54,25 @@ class Listener:
             )
 
     async def listen_at_path(self, path: str) -> None:
-        """Listen on a unix socket, which everybody may use unless it was there before with other rights.
+        """Listen on a unix socket, in place of one at which nobody listens.
 
         Raises:
-            OSError: it cannot be made.
+            FileExistsError: the path is no socket.
+            OSError: the path cannot be had; with EADDRINUSE a server listens there.
         """
-        try:
-            rights = os.stat(path).st_mode  # noqa: PTH116
-        except FileNotFoundError:
-            rights = 0o666
+        unix = UnixSocket(path, BACKLOG)
+        self._unix = unix
         loop = asyncio.get_running_loop()
         self._add(
             await loop.create_unix_server(
-                self._connection, path, backlog=BACKLOG, start_serving=self._tls is None
+                self._connection, sock=unix.listening, backlog=BACKLOG, start_serving=self._tls is None
             )
         )
-        os.chmod(path, rights)  # noqa: PTH101
 
     def close(self) -> None:
+        """Accept no more."""
+        if self._unix is not None:
+            self._unix.remove()
         for server in self._servers:
             server.close()
         for listening in self._sockets:

@@ -1,0 +1,64 @@
+"""Where a server with these settings listens, and why it cannot, in a sentence for its operator."""
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+from channelstream.config.settings import Settings
+from channelstream.errors import CannotListen, ConfigError
+
+_TCP = {
+    errno.EADDRINUSE: (
+        "port",
+        "another program, perhaps a channelstream, listens there: stop it, or take another port with -p",
+    ),
+    errno.EACCES: ("port", "ports below 1024 need a privilege: take another port with -p"),
+    errno.EADDRNOTAVAIL: ("host", "it is no address of this machine: name one with -o"),
+}
+"""What can be done about an error: the option, and the advice."""
+_NO_HOST = ("host", "name an address of this machine with -o")
+
+
+def address_of(settings: Settings) -> str:
+    """The address of a server, for people."""
+    if settings.unix_socket:
+        return f"unix:{settings.unix_socket}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'https' if settings.ssl_certfile else 'http'}://{host}:{settings.port}"
+
+
+def announcements(settings: Settings) -> Iterator[str]:
+    """What is logged once the server listens."""
+    where = f"unix socket {settings.unix_socket}" if settings.unix_socket else address_of(settings)
+    yield f"running on {where} (Ctrl-C ends it)"
+    if settings.serves_demo:
+        yield f"demo at {address_of(settings)}/demo, admin at {address_of(settings)}/admin"
+
+
+def refusal(settings: Settings, error: OSError) -> CannotListen | ConfigError:
+    """What to raise where the address of the settings cannot be had."""
+    if settings.unix_socket:
+        return _unix_refusal(settings.unix_socket, error)
+    unknown = _NO_HOST if isinstance(error, socket.gaierror) else ("host", "")
+    option, advice = _TCP.get(error.errno or 0, unknown)
+    return CannotListen(
+        f"{option}: cannot listen on {address_of(settings)}: {_reason(error)}; {advice}".rstrip("; ")
+    )
+
+
+def _unix_refusal(path: str, error: OSError) -> CannotListen | ConfigError:
+    begin = f"unix_socket: cannot listen on {path!r}"
+    if error.errno == errno.EADDRINUSE:
+        advice = "stop it, or take another path with --unix-socket"
+        return CannotListen(f"{begin}: another server listens there; {advice}")
+    if isinstance(error, FileExistsError):
+        return ConfigError(f"{begin}: it exists and is no socket; take another path with --unix-socket")
+    return ConfigError(f"{begin}: {_reason(error)}")
+
+
+def _reason(error: OSError) -> str:
+    """Why, without the address, which asyncio repeats in a text of its own."""
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return str(error.strerror or error)
+    return os.strerror(error.errno)

@@ -1,0 +1,61 @@
+"""What a server says of its address."""
+
+import errno
+import socket
+
+import pytest
+
+from channelstream.config import Settings
+from channelstream.config.listening import address_of, announcements, refusal
+from channelstream.errors import CannotListen, ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        (Settings(), "http://127.0.0.1:8000"),
+        (Settings(host="::1", port=1, ssl_certfile="c.pem"), "https://[::1]:1"),
+        (Settings(unix_socket="/run/c.sock"), "unix:/run/c.sock"),
+    ],
+)
+def test_address(settings: Settings, address: str) -> None:
+    """An address is one that a browser takes, or the path of the socket."""
+    assert address_of(settings) == address
+
+
+def test_announcements() -> None:
+    """The pages are named where the demo is served."""
+    assert list(announcements(Settings(demo=False))) == ["running on http://127.0.0.1:8000 (Ctrl-C ends it)"]
+    assert len(list(announcements(Settings()))) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "said"),
+    [
+        (Settings(), OSError(errno.EADDRINUSE, ""), "port: .*:8000: Address already in use; .* -p$"),
+        (Settings(port=80), OSError(errno.EACCES, ""), "port: .*:80: Permission denied; .* -p$"),
+        (Settings(host="9.9.9.9"), OSError(errno.EADDRNOTAVAIL, ""), "host: .* Cannot assign .* -o$"),
+        (Settings(host="x"), socket.gaierror(-2, "Name or service not known"), "host: .*not known; .* -o$"),
+        (Settings(), OSError(errno.EMFILE, ""), "host: cannot listen on .*: Too many open files$"),
+        (Settings(unix_socket="/s"), OSError(errno.EADDRINUSE, ""), "unix_socket: .* '/s': another server"),
+    ],
+)
+def test_refusal(settings: Settings, error: OSError, said: str) -> None:
+    """One sentence names the option, the address and what to do."""
+    refused = refusal(settings, error)
+    assert isinstance(refused, CannotListen)
+    with pytest.raises(CannotListen, match=said):
+        raise refused
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileExistsError(errno.EEXIST, ""), "it exists and is no socket"),
+        (OSError(errno.ENOENT, ""), "No such file or directory"),
+    ],
+)
+def test_faulty_path_of_a_socket(error: OSError, said: str) -> None:
+    """A path at which no server can ever listen is a wrong option."""
+    assert said in str(refusal(Settings(unix_socket="/s"), error))
+    assert isinstance(refusal(Settings(unix_socket="/s"), error), ConfigError)
