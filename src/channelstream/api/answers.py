@@ -50,7 +50,7 @@ class MessageAnswer(Struct, kw_only=True):
     pm_users: list[str]
     exclude_users: list[str]
     no_history: bool
-    message: Payload
+    message: Payload = UNSET
     edited: Annotated[Timestamp | None, Meta(description="Time of the last edit; null: never edited.")]
     deleted: Annotated[
         bool | UnsetType, Meta(description="True: a message with this uuid was deleted, so nothing was sent.")

@@ -1,7 +1,7 @@
 """`/connect`, `/subscribe`, `/unsubscribe` and `/disconnect`."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -16,10 +16,12 @@ from channelstream.api.schemas import (
     SubscribeBody,
     UnsubscribeBody,
 )
-from channelstream.api.validation import decode, unknown_connection
+from channelstream.api.validation import conn_id_in, decode, unknown_connection
 from channelstream.core.events import Dialect
 from channelstream.engines.base import UserUpdate
-from channelstream.errors import CloseCode
+from channelstream.errors import CloseCode, Faults, Invalid
+
+S = TypeVar("S", SubscribeBody, UnsubscribeBody)
 
 STATUS_KEY = "status"
 """The state key in which the seed's status lives; it is always public."""
@@ -51,7 +53,7 @@ async def connect(call: Call) -> dict[str, Any]:
 
 async def subscribe(call: Call) -> dict[str, Any]:
     """Add channels to a connection."""
-    body = decode(call.body, SubscribeBody)
+    body = await _read(call, SubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
     patches = _patches(body.channels, body.channel_configs)
     done = await call.node.subscribe(conn_id, patches, body.since or "") if conn_id else None
@@ -62,7 +64,7 @@ async def subscribe(call: Call) -> dict[str, Any]:
 
 async def unsubscribe(call: Call) -> dict[str, Any]:
     """Take channels from a connection."""
-    body = decode(call.body, UnsubscribeBody)
+    body = await _read(call, UnsubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
     done = await call.node.unsubscribe(conn_id, body.channels) if conn_id else None
     if done is None:
@@ -77,6 +79,30 @@ async def disconnect(call: Call) -> bool:
     if conn_id is None:
         return False
     return await call.node.end(conn_id, CloseCode.NORMAL, "disconnected by the application")
+
+
+async def _read(call: Call, schema: type[S]) -> S:
+    """Read the body of a call about a connection.
+
+    Raises:
+        Invalid: it breaks the schema; an unknown connection is told with the other faults, not after them.
+    """
+    try:
+        return decode(call.body, schema)
+    except Invalid as error:
+        if "conn_id" in error.faults or "_schema" in error.faults:
+            raise
+        raise Invalid(await _faults_of_connection(call) | error.faults) from error
+
+
+async def _faults_of_connection(call: Call) -> Faults:
+    try:
+        conn_id = call.conn_id(conn_id_in(call.body))
+    except Invalid as error:
+        return error.faults
+    # Adding no channel changes nothing.
+    known = await call.node.subscribe(conn_id, {}) if conn_id else None
+    return {} if known else unknown_connection().faults
 
 
 async def _tell(call: Call, names: list[str], info: InfoOptions) -> dict[str, Any]:

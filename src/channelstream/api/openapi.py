@@ -6,7 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
+from channelstream.api import stream_docs
 from channelstream.api.table import Endpoint
+from channelstream.api.validation import SEND_JSON
+from channelstream.errors import BadSignature, Invalid, Malformed
 
 TITLE: Final = "Channelstream API"
 REFUSALS: Final = {
@@ -14,11 +17,14 @@ REFUSALS: Final = {
     "401": ("BadSignature", "The signature is wrong, expired, from the future or for another endpoint."),
     "403": ("Forbidden", "The caller's address is not admitted, or no signature was given."),
     "413": ("TooLarge", "The body is longer than the server takes."),
+    "415": ("UnsupportedEncoding", "The body has a `Content-Encoding`; none is unpacked."),
     "422": ("Invalid", "The body breaks the schema: all its faults, nested like the body. Nothing was done."),
+    "503": ("Unavailable", stream_docs.REFUSALS["Unavailable"]),
 }
 """Answers to a refused request: status -> (name in the components, what it means)."""
 
 _Json = dict[str, Any]
+_ERROR_REF: Final[_Json] = {"$ref": "#/components/schemas/Error"}
 _SCHEMAS = "#/components/schemas/{name}"
 _DESCRIPTION = """\
 Send messages to browsers and tell which channels they hear.
@@ -26,12 +32,24 @@ Send messages to browsers and tell which channels they hear.
 Calls are signed: the header `x-channelstream-secret` carries `TimestampSigner(secret).sign(path)` of
 [itsdangerous](https://itsdangerous.palletsprojects.com/). A signature is good for 60 seconds."""
 _SIGNED_ONLY = ("401", "403")
-_BODY_ONLY = ("400", "413", "422")
+_BODY_ONLY = ("400", "413", "415", "422")
 _WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
 _FAULTS_EXAMPLES: Final[dict[str, _Json]] = {
-    "400": {"_schema": ["Invalid JSON: Input data was truncated"]},
-    "401": {"request": "Bad Signature"},
-    "422": {"channels": {"0": ["Length must be between 1 and 256."]}},
+    "400": Malformed("Invalid JSON: Input data was truncated", SEND_JSON).body,
+    "401": BadSignature().body,
+    "422": Invalid({"channels": {"0": ["Length must be between 1 and 256."]}}).body,
+}
+_ERROR: Final[_Json] = {
+    "type": "object",
+    "description": "Any error. Faults by field stand at top level, too, as programs for 0.7 read them.",
+    "required": ["error", "code"],
+    "properties": {
+        "error": {"type": "string", "description": "A sentence that says what to do."},
+        "code": {"type": "string", "pattern": "^[a-z_]+$", "description": "A word that never changes."},
+        "faults": {"type": "object", "description": "What is wrong, by field, nested like the body."},
+        "close_code": {"type": "integer", "description": "How a WebSocket says the same."},
+        "request": {"type": "string", "description": "`Bad Signature`, as 0.7.1 answered."},
+    },
 }
 
 
@@ -54,9 +72,9 @@ def document(endpoints: Sequence[Endpoint], version: str) -> _Json:
         "info": {"title": TITLE, "version": version, "description": _DESCRIPTION},
         "servers": [{"url": "/"}],
         "security": [{"signature": []}],
-        "paths": paths,
+        "paths": paths | stream_docs.STREAMS,
         "components": {
-            "schemas": {name: _told(schema) for name, schema in components.items()},
+            "schemas": {name: _told(schema) for name, schema in components.items()} | {"Error": _ERROR},
             "responses": _refusals(),
             "securitySchemes": {"signature": _signature_scheme()},
         },
@@ -110,14 +128,24 @@ def _content(schema: _Json) -> _Json:
 
 def _refusal_refs(row: Endpoint, has_body: bool) -> Iterator[tuple[str, _Json]]:
     for status, (name, _) in REFUSALS.items():
-        if (status in _SIGNED_ONLY and row.signed) or (status in _BODY_ONLY and has_body):
+        if _can_be(status, row, has_body):
             yield status, {"$ref": f"#/components/responses/{name}"}
 
 
+def _can_be(status: str, row: Endpoint, has_body: bool) -> bool:
+    if status in _SIGNED_ONLY:
+        return row.signed
+    # What the query says of a connection may be missing.
+    return status not in _BODY_ONLY or has_body or (status == "422" and bool(row.query))
+
+
 def _refusals() -> dict[str, _Json]:
-    answers: dict[str, _Json] = {}
+    answers: dict[str, _Json] = {
+        name: {"description": meaning, "content": {"application/json": {"schema": _ERROR_REF}}}
+        for name, meaning in stream_docs.REFUSALS.items()
+    }
     for status, (name, meaning) in REFUSALS.items():
-        media: _Json = {"schema": {"type": "object"}}
+        media: _Json = {"schema": _ERROR_REF}
         if status in _FAULTS_EXAMPLES:
             media["example"] = _FAULTS_EXAMPLES[status]
         answers[name] = {"description": meaning, "content": {"application/json": media}}

@@ -65,6 +65,7 @@ MessageId = Annotated[
         description="UUID of the message, in any spelling.",
         examples=["2f6b5c1e-96a5-4a0e-8a39-6fd0a0d8f3c4"],
         extra={"rule": _UUID_RULE},
+        extra_json_schema={"format": "uuid"},
     ),
 ]
 Timestamp = Annotated[
@@ -73,6 +74,7 @@ Timestamp = Annotated[
         description="ISO 8601 time; without a zone it is UTC. Answered in UTC, without a zone, six digits.",
         examples=["2011-09-15T11:36:18.471862"],
         extra={"rule": _DATETIME},
+        extra_json_schema={"pattern": timestamps.PATTERN},
     ),
 ]
 StateKey = Annotated[str, Meta(min_length=1, max_length=256, description="Key of a user's state.")]

@@ -77,6 +77,11 @@ def decode_channel_configs(body: bytes) -> dict[str, ChannelSettings]:
         raise Invalid(_unnested(error.faults)) from error
 
 
+def conn_id_in(body: bytes) -> str | None:
+    """Return the conn_id of an object that breaks its schema elsewhere."""
+    return _plain(body).get("conn_id") or None
+
+
 def missing_connection() -> Invalid:
     """Neither body nor query names a connection."""
     return Invalid({"conn_id": [NULL]})

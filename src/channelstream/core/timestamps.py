@@ -7,6 +7,9 @@ from functools import lru_cache
 MAX_TEXT = 35
 """Length of the longest valid text, `2011-09-15T11:36:18.471862123+05:30`; longer ones are not looked at."""
 
+PATTERN = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)?$"
+"""The form, for documents; not every text of it is a time."""
+
 _ISO = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(?P<zone>Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)?", re.ASCII
 )

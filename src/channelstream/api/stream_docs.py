@@ -1,0 +1,106 @@
+"""How the OpenAPI document describes the streams, which are no calls: `transports` serves them."""
+
+from typing import Any, Final
+
+_Json = dict[str, Any]
+
+_CONN_ID: Final[_Json] = {
+    "name": "conn_id",
+    "in": "query",
+    "required": True,
+    "description": "What `/connect` answered; whoever has it receives what its user receives.",
+    "schema": {"type": "string"},
+}
+_SINCE: Final[_Json] = {
+    "name": "since",
+    "in": "query",
+    "description": "The position of the last event received: the stream resumes behind it. Empty: from now on.",
+    "schema": {"type": "string"},
+}
+_LAST_EVENT_ID: Final[_Json] = _SINCE | {"name": "Last-Event-ID", "in": "header"}
+_CALLBACK: Final[_Json] = {
+    "name": "callback",
+    "in": "query",
+    "description": "Name of a function: the answer is JavaScript that calls it with the list (JSONP).",
+    "schema": {"type": "string", "maxLength": 128, "pattern": r"^[A-Za-z_$][\w$.]*$"},
+}
+_EVENTS: Final[_Json] = {
+    "type": "array",
+    "items": {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}},
+}
+_TEXT: Final[_Json] = {"schema": {"type": "string"}}
+
+
+def _stream(name: str, summary: str, description: str, *parameters: _Json, **answers: _Json) -> _Json:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "description": description,
+        "security": [],
+        "parameters": [_CONN_ID, _SINCE, *parameters],
+        "responses": {status.removeprefix("_"): answer for status, answer in answers.items()},
+    }
+
+
+def _refused(name: str) -> _Json:
+    return {"$ref": f"#/components/responses/{name}"}
+
+
+_REFUSED: Final = {
+    "_401": _refused("UnknownConnection"),
+    "_403": _refused("Forbidden"),
+    "_409": _refused("Replaced"),
+    "_422": _refused("Invalid"),
+    "_503": _refused("Unavailable"),
+}
+
+
+def _poll(method: str) -> _Json:
+    return _stream(
+        f"{method}_listen",
+        "Wait for events (long poll)",
+        "Answers a list of events as soon as there are any, an empty one after a while. Ask again with the last position.",
+        _CALLBACK,
+        _200={
+            "description": "The events, oldest first.",
+            "content": {"application/json": {"schema": _EVENTS}, "application/javascript": _TEXT},
+        },
+        **_REFUSED,
+    )
+
+
+STREAMS: Final[dict[str, _Json]] = {
+    "/ws": {
+        "get": _stream(
+            "get_ws",
+            "Open a WebSocket",
+            "RFC 6455. Each text message is a list of events; what a client sends is ignored. An unknown `conn_id` is "
+            "answered by close code 4001.",
+            _101={"description": "The WebSocket is open."},
+            _400=_refused("BadHandshake"),
+            _403=_refused("Forbidden"),
+            _426=_refused("UpgradeRequired"),
+        )
+    },
+    "/sse": {
+        "get": _stream(
+            "get_sse",
+            "Open a stream of server-sent events",
+            "Each `data` is a list of events, its `id` the position.",
+            _LAST_EVENT_ID,
+            _200={"description": "The stream.", "content": {"text/event-stream": _TEXT}},
+            **_REFUSED,
+        )
+    },
+    "/listen": {"get": _poll("get"), "post": _poll("post")},
+}
+"""Path items of the streams."""
+
+REFUSALS: Final = {
+    "BadHandshake": "The request is no WebSocket handshake.",
+    "UnknownConnection": "The `conn_id` is unknown or expired, or its connection was ended meanwhile; see `close_code`.",
+    "Replaced": "A newer stream of the connection took over.",
+    "UpgradeRequired": "The request is no WebSocket handshake of version 13.",
+    "Unavailable": "The server is full or restarting, or its engine is out of reach; see `Retry-After`.",
+}
+"""Answers that only streams refer to, or streams as well: name in the components -> what it means."""
