@@ -12,7 +12,7 @@ from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
 from channelstream.core.position import Numbers
 from channelstream.core.registry import RegistryLimits
-from channelstream.engines.base import Member, UserUpdate
+from channelstream.engines.base import Member, Membership, UserUpdate
 from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.redis.address import places
 from channelstream.engines.redis.engine import RedisEngine
@@ -65,9 +65,9 @@ class Holder:
     def has_user(self, name: str) -> bool:
         return True
 
-    def membership(self, conn_id: str) -> tuple[Member, Sequence[str]] | None:
+    def membership(self, conn_id: str) -> Membership | None:
         member = self.members.get(conn_id)
-        return None if member is None else (member, [self.channels[conn_id]])
+        return None if member is None else Membership(member, {self.channels[conn_id]: None})
 
     async def obey(self, command: bytes) -> bytes:
         return command
