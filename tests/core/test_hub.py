@@ -430,6 +430,26 @@ def test_a_write_that_fails_as_it_ends_its_stream(bench: Bench) -> None:
     bench.flush_all()
 
 
+def test_the_last_write_of_a_stream_may_fail(bench: Bench) -> None:
+    """A stream that stalls or is replaced has heard nothing of what could not be written, and the new one is attached."""
+    connection, tape = bench.member("ann", "a")
+    heard = bench.hub.seqs
+
+    def fail() -> None:
+        raise OSError("a bug in a transport")
+
+    tape.on_write = fail
+    bench.say("a")
+    bench.hub.stall(connection, Held(0))
+    assert (connection.state, connection.heard) == (ConnectionState.CATCHING_UP, heard)
+    bench.hub.go_live(connection, [])
+    heard = bench.hub.seqs
+    bench.say("a")
+    new = Tape()
+    bench.hub.attach(connection, new, Held(0))
+    assert (connection.stream, connection.heard) == (new, heard)
+
+
 # -- very many connections
 
 

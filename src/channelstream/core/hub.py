@@ -246,14 +246,21 @@ class Hub:
         connection.batch = DEAF
 
     def _settle(self, connection: Connection) -> None:
-        """Write what waits for a connection that was live until now, so that it has heard everything up to here."""
-        framing = Framing(connection.outlet % len(Framing))
-        data = connection.batch.encoded(connection.dialect, framing, self._waiting_changes())
-        connection.batch = self._root
-        if data:
-            connection.write(data)
+        """Write what waits for a connection that was live until now, so that it has heard everything up to here.
+
+        Where that fails it has heard nothing of it, and gets it from the log.
+        """
+        batch, connection.batch = connection.batch, self._root
+        heard = None
+        try:
+            framing = Framing(connection.outlet % len(Framing))
+            data = batch.encoded(connection.dialect, framing, self._waiting_changes())
+            if data:
+                connection.write(data)
+        except Exception:
+            heard = batch.entries()[0].before
         if connection.batch is self._root:  # Unless that write has ended the stream.
-            connection.heard = self.seqs
+            connection.heard = self.seqs if heard is None else heard
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:

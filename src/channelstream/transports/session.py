@@ -27,6 +27,8 @@ PIECE_BYTES = 65_536
 """Bytes written at once while catching up, or one entry that is longer: what a slow client may hold up."""
 HELD = 1000
 """Entries kept for a connection while its engine reads; more are read from the log again."""
+HELD_BYTES = 65_536
+"""Size of the entries that are written at once as a stream goes live, or one that is larger; more are read again, too."""
 
 
 class Session:
@@ -256,7 +258,7 @@ class Session:
         if recent is None:
             return False
         newer = compacted([entry for entry in held.held if entry.seq > connection.heard[entry.shard]])
-        if len(newer) > 1 and sum(entry.size for entry in newer) > PIECE_BYTES:
+        if len(newer) > 1 and sum(entry.size for entry in newer) > HELD_BYTES:
             return False  # It would be one write; from the log it is read piece by piece.
         forms = forms_for(connection.user, newer, recent)
         self._node.hub.go_live(connection, told_after(connection.heard, forms))
