@@ -2,6 +2,8 @@
 
 import io
 
+import pytest
+
 from channelstream.bench.progress import Progress
 
 
@@ -32,8 +34,9 @@ def test_pipe() -> None:
     assert out.getvalue() == "fanout: connecting 1\n"
 
 
-def test_silence() -> None:
-    """Without a file nothing is said."""
+def test_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a file nothing is written anywhere."""
     progress = Progress(None)
     progress.show("connecting")
     progress.clear()
+    assert capsys.readouterr() == ("", "")

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.faults.cluster import LEASE_S
-from tests.e2e.faults.play import play
+from tests.e2e.faults.play import Outcome, play
+from tests.e2e.faults.scenarios import EVERYTHING, REFUSED, SHORT, TALK
+from tests.e2e.faults.truth import PRIVATE
 
 OUTAGE_S = 1.5 * LEASE_S
 """Long enough for leases to end; `make faults` plays outages of 20 s."""
@@ -12,51 +14,79 @@ OUTAGE_S = 1.5 * LEASE_S
 pytestmark = pytest.mark.slow
 
 
+NOTHING: frozenset[str] = frozenset()
+
+
+def has_load(outcome: Outcome) -> bool:
+    """Whether there was something to lose: every client is in two channels at least, so more arrives than is sent."""
+    return outcome.figures.sent >= 200 and outcome.figures.heard > outcome.figures.sent
+
+
 def test_a_killed_node(tmp_path: Path) -> None:
     """Its clients resume elsewhere and miss nothing; only who does not come back has parted, once, after the lease."""
-    play("killed-node", tmp_path)
+    outcome = play("killed-node", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
+    assert outcome.figures.ended > 0
 
 
 def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
-    """Messages are refused meanwhile; every client is told that all is lost, and then hears everything."""
-    play("redis-with-data", tmp_path)
+    """Messages are refused meanwhile; every client is told that all is lost, and then receives everything."""
+    outcome = play("redis-with-data", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == (EVERYTHING, True)
+    assert outcome.figures.refused >= REFUSED
 
 
 def test_redis_restarted_without_its_data(tmp_path: Path) -> None:
     """The same; who was connected is counted anew."""
-    play("redis-without", tmp_path)
+    outcome = play("redis-without", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == (EVERYTHING, True)
+    assert outcome.figures.refused >= REFUSED
 
 
-def test_redis_stands_still(tmp_path: Path) -> None:
+def test_redis_is_stopped(tmp_path: Path) -> None:
     """Messages are refused meanwhile, open streams stay open, and nothing is lost."""
-    play("redis-stopped", tmp_path, OUTAGE_S)
+    outcome = play("redis-stopped", tmp_path, OUTAGE_S)
+    assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
+    assert outcome.figures.refused >= REFUSED
 
 
 def test_a_node_is_cut_off(tmp_path: Path) -> None:
     """It refuses messages, its streams stay open, and nothing is lost at any node."""
-    play("node-cut-off", tmp_path, OUTAGE_S)
+    outcome = play("node-cut-off", tmp_path, OUTAGE_S)
+    assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
+    assert outcome.figures.refused >= REFUSED
 
 
 def test_redis_drops_a_subscription(tmp_path: Path) -> None:
-    """What the log holds is heard late and in order; the channel whose log is too short is told lost, and no other."""
-    play("subscription", tmp_path)
+    """What the log holds arrives late and in order; the channel whose log is too short is told lost, and no other."""
+    outcome = play("subscription", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == ({SHORT}, True)
 
 
 def test_a_killed_node_of_a_cluster(tmp_path: Path) -> None:
-    """The same where the log is in three shards, each in another master of a Redis cluster."""
-    play("cluster-killed-node", tmp_path)
+    """The same as for one Redis where the log is in three shards, each in another master of a Redis cluster."""
+    outcome = play("cluster-killed-node", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
+    assert outcome.figures.ended > 0
 
 
 def test_a_lost_master_of_a_cluster(tmp_path: Path) -> None:
     """What needs it is refused, and what it held is told lost; the other channels go on, and lose nothing."""
-    play("cluster-lost-master", tmp_path)
+    outcome = play("cluster-lost-master", tmp_path)
+    assert outcome.lost <= {PRIVATE, TALK}
+    assert TALK in outcome.lost
+    assert has_load(outcome)
+    assert outcome.figures.refused >= REFUSED
 
 
 def test_a_slow_node(tmp_path: Path) -> None:
     """A node that gets a fifth of its time loses and doubles nothing."""
-    play("slow-node", tmp_path)
+    outcome = play("slow-node", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
 
 
 def test_clocks_an_hour_apart(tmp_path: Path) -> None:
     """Nobody is taken for dead, nothing in the log for old, and nothing is lost."""
-    play("clocks", tmp_path)
+    outcome = play("clocks", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
+    assert outcome.figures.anew == 0

@@ -22,8 +22,8 @@ def main() -> int:
     print(Figures.head(), flush=True)
     for name in arguments.scenarios or SCENARIOS:
         with TemporaryDirectory() as directory:
-            figures = play(name, Path(directory), arguments.outage_s, True, arguments.seed)
-        print(figures.row(name), flush=True)
+            outcome = play(name, Path(directory), arguments.outage_s, True, arguments.seed)
+        print(outcome.figures.row(name), flush=True)
     return 0
 
 
