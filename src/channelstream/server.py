@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -27,6 +26,7 @@ from channelstream.asgi import App, Receive, Scope, Send, answer, refuse
 from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.config import Settings
 from channelstream.config.listening import announcements, refusal
+from channelstream.config.tls import server_context
 from channelstream.core.addresses import Networks
 from channelstream.core.hub import Hub
 from channelstream.core.policy import Header, Policy
@@ -73,7 +73,7 @@ class Server:
         self.on_started: Callable[[], None] = lambda: None
         self._settings = settings
         self._door = door
-        self._listener = Listener(door, _tls(settings))
+        self._listener = Listener(door, server_context(settings))
         self._housekeeping = Housekeeping(node)
         self._sampler = sampler
         self._stopping = asyncio.Event()
@@ -377,18 +377,6 @@ def _http_settings(settings: Settings) -> HttpSettings:
         keep_alive_s=settings.keep_alive_s,
         access_log=settings.debug,
     )
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.ssl_certfile:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.ssl_certfile, settings.ssl_keyfile or None)
-    except OSError as error:
-        # An SSLError is one: the files are there, but hold no certificate or another's key.
-        raise ConfigError(f"ssl_certfile: {settings.ssl_certfile!r} cannot be used: {error}") from error
-    return context
 
 
 def _descriptors() -> int:

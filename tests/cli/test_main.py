@@ -30,6 +30,11 @@ def run(*argv: str, cwd: Path | None = None, **environ: str) -> Finished:
         (["publish", "hello"], "a message needs -c CHANNEL or --to USER"),
         (["listen", "--transport", "pigeon"], "argument --transport: invalid choice"),
         (["sign", "message"], "PATH: 'message'"),
+        (
+            ["publsh", "-c", "news", "hi"],
+            "there is no command 'publsh' (did you mean publish?), nor such a file",
+        ),
+        (["teleport"], "there is no command 'teleport', nor such a file"),
     ],
 )
 def test_wrong_configuration(argv: list[str], said: str) -> None:
@@ -63,11 +68,18 @@ def test_every_command_has_help(command: str) -> None:
     assert command in run("-h").stdout
 
 
+def test_file_named_like_a_word(tmp_path: Path) -> None:
+    """A file is read whatever its name is."""
+    (tmp_path / "push").write_text("[channelstream]\nport = x\n")
+    assert "port: 'x' (from 'push')" in run("push", cwd=tmp_path).stderr
+
+
 def test_no_server() -> None:
     """A client command that reaches no server ends with exit code 1 and one line."""
     ended = run("publish", "-c", "news", "hello", "--unix-socket", "/nonexistent.sock")
     assert ended.returncode == 1
-    assert len(ended.stderr.splitlines()) == 1
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("channelstream: nothing listens at unix:/nonexistent.sock: start the server")
 
 
 def test_made_file_is_checked_and_accepted(tmp_path: Path) -> None:

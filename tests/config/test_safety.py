@@ -1,7 +1,5 @@
 """Settings that must not be served."""
 
-from pathlib import Path
-
 import pytest
 
 from channelstream.config import Settings, check_safety
@@ -31,10 +29,8 @@ def test_accepted(settings: Settings) -> None:
     check_safety(settings)
 
 
-def test_tls_files(tmp_path: Path) -> None:
+def test_tls_files(certificate: tuple[str, str]) -> None:
     """A key without a certificate, and paths of no file, are refused; files that are there are accepted."""
-    here = tmp_path / "cert.pem"
-    here.touch()
-    assert list(problems(Settings(ssl_certfile=str(here), ssl_keyfile=str(here)))) == []
+    assert list(problems(Settings(ssl_certfile=certificate[0], ssl_keyfile=certificate[1]))) == []
     faults = list(problems(Settings(ssl_keyfile="none.pem")))
     assert [fault.split(":")[0] for fault in faults] == ["ssl_keyfile", "ssl_keyfile"]

@@ -9,6 +9,8 @@ from itsdangerous import TimestampSigner
 from msgspec import Struct
 
 from channelstream.bench.load import BenchFailed, Transport
+from channelstream.config.tls import client_context
+from channelstream.errors import ConfigError
 
 _PATHS: dict[Transport, str] = {"ws": "/ws", "sse": "/sse", "poll": "/listen"}
 _DEFLATE = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -46,13 +48,10 @@ class Wire(Struct, frozen=True, kw_only=True):
         """What to trust; None without TLS."""
         if not self.tls:
             return None
-        context = ssl.create_default_context()
-        if self.certfile:
-            try:
-                context.load_verify_locations(self.certfile)
-            except OSError as error:
-                raise BenchFailed(f"the certificate {self.certfile!r} cannot be read: {error}") from error
-        return context
+        try:
+            return client_context(self.certfile)
+        except ConfigError as error:
+            raise BenchFailed(str(error)) from error
 
     def signature(self, path: str) -> bytes:
         """The header line that signs a call; nothing where calls are not signed."""

@@ -5,8 +5,11 @@ the work failed, 2 when the command line or the configuration is wrong.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 
 from channelstream.cli import bench, check_config, listen, make_config, publish, serve, sign, trace
 from channelstream.cli.remote import RequestFailed
@@ -25,6 +28,9 @@ COMMANDS: dict[str, Command] = {
     "bench": bench.run,
 }
 
+_WORD = re.compile(r"[A-Za-z][A-Za-z_-]*")
+"""What looks like a command, and not like the path of an INI file."""
+
 FAILED = 1
 BAD_CONFIGURATION = 2
 INTERRUPTED = 130
@@ -41,8 +47,22 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None:
-        return _run(serve.run, arguments, environ)
+        return _run(_serve, arguments, environ)
     return _run(command, arguments[1:], environ)
+
+
+def _serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Serve; a first word that may name neither a command nor a file is refused.
+
+    Raises:
+        ConfigError: it does not, or the settings are wrong.
+    """
+    word = argv[0] if argv else ""
+    if _WORD.fullmatch(word) and not Path(word).exists():
+        close = get_close_matches(word, COMMANDS, n=1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        raise ConfigError(f"there is no command {word!r}{meant}, nor such a file (see channelstream -h)")
+    return serve.run(argv, environ)
 
 
 def utils_main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:

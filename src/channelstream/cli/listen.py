@@ -122,10 +122,7 @@ class Subscriber:
             "info": {"include_history": False, "include_users": False},
             "since": self.place.position,
         }
-        answer = self.server.post("/connect", body)
-        if not isinstance(answer, dict) or "conn_id" not in answer:
-            raise RequestFailed(f"{self.server.url}/connect: the answer holds no conn_id")
-        self.place.conn_id = answer["conn_id"]
+        self.place.conn_id = self.server.post("/connect", body, dict, "conn_id")["conn_id"]
 
     def follow(self) -> None:
         """Handle the items of one stream.

@@ -9,14 +9,13 @@ from pathlib import Path
 from channelstream.config.flags import OneLineParser
 from channelstream.config.loading import read_layers
 from channelstream.config.settings import BY_NAME
-from channelstream.config.sources import Given, Layer, from_environ
+from channelstream.config.sources import USUAL_FILE, Given, Layer, from_environ
 from channelstream.config.template import random_secrets, render_ini, texts_of_json
 from channelstream.errors import ConfigError
 
 DESCRIPTION = """\
 Write an INI file that explains every option and holds random secrets. Options set in the environment
 (CHANNELSTREAM_*) or by -j are set in the file; all others are shown as comments with their defaults."""
-DEFAULT_FILE = "channelstream.ini"
 OWNER_ONLY = 0o600
 
 
@@ -46,8 +45,8 @@ def _add_arguments(parser: OneLineParser) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        default=DEFAULT_FILE,
-        help=f"File to write; - means stdout [{DEFAULT_FILE}]",
+        default=USUAL_FILE,
+        help=f"File to write; - means stdout [{USUAL_FILE}]",
     )
     parser.add_argument(
         "-j", "--json", metavar="JSON", default="{}", help="An object of option names and values."

@@ -35,7 +35,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         "pm_users": arguments.to,
         "message": payload(arguments.message),
     }
-    answer = server_of(arguments, environ).post("/message", [message])
+    answer = server_of(arguments, environ).post("/message", [message], list)
     print(json.dumps(answer))
     return 0
 

@@ -2,23 +2,24 @@
 
 import ssl
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import httpx
 from itsdangerous import TimestampSigner
 
+from channelstream.cli import diagnosis
 from channelstream.config import Settings, load
 from channelstream.config.flags import Flags, OneLineParser, add_file_flag, add_flags, given_flags
 from channelstream.config.settings import BY_NAME
+from channelstream.config.tls import client_context
 from channelstream.errors import ConfigError
 
 REQUEST_TIMEOUT_S = 10.0
-_SHOWN_CHARS = 500
-"""How much of an error answer is repeated."""
-_OPTIONS = ("secret", "host", "port", "unix_socket", "ssl_certfile")
+_OPTIONS = ("secret", "host", "port", "unix_socket")
+T = TypeVar("T")
 
 
 class RequestFailed(Exception):
@@ -59,10 +60,7 @@ class Server:
         """What to trust; None where the address is not https."""
         if not self.url.startswith("https:"):
             return None
-        context = ssl.create_default_context()
-        if self.certfile:
-            context.load_verify_locations(self.certfile)
-        return context
+        return client_context(self.certfile)
 
     def client(self, timeout_s: float = REQUEST_TIMEOUT_S) -> httpx.Client:
         """A client for unsigned requests; proxies of the environment are not asked, as loopback is usual."""
@@ -72,29 +70,43 @@ class Server:
         timeout = httpx.Timeout(REQUEST_TIMEOUT_S, read=timeout_s)
         return httpx.Client(base_url=self.url, transport=transport, timeout=timeout, trust_env=False)
 
-    def post(self, path: str, body: object) -> Any:
+    def post(self, path: str, body: object, wanted: type[T], *keys: str) -> T:
         """Post a signed request and return the answer's JSON; see `_ask`."""
-        return self._ask("POST", path, json=body)
+        return self._checked(path, self._ask("POST", path, json=body), wanted, keys)
 
-    def get(self, path: str, query: Mapping[str, str]) -> Any:
+    def get(self, path: str, query: Mapping[str, str], wanted: type[T], *keys: str) -> T:
         """Make a signed GET and return the answer's JSON; see `_ask`."""
-        return self._ask("GET", path, params=query)
+        return self._checked(path, self._ask("GET", path, params=query), wanted, keys)
+
+    @property
+    def where(self) -> str:
+        """Its address, for people."""
+        return f"unix:{self.unix_socket}" if self.unix_socket else self.url
 
     def _ask(self, method: str, path: str, **parts: Any) -> Any:
         """Make a signed request and return the answer's JSON.
 
         Raises:
-            RequestFailed: the server cannot be reached or answers with an error.
+            ConfigError: the certificate to trust cannot be used.
+            RequestFailed: the server cannot be reached, is another program or answers with an error.
         """
         try:
             with self.client() as client:
                 answer = client.request(method, path, headers=signed_headers(self.secret, path), **parts)
-            if answer.is_success:
-                return answer.json()
-        except (httpx.HTTPError, OSError, ValueError) as error:
-            raise RequestFailed(f"{self.url}{path}: {error}") from error
-        told = " ".join(answer.text.split())[:_SHOWN_CHARS]
-        raise RequestFailed(f"{self.url}{path} answered {answer.status_code}: {told}", answer.status_code)
+        except (httpx.HTTPError, OSError) as error:
+            raise RequestFailed(diagnosis.unanswered(self.url, self.where, error)) from error
+        if not answer.is_success:
+            raise RequestFailed(diagnosis.refused(self.where, path, answer), answer.status_code)
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise RequestFailed(diagnosis.strange(self.where, path)) from error
+
+    def _checked(self, path: str, answer: Any, wanted: type[T], keys: Collection[str]) -> T:
+        """Return an answer that is of a type, and has these keys; any other is not channelstream's."""
+        if not isinstance(answer, wanted) or not all(key in cast("Collection[str]", answer) for key in keys):
+            raise RequestFailed(diagnosis.strange(self.where, path))
+        return answer
 
 
 def add_server_flags(parser: OneLineParser) -> None:
@@ -103,6 +115,11 @@ def add_server_flags(parser: OneLineParser) -> None:
     group = parser.add_argument_group("Settings")
     add_file_flag(group.add_argument)
     add_flags(group.add_argument, [BY_NAME[name] for name in _OPTIONS])
+    group.add_argument(
+        "--ssl-certfile",
+        metavar="FILE",
+        help="Trust this certificate as well: an authority's, or the server's own.",
+    )
 
 
 def settings_of(arguments: Namespace, environ: Mapping[str, str]) -> Settings:
@@ -119,7 +136,7 @@ def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
     """
     settings = settings_of(arguments, environ)
     if "url" in arguments:
-        return Server(checked_url(arguments.url), settings.secret)
+        return Server(checked_url(arguments.url), settings.secret, certfile=settings.ssl_certfile)
     return Server(url_of(settings), settings.secret, settings.unix_socket, settings.ssl_certfile)
 
 

@@ -32,12 +32,12 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     kind = next(kind for kind in ("user", "channel", "conn_id") if getattr(arguments, kind) is not None)
     subject = {kind: getattr(arguments, kind)}
     server = server_of(arguments, environ)
-    after = server.post(PATH, {**subject, "minutes": arguments.minutes})["noted"]
+    after = server.post(PATH, {**subject, "minutes": arguments.minutes}, dict, "noted")["noted"]
     say(f"tracing {kind} {subject[kind]}")
     try:
         _follow(server, subject, after)
     except KeyboardInterrupt:
-        server.post(PATH, {**subject, "minutes": "0"})
+        server.post(PATH, {**subject, "minutes": "0"}, dict)
     return 0
 
 
@@ -55,7 +55,7 @@ def _parser() -> OneLineParser:
 def _follow(server: Server, subject: Mapping[str, str], after: int) -> None:
     """Print notes as they come, until the trace has ended."""
     while True:
-        document = server.get(PATH, {**subject, "after": str(after)})
+        document = server.get(PATH, {**subject, "after": str(after)}, dict, "notes", "seconds_left")
         for note in document["notes"]:
             after = note["number"]
             print(*lines(note), sep="\n", flush=True)

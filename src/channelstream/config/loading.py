@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from channelstream.config.flags import Flags, read_flags, settings_parser
 from channelstream.config.networks import Networks
 from channelstream.config.option import Option
 from channelstream.config.settings import BY_NAME, Settings
-from channelstream.config.sources import FILE_VARIABLE, Given, Layer, from_environ, from_file
+from channelstream.config.sources import FILE_VARIABLE, USUAL_FILE, Given, Layer, from_environ, from_file
 from channelstream.errors import ConfigError
 
 _SHOWN_CHARS = 80
@@ -77,8 +78,16 @@ def read_layers(layers: Sequence[Layer]) -> Reading:
 def read(flags: Flags, environ: Mapping[str, str]) -> Reading:
     """Read the file that flags or environment name, the environment, and the flags."""
     path = flags.file or environ.get(FILE_VARIABLE)
-    layers = [from_file(path)] if path else []
-    return read_layers([*layers, from_environ(environ), Layer(flags.given)])
+    file = from_file(path) if path else _no_file()
+    return read_layers([file, from_environ(environ), Layer(flags.given)])
+
+
+def _no_file() -> Layer:
+    """Where no file is named, one that may be meant is pointed out."""
+    is_here = Path(USUAL_FILE).is_file()
+    return Layer(
+        {}, (f"{USUAL_FILE} is here and was not read: name it with -i {USUAL_FILE}",) if is_here else ()
+    )
 
 
 def load(flags: Flags, environ: Mapping[str, str]) -> Loaded:

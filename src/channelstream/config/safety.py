@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from channelstream.config.settings import Settings
+from channelstream.config.tls import server_context
 from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError
 
@@ -43,10 +44,22 @@ def _public_secrets(settings: Settings) -> Iterator[str]:
 def _tls(settings: Settings) -> Iterator[str]:
     if settings.ssl_keyfile and not settings.ssl_certfile:
         yield "ssl_keyfile: a key is of no use without ssl_certfile"
+    faults = list(_missing_files(settings))
+    yield from faults or _unusable_files(settings)
+
+
+def _missing_files(settings: Settings) -> Iterator[str]:
     for name in ("ssl_certfile", "ssl_keyfile"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             yield f"{name}: {path!r} is not the path of a file"
+
+
+def _unusable_files(settings: Settings) -> Iterator[str]:
+    try:
+        server_context(settings)
+    except ConfigError as error:
+        yield str(error)
 
 
 def _workers(settings: Settings) -> Iterator[str]:

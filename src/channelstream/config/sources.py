@@ -14,6 +14,9 @@ PREFIX = "CHANNELSTREAM_"
 FILE_VARIABLE = "CHANNELSTREAM_INI"
 """Names the INI file when the command line does not."""
 
+USUAL_FILE = "channelstream.ini"
+"""What `make-config` writes. It is read only where it is named."""
+
 
 @dataclass(frozen=True, slots=True)
 class Given:

@@ -1,0 +1,131 @@
+"""What client commands say of a server that does not answer as a channelstream does."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+
+import pytest
+
+from channelstream.cli import main
+
+COMMANDS = {
+    "publish": ["-c", "news", "hi"],
+    "listen": ["-c", "news"],
+    "trace": ["--user", "ann"],
+}
+every_command = pytest.mark.parametrize("command", COMMANDS)
+
+
+@contextmanager
+def answering(answer: bytes, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """The port of a server that gives everybody the same bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = Thread(target=_answer_all, args=(listening, answer, tls))
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RD)
+            thread.join()
+
+
+def _answer_all(listening: socket.socket, answer: bytes, tls: ssl.SSLContext | None) -> None:
+    while True:
+        try:
+            accepted, _ = listening.accept()
+        except OSError:
+            return
+        try:
+            with tls.wrap_socket(accepted, server_side=True) if tls else accepted as stream:
+                stream.recv(65536)
+                stream.sendall(answer)
+                stream.shutdown(socket.SHUT_WR)
+                while stream.recv(65536):
+                    pass  # To close over what was not read would take the answer back.
+        except OSError:
+            accepted.close()
+
+
+def http(status: str, body: str, *headers: str) -> bytes:
+    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers, "", ""]
+    return "\r\n".join(head).encode() + body.encode()
+
+
+def complaint(capsys: pytest.CaptureFixture[str], command: str, *flags: str) -> str:
+    """The one line a command ends with."""
+    assert main([command, *COMMANDS[command], *flags], {}) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    return line.removeprefix("channelstream: ")
+
+
+@pytest.fixture
+def tls(certificate: tuple[str, str]) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+@every_command
+def test_nobody_there(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """A port at which nobody listens is named with what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    advice = "start the server, or say where it is with --url"
+    assert complaint(capsys, command, "--url", url) == f"nothing listens at {url}: {advice}"
+
+
+@every_command
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (http("200 OK", "<html>"), "is no channelstream server: its answer to /"),
+        (http("200 OK", '"hello"'), "is no channelstream server: its answer to /"),
+        (http("404 Not Found", "<html>"), "is no channelstream server: it answered 404 to /"),
+        (http("502 Bad Gateway", "<html>"), "is a proxy whose server does not answer (502)"),
+        (http("301 Moved", "", "Location: https://x/"), "on to 'https://x/': use the address it means"),
+        (http("400 Bad Request", "sent to HTTPS port"), "speaks TLS: its address begins with https://"),
+        (b"220 mail.example ESMTP\r\n", "gives no HTTP answer, so it is no channelstream server: "),
+    ],
+)
+def test_another_program(capsys: pytest.CaptureFixture[str], command: str, answer: bytes, said: str) -> None:
+    """What answers otherwise than channelstream is named as that, and no traceback follows."""
+    with answering(answer) as port:
+        assert said in complaint(capsys, command, "--url", f"http://127.0.0.1:{port}")
+
+
+@every_command
+def test_http_spoken_to_https(capsys: pytest.CaptureFixture[str], tls: ssl.SSLContext, command: str) -> None:
+    """A server that speaks TLS is recognized when it is spoken HTTP to."""
+    with answering(b"", tls) as port:
+        url = f"http://127.0.0.1:{port}"
+        assert (
+            complaint(capsys, command, "--url", url) == f"{url} speaks TLS: its address begins with https://"
+        )
+
+
+@every_command
+def test_https_spoken_to_http(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """A server that speaks no TLS is recognized when it is spoken TLS to."""
+    with answering(http("400 Bad Request", "")) as port:
+        url = f"https://127.0.0.1:{port}"
+        assert (
+            complaint(capsys, command, "--url", url)
+            == f"{url} speaks no TLS: its address begins with http://"
+        )
+
+
+@every_command
+def test_unknown_certificate(
+    capsys: pytest.CaptureFixture[str], tls: ssl.SSLContext, certificate: tuple[str, str], command: str
+) -> None:
+    """A certificate nobody vouches for is refused until it is named."""
+    with answering(http("200 OK", '"hello"'), tls) as port:
+        url = f"https://127.0.0.1:{port}"
+        line = complaint(capsys, command, "--url", url)
+        assert line.startswith(f"the certificate of {url} is not trusted: ")
+        assert line.endswith("--ssl-certfile")
+        line = complaint(capsys, command, "--url", url, "--ssl-certfile", certificate[0])
+        assert line.startswith(f"{url} is no channelstream server: its answer to /")

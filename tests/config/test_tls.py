@@ -1,0 +1,77 @@
+"""Certificates, keys, and what is wrong with them."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from channelstream.config import Settings
+from channelstream.config.safety import problems
+from channelstream.config.tls import client_context, server_context
+from channelstream.errors import ConfigError
+
+Files = Callable[..., Settings]
+
+
+@pytest.fixture
+def files(certificate: tuple[str, str], tmp_path: Path) -> Files:
+    """Settings with a certificate file and a key file that hold what is named."""
+    contents = {
+        "cert": Path(certificate[0]).read_text(),
+        "key": Path(certificate[1]).read_text(),
+        "junk": "junk",
+    }
+    contents["both"] = contents["cert"] + contents["key"]
+    for name, command in {
+        "other": ["genpkey", "-algorithm", "ed25519"],
+        "encrypted": ["pkey", "-in", certificate[1], "-aes256", "-passout", "pass:hunter2"],
+    }.items():
+        contents[name] = subprocess.run(
+            ["openssl", *command], check=True, capture_output=True, text=True
+        ).stdout
+    paths = {"": "", "missing": str(tmp_path / "missing")}
+    for name, text in contents.items():
+        paths[name] = str(tmp_path / f"{name}.pem")
+        Path(paths[name]).write_text(text)
+
+    def made(cert: str, key: str) -> Settings:
+        return Settings(ssl_certfile=paths[cert], ssl_keyfile=paths[key])
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "said"),
+    [
+        ("junk", "key", r"ssl_certfile: '.*/junk.pem' holds no PEM certificate that can be used: "),
+        ("missing", "key", r"ssl_certfile: '.*/missing' cannot be read: No such file or directory"),
+        ("cert", "", r"ssl_keyfile: '.*/cert.pem' holds a certificate without its key: name the key's file"),
+        ("cert", "junk", r"ssl_keyfile: '.*/junk.pem' holds no PEM key that can be used: "),
+        ("cert", "missing", r"ssl_keyfile: '.*/missing' cannot be read: "),
+        ("cert", "other", r"ssl_keyfile: '.*/other.pem' is not the key of the certificate in '.*/cert.pem'"),
+        ("cert", "encrypted", r"ssl_keyfile: the key in '.*/encrypted.pem' is encrypted, and nobody "),
+    ],
+)
+def test_unusable_files(files: Files, cert: str, key: str, said: str) -> None:
+    """One sentence names the option and the file; a check of the configuration finds the same fault."""
+    settings = files(cert, key)
+    with pytest.raises(ConfigError, match=f"^{said}"):
+        server_context(settings)
+    [problem] = problems(settings)
+    assert problem.startswith(said.partition(":")[0])
+
+
+def test_usable_files(files: Files) -> None:
+    """A key is in a file of its own, or beside the certificate."""
+    assert server_context(files("cert", "key"))
+    assert server_context(files("both", ""))
+    assert server_context(Settings()) is None
+
+
+def test_nothing_to_trust(files: Files) -> None:
+    """A client says which file cannot be used."""
+    with pytest.raises(ConfigError, match=r"^ssl_certfile: '.*' cannot be read: No such file"):
+        client_context("/nonexistent.pem")
+    with pytest.raises(ConfigError, match=r"^ssl_certfile: '.*junk.pem' holds no PEM certificate"):
+        client_context(files("junk", "").ssl_certfile)
