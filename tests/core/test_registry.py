@@ -114,8 +114,9 @@ def test_a_change_of_public_state_is_told_in_every_channel_that_wants_it(bench: 
     for name, wanted in (("b", True), ("a", True), ("quiet", False)):
         bench.join(bench.channel(name, notify_state=wanted), ann)
     bench.channel("elsewhere", notify_state=True)
-    changed = ann.update_state({"secret": 2, "status": 3})
-    events = bench.registry.state_events(ann, changed, NOW_S)
+    before = ann.public_state
+    ann.update_state({"secret": 2, "status": 3})
+    events = bench.registry.state_events(ann, before, NOW_S)
     assert [event.channel for event in events] == ["a", "b"]
     for event in events:
         assert isinstance(event, UserStateChanged)
@@ -129,8 +130,9 @@ def test_a_removed_public_key_is_told_as_null(bench: Bench) -> None:
     ann = bench.user("ann", mood=1, secret=2)
     ann.publish_keys(["mood"])
     bench.join(bench.channel("a", notify_state=True), ann)
-    removed = ann.update_state({"mood": None, "secret": None})
-    (event,) = bench.registry.state_events(ann, removed, NOW_S)
+    before = ann.public_state
+    ann.update_state({"mood": None, "secret": None})
+    (event,) = bench.registry.state_events(ann, before, NOW_S)
     assert isinstance(event, UserStateChanged)
     assert (event.state, event.changed) == ({}, (("mood", None),))
 
@@ -140,8 +142,23 @@ def test_a_change_of_private_state_is_told_to_nobody(bench: Bench) -> None:
     ann = bench.user("ann")
     ann.publish_keys(["mood"])
     bench.join(bench.channel("a", notify_state=True), ann)
-    assert bench.registry.state_events(ann, ann.update_state({"secret": 1}), NOW_S) == []
-    assert bench.registry.state_events(ann, [], NOW_S) == []
+    before = ann.public_state
+    ann.update_state({"secret": 1})
+    assert bench.registry.state_events(ann, before, NOW_S) == []
+
+
+def test_a_change_of_what_is_public_is_told(bench: Bench) -> None:
+    """A key that becomes public with its value, one that is hidden as null; one without a value is nothing."""
+    ann = bench.user("ann", flag=1, mood=1, secret=2)
+    ann.publish_keys(["flag", "mood"])
+    bench.join(bench.channel("a", notify_state=True), ann)
+    before = ann.public_state
+    ann.publish_keys(["flag", "secret", "unknown"])
+    ann.update_state({"flag": True})
+    (event,) = bench.registry.state_events(ann, before, NOW_S)
+    assert isinstance(event, UserStateChanged)
+    assert event.changed == (("flag", True), ("mood", None), ("secret", 2))
+    assert event.state == {"flag": True, "secret": 2}
 
 
 def test_an_event_keeps_the_state_it_was_made_with(bench: Bench) -> None:
@@ -149,7 +166,9 @@ def test_an_event_keeps_the_state_it_was_made_with(bench: Bench) -> None:
     ann = bench.user("ann", mood=1)
     ann.publish_keys(["mood"])
     bench.join(bench.channel("a", notify_state=True), ann)
-    (event,) = bench.registry.state_events(ann, ann.update_state({"mood": 2}), NOW_S)
+    before = ann.public_state
+    ann.update_state({"mood": 2})
+    (event,) = bench.registry.state_events(ann, before, NOW_S)
     ann.update_state({"mood": 3})
     assert isinstance(event, UserStateChanged)
     assert event.state == {"mood": 2}

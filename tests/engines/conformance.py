@@ -814,15 +814,29 @@ def test_a_change_of_public_state_is_told_where_notify_state_is_on(lab: Lab) -> 
 
 
 def test_a_private_or_empty_change_is_told_to_nobody(lab: Lab) -> None:
-    """Private keys, the same value again, null for an unknown key, a key merely made public."""
+    """Private keys, the same value again, null for an unknown key, a key made public that has no value."""
     lab.connect("ann", "a", notify_state=True)
     for update in (
         UserUpdate({"secret": 1}, {}),
-        UserUpdate({"secret": 1, "unknown": None}, {}, ["secret"]),
+        UserUpdate({"secret": 1, "unknown": None}, {}, ["valueless"]),
     ):
         lab.run(lab.engine.update_user("ann", update))
     assert lab.heard() == []
     assert lab.user("ann").state == {"secret": 1}
+
+
+def test_a_change_of_the_public_keys_is_told(lab: Lab) -> None:
+    """A key that becomes public with its value, one that is hidden as null, by `connect` as well."""
+    lab.connect("ann", "a", notify_state=True)
+    lab.run(lab.engine.update_user("ann", UserUpdate({"mood": 1, "secret": 2}, {}, ["mood"])))
+    lab.run(lab.engine.update_user("ann", UserUpdate({}, {}, ["secret"])))
+    lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), UserUpdate({}, {}, None, ["mood"])))
+    told = [each for each in lab.heard() if isinstance(each, UserStateChanged)]
+    assert [(each.state, each.changed) for each in told] == [
+        ({"mood": 1}, (("mood", 1),)),
+        ({"secret": 2}, (("mood", None), ("secret", 2))),
+        ({"secret": 2, "mood": 1}, (("mood", 1),)),
+    ]
 
 
 def test_one_and_true_are_different_values(lab: Lab) -> None:

@@ -15,7 +15,7 @@ from channelstream.core.compaction import current, merged, present
 from channelstream.core.events import Dialect, Event, Message, Presence, UserStateChanged
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.timestamps import stamp
-from channelstream.core.user import MAX_STATE_KEYS, StateValue, User
+from channelstream.core.user import MAX_STATE_KEYS, State, StateValue, User, is_changed
 from channelstream.errors import Invalid
 
 _T = TypeVar("_T")
@@ -103,11 +103,17 @@ class Registry:
         user.connections -= 1
         self.touch_user(user, now_s)
 
-    def state_events(
-        self, user: User, changed: Iterable[tuple[str, StateValue]], now_s: float
-    ) -> list[Event]:
-        """Return what the user's channels hear of a change of state: nothing unless a public key changed."""
-        public_changes = tuple((key, value) for key, value in changed if key in user.public_keys)
+    def state_events(self, user: User, before: State, now_s: float) -> list[Event]:
+        """Return what the user's channels are sent of a change: nothing unless the public state differs from `before`.
+
+        A key that becomes public is sent with its value, one that no longer is with null.
+        """
+        after = user.public_state
+        public_changes = tuple(
+            (key, after.get(key))
+            for key in sorted(before.keys() | after.keys())
+            if is_changed(before, after, key)
+        )
         if not public_changes:
             return []
         return [
@@ -116,7 +122,7 @@ class Registry:
                 channel=name,
                 user=user.name,
                 timestamp=stamp(now_s),
-                state=user.public_state,
+                state=after,
                 changed=public_changes,
             )
             for name in sorted(user.channels)

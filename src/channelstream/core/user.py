@@ -58,6 +58,11 @@ class User:
         self.public_keys = tuple(dict.fromkeys(keys))
 
 
+def is_changed(before: State, after: State, key: str) -> bool:
+    """Say whether a key that is in one of two states differs in the other."""
+    return (key in before) != (key in after) or _differs(before, key, after[key])
+
+
 def _set(state: State, values: Iterable[tuple[str, StateValue]]) -> None:
     for key, value in values:
         if value is None:

@@ -217,10 +217,11 @@ class Ledger:
         return self._update(user, update)
 
     def _update(self, user: User, update: UserUpdate) -> UserChange:
+        before = user.public_state
         keys = user.public_keys if update.public_keys is None else update.public_keys
         user.publish_keys((*keys, *update.add_public))
         changed: list[tuple[str, StateValue]] = user.update_state(update.values)
-        self._accept_all(self.registry.state_events(user, changed, self._clock.wall()))
+        self._accept_all(self.registry.state_events(user, before, self._clock.wall()))
         return UserChange(user, changed, (self.recorded,))
 
     def channels(self, names: Sequence[str] | None) -> list[Channel]:

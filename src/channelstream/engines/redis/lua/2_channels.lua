@@ -98,13 +98,30 @@ local function has_room(user, bounds, ...)
   return count <= bounds.state_keys
 end
 
-local function tell_state(user, changed)
-  if #changed == 0 then return end
-  local parts, public = {}, {}
-  for _, name in ipairs(public_keys(user)) do public[name] = true end
-  for _, pair in ipairs(changed) do
-    if public[pair[1]] then parts[#parts + 1] = '[' .. pair[1] .. ',' .. pair[2] .. ']' end
+-- What others see of the user: value by key.
+local function view(user)
+  local seen = {}
+  for _, name in ipairs(public_keys(user)) do seen[name] = call('HGET', key('us', user), name) or nil end
+  return seen
+end
+
+-- A key that is no longer public is gone, for those who see no others.
+local function differences(before, after)
+  local names, parts = {}, {}
+  for name, value in pairs(after) do
+    if before[name] ~= value then names[#names + 1] = name end
   end
+  for name in pairs(before) do
+    if not after[name] then names[#names + 1] = name end
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do parts[#parts + 1] = '[' .. name .. ',' .. (after[name] or 'null') .. ']' end
+  return parts
+end
+
+-- Tell the user's channels what has changed for those who saw `before`.
+local function tell_state(user, before)
+  local parts = differences(before, view(user))
   if #parts == 0 then return end
   local channels = call('HKEYS', key('uc', user))
   table.sort(channels)
@@ -131,7 +148,7 @@ local function update_user(user, update)
     for _, other in ipairs(keys) do known = known or other == name end
     if not known then keys[#keys + 1] = name end
   end
-  local changed = {}
+  local changed, before = {}, view(user)
   for _, pair in ipairs(update.values) do
     local old = call('HGET', key('us', user), pair[1])
     if old ~= pair[2] and (old or pair[2] ~= 'null') then
@@ -143,8 +160,8 @@ local function update_user(user, update)
     -- The time, so that a state that was lost and began anew is newer than all copies of the one before.
     local version = math.max(tonumber(call('HGET', key('u', user), 'version') or '0') + 1, now_ms)
     call('HSET', key('u', user), 'version', whole(version), 'public', cmsgpack.pack(keys))
+    tell_state(user, before)
   end
-  tell_state(user, changed)
   return changed
 end
 
@@ -179,11 +196,11 @@ local function copy_state(packed)
   if packed == '' then return end
   local user, version, public, state = unpack(cmsgpack.unpack(packed))
   if tonumber(version) <= tonumber(call('HGET', key('u', user), 'version') or '0') then return end
-  local changed = changes_to(user, state)
-  for _, pair in ipairs(changed) do set_state(user, pair[1], pair[2]) end
+  local before = view(user)
+  for _, pair in ipairs(changes_to(user, state)) do set_state(user, pair[1], pair[2]) end
   call('HSET', key('u', user), 'version', version, 'public', public)
   if needs_copy(user) then
-    tell_state(user, changed)
+    tell_state(user, before)
   else
     -- A user who is about to join would find the older state that it brings along.
     call('EXPIRE', key('u', user), COPY_S)
