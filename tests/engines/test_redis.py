@@ -502,6 +502,39 @@ def test_a_silent_redis_stops_the_start(tmp_path: Path) -> None:
         asyncio.run(life())
 
 
+STRANGERS = {
+    "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "answers to nothing": b"+OK\r\n" * 9,
+    "numbers": b":7\r\n",
+    "nothing": b"$-1\r\n",
+    "errors": b"-ERR what\r\n",
+    "no text": bytes(range(256)),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_a_stranger_on_the_port_of_redis_stops_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """Whatever another program answers, the option is named and nothing is logged with a traceback."""
+
+    class Babbling(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self._transport: Any = transport
+
+        def data_received(self, data: bytes) -> None:
+            self._transport.write(STRANGERS[kind])
+
+    async def life() -> None:
+        loop = asyncio.get_running_loop()
+        async with await loop.create_unix_server(Babbling, f"{tmp_path}/stranger"):
+            with pytest.raises(ConfigError, match=r"^engine: Redis "):
+                await Nodes(places(f"unix://{tmp_path}/stranger")).node()
+
+    asyncio.run(life())
+    assert not [record for record in caplog.records if record.exc_info and record.levelname != "DEBUG"]
+
+
 def channel_in(shard: int, shards: int) -> str:
     return next(name for name in map("c{}".format, range(100)) if shard_of(name, shards) == shard)
 

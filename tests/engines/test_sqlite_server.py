@@ -2,11 +2,12 @@
 
 import json
 import resource
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,25 @@ def test_a_full_disk_refuses_and_recovers(start_server: StartServer, tmp_path: P
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
     assert server.request("POST", "/message", body).status_code == 200
-    assert "the engine's file takes no writes" in server.stop()[1]
+    log = server.stop()[1]
+    [line] = [line for line in log.splitlines() if "the engine's file takes no writes" in line]
+    assert "its disk fails" in line or "the disk is full" in line
+    assert "Traceback" not in log
+
+
+def test_a_locked_file_refuses_and_recovers(start_server: StartServer, tmp_path: Path) -> None:
+    """While another program holds the file one line says so, and what to do; after that all goes on."""
+    path = tmp_path / "state.db"
+    server = start_server(f"--engine=sqlite:///{path}")
+    body = {"channel": "a", "user": "ann", "message": "hi"}
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            assert server.request("POST", "/message", body).status_code == 503
+    assert server.request("POST", "/message", body).status_code == 200
+    log = server.stop()[1]
+    assert log.count("another program has locked it: end what that writes") == 1
+    assert "Traceback" not in log
 
 
 def test_a_second_server_on_one_file_says_so_and_ends(start_server: StartServer, tmp_path: Path) -> None:

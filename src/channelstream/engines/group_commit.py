@@ -155,7 +155,9 @@ class GroupCommit:
     def _fail(self, batch: Batch, error: Exception) -> None:
         if not self._failing:
             self._failing = True
-            logger.error("the engine's file takes no writes: %s", error, exc_info=error)
+            # A fault of the disk needs its operator, any other one us.
+            trace = None if isinstance(error, OSError) else error
+            logger.error("the engine's file takes no writes, and is tried again: %s", error, exc_info=trace)
         failed = [batch, *self._queue]
         self._queue.clear()
         self._work.clear()

@@ -12,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from channelstream.engines.sqlite_faults import NotWritten
 from channelstream.engines.sqlite_rows import PUT_META, SCHEMA, Bulk, Row
 from channelstream.errors import ConfigError
 
@@ -158,10 +159,18 @@ class SqliteFile:
             erases: what it deletes is not to be found in the file any more, soon (`forget_erased`, `rebuild`).
 
         Raises:
-            sqlite3.Error: nothing was done.
+            NotWritten: nothing was done.
         """
         if erases:
             writes = [*writes, (PUT_META, [(ERASED, 1)])]
+        try:
+            self._transact(writes)
+        except sqlite3.Error as error:
+            raise NotWritten(error) from error
+        self._has_erased = self._has_erased or erases
+        self._has_moved = self._has_moved or erases
+
+    def _transact(self, writes: Writes) -> None:
         with closing(self._database.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE")
             try:
@@ -172,8 +181,6 @@ class SqliteFile:
                 if self._database.in_transaction:
                     cursor.execute("ROLLBACK")
                 raise
-        self._has_erased = self._has_erased or erases
-        self._has_moved = self._has_moved or erases
 
     def forget_erased(self) -> None:
         """Empty the write-ahead log, which still has what was erased; a program that reads the file puts it off."""

@@ -31,6 +31,9 @@ PASSED_ON_AT_ONCE = 200
 SHARDED_SINCE = 7
 """The first version of Redis that can publish within one part of a cluster."""
 OUT_OF_REACH = "Redis is out of reach; try again later."
+NO_REDIS = "what answers at its address is no Redis, or one that another program has changed"
+UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, msgspec.MsgspecError)
+"""What reading an answer raises that has another form than one of Redis."""
 SUBSCRIBE_AT_ONCE = 1000
 """Channels named in one SUBSCRIBE."""
 
@@ -206,6 +209,8 @@ class Link:
                 answer = error
             if self.broken.is_set():
                 return  # Whoever waited for it has been told.
+            if not self._calls:
+                raise Lost(NO_REDIS)
             waiting, size = self._calls.popleft()
             self._call_bytes -= size
             if waiting.done():
@@ -258,16 +263,17 @@ class Link:
             for _ in range(min(PASSED_ON_AT_ONCE, len(self._held))):
                 name, data = self._held.popleft()
                 self._held_bytes -= len(data)
-                self._heard(name, data)
+                self._hand_on(name, data)
             await asyncio.sleep(0)
         self._held = None
 
     async def _hear(self) -> None:
         start = len(self._prefix)
         while True:
-            kind, name, data = await self._news.read_response(
-                disable_decoding=True, timeout=math.inf, push_request=True
-            )
+            news = await self._news.read_response(disable_decoding=True, timeout=math.inf, push_request=True)
+            if not isinstance(news, list) or len(news) != 3:
+                raise Lost(NO_REDIS)
+            kind, name, data = news
             if kind in (b"message", b"smessage"):
                 self._take(name[start:], data)
             elif kind in (b"unsubscribe", b"sunsubscribe"):
@@ -279,9 +285,18 @@ class Link:
                 if answer is not None and not answer.done():
                     answer.set_result(None)
 
+    def _hand_on(self, name: bytes, data: bytes) -> None:
+        try:
+            self._heard(name, data)
+        except UNREADABLE as error:
+            logger.debug("what was published cannot be read", exc_info=error)
+            raise Lost(
+                f"something else than channelstream publishes to {name.decode(errors='replace')!r}"
+            ) from error
+
     def _take(self, name: bytes, data: bytes) -> None:
         if self._held is None:
-            self._heard(name, data)
+            self._hand_on(name, data)
         elif len(self._held) < MAX_HELD and self._held_bytes < MAX_HELD_BYTES:
             self._held.append((name, data))
             self._held_bytes += len(data)

@@ -25,7 +25,7 @@ from redis.exceptions import ConnectionError as Lost
 
 from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.redis.address import Place
-from channelstream.engines.redis.link import OUT_OF_REACH, Link
+from channelstream.engines.redis.link import NO_REDIS, OUT_OF_REACH, UNREADABLE, Link
 from channelstream.engines.redis.notes import Notes
 from channelstream.errors import ConfigError, Unavailable
 
@@ -180,6 +180,9 @@ class Shard:
                 raise self._useless(error) from error
             if isinstance(error, Lost):
                 raise Unavailable(OUT_OF_REACH) from error
+            if isinstance(error, UNREADABLE):
+                logger.debug("%s: %s", self.label, NO_REDIS, exc_info=error)
+                raise Unavailable(f"{self.label} cannot be used: {NO_REDIS}") from error
             raise
         self._link = link
 

@@ -1,0 +1,36 @@
+"""What is said of a file that takes no writes."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from channelstream.engines.sqlite_faults import NotWritten
+
+WRITE = "INSERT INTO t VALUES (zeroblob(100000))"
+
+
+def test_full(tmp_path: Path) -> None:
+    """A file that cannot grow is a full disk."""
+    with closing(sqlite3.connect(tmp_path / "f.db")) as file:
+        file.execute("CREATE TABLE t (x)")
+        file.execute("PRAGMA max_page_count = 2")
+        with pytest.raises(sqlite3.OperationalError) as full:
+            file.execute(WRITE)
+    assert str(NotWritten(full.value)).startswith("the disk is full: make room on it (")
+
+
+def test_read_only(tmp_path: Path) -> None:
+    """A file that may not be written to is named as that."""
+    with closing(sqlite3.connect(tmp_path / "f.db")) as file:
+        file.execute("CREATE TABLE t (x)")
+        file.execute("PRAGMA query_only = ON")
+        with pytest.raises(sqlite3.OperationalError) as read_only:
+            file.execute(WRITE)
+    assert "read-only" in str(NotWritten(read_only.value))
+
+
+def test_other_faults() -> None:
+    """What is not foreseen is passed on as SQLite says it."""
+    assert str(NotWritten(sqlite3.OperationalError("no such table: t"))) == "no such table: t"
