@@ -1,6 +1,7 @@
 """The JavaScript client as npm would publish it: what it holds, who may import it, and what its types refuse."""
 
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -48,6 +49,8 @@ def test_it_holds_what_it_needs(application: Path) -> None:
     ending = {"js", "d.ts", "cjs", "d.cts"}
     files = {"LICENSE", "README.md", "package.json", *(f"channelstream.{end}" for end in ending)}
     assert {file.name for file in package.iterdir()} == files
+    links = re.findall(r"\]\(([^)\s]+)\)", (package / "README.md").read_text(encoding="utf-8"))
+    assert [link for link in links if "://" not in link] == []
     run(TOOLS / "publint", "--strict", package, cwd=application)
 
 

@@ -1,0 +1,123 @@
+"""The distributions as they are published: what they hold, what their pages say, and that they run alone."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("channelstream", "channelstream_client")
+LEFT_OUT = shutil.ignore_patterns(
+    ".*", "node_modules", "build", "dist", "*.egg-info", "__pycache__", "bench", "tests", "bench-results"
+)
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of both source distributions, and of the wheels that are built of those."""
+    folder = tmp_path_factory.mktemp("packages")
+    source = folder / "source"
+    shutil.copytree(ROOT, source, ignore=LEFT_OUT, ignore_dangling_symlinks=True)
+    shutil.copytree(
+        ROOT / "src",
+        source / "src",
+        ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"),
+        dirs_exist_ok=True,
+    )
+    for project in (source, source / "clients/python"):
+        run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "dist", project)
+    return folder / "dist"
+
+
+def run(*command: str | Path, **environ: str) -> str:
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env=os.environ | environ
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def wheel(built: Path, name: str) -> Path:
+    [found] = built.glob(f"{name}-*.whl")
+    return found
+
+
+def in_sdist(built: Path, name: str) -> set[str]:
+    [found] = built.glob(f"{name}-*.tar.gz")
+    with tarfile.open(found) as archive:
+        return {member.partition("/")[2] for member in archive.getnames()}
+
+
+def metadata(built: Path, name: str) -> str:
+    with ZipFile(wheel(built, name)) as archive:
+        [path] = [path for path in archive.namelist() if path.endswith(".dist-info/METADATA")]
+        return archive.read(path).decode()
+
+
+def test_their_pages_can_be_shown(built: Path) -> None:
+    """PyPI takes the metadata and renders the description."""
+    run(sys.executable, "-m", "twine", "check", "--strict", *map(str, built.iterdir()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_their_pages_begin_with_the_installation(built: Path, name: str) -> None:
+    """The first thing to do is `pip install`, and no link needs the repository around it."""
+    head, _, page = metadata(built, name).partition("\n\n")
+    first = re.search(r"^```\w*\n(.*)$", page, re.MULTILINE)
+    assert first and first[1] == f"pip install {name.replace('_', '-')}"
+    assert [link for link in re.findall(r"\]\(([^)\s]+)\)", page) if "://" not in link] == []
+    for field in ("Author", "Keywords", "License-Expression", "License-File", "Project-URL", "Classifier"):
+        assert f"\n{field}: " in head
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_hold_the_licence(built: Path, name: str) -> None:
+    """Whoever has a file has the terms it comes under."""
+    assert "LICENSE" in in_sdist(built, name)
+    with ZipFile(wheel(built, name)) as archive:
+        assert any(path.endswith("/licenses/LICENSE") for path in archive.namelist())
+
+
+def test_the_source_holds_the_documentation(built: Path) -> None:
+    """Every page of docs/, the changelog and the examples are in the source distribution, and nothing that was built."""
+    held = in_sdist(built, "channelstream")
+    pages = {page.relative_to(ROOT).as_posix() for page in ROOT.glob("docs/**/*.md")}
+    assert {*pages, "CHANGELOG.md", "README.md", "examples/flask/app.py", "examples/page/page.js"} <= held
+    assert not [path for path in held if "node_modules" in path or "__pycache__" in path]
+
+
+ALONE = {
+    "channelstream": (
+        "from importlib.resources import files; import channelstream.server; "
+        "from channelstream.engines.redis.link import script; assert script(); "
+        "pages = files('channelstream') / 'pages'; "
+        "assert all(any((pages / kind).iterdir()) for kind in ('templates', 'static/client', 'static/demo')); "
+        "print(channelstream.__file__)"
+    ),
+    "channelstream_client": "import channelstream_client; print(channelstream_client.__file__)",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_run_alone(built: Path, name: str, tmp_path: Path) -> None:
+    """Installed into an environment that has their requirements and nothing of the checkout, they work."""
+    environment = tmp_path / "env"
+    run(sys.executable, "-m", "venv", "--without-pip", environment)
+    python = environment / "bin/python"
+    install = ("install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check")
+    run(sys.executable, "-m", "pip", "--python", python, *install, wheel(built, name))
+    [site] = environment.glob("lib/python*/site-packages")
+    # The path alone: the .pth files of a checkout that is installed for development are not read.
+    (site / "requirements.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    assert run(python, "-c", ALONE[name]).strip().startswith(str(environment))
+    if name == "channelstream":
+        assert run(environment / "bin/channelstream", "check-config") == "OK\n"
