@@ -82,7 +82,7 @@ def _is_addressed(body: Body) -> bool:
     return body.channel is not None or bool(body.pm_users)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sending(Generic[B]):
     """From bodies to answers: what makes an event of a body, what sends events, and what answers."""
 
@@ -99,9 +99,11 @@ class _Sending(Generic[B]):
 
 async def _sent(call: Call, bodies: list[B], many: bool, sending: _Sending[B]) -> Told:
     """Send what was read; of very many, chunk by chunk, so that others have their turn between."""
+    if not many:
+        [kept] = await sending.send([sending.made(bodies[0])])
+        return sending.told(bodies[0], kept)
     if len(bodies) <= CHUNK:
-        answers = await sending.of(bodies)
-        return answers if many else answers[0]
+        return await sending.of(bodies)
     told = [part async for part in _chunks(call.turns, bodies, sending) if part]
     return Parts([b"[", *(part for each in told[:-1] for part in (each, b",")), *told[-1:], b"]"])
 

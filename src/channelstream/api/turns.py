@@ -16,6 +16,8 @@ T = TypeVar("T")
 class Turns:
     """The turns of one call."""
 
+    __slots__ = ("_now", "_until")
+
     def __init__(self, now: Callable[[], float]) -> None:
         """Begin the first turn.
 
