@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.position import (
+    MAX_NUMBER,
     MAX_SHARDS,
     MAX_TEXT,
     NO_PLACE,
@@ -64,18 +65,25 @@ def test_any_text_is_a_position_or_none(text: str) -> None:
         "a-1.2",
         ".b-1.2",
         "a.b-1.",
+        f"a-{MAX_NUMBER + 1}",
+        f"a.b-1.{1 << 64}",
     ],
 )
 def test_what_is_not_a_position_is_none(text: str) -> None:
-    """A missing part, or a number in anything but ASCII digits, is no position."""
+    """A missing part, or a number that is too high or in anything but ASCII digits, is no position."""
     assert Position.parse(text) is None
 
 
 def test_a_position_has_a_longest_text() -> None:
     """It is read, one character more is not looked at."""
-    longest = "e-" + "1" * (MAX_TEXT - 2)
-    assert Position.parse(longest) == Position.single("e", int("1" * (MAX_TEXT - 2)))
+    longest = "e" * (MAX_TEXT - 2) + "-1"
+    assert Position.parse(longest) == Position.single("e" * (MAX_TEXT - 2), 1)
     assert Position.parse(longest + "1") is None
+
+
+def test_a_position_has_a_highest_number() -> None:
+    """Any engine can keep it."""
+    assert Position.parse(f"e-{MAX_NUMBER}") == Position.single("e", MAX_NUMBER)
 
 
 @given(NUMBERS)

@@ -13,6 +13,8 @@ MAX_SHARDS = 16
 """Most shards of a log: each lengthens the position of every event by 18 to 28 characters."""
 MAX_TEXT = 512
 """Longest position a client may send; ours are below 30 characters for each shard."""
+MAX_NUMBER = (1 << 53) - 1
+"""Highest number in a position: up to here engines whose numbers are doubles count exactly."""
 
 Numbers = tuple[int, ...]
 """For each shard, the number of an event in it."""
@@ -68,7 +70,8 @@ class Position:
         epochs, seqs = front.split("."), back.split(".")
         if len(epochs) != len(seqs) or not all(epochs) or not all(map(str.isdigit, seqs)):
             return None
-        return cls(tuple(epochs), tuple(map(int, seqs)))
+        numbers = tuple(map(int, seqs))
+        return None if max(numbers) > MAX_NUMBER else cls(tuple(epochs), numbers)
 
 
 NO_PLACE = Position((), ())
