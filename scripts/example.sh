@@ -13,8 +13,27 @@ fail() {
     exit 1
 }
 
+# Whether a channelstream that takes our secret is there; whatever else has the port is a stranger.
 is_served() {
-    .venv/bin/python -c 'import sys, urllib.request as r; r.urlopen(sys.argv[1], timeout=2)' "$url" 2>/dev/null
+    .venv/bin/python - "$url" 2>/dev/null <<'EOF'
+import os, sys
+from channelstream.cli.remote import Server
+Server(sys.argv[1], os.environ.get("CHANNELSTREAM_SECRET", "secret")).get("/info", {}, dict, "channels")
+EOF
+}
+
+# The port of the server's own, or a free one where a stranger has that.
+free_port() {
+    .venv/bin/python - <<'EOF'
+import socket
+for port in (8000, 0):
+    try:
+        with socket.create_server(("127.0.0.1", port)) as free:
+            print(free.getsockname()[1])
+            break
+    except OSError:
+        pass
+EOF
 }
 
 stop() {
@@ -40,9 +59,12 @@ trap stop EXIT
 trap 'exit 0' TERM
 trap 'server=; exit 0' INT # which the server has heard as well; told twice, it would not end in order
 if [ -z "${CHANNELSTREAM_URL:-}" ] && ! is_served; then
-    .venv/bin/channelstream &
+    port=$(free_port)
+    url=http://127.0.0.1:$port
+    .venv/bin/channelstream -p "$port" &
     server=$!
 fi
+export CHANNELSTREAM_URL="$url"
 "$program" "examples/$name/$source" &
 app=$!
 echo "example: open http://127.0.0.1:${PORT:-5000} in two windows; Ctrl-C ends it" >&2

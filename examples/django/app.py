@@ -4,16 +4,19 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.core.management import execute_from_command_line
 from django.core.wsgi import get_wsgi_application
-from django.http import FileResponse, HttpRequest, JsonResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
+from django.views.decorators.csrf import ensure_csrf_cookie
 
-from channelstream_client import Channelstream, Info, Message
+from channelstream_client import ChannelSettings, Channelstream, ChannelstreamError, Connection, Message
 
 ROOT = Path(__file__).parents[2]
 URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
@@ -22,18 +25,39 @@ FILES = {
     "page.js": "examples/page/page.js",
     "channelstream.js": "clients/js/channelstream.js",
 }
+CHAT = {"chat": ChannelSettings(notify_presence=True, store_history=True, history_size=20)}
 
 settings.configure(
     ROOT_URLCONF=__name__,
     SECRET_KEY=secrets.token_hex(),
     ALLOWED_HOSTS=["127.0.0.1", "localhost"],
-    MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
+    MIDDLEWARE=[
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        f"{__name__}.NotServed",
+    ],
     SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
-    SESSION_COOKIE_SAMESITE="Strict",  # In place of CSRF tokens.
+    SESSION_COOKIE_SAMESITE="Strict",
 )
 server = Channelstream(URL, os.environ.get("CHANNELSTREAM_SECRET", "secret"))
 
 
+class NotServed:
+    """Says to the page what the push server refused."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> JsonResponse | None:
+        if not isinstance(error, ChannelstreamError):
+            return None
+        return JsonResponse({"error": f"the push server does not do that: {error}"}, status=502)
+
+
+@ensure_csrf_cookie  # page.js sends its token with every post
 def file(request: HttpRequest) -> FileResponse:
     return FileResponse((ROOT / FILES[request.path.lstrip("/")]).open("rb"))
 
@@ -46,8 +70,16 @@ def sign_in(request: HttpRequest) -> JsonResponse:
 def connection(request: HttpRequest) -> JsonResponse:
     # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
     since = str(json.loads(request.body).get("since") or "")
-    made = server.connect(name(request), ["chat"], info=Info(include_history=False), since=since)
-    return JsonResponse({"conn_id": made.conn_id, "position": made.position})
+    made = server.connect(name(request), ["chat"], channel_configs=CHAT, since=since)
+    return JsonResponse(opened(made))
+
+
+def opened(made: Connection) -> dict[str, Any]:
+    """What a page begins with: its connection, what was said, and who is here."""
+    chat = made.channels_info.channels["chat"]
+    history = [{"uuid": sent.uuid, "user": sent.user, "message": sent.message} for sent in chat.history]
+    present = {"channels": {"chat": {"users": list(chat.users)}}}
+    return {"conn_id": made.conn_id, "position": made.position, "history": history, "channels_info": present}
 
 
 def say(request: HttpRequest) -> JsonResponse:

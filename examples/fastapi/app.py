@@ -3,17 +3,18 @@
 import os
 import secrets
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import uvicorn
-from fastapi import Body, Cookie, Depends, FastAPI, HTTPException, Response
-from fastapi.responses import FileResponse
+from fastapi import Body, Cookie, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
 from itsdangerous import BadSignature, Signer
 
-from channelstream_client import AsyncChannelstream, Info, Message
+from channelstream_client import AsyncChannelstream, ChannelSettings, ChannelstreamError, Connection, Message
 
 ROOT = Path(__file__).parents[2]
 URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
+CHAT = {"chat": ChannelSettings(notify_presence=True, store_history=True, history_size=20)}
 
 app = FastAPI()
 server = AsyncChannelstream(URL, os.environ.get("CHANNELSTREAM_SECRET", "secret"))
@@ -54,16 +55,29 @@ def sign_in(name: Text, response: Response) -> dict[str, str]:
 
 
 @app.post("/connection")
-async def connection(user: User, since: Text = "") -> dict[str, str]:
+async def connection(user: User, since: Text = "") -> dict[str, Any]:
     # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
-    made = await server.connect(user, ["chat"], info=Info(include_history=False), since=since)
-    return {"conn_id": made.conn_id, "position": made.position}
+    made = await server.connect(user, ["chat"], channel_configs=CHAT, since=since)
+    return opened(made)
+
+
+def opened(made: Connection) -> dict[str, Any]:
+    """What a page begins with: its connection, what was said, and who is here."""
+    chat = made.channels_info.channels["chat"]
+    history = [{"uuid": sent.uuid, "user": sent.user, "message": sent.message} for sent in chat.history]
+    present = {"channels": {"chat": {"users": list(chat.users)}}}
+    return {"conn_id": made.conn_id, "position": made.position, "history": history, "channels_info": present}
 
 
 @app.post("/say")
 async def say(user: User, text: Text) -> dict[str, str]:
     sent = await server.publish(Message(user=user, channel="chat", message={"text": text}))
     return {"uuid": sent.uuid}
+
+
+@app.exception_handler(ChannelstreamError)
+async def not_served(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": f"the push server does not do that: {error}"}, 502)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,16 @@
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 from flask import Flask, Response, abort, request, send_from_directory, session
 
-from channelstream_client import Channelstream, Info, Message
+from channelstream_client import ChannelSettings, Channelstream, ChannelstreamError, Connection, Message
 
 ROOT = Path(__file__).parents[2]
 URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
+
+CHAT = {"chat": ChannelSettings(notify_presence=True, store_history=True, history_size=20)}
 
 app = Flask(__name__, static_folder=None)
 app.secret_key = secrets.token_bytes(32)
@@ -38,17 +41,30 @@ def sign_in() -> dict[str, str]:
 
 
 @app.post("/connection")
-def connection() -> dict[str, str]:
+def connection() -> dict[str, Any]:
     # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
     since = str(request.get_json().get("since") or "")
-    made = server.connect(name(), ["chat"], info=Info(include_history=False), since=since)
-    return {"conn_id": made.conn_id, "position": made.position}
+    made = server.connect(name(), ["chat"], channel_configs=CHAT, since=since)
+    return opened(made)
+
+
+def opened(made: Connection) -> dict[str, Any]:
+    """What a page begins with: its connection, what was said, and who is here."""
+    chat = made.channels_info.channels["chat"]
+    history = [{"uuid": sent.uuid, "user": sent.user, "message": sent.message} for sent in chat.history]
+    present = {"channels": {"chat": {"users": list(chat.users)}}}
+    return {"conn_id": made.conn_id, "position": made.position, "history": history, "channels_info": present}
 
 
 @app.post("/say")
 def say() -> dict[str, str]:
     text = str(request.get_json()["text"])
     return {"uuid": server.publish(Message(user=name(), channel="chat", message={"text": text})).uuid}
+
+
+@app.errorhandler(ChannelstreamError)
+def not_served(error: ChannelstreamError) -> tuple[dict[str, str], int]:
+    return {"error": f"the push server does not do that: {error}"}, 502
 
 
 def name() -> str:

@@ -9,6 +9,7 @@ const FILES = {
   "/page.js": ["../page/page.js", "text/javascript"],
   "/channelstream.js": ["../../clients/js/channelstream.js", "text/javascript"],
 };
+const CHAT = { chat: { notify_presence: true, store_history: true, history_size: 20 } };
 const MAX_BODY = 10_000;
 const names = new Map(); // by session; a real application keeps them elsewhere, and not for ever
 
@@ -24,14 +25,16 @@ function sign(path) {
 async function call(path, body) {
   const headers = { "content-type": "application/json", "x-channelstream-secret": sign(path) };
   const answer = await fetch(url + path, { method: "POST", headers, body: JSON.stringify(body) });
-  if (!answer.ok) throw new Error(`${path} answered ${answer.status}`);
+  if (!answer.ok) throw new Error(`the push server answered ${answer.status} to ${path}: ${await answer.text()}`);
   return answer.json();
 }
 
 const CALLS = {
   // since: what a page had seen when it lost its connection. Everybody may read the chat, so it reads on from there.
-  "/connection": (user, { since }) =>
-    call("/connect", { username: user, channels: ["chat"], info: { include_history: false }, since: String(since ?? "") }),
+  "/connection": async (user, { since }) => {
+    const made = await call("/connect", { username: user, channels: ["chat"], channel_configs: CHAT, since: String(since ?? "") });
+    return { ...made, history: made.channels_info.channels.chat.history };
+  },
   "/say": (user, { text }) => call("/message", { user, channel: "chat", message: { text } }),
 };
 
@@ -59,5 +62,5 @@ async function answer(request, response) {
 }
 
 createServer((request, response) => {
-  answer(request, response).catch((error) => response.writeHead(500).end(JSON.stringify({ error: error.message })));
+  answer(request, response).catch((error) => response.writeHead(502).end(JSON.stringify({ error: error.message })));
 }).listen(PORT, "127.0.0.1");

@@ -1,33 +1,76 @@
 import { Channelstream } from "/channelstream.js";
 
-async function post(path, body) {
-  const answer = await fetch(path, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-  });
-  if (!answer.ok) throw new Error(`${path} answered ${answer.status}`);
-  return answer.json();
+const find = (selector) => document.querySelector(selector);
+const shown = new Set(); // uuids: what the history tells may come by the stream as well
+
+const say = (text) => (find("#status").textContent = text);
+const complain = (text) => (find("#fault").textContent = text);
+
+// Django asks for the token of its cookie; the others need none, as their session cookie is SameSite=Strict.
+function csrf() {
+  const token = /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1];
+  return token ? { "X-CSRFToken": token } : {};
 }
 
-function show(event) {
+async function post(path, body, signal) {
+  const headers = { "content-type": "application/json", ...csrf() };
+  const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+  const told = await answer.json().catch(() => ({}));
+  if (answer.ok) return told;
+  // Only the application's own refusal is final: it has forgotten who is signed in. A push server may come back.
+  throw Object.assign(new Error(told.error ?? `${path} answered ${answer.status}`), { retry: answer.status >= 500 });
+}
+
+function show({ uuid, user, message }) {
+  if (shown.has(uuid)) return;
+  shown.add(uuid);
   const line = document.createElement("li");
-  line.textContent = `${event.user}: ${event.message.text}`;
-  document.querySelector("#lines").append(line);
+  line.textContent = `${user}: ${message.text}`;
+  find("#lines").append(line);
 }
 
-document.querySelector("#sign-in").onsubmit = async (event) => {
-  event.preventDefault();
-  const { url } = await post("/sign-in", { name: event.target.name.value });
-  event.target.hidden = true;
-  const stream = new Channelstream({ url, fetchConnection: ({ since }) => post("/connection", { since }) });
+function listen(url) {
+  const stream = new Channelstream({
+    url,
+    fetchConnection: ({ since, signal }) => post("/connection", since ? { since } : {}, signal),
+  });
+  stream.on("connection", ({ connection }) => connection.history.forEach(show));
   stream.on("message", show);
-  stream.on("open", () => (document.querySelector("#chat").hidden = false));
+  stream.on("roster", () => (find("#here").textContent = stream.roster.users("chat").map(({ user }) => user).join(", ")));
+  stream.on("open", () => {
+    say("Connected.");
+    find("#chat").hidden = false;
+  });
+  stream.on("down", ({ reason }) => say(`Not connected, trying again: ${reason}`));
+  stream.on("lost", () => say("Connected. Some messages may be missing here."));
+  stream.on("close", ({ reason }) => {
+    say(`The chat has ended (${reason}). Sign in again.`);
+    find("#sign-in").hidden = false;
+  });
   stream.open();
+}
+
+find("#sign-in").onsubmit = async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  try {
+    const { url } = await post("/sign-in", { name: form.name.value });
+    complain("");
+    form.hidden = true;
+    listen(url);
+  } catch (error) {
+    complain(`Not signed in: ${error.message}`);
+  }
 };
 
-document.querySelector("#say").onsubmit = async (event) => {
+find("#say").onsubmit = async (event) => {
   event.preventDefault();
-  await post("/say", { text: event.target.text.value });
-  event.target.reset();
+  const form = event.target;
+  try {
+    await post("/say", { text: form.text.value });
+    complain("");
+    form.reset();
+  } catch (error) {
+    complain(`Not sent: ${error.message}`);
+  }
 };

@@ -12,7 +12,7 @@ from pyramid.request import Request
 from pyramid.response import FileResponse
 from pyramid.session import SignedCookieSessionFactory
 
-from channelstream_client import Channelstream, Info, Message
+from channelstream_client import ChannelSettings, Channelstream, ChannelstreamError, Connection, Message
 
 ROOT = Path(__file__).parents[2]
 URL = os.environ.get("CHANNELSTREAM_URL", "http://127.0.0.1:8000")
@@ -21,6 +21,7 @@ FILES = {
     "/page.js": "examples/page/page.js",
     "/channelstream.js": "clients/js/channelstream.js",
 }
+CHAT = {"chat": ChannelSettings(notify_presence=True, store_history=True, history_size=20)}
 
 server = Channelstream(URL, os.environ.get("CHANNELSTREAM_SECRET", "secret"))
 
@@ -34,16 +35,29 @@ def sign_in(request: Request) -> dict[str, str]:
     return {"url": URL}
 
 
-def connection(request: Request) -> dict[str, str]:
+def connection(request: Request) -> dict[str, Any]:
     # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
     since = str(request.json_body.get("since") or "")
-    made = server.connect(name(request), ["chat"], info=Info(include_history=False), since=since)
-    return {"conn_id": made.conn_id, "position": made.position}
+    made = server.connect(name(request), ["chat"], channel_configs=CHAT, since=since)
+    return opened(made)
+
+
+def opened(made: Connection) -> dict[str, Any]:
+    """What a page begins with: its connection, what was said, and who is here."""
+    chat = made.channels_info.channels["chat"]
+    history = [{"uuid": sent.uuid, "user": sent.user, "message": sent.message} for sent in chat.history]
+    present = {"channels": {"chat": {"users": list(chat.users)}}}
+    return {"conn_id": made.conn_id, "position": made.position, "history": history, "channels_info": present}
 
 
 def say(request: Request) -> dict[str, str]:
     message = Message(user=name(request), channel="chat", message={"text": str(request.json_body["text"])})
     return {"uuid": server.publish(message).uuid}
+
+
+def not_served(error: Exception, request: Request) -> dict[str, str]:
+    request.response.status_int = 502
+    return {"error": f"the push server does not do that: {error}"}
 
 
 def name(request: Request) -> str:
@@ -60,6 +74,7 @@ def application() -> Any:
     for path, view in {"/sign-in": sign_in, "/connection": connection, "/say": say}.items():
         config.add_route(path, path, request_method="POST")
         config.add_view(view, route_name=path, renderer="json")
+    config.add_exception_view(not_served, context=ChannelstreamError, renderer="json")
     return config.make_wsgi_app()
 
 

@@ -5,12 +5,15 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from tests.browser import chromium_browser
+from tests.http_client import http
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -29,13 +32,26 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(params=NAMES)
 def example(request: pytest.FixtureRequest, server: Any) -> Iterator[str]:
     """The address of a running example."""
-    if request.param == "node" and shutil.which("node") is None:
+    with running(request.param, server.url, server.secret) as address:
+        yield address
+
+
+@pytest.fixture(params=NAMES)
+def misled(request: pytest.FixtureRequest, server: Any) -> Iterator[str]:
+    """The address of one that signs with a wrong secret."""
+    with running(request.param, server.url, "wrong") as address:
+        yield address
+
+
+@contextmanager
+def running(name: str, url: str, secret: str) -> Iterator[str]:
+    if name == "node" and shutil.which("node") is None:
         pytest.skip("node is not installed.")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environ = {"CHANNELSTREAM_URL": server.url, "CHANNELSTREAM_SECRET": server.secret, "PORT": str(port)}
+    environ = {"CHANNELSTREAM_URL": url, "CHANNELSTREAM_SECRET": secret, "PORT": str(port)}
     process = subprocess.Popen(
-        ["scripts/example.sh", request.param], cwd=ROOT, env=os.environ | environ, stderr=subprocess.DEVNULL
+        ["scripts/example.sh", name], cwd=ROOT, env=os.environ | environ, stderr=subprocess.DEVNULL
     )
     try:
         wait_until_open(port)
@@ -61,16 +77,56 @@ def sign_in(browser: Browser, address: str, name: str) -> Page:
     page.goto(address)
     page.get_by_label("Your name").fill(name)
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_label("Message")).to_be_visible()
     return page
 
 
-def test_what_one_says_the_other_hears(chromium: Browser, example: str) -> None:
-    """Two people sign in; what one sends is on both pages."""
-    ann, bob = sign_in(chromium, example, "Ann"), sign_in(chromium, example, "Bob")
-    ann.get_by_label("Message").fill("Hello, Bob")
+def test_a_chat(chromium: Browser, example: str) -> None:
+    """What one sends is on both pages, in order; who comes later sees who is there and what was said."""
+    text = f"Hello from {uuid4()}"  # The chat is that of all examples, and has a history.
+    ann = sign_in(chromium, example, "Ann")
+    expect(ann.get_by_role("status")).to_have_text("Connected.")
+    ann.get_by_label("Message").fill(text)
     ann.get_by_role("button", name="Send").click()
+    expect(ann.get_by_role("listitem").last).to_have_text(f"Ann: {text}")
+    bob = sign_in(chromium, example, "Bob")
+    expect(bob.get_by_role("listitem").last).to_have_text(f"Ann: {text}")
     for page in (ann, bob):
-        expect(page.get_by_role("listitem")).to_have_text(["Ann: Hello, Bob"])
-    for page in (ann, bob):
+        expect(page.locator("#here")).to_have_text("Ann, Bob")
+    bob.context.close()
+    ann.context.close()
+
+
+def test_a_refusal_is_on_the_page(chromium: Browser, misled: str) -> None:
+    """Where the push server refuses the application, the page says so and tries again."""
+    page = sign_in(chromium, misled, "Ann")
+    expect(page.get_by_role("status")).to_contain_text(
+        "Not connected, trying again: no connection: the push server"
+    )
+    page.context.close()
+
+
+def test_a_stopped_server_is_on_the_page(chromium: Browser, start_server: Any) -> None:
+    """While the push server is away the page says so, keeps what could not be sent, and comes back with it."""
+    first = start_server()
+    with running("flask", first.url, first.secret) as address:
+        page = sign_in(chromium, address, "Ann")
+        expect(page.get_by_role("status")).to_have_text("Connected.")
+        first.stop()
+        expect(page.get_by_role("status")).to_contain_text("Not connected, trying again")
+        page.get_by_label("Message").fill("Hello")
+        page.get_by_role("button", name="Send").click()
+        expect(page.get_by_role("alert")).to_contain_text(
+            "Not sent: the push server", timeout=1000 * PATIENCE_S
+        )
+        start_server("-p", str(first.port))
+        expect(page.get_by_role("status")).to_contain_text("Connected.", timeout=1000 * PATIENCE_S)
+        expect(page.get_by_label("Message")).to_have_value("Hello")
+        page.get_by_role("button", name="Send").click()
+        expect(page.get_by_role("listitem").last).to_have_text("Ann: Hello")
         page.context.close()
+
+
+def test_django_protects_its_calls(server: Any) -> None:
+    """A page of somebody else, which has no token, is refused by Django."""
+    with running("django", server.url, server.secret) as address:
+        assert http.post(f"{address}/sign-in", json={"name": "Ann"}).status_code == 403
