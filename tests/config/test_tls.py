@@ -1,7 +1,9 @@
 """Certificates, keys, and what is wrong with them."""
 
+import ssl
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,39 @@ def test_nothing_to_trust(files: Files) -> None:
         client_context("/nonexistent.pem")
     with pytest.raises(ConfigError, match=r"^ssl_certfile: '.*junk.pem' holds no PEM certificate"):
         client_context(files("junk", "").ssl_certfile)
+
+
+def test_a_certificate_is_trusted_by_itself(certificate: tuple[str, str], tmp_path: Path) -> None:
+    """A server's own certificate is enough, and so is that of the authority which signed it; another's is not."""
+    cert, key = str(tmp_path / "leaf.pem"), str(tmp_path / "leaf.key")
+    names = [
+        "-subj",
+        "/CN=push",
+        "-addext",
+        "subjectAltName=DNS:push",
+        "-addext",
+        "basicConstraints=CA:FALSE",
+    ]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    signer = ["-CA", certificate[0], "-CAkey", certificate[1]]
+    subprocess.run([*command, *names, *signer, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    server = server_context(Settings(ssl_certfile=cert, ssl_keyfile=key))
+    assert server
+    for trusted in (cert, certificate[0]):
+        shake_hands(server, client_context(trusted))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(server, client_context(""))
+
+
+def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """Carry the bytes of a handshake to and fro until both sides are content."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [
+        client.wrap_bio(down, up, server_hostname="push"),
+        server.wrap_bio(up, down, server_side=True),
+    ]
+    while sides:
+        for side in list(sides):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+                sides.remove(side)
