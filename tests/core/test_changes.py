@@ -1,6 +1,14 @@
 """Recent changes: what is sent of an entry that was delivered, held or read before them."""
 
-from channelstream.core.changes import KEPT, KEPT_BYTES, RecentChanges, compacted, forms_for, present_forms
+from channelstream.core.changes import (
+    KEPT,
+    KEPT_BYTES,
+    Changes,
+    RecentChanges,
+    compacted,
+    forms_for,
+    present_forms,
+)
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.log import Entry
 
@@ -72,26 +80,26 @@ def test_a_list_has_only_the_present_forms() -> None:
 def test_what_nothing_changed_is_handed_back_as_it_is() -> None:
     """The usual case costs nothing."""
     entries = [message(1), message(2, "other")]
-    assert present_forms(entries, []) is entries
+    assert present_forms(entries, Changes()) is entries
 
 
 def test_a_change_counts_for_those_who_are_not_sent_it() -> None:
     """Where it is about all whom an entry is for; one for some leaves the others what they have."""
     pending = [message(1), message(2, "other"), message(3, channel="b")]
-    assert told(present_forms(pending, [delete(4, exclude=ANN)])) == [
+    assert told(present_forms(pending, Changes([delete(4, exclude=ANN)]))) == [
         (2, "Message", b"1"),
         (3, "Message", b"1"),
     ]
-    assert told(present_forms(pending[:1], [edit(4)])) == [(1, "Message", b"2")]
-    assert told(present_forms(pending[:1], [edit(4), delete(5), edit(6)])) == []
-    assert present_forms(pending[:1], [delete(4, only=ANN)]) == pending[:1]
+    assert told(present_forms(pending[:1], Changes([edit(4)]))) == [(1, "Message", b"2")]
+    assert told(present_forms(pending[:1], Changes([edit(4), delete(5), edit(6)]))) == []
+    assert present_forms(pending[:1], Changes([delete(4, only=ANN)])) == pending[:1]
     private = message(1, channel=None, only=ANN)
-    assert present_forms([private], [delete(2, channel=None, only=ANN | {"bob"})]) == []
+    assert present_forms([private], Changes([delete(2, channel=None, only=ANN | {"bob"})])) == []
 
 
 def test_an_older_change_does_not_touch_a_newer_entry() -> None:
     """A message that is published anew after its deletion was forgotten is another one."""
-    assert told(present_forms([message(5)], [delete(4)])) == [(5, "Message", b"1")]
+    assert told(present_forms([message(5)], Changes([delete(4)]))) == [(5, "Message", b"1")]
 
 
 def test_a_user_is_not_sent_what_a_change_about_it_supersedes() -> None:

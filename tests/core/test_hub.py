@@ -2,6 +2,7 @@
 
 import gc
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channelstream.core import changes
 from channelstream.core.batch import DEAF, Batch, Held
 from channelstream.core.changes import KEPT
 from channelstream.core.codec import Framing
@@ -707,6 +709,37 @@ def test_who_waits_for_a_slice_is_not_sent_what_was_deleted_meanwhile(bench: Ben
     assert json.loads(tapes[1].written[-1])[0]["type"] == "message:delete"
 
 
+def test_bytes_made_before_a_deletion_are_made_anew_in_a_later_round(bench: Bench) -> None:
+    """Although as many changes are looked at in the later round as when they were made."""
+    for _ in range(SLICE + 1):
+        bench.member("zoe", "a")
+    stalling, _ = bench.member("ann", "b")
+    _, tape = bench.member("bob", "b")
+    bench.say("a")
+    bench.deliver(deletion("unknown"))
+    assert bench.hub.flush()
+    said = bench.say("b")
+    bench.hub.stall(stalling, Held(0))
+    bench.deliver(MessageDeleted(uuid=said.event.uuid, channel="b", exclude=frozenset({"bob"})))
+    bench.flush_all()
+    bench.flush_all()
+    assert tape.written == []
+
+
+def test_many_changes_cost_a_flush_no_more_than_one_look_at_each(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many clients wait for different ones."""
+    looked_at: list[Entry] = []
+    subject = changes._subject
+    monkeypatch.setattr(changes, "_subject", lambda entry: looked_at.append(entry) or subject(entry))
+    for number in range(100):
+        bench.member(f"user-{number}", f"channel-{number}")
+        bench.deliver(MessageEdited(uuid="m", channel=f"channel-{number}", edited="e", payload=b"1"))
+    bench.flush_all()
+    assert max(Counter(looked_at).values()) <= 5
+
+
 def test_a_stall_sends_what_waits_in_its_present_form(bench: Bench) -> None:
     """As a flush does."""
     connection, tape = bench.member("bob", "a")
@@ -725,7 +758,7 @@ def test_changes_are_remembered_as_long_as_anything_waits(bench: Bench) -> None:
         bench.deliver(deletion("unknown"))
         bench.hub.flush()
     assert bench.hub.changes.number == 3
-    assert bench.hub._waiting_changes() == []
+    assert bench.hub._waiting_changes().last is None
 
 
 def test_changes_that_nobody_here_hears_are_not_kept_for_ever(bench: Bench) -> None:

@@ -11,6 +11,7 @@ from tests.simulation.script import make_script
 from tests.simulation.shrinking import shrink
 from tests.simulation.simulation import CLIENTS, simulate
 
+from channelstream.core.changes import Changes
 from channelstream.core.position import Reach
 
 FIXED = [5, 13, 33, 49, 62, 64, 65, 78, 87, 109, 211, 303, 309, 527, 528, 592]
@@ -56,7 +57,7 @@ def first_failure(promise: str) -> str:
     ("place", "fault"),
     [
         ("channelstream.core.registry.Registry.compact", lambda _registry, entry: entry),
-        ("channelstream.core.hub.Hub._waiting_changes", lambda _hub: []),
+        ("channelstream.core.hub.Hub._waiting_changes", lambda _hub: Changes()),
         ("channelstream.transports.session.forms_for", lambda _user, entries, _changes: entries),
     ],
 )

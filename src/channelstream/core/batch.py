@@ -5,15 +5,14 @@ tick point at the same node, so its bytes are made once per format and the per-r
 pointer. `IDLE` states of a connection are nodes as well, which keeps branches out of the delivery loop.
 """
 
-from collections.abc import Sequence
-
-from channelstream.core.changes import present_forms
+from channelstream.core.changes import Changes, present_forms
 from channelstream.core.codec import ENCLOSE, Framing, item
 from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
 
 FORMATS = len(Dialect) * len(Framing)
 """Number of formats: every dialect in every framing."""
+UNCHANGED = Changes()
 
 
 def format_of(dialect: Dialect, framing: Framing) -> int:
@@ -27,14 +26,14 @@ class Batch:
     The root of a tree has neither: it stands for "nothing to send yet".
     """
 
-    __slots__ = ("_bytes", "_changes", "_next", "entry", "parent")
+    __slots__ = ("_bytes", "_made_after", "_next", "entry", "parent")
 
     def __init__(self, parent: "Batch | None" = None, entry: Entry | None = None) -> None:
         self.parent = parent
         self.entry = entry
         self._next: dict[Entry, Batch] | None = None
         self._bytes: list[bytes | None] | None = None
-        self._changes = 0
+        self._made_after: Entry | None = None
 
     def then(self, entry: Entry) -> "Batch":
         """Return this batch followed by `entry`, the same object for everyone who asks."""
@@ -73,17 +72,17 @@ class Batch:
         found.reverse()
         return found
 
-    def encoded(self, dialect: Dialect, framing: Framing, changes: Sequence[Entry] = ()) -> bytes:
+    def encoded(self, dialect: Dialect, framing: Framing, changes: Changes = UNCHANGED) -> bytes:
         """Return the bytes of the whole batch, made at the first call for a format; none where there is nothing to send.
 
         Args:
-            changes: edits and deletions that were delivered since the batch began, to whomever; more of them than at the
-                last call make the bytes anew.
+            changes: edits and deletions that were delivered since the batch began, to whomever; another last one than at
+                the last call makes the bytes anew.
         """
         known = self._bytes
-        if known is None or self._changes != len(changes):
+        if known is None or self._made_after is not changes.last:
             known = self._bytes = [None] * FORMATS
-            self._changes = len(changes)
+            self._made_after = changes.last
         number = format_of(dialect, framing)
         data = known[number]
         if data is None:

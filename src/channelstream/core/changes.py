@@ -55,18 +55,38 @@ class RecentChanges:
         return [] if number == self.number else list(self._kept)[number - missing :]
 
 
-def present_forms(entries: Sequence[Entry], changes: Sequence[Entry]) -> Sequence[Entry]:
+class Changes:
+    """Changes by the message they are about: many entries are looked up in the same ones.
+
+    Attributes:
+        last: the newest one; None where there are none.
+    """
+
+    __slots__ = ("_by_subject", "last")
+
+    def __init__(self, changes: Sequence[Entry] = ()) -> None:
+        """Group changes, given in the order of their delivery."""
+        self.last = changes[-1] if changes else None
+        self._by_subject: dict[_Subject, list[Entry]] = {}
+        for change in changes:
+            self._by_subject.setdefault(_subject(change), []).append(change)
+
+    def about(self, entry: Entry) -> Sequence[Entry]:
+        return self._by_subject.get(_subject(entry), ())
+
+
+def present_forms(entries: Sequence[Entry], changes: Changes) -> Sequence[Entry]:
     """Return what is sent of entries that all go to the same clients.
 
     Args:
         changes: those that were delivered since, those among the entries too, though perhaps not to these clients.
     """
-    return _after(compacted(entries), changes, covers) if changes else entries
+    return _after(compacted(entries), changes, covers) if changes.last else entries
 
 
 def forms_for(user: str, entries: Sequence[Entry], changes: Sequence[Entry]) -> Sequence[Entry]:
     """Return what one user is sent of entries, after changes that were delivered since they were read."""
-    return _after(entries, changes, lambda change, _: change.only is None or user in change.only)
+    return _after(entries, Changes(changes), lambda change, _: change.only is None or user in change.only)
 
 
 def compacted(entries: Sequence[Entry]) -> list[Entry]:
@@ -89,15 +109,12 @@ def compacted(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _after(
-    entries: Sequence[Entry], changes: Sequence[Entry], is_for: Callable[[Event, Event], bool]
+    entries: Sequence[Entry], changes: Changes, is_for: Callable[[Event, Event], bool]
 ) -> Sequence[Entry]:
-    later: dict[_Subject, list[Entry]] = {}
-    for change in changes:
-        later.setdefault(_subject(change), []).append(change)
     found: list[Entry] = []
     for entry in entries:
         form: Entry | None = entry
-        for change in later.get(_subject(entry), ()):
+        for change in changes.about(entry):
             if form is not None and change.seq > form.seq and is_for(change.event, form.event):
                 form = _changed(form, change)
         if form is not None:

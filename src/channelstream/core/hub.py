@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from channelstream.core.batch import DEAF, FORMATS, Batch, format_of
-from channelstream.core.changes import RecentChanges
+from channelstream.core.changes import Changes, RecentChanges
 from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
 from channelstream.core.events import Dialect
@@ -151,11 +151,11 @@ class Hub:
             self._sent_began = self._began = self.changes.number
         self.changes.note(entry, needed=self._sent_began)
 
-    def _waiting_changes(self) -> list[Entry]:
+    def _waiting_changes(self) -> Changes:
         """Return the changes that were delivered since anything that waits to be written was."""
         changes = self.changes.after(self._sent_began)
         assert changes is not None  # noqa: S101 - those were kept
-        return changes
+        return Changes(changes)
 
     def _write_out(self, number: int, waiting: list[Connection]) -> None:
         """Write to each; where one write fails, that stream ends, and the others wait for the next call of `flush`."""
