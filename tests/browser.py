@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 PROGRAMS = (
     "chromium-headless-shell",
@@ -24,6 +24,10 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE_MS = 30_000
+"""How long anything in a page may take: many times what a busy machine needs."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager

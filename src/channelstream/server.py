@@ -138,6 +138,8 @@ class Server:
     async def _shut_down(self) -> None:
         self._listener.close()
         self.node.draining = True
+        # First, as pages that watch the samples are answers that the drain would wait for.
+        await self._sampler.stop()
         self._flush_all()
         self._close_streams()
         self._drain = asyncio.get_running_loop().create_task(self._drained())
@@ -146,7 +148,6 @@ class Server:
         await self._door.abort()
         self.streams.heartbeat.stop()
         await self._housekeeping.stop()
-        await self._sampler.stop()
         await self.node.engine.close()
 
     def _close_streams(self) -> None:

@@ -8,11 +8,9 @@ from urllib.parse import urlsplit
 import pytest
 from itsdangerous import TimestampSigner
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
-from tests.browser import chromium_browser
+from tests.browser import PATIENCE_MS, chromium_browser
 from tests.http_client import http
 from tests.line import Line
-
-PATIENCE_MS = 10_000
 
 
 @dataclass
