@@ -1,13 +1,19 @@
 """The time clients have for reading their answers."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.transports.in_process import Stage, play
 from tests.waiting import eventually
 
+from channelstream.http.connection import HttpConnection
+from channelstream.http.door import Door, HttpSettings
 from channelstream.http.unread import UnreadAnswer
+from channelstream.transports import router
+from channelstream.transports.asgi import StreamsApp
 
 TIMEOUT_S = 10.0
 
@@ -93,3 +99,40 @@ def test_a_poll_that_is_never_read(own_server: Any, clients: Any, connection: st
     assert is_held(server.port, peer_port)
     server.post("/message", [{"user": "test", "channel": "bulk", "message": "x" * 1_000_000}] * 4)
     eventually(lambda: not is_held(server.port, peer_port), "the socket is kept")
+
+
+class Lost(asyncio.Protocol):
+    """Notes the end of a transport."""
+
+    is_lost = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_lost = True
+
+
+def test_a_refused_websocket_that_reads_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its socket has left HTTP and no stream has it: nothing else would bound how long it stays, uncounted."""
+    monkeypatch.setattr(router, "CLOSE_TIMEOUT_S", 0.0)
+
+    async def scenario(stage: Stage) -> None:
+        streams, transport, lost = stage.streams, stage.transport, Lost()
+        door = Door(HttpSettings(), StreamsApp(streams), router.StreamRouter(streams), streams.policy)
+        http = HttpConnection(door)
+        transport.set_protocol(http)
+        http.connection_made(transport)
+        while not transport.get_write_buffer_size():
+            transport.write(b"x" * 16_384)
+            await asyncio.sleep(0)
+        head = UPGRADE % b"unknown"
+        await asyncio.get_running_loop().sock_sendall(stage.client, head)
+        await stage.until(transport.is_closing)
+        transport.set_protocol(lost)
+        await stage.until(lambda: lost.is_lost)
+
+    play(scenario)
+
+
+UPGRADE = (
+    b"GET /ws?conn_id=%b HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)

@@ -20,7 +20,7 @@ from channelstream.http.answers import lines
 from channelstream.http.door import Takeable, TakeOver
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
-from channelstream.transports.websocket import WebSocketStream
+from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
 
 WEBSOCKET_PATH = "/ws"
 SSE_PATH = "/sse"
@@ -67,6 +67,7 @@ class StreamRouter:
         opening = _Opening(self._streams, transport, query, deflate is not None, rest)
         try:
             if self._streams.is_elsewhere(query):
+                transport.pause_reading()
                 self._streams.run(opening.fetch(), has_socket=True)
             else:
                 opening.open(self._streams.connection(query))
@@ -140,7 +141,6 @@ class _Opening:
 
     async def fetch(self) -> None:
         """Open the stream of a connection that another node holds; what the client sends meanwhile waits."""
-        self.transport.pause_reading()
         try:
             connection = await self.streams.adopt(self.query)
         except ChannelstreamError as error:
@@ -164,3 +164,6 @@ def _refuse_websocket(transport: asyncio.Transport, error: ChannelstreamError) -
     code = codes.get(type(error), CloseCode.UNKNOWN_CONNECTION)
     transport.write(close_frame(code, error.message))
     transport.close()
+    if transport.get_write_buffer_size():
+        # Nobody counts it any more: it must not wait for a client that reads nothing.
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)
