@@ -84,3 +84,35 @@ def test_ended_streams_are_gone(kind: str) -> None:
         assert grown == {}
 
     play(scenario)
+
+
+@pytest.mark.usefixtures("_no_collector")
+def test_ended_http_connections_are_gone() -> None:
+    """One that closes behind its answer, as those of many proxies do, is freed at once."""
+
+    async def scenario(stage: Stage) -> None:
+        streams = stage.streams
+        door = Door(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
+        await call(stage, door)
+        before = census()
+        for _ in range(ROUNDS):
+            await call(stage, door)
+        grown = {name: more for name, more in (census() - before).items() if more >= ROUNDS // 2}
+        assert grown == {}
+
+    play(scenario)
+
+
+async def call(stage: Stage, door: Door) -> None:
+    """Read an answer that closes, to its end."""
+    loop = asyncio.get_running_loop()
+    near, far = socket.socketpair()
+    with far:
+        far.setblocking(False)
+        transport, _ = await loop.connect_accepted_socket(lambda: HttpConnection(door), near)
+        await loop.sock_sendall(far, b"GET /listen HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        while await loop.sock_recv(far, 65_536):
+            pass
+    await stage.until(transport.is_closing)
+    for _ in range(10):
+        await asyncio.sleep(0)

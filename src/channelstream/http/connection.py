@@ -120,6 +120,8 @@ class HttpConnection(asyncio.Protocol):
             self._exchange.end()
         self._door.leave(self)
 
+            # They hold each other, and the garbage collector comes rarely.
+            self._exchange = None
     def eof_received(self) -> bool:
         """Go on if the client may wait for an answer: it has said all, and may listen still.
 
