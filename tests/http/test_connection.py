@@ -498,6 +498,64 @@ def test_a_client_that_reads_no_answer() -> None:
     play(scene)
 
 
+# -- one answer for one request
+
+
+def test_a_body_that_ends_late_behind_its_answer() -> None:
+    """The connection closes without a second answer, which would be taken for that of the next request."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        await client.send(POST % 3 + b"a")
+        answer = await client.rest()
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.endswith(b"ok")
+
+    play(scene, HttpSettings(body_timeout_s=0.05))
+
+
+def test_a_failure_behind_an_answer_is_not_the_next_requests() -> None:
+    """What an application raises when it has answered changes nothing for the request that follows."""
+
+    async def scene(stage: Stage) -> None:
+        gate = asyncio.Event()
+
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            if scope["path"] == "/a":
+                await ok(scope, receive, send)
+                await soon(lambda: len(stage.asked) == 2)
+                gate.set()
+                raise LookupError
+            await gate.wait()
+            await turns()
+            await ok(scope, receive, send)
+
+        stage.answer = answer
+        client = await stage.dial()
+        await client.send(GET + GET.replace(b"/a", b"/b"))
+        client.end()
+        answer_bytes = await client.rest()
+        assert answer_bytes.count(b"HTTP/1.1 200 ") == answer_bytes.count(b"HTTP/1.1 ") == 2
+
+    play(scene)
+
+
+def test_continue_never_stands_in_an_answer() -> None:
+    """An application that reads when its answer has begun gets no `100 Continue` for its client."""
+
+    async def scene(stage: Stage) -> None:
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await asyncio.gather(receive(), send({"type": "http.response.body", "body": b"ok"}))
+
+        stage.answer = answer
+        client = await stage.dial()
+        await client.send(POST.replace(b"Host", b"Expect: 100-continue\r\nHost") % 3)
+        assert b"100 Continue" not in await client.rest()
+
+    play(scene)
+
+
 def test_the_bound_of_a_body_is_small() -> None:
     """What waits for an application is no way to fill the memory."""
     assert BODY_BYTES <= 65_536

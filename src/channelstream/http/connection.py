@@ -299,13 +299,17 @@ class HttpConnection(asyncio.Protocol):
             self._drained = None
 
     def _refuse(self, error: ChannelstreamError) -> None:
-        """Answer with an error and close; behind the beginning of an answer, only close."""
+        """Answer with an error and close; behind an answer, or the beginning of one, only close."""
         exchange = self._exchange
         if exchange is not None:
             exchange.end()
         if self._transport.is_closing() or self._phase in (Phase.LINGER, Phase.OVER):
             return
-        if exchange is not None and exchange.has_started and not exchange.is_answered:
+        if exchange is not None and exchange.is_answered:
+            # A second answer would be taken for that of the next request.
+            self._close_gently(is_whole=False)
+            return
+        if exchange is not None and exchange.has_started:
             self._close()
             return
         status, fields, body = refusal(error, self._door.policy.cors(self._headers))

@@ -112,7 +112,7 @@ class Exchange:
 
     async def receive(self) -> dict[str, Any]:
         """Return the next event (ASGI)."""
-        if self._waits_for_continue and not self.is_over:
+        if self._waits_for_continue and not (self.is_over or self.has_started):
             self._waits_for_continue = False
             self._line.write(CONTINUE)
         while not (self.is_over or self.is_answered):
@@ -142,7 +142,8 @@ class Exchange:
             self._line.abort()
         except Exception:
             logger.exception("the application failed")
-            self._line.fail()
+            if not self.is_answered:
+                self._line.fail()
         else:
             if not self.is_answered and not self.is_over:
                 if not self.has_left:
