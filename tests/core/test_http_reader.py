@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.http_body import CHUNK_LINE_BYTES
+from channelstream.core.http_body import CHUNK_LINE_BYTES, CHUNK_STEPS
 from channelstream.core.http_head import RequestHead
 from channelstream.core.http_reader import RequestReader
 from channelstream.errors import BadRequest, ChannelstreamError, HeadTooLong
@@ -37,9 +37,9 @@ class Read:
 
     def _go_on(self) -> None:
         while True:
-            if not self.reader.is_whole:
+            while not self.reader.is_whole:
                 self.requests[-1][1].extend(self.reader.body())
-                if not self.reader.is_whole:
+                if not (self.reader.is_whole or self.reader.has_stopped):
                     return
             head = self.reader.head()
             if head is None:
@@ -173,6 +173,30 @@ def test_the_longest_trailers(size: int) -> None:
 def test_a_long_line_before_a_chunk() -> None:
     """It is bounded also while its end is not there."""
     assert Read([CHUNKED + b"1;" + b"x" * CHUNK_LINE_BYTES]).refused == 400
+
+
+def test_many_chunks_are_read_in_steps() -> None:
+    """A step ends after so many chunks, says so, and the next one goes on there."""
+    reader = RequestReader(LIMIT)
+    count = 3 * CHUNK_STEPS
+    reader.receive(CHUNKED + b"1\r\nx\r\n" * count + b"0\r\n\r\n")
+    assert reader.head() is not None
+    parts = [reader.body()]
+    while reader.has_stopped:
+        assert not reader.is_whole
+        parts.append(reader.body())
+    assert reader.is_whole
+    assert max(map(len, parts)) <= CHUNK_STEPS
+    assert b"".join(parts) == b"x" * count
+
+
+def test_the_beginning_of_a_chunk_is_waited_for() -> None:
+    """A body that needs more bytes is not one that has stopped."""
+    reader = RequestReader(LIMIT)
+    reader.receive(CHUNKED + b"5\r\nab")
+    assert reader.head() is not None
+    assert reader.body() == b"ab"
+    assert not reader.has_stopped
 
 
 def test_what_is_not_read() -> None:

@@ -11,7 +11,7 @@ from tests.waiting import soon
 from channelstream.asgi import AT_ONCE, refuse
 from channelstream.errors import TooLarge
 from channelstream.http import connection
-from channelstream.http.door import HttpSettings
+from channelstream.http.door import HttpSettings, Takeable
 from channelstream.http.exchange import BODY_BYTES
 
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
@@ -475,7 +475,7 @@ def test_an_answer_in_one_write(method: bytes) -> None:
 
 
 def test_a_client_that_reads_no_answer() -> None:
-    """The shortcut waits like the long way: the next request is not read before there is room."""
+    """The next request is not read before there is room for its answer."""
 
     async def scene(stage: Stage) -> None:
 
@@ -489,11 +489,88 @@ def test_a_client_that_reads_no_answer() -> None:
         stage.answer = large
         client = await stage.dial()
         await client.send(GET * 3 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-        await soon(lambda: len(stage.asked) == 2)
+        await soon(lambda: len(stage.asked) == 1)
         await turns()
-        assert len(stage.asked) == 2
+        assert len(stage.asked) == 1
         assert client.transport.get_write_buffer_size() < 4_500_000
         assert (await client.rest()).count(b"x") == 16_000_000
+
+    play(scene)
+
+
+async def four_megabytes(_scope: Any, _receive: Any, send: Any) -> None:
+    size = 4_000_000
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+    await send({"type": "http.response.body", "body": b"x" * size})
+
+
+def test_a_socket_is_taken_over_only_when_there_is_room() -> None:
+    """Its new protocol would never learn that the transport is full, and would fill it without end."""
+    taken: list[Takeable] = []
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = four_megabytes
+        stage.door.router = lambda head, _scope: taken.append if head.path == "/stream" else None
+        client = await stage.dial()
+        await client.send(GET + GET.replace(b"/a", b"/stream"))
+        await soon(lambda: client.connection.is_full)
+        await turns()
+        assert taken == []
+        left = 4_000_000
+        while left > 100_000:
+            left -= len(await client._more())
+        await soon(lambda: len(taken) == 1)
+        assert not client.connection.is_full
+
+    play(scene)
+
+
+def test_stopping_behind_an_answer_that_is_not_read() -> None:
+    """The requests behind it are not served any more; the answer goes out."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = four_megabytes
+        client = await stage.dial()
+        await client.send(GET + GET)
+        await soon(lambda: client.connection.is_full)
+        client.connection.stop()
+        assert client.transport.is_closing()
+        assert len(stage.asked) == 1
+
+    play(scene)
+
+
+# -- chunks of one byte
+
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def test_tiny_chunks_hold_up_nobody() -> None:
+    """Others have their turns while a body of them is read, and it arrives whole, as the next request does."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = read_all
+        bystander, client = await stage.dial(), await stage.dial()
+        await client.send(CHUNKED + b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n" + GET)
+        await soon(lambda: stage.asked != [])
+        await bystander.send(GET)
+        await bystander.until(b"ok")
+        assert len(stage.asked) == 2  # Not yet the request behind the body.
+        await client.until(b"ok")
+        await client.until(b"ok")
+
+    play(scene)
+
+
+def test_the_rest_of_a_chunked_body_is_not_read() -> None:
+    """An answer in the middle of one closes, however cheap it is to send on."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        await client.send(CHUNKED + b"1\r\nx\r\n" * 20_000)
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nconnection: close\r\n" in answer
 
     play(scene)
 

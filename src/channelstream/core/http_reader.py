@@ -39,6 +39,11 @@ class RequestReader:
         """Whether the body of the last request has been read to its end."""
         return self._body.is_complete
 
+    @property
+    def has_stopped(self) -> bool:
+        """Whether `body` may return more of what was received: others should have their turn before."""
+        return self._body.has_stopped
+
     def receive(self, data: bytes) -> None:
         if self._data:
             self._seen -= self._at
@@ -76,7 +81,7 @@ class RequestReader:
         return head
 
     def body(self) -> bytes:
-        """Return what has been received of the body since the last call.
+        """Return what has been received of the body since the last call, as far as one step reads.
 
         Raises:
             BadRequest, HeadTooLong: a chunk or a trailer breaks the rules.

@@ -65,6 +65,7 @@ class HttpConnection(asyncio.Protocol):
         "_server",
         "_timer",
         "_transport",
+        "_turn",
         "_unread",
         "access_log",
         "date",
@@ -88,6 +89,7 @@ class HttpConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._headers: list[Header] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._turn: asyncio.Handle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since_s = 0.0
         self._unread: UnreadAnswer | None = None
@@ -118,10 +120,10 @@ class HttpConnection(asyncio.Protocol):
         self._let_write()
         if self._exchange is not None:
             self._exchange.end()
-        self._door.leave(self)
-
             # They hold each other, and the garbage collector comes rarely.
             self._exchange = None
+        self._door.leave(self)
+
     def eof_received(self) -> bool:
         """Go on if the client may wait for an answer: it has said all, and may listen still.
 
@@ -143,8 +145,8 @@ class HttpConnection(asyncio.Protocol):
     def stop(self) -> None:
         """Close at once, or behind the answer if the request is there."""
         self._is_stopping = True
-        exchange = self._exchange
-        if self._phase is not Phase.EXCHANGE or exchange is None or not exchange.is_whole:
+        exchange = self._exchange if self._phase is Phase.EXCHANGE else None
+        if exchange is None or exchange.is_answered or not exchange.is_whole:
             self._close()
         else:
             exchange.keep_alive = False
@@ -171,13 +173,18 @@ class HttpConnection(asyncio.Protocol):
                 self._close()
         elif self._phase is not Phase.OVER:
             self._reader.receive(data)
-            try:
-                self._read_on()
-            except ChannelstreamError as error:
-                self._refuse(error)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        try:
+            self._read_on()
+        except ChannelstreamError as error:
+            self._refuse(error)
 
     def _read_on(self) -> None:
-        """Read up to the end of the request at hand; when it is answered, begin with the next.
+        """Read up to the end of the request at hand; when its answer is out, begin with the next.
+
+        One whose answer still waits for the client would find a full transport, which tells a stream nothing.
 
         Raises:
             ChannelstreamError: the client broke the rules.
@@ -185,7 +192,7 @@ class HttpConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             self._read_body(exchange)
-            if not (exchange.is_answered and exchange.is_whole):
+            if not (exchange.is_answered and exchange.is_whole) or self.is_full:
                 return
             self._exchange = None
         head = self._reader.head()
@@ -205,8 +212,23 @@ class HttpConnection(asyncio.Protocol):
             exchange.receive_body(part, reader.is_whole)
             if reader.is_whole:
                 self._stop_timer()
-        if exchange.is_full or (exchange.is_whole and not exchange.is_answered and reader.has_more):
+            elif reader.has_stopped and not exchange.is_full:
+                self._read_on_later()
+        has_next = exchange.is_whole and reader.has_more and (not exchange.is_answered or self.is_full)
+        if exchange.is_full or reader.has_stopped or has_next:
             self._pause_reading()
+        else:
+            self._resume_reading()
+
+    def _read_on_later(self) -> None:
+        """Go on with the body when others had their turn."""
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        if self._phase is Phase.EXCHANGE:
+            self._go_on()
 
     def _begin(self, head: RequestHead) -> None:
         """Serve a request as far as it is there."""
@@ -259,11 +281,7 @@ class HttpConnection(asyncio.Protocol):
         if not exchange.keep_alive or self._is_stopping:
             self._close_gently(is_whole=exchange.is_whole)
             return
-        self._resume_reading()
-        try:
-            self._read_on()
-        except ChannelstreamError as error:
-            self._refuse(error)
+        self._go_on()
 
     def fail(self) -> None:
         """Say that the request failed, unless an answer has begun: then only closing tells."""
@@ -276,7 +294,10 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(Internal())
 
     def body_taken(self) -> None:
-        self._resume_reading()
+        if self._reader.has_stopped:
+            self._read_on_later()
+        else:
+            self._resume_reading()
 
     def pause_writing(self) -> None:
         self.is_full = True
@@ -284,6 +305,9 @@ class HttpConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._let_write()
+        exchange = self._exchange
+        if exchange is not None and exchange.is_answered and self._phase is Phase.EXCHANGE:
+            self._go_on()
 
     async def drained(self) -> None:
         """Wait until the client has read enough, or is gone."""

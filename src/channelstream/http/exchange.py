@@ -54,6 +54,7 @@ class Exchange:
 
     __slots__ = (
         "_body",
+        "_has_chunked_body",
         "_has_told_end",
         "_is_chunked",
         "_left",
@@ -77,6 +78,7 @@ class Exchange:
         self._line = line
         self._body = bytearray()
         self._has_told_end = False
+        self._has_chunked_body = head.body_bytes is None
         self._waits_for_continue = head.expects_continue
         self._news: asyncio.Event | None = None
         self._is_chunked = False
@@ -205,6 +207,9 @@ class Exchange:
         self.has_started = True
         if self._waits_for_continue:
             # The client may send the body or not: what comes next can be read in two ways (RFC 9110, 10.1.1).
+            self.keep_alive = False
+        if self._has_chunked_body and not self.is_whole:
+            # To find the end of a body nobody wants costs more than another connection.
             self.keep_alive = False
         if self._line.access_log:
             self._log(status)
