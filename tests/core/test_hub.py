@@ -685,6 +685,44 @@ def test_who_is_not_sent_the_deletion_is_not_sent_the_message_either(bench: Benc
     assert excluded.batch is left.batch
 
 
+def about_one_who_is_excluded(uuid: str) -> MessageDeleted:
+    """A deletion about ann only, which she is not sent."""
+    return deletion(uuid, only=frozenset({"ann"}), exclude=frozenset({"ann"}))
+
+
+def test_a_deletion_about_one_user_who_is_not_sent_it_leaves_the_others_the_message(bench: Bench) -> None:
+    """Who shares the batch is sent it as ever; one that has nothing to be sent, or no stream, is not written to."""
+    _, tape = bench.member("ann", "a")
+    _, other = bench.member("bob", "a")
+    _, silent = bench.member("ann")
+    bench.hub.add(Connection("new", "ann", V07, bench.hub.seqs, 15.0))
+    bench.say("a")
+    bench.say("a")
+    bench.deliver(about_one_who_is_excluded("1"))
+    bench.deliver(about_one_who_is_excluded("1"))
+    bench.hub.flush()
+    bench.say("a")
+    bench.deliver(about_one_who_is_excluded("5"))
+    bench.flush_all()
+    assert (tape.uuids(), other.uuids(), silent.written) == ([["2"]], [["1", "2"], ["5"]], [])
+
+
+def test_a_write_before_such_a_deletion_may_fail(bench: Bench) -> None:
+    """That stream ends, having heard nothing of it; the deletion is delivered."""
+    connection, tape = bench.member("ann", "a")
+    heard = bench.hub.seqs
+
+    def fail() -> None:
+        raise OSError("a bug in a transport")
+
+    tape.on_write = fail
+    tape.on_close = lambda: bench.hub.detach(connection, 99.0)
+    bench.say("a")
+    bench.say("a")
+    bench.deliver(about_one_who_is_excluded("1"))
+    assert (connection.stream, connection.heard) == (None, heard)
+
+
 def test_a_deletion_for_one_leaves_the_others_what_waits_for_them(bench: Bench) -> None:
     """In one flush."""
     tapes = [bench.member(user, "a")[1] for user in ("ann", "bob")]

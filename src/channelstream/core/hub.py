@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from channelstream.core.batch import DEAF, FORMATS, Batch, format_of
-from channelstream.core.changes import Changes, RecentChanges
-from channelstream.core.codec import Framing
+from channelstream.core.changes import Changes, RecentChanges, compacted, forms_for
+from channelstream.core.codec import ENCLOSE, Framing, item
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
 from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
@@ -150,6 +150,29 @@ class Hub:
         if not self._flush_is_due:  # Nothing waits that an older change could be about.
             self._sent_began = self._began = self.changes.number
         self.changes.note(entry, needed=self._sent_began)
+        event = entry.event
+        for name in sorted((event.only or frozenset()) & (event.exclude or frozenset())):
+            for connection in list(self.users.get(name, ())):
+                self._write_alone(connection)
+
+    def _write_alone(self, connection: Connection) -> None:
+        """Write what waits for a connection whose user a change is about and is not sent to.
+
+        Only this user must not be sent the older form, and others may share the batch.
+        """
+        batch = connection.batch
+        if connection.state is not ConnectionState.LIVE or batch.entry is None:
+            return
+        framing = Framing(connection.outlet % len(Framing))
+        changes = self.changes.after(self._sent_began) or ()
+        forms = forms_for(connection.user, compacted(batch.entries()), changes)
+        connection.batch = self._root
+        try:
+            if forms:
+                items = [item(each, connection.dialect) for each in forms]
+                connection.write(ENCLOSE[framing](items, forms[-1].position))
+        except Exception:
+            self._break_off(connection, batch)
 
     def _waiting_changes(self) -> Changes:
         """Return the changes that were delivered since anything that waits to be written was."""
