@@ -216,7 +216,8 @@ class Registry:
         if event.channel is not None:
             channel = self.channels.get(event.channel)
             return [channel.log] if channel else []
-        return self._user_logs(name for name in event.only or () if event.is_for(name, Dialect.V07))
+        # Sorted, as what a full budget drops first depends on the order in which logs grow.
+        return self._user_logs(name for name in sorted(event.only or ()) if event.is_for(name, Dialect.V07))
 
     def _user_logs(self, names: Iterable[str]) -> list[Log]:
         users = (self.users.get(name) for name in names)

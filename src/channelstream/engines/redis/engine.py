@@ -132,7 +132,7 @@ class RedisEngine:
         """Return which shards accept an event; a private message is in the logs of its users."""
         if event.channel is not None:
             return [(self._shards.at(event.channel), event)]
-        users = self._shards.split(event.only or ())
+        users = self._shards.split(sorted(event.only or ()))
         if len(users) <= 1:
             return [(shard, event) for shard in users or [self._shards.at("")]]
         return [(shard, replace(event, only=frozenset(names))) for shard, names in users.items()]
