@@ -7,7 +7,7 @@ from typing import Any
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
-from channelstream.core.log import Budget, Log
+from channelstream.core.log import Budget, Entry, Log
 from channelstream.core.position import Position, Reach
 from channelstream.core.registry import Registry
 from channelstream.engines.base import PRIVATE, Member, UserChange, UserUpdate
@@ -46,27 +46,48 @@ class Stay:
 
 
 class BookedHub(Hub):
-    """The product's hub, which also remembers every stay."""
+    """The product's hub, which also remembers every stay.
+
+    An application may register an ended connection again under its id: that is another connection, with other stays.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._stays: dict[tuple[str, str], list[Stay]] = {}
+        self._stays: dict[tuple[Connection, str], list[Stay]] = {}
 
     def subscribe(self, connection: Connection, channel: str, reach: Reach) -> None:
-        self._stays.setdefault((connection.id, channel), []).append(Stay(self.seqs[0]))
+        self._begin(connection, channel)
         super().subscribe(connection, channel, reach)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
-        self._stays[connection.id, channel][-1].left = self.seqs[0]
+        self._end(connection, channel)
         super().unsubscribe(connection, channel)
 
     def add(self, connection: Connection) -> None:
-        self._stays[connection.id, PRIVATE] = [Stay(self.seqs[0])]
+        self._begin(connection, PRIVATE)
         super().add(connection)
 
-    def stays(self, conn_id: str, channel: str) -> list[Stay]:
+    def remove(self, connection: Connection) -> None:
+        self._end(connection, PRIVATE)
+        super().remove(connection)
+
+    def _begin(self, connection: Connection, channel: str) -> None:
+        self._stays.setdefault((connection, channel), []).append(Stay(self.seqs[0]))
+
+    def _end(self, connection: Connection, channel: str) -> None:
+        self._stays[connection, channel][-1].left = self.seqs[0]
+
+    def _addressees(self, entry: Entry) -> list[Connection]:
+        """Return who hears an event, in an order that does not depend on PYTHONHASHSEED: it is that of the writes."""
+        return sorted(super()._addressees(entry), key=_conn_id)
+
+    def stays(self, connection: Connection, channel: str) -> list[Stay]:
         """Return the stays of a connection in a channel, in order; of the private messages there is one."""
-        return self._stays.get((conn_id, channel), [])
+        return self._stays.get((connection, channel), [])
+
+
+def _conn_id(connection: Connection) -> str:
+    return connection.id
 
 
 class BookedEngine(MemoryEngine):
@@ -88,8 +109,9 @@ class BookedEngine(MemoryEngine):
 
     def _note(self, member: Member, names: Iterable[str], since: Position | None) -> None:
         seq = self.position.seqs[0]
+        connection = self.hub.connections[member.conn_id]
         for name in names:
-            for stay in self.hub.stays(member.conn_id, name)[-1:]:
+            for stay in self.hub.stays(connection, name)[-1:]:
                 stay.joined = seq
                 if since is not None:
                     is_here = since.epochs == self.position.epochs and since.seqs[0] <= seq

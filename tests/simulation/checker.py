@@ -1,7 +1,8 @@
 """What must hold for every stream, whatever happens; `demand` raises where it does not."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from typing import Any, Protocol
 
 from tests.simulation.books import Stay
@@ -60,6 +61,7 @@ class Watch:
         self.barred: dict[str, int] = {}
         self.resumed: dict[str, Any] | None = None
         self.told = False
+        self._written: set[str] = set()
         self._cursor = 0
         self._began_seq = world.seq
         # Of channels that it joins or leaves at this moment, either may be told.
@@ -144,7 +146,7 @@ class Watch:
         self._stays = {name: len(self._stays_in(name)) for name in starts}
 
     def _stays_in(self, channel: str) -> list[Stay]:
-        return self.world.hub.stays(self.connection.id, channel)
+        return self.world.hub.stays(self.connection, channel)
 
     def observe(self) -> None:
         """From when a stream of the older generation is live, it is owed everything, too."""
@@ -153,17 +155,18 @@ class Watch:
 
     # -- what is written to it
 
-    def sent(self, items: Iterable[dict[str, Any]]) -> None:
+    def sent(self, items: Sequence[dict[str, Any]]) -> None:
         """Check at the moment of writing that no text is sent which was edited or deleted before.
 
         A failure is noted for the end of the step: whoever flushes outlives what a write raises.
         """
+        self._written.update(item["position"] for item in items if "position" in item)
         try:
             self._check_texts(items)
         except Failure as failure:
             self.world.failures.append(failure)
 
-    def _check_texts(self, items: Iterable[dict[str, Any]]) -> None:
+    def _check_texts(self, items: Sequence[dict[str, Any]]) -> None:
         for item in items:
             if item["type"] in ("message", "message:edit") and "message" in item:
                 text = self.truth.text(item.get("channel"), item["uuid"], self.client.user)
@@ -204,6 +207,7 @@ class Watch:
 
     def heard(self, entry: Entry) -> None:
         """Check that an event may come now."""
+        demand(entry.position in self._written, "not seen when it was written:", entry.position)
         channel = PRIVATE if entry.event.channel is None else entry.event.channel
         demand(entry.seq > self.last, "out of order or twice:", entry.position, "after", self.last)
         demand(self.connection.hears(entry.event), "not for this client:", entry.event)
@@ -219,6 +223,11 @@ class Checker:
     def __init__(self) -> None:
         self._handled: dict[Listener, set[str]] = {}
         self.events = 0
+        self.written = blake2b(digest_size=16)
+
+    def wrote(self, number: int, data: bytes) -> None:
+        """Remember that the server has written this to the client of this number now."""
+        self.written.update(b"%d %d " % (number, len(data)) + data)
 
     def heard(self, watch: Watch, item: dict[str, Any]) -> None:
         """Check one item that a client has received whole."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from functools import partial
 from typing import Any
 
 from tests.simulation.checker import Checker, Watch
@@ -19,8 +20,8 @@ GONE = {1000, 4001}
 """Close codes after which the connection is no more."""
 
 
-class Books:
-    """What the checker is to see of a stream: what leads it, and what is written to it, when it is."""
+class Led:
+    """A stream that shows the checker what leads it."""
 
     watch: Watch
 
@@ -28,39 +29,21 @@ class Books:
         self.watch.led(item)
         super().lead(item, position)  # type: ignore[misc]
 
-    def write(self, data: bytes) -> None:
-        for items in self.lists(data):
-            self.watch.sent(items)
-        super().write(data)  # type: ignore[misc]
 
-    @staticmethod
-    def lists(data: bytes) -> list[Items]:
-        """Return the lists of items that are written at once."""
-        raise NotImplementedError
+class WatchedWebSocket(Led, WebSocketStream):
+    """The product's WebSocket stream, watched; what it writes is watched on its line."""
 
 
-class WatchedWebSocket(Books, WebSocketStream):
-    """The product's WebSocket stream, watched."""
-
-    @staticmethod
-    def lists(data: bytes) -> list[Items]:
-        return FrameParser().feed(data)
+class WatchedSSE(Led, SSEStream):
+    """The product's event stream, watched likewise."""
 
 
-class WatchedSSE(Books, SSEStream):
-    """The product's event stream, watched."""
-
-    @staticmethod
-    def lists(data: bytes) -> list[Items]:
-        return BlockParser().feed(data)
-
-
-class WatchedPoll(Books, PollStream):
+class WatchedPoll(Led, PollStream):
     """The product's long poll, watched."""
 
-    @staticmethod
-    def lists(data: bytes) -> list[Items]:
-        return [json.loads(data)]
+    def write(self, data: bytes) -> None:
+        self.watch.sent(json.loads(data))
+        super().write(data)
 
 
 class Client:
@@ -109,15 +92,24 @@ class Client:
         line.on_lost = lambda: self._lost(watch)
         assert self.connection is not None
         stream: Any
+        parser: type[FrameParser | BlockParser]
         if transport == "ws":
             stream = WatchedWebSocket(self.world.streams, line, self.connection, deflate=False)
-            self._parser = FrameParser()
+            parser = FrameParser
         else:
             stream = WatchedSSE(self.world.streams, line, self.connection)
-            self._parser = BlockParser()
+            parser = BlockParser
+        self._parser = parser()
+        line.on_write = partial(self._written, watch, parser())
         stream.watch = watch
         line.protocol = stream
         stream.open(watch.since)
+
+    def _written(self, watch: Watch, parser: FrameParser | BlockParser, data: bytes) -> None:
+        """Have the checker see what the server writes when it does: the client may read it much later."""
+        self._checker.wrote(self.number, data)
+        for items in parser.feed(data):
+            watch.sent(items)
 
     def _open_poll(self, watch: Watch, _transport: str) -> None:
         self._line = None
@@ -135,6 +127,7 @@ class Client:
             return {"type": "http.disconnect"}
 
         body = await stream.wait(receive)
+        self._checker.wrote(self.number, body or b"")
         if body is None or watch is not self._watch:
             return
         if stream.end is None:

@@ -16,6 +16,7 @@ class Line(asyncio.Transport):
         self.unread = bytearray()
         self.protocol: Any = None
         self.on_lost: Callable[[], None] = lambda: None
+        self.on_write: Callable[[bytes], None] = lambda data: None
         self._high = high
         self._late = pauses_late
         self._paused = self._closing = self._lost = False
@@ -35,6 +36,7 @@ class Line(asyncio.Transport):
         if self._closing:
             return
         self.unread += data
+        self.on_write(bytes(data))
         if self._late:
             asyncio.get_running_loop().call_soon(self._pause_if_full)
         else:
