@@ -7,8 +7,6 @@ SEED ?=
 NAME ?=
 # Processes that share the tests: twice the cores, since many tests wait.
 WORKERS ?= $(shell echo $$((2 * $$(nproc))))
-# The order of sets of text; with it a seed of the simulator means the same run in every process.
-export PYTHONHASHSEED ?= 0
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 # What covers all of core/ in this process; the other tests start servers.
 CORE_TESTS := tests/core tests/engines/test_sqlite.py tests/test_tracing.py

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.simulation.failure import Failure, demand
 from tests.simulation.line import Line
-from tests.simulation.loop import VirtualLoop, kill
+from tests.simulation.loop import VirtualLoop, kill_others
 from tests.simulation.world import WRITES, WorldClock
 
 from channelstream.core.connection import ConnectionState
@@ -407,7 +407,7 @@ def play(engine: str, names: Sequence[str], is_connected: bool, choices: Choices
         raise Failure(f"a call failed: {error!r}") from error
     finally:
         loop.gates.are_open = True
-        loop.run_until_complete(kill(asyncio.all_tasks(loop)))
+        loop.run_until_complete(kill_others())
         loop.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from asyncio import base_events
+from itertools import count
 from typing import Any
 
 from tests.simulation.failure import Failure
@@ -14,6 +15,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         super().__init__()
         self._now_s = 0.0
         self._selector = self
+        self._numbers = count()
         self.faults: list[BaseException] = []
         self.set_task_factory(self._make_task)
         self.set_exception_handler(self._note_trouble)
@@ -35,6 +37,8 @@ class VirtualLoop(base_events.BaseEventLoop):
         """Nobody waits in another thread."""
 
     def _make_task(self, loop: Any, work: Any, **more: Any) -> "asyncio.Task[Any]":
+        # Names that sort by age: `asyncio.all_tasks` is a set, whose order is that of addresses in memory.
+        more["name"] = f"{next(self._numbers):012}"
         task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, **more)
         task.add_done_callback(self._note_fault)
         return task
@@ -55,8 +59,13 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
-async def kill(tasks: "set[asyncio.Task[Any]]") -> None:
-    """End tasks wherever they are, but not before they have begun: Python would warn of what they should have awaited."""
+async def kill_others() -> None:
+    """End all other tasks, the oldest first.
+
+    Not before they have begun: Python would warn of what they should have awaited.
+    """
+    tasks = sorted(asyncio.all_tasks(), key=asyncio.Task.get_name)
+    tasks.remove(asyncio.current_task())
     await turns(1)
     for task in tasks:
         task.cancel()

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -11,7 +12,7 @@ from tests.simulation.bounds import Keeper
 from tests.simulation.checker import Checker
 from tests.simulation.client import Client
 from tests.simulation.failure import Failure, demand
-from tests.simulation.loop import VirtualLoop, kill, turns
+from tests.simulation.loop import VirtualLoop, kill_others, turns
 from tests.simulation.script import Step
 from tests.simulation.world import Bounds, World, WorldClock
 
@@ -43,6 +44,19 @@ CHANGES: tuple[dict[str, Any], ...] = (
 )
 SETTLE_S = 2.0
 SETTLE_ROUNDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one run.
+
+    Attributes:
+        heard: how many events the clients have handled.
+        written: a digest of all that the server has written, to whom and in which order.
+    """
+
+    heard: int
+    written: str
 
 
 class Simulation:
@@ -129,7 +143,7 @@ class Simulation:
 
     async def _restart(self, _client: Client, _chance: random.Random) -> None:
         """Kill the process: whatever it was doing is not done."""
-        await kill(asyncio.all_tasks() - {asyncio.current_task()})
+        await kill_others()
         for client in self.clients:
             client.drop()
         await turns(3)
@@ -330,8 +344,8 @@ def _sizes(bounds: Bounds) -> Iterator[None]:
         yield
 
 
-def simulate(seed: int, script: list[Step]) -> int:
-    """Play a script in the world of a seed and return how many events were heard.
+def simulate(seed: int, script: list[Step]) -> Outcome:
+    """Play a script in the world of a seed.
 
     Raises:
         Failure: a promise was broken.
@@ -343,10 +357,11 @@ def simulate(seed: int, script: list[Step]) -> int:
             loop.run_until_complete(simulation.run(script, loop))
     finally:
         _clear(loop)
-    return simulation.checker.events
+    checker = simulation.checker
+    return Outcome(checker.events, checker.written.hexdigest())
 
 
 def _clear(loop: VirtualLoop) -> None:
     """Let nothing of this run outlive it."""
-    loop.run_until_complete(kill(asyncio.all_tasks(loop)))
+    loop.run_until_complete(kill_others())
     loop.close()
