@@ -218,6 +218,34 @@ def test_slow_reader_loses_nothing_in_bounded_memory(monkeypatch: pytest.MonkeyP
     run(test)
 
 
+def test_reader_that_takes_all_as_patience_ends_gets_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inbox is empty again before the stream notes that it was full for too long: nothing is dropped."""
+    monkeypatch.setattr(inbox, "MAX_EVENTS", 10)
+
+    async def test() -> None:
+        log = Log(10)
+        async with listening(log.stream) as events:
+            await anext(events)
+            await until(lambda: events._inbox.is_full)
+            patience[-1].reschedule(asyncio.get_running_loop().time())
+            await until(patience[-1].expired)
+            assert await numbers(events, 10) == list(range(1, 11))
+            await log.grow(12)
+            assert await numbers(events, 12) == [11, 12]
+
+    patience: list[asyncio.Timeout] = []
+    timeout = asyncio.timeout
+
+    def noted(delay: float | None) -> asyncio.Timeout:
+        made = timeout(delay)
+        if delay == pump.PATIENCE_S:
+            patience.append(made)
+        return made
+
+    monkeypatch.setattr(asyncio, "timeout", noted)
+    run(test)
+
+
 def test_inbox_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few large events fill the inbox as well as many small ones."""
     monkeypatch.setattr(inbox, "MAX_BYTES", 1_000)

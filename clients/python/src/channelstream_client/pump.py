@@ -234,7 +234,7 @@ class Pump:
             async with asyncio.timeout(PATIENCE_S):
                 await self._inbox.wait_for_room()
         except TimeoutError:
-            self._drops = True
+            self._drops = self._inbox.is_full  # The reader may have taken all in the same moment.
 
     async def _come_back(self, end: StreamEnded) -> None:
         """Wait until the next stream is due.
