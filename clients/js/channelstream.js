@@ -468,7 +468,7 @@ export class Channelstream {
     this.#deliver({ type: "lost", channels: lost, reason: "no longer kept" });
     for (const name of lost) if (name) this.#stale.add(name);
     const { signal } = this.#life ?? {};
-    if (this.#options.fetchInfo && signal !== this.#resyncing) this.#resync(signal);
+    if (this.#options.fetchInfo && signal && signal !== this.#resyncing) this.#resync(signal);
   }
 
   async #resync(signal) {

@@ -175,3 +175,14 @@ for (const [moment, reach] of Object.entries(MOMENTS))
     await settled();
     assert.equal(pending.size, 0);
   });
+
+test("closed by a listener at a second loss, it asks for no /info any more", async () => {
+  const asked = [];
+  const stream = open({ fetchInfo: (names) => new Promise(() => asked.push(names)) });
+  const socket = await FakeSocket.next();
+  socket.resume({ lost: ["a"] });
+  stream.on("lost", () => stream.close());
+  socket.resume({ position: "p-2", lost: ["a"] });
+  await settled();
+  assert.deepEqual(asked, [["a"]]);
+});
