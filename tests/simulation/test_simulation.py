@@ -19,7 +19,27 @@ from channelstream.core.changes import Changes
 from channelstream.core.position import Reach
 
 ROOT = Path(__file__).parents[2]
-FIXED = [5, 13, 33, 49, 62, 64, 65, 78, 87, 109, 211, 303, 309, 527, 528, 592, 779985194, 917136756]
+FIXED = [
+    5,
+    13,
+    33,
+    49,
+    62,
+    64,
+    65,
+    78,
+    87,
+    109,
+    211,
+    303,
+    309,
+    527,
+    528,
+    592,
+    456595409,
+    779985194,
+    917136756,
+]
 """Seeds that found something once."""
 TRIES = 30
 """Seeds played at most until a fault that was planted is found."""

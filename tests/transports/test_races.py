@@ -14,6 +14,8 @@ from channelstream.config import Settings
 from channelstream.core.changes import KEPT
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
 from channelstream.engines.base import UserUpdate
+from channelstream.engines.memory import MemoryEngine
+from channelstream.errors import CloseCode
 from channelstream.node import Node
 from channelstream.server import build
 from channelstream.transports import session
@@ -178,6 +180,35 @@ def test_a_stream_replaced_before_it_knows_where_to_begin() -> None:
         return await scene.uuids(newer[0])
 
     assert play(scenario) == ["new"]
+
+
+def test_a_stream_that_comes_while_its_connection_is_registered_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits until it is known from where private messages may be read: that may be far back."""
+    known, connect = asyncio.Event(), MemoryEngine.connect
+
+    async def connect_late(*args: Any) -> Any:
+        await known.wait()
+        return await connect(*args)
+
+    async def scenario(scene: Scene) -> None:
+        before = str(scene.node.engine.position)
+        await scene.node.end("c1", CloseCode.NORMAL, "ended")
+        private = Message(uuid="p", only=frozenset({"u"}), user="x", payload=b"1", timestamp="t")
+        await scene.node.publish([private])
+        monkeypatch.setattr(MemoryEngine, "connect", connect_late)
+        update = UserUpdate(values={}, fresh={})
+        again = asyncio.create_task(scene.node.connect("c1", "u", Dialect.V07, {"a": {}}, update, before))
+        await turns(1)
+        poll = scene.open(before)
+        await turns(5)
+        known.set()
+        resumed, message = await scene.answer(poll)
+        assert (resumed["recovered"], resumed["lost"], message["uuid"]) == (["", "a"], [], "p")
+        await again
+
+    play(scenario)
 
 
 def test_a_lost_answer_that_is_noticed_after_the_next_one() -> None:

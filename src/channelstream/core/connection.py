@@ -82,7 +82,8 @@ class Connection:
         id: the conn_id the browser shows.
         channels: names of its channels, each with from where it may be read.
         private: from where its user's private messages may be read.
-        joining: those of them that the engine does not count it in yet: its log cannot be asked for them.
+        joining: those of them that the engine does not count it in yet: its log cannot be asked for them. The name of the
+            private messages is among them while the whole connection is new to the engine.
         leaving: those of them that it is just being counted out of.
         batch: what it is sent at the end of this tick; see `core.batch`.
         heard: up to where the log was written to its stream, for each shard; valid whenever it is not LIVE.

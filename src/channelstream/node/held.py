@@ -10,7 +10,7 @@ from channelstream.core.endings import Ending, Endings
 from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
 from channelstream.core.position import NO_PLACE, Numbers, Position, Reach, replaced, shard_of
-from channelstream.engines.base import Clock, Engine, Member, Membership, UserChange, UserUpdate
+from channelstream.engines.base import PRIVATE, Clock, Engine, Member, Membership, UserChange, UserUpdate
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.node.commands import Answer, Command, End, Subscribe, Unsubscribe, Yield
 from channelstream.node.observer import Observer
@@ -87,9 +87,11 @@ class HeldConnections:
             since: from where it may read private messages; None means from now on.
         """
         change = None
+        connection.joining |= {PRIVATE}
         try:
             change = await self._engine.connect(_member(connection), update, since)
         finally:
+            connection.joining -= {PRIVATE}
             if change is None:
                 self.forget(connection, CloseCode.UNKNOWN_CONNECTION, "it could not be registered")
             else:
@@ -138,6 +140,15 @@ class HeldConnections:
             with suppress(Unavailable):
                 await self._engine.disconnect(_member(connection), channels)
             raise
+
+    async def registered(self, connection: Connection) -> None:
+        """Wait until the engine counts a new connection in, and it is known from where it may be read, or it is gone.
+
+        Who calls this does not hold the turn of its id.
+        """
+        if PRIVATE in connection.joining:
+            async with self.turns.of(connection.id):
+                pass
 
     def check_channel_count(self, count: int) -> None:
         """Raise Invalid if a connection may not have so many channels."""

@@ -203,6 +203,10 @@ class Node:
         """Note that the connection has a stream, so nothing expires it."""
         self._held.attached(connection)
 
+    async def registered(self, connection: Connection) -> None:
+        """Wait until a connection that is just being registered is known to the engine, or gone."""
+        await self._held.registered(connection)
+
     def hold(self, connection: Connection, seconds: float) -> None:
         """Keep a connection without a stream for so many seconds more: its client shows that it is there."""
         self._held.hold(connection, seconds)

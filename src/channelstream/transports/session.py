@@ -125,6 +125,10 @@ class Session:
     # -- catching up
 
     async def _attach(self, held: Held, since: str | None) -> None:
+        # An application may register an ended connection again while its client comes back with the id it has.
+        await self._node.registered(self.connection)
+        if not self.is_current:
+            return
         if since is None:
             await self._catch_up(held, {}, catchup_item, strict=False)
             return
