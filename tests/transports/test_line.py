@@ -9,9 +9,13 @@ from tests.transports.in_process import Stage, play
 
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Message
+from channelstream.http.connection import HttpConnection
+from channelstream.http.door import Door, HttpSettings
 from channelstream.http.line import Line, taken
 from channelstream.http.unread import UnreadAnswer
+from channelstream.transports.asgi import StreamsApp
 from channelstream.transports.longpoll import PollStream
+from channelstream.transports.router import StreamRouter
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.websocket import WebSocketStream
 
@@ -185,6 +189,26 @@ def test_a_poll_whose_answer_is_on_its_way() -> None:
             await held
 
     play(scenario, poll_gap_s=0.02)
+
+
+def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
+    """A client that reads a long answer of a poll is no stream that is about to open."""
+
+    async def scenario(stage: Stage) -> None:
+        streams, transport = stage.streams, stage.transport
+        payload = b'"%b"' % (b"y" * MUCH)
+        await streams.node.publish([Message(uuid="m", channel="a", user="x", payload=payload, timestamp="t")])
+        door = Door(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
+        http = HttpConnection(door)
+        transport.set_protocol(http)
+        http.connection_made(transport)
+        request = b"GET /listen?conn_id=c HTTP/1.1\r\nHost: x\r\n\r\n"
+        await asyncio.get_running_loop().sock_sendall(stage.client, request)
+        await stage.receive(20)
+        async with asyncio.timeout(3):
+            await streams.settled()
+
+    play(scenario)
 
 
 def test_a_poll_on_a_slow_line(own_server: Any, clients: Any) -> None:

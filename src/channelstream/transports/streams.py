@@ -28,6 +28,7 @@ class Streams:
         """What a WebSocket client may make this server hold."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[None]] = set()
 
     @property
     def open(self) -> int:
@@ -84,10 +85,11 @@ class Streams:
         Args:
             has_socket: the socket has left HTTP.
         """
-        task = asyncio.get_running_loop().create_task(work)
-        tasks = self._opening if has_socket else self._tasks
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        _keep(work, self._opening if has_socket else self._tasks)
+
+    def run_beside(self, work: Coroutine[None, None, None]) -> None:
+        """Do something for a connection that has no stream at the moment; stopping does not wait for it."""
+        _keep(work, self._beside)
 
     async def settled(self) -> None:
         """Wait until all streams that are about to open are open, or refused."""
@@ -103,6 +105,12 @@ class Streams:
             return normalize_conn_id(query["conn_id"])
         except ValueError:
             return None
+
+
+def _keep(work: Coroutine[None, None, None], tasks: set[asyncio.Task[None]]) -> None:
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
 
 
 def _unknown() -> Unauthorized:
