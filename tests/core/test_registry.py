@@ -286,6 +286,19 @@ def test_a_private_message_is_kept_for_each_of_its_users(bench: Bench) -> None:
     assert [uuids(user.log.entries) for user in (ann, bob, cid)] == [[], ["m1"], []]
 
 
+def test_a_full_budget_drops_from_the_logs_of_addressees_in_the_order_of_names() -> None:
+    """Not in the order of a set of text, which is another in every process."""
+    names = [f"user {number}" for number in range(9)]
+    bench = Bench(RegistryLimits(log_bytes=20_000))
+    users = [bench.user(name) for name in names]
+    bench.record(message("1", None, only=frozenset(names)))
+    for number in range(20):
+        bench.record(message(f"in {number}", None, only=frozenset({names[8]})))
+        held = [bool(user.log.entries) for user in users]
+        assert held == sorted(held)
+    assert not all(held)
+
+
 def test_history_shows_public_messages_and_nothing_else(bench: Bench) -> None:
     """Not the private ones within the channel, not those with no_history, no presence."""
     channel = bench.channel("a", store_history=True, notify_presence=True)
