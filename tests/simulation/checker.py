@@ -169,7 +169,7 @@ class Watch:
     def _check_texts(self, items: Sequence[dict[str, Any]]) -> None:
         for item in items:
             if item["type"] in ("message", "message:edit") and "message" in item:
-                text = self.truth.text(item.get("channel"), item["uuid"], self.client.user)
+                text = self.truth.text(item["position"], self.client.user)
                 demand(text is not None, "sent after its deletion:", item)
                 demand(json.loads(text or b"") == item["message"], "sent after its edit:", item, "now", text)
 

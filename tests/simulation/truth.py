@@ -54,11 +54,13 @@ class Truth:
 
     # -- edits and deletions
 
-    def text(self, channel: str | None, uuid: str, user: str) -> bytes | None:
-        """Return what a user may be sent as the text of a message now; None: no text at all."""
-        text = None
-        for entry in self._about.get((channel, uuid), ()):
+    def text(self, position: str, user: str) -> bytes | None:
+        """Return what a user may be sent now as the text of what is at a position; None: no text at all."""
+        text, sent = None, self.by_position[position]
+        for entry in self._about[sent.event.channel, sent.event.uuid]:
             event = entry.event
+            if isinstance(event, Message) and entry.seq > sent.seq:
+                continue  # Published anew after the logs had forgotten it: that is not about what was before.
             if event.only is None or user in event.only:
                 text = None if isinstance(event, MessageDeleted) else getattr(event, "payload", None) or text
         return text
