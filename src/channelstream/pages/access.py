@@ -2,7 +2,6 @@
 
 import hmac
 from base64 import b64decode
-from binascii import Error as Base64Error
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 
@@ -121,7 +120,8 @@ def _basic_password(request: Request) -> str | None:
         return None
     try:
         return b64decode(encoded, validate=True).decode().partition(":")[2]
-    except (Base64Error, UnicodeDecodeError):
+    except ValueError:
+        # Not ASCII, no base64, or no UTF-8.
         return ""
 
 
