@@ -98,9 +98,15 @@ def test_since_returns_what_follows(seq: int, found: list[int]) -> None:
     assert [kept.seq for kept in filled(3).since(seq, 0.0)] == found
 
 
+def test_entries_are_looked_at_as_they_are_taken() -> None:
+    """Whoever takes one of a long log pays for one."""
+    following = filled(3).since(1, 0.0)
+    assert next(following).seq == 2
+
+
 def test_since_of_an_empty_log_is_empty() -> None:
     """There is nothing after anything."""
-    assert log().since(0, 0.0) == []
+    assert list(log().since(0, 0.0)) == []
 
 
 def test_since_brings_the_floor_up_to_date() -> None:
@@ -180,7 +186,7 @@ def test_an_entry_that_leaves_is_no_gap() -> None:
     assert (full.floor, budget.used_bytes) == (0, 2 * ONE)
     for old in list(full.entries):
         full.supersede(old, None)
-    assert (full.since(0, 0.0), full.floor, budget.used_bytes) == ([], 0, 0)
+    assert (list(full.since(0, 0.0)), full.floor, budget.used_bytes) == ([], 0, 0)
 
 
 def test_what_was_dropped_is_not_superseded() -> None:
@@ -373,7 +379,7 @@ class LogsTogether:
     def since(self, wait: int, seq: int) -> None:
         self.now_s += wait
         self.model.expire(self.now_s)
-        assert self.log.since(seq, self.now_s) == [kept for kept in self.model.kept if kept.seq > seq]
+        assert list(self.log.since(seq, self.now_s)) == [kept for kept in self.model.kept if kept.seq > seq]
 
     def expire(self, wait: int, _: None) -> None:
         self.now_s += wait

@@ -141,12 +141,16 @@ class Log:
         self._note(entry)
         self._budget.added(self, entry.size)
 
-    def since(self, seq: int, now_s: float) -> list[Entry]:
-        """Return the entries after `seq`; complete when `seq` is not below the floor, which this call brings up to date."""
+    def since(self, seq: int, now_s: float) -> Iterator[Entry]:
+        """Return the entries after `seq`; complete when `seq` is not below the floor, which this call brings up to date.
+
+        Only those that are taken are looked at: of many long logs, whoever reads takes a few of each at a time.
+        """
         self.expire(now_s)
         if not self.entries or self.entries[-1].seq <= seq:
-            return []
-        return self.entries[bisect_right(self.entries, seq, key=_seq) :]
+            return iter(())
+        begin = bisect_right(self.entries, seq, key=_seq)
+        return map(self.entries.__getitem__, range(begin, len(self.entries)))
 
     def about(self, uuid: str) -> tuple[Entry, ...]:
         """Return the message with this uuid, and its edits and deletions, as far as the log holds them."""

@@ -149,15 +149,15 @@ class Ledger:
     def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
         """Read what followed; see `Engine.replay`."""
         now_s = self._clock.steady()
-        found: list[list[Entry]] = []
+        found: list[Iterator[Entry]] = []
         lost = set()
         for name, start in starts.items():
             log = self._log(user, name)
-            entries = log.since(start, now_s) if log else []
+            following = log.since(start, now_s) if log else iter(())
             if log is None or start < log.floor:
                 lost.add(name)
-            elif entries:
-                found.append(entries)
+            else:
+                found.append(following)
         # One more than asked for tells whether any is left, and up to where these are all there are.
         entries = list(islice(merge(*found, key=_seq), limit + 1))
         upto = self.recorded if len(entries) <= limit else entries[limit].seq - 1

@@ -170,6 +170,7 @@ class Session:
                 at = replaced(at, entry.shard, entry.seq - 1)
             if heard or at == read.head:
                 break
+            await asyncio.sleep(0)  # As in `_catch_up`.
         # What is lost is not replayed.
         after = later(at, replay.head)
         starts |= {name: after[self._shard(name)] for name in replay.lost}

@@ -1,0 +1,75 @@
+"""A client that comes back to long logs of which nothing is for it."""
+
+import asyncio
+
+from channelstream.config import Settings
+from channelstream.core.codec import Framing
+from channelstream.core.events import Dialect, Message
+from channelstream.engines.base import UserUpdate
+from channelstream.errors import CloseCode
+from channelstream.server import build
+from channelstream.transports.session import CHUNK, Session
+
+
+class Tape:
+    """A stream that notes the head of what it is sent."""
+
+    framing = Framing.POLL
+
+    def __init__(self) -> None:
+        self.resumed = b""
+        self.is_up = asyncio.Event()
+
+    def write(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def lead(self, item: bytes, position: str) -> None:
+        self.resumed = item
+
+    def caught_up(self) -> None:
+        self.is_up.set()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        raise NotImplementedError
+
+
+def test_others_have_their_turn_while_what_is_not_heard_is_passed_over() -> None:
+    """After a loss the log is read on to the first event for the client, piece by piece."""
+
+    async def test() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        channels = {"short": {"log_events": 1}, "long": {}}
+        await node.connect("c", "ann", Dialect.V07, channels, UserUpdate({}, {}))
+        connection = node.connection("c")
+        assert connection is not None
+        since = str(node.engine.position)
+        for channel, count in (("short", 2), ("long", 3 * CHUNK)):
+            await node.publish(
+                [
+                    Message(
+                        uuid=f"{channel}-{number}",
+                        channel=channel,
+                        only=frozenset({"zoe"}),
+                        user="bob",
+                        payload=b"1",
+                        timestamp="t",
+                    )
+                    for number in range(count)
+                ]
+            )
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while not tape.resumed:
+                turns += 1
+                await asyncio.sleep(0)
+
+        tape = Tape()
+        Session(node, connection, tape).start(since)
+        await asyncio.gather(others(), tape.is_up.wait())
+        assert b'"lost":["short"]' in tape.resumed
+        assert turns >= 2
+
+    asyncio.run(test())
