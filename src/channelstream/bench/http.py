@@ -8,7 +8,6 @@ from channelstream.bench.inbound import AnswerReader
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.wire import Wire
 
-ANSWER_TIMEOUT_S = 60.0
 _SHOWN_CHARS = 200
 """How much of a refusal is repeated."""
 

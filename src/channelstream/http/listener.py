@@ -119,8 +119,6 @@ class Listener:
 class Handshake:
     """An accepted socket until its TLS handshake is done: it counts, and its time is bounded, like any other."""
 
-    is_open = False
-
     def __init__(self, door: Door, accepted: socket.socket, tls: ssl.SSLContext) -> None:
         self._door = door
         self._accepted = accepted
