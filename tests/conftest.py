@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
+import hypothesis
 import pytest
 from itsdangerous import TimestampSigner
 from tests.durations import Durations
@@ -137,6 +138,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     config.pluginmanager.register(Durations())
+    # A busy machine may take any time for an example.
+    hypothesis.settings.register_profile("channelstream", deadline=None)
+    hypothesis.settings.load_profile("channelstream")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -14,7 +14,7 @@ from tests.http_client import async_client
 
 ANSWER_S = 3.0
 """How long a node may take to answer before the message is sent to another."""
-PAUSE_S = (0.0, 0.03)
+PAUSE_S = (0.0, 0.05)
 """Between two messages of a publisher."""
 RETRY_S = (0.02, 0.1)
 PRIVATELY = 0.15
