@@ -60,9 +60,8 @@ class Handovers:
         finally:
             self._claiming.discard(conn_id)
             self._overtaken.discard(conn_id)
-        here = self._held.get(conn_id)
-        if claim is None or here is not None:
-            return here
+        if claim is None:
+            return None
         connection = self._held.make(conn_id, claim.member.user, claim.member.dialect)
         connection.heard = yielded.heard if yielded else claim.seqs
         self._held.place(connection, claim.channels, claim.private)
