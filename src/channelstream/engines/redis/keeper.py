@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from channelstream.engines.redis.connections import Connections
+from channelstream.engines.redis.link import OUT_OF_REACH
 from channelstream.engines.redis.shard import Shard
 from channelstream.errors import Unavailable
 
@@ -60,10 +61,12 @@ class Keeper:
             await self._settle_doubts()
 
     async def _link_again(self) -> None:
-        delay_s = RETRY_MIN_S
-        while True:
-            if await _quietly(self._establish()):
-                return
+        """Try until it works; a reason other than silence is logged once, as it may need somebody to act."""
+        delay_s, logged = RETRY_MIN_S, OUT_OF_REACH
+        while (failure := await _failure_of(self._establish())) is not None:
+            if failure not in (logged, OUT_OF_REACH):
+                logger.warning("%s", failure)
+                logged = failure
             # All nodes lose Redis at once; they need not come back at once.
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311
             delay_s = min(2 * delay_s, RETRY_MAX_S)
@@ -78,14 +81,14 @@ class Keeper:
         pause_s = DOUBT_MIN_S
         while self._shard.doubtful and self._shard.is_linked and pause_s < self._lease_s:
             await asyncio.sleep(pause_s)
-            await _quietly(self._beat(settled=False))
+            await _failure_of(self._beat(settled=False))
             pause_s *= 2
 
     # -- the lease
 
     async def _beat_on(self) -> None:
         while True:
-            await _quietly(self._beat(settled=False))
+            await _failure_of(self._beat(settled=False))
             await asyncio.sleep(self._lease_s / BEATS_PER_LEASE)
 
     async def _beat(self, settled: bool) -> None:
@@ -158,15 +161,15 @@ class Keeper:
                 raise
 
 
-async def _quietly(work: Coroutine[Any, Any, None]) -> bool:
-    """Do it, and say whether that worked."""
+async def _failure_of(work: Coroutine[Any, Any, None]) -> str | None:
+    """Do it, and return why it could not be done; None: it is done."""
     try:
         await work
     except Unavailable as error:
         logger.debug("no beat: %s", error)
-        return False
-    except Exception:
+        return error.message
+    except Exception as error:
         # Whatever went wrong once, a node without link or beats would be dead to the others.
         logger.exception("a beat failed")
-        return False
-    return True
+        return str(error)
+    return None
