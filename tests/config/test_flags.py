@@ -63,7 +63,7 @@ def test_no_arguments() -> None:
     [
         (["a.ini", "b.ini"], "one file"),
         (["-i", "a.ini", "b.ini"], "one file"),
-        (["--secrte=hunter2"], "there is no option '--secrte' (did you mean secret?)"),
+        (["--secrte=hunter2"], "there is no option '--secrte' (did you mean --secret?)"),
         (["--secrte", "hunter2"], "there is no option '--secrte'"),
         (["--port"], "expected one argument"),
         (["--por", "1"], "there is no option '--por'"),

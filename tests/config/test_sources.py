@@ -43,7 +43,10 @@ def test_unknown_key_is_named(tmp_path: Path) -> None:
     ("content", "complaint"),
     [
         (b"[other]\n", "no [channelstream] section"),
-        (b"secret = hunter2\n", "MissingSectionHeader in line 1"),
+        (
+            b"secret = hunter2\n",
+            "line 1 stands before the first section; [channelstream] has to come before it",
+        ),
         (b"[channelstream]\nhunter2\n", "Parsing in line 2"),
         (b"[channelstream]\nport=1\nport=2\n", "DuplicateOption in line 3"),
         (b"[channelstream]\nsecret=\xff\n", "not UTF-8"),

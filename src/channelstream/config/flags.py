@@ -84,7 +84,11 @@ class OneLineParser(ArgumentParser):
     def refuse(self, argument: str) -> NoReturn:
         """Complain about an argument nobody declared; what follows an equals sign may be a secret."""
         name = argument.partition("=")[0]
-        self.error(f"there is no option {name!r}{suggest(name.lstrip('-').replace('-', '_'))}")
+        self.error(f"there is no option {name!r}{suggest(name.lstrip('-').replace('-', '_'), _flag_of)}")
+
+
+def _flag_of(name: str) -> str:
+    return BY_NAME[name].flag
 
 
 def settings_parser(

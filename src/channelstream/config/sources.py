@@ -1,7 +1,7 @@
 """What the INI file and the environment say, as text, before it is judged."""
 
-from collections.abc import Iterable, Mapping
-from configparser import ConfigParser, Error
+from collections.abc import Callable, Iterable, Mapping
+from configparser import ConfigParser, Error, MissingSectionHeaderError
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -56,6 +56,8 @@ def from_file(path: str) -> Layer:
 
 def _where(error: Error) -> str:
     """What is wrong and in which line, without the line itself: it may hold a secret."""
+    if isinstance(error, MissingSectionHeaderError):
+        return f"line {error.lineno} stands before the first section; [{SECTION}] has to come before it"
     kind = type(error).__name__.removesuffix("Error")
     line = getattr(error, "lineno", None) or next((at for at, _ in getattr(error, "errors", ())), 0)
     return f"{kind} in line {line}"
@@ -82,7 +84,7 @@ def _layer(entries: Iterable[tuple[str, str, str]]) -> Layer:
     return Layer(given, tuple(warnings))
 
 
-def suggest(name: str) -> str:
-    """The option a stranger may have meant."""
+def suggest(name: str, spell: Callable[[str], str] = str) -> str:
+    """The option a stranger may have meant, spelt as its source spells it."""
     close = get_close_matches(name, BY_NAME, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return f" (did you mean {spell(close[0])}?)" if close else ""
