@@ -60,6 +60,10 @@ def test_ends_of_streams_are_pickled(error: streams.StreamEnded) -> None:
 def test_texts_are_for_people() -> None:
     """The text of an error says what happened, not how it was made."""
     assert str(made(Refused)) == "answered 422: {'channels': ['no']}"
+    assert (
+        str(Refused(422, {"error": "Correct channels.", "faults": {}}, None))
+        == "answered 422: Correct channels."
+    )
     assert str(made(StreamClosed)) == "expired (4001)"
     assert str(StreamClosed(4008, "")) == "closed (4008)"
     assert str(made(PartlySent)) == "1 messages were sent, then: cut"

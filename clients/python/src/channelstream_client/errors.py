@@ -41,7 +41,8 @@ class Refused(ChannelstreamError):
         self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
-        return f"answered {self.status}: {self.body}"
+        said = self.body.get("error") if isinstance(self.body, dict) else None
+        return f"answered {self.status}: {said or self.body}"
 
 
 class Malformed(Refused):
