@@ -112,9 +112,15 @@ def test_the_body_behind_an_upgrade_nobody_offers(
     data = b"POST /listen?conn_id=x HTTP/1.1\r\nHost: test\r\n" + upgrade + body + REFUSED
     for start in range(0, len(data), step):
         raw.send(data[start : start + step])
-    for _ in range(2):
-        assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
-        raw.until(b"}")
+    head = raw.until(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 401 ")
+    raw.until(b"}")
+    if b"connection: close" in head:
+        # The answer went out before the chunks: the rest of them is thrown away, and nothing behind it is read.
+        assert (step, b"chunked" in body, raw.rest()) == (1, True, b"")
+        return
+    assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
+    raw.until(b"}")
     raw.send(b"GET /listen HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
     assert raw.rest().startswith(b"HTTP/1.1 422 ")
 
