@@ -707,6 +707,17 @@ def test_a_deletion_about_one_user_who_is_not_sent_it_leaves_the_others_the_mess
     assert (tape.uuids(), other.uuids(), silent.written) == ([["2"]], [["1", "2"], ["5"]], [])
 
 
+def test_a_deletion_for_one_who_has_left_leaves_the_others_the_message(bench: Bench) -> None:
+    """Who left the channel while the message waited is sent neither; who shares the batch is sent the message."""
+    left, tape = bench.member("ann", "a")
+    _, other = bench.member("bob", "a")
+    bench.say("a")
+    bench.hub.unsubscribe(left, "a")
+    bench.deliver(deletion("1", only=frozenset({"ann"})))
+    bench.hub.flush()
+    assert (tape.written, other.uuids()) == ([], [["1"]])
+
+
 def test_a_write_before_such_a_deletion_may_fail(bench: Bench) -> None:
     """That stream ends, having heard nothing of it; the deletion is delivered."""
     connection, tape = bench.member("ann", "a")

@@ -11,7 +11,7 @@ from channelstream.core.batch import DEAF, FORMATS, Batch, format_of
 from channelstream.core.changes import Changes, RecentChanges, compacted, forms_for
 from channelstream.core.codec import ENCLOSE, Framing, item
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
-from channelstream.core.events import Dialect
+from channelstream.core.events import Dialect, Event
 from channelstream.core.log import Entry
 from channelstream.core.position import Numbers, Reach
 from channelstream.errors import CloseCode
@@ -150,13 +150,13 @@ class Hub:
         if not self._flush_is_due:  # Nothing waits that an older change could be about.
             self._sent_began = self._began = self.changes.number
         self.changes.note(entry, needed=self._sent_began)
-        event = entry.event
-        for name in sorted((event.only or frozenset()) & (event.exclude or frozenset())):
+        for name in sorted(entry.event.only or ()):
             for connection in list(self.users.get(name, ())):
-                self._write_alone(connection)
+                if not _is_in_audience(connection, entry.event):
+                    self._write_alone(connection)
 
     def _write_alone(self, connection: Connection) -> None:
-        """Write what waits for a connection whose user a change is about and is not sent to.
+        """Write what waits for a connection that a change is about and is not sent to: excluded, or not in the channel.
 
         Only this user must not be sent the older form, and others may share the batch.
         """
@@ -218,7 +218,7 @@ class Hub:
             connection
             for name in event.only or ()
             for connection in self.users.get(name, ())
-            if (event.channel is None or event.channel in connection.channels) and connection.hears(event)
+            if _is_in_audience(connection, event)
         ]
 
     # -- a connection's stream
@@ -284,6 +284,11 @@ class Hub:
             heard = batch.entries()[0].before
         if connection.batch is self._root:  # Unless that write has ended the stream.
             connection.heard = self.seqs if heard is None else heard
+
+
+def _is_in_audience(connection: Connection, event: Event) -> bool:
+    """Whether a connection of a user whom an event is for is sent it."""
+    return (event.channel is None or event.channel in connection.channels) and connection.hears(event)
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:
