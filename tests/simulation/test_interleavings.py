@@ -8,6 +8,7 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 import pytest
+from tests.simulation.drawn import drawn_seeds
 from tests.simulation.failure import Failure
 from tests.simulation.interleaving import CALLS, ENGINES, some_ways, ways
 
@@ -36,7 +37,7 @@ def test_two_calls_in_every_order(engine: str, is_connected: bool) -> None:
 
 def test_more_calls_in_random_orders() -> None:
     """A failure names its seed, which plays the same again."""
-    for seed in random.SystemRandom().sample(range(10**9), RANDOM):
+    for seed in drawn_seeds(RANDOM):
         chance = random.Random(seed)
         names = chance.choices(list(CALLS), k=chance.choice((3, 4)))
         some_ways(chance.choice(ENGINES), names, chance.random() < 0.6, seed)
