@@ -19,12 +19,21 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.log import Entry
-from channelstream.core.registry import Registry, RegistryLimits
+from channelstream.core.registry import Moment, Registry, RegistryLimits
 from channelstream.core.user import MAX_STATE_KEYS, User
 from channelstream.errors import Invalid
 
 SEED, V07 = Dialect.SEED, Dialect.V07
 NOW_S = 1_700_000_000.0
+STEADY_S = 5000.0
+
+
+def at(after_s: float) -> Moment:
+    """Return a moment so many seconds after the beginning of a test."""
+    return Moment(NOW_S + after_s, STEADY_S + after_s)
+
+
+NOW = at(0)
 
 
 class Bench:
@@ -35,25 +44,25 @@ class Bench:
         self.registry = Registry(limits or RegistryLimits(), lambda: next(ids))
         self.seq = 0
 
-    def user(self, name: str, now_s: float = NOW_S, **state: Any) -> User:
-        user = self.registry.open_user(name, state, self.seq, now_s)
+    def user(self, name: str, now: Moment = NOW, **state: Any) -> User:
+        user = self.registry.open_user(name, state, self.seq, now)
         self.registry.connect(user)
         return user
 
-    def channel(self, name: str, now_s: float = NOW_S, **settings: Any) -> Channel:
-        return self.registry.open_channel(name, settings, self.seq, now_s)
+    def channel(self, name: str, now: Moment = NOW, **settings: Any) -> Channel:
+        return self.registry.open_channel(name, settings, self.seq, now)
 
-    def record(self, event: Event, now_s: float = NOW_S) -> Entry:
+    def record(self, event: Event, now: Moment = NOW) -> Entry:
         self.seq += 1
-        entry = Entry(self.seq, f"e-{self.seq}", float(self.seq), event)
-        self.registry.record(entry, now_s)
+        entry = Entry(self.seq, f"e-{self.seq}", now.steady_s, event)
+        self.registry.record(entry, now.wall_s)
         return entry
 
     def join(self, channel: Channel, user: User, dialect: Dialect = V07) -> list[Event]:
-        return self.registry.join(channel, user, dialect, NOW_S)
+        return self.registry.join(channel, user, dialect, NOW)
 
     def part(self, channel: Channel, user: User, dialect: Dialect = V07) -> list[Event]:
-        return self.registry.part(channel, user, dialect, NOW_S)
+        return self.registry.part(channel, user, dialect, NOW)
 
 
 @pytest.fixture
@@ -187,10 +196,10 @@ def test_settings_of_a_known_channel_are_not_touched_by_opening_it(bench: Bench)
 def test_a_patch_keeps_the_other_settings(bench: Bench) -> None:
     """Settings not named stay as they are; an unknown channel is created with the defaults."""
     bench.channel("a", notify_presence=True, store_history=True)
-    channel = bench.registry.configure("a", {"history_size": 3}, 0, NOW_S, NOW_S)
+    channel = bench.registry.configure("a", {"history_size": 3}, 0, NOW)
     settings = channel.settings
     assert (settings.notify_presence, settings.store_history, settings.history_size) == (True, True, 3)
-    new = bench.registry.configure("b", {"notify_state": True}, 7, NOW_S, NOW_S)
+    new = bench.registry.configure("b", {"notify_state": True}, 7, NOW)
     assert (new.settings.notify_state, new.settings.history_size, new.log.floor) == (True, 10, 7)
 
 
@@ -198,7 +207,7 @@ def test_the_size_of_a_history_is_bounded() -> None:
     """More than the server allows is asked for in vain, at creation and later."""
     bench = Bench(RegistryLimits(history_size=4))
     assert bench.channel("a", history_size=99).settings.history_size == 4
-    assert bench.registry.configure("a", {"history_size": 50}, 0, NOW_S, NOW_S).settings.history_size == 4
+    assert bench.registry.configure("a", {"history_size": 50}, 0, NOW).settings.history_size == 4
 
 
 def test_defaults_come_from_the_limits() -> None:
@@ -317,7 +326,7 @@ def test_a_history_that_is_off_shows_nothing(bench: Bench) -> None:
     later = bench.channel("c", store_history=True)
     for name in "abc":
         bench.record(message(name, channel=name))
-    bench.registry.configure("c", {"store_history": False}, 0, NOW_S, NOW_S)
+    bench.registry.configure("c", {"store_history": False}, 0, NOW)
     assert [channel.history.entries for channel in (off, none, later)] == [[], [], []]
 
 
@@ -414,10 +423,10 @@ def test_a_user_is_forgotten_after_its_time_without_connections(bench: Bench) ->
     bench.user("here")
     gone = bench.user("gone")
     bench.record(message("p1", channel=None, only=frozenset({"gone"})))
-    bench.registry.disconnect(gone, NOW_S)
-    bench.registry.collect(NOW_S + 10, users_after_s=10, channels_after_s=10)
+    bench.registry.disconnect(gone, NOW)
+    bench.registry.collect(STEADY_S + 10, users_after_s=10, channels_after_s=10)
     assert set(bench.registry.users) == {"here", "gone"}
-    bench.registry.collect(NOW_S + 11, users_after_s=10, channels_after_s=10)
+    bench.registry.collect(STEADY_S + 11, users_after_s=10, channels_after_s=10)
     assert set(bench.registry.users) == {"here"}
     assert gone.log.entries == []
 
@@ -425,9 +434,9 @@ def test_a_user_is_forgotten_after_its_time_without_connections(bench: Bench) ->
 def test_activity_postpones_being_forgotten(bench: Bench) -> None:
     """The one idle for longest goes first, whoever came first."""
     for name in ("first", "second"):
-        bench.registry.open_user(name, {}, 0, NOW_S)
-    bench.registry.touch_user(bench.registry.users["first"], NOW_S + 5)
-    bench.registry.collect(NOW_S + 11, users_after_s=10, channels_after_s=0)
+        bench.registry.open_user(name, {}, 0, NOW)
+    bench.registry.touch_user(bench.registry.users["first"], at(5))
+    bench.registry.collect(STEADY_S + 11, users_after_s=10, channels_after_s=0)
     assert set(bench.registry.users) == {"first"}
 
 
@@ -437,21 +446,35 @@ def test_an_empty_channel_is_forgotten_after_its_time(bench: Bench) -> None:
     bench.join(full, bench.user("ann"))
     for name in ("empty", "full"):
         bench.record(message(name, channel=name))
-    bench.record(message("busy", channel="busy"), NOW_S + 5)
-    bench.registry.collect(NOW_S + 11, users_after_s=10, channels_after_s=10)
+    bench.record(message("busy", channel="busy"), at(5))
+    bench.registry.collect(STEADY_S + 11, users_after_s=10, channels_after_s=10)
     assert set(bench.registry.channels) == {"full", "busy"}
     assert (empty.log.entries, empty.history.entries) == ([], [])
     bench.part(full, bench.registry.users["ann"])
-    bench.registry.collect(NOW_S + 99, users_after_s=10, channels_after_s=10)
+    bench.registry.collect(STEADY_S + 99, users_after_s=10, channels_after_s=10)
     assert busy.name not in bench.registry.channels
     assert bench.registry.channels == {}
 
 
+@pytest.mark.parametrize("set_s", [3600, -3600, 86_400, -86_400])
+def test_setting_the_wall_clock_neither_forgets_nor_keeps_what_is_idle(bench: Bench, set_s: float) -> None:
+    """Idle time is measured by the clock that never jumps; what is shown is the wall time of the last activity."""
+    for name in ("before", "after"):
+        now = Moment(NOW_S + (set_s if name == "after" else 0), STEADY_S)
+        bench.registry.open_user(name, {}, 0, now)
+        bench.channel(name, now)
+    assert bench.registry.users["after"].last_active_s == NOW_S + set_s
+    bench.registry.collect(STEADY_S + 10, users_after_s=10, channels_after_s=10)
+    assert set(bench.registry.users) == set(bench.registry.channels) == {"before", "after"}
+    bench.registry.collect(STEADY_S + 11, users_after_s=10, channels_after_s=10)
+    assert bench.registry.users == bench.registry.channels == {}
+
+
 def test_zero_keeps_for_ever(bench: Bench) -> None:
     """Both lifetimes can be switched off."""
-    bench.registry.open_user("ann", {}, 0, NOW_S)
+    bench.registry.open_user("ann", {}, 0, NOW)
     bench.channel("a")
-    bench.registry.collect(NOW_S * 2, users_after_s=0, channels_after_s=0)
+    bench.registry.collect(STEADY_S * 2, users_after_s=0, channels_after_s=0)
     assert set(bench.registry.users) == {"ann"}
     assert set(bench.registry.channels) == {"a"}
 
@@ -462,6 +485,7 @@ CHURN = st.lists(
         st.integers(0, 2),
         st.integers(0, 2),
         st.integers(0, 30),
+        st.sampled_from([0, 0, 0, 3600, -3600, 86_400, -86_400]),
     ),
     max_size=60,
 )
@@ -473,12 +497,17 @@ class Churn:
     def __init__(self) -> None:
         self.bench = Bench()
         self.registry = self.bench.registry
-        self.now_s = NOW_S
+        self.now = NOW
         self.connected: list[str] = []
         self.joined: list[tuple[str, str]] = []
 
+    def pass_time(self, wait_s: int, set_s: int) -> None:
+        """Let time pass, while somebody sets the wall clock."""
+        wall_s, steady_s = self.now
+        self.now = Moment(wall_s + wait_s + set_s, steady_s + wait_s)
+
     def connect(self, user: str, _: str) -> None:
-        self.bench.user(user, self.now_s)
+        self.bench.user(user, self.now)
         self.connected.append(user)
 
     def disconnect(self, user: str, _: str) -> None:
@@ -486,39 +515,39 @@ class Churn:
             for name in [channel for member, channel in self.joined if member == user]:
                 self.part(user, name)
             self.connected.remove(user)
-            self.registry.disconnect(self.registry.users[user], self.now_s)
+            self.registry.disconnect(self.registry.users[user], self.now)
 
     def join(self, user: str, name: str) -> None:
         if user in self.connected:
-            channel = self.bench.channel(name, self.now_s)
-            self.registry.join(channel, self.registry.users[user], V07, self.now_s)
+            channel = self.bench.channel(name, self.now)
+            self.registry.join(channel, self.registry.users[user], V07, self.now)
             self.joined.append((user, name))
 
     def part(self, user: str, name: str) -> None:
         if (user, name) in self.joined:
-            self.registry.part(self.registry.channels[name], self.registry.users[user], V07, self.now_s)
+            self.registry.part(self.registry.channels[name], self.registry.users[user], V07, self.now)
             self.joined.remove((user, name))
 
     def say(self, user: str, name: str) -> None:
-        self.bench.record(message("m", channel=name), self.now_s)
-        self.bench.record(message("p", channel=None, only=frozenset({user})), self.now_s)
+        self.bench.record(message("m", channel=name), self.now)
+        self.bench.record(message("p", channel=None, only=frozenset({user})), self.now)
 
     def configure(self, _: str, name: str) -> None:
-        self.registry.configure(name, {"store_history": True}, self.bench.seq, self.now_s, self.now_s)
+        self.registry.configure(name, {"store_history": True}, self.bench.seq, self.now)
 
     def touch(self, user: str, _: str) -> None:
         if user in self.registry.users:
-            self.registry.touch_user(self.registry.users[user], self.now_s)
+            self.registry.touch_user(self.registry.users[user], self.now)
 
     def collect(self, _: str, __: str) -> None:
-        self.registry.collect(self.now_s, users_after_s=20, channels_after_s=30)
+        self.registry.collect(self.now.steady_s, users_after_s=20, channels_after_s=30)
         self._check_the_forgotten()
 
     def _check_the_forgotten(self) -> None:
         for user in self.registry.users.values():
-            assert user.connections or self.now_s - user.last_active_s <= 20
+            assert user.connections or self.now.steady_s - user.idle_since_s <= 20
         for channel in self.registry.channels.values():
-            assert channel.connections or self.now_s - channel.last_active_s <= 30
+            assert channel.connections or self.now.steady_s - channel.idle_since_s <= 30
 
     def agree(self) -> None:
         users, channels = self.registry.users, self.registry.channels
@@ -535,11 +564,11 @@ class Churn:
 
 @given(CHURN)
 def test_who_comes_and_goes_at_random_is_counted_and_forgotten_rightly(
-    steps: list[tuple[str, int, int, int]],
+    steps: list[tuple[str, int, int, int, int]],
 ) -> None:
-    """Nobody present is forgotten, nobody idle for too long is kept, and no step ever fails."""
+    """Nobody present is forgotten, nobody idle for too long is kept, however the wall clock is set; no step ever fails."""
     churn = Churn()
-    for step, user, channel, wait in steps:
-        churn.now_s += wait
+    for step, user, channel, wait_s, set_s in steps:
+        churn.pass_time(wait_s, set_s)
         getattr(churn, step)(f"u{user}", f"c{channel}")
         churn.agree()

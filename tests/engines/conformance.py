@@ -36,13 +36,19 @@ EMPTY = UserUpdate({}, {})
 
 
 class MovedClock:
-    """A clock that stands still until it is moved."""
+    """A clock that stands still until it is moved.
+
+    Attributes:
+        passed_s: seconds that have passed.
+        set_s: by how many seconds the wall clock was set forward besides.
+    """
 
     def __init__(self) -> None:
         self.passed_s = 0.0
+        self.set_s = 0.0
 
     def wall(self) -> float:
-        return 1_700_000_000.0 + self.passed_s
+        return 1_700_000_000.0 + self.passed_s + self.set_s
 
     def steady(self) -> float:
         return 50.0 + self.passed_s
@@ -998,6 +1004,24 @@ def test_the_unused_is_forgotten_in_its_time(lab: Lab) -> None:
     assert {channel.name for channel in lab.channels()} == {"kept", "left"}
     lab.collect(after_s=1000.0)
     assert {channel.name for channel in lab.channels()} == {"kept"}
+
+
+@pytest.mark.parametrize("set_s", [3600.0, -3600.0, 86_400.0, -86_400.0])
+def test_setting_the_wall_clock_changes_no_lifetime(lab: Lab, set_s: float) -> None:
+    """Users and channels are forgotten after the time that has passed, whatever the clock on the wall says."""
+    if lab.engine.shared:
+        pytest.skip("its times are those of the service, which has no other clock")
+    lab.disconnect(lab.connect("ann", "a"), "a")
+    lab.clock.set_s += set_s
+    lab.collect(after_s=1000.0)
+    assert [user.name for user in lab.users()] == ["ann"]
+    lab.collect(after_s=0.5)
+    assert lab.users() == []
+    lab.clock.set_s -= set_s
+    lab.collect(after_s=999.5)
+    assert [channel.name for channel in lab.channels()] == ["a"]
+    lab.collect(after_s=0.5)
+    assert lab.channels() == []
 
 
 def test_a_touched_user_is_kept(lab: Lab) -> None:

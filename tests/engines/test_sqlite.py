@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import (
+    EMPTY,
     MakeEngine,
     MovedClock,
     Recorder,
@@ -162,6 +163,63 @@ def test_a_clock_that_is_set_back_drops_and_keeps_nothing_too_long(runs: Runs, m
         assert uuids(await again.replay("ann", {"a": 0}, 9)) == ["m1"]
         runs.setup.clock.passed_s += 60.5
         assert (await again.replay("ann", {"a": 0}, 9)).lost == {"a"}
+        await again.close()
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("set_s", [3600.0, -3600.0, 86_400.0, -86_400.0])
+def test_idle_time_outlives_a_restart_as_an_age(runs: Runs, set_s: float) -> None:
+    """Set while the server runs, the wall clock changes no age that is stored then."""
+    runs.setup = Setup(users_s=100_000.0, channels_s=100_000.0)
+    clock = runs.setup.clock
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.connect(ANN, EMPTY)
+        await engine.join(ANN, {"a": {}})
+        await engine.disconnect(ANN, ["a"])
+        clock.passed_s += 1000.0
+        clock.set_s += set_s
+        await engine.collect()
+        await engine.close()
+        clock.set_s -= set_s
+        again, _ = await runs.open()
+        [user], [channel] = await again.users(["ann"]), await again.channels(["a"])
+        assert user.last_active_s == channel.last_active_s == clock.wall() - 1000.0
+        clock.passed_s += 99_000.0
+        await again.collect()
+        assert [await again.users(None), await again.channels(None)] == [[user], [channel]]
+        clock.passed_s += 0.5
+        await again.collect()
+        assert [await again.users(None), await again.channels(None)] == [[], []]
+        await again.close()
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize(("set_s", "counted_s"), [(-86_400.0, 0.0), (-3600.0, 0.0), (3600.0, 3600.0)])
+def test_a_clock_set_between_two_runs_ages_by_what_it_shows_and_never_makes_younger(
+    runs: Runs, set_s: float, counted_s: float
+) -> None:
+    """Set back, no time has passed between the runs; set forward, that time has passed: nobody can tell."""
+    runs.setup = Setup(users_s=10_000.0, channels_s=10_000.0)
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.connect(ANN, EMPTY)
+        await engine.disconnect(ANN, [])
+        runs.setup.clock.passed_s += 1000.0
+        await engine.collect()
+        await engine.close()
+        runs.setup.clock.set_s += set_s
+        again, _ = await runs.open()
+        runs.setup.clock.passed_s += 9000.0 - counted_s
+        await again.collect()
+        assert await again.users(["ann"])
+        runs.setup.clock.passed_s += 0.5
+        await again.collect()
+        assert not await again.users(["ann"])
         await again.close()
 
     asyncio.run(life())

@@ -1,15 +1,19 @@
 """Parts of the product that keep books for the checker: who was where and when, and what the budget threw out."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from tests.simulation.failure import Failure
 
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.core.log import Budget, Entry, Log
 from channelstream.core.position import Position, Reach
-from channelstream.core.registry import Registry
+from channelstream.core.registry import Moment, Registry
+from channelstream.core.user import User
 from channelstream.engines.base import PRIVATE, Member, UserChange, UserUpdate
 from channelstream.engines.memory import MemoryEngine
 
@@ -129,13 +133,53 @@ class BookedBudget(Budget):
 
 
 class BookedRegistry(Registry):
-    """The product's registry, which also counts how often each channel was configured."""
+    """The product's registry, which also counts how often each channel was configured, and notes when it was used.
+
+    Attributes:
+        lifetime_s: how long an idle user or channel is kept.
+        used_s: when each user and channel was last used, by the time of the loop, which no step of a script sets.
+        failures: promises that were broken; housekeeping would survive an exception.
+    """
+
+    lifetime_s: float
+    failures: list[Failure]
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.budget: BookedBudget = BookedBudget(self.limits.log_bytes)
         self.configured: dict[str, int] = {}
+        self.used_s: dict[User | Channel, float] = {}
 
     def configure(self, name: str, *more: Any) -> Channel:
         self.configured[name] = self.configured.get(name, 0) + 1
         return super().configure(name, *more)
+
+    def open_channel(self, name: str, *more: Any) -> Channel:
+        channel = super().open_channel(name, *more)
+        self.used_s.setdefault(channel, _loop_s())
+        return channel
+
+    def touch_user(self, user: User, now: Moment) -> None:
+        super().touch_user(user, now)
+        self.used_s[user] = _loop_s()
+
+    def _touch_channel(self, channel: Channel, wall_s: float, steady_s: float) -> None:
+        super()._touch_channel(channel, wall_s, steady_s)
+        self.used_s[channel] = _loop_s()
+
+    def forget_user(self, user: User) -> None:
+        self._check_age(user)
+        super().forget_user(user)
+
+    def forget_channel(self, channel: Channel) -> None:
+        self._check_age(channel)
+        super().forget_channel(channel)
+
+    def _check_age(self, unused: User | Channel) -> None:
+        age_s = _loop_s() - self.used_s.pop(unused)
+        if age_s <= self.lifetime_s:
+            self.failures.append(Failure(f"forgotten too early: {unused.name} after {age_s}"))
+
+
+def _loop_s() -> float:
+    return asyncio.get_running_loop().time()

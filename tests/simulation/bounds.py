@@ -10,6 +10,10 @@ from channelstream.core.batch import Held
 from channelstream.core.changes import KEPT
 from channelstream.core.connection import ConnectionState
 from channelstream.core.log import Entry, Log
+from channelstream.housekeeping import COLLECT_EVERY, SWEEP_INTERVAL_S
+
+COLLECTED_WITHIN_S = (COLLECT_EVERY + 1) * SWEEP_INTERVAL_S
+"""How long what is due to be forgotten may stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class Keeper:
 
     def check(self, world: World, now_s: float) -> None:
         self._logs(world, now_s)
+        self._idle(world, now_s)
         self._indexes(world)
         self._batches(world)
 
@@ -69,6 +74,14 @@ class Keeper:
             later = sum(each.seq > entry.seq for each in accepted)
             early = later < log.limits.events and now_s - entry.at_s < (log.limits.age_s or 0.0)
             demand(not early, "dropped too early:", place, entry.position)
+
+    def _idle(self, world: World, now_s: float) -> None:
+        """Check that what nobody uses is forgotten in its time, however the wall clock was set."""
+        registry = world.registry
+        latest_s = now_s - registry.lifetime_s - COLLECTED_WITHIN_S
+        for each in (*registry.users.values(), *registry.channels.values()):
+            kept = bool(each.connections) or registry.used_s[each] >= latest_s
+            demand(kept, "idle for too long:", each.name, "since", registry.used_s[each])
 
     def _indexes(self, world: World) -> None:
         hub = world.hub

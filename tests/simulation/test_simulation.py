@@ -17,6 +17,8 @@ from tests.simulation.simulation import CLIENTS, simulate
 
 from channelstream.core.changes import Changes
 from channelstream.core.position import Reach
+from channelstream.core.registry import Forgotten, Moment
+from channelstream.engines.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 FIXED = [
@@ -135,6 +137,18 @@ def test_reading_from_elsewhere_than_allowed_is_found(
     monkeypatch.setattr(Reach, "start", start)
     monkeypatch.setattr(Reach, "bound", property(bound))
     assert first_failure(promise)
+
+
+def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of the clock forgets what was in use, or keeps what nobody uses."""
+
+    def collect(ledger: Ledger) -> Forgotten:
+        lifetimes = ledger._lifetimes
+        return ledger.registry.collect(ledger._clock.wall(), lifetimes.users_s, lifetimes.channels_s)
+
+    monkeypatch.setattr("channelstream.engines.ledger.moment", lambda clock: Moment(*[clock.wall()] * 2))
+    monkeypatch.setattr(Ledger, "collect", collect)
+    assert first_failure("forgotten too early|idle for too long")
 
 
 def test_a_broken_promise_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,10 +165,12 @@ class World:
         self.new_id = lambda: next(ids)
         limits = RegistryLimits(bounds.log_bytes, bounds.log_events, bounds.log_age_s, 6, 15.0)
         self.registry = BookedRegistry(limits, self.new_id)
+        self.registry.lifetime_s = bounds.lifetime_s
         lifetimes = Lifetimes(bounds.lifetime_s, bounds.lifetime_s)
         self.memory = BookedEngine(self.registry, clock, f"e{number}", lifetimes)
         self.truth = Truth(f"e{number}", self.registry)
         self.failures: list[Failure] = []
+        self.registry.failures = self.failures
         self._engine = Wavering(self.memory, chance if bounds.wavers else None, bounds.fails)
         engine: Any = self._engine
         loop = asyncio.get_running_loop()

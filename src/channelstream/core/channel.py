@@ -49,7 +49,8 @@ class Channel:
         id: a UUID made by the server.
         users: number of connections by user name.
         seed_connections: how many of them speak the seed dialect, which hears presence without asking.
-        last_active_s: epoch seconds of the last event, join or part.
+        last_active_s: epoch seconds of the last event, join or part, to be shown.
+        idle_since_s: the same moment by the engine's clock, to measure how long ago it was.
     """
 
     __slots__ = (
@@ -57,6 +58,7 @@ class Channel:
         "connections",
         "history",
         "id",
+        "idle_since_s",
         "last_active_s",
         "log",
         "name",
@@ -83,6 +85,7 @@ class Channel:
         self.connections = 0
         self.seed_connections = 0
         self.last_active_s = now_s
+        self.idle_since_s = 0.0
         self.log = Log(limits, budget, floor)
         self.history = Log(settings.history_limits(), budget, floor)
 

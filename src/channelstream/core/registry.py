@@ -6,7 +6,7 @@ Pure: the engine that owns a registry passes time and new ids in, numbers the ev
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
@@ -42,6 +42,18 @@ class RegistryLimits:
     history_size: int = 1000
 
 
+class Moment(NamedTuple):
+    """A moment by both clocks.
+
+    Attributes:
+        wall_s: epoch seconds, for timestamps; this clock may be set.
+        steady_s: seconds of the engine's clock, which never jumps, for ages.
+    """
+
+    wall_s: float
+    steady_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Forgotten:
     """Names of what a registry no longer knows."""
@@ -66,14 +78,14 @@ class Registry:
 
     # -- users
 
-    def open_user(self, name: str, fresh_state: Mapping[str, StateValue], floor: int, now_s: float) -> User:
+    def open_user(self, name: str, fresh_state: Mapping[str, StateValue], floor: int, now: Moment) -> User:
         """Return the user, created with `fresh_state` if it is new."""
         user = self.users.get(name)
         if user is None:
             log = Log(self._user_limits, self.budget, floor)
-            user = self.users[name] = User(name, self._new_id(), log, now_s)
+            user = self.users[name] = User(name, self._new_id(), log, now.wall_s)
             user.update_state(fresh_state)
-        self.touch_user(user, now_s)
+        self.touch_user(user, now)
         return user
 
     def check_state(self, name: str, *values: Mapping[str, StateValue]) -> None:
@@ -86,9 +98,9 @@ class Registry:
         if user.keys_after(*values) > MAX_STATE_KEYS:
             raise Invalid({"user_state": [f"A user's state may have at most {MAX_STATE_KEYS} keys."]})
 
-    def touch_user(self, user: User, now_s: float) -> None:
+    def touch_user(self, user: User, now: Moment) -> None:
         """Note that the user was active."""
-        user.last_active_s = now_s
+        user.last_active_s, user.idle_since_s = now
         if not user.connections:
             self._idle_users[user.name] = None
             self._idle_users.move_to_end(user.name)
@@ -98,10 +110,10 @@ class Registry:
         user.connections += 1
         self._idle_users.pop(user.name, None)
 
-    def disconnect(self, user: User, now_s: float) -> None:
+    def disconnect(self, user: User, now: Moment) -> None:
         """Count one connection less."""
         user.connections -= 1
-        self.touch_user(user, now_s)
+        self.touch_user(user, now)
 
     def state_events(self, user: User, before: State, now_s: float) -> list[Event]:
         """Return what the user's channels are sent of a change: nothing unless the public state differs from `before`.
@@ -131,36 +143,31 @@ class Registry:
 
     # -- channels
 
-    def open_channel(self, name: str, patch: Mapping[str, Any], floor: int, now_s: float) -> Channel:
+    def open_channel(self, name: str, patch: Mapping[str, Any], floor: int, now: Moment) -> Channel:
         """Return the channel, created with these settings if it is new."""
         channel = self.channels.get(name)
         if channel is None:
             settings = self._bounded(replace(self._defaults, **patch))
             limits = settings.log_limits(self.limits.transit_s)
-            channel = Channel(name, self._new_id(), settings, limits, self.budget, floor, now_s)
+            channel = Channel(name, self._new_id(), settings, limits, self.budget, floor, now.wall_s)
+            channel.idle_since_s = now.steady_s
             self.channels[name] = channel
             self._idle_channels[name] = None
         return channel
 
-    def _touch_channel(self, channel: Channel, now_s: float) -> None:
-        channel.last_active_s = now_s
+    def _touch_channel(self, channel: Channel, wall_s: float, steady_s: float) -> None:
+        channel.last_active_s = wall_s
+        channel.idle_since_s = steady_s
         if channel.connections:
             self._idle_channels.pop(channel.name, None)
         else:
             self._idle_channels[channel.name] = None
             self._idle_channels.move_to_end(channel.name)
 
-    def configure(
-        self, name: str, patch: Mapping[str, Any], floor: int, now_s: float, steady_s: float
-    ) -> Channel:
-        """Change the named settings of a channel, created if it is new; the others stay as they are.
-
-        Args:
-            now_s: epoch seconds.
-            steady_s: the time that entries are aged by.
-        """
-        channel = self.open_channel(name, {}, floor, now_s)
-        self.settle(channel, self._bounded(replace(channel.settings, **patch)), steady_s)
+    def configure(self, name: str, patch: Mapping[str, Any], floor: int, now: Moment) -> Channel:
+        """Change the named settings of a channel, created if it is new; the others stay as they are."""
+        channel = self.open_channel(name, {}, floor, now)
+        self.settle(channel, self._bounded(replace(channel.settings, **patch)), now.steady_s)
         return channel
 
     def settle(self, channel: Channel, settings: ChannelSettings, steady_s: float) -> None:
@@ -173,21 +180,21 @@ class Registry:
 
     # -- membership
 
-    def join(self, channel: Channel, user: User, dialect: Dialect, now_s: float) -> list[Event]:
+    def join(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> list[Event]:
         """Count a connection in; the user's first one is announced."""
         first = channel.join(user.name, dialect is Dialect.SEED)
-        self._touch_channel(channel, now_s)
+        self._touch_channel(channel, *now)
         user.channels.add(channel.name)
-        return self._presence(channel, user, joined=True, now_s=now_s) if first else []
+        return self._presence(channel, user, joined=True, now_s=now.wall_s) if first else []
 
-    def part(self, channel: Channel, user: User, dialect: Dialect, now_s: float) -> list[Event]:
+    def part(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> list[Event]:
         """Count a connection out; the user's last one is announced."""
         last = channel.part(user.name, dialect is Dialect.SEED)
-        self._touch_channel(channel, now_s)
+        self._touch_channel(channel, *now)
         if not last:
             return []
         user.channels.discard(channel.name)
-        return self._presence(channel, user, joined=False, now_s=now_s)
+        return self._presence(channel, user, joined=False, now_s=now.wall_s)
 
     def _presence(self, channel: Channel, user: User, joined: bool, now_s: float) -> list[Event]:
         settings = channel.settings
@@ -235,14 +242,18 @@ class Registry:
         return next(iter(channel.history.about(event.uuid)), None) if channel else None
 
     def record(self, entry: Entry, now_s: float) -> None:
-        """Put an accepted event into its logs, in place of what it supersedes, and let it change the visible history."""
+        """Put an accepted event into its logs, in place of what it supersedes, and let it change the visible history.
+
+        Args:
+            now_s: epoch seconds.
+        """
         event = entry.event
         kept = self.compact(entry) if event.supersedes is not None else entry
         for log in self.logs_of(event):
             log.append(kept)
         channel = self.channels.get(event.channel) if event.channel is not None else None
         if channel is not None:
-            self._touch_channel(channel, now_s)
+            self._touch_channel(channel, now_s, entry.at_s)
             self.show(channel, entry)
 
     def compact(self, entry: Entry) -> Entry:
@@ -276,19 +287,21 @@ class Registry:
 
     # -- ageing
 
-    def collect(self, now_s: float, users_after_s: float, channels_after_s: float) -> Forgotten:
+    def collect(self, steady_s: float, users_after_s: float, channels_after_s: float) -> Forgotten:
         """Forget users without connections and empty channels that were quiet for so long (seconds; 0 keeps them).
+
+        Idle time is measured by the steady clock: setting the wall clock neither forgets nor keeps anything.
 
         Looks only at the ones that have been idle for the longest time, so a call costs what it frees.
         """
         gone = Forgotten([], [])
         while users_after_s and (user := self._longest_idle(self._idle_users, self.users)):
-            if now_s - user.last_active_s <= users_after_s:
+            if steady_s - user.idle_since_s <= users_after_s:
                 break
             self.forget_user(user)
             gone.users.append(user.name)
         while channels_after_s and (channel := self._longest_idle(self._idle_channels, self.channels)):
-            if now_s - channel.last_active_s <= channels_after_s:
+            if steady_s - channel.idle_since_s <= channels_after_s:
                 break
             self.forget_channel(channel)
             gone.channels.append(channel.name)

@@ -20,11 +20,22 @@ class User:
         public_keys: the keys of `state` that other users may see.
         channels: names of the channels at least one of its connections is in.
         connections: how many connections it has.
-        last_active_s: epoch seconds of the last request or connection.
+        last_active_s: epoch seconds of the last request or connection, to be shown.
+        idle_since_s: the same moment by the engine's clock, to measure how long ago it was.
         log: private messages that travelled outside channels.
     """
 
-    __slots__ = ("channels", "connections", "id", "last_active_s", "log", "name", "public_keys", "state")
+    __slots__ = (
+        "channels",
+        "connections",
+        "id",
+        "idle_since_s",
+        "last_active_s",
+        "log",
+        "name",
+        "public_keys",
+        "state",
+    )
 
     def __init__(self, name: str, user_id: str, log: Log, now_s: float) -> None:
         self.name = name
@@ -34,6 +45,7 @@ class User:
         self.channels: set[str] = set()
         self.connections = 0
         self.last_active_s = now_s
+        self.idle_since_s = 0.0
         self.log = log
 
     @property

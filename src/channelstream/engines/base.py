@@ -16,6 +16,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event
 from channelstream.core.log import Entry
 from channelstream.core.position import Numbers, Position, Reach
+from channelstream.core.registry import Moment
 from channelstream.core.user import StateValue, User
 
 PRIVATE = ""
@@ -64,6 +65,11 @@ class Clock(Protocol):
 
     def steady(self) -> float:
         """Seconds that never jump, for ages and deadlines."""
+
+
+def moment(clock: Clock) -> Moment:
+    """Return this moment by both clocks."""
+    return Moment(clock.wall(), clock.steady())
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,16 @@ from channelstream.core.log import Entry, Log
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import StateValue, User
-from channelstream.engines.base import PRIVATE, Accepted, Clock, Member, Replay, UserChange, UserUpdate
+from channelstream.engines.base import (
+    PRIVATE,
+    Accepted,
+    Clock,
+    Member,
+    Replay,
+    UserChange,
+    UserUpdate,
+    moment,
+)
 
 _Key = tuple[bool, str, str]
 """Where a message belongs: whether that is a user, the name of the user or of the channel, and the message's uuid."""
@@ -174,38 +183,38 @@ class Ledger:
         """Count a new connection of a user, created if need be, and update the user."""
         fresh = {} if member.user in self.registry.users else update.fresh
         self.registry.check_state(member.user, fresh, update.values)
-        user = self.registry.open_user(member.user, update.fresh, self.recorded, self._clock.wall())
+        user = self.registry.open_user(member.user, update.fresh, self.recorded, moment(self._clock))
         self.registry.connect(user)
         return self._update(user, update)
 
     def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         """Count a connection out of its channels and of its user."""
         self.leave(member, channels)
-        self.registry.disconnect(self.registry.users[member.user], self._clock.wall())
+        self.registry.disconnect(self.registry.users[member.user], moment(self._clock))
 
     def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         """Count a connection into channels it is not in; each with the settings it gets if it is new."""
-        now_s, seq = self._clock.wall(), self.recorded
+        now, seq = moment(self._clock), self.recorded
         user = self.registry.users[member.user]
         for name, patch in channels.items():
-            channel = self.registry.open_channel(name, patch, self.recorded, now_s)
-            self._accept_all(self.registry.join(channel, user, member.dialect, now_s))
+            channel = self.registry.open_channel(name, patch, self.recorded, now)
+            self._accept_all(self.registry.join(channel, user, member.dialect, now))
         return dict.fromkeys(channels, seq)
 
     def leave(self, member: Member, channels: Sequence[str]) -> None:
         """Count a connection out of channels it is in."""
-        now_s = self._clock.wall()
+        now = moment(self._clock)
         user = self.registry.users[member.user]
         for name in channels:
-            self._accept_all(self.registry.part(self.registry.channels[name], user, member.dialect, now_s))
+            self._accept_all(self.registry.part(self.registry.channels[name], user, member.dialect, now))
 
     # -- settings and state
 
     def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         """Change the named settings of channels, created if need be."""
-        wall_s, steady_s = self._clock.wall(), self._clock.steady()
+        now = moment(self._clock)
         for name, patch in patches.items():
-            self.registry.configure(name, patch, self.recorded, wall_s, steady_s)
+            self.registry.configure(name, patch, self.recorded, now)
 
     def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         """Change a known user's state; None when it is unknown."""
@@ -213,7 +222,7 @@ class Ledger:
         if user is None:
             return None
         self.registry.check_state(name, update.values)
-        self.registry.touch_user(user, self._clock.wall())
+        self.registry.touch_user(user, moment(self._clock))
         return self._update(user, update)
 
     def _update(self, user: User, update: UserUpdate) -> UserChange:
@@ -241,7 +250,9 @@ class Ledger:
     def collect(self) -> Forgotten:
         """Free aged entries, and forget idle users and empty channels."""
         self.sweep()
-        return self.registry.collect(self._clock.wall(), self._lifetimes.users_s, self._lifetimes.channels_s)
+        return self.registry.collect(
+            self._clock.steady(), self._lifetimes.users_s, self._lifetimes.channels_s
+        )
 
 
 def _keys(event: Event) -> Iterator[_Key]:

@@ -162,7 +162,7 @@ class SqliteEngine:
         self._trimming = self._upkeep.is_due
         recorded = self._ledger.recorded
         upkeep = self._upkeep.writes(recorded, self._clock.steady()) if self._trimming else ()
-        changes = writes_of(batch, self.registry, recorded)
+        changes = writes_of(batch, self.registry, recorded, self._offset_s)
         compaction = Compaction(batch.entries, self.registry)
         file, offset_s, entries = self._file, self._offset_s, batch.entries
         erases = self._erasing(compaction.supersedes)

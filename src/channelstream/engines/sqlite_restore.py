@@ -1,15 +1,16 @@
 """Making a registry again of what the SQLite engine's file holds.
 
 The file has a clock of its own: the wall clock, but never behind the last time in the file, and not moved while a
-server runs. So a wall clock that is set back neither drops entries nor keeps them for ever: the time a server
-runs always counts, the time between two runs as far as it can be told.
+server runs. So a wall clock that is set neither drops entries, users and channels nor keeps them for ever: the time a
+server runs always counts, the time between two runs as far as it can be told. Set back between two runs, the clock of the
+file goes on from its last time; set forward, that counts as time in which nobody was here.
 """
 
 import msgspec
 
 from channelstream.core.log import Entry
-from channelstream.core.registry import Registry
-from channelstream.engines.base import Clock
+from channelstream.core.registry import Moment, Registry
+from channelstream.engines.base import Clock, moment
 from channelstream.engines.sqlite_file import Stored
 from channelstream.engines.sqlite_rows import Row, read_event
 
@@ -28,7 +29,7 @@ class Restore:
         self.offset_s = max(clock.wall(), last[1], float(stored.meta.get("at", 0.0))) - clock.steady()
         self._epoch = stored.meta["epoch"]
         self._registry = registry
-        self._now_s = clock.wall()
+        self._now = moment(clock)
         for row in stored.channels:
             self._add_channel(row)
         for row in stored.users:
@@ -47,12 +48,13 @@ class Restore:
         name, user_id, state, public_keys, log_floor, active_s = row
         user = self._registry.open_user(name, msgspec.json.decode(state), log_floor, self._active(active_s))
         user.id = user_id
-        user.last_active_s = self._active(active_s)
         user.publish_keys(msgspec.json.decode(public_keys))
 
-    def _active(self, active_s: float | None) -> float:
+    def _active(self, active_s: float | None) -> Moment:
         """Return when something was last in use: now where it still was, and never later than now."""
-        return self._now_s if active_s is None else min(active_s, self._now_s)
+        wall_s, steady_s = self._now
+        age_s = 0.0 if active_s is None else max(0.0, steady_s + self.offset_s - active_s)
+        return Moment(wall_s - age_s, steady_s - age_s)
 
     def _add_entries(self, stored: Stored) -> None:
         """Put histories and events in, in the order of the log; a history's row is newer than the event it stands for."""

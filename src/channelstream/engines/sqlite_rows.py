@@ -45,8 +45,8 @@ CREATE TABLE members (
   channel TEXT NOT NULL, user TEXT NOT NULL, announced INTEGER NOT NULL, PRIMARY KEY (channel, user)
 ) WITHOUT ROWID;
 """
-"""`at` is the engine's own clock in seconds (see `restore`). `user` is the only addressee of a private message. A
-`last_active` of NULL means that it was in use. `members` are those whose joining was announced."""
+"""`at` and `last_active` are of the file's own clock, in seconds (see `restore`). `user` is the only addressee of a private
+message. A `last_active` of NULL means that it was in use. `members` are those whose joining was announced."""
 
 Row = tuple[Any, ...]
 
@@ -170,19 +170,20 @@ def history_row(channel: str, entry: Entry, at: float) -> Row:
     return channel, entry.event.uuid, entry.seq, at, *event_columns(entry.event)
 
 
-def channel_row(channel: Channel, recorded: int) -> Row:
+def channel_row(channel: Channel, recorded: int, offset_s: float) -> Row:
     """A row of `channels`.
 
     Args:
         recorded: the last number that counts; an empty history shows nothing up to there.
+        offset_s: seconds from the engine's clock to that of the file.
     """
     shown = channel.history.entries
     history_floor = shown[0].seq - 1 if shown else recorded
-    active_s = None if channel.connections else channel.last_active_s
+    active_s = None if channel.connections else channel.idle_since_s + offset_s
     return channel.name, channel.id, _encode(channel.settings), channel.log.floor, history_floor, active_s
 
 
-def user_row(user: User) -> Row:
-    """A row of `users`."""
-    active_s = None if user.connections else user.last_active_s
+def user_row(user: User, offset_s: float) -> Row:
+    """A row of `users`; `offset_s` as for a channel."""
+    active_s = None if user.connections else user.idle_since_s + offset_s
     return user.name, user.id, _encode(user.state), _encode(user.public_keys), user.log.floor, active_s

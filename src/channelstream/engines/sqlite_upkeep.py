@@ -85,10 +85,10 @@ class Upkeep:
         aged: list[Row] = [(now_s + self._offset_s - self._registry.limits.log_age_s,)]
         return [
             *self._history_writes(channels),
-            (PUT_CHANNELS, [channel_row(channel, recorded) for channel in channels]),
+            (PUT_CHANNELS, [channel_row(channel, recorded, self._offset_s) for channel in channels]),
             (TRIM_HISTORY, [(channel.name, channel.history.floor) for channel in channels]),
             (TRIM_EVENTS, [(channel.name, channel.log.floor) for channel in channels]),
-            (PUT_USERS, [user_row(user) for user in receivers]),
+            (PUT_USERS, [user_row(user, self._offset_s) for user in receivers]),
             (TRIM_PRIVATE, [(user.name, user.log.floor) for user in receivers]),
             (AGE_USERS, aged),
             (AGE_PRIVATE, aged),

@@ -43,8 +43,13 @@ class BatchWrites:
         return [*compaction.writes(offset_s), *self.state, *_member_writes(entries)]
 
 
-def writes_of(batch: Batch, registry: Registry, recorded: int) -> BatchWrites:
-    """Return what a batch writes, as things stand now."""
+def writes_of(batch: Batch, registry: Registry, recorded: int, offset_s: float) -> BatchWrites:
+    """Return what a batch writes, as things stand now.
+
+    Args:
+        recorded: the last number that counts.
+        offset_s: seconds from the engine's clock to that of the file.
+    """
     names = [(name,) for name in batch.gone_channels]
     before: Writes = [
         *((bulk, names) for bulk in DROP_CHANNELS),
@@ -53,8 +58,8 @@ def writes_of(batch: Batch, registry: Registry, recorded: int) -> BatchWrites:
     channels = (registry.channels.get(name) for name in batch.channels)
     users = (registry.users.get(name) for name in batch.users)
     state: Writes = [
-        (PUT_CHANNELS, [channel_row(channel, recorded) for channel in channels if channel]),
-        (PUT_USERS, [user_row(user) for user in users if user]),
+        (PUT_CHANNELS, [channel_row(channel, recorded, offset_s) for channel in channels if channel]),
+        (PUT_USERS, [user_row(user, offset_s) for user in users if user]),
     ]
     return BatchWrites(before, state)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
-from channelstream.engines.base import Clock
+from channelstream.engines.base import Clock, moment
 
 _Kept = tuple[list[Entry], int]
 """What a log held, and its floor."""
@@ -26,7 +26,7 @@ def take_back_user(registry: Registry, name: str, clock: Clock, connected: bool)
         if user is None:
             return  # It was idle for too long meanwhile.
         if connected:
-            registry.disconnect(user, clock.wall())
+            registry.disconnect(user, moment(clock))
         if known is None and not user.connections:
             registry.forget_user(user)
             return
