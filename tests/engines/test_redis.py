@@ -16,6 +16,7 @@ import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import EMPTY, MakeEngine, Recorder, Settle, Setup, delete, edit, message
 from tests.redis_server import RedisServer, free_ports, redis_cluster
+from tests.standing_line import StandingLine
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.clock import new_epoch
@@ -86,7 +87,7 @@ class Nodes:
 
     def __init__(self, where: list[Place], timeout_s: float = 0.5, lease_s: float = 1.0) -> None:
         self.shards = len(where)
-        self._settings = RedisSettings(timeout_s, lease_s)
+        self.settings = RedisSettings(timeout_s, lease_s)
         self._places = where
         self._engines: list[RedisEngine] = []
 
@@ -99,7 +100,7 @@ class Nodes:
             lambda: str(uuid4()),
             new_epoch,
             f"node {len(self._engines)}",
-            self._settings,
+            self.settings,
         )
         recorder = Recorder()
         await engine.start(recorder)
@@ -154,6 +155,7 @@ def heard(recorder: Recorder) -> list[str]:
 
 
 Life = Callable[[Nodes], Coroutine[Any, Any, None]]
+LifeOnALine = Callable[[StandingLine, Nodes, Nodes], Coroutine[Any, Any, None]]
 
 
 def run_on(redis: RedisServer, shards: int, test: Life) -> None:
@@ -245,6 +247,158 @@ def test_a_standing_redis_refuses_and_comes_back(redis: RedisServer, with_nodes:
         assert (engine.position.epochs, listener.renewals) == (epoch, 0)
 
     with_nodes(life)
+
+
+@pytest.fixture
+def with_a_line(redis: RedisServer) -> Iterator[Callable[[LifeOnALine], None]]:
+    """Run a test with nodes that reach Redis by a line, and with others."""
+    line = StandingLine(redis.socket)
+
+    async def life(test: LifeOnALine) -> None:
+        near, others = Nodes(places(f"redis://127.0.0.1:{line.port}/0")), Nodes(places(redis.address))
+        try:
+            await test(line, near, others)
+        finally:
+            line.mend()
+            await near.close()
+            await others.close()
+
+    redis.cli("FLUSHALL")
+    yield lambda test: asyncio.run(life(test))
+    line.close()
+
+
+def test_a_subscription_that_goes_silent_is_given_up(
+    with_a_line: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its connection does not end, and calls are answered as always: what was published arrives all the same."""
+
+    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+        engine, listener = await near.member("ann", "a")
+        speaker, _ = await others.node()
+        await published(speaker, message("m1"))
+        await soon(lambda: heard(listener) == ["m1"])
+        line.silence_subscriptions()
+        await published(engine, message("m2"))
+        await published(speaker, message("m3"))
+        await soon(lambda: heard(listener) == ["m1", "m2", "m3"])
+
+    with_a_line(life)
+    assert "nothing came over its subscription" in caplog.text
+
+
+def sent_calls(engine: RedisEngine) -> int:
+    """Return how many calls of a node with one shard wait for their answers."""
+    [shard] = engine._shards
+    assert shard._link is not None
+    return len(shard._link._calls)
+
+
+async def in_flight(engine: RedisEngine, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
+    """Start a call that is sent when this returns, and has no answer yet."""
+    before = sent_calls(engine)
+    task = asyncio.ensure_future(work)
+    while sent_calls(engine) == before and not task.done():
+        await asyncio.sleep(0)
+    return task
+
+
+def test_a_call_that_has_failed_is_not_run_later(with_a_line: Any) -> None:
+    """Though its link broke right after it was sent: it fails when Redis would not run it any more."""
+
+    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+        engine, listener = await near.member("ann", "a")
+        speaker, _ = await others.node()
+        line.cut()
+        begun_s = time.monotonic()
+        publishing = await in_flight(engine, engine.publish([message("late")]))
+        cut(engine)
+        with pytest.raises(Unavailable):
+            await publishing
+        assert time.monotonic() - begun_s >= near.settings.timeout_s
+        line.mend()
+        await published(engine, message("m1"))
+        await published(speaker, message("m2"))
+        await soon(lambda: "m2" in heard(listener))
+        assert heard(listener) == ["m1", "m2"]
+
+    with_a_line(life)
+
+
+def test_a_call_in_flight_is_answered_though_its_link_is_given_up(with_one_shard: Any) -> None:
+    """What was given up is the subscription: nobody needs to be told that nothing is known of the call."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, listener = await nodes.member("ann", "a")
+        publishing = await in_flight(engine, engine.publish([message("m1")]))
+        cut(engine)
+        [accepted] = await publishing
+        assert not accepted.repeated
+        await soon(lambda: heard(listener) == ["m1"])
+
+    with_one_shard(life)
+
+
+def test_a_call_that_only_reads_fails_with_its_connection(redis: RedisServer, tmp_path: Path) -> None:
+    """Nothing is lost by running it late, so that nobody has to wait."""
+
+    async def life(server: RedisServer) -> None:
+        nodes = Nodes(places(server.address), timeout_s=PATIENCE_S)
+        engine, _ = await nodes.node()
+        server.signal(signal.SIGSTOP)
+        reading = await in_flight(engine, engine.head())
+        server.kill()
+        async with asyncio.timeout(PATIENCE_S / 2):
+            with pytest.raises(Unavailable):
+                await reading
+        await nodes.close()
+
+    server = RedisServer(tmp_path, "--save", "")
+    server.start()
+    asyncio.run(life(server))
+
+
+def test_a_lease_is_renewed_while_connections_are_counted_anew(redis: RedisServer, with_nodes: Any) -> None:
+    """However long that takes: here as long as the test wants. Nobody takes the node for dead."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        let_go, restoring, restore = asyncio.Event(), asyncio.Event(), engine._connections.restore
+
+        async def slow(conn_id: str, shard: Any) -> None:
+            restoring.set()
+            await let_go.wait()
+            await restore(conn_id, shard)
+
+        engine._connections.restore = slow  # type: ignore[method-assign]
+        redis.cli("FLUSHALL")
+        await restoring.wait()
+        for _ in range(7):  # More than two leases.
+            [before] = await engine.nodes()
+            await soon(lambda: beaten_after(engine, before.beat_s))  # noqa: B023
+        let_go.set()
+        await counted(engine, {"a": {"ann": 1}})
+
+    async def beaten_after(engine: RedisEngine, beat_s: float) -> bool:
+        return any(each.beat_s > beat_s for each in await engine.nodes())
+
+    with_nodes(life)
+
+
+def test_a_beat_is_never_refused_because_too_much_waits(
+    with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others would take a busy node for dead."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        [keeper] = engine._keepers
+        monkeypatch.setattr("channelstream.engines.redis.link.MAX_CALLS", 0)
+        with pytest.raises(Unavailable, match="Too much waits"):
+            await engine.publish([message("m1")])
+        await keeper._beat()
+
+    with_one_shard(life)
 
 
 def test_a_full_redis_is_left_no_connections_behind(redis: RedisServer, with_one_shard: Any) -> None:
@@ -1041,7 +1195,7 @@ def test_nodes_do_not_bury_each_other_when_they_come_back_from_an_outage(with_on
         early.establish = establish_early  # type: ignore[method-assign]
         await soon(lambda: early.is_linked)
         # The beat that was due by then, as it goes on in an outage.
-        await first._keepers[0]._beat(settled=False)
+        await first._keepers[0]._beat()
         await first.replay("nobody", {}, 0)
         assert parted(watcher) == []
         late.establish = establish_late  # type: ignore[method-assign]

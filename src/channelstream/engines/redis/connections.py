@@ -2,12 +2,13 @@
 those of the channels.
 
 Each shard counts by itself, and a connection as long as any node holds it there; so steps that fail, or overtake each other,
-leave nothing that the keepers do not set right (`keeper.py`).
+leave nothing that the keepers do not set right (`reconciler.py`).
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 from channelstream.core.events import Dialect
@@ -18,6 +19,9 @@ from channelstream.engines.redis.shard import Common, Shard
 from channelstream.engines.redis.shards import Shards, side_by_side
 from channelstream.engines.redis.stakes import Stakes
 from channelstream.errors import Invalid, Moved, Unavailable
+
+DOUBTED_AT_ONCE = 1000
+"""Connections looked at before other work has its turn."""
 
 
 class Connections:
@@ -34,25 +38,41 @@ class Connections:
         self._claiming: set[str] = set()
         self._unsure: set[str] = set()
 
-    # -- what keepers ask
+    # -- what reconcilers ask
 
-    def held_count(self, shard: Shard) -> int:
-        """Return how many connections of this node a shard should count."""
-        self._stakes.keep_only(self.receiver.held())
-        return self._stakes.counts[shard.index]
+    def is_counted_right(self, shard: Shard, count: int) -> bool:
+        """Say whether a shard seems to count the connections of this node, and no others."""
+        has_ghosts = self._stakes.has_ghosts(self.receiver.held())
+        return not has_ghosts and count == self._stakes.counts[shard.index]
 
-    def held_in(self, shard: Shard) -> set[str]:
-        """Return the ids of the connections of this node a shard should count."""
-        self._stakes.keep_only(self.receiver.held())
+    async def forget_ghosts(self) -> None:
+        """Forget which shards count the connections that this node holds no longer."""
+        if not self._stakes.has_ghosts(self.receiver.held()):
+            return
+        for some in self._stakes.known():
+            for conn_id in some:
+                if not self.is_ours(conn_id):
+                    self._stakes.forget(conn_id)
+            await asyncio.sleep(0)
+
+    def held_in(self, shard: Shard) -> Iterator[list[str]]:
+        """Yield the ids of the connections of this node that a shard should count, some at a time."""
         return self._stakes.of(shard.index)
+
+    def should_count(self, shard: Shard, conn_id: str) -> bool:
+        """Say whether a shard should count a connection for this node."""
+        return self._stakes.has(conn_id, shard.index)
 
     def is_ours(self, conn_id: str) -> bool:
         """Whether this node holds a connection, or is about to."""
         return conn_id in self.receiver.held() or conn_id in self._claiming
 
-    def linked_again(self, shard: Shard) -> None:
-        """Hear that a shard was out of reach: what it counted for this node may have moved to another one meanwhile."""
-        self._unsure |= {conn_id for conn_id in self.receiver.held() if self._shards.at(conn_id) is shard}
+    async def doubt(self, shard: Shard) -> None:
+        """Be unsure of what a shard that was out of reach counts for this node: another one may have it by now."""
+        held = iter(list(self.receiver.held()))
+        while some := list(islice(held, DOUBTED_AT_ONCE)):
+            self._unsure.update(conn_id for conn_id in some if self._shards.at(conn_id) is shard)
+            await asyncio.sleep(0)
 
     def confirm(self, conn_ids: Iterable[str], shard: Shard) -> None:
         """Be sure of connections that a shard counts for this node, as far as it is the one that would know."""
@@ -157,7 +177,7 @@ class Connections:
         return await self._shards.changed(home, told)
 
     async def _take_back(self, member: Member) -> None:
-        """Count out a connection that could not be counted in; where that fails too, a keeper will do it."""
+        """Count out a connection that could not be counted in; where that fails too, a reconciler will do it."""
         self._stakes.forget(member.conn_id)
         shards = self._shards.split([member.conn_id, member.user])
         if len(shards) > 1:

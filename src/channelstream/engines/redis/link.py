@@ -1,6 +1,8 @@
-"""A node's two connections with a shard: one that calls the script, pipelined, and one that hears what is published.
+"""A node's two connections with a shard: one that calls the script, pipelined, and one for its subscriptions.
 
-They live and die together: what was published while either was down is found again from the log.
+Neither is used again once one has failed: what was published meanwhile is found in the log. Calls that were sent still get
+their answers where their connection works. Otherwise a call that changes something fails at its deadline and not before,
+since Redis may run it until then: a call that has failed is not run later.
 """
 
 import asyncio
@@ -8,7 +10,8 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -31,16 +34,35 @@ PASSED_ON_AT_ONCE = 200
 SHARDED_SINCE = 7
 """The first version of Redis that can publish within one part of a cluster."""
 OUT_OF_REACH = "Redis is out of reach; try again later."
+BROKE = "The connection with Redis broke; try again."
 NO_REDIS = "what answers at its address is no Redis, or one that another program has changed"
 UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, msgspec.MsgspecError)
 """What reading an answer raises that has another form than one of Redis."""
 SUBSCRIBE_AT_ONCE = 1000
 """Channels named in one SUBSCRIBE."""
+READS = frozenset({"channels", "head", "members", "nodes", "replay", "user_channels", "users"})
+"""Operations of the script that change nothing, so that running one late does no harm."""
+URGENT = frozenset({"beat"})
+"""Operations that are never refused because too much waits: without them this node would be dead to the others."""
 
 logger = logging.getLogger(__name__)
 
 _pack = msgspec.msgpack.Encoder().encode
 Heard = Callable[[bytes, bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A command whose answer is due.
+
+    Attributes:
+        size: its bytes.
+        reads: whether it changes nothing.
+    """
+
+    answer: "asyncio.Future[Any]"
+    size: int
+    reads: bool
 
 
 def script() -> str:
@@ -75,15 +97,19 @@ class Link:
         self._timeout_s = timeout_s
         self._sha = ""
         self._ahead_ms = 0.0  # The clock of Redis, of this process's steady one.
-        self._calls: deque[tuple[asyncio.Future[Any], int]] = deque()
+        self._calls: deque[_Call] = deque()
         self._call_bytes = 0
         self._unsent: list[bytes] = []
         self._unsent_event = asyncio.Event()
         self._confirmations: dict[bytes, asyncio.Future[None]] = {}
+        self._marks: set[asyncio.Future[bytes]] = set()
+        self._news_s = 0.0  # When anything last came over the subscription.
+        self._is_cut = False
         self._leaving: set[bytes] = set()
         self._held: deque[tuple[bytes, bytes]] | None = deque()
         self._held_bytes = 0
-        self._tasks: list[asyncio.Task[None]] = []
+        self._callers: list[asyncio.Task[None]] = []
+        self._hearer: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect.
@@ -98,8 +124,10 @@ class Link:
         except (RedisError, OSError, TimeoutError) as error:
             await self.close()
             raise Unavailable(f"Redis is out of reach: {str(error) or 'no answer in time'}") from error
-        for work in (self._send(), self._receive(), self._hear()):
-            self._tasks.append(asyncio.get_running_loop().create_task(self._until_broken(work)))
+        loop = asyncio.get_running_loop()
+        for work in (self._send(), self._receive()):
+            self._callers.append(loop.create_task(self._until_broken(work, self._cut)))
+        self._hearer = loop.create_task(self._until_broken(self._hear(), self.abandon))
         self._sha = (await self.command("SCRIPT", "LOAD", script())).decode()
         about = _fields(await self.command("INFO", "server"))
         self.run = about["run_id"]
@@ -112,36 +140,62 @@ class Link:
         # Too little, by the time the answer took: Redis never takes up what this node has given up.
         self._ahead_ms = int(seconds) * 1000 + int(microseconds) / 1000 - _steady_ms()
 
-    async def close(self) -> None:
+    async def hush(self) -> None:
+        """Use it no more, and hear nothing more of what is published."""
         self._end()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in (self._commands, self._news):
-            await connection.disconnect(nowait=True)
+        if self._hearer is not None:
+            self._hearer.cancel()
+            await asyncio.gather(self._hearer, return_exceptions=True)
+        await self._news.disconnect(nowait=True)
 
-    async def _until_broken(self, work: Any) -> None:
+    async def drain(self) -> None:
+        """Close it once every call that was sent has its answer or has passed its deadline."""
+        try:
+            await self.hush()
+            waiting = [call.answer for call in self._calls if not call.answer.done()]
+            if waiting and not self._is_cut:
+                await asyncio.wait(waiting)
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close both connections; calls that wait fail at their deadlines."""
+        await self.hush()
+        for task in self._callers:
+            task.cancel()
+        await asyncio.gather(*self._callers, return_exceptions=True)
+        self._cut("it is closed")
+        await self._commands.disconnect(nowait=True)
+
+    async def _until_broken(self, work: Coroutine[Any, Any, None], give_up: Callable[[str], None]) -> None:
         try:
             await work
         except (RedisError, OSError) as error:
-            self.abandon(str(error) or "it broke")
+            give_up(str(error) or "it broke")
         except Exception:
             # What cannot be read must not be passed over: the log is read anew.
             logger.exception("the connection with Redis failed")
-            self.abandon("what it said could not be read")
+            give_up("what it said could not be read")
 
     def abandon(self, why: str) -> None:
-        """Use it no more; whoever waits for an answer is told."""
+        """Send nothing more; what waits for something published fails."""
         if not self.broken.is_set():
             logger.warning("the connection with Redis is given up: %s", why)
         self._end()
 
+    def _cut(self, why: str) -> None:
+        """Expect no answers any more: calls that only read fail, the others do at their deadlines."""
+        self.abandon(why)
+        self._is_cut = True
+        for call in self._calls:
+            if call.reads:
+                _fail(call.answer)
+
     def _end(self) -> None:
         self.broken.set()
-        for call in (*(answer for answer, _ in self._calls), *self._confirmations.values()):
-            if not call.done():
-                call.set_exception(Unavailable("The connection with Redis broke; try again."))
-        self._calls.clear()
+        waiting: list[asyncio.Future[Any]] = [*self._confirmations.values(), *self._marks]
+        for each in waiting:
+            _fail(each)
         self._confirmations.clear()
 
     # -- calls
@@ -158,13 +212,19 @@ class Link:
         """
         told = (epoch, now_ms, self._prefix, self.speaks, operation, _pack(arguments), blob)
         try:
-            return await self.command("EVALSHA", self._sha, 1, self._prefix, *told, self._until_ms)
+            return await self._run(operation, told)
         except ResponseError as error:
             if not str(error).startswith("LATE"):
                 raise
         # The answer is here in time, and nothing was done: the clock of Redis was set.
         await self._compare_clocks()
-        return await self.command("EVALSHA", self._sha, 1, self._prefix, *told, self._until_ms)
+        return await self._run(operation, told)
+
+    async def _run(self, operation: str, told: tuple[Any, ...]) -> Any:
+        if operation not in URGENT:
+            self._check_room()
+        parts = ("EVALSHA", self._sha, 1, self._prefix, *told, self._until_ms)
+        return await self._ask(parts, reads=operation in READS)
 
     @property
     def _until_ms(self) -> str:
@@ -172,14 +232,21 @@ class Link:
         return f"{_steady_ms() + self._ahead_ms + 1000 * self._timeout_s:.0f}"
 
     async def command(self, *parts: Any) -> Any:
-        if self.broken.is_set():
-            raise Unavailable(OUT_OF_REACH)
+        """Run a command that changes nothing of the log."""
+        self._check_room()
+        return await self._ask(parts, reads=True)
+
+    def _check_room(self) -> None:
         if len(self._calls) >= MAX_CALLS or self._call_bytes >= MAX_CALL_BYTES:
             raise Unavailable("Too much waits for Redis; try again later.")
+
+    async def _ask(self, parts: tuple[Any, ...], reads: bool) -> Any:
+        if self.broken.is_set():
+            raise Unavailable(OUT_OF_REACH)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         packed = self._commands.pack_command(*parts)
         size = sum(map(len, packed))
-        self._calls.append((answer, size))
+        self._calls.append(_Call(answer, size, reads))
         self._call_bytes += size
         self._unsent += packed
         self._unsent_event.set()
@@ -207,18 +274,16 @@ class Link:
                 answer: Any = await self._commands.read_response(disable_decoding=True, timeout=math.inf)
             except ResponseError as error:
                 answer = error
-            if self.broken.is_set():
-                return  # Whoever waited for it has been told.
             if not self._calls:
                 raise Lost(NO_REDIS)
-            waiting, size = self._calls.popleft()
-            self._call_bytes -= size
-            if waiting.done():
+            call = self._calls.popleft()
+            self._call_bytes -= call.size
+            if call.answer.done():
                 continue
             if isinstance(answer, ResponseError):
-                waiting.set_exception(answer)
+                call.answer.set_exception(answer)
             else:
-                waiting.set_result(answer)
+                call.answer.set_result(answer)
 
     # -- what is published
 
@@ -252,10 +317,29 @@ class Link:
             raise Unavailable(OUT_OF_REACH)
         packed = self._news.pack_command(command, *(self._prefix + name for name in names))
         try:
-            await self._news.send_packed_command(packed, check_health=False)
-        except (RedisError, OSError) as error:
-            self.abandon(str(error) or "it broke")
-            raise Unavailable("The connection with Redis broke; try again.") from error
+            async with asyncio.timeout(self._timeout_s):
+                await self._news.send_packed_command(packed, check_health=False)
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError.
+            self.abandon(str(error) or "its subscription takes nothing")
+            raise Unavailable(BROKE) from error
+
+    async def marked(self, mark: "asyncio.Future[bytes]") -> None:
+        """Wait for a mark that this node has published to itself; the link is given up where its subscription is silent.
+
+        Raises:
+            TimeoutError: it did not come in time.
+            Unavailable: the link broke.
+        """
+        self._marks.add(mark)
+        mark.add_done_callback(self._marks.discard)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await mark
+        except TimeoutError:
+            # What comes in the meantime may be so much that the mark is behind it.
+            if time.monotonic() - self._news_s >= self._timeout_s:
+                self.abandon(f"nothing came over its subscription for {self._timeout_s:g} s")
+            raise
 
     async def listen(self) -> None:
         """Pass on what was held since the link was opened, and from now on everything as it comes."""
@@ -271,6 +355,7 @@ class Link:
         start = len(self._prefix)
         while True:
             news = await self._news.read_response(disable_decoding=True, timeout=math.inf, push_request=True)
+            self._news_s = time.monotonic()
             if not isinstance(news, list) or len(news) != 3:
                 raise Lost(NO_REDIS)
             kind, name, data = news
@@ -302,6 +387,11 @@ class Link:
             self._held_bytes += len(data)
         else:
             raise Lost("too much was published while the log was read")
+
+
+def _fail(waiting: "asyncio.Future[Any]") -> None:
+    if not waiting.done():
+        waiting.set_exception(Unavailable(BROKE))
 
 
 def _steady_ms() -> float:

@@ -7,7 +7,7 @@ It knows of no other; `engine.py` puts them together.
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ from channelstream.engines.redis.link import NO_REDIS, OUT_OF_REACH, UNREADABLE,
 from channelstream.engines.redis.notes import Notes
 from channelstream.errors import ConfigError, Unavailable
 
+SCANNED_AT_ONCE = 1000
+"""Connections compared at once with those that a shard counts."""
 CHUNK = 200
 """Channels or users read by one call."""
 HEAL_AT_ONCE = 2000
@@ -125,6 +127,7 @@ class Shard:
         self._node = node
         self._owner = owner
         self._link: Link | None = None
+        self._fading: set[Link] = set()
         self._distrust = False
         self._watched: dict[str, int] = {}
         self._unwanted: set[str] = set()
@@ -145,20 +148,30 @@ class Shard:
         return self._link is not None and not self._link.broken.is_set()
 
     async def close(self) -> None:
-        for task in list(self._tasks):
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await self._let_go()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for link in (*self._fading, *([self._link] if self._link else ())):
+            await link.close()
 
     async def broken(self) -> None:
         """Wait until Redis is out of reach, and let go of what is left of the link."""
         if self._link is not None:
             await self._link.broken.wait()
-            await self._let_go()
+            await self.let_go()
 
-    async def _let_go(self) -> None:
+    async def let_go(self) -> None:
+        """Hear nothing more over the link; calls that were sent over it may still have their answers."""
         link, self._link = self._link, None
         if link is not None:
-            await link.close()
+            await link.hush()
+            self._fading.add(link)
+            self._run(self._fade(link))
+
+    async def _fade(self, link: Link) -> None:
+        await link.drain()
+        self._fading.discard(link)
 
     async def establish(self) -> None:
         """Connect, in place of an older link, and deliver what was missed since the last time.
@@ -167,7 +180,7 @@ class Shard:
             Unavailable: it did not work.
             ConfigError: what is there is no shard of this log.
         """
-        await self._let_go()
+        await self.let_go()
         link = Link(self._place, self._heard, self._node.settings.timeout_s)
         try:
             await link.open()
@@ -255,17 +268,38 @@ class Shard:
         known = await self._reach().command("SMEMBERS", f"{self._place.prefix}known:{kind}")
         return sorted(name.decode() for name in known)
 
-    async def registered(self) -> set[str]:
-        """Return the ids of the connections it counts for this node."""
+    @property
+    def _registered(self) -> str:
+        return f"{self._place.prefix}nk:{self._node.name}"
+
+    async def registered(self) -> AsyncIterator[list[str]]:
+        """Yield the ids of the connections it counts for this node, some at a time; one may come twice."""
         link = self._reach()
-        found: set[str] = set()
         cursor = b"0"
         while True:
-            held = f"{self._place.prefix}nk:{self._node.name}"
-            cursor, some = await link.command("SSCAN", held, cursor, "COUNT", 1000)
-            found |= {conn_id.decode() for conn_id in some}
+            cursor, some = await link.command("SSCAN", self._registered, cursor, "COUNT", SCANNED_AT_ONCE)
+            yield [conn_id.decode() for conn_id in some]
             if cursor == b"0":
-                return found
+                return
+
+    async def unregistered(self, conn_ids: Sequence[str]) -> list[str]:
+        """Return those of some connections that it does not count for this node."""
+        known = await self._reach().command("SMISMEMBER", self._registered, *conn_ids)
+        return [conn_id for conn_id, is_known in zip(conn_ids, known, strict=True) if not is_known]
+
+    async def beat(self, **arguments: Any) -> tuple[int, list[bytes], int]:
+        """Renew this node's lease, and prove that what is published still arrives here.
+
+        Returns:
+            How many connections it counts for this node, the nodes whose lease has ended, and whether that of this one had.
+        """
+        link = self._reach()
+        async with self._notes.awaiting() as (token, mark):
+            count, dead, lapsed = await self._call(
+                link, "beat", node=self._node.name, mark=token, **arguments
+            )
+            await link.marked(mark)
+        return count, dead, lapsed
 
     # -- news
 
@@ -419,8 +453,24 @@ class Shard:
 
         When it returns, the receiver has been handed everything up to that head.
         """
-        async with self._notes.awaiting() as (token, note):
-            answer = await self.call("replay", starts=logs, limit=limit, mark=token, node=self._node.name)
-            await asyncio.wait_for(note, self._node.settings.timeout_s)
+        link = self._reach()
+        async with self._notes.awaiting() as (token, mark):
+            told = {"starts": logs, "limit": limit, "mark": token, "node": self._node.name}
+            answer = await self._call(link, "replay", **told)
+            await link.marked(mark)
         head, upto, lost, entries = answer
         return int(head), int(upto), lost, entries
+
+
+async def failure_of(work: Callable[[], Awaitable[None]]) -> str | None:
+    """Do what keeps this node alive, and return why it could not be done; None: it is done."""
+    try:
+        await work()
+    except Unavailable as error:
+        logger.debug("not now: %s", error)
+        return error.message
+    except Exception as error:
+        # Whatever went wrong once, a node without link or beats would be dead to the others.
+        logger.exception("a beat failed")
+        return str(error)
+    return None

@@ -3,7 +3,10 @@
 A shard counts a connection when the directory entry of its id, its user or one of its channels lies there.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from itertools import islice
+
+AT_ONCE = 1000
 
 
 class Stakes:
@@ -31,19 +34,27 @@ class Stakes:
             if not self._masks[conn_id]:
                 del self._masks[conn_id]
 
+    def has(self, conn_id: str, shard: int) -> bool:
+        return bool(self._masks.get(conn_id, 0) >> shard & 1)
+
     def forget(self, conn_id: str) -> None:
         for shard in self._shards(self._masks.pop(conn_id, 0)):
             self.counts[shard] -= 1
 
-    def keep_only(self, held: Collection[str]) -> None:
-        """Forget what the node holds no longer; nearly always there is nothing to look for."""
-        if len(held) != len(self._masks):
-            for conn_id in self._masks.keys() - held:
-                self.forget(conn_id)
+    def has_ghosts(self, held: Collection[str]) -> bool:
+        """Say whether the node may hold some of these connections no longer; nearly always it holds all."""
+        return len(held) != len(self._masks)
 
-    def of(self, shard: int) -> set[str]:
-        """Return the connections a shard should count."""
-        return {conn_id for conn_id, mask in self._masks.items() if mask >> shard & 1}
+    def known(self) -> Iterator[list[str]]:
+        """Yield all connections, so many at a time that other work may have its turn in between."""
+        everything = iter(list(self._masks))
+        while some := list(islice(everything, AT_ONCE)):
+            yield some
+
+    def of(self, shard: int) -> Iterator[list[str]]:
+        """Yield the connections a shard should count, likewise."""
+        for some in self.known():
+            yield [conn_id for conn_id in some if self._masks.get(conn_id, 0) >> shard & 1]
 
     def _shards(self, mask: int) -> list[int]:
         return [shard for shard in range(len(self.counts)) if mask >> shard & 1]

@@ -20,6 +20,11 @@ end
 
 function operations.head() return whole(head()) end
 
+-- Show a node that it has heard everything up to here, where it asks for that.
+local function publish_mark(a)
+  if a.mark then call(PUBLISH, key('#n', a.node), 'mark ' .. a.mark .. ' ' .. whole(head())) end
+end
+
 -- The visible history, by uuid: {seq, at, record}.
 local function shown_record(channel, uuid)
   local packed = call('HGET', key('hr', channel), uuid)
@@ -162,7 +167,7 @@ function operations.replay(a)
     end
     entries[#entries + 1] = { whole(entry[1]), entry[2], entry[3] }
   end
-  if a.mark then call(PUBLISH, key('#n', a.node), 'mark ' .. a.mark .. ' ' .. whole(head())) end
+  publish_mark(a)
   return { whole(head()), whole(upto), lost, entries }
 end
 
@@ -330,6 +335,7 @@ function operations.beat(a)
   for _, node in ipairs(call('SMEMBERS', PREFIX .. 'nodes')) do
     if call('EXISTS', key('nl', node)) == 0 then dead[#dead + 1] = node end
   end
+  publish_mark(a)
   return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 

@@ -1,0 +1,137 @@
+"""What makes a shard count exactly the connections that this node holds.
+
+Mostly it does. After an outage, or after a call of which nobody knows the outcome, connections are counted anew or out, some
+at a time: with a million of them that takes minutes, in which the lease is renewed as always (`keeper.py`).
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from channelstream.engines.redis.connections import Connections
+from channelstream.engines.redis.link import OUT_OF_REACH
+from channelstream.engines.redis.shard import Shard, failure_of
+from channelstream.errors import Unavailable
+
+RESTORE_AT_ONCE = 200
+"""Connections set right side by side."""
+DOUBT_MIN_S = 0.2
+"""The first pause after an outage when not everything could be set right; each that follows is twice as long."""
+
+
+class Reconciler:
+    """Compares what one shard counts for this node with what this node holds, one comparison after the other."""
+
+    def __init__(self, connections: Connections, shard: Shard, lease_s: float) -> None:
+        self._connections = connections
+        self._shard = shard
+        self._lease_s = lease_s
+        self._due = asyncio.Event()
+        self._count = 0
+        self._everything = False
+        self._pause_s = lease_s
+        self._differing: dict[str, float] = {}
+
+    def linked(self) -> None:
+        """Compare everything: the shard was out of reach, so that every difference counts at once."""
+        self._pause_s = DOUBT_MIN_S
+        self._everything = True
+        self._due.set()
+
+    def counted(self, count: int, lapsed: bool) -> None:
+        """Take what a beat has found.
+
+        Args:
+            count: how many connections the shard counts for this node.
+            lapsed: whether the lease had ended, so that others may have removed any of them.
+        """
+        shard = self._shard
+        self._count = count
+        self._everything = self._everything or lapsed
+        is_right = self._connections.is_counted_right(shard, count)
+        if self._everything or not is_right or self._differing or shard.doubtful or shard.untold:
+            self._due.set()
+
+    async def run(self) -> None:
+        """Compare whenever it is due."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            await failure_of(self._check)
+            self._check_again_soon()
+
+    def _check_again_soon(self) -> None:
+        """Set right soon what could not be while other shards were being linked again, too."""
+        if self._shard.doubtful and self._shard.is_linked and self._pause_s < self._lease_s:
+            asyncio.get_running_loop().call_later(self._pause_s, self._due.set)
+            self._pause_s *= 2
+
+    async def _check(self) -> None:
+        connections, shard = self._connections, self._shard
+        await connections.tell_states(shard)
+        await connections.forget_ghosts()
+        await self._settle_doubts()
+        if self._everything:
+            await self._compare(at_once=True)
+            self._everything = False
+        elif self._differing or not connections.is_counted_right(shard, self._count):
+            await self._compare(at_once=False)
+
+    async def _settle_doubts(self) -> None:
+        """Count the connections whose last change nobody knows to have been made as they are now."""
+        doubtful = self._shard.doubtful
+        doubtful.difference_update([each for each in doubtful if not self._connections.is_ours(each)])
+        await self._restore(list(doubtful))
+
+    async def _compare(self, at_once: bool) -> None:
+        """Count held connections that are not counted, and out those that are not held.
+
+        Args:
+            at_once: every difference counts now. Otherwise only after a whole lease, since it may show a connection that is
+                just coming, going, or on its way to another node.
+        """
+        connections, shard = self._connections, self._shard
+        before, self._differing = self._differing, {}
+        async for counted in shard.registered():
+            connections.confirm(counted, shard)
+            strange = [conn_id for conn_id in counted if not connections.should_count(shard, conn_id)]
+            await self._set_right(strange, before, at_once)
+        for held in connections.held_in(shard):
+            if held:
+                await self._set_right(await shard.unregistered(held), before, at_once)
+
+    async def _set_right(self, conn_ids: Iterable[str], before: dict[str, float], at_once: bool) -> None:
+        connections, shard = self._connections, self._shard
+        certain = [conn_id for conn_id in conn_ids if at_once or self._has_lasted(conn_id, before)]
+        ours = connections.receiver.held()
+        # What is counted of a connection that should not be counted here is set right as well.
+        await self._restore([conn_id for conn_id in certain if conn_id in ours])
+        for conn_id in certain:
+            if not connections.is_ours(conn_id):
+                await shard.call("disconnect", conn_id=conn_id, node=connections.node)
+
+    def _has_lasted(self, conn_id: str, before: dict[str, float]) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        since_s = before.get(conn_id, now_s)
+        if now_s - since_s >= self._lease_s:
+            return True
+        self._differing[conn_id] = since_s
+        return False
+
+    async def _restore(self, conn_ids: Sequence[str]) -> None:
+        ids = iter(conn_ids)
+        while some := list(islice(ids, RESTORE_AT_ONCE)):
+            await asyncio.gather(*map(self._restore_one, some))
+            if not self._shard.is_linked:
+                raise Unavailable(OUT_OF_REACH)
+
+    async def _restore_one(self, conn_id: str) -> None:
+        """Count a connection as it is; a later beat does it where that needs a shard which is out of reach."""
+        doubtful = self._shard.doubtful
+        doubtful.discard(conn_id)
+        try:
+            await self._connections.restore(conn_id, self._shard)
+        except BaseException as error:
+            doubtful.add(conn_id)
+            if not isinstance(error, Unavailable):
+                raise
