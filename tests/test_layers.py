@@ -19,7 +19,7 @@ LAYERS = (
     {"http"},
     {"transports", "api"},
     {"config"},
-    {"pages", "logs", "overview", "housekeeping", "tracing", "clock", "pacing"},
+    {"pages", "logs", "overview", "housekeeping", "tracing", "clock", "pacing", "watchdog"},
     {"server"},
     {"supervisor"},
     {"bench"},

@@ -49,6 +49,7 @@ from channelstream.transports.asgi import PATHS, StreamsApp
 from channelstream.transports.router import StreamRouter
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
+from channelstream.watchdog import Watchdog
 
 DESCRIPTORS_FOR_US = 64
 """Descriptors the process needs for itself: logs, the listening sockets, the loop."""
@@ -65,7 +66,13 @@ class Server:
     """The node, its door and its listener, from the first to the last moment of the process."""
 
     def __init__(
-        self, settings: Settings, node: Node, streams: Streams, door: Door, sampler: Sampler
+        self,
+        settings: Settings,
+        node: Node,
+        streams: Streams,
+        door: Door,
+        sampler: Sampler,
+        watchdog: Watchdog,
     ) -> None:
         self.node = node
         self.streams = streams
@@ -76,6 +83,7 @@ class Server:
         self._listener = Listener(door, server_context(settings))
         self._housekeeping = Housekeeping(node)
         self._sampler = sampler
+        self._watchdog = watchdog
         self._stopping = asyncio.Event()
         self._drain: asyncio.Task[None] | None = None
 
@@ -101,6 +109,8 @@ class Server:
             gc.set_threshold(*GC_THRESHOLDS)
             gc.collect()
             gc.freeze()
+            # Not before: nobody waits for a turn of the start.
+            self._watchdog.start()
             self.on_started()
             await self._stopping.wait()
         finally:
@@ -149,6 +159,7 @@ class Server:
         self.streams.heartbeat.stop()
         await self._housekeeping.stop()
         await self.node.engine.close()
+        self._watchdog.stop()
 
     def _close_streams(self) -> None:
         for connection in list(self.node.hub.connections.values()):
@@ -276,11 +287,12 @@ def build(settings: Settings) -> Server:
         CallLimits(settings.max_messages, settings.info_users_max),
     )
     front = Front(policy, api, StreamsApp(streams), settings.http_scheme)
-    sampler = Sampler(node)
+    watchdog = Watchdog(settings.slow_turn_ms / 1000)
+    sampler = Sampler(node, watchdog)
     pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), access, Tracer(node)))
     front.pages = json_errors(pages, front.page_cors)
     door = Door(_http_settings(settings), front, StreamRouter(streams), policy, lambda: streams.sockets)
-    return Server(settings, node, streams, door, sampler)
+    return Server(settings, node, streams, door, sampler, watchdog)
 
 
 def _pages(settings: Settings, front: Front, panel: Panel, access: Access, tracer: Tracer) -> Any:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from channelstream.node import Node
 from channelstream.overview.sampler import SAMPLES, Sampler
+from channelstream.watchdog import Watchdog
 
 
 class MovedClock:
@@ -28,7 +29,7 @@ def counters() -> Any:
 def test_a_sample_is_what_happened_since_the_last() -> None:
     """Counters become rates over the time that really passed; stalls stay a number."""
     node = counters()
-    sampler = Sampler(cast(Node, node))
+    sampler = Sampler(cast(Node, node), Watchdog(0.1))
     node.hub.deliveries, node.published, node.stalls, node.clock.now_s = 1000, 50, 3, 110.0
     sampler.take(0.0125)
     node.hub.connections["a"] = None
@@ -43,7 +44,7 @@ def test_a_sample_is_what_happened_since_the_last() -> None:
 def test_an_hour_is_kept() -> None:
     """The ring forgets the oldest, and knows which samples a watcher has not seen."""
     node = counters()
-    sampler = Sampler(cast(Node, node))
+    sampler = Sampler(cast(Node, node), Watchdog(0.1))
     for number in range(SAMPLES + 10):
         node.clock.now_s += 5.0
         node.published += number
@@ -57,7 +58,7 @@ def test_it_samples_by_itself_until_it_is_stopped() -> None:
     """Once started it takes samples; stopping ends its task and tells those who wait."""
 
     async def main() -> Sampler:
-        sampler = Sampler(cast(Node, counters()), sample_s=0.002)
+        sampler = Sampler(cast(Node, counters()), Watchdog(0.1), sample_s=0.002)
         sampler.start()
         while sampler.count < 2:
             await asyncio.sleep(0)

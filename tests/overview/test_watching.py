@@ -12,13 +12,14 @@ from channelstream.overview import panel as panels
 from channelstream.overview.panel import WATCHERS, Panel
 from channelstream.overview.sampler import Sampler
 from channelstream.transports.streams import Streams
+from channelstream.watchdog import Watchdog
 
 
 def watched_panel() -> tuple[Panel, Sampler]:
     clock = SimpleNamespace(steady=lambda: 1.0, wall=lambda: 1.0)
     hub: Any = SimpleNamespace(deliveries=7, connections={}, users={}, channels={})
     node = cast(Node, SimpleNamespace(clock=clock, hub=hub, published=3, stalls=0))
-    sampler = Sampler(node)
+    sampler = Sampler(node, Watchdog(0.1))
     return Panel(node, cast(Streams, SimpleNamespace(open=2)), sampler), sampler
 
 

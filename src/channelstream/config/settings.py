@@ -164,6 +164,12 @@ class Settings:
         "How long the connections of a node that has died are kept, where nodes share an engine.",
         unit="seconds",
     )
+    slow_turn_ms: float = _timings.option(
+        100.0,
+        Number(0, 60_000),
+        "A turn of the event loop that lasts longer is logged with what ran, and counted; 0 means none.",
+        unit="milliseconds",
+    )
     gc_users_after_s: float = _timings.option(
         float(_DAY_S), _age, "How long a user without a connection is kept.", unit="seconds"
     )

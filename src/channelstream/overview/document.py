@@ -8,14 +8,16 @@ from channelstream.api.call import Call
 from channelstream.api.info import channels_info
 from channelstream.api.schemas import InfoOptions
 from channelstream.node import Node
+from channelstream.overview.sampler import Loop
 from channelstream.transports.streams import Streams
 
 
 class Document:
     """Describes a whole node at once."""
 
-    def __init__(self, node: Node, streams: Streams) -> None:
+    def __init__(self, node: Node, streams: Streams, loop: Loop) -> None:
         self._node = node
+        self._loop = loop
         self._streams = streams
         self._started_s = node.clock.steady()
 
@@ -44,6 +46,8 @@ class Document:
             "uptime": self.uptime(),
             "version": __version__,
             "engine": node.engine.name,
+            **self._loop.figures(),
+            "latest_slow_turns": self._loop.rows(),
         }
 
     def uptime(self) -> str:

@@ -53,7 +53,7 @@ class Panel:
     """The admin's view of a running node."""
 
     def __init__(self, node: Node, streams: Streams, sampler: Sampler) -> None:
-        self._document = Document(node, streams)
+        self._document = Document(node, streams, sampler.loop)
         self._node = node
         self._streams = streams
         self._sampler = sampler
@@ -78,6 +78,10 @@ class Panel:
     def endings(self) -> list[dict[str, Any]]:
         """Return how streams and connections ended lately, newest first."""
         return [ending_row(ending) for ending in self._node.endings.latest(ENDINGS)]
+
+    def slow_turns(self) -> list[dict[str, Any]]:
+        """Return the last slow turns of the event loop, newest first."""
+        return self._sampler.loop.rows()
 
     async def act(self, action: str, body: bytes) -> Any:
         """Do what the API's call does.
@@ -130,4 +134,5 @@ class Panel:
             "published": self._node.published,
             "deliveries": hub.deliveries,
             "uptime": self._document.uptime(),
+            **self._sampler.loop.figures(),
         }

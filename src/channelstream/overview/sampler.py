@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from pathlib import Path
 from resource import getpagesize
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -16,10 +17,21 @@ SAMPLE_S = 5.0
 """Time between two samples."""
 SAMPLES = 720
 """Samples kept: one hour; the oldest goes."""
-TICKS = 20
-"""How often within a sample the loop's delay is looked at."""
 
 _STATM = Path("/proc/self/statm")
+
+
+class Loop(Protocol):
+    """What is known of the event loop; `watchdog.Watchdog` is it."""
+
+    def take_delay_s(self) -> float:
+        """Return how late a timer came at most since this was last asked."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return the slow turns in figures."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Describe the last slow turns, newest first."""
 
 
 class Sample(Struct, frozen=True, array_like=True):
@@ -48,17 +60,19 @@ class Sampler:
     """Takes the samples.
 
     Attributes:
+        loop: where the delay is read.
         samples: the ring, oldest first.
         count: samples taken since the start, the forgotten ones too.
         stopped: set when the server ends, for whoever waits for more.
     """
 
-    def __init__(self, node: Node, sample_s: float = SAMPLE_S) -> None:
+    def __init__(self, node: Node, loop: Loop, sample_s: float = SAMPLE_S) -> None:
+        self.loop = loop
         self.samples: deque[Sample] = deque(maxlen=SAMPLES)
         self.count = 0
         self.stopped = asyncio.Event()
         self._node = node
-        self._tick_s = sample_s / TICKS
+        self._sample_s = sample_s
         self._task: asyncio.Task[None] | None = None
         self._before = (node.clock.steady(), 0, 0, 0)
 
@@ -78,12 +92,8 @@ class Sampler:
 
     async def _run(self) -> None:
         while True:
-            self.take(max([await self._lateness_s() for _ in range(TICKS)]))
-
-    async def _lateness_s(self) -> float:
-        due_s = self._node.clock.steady() + self._tick_s
-        await asyncio.sleep(self._tick_s)
-        return max(0.0, self._node.clock.steady() - due_s)
+            await asyncio.sleep(self._sample_s)
+            self.take(self.loop.take_delay_s())
 
     def take(self, delay_s: float) -> None:
         """Append a sample of what happened since the one before."""

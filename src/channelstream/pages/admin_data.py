@@ -42,6 +42,9 @@ class Panel(Protocol):
     def endings(self) -> list[dict[str, Any]]:
         """Return how streams and connections ended lately, newest first."""
 
+    def slow_turns(self) -> list[dict[str, Any]]:
+        """Return the last slow turns of the event loop, newest first."""
+
     async def act(self, action: str, body: bytes) -> Any:
         """Do one of `ACTIONS`; raises ChannelstreamError where the API's call would."""
 
@@ -61,6 +64,7 @@ class AdminData:
             "/admin/debug": self._document,
             "/admin/live": self._live,
             "/admin/data/endings": self._endings,
+            "/admin/data/slow_turns": self._slow_turns,
             **{f"/admin/data/{name}": self._table(name) for name in TABLES},
             **{f"/admin/data/{kind}": self._detail(kind) for kind in DETAILS},
         }
@@ -79,6 +83,9 @@ class AdminData:
 
     async def _endings(self, request: Request) -> Response:
         return json_response({"rows": self._panel.endings()})
+
+    async def _slow_turns(self, request: Request) -> Response:
+        return json_response({"rows": self._panel.slow_turns()})
 
     def _table(self, name: str) -> Endpoint:
         async def table(request: Request) -> Response:

@@ -5,7 +5,8 @@ import { byId, bytes, cell, element, fill, link, number, time } from "./dom.js";
 import { read, watch } from "./server.js";
 
 const KEPT = 720;
-const FIGURES = ["connections", "streams", "users", "channels", "published", "deliveries"];
+const TURNS = ["slow_turns", "longest_turn_ms", "pauses"];
+const FIGURES = ["connections", "streams", "users", "channels", "published", "deliveries", ...TURNS];
 const rate = (value) => `${number(value)}/s`;
 /** What is drawn, with the place of its value in a sample. */
 const CHARTS = [
@@ -25,6 +26,7 @@ function heard(event, first) {
   samples = (first ? event.samples : [...samples, ...event.samples]).slice(-KEPT);
   for (const [place, chart] of CHARTS) chart.show(samples.map((sample) => [sample[0], sample[place]]));
   showEndings();
+  showTurns();
 }
 
 async function showEndings() {
@@ -41,6 +43,23 @@ function endingRow({ at, conn_id: id, user, code, reason, final }) {
     cell("", link("user", user)),
     cell("number", code === null ? "–" : String(code)),
     cell("", final ? `Connection ended: ${reason}` : `Stream ended: ${reason}`),
+  );
+}
+
+async function showTurns() {
+  const { rows } = await read("/data/slow_turns").catch(() => ({ rows: null }));
+  if (rows) fill("turns", rows.map(turnRow), { none: "None was slow." });
+}
+
+function turnRow({ at, ms, cpu_ms: cpu, cause, stack }) {
+  return element(
+    "tr",
+    {},
+    cell("nowrap", time(at)),
+    cell("number", number(ms)),
+    cell("number", number(cpu)),
+    cell("", cause),
+    cell("id", stack),
   );
 }
 

@@ -1,0 +1,373 @@
+"""Finds turns of the event loop that last too long, and names the code that ran.
+
+A timer of the loop beats at a steady pace. A turn that makes a beat late lasted at least as long as the beat is late.
+A thread sleeps until a beat is late by half of a slow turn, and then looks once at the stack of the loop. So the watched
+code runs unchanged: a loop without slow turns pays for the beats only, 10 us for each.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from types import FrameType
+from typing import Any
+
+from channelstream.core.timestamps import stamp
+
+BEATS = 5
+"""Beats in the time of a slow turn: a slow turn is certain to be found if it is a fifth longer than the bound."""
+LEAST_BEAT_S = 0.004
+UNWATCHED_BEAT_S = 0.25
+"""Time between two beats when no turn counts as slow: the longest delay is measured all the same."""
+STUCK_S = 5.0
+"""A turn of this length is logged while it still runs: it may never end."""
+LINES, LINES_PER_S = 6, 60.0
+"""Lines logged at most in so many seconds; the next one has the number of those left out."""
+KEPT = 20
+"""Slow turns kept for the admin, with what ran."""
+OUTER_FRAMES, INNER_FRAMES = 2, 8
+"""Frames named at most: where the turn began, and where it was."""
+NO_FRAMES = "code of the loop itself"
+NOT_SEEN = "code that is not known"
+
+logger = logging.getLogger(__name__)
+
+
+class Cause(StrEnum):
+    """What a beat waited for."""
+
+    BUSY = "busy"
+    OTHER_THREAD = "held up by another thread"
+    BLOCKED = "blocked in a call"
+    NO_PROCESSOR = "no processor was free"
+    STOPPED = "it was stopped"
+
+    @property
+    def is_slow_turn(self) -> bool:
+        """Whether a turn of the loop was slow; otherwise the process did not run."""
+        return self not in (Cause.NO_PROCESSOR, Cause.STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """All clocks at one moment, or what went by on each between two, in seconds.
+
+    Attributes:
+        steady_s: the monotonic clock.
+        loop_cpu_s: the loop's thread on a processor.
+        process_cpu_s: all threads of the process.
+        queued_s: the loop's thread ready to run without a processor.
+        collector_s: the garbage collector at work.
+    """
+
+    steady_s: float
+    loop_cpu_s: float
+    process_cpu_s: float
+    queued_s: float
+    collector_s: float
+
+    def since(self, before: "Clocks") -> "Clocks":
+        return Clocks(
+            self.steady_s - before.steady_s,
+            self.loop_cpu_s - before.loop_cpu_s,
+            self.process_cpu_s - before.process_cpu_s,
+            self.queued_s - before.queued_s,
+            self.collector_s - before.collector_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SlowTurn:
+    """A turn that was too slow.
+
+    Attributes:
+        at_s: its end, in epoch seconds.
+        took_s: its length, less at most the time between two beats.
+        spent: what went by on each clock since the beat before.
+        stack: the functions that ran, from where the turn began; names of code, and no value of any variable.
+    """
+
+    at_s: float
+    took_s: float
+    cause: Cause
+    spent: Clocks
+    stack: str
+
+    def __str__(self) -> str:
+        took_ms, spent = 1000 * self.took_s, self.spent
+        if not self.cause.is_slow_turn:
+            return f"the process did not run for {took_ms:.0f} ms: {self.cause.value}"
+        used_s = spent.process_cpu_s if self.cause is Cause.OTHER_THREAD else spent.loop_cpu_s
+        parts = [f"{1000 * used_s:.0f} ms of CPU"]
+        if spent.collector_s:
+            parts.append(f"{1000 * spent.collector_s:.0f} ms of garbage collection")
+        if spent.queued_s > self.took_s / 10:
+            parts.append(f"{1000 * spent.queued_s:.0f} ms without a processor")
+        details = ", ".join(parts)
+        return (
+            f"slow turn of the event loop: {took_ms:.0f} ms, {self.cause.value} ({details}) in {self.stack}"
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Describe it for the admin."""
+        return {
+            "at": stamp(self.at_s),
+            "ms": round(1000 * self.took_s, 1),
+            "cause": self.cause.value,
+            "cpu_ms": round(1000 * self.spent.loop_cpu_s, 1),
+            "collector_ms": round(1000 * self.spent.collector_s, 1),
+            "stack": self.stack,
+        }
+
+
+def cause_of(late_s: float, spent: Clocks, seen_on_time: bool, slow_s: float) -> Cause:
+    """Say what a late beat waited for.
+
+    Args:
+        late_s: how late it came.
+        spent: what went by on each clock since the beat before.
+        seen_on_time: whether the watching thread could run meanwhile.
+        slow_s: how long a turn may last; the time it waits for a processor is not its own.
+    """
+    own_s = late_s - spent.queued_s
+    if own_s <= min(slow_s, spent.queued_s):
+        return Cause.NO_PROCESSOR
+    if spent.loop_cpu_s >= own_s / 2:
+        return Cause.BUSY
+    if spent.process_cpu_s >= own_s / 2:
+        return Cause.OTHER_THREAD
+    return Cause.BLOCKED if seen_on_time else Cause.STOPPED
+
+
+def stack_text(frame: FrameType | None, base: FrameType | None) -> str:
+    """Name the functions between the frame that runs the loop and the innermost one."""
+    names: list[str] = []
+    while frame is not None and frame is not base:
+        module = frame.f_globals.get("__name__", "?")
+        names.append(f"{module}.{frame.f_code.co_qualname}:{frame.f_lineno}")
+        frame = frame.f_back
+    names.reverse()
+    if len(names) > OUTER_FRAMES + INNER_FRAMES:
+        names[OUTER_FRAMES:-INNER_FRAMES] = ["..."]
+    return " > ".join(names) or NO_FRAMES
+
+
+class RunQueue:
+    """How long the thread that makes it was ready to run without a processor (proc(5), schedstat)."""
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+        with suppress(OSError):
+            self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
+
+    def waited_s(self) -> float:
+        """Return the seconds since the thread began; 0 where the system does not tell."""
+        fields = os.pread(self._file, 80, 0).split() if self._file is not None else ()
+        return int(fields[1]) / 1e9 if len(fields) == 3 else 0.0
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class Limit:
+    """Admits so many lines in so many seconds, and counts the others."""
+
+    def __init__(self, lines: int = LINES, per_s: float = LINES_PER_S) -> None:
+        self._admitted_s: deque[float] = deque(maxlen=lines)
+        self._per_s = per_s
+        self._left_out = 0
+
+    def admits(self, now_s: float) -> bool:
+        full = len(self._admitted_s) == self._admitted_s.maxlen
+        if full and now_s - self._admitted_s[0] < self._per_s:
+            self._left_out += 1
+            return False
+        self._admitted_s.append(now_s)
+        return True
+
+    def take_left_out(self) -> str:
+        """Say how many lines were left out before this one."""
+        count, self._left_out = self._left_out, 0
+        return f"; {count} more were not logged" if count else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Beat:
+    """When the next beat is due, and the clocks at the last one."""
+
+    due_s: float
+    clocks: Clocks
+
+
+@dataclass(slots=True)
+class _Look:
+    """What the thread saw while a beat was late."""
+
+    beat: _Beat
+    on_time: bool
+    stack: str
+    is_stuck: bool = False
+
+
+class Watchdog:
+    """Watches the loop that it is started in.
+
+    Attributes:
+        slow_turns: turns that were too slow, since the start.
+        pauses: how often the process did not run for as long.
+        longest_s: the longest turn since the start, slow or not, less at most the time between two beats, and less
+            what it waited for a processor. A turn that was blocked counts only if it was looked at.
+        latest: the last slow turns and pauses, oldest first.
+    """
+
+    def __init__(self, slow_s: float) -> None:
+        """Create a watchdog.
+
+        Args:
+            slow_s: how long a turn may last; 0 means that none counts as slow.
+        """
+        self.slow_turns = 0
+        self.pauses = 0
+        self.longest_s = 0.0
+        self.latest: deque[SlowTurn] = deque(maxlen=KEPT)
+        self._slow_s = slow_s or float("inf")
+        self._beat_s = max(LEAST_BEAT_S, slow_s / BEATS) if slow_s else UNWATCHED_BEAT_S
+        self._limit = Limit()
+        self._delay_s = 0.0
+        self._collector_s = self._collecting_since_s = 0.0
+        self._look: _Look | None = None
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._timer: asyncio.Handle | None = None
+        self._base: FrameType | None = None
+        self._queue: RunQueue
+        self._beat: _Beat
+
+    def start(self) -> None:
+        """Watch the running loop; called in its thread."""
+        self._queue = RunQueue()
+        gc.callbacks.append(self._collect)
+        self._timer = asyncio.get_running_loop().call_soon(self._begin)
+
+    def stop(self) -> None:
+        if self._timer is None:
+            return
+        self._timer.cancel()
+        self._timer = self._base = None
+        gc.callbacks.remove(self._collect)
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._queue.close()
+
+    def take_delay_s(self) -> float:
+        """Return how late a beat came at most since this was last asked."""
+        delay_s, self._delay_s = self._delay_s, 0.0
+        return delay_s
+
+    def figures(self) -> dict[str, Any]:
+        """Return what the admin is shown at a glance."""
+        return {
+            "slow_turns": self.slow_turns,
+            "longest_turn_ms": round(1000 * self.longest_s, 1),
+            "pauses": self.pauses,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Describe the last slow turns and pauses for the admin, newest first."""
+        return [turn.row() for turn in reversed(self.latest)]
+
+    # -- in the loop
+
+    def _begin(self) -> None:
+        self._base = sys._getframe().f_back
+        self._arm(self._clocks())
+        if self._slow_s < float("inf"):
+            watch = (threading.get_ident(),)
+            self._thread = threading.Thread(target=self._watch, args=watch, name="watchdog", daemon=True)
+            self._thread.start()
+
+    def _arm(self, clocks: Clocks) -> None:
+        self._beat = _Beat(clocks.steady_s + self._beat_s, clocks)
+        self._timer = asyncio.get_running_loop().call_later(self._beat_s, self._tick)
+
+    def _tick(self) -> None:
+        clocks = self._clocks()
+        late_s = clocks.steady_s - self._beat.due_s
+        self._delay_s = max(self._delay_s, late_s)
+        if late_s > self._slow_s or late_s > self.longest_s:
+            self._judge(late_s, clocks)
+        self._arm(clocks)
+
+    def _judge(self, late_s: float, clocks: Clocks) -> None:
+        look = self._look
+        if look is None or look.beat is not self._beat:
+            look = _Look(self._beat, on_time=False, stack=NOT_SEEN)
+        spent = clocks.since(self._beat.clocks)
+        cause = cause_of(late_s, spent, look.on_time, self._slow_s)
+        if cause.is_slow_turn:
+            self.longest_s = max(self.longest_s, late_s - spent.queued_s)
+        if late_s > self._slow_s:
+            self._note(SlowTurn(time.time(), late_s, cause, spent, look.stack), clocks.steady_s)
+
+    def _note(self, turn: SlowTurn, now_s: float) -> None:
+        if turn.cause.is_slow_turn:
+            self.slow_turns += 1
+        else:
+            self.pauses += 1
+        self.latest.append(turn)
+        if self._limit.admits(now_s):
+            logger.warning("%s%s", turn, self._limit.take_left_out())
+
+    def _clocks(self) -> Clocks:
+        return Clocks(
+            time.monotonic(),
+            time.thread_time(),
+            time.process_time(),
+            self._queue.waited_s(),
+            self._collector_s,
+        )
+
+    def _collect(self, phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            self._collecting_since_s = time.monotonic()
+        else:
+            self._collector_s += time.monotonic() - self._collecting_since_s
+
+    # -- in the thread
+
+    def _watch(self, loop_thread: int) -> None:
+        queue, pause_s = RunQueue(), self._slow_s
+        queued_s = queue.waited_s()
+        while not self._stopped.wait(pause_s):
+            before_s, queued_s = queued_s, queue.waited_s()
+            pause_s = self._looked(loop_thread, queued_s - before_s)
+        queue.close()
+
+    def _looked(self, loop_thread: int, queued_s: float) -> float:
+        """Look at the loop if it is late, and return how long to sleep.
+
+        Args:
+            queued_s: how long this thread waited for a processor when it woke up.
+        """
+        beat = self._beat
+        late_s = time.monotonic() - beat.due_s
+        if late_s < self._slow_s / 2:
+            return self._slow_s / 2 - late_s
+        look = self._look
+        if look is None or look.beat is not beat:
+            stack = stack_text(sys._current_frames().get(loop_thread), self._base)
+            self._look = _Look(beat, late_s - queued_s < self._slow_s, stack)
+        elif late_s >= STUCK_S and look.on_time and not look.is_stuck:
+            look.is_stuck = True
+            logger.error("the event loop is stuck: a turn has lasted %.0f s, in %s", late_s, look.stack)
+        return self._slow_s
