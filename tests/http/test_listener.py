@@ -11,7 +11,8 @@ import pytest
 from tests.http.stage import GET, Stage, play
 from tests.waiting import soon
 
-from channelstream.http import listener
+from channelstream.asgi import Send
+from channelstream.http import closing, listener
 from channelstream.http.door import SPARE_SOCKETS, HttpSettings
 from channelstream.http.listener import Listener
 
@@ -128,4 +129,58 @@ def test_no_more_descriptors(certificate: tuple[str, str], monkeypatch: pytest.M
         assert refused == [errno.EMFILE]
 
     monkeypatch.setattr(listener, "ListeningSocket", Full)
+    serve_tls(certificate, HttpSettings(), visit)
+
+
+# -- the end of TLS
+
+
+def visit_in_silence(certificate: tuple[str, str], port: int, request: bytes) -> ssl.SSLSocket:
+    """Send a request as a client does whose idle connections nobody watches."""
+    trust = ssl.create_default_context(cafile=certificate[0])
+    plain = socket.create_connection(("127.0.0.1", port), timeout=30)
+    client = trust.wrap_socket(plain, server_hostname="127.0.0.1")
+    client.sendall(request)
+    return client
+
+
+def test_a_client_that_does_not_say_good_bye(certificate: tuple[str, str]) -> None:
+    """Stopping does not wait for it, as closing need not be answered; it has its answer, and sees a clean end."""
+
+    async def visit(stage: Stage, port: int) -> None:
+        client = await asyncio.to_thread(visit_in_silence, certificate, port, GET)
+        answer = b""
+        while not answer.endswith(b"ok"):
+            answer += await asyncio.to_thread(client.recv, 1000)
+        await asyncio.wait_for(stage.door.close(), 20)
+        assert await asyncio.to_thread(client.recv, 1000) == b""
+        client.close()
+
+    serve_tls(certificate, HttpSettings(), visit)
+
+
+def test_a_slow_reader_behind_the_end(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets all of its answer, however often the closing socket is looked at while it reads."""
+    monkeypatch.setattr(closing, "CHECK_S", 0.001)
+    body = b"x" * 8_000_000
+
+    async def long_answer(_scope: object, _receive: object, send: Send) -> None:
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def read_all(client: ssl.SSLSocket) -> int:
+        size = 0
+        while part := client.recv(65_536):
+            size += len(part)
+        return size
+
+    async def visit(stage: Stage, port: int) -> None:
+        stage.answer = long_answer
+        request = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+        client = await asyncio.to_thread(visit_in_silence, certificate, port, request)
+        await soon(lambda: stage.asked == ["/a"])
+        assert await asyncio.to_thread(read_all, client) > len(body)
+        client.close()
+
     serve_tls(certificate, HttpSettings(), visit)

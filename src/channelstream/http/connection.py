@@ -20,6 +20,7 @@ from channelstream.errors import (
     Unavailable,
 )
 from channelstream.http.answers import CLOSE, lines, status_line
+from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.door import SPARE_SOCKETS, Door, Socket
 from channelstream.http.exchange import Exchange
 from channelstream.http.line import LINE, Line, taken
@@ -105,7 +106,7 @@ class HttpConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._client = _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
-        self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        self._scheme = "https" if is_tls(transport) else "http"
         if self._before is not None:
             self._door.leave(self._before)
         self._door.enter(self)
@@ -364,7 +365,7 @@ class HttpConnection(asyncio.Protocol):
         self._over()
         if self._exchange is not None and not self._exchange.is_answered:
             self._exchange.end()
-        self._transport.close()
+        close_transport(self._transport)
         self._expect_to_be_read()
 
     def _over(self) -> None:

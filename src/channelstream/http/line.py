@@ -56,6 +56,14 @@ def taken(transport: asyncio.Transport) -> int | None:
         return -buffered or None
 
 
+def acknowledged(transport: asyncio.Transport) -> int | None:
+    """Return how many bytes TCP has had acknowledged, 0 where the socket cannot tell; None if it is closed."""
+    line = transport.get_extra_info("socket")
+    if line is None or line.fileno() < 0:
+        return None
+    return _acknowledged_bytes(line, 0)
+
+
 def _queued_bytes(descriptor: int) -> int:
     """Return how many bytes the kernel holds that the other side has not acknowledged (tcp(7), unix(7): SIOCOUTQ)."""
     return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), "little")

@@ -16,6 +16,9 @@ ACCEPTS_AT_ONCE = 64
 """Sockets accepted in one turn of the loop."""
 PAUSE_S = 0.5
 """How long nothing is accepted after the process could open no more sockets."""
+SHUTDOWN_S = 86_400.0
+"""What the loop allows TLS for its end. It would cut off a client that reads its answer slowly: `closing` and those who
+close see to it that nobody stays that long."""
 ListeningSocket = socket.socket
 """Whose sockets accept; a test has one that cannot."""
 
@@ -142,6 +145,7 @@ class Handshake:
                 self._accepted,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._door.settings.head_timeout_s,
+                ssl_shutdown_timeout=SHUTDOWN_S,
             )
         except (OSError, asyncio.CancelledError):
             # It was no TLS, took too long, went away, or the server stops: there is nobody to answer.

@@ -17,6 +17,7 @@ from channelstream.core.query import read_query
 from channelstream.core.websocket import close_frame
 from channelstream.errors import BadRequest, ChannelstreamError, CloseCode, Moved, Replaced, Unavailable
 from channelstream.http.answers import lines
+from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.door import Takeable, TakeOver
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
@@ -163,7 +164,7 @@ def _refuse_websocket(transport: asyncio.Transport, error: ChannelstreamError) -
     codes = {Unavailable: CloseCode.RESTARTING, Moved: CloseCode.RESTARTING, Replaced: CloseCode.REPLACED}
     code = codes.get(type(error), CloseCode.UNKNOWN_CONNECTION)
     transport.write(close_frame(code, error.message))
-    transport.close()
-    if transport.get_write_buffer_size():
+    close_transport(transport)
+    if transport.get_write_buffer_size() or is_tls(transport):
         # Nobody counts it any more: it must not wait for a client that reads nothing.
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)

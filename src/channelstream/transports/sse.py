@@ -9,6 +9,7 @@ import asyncio
 from channelstream.core.codec import Framing, closing_item, sse_block
 from channelstream.core.connection import Connection
 from channelstream.errors import CloseCode
+from channelstream.http.closing import close_transport
 from channelstream.http.line import taken
 from channelstream.transports.session import LINE_LOST, Session
 from channelstream.transports.streams import Streams
@@ -67,7 +68,7 @@ class SSEStream(asyncio.Protocol):
             self._closing = True
             self._detach(code, reason)
             self.write(sse_block([closing_item(code, reason)]))
-            self._transport.close()
+            close_transport(self._transport)
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
     def buffered_bytes(self) -> int:

@@ -14,6 +14,7 @@ from channelstream.core.deflate import inflate
 from channelstream.core.frame_head import FrameError
 from channelstream.core.websocket import PING, Close, FrameReader, Inbound, Ping, close_frame, pong_frame
 from channelstream.errors import CloseCode
+from channelstream.http.closing import close_transport
 from channelstream.http.line import taken
 from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
 from channelstream.transports.streams import Streams
@@ -148,7 +149,7 @@ class WebSocketStream(asyncio.Protocol):
             self._closing = True
             self._detach(close.code, CLOSED_BY_CLIENT)
             self.write(close_frame(close.code))
-        self._transport.close()
+        close_transport(self._transport)
 
     def _fail(self, code: CloseCode, reason: str) -> None:
         """End the stream for a fault of the client.
@@ -157,7 +158,9 @@ class WebSocketStream(asyncio.Protocol):
         the client might never see the close frame.
         """
         if self._linger_timer is None:
-            self._linger_timer = asyncio.get_running_loop().call_later(LINGER_S, self._transport.close)
+            self._linger_timer = asyncio.get_running_loop().call_later(
+                LINGER_S, close_transport, self._transport
+            )
             self.close(code, reason)
 
     # -- the transport

@@ -1,0 +1,46 @@
+"""Closing a socket: plain TCP is done with it at once, TLS would wait for the client's good-bye."""
+
+import asyncio
+
+from channelstream.http.line import acknowledged, taken
+
+CHECK_S = 0.1
+"""How often a socket of TLS that closes is looked at."""
+
+
+def close_transport(transport: asyncio.Transport) -> None:
+    """Close a socket behind what was written to it.
+
+    A client of TLS need not answer the good-bye (RFC 8446, 6.1), and one with idle connections in a pool does not: its
+    socket is dropped once the line has taken everything. Who drops a client that takes nothing is the caller.
+    """
+    if transport.is_closing():
+        return
+    transport.close()
+    if is_tls(transport):
+        _look_later(transport, None)
+
+
+def is_tls(transport: asyncio.Transport) -> bool:
+    return transport.get_extra_info("sslcontext") is not None
+
+
+def _look_later(transport: asyncio.Transport, before: int | None) -> None:
+    asyncio.get_running_loop().call_later(CHECK_S, _drop_if_taken, transport, before)
+
+
+def _drop_if_taken(transport: asyncio.Transport, before: int | None) -> None:
+    """Drop a socket where nothing waits and nothing has moved since the last look.
+
+    Args:
+        before: bytes acknowledged by then, if nothing waited; the kernel may be empty for a moment with more to come.
+    """
+    now = acknowledged(transport)
+    if now is None:
+        return
+    if taken(transport) is not None:
+        _look_later(transport, None)
+    elif now == before:
+        transport.abort()
+    else:
+        _look_later(transport, now)
