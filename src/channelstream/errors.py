@@ -324,3 +324,15 @@ class ConfigError(Exception):
 
 class CannotListen(Exception):
     """The address is taken, or none of this machine; its text names option, address and what to do."""
+
+
+class RequestFailed(Exception):
+    """The server refused a request, or did not answer.
+
+    Attributes:
+        status: HTTP status of the refusal; None means no answer.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

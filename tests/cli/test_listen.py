@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from channelstream.cli.listen import Subscriber
-from channelstream.cli.remote import RequestFailed, Server
+from channelstream.cli.remote import Server
 from channelstream.cli.streams import Item, Place, StreamEnded
+from channelstream.errors import RequestFailed
 
 Script = list[tuple[list[Item], int]]
 

@@ -68,6 +68,17 @@ def test_every_command_has_help(command: str) -> None:
     assert command in run("-h").stdout
 
 
+def test_a_server_imports_nothing_of_other_commands() -> None:
+    """What only clients, the demo's visitors and `bench` need is imported once it is needed, not by every start."""
+    foreign = {"httpx", "websockets", "uvicorn", "channelstream.bench", "channelstream.cli.listen"}
+    script = (
+        "import sys, channelstream.cli.serve, channelstream.server;"
+        f" print(sorted({foreign} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
+
+
 def test_file_named_like_a_word(tmp_path: Path) -> None:
     """A file is read whatever its name is."""
     (tmp_path / "push").write_text("[channelstream]\nport = x\n")

@@ -1,7 +1,8 @@
 """The command line: `channelstream [COMMAND]`, one module for each command.
 
 A command is a function of its arguments and the environment that returns an exit code: 0 when done, 1 when
-the work failed, 2 when the command line or the configuration is wrong.
+the work failed, 2 when the command line or the configuration is wrong. Only the module of the command that
+runs is imported: a server starts without the clients' HTTP library and the load generator.
 """
 
 import os
@@ -9,24 +10,24 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 
-from channelstream.cli import bench, check_config, listen, make_config, publish, serve, sign, trace
-from channelstream.cli.remote import RequestFailed
-from channelstream.errors import ConfigError
+from channelstream.errors import ConfigError, RequestFailed
 
 Command = Callable[[Sequence[str], Mapping[str, str]], int]
 
-COMMANDS: dict[str, Command] = {
-    "serve": serve.run,
-    "make-config": make_config.run,
-    "check-config": check_config.run,
-    "sign": sign.run,
-    "publish": publish.run,
-    "listen": listen.run,
-    "trace": trace.run,
-    "bench": bench.run,
+COMMANDS = {
+    "serve": "serve",
+    "make-config": "make_config",
+    "check-config": "check_config",
+    "sign": "sign",
+    "publish": "publish",
+    "listen": "listen",
+    "trace": "trace",
+    "bench": "bench",
 }
+"""The module of each command; its function `run` is the command."""
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z_-]*")
 """What looks like a command, and not like the path of an INI file."""
@@ -45,10 +46,15 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
         environ: the environment; None means that of this process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    command = COMMANDS.get(arguments[0]) if arguments else None
-    if command is None:
-        return _run(_serve, arguments, environ)
-    return _run(command, arguments[1:], environ)
+    if arguments and arguments[0] in COMMANDS:
+        return _run(_command(COMMANDS[arguments[0]]), arguments[1:], environ)
+    return _run(_serve, arguments, environ)
+
+
+def _command(module: str, function: str = "run") -> Command:
+    """Import the module of a command and return the command."""
+    command: Command = getattr(import_module(f"channelstream.cli.{module}"), function)
+    return command
 
 
 def _serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -62,12 +68,12 @@ def _serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         close = get_close_matches(word, COMMANDS, n=1)
         meant = f" (did you mean {close[0]}?)" if close else ""
         raise ConfigError(f"there is no command {word!r}{meant}, nor such a file (see channelstream -h)")
-    return serve.run(argv, environ)
+    return _command("serve")(argv, environ)
 
 
 def utils_main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """The second generation's `channelstream_utils make_config`; it replaces a file that is there."""
-    return _run(make_config.run_old, sys.argv[1:] if argv is None else argv, environ)
+    return _run(_command("make_config", "run_old"), sys.argv[1:] if argv is None else argv, environ)
 
 
 def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | None) -> int:

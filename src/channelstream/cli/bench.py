@@ -20,10 +20,10 @@ from channelstream.bench.results import Report
 from channelstream.bench.scenarios import QUICK, SCENARIOS, Scenario, Step
 from channelstream.bench.text import report_text
 from channelstream.bench.wire import Wire
-from channelstream.cli.remote import RequestFailed, checked_url, settings_of
+from channelstream.cli.remote import checked_url, settings_of
 from channelstream.config.flags import OneLineParser, add_file_flag, add_flags
 from channelstream.config.settings import BY_NAME
-from channelstream.errors import ConfigError
+from channelstream.errors import ConfigError, RequestFailed
 
 DESCRIPTION = """\
 Connect subscribers to a server, publish, and print what a delivery costs, how late it is, and whether anything was

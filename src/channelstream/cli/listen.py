@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from channelstream.cli.coming_back import Waits
 from channelstream.cli.publish import DEFAULT_USER
-from channelstream.cli.remote import RequestFailed, Server, add_server_flags, server_of
+from channelstream.cli.remote import Server, add_server_flags, server_of
 from channelstream.cli.streams import LOST, STREAMS, Item, Place, Stream, StreamEnded
 from channelstream.config.flags import OneLineParser
-from channelstream.errors import CloseCode
+from channelstream.errors import CloseCode, RequestFailed
 
 DESCRIPTION = """\
 Subscribe to channels and print one JSON line for each event. A stream that drops is resumed where it was;

@@ -15,23 +15,11 @@ from channelstream.config import Settings, load
 from channelstream.config.flags import Flags, OneLineParser, add_file_flag, add_flags, given_flags
 from channelstream.config.settings import BY_NAME
 from channelstream.config.tls import client_context
-from channelstream.errors import ConfigError
+from channelstream.errors import ConfigError, RequestFailed
 
 REQUEST_TIMEOUT_S = 10.0
 _OPTIONS = ("secret", "host", "port", "unix_socket")
 T = TypeVar("T")
-
-
-class RequestFailed(Exception):
-    """The server refused a request, or did not answer.
-
-    Attributes:
-        status: HTTP status of the refusal; None means no answer.
-    """
-
-    def __init__(self, message: str, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 def signed_headers(secret: str, path: str) -> dict[str, str]:

@@ -11,10 +11,10 @@ gives each visitor a signed cookie (``demo_visitors.py``) and remembers authors 
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import httpx
 from itsdangerous import TimestampSigner
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -40,6 +40,9 @@ from channelstream.pages.demo_input import (
 from channelstream.pages.demo_visitors import Visitor, Visitors
 from channelstream.pages.html import Renderer
 
+if TYPE_CHECKING:
+    import httpx
+
 CHANNEL_CONFIG = {"notify_presence": True, "notify_state": True, "store_history": True, "history_size": 20}
 CHANNEL_CONFIGS = dict.fromkeys(CHANNELS, CHANNEL_CONFIG)
 WHAT_TO_TELL = {"include_history": True, "include_users": True, "return_public_state": True}
@@ -52,20 +55,26 @@ Action = Callable[[Visitor, Body], Awaitable[Any]]
 class PushServer:
     """The push server as an application sees it: JSON over HTTP, signed with the shared secret."""
 
-    def __init__(self, http: httpx.AsyncClient, secret: str) -> None:
-        self._http = http
+    def __init__(self, connect: "Callable[[], httpx.AsyncClient]", secret: str) -> None:
+        self._connect = connect
         self._signer = TimestampSigner(secret)
+
+    @cached_property
+    def _http(self) -> "httpx.AsyncClient":
+        return self._connect()
 
     async def call(self, method: str, path: str, body: Any) -> Any:
         """Send one request and return the JSON answer.
 
         Raises:
-            httpx.HTTPStatusError: the server refused it; the body of a 422 tells why, field by field.
+            Refused: the server refused it; the body of a 422 tells why, field by field.
         """
         signature = self._signer.sign(path).decode()
         headers = {"x-channelstream-secret": signature}
         response = await self._http.request(method, path, json=body, headers=headers)
-        return response.raise_for_status().json()
+        if not response.is_success:
+            raise Refused(409 if response.status_code == 422 else 502, "The push server refused that.")
+        return response.json()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import unicodedata
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx
 import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -40,9 +39,6 @@ def answered(path: str, endpoint: Endpoint, method: str = "POST") -> Route:
             return await endpoint(request)
         except Refused as refusal:
             return JSONResponse({"error": refusal.text}, refusal.status)
-        except httpx.HTTPStatusError as error:
-            status = 409 if error.response.status_code == 422 else 502
-            return JSONResponse({"error": "The push server refused that."}, status)
 
     return Route(path, answer, methods=[method], max_body_size=BODY_BYTES)
 

@@ -2,9 +2,9 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -21,6 +21,9 @@ from channelstream.pages.html import Renderer
 from channelstream.pages.signin import SignIn
 from channelstream.pages.throttle import Throttle
 from channelstream.pages.trace import TracePage, Traces
+
+if TYPE_CHECKING:
+    import httpx
 
 
 def routes(
@@ -60,12 +63,15 @@ def routes(
 
 def _demo(settings: Settings, api: ASGIApp, renderer: Renderer, cookie_secret: str) -> list[BaseRoute]:
     scheme = "https" if settings.enforce_https else "http"
-    http = httpx.AsyncClient(
-        transport=httpx.ASGITransport(app=api, raise_app_exceptions=False),
-        base_url=f"{scheme}://127.0.0.1",
-        trust_env=False,
-    )
-    return Demo(PushServer(http, settings.secret), renderer, cookie_secret).routes()
+    connect = partial(_client, api, f"{scheme}://127.0.0.1")
+    return Demo(PushServer(connect, settings.secret), renderer, cookie_secret).routes()
+
+
+def _client(api: ASGIApp, url: str) -> "httpx.AsyncClient":
+    import httpx  # A quarter of a server's start, needed once somebody opens the demo.
+
+    transport = httpx.ASGITransport(app=api, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url=url, trust_env=False)
 
 
 def _landing(renderer: Renderer) -> Callable[[Request], Awaitable[Response]]:
