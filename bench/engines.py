@@ -22,6 +22,7 @@ from figures.operations import operations
 from figures.presence import presence
 from figures.reckoning import reckoned
 from figures.recovery import recovery
+from figures.scripts import scripts
 from figures.sizes import FULL, QUICK, Sizes
 from figures.table import Table, grid, markdown
 from msgspec import Struct
@@ -40,6 +41,7 @@ PARTS: dict[str, Part] = {
     "presence": presence,
     "listeners": listeners,
     "recovery": recovery,
+    "scripts": scripts,
 }
 
 

@@ -23,6 +23,8 @@ AT_ONCE = 200
 """Calls that are on their way together where many are made."""
 PATIENT = RedisSettings(timeout_s=60.0, lease_s=60.0)
 """While very much is registered, no answer is too late."""
+LONG = Lifetimes()
+"""Nothing is forgotten within a run."""
 _NOTHING = UserUpdate({}, {})
 
 
@@ -32,12 +34,14 @@ class Holder:
 
     Attributes:
         channels: of each connection.
+        joined: of those that are in several.
         heard: events.
         renewals: how often a shard began another log.
     """
 
     members: dict[str, Member] = field(default_factory=dict)
     channels: dict[str, str] = field(default_factory=dict)
+    joined: dict[str, Sequence[str]] = field(default_factory=dict)
     heard: int = 0
     renewals: int = 0
 
@@ -67,7 +71,9 @@ class Holder:
 
     def membership(self, conn_id: str) -> Membership | None:
         member = self.members.get(conn_id)
-        return None if member is None else Membership(member, {self.channels[conn_id]: None})
+        channel = self.channels.get(conn_id)
+        names = self.joined.get(conn_id) or ([] if channel is None else [channel])
+        return None if member is None else Membership(member, dict.fromkeys(names))
 
     async def obey(self, command: bytes) -> bytes:
         return command
@@ -107,12 +113,14 @@ async def together(work: Sequence[Coroutine[Any, Any, Any]]) -> None:
 
 
 @asynccontextmanager
-async def engine_node(store: Store, settings: RedisSettings = PATIENT) -> AsyncIterator[EngineNode]:
+async def engine_node(
+    store: Store, settings: RedisSettings = PATIENT, lifetimes: Lifetimes = LONG
+) -> AsyncIterator[EngineNode]:
     """One that is linked with a store."""
     engine = RedisEngine(
         places(store.address),
         RegistryLimits(),
-        Lifetimes(),
+        lifetimes,
         lambda: str(uuid4()),
         new_epoch,
         "bench",

@@ -16,6 +16,9 @@ class Sizes(Struct, frozen=True):
         members: sizes of the channels that are joined.
         joins: joins of each of them in one round.
         returning: connections that are counted anew after a flush.
+        channels: of one connection, and users of one message.
+        histories: channels with full histories.
+        big_bytes: of a big message.
     """
 
     rounds: int
@@ -28,6 +31,9 @@ class Sizes(Struct, frozen=True):
     members: tuple[int, ...]
     joins: int
     returning: int
+    channels: int
+    histories: int
+    big_bytes: int
 
 
 FULL = Sizes(
@@ -41,6 +47,9 @@ FULL = Sizes(
     members=(10, 1000, 10_000, 100_000),
     joins=100,
     returning=5000,
+    channels=10_000,
+    histories=200,
+    big_bytes=4_000_000,
 )
 QUICK = Sizes(
     rounds=1,
@@ -53,4 +62,7 @@ QUICK = Sizes(
     members=(10, 100),
     joins=10,
     returning=100,
+    channels=50,
+    histories=2,
+    big_bytes=20_000,
 )

@@ -19,7 +19,7 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.log import Entry
-from channelstream.core.registry import Moment, Registry, RegistryLimits
+from channelstream.core.registry import MAX_LISTED_USERS, Moment, Registry, RegistryLimits
 from channelstream.core.user import MAX_STATE_KEYS, User
 from channelstream.errors import Invalid
 
@@ -258,6 +258,14 @@ def test_seed_connections_hear_presence_always(bench: Bench) -> None:
     assert (event.announced, event.users) == (False, ())
     assert event.is_for("old", SEED)
     assert not event.is_for("other", V07)
+
+
+def test_a_user_list_is_bounded(bench: Bench) -> None:
+    """In a channel of more users presence goes without a list, as it costs what it is times who hears it."""
+    channel = bench.channel("a", notify_presence=True, broadcast_presence_with_user_lists=True)
+    events = [bench.join(channel, bench.user(f"u{number}"))[0] for number in range(MAX_LISTED_USERS + 1)]
+    lists = [len(event.users) for event in events[-2:] if isinstance(event, Presence)]
+    assert lists == [MAX_LISTED_USERS, 0]
 
 
 def test_a_user_list_travels_where_the_channel_asks_for_it(bench: Bench) -> None:

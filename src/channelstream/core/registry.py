@@ -20,6 +20,9 @@ from channelstream.errors import Invalid
 
 _T = TypeVar("_T")
 
+MAX_LISTED_USERS = 1000
+"""Users in the list that a presence event carries; of more there is none, as each of them would be sent it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryLimits:
@@ -200,7 +203,8 @@ class Registry:
         settings = channel.settings
         if not (settings.notify_presence or channel.seed_connections):
             return []
-        with_users = settings.notify_presence and settings.broadcast_presence_with_user_lists
+        asks = settings.notify_presence and settings.broadcast_presence_with_user_lists
+        with_users = asks and channel.user_count <= MAX_LISTED_USERS
         return [
             Presence(
                 uuid=self._new_id(),

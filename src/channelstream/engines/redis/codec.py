@@ -201,7 +201,8 @@ def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
     if isinstance(users, int):
         channel.only_count(users)
     else:
-        channel.users = {user.decode(): int(count) for user, count in pairs(users)}
+        counts = users.items() if isinstance(users, dict) else pairs(users)
+        channel.users = {user.decode(): int(count) for user, count in counts}
     channel.connections = int(connections)
     channel.seed_connections = int(seed)
     for entry in sorted((origin.entry(*each) for each in shown), key=lambda entry: entry.seq):
@@ -210,12 +211,13 @@ def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
 
 
 def read_user(answer: Sequence[Any]) -> User:
+    """Return the user of an answer; where its channels were too many for that, without them."""
     name, user_id, public, active_ms, connections, state, channels = answer
     log = Log(LogLimits(0), Budget(_UNBOUNDED), 0)
     user = User(name.decode(), user_id.decode(), log, int(active_ms) / 1000)
     user.state = {_value(key): _value(value) for key, value in pairs(state)}
     user.public_keys = tuple(_value(key) for key in _unpack(public)) if public else ()
-    user.channels = {channel.decode() for channel in channels}
+    user.channels = {channel.decode() for channel in channels or ()}
     user.connections = int(connections)
     return user
 

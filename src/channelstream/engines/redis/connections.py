@@ -13,9 +13,9 @@ from typing import Any
 
 from channelstream.core.events import Dialect
 from channelstream.core.position import Position, Reach, replaced
-from channelstream.engines.base import Claim, Member, Receiver, UserChange, UserUpdate
+from channelstream.engines.base import Claim, Member, Membership, Receiver, UserChange, UserUpdate
 from channelstream.engines.redis import codec
-from channelstream.engines.redis.shard import Common, Shard
+from channelstream.engines.redis.shard import CHUNK, Common, Shard
 from channelstream.engines.redis.shards import Shards, side_by_side
 from channelstream.engines.redis.stakes import Stakes
 from channelstream.errors import Invalid, Moved, Unavailable
@@ -105,23 +105,54 @@ class Connections:
             self._stakes.discard(conn_id, shard.index)
             await shard.call("disconnect", conn_id=conn_id, node=self.node)
             return
-        is_mine = await shard.call(
+        told = await self._restore(shard, held, mine[:CHUNK], state, whole=len(mine) <= CHUNK)
+        if shard is directory:
+            self._unsure.discard(conn_id)
+        if not told:
+            self.yielded(conn_id)
+            return
+        self._stakes.add(conn_id, shard.index)
+        count, is_whole = told
+        if count < len(mine) or not is_whole:
+            await self._restore_rest(conn_id, shard, state)
+
+    async def _restore(
+        self, shard: Shard, held: Membership, channels: Sequence[Any], state: bytes, whole: bool
+    ) -> Any:
+        return await shard.call(
             "restore",
-            **self._of(member),
-            dir=shard is directory,
-            home=self._shards.at(member.user) is shard,
-            channels=mine,
+            **self._of(held.member),
+            dir=shard is self._shards.at(held.member.conn_id),
+            home=self._shards.at(held.member.user) is shard,
+            channels=channels,
+            whole=whole,
             private=codec.write_reach(held.private),
             epochs=self._epochs,
             bounds=self._bounds,
             blob=state,
         )
-        if shard is directory:
-            self._unsure.discard(conn_id)
-        if is_mine:
-            self._stakes.add(conn_id, shard.index)
-        else:
-            self.yielded(conn_id)
+
+    async def _restore_rest(self, conn_id: str, shard: Shard, state: bytes) -> None:
+        """Restore a connection in very many channels: join those that are not counted, then leave those that should not be.
+
+        Each call is made for what the connection is in at that moment, so that it keeps its order with those that change it.
+        """
+        counted = {name.decode() for name in await shard.fields("kc", conn_id)}
+        while (held := self.receiver.membership(conn_id)) is not None:
+            missing = [name for name in self._in(shard, held.channels) if name not in counted][:CHUNK]
+            extra = sorted(counted - held.channels.keys())[:CHUNK]
+            if missing:
+                joins: list[Any] = [(name, {}, codec.write_reach(held.channels[name])) for name in missing]
+                told = await self._restore(shard, held, joins, state, whole=False)
+                if not told:
+                    self.yielded(conn_id)
+                    return
+                counted.update(missing[: told[0]])
+            elif extra:
+                await shard.call("leave", **self._of(held.member), known=True, channels=extra)
+                counted.difference_update(extra)
+            else:
+                return
 
     def _in(self, shard: Shard, channels: Iterable[str]) -> list[str]:
         return [name for name in channels if self._shards.at(name) is shard]
@@ -208,7 +239,7 @@ class Connections:
         except BaseException:  # Cancelled as well: the shard may have done it.
             self._doubt(member, parts)
             raise
-        return {name: seq for seq, names in zip(joined, parts.values(), strict=True) for name in names}
+        return {name: seq for part in joined for name, seq in part.items()}
 
     async def _join(
         self,
@@ -217,22 +248,28 @@ class Connections:
         channels: Mapping[str, Mapping[str, Any]],
         state: bytes,
         since: Position | None,
-    ) -> int:
-        new = await shard.watch([f"#c:{name}" for name in channels])
-        answer = await shard.call(
-            "join",
-            **self._of(member),
-            known=self._is_known(shard, member),
-            channels=[(name, dict(patch)) for name, patch in channels.items()],
-            since=self._named(since, shard),
-            bounds=self._bounds,
-            blob=state,
-        )
-        if answer == b"gone":
-            raise Moved
-        self._stakes.add(member.conn_id, shard.index)
-        shard.seen(new, int(answer))
-        return int(answer)
+    ) -> dict[str, int]:
+        """Join channels of one shard, in as many calls as it takes; those of a call are joined at one number."""
+        new = set(await shard.watch([f"#c:{name}" for name in channels]))
+        wanted, joined = list(channels.items()), dict[str, int]()
+        while len(joined) < len(wanted):
+            some = wanted[len(joined) : len(joined) + CHUNK]
+            answer = await shard.call(
+                "join",
+                **self._of(member),
+                known=self._is_known(shard, member),
+                channels=[(name, dict(patch)) for name, patch in some],
+                since=self._named(since, shard),
+                bounds=self._bounds,
+                blob=state,
+            )
+            if answer == b"gone":
+                raise Moved
+            self._stakes.add(member.conn_id, shard.index)
+            seq, done = int(answer[0]), [name for name, _ in some[: answer[1]]]
+            shard.seen([f"#c:{name}" for name in done if f"#c:{name}" in new], seq)
+            joined |= dict.fromkeys(done, seq)
+        return joined
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         parts = self._shards.split(channels)
@@ -244,9 +281,12 @@ class Connections:
 
     async def _leave(self, shard: Shard, member: Member, channels: list[str]) -> None:
         is_known = self._is_known(shard, member)
-        told = await shard.call("leave", **self._of(member), known=is_known, channels=channels)
-        if told == b"gone":
-            raise Moved
+        told = 1
+        for start in range(0, len(channels), CHUNK):
+            some = channels[start : start + CHUNK]
+            told = await shard.call("leave", **self._of(member), known=is_known, channels=some)
+            if told == b"gone":
+                raise Moved
         if not told:
             self._stakes.discard(member.conn_id, shard.index)
 
@@ -302,7 +342,8 @@ class Connections:
         seqs = self._shards.seqs
         for shard, (connected, joined) in parts.items():
             self._stakes.add(conn_id, shard.index)
-            mine = {name.decode(): codec.read_reach(text) for name, text in codec.pairs(joined)}
+            found = await shard.fields("kc", conn_id) if joined is None else dict(codec.pairs(joined))
+            mine = {name.decode(): codec.read_reach(text) for name, text in found.items()}
             await shard.watch([f"#c:{name}" for name in mine])
             private = codec.read_reach(connected) if connected else private
             begins = [*mine.values(), *([codec.read_reach(connected)] if connected else ())]

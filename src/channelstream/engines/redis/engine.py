@@ -32,11 +32,16 @@ from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import Place
 from channelstream.engines.redis.connections import Connections
 from channelstream.engines.redis.keeper import Keeper
-from channelstream.engines.redis.shard import CHUNK, Common, Logs, RedisSettings, Shard
+from channelstream.engines.redis.shard import Common, Logs, RedisSettings, Shard
 from channelstream.engines.redis.shards import Shards, side_by_side
 from channelstream.errors import ConfigError, Unavailable
 
 COLLECT_AT_ONCE = 100
+EVENTS_AT_ONCE = 50
+USERS_AT_ONCE = 50
+"""Events, and users of a private one, that one call publishes."""
+PUBLISH_BYTES = 1 << 20
+"""Bytes of events after which the next call begins, and what a private message may be written for all users of a call."""
 
 
 class RedisEngine:
@@ -129,18 +134,24 @@ class RedisEngine:
         return [self._accepted(event, told) for event, told in zip(events, answers, strict=True)]
 
     def _parts(self, event: Event) -> Iterable[tuple[Shard, Event]]:
-        """Return which shards accept an event; a private message is in the logs of its users."""
+        """Return which shards accept an event; a private message is in the logs of its users, of some at a time."""
         if event.channel is not None:
             return [(self._shards.at(event.channel), event)]
-        users = self._shards.split(sorted(event.only or ()))
-        if len(users) <= 1:
-            return [(shard, event) for shard in users or [self._shards.at("")]]
-        return [(shard, replace(event, only=frozenset(names))) for shard, names in users.items()]
+        names = sorted(event.only or ())
+        if len(names) <= 1:
+            return [(self._shards.at(names[0] if names else ""), event)]
+        most = max(1, min(USERS_AT_ONCE, PUBLISH_BYTES // (1 + event.weight() // 2)))
+        return [
+            (shard, replace(event, only=frozenset(some[start : start + most])))
+            for shard, some in self._shards.split(names).items()
+            for start in range(0, len(some), most)
+        ]
 
     async def _publish(self, shard: Shard, batch: Sequence[tuple[int, Event]]) -> Sequence[Any]:
-        answers: Sequence[Any] = await shard.call(
-            "publish", events=[codec.write_event(event) for _, event in batch]
-        )
+        """Publish in a shard, in several calls where it is much; what follows a call that fails is not published."""
+        answers: list[Any] = []
+        while len(answers) < len(batch):
+            answers += await shard.call("publish", events=_next_events(batch, len(answers)))
         return answers
 
     def _accepted(self, event: Event, answers: Sequence[Sequence[bytes]]) -> Accepted:
@@ -191,8 +202,8 @@ class RedisEngine:
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         await side_by_side(
-            shard.call(
-                "configure", channels=[(name, dict(patches[name])) for name in names], bounds=self._bounds
+            shard.call_for(
+                "configure", "channels", [(name, dict(patches[name])) for name in names], bounds=self._bounds
             )
             for shard, names in self._shards.split(patches).items()
         )
@@ -206,23 +217,37 @@ class RedisEngine:
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         found = {}
         for shard, name, answer in await self._read("channels", "c", names, users=with_users):
-            found[name] = codec.read_channel(self._shards.origin(shard), answer)
+            found[name] = await self._channel(shard, answer, with_users)
         return list(found.values()) if names is None else [found[name] for name in names if name in found]
 
+    async def _channel(self, shard: Shard, answer: Any, with_users: bool) -> Channel:
+        """Read what the script tells of a channel, and ask for what was too much for one call."""
+        name, known, users, shown, after = answer
+        if with_users and isinstance(users, int):
+            users = await shard.fields("cu", name.decode())
+        while after:
+            more, after = await shard.call("history", channel=name.decode(), after=int(after))
+            shown += more
+        return codec.read_channel(self._shards.origin(shard), (name, known, users, shown))
+
     async def users(self, names: Sequence[str] | None) -> list[User]:
-        read = await self._read("users", "u", names)
-        found = {name: codec.read_user(answer) for _, name, answer in read}
+        found = {}
+        for shard, name, answer in await self._read("users", "u", names):
+            channels = await self._channels_of(shard, name, answer[-1])
+            found[name] = codec.read_user([*answer[:-1], channels])
         if len(self._shards) > 1:
             await side_by_side(self._add_channels(shard, found) for shard in self._shards)
         return list(found.values()) if names is None else [found[name] for name in names if name in found]
 
+    async def _channels_of(self, shard: Shard, user: str, told: Sequence[bytes] | None) -> Iterable[bytes]:
+        """Return a user's channels in a shard: those the script has told, unless they are too many for that."""
+        return await shard.fields("uc", user) if told is None else told
+
     async def _add_channels(self, shard: Shard, users: Mapping[str, User]) -> None:
         """Let users have their channels of one shard."""
-        names = list(users)
-        for start in range(0, len(names), CHUNK):
-            some = names[start : start + CHUNK]
-            for name, channels in zip(some, await shard.call("user_channels", names=some), strict=True):
-                users[name].channels |= {channel.decode() for channel in channels}
+        for name, told in await shard.read_of("user_channels", list(users)):
+            channels = await self._channels_of(shard, name.decode(), told)
+            users[name.decode()].channels |= {channel.decode() for channel in channels}
 
     async def _read(
         self, operation: str, kind: str, names: Sequence[str] | None, **how: bool
@@ -238,16 +263,15 @@ class RedisEngine:
         self, shard: Shard, operation: str, kind: str, names: Sequence[str] | None, **how: bool
     ) -> list[tuple[Shard, str, Any]]:
         names = await shard.names(kind) if names is None else names
-        found: list[Any] = []
-        for start in range(0, len(names), CHUNK):
-            found += await shard.call(operation, names=list(names[start : start + CHUNK]), **how)
-        return [(shard, answer[0].decode(), answer) for answer in found]
+        return [
+            (shard, answer[0].decode(), answer) for answer in await shard.read_of(operation, names, **how)
+        ]
 
     # -- other nodes
 
     async def members(self, channel: str) -> list[Member]:
-        answer = await self._shards.at(channel).call("members", channel=channel)
-        return [Member(conn_id.decode(), user.decode(), Dialect.V07) for conn_id, user in codec.pairs(answer)]
+        found = await self._shards.at(channel).fields("cm", channel)
+        return [Member(conn_id.decode(), user.decode(), Dialect.V07) for conn_id, user in found.items()]
 
     async def nodes(self) -> list[NodeStatus]:
         # Every node beats in every shard.
@@ -276,8 +300,20 @@ class RedisEngine:
         await shard.forget_unwanted()
         after = (("u", self._lifetimes.users_s), ("c", self._lifetimes.channels_s))
         rules = [(kind, seconds * 1000) for kind, seconds in after if seconds]
-        while await shard.call("collect", rules=rules, count=COLLECT_AT_ONCE) == COLLECT_AT_ONCE:
+        while await shard.call("collect", rules=rules, count=COLLECT_AT_ONCE):
             pass
+
+
+def _next_events(batch: Sequence[tuple[int, Event]], start: int) -> list[dict[str, Any]]:
+    """Return the events of the next call, as the script takes them."""
+    events: list[dict[str, Any]] = []
+    size = 0
+    for _, event in batch[start : start + EVENTS_AT_ONCE]:
+        events.append(codec.write_event(event))
+        size += event.weight()
+        if size >= PUBLISH_BYTES:
+            break
+    return events
 
 
 def _at_s(entry: Entry) -> float:

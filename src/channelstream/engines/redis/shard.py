@@ -32,9 +32,13 @@ from channelstream.errors import ConfigError, Unavailable
 SCANNED_AT_ONCE = 1000
 """Connections compared at once with those that a shard counts."""
 CHUNK = 200
-"""Channels or users read by one call."""
+"""Channels or users named in one call; the script says how many of them it has done."""
+AGAIN = b"again"
+"""How the script answers where the same call is to be made once more."""
 HEAL_AT_ONCE = 2000
 """Entries read in one round of healing, of all channels and users together."""
+READ_AT_ONCE = 500
+"""Entries read by one call; the script ends earlier where they have more than 1 MiB."""
 DELIVERED_AT_ONCE = 200
 """Of them, how many are delivered before other work has its turn."""
 ASK_TIMEOUT_S = 2.0
@@ -54,6 +58,8 @@ logger = logging.getLogger(__name__)
 
 Logs = list[tuple[str, str, int]]
 """Logs to read: kind (c for a channel, u for a user), name, and the number after which to read."""
+Read = tuple[int, int, list[int], list[list[bytes]]]
+"""What was read: the head, up to where it is all, the numbers (from 1) of lost logs, and entries in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +248,29 @@ class Shard:
         Raises:
             Unavailable: Redis is out of reach, or its log is another one by now.
         """
-        return await self._call(self._reach(), operation, **arguments)
+        while (answer := await self._call(self._reach(), operation, **arguments)) == AGAIN:
+            pass
+        return answer
+
+    async def call_for(self, operation: str, name: str, items: Sequence[Any], **arguments: Any) -> None:
+        """Run an operation on a list, in as many calls as it takes: each answers how much of the list it has done.
+
+        Args:
+            name: what the operation calls the list.
+        """
+        done = 0
+        while done < len(items):
+            done += await self.call(operation, **{name: items[done : done + CHUNK]}, **arguments)
+
+    async def read_of(self, operation: str, names: Sequence[str], **how: bool) -> list[Any]:
+        """Run an operation that reads about names, in as many calls as it takes: each answers how many it has read."""
+        found: list[Any] = []
+        done = 0
+        while done < len(names):
+            count, some = await self.call(operation, names=names[done : done + CHUNK], **how)
+            done += count
+            found += some
+        return found
 
     def _reach(self) -> Link:
         if self._link is None:
@@ -265,8 +293,9 @@ class Shard:
 
     async def names(self, kind: str) -> list[str]:
         """Return all channels (c) or users (u) it has, sorted."""
-        known = await self._reach().command("SMEMBERS", f"{self._place.prefix}known:{kind}")
-        return sorted(name.decode() for name in known)
+        key = f"{self._place.prefix}known:{kind}"
+        # One may come twice.
+        return sorted({name.decode() async for some in self._scan("SSCAN", key) for name in some})
 
     @property
     def _registered(self) -> str:
@@ -274,11 +303,23 @@ class Shard:
 
     async def registered(self) -> AsyncIterator[list[str]]:
         """Yield the ids of the connections it counts for this node, some at a time; one may come twice."""
+        async for some in self._scan("SSCAN", self._registered):
+            yield [conn_id.decode() for conn_id in some]
+
+    async def fields(self, kind: str, name: str) -> dict[bytes, bytes]:
+        """Return a hash of any size, such as the members of a channel: all that are in it the whole time."""
+        found: dict[bytes, bytes] = {}
+        async for flat in self._scan("HSCAN", f"{self._place.prefix}{kind}:{name}"):
+            found |= zip(flat[::2], flat[1::2], strict=True)
+        return found
+
+    async def _scan(self, command: str, key: str) -> AsyncIterator[list[bytes]]:
+        """Read a set or a hash page by page, as Redis serves nobody else during a page."""
         link = self._reach()
         cursor = b"0"
         while True:
-            cursor, some = await link.command("SSCAN", self._registered, cursor, "COUNT", SCANNED_AT_ONCE)
-            yield [conn_id.decode() for conn_id in some]
+            cursor, some = await link.command(command, key, cursor, "COUNT", SCANNED_AT_ONCE)
+            yield some
             if cursor == b"0":
                 return
 
@@ -416,7 +457,7 @@ class Shard:
         found: dict[int, list[bytes]] = {}
         while unread:
             behind = min(end for end, _ in unread)
-            limit = max(1, HEAL_AT_ONCE // len(unread))
+            limit = min(READ_AT_ONCE, max(1, HEAL_AT_ONCE // len(unread)))
             read = [
                 await self._missed(link, some, limit, found) if end == behind else (end, some)
                 for end, some in unread
@@ -430,14 +471,14 @@ class Shard:
         self, link: Link, starts: Logs, limit: int, found: dict[int, list[bytes]]
     ) -> tuple[int, Logs]:
         """Add what is read in logs to what was found, tell what cannot be read any more, and return where to read on."""
-        _, upto, gone, entries = await self._call(link, "replay", starts=starts, limit=limit, mark=False)
+        _, upto, gone, entries = await self._read(link, starts, limit)
         found |= {int(entry[0]): entry for entry in entries}
         lost = {starts[number - 1][:2] for number in gone}
         if lost:
             channels = [name for kind, name in lost if kind == "c"]
             self._owner.receiver.lost(channels, [name for kind, name in lost if kind == "u"])
-        rest = [(kind, name, max(seq, int(upto))) for kind, name, seq in starts if (kind, name) not in lost]
-        return int(upto), rest
+        rest = [(kind, name, max(seq, upto)) for kind, name, seq in starts if (kind, name) not in lost]
+        return upto, rest
 
     async def _deliver_found(self, found: dict[int, list[bytes]], upto: int) -> None:
         """Deliver what was found up to a number, and keep the rest."""
@@ -448,18 +489,39 @@ class Shard:
                 await asyncio.sleep(0)
         self._advance(upto)
 
-    async def replay(self, logs: Logs, limit: int) -> tuple[int, int, list[int], list[list[bytes]]]:
-        """Read logs: the head, up to where this is all, the numbers (from 1) of the lost, and entries in order.
+    async def replay(self, logs: Logs, limit: int) -> Read:
+        """Read logs, each entry once.
 
-        When it returns, the receiver has been handed everything up to that head.
+        When it returns, the receiver has been handed everything up to that head. Very many logs are read by several calls:
+        the first one tells the head, and none reads further than those before it.
         """
+        head, upto, lost, entries = await self._replay_marked(logs[:CHUNK], limit)
+        for start in range(CHUNK, len(logs), CHUNK):
+            some = logs[start : start + CHUNK]
+            _, upto, more_lost, more = await self._read(self._reach(), some, limit, upto)
+            lost += [start + number for number in more_lost]
+            entries += more
+        if len(logs) > CHUNK:
+            entries = sorted(
+                (each for each in entries if int(each[0]) <= upto), key=lambda each: int(each[0])
+            )
+            if len(entries) > limit:
+                upto = int(entries[limit][0]) - 1
+        return head, upto, lost, entries[:limit]
+
+    async def _replay_marked(self, logs: Logs, limit: int) -> Read:
         link = self._reach()
         async with self._notes.awaiting() as (token, mark):
-            told = {"starts": logs, "limit": limit, "mark": token, "node": self._node.name}
-            answer = await self._call(link, "replay", **told)
+            read = await self._read(link, logs, limit, mark=token, node=self._node.name)
             await link.marked(mark)
-        head, upto, lost, entries = answer
-        return int(head), int(upto), lost, entries
+        return read
+
+    async def _read(self, link: Link, logs: Logs, limit: int, upto: int | None = None, **how: Any) -> Read:
+        bound = {} if upto is None else {"upto": upto}
+        head, read, lost, entries = await self._call(
+            link, "replay", starts=logs, limit=min(limit, READ_AT_ONCE), **bound, **how
+        )
+        return int(head), int(read), lost, entries
 
 
 async def failure_of(work: Callable[[], Awaitable[None]]) -> str | None:

@@ -16,6 +16,15 @@ local now_ms = tonumber(ARGV[2]) or time_ms
 
 local function whole(number) return string.format('%.0f', number) end
 
+-- What one script may read and how long it may run, since Redis serves nobody else meanwhile. At least one step is always
+-- done; the answer says where the next call goes on.
+local SLICE_BYTES, SLICE_US = 1048576, 5000
+
+local function is_over()
+  local present = call('TIME')
+  return (present[1] - time[1]) * 1000000 + present[2] - time[2] >= SLICE_US
+end
+
 local function head() return tonumber(call('HGET', LOG, 'seq') or '0') end
 
 local made = 0
@@ -27,10 +36,11 @@ local function new_id()
     .. hex:sub(21, 32)
 end
 
--- A log is a stream whose ids are the log's numbers. Presence and states are in its entries (field e). Messages, edits and
--- deletions are not, since an entry can neither be changed nor be deleted without a trace: they are records in a hash beside
--- it, by uuid, where what is superseded is overwritten in the step that supersedes it. `holder` is the key of the channel's or
--- user's hash, with the fields last, floor, n (most events kept) and age (ms).
+-- A log is a stream whose ids are the log's numbers. Its entries hold no text, so that reading numbers costs the same whatever
+-- they are about. The texts are in a hash beside it, by the entry's id: JSON for presence and states, and a packed record for
+-- messages, edits and deletions, which is overwritten in the step that supersedes it. Another hash has the ids of the
+-- records of each uuid. `holder` is the key of the channel's or user's hash, with the fields last, floor, n (most events
+-- kept) and age (ms).
 
 -- A record: the id of its entry, kind, JSON without what follows and without its closing brace, lists of users or false, and
 -- parts as JSON texts, empty where there are none.
@@ -49,14 +59,25 @@ local function json_of(record)
   return table.concat(texts) .. '}'
 end
 
--- All records about a uuid that a log has, oldest first.
-local function about(index, uuid)
-  local packed = call('HGET', index, uuid)
-  return packed and cmsgpack.unpack(packed) or {}
+-- The keys of the two kinds of logs, c for channels and u for users: holder, entries, texts, ids by uuid.
+local function log_keys(kind, name)
+  return key(kind, name), key(kind .. 'l', name), key(kind .. 'r', name), key(kind .. 'x', name)
 end
 
-local function note(index, uuid, records)
-  if #records == 0 then call('HDEL', index, uuid) else call('HSET', index, uuid, cmsgpack.pack(records)) end
+-- All records about a uuid that a log has, oldest first.
+local function about(kind, name, uuid)
+  local _, _, texts, ids = log_keys(kind, name)
+  local records = {}
+  for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do
+    local packed = call('HGET', texts, id)
+    if packed then records[#records + 1] = cmsgpack.unpack(packed) end
+  end
+  return records
+end
+
+-- Let a uuid have the records of these ids.
+local function note(ids, uuid, left)
+  if #left == 0 then call('HDEL', ids, uuid) else call('HSET', ids, uuid, table.concat(left, ' ')) end
 end
 
 local function copy(record, field, value)
@@ -137,87 +158,116 @@ end
 
 -- Leave of what a change supersedes in a log its present form; return the change as the log keeps it. A user's log is of one
 -- user, so what is in it is superseded for everybody.
-local function supersede(kind, log, index, uuid, change)
+local function supersede(kind, name, uuid, change)
+  local _, log, texts, ids = log_keys(kind, name)
   local left, kept = {}, change
-  for _, older in ipairs(about(index, uuid)) do
+  for _, older in ipairs(about(kind, name, uuid)) do
     kept = merged(kept, older)
     local form
     if kind == 'u' then form = current(older, change) else form = present(older, change) end
-    if form then left[#left + 1] = form else call('XDEL', log, older[ID]) end
+    if form then
+      left[#left + 1] = older[ID]
+      if form ~= older then call('HSET', texts, older[ID], cmsgpack.pack(form)) end
+    else
+      call('XDEL', log, older[ID])
+      call('HDEL', texts, older[ID])
+    end
   end
-  note(index, uuid, left)
+  note(ids, uuid, left)
   return kept
 end
 
 -- -- logs
 
-local function drop(holder, log, index, entries)
-  for _, entry in ipairs(entries) do
-    local id, uuid = entry[1], entry[2][4]
-    if not entry[2][6] then
-      local left = {}
-      for _, record in ipairs(about(index, uuid)) do
-        if record[ID] ~= id then left[#left + 1] = record end
-      end
-      note(index, uuid, left)
-    end
+-- Entries dropped at once.
+local DROP = 100
+
+local function uuid_of(entry) return entry[2][4] end
+
+local function forget_id(ids, uuid, id)
+  local left = {}
+  for other in (call('HGET', ids, uuid) or ''):gmatch('%S+') do
+    if other ~= id then left[#left + 1] = other end
   end
-  local last = entries[#entries][1]
-  call('XTRIM', log, 'MINID', whole(tonumber(last:match('^%d+')) + 1) .. '-0')
-  call('HSET', holder, 'floor', (last:match('^%d+')))
+  note(ids, uuid, left)
 end
 
-local function expire(holder, log, index, age, limit)
+-- Drop the oldest entries of a log.
+local function drop(kind, name, entries)
+  local holder, log, texts, ids = log_keys(kind, name)
+  local gone = {}
+  for number, entry in ipairs(entries) do
+    gone[number] = entry[1]
+    if uuid_of(entry) then forget_id(ids, uuid_of(entry), entry[1]) end
+  end
+  call('HDEL', texts, unpack(gone))
+  local last = gone[#gone]:match('^%d+')
+  call('XTRIM', log, 'MINID', whole(tonumber(last) + 1) .. '-0')
+  call('HSET', holder, 'floor', last)
+end
+
+-- Drop some of what is more than a log may keep; whether there is more.
+local function shorten(kind, name, limit)
+  local _, log = log_keys(kind, name)
+  local over = call('XLEN', log) - limit
+  if over > 0 then drop(kind, name, call('XRANGE', log, '-', '+', 'COUNT', math.min(over, DROP))) end
+  return over > DROP
+end
+
+-- Drop some of what is too old; whether there may be more.
+local function expire(kind, name, age)
+  local _, log = log_keys(kind, name)
   -- Only a look at the oldest, unless that is too old.
   local first = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   if not first or tonumber(first[2][2]) >= now_ms - age then return false end
-  local entries = call('XRANGE', log, '-', '+', 'COUNT', limit)
   local aged = {}
-  for _, entry in ipairs(entries) do
+  for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', DROP)) do
     if tonumber(entry[2][2]) >= now_ms - age then break end
     aged[#aged + 1] = entry
   end
-  if #aged > 0 then drop(holder, log, index, aged) end
-  return #aged == limit
+  drop(kind, name, aged)
+  return #aged == DROP
+end
+
+-- What is quiet for long goes by itself; its floor is then its last number.
+local function prolong(kind, name, age)
+  local _, log, texts, ids = log_keys(kind, name)
+  for _, each in ipairs({ log, texts, ids }) do call('PEXPIRE', each, whole(age + 60000)) end
 end
 
 -- Keep an event: a record, or the JSON of what is none.
-local function keep(holder, log, index, limit, age, seq, uuid, json, record)
+local function keep(kind, name, limit, age, seq, uuid, json, record)
+  local holder, log, texts, ids = log_keys(kind, name)
   if limit <= 0 then
     call('HSET', holder, 'floor', whole(seq))
     return
   end
   local id = whole(seq) .. '-0'
   if record then
-    local records = about(index, uuid)
-    records[#records + 1] = copy(record, ID, id)
-    note(index, uuid, records)
+    local known = call('HGET', ids, uuid)
+    call('HSET', ids, uuid, known and known .. ' ' .. id or id)
+    call('HSET', texts, id, cmsgpack.pack(copy(record, ID, id)))
     call('XADD', log, id, 'a', whole(now_ms), 'u', uuid)
   else
-    call('XADD', log, id, 'a', whole(now_ms), 'u', uuid, 'e', json)
+    call('HSET', texts, id, json)
+    call('XADD', log, id, 'a', whole(now_ms))
   end
-  local over = call('XLEN', log) - limit
-  if over > 0 then drop(holder, log, index, call('XRANGE', log, '-', '+', 'COUNT', over)) end
-  -- Some of what is too old; whoever reads the log drops all of it.
-  expire(holder, log, index, age, 100)
-  -- What is quiet for long goes by itself; its floor is then its last number.
-  call('PEXPIRE', log, whole(age + 60000))
-  call('PEXPIRE', index, whole(age + 60000))
+  -- Some of what is too much or too old; whoever reads the log drops all of it.
+  shorten(kind, name, limit)
+  expire(kind, name, age)
+  prolong(kind, name, age)
 end
-
--- The keys of the two kinds of logs: c for channels, u for users.
-local function log_keys(kind, name) return key(kind, name), key(kind .. 'l', name), key(kind .. 'r', name) end
 
 -- Count the next number; `emit` is to be called for each holder the event belongs to.
 local function next_seq() return call('HINCRBY', LOG, 'seq', 1) end
 
 -- Keep and publish an event, given as JSON, and as a record too where it is one; return whether the channel or user is known.
 local function emit(kind, name, seq, uuid, json, record)
-  local holder, log, index = log_keys(kind, name)
+  local holder = log_keys(kind, name)
   local known = call('HMGET', holder, 'last', 'n', 'age')
   if known[2] then
-    if record and record[KIND] ~= 'message' then record = supersede(kind, log, index, uuid, record) end
-    keep(holder, log, index, tonumber(known[2]), tonumber(known[3]), seq, uuid, json, record)
+    if record and record[KIND] ~= 'message' then record = supersede(kind, name, uuid, record) end
+    keep(kind, name, tonumber(known[2]), tonumber(known[3]), seq, uuid, json, record)
     call('HSET', holder, 'last', whole(seq))
   end
   call(PUBLISH, key('#' .. kind, name), whole(seq) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json)
@@ -225,27 +275,24 @@ local function emit(kind, name, seq, uuid, json, record)
 end
 
 -- The JSON of an entry of a log as it is now; nil where it is gone though it should not be.
-local function text_of(index, entry)
-  if entry[2][6] then return entry[2][6] end
-  for _, record in ipairs(about(index, entry[2][4])) do
-    if record[ID] == entry[1] then return json_of(record) end
-  end
+local function text_of(kind, name, id)
+  local _, _, texts = log_keys(kind, name)
+  local text = call('HGET', texts, id)
+  if not text or text:sub(1, 1) == '{' then return text or nil end
+  return json_of(cmsgpack.unpack(text))
 end
 
--- Read one log after `start`: entries {seq, at, json} in their present form, or nil where it no longer reaches back.
-local function read(kind, name, start, count)
-  local holder, log, index = log_keys(kind, name)
-  local known = call('HMGET', holder, 'last', 'floor', 'age')
+-- Find the entries of one log after `start`, or nil where it no longer reaches back.
+local function find(kind, name, start, count)
+  local holder, log = log_keys(kind, name)
+  local known = call('HMGET', holder, 'last', 'n', 'age')
   if not known[3] then return nil end
-  while expire(holder, log, index, tonumber(known[3]), 100) do end
+  -- Of most logs nothing is missing.
+  if known[1] and start >= tonumber(known[1]) then return {} end
+  while shorten(kind, name, tonumber(known[2])) and not is_over() do end
+  while expire(kind, name, tonumber(known[3])) and not is_over() do end
   local floor = tonumber(call('HGET', holder, 'floor') or '0')
   if call('EXISTS', log) == 0 then floor = math.max(floor, tonumber(known[1] or '0')) end
   if start < floor then return nil end
-  local found = {}
-  for _, entry in ipairs(call('XRANGE', log, whole(start + 1) .. '-0', '+', 'COUNT', count)) do
-    local json = text_of(index, entry)
-    if not json then return nil end
-    found[#found + 1] = { tonumber(entry[1]:match('^%d+')), entry[2][2], json }
-  end
-  return found
+  return call('XRANGE', log, whole(start + 1) .. '-0', '+', 'COUNT', count)
 end

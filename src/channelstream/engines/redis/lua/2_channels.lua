@@ -36,24 +36,28 @@ local function open_channel(name, patch, bounds)
   touch('c', name, 0)
 end
 
+-- Take some of what is too much out of a visible history; whether there is more.
 local function show_at_most(name, shown)
   local over = call('ZCARD', key('ho', name)) - shown
-  if over <= 0 then return end
-  for _, uuid in ipairs(call('ZRANGE', key('ho', name), 0, over - 1)) do
-    call('HDEL', key('hr', name), uuid)
-    call('ZREM', key('ho', name), uuid)
-  end
+  if over <= 0 then return false end
+  local gone = call('ZRANGE', key('ho', name), 0, math.min(over, DROP) - 1)
+  call('HDEL', key('hr', name), unpack(gone))
+  call('ZREM', key('ho', name), unpack(gone))
+  return over > DROP
 end
 
+-- Change settings; whether all that is now too much is gone. If not, it is to be called again.
 local function configure(name, patch, bounds)
   open_channel(name, {}, bounds)
   local settings = cjson.decode(call('HGET', key('c', name), 'settings'))
   for field, value in pairs(patch) do settings[field] = value end
   apply(name, settings, bounds)
-  local holder, log, index = log_keys('c', name)
-  local over = call('XLEN', log) - settings.log_events
-  if over > 0 then drop(holder, log, index, call('XRANGE', log, '-', '+', 'COUNT', over)) end
-  show_at_most(name, tonumber(call('HGET', holder, 'shown')))
+  local shown = tonumber(call('HGET', key('c', name), 'shown'))
+  repeat
+    local more = shorten('c', name, settings.log_events)
+    more = show_at_most(name, shown) or more
+  until not more or is_over()
+  return call('XLEN', key('cl', name)) <= settings.log_events and call('ZCARD', key('ho', name)) <= shown
 end
 
 -- -- users
@@ -220,20 +224,29 @@ end
 
 -- -- presence
 
+-- Users in the list that a presence event carries; of more there is none, as it would be sent to each of them.
+local LISTED = 1000
+
+local function list_of(channel)
+  local users, size = {}, 0
+  if call('HLEN', key('cu', channel)) > LISTED then return '' end
+  for _, name in ipairs(call('HKEYS', key('cu', channel))) do
+    users[#users + 1] = '[' .. cjson.encode(name) .. ',' .. public_state(name) .. ']'
+    size = size + #users[#users]
+    if size > SLICE_BYTES then return '' end
+  end
+  return table.concat(users, ',')
+end
+
 local function announce(channel, user, joined)
   local known = call('HMGET', key('c', channel), 'presence', 'lists', 'seed')
   if known[1] ~= '1' and tonumber(known[3]) == 0 then return end
-  local users = {}
-  if known[1] == '1' and known[2] == '1' then
-    for _, name in ipairs(call('HKEYS', key('cu', channel))) do
-      users[#users + 1] = '[' .. cjson.encode(name) .. ',' .. public_state(name) .. ']'
-    end
-  end
+  local users = known[1] == '1' and known[2] == '1' and list_of(channel) or ''
   local uuid = new_id()
   emit('c', channel, next_seq(), uuid, '{"kind":"presence","uuid":"' .. uuid .. '","channel":' ..
     cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"joined":' .. tostring(joined) .. ',"at":' ..
     whole(now_ms) .. ',"state":' .. (joined and public_state(user) or 'null') .. ',"users":[' ..
-    table.concat(users, ',') .. '],"announced":' .. tostring(known[1] == '1') .. '}')
+    users .. '],"announced":' .. tostring(known[1] == '1') .. '}')
 end
 
 -- Count a connection in or out (by = 1 or -1); the user's first and last are announced. `reach` is from where it may read.

@@ -28,10 +28,11 @@ local function count_user_in(conn_id, user, reach)
   if is_new then count_connection('u', user, 1) end
 end
 
--- Of each channel: its name, the settings it gets if it is new, and from where it may be read, as for `count_user_in`.
+-- Of each channel: its name, the settings it gets if it is new, and from where it may be read, as for `count_user_in`. Returns
+-- how many of them are joined; the rest is for a later call.
 local function join(conn_id, user, is_seed, channels, bounds)
   local now = reach_from_now(false)
-  for _, wanted in ipairs(channels) do
+  for number, wanted in ipairs(channels) do
     local name, settings, reach = wanted[1], wanted[2], wanted[3]
     if call('HEXISTS', key('kc', conn_id), name) == 0 then
       open_channel(name, settings, bounds)
@@ -39,69 +40,107 @@ local function join(conn_id, user, is_seed, channels, bounds)
     elseif reach then
       call('HSET', key('kc', conn_id), name, reach)
     end
+    if is_over() then return number end
   end
+  return #channels
 end
 
+-- Leave channels; whether all are left.
 local function leave(conn_id, channels)
   local known = call('HMGET', key('k', conn_id), 'user', 'seed')
-  for _, channel in ipairs(channels) do
+  for number, channel in ipairs(channels) do
     if call('HEXISTS', key('kc', conn_id), channel) == 1 then count(channel, conn_id, known[1], known[2] == '1', -1) end
+    if is_over() then return number == #channels end
   end
+  return true
 end
 
+-- Channels left in one step at most, and answered without being asked for page by page.
+local LEAVE, MANY = 100, 1000
+
+-- Some channels of a connection, mostly all.
 local function channels_of(conn_id)
-  local channels = call('HKEYS', key('kc', conn_id))
+  local kc = key('kc', conn_id)
+  local channels = call('HLEN', kc) <= LEAVE and call('HKEYS', kc) or call('HRANDFIELD', kc, LEAVE)
   table.sort(channels)
   return channels
 end
 
+local ENDING = PREFIX .. 'ending'
+
+local function is_ending(conn_id) return call('HEXISTS', key('k', conn_id), 'ending') == 1 end
+
+-- Count a connection out; whether that is done. One in very many channels is ending first: nobody holds it any more, nobody can
+-- claim it, and whoever calls this goes on with it.
 local function unregister(conn_id)
-  local known = call('HMGET', key('k', conn_id), 'user', 'home', 'nodes')
-  leave(conn_id, channels_of(conn_id))
-  for node in known[3]:gmatch('%S+') do call('SREM', key('nk', node), conn_id) end
-  call('DEL', key('k', conn_id), key('kc', conn_id))
+  local k = key('k', conn_id)
+  local known = call('HMGET', k, 'user', 'home', 'nodes')
+  for node in (known[3] or ''):gmatch('%S+') do call('SREM', key('nk', node), conn_id) end
+  if not leave(conn_id, channels_of(conn_id)) or call('EXISTS', key('kc', conn_id)) == 1 then
+    call('HDEL', k, 'nodes')
+    call('HSET', k, 'ending', '1')
+    call('SADD', ENDING, conn_id)
+    return false
+  end
+  call('DEL', k)
+  call('SREM', ENDING, conn_id)
   if known[2] then count_connection('u', known[1], -1) end
+  return true
 end
 
+-- Go on with connections that are ending, as who began with it may have died; whether none is left.
+local function end_some()
+  for _, conn_id in ipairs(call('SRANDMEMBER', ENDING, LEAVE)) do
+    if not unregister(conn_id) or is_over() then break end
+  end
+  return call('EXISTS', ENDING) == 0
+end
+
+-- Let a node hold a connection; false: what the id was before is not counted out yet.
 local function hold(conn_id, node, user, is_seed)
-  local known = call('HMGET', key('k', conn_id), 'nodes', 'user')
-  if known[2] and known[2] ~= user then
-    -- An id that is used again, and whose end this shard was not told.
-    unregister(conn_id)
+  local known = call('HMGET', key('k', conn_id), 'nodes', 'user', 'ending')
+  if known[3] or known[2] and known[2] ~= user then
+    -- An id that is used again before it has ended, or whose end this shard was not told.
+    if not unregister(conn_id) then return false end
     known[1] = false
   end
   local others = without(known[1] or '', node)
   call('HSET', key('k', conn_id), 'nodes', others == '' and node or others .. ' ' .. node, 'user', user, 'seed',
     is_seed and '1' or '')
   call('SADD', key('nk', node), conn_id)
+  return true
 end
 
--- One node holds a connection no longer.
+-- One node holds a connection no longer; whether that is done.
 local function release(conn_id, node)
-  if not is_held_by(conn_id, node) then return call('SREM', key('nk', node), conn_id) end
-  local others = without(call('HGET', key('k', conn_id), 'nodes'), node)
-  if others == '' then
-    unregister(conn_id)
-  else
-    call('HSET', key('k', conn_id), 'nodes', others)
-    call('SREM', key('nk', node), conn_id)
-  end
+  if is_ending(conn_id) then return unregister(conn_id) end
+  local nodes = call('HGET', key('k', conn_id), 'nodes')
+  local others = nodes and without(nodes, node)
+  if nodes and others == '' then return unregister(conn_id) end
+  if nodes and others ~= nodes then call('HSET', key('k', conn_id), 'nodes', others) end
+  call('SREM', key('nk', node), conn_id)
+  return true
 end
 
--- One node holds a connection in place of another: {from where it may read private messages, channels}, or nothing where it is not counted.
+-- Fields and values of a hash, or false where they are to be asked for page by page.
+local function unless_many(name) return call('HLEN', name) <= MANY and call('HGETALL', name) end
+
+-- One node holds a connection in place of another: {from where it may read private messages, channels}, or nothing where it is not
+-- counted.
 local function move(conn_id, from, to)
-  local known = call('HMGET', key('k', conn_id), 'user', 'seed', 'seq')
-  if not known[1] then return false end
+  local known = call('HMGET', key('k', conn_id), 'user', 'seed', 'seq', 'ending')
+  if not known[1] or known[4] then return false end
   hold(conn_id, to, known[1], known[2] == '1')
   if from ~= to then release(conn_id, from) end
-  return { known[3] or '', call('HGETALL', key('kc', conn_id)) }
+  return { known[3] or '', unless_many(key('kc', conn_id)) }
 end
 
 local function read_user(user)
   local known = call('HMGET', key('u', user), 'id', 'public', 'active', 'connections')
   if not known[1] then return false end
+  local uc = key('uc', user)
   return { user, known[1], known[2] or '', known[3], known[4], call('HGETALL', key('us', user)),
-    call('HKEYS', key('uc', user)) }
+    call('HLEN', uc) <= MANY and call('HKEYS', uc) }
 end
 
 local function changed_user(user, changed)

@@ -1,4 +1,6 @@
--- What the engine calls, by name; `a` is what it packed.
+-- What the engine calls, by name; `a` is what it packed. No call does more than fits into a slice: those about a list answer how
+-- much of it is done, and AGAIN says that the same call is to be made once more.
+local AGAIN = 'again'
 
 local operations = {}
 
@@ -56,13 +58,13 @@ end
 local function known_about(event)
   local known, new = {}, {}
   if event.channel then
-    known = about(key('cr', event.channel), event.uuid)
+    known = about('c', event.channel, event.uuid)
     local shown = shown_record(event.channel, event.uuid)
     if shown then known[#known + 1] = shown[3] end
     return known
   end
   for _, user in ipairs(event.only) do
-    local records = about(key('ur', user), event.uuid)
+    local records = about('u', user, event.uuid)
     for _, record in ipairs(records) do known[#known + 1] = copy(record, ONLY, { user }) end
     if #records == 0 and call('EXISTS', key('u', user)) == 1 then new[#new + 1] = user end
   end
@@ -109,8 +111,7 @@ local function send(event, record, seq)
     if not excluded[user] then
       emit('u', user, seq, event.uuid, json, record)
     elseif record[KIND] ~= 'message' then
-      local _, log, index = log_keys('u', user)
-      supersede('u', log, index, event.uuid, record)
+      supersede('u', user, event.uuid, record)
     end
   end
 end
@@ -133,39 +134,64 @@ local function accept(event)
   return { found and 'found' or 'accepted' }
 end
 
+-- Accept events; those that have no answer are left for the next call.
 function operations.publish(a)
   local answers = {}
-  for number, event in ipairs(a.events) do answers[number] = accept(event) end
+  for number, event in ipairs(a.events) do
+    answers[number] = accept(event)
+    if is_over() then break end
+  end
   return answers
 end
 
--- Read several logs: {head, upto, lost numbers, entries}. `starts` holds {kind, name, start}. Of each log no more is
--- read than a fair share, so that many channels cost no more than few; what is cut off is asked for again.
-function operations.replay(a)
-  local upto = head()
-  local share = math.min(a.limit + 1, math.max(8, math.ceil(4 * a.limit / math.max(1, #a.starts))))
+-- Find what followed in several logs: entries {number, kind, name, id, at} in their order, the numbers of lost logs, and up to
+-- where these are all. Of each log no more is found than a fair share of those that have something, so that many channels
+-- cost no more than few.
+local function find_all(starts, limit, upto)
+  local busy = 1
+  for _, wanted in ipairs(starts) do
+    local last = call('HGET', key(wanted[1], wanted[2]), 'last')
+    if last and tonumber(last) > wanted[3] then busy = busy + 1 end
+  end
+  local share = math.min(limit + 1, math.max(8, math.ceil(4 * limit / busy)))
   local lost, found, seen = {}, {}, {}
-  for number, wanted in ipairs(a.starts) do
-    local entries = wanted[3] <= head() and read(wanted[1], wanted[2], wanted[3], share)
+  for number, wanted in ipairs(starts) do
+    local kind, name, start = unpack(wanted)
+    local entries = start <= head() and find(kind, name, start, share)
+    for _, entry in ipairs(entries or {}) do
+      local seq = tonumber(entry[1]:match('^%d+'))
+      if not seen[seq] then found[#found + 1] = { seq, kind, name, entry[1], entry[2][2], number } end
+      seen[seq] = true
+    end
     if not entries then
       lost[#lost + 1] = number
-    else
-      for _, entry in ipairs(entries) do
-        if not seen[entry[1]] then found[#found + 1] = entry end
-        seen[entry[1]] = true
-      end
-      if #entries == share then upto = math.min(upto, entries[#entries][1]) end
+    elseif #entries == share then
+      upto = math.min(upto, tonumber(entries[#entries][1]:match('^%d+')))
     end
   end
   table.sort(found, function(one, other) return one[1] < other[1] end)
-  local entries = {}
-  for _, entry in ipairs(found) do
-    if entry[1] > upto then break end
-    if #entries == a.limit then
-      upto = entry[1] - 1
+  return found, lost, upto
+end
+
+-- Read several logs: {head, upto, lost numbers, entries}. `starts` holds {kind, name, start}; what is newer than `upto`, or no
+-- longer fits into the answer, is asked for again.
+function operations.replay(a)
+  local found, lost, upto = find_all(a.starts, a.limit, math.min(head(), a.upto or head()))
+  local entries, size = {}, 0
+  for _, each in ipairs(found) do
+    local seq, kind, name, id, at, number = unpack(each)
+    if seq > upto then break end
+    if #entries == a.limit or size >= SLICE_BYTES then
+      upto = seq - 1
       break
     end
-    entries[#entries + 1] = { whole(entry[1]), entry[2], entry[3] }
+    local json = text_of(kind, name, id)
+    if json then
+      entries[#entries + 1] = { whole(seq), at, json }
+      size = size + #json
+    else
+      lost[#lost + 1] = number
+    end
   end
   publish_mark(a)
   return { whole(head()), whole(upto), lost, entries }
@@ -175,38 +201,40 @@ end
 
 -- Count a new connection in: in the shard of its id (`dir`), in that of its user (`home`), which may be one.
 function operations.connect(a)
+  if is_ending(a.conn_id) and not unregister(a.conn_id) then return AGAIN end
   if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
   if not a.home then
-    hold(a.conn_id, a.node, a.user, a.seed)
+    if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
     speak_for(a.conn_id, a.node, a.epochs)
     return 'reserved'
   end
   local fresh = is_at_home(a.user) and {} or a.update.fresh
   if not has_room(a.user, a.bounds, fresh, a.update.values) then return 'full' end
-  hold(a.conn_id, a.node, a.user, a.seed)
+  if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
   if a.dir then speak_for(a.conn_id, a.node, a.epochs) end
   open_user(a.user, fresh, a.bounds)
   count_user_in(a.conn_id, a.user, reach_from_now(a.since))
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
--- Count a connection into channels. Where its id or its user lies it is counted already, or gone (`known`).
+-- Count a connection into channels: {after which number, how many of them}. Where its id or its user lies it is counted already,
+-- or gone (`known`).
 function operations.join(a)
   if a.known and not is_held_by(a.conn_id, a.node) then return 'gone' end
-  if not a.known then hold(a.conn_id, a.node, a.user, a.seed) end
+  if not a.known and not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
   copy_state(ARGV[7])
   local joined, reach = whole(head()), reach_from_now(a.since)
   for _, wanted in ipairs(a.channels) do wanted[3] = reach end
-  join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
+  local count = join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
   keep_copy(a.user)
   call(PUBLISH, key('#n', a.node), 'mark 0 ' .. joined)
-  return joined
+  return { joined, count }
 end
 
 -- Count a connection out of channels; 0: this shard counts it no longer.
 function operations.leave(a)
   if not is_held_by(a.conn_id, a.node) then return 'gone' end
-  leave(a.conn_id, a.channels)
+  if not leave(a.conn_id, a.channels) then return AGAIN end
   if a.known or call('EXISTS', key('kc', a.conn_id)) == 1 then return 1 end
   unregister(a.conn_id)
   return 0
@@ -214,36 +242,39 @@ end
 
 function operations.disconnect(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
-  release(a.conn_id, a.node)
+  if not release(a.conn_id, a.node) then return AGAIN end
   return dir and dir ~= a.node and 'gone' or 'done'
 end
 
--- Count a connection of this node with exactly these channels; 0: another node speaks for it by now.
+-- Count a connection of this node with these channels: {how many of them, whether it is in no others}; 0: another node speaks for
+-- it by now.
 function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
-  hold(a.conn_id, a.node, a.user, a.seed)
+  if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
   if a.dir then speak_for(a.conn_id, a.node, a.epochs) end
   if a.home then
     open_user(a.user, {}, a.bounds)
     count_user_in(a.conn_id, a.user, a.private)
   end
   copy_state(ARGV[7])
-  local wanted = {}
+  local wanted, others = {}, {}
   for _, channel in ipairs(a.channels) do wanted[channel[1]] = true end
-  for _, channel in ipairs(channels_of(a.conn_id)) do
-    if not wanted[channel] then leave(a.conn_id, { channel }) end
+  local is_small = a.whole and call('HLEN', key('kc', a.conn_id)) <= LEAVE
+  for _, channel in ipairs(is_small and channels_of(a.conn_id) or {}) do
+    if not wanted[channel] then others[#others + 1] = channel end
   end
-  join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
+  local is_left = leave(a.conn_id, others) and is_small
+  local count = join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
   keep_copy(a.user)
-  return 1
+  return { count, is_left and 1 or 0 }
 end
 
 -- Let a node speak for a connection from now on: who has until now, user, generation, of which logs the shards were, and what
 -- `move` tells.
 function operations.claim(a)
-  local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'epochs')
-  if not known[1] then return false end
+  local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'epochs', 'ending')
+  if not known[1] or known[5] then return false end
   -- Only of a node that hears nothing any more: a living one gives its connections away itself.
   if a.orphan and call(PUBLISH, key('#n', known[1]), 'there 0') > 0 then return 'held' end
   if known[1] ~= a.node then
@@ -258,8 +289,8 @@ function operations.follow(a) return move(a.conn_id, a.from, a.node) end
 
 -- Send to the node that holds a connection; the number of nodes that heard it, -1 where nobody holds it.
 function operations.ask(a)
-  local node = call('HGET', key('k', a.conn_id), 'dir')
-  if not node then return -1 end
+  local node, ending = unpack(call('HMGET', key('k', a.conn_id), 'dir', 'ending'))
+  if not node or ending then return -1 end
   return call(PUBLISH, key('#n', node), 'ask ' .. a.node .. ' ' .. a.token .. ' ' .. ARGV[7])
 end
 
@@ -267,10 +298,13 @@ function operations.reply(a) call(PUBLISH, key('#n', a.node), 'reply ' .. a.toke
 
 -- -- what is asked for
 
-function operations.members(a) return call('HGETALL', key('cm', a.channel)) end
-
+-- Configure channels; how many of them are done.
 function operations.configure(a)
-  for _, wanted in ipairs(a.channels) do configure(wanted[1], wanted[2], a.bounds) end
+  for number, wanted in ipairs(a.channels) do
+    if not configure(wanted[1], wanted[2], a.bounds) then return number - 1 end
+    if is_over() then return number end
+  end
+  return #a.channels
 end
 
 function operations.update_user(a)
@@ -290,37 +324,62 @@ end
 
 function operations.follow_state() copy_state(ARGV[7]) end
 
--- Of each user the channels of this shard.
-function operations.user_channels(a)
+-- What `read` returns of the first names, as many as fit into a slice: {how many, what was found}.
+local function each_of(names, read)
   local found = {}
-  for number, name in ipairs(a.names) do found[number] = call('HKEYS', key('uc', name)) end
-  return found
+  for number, name in ipairs(names) do
+    local is_cut
+    found[#found + 1], is_cut = read(name)
+    if is_cut or is_over() then return { number, found } end
+  end
+  return { #names, found }
 end
 
-function operations.channels(a)
-  local found = {}
-  for _, name in ipairs(a.names) do
-    local known = call('HMGET', key('c', name), 'id', 'settings', 'active', 'connections', 'seed', 'floor')
-    if known[1] then
-      local users = call(a.users and 'HGETALL' or 'HLEN', key('cu', name))
-      local shown = {}
-      for number, packed in ipairs(call('HVALS', key('hr', name))) do
-        local seq, at, record = unpack(cmsgpack.unpack(packed))
-        shown[number] = { seq, at, json_of(record) }
+-- Of each user the channels of this shard.
+function operations.user_channels(a)
+  return each_of(a.names, function(name)
+    local uc = key('uc', name)
+    return { name, call('HLEN', uc) <= MANY and call('HKEYS', uc) }
+  end)
+end
+
+-- Messages looked for in one step, and shown by one call.
+local STEP, SHOWN = 50, 500
+local shown_bytes, shown_count = 0, 0
+
+-- A part of a visible history, after a number: {entries, the number after which there is more or false}.
+local function history(name, after)
+  local shown, is_last = {}
+  repeat
+    local order = call('ZRANGEBYSCORE', key('ho', name), '(' .. whole(after), '+inf', 'WITHSCORES', 'LIMIT', 0, STEP)
+    is_last = #order < 2 * STEP
+    for at = 1, #order, 2 do
+      local found = shown_record(name, order[at])
+      after = tonumber(order[at + 1])
+      if found then
+        shown[#shown + 1] = { found[1], found[2], json_of(found[3]) }
+        shown_bytes, shown_count = shown_bytes + #shown[#shown][3], shown_count + 1
       end
-      found[#found + 1] = { name, known, users, shown }
+      if shown_bytes >= SLICE_BYTES or shown_count >= SHOWN then return { shown, whole(after) } end
     end
-  end
-  return found
+  until is_last
+  return { shown, false }
+end
+
+function operations.history(a) return history(a.channel, a.after) end
+
+function operations.channels(a)
+  return each_of(a.names, function(name)
+    local known = call('HMGET', key('c', name), 'id', 'settings', 'active', 'connections', 'seed', 'floor')
+    if not known[1] then return end
+    local users = a.users and unless_many(key('cu', name)) or call('HLEN', key('cu', name))
+    local shown, after = unpack(history(name, 0))
+    return { name, known, users, shown, after }, after
+  end)
 end
 
 function operations.users(a)
-  local found = {}
-  for _, name in ipairs(a.names) do
-    local user = read_user(name)
-    if user then found[#found + 1] = user end
-  end
-  return found
+  return each_of(a.names, function(name) return read_user(name) or nil end)
 end
 
 -- -- nodes
@@ -336,6 +395,7 @@ function operations.beat(a)
     if call('EXISTS', key('nl', node)) == 0 then dead[#dead + 1] = node end
   end
   publish_mark(a)
+  end_some()
   return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 
@@ -343,12 +403,11 @@ end
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
   local room = a.count
-  for _, conn_id in ipairs(call('SRANDMEMBER', key('nk', a.dead), a.count)) do
+  for _, conn_id in ipairs(end_some() and call('SRANDMEMBER', key('nk', a.dead), a.count) or {}) do
     room = room - 1 - call('HLEN', key('kc', conn_id))
-    release(conn_id, a.dead)
-    if room <= 0 then break end
+    if not release(conn_id, a.dead) or room <= 0 or is_over() then break end
   end
-  local left = call('SCARD', key('nk', a.dead))
+  local left = call('SCARD', key('nk', a.dead)) + call('SCARD', ENDING)
   if left == 0 then
     call('SREM', PREFIX .. 'nodes', a.dead)
     call('DEL', key('n', a.dead))
@@ -372,19 +431,23 @@ local function forget(kind, name)
   local keys = { log_keys(kind, name) }
   local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho' } or { 'us', 'uc' }
   for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
-  call('DEL', unpack(keys))
+  -- Not DEL: a log of very many entries is freed beside what Redis does for others.
+  call('UNLINK', unpack(keys))
   call('SREM', PREFIX .. 'known:' .. kind, name)
   call('ZREM', PREFIX .. 'idle:' .. kind, name)
 end
 
--- Forget what was idle for too long; how many went.
+-- Forget some of what was idle for too long; how many went.
 function operations.collect(a)
   local gone = 0
   for _, rule in ipairs(a.rules) do
     local names = call('ZRANGEBYSCORE', PREFIX .. 'idle:' .. rule[1], '-inf', '(' .. whole(now_ms - rule[2]), 'LIMIT',
       0, a.count)
-    for _, name in ipairs(names) do forget(rule[1], name) end
-    gone = math.max(gone, #names)
+    for _, name in ipairs(names) do
+      forget(rule[1], name)
+      gone = gone + 1
+      if is_over() then return gone end
+    end
   end
   return gone
 end

@@ -1,0 +1,255 @@
+"""The longest script of each operation where much is to be done: Redis serves nobody else while one runs."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from channelstream.bench.progress import Progress
+from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
+from channelstream.engines.base import Member, UserUpdate
+from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.redis.address import places
+from channelstream.engines.redis.engine import RedisEngine
+from channelstream.engines.redis.shard import RedisSettings
+from figures.engine_nodes import PATIENT, EngineNode, engine_node, together
+from figures.sizes import Sizes
+from figures.stores import Store, one_redis, until
+from figures.table import Figures, Row, Table, significant
+
+CROWDED = "crowded"
+"""The channel with all members."""
+KEPT_BYTES = 1000
+"""Of each small message."""
+BIG_MESSAGES = 64
+SLOW_US = "300"
+"""What Redis makes a note of; it looks at the commands within scripts too, and notes cost time."""
+QUICK_LEASE_S = 1.0
+SHOWN = {"store_history": True, "history_size": 1000}
+TITLE = (
+    "One Redis: what one operation of the engine has it run, at {members:,} members of a channel, {channels:,} channels of a"
+    " connection, and messages of {big:,} bytes. Redis' own account of each script (`SLOWLOG`)."
+)
+_NOTHING = UserUpdate({}, {})
+
+Work = Callable[[], Awaitable[object]]
+
+
+class Log:
+    """Redis' account of its scripts.
+
+    Attributes:
+        rows: what was measured, in order.
+    """
+
+    def __init__(self, store: Store, progress: Progress) -> None:
+        self.rows: dict[str, Figures] = {}
+        self.store = store
+        [self._master] = store.masters
+        self._progress = progress
+
+    async def begin(self) -> None:
+        """Account for what takes long from now on."""
+        await self._master.command("CONFIG", "SET", "slowlog-log-slower-than", SLOW_US)
+        await self._master.command("CONFIG", "SET", "slowlog-max-len", "100000")
+
+    async def of(self, name: str, work: Work) -> None:
+        """Do it, and note what it took."""
+        self._progress.show(name)
+        await self._master.command("SLOWLOG", "RESET")
+        before = await self._master.used()
+        await work()
+        told = await self._master.command("SLOWLOG", "GET", "-1")
+        took_ms = [int(entry[2]) / 1000 for entry in told if entry[3][0].upper() == b"EVALSHA"]
+        used = await self._master.used() - before
+        self.rows[name] = {
+            "longest script, ms": max(took_ms, default=0.0),
+            "scripts": used.scripts,
+            "together, ms": used.busy_us / 1000,
+        }
+
+    @property
+    def table(self) -> list[Row]:
+        return [Row(name, [significant(each) for each in row.values()]) for name, row in self.rows.items()]
+
+
+async def scripts(sizes: Sizes, progress: Progress) -> list[Table]:
+    """Measure each operation once: its longest script depends on what there is to do, hardly on the time of day."""
+    async with AsyncExitStack() as stack:
+        progress.begin("scripts")
+        store = await stack.enter_async_context(one_redis())
+        node = await stack.enter_async_context(engine_node(store))
+        log = Log(store, progress)
+        await log.begin()
+        for part in (_many_channels, _state, _histories, _big_messages, _many_users, _dead_node, _crowd):
+            await part(node, sizes, log)
+    title = TITLE.format(members=sizes.members[-1], channels=sizes.channels, big=sizes.big_bytes)
+    return [Table("scripts", title, list(next(iter(log.rows.values()))), log.table)]
+
+
+async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
+    """A connection in very many channels, all of which announce presence."""
+    engine, count = node.engine, sizes.channels
+    names = [f"many-{number}" for number in range(count)]
+    [member] = await node.register(["collector"])
+    settings = {"notify_presence": True, "notify_state": True}
+    await log.of(f"join {count:,} channels", lambda: engine.join(member, dict.fromkeys(names, settings)))
+    node.holder.joined[member.conn_id] = names
+    await log.of(f"count one with {count:,} channels anew", lambda: engine.make_sure(member.conn_id))
+    await log.of(
+        f"configure {count:,} channels", lambda: engine.configure({name: {"log_events": 5} for name in names})
+    )
+    await log.of(f"`channels` of {count:,}", lambda: engine.channels(names))
+    await log.of(f"`users` in {count:,} channels", lambda: engine.users([member.user]))
+    change = UserUpdate({"mood": "fine"}, {}, ["mood"])
+    await log.of(f"state of one in {count:,} channels", lambda: engine.update_user(member.user, change))
+    await log.of(
+        f"replay of {count:,} channels", lambda: engine.replay(member.user, dict.fromkeys(names, 0), 256)
+    )
+    await log.of(f"claim one with {count:,} channels", lambda: engine.claim(member.conn_id, orphan=False))
+    await log.of(f"leave {count:,} channels", lambda: engine.leave(member, names))
+    await engine.join(member, dict.fromkeys(names, settings))
+    node.holder.joined.pop(member.conn_id)
+    del node.holder.members[member.conn_id]
+    await log.of(f"disconnect one with {count:,} channels", lambda: engine.disconnect(member, names))
+
+
+async def _state(node: EngineNode, sizes: Sizes, log: Log) -> None:
+    """A user with a big public state in a thousand channels, which are told of it."""
+    engine = node.engine
+    names = [f"state-{number}" for number in range(sizes.channels // 10)]
+    [member] = await node.register(["stateful"])
+    await engine.join(member, {name: {"notify_state": True} for name in names})
+    keys = [f"key-{number}" for number in range(200)]
+    await engine.update_user(member.user, UserUpdate(dict.fromkeys(keys, "x"), {}, keys))
+    await log.of(
+        f"state of 200 keys, one changes, {len(names):,} channels",
+        lambda: engine.update_user(member.user, UserUpdate({keys[0]: "y"}, {})),
+    )
+    big = dict.fromkeys(keys[:60], "y" * KEPT_BYTES)
+    await log.of(
+        f"state of 60 keys of 1 KB, all change, {len(names):,} channels",
+        lambda: engine.update_user(member.user, UserUpdate(big, {})),
+    )
+    del node.holder.members[member.conn_id]
+    await engine.disconnect(member, names)
+
+
+async def _histories(node: EngineNode, sizes: Sizes, log: Log) -> None:
+    """Channels with full logs and histories, and all of them idle at last."""
+    engine = node.engine
+    names = [f"shown-{number}" for number in range(sizes.histories)]
+    await engine.configure(dict.fromkeys(names, SHOWN))
+    for name in names:
+        for start in range(0, 1000, 250):
+            await engine.publish(
+                [_message(f"{name}-{start + number}", name, KEPT_BYTES) for number in range(250)]
+            )
+    await log.of(f"`channels` of {len(names)} with 1,000 messages", lambda: engine.channels(names))
+    starts = dict.fromkeys(names, 0)
+    await log.of(f"replay of {len(names)} logs of 1,000", lambda: engine.replay("nobody", starts, 256))
+    await log.of(
+        "publish a list of 200",
+        lambda: engine.publish([_message(f"l-{n}", names[0], 100) for n in range(200)]),
+    )
+    await log.of(
+        "configure: keep 1 of 1,000",
+        lambda: engine.configure({names[1]: {"log_events": 1, "history_size": 1}}),
+    )
+    async with engine_node(log.store, lifetimes=Lifetimes(0, 0.001)) as impatient:
+        await log.of(f"collect {len(names)} channels", impatient.engine.collect)
+
+
+async def _big_messages(node: EngineNode, sizes: Sizes, log: Log) -> None:
+    engine, name = node.engine, "big"
+    await engine.configure({name: {"store_history": True, "history_size": 10, "log_events": BIG_MESSAGES}})
+    events: list[Event] = [
+        _message(f"big-{number}", name, sizes.big_bytes) for number in range(BIG_MESSAGES + 4)
+    ]
+
+    async def publish() -> None:
+        for event in events:
+            await engine.publish([event])
+
+    await log.of("publish a big message", publish)
+    await log.of("the same again", lambda: engine.publish([events[-1]]))
+    big = b'"%b"' % (b"y" * sizes.big_bytes)
+    edit = MessageEdited(uuid=events[-1].uuid, channel=name, edited="t", payload=big)
+    await log.of("edit a big message", lambda: engine.publish([edit]))
+    await log.of(
+        "delete a big message", lambda: engine.publish([MessageDeleted(uuid=events[-1].uuid, channel=name)])
+    )
+    await log.of("replay of big messages", lambda: _replay_all(engine, name))
+    await log.of("`channels` with a big history", lambda: engine.channels([name]))
+    await log.of(
+        "configure: keep none of the big",
+        lambda: engine.configure({name: {"log_events": 0, "history_size": 0}}),
+    )
+
+
+async def _replay_all(engine: RedisEngine, name: str) -> None:
+    at = -1
+    first = await engine.replay("nobody", {name: engine.position.seqs[0]}, 0)
+    at, head = first.head[0] - BIG_MESSAGES, first.head[0]
+    while at < head:
+        at = (await engine.replay("nobody", {name: at}, 256)).upto[0]
+
+
+async def _many_users(node: EngineNode, sizes: Sizes, log: Log) -> None:
+    """A private message to very many."""
+    engine = node.engine
+    users = frozenset(f"addressee-{number}" for number in range(sizes.channels))
+    await together(
+        [engine.connect(Member(f"of-{user}", user, Dialect.V07), _NOTHING) for user in sorted(users)]
+    )
+    private = Message(uuid="private", user="app", payload=b'"hi"', timestamp="t", only=users)
+    await log.of(f"private message to {len(users):,}", lambda: engine.publish([private]))
+    some = frozenset(sorted(users)[:100])
+    large = Message(uuid="large", user="app", payload=b'"%b"' % (b"x" * 250_000), timestamp="t", only=some)
+    await log.of("private message of 250 KB to 100", lambda: engine.publish([large]))
+    deleted = MessageDeleted(uuid="private", only=users)
+    await log.of(f"delete it for {len(users):,}", lambda: engine.publish([deleted]))
+
+
+async def _crowd(node: EngineNode, sizes: Sizes, log: Log) -> None:
+    engine, count = node.engine, sizes.members[-1]
+    for start in range(0, count, 10_000):
+        members = await node.register(
+            [f"crowd-{number}" for number in range(start, min(start + 10_000, count))]
+        )
+        await node.join(members, CROWDED, {})
+    await log.of(f"`members` of {count:,}", lambda: engine.members(CROWDED))
+    await log.of(f"`channels` of one with {count:,} users", lambda: engine.channels([CROWDED]))
+    await log.of(f"`users`, {count:,}", lambda: engine.users(None))
+    lists = {"notify_presence": True, "broadcast_presence_with_user_lists": True}
+    await engine.configure({CROWDED: lists})
+    await log.of(f"leave {count:,} told with user lists", lambda: engine.leave(members[0], [CROWDED]))
+    await engine.configure({CROWDED: {"notify_presence": False}})
+
+
+async def _dead_node(node: EngineNode, sizes: Sizes, log: Log) -> None:
+    """A node dies that held connections of ten channels each."""
+    count = sizes.channels // 10
+    before = await _ids(node)
+    async with engine_node(log.store) as dying:
+        members = await dying.register([f"dying-{number}" for number in range(count)])
+        channels = {f"dying-{number}": {"notify_presence": True} for number in range(10)}
+        await together([dying.engine.join(member, channels) for member in members])
+        [dead] = await _ids(dying) - before
+    async with engine_node(log.store, RedisSettings(60.0, QUICK_LEASE_S)) as living:
+
+        async def buried() -> None:
+            await log.store.masters[0].command("DEL", f"{places(log.store.address)[0].prefix}nl:{dead}")
+            await until(lambda: _is_gone(living, dead), PATIENT.timeout_s, "the dead node was not buried")
+
+        await log.of(f"count out {count:,} connections of a dead node", buried)
+
+
+async def _ids(node: EngineNode) -> set[str]:
+    return {each.id for each in await node.engine.nodes()}
+
+
+async def _is_gone(node: EngineNode, dead: str) -> bool:
+    return dead not in await _ids(node)
+
+
+def _message(uuid: str, channel: str, size: int) -> Message:
+    return Message(uuid=uuid, channel=channel, user="app", payload=b'"%b"' % (b"x" * size), timestamp="t")
