@@ -39,6 +39,9 @@ Faults = dict[str, Any]
 Headers = Sequence[tuple[bytes, bytes]]
 """Header fields, names in lower case."""
 
+CLOSES: Headers = ((b"connection", b"close"),)
+"""Of errors behind which the connection is closed."""
+
 OWN_KEYS = frozenset({"error", "code", "faults", "close_code"})
 """Keys of every error body. A field of such a name is only in `faults`, never at top level."""
 LONGEST_NAME = 100
@@ -53,6 +56,7 @@ class ChannelstreamError(Exception):
         http_status: status of the HTTP answer.
         message: a sentence for people, which says what to do.
         faults: what is wrong, by field; empty where it is no single field.
+        faults_at_top: the same as programs for 0.7 read it, which have no key `faults`.
         headers: fields the HTTP answer carries besides the usual ones.
         close_code: how a WebSocket says the same; None where the error never ends a stream.
     """
@@ -66,6 +70,7 @@ class ChannelstreamError(Exception):
         super().__init__(message)
         self.message = message
         self.faults: Faults = faults or {}
+        self.faults_at_top = self.faults
 
     @property
     def body(self) -> dict[str, Any]:
@@ -73,13 +78,13 @@ class ChannelstreamError(Exception):
 
         Programs for 0.7 read faults by field at top level, so they stand there as well.
         """
-        told: dict[str, Any] = {name: fault for name, fault in self.faults.items() if name not in OWN_KEYS}
-        told |= {"error": self.message, "code": self.code}
+        answer = {name: fault for name, fault in self.faults_at_top.items() if name not in OWN_KEYS}
+        answer |= {"error": self.message, "code": self.code}
         if self.faults:
-            told["faults"] = self.faults
+            answer["faults"] = self.faults
         if self.close_code is not None:
-            told["close_code"] = int(self.close_code)
-        return told
+            answer["close_code"] = int(self.close_code)
+        return answer
 
 
 class Malformed(ChannelstreamError):
@@ -97,7 +102,7 @@ class BadRequest(ChannelstreamError):
 
     code = "bad_request"
     http_status = 400
-    headers = ((b"connection", b"close"),)
+    headers = CLOSES
 
 
 class BadSignature(ChannelstreamError):
@@ -116,7 +121,7 @@ class BadSignature(ChannelstreamError):
 
 
 class Unauthenticated(ChannelstreamError):
-    """The admin's password is wrong."""
+    """The admin's password is wrong or missing."""
 
     code = "unauthenticated"
     http_status = 401
@@ -179,7 +184,7 @@ class TimedOut(ChannelstreamError):
 
     code = "request_timeout"
     http_status = 408
-    headers = ((b"connection", b"close"),)
+    headers = CLOSES
 
 
 class Replaced(ChannelstreamError):
@@ -195,7 +200,7 @@ class TooLarge(ChannelstreamError):
 
     code = "too_large"
     http_status = 413
-    headers = ((b"connection", b"close"),)
+    headers = CLOSES
 
 
 class UnsupportedEncoding(ChannelstreamError):
@@ -212,8 +217,10 @@ class Invalid(ChannelstreamError):
     code = "invalid"
     http_status = 422
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, faults_at_top: Faults | None = None) -> None:
         super().__init__(_correct(faults), faults)
+        if faults_at_top is not None:
+            self.faults_at_top = faults_at_top
 
 
 class UpgradeRequired(ChannelstreamError):
@@ -229,7 +236,7 @@ class HeadTooLong(ChannelstreamError):
 
     code = "head_too_long"
     http_status = 431
-    headers = ((b"connection", b"close"),)
+    headers = CLOSES
 
 
 class TryLater(ChannelstreamError):
@@ -268,7 +275,7 @@ class UnsupportedCoding(ChannelstreamError):
 
     code = "unsupported_transfer_coding"
     http_status = 501
-    headers = ((b"connection", b"close"),)
+    headers = CLOSES
 
 
 class Moved(Unavailable):
@@ -302,11 +309,20 @@ def _correct(faults: Faults) -> str:
 
 
 def _first(faults: Faults) -> tuple[list[str], str]:
-    path, found = [], faults
+    """Return the way to the first fault, as it leads through the body, and its text."""
+    path: list[str] = []
+    found: Any = faults
     while isinstance(found, dict):
-        name, found = next(iter(found.items()))
-        path.append(name)
-    return [name for name in path if name != "_schema"], found[0]
+        name, inner = next(iter(found.items()))
+        if name != "_schema" and not (path and name == "value" and _is_entry(found) and not _is_entry(inner)):
+            path.append(name)
+        found = inner
+    return path, found[0]
+
+
+def _is_entry(found: Any) -> bool:
+    """Whether these are the faults of a key that is free, and of its value, which stand one level deeper."""
+    return isinstance(found, dict) and found.keys() <= {"key", "value"}
 
 
 def _has_more(faults: Faults) -> bool:

@@ -146,7 +146,10 @@ def test_wrong_settings_change_nothing(server: Any, settings: dict[str, Any], fi
     """The fault is told by setting, and no other channel of the request is made."""
     body = {"config-good": {"notify_state": True}, "config-wrong": settings}
     answer = server.request("POST", "/channel_config", body)
-    assert (answer.status_code, list(answer.json()["faults"])) == (422, [field])
+    told = answer.json()
+    assert (answer.status_code, list(told["faults"]), next(iter(told))) == (422, ["config-wrong"], field)
+    assert told["faults"]["config-wrong"]["value"] == {field: told[field]}
+    assert f"Correct config-wrong.{field} and" in told["error"]
     names = ["config-good", "config-wrong"]
     assert server.post("/info", {"info": {"channels": names}})["channels"] == {}
 

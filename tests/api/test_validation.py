@@ -75,7 +75,7 @@ def faults_of(read: Callable[[bytes], Any], body: Any) -> Any:
     try:
         read(json.dumps(body).encode())
     except Invalid as error:
-        return error.faults
+        return error.faults_at_top
     return None
 
 

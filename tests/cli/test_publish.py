@@ -93,3 +93,17 @@ def test_refusal(server: Remembering, capsys: pytest.CaptureFixture[str]) -> Non
 def test_payload(text: str, value: object) -> None:
     """JSON is sent as what it says, everything else as a text."""
     assert payload(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "is_hinted"),
+    [("{text: 1}", True), (" [1,", True), ('{"text": 1}', False), ("[1]", False), ("lunch?", False)],
+)
+def test_broken_json_is_sent_as_a_text_with_a_hint(
+    server: Remembering, capsys: pytest.CaptureFixture[str], text: str, is_hinted: bool
+) -> None:
+    """On stderr, so that the answer on stdout stays JSON."""
+    assert main(["publish", "--url", server.url, "-c", "news", text], {}) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)
+    assert ("begins like JSON" in err) is is_hinted

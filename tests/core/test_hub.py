@@ -51,6 +51,11 @@ class Tape:
         return [[item["uuid"] for item in json.loads(data)] for data in self.written]
 
 
+def fail() -> None:
+    """What a stream does whose transport has a bug."""
+    raise OSError("a bug in a transport")
+
+
 class Bench:
     """A hub with connections made and events numbered."""
 
@@ -399,10 +404,6 @@ def test_a_write_that_fails_silences_nobody_else(bench: Bench) -> None:
     members = [bench.member("ann", "a") for _ in range(4)]
     connection, tape = members[1]
     heard = bench.hub.seqs
-
-    def fail() -> None:
-        raise OSError("a bug in a transport")
-
     tape.on_write = fail
     tape.on_close = lambda: bench.hub.detach(connection, 99.0)
     bench.say("a")
@@ -420,11 +421,11 @@ def test_a_write_that_fails_as_it_ends_its_stream(bench: Bench) -> None:
     """A stream that has ended by itself is not ended once more."""
     connection, tape = bench.member("ann", "a")
 
-    def fail() -> None:
+    def detach_and_fail() -> None:
         bench.hub.detach(connection, 99.0)
-        raise OSError("a bug in a transport")
+        fail()
 
-    tape.on_write = fail
+    tape.on_write = detach_and_fail
     bench.say("a")
     with pytest.raises(OSError, match="a bug"):
         bench.hub.flush()
@@ -436,10 +437,6 @@ def test_the_last_write_of_a_stream_may_fail(bench: Bench) -> None:
     """A stream that stalls or is replaced has heard nothing of what could not be written, and the new one is attached."""
     connection, tape = bench.member("ann", "a")
     heard = bench.hub.seqs
-
-    def fail() -> None:
-        raise OSError("a bug in a transport")
-
     tape.on_write = fail
     bench.say("a")
     bench.hub.stall(connection, Held(0))
@@ -722,10 +719,6 @@ def test_a_write_before_such_a_deletion_may_fail(bench: Bench) -> None:
     """That stream ends, having heard nothing of it; the deletion is delivered."""
     connection, tape = bench.member("ann", "a")
     heard = bench.hub.seqs
-
-    def fail() -> None:
-        raise OSError("a bug in a transport")
-
     tape.on_write = fail
     tape.on_close = lambda: bench.hub.detach(connection, 99.0)
     bench.say("a")

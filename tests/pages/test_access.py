@@ -30,11 +30,27 @@ def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttling, "LONGEST_DELAY_S", 0.0)
 
 
+DATA = [
+    path
+    for path in GUARDED
+    if path.startswith(("/admin/data/", "/admin/live", "/admin/admin", "/admin/debug"))
+]
+
+
 @pytest.mark.parametrize("path", GUARDED)
-def test_a_stranger_is_sent_to_the_form(browser: Client, path: str) -> None:
-    """Without credentials the answer is 302 to the sign-in form."""
-    answer = browser.get(path)
+@pytest.mark.parametrize("headers", [{"accept": "text/html,*/*;q=0.8"}, {"sec-fetch-mode": "cors"}])
+def test_a_stranger_is_sent_to_the_form(browser: Client, path: str, headers: dict[str, str]) -> None:
+    """Without credentials a browser is answered 302 to the sign-in form, whether its user asks or a page."""
+    answer = browser.get(path, headers=headers)
     assert (answer.status_code, answer.headers["location"]) == (302, "/admin/sign_in")
+
+
+@pytest.mark.parametrize("path", DATA)
+def test_a_program_without_credentials_gets_401(browser: Client, path: str) -> None:
+    """In the shape of all errors, with the challenge: it cannot fill in a form."""
+    answer = browser.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert answer.headers["www-authenticate"].startswith("Basic ")
 
 
 @pytest.mark.parametrize("path", [*GUARDED, "/openapi.json"])

@@ -171,7 +171,7 @@ def test_what_is_out_of_bounds_gets_422(browser: Client, push_server, path: str,
     browser.post("/demo/connect", json={"username": "zoe"})
     before = len(push_server.calls)
     answer = browser.post(path, json=body)
-    assert answer.status_code == 422
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
     assert answer.json()["error"].endswith(".")
     assert len(push_server.calls) == before
 

@@ -1,25 +1,11 @@
 /** What is asked of the application, what it may answer, and what becomes of a connection that comes too late. */
 
 import assert from "node:assert/strict";
-import { afterEach, test } from "node:test";
+import { test } from "node:test";
 
-import { Channelstream } from "../channelstream.js";
-import { FakeSocket, answers, heard, settled } from "./fakes.js";
+import { FakeSocket, answers, heard, maker, settled } from "./fakes.js";
 
-const streams = [];
-
-function made(options) {
-  const stream = new Channelstream({
-    url: "http://push.test/",
-    WebSocket: FakeSocket,
-    fetch: answers({ body: true }),
-    transports: ["websocket"],
-    backoffCapMs: 1,
-    ...options,
-  });
-  streams.push(stream);
-  return stream;
-}
+const made = maker({ backoffCapMs: 1 });
 
 const open = (options) => made(options).open();
 
@@ -28,11 +14,6 @@ function define(t, name, value) {
   Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   t.after(() => (before ? Object.defineProperty(globalThis, name, before) : delete globalThis[name]));
 }
-
-afterEach(() => {
-  for (const stream of streams.splice(0)) stream.close();
-  FakeSocket.opened.length = 0;
-});
 
 const NONSENSE = [null, {}, [], "text", { conn_id: "" }, { conn_id: null }, { conn_id: 7 }];
 

@@ -1,5 +1,9 @@
 /** A server in the test's hands: each socket the client opens is told what to say. */
 
+import { afterEach } from "node:test";
+
+import { Channelstream } from "../channelstream.js";
+
 export class FakeSocket {
   static opened = [];
   static #waiting = [];
@@ -32,6 +36,21 @@ export class FakeSocket {
   close() {
     this.wasClosed = true;
   }
+}
+
+/** Return what makes a client that speaks to `FakeSocket`; after each test it is closed. */
+export function maker(defaults) {
+  const streams = [];
+  afterEach(() => {
+    for (const stream of streams.splice(0)) stream.close();
+    FakeSocket.opened.length = 0;
+  });
+  return (options) => {
+    const given = { url: "http://push.test/", WebSocket: FakeSocket, fetch: answers({ body: true }), transports: ["websocket"] };
+    const stream = new Channelstream({ ...given, ...defaults, ...options });
+    streams.push(stream);
+    return stream;
+  };
 }
 
 /** The next event of a type. */

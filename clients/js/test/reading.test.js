@@ -1,34 +1,15 @@
 /** Who receives what: listeners, iterations and the timers that are left. */
 
 import assert from "node:assert/strict";
-import { afterEach, test } from "node:test";
+import { test } from "node:test";
 
-import { Channelstream } from "../channelstream.js";
-import { FakeSocket, answers, heard, settled, timers } from "./fakes.js";
+import { FakeSocket, answers, heard, maker, settled, timers } from "./fakes.js";
 
-const streams = [];
-
-function open(options) {
-  const stream = new Channelstream({
-    url: "http://push.test/",
-    WebSocket: FakeSocket,
-    fetch: answers({ body: true }),
-    transports: ["websocket"],
-    connection: { conn_id: "first" },
-    backoffCapMs: 5,
-    ...options,
-  });
-  streams.push(stream);
-  return stream.open();
-}
+const made = maker({ connection: { conn_id: "first" }, backoffCapMs: 5 });
+const open = (options) => made(options).open();
 
 const item = (position, channel = "a") => ({ type: "message", channel, position });
 const places = (results) => results.map(({ value, done }) => value?.position ?? done);
-
-afterEach(() => {
-  for (const stream of streams.splice(0)) stream.close();
-  FakeSocket.opened.length = 0;
-});
 
 test("a listener's fault keeps nothing from the others", async (t) => {
   const stream = open();
@@ -169,9 +150,10 @@ for (const [moment, reach] of Object.entries(MOMENTS))
   test(`closed ${moment}, it leaves no timer`, async (t) => {
     t.mock.method(Math, "random", () => 1);
     const pending = timers(t);
-    await reach(open);
+    let stream;
+    await reach((options) => (stream = open(options)));
     await settled();
-    streams[0].close();
+    stream.close();
     await settled();
     assert.equal(pending.size, 0);
   });

@@ -1,31 +1,13 @@
 /** When the client comes back, when it asks for a connection, and when it stops. */
 
 import assert from "node:assert/strict";
-import { afterEach, test } from "node:test";
+import { test } from "node:test";
 
-import { Channelstream, backoff } from "../channelstream.js";
-import { FakeSocket, answers, heard } from "./fakes.js";
+import { backoff } from "../channelstream.js";
+import { FakeSocket, answers, heard, maker } from "./fakes.js";
 
-const streams = [];
-
-function open(options) {
-  const stream = new Channelstream({
-    url: "http://push.test/",
-    WebSocket: FakeSocket,
-    fetch: answers({ body: true }),
-    transports: ["websocket"],
-    connection: { conn_id: "first" },
-    backoffCapMs: 5,
-    ...options,
-  });
-  streams.push(stream);
-  return stream.open();
-}
-
-afterEach(() => {
-  for (const stream of streams.splice(0)) stream.close();
-  FakeSocket.opened.length = 0;
-});
+const made = maker({ connection: { conn_id: "first" }, backoffCapMs: 5 });
+const open = (options) => made(options).open();
 
 test("waits double up to the cap, and chance takes any part of them", () => {
   const steps = [0, 1, 2, 9, 2_000].map((attempt) => backoff(attempt, { baseMs: 500, capMs: 30_000, random: () => 1 }));

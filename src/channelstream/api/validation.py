@@ -69,12 +69,12 @@ def decode_channel_configs(body: bytes) -> dict[str, ChannelSettings]:
 
     Raises:
         Malformed: the body is not JSON, or nests too deep.
-        Invalid: a name or a setting is wrong; as in 0.7.1 a setting's fault is not nested under the channel.
+        Invalid: a name or a setting is wrong; at top level, as in 0.7.1, without the name of the channel.
     """
     try:
         return dict(_decode(body, ChannelConfigBody))
     except Invalid as error:
-        raise Invalid(_unnested(error.faults)) from error
+        raise Invalid(error.faults, _unnested(error.faults)) from error
 
 
 def conn_id_in(body: bytes) -> str | None:

@@ -1,6 +1,7 @@
 """`channelstream publish`: post one message."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ examples:
   channelstream publish -c news '{"text": "hello"}'
   channelstream publish --to alice --to bob "lunch?"
 """
+NOT_JSON = (
+    "channelstream: MESSAGE is sent as a text: it begins like JSON but is none"
+    " (JSON has double quotes around names and texts)"
+)
 DEFAULT_USER = "channelstream-cli"
 
 
@@ -35,6 +40,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         "pm_users": arguments.to,
         "message": payload(arguments.message),
     }
+    if looks_like_json(arguments.message):
+        print(NOT_JSON, file=sys.stderr)
     answer = server_of(arguments, environ).post("/message", [message], list)
     print(json.dumps(answer))
     return 0
@@ -60,3 +67,8 @@ def payload(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether a text that is sent as it is was probably meant as JSON."""
+    return text.lstrip()[:1] in ("{", "[") and payload(text) is text

@@ -65,6 +65,14 @@ class Gate:
 
         return guarded
 
+    def guarded_data(self, endpoint: Endpoint, otherwise: Callable[[Request], Response]) -> Endpoint:
+        """Return an endpoint of data: a browser without credentials is answered `otherwise`, a program 401."""
+
+        def refuse(request: Request) -> Response:
+            return otherwise(request) if _is_browser(request) else _basic_refused()
+
+        return self.guarded(endpoint, refuse)
+
     async def sign_in(self, request: Request, user: str, password: str) -> bool:
         """Say whether these open the door; a wrong answer comes late.
 
@@ -123,6 +131,11 @@ def _basic_password(request: Request) -> str | None:
     except ValueError:
         # Not ASCII, no base64, or no UTF-8.
         return ""
+
+
+def _is_browser(request: Request) -> bool:
+    """Whether a page asks, or somebody at the address bar: a 401 would make the browser ask for a password itself."""
+    return "sec-fetch-mode" in request.headers or "text/html" in request.headers.get("accept", "")
 
 
 def _basic_refused() -> Response:

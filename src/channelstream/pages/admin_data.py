@@ -76,7 +76,7 @@ class AdminData:
         ]
 
     def _guarded(self, endpoint: Endpoint) -> Endpoint:
-        return self._gate.guarded(answered(endpoint), to_sign_in)
+        return self._gate.guarded_data(answered(endpoint), to_sign_in)
 
     async def _document(self, request: Request) -> Response:
         return json_response(await self._panel.document())

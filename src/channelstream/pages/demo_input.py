@@ -22,6 +22,17 @@ Body = dict[str, Any]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+CODES = {
+    400: "malformed",
+    401: "unauthenticated",
+    403: "forbidden",
+    409: "conflict",
+    422: "invalid",
+    502: "push_server_refused",
+}
+"""The word for programs beside the text of a refusal, as the push server's errors have one."""
+
+
 class Refused(Exception):
     """The visitor may not do that; the text is shown."""
 
@@ -38,9 +49,13 @@ def answered(path: str, endpoint: Endpoint, method: str = "POST") -> Route:
         try:
             return await endpoint(request)
         except Refused as refusal:
-            return JSONResponse({"error": refusal.text}, refusal.status)
+            return _refusal(refusal.text, refusal.status)
 
     return Route(path, answer, methods=[method], max_body_size=BODY_BYTES)
+
+
+def _refusal(text: str, status: int) -> Response:
+    return JSONResponse({"error": text, "code": CODES[status]}, status)
 
 
 async def read_json(request: Request) -> Body:
