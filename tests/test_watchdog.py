@@ -19,6 +19,7 @@ from tests.waiting import eventually
 from channelstream import watchdog
 from channelstream.watchdog import (
     KEPT,
+    PAUSES_KEPT,
     Cause,
     Clocks,
     Limit,
@@ -78,7 +79,7 @@ def test_a_turn_that_computes_is_named(caplog: pytest.LogCaptureFixture) -> None
     [turn, *_] = [turn for turn in found(dog, Cause.BUSY) if "compute" in turn.stack]
     assert turn.stack.startswith(f"{__name__}.compute:")
     assert min(turn.took_s, dog.longest_s, turn.spent.loop_cpu_s) > SLOW_S
-    assert dog.slow_turns == len(dog.latest) - dog.pauses
+    assert dog.slow_turns == len(dog.latest)
     assert min(dog.figures()["longest_turn_ms"], turn.row()["ms"]) > 1000 * SLOW_S
     assert any(f"busy ({1000 * turn.spent.loop_cpu_s:.0f} ms of CPU" in line for line in caplog.messages)
     assert "a value" not in caplog.text + repr(dog.rows())
@@ -189,12 +190,15 @@ def test_lines_are_limited() -> None:
 
 
 def test_what_is_kept_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    """Any number of slow turns are counted; the last ones are kept, and few are logged."""
+    """Any number are counted; the last ones are kept, and few are logged. Pauses take no place of slow turns."""
     dog = Watchdog(SLOW_S)
     for number in range(KEPT + 5):
         dog._note(SlowTurn(float(number), 0.3, Cause.BUSY, spent(0.3), "a.b:1"), 1.0)
-    assert (dog.slow_turns, len(dog.rows()), len(caplog.messages)) == (KEPT + 5, KEPT, watchdog.LINES)
-    assert dog.rows()[0]["at"] == f"1970-01-01T00:00:{KEPT + 4}.000000"
+        dog._note(SlowTurn(float(number), 0.3, Cause.STOPPED, spent(), "a.b:1"), 1.0)
+    assert (dog.slow_turns, dog.pauses) == (KEPT + 5, KEPT + 5)
+    assert (len(dog.latest), len(dog.latest_pauses)) == (KEPT, PAUSES_KEPT)
+    assert len(caplog.messages) == watchdog.LINES + watchdog.PAUSE_LINES
+    assert [row["at"][17:19] for row in dog.rows()[:3]] == ["24", "24", "23"]
 
 
 def test_a_deep_stack_is_cut() -> None:

@@ -28,10 +28,10 @@ UNWATCHED_BEAT_S = 0.25
 """Time between two beats when no turn counts as slow: the longest delay is measured all the same."""
 STUCK_S = 5.0
 """A turn of this length is logged while it still runs: it may never end."""
-LINES, LINES_PER_S = 6, 60.0
-"""Lines logged at most in so many seconds; the next one has the number of those left out."""
-KEPT = 20
-"""Slow turns kept for the admin, with what ran."""
+LINES, PAUSE_LINES, LINES_PER_S = 6, 1, 60.0
+"""Lines about slow turns, and about pauses, in so many seconds; the next one has the number of those left out."""
+KEPT, PAUSES_KEPT = 20, 5
+"""Slow turns kept for the admin, with what ran, and pauses: those of a busy machine must leave room for the others."""
 OUTER_FRAMES, INNER_FRAMES = 2, 8
 """Frames named at most: where the turn began, and where it was."""
 NO_FRAMES = "code of the loop itself"
@@ -181,7 +181,7 @@ class RunQueue:
 class Limit:
     """Admits so many lines in so many seconds, and counts the others."""
 
-    def __init__(self, lines: int = LINES, per_s: float = LINES_PER_S) -> None:
+    def __init__(self, lines: int, per_s: float = LINES_PER_S) -> None:
         self._admitted_s: deque[float] = deque(maxlen=lines)
         self._per_s = per_s
         self._left_out = 0
@@ -226,7 +226,8 @@ class Watchdog:
         pauses: how often the process did not run for as long.
         longest_s: the longest turn since the start, slow or not, less at most the time between two beats, and less
             what it waited for a processor. A turn that was blocked counts only if it was looked at.
-        latest: the last slow turns and pauses, oldest first.
+        latest: the last slow turns, oldest first.
+        latest_pauses: the same of pauses.
     """
 
     def __init__(self, slow_s: float) -> None:
@@ -239,9 +240,10 @@ class Watchdog:
         self.pauses = 0
         self.longest_s = 0.0
         self.latest: deque[SlowTurn] = deque(maxlen=KEPT)
+        self.latest_pauses: deque[SlowTurn] = deque(maxlen=PAUSES_KEPT)
         self._slow_s = slow_s or float("inf")
         self._beat_s = max(LEAST_BEAT_S, slow_s / BEATS) if slow_s else UNWATCHED_BEAT_S
-        self._limit = Limit()
+        self._limit, self._pause_limit = Limit(LINES), Limit(PAUSE_LINES)
         self._delay_s = 0.0
         self._collector_s = self._collecting_since_s = 0.0
         self._look: _Look | None = None
@@ -284,7 +286,8 @@ class Watchdog:
 
     def rows(self) -> list[dict[str, Any]]:
         """Describe the last slow turns and pauses for the admin, newest first."""
-        return [turn.row() for turn in reversed(self.latest)]
+        turns = sorted([*self.latest, *self.latest_pauses], key=lambda turn: turn.at_s, reverse=True)
+        return [turn.row() for turn in turns]
 
     # -- in the loop
 
@@ -322,11 +325,13 @@ class Watchdog:
     def _note(self, turn: SlowTurn, now_s: float) -> None:
         if turn.cause.is_slow_turn:
             self.slow_turns += 1
+            latest, limit = self.latest, self._limit
         else:
             self.pauses += 1
-        self.latest.append(turn)
-        if self._limit.admits(now_s):
-            logger.warning("%s%s", turn, self._limit.take_left_out())
+            latest, limit = self.latest_pauses, self._pause_limit
+        latest.append(turn)
+        if limit.admits(now_s):
+            logger.warning("%s%s", turn, limit.take_left_out())
 
     def _clocks(self) -> Clocks:
         return Clocks(
