@@ -23,6 +23,7 @@ from tests.durations import Durations
 from tests.fleet import Fleet
 from tests.http_client import http
 from tests.redis_server import RedisServer, address, redis_cluster
+from tests.slow_turns import SlowTurns
 
 SECRET = "a-secret-of-the-tests"
 ADMIN_SECRET = "an-admin-secret-of-the-tests"
@@ -138,6 +139,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     config.pluginmanager.register(Durations())
+    config.pluginmanager.register(SlowTurns(), "slow-turns")
     # A busy machine may take any time for an example.
     hypothesis.settings.register_profile("channelstream", deadline=None)
     hypothesis.settings.load_profile("channelstream")
@@ -166,18 +168,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def one_node() -> Iterator[RunningServer]:
+def slow_turns(pytestconfig: pytest.Config) -> SlowTurns:
+    plugin = pytestconfig.pluginmanager.get_plugin("slow-turns")
+    assert isinstance(plugin, SlowTurns)
+    return plugin
+
+
+@pytest.fixture(scope="session")
+def one_node(slow_turns: SlowTurns) -> Iterator[RunningServer]:
     """One server for all tests that can share it."""
     running = launch()
     yield running
+    slow_turns.note("one node", [running])
     running.stop()
 
 
 @pytest.fixture(scope="session")
-def one_on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def one_on_sqlite(slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server whose log is in a file, for all tests that can share it."""
     running = launch("--engine", f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'log.db'}")
     yield running
+    slow_turns.note("one on SQLite", [running])
     running.stop()
 
 
@@ -204,22 +215,24 @@ def _fleet_on(address: str) -> Iterator[Fleet]:
 
 
 @pytest.fixture(scope="session")
-def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def three_nodes(slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Three servers on one Redis, for all tests that can share them; none of them may log a traceback."""
     with fleet(tmp_path_factory.mktemp("redis")) as running:
         yield running
+        slow_turns.note("three nodes", running.nodes)
         code, log = running.stop()
     assert (code, "Traceback" in log) == (0, False), log
 
 
 @pytest.fixture(scope="session")
-def nodes_on_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def nodes_on_a_cluster(slow_turns: SlowTurns, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Three servers whose log is in three shards, each in a master of a Redis cluster."""
     with (
         redis_cluster(tmp_path_factory.mktemp("cluster"), 3) as masters,
         _fleet_on(address(masters)) as running,
     ):
         yield running
+        slow_turns.note("nodes on a cluster", running.nodes)
         code, log = running.stop()
     assert (code, "Traceback" in log) == (0, False), log
 

@@ -3,6 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from tests.slow_turns import lines
+
+from channelstream.watchdog import Cause
 
 ROOT = Path(__file__).parents[1]
 SHOW = "import signal, sys; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, sys.dont_write_bytecode)"
@@ -30,3 +35,14 @@ def test_children_start_alike_in_the_background() -> None:
         cwd=ROOT, capture_output=True, text=True, check=False, env={"PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_slow_turns_of_shared_servers_are_told() -> None:
+    """With their number, and what ran in the last ones; a server without any says nothing."""
+    document: dict[str, Any] = {"slow_turns": 2, "longest_turn_ms": 140.0, "pauses": 3}
+    row = {"ms": 140.0, "cpu_ms": 130.0, "stack": "a.b:1"}
+    document["latest_slow_turns"] = [row | {"cause": Cause.STOPPED.value}, row | {"cause": Cause.BUSY.value}]
+    told = lines("one node", document)
+    assert "2 slow, the longest 140.0 ms" in told[0]
+    assert [line.split(": ")[-1] for line in told[1:]] == ["a.b:1"]
+    assert lines("one node", document | {"slow_turns": 0}) == []

@@ -1,0 +1,58 @@
+"""Slow turns in the servers that tests share: told at the end of a run, and no failure, as other work shares the machine."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from channelstream.watchdog import Cause
+
+if TYPE_CHECKING:
+    from tests.conftest import RunningServer
+
+NAMED = 5
+"""Slow turns of each server that are named."""
+
+
+@dataclass(eq=False)  # Pluggy keeps plugins in sets.
+class SlowTurns:
+    """A plugin of pytest: each worker notes what its servers tell in its last report, and the first process shows all."""
+
+    _noted: list[str] = field(default_factory=list)
+
+    def note(self, name: str, servers: "Sequence[RunningServer]") -> None:
+        """Read the figures of servers that are about to end."""
+        for server in servers:
+            if server.process.poll() is None:
+                self._noted += lines(name, server.request("GET", "/admin/admin.json").json())
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.when == "teardown":
+            report.slow_turns, self._noted = self._noted, []  # type: ignore[attr-defined]
+        return report
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        reports = (each for reports in terminalreporter.stats.values() for each in reports)
+        told = [line for report in reports for line in getattr(report, "slow_turns", ())]
+        if told:
+            terminalreporter.section("slow turns of the shared servers")
+        for line in told:
+            terminalreporter.write_line(line)
+
+
+def lines(name: str, document: dict[str, Any]) -> list[str]:
+    """Say how slow a server was: one line, and one for each of the last slow turns."""
+    if not document["slow_turns"]:
+        return []
+    slow = [row for row in document["latest_slow_turns"] if Cause(row["cause"]).is_slow_turn]
+    return [
+        f"{name}: {document['slow_turns']} slow, the longest {document['longest_turn_ms']} ms;"
+        f" the process did not run {document['pauses']} times",
+        *(
+            f"  {row['ms']} ms, {row['cause']}, {row['cpu_ms']} ms of CPU: {row['stack']}"
+            for row in slow[:NAMED]
+        ),
+    ]
