@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 from tests.simulation.failure import Failure
+from tests.simulation.steps import Steps
 
 
 class VirtualLoop(base_events.BaseEventLoop):
@@ -19,6 +20,21 @@ class VirtualLoop(base_events.BaseEventLoop):
         self.faults: list[BaseException] = []
         self.set_task_factory(self._make_task)
         self.set_exception_handler(self._note_trouble)
+        self.steps = Steps()
+        self.steps.start()
+
+    def close(self) -> None:
+        if not self.is_closed():
+            self.steps.stop()
+        super().close()
+
+    def call_soon(self, callback: Any, *arguments: Any, context: Any = None) -> asyncio.Handle:
+        return super().call_soon(self.steps.run, callback, *arguments, context=context)
+
+    def call_at(
+        self, when: float, callback: Any, *arguments: Any, context: Any = None
+    ) -> asyncio.TimerHandle:
+        return super().call_at(when, self.steps.run, callback, *arguments, context=context)
 
     def time(self) -> float:
         return self._now_s

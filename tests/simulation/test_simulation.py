@@ -1,9 +1,11 @@
 """Plays seeds through the simulator; docs/proof.md says what holds after each step and how a seed is replayed."""
 
+import gc
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,16 @@ import pytest
 from tests.simulation.drawn import drawn_seeds
 from tests.simulation.failure import Failure
 from tests.simulation.report import run_seed
-from tests.simulation.script import make_script
+from tests.simulation.script import Step, make_script
 from tests.simulation.shrinking import shrink
 from tests.simulation.simulation import CLIENTS, simulate
+from tests.simulation.steps import BOUND_S
 
 from channelstream.core.changes import Changes
 from channelstream.core.position import Reach
 from channelstream.core.registry import Forgotten, Moment
 from channelstream.engines.ledger import Ledger
+from channelstream.node import Node
 
 ROOT = Path(__file__).parents[2]
 FIXED = [
@@ -165,3 +169,54 @@ def test_a_broken_promise_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -
     script = make_script(3, CLIENTS)
     assert fails(list(script))
     assert len(shrink(script, lambda steps: fails(list(steps)))) < 12
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, compute: Any) -> None:
+    """Have the first sweep of the deadlines of each run compute besides."""
+    sweep, seen = Node.sweep, list[Node]()
+
+    async def swept(node: Node) -> None:
+        if node not in seen:
+            seen.append(node)
+            compute()
+        await sweep(node)
+
+    monkeypatch.setattr(Node, "sweep", swept)
+
+
+def compute_too_long() -> None:
+    until_s = time.thread_time() + 1.5 * BOUND_S
+    while time.thread_time() < until_s:
+        pass
+
+
+def test_a_step_that_computes_too_long_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work that is not cut into slices is named, with the step of the script in which it ran."""
+    plant(monkeypatch, compute_too_long)
+    script = [Step("pass", 0, 546334, 0)]
+    with pytest.raises(
+        Failure, match=r"a step of the loop computes too long: \d+ ms of CPU in .*at step 1: "
+    ):
+        simulate(3, script)
+
+
+def test_time_that_is_no_step_s_own_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The garbage collector's, which depends on the rest of the process, and what a first import takes."""
+
+    def collect() -> None:
+        until_s = time.thread_time() + 1.5 * BOUND_S
+        while time.thread_time() < until_s:
+            gc.collect()
+
+    def load() -> None:
+        compute_too_long()
+        sys.modules[f"planted {len(sys.modules)}"] = sys
+
+    plant(monkeypatch, collect)
+    simulate(3, [Step("pass", 0, 546334, 0)])
+    plant(monkeypatch, load)
+    try:
+        simulate(3, [Step("pass", 0, 546334, 0)])
+    finally:
+        for name in [name for name in sys.modules if name.startswith("planted")]:
+            del sys.modules[name]
