@@ -985,6 +985,29 @@ def test_the_unknown_is_left_out_of_what_is_asked_for(lab: Lab) -> None:
     assert lab.run(lab.engine.users([])) == []
 
 
+def test_the_states_of_members_are_found_by_their_channels(lab: Lab) -> None:
+    """As they are by now, with their public keys, in the order asked; who is unknown is left out."""
+    lab.connect("ann", "a", "b")
+    lab.connect("bob", "a")
+    lab.run(lab.engine.update_user("ann", UserUpdate({"mood": "fine", "key": 1}, {}, ["mood"])))
+    states = lab.run(lab.engine.states({"bob": "a", "nobody": "a", "ann": "b"}))
+    assert [(user.name, user.state, user.public_state) for user in states] == [
+        ("bob", {}, {}),
+        ("ann", {"mood": "fine", "key": 1}, {"mood": "fine"}),
+    ]
+    assert lab.run(lab.engine.states({})) == []
+
+
+def test_the_head_of_some_shards_is_asked_for_by_names(lab: Lab) -> None:
+    """It is that of all there is, where anything of these names lies."""
+    lab.connect("ann", "a", "b")
+    lab.run(lab.engine.publish([message("m1"), message("m2", channel="b")]))
+    everything = lab.run(lab.engine.head())
+    for name in ("a", "b"):
+        assert lab.number(lab.run(lab.engine.head([name])).seqs, name) == lab.number(everything.seqs, name)
+    assert lab.run(lab.engine.head([])).epochs == everything.epochs
+
+
 def test_the_nodes_are_those_that_share_the_log(lab: Lab) -> None:
     """This one, as soon as it has said that it is there; none where nobody can share it."""
     assert len(lab.run(lab.engine.nodes())) <= int(lab.engine.shared)

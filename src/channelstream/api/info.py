@@ -34,14 +34,14 @@ Answer = dict[str, Any]
 async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> Answer:
     """Describe channels; None means all. Unknown names are left out."""
     # Before the channels are read: what is accepted meanwhile is left to the stream that resumes from here.
-    position = await call.node.engine.head()
+    position = await call.node.engine.head(names)
     channels = await _chosen(call, names, options, options.include_users)
     return await _told(call, channels, await _pages(call, channels, options), options, position)
 
 
 async def seed_info(call: Call, options: InfoOptions) -> Answer:
     """Describe channels as the 0.2 program did; its users are objects, the other keys those of 0.7."""
-    position = await call.node.engine.head()
+    position = await call.node.engine.head(options.channels)
     channels = await _chosen(call, options.channels, options, with_users=True)
     pages = await _pages(call, channels, options)
     for page in pages.values():
@@ -108,8 +108,8 @@ async def _told(
         return channel.name, as_json(told | connections.get(channel.name, {}))
 
     told: Answer = {"channels": dict(await call.turns.each(channels, describe))}
-    names, is_cut = _all_names(pages.values(), STATES * call.limits.info_users)
-    told["users"] = await _users(call, names, options)
+    members, is_cut = _all_members(pages.values(), STATES * call.limits.info_users)
+    told["users"] = await _users(call, members, options)
     told["position"] = str(position)
     if is_cut:
         told["users_cut"] = True
@@ -125,26 +125,27 @@ def _as_json(told: Answer) -> Raw:
     return Raw(encode(told))
 
 
-def _all_names(pages: Collection[_Page], most: int) -> tuple[list[str], bool]:
-    """Return the users of all pages, sorted, and whether any are missing."""
-    names: set[str] = set()
+def _all_members(pages: Collection[_Page], most: int) -> tuple[list[tuple[str, str]], bool]:
+    """Return the users of all pages, sorted, each with one of its channels, and whether any are missing."""
+    members: dict[str, str] = {}
     for page in pages:
-        names.update(page.names)
-        if len(names) > most:
-            return sorted(names)[:most], True
-    return sorted(names), any(page.is_cut for page in pages)
+        members |= dict.fromkeys(page.names, page.channel)
+        if len(members) > most:
+            return sorted(members.items())[:most], True
+    return sorted(members.items()), any(page.is_cut for page in pages)
 
 
-async def _users(call: Call, names: Sequence[str], options: InfoOptions) -> list[Any]:
-    as_json = _as_json if len(names) > STEP else _as_it_is
+async def _users(call: Call, members: Sequence[tuple[str, str]], options: InfoOptions) -> list[Any]:
+    as_json = _as_json if len(members) > STEP else _as_it_is
+    engine = call.node.engine
 
     def state(user: User) -> Any:
         return as_json({"user": user.name, "state": _state(user, options)})
 
     return [
         told
-        for start in range(0, len(names), LOOKUP)
-        for told in await call.turns.each(await call.node.engine.users(names[start : start + LOOKUP]), state)
+        for start in range(0, len(members), LOOKUP)
+        for told in await call.turns.each(await engine.states(dict(members[start : start + LOOKUP])), state)
     ]
 
 
@@ -193,7 +194,8 @@ async def _seed_users(call: Call, page: _Page) -> list[Answer]:
     connections: dict[str, list[str]] = {}
     for conn_id, name in await call.node.members(page.channel):
         connections.setdefault(name, []).append(conn_id)
-    users = {user.name: user for user in await call.node.engine.users(page.names)}
+    states = await call.node.engine.states(dict.fromkeys(page.names, page.channel))
+    users = {user.name: user for user in states}
     return [
         {"user": name, "status": _status(users.get(name)), "connections": connections.get(name, [])}
         for name in page.names

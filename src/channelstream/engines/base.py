@@ -6,7 +6,7 @@ also knows which node holds which connection, and carries commands between them.
 `tests/engines/conformance.py`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -211,8 +211,13 @@ class Engine(Protocol):
     def position(self) -> Position:
         """What this node was handed, in the present epochs; `core.position.shard_of` tells what is in which shard."""
 
-    async def head(self) -> Position:
-        """Return the position behind the last events that were accepted on any node."""
+    async def head(self, names: Iterable[str] | None = None) -> Position:
+        """Return the position behind the last events that were accepted on any node.
+
+        Args:
+            names: the channels and users it is needed for. In shards that have none of them it is what this node was handed,
+                which may be less than there is, and never more. None means all shards.
+        """
 
     async def start(self, receiver: Receiver) -> None:
         """Begin to hand accepted events to `receiver`, from the position on.
@@ -240,7 +245,8 @@ class Engine(Protocol):
             limit: about how many entries to return at most; the caller asks on from `upto`.
 
         When it returns, the receiver has been handed everything up to the replay's head: what it hears later is newer. That
-        goes for the shards that were read; without any start nothing is read, and it goes for all.
+        goes for the shards that were read, and of the others the head is what the receiver was handed; without any start
+        nothing is read, and it goes for all.
         """
 
     async def connect(
@@ -294,8 +300,19 @@ class Engine(Protocol):
             with_users: False where the number of users will do, which costs the same however many there are.
         """
 
-    async def users(self, names: Sequence[str] | None) -> list[User]:
-        """Return these users, the unknown left out; None means all."""
+    async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
+        """Return these users, the unknown left out; None means all.
+
+        Args:
+            with_channels: False where nobody asks for their channels, which any shard may have.
+        """
+
+    async def states(self, members: Mapping[str, str]) -> list[User]:
+        """Return the states of users, those left out that are not members any more; nothing else of them is sure.
+
+        Args:
+            members: users, each with a channel that it is in: no other shard needs to be asked.
+        """
 
     async def members(self, channel: str) -> list[Member]:
         """Return the channel's connections that other nodes hold, and perhaps those of this one."""

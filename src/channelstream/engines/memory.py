@@ -4,7 +4,7 @@ What it promises: order, positions and history as long as the process lives. A r
 changes with it, so that every client that comes back with a position is told which channels are `lost`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from channelstream.core.channel import Channel
@@ -51,7 +51,7 @@ class MemoryEngine:
     def position(self) -> Position:
         return self._ledger.position
 
-    async def head(self) -> Position:
+    async def head(self, names: Iterable[str] | None = None) -> Position:
         return self.position
 
     async def start(self, receiver: Receiver) -> None:
@@ -91,8 +91,11 @@ class MemoryEngine:
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._ledger.channels(names)
 
-    async def users(self, names: Sequence[str] | None) -> list[User]:
+    async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         return self._ledger.users(names)
+
+    async def states(self, members: Mapping[str, str]) -> list[User]:
+        return self._ledger.users(list(members))
 
     async def members(self, channel: str) -> list[Member]:
         """There are no other nodes."""

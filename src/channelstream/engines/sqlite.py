@@ -95,7 +95,7 @@ class SqliteEngine:
     def position(self) -> Position:
         return self._ledger.position
 
-    async def head(self) -> Position:
+    async def head(self, names: Iterable[str] | None = None) -> Position:
         return self.position
 
     # -- life
@@ -326,8 +326,11 @@ class SqliteEngine:
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._ledger.channels(names)
 
-    async def users(self, names: Sequence[str] | None) -> list[User]:
+    async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         return self._ledger.users(names)
+
+    async def states(self, members: Mapping[str, str]) -> list[User]:
+        return self._ledger.users(list(members))
 
     async def members(self, channel: str) -> list[Member]:
         """There are no other nodes."""

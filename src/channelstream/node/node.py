@@ -143,7 +143,7 @@ class Node:
         done = await self._handovers.done(asked)
         if done is None:
             return None
-        users = await self.engine.users([user])
+        users = await self.engine.users([user], with_channels=False)
         if not users:
             raise Unavailable("The user of this connection is gone; connect again.")
         return Opened(asked.conn_id, users[0], done.channels)

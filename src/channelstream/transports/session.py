@@ -132,7 +132,7 @@ class Session:
         if since is None:
             await self._catch_up(held, {}, catchup_item, strict=False)
             return
-        head = await self._node.engine.head()
+        head = await self._head()
         if not self.is_current:
             return
         starts = self._resume_from(since, head)
@@ -150,6 +150,20 @@ class Session:
         await self._catch_up(held, starts, item, strict=True)
         if self.is_current and (replay.lost or not since):
             self._stream.caught_up()
+
+    async def _head(self) -> Position:
+        """Return the end of the log in every shard that this connection reads, and of the others what this node has heard.
+
+        Those may be out of reach, and none of them has anything for it.
+        """
+        while True:
+            shards, names = self._shards(), (self.connection.user, *self._joined())
+            head = await self._node.engine.head(names)
+            if self._shards() <= shards:  # It may have joined more meanwhile.
+                return head
+
+    def _shards(self) -> set[int]:
+        return {self._shard(name) for name in (PRIVATE, *self._joined())}
 
     async def _pass_over(self, starts: dict[str, int], replay: Replay) -> Numbers:
         """Return up to where the client misses nothing but what it is told is lost; `starts` of the lost go on after it.
@@ -248,7 +262,8 @@ class Session:
                 continue
             connection.heard = later(connection.heard, upto)
             if self._knows_more():
-                await self._read({})
+                # Only of shards that it reads nothing of, and what is heard of them twice does no harm.
+                connection.heard = earlier(connection.heard, self._node.hub.seqs)
             elif self._paused:
                 # By a write that was not ours, such as an answer to a ping; live, nothing would bound what follows.
                 await self._drain(held)

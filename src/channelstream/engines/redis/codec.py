@@ -222,6 +222,12 @@ def read_user(answer: Sequence[Any]) -> User:
     return user
 
 
+def read_state(answer: Sequence[Any]) -> User:
+    """Return a user of whom only the state is known."""
+    name, public, state = answer
+    return read_user((name, b"", public, b"0", b"0", state, ()))
+
+
 def read_changed(flat: Sequence[bytes]) -> list[tuple[str, StateValue]]:
     return [(_value(key), _value(value)) for key, value in pairs(flat)]
 

@@ -81,9 +81,12 @@ class RedisEngine:
     def position(self) -> Position:
         return Position(self._shards.epochs, self._shards.seqs)
 
-    async def head(self) -> Position:
-        heads = await side_by_side(shard.call("head") for shard in self._shards)
-        return Position(self._shards.epochs, tuple(map(int, heads)))
+    async def head(self, names: Iterable[str] | None = None) -> Position:
+        asked = list(self._shards if names is None else self._shards.split(names))
+        seqs = self._shards.seqs
+        for shard, head in zip(asked, await side_by_side(each.call("head") for each in asked), strict=True):
+            seqs = replaced(seqs, shard.index, int(head))
+        return Position(self._shards.epochs, seqs)
 
     # -- life
 
@@ -230,18 +233,26 @@ class RedisEngine:
             shown += more
         return codec.read_channel(self._shards.origin(shard), (name, known, users, shown))
 
-    async def users(self, names: Sequence[str] | None) -> list[User]:
+    async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         found = {}
         for shard, name, answer in await self._read("users", "u", names):
-            channels = await self._channels_of(shard, name, answer[-1])
+            channels = await self._channels_of(shard, name, answer[-1]) if with_channels else ()
             found[name] = codec.read_user([*answer[:-1], channels])
-        if len(self._shards) > 1:
+        if len(self._shards) > 1 and with_channels:
             await side_by_side(self._add_channels(shard, found) for shard in self._shards)
         return list(found.values()) if names is None else [found[name] for name in names if name in found]
 
     async def _channels_of(self, shard: Shard, user: str, told: Sequence[bytes] | None) -> Iterable[bytes]:
         """Return a user's channels in a shard: those the script has told, unless they are too many for that."""
         return await shard.fields("uc", user) if told is None else told
+
+    async def states(self, members: Mapping[str, str]) -> list[User]:
+        parts: dict[Shard, list[str]] = {}
+        for name, channel in members.items():
+            parts.setdefault(self._shards.at(channel), []).append(name)
+        found = await side_by_side(self._read_in(shard, "states", "u", some) for shard, some in parts.items())
+        by_name = {name: codec.read_state(answer) for each in found for _, name, answer in each}
+        return [by_name[name] for name in members if name in by_name]
 
     async def _add_channels(self, shard: Shard, users: Mapping[str, User]) -> None:
         """Let users have their channels of one shard."""

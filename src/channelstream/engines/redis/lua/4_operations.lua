@@ -382,6 +382,17 @@ function operations.users(a)
   return each_of(a.names, function(name) return read_user(name) or nil end)
 end
 
+-- Of each user who is in a channel of this shard: name, public keys and state. One who is not at home here has a copy.
+function operations.states(a)
+  local found = {}
+  for _, name in ipairs(a.names) do
+    if is_at_home(name) or needs_copy(name) then
+      found[#found + 1] = { name, call('HGET', key('u', name), 'public') or '', call('HGETALL', key('us', name)) }
+    end
+  end
+  return found
+end
+
 -- -- nodes
 
 -- Renew the lease: {connections counted for this node, nodes whose lease has run out, whether its own had}.
