@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from channelstream.core.codec import Framing
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Dialect, Message
 from channelstream.core.hub import Hub
-from channelstream.core.position import Position, later
+from channelstream.core.position import Position, later, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import PRIVATE, UserUpdate
 from channelstream.engines.ledger import Lifetimes
@@ -278,6 +278,157 @@ def test_what_cannot_be_proven_after_a_move_is_lost(redis: RedisServer) -> None:
         assert (told[0]["recovered"], told[0]["lost"]) == (["", "b"], ["a"])
         await before.engine.close()
         await after.engine.close()
+
+    asyncio.run(life())
+
+
+def name_in(shard: int, letter: str) -> str:
+    """Return a name that a log of three shards has in one of them."""
+    return next(name for name in (f"{letter}{number}" for number in range(100)) if shard_of(name, 3) == shard)
+
+
+def shards_of(node: Node) -> list[Any]:
+    return list(node.engine._shards)  # type: ignore[attr-defined]
+
+
+def put_out_of_reach(node: Node, index: int) -> Callable[[], None]:
+    """Break a node's link with a shard, until what is returned is called."""
+    shard = shards_of(node)[index]
+    establish = shard.establish
+
+    async def unreachable() -> None:
+        raise Unavailable("It is out of reach.")
+
+    def mend() -> None:
+        shard.establish = establish
+
+    shard.establish = unreachable
+    shard._link.abandon("the test cuts it")
+    return mend
+
+
+class Listening(Client):
+    """A client that keeps every item, and judges none."""
+
+    def __init__(self, user: str) -> None:
+        super().__init__(user, [], Random(0))
+        self.items: list[dict[str, Any]] = []
+
+    def hear(self, items: list[dict[str, Any]]) -> None:
+        self.items += items
+
+    def texts(self) -> list[int]:
+        return [item["message"]["n"] for item in self.items if item["type"] == "message"]
+
+    def position_in(self, shard: int) -> int:
+        position = Position.parse(self.items[-1]["position"])
+        assert position is not None
+        return position.seqs[shard]
+
+
+def say(channel: str, number: int) -> Message:
+    payload = json.dumps({"n": number}).encode()
+    return Message(uuid=new_id(), channel=channel, user="app", payload=payload, timestamp="t")
+
+
+def test_a_shard_out_of_reach_is_not_needed_where_a_connection_has_nothing_in_it(redis: RedisServer) -> None:
+    """It is made, resumes at another node, hears, changes and ends; of that shard its position has less, and never more."""
+
+    async def life() -> None:
+        before, after = node_of(redis, 3), node_of(redis, 3)
+        for node in (before, after):
+            await node.start()
+        user, channel, more, away = name_in(0, "u"), name_in(1, "c"), name_in(1, "d"), name_in(2, "c")
+        stranger = name_in(2, "u")
+        update = UserUpdate({"mood": 1}, {}, ["mood"])
+        await before.connect(None, stranger, Dialect.V07, {channel: {}}, update)
+        opened = await before.connect(None, user, Dialect.V07, {channel: {}}, update)
+        assert shard_of(opened.conn_id, 3) == 0
+        put_out_of_reach(after, 2)
+        await before.publish([say(away, 0)])
+        named = await before.engine.head()
+        put_out_of_reach(before, 2)
+        await before.publish([say(channel, number) for number in range(3)])
+        connection = await after.adopt(opened.conn_id)
+        assert connection is not None
+        client = Listening(user)
+        Session(after, connection, Stream(client)).start(str(named))
+        await soon(lambda: connection.state is ConnectionState.LIVE)
+        await after.publish([say(channel, 3)])
+        await soon(lambda: client.texts() == [0, 1, 2, 3])
+        assert client.items[0]["lost"] == []
+        assert client.position_in(2) < named.seqs[2]
+        assert (await after.engine.head([channel])).seqs[2] < named.seqs[2]
+        # A member's own shard is that out of reach; what is public of it is beside the channel.
+        [state] = await after.engine.states({stranger: channel})
+        assert state.public_state == {"mood": 1}
+        assert await after.subscribe(opened.conn_id, {more: {}}) is not None
+        assert await after.unsubscribe(opened.conn_id, [channel]) is not None
+        assert await after.end(opened.conn_id, CloseCode.NORMAL, "it is over")
+        again = await after.connect(opened.conn_id, user, Dialect.V07, {channel: {}}, update)
+        assert await before.connect(again.conn_id, user, Dialect.V07, {more: {}}, update) is not None
+        assert await before.engine.nodes()
+        for node in (before, after):
+            await node.engine.close()
+
+    asyncio.run(life())
+
+
+def test_what_needs_a_shard_out_of_reach_stays_where_it_is(redis: RedisServer) -> None:
+    """Its stream goes on at the node that holds it; another one takes it over, whole, when it can."""
+
+    async def life() -> None:
+        before, after = node_of(redis, 3), node_of(redis, 3)
+        for node in (before, after):
+            await node.start()
+        user, channels = name_in(0, "u"), [name_in(1, "c"), name_in(2, "c")]
+        opened = await before.connect(None, user, Dialect.V07, {channels[0]: {}}, UserUpdate({}, {}))
+        await before.subscribe(opened.conn_id, {channels[1]: {}})
+        connection = before.connection(opened.conn_id)
+        assert connection is not None
+        client = Listening(user)
+        stream = Stream(client)
+        Session(before, connection, stream).start("")
+        await soon(lambda: connection.state is ConnectionState.LIVE)
+        mend = put_out_of_reach(after, 2)
+        with pytest.raises(Unavailable):
+            await after.adopt(opened.conn_id)
+        await before.publish([say(name, 1) for name in channels])
+        await soon(lambda: client.texts() == [1, 1])
+        assert not stream.is_over
+        for prefix in prefixes(3):
+            nodes = redis.cli("HGET", f"{prefix}k:{opened.conn_id}", "nodes")
+            assert nodes == before.engine._connections.node  # type: ignore[attr-defined]
+        mend()
+        await soon(lambda: shards_of(after)[2].is_linked)
+        moved = await after.adopt(opened.conn_id)
+        assert moved is not None
+        assert sorted(moved.channels) == sorted(channels)
+        assert stream.is_over
+        for node in (before, after):
+            await node.engine.close()
+
+    asyncio.run(life())
+
+
+def test_who_has_left_a_shard_does_not_need_it(redis: RedisServer) -> None:
+    """It was in a channel there; when that is out of reach, it moves without it."""
+
+    async def life() -> None:
+        before, after = node_of(redis, 3), node_of(redis, 3)
+        for node in (before, after):
+            await node.start()
+        user, channels = name_in(0, "u"), [name_in(1, "c"), name_in(2, "c")]
+        opened = await before.connect(
+            name_in(1, "k"), user, Dialect.V07, {name: {} for name in channels}, UserUpdate({}, {})
+        )
+        await before.unsubscribe(opened.conn_id, [channels[1]])
+        put_out_of_reach(after, 2)
+        moved = await after.adopt(opened.conn_id)
+        assert moved is not None
+        assert list(moved.channels) == channels[:1]
+        for node in (before, after):
+            await node.engine.close()
 
     asyncio.run(life())
 

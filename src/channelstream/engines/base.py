@@ -6,7 +6,7 @@ also knows which node holds which connection, and carries commands between them.
 `tests/engines/conformance.py`.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ from channelstream.core.log import Entry
 from channelstream.core.position import Numbers, Position, Reach
 from channelstream.core.registry import Moment
 from channelstream.core.user import StateValue, User
+
+Leave = Callable[[], Awaitable[None]]
+"""Has the node that holds a connection give it up."""
 
 PRIVATE = ""
 """How the private messages of a user are called where channels are listed (docs/resume.md)."""
@@ -249,6 +252,9 @@ class Engine(Protocol):
         nothing is read, and it goes for all.
         """
 
+    async def level(self, shards: Iterable[int]) -> None:
+        """Have the receiver handed all that was accepted by now in some shards, where it may have been told of nothing."""
+
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
@@ -337,16 +343,19 @@ class Engine(Protocol):
             Unavailable: the engine is out of reach.
         """
 
-    async def claim(self, conn_id: str, orphan: bool) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
         """Take a connection over from whichever node held it, which is told so; None: it is unknown.
 
         The receiver is handed every event of its channels and of its user from before this returns.
 
         Args:
             orphan: only if the node that holds it has died.
+            leave: awaited once, when nothing that the connection needs is out of reach and before it moves.
 
         Raises:
             Moved: that node lives.
+            Unavailable: a part of the log in which the connection has something is out of reach. It has not moved, unless
+                that was the part of its id.
         """
 
     async def collect(self) -> None:

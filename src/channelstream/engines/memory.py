@@ -16,6 +16,7 @@ from channelstream.engines.base import (
     Accepted,
     Claim,
     Clock,
+    Leave,
     Member,
     NodeStatus,
     Receiver,
@@ -65,6 +66,9 @@ class MemoryEngine:
 
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
         return self._ledger.replay(user, starts, limit)
+
+    async def level(self, shards: Iterable[int]) -> None:
+        """The receiver is handed everything in the moment in which it is numbered."""
 
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
@@ -116,7 +120,7 @@ class MemoryEngine:
     async def make_sure(self, conn_id: str) -> None:
         """There is no doubt."""
 
-    async def claim(self, conn_id: str, orphan: bool) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
         """There are no other nodes."""
         return None
 

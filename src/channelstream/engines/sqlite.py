@@ -23,6 +23,7 @@ from channelstream.engines.base import (
     Accepted,
     Claim,
     Clock,
+    Leave,
     Member,
     NodeStatus,
     Receiver,
@@ -222,6 +223,9 @@ class SqliteEngine:
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
         return self._ledger.replay(user, starts, limit)
 
+    async def level(self, shards: Iterable[int]) -> None:
+        """The receiver is handed everything in the moment in which it is numbered."""
+
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
@@ -351,7 +355,7 @@ class SqliteEngine:
     async def make_sure(self, conn_id: str) -> None:
         """There is no doubt."""
 
-    async def claim(self, conn_id: str, orphan: bool) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
         """There are no other nodes."""
         return None
 

@@ -33,28 +33,29 @@ class Handovers:
         if (here := self._held.get(conn_id)) or not self._engine.shared:
             return here
         async with self._held.turns.of(conn_id):
-            return self._held.get(conn_id) or await self._fetch(conn_id)
+            return self._held.get(conn_id) or await self._take_over(conn_id, orphan=False)
 
-    async def _fetch(self, conn_id: str) -> Connection | None:
-        yielded = None
-        with suppress(Unavailable):  # A node that does not answer loses the connection all the same.
-            yielded = await self._ask_while_moving(Yield(conn_id))
-        return await self._take_over(conn_id, yielded, orphan=False)
-
-    async def _take_over(self, conn_id: str, yielded: Answer | None, orphan: bool) -> Connection | None:
+    async def _take_over(self, conn_id: str, orphan: bool) -> Connection | None:
         """Claim a connection and hold it here; None if it is unknown.
 
         Args:
-            yielded: what the node that held it has told.
-            orphan: only if that node has died.
+            orphan: only if the node that held it has died.
 
         Raises:
             Moved: it is held by a living node, and only an orphan was wanted.
             Replaced: while it was claimed, yet another node has claimed it.
         """
-        self._claiming.add(conn_id)
+        yielded: Answer | None = None
+
+        async def leave() -> None:
+            nonlocal yielded
+            if not orphan:
+                with suppress(Unavailable):  # A node that does not answer loses the connection all the same.
+                    yielded = await self._ask_while_moving(Yield(conn_id))
+            self._claiming.add(conn_id)
+
         try:
-            claim = await self._engine.claim(conn_id, orphan)
+            claim = await self._engine.claim(conn_id, orphan, leave)
             if conn_id in self._overtaken:
                 raise Replaced("replaced by a stream at another node")
         finally:
@@ -98,7 +99,7 @@ class Handovers:
             if connection is None and self._engine.shared:
                 # Its node has died: whoever needs the connection takes it over.
                 try:
-                    connection = await self._take_over(command.conn_id, None, orphan=True)
+                    connection = await self._take_over(command.conn_id, orphan=True)
                 except (Moved, Replaced):
                     return Answer(held=False)
             return None if connection is None else await self._held.do(connection, command)

@@ -6,6 +6,7 @@ at most one session: a newer one replaces the older.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from channelstream.core.batch import Held
 from channelstream.core.changes import compacted, forms_for
@@ -132,10 +133,10 @@ class Session:
         if since is None:
             await self._catch_up(held, {}, catchup_item, strict=False)
             return
-        head = await self._head()
+        head, shards = await self._head()
         if not self.is_current:
             return
-        starts = self._resume_from(since, head)
+        starts = self._resume_from(since, head, shards)
         replay = await self._node.engine.replay(self.connection.user, starts, limit=0)
         if not self.is_current:
             return
@@ -151,16 +152,16 @@ class Session:
         if self.is_current and (replay.lost or not since):
             self._stream.caught_up()
 
-    async def _head(self) -> Position:
-        """Return the end of the log in every shard that this connection reads, and of the others what this node has heard.
+    async def _head(self) -> tuple[Position, set[int]]:
+        """Return the end of the log in every shard that this connection reads, and which these are.
 
-        Those may be out of reach, and none of them has anything for it.
+        Of the others, which may be out of reach, it is what this node has heard: they have nothing for the connection.
         """
         while True:
             shards, names = self._shards(), (self.connection.user, *self._joined())
             head = await self._node.engine.head(names)
             if self._shards() <= shards:  # It may have joined more meanwhile.
-                return head
+                return head, shards
 
     def _shards(self) -> set[int]:
         return {self._shard(name) for name in (PRIVATE, *self._joined())}
@@ -206,13 +207,13 @@ class Session:
                 upto = replaced(upto, shard, min(upto[shard], reach.joined))
         return upto
 
-    def _resume_from(self, since: str, head: Position) -> dict[str, int]:
+    def _resume_from(self, since: str, head: Position, shards: set[int]) -> dict[str, int]:
         """Return where each channel begins for a resuming client; -1 where nothing can be proven.
 
         What lies before a channel's reach was never this connection's: that is neither sent nor lost.
         """
         asked = Position.parse(since) if since else head
-        known = [-1] * len(head.seqs) if asked is None else _known(asked, head)
+        known = [-1] * len(head.seqs) if asked is None else _known(asked, head, shards)
         self.connection.heard = tuple(
             last if seq < 0 else seq for seq, last in zip(known, head.seqs, strict=True)
         )
@@ -262,8 +263,7 @@ class Session:
                 continue
             connection.heard = later(connection.heard, upto)
             if self._knows_more():
-                # Only of shards that it reads nothing of, and what is heard of them twice does no harm.
-                connection.heard = earlier(connection.heard, self._node.hub.seqs)
+                await self._level()
             elif self._paused:
                 # By a write that was not ours, such as an answer to a ping; live, nothing would bound what follows.
                 await self._drain(held)
@@ -297,6 +297,18 @@ class Session:
         """Whether the client has heard more of a shard than this node, which hears of it only what it must."""
         heard = self.connection.heard
         return later(heard, self._node.hub.seqs) != self._node.hub.seqs
+
+    async def _level(self) -> None:
+        """Let this node hear as much as the client has of shards that this connection reads nothing of.
+
+        Where such a shard is out of reach, or the client's number is none of ours, it is lowered: a number that is too low
+        only lets more be read again, while one that is too high would hide events of a channel that is joined later.
+        """
+        pairs = zip(self.connection.heard, self._node.hub.seqs, strict=True)
+        ahead = [shard for shard, (heard, known) in enumerate(pairs) if heard > known]
+        with suppress(Unavailable):
+            await self._node.engine.level(ahead)
+        self.connection.heard = earlier(self.connection.heard, self._node.hub.seqs)
 
     async def _read(self, starts: dict[str, int]) -> Replay | None:
         """Read the log, as often as it takes while it is out of reach: an open stream outlives that; None: it has ended."""
@@ -384,7 +396,12 @@ class Session:
             self._drained = None
 
 
-def _known(asked: Position, head: Position) -> list[int]:
-    """Return up to where a client has heard each shard; -1 where that cannot be said."""
+def _known(asked: Position, head: Position, shards: set[int]) -> list[int]:
+    """Return up to where a client has heard each shard; -1 where that cannot be said.
+
+    Args:
+        shards: those of which `head` is the end; of others nobody knows whether there is as much (see `Session._level`).
+    """
     numbers = [asked.number_in(head.epochs, shard) for shard in range(len(head.seqs))]
-    return [number if number <= last else -1 for number, last in zip(numbers, head.seqs, strict=True)]
+    pairs = enumerate(zip(numbers, head.seqs, strict=True))
+    return [number if number <= last or shard not in shards else -1 for shard, (number, last) in pairs]

@@ -6,22 +6,38 @@ leave nothing that the keepers do not set right (`reconciler.py`).
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from channelstream.core.events import Dialect
 from channelstream.core.position import Position, Reach, replaced
-from channelstream.engines.base import Claim, Member, Membership, Receiver, UserChange, UserUpdate
+from channelstream.engines.base import Claim, Leave, Member, Membership, Receiver, UserChange, UserUpdate
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard import CHUNK, Common, Shard
 from channelstream.engines.redis.shards import Shards, side_by_side
 from channelstream.engines.redis.stakes import Stakes
 from channelstream.errors import Invalid, Moved, Unavailable
 
+MOVED_AT = 4
+"""Where the answer to `claim` has what was moved; a shorter one says that nothing was."""
 DOUBTED_AT_ONCE = 1000
 """Connections looked at before other work has its turn."""
+
+
+@dataclass(slots=True)
+class _Reserved:
+    """The shards that count a connection for this node as well, which is about to take it over.
+
+    Attributes:
+        owner: the node that speaks for it until then.
+        parts: what each shard has said of it.
+    """
+
+    owner: str = ""
+    parts: dict[Shard, Any] = field(default_factory=dict)
 
 
 class Connections:
@@ -102,8 +118,8 @@ class Connections:
             (name, {}, codec.write_reach(channels[name])) for name in self._in(shard, channels)
         ]
         if not (mine or self._is_known(shard, member)):
-            self._stakes.discard(conn_id, shard.index)
             await shard.call("disconnect", conn_id=conn_id, node=self.node)
+            await self._left(shard, member)
             return
         told = await self._restore(shard, held, mine[:CHUNK], state, whole=len(mine) <= CHUNK)
         if shard is directory:
@@ -119,15 +135,16 @@ class Connections:
     async def _restore(
         self, shard: Shard, held: Membership, channels: Sequence[Any], state: bytes, whole: bool
     ) -> Any:
+        directory = self._shards.at(held.member.conn_id)
         return await shard.call(
             "restore",
             **self._of(held.member),
-            dir=shard is self._shards.at(held.member.conn_id),
+            dir=shard is directory,
             home=self._shards.at(held.member.user) is shard,
             channels=channels,
             whole=whole,
             private=codec.write_reach(held.private),
-            epochs=self._epochs,
+            shards=self._others(directory, (held.member.user, *held.channels)),
             bounds=self._bounds,
             blob=state,
         )
@@ -154,6 +171,10 @@ class Connections:
             else:
                 return
 
+    def _others(self, directory: Shard, names: Iterable[str]) -> str:
+        """Return the shards of users and channels, but for one."""
+        return " ".join(str(shard.index) for shard in self._shards.split(names) if shard is not directory)
+
     def _in(self, shard: Shard, channels: Iterable[str]) -> list[str]:
         return [name for name in channels if self._shards.at(name) is shard]
 
@@ -177,7 +198,11 @@ class Connections:
         await home.watch([f"#u:{member.user}"])
         if directory is not home:
             told = await directory.call(
-                "connect", **self._of(member), dir=True, home=False, epochs=self._epochs
+                "connect",
+                **self._of(member),
+                dir=True,
+                home=False,
+                shards=str(home.index),
             )
             if told == b"taken":
                 return None
@@ -196,7 +221,7 @@ class Connections:
             **self._of(member),
             dir=self._shards.at(member.conn_id) is home,
             home=True,
-            epochs=self._epochs,
+            shards="",
             update=codec.write_update(update),
             since=self._named(since, home),
             bounds=self._bounds,
@@ -212,17 +237,25 @@ class Connections:
         self._stakes.forget(member.conn_id)
         shards = self._shards.split([member.conn_id, member.user])
         if len(shards) > 1:
-            calls = (shard.call("disconnect", conn_id=member.conn_id, node=self.node) for shard in shards)
-            await asyncio.gather(*calls, return_exceptions=True)
+            await self._release(member.conn_id, shards)
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         self._stakes.forget(member.conn_id)
         shards = self._shards.split([member.conn_id, member.user, *channels])
-        told = await side_by_side(
-            shard.call("disconnect", conn_id=member.conn_id, node=self.node) for shard in shards
-        )
-        if b"gone" in told:
+        # What a shard that is out of reach still counts is counted out when it is back.
+        others = [shard for shard in shards if shard is not self._shards.at(member.conn_id)]
+        directory = self._shards.at(member.conn_id)
+        ended = directory.call("disconnect", conn_id=member.conn_id, node=self.node)
+        told, _ = await side_by_side([ended, self._release(member.conn_id, others)])
+        if told == b"gone":
             raise Moved
+
+    async def _release(self, conn_id: str, shards: Iterable[Shard]) -> None:
+        """Have shards count a connection for this node no longer; where that fails a reconciler will do it."""
+        calls = (shard.call("disconnect", conn_id=conn_id, node=self.node) for shard in shards)
+        for failure in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(failure, BaseException) and not isinstance(failure, Unavailable):
+                raise failure
 
     # -- channels
 
@@ -230,7 +263,7 @@ class Connections:
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None
     ) -> dict[str, int]:
         parts = self._shards.split(channels)
-        state = await self._shards.state_for(member.user, parts)
+        state = await self._prepare(member, parts)
         try:
             joined = await side_by_side(
                 self._join(shard, member, {name: channels[name] for name in names}, state, since)
@@ -240,6 +273,28 @@ class Connections:
             self._doubt(member, parts)
             raise
         return {name: seq for part in joined for name, seq in part.items()}
+
+    async def _prepare(self, member: Member, shards: Collection[Shard]) -> bytes:
+        """Let the shard of a connection's id know which others are about to count it, and return its user's state for them.
+
+        Only those are asked when it moves to another node (`claim`), so that it must know before they do.
+
+        Raises:
+            Moved: another node speaks for the connection by now.
+        """
+        directory, home = self._shards.at(member.conn_id), self._shards.at(member.user)
+        new = [
+            each for each in shards if each is not directory and not self.should_count(each, member.conn_id)
+        ]
+        more = {"conn_id": member.conn_id, "node": self.node, "more": [str(shard.index) for shard in new]}
+        if new and directory is home:
+            state = await self._shards.state_for(member.user, shards, **more)
+        else:
+            told = await directory.call("spread", **more, less=[]) if new else b""
+            state = told if told == b"gone" else await self._shards.state_for(member.user, shards)
+        if state == b"gone":
+            raise Moved
+        return state
 
     async def _join(
         self,
@@ -288,7 +343,14 @@ class Connections:
             if told == b"gone":
                 raise Moved
         if not told:
-            self._stakes.discard(member.conn_id, shard.index)
+            await self._left(shard, member)
+
+    async def _left(self, shard: Shard, member: Member) -> None:
+        """Note that a shard that is neither that of the id nor that of the user counts a connection no longer."""
+        self._stakes.discard(member.conn_id, shard.index)
+        with suppress(Unavailable):  # It is then asked in vain when the connection moves.
+            less = {"conn_id": member.conn_id, "node": self.node, "less": [str(shard.index)]}
+            await self._shards.at(member.conn_id).call("spread", **less, more=[])
 
     def _is_known(self, shard: Shard, member: Member) -> bool:
         """Whether a shard counts a connection even without any channel."""
@@ -303,53 +365,100 @@ class Connections:
         """Return the number a position has in a shard, as the script takes it; False where none was named."""
         return False if since is None else since.number_in(self._shards.epochs, shard.index)
 
-    @property
-    def _epochs(self) -> str:
-        return ".".join(self._shards.epochs)
-
     def _of(self, member: Member) -> dict[str, Any]:
         is_seed = member.dialect is Dialect.SEED
         return {"conn_id": member.conn_id, "node": self.node, "user": member.user, "seed": is_seed}
 
     # -- from another node
 
-    async def claim(self, conn_id: str, orphan: bool) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
         self._claiming.add(conn_id)
         try:
-            return await self._claim(conn_id, orphan)
+            return await self._claim(conn_id, orphan, leave)
         finally:
             self._claiming.discard(conn_id)
 
-    async def _claim(self, conn_id: str, orphan: bool) -> Claim | None:
-        directory = self._shards.at(conn_id)
-        told = await directory.call("claim", conn_id=conn_id, node=self.node, orphan=orphan)
-        if told == b"held":
-            raise Moved
-        if told is None:
+    async def _claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
+        reserved = _Reserved()
+        moved = None
+        try:
+            moved = await self._move(conn_id, orphan, leave, reserved)
+        finally:
+            if moved is None and reserved.owner != self.node:
+                await self._release(conn_id, reserved.parts)
+        if moved is None:
             return None
-        before, user, seed, epochs, moved = told
-        others = [shard for shard in self._shards if shard is not directory]
-        follow = {"conn_id": conn_id, "node": self.node, "from": before.decode()}
-        moves = [moved, *await side_by_side(shard.call("follow", **follow) for shard in others)]
-        parts = {shard: each for shard, each in zip([directory, *others], moves, strict=True) if each}
-        member = Member(conn_id, user.decode(), Dialect.SEED if seed else Dialect.V07)
+        before, user, seed, _, held = moved
+        parts = {self._shards.at(conn_id): held} | await self._follow(
+            conn_id, before.decode(), reserved.parts
+        )
+        return await self._claimed(
+            Member(conn_id, user.decode(), Dialect.SEED if seed else Dialect.V07), parts
+        )
+
+    async def _move(
+        self, conn_id: str, orphan: bool, leave: Leave, reserved: "_Reserved"
+    ) -> Sequence[Any] | None:
+        """Speak for a connection once all other shards that count it do so for this node, too; None: it is unknown.
+
+        Raises:
+            Unavailable: one of them is out of reach.
+        """
+        directory, about = self._shards.at(conn_id), {"conn_id": conn_id, "node": self.node}
+        sure: list[str] | bool = False
+        if len(self._shards) == 1:
+            await leave()
+            sure = []
+        while True:
+            told: Any = await directory.call("claim", **about, orphan=orphan, sure=sure)
+            if told == b"held":
+                raise Moved
+            if told is None or len(told) > MOVED_AT:
+                return told  # type: ignore[no-any-return]
+            reserved.owner = told[0].decode()
+            shards = [self._shards.numbered(index) for index in told[MOVED_AT - 1].split()]
+            await self._reserve([shard for shard in shards if shard not in reserved.parts], about, reserved)
+            if sure is False:
+                await leave()
+            sure = [str(shard.index) for shard in reserved.parts]
+
+    async def _reserve(
+        self, shards: Sequence[Shard], about: Mapping[str, str], reserved: "_Reserved"
+    ) -> None:
+        calls = (shard.call("reserve", **about) for shard in shards)
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        reserved.parts |= dict.fromkeys(shards) if failures else dict(zip(shards, answers, strict=True))
+        if failures:
+            raise failures[0]
+
+    async def _follow(self, conn_id: str, before: str, reserved: Mapping[Shard, Any]) -> dict[Shard, Any]:
+        """Have other shards count a connection for this node alone; of one out of reach by now counts what it has said."""
+        follow = {"conn_id": conn_id, "node": self.node, "from": before}
+        calls = (shard.call("follow", **follow) for shard in reserved)
+        followed: dict[Shard, Any] = {}
+        for shard, told in zip(reserved, await asyncio.gather(*calls, return_exceptions=True), strict=True):
+            if isinstance(told, BaseException) and not isinstance(told, Unavailable):
+                raise told
+            followed[shard] = reserved[shard] if isinstance(told, Unavailable) else told
+        return followed
+
+    async def _claimed(self, member: Member, parts: Mapping[Shard, Any]) -> Claim:
         home = self._shards.at(member.user)
         await home.watch([f"#u:{member.user}"])
-        if home not in parts:
-            home.doubtful.add(conn_id)
         channels: dict[str, Reach] = {}
         private: Reach | None = None
         seqs = self._shards.seqs
-        for shard, (connected, joined) in parts.items():
-            self._stakes.add(conn_id, shard.index)
-            found = await shard.fields("kc", conn_id) if joined is None else dict(codec.pairs(joined))
+        for shard, (connected, joined) in ((shard, told) for shard, told in parts.items() if told):
+            self._stakes.add(member.conn_id, shard.index)
+            found = await shard.fields("kc", member.conn_id) if joined is None else dict(codec.pairs(joined))
             mine = {name.decode(): codec.read_reach(text) for name, text in found.items()}
             await shard.watch([f"#c:{name}" for name in mine])
             private = codec.read_reach(connected) if connected else private
             begins = [*mine.values(), *([codec.read_reach(connected)] if connected else ())]
             seqs = replaced(seqs, shard.index, min([seqs[shard.index], *(reach.joined for reach in begins)]))
             channels |= mine
-        then = epochs.decode().split(".")
-        # A shard that knows nothing of it, and is another one than it was, may have known something.
-        is_whole = all(shard in parts or then[shard.index] == shard.epoch for shard in self._shards)
-        return Claim(member, channels, private, seqs, is_whole)
+        if private is None:
+            home.doubtful.add(member.conn_id)
+        # A shard that should count it and knows nothing of it has lost what it knew.
+        return Claim(member, channels, private, seqs, is_whole=all(parts.values()))

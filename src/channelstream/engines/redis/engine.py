@@ -20,6 +20,7 @@ from channelstream.engines.base import (
     Accepted,
     Claim,
     Clock,
+    Leave,
     Member,
     NodeStatus,
     Receiver,
@@ -183,6 +184,9 @@ class RedisEngine:
             found.append([origin.entry(*entry) for entry in entries])
         return Replay(list(merge(*found, key=_at_s)), frozenset(lost), upto, head)
 
+    async def level(self, shards: Iterable[int]) -> None:
+        await side_by_side(self._shards.numbered(shard).replay([], 0) for shard in shards)
+
     # -- connections
 
     async def connect(
@@ -286,7 +290,8 @@ class RedisEngine:
 
     async def nodes(self) -> list[NodeStatus]:
         # Every node beats in every shard.
-        answer = await self._shards.at("").call("nodes")
+        shard = next((each for each in self._shards if each.is_linked), self._shards.at(""))
+        answer = await shard.call("nodes")
         return [
             NodeStatus(node.decode(), label.decode(), int(connections), int(beat_ms) / 1000, bool(lives))
             for node, label, connections, beat_ms, lives in answer
@@ -301,8 +306,8 @@ class RedisEngine:
     async def make_sure(self, conn_id: str) -> None:
         await self._connections.restore(conn_id, self._shards.at(conn_id))
 
-    async def claim(self, conn_id: str, orphan: bool) -> Claim | None:
-        return await self._connections.claim(conn_id, orphan)
+    async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
+        return await self._connections.claim(conn_id, orphan, leave)
 
     async def collect(self) -> None:
         await side_by_side(map(self._collect, self._shards))

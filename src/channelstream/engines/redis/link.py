@@ -40,7 +40,7 @@ UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, msgsp
 """What reading an answer raises that has another form than one of Redis."""
 SUBSCRIBE_AT_ONCE = 1000
 """Channels named in one SUBSCRIBE."""
-READS = frozenset({"channels", "head", "members", "nodes", "replay", "states", "user_channels", "users"})
+READS = frozenset({"channels", "head", "history", "nodes", "replay", "states", "user_channels", "users"})
 """Operations of the script that change nothing, so that running one late does no harm."""
 URGENT = frozenset({"beat"})
 """Operations that are never refused because too much waits: without them this node would be dead to the others."""

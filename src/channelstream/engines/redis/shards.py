@@ -42,6 +42,9 @@ class Shards:
         """Return the shard of a channel, a user, or of a connection's id."""
         return self._shards[shard_of(name, len(self._shards))]
 
+    def numbered(self, index: bytes | int) -> Shard:
+        return self._shards[int(index)]
+
     def split(self, names: Iterable[str]) -> dict[Shard, list[str]]:
         parts: dict[Shard, list[str]] = {}
         for name in names:
@@ -56,11 +59,15 @@ class Shards:
         """Return where entries come from that this node is handed now."""
         return codec.Origin(self.epochs, self.seqs, shard)
 
-    async def state_for(self, user: str, shards: Iterable[Shard]) -> bytes:
-        """Return a user's state for shards that are not its own, which are told of its changes from then on."""
+    async def state_for(self, user: str, shards: Iterable[Shard], **joining: Any) -> bytes:
+        """Return a user's state for shards that are not its own, which are told of its changes from then on.
+
+        Args:
+            joining: what to note of the connection that joins, where its id lies in the same shard as the user.
+        """
         home = self.at(user)
         away = [str(shard.index) for shard in shards if shard is not home]
-        state: bytes = await home.call("copy", user=user, shards=away) if away else b""
+        state: bytes = await home.call("copy", user=user, shards=away, **joining) if away else b""
         return state
 
     async def changed(self, home: Shard, answer: Any) -> UserChange:
@@ -73,7 +80,7 @@ class Shards:
             raise Invalid({"user_state": [f"A user's state may have at most {MAX_STATE_KEYS} keys."]})
         told, changed, seq, state, copies = answer
         user = codec.read_user(told)
-        others = [self._shards[int(index)] for index in copies.split()]
+        others = [self.numbered(index) for index in copies.split()]
         await side_by_side(self._tell_state(shard, user.name, state) for shard in others)
         return UserChange(user, codec.read_changed(changed), replaced(self.seqs, home.index, int(seq)))
 

@@ -15,8 +15,19 @@ local function is_held_by(conn_id, node)
   return nodes and without(nodes, node) ~= nodes
 end
 
--- Let a node speak for a connection whose channels are known to shards of these epochs.
-local function speak_for(conn_id, node, epochs) call('HSET', key('k', conn_id), 'dir', node, 'epochs', epochs) end
+-- Let a node speak for a connection that these other shards count as well.
+local function speak_for(conn_id, node, shards) call('HSET', key('k', conn_id), 'dir', node, 'shards', shards) end
+
+-- Note that other shards are about to count a connection, or no longer do; false: another node speaks for it.
+local function spread(conn_id, node, more, less)
+  local known = call('HMGET', key('k', conn_id), 'dir', 'shards')
+  if known[1] ~= node then return false end
+  local shards = known[2] or ''
+  for _, shard in ipairs(less) do shards = without(shards, shard) end
+  for _, shard in ipairs(more) do shards = without(shards, shard) .. ' ' .. shard end
+  call('HSET', key('k', conn_id), 'shards', shards)
+  return true
+end
 
 -- From where a connection that joins now may read: its number here, and the one that the application has named, if it has.
 local function reach_from_now(named) return whole(head()) .. (named and ' ' .. whole(named) or '') end
@@ -125,14 +136,19 @@ end
 -- Fields and values of a hash, or false where they are to be asked for page by page.
 local function unless_many(name) return call('HLEN', name) <= MANY and call('HGETALL', name) end
 
--- One node holds a connection in place of another: {from where it may read private messages, channels}, or nothing where it is not
--- counted.
-local function move(conn_id, from, to)
+-- One more node holds a connection: {from where it may read private messages, channels}, or nothing where it is not counted.
+local function reserve(conn_id, node)
   local known = call('HMGET', key('k', conn_id), 'user', 'seed', 'seq', 'ending')
   if not known[1] or known[4] then return false end
-  hold(conn_id, to, known[1], known[2] == '1')
-  if from ~= to then release(conn_id, from) end
+  hold(conn_id, node, known[1], known[2] == '1')
   return { known[3] or '', unless_many(key('kc', conn_id)) }
+end
+
+-- The same, in place of another node.
+local function move(conn_id, from, to)
+  local held = reserve(conn_id, to)
+  if held and from ~= to then release(conn_id, from) end
+  return held
 end
 
 local function read_user(user)

@@ -205,13 +205,13 @@ function operations.connect(a)
   if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
   if not a.home then
     if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
-    speak_for(a.conn_id, a.node, a.epochs)
+    speak_for(a.conn_id, a.node, a.shards)
     return 'reserved'
   end
   local fresh = is_at_home(a.user) and {} or a.update.fresh
   if not has_room(a.user, a.bounds, fresh, a.update.values) then return 'full' end
   if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
-  if a.dir then speak_for(a.conn_id, a.node, a.epochs) end
+  if a.dir then speak_for(a.conn_id, a.node, a.shards) end
   open_user(a.user, fresh, a.bounds)
   count_user_in(a.conn_id, a.user, reach_from_now(a.since))
   return changed_user(a.user, update_user(a.user, a.update))
@@ -252,7 +252,7 @@ function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
   if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
-  if a.dir then speak_for(a.conn_id, a.node, a.epochs) end
+  if a.dir then speak_for(a.conn_id, a.node, a.shards) end
   if a.home then
     open_user(a.user, {}, a.bounds)
     count_user_in(a.conn_id, a.user, a.private)
@@ -270,22 +270,36 @@ function operations.restore(a)
   return { count, is_left and 1 or 0 }
 end
 
--- Let a node speak for a connection from now on: who has until now, user, generation, of which logs the shards were, and what
--- `move` tells.
+-- Let a node speak for a connection from now on: who has until now, user, generation, which other shards count it, and what
+-- `move` tells. Nothing is done, and the last is missing, where those shards are not all among `sure`, which count it for the
+-- node already, and where `sure` is false.
 function operations.claim(a)
-  local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'epochs', 'ending')
+  local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'shards', 'ending')
   if not known[1] or known[5] then return false end
   -- Only of a node that hears nothing any more: a living one gives its connections away itself.
   if a.orphan and call(PUBLISH, key('#n', known[1]), 'there 0') > 0 then return 'held' end
+  local told = { known[1], known[2], known[3], known[4] or '' }
+  if not a.sure then return told end
+  local sure = set_of(a.sure)
+  for shard in told[4]:gmatch('%S+') do
+    if not sure[shard] then return told end
+  end
   if known[1] ~= a.node then
     call('HSET', key('k', a.conn_id), 'dir', a.node)
     call(PUBLISH, key('#n', known[1]), 'yielded ' .. a.conn_id)
   end
-  return { known[1], known[2], known[3], known[4], move(a.conn_id, known[1], a.node) }
+  told[5] = move(a.conn_id, known[1], a.node)
+  return told
 end
 
--- The same in a shard that is not that of its id.
+-- Before that, in a shard that is not that of its id: where it fails, the node that speaks for the connection still does.
+function operations.reserve(a) return reserve(a.conn_id, a.node) end
+
+-- After that.
 function operations.follow(a) return move(a.conn_id, a.from, a.node) end
+
+-- In the shard of its id: that others are about to count it, or no longer do.
+function operations.spread(a) return spread(a.conn_id, a.node, a.more, a.less) and 1 or 'gone' end
 
 -- Send to the node that holds a connection; the number of nodes that heard it, -1 where nobody holds it.
 function operations.ask(a)
@@ -314,8 +328,10 @@ function operations.update_user(a)
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
--- The state of a user for a shard whose channels it joins, which is told of all that changes from now on.
+-- The state of a user for a shard whose channels it joins, which is told of all that changes from now on. Where the id of the
+-- connection that joins lies here, too, `more` are the shards that are about to count it.
 function operations.copy(a)
+  if a.more and not spread(a.conn_id, a.node, a.more, {}) then return 'gone' end
   local copies = call('HGET', key('u', a.user), 'copies') or ''
   for _, shard in ipairs(a.shards) do copies = without(copies, shard) .. ' ' .. shard end
   if is_at_home(a.user) then call('HSET', key('u', a.user), 'copies', copies) end
@@ -384,13 +400,10 @@ end
 
 -- Of each user who is in a channel of this shard: name, public keys and state. One who is not at home here has a copy.
 function operations.states(a)
-  local found = {}
-  for _, name in ipairs(a.names) do
-    if is_at_home(name) or needs_copy(name) then
-      found[#found + 1] = { name, call('HGET', key('u', name), 'public') or '', call('HGETALL', key('us', name)) }
-    end
-  end
-  return found
+  return each_of(a.names, function(name)
+    if not is_at_home(name) and not needs_copy(name) then return nil end
+    return { name, call('HGET', key('u', name), 'public') or '', call('HGETALL', key('us', name)) }
+  end)
 end
 
 -- -- nodes
