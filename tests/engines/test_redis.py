@@ -82,10 +82,14 @@ def settle() -> Settle:
 # -- several nodes, and faults
 
 
+SHORT_S = 2.0
+"""How long a node waits for Redis where a test makes it wait in vain."""
+
+
 class Nodes:
     """Several engines on one Redis, in one loop; each has its recorder."""
 
-    def __init__(self, where: list[Place], timeout_s: float = 0.5, lease_s: float = 1.0) -> None:
+    def __init__(self, where: list[Place], timeout_s: float = 5.0, lease_s: float = 1.0) -> None:
         self.shards = len(where)
         self.settings = RedisSettings(timeout_s, lease_s)
         self._places = where
@@ -162,11 +166,11 @@ Life = Callable[[Nodes], Coroutine[Any, Any, None]]
 LifeOnALine = Callable[[StandingLine, Nodes, Nodes], Coroutine[Any, Any, None]]
 
 
-def run_on(redis: RedisServer, shards: int, test: Life) -> None:
-    """Run a test's coroutine with nodes on an empty Redis."""
+def run_on(redis: RedisServer, shards: int, test: Life, timeout_s: float = 5.0) -> None:
+    """Run a test's coroutine with nodes on an empty Redis; a timeout is shorter only where the test waits for it."""
 
     async def life() -> None:
-        nodes = Nodes(in_shards(redis.address, shards))
+        nodes = Nodes(in_shards(redis.address, shards), timeout_s)
         try:
             await test(nodes)
         finally:
@@ -177,9 +181,9 @@ def run_on(redis: RedisServer, shards: int, test: Life) -> None:
 
 
 @pytest.fixture(params=[1, 3], ids="{}-shards".format)
-def with_nodes(redis: RedisServer, request: pytest.FixtureRequest) -> Callable[[Life], None]:
+def with_nodes(redis: RedisServer, request: pytest.FixtureRequest) -> Callable[..., None]:
     """Run a test with nodes on a log of one shard, and on one of three."""
-    return lambda test: run_on(redis, request.param, test)
+    return lambda test, **more: run_on(redis, request.param, test, **more)
 
 
 @pytest.fixture
@@ -250,7 +254,7 @@ def test_a_standing_redis_refuses_and_comes_back(redis: RedisServer, with_nodes:
         assert heard(listener) == ["m1", "m2", "m3"]
         assert (engine.position.epochs, listener.renewals) == (epoch, 0)
 
-    with_nodes(life)
+    with_nodes(life, timeout_s=SHORT_S)
 
 
 @pytest.fixture
@@ -259,7 +263,8 @@ def with_a_line(redis: RedisServer) -> Iterator[Callable[[LifeOnALine], None]]:
     line = StandingLine(redis.socket)
 
     async def life(test: LifeOnALine) -> None:
-        near, others = Nodes(places(f"redis://127.0.0.1:{line.port}/0")), Nodes(places(redis.address))
+        near = Nodes(places(f"redis://127.0.0.1:{line.port}/0"), SHORT_S)
+        others = Nodes(places(redis.address))
         try:
             await test(line, near, others)
         finally:
@@ -624,7 +629,7 @@ def test_a_restarted_redis_is_another_log(tmp_path: Path, has_data: bool) -> Non
     """Even with its data: what was acknowledged last may be missing, and no older position is believed."""
 
     async def life(server: RedisServer) -> None:
-        nodes = Nodes(places(server.address))
+        nodes = Nodes(places(server.address), SHORT_S)
         engine, listener = await nodes.member("ann", "a", notify_presence=True)
         before = engine.position
         if has_data:
@@ -661,7 +666,7 @@ def test_a_silent_redis_stops_the_start(tmp_path: Path) -> None:
 
     async def life() -> None:
         with pytest.raises(ConfigError, match="engine: Redis is out of reach: no answer in time"):
-            await Nodes(places(f"unix://{tmp_path}/silent")).node()
+            await Nodes(places(f"unix://{tmp_path}/silent"), SHORT_S).node()
 
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(f"{tmp_path}/silent")
@@ -696,7 +701,7 @@ def test_a_stranger_on_the_port_of_redis_stops_the_start(
         loop = asyncio.get_running_loop()
         async with await loop.create_unix_server(Babbling, f"{tmp_path}/stranger"):
             with pytest.raises(ConfigError, match=r"^engine: Redis "):
-                await Nodes(places(f"unix://{tmp_path}/stranger")).node()
+                await Nodes(places(f"unix://{tmp_path}/stranger"), SHORT_S).node()
 
     asyncio.run(life())
     assert not [record for record in caplog.records if record.exc_info and record.levelname != "DEBUG"]
@@ -898,7 +903,7 @@ def test_a_lost_master_of_a_cluster_loses_its_shard_alone(tmp_path: Path) -> Non
     """While it is away calls about its channels are refused, others are not; back without data, it is another log."""
 
     async def life(cluster: str, masters: list[RedisServer]) -> None:
-        nodes = Nodes(places(cluster))
+        nodes = Nodes(places(cluster), SHORT_S)
         channels = [channel_in(shard, 3) for shard in range(3)]
         engine, listener = await nodes.member("ann", *channels)
         await engine.publish([message("before", channel=name) for name in channels])
@@ -939,10 +944,14 @@ def test_a_join_costs_the_same_in_a_full_channel(redis: RedisServer, with_one_sh
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.member("first", "a", notify_presence=True)
 
-        async def join_once(name: str) -> dict[str, int]:
+        async def connected(name: str) -> Member:
             member = Member(name, name, Dialect.V07)
             recorder.members[name] = (member, {"a"})
             await engine.connect(member, EMPTY)
+            return member
+
+        async def join_once(name: str) -> dict[str, int]:
+            member = await connected(name)
             before = commands()
             await engine.join(member, {"a": {}})
             after = commands()
@@ -956,10 +965,7 @@ def test_a_join_costs_the_same_in_a_full_channel(redis: RedisServer, with_one_sh
 
         early = await join("early")
         for number in range(300):
-            member = Member(f"m{number}", f"m{number}", Dialect.V07)
-            recorder.members[member.conn_id] = (member, {"a"})
-            await engine.connect(member, EMPTY)
-            await engine.join(member, {"a": {}})
+            await engine.join(await connected(f"m{number}"), {"a": {}})
         assert await join("late") == early
         assert early["hkeys"] == early["hgetall"] == 0
 
