@@ -1,7 +1,6 @@
 """Real server processes for tests that speak to them over real sockets, and how tests are shared among workers.
 
-Each worker of pytest-xdist is a process with servers of its own. What is expensive to start is started by one of them: all
-tests of a fleet run in one worker, and so do the tests that share a fixture of their module.
+Each worker of pytest-xdist is a process with servers of its own; `tests/sharing.py` says which tests it is given.
 """
 
 import os
@@ -23,6 +22,7 @@ from tests.durations import Durations
 from tests.fleet import Fleet
 from tests.http_client import http
 from tests.redis_server import RedisServer, address, redis_cluster
+from tests.sharing import Sharing, rank
 from tests.slow_turns import SlowTurns
 
 SECRET = "a-secret-of-the-tests"
@@ -152,19 +152,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("server", marker.args, ids=lambda count: NODES[count], indirect=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # Before pytest-xdist reads the groups and pytest chooses by marks.
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests that share something expensive to one worker, and mark those that `make test-fast` leaves out."""
+@pytest.hookimpl(tryfirst=True)  # Before pytest chooses by marks.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that `make test-fast` leaves out; in a worker, let those begin that take longest."""
     for item in items:
         assert isinstance(item, pytest.Function)
         fleet = NODES.get(item.callspec.params.get("server")) if hasattr(item, "callspec") else None
-        if fleet not in (None, NODES[1]):
-            item.add_marker(pytest.mark.xdist_group(fleet))
+        is_slow = SLOW_FIXTURES.intersection(item.fixturenames) or item.get_closest_marker("browser")
+        if is_slow or fleet not in (None, NODES[1]):
             item.add_marker("slow")
-        elif any(found[-1].scope == "module" for found in item._fixtureinfo.name2fixturedefs.values()):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-        if SLOW_FIXTURES.intersection(item.fixturenames) or item.get_closest_marker("browser"):
-            item.add_marker("slow")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing | None:
+    config.option.loadscopereorder = False
+    return Sharing(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")

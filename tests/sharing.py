@@ -1,0 +1,50 @@
+"""How the tests are shared among the workers of pytest-xdist: what is expensive to start is started by one of them.
+
+The mark `xdist_group` has no effect: xdist 3.8 writes the group to an attribute that pytest 9.2 does not read.
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+from xdist.scheduler import LoadScopeScheduling
+
+ROOT = Path(__file__).parents[1]
+FLEETS = ("nodes-on-a-cluster", "three-nodes", "sqlite")
+FLEET = re.compile(rf"\[(?:.*-)?({'|'.join(FLEETS)})(?:-.*)?\]")
+"""In the name of a test that is given a shared server other than the usual one."""
+SHARED = ('scope="module"', "pytest.mark.browser")
+"""In the source of a test file whose tests share what a fixture starts."""
+LONGEST_FIRST = (
+    *FLEETS[:2],
+    *("e2e/test_cut_lines", "e2e/test_faults", "e2e/test_pages", "e2e/"),
+    *("engines/test_redis.py", "examples/", "bench/", "test_supervisor.py", "clients/"),
+)
+"""Parts of the names of groups that take long; a long one that began last would run alone at the end."""
+
+
+@cache
+def _is_shared(path: str) -> bool:
+    source = (ROOT / path).read_text()
+    return any(text in source for text in SHARED)
+
+
+def group_of(nodeid: str) -> str:
+    """Return what a test shares with others: its fleet, or its file; else its own name."""
+    if found := FLEET.search(nodeid):
+        return found[1]
+    path = nodeid.partition("::")[0]
+    return path if _is_shared(path) else nodeid
+
+
+def rank(nodeid: str) -> int:
+    """Return when a test is to begin, as a sort key."""
+    group = group_of(nodeid)
+    return next((place for place, part in enumerate(LONGEST_FIRST) if part in group), len(LONGEST_FIRST))
+
+
+class Sharing(LoadScopeScheduling):
+    """Gives whole groups to workers, in the order in which the tests were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)

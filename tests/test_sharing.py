@@ -1,0 +1,73 @@
+"""Which tests a worker is given together."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.sharing import group_of, rank
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = """
+import os, pytest
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("server", ["three-nodes", "nodes-on-a-cluster"])
+def test_it(server, number):
+    if server == "three-nodes":
+        open("workers", "a").write(os.environ["PYTEST_XDIST_WORKER"] + " ")
+"""
+CONFTEST = """
+from tests.sharing import Sharing
+
+def pytest_xdist_make_scheduler(config, log):
+    return Sharing(config, log)
+"""
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "group"),
+    [
+        ("tests/api/test_messages.py::test_a[three-nodes]", "three-nodes"),
+        ("tests/api/test_messages.py::test_a[ws-three-nodes-1]", "three-nodes"),
+        ("tests/api/test_messages.py::test_a[one-node]", "tests/api/test_messages.py::test_a[one-node]"),
+        ("tests/e2e/test_pages_trace.py::test_a", "tests/e2e/test_pages_trace.py"),
+        ("tests/test_supervisor.py::test_a[x]", "tests/test_supervisor.py"),
+        ("tests/test_clock.py::test_a", "tests/test_clock.py::test_a"),
+    ],
+)
+def test_groups(nodeid: str, group: str) -> None:
+    """Tests of one fleet are together, and those of a file that shares a fixture; others are alone."""
+    assert group_of(nodeid) == group
+
+
+def test_long_groups_begin_first() -> None:
+    """A fleet before a test in a browser, and that before what is not listed."""
+    fleet = "tests/a.py::test_a[three-nodes]"
+    page = "tests/e2e/test_pages_demo.py::test_a"
+    plain = "tests/test_clock.py::test_a"
+    assert sorted([plain, page, fleet], key=rank) == [fleet, page, plain]
+
+
+def test_a_group_has_one_worker(tmp_path: Path) -> None:
+    """Of a run with two workers, one alone runs the tests of a fleet."""
+    (tmp_path / "test_program.py").write_text(PROGRAM)
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "xdist",
+        "-n",
+        "2",
+        "--dist",
+        "loadgroup",
+        "-c",
+        "/dev/null",
+    ]
+    environ = {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    run = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    workers = (tmp_path / "workers").read_text().split()
+    assert (len(workers), len(set(workers))) == (6, 1)
