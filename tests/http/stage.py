@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
+from tests.waiting import PATIENCE_S
 
 from channelstream.core.policy import Policy
 from channelstream.http.connection import HttpConnection
 from channelstream.http.door import Door, HttpSettings, Router
 
-PATIENCE_S = 10.0
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = [(b"content-length", b"2")]
 

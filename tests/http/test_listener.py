@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 from tests.http.stage import GET, Stage, play
-from tests.waiting import soon
+from tests.waiting import PATIENCE_S, soon
 
 from channelstream.asgi import Send
 from channelstream.http import closing, listener
@@ -41,7 +41,7 @@ async def ask(certificate: tuple[str, str], port: int, end: bytes = b"ok") -> by
     trust = ssl.create_default_context(cafile=certificate[0])
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
     writer.write(GET)
-    answer = await asyncio.wait_for(reader.readuntil(end), 10)
+    answer = await asyncio.wait_for(reader.readuntil(end), PATIENCE_S)
     writer.close()
     return answer
 
@@ -66,9 +66,9 @@ def test_a_handshake_that_does_not_come(
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.setblocking(False)
             await soon(lambda: stage.door.excess == 0)
-            client.send(said)
             with suppress(ConnectionError):
-                async with asyncio.timeout(10):
+                client.send(said)
+                async with asyncio.timeout(PATIENCE_S):
                     while await asyncio.get_running_loop().sock_recv(client, 100):
                         pass
         await soon(lambda: stage.door.excess == -1)
@@ -107,7 +107,7 @@ def test_stopping_ends_handshakes(certificate: tuple[str, str]) -> None:
     async def visit(stage: Stage, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)):
             await soon(lambda: stage.door.excess == 0)
-            await asyncio.wait_for(stage.door.close(), 10)
+            await asyncio.wait_for(stage.door.close(), PATIENCE_S)
 
     serve_tls(certificate, HttpSettings(max_sockets=1), visit)
 
