@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
+from tests.waiting import PATIENCE_S
 
 PROGRAMS = (
     "chromium-headless-shell",
@@ -24,8 +25,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 30_000
-"""How long anything in a page may take: many times what a busy machine needs."""
+PATIENCE_MS = 1000 * PATIENCE_S
+"""How long anything in a page may take."""
 
 expect.set_options(timeout=PATIENCE_MS)
 

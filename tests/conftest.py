@@ -24,6 +24,7 @@ from tests.http_client import http
 from tests.redis_server import RedisServer, address, redis_cluster
 from tests.sharing import Sharing, rank
 from tests.slow_turns import SlowTurns
+from tests.waiting import PATIENCE_S
 
 SECRET = "a-secret-of-the-tests"
 ADMIN_SECRET = "an-admin-secret-of-the-tests"
@@ -32,6 +33,17 @@ SQLITE = "sqlite"
 NODES = {1: "one-node", 3: "three-nodes", CLUSTER: CLUSTER, SQLITE: SQLITE}
 SLOW_FIXTURES = {"start_server", "own_server", "redis", "three_nodes", "nodes_on_a_cluster"}
 """Fixtures that start processes for one test or one module."""
+PATIENT = {
+    **dict.fromkeys(
+        ("UNATTACHED_TIMEOUT", "POLL_GAP", "DETACH_GRACE", "POLL_TIMEOUT", "PING_INTERVAL"), 3600
+    ),
+    **dict.fromkeys(("HEAD_TIMEOUT", "BODY_TIMEOUT", "KEEP_ALIVE"), 3600),
+    **dict.fromkeys(("ENGINE_TIMEOUT", "NODE_LEASE"), 60),
+}
+"""Seconds after which a server ends something by itself: more than any test takes, however slow the machine.
+
+A test whose subject is one of these times gives its own.
+"""
 RUNNING = re.compile(r"running on (?:https?://[^ ]*?:(\d+)|unix socket) ")
 
 
@@ -101,7 +113,7 @@ class RunningServer:
         """End the process as Ctrl-C does; return its exit code and the rest of its log."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        rest, _ = self.process.communicate(timeout=20)
+        rest, _ = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, rest
 
 
@@ -109,10 +121,20 @@ StartServer = Callable[..., RunningServer]
 
 
 def launch(*flags: str, **environ: str) -> RunningServer:
-    """Start a server on a free port and wait until it listens."""
+    """Start a server on a free port, with `PATIENT` times, and wait until it listens.
+
+    Args:
+        flags: of the command line; they win over the environment.
+        environ: variables, which win over those of `PATIENT`.
+    """
+    patient = {f"CHANNELSTREAM_{name}_S": str(time_s) for name, time_s in PATIENT.items()}
     command = [sys.executable, "-m", "channelstream", "-p", "0", "-s", SECRET, "-a", ADMIN_SECRET, *flags]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | environ
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | patient | environ,
     )
     assert process.stdout is not None
     port, lines = _wait_until_running(process.stdout)

@@ -6,6 +6,7 @@
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
+from tests.waiting import PATIENCE_S
 
 NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
 
@@ -13,6 +14,7 @@ http = httpx.Client(
     cookies=CookieJar(NO_COOKIES),
     verify=False,
     trust_env=False,
+    timeout=PATIENCE_S,
     limits=httpx.Limits(max_keepalive_connections=0),
 )
 """Opens a connection for each request and keeps no cookies, as `httpx.request` does; safe to use from several threads."""
@@ -20,4 +22,5 @@ http = httpx.Client(
 
 def async_client(**options: object) -> httpx.AsyncClient:
     """Return a client to be used as a context, cheap to make; options are those of `httpx.AsyncClient`."""
+    options = {"timeout": PATIENCE_S} | options
     return httpx.AsyncClient(verify=False, trust_env=False, **options)  # type: ignore[arg-type]

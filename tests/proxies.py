@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE_S
 
 DEPLOY = Path(__file__).parents[1] / "examples/deploy"
 PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"))
@@ -60,7 +61,7 @@ class Proxy:
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=PATIENCE_S)
 
     def _nginx(self, server_port: int, _: int) -> list[str]:
         text = (DEPLOY / "nginx.conf").read_text()

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.http_client import http
+from tests.waiting import PATIENCE_S
 
 from channelstream.http.door import Door
 from channelstream.http.listener import Listener
@@ -23,7 +24,7 @@ def fail(*flags: str) -> Finished:
     """Run a server that must not start."""
     return subprocess.run(
         [sys.executable, "-m", "channelstream", *flags],
-        env={}, capture_output=True, text=True, timeout=30, check=False,
+        env={}, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
 

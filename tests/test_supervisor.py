@@ -17,13 +17,12 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.redis_server import RedisServer
+from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from channelstream.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, Seat, reserve
-
-TIMEOUT_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +35,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def service(redis: RedisServer, start_server: Callable[..., Any]) -> Any:
-    return start_server("--engine", redis.address, "--workers", "2", "--detach-grace-s", "30")
+    return start_server("--engine", redis.address, "--workers", "2")
 
 
 def children(pid: int) -> set[int]:
@@ -53,7 +52,7 @@ def fail(*flags: str) -> "subprocess.CompletedProcess[str]":
     """Run a server that must not start."""
     return subprocess.run(
         [sys.executable, "-m", "channelstream", *flags],
-        env={}, capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+        env={}, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
 
@@ -68,7 +67,7 @@ class Client:
         self.streams = 1
         self.lost: list[str] = []
         # An empty position stands for the head at the moment of this item: what is published earlier may be before it.
-        [resumed] = json.loads(self._stream.recv(TIMEOUT_S))
+        [resumed] = next_items(self._stream)
         assert resumed["type"] == "resumed"
         self._position = resumed["position"]
 
@@ -82,7 +81,7 @@ class Client:
         while len(found) < count:
             assert time.monotonic() < deadline, (found, self.lost, self.streams)
             try:
-                items = json.loads(self._stream.recv(TIMEOUT_S))
+                items = json.loads(self._stream.recv(PATIENCE_S))
             except ConnectionClosed:
                 self._stream = self._open()
                 self.streams += 1
@@ -142,7 +141,7 @@ def of_each_worker(service: Any, stack: ExitStack) -> list[httpx.Client]:
     found: dict[int, httpx.Client] = {}
     while len(found) < len(workers):
         idle = {pid: sockets(pid) for pid in workers}
-        client = stack.enter_context(httpx.Client(verify=False, base_url=service.url))
+        client = stack.enter_context(httpx.Client(verify=False, base_url=service.url, timeout=PATIENCE_S))
         client.get("/info", headers=service.sign("/info")).raise_for_status()
         [reached] = [pid for pid in workers if sockets(pid) > idle[pid]]
         found.setdefault(reached, client)
@@ -200,10 +199,10 @@ def test_a_signal_drains_all_workers(service: Any, number: signal.Signals) -> No
         for stream in streams:
             with pytest.raises(ConnectionClosed) as closed:
                 while True:
-                    stream.recv(TIMEOUT_S)
+                    stream.recv(PATIENCE_S)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
-    service.process.wait(TIMEOUT_S)
+    service.process.wait(PATIENCE_S)
     code, log = service.stop()
     assert (code, "Traceback" in log) == (0, False), log
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)

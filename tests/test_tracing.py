@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.http_client import http
+from tests.waiting import PATIENCE_S
 
 from channelstream.config import Settings
 from channelstream.core.trace import MINUTES, NOTES, TRACES, Fact, Kind, Subject, Trace, What
@@ -117,7 +118,7 @@ def test_the_command_prints_and_stops(server: Any) -> None:
         assert "accepted type='message' channel='trace-cli' by='zoe'" in process.stdout.readline()
         assert "never had a stream: 'cli-bob' 'trace-cli-c'" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert server.request("GET", f"{PATH}?channel=trace-cli").json()["seconds_left"] == 0
 

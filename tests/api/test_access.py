@@ -9,6 +9,7 @@ import httpx
 import pytest
 from itsdangerous import TimestampSigner
 from tests.http_client import http
+from tests.waiting import PATIENCE_S
 
 from channelstream.errors import BadSignature
 
@@ -93,7 +94,7 @@ def test_a_header_counts_before_the_query(server: Any) -> None:
 def test_bytes_that_are_no_text_are_a_bad_signature(server: Any) -> None:
     """In the header and in the query."""
     request = httpx.Request("POST", server.url + "/info", headers=[(HEADER.encode(), b"\xff\xfe.\xc3")])
-    with httpx.Client(verify=False) as client:
+    with httpx.Client(verify=False, timeout=PATIENCE_S) as client:
         assert client.send(request).status_code == 401
     assert ask(server, None, "?secret=%ff%00%ed%a0%80").status_code == 401
 
@@ -119,7 +120,7 @@ def test_disconnect_is_open_to_all(server: Any) -> None:
 def test_a_stranger_is_refused_before_the_body_is_read(server: Any) -> None:
     """A body is announced and never sent; the answer comes all the same."""
     for signature, status in (("", b"403"), (f"{HEADER}: bad\r\n", b"401")):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as raw:
             head = f"POST /message HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n{signature}\r\n"
             raw.sendall(head.encode())
             assert raw.recv(4096).split(b" ")[1] == status
@@ -193,12 +194,12 @@ def test_a_guesser_is_one_whatever_port_the_proxy_names(start_server: Any) -> No
     """The throttle of the sign-in form counts addresses: a fourth attempt at once is refused."""
     server = start_server("--trusted-proxies", "127.0.0.1", "--demo", "true")
     with ExitStack() as stack:
-        guessers = []
-        for port in range(4):
-            guessers.append(
-                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=9))
-            )
-            guessers[-1].sendall(
+        address = ("127.0.0.1", server.port)
+        guessers = [
+            stack.enter_context(socket.create_connection(address, timeout=PATIENCE_S)) for _ in range(4)
+        ]
+        for port, guesser in enumerate(guessers):
+            guesser.sendall(
                 b"POST /admin/sign_in HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
                 b"X-Forwarded-For: 192.0.2.1:%d\r\n\r\npassword=x" % port
             )
@@ -285,6 +286,6 @@ def test_a_checker_of_ones_own(start_server: Any, tmp_path: Path) -> None:
 
 def test_a_refused_body_does_not_spoil_the_socket(server: Any) -> None:
     """What was not read is passed over; the next request is answered as ever."""
-    with httpx.Client(verify=False, base_url=server.url) as client:
+    with httpx.Client(verify=False, timeout=PATIENCE_S, base_url=server.url) as client:
         assert client.post("/message", content=b"x" * 1_000_000).status_code == 403
         assert client.post("/info", headers={HEADER: token(server)}).status_code == 200

@@ -10,6 +10,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from tests.waiting import PATIENCE_S
 
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.openapi import document
@@ -34,5 +35,5 @@ CHECKS = [
 def test_answers_are_as_described(case: Any, one_node: Any) -> None:
     """Status, content type and body of every operation, signed."""
     case.call_and_validate(
-        base_url=one_node.url, headers=one_node.sign(case.operation.path), checks=CHECKS, timeout=20
+        base_url=one_node.url, headers=one_node.sign(case.operation.path), checks=CHECKS, timeout=PATIENCE_S
     )

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.http_client import http
+from tests.waiting import PATIENCE_S
 
 ORIGIN = "https://app.example"
 ALLOW_ORIGIN = "access-control-allow-origin"
@@ -242,7 +243,7 @@ def test_requests_of_one_socket_are_answered_in_order(server: Any) -> None:
     """Pipelined, as RFC 9112 (9.3.2) allows."""
     requests = [f"GET /disconnect?conn_id=http-{n} HTTP/1.1\r\nhost: x\r\n\r\n" for n in range(3)]
     requests.append("GET /disconnect HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as raw:
         raw.sendall("".join(requests).encode())
         answers = b"".join(iter(lambda: raw.recv(65536), b""))
     assert answers.count(b"HTTP/1.1 200") == 3

@@ -10,6 +10,7 @@ from typing import IO, Any, cast
 
 import pytest
 from tests.http_client import http
+from tests.waiting import PATIENCE_S
 
 from channelstream.cli import main
 from channelstream.cli.listen import Subscriber
@@ -65,7 +66,7 @@ def test_listen_prints_what_publish_sent(server: Any, listen: Listen, transport:
     assert [item["message"] for item in told] == [{"number": 0}, {"number": 1}, {"number": 2}]
     assert {item["channel"] for item in told} == {channel}
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (0, "")
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE_S
 
 import channelstream
 
@@ -15,7 +16,7 @@ def run(*argv: str, cwd: Path | None = None, **environ: str) -> Finished:
     """Run the program in a process of its own with only this environment."""
     return subprocess.run(
         [sys.executable, "-m", "channelstream.cli", *argv],
-        env=environ, cwd=cwd, capture_output=True, text=True, timeout=30, check=False,
+        env=environ, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 import pytest
 from tests.conftest import RunningServer, StartServer, launch
 from tests.line import Line
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,6 @@ ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "js"
 LISTENER = Path(__file__).with_name("listener.js")
 TRANSPORTS = ["websocket", "sse", "poll"]
-PATIENCE_S = 20
 QUICK = {"backoffBaseMs": 50, "backoffCapMs": 200, "spreadMs": 50, "openTimeoutMs": 500}
 LIMIT_BYTES = 7_000
 SHORT_POLLS = {"CHANNELSTREAM_POLL_TIMEOUT_S": "0.5"}
@@ -136,7 +135,7 @@ def say(server: RunningServer, channel: str, text: str, **more: Any) -> None:
 def test_its_own_tests_pass(node: str) -> None:
     """What needs no server is tested by node's own runner."""
     files = sorted(map(str, (CLIENT / "test").glob("*.test.js")))
-    done = subprocess.run([node, "--test", *files], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([node, "--test", *files], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout
 
 

@@ -10,31 +10,31 @@ import httpx
 import pytest
 from tests.conftest import CLUSTER
 from tests.http_client import http
+from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
 pytestmark = pytest.mark.nodes(1, 3, CLUSTER)
 
-TIMEOUT_S = 10.0
 Listen = Callable[[Any, str, int], list[Any]]
 
 
 def by_websocket(server: Any, conn_id: str, count: int) -> list[Any]:
     """Listen by a WebSocket until so many messages have come."""
     with connect(f"{server.ws_url}/ws?conn_id={conn_id}") as stream:
-        lists = (json.loads(stream.recv(TIMEOUT_S)) for _ in iter(int, 1))
+        lists = (json.loads(stream.recv(PATIENCE_S)) for _ in iter(int, 1))
         return _messages(lists, count)
 
 
 def by_event_stream(server: Any, conn_id: str, count: int) -> list[Any]:
     """Listen by server-sent events until so many messages have come."""
-    with http.stream("GET", f"{server.url}/sse?conn_id={conn_id}", timeout=TIMEOUT_S) as stream:
+    with http.stream("GET", f"{server.url}/sse?conn_id={conn_id}", timeout=PATIENCE_S) as stream:
         lists = (json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:"))
         return _messages(lists, count)
 
 
 def by_long_poll(server: Any, conn_id: str, count: int) -> list[Any]:
     """Listen by one long poll after the other until so many messages have come."""
-    with httpx.Client(verify=False, timeout=TIMEOUT_S) as client:
+    with httpx.Client(verify=False, timeout=PATIENCE_S) as client:
         url = f"{server.url}/listen?conn_id={conn_id}"
         lists = (client.get(url).json() for _ in iter(int, 1))
         return _messages(lists, count)
@@ -71,7 +71,7 @@ def test_one_message_reaches_every_transport(server: Any, listeners: Any) -> Non
     results = listeners(channel, 1)
     [accepted] = server.post("/message", [{"user": "app", "channel": channel, "message": {"text": "hi"}}])
     for result in results:
-        [heard] = result.result(TIMEOUT_S)
+        [heard] = result.result(PATIENCE_S)
         assert (heard["uuid"], heard["channel"], heard["user"]) == (accepted["uuid"], channel, "app")
         assert heard["message"] == {"text": "hi"}
 
@@ -84,7 +84,7 @@ def test_many_messages_of_many_requests_keep_their_order(server: Any, listeners:
         batch = [{"user": "app", "channel": channel, "message": {"n": n}} for n in range(start, start + 20)]
         server.post("/message", batch)
     for result in results:
-        heard = result.result(3 * TIMEOUT_S)
+        heard = result.result(PATIENCE_S)
         assert [item["message"]["n"] for item in heard] == list(range(400))
 
 

@@ -1,6 +1,5 @@
 """One of two nodes is cut off from Redis, stands still, or has a wrong clock: the others' clients hear the truth."""
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +13,12 @@ from tests.e2e.clocks import shifted_clock
 from tests.http_client import http
 from tests.redis_server import RedisServer
 from tests.standing_line import StandingLine
-from tests.waiting import eventually
+from tests.streams import next_items
+from tests.waiting import PATIENCE_S, eventually
 from websockets.sync.client import connect
 
-TIMEOUT_S = 15.0
-FLAGS = ("--node-lease-s", "1", "--engine-timeout-s", "0.5", "--detach-grace-s", "30")
-PATIENT = ("--node-lease-s", "4", "--unattached-timeout-s", "60", "--poll-timeout-s", "2")
+FLAGS = ("--node-lease-s", "3", "--engine-timeout-s", "1")
+PATIENT = ("--node-lease-s", "4", "--poll-timeout-s", "2")
 """The lease is longer than a node waits for the answer of another that is cut off."""
 OTHERS = 120
 """Connections that a node counts anew after an outage: enough that a client comes back meanwhile."""
@@ -42,7 +41,7 @@ class Listener:
 
     def next(self, kind: str) -> Any:
         """Return the next item of a type; others are kept for their own turn."""
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         while not (found := [item for item in self._items if item["type"] == kind]):
             assert time.monotonic() < deadline, f"no {kind}"
             self._hear()
@@ -50,7 +49,7 @@ class Listener:
         return found[0]
 
     def _hear(self) -> None:
-        items = json.loads(self._stream.recv(TIMEOUT_S))
+        items = next_items(self._stream)
         self._items += items
         self.position = next((item["position"] for item in items[::-1] if "position" in item), self.position)
 
@@ -127,7 +126,7 @@ def test_a_call_that_a_node_has_given_up_is_not_done_later(
     with ExitStack() as stack:
         ann = Listener(healthy, stack, "ann")
         line.cut()
-        refused = http.get(f"{cut_off.url}/listen?conn_id={ann.conn_id}&since=", timeout=TIMEOUT_S)
+        refused = http.get(f"{cut_off.url}/listen?conn_id={ann.conn_id}&since=", timeout=PATIENCE_S)
         assert refused.status_code == 503
         line.mend()
         post(cut_off, 1)
@@ -143,7 +142,7 @@ def test_a_client_that_comes_back_to_a_cut_off_node_stays(
         start_server("--engine", address, *FLAGS, *PATIENT)
         for address in (redis.address, f"redis://127.0.0.1:{line.port}/0")
     )
-    with httpx.Client(verify=False, timeout=TIMEOUT_S) as http:
+    with httpx.Client(verify=False, timeout=PATIENCE_S) as http:
         for n in range(OTHERS):
             body = {"username": f"user-{n}", "channels": ["a"]}
             made = http.post(cut_off.url + "/connect", json=body, headers=cut_off.sign("/connect"))
@@ -221,4 +220,4 @@ def test_a_clock_an_hour_ahead_changes_nothing(
         with connect(
             f"{ahead.ws_url}/ws?conn_id={healthy.connect('bob', 'a', since=first)}&since={first}"
         ) as stream:
-            assert json.loads(stream.recv(TIMEOUT_S))[0]["recovered"] == ["a"]
+            assert next_items(stream)[0]["recovered"] == ["a"]

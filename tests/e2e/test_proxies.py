@@ -6,15 +6,15 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 
-import httpx
 import pytest
 from tests.conftest import RunningServer, launch
+from tests.http_client import http as http_client
 from tests.odd_requests import LAST, OddClient
 from tests.proxies import Proxy
+from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
 PROXIES = ["nginx", "haproxy", "nginx-trusting", "haproxy-trusting"]
-TIMEOUT_S = 10.0
 STRANGERS = 150
 ODD_ANSWER_S = 0.05
 SIGNED_BYTES = 400
@@ -50,7 +50,7 @@ class Victim:
 
     def __init__(self, server: RunningServer, port: int, name: str) -> None:
         self._server = server
-        self._line = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+        self._line = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         self._name = name
         self._count = 0
 
@@ -82,7 +82,7 @@ def smuggle(port: int, upgrade: bytes, framing: str, hidden: bytes) -> bytes:
     body = b"Content-Length: %d\r\n\r\n%b" % (len(hidden), hidden)
     if framing == "chunked":
         body = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(hidden), hidden)
-    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as stranger:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as stranger:
         stranger.sendall(b"POST /listen?conn_id=none HTTP/1.1\r\nHost: x\r\n" + upgrade + body)
         return stranger.recv(65_536)
 
@@ -129,7 +129,7 @@ def test_no_victim_is_read_as_the_body_of_a_hidden_request(
 def test_no_victim_suffers_from_odd_requests(proxy: Proxy, victims: list[Victim]) -> None:
     """Whatever a stranger sends, of all that `tests/odd_requests.py` draws, others are answered as ever."""
     for seed in range(STRANGERS):
-        with socket.create_connection(("127.0.0.1", proxy.port), timeout=TIMEOUT_S) as stranger:
+        with socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE_S) as stranger:
             stranger.sendall(OddClient(seed).data().removesuffix(LAST * 2))
             stranger.settimeout(ODD_ANSWER_S)
             with suppress(TimeoutError, ConnectionError):  # Some bodies never end.
@@ -146,7 +146,7 @@ def test_a_websocket_comes_through(node: RunningServer, proxy: Proxy) -> None:
     conn_id = node.connect("ann", "proxied-ws")
     with connect(f"ws://127.0.0.1:{proxy.port}/ws?conn_id={conn_id}&since=") as stream:
         node.post("/message", {"channel": "proxied-ws", "message": {"text": "hello"}, "user": "bob"})
-        while "hello" not in (text := str(stream.recv(timeout=TIMEOUT_S))):
+        while "hello" not in (text := str(stream.recv(timeout=PATIENCE_S))):
             assert "error" not in text
 
 
@@ -154,7 +154,7 @@ def test_an_event_stream_comes_through(node: RunningServer, proxy: Proxy) -> Non
     """As it comes, without waiting in a buffer."""
     conn_id = node.connect("ann", "proxied-sse")
     url = f"http://127.0.0.1:{proxy.port}/sse?conn_id={conn_id}&since="
-    with httpx.stream("GET", url, timeout=TIMEOUT_S) as stream:
+    with http_client.stream("GET", url) as stream:
         node.post("/message", {"channel": "proxied-sse", "message": {"text": "hello"}, "user": "bob"})
         assert any("hello" in line for line in stream.iter_lines())
 
@@ -168,5 +168,5 @@ def test_what_a_stranger_claims_does_not_reach_the_server(
     """The proxies replace or remove it: else the call would come from nowhere, or from elsewhere."""
     name, _, value = claim.partition(": ")
     url = f"http://127.0.0.1:{proxy.port}/info"
-    assert httpx.post(url, headers=node.sign("/info") | {name: value}).status_code == 200
-    assert httpx.get(f"http://127.0.0.1:{proxy.port}/x/info", headers={name: value}).status_code == 404
+    assert http_client.post(url, headers=node.sign("/info") | {name: value}).status_code == 200
+    assert http_client.get(f"http://127.0.0.1:{proxy.port}/x/info", headers={name: value}).status_code == 404

@@ -1,6 +1,5 @@
 """A node whose Redis goes away: calls are refused, streams stay open, and afterwards every client knows what it missed."""
 
-import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,11 +7,10 @@ from typing import Any
 
 import pytest
 from tests.redis_server import RedisServer, redis_sentinels
-from tests.waiting import eventually
+from tests.streams import next_items
+from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
-
-TIMEOUT_S = 10.0
 
 
 @pytest.fixture
@@ -25,7 +23,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def node(redis: RedisServer, start_server: Callable[..., Any]) -> Iterator[Any]:
-    node = start_server("--engine", redis.address, "--engine-timeout-s", "0.5", "--detach-grace-s", "30")
+    node = start_server("--engine", redis.address, "--engine-timeout-s", "1")
     yield node
     _, log = node.stop()
     assert "Traceback" not in log, log
@@ -45,14 +43,12 @@ def post_until_accepted(node: Any, n: int) -> None:
 def heard(stream: Any, count: int) -> list[int]:
     found: list[int] = []
     while len(found) < count:
-        found += [
-            item["message"]["n"] for item in json.loads(stream.recv(TIMEOUT_S)) if item["type"] == "message"
-        ]
+        found += [item["message"]["n"] for item in next_items(stream) if item["type"] == "message"]
     return found
 
 
 def resumed(stream: Any) -> Any:
-    return json.loads(stream.recv(TIMEOUT_S))[0]
+    return next_items(stream)[0]
 
 
 def test_while_redis_stands_still_calls_are_refused(redis: RedisServer, node: Any) -> None:
@@ -74,7 +70,7 @@ def test_while_redis_stands_still_calls_are_refused(redis: RedisServer, node: An
             connect(f"{node.ws_url}/ws?conn_id=another") as refused,
             pytest.raises(ConnectionClosed) as closed,
         ):
-            refused.recv(TIMEOUT_S)
+            refused.recv(PATIENCE_S)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
         redis.signal(signal.SIGCONT)
@@ -92,7 +88,7 @@ def test_after_a_restart_of_redis_clients_are_told_what_is_lost(
     with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since=") as stream:
         resumed(stream)
         node.post("/message", message(1))
-        position = json.loads(stream.recv(TIMEOUT_S))[0]["position"]
+        position = next_items(stream)[0]["position"]
         if has_data:
             redis.cli("SAVE")
         redis.kill()
@@ -100,7 +96,7 @@ def test_after_a_restart_of_redis_clients_are_told_what_is_lost(
         redis.start()
         with pytest.raises(ConnectionClosed) as closed:
             while True:
-                stream.recv(TIMEOUT_S)
+                stream.recv(PATIENCE_S)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
     with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since={position}") as stream:
@@ -120,13 +116,13 @@ def test_a_node_follows_sentinels_to_the_next_master(
         with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since=") as stream:
             resumed(stream)
             node.post("/message", message(1))
-            position = json.loads(stream.recv(TIMEOUT_S))[0]["position"]
+            position = next_items(stream)[0]["position"]
             watched.master.kill()
             refused = node.request("POST", "/message", message(2))
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             with pytest.raises(ConnectionClosed) as closed:
                 while True:
-                    stream.recv(TIMEOUT_S)
+                    stream.recv(PATIENCE_S)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
         assert "role:master" in watched.replica.cli("INFO", "replication")

@@ -11,12 +11,13 @@ import pytest
 from tests.conftest import launch
 from tests.http_client import http
 from tests.redis_server import RedisServer
+from tests.streams import next_items
+from tests.waiting import PATIENCE_S
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 pytestmark = pytest.mark.slow
 
-TIMEOUT_S = 10.0
 SEED = 20_261_124
 """Of the choice of nodes: a failure can be repeated."""
 
@@ -45,7 +46,7 @@ class Cluster:
 
     def listen(self, conn_id: str, since: str | None = None, at: Any = None) -> "Listener":
         query = f"conn_id={conn_id}" + ("" if since is None else f"&since={since}")
-        opening = connect(f"{(at or self.any).ws_url}/ws?{query}", open_timeout=TIMEOUT_S, close_timeout=1)
+        opening = connect(f"{(at or self.any).ws_url}/ws?{query}", open_timeout=PATIENCE_S, close_timeout=1)
         return Listener(self._open.enter_context(opening))
 
     def close(self) -> None:
@@ -66,7 +67,7 @@ class Listener:
                 item = self._items.pop(0)
                 if item["type"] == kind:
                     return item
-            self._items = json.loads(self.stream.recv(TIMEOUT_S))
+            self._items = next_items(self.stream)
 
     def texts(self, count: int) -> list[Any]:
         return [self.next("message")["message"]["n"] for _ in range(count)]
@@ -74,7 +75,7 @@ class Listener:
     def close_code(self) -> int | None:
         try:
             while True:
-                self.stream.recv(TIMEOUT_S)
+                self.stream.recv(PATIENCE_S)
         except ConnectionClosed as closed:
             return closed.rcvd.code if closed.rcvd else None
 
@@ -88,7 +89,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 def node_of(redis: RedisServer) -> Any:
-    return launch("--engine", redis.address, "--node-lease-s", "2", "--detach-grace-s", "20")
+    return launch("--engine", redis.address, "--node-lease-s", "3")
 
 
 @pytest.fixture(scope="module")
@@ -223,11 +224,11 @@ def test_a_stream_opens_at_a_node_that_did_not_register_it(cluster: Cluster, cha
         if kind == "ws":
             assert cluster.listen(conn_id, at=cluster.nodes[1]).texts(1) == [1]
         elif kind == "listen":
-            [heard] = http.get(f"{cluster.nodes[1].url}/listen?conn_id={conn_id}", timeout=TIMEOUT_S).json()
+            [heard] = http.get(f"{cluster.nodes[1].url}/listen?conn_id={conn_id}", timeout=PATIENCE_S).json()
             assert heard["message"] == {"n": 1}
         else:
             with http.stream(
-                "GET", f"{cluster.nodes[1].url}/sse?conn_id={conn_id}", timeout=TIMEOUT_S
+                "GET", f"{cluster.nodes[1].url}/sse?conn_id={conn_id}", timeout=PATIENCE_S
             ) as sse:
                 blocks = (json.loads(line[5:]) for line in sse.iter_lines() if line.startswith("data:"))
                 assert next(block for block in blocks if block)[0]["message"] == {"n": 1}
@@ -254,7 +255,7 @@ def test_polls_may_land_at_any_node(cluster: Cluster, channel: str) -> None:
     for n in range(12):
         cluster.post("/message", say(channel, n))
         node = cluster.nodes[n % 3]
-        items = http.get(f"{node.url}/listen?conn_id={conn_id}", timeout=TIMEOUT_S).json()
+        items = http.get(f"{node.url}/listen?conn_id={conn_id}", timeout=PATIENCE_S).json()
         heard += [item["message"]["n"] for item in items]
     assert heard == list(range(12))
 

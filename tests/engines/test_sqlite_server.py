@@ -15,6 +15,7 @@ import httpx
 import pytest
 from tests.conftest import RunningServer, StartServer
 from tests.http_client import http
+from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
 PUBLISHERS = 4
@@ -64,7 +65,7 @@ def heard_by_websocket(server: RunningServer, since: str, last: str) -> list[dic
     with connect(f"{server.ws_url}/ws?conn_id={conn_id}&since={since}") as socket:
         server.post("/message", {"channel": "a", "user": "ann", "message": last})
         while not items or items[-1].get("message") != last:
-            items += json.loads(socket.recv(timeout=20))
+            items += json.loads(socket.recv(timeout=PATIENCE_S))
     return items
 
 
@@ -149,7 +150,7 @@ def test_a_second_server_on_one_file_says_so_and_ends(start_server: StartServer,
     start_server(engine)
     second = subprocess.run(
         [sys.executable, "-m", "channelstream", "-p", "0", engine],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert second.returncode != 0
     assert "is in use by another server" in second.stderr

@@ -7,17 +7,15 @@ from typing import Any
 import httpx
 import pytest
 from tests.http_client import http
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 from websockets.sync.client import connect
-
-PATIENCE_S = 8.0
 
 
 @pytest.fixture
 def admin(server: Any) -> Iterator[httpx.Client]:
     """A script with the admin's password."""
     with httpx.Client(
-        verify=False, base_url=f"{server.url}/admin", auth=("admin", server.admin_secret)
+        verify=False, timeout=PATIENCE_S, base_url=f"{server.url}/admin", auth=("admin", server.admin_secret)
     ) as client:
         yield client
 
@@ -149,7 +147,10 @@ def test_the_stream_of_figures_leaves_no_trace(start_server: Any) -> None:
     """Whoever watches is no connection, no user and no delivery of the service."""
     running = start_server()
     with httpx.Client(
-        verify=False, base_url=f"{running.url}/admin", auth=("admin", running.admin_secret)
+        verify=False,
+        timeout=PATIENCE_S,
+        base_url=f"{running.url}/admin",
+        auth=("admin", running.admin_secret),
     ) as admin:
         with admin.stream("GET", "/live") as answer:
             events = (

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import pytest
+from tests.waiting import PATIENCE_S
 
-TIMEOUT_S = 8.0
-"""How long any single answer may take before a test fails."""
+HEARTBEAT = (0x81, b"[]")
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER value with which closing a socket sends RST."""
 
@@ -24,7 +24,7 @@ class RawSocket:
         self.socket = socket.socket()
         if receive_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self.socket.settimeout(TIMEOUT_S)
+        self.socket.settimeout(PATIENCE_S)
         self.socket.connect((host, port))
         self._held = b""
 
@@ -89,13 +89,19 @@ class RawWebSocket(RawSocket):
             (size,) = struct.unpack("!Q", self.exactly(8))
         return first, self.exactly(size)
 
+    def answer(self) -> tuple[int, bytes]:
+        """Read the next frame that is no heartbeat: those come at any time."""
+        while (frame := self.frame()) == HEARTBEAT:
+            pass
+        return frame
+
     def items(self) -> list[Any]:
         """Read text frames until one holds items; heartbeats and pings pass by."""
         while True:
-            first, payload = self.frame()
+            first, payload = self.answer()
             if first == 0x88:
                 raise EOFError(payload)
-            if first == 0x81 and payload != b"[]":
+            if first == 0x81:
                 items: list[Any] = json.loads(payload)
                 return items
 
@@ -121,12 +127,15 @@ class RawSSE(RawSocket):
         fields = dict(line.split(": ", 1) for line in lines if line)
         return fields.get("id"), json.loads(fields["data"])
 
+    def full_block(self) -> tuple[str | None, list[Any]]:
+        """Read the next block that is no heartbeat: those come at any time."""
+        while not (block := self.block())[1]:
+            pass
+        return block
+
     def items(self) -> list[Any]:
         """Read blocks until one holds items."""
-        while True:
-            _, items = self.block()
-            if items:
-                return items
+        return self.full_block()[1]
 
 
 Client = TypeVar("Client", bound=RawSocket)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvloop
+from tests.waiting import PATIENCE_S
 
 from channelstream.config import Settings
 from channelstream.core.connection import Connection
@@ -15,7 +16,6 @@ from channelstream.engines.base import UserUpdate
 from channelstream.server import build
 from channelstream.transports.streams import Streams
 
-WAIT_S = 10.0
 CLIENT_BUFFER_BYTES = 65_536
 """What the client's kernel takes that the client has not read; half of it is at the kernel's own disposal."""
 
@@ -60,7 +60,7 @@ class Stage:
         """Read so many bytes and return how many came last."""
         left = count
         while left > 0:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(PATIENCE_S):
                 data = await asyncio.get_running_loop().sock_recv(self.client, min(left, 65_536))
             if not data:
                 raise EOFError
@@ -69,7 +69,7 @@ class Stage:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Let the loop turn until something holds."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not holds():
                 await asyncio.sleep(0)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.http_client import http
+from tests.waiting import PATIENCE_S
 
 REFUSED = b"GET /listen?conn_id=x HTTP/1.1\r\nHost: test\r\n\r\n"
 
@@ -22,7 +23,7 @@ def test_a_long_head(server: Any, clients: Any) -> None:
 @pytest.mark.parametrize("head", [b"", b"GET /listen HTTP/1.1\r\nHost: te"])
 def test_a_slow_head(own_server: Any, clients: Any, head: bytes) -> None:
     """A head that is not complete in time is answered 408."""
-    raw = clients.raw(own_server("--head-timeout-s", "0.3").port)
+    raw = clients.raw(own_server("--head-timeout-s", "1").port)
     raw.send(head)
     assert raw.rest().startswith(b"HTTP/1.1 408 ")
 
@@ -59,7 +60,7 @@ def test_answers_that_nobody_reads_stop_the_reading(server: Any, clients: Any) -
             sent += raw.socket.send(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n" * 2000)
     assert sent < 20_000_000
     assert resident_bytes(server) - before < 8_000_000
-    raw.socket.settimeout(8)
+    raw.socket.settimeout(PATIENCE_S)
     for _ in range(2000):
         assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 404 ")
         raw.until(b"}")
@@ -186,7 +187,7 @@ def test_the_drain(start_server: Any, clients: Any, number: int) -> None:
     answer = poll.rest()
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nretry-after: " in answer
-    log, _ = server.process.communicate(timeout=20)
+    log, _ = server.process.communicate(timeout=PATIENCE_S)
     assert server.process.returncode == 0
     assert "Traceback" not in log
 
@@ -246,9 +247,12 @@ def test_a_client_that_ends_its_side(own_server: Any, clients: Any, engine: str,
 def test_a_long_head_behind_a_waiting_poll(server: Any, clients: Any) -> None:
     """A head is bounded as well while the answer before it is not ready, and refused behind that answer."""
     raw = clients.raw(server.port)
-    raw.send(f"GET /listen?conn_id={server.connect('ann')} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+    conn_id = server.connect("ann", "long-head")
+    raw.send(f"GET /listen?conn_id={conn_id} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
     server.post("/info", {"info": {"channels": []}})
     raw.send(b"GET /listen HTTP/1.1\r\nX-Long: " + b"x" * 40_000)
+    server.post("/info", {"info": {"channels": []}})
+    server.post("/message", {"user": "bob", "channel": "long-head", "message": 1})
     answers = raw.rest()
     assert answers.startswith(b"HTTP/1.1 200 ")
     assert b"HTTP/1.1 431 " in answers
@@ -282,7 +286,7 @@ def test_an_upgrade_of_http_1_0(server: Any, clients: Any) -> None:
 )
 def test_a_body_that_does_not_come(own_server: Any, clients: Any, request_head: bytes, status: bytes) -> None:
     """Whoever announces a body and keeps it back has one answer, and no socket for longer than body_timeout_s."""
-    client = clients.raw(own_server("--body-timeout-s", "0.3").port)
+    client = clients.raw(own_server("--body-timeout-s", "1").port)
     client.send(request_head)
     answer = client.rest()
     assert answer.startswith(b"HTTP/1.1 %b " % status)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from tests.transports.in_process import Stage, play
+from tests.waiting import PATIENCE_S
 
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Message
@@ -185,10 +186,10 @@ def test_a_poll_whose_answer_is_on_its_way() -> None:
             before_s = stage.connection.deadline_s or 0.0
             await read_on(stage)
             await stage.until(lambda before_s=before_s: (stage.connection.deadline_s or 0.0) > before_s)  # type: ignore[misc]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await held
 
-    play(scenario, poll_gap_s=0.02)
+    play(scenario, poll_gap_s=1.0)
 
 
 def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
@@ -205,7 +206,7 @@ def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
         request = b"GET /listen?conn_id=c HTTP/1.1\r\nHost: x\r\n\r\n"
         await asyncio.get_running_loop().sock_sendall(stage.client, request)
         await stage.receive(20)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE_S):
             await streams.settled()
 
     play(scenario)
@@ -213,7 +214,7 @@ def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
 
 def test_a_poll_on_a_slow_line(own_server: Any, clients: Any) -> None:
     """An answer that takes many gaps between polls arrives whole, and the connection is there for the next poll."""
-    server = own_server("--poll-gap-s", "0.4", "--keep-alive-s", "1", "--heartbeat-interval-s", "0.1")
+    server = own_server("--poll-gap-s", "1", "--keep-alive-s", "2", "--heartbeat-interval-s", "0.2")
     pace = clients.sse(server.port, f"conn_id={server.connect('bob', 'other')}")
     answer = server.post("/connect", {"username": "ann", "channels": ["bulk"]})
     target = f"/listen?conn_id={answer['conn_id']}&since="

@@ -36,7 +36,7 @@ def texts(items: list[Any]) -> list[str]:
 
 
 def poll(server: Any, query: str, method: str = "GET") -> httpx.Response:
-    return http.request(method, f"{server.url}/listen?{query}", timeout=10)
+    return http.request(method, f"{server.url}/listen?{query}")
 
 
 def wait_in_poll(server: Any, clients: Any, query: str) -> Any:

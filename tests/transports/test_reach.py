@@ -7,6 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.conftest import CLUSTER, SQLITE
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.nodes(1, SQLITE, 3, CLUSTER)
 
@@ -43,7 +44,7 @@ class Place:
         lost: list[str] = []
         texts: list[str] = []
         while "the end" not in texts:
-            for item in httpx.get(f"{self.server.url}/listen", params=query, timeout=10).json():
+            for item in httpx.get(f"{self.server.url}/listen", params=query, timeout=PATIENCE_S).json():
                 lost += item.get("lost", [])
                 texts += [item["message"]["text"]] if item["type"] == "message" else []
                 query["since"] = item["position"]
@@ -192,7 +193,7 @@ def test_an_older_client_begins_where_it_was_registered(place: Place) -> None:
     place.whisper("before")
     conn_id = place.connect(place.lobby, place.priv, since=early)
     place.say("after")
-    items = httpx.get(f"{place.server.url}/listen", params={"conn_id": conn_id}, timeout=10).json()
+    items = httpx.get(f"{place.server.url}/listen", params={"conn_id": conn_id}, timeout=PATIENCE_S).json()
     assert [item["message"]["text"] for item in items] == ["after"]
 
 

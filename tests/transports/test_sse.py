@@ -22,10 +22,10 @@ def test_blocks(server: Any, clients: Any, channel: str) -> None:
     """Each block is one JSON list under the position of its last item."""
     stream = clients.sse(server.port, f"conn_id={server.connect('ann', channel)}&since=")
     assert b"\r\ncontent-type: text/event-stream; charset=utf-8\r\n" in stream.head
-    position, [resumed] = stream.block()
+    position, [resumed] = stream.full_block()
     assert (resumed["type"], resumed["position"]) == ("resumed", position)
     publish(server, channel, "one", "two")
-    position, items = stream.block()
+    position, items = stream.full_block()
     assert [item["message"]["text"] for item in items] == ["one", "two"]
     assert position == items[-1]["position"]
 
@@ -34,12 +34,12 @@ def test_last_event_id_wins(server: Any, clients: Any, channel: str) -> None:
     """A browser that reconnects by itself sends Last-Event-ID, which counts more than `since`."""
     query = f"conn_id={server.connect('ann', channel)}&since="
     first = clients.sse(server.port, query)
-    position, _ = first.block()
+    position, _ = first.full_block()
     publish(server, channel, "missed")
     first.items()
     first.reset()
     again = clients.sse(server.port, query, headers=f"Last-Event-ID: {position}\r\n")
-    _, [resumed] = again.block()
+    _, [resumed] = again.full_block()
     assert (resumed["position"], resumed["recovered"]) == (position, ["", channel])
     assert [item["message"]["text"] for item in again.items()] == ["missed"]
 
@@ -48,12 +48,12 @@ def test_an_empty_last_event_id(server: Any, clients: Any, channel: str) -> None
     """An empty Last-Event-ID counts as absent: the stream resumes from `since`, and nothing is lost."""
     query = f"conn_id={server.connect('ann', channel)}&since="
     first = clients.sse(server.port, query)
-    position, _ = first.block()
+    position, _ = first.full_block()
     publish(server, channel, "missed")
     first.items()
     first.reset()
     again = clients.sse(server.port, query + str(position), headers="Last-Event-ID:\r\n")
-    _, [resumed] = again.block()
+    _, [resumed] = again.full_block()
     assert (resumed["position"], resumed["recovered"]) == (position, ["", channel])
     assert [item["message"]["text"] for item in again.items()] == ["missed"]
 
@@ -88,7 +88,7 @@ def test_refusals(server: Any, query: str, status: int) -> None:
 def test_a_line_break_in_since(server: Any, clients: Any, channel: str) -> None:
     """A position that holds a line break makes no line of the stream."""
     query = f"conn_id={server.connect('ann', channel)}&since=a%0Adata:%20evil-1"
-    position, [resumed] = clients.sse(server.port, query).block()
+    position, [resumed] = clients.sse(server.port, query).full_block()
     assert position == resumed["position"]
     assert "evil" not in position
     assert resumed["lost"] == ["", channel]

@@ -15,8 +15,6 @@ from channelstream.http.unread import UnreadAnswer
 from channelstream.transports import router
 from channelstream.transports.asgi import StreamsApp
 
-TIMEOUT_S = 10.0
-
 
 class Buffer:
     """A transport of which only the unsent bytes matter."""

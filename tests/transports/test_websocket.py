@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from tests.transports.in_process import Stage, play
+from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
 from channelstream.transports.websocket import LARGE_CHUNK_BYTES, TURN_S, WebSocketStream
@@ -70,7 +71,7 @@ def test_a_ping_between_fragments(server: Any, clients: Any, masked: Any, channe
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}&since=")
     stream.items()
     stream.send(masked(b"one", 0x01) + masked(b"beat", 0x89) + masked(b"two", 0x80))
-    assert stream.frame() == (0x8A, b"beat")
+    assert stream.answer() == (0x8A, b"beat")
     publish(server, channel, "still here")
     assert texts(stream.items()) == ["still here"]
 
@@ -79,7 +80,7 @@ def test_data_in_the_packet_of_the_handshake(server: Any, clients: Any, masked: 
     """What follows the handshake in the same packet is read as frames."""
     query = f"conn_id={server.connect('ann', channel)}"
     stream = clients.ws(server.port, query, early=masked(b"early", 0x89))
-    assert stream.frame() == (0x8A, b"early")
+    assert stream.answer() == (0x8A, b"early")
 
 
 @pytest.mark.parametrize("payload", [b"", (1000).to_bytes(2, "big"), (4321).to_bytes(2, "big")])
@@ -87,7 +88,7 @@ def test_the_close_of_a_client(server: Any, clients: Any, masked: Any, channel: 
     """A close frame is answered with its code, or none where it has none, and the socket ends."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
     stream.send(masked(payload, 0x88))
-    assert stream.frame() == (0x88, payload)
+    assert stream.answer() == (0x88, payload)
     assert stream.rest() == b""
 
 
@@ -180,7 +181,7 @@ def test_a_message_at_the_limit(server: Any, clients: Any, masked: Any, channel:
     """A message of exactly the allowed length is ignored like any other."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
     stream.send(masked(b"x" * 131_072) + masked(b"", 0x89))
-    assert stream.frame() == (0x8A, b"")
+    assert stream.answer() == (0x8A, b"")
 
 
 @pytest.mark.nodes(1, 3)
@@ -236,7 +237,7 @@ def test_compression(own_server: Any) -> None:
             running.post("/message", {"channel": "zip", "user": "x", "message": text})
         heard: list[Any] = []
         while len(heard) < 2:
-            heard += [item["message"] for item in json.loads(socket.recv(timeout=5))]
+            heard += [item["message"] for item in json.loads(socket.recv(timeout=PATIENCE_S))]
     assert heard == texts
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.waiting import soon
+from tests.waiting import PATIENCE_S, soon
 from websockets.asyncio.server import ServerConnection, serve
 
 from channelstream_client import (
@@ -34,7 +34,6 @@ from channelstream_client import (
 )
 from channelstream_client.streams import LOST, Place, Stream, StreamEnded
 
-PATIENCE_S = 10
 URL = "http://127.0.0.1:9"
 
 

@@ -12,7 +12,7 @@ from tests.e2e.faults.cluster import Cluster, Node
 from tests.e2e.faults.truth import PRIVATE, Message, Truth
 from tests.http_client import async_client
 
-ANSWER_S = 3.0
+ANSWER_S = 10.0
 """How long a node may take to answer before the message is sent to another."""
 PAUSE_S = (0.0, 0.05)
 """Between two messages of a publisher."""
