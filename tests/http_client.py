@@ -3,11 +3,14 @@
 `httpx.request` loads the machine's certificates for each call, which takes 40 ms of CPU: more than most tests need.
 """
 
+import sys
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 from tests.waiting import PATIENCE_S
 
+# httpcore looks for it several times a request; where it is not installed, the search costs more than the request.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 NO_COOKIES = DefaultCookiePolicy(allowed_domains=[])
 
 http = httpx.Client(
