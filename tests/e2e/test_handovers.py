@@ -11,12 +11,15 @@ from uuid import uuid4
 import httpx
 import pytest
 from tests.e2e.wire import Ended, Items, Wire, open_wire
+from tests.fleet import Fleet
 from tests.http_client import async_client
 
 pytestmark = pytest.mark.nodes(1, 3)
 
 ROUNDS = 20
-"""Of each race; where one node forgets another, some of them end otherwise."""
+"""Of each race among nodes; where one forgets another, some of them end otherwise."""
+ROUNDS_ALONE = 5
+"""Of each race in one process, where `tests/transports/test_races.py` plays them step by step."""
 DEADLINE_S = 30.0
 REPLACED = frozenset({409, 4002})
 GONE = REPLACED | {401, 1000, 4001}
@@ -101,7 +104,7 @@ def race(server: Any, play: Play) -> None:
 
     async def rounds() -> None:
         async with asyncio.timeout(DEADLINE_S), async_client() as http:
-            for _ in range(ROUNDS):
+            for _ in range(ROUNDS if isinstance(server, Fleet) else ROUNDS_ALONE):
                 page = Page(server, http)
                 try:
                     await play(page)

@@ -20,7 +20,7 @@ LOBBY = "lobby"
 """The channel that announces who comes and goes."""
 REPLACED = frozenset({4002, 409})
 JITTER_S = (0.05, 0.4)
-SILENCE_S = 8.0
+SILENCE_S = 20.0
 """After so long without a heartbeat a client gives a stream up: many times the interval of the nodes here."""
 
 

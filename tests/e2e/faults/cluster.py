@@ -16,10 +16,10 @@ from tests.redis_server import RedisServer, address, redis_cluster
 from tests.standing_line import StandingLine
 
 NODES = 3
-LEASE_S = 4.0
+LEASE_S = 6.0
 FLAGS = (
     *("--node-lease-s", str(LEASE_S)),
-    *("--engine-timeout-s", "1"),
+    *("--engine-timeout-s", "3"),
     *("--heartbeat-interval-s", "1"),
     *("--poll-timeout-s", "2"),
     # All that is sent in a scenario: what was sent is never forgotten unless a scenario says so.

@@ -192,7 +192,7 @@ async def lose_a_master(stage: Stage) -> None:
 
 
 async def only_go_on(stage: Stage) -> None:
-    await stage.goes_on(600)
+    await stage.goes_on(240)
 
 
 def _with_data(_: Path) -> Shape:
