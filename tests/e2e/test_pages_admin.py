@@ -198,7 +198,6 @@ def test_the_explorer_makes_signed_calls(open_admin: Callable[..., Page]) -> Non
 
 
 PAGES = (
-    "/",
     "/admin",
     "/admin/channels",
     "/admin/users",
@@ -206,16 +205,18 @@ PAGES = (
     "/admin/channel?name=phone",
     "/admin/user?name=phone-user",
     "/admin/connection?name=phone-connection",
+    "/",
     "/api-explorer",
 )
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_pages_fit_a_phone(open_admin: Callable[..., Page], post: Callable[..., Any], path: str) -> None:
+def test_pages_fit_a_phone(open_admin: Callable[..., Page], post: Callable[..., Any]) -> None:
     """At 390 pixels nothing sticks out; wide tables scroll by themselves."""
     post("/connect", {"username": "phone-user", "conn_id": "phone-connection", "channels": ["phone"]})
     page = open_admin(viewport={"width": 390, "height": 780})
-    expect(page.locator("#freshness")).to_have_text("Live")
-    page.goto(path)
-    expect(page.get_by_role("heading", level=1).first).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for path in PAGES:
+        if page.locator("#freshness").count():
+            expect(page.locator("#freshness")).to_have_text("Live")
+        page.goto(path)
+        expect(page.get_by_role("heading", level=1).first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path

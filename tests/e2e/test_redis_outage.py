@@ -23,7 +23,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def node(redis: RedisServer, start_server: Callable[..., Any]) -> Iterator[Any]:
-    node = start_server("--engine", redis.address, "--engine-timeout-s", "1")
+    node = start_server("--engine", redis.address, "--engine-timeout-s", "3")
     yield node
     _, log = node.stop()
     assert "Traceback" not in log, log
@@ -111,7 +111,7 @@ def test_a_node_follows_sentinels_to_the_next_master(
 ) -> None:
     """Calls are refused meanwhile; the replica may lack what was acknowledged, so that clients are told `lost`."""
     with redis_sentinels(tmp_path, password) as watched:
-        node = start_server("--engine-timeout-s", "1", CHANNELSTREAM_ENGINE=watched.address)
+        node = start_server("--engine-timeout-s", "3", CHANNELSTREAM_ENGINE=watched.address)
         conn_id = node.connect("ann", "a")
         with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since=") as stream:
             resumed(stream)
