@@ -1,39 +1,72 @@
-"""Calls drawn from the OpenAPI document: whatever fits it, or nearly does, is answered as it says, and never by a 5xx."""
+"""Calls drawn from the OpenAPI document: whatever fits it, or nearly does, is answered as it says, and never by a 5xx.
 
-from typing import Any
+The calls of an operation are drawn by its test. `schema.parametrize()` would draw them when tests are collected, which every
+worker does for all operations: seconds of each, also where no test of the API is chosen.
+"""
 
-import schemathesis
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
 from hypothesis import HealthCheck, Phase, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 from tests.waiting import PATIENCE_S
 
 from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.openapi import document
 
-schema = schemathesis.openapi.from_dict(document(ENDPOINTS, "1.2.3"))
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
+if TYPE_CHECKING:
+    from schemathesis import Case
+    from schemathesis.schemas import BaseSchema
+
+DOCUMENT = document(ENDPOINTS, "1.2.3")
+METHODS = {"get", "post", "put", "patch", "delete"}
+OPERATIONS = [
+    (path, method) for path, item in DOCUMENT["paths"].items() for method in METHODS.intersection(item)
 ]
 
 
-@schema.parametrize()
-@settings(
-    max_examples=12,
-    deadline=None,
-    derandomize=True,
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=list(HealthCheck),
-)
-def test_answers_are_as_described(case: Any, one_node: Any) -> None:
+@cache
+def described() -> "BaseSchema":
+    """The document as schemathesis reads it."""
+    import schemathesis
+
+    return schemathesis.openapi.from_dict(DOCUMENT)
+
+
+@pytest.mark.parametrize(("path", "method"), sorted(OPERATIONS))
+def test_answers_are_as_described(path: str, method: str, one_node: Any) -> None:
     """Status, content type and body of every operation, signed."""
-    case.call_and_validate(
-        base_url=one_node.url, headers=one_node.sign(case.operation.path), checks=CHECKS, timeout=PATIENCE_S
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.generation.hypothesis.builder import (
+        HypothesisTestConfig,
+        HypothesisTestMode,
+        create_test,
     )
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_schema_conformance,
+    ]
+
+    @settings(
+        max_examples=12,
+        deadline=None,
+        derandomize=True,
+        phases=(Phase.explicit, Phase.generate),
+        suppress_health_check=list(HealthCheck),
+    )
+    def answered(case: "Case") -> None:
+        case.call_and_validate(
+            base_url=one_node.url, headers=one_node.sign(path), checks=checks, timeout=PATIENCE_S
+        )
+
+    schema = described()
+    config = HypothesisTestConfig(project=schema.config, modes=list(HypothesisTestMode))
+    create_test(operation=schema[path][method], test_func=answered, config=config)()
