@@ -18,8 +18,6 @@ from figures.sizes import Sizes
 from figures.stores import Store, Used, cluster, one_redis
 from figures.table import Figures, Row, Table, medians, significant
 
-CHANNELS = 50
-"""Of each kind, so that all shards have some."""
 SHARDS = (1, 3, MAX_SHARDS)
 """Of the log, in clusters of three masters: their processor time together does not depend on how many they are."""
 LOG_EVENTS = 10
@@ -84,7 +82,9 @@ async def operations(sizes: Sizes, progress: Progress) -> list[Table]:
         progress.show("starting")
         kinds = (one_redis(), *map(cluster, SHARDS))
         stores = [await stack.enter_async_context(each) for each in kinds]
-        sites = {store.name: await stack.enter_async_context(_site(store)) for store in stores}
+        sites = {
+            store.name: await stack.enter_async_context(_site(store, sizes.call_channels)) for store in stores
+        }
         rounds: dict[str, dict[str, list[Figures]]] = {name: {} for name in sites}
         for number in range(sizes.rounds):
             for name in in_turn(list(sites), number):
@@ -92,10 +92,12 @@ async def operations(sizes: Sizes, progress: Progress) -> list[Table]:
                 for step, figures in (await _steps(sites[name], count, progress)).items():
                     rounds[name].setdefault(step, []).append(figures)
     tables = [
-        medians(id_, TITLE.format(where=_where(name), count=count, channels=CHANNELS), rounds[name])
+        medians(
+            id_, TITLE.format(where=_where(name), count=count, channels=sizes.call_channels), rounds[name]
+        )
         for id_, name in zip(("operations", *map(id_of, SHARDS)), sites, strict=True)
     ]
-    return [*tables, _shares(list(sites.values())[1:])]
+    return [*tables, _shares(list(sites.values())[1:], sizes.call_channels)]
 
 
 def _where(name: str) -> str:
@@ -108,10 +110,10 @@ def id_of(shards: int) -> str:
 
 
 @asynccontextmanager
-async def _site(store: Store) -> AsyncIterator[Site]:
+async def _site(store: Store, channels: int) -> AsyncIterator[Site]:
     flags = ("--engine", store.address, *QUIET_FLAGS)
     async with product(*flags) as one, product(*flags) as other:
-        near, wide = ([f"{kind}-{number}" for number in range(CHANNELS)] for kind in ("near", "wide"))
+        near, wide = ([f"{kind}-{number}" for number in range(channels)] for kind in ("near", "wide"))
         site = Site(store, [one, other], [await open_api(node.wire) for node in (one, other)], near, wide)
         try:
             await site.prepare()
@@ -128,7 +130,7 @@ async def _steps(site: Site, count: int, progress: Progress) -> dict[str, Figure
     clients: list[Client] = []
 
     def near(number: int) -> str:
-        return site.near[number % CHANNELS]
+        return site.near[number % len(site.near)]
 
     async def connect(number: int) -> None:
         ids.append(await api.connect(f"user-{run}-{number}", [near(number)]))
@@ -138,7 +140,7 @@ async def _steps(site: Site, count: int, progress: Progress) -> dict[str, Figure
 
     steps: dict[str, Call] = {
         PUBLISH: lambda number: api.publish(near(number)),
-        "publish, heard by two": lambda number: api.publish(site.wide[number % CHANNELS]),
+        "publish, heard by two": lambda number: api.publish(site.wide[number % len(site.wide)]),
         CONNECT: connect,
         OPEN: stream,
         "subscribe to one more": lambda number: api.subscribe(ids[number], near(number + 1)),
@@ -185,7 +187,7 @@ def per(used: Used, count: int) -> dict[str, float]:
     }
 
 
-def _shares(sites: Sequence[Site]) -> Table:
+def _shares(sites: Sequence[Site], channels: int) -> Table:
     """How evenly the masters are used."""
     rows = []
     for site in sites:
@@ -193,5 +195,5 @@ def _shares(sites: Sequence[Site]) -> Table:
             calls = site.shares[step]
             shares = sorted((100 * each / sum(calls) for each in calls), reverse=True)
             rows.append(Row(f"{site.store.name}: {step}", [significant(share) for share in shares]))
-    title = f"Calls of the script at each of three masters, in percent, with {CHANNELS} channels."
+    title = f"Calls of the script at each of three masters, in percent, with {channels} channels."
     return Table("shares", title, ["busiest", "second", "least"], rows)

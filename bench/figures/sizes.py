@@ -9,6 +9,7 @@ class Sizes(Struct, frozen=True):
     Attributes:
         rounds: each row has the medians of so many.
         calls: calls one after the other, and calls of each kind.
+        call_channels: channels of each kind, for the calls; all shards should have some.
         fanout_messages: to `fanout_clients`.
         crowd: clients of the nodes that are compared with one node.
         crowd_messages: to all of the crowd, flat out.
@@ -23,6 +24,7 @@ class Sizes(Struct, frozen=True):
 
     rounds: int
     calls: int
+    call_channels: int
     fanout_clients: int
     fanout_messages: int
     crowd: int
@@ -39,6 +41,7 @@ class Sizes(Struct, frozen=True):
 FULL = Sizes(
     rounds=3,
     calls=1500,
+    call_channels=50,
     fanout_clients=200,
     fanout_messages=2000,
     crowd=10_000,
@@ -54,6 +57,7 @@ FULL = Sizes(
 QUICK = Sizes(
     rounds=1,
     calls=60,
+    call_channels=6,
     fanout_clients=20,
     fanout_messages=60,
     crowd=100,

@@ -18,7 +18,7 @@ from channelstream.bench.checker import Faults
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.orders import Result
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("figures of the engines")]
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "bench" / "engines.py"
