@@ -160,21 +160,22 @@ def test_a_real_server_tells_of_its_slow_turns(start_server: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("late_s", "went_by", "seen_on_time", "cause"),
+    ("late_s", "went_by", "seen_on_time", "in_code", "cause"),
     [
-        (0.3, spent(loop=0.31), True, Cause.BUSY),
-        (0.9, spent(loop=0.12, queued=0.78), False, Cause.BUSY),
-        (0.3, spent(loop=0.05, queued=0.24), True, Cause.NO_PROCESSOR),
-        (0.3, spent(loop=0.01, process=0.29), False, Cause.OTHER_THREAD),
-        (0.3, spent(loop=0.01), True, Cause.BLOCKED),
-        (0.3, spent(loop=0.01, queued=0.02), False, Cause.STOPPED),
+        (0.3, spent(loop=0.31), True, True, Cause.BUSY),
+        (0.9, spent(loop=0.12, queued=0.78), False, False, Cause.BUSY),
+        (0.3, spent(loop=0.05, queued=0.24), True, True, Cause.NO_PROCESSOR),
+        (0.3, spent(loop=0.01, process=0.29), False, False, Cause.OTHER_THREAD),
+        (0.3, spent(loop=0.01), True, True, Cause.BLOCKED),
+        (0.3, spent(loop=0.01), True, False, Cause.NO_PROCESSOR),
+        (0.3, spent(loop=0.01, queued=0.02), False, True, Cause.STOPPED),
     ],
 )
 def test_what_a_late_beat_waited_for(
-    late_s: float, went_by: Clocks, seen_on_time: bool, cause: Cause
+    late_s: float, went_by: Clocks, seen_on_time: bool, in_code: bool, cause: Cause
 ) -> None:
     """The clocks of the thread, the process and the queue for a processor tell why a beat was late."""
-    assert cause_of(late_s, went_by, seen_on_time, 0.1) is cause
+    assert cause_of(late_s, went_by, seen_on_time, in_code, 0.1) is cause
     line = str(SlowTurn(0.0, late_s, cause, went_by, "a.b:1"))
     assert line.startswith("slow turn" if cause.is_slow_turn else "the process did not run for 300 ms")
     assert ("780 ms without a processor" in line) == (went_by.queued_s > 0.5)

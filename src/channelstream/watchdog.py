@@ -127,13 +127,14 @@ class SlowTurn:
         }
 
 
-def cause_of(late_s: float, spent: Clocks, seen_on_time: bool, slow_s: float) -> Cause:
+def cause_of(late_s: float, spent: Clocks, seen_on_time: bool, in_code: bool, slow_s: float) -> Cause:
     """Say what a late beat waited for.
 
     Args:
         late_s: how late it came.
         spent: what went by on each clock since the beat before.
         seen_on_time: whether the watching thread could run meanwhile.
+        in_code: whether it then saw a function run; otherwise the loop only waited for events, and was woken late.
         slow_s: how long a turn may last; the time it waits for a processor is not its own.
     """
     own_s = late_s - spent.queued_s
@@ -143,7 +144,9 @@ def cause_of(late_s: float, spent: Clocks, seen_on_time: bool, slow_s: float) ->
         return Cause.BUSY
     if spent.process_cpu_s >= own_s / 2:
         return Cause.OTHER_THREAD
-    return Cause.BLOCKED if seen_on_time else Cause.STOPPED
+    if not seen_on_time:
+        return Cause.STOPPED
+    return Cause.BLOCKED if in_code else Cause.NO_PROCESSOR
 
 
 def stack_text(frame: FrameType | None, base: FrameType | None) -> str:
@@ -316,7 +319,7 @@ class Watchdog:
         if look is None or look.beat is not self._beat:
             look = _Look(self._beat, on_time=False, stack=NOT_SEEN)
         spent = clocks.since(self._beat.clocks)
-        cause = cause_of(late_s, spent, look.on_time, self._slow_s)
+        cause = cause_of(late_s, spent, look.on_time, look.stack != NO_FRAMES, self._slow_s)
         if cause.is_slow_turn:
             self.longest_s = max(self.longest_s, late_s - spent.queued_s)
         if late_s > self._slow_s:
