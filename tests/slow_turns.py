@@ -25,7 +25,7 @@ class SlowTurns:
         """Read the figures of servers that are about to end."""
         for server in servers:
             if server.process.poll() is None:
-                self._noted += lines(name, server.request("GET", "/admin/admin.json").json())
+                self._noted += lines(name, server.request("GET", "/admin/data/slow_turns").json())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -47,7 +47,7 @@ def lines(name: str, document: dict[str, Any]) -> list[str]:
     """Say how slow a server was: one line, and one for each of the last slow turns."""
     if not document["slow_turns"]:
         return []
-    slow = [row for row in document["latest_slow_turns"] if Cause(row["cause"]).is_slow_turn]
+    slow = [row for row in document["rows"] if Cause(row["cause"]).is_slow_turn]
     return [
         f"{name}: {document['slow_turns']} slow, the longest {document['longest_turn_ms']} ms;"
         f" the process did not run {document['pauses']} times",

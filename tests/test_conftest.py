@@ -41,7 +41,7 @@ def test_slow_turns_of_shared_servers_are_told() -> None:
     """With their number, and what ran in the last ones; a server without any says nothing."""
     document: dict[str, Any] = {"slow_turns": 2, "longest_turn_ms": 140.0, "pauses": 3}
     row = {"ms": 140.0, "cpu_ms": 130.0, "stack": "a.b:1"}
-    document["latest_slow_turns"] = [row | {"cause": Cause.STOPPED.value}, row | {"cause": Cause.BUSY.value}]
+    document["rows"] = [row | {"cause": Cause.STOPPED.value}, row | {"cause": Cause.BUSY.value}]
     told = lines("one node", document)
     assert "2 slow, the longest 140.0 ms" in told[0]
     assert [line.split(": ")[-1] for line in told[1:]] == ["a.b:1"]

@@ -85,6 +85,7 @@ def test_idle_and_connect_only(server: Any, tmp_path: Path, capsys: Captured) ->
     assert measured.stall_ms is not None
     assert measured.attach is not None
     assert measured.attach.count == 10
+    assert measured.longest_turn_ms is None  # That of its start and of others' load is not the run's.
     assert "request p99.9" in capsys.readouterr().out
 
 
@@ -96,8 +97,11 @@ def test_own_server(tmp_path: Path, capsys: Captured) -> None:
     assert plain is not None
     assert packed is not None
     assert packed.rate.count == plain.rate.count == 600
+    assert all(step.measured.longest_turn_ms is not None for step in report.steps)
+    out = capsys.readouterr().out
+    assert out.count("longest turn of the loop") == 2
+    assert "compressed, compared with plain" in out
     assert (tmp_path / "new" / "compression.svg").read_text().startswith("<svg ")
-    assert "compressed, compared with plain" in capsys.readouterr().out
 
 
 def test_publishing_beside_its_reference(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import uuid
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from msgspec import structs
+
 from channelstream.bench.checker import Faults
 from channelstream.bench.crew import Crew, check_descriptors, crew_of
 from channelstream.bench.histogram import Histogram
 from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.orders import Result
-from channelstream.bench.probe import probe
+from channelstream.bench.probe import longest_turn_ms, probe
 from channelstream.bench.processes import cpu_s, memory_kb
 from channelstream.bench.progress import Progress
 from channelstream.bench.publishing import OpenPublisher, Publisher, Publishing, open_publisher
@@ -45,12 +47,14 @@ class Target:
     Attributes:
         pid: its process, for processor time and memory; None means that they are not measured.
         publisher: how to post to it.
+        tells_turns: whether it was started for the run and tells the longest turn of its loop.
     """
 
     name: str
     wire: Wire
     pid: int | None = None
     publisher: OpenPublisher = open_publisher
+    tells_turns: bool = False
 
     def cpu_s(self) -> float | None:
         return None if self.pid is None else cpu_s(self.pid)
@@ -114,6 +118,13 @@ class Run:
     samples: list[tuple[float, int]] = field(default_factory=list)
 
     async def measured(self) -> Measured:
+        """Measure, and ask last how long the longest turn of the server's loop was."""
+        measured = await self._measured()
+        if not self.target.tells_turns:
+            return measured
+        return structs.replace(measured, longest_turn_ms=await longest_turn_ms(self.target.wire))
+
+    async def _measured(self) -> Measured:
         connect = attach = memory = stall = None
         if self.load.clients:
             connect, attach, memory = await self._connect()

@@ -83,6 +83,7 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         publish: messages accepted.
         requests: calls in which they were posted.
         stall_ms: how long a small request took while the clients were idle.
+        longest_turn_ms: the longest turn of the event loop of a server that was started for the run, less 5 ms at most.
     """
 
     connect: Rate | None = None
@@ -92,6 +93,7 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     publish: Rate | None = None
     requests: int = 0
     delivery: Delivery | None = None
+    longest_turn_ms: float | None = None
 
     @property
     def is_right(self) -> bool:

@@ -63,6 +63,8 @@ def _rows(measured: Measured) -> Iterator[Row]:
         yield from _percentile_rows("request", measured.stall_ms)
     if measured.delivery is not None:
         yield from _delivery_rows(measured.delivery)
+    if measured.longest_turn_ms is not None:
+        yield "longest turn of the loop", f"{measured.longest_turn_ms:,.1f} ms"
 
 
 def _rate_rows(name: str, rate: Rate) -> Iterator[Row]:

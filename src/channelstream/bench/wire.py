@@ -72,8 +72,12 @@ class Wire(Struct, frozen=True, kw_only=True):
             )
         )
 
-    def get(self, path: str) -> bytes:
-        return f"GET {self.prefix}{path} HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode()
+    def get(self, path: str, headers: bytes = b"") -> bytes:
+        return b"GET %b HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (
+            (self.prefix + path).encode(),
+            self.host.encode(),
+            headers,
+        )
 
     def stream(self, transport: Transport, conn_id: str, deflate: bool = False) -> bytes:
         """The bytes that open a stream, or ask for the next poll.

@@ -79,9 +79,10 @@ class Panel:
         """Return how streams and connections ended lately, newest first."""
         return [ending_row(ending) for ending in self._node.endings.latest(ENDINGS)]
 
-    def slow_turns(self) -> list[dict[str, Any]]:
-        """Return the last slow turns of the event loop, newest first."""
-        return self._sampler.loop.rows()
+    def slow_turns(self) -> dict[str, Any]:
+        """Return the figures of the event loop, and its last slow turns, newest first."""
+        loop = self._sampler.loop
+        return {**loop.figures(), "rows": loop.rows()}
 
     async def act(self, action: str, body: bytes) -> Any:
         """Do what the API's call does.

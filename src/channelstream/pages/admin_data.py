@@ -42,8 +42,8 @@ class Panel(Protocol):
     def endings(self) -> list[dict[str, Any]]:
         """Return how streams and connections ended lately, newest first."""
 
-    def slow_turns(self) -> list[dict[str, Any]]:
-        """Return the last slow turns of the event loop, newest first."""
+    def slow_turns(self) -> dict[str, Any]:
+        """Return the figures of the event loop, and its last slow turns, newest first."""
 
     async def act(self, action: str, body: bytes) -> Any:
         """Do one of `ACTIONS`; raises ChannelstreamError where the API's call would."""
@@ -85,7 +85,7 @@ class AdminData:
         return json_response({"rows": self._panel.endings()})
 
     async def _slow_turns(self, request: Request) -> Response:
-        return json_response({"rows": self._panel.slow_turns()})
+        return json_response(self._panel.slow_turns())
 
     def _table(self, name: str) -> Endpoint:
         async def table(request: Request) -> Response:
