@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import rmtree
+from typing import Any
 
 from tests.e2e.clocks import shifted_clock
 from tests.e2e.faults.client import LOBBY, Seen
-from tests.e2e.faults.cluster import LEASE_S, Shape
+from tests.e2e.faults.cluster import ANSWER_S, LEASE_S, Node, Shape
 from tests.e2e.faults.stage import CHANNELS, Stage
 from tests.e2e.faults.truth import PRIVATE
+from tests.http_client import async_client
 
 from channelstream.core.position import shard_of
 from channelstream.engines.redis.address import prefixes
@@ -32,6 +34,8 @@ BURST_BYTES = 30_000
 SUBSCRIPTION_BYTES = 262_144
 """What Redis may hold back for a subscription."""
 PULSES = 50
+SILENT = "nothing came over its subscription"
+VISITS = 10
 STILL_S, MOVING_S = 0.08, 0.02
 
 
@@ -131,6 +135,15 @@ async def cut_a_node_off(stage: Stage) -> None:
     await stage.goes_on()
 
 
+async def silence_a_subscription(stage: Stage) -> None:
+    """Only what is published comes to a node no more, and no line ends: it finds out, and its clients miss nothing."""
+    [line] = stage.cluster.lines.values()
+    await stage.goes_on()
+    line.silence_subscriptions()
+    await stage.until("the node gives it up", lambda: SILENT in stage.victim.log)
+    await stage.goes_on()
+
+
 async def overflow_a_subscription(stage: Stage) -> None:
     """Redis drops a subscription that stands still: what the log holds comes late, what it does not is told lost."""
     redis = stage.cluster.redis
@@ -172,7 +185,8 @@ async def slow_a_node(stage: Stage) -> None:
 async def lose_a_master(stage: Stage) -> None:
     """Calls that need it are refused, others are not; back without data, what it held is told lost, and nothing else."""
     await stage.goes_on()
-    prefix = prefixes(MASTERS)[shard_of(TALK, MASTERS)]
+    lost = shard_of(TALK, MASTERS)
+    prefix = prefixes(MASTERS)[lost]
     master = next(each for each in stage.cluster.masters if each.cli("KEYS", f"{prefix}*"))
     master.kill()
     begun_s = time.monotonic()
@@ -183,12 +197,34 @@ async def lose_a_master(stage: Stage) -> None:
     await stage.until("calls are refused", lambda: answers(503) >= REFUSED)
     # Each publisher gets on until it has a private message for somebody there.
     assert answers(200) >= ACCEPTED
+    await _visit(stage, lost)
     await asyncio.to_thread(master.start)
     hearers = [client for client in stage.clients if TALK in client.accounts]
     await stage.until(
         "its channel is told lost", lambda: all(any(TALK in lost for lost in c.losses) for c in hearers)
     )
     await stage.goes_on()
+
+
+async def _visit(stage: Stage, lost: int) -> None:
+    """Connect, publish, resume at another node and disconnect, all of it in shards other than this one."""
+    names = [name for name in map("visit-{}".format, range(50)) if shard_of(name, MASTERS) != lost]
+    async with async_client(timeout=ANSWER_S) as http:
+
+        async def call(node: Node, path: str, body: object) -> Any:
+            answer = await http.post(node.url + path, json=body, headers=node.sign(path))
+            assert answer.status_code == 200, (path, answer.text)
+            return answer.json()
+
+        for name in names[:VISITS]:
+            here, there = stage.random.sample(stage.cluster.nodes, 2)
+            made = await call(here, "/connect", {"username": name, "channels": names})
+            await call(here, "/message", [{"user": "app", "channel": name, "message": {"visit": name}}])
+            poll = f"{there.url}/listen?conn_id={made['conn_id']}&since={made['position']}"
+            resumed, *heard = (await http.get(poll)).json()
+            assert resumed["lost"] == []
+            assert [each["message"] for each in heard] == [{"visit": name}]
+            assert await call(here, "/disconnect", {"conn_id": made["conn_id"]})
 
 
 async def only_go_on(stage: Stage) -> None:
@@ -217,6 +253,7 @@ SCENARIOS = {
     "redis-without": Scenario(restart_redis_without_data, EVERYTHING, _with_data),
     "redis-stopped": Scenario(stop_redis),
     "node-cut-off": Scenario(cut_a_node_off, shape=lambda _: Shape(cut=(2,))),
+    "silent": Scenario(silence_a_subscription, shape=lambda _: Shape(cut=(2,))),
     "subscription": Scenario(overflow_a_subscription, frozenset({SHORT}), more_channels=(SHORT,)),
     "slow-node": Scenario(slow_a_node),
     "clocks": Scenario(only_go_on, shape=_an_hour_apart),
