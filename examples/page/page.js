@@ -41,7 +41,7 @@ function listen(url) {
     say("Connected.");
     find("#chat").hidden = false;
   });
-  stream.on("down", ({ reason }) => say(`Not connected, trying again: ${reason}`));
+  stream.on("down", ({ reason }) => say(`Not connected, trying again: ${reason || "the line broke"}`));
   stream.on("lost", () => say("Connected. Some messages may be missing here."));
   stream.on("close", ({ reason }) => {
     say(`The chat has ended (${reason}). Sign in again.`);

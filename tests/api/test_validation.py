@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channelstream.api import schemas, validation
+from channelstream.api import plain, schemas, validation
 from channelstream.errors import Invalid, Malformed
 
 VECTORS = json.loads((Path(__file__).parents[2] / "spec" / "vectors" / "validation.json").read_text())
@@ -201,7 +201,7 @@ def test_brackets_in_texts_nest_nothing() -> None:
 
 def test_a_payload_may_nest() -> None:
     """Nesting up to the limit passes, however many brackets there are."""
-    depth = validation.MAX_NESTING - 2
+    depth = plain.MAX_NESTING - 2
     body = (
         b'[{"user": "ann", "message": '
         + b"[" * depth

@@ -385,8 +385,11 @@ def _newer_format(path: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "sentence"),
     [
-        (lambda path: path.write_text("no database" * 200), "file is not a database"),
-        (lambda path: path.mkdir(), "cannot be used"),
+        (
+            lambda path: path.write_text("no database" * 200),
+            "put a backup in its place, or name another file",
+        ),
+        (lambda path: path.mkdir(), "it is a directory: name a file"),
         (_other_program, "is a database of another program"),
         (_newer_format, "has format 99, and this version of channelstream reads format 1 only"),
     ],
@@ -404,7 +407,7 @@ def test_a_file_that_cannot_be_used_is_refused(
 def test_a_missing_directory_is_refused(runs: Runs) -> None:
     """It is not made."""
     runs.path = runs.path.parent / "missing" / "state.db"
-    with pytest.raises(ConfigError, match="No such file or directory"):
+    with pytest.raises(ConfigError, match="its directory is not there: make it"):
         asyncio.run(runs.open())
 
 

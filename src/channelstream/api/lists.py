@@ -5,8 +5,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from channelstream.api.plain import count_items
 from channelstream.api.turns import Turns
-from channelstream.api.validation import MAX_FAULTS, count_items, decode_one_or_many
+from channelstream.api.validation import MAX_FAULTS, decode_one_or_many
 from channelstream.errors import Faults, Invalid, Malformed
 
 PIECE_BYTES = 8_192

@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from channelstream.api import stream_docs
+from channelstream.api.plain import SEND_JSON
 from channelstream.api.table import Endpoint
-from channelstream.api.validation import SEND_JSON
 from channelstream.errors import BadSignature, Invalid, Malformed
 
 TITLE: Final = "Channelstream API"

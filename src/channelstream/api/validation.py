@@ -4,28 +4,22 @@ A good body costs one pass of msgspec. Only a refused one is decoded again and w
 walk collects the faults, and forgives what 0.7.1 forgave (booleans and integers written otherwise, nulls).
 """
 
-import json
 import re
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterable
 from functools import cache, partial
-from itertools import accumulate
-from math import isfinite
 from types import GenericAlias, NoneType
 from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import inspect
 
+from channelstream.api.plain import read_plain, refuse_deep
 from channelstream.api.schemas import MISSING, ChannelConfigBody, ChannelSettings, TextRule
-from channelstream.errors import Faults, Invalid, Malformed
+from channelstream.errors import Faults, Invalid
 
-MAX_NESTING = 250
-"""Deepest nesting of arrays and objects; what was decoded can then be encoded on any stack (Python: 1000)."""
 MAX_FAULTS = 100
 """Faults told in one answer, so that a body of faults costs neither time nor a longer answer."""
 
-SEND_JSON = "Send one JSON value in UTF-8."
 NULL = "Field may not be null."
 WRONG_INPUT = {"_schema": ["Invalid input type."]}
 CUT = "Not valid Unicode: half of a surrogate pair; do not cut a text inside a character."
@@ -33,12 +27,6 @@ NOT_A_STATE_VALUE = "Must be a string, a number, a boolean or null."
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_GZIP = b"\x1f\x8b"
-_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 
@@ -79,7 +67,7 @@ def decode_channel_configs(body: bytes) -> dict[str, ChannelSettings]:
 
 def conn_id_in(body: bytes) -> str | None:
     """Return the conn_id of an object that breaks its schema elsewhere."""
-    return _plain(body).get("conn_id") or None
+    return read_plain(body).get("conn_id") or None
 
 
 def missing_connection() -> Invalid:
@@ -110,11 +98,11 @@ def _unnested(faults: Faults) -> Faults:
 
 
 def _decode(body: bytes, shape: Any) -> Any:
-    _refuse_deep(body)
+    refuse_deep(body)
     try:
         return _decoder(shape).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _convert(_plain(body), shape)
+        return _convert(read_plain(body), shape)
 
 
 @cache
@@ -130,71 +118,6 @@ def _one_or_many(schema: Any) -> Any:
 @cache
 def _described(shape: Any) -> inspect.Type:
     return inspect.type_info(shape)
-
-
-def _plain(body: bytes) -> Any:
-    """Decode without a schema; numbers no computer can hold show only here, as a ValidationError.
-
-    A byte order mark is let pass (RFC 8259, 8.1), and so is half of a surrogate pair, which Node and Python write where a
-    text was cut inside an emoji: the walk says which fields may hold it.
-    """
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if body.startswith(BOM_UTF8):
-            return _plain(body.removeprefix(BOM_UTF8))
-        if _SURROGATE.search(body):
-            return _with_surrogates(body, error)
-        raise _not_json(body, error) from error
-
-
-def _with_surrogates(body: bytes, error: Exception) -> Any:
-    try:
-        return json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite)
-    except (ValueError, RecursionError):
-        raise _not_json(body, error) from error
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not isfinite(number):
-        raise ValueError(digits)
-    return number
-
-
-def _not_json(body: bytes, error: Exception) -> Malformed:
-    if body.startswith((BOM_UTF16_BE, BOM_UTF16_LE)) or b"\0" in body[:2]:
-        return Malformed("Invalid JSON: the body is UTF-16", SEND_JSON)
-    if body.startswith(_GZIP):
-        return Malformed("Invalid JSON: the body is compressed", "Send it as it is: one JSON value in UTF-8.")
-    return Malformed(f"Invalid JSON: {str(error).removeprefix('JSON is malformed: ')}", SEND_JSON)
-
-
-def count_items(body: bytes) -> int:
-    """Return how many items a list has that was read, or refused for its items."""
-    try:
-        return len(_split(body))
-    except msgspec.DecodeError:
-        return len(_plain(body))
-
-
-def _refuse_deep(body: bytes) -> None:
-    """Look for deep nesting, closely only where there are brackets enough for it."""
-    if len(body) <= MAX_NESTING or len(body.translate(None, _NOT_OPENING)) <= MAX_NESTING:
-        return
-    if _nests_too_deep(body):
-        raise Malformed(f"Invalid JSON: nested deeper than {MAX_NESTING} levels", SEND_JSON)
-
-
-def _nests_too_deep(body: bytes) -> bool:
-    """Follow the brackets of valid JSON: without escapes, every second piece between quotes is no text."""
-    pieces = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
-    brackets = b"".join(pieces[::2]).translate(None, _NOT_BRACKETS)
-    return any(depth > MAX_NESTING for depth in accumulate(map(_STEPS.__getitem__, brackets)))
 
 
 def _convert(plain: Any, shape: Any) -> Any:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from channelstream.engines.sqlite_faults import NotWritten
+from channelstream.engines.sqlite_faults import NotWritten, why_unusable
 from channelstream.engines.sqlite_rows import PUT_META, SCHEMA, Bulk, Row
 from channelstream.errors import ConfigError
 
@@ -131,7 +131,7 @@ class SqliteFile:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"engine: {str(self._path)!r} cannot be used: {error}") from error
+            raise ConfigError(f"engine: {str(self._path)!r} cannot be used: {why_unusable(error)}") from error
 
     def read(self) -> Stored:
         """Return everything, events in the order of the log.

@@ -43,6 +43,7 @@ class UnixSocket:
 
     def remove(self) -> None:
         """Remove the file, unless it is another server's by now, or has rights that the next server takes over."""
+        # A file that stays leads to nobody: the next server finds that out, and takes its place.
         with suppress(OSError), _alone(self._path):
             found = self._path.lstat()
             if _inode(found) == self._inode and stat.S_IMODE(found.st_mode) == USUAL_RIGHTS:

@@ -137,7 +137,7 @@ class HeldConnections:
             channels = self.forget(
                 connection, CloseCode.UNKNOWN_CONNECTION, "its channels could not be joined again"
             )
-            with suppress(Unavailable):
+            with suppress(Unavailable):  # It has forgotten the connection, or does so with this node's lease.
                 await self._engine.disconnect(_member(connection), channels)
             raise
 
@@ -158,7 +158,7 @@ class HeldConnections:
 
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """End a connection of this node: its stream closed, its user parted, its id unknown."""
-        with suppress(Moved):
+        with suppress(Moved):  # Another node has it by now: there is nothing of ours to end.
             await self._end(connection, code, reason)
 
     async def _end(self, connection: Connection, code: CloseCode, reason: str) -> None:

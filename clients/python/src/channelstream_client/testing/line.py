@@ -65,7 +65,7 @@ class Line:
         self._listener.close()
 
     def _accept(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError):  # The line was closed.
             while True:
                 near, _ = self._listener.accept()
                 self._carry(near)
@@ -91,7 +91,7 @@ class Line:
         threading.Thread(target=self._pump, args=(far, near, self._flows), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, gate: threading.Event | None) -> None:
-        with suppress(OSError):
+        with suppress(OSError):  # One of the ends has gone, or the line was cut: both are what this is for.
             while data := source.recv(_CHUNK_BYTES):
                 if gate:
                     self._send_slowly(data, sink, gate)

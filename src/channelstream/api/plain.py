@@ -1,0 +1,88 @@
+"""A body as plain JSON, before any schema: what is let pass, and what is no JSON or nests too deep."""
+
+import json
+import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from itertools import accumulate
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from channelstream.errors import Malformed
+
+MAX_NESTING = 250
+"""Deepest nesting of arrays and objects; what was decoded can then be encoded on any stack (Python: 1000)."""
+SEND_JSON = "Send one JSON value in UTF-8."
+
+_NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_GZIP = b"\x1f\x8b"
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def read_plain(body: bytes) -> Any:
+    """Decode without a schema; numbers no computer can hold show only here, as a ValidationError.
+
+    A byte order mark is let pass (RFC 8259, 8.1), and so is half of a surrogate pair, which Node and Python write where a
+    text was cut inside an emoji: the walk says which fields may hold it.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if body.startswith(BOM_UTF8):
+            return read_plain(body.removeprefix(BOM_UTF8))
+        if _SURROGATE.search(body):
+            return _with_surrogates(body, error)
+        raise _not_json(body, error) from error
+
+
+def _with_surrogates(body: bytes, error: Exception) -> Any:
+    try:
+        return json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise _not_json(body, error) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise ValueError(digits)
+    return number
+
+
+def _not_json(body: bytes, error: Exception) -> Malformed:
+    if body.startswith((BOM_UTF16_BE, BOM_UTF16_LE)) or b"\0" in body[:2]:
+        return Malformed("Invalid JSON: the body is UTF-16", SEND_JSON)
+    if body.startswith(_GZIP):
+        return Malformed("Invalid JSON: the body is compressed", "Send it as it is: one JSON value in UTF-8.")
+    return Malformed(f"Invalid JSON: {str(error).removeprefix('JSON is malformed: ')}", SEND_JSON)
+
+
+def count_items(body: bytes) -> int:
+    """Return how many items a list has that was read, or refused for its items."""
+    try:
+        return len(_split(body))
+    except msgspec.DecodeError:
+        return len(read_plain(body))
+
+
+def refuse_deep(body: bytes) -> None:
+    """Look for deep nesting, closely only where there are brackets enough for it."""
+    if len(body) <= MAX_NESTING or len(body.translate(None, _NOT_OPENING)) <= MAX_NESTING:
+        return
+    if _nests_too_deep(body):
+        raise Malformed(f"Invalid JSON: nested deeper than {MAX_NESTING} levels", SEND_JSON)
+
+
+def _nests_too_deep(body: bytes) -> bool:
+    """Follow the brackets of valid JSON: without escapes, every second piece between quotes is no text."""
+    pieces = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
+    brackets = b"".join(pieces[::2]).translate(None, _NOT_BRACKETS)
+    return any(depth > MAX_NESTING for depth in accumulate(map(_STEPS.__getitem__, brackets)))
