@@ -21,7 +21,7 @@ from tests.fleet import Fleet
 
 pytestmark = pytest.mark.slow
 
-DEADLINE_S = 120.0
+DEADLINE_S = 200.0
 REQUESTS = 150
 CHANNELS = ("news", "sport", "talk")
 TRANSPORTS = {

@@ -20,7 +20,7 @@ ROUNDS = 20
 """Of each race among nodes; where one forgets another, some of them end otherwise."""
 ROUNDS_ALONE = 5
 """Of each race in one process, where `tests/transports/test_races.py` plays them step by step."""
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 REPLACED = frozenset({409, 4002})
 GONE = REPLACED | {401, 1000, 4001}
 Play = Callable[["Page"], Awaitable[None]]

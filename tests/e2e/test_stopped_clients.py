@@ -19,7 +19,7 @@ from tests.http_client import async_client
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 40.0
+DEADLINE_S = 120.0
 TRANSPORTS = ("ws", "sse", "poll")
 TEXT = "x" * 10_000
 PER_REQUEST = 10
