@@ -27,7 +27,7 @@ from channelstream.core.events import (
 from channelstream.core.log import Entry
 from channelstream.core.position import Numbers, Position, later, shard_of
 from channelstream.core.registry import RegistryLimits
-from channelstream.core.user import MAX_STATE_KEYS, User
+from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, User
 from channelstream.engines.base import PRIVATE, Accepted, Engine, Member, Membership, Replay, UserUpdate
 from channelstream.errors import Invalid
 
@@ -875,6 +875,43 @@ def test_a_state_that_grows_too_large_is_refused_whole(lab: Lab) -> None:
             lab.run(lab.engine.connect(Member("2", name, Dialect.V07), too_much))
     (user,) = lab.users()
     assert (user.state, user.public_keys, user.connections, lab.heard()) == ({}, (), 1, [])
+
+
+def test_a_state_of_too_many_bytes_is_refused_whole(lab: Lab) -> None:
+    """Keys and values count as JSON, together with those there are."""
+    lab.connect("ann", "a", notify_state=True)
+    lab.run(lab.engine.update_user("ann", UserUpdate({"half": "x" * (MAX_STATE_BYTES // 2)}, {})))
+    more = UserUpdate({"more": "\u00e9" * (MAX_STATE_BYTES // 4)}, {}, ["more"])
+    with pytest.raises(Invalid, match="bytes"):
+        lab.run(lab.engine.update_user("ann", more))
+    with pytest.raises(Invalid, match="bytes"):
+        lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), more))
+    assert (sorted(lab.user("ann").state), lab.user("ann").connections, lab.heard()) == (["half"], 1, [])
+    lab.run(lab.engine.update_user("ann", UserUpdate({"half": None} | dict(more.values), {}, ["more"])))
+    assert sorted(lab.user("ann").state) == ["more"]
+
+
+def test_a_large_state_is_told_in_every_channel(lab: Lab) -> None:
+    """Also where others change it at the same time: each channel is sent no change twice, and the newest state last."""
+    channels = [f"c{number}" for number in range(60)]
+    lab.connect("ann", *channels, notify_state=True)
+    large = UserUpdate({"large": "x" * 40_000}, {}, ["large", "mood"])
+
+    async def both() -> None:
+        moods = [lab.engine.update_user("ann", UserUpdate({"mood": mood}, {})) for mood in (1, 2)]
+        await asyncio.gather(lab.engine.update_user("ann", large), *moods)
+
+    lab.run(both())
+    told: dict[str | None, list[UserStateChanged]] = {}
+    for event in lab.heard():
+        assert isinstance(event, UserStateChanged)
+        told.setdefault(event.channel, []).append(event)
+    assert sorted(name or "" for name in told) == sorted(channels)
+    newest = lab.user("ann").public_state
+    assert sorted(newest) == ["large", "mood"]
+    for events in told.values():
+        assert events[-1].state == newest
+        assert len({event.changed for event in events}) == len(events)
 
 
 def test_a_null_removes_a_key_and_makes_room(lab: Lab) -> None:

@@ -15,7 +15,7 @@ from channelstream.core.compaction import current, merged, present
 from channelstream.core.events import Dialect, Event, Message, Presence, UserStateChanged
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.timestamps import stamp
-from channelstream.core.user import MAX_STATE_KEYS, State, StateValue, User, is_changed
+from channelstream.core.user import State, StateValue, User, is_changed
 from channelstream.errors import Invalid
 
 _T = TypeVar("_T")
@@ -92,14 +92,15 @@ class Registry:
         return user
 
     def check_state(self, name: str, *values: Mapping[str, StateValue]) -> None:
-        """Refuse values that would give a user's state too many keys.
+        """Refuse values that would give a user's state too many keys or bytes.
 
         Raises:
-            Invalid: more than `MAX_STATE_KEYS` keys.
+            Invalid: more than `MAX_STATE_KEYS` keys, or than `MAX_STATE_BYTES`.
         """
         user = self.users.get(name) or User(name, "", Log(self._user_limits, self.budget, 0), 0.0)
-        if user.keys_after(*values) > MAX_STATE_KEYS:
-            raise Invalid({"user_state": [f"A user's state may have at most {MAX_STATE_KEYS} keys."]})
+        refusal = user.refusal_of(*values)
+        if refusal is not None:
+            raise Invalid({"user_state": [refusal]})
 
     def touch_user(self, user: User, now: Moment) -> None:
         """Note that the user was active."""

@@ -2,13 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 
+import msgspec
+
 from channelstream.core.log import Log
+
+_encode = msgspec.json.Encoder().encode
 
 StateValue = str | int | float | bool | None
 State = dict[str, StateValue]
 
 MAX_STATE_KEYS = 256
 """Keys one user's state may have; the API refuses more with 422."""
+MAX_STATE_BYTES = 65_536
+"""Bytes of a user's state, keys and values as JSON, since channels are sent all that is public of it; likewise."""
+TOO_MANY_KEYS = f"A user's state may have at most {MAX_STATE_KEYS} keys."
+TOO_MANY_BYTES = f"A user's state may have at most {MAX_STATE_BYTES} bytes, keys and values as JSON."
 
 
 class User:
@@ -58,12 +66,18 @@ class User:
         _set(self.state, changed)
         return changed
 
-    def keys_after(self, *updates: Mapping[str, StateValue]) -> int:
-        """Return how many keys the state would have after these updates, one after the other."""
+    def refusal_of(self, *updates: Mapping[str, StateValue]) -> str | None:
+        """Return which bound the state would break after these updates, one after the other; None: it keeps all.
+
+        What is larger since before is let be as long as it does not grow.
+        """
         state = dict(self.state)
         for values in updates:
             _set(state, values.items())
-        return len(state)
+        if len(state) > MAX_STATE_KEYS:
+            return TOO_MANY_KEYS
+        size = _size(state)
+        return TOO_MANY_BYTES if size > MAX_STATE_BYTES and size > _size(self.state) else None
 
     def publish_keys(self, keys: Iterable[str]) -> None:
         """Make exactly these keys public."""
@@ -73,6 +87,11 @@ class User:
 def is_changed(before: State, after: State, key: str) -> bool:
     """Say whether a key that is in one of two states differs in the other."""
     return (key in before) != (key in after) or _differs(before, key, after[key])
+
+
+def _size(state: State) -> int:
+    """Return the bytes of keys and values as JSON."""
+    return sum(len(_encode(key)) + len(_encode(value)) for key, value in state.items())
 
 
 def _set(state: State, values: Iterable[tuple[str, StateValue]]) -> None:

@@ -21,7 +21,7 @@ from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.position import Numbers, Reach, replaced, written
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.timestamps import stamp
-from channelstream.core.user import StateValue, User
+from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, StateValue, User
 from channelstream.engines.base import UserUpdate
 
 _UNBOUNDED = 1 << 62
@@ -263,7 +263,7 @@ def write_update(update: UserUpdate) -> dict[str, Any]:
     }
 
 
-def write_bounds(limits: RegistryLimits, state_keys: int) -> dict[str, Any]:
+def write_bounds(limits: RegistryLimits) -> dict[str, Any]:
     """Return the bounds the scripts keep."""
     defaults = ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
     return {
@@ -272,7 +272,8 @@ def write_bounds(limits: RegistryLimits, state_keys: int) -> dict[str, Any]:
         "transit_s": limits.transit_s,
         "user_log_events": limits.user_log_events,
         "log_age_s": limits.log_age_s,
-        "state_keys": state_keys,
+        "state_keys": MAX_STATE_KEYS,
+        "state_bytes": MAX_STATE_BYTES,
     }
 
 

@@ -17,7 +17,7 @@ from channelstream.core.position import Position, Reach, replaced
 from channelstream.engines.base import Claim, Leave, Member, Membership, Receiver, UserChange, UserUpdate
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard import CHUNK, Common, Shard
-from channelstream.engines.redis.shards import Shards, side_by_side
+from channelstream.engines.redis.shards import Shards, refusal_in, side_by_side
 from channelstream.engines.redis.stakes import Stakes
 from channelstream.errors import Invalid, Moved, Unavailable
 
@@ -182,7 +182,7 @@ class Connections:
         """Tell a shard what it has missed of the states of users."""
         for user in sorted(shard.untold):
             with suppress(Unavailable):  # The user's own shard may be out of reach as well.
-                await shard.call("follow_state", blob=await self._shards.state_for(user, [shard]))
+                await shard.call("follow_state", user=user, blob=await self._shards.state_for(user, [shard]))
                 shard.untold.discard(user)
 
     def yielded(self, conn_id: str) -> None:
@@ -228,7 +228,7 @@ class Connections:
         )
         if told == b"taken":
             return None
-        if told != b"full":
+        if refusal_in(told) is None:
             self._stakes.add(member.conn_id, home.index)
         return await self._shards.changed(home, told)
 

@@ -14,7 +14,7 @@ from channelstream.core.events import Dialect, Event
 from channelstream.core.log import Entry
 from channelstream.core.position import Position, replaced
 from channelstream.core.registry import RegistryLimits
-from channelstream.core.user import MAX_STATE_KEYS, User
+from channelstream.core.user import User
 from channelstream.engines.base import (
     PRIVATE,
     Accepted,
@@ -72,7 +72,7 @@ class RedisEngine:
         """
         self.receiver: Receiver
         self._lifetimes = lifetimes
-        self._bounds = codec.write_bounds(limits, MAX_STATE_KEYS)
+        self._bounds = codec.write_bounds(limits)
         node = Common(new_id(), label, len(places), settings, new_id, new_epoch, clock)
         self._shards = Shards([Shard(index, place, node, self) for index, place in enumerate(places)])
         self._connections = Connections(self._shards, node, self._bounds)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from channelstream.core.position import Numbers, replaced, shard_of
-from channelstream.core.user import MAX_STATE_KEYS
+from channelstream.core.user import TOO_MANY_BYTES, TOO_MANY_KEYS
 from channelstream.engines.base import UserChange
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard import Shard
@@ -13,6 +13,9 @@ from channelstream.errors import Invalid, Unavailable
 
 MAX_UNTOLD = 10_000
 """Users whose changed state may wait for a shard that is out of reach."""
+
+REFUSED_STATES = {b"full": TOO_MANY_KEYS, b"large": TOO_MANY_BYTES}
+"""What is said where the script refuses a state."""
 
 T = TypeVar("T")
 
@@ -74,12 +77,15 @@ class Shards:
         """Read an answer about a user's state, and pass it on to the other shards that need it.
 
         Raises:
-            Invalid: the state would have too many keys; it has not changed.
+            Invalid: the state would have too many keys or bytes; it has not changed.
         """
-        if answer == b"full":
-            raise Invalid({"user_state": [f"A user's state may have at most {MAX_STATE_KEYS} keys."]})
-        told, changed, seq, state, copies = answer
+        refusal = refusal_in(answer)
+        if refusal is not None:
+            raise Invalid({"user_state": [refusal]})
+        told, changed, seq, state, copies, is_telling = answer
         user = codec.read_user(told)
+        if is_telling:
+            await home.call("tell", user=user.name)
         others = [self.numbered(index) for index in copies.split()]
         await side_by_side(self._tell_state(shard, user.name, state) for shard in others)
         return UserChange(user, codec.read_changed(changed), replaced(self.seqs, home.index, int(seq)))
@@ -91,11 +97,16 @@ class Shards:
             Unavailable: it is out of reach, and as many changes wait for it as may.
         """
         try:
-            await shard.call("follow_state", blob=state)
+            await shard.call("follow_state", user=user, blob=state)
         except Unavailable:
             if len(shard.untold) >= MAX_UNTOLD:
                 raise
             shard.untold.add(user)
+
+
+def refusal_in(answer: Any) -> str | None:
+    """Return why the script has refused a state; None: it has not."""
+    return REFUSED_STATES.get(answer) if isinstance(answer, bytes) else None
 
 
 async def side_by_side(work: Iterable[Awaitable[T]]) -> list[T]:

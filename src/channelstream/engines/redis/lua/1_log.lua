@@ -16,11 +16,14 @@ local now_ms = tonumber(ARGV[2]) or time_ms
 
 local function whole(number) return string.format('%.0f', number) end
 
--- What one script may read and how long it may run, since Redis serves nobody else meanwhile. At least one step is always
+-- What one script may read, or write into logs, and how long it may run, since Redis serves nobody else meanwhile. At least one step is always
 -- done; the answer says where the next call goes on.
 local SLICE_BYTES, SLICE_US = 1048576, 5000
 
+local sent_bytes = 0
+
 local function is_over()
+  if sent_bytes >= SLICE_BYTES then return true end
   local present = call('TIME')
   return (present[1] - time[1]) * 1000000 + present[2] - time[2] >= SLICE_US
 end
@@ -270,6 +273,7 @@ local function emit(kind, name, seq, uuid, json, record)
     keep(kind, name, tonumber(known[2]), tonumber(known[3]), seq, uuid, json, record)
     call('HSET', holder, 'last', whole(seq))
   end
+  sent_bytes = sent_bytes + #json
   call(PUBLISH, key('#' .. kind, name), whole(seq) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json)
   return known[2]
 end

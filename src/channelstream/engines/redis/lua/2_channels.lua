@@ -67,13 +67,19 @@ local function public_keys(user)
   return packed and packed ~= '' and cmsgpack.unpack(packed) or {}
 end
 
+local public_states = {}
+
+-- Built once: a step that announces a user in many channels tells the same in each.
 local function public_state(user)
-  local parts = {}
-  for _, name in ipairs(public_keys(user)) do
-    local value = call('HGET', key('us', user), name)
-    if value then parts[#parts + 1] = name .. ':' .. value end
+  if not public_states[user] then
+    local parts = {}
+    for _, name in ipairs(public_keys(user)) do
+      local value = call('HGET', key('us', user), name)
+      if value then parts[#parts + 1] = name .. ':' .. value end
+    end
+    public_states[user] = '{' .. table.concat(parts, ',') .. '}'
   end
-  return '{' .. table.concat(parts, ',') .. '}'
+  return public_states[user]
 end
 
 local function is_at_home(user) return call('HEXISTS', key('u', user), 'id') == 1 end
@@ -89,17 +95,23 @@ local function open_user(user, fresh, bounds)
   end
 end
 
--- Whether the state would keep its bound after these values, one after the other.
-local function has_room(user, bounds, ...)
+-- Which bound the state would break after these values, one after the other; nil if none. What is more than that since before is
+-- let be.
+local function broken_bound(user, bounds, ...)
+  local state, before, size, count = call('HGETALL', key('us', user)), 0, 0, 0
   local after = {}
+  for at = 1, #state, 2 do
+    after[state[at]] = state[at + 1]
+    before = before + #state[at] + #state[at + 1]
+  end
   for _, values in ipairs({ ... }) do
-    for _, pair in ipairs(values) do after[pair[1]] = pair[2] ~= 'null' end
+    for _, pair in ipairs(values) do after[pair[1]] = pair[2] ~= 'null' and pair[2] or nil end
   end
-  local count = call('HLEN', key('us', user))
-  for name, stays in pairs(after) do
-    count = count - call('HEXISTS', key('us', user), name) + (stays and 1 or 0)
+  for name, value in pairs(after) do
+    count, size = count + 1, size + #name + #value
   end
-  return count <= bounds.state_keys
+  if count > bounds.state_keys then return 'full' end
+  if size > bounds.state_bytes and size > before then return 'large' end
 end
 
 -- What others see of the user: value by key.
@@ -123,25 +135,78 @@ local function differences(before, after)
   return parts
 end
 
--- Tell the user's channels what has changed for those who saw `before`.
+-- Channels told of a state between two looks at what is left.
+local TOLD = 50
+local TELLING = PREFIX .. 'telling'
+
+-- Tell channels of a state, given as the rest of the event; the number of those that are told.
+local function tell(user, channels, rest)
+  for number, channel in ipairs(channels) do
+    if call('HGET', key('c', channel), 'state') == '1' and call('HEXISTS', key('uc', user), channel) == 1 then
+      local uuid = new_id()
+      emit('c', channel, next_seq(), uuid, '{"kind":"state","uuid":"' .. uuid .. '","channel":' ..
+        cjson.encode(channel) .. rest)
+      touch('c', channel)
+    end
+    if is_over() then return number end
+  end
+  return #channels
+end
+
+local function some_of(channels)
+  local some = call('HLEN', channels) <= TOLD and call('HKEYS', channels) or call('HRANDFIELD', channels, TOLD)
+  table.sort(some)
+  return some
+end
+
+-- Go on telling a user's channels of the last change; whether all are told. Until then the state does not change again: who wants
+-- to change it goes on with this first. So each channel is sent every change, in their order.
+local function tell_on(user)
+  local left, text = key('ut', user), key('uv', user)
+  local rest = call('GET', text)
+  while rest do
+    local some = some_of(left)
+    local count = tell(user, some, rest)
+    if count > 0 then call('HDEL', left, unpack(some, 1, count)) end
+    if call('EXISTS', left) == 0 then break end
+    if is_over() then return false end
+  end
+  if rest then
+    call('DEL', text)
+    call('SREM', TELLING, user)
+  end
+  return true
+end
+
+-- Go on with states that are just told, as who began with it may have died.
+local function tell_some()
+  for _, user in ipairs(call('SRANDMEMBER', TELLING, TOLD)) do
+    if not tell_on(user) then return end
+  end
+end
+
+-- Tell the user's channels what has changed for those who saw `before`: as many as fit into this slice, `tell_on` the others.
 local function tell_state(user, before)
   local parts = differences(before, view(user))
   if #parts == 0 then return end
-  local channels = call('HKEYS', key('uc', user))
-  table.sort(channels)
-  for _, channel in ipairs(channels) do
-    if call('HGET', key('c', channel), 'state') == '1' then
-      local uuid = new_id()
-      emit('c', channel, next_seq(), uuid, '{"kind":"state","uuid":"' .. uuid .. '","channel":' ..
-        cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"at":' .. whole(now_ms) .. ',"state":' ..
-        public_state(user) .. ',"changed":[' .. table.concat(parts, ',') .. ']}')
-      touch('c', channel)
-    end
+  local rest = ',"user":' .. cjson.encode(user) .. ',"at":' .. whole(now_ms) .. ',"state":' .. public_state(user) ..
+    ',"changed":[' .. table.concat(parts, ',') .. ']}'
+  if call('HLEN', key('uc', user)) <= TOLD then
+    local channels = some_of(key('uc', user))
+    local count = tell(user, channels, rest)
+    if count == #channels then return end
+    for number = count + 1, #channels do call('HSET', key('ut', user), channels[number], '1') end
+  else
+    call('COPY', key('uc', user), key('ut', user), 'REPLACE')
   end
+  call('SET', key('uv', user), rest)
+  call('SADD', TELLING, user)
+  tell_on(user)
 end
 
 -- A null removes the key.
 local function set_state(user, name, value)
+  public_states[user] = nil
   if value == 'null' then call('HDEL', key('us', user), name) else call('HSET', key('us', user), name, value) end
 end
 
@@ -164,6 +229,7 @@ local function update_user(user, update)
     -- The time, so that a state that was lost and began anew is newer than all copies of the one before.
     local version = math.max(tonumber(call('HGET', key('u', user), 'version') or '0') + 1, now_ms)
     call('HSET', key('u', user), 'version', whole(version), 'public', cmsgpack.pack(keys))
+    public_states[user] = nil
     tell_state(user, before)
   end
   return changed
@@ -203,6 +269,7 @@ local function copy_state(packed)
   local before = view(user)
   for _, pair in ipairs(changes_to(user, state)) do set_state(user, pair[1], pair[2]) end
   call('HSET', key('u', user), 'version', version, 'public', public)
+  public_states[user] = nil
   if needs_copy(user) then
     tell_state(user, before)
   else

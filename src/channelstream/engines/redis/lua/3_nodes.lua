@@ -166,5 +166,6 @@ local function changed_user(user, changed)
     flat[#flat + 1] = pair[2]
   end
   local copies = call('HGET', key('u', user), 'copies') or ''
-  return { read_user(user), flat, head(), copies ~= '' and state_to_copy(user) or '', copies }
+  return { read_user(user), flat, head(), copies ~= '' and state_to_copy(user) or '', copies,
+    call('EXISTS', key('uv', user)) }
 end

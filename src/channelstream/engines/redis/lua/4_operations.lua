@@ -208,8 +208,10 @@ function operations.connect(a)
     speak_for(a.conn_id, a.node, a.shards)
     return 'reserved'
   end
+  if not tell_on(a.user) then return AGAIN end
   local fresh = is_at_home(a.user) and {} or a.update.fresh
-  if not has_room(a.user, a.bounds, fresh, a.update.values) then return 'full' end
+  local broken = broken_bound(a.user, a.bounds, fresh, a.update.values)
+  if broken then return broken end
   if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
   if a.dir then speak_for(a.conn_id, a.node, a.shards) end
   open_user(a.user, fresh, a.bounds)
@@ -222,6 +224,7 @@ end
 function operations.join(a)
   if a.known and not is_held_by(a.conn_id, a.node) then return 'gone' end
   if not a.known and not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
+  if not tell_on(a.user) then return AGAIN end
   copy_state(ARGV[7])
   local joined, reach = whole(head()), reach_from_now(a.since)
   for _, wanted in ipairs(a.channels) do wanted[3] = reach end
@@ -252,7 +255,12 @@ function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
   if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
+<<<<<<< HEAD
   if a.dir then speak_for(a.conn_id, a.node, a.shards) end
+=======
+  if not tell_on(a.user) then return AGAIN end
+  if a.dir then speak_for(a.conn_id, a.node, a.epochs) end
+>>>>>>> 7cb94f0 (Bound a user's state, and tell of it in slices)
   if a.home then
     open_user(a.user, {}, a.bounds)
     count_user_in(a.conn_id, a.user, a.private)
@@ -323,7 +331,9 @@ end
 
 function operations.update_user(a)
   if not is_at_home(a.user) then return false end
-  if not has_room(a.user, a.bounds, a.update.values) then return 'full' end
+  if not tell_on(a.user) then return AGAIN end
+  local broken = broken_bound(a.user, a.bounds, a.update.values)
+  if broken then return broken end
   touch('u', a.user)
   return changed_user(a.user, update_user(a.user, a.update))
 end
@@ -338,7 +348,14 @@ function operations.copy(a)
   return state_to_copy(a.user)
 end
 
-function operations.follow_state() copy_state(ARGV[7]) end
+function operations.follow_state(a)
+  if not tell_on(a.user) then return AGAIN end
+  copy_state(ARGV[7])
+  return tell_on(a.user) and 'done' or AGAIN
+end
+
+-- Go on telling channels of a user's state.
+function operations.tell(a) return tell_on(a.user) and 'done' or AGAIN end
 
 -- What `read` returns of the first names, as many as fit into a slice: {how many, what was found}.
 local function each_of(names, read)
@@ -419,7 +436,7 @@ function operations.beat(a)
     if call('EXISTS', key('nl', node)) == 0 then dead[#dead + 1] = node end
   end
   publish_mark(a)
-  end_some()
+  if end_some() then tell_some() end
   return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 
@@ -453,7 +470,7 @@ end
 
 local function forget(kind, name)
   local keys = { log_keys(kind, name) }
-  local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho' } or { 'us', 'uc' }
+  local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho' } or { 'us', 'uc', 'ut', 'uv' }
   for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
   -- Not DEL: a log of very many entries is freed beside what Redis does for others.
   call('UNLINK', unpack(keys))
