@@ -410,7 +410,9 @@ def test_a_beat_is_never_refused_because_too_much_waits(
     with_one_shard(life)
 
 
-def test_a_full_redis_is_left_no_connections_behind(redis: RedisServer, with_one_shard: Any) -> None:
+def test_a_redis_that_takes_no_writes_is_left_no_connections_behind(
+    redis: RedisServer, with_one_shard: Any
+) -> None:
     """A link that cannot renew the lease is let go of before the next one is made."""
 
     async def life(nodes: Nodes) -> None:
@@ -425,16 +427,69 @@ def test_a_full_redis_is_left_no_connections_behind(redis: RedisServer, with_one
             return connect()
 
         shard._place = replace(shard._place, connect=counted)
-        redis.cli("CONFIG", "SET", "maxmemory", "1")
+        redis.cli("CONFIG", "SET", "min-replicas-to-write", "1")
         try:
+            if "NOREPLICAS" not in redis.cli("EVAL", "return redis.call('SET', KEYS[1], 1)", "1", "key"):
+                pytest.skip("This Redis lets scripts do it.")  # 6.2.5.
             cut(engine)
             await soon(lambda: made >= 8)
             clients = redis.cli("CLIENT", "LIST").splitlines()
         finally:
-            redis.cli("CONFIG", "SET", "maxmemory", "0")
+            redis.cli("CONFIG", "SET", "min-replicas-to-write", "0")
         # The node's two, two that are just being made or let go of, and the one that asks.
         assert len(clients) <= 5
         await published(engine, message("m1"))
+
+    with_one_shard(life)
+
+
+def test_a_full_redis_is_emptied_by_leaving(redis: RedisServer, with_nodes: Any) -> None:
+    """It refuses what is new; leases are renewed, connections leave and end, and then there is room again."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", "a", notify_presence=True)
+        members = [Member(f"k{number}", f"u{number}", Dialect.V07) for number in range(5)]
+        for member in members:
+            recorder.members[member.conn_id] = (member, {"a"})
+            await engine.connect(member, EMPTY)
+            await engine.join(member, {"a": {}})
+        # Far less than the members give back, so that all of it has to work in a full one.
+        redis.cli("CONFIG", "SET", "maxmemory", "1")
+        try:
+            with pytest.raises(Unavailable, match="cannot do that now"):
+                await engine.publish([message("m1")])
+            await engine.leave(members[0], ["a"])
+            for member in members:
+                del recorder.members[member.conn_id]
+                await engine.disconnect(member, ["a"])
+            for keeper in engine._keepers:
+                await keeper._shard.beat(lease_ms=1000, label="", connections=1)
+            await engine.collect()
+            assert all(shard.is_linked for shard in engine._shards)
+        finally:
+            redis.cli("CONFIG", "SET", "maxmemory", "0")
+        await counted(engine, {"a": {"ann": 1}})
+        gone = [entry.event.user for entry in recorder.entries if is_parted(entry)]
+        assert sorted(gone) == sorted(member.user for member in members)
+        await published(engine, message("m2"))
+
+    with_nodes(life)
+
+
+def is_parted(entry: Entry) -> bool:
+    return isinstance(entry.event, Presence) and not entry.event.joined
+
+
+def test_a_raised_age_prolongs_the_log(redis: RedisServer, with_one_shard: Any) -> None:
+    """Also of a channel to which nothing is published any more."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        await engine.configure({"a": {"log_age_s": 10.0}})
+        await engine.publish([message("m1")])
+        await engine.configure({"a": {"log_age_s": 100_000.0}})
+        logs = [f"{PREFIX}{kind}:a" for kind in ("cl", "cr", "cx")]
+        assert all(int(redis.cli("PTTL", log)) > 90_000_000 for log in logs)
 
     with_one_shard(life)
 
@@ -1348,7 +1403,7 @@ def test_the_dead_are_counted_out_in_small_steps(with_one_shard: Any) -> None:
         await soon(lambda: 0 in left)
         assert left[-1] == 0
         assert len(left) >= 5
-        assert all(before - after <= 2 for before, after in pairwise([10, *left]))
+        assert all(before - after <= 3 for before, after in pairwise([10, *left]))
 
     with_one_shard(life)
 

@@ -30,6 +30,16 @@ end
 
 local function head() return tonumber(call('HGET', LOG, 'seq') or '0') end
 
+-- A full Redis refuses the first write of a script if that may grow, and none behind one that cannot. What gives more than it
+-- takes, such as leaving, begins with this; `is_full` says whether there is something better left out.
+local is_full = false
+
+local function free_first()
+  local nothing = PREFIX .. 'nothing'
+  is_full = type(redis.pcall('SETRANGE', nothing, 0, '')) == 'table'
+  call('DEL', nothing)
+end
+
 local made = 0
 -- A UUID in the form of version 4, from what never repeats.
 local function new_id()

@@ -52,7 +52,9 @@ local function configure(name, patch, bounds)
   local settings = cjson.decode(call('HGET', key('c', name), 'settings'))
   for field, value in pairs(patch) do settings[field] = value end
   apply(name, settings, bounds)
-  local shown = tonumber(call('HGET', key('c', name), 'shown'))
+  local shown, age = unpack(call('HMGET', key('c', name), 'shown', 'age'))
+  shown = tonumber(shown)
+  prolong('c', name, tonumber(age))
   repeat
     local more = shorten('c', name, settings.log_events)
     more = show_at_most(name, shown) or more
@@ -296,7 +298,7 @@ local LISTED = 1000
 
 local function list_of(channel)
   local users, size = {}, 0
-  if call('HLEN', key('cu', channel)) > LISTED then return '' end
+  if is_full or call('HLEN', key('cu', channel)) > LISTED then return '' end
   for _, name in ipairs(call('HKEYS', key('cu', channel))) do
     users[#users + 1] = '[' .. cjson.encode(name) .. ',' .. public_state(name) .. ']'
     size = size + #users[#users]

@@ -4,6 +4,9 @@ local AGAIN = 'again'
 
 local operations = {}
 
+-- What a full Redis does all the same: what ends connections, and what keeps nodes and the connections they hold alive.
+local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'claim', 'follow' })
+
 -- -- the log
 
 function operations.hello(a)
@@ -255,12 +258,8 @@ function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
   if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
-<<<<<<< HEAD
-  if a.dir then speak_for(a.conn_id, a.node, a.shards) end
-=======
   if not tell_on(a.user) then return AGAIN end
-  if a.dir then speak_for(a.conn_id, a.node, a.epochs) end
->>>>>>> 7cb94f0 (Bound a user's state, and tell of it in slices)
+  if a.dir then speak_for(a.conn_id, a.node, a.shards) end
   if a.home then
     open_user(a.user, {}, a.bounds)
     count_user_in(a.conn_id, a.user, a.private)
@@ -497,4 +496,5 @@ if time_ms >= tonumber(ARGV[8]) then return redis.error_reply('LATE nobody waits
 if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then
   return redis.error_reply('EPOCH the log is another one')
 end
+if FREEING[ARGV[5]] then free_first() end
 return operations[ARGV[5]](cmsgpack.unpack(ARGV[6]))
