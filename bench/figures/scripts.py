@@ -104,7 +104,14 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
     await log.of(
         f"replay of {count:,} channels", lambda: engine.replay(member.user, dict.fromkeys(names, 0), 256)
     )
-    await log.of(f"claim one with {count:,} channels", lambda: engine.claim(member.conn_id, orphan=False))
+
+    async def nothing_to_leave() -> None:
+        return
+
+    await log.of(
+        f"claim one with {count:,} channels",
+        lambda: engine.claim(member.conn_id, orphan=False, leave=nothing_to_leave),
+    )
     await log.of(f"leave {count:,} channels", lambda: engine.leave(member, names))
     await engine.join(member, dict.fromkeys(names, settings))
     node.holder.joined.pop(member.conn_id)

@@ -57,6 +57,12 @@ def test_a_node_is_cut_off(tmp_path: Path) -> None:
     assert outcome.figures.refused >= REFUSED
 
 
+def test_a_node_misses_big_messages(tmp_path: Path) -> None:
+    """It comes back however many bytes it has to read; nothing is lost, and messages are refused only meanwhile."""
+    outcome = play("big-messages", tmp_path)
+    assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
+
+
 def test_redis_drops_a_subscription(tmp_path: Path) -> None:
     """What the log holds arrives late and in order; the channel whose log is too short is told lost, and no other."""
     outcome = play("subscription", tmp_path)

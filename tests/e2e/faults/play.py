@@ -9,14 +9,14 @@ from random import Random
 from tests.e2e.faults.client import LOBBY, Client
 from tests.e2e.faults.cluster import running
 from tests.e2e.faults.figures import SAMPLE_S, Figures, delays_ms, figures_of
-from tests.e2e.faults.scenarios import SCENARIOS, SHORT, SHORT_EVENTS, Scenario
+from tests.e2e.faults.scenarios import BIG, SCENARIOS, SHORT, SHORT_EVENTS, Scenario
 from tests.e2e.faults.stage import CHANNELS, Stage
 
 SEED = 20_270_131
 GROWTH_BYTES = 64_000_000
 """By how much a node may grow in a scenario."""
 OUTAGE_S = 20.0
-CONFIGS = {LOBBY: {"notify_presence": True}, SHORT: {"log_events": SHORT_EVENTS}}
+CONFIGS = {LOBBY: {"notify_presence": True}, BIG: {}, SHORT: {"log_events": SHORT_EVENTS}}
 LOG_TAIL = 4000
 
 

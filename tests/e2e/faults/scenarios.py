@@ -31,6 +31,10 @@ SHORT = "short"
 SHORT_EVENTS = 5
 BURST = 60
 BURST_BYTES = 30_000
+BIG = "big"
+"""A channel whose messages are several to a read of the log."""
+BIG_BURST = 16
+BIG_BYTES = 300_000
 SUBSCRIPTION_BYTES = 262_144
 """What Redis may hold back for a subscription."""
 PULSES = 50
@@ -144,6 +148,19 @@ async def silence_a_subscription(stage: Stage) -> None:
     await stage.goes_on()
 
 
+async def miss_big_messages(stage: Stage) -> None:
+    """A node that is cut off while megabytes are published reads them in bounded steps, and the others go on meanwhile."""
+    [line] = stage.cluster.lines.values()
+    await stage.goes_on()
+    big = stage.publisher(BIG)
+    line.cut()
+    with stage.outage(stage.victim) as outage:
+        await big.burst(stage.others[0], BIG_BURST, BIG_BYTES)
+        await stage.refused(outage)
+    line.mend()
+    await stage.goes_on()
+
+
 async def overflow_a_subscription(stage: Stage) -> None:
     """Redis drops a subscription that stands still: what the log holds comes late, what it does not is told lost."""
     redis = stage.cluster.redis
@@ -254,6 +271,7 @@ SCENARIOS = {
     "redis-stopped": Scenario(stop_redis),
     "node-cut-off": Scenario(cut_a_node_off, shape=lambda _: Shape(cut=(2,))),
     "silent": Scenario(silence_a_subscription, shape=lambda _: Shape(cut=(2,))),
+    "big-messages": Scenario(miss_big_messages, shape=lambda _: Shape(cut=(2,)), more_channels=(BIG,)),
     "subscription": Scenario(overflow_a_subscription, frozenset({SHORT}), more_channels=(SHORT,)),
     "slow-node": Scenario(slow_a_node),
     "clocks": Scenario(only_go_on, shape=_an_hour_apart),

@@ -5,7 +5,7 @@ local AGAIN = 'again'
 local operations = {}
 
 -- What a full Redis does all the same: what ends connections, and what keeps nodes and the connections they hold alive.
-local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'claim', 'follow' })
+local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'claim', 'reserve', 'follow', 'spread' })
 
 -- -- the log
 
