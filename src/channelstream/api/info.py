@@ -182,24 +182,42 @@ async def _connections(call: Call, channels: Sequence[Channel]) -> dict[str, Ans
     told: dict[str, Answer] = {}
     most = call.limits.info_users
     for channel in channels:
-        ids = [conn_id for conn_id, _ in await call.node.members(channel.name)]
-        told[channel.name] = {"connections": ids[:most]} | (
+        ids = list(await call.node.members(channel.name))
+        told[channel.name] = {"connections": await _least(call, ids, most)} | (
             {"connections_cut": True} if len(ids) > most else {}
         )
         await call.turns.due()
     return told
 
 
-async def _seed_users(call: Call, page: _Page) -> list[Answer]:
+async def _least(call: Call, names: Sequence[str], most: int) -> list[str]:
+    """Return the first names in order, sorted slice by slice."""
+    least: list[str] = []
+    for start in range(0, len(names), LOOKUP):
+        least = sorted([*least, *names[start : start + LOOKUP]])[:most]
+        await call.turns.due()
+    return least
+
+
+async def _seed_users(call: Call, page: _Page) -> list[Any]:
     connections: dict[str, list[str]] = {}
-    for conn_id, name in await call.node.members(page.channel):
-        connections.setdefault(name, []).append(conn_id)
-    states = await call.node.engine.states(dict.fromkeys(page.names, page.channel))
-    users = {user.name: user for user in states}
-    return [
-        {"user": name, "status": _status(users.get(name)), "connections": connections.get(name, [])}
-        for name in page.names
-    ]
+
+    def count(member: tuple[str, str]) -> None:
+        connections.setdefault(member[1], []).append(member[0])
+
+    await call.turns.each(list((await call.node.members(page.channel)).items()), count)
+    users: dict[str, User] = {}
+    for start in range(0, len(page.names), LOOKUP):
+        found = await call.node.engine.users(page.names[start : start + LOOKUP])
+        users |= {user.name: user for user in found}
+        await call.turns.due()
+    as_json = _as_json if len(page.names) > STEP else _as_it_is
+
+    def tell(name: str) -> Any:
+        here = sorted(connections.get(name, ()))
+        return as_json({"user": name, "status": _status(users.get(name)), "connections": here})
+
+    return await call.turns.each(page.names, tell)
 
 
 def _status(user: User | None) -> int:

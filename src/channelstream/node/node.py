@@ -24,6 +24,8 @@ EVENT_COST = 100
 """What an event costs besides, in the same unit."""
 DRAWS_PER_SHARD = 10
 """Ids drawn at most to find one in a certain shard: one in 22,000 times it is not among them."""
+MEMBERS_SLICE = 1000
+"""Members of a channel told in one turn of the loop."""
 ATTEMPTS = 3
 """How often a `/connect` tries to make a connection, or to find the one of its id that others make and end meanwhile."""
 
@@ -190,11 +192,15 @@ class Node:
         """
         return await self._handovers.adopt(conn_id)
 
-    async def members(self, channel: str) -> list[tuple[str, str]]:
-        """Return the channel's connections on all nodes, each with its user."""
-        here = {connection.id: connection.user for connection in self.hub.channels.get(channel, ())}
-        there = {member.conn_id: member.user for member in await self.engine.members(channel)}
-        return sorted((there | here).items())
+    async def members(self, channel: str) -> dict[str, str]:
+        """Return the ids of the channel's connections on all nodes, each with its user; others have their turn meanwhile."""
+        here = list(self.hub.channels.get(channel, ()))
+        found = {member.conn_id: member.user for member in await self.engine.members(channel)}
+        for start in range(0, len(here), MEMBERS_SLICE):
+            if start:
+                await asyncio.sleep(0)
+            found |= {each.id: each.user for each in here[start : start + MEMBERS_SLICE]}
+        return found
 
     # -- connections held here
 

@@ -1,0 +1,45 @@
+"""The members of a channel on all nodes."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from channelstream.core.events import Dialect
+from channelstream.engines.base import Member
+from channelstream.node import Node
+from channelstream.node.node import MEMBERS_SLICE
+
+
+def node_with(count: int) -> Any:
+    """What `members` reads of a node with so many connections; another node holds one, and believes to hold one of these."""
+
+    async def members(_channel: str) -> list[Member]:
+        return [Member("there", "bob", Dialect.V07), Member("0", "old", Dialect.V07)]
+
+    here = [SimpleNamespace(id=str(number), user="ann") for number in range(count)]
+    return SimpleNamespace(hub=SimpleNamespace(channels={"a": here}), engine=SimpleNamespace(members=members))
+
+
+@pytest.mark.parametrize(("count", "turns"), [(0, 0), (MEMBERS_SLICE, 0), (2 * MEMBERS_SLICE + 1, 2)])
+def test_members_of_all_nodes_are_told_in_slices(count: int, turns: int) -> None:
+    """Each with its user, and this node knows best who it holds; of many, others have their turn between slices."""
+
+    async def main() -> tuple[dict[str, str], int]:
+        seen = 0
+
+        async def others() -> None:
+            nonlocal seen
+            while True:
+                await asyncio.sleep(0)
+                seen += 1
+
+        other = asyncio.ensure_future(others())
+        found = await Node.members(node_with(count), "a")
+        other.cancel()
+        return found, seen
+
+    found, seen = asyncio.run(main())
+    assert found == {"there": "bob", "0": "ann" if count else "old"} | {str(n): "ann" for n in range(count)}
+    assert seen == max(0, turns - 1)  # The first turn of the other only begins it.
