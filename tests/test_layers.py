@@ -13,6 +13,7 @@ ROOT = Path(channelstream.__file__).parent
 LAYERS = (
     {"errors"},
     {"core"},
+    {"slices"},
     {"engines"},
     {"node"},
     {"asgi"},

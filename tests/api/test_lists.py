@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from channelstream.api import schemas
 from channelstream.api.lists import read_one_or_many
-from channelstream.api.turns import TURN_S, Turns
 from channelstream.api.validation import MAX_FAULTS, decode_one_or_many
 from channelstream.errors import Invalid, Malformed
+from channelstream.slices import TURN_S, Slices
 
 ITEMS = st.lists(
     st.fixed_dictionaries(
@@ -46,7 +46,7 @@ def clock(step_s: float) -> Callable[[], float]:
 
 
 def read(body: bytes, most: int = 1_000_000, piece_bytes: int = 8_192) -> Any:
-    return asyncio.run(read_one_or_many(body, schemas.MessageBody, most, Turns(clock(0)), piece_bytes))
+    return asyncio.run(read_one_or_many(body, schemas.MessageBody, most, Slices(clock(0)), piece_bytes))
 
 
 def outcome(reading: Callable[[bytes], Any], body: bytes) -> Any:
@@ -118,7 +118,7 @@ def test_others_have_their_turn_while_a_list_is_read() -> None:
     body = json.dumps([{"user": "x", "channel": "c"}] * 3_000).encode()
 
     async def reading(step_s: float) -> int:
-        turns = Turns(clock(step_s))
+        turns = Slices(clock(step_s))
         return await turns_of_others(lambda: read_one_or_many(body, schemas.MessageBody, 5_000, turns))
 
     assert asyncio.run(reading(TURN_S)) >= len(body) // 10_000
@@ -129,7 +129,7 @@ def test_each_and_drop_take_turns() -> None:
     """All is done, in order, and others have their turn between."""
 
     async def scenario() -> tuple[int, list[int], list[int]]:
-        turns, numbers, done = Turns(clock(TURN_S)), list(range(1_000)), []
+        turns, numbers, done = Slices(clock(TURN_S)), list(range(1_000)), []
 
         async def work() -> None:
             done.extend(await turns.each(numbers, lambda number: -number))

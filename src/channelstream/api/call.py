@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Self
 
-from channelstream.api.turns import Turns
 from channelstream.api.validation import missing_connection
 from channelstream.asgi import Scope
 from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import header
 from channelstream.core.query import read_query
 from channelstream.node import Node
+from channelstream.slices import Slices
 
 MAX_KEY = 255
 """Longest Idempotency-Key that counts, in characters; of a longer one the beginning does."""
@@ -37,7 +37,7 @@ class Call:
         self.node = node
         self.body = body
         self.limits = limits
-        self.turns = Turns(node.clock.steady)
+        self.turns = Slices(node.clock.steady)
         self._scope = scope
 
     @classmethod

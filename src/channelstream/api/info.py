@@ -14,7 +14,6 @@ from msgspec.structs import asdict
 
 from channelstream.api.call import Call
 from channelstream.api.schemas import InfoOptions
-from channelstream.api.turns import STEP
 from channelstream.asgi import encode
 from channelstream.core.channel import Channel
 from channelstream.core.codec import item
@@ -22,6 +21,7 @@ from channelstream.core.events import Dialect
 from channelstream.core.position import Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
+from channelstream.slices import STEP
 
 STATES = 10
 """How many times the users of one channel an answer tells the states of, from all its channels together."""

@@ -6,9 +6,9 @@ from typing import Generic, TypeVar
 import msgspec
 
 from channelstream.api.plain import count_items
-from channelstream.api.turns import Turns
 from channelstream.api.validation import MAX_FAULTS, decode_one_or_many
 from channelstream.errors import Faults, Invalid, Malformed
+from channelstream.slices import Slices
 
 PIECE_BYTES = 8_192
 """Length of a piece; a longer item makes it longer. Items of 40 bytes are read in 1 to 2 ms (measured)."""
@@ -25,7 +25,7 @@ async def read_one_or_many(
     body: bytes,
     schema: type[T],
     most: int,
-    turns: Turns,
+    turns: Slices,
     piece_bytes: int = PIECE_BYTES,
 ) -> tuple[list[T], bool]:
     """Read a body that is one object or a list of them; the flag says whether it was a list (wire.md, S2).
@@ -64,7 +64,7 @@ class _Pieces(Generic[T]):
         self._count = 0
         self._faults: Faults = {}
 
-    async def read(self, at: int, turns: Turns) -> list[T]:
+    async def read(self, at: int, turns: Slices) -> list[T]:
         """Read what follows the opening bracket.
 
         A piece ends where an object seems to end. That is so if the piece is JSON: what is read of a text does not depend on

@@ -12,12 +12,12 @@ from msgspec import UNSET
 from channelstream.api.call import Call
 from channelstream.api.lists import read_one_or_many
 from channelstream.api.schemas import NOBODY, DeleteBody, EditBody, MessageBody
-from channelstream.api.turns import Turns
 from channelstream.asgi import Parts
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
 from channelstream.core.timestamps import stamp
 from channelstream.engines.base import Accepted
 from channelstream.errors import Invalid
+from channelstream.slices import Slices
 
 _KEYS = UUID("5b0a57f6-5a3e-4f0f-9a5e-5f6c1c4e8a01")
 """Namespace of the message ids that are made from an Idempotency-Key."""
@@ -108,7 +108,7 @@ async def _sent(call: Call, bodies: list[B], many: bool, sending: _Sending[B]) -
     return Parts([b"[", *(part for each in told[:-1] for part in (each, b",")), *told[-1:], b"]"])
 
 
-async def _chunks(turns: Turns, bodies: list[B], sending: _Sending[B]) -> AsyncIterator[bytes]:
+async def _chunks(turns: Slices, bodies: list[B], sending: _Sending[B]) -> AsyncIterator[bytes]:
     """Send the bodies, which are given up as it goes, and return their answers' JSON without brackets."""
     bodies.reverse()
     while bodies:

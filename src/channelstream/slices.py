@@ -1,4 +1,4 @@
-"""Much work of one call, done in many short turns of the event loop, so that no other request or stream waits for it."""
+"""Much work, done in many short turns of the event loop, so that no other request or stream waits for it."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Turns:
-    """The turns of one call."""
+class Slices:
+    """The turns of one piece of work."""
 
     __slots__ = ("_now", "_until")
 
@@ -27,11 +27,20 @@ class Turns:
         self._now = now
         self._until = now() + TURN_S
 
+    @property
+    def is_over(self) -> bool:
+        """Whether this turn has lasted long enough."""
+        return self._now() >= self._until
+
     async def due(self) -> None:
         """Let others have their turn if this one has lasted long enough."""
-        if self._now() >= self._until:
-            await asyncio.sleep(0)
-            self._until = self._now() + TURN_S
+        if self.is_over:
+            await self.next()
+
+    async def next(self) -> None:
+        """Let others have their turn."""
+        await asyncio.sleep(0)
+        self._until = self._now() + TURN_S
 
     async def drop(self, items: list[T]) -> None:
         """Free the items of a list, which takes its time, too."""
