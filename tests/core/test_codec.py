@@ -22,6 +22,7 @@ from channelstream.core.events import (
     Message,
     MessageDeleted,
     MessageEdited,
+    Parted,
     Presence,
     UserStateChanged,
 )
@@ -63,10 +64,23 @@ def test_a_catchup_item_is_golden(vector: dict[str, Any], dialect: Dialect) -> N
     assert catchup_item(entry(vector), dialect) == form(vector, dialect, "catchup")
 
 
+@pytest.mark.parametrize("dialect", Dialect)
+def test_users_who_part_at_once_are_the_items_of_each(dialect: Dialect) -> None:
+    """Byte for byte what a part of each would be, with numbers of their own; also of the rest behind a number."""
+    (vector,) = VECTORS["together"]
+    fields = {key: value for key, value in vector["event"].items() if key != "kind"}
+    parted = Entry(7, VECTORS["position"], 0.0, msgspec.convert(fields, Parted))
+    golden = vector[dialect.name.lower()]
+    for made, which in ((item, "live"), (catchup_item, "catchup")):
+        for rest, begin in ((parted, 0), (parted.rest(5), 1), (parted.rest(6), 2)):
+            assert made(rest, dialect) == b",".join(map(msgspec.json.encode, golden[which][begin:]))
+
+
 def test_every_kind_of_event_has_a_vector() -> None:
     """No event goes out in a form that nobody wrote down."""
     assert {vector["event"]["kind"] for vector in VECTORS["items"]} == set(KINDS)
-    assert set(KINDS.values()) == set(Event.__subclasses__())
+    assert {vector["event"]["kind"] for vector in VECTORS["together"]} == {Parted.__name__}
+    assert {*KINDS.values(), Parted} == set(Event.__subclasses__())
 
 
 def test_an_item_is_made_once_per_dialect() -> None:

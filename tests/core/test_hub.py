@@ -15,7 +15,16 @@ from channelstream.core.batch import DEAF, Batch, Held
 from channelstream.core.changes import KEPT
 from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection, ConnectionState, Step
-from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited, Presence
+from channelstream.core.events import (
+    Dialect,
+    Event,
+    Gone,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Parted,
+    Presence,
+)
 from channelstream.core.hub import SLICE, Hub
 from channelstream.core.log import Entry
 from channelstream.core.position import Reach
@@ -184,6 +193,27 @@ def test_presence_that_is_not_announced_reaches_the_seed_dialect_only(bench: Ben
     bench.deliver(event)
     bench.hub.flush()
     assert (seed.uuids(), second.uuids(), itself.uuids()) == ([["p"]], [], [])
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_users_who_part_at_once_hear_of_each_other_where_they_are_still_there(
+    bench: Bench, announced: bool
+) -> None:
+    """As one does that joins by another connection at that moment; elsewhere nobody hears."""
+    tapes = {name: bench.member(name, "a", dialect=SEED)[1] for name in ("ann", "cid")}
+    tapes["new"] = bench.member("dan", "a")[1]
+    tapes["elsewhere"] = bench.member("bob", "b", dialect=SEED)[1]
+    gone = tuple(Gone(name, f"of {name}", back) for name, back in (("ann", 1), ("bob", 0)))
+    bench.seq += 1
+    bench.deliver(Parted(uuid="p", channel="a", gone=gone, timestamp="t", announced=announced))
+    bench.flush_all()
+    both = [["of ann", "of bob"]]
+    assert {name: tape.uuids() for name, tape in tapes.items()} == {
+        "ann": [["of bob"]],
+        "cid": both,
+        "new": both if announced else [],
+        "elsewhere": [],
+    }
 
 
 def test_who_left_a_channel_hears_no_more_of_it(bench: Bench) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.events import Dialect, Event, Message, MessageEdited, Presence
+from channelstream.core.events import Dialect, Event, Gone, Message, MessageEdited, Parted, Presence
 from channelstream.core.log import ENTRY_OVERHEAD, Budget, Entry, Log, LogLimits, told_after
 
 PLENTY = 10**9
@@ -46,6 +46,42 @@ def test_an_entry_counts_its_payload_twice_and_an_overhead() -> None:
     assert entry(1, payload=b"12345").size == ENTRY_OVERHEAD + 10
     edit = MessageEdited(uuid="m", channel="a", edited="t")
     assert Entry(1, "e-1", 0.0, edit).size == ENTRY_OVERHEAD
+
+
+def parted(seq: int, *users: str) -> Entry:
+    gone = tuple(Gone(user, user, len(users) - number) for number, user in enumerate(users, 1))
+    return Entry(seq, f"e-{seq}", 0.0, Parted(uuid=users[-1], channel="a", gone=gone, timestamp="t"))
+
+
+def test_an_event_of_several_users_has_a_number_for_each() -> None:
+    """Whoever waits for it has heard what is before the first; alone, each stands at its own place."""
+    entry_ = parted(7, "ann", "bob", "cid")
+    assert (entry_.first, entry_.before) == (5, (4,))
+    told = [(each.seq, each.position, each.event.about) for each in entry_.singles()]
+    assert told == [(5, "e-5", ("ann",)), (6, "e-6", ("bob",)), (7, "e-7", ("cid",))]
+    alone = entry(3)
+    assert (alone.first, alone.singles()) == (3, [alone])
+
+
+@pytest.mark.parametrize(
+    ("heard", "rest"), [(3, ("ann", "bob")), (4, ("ann", "bob")), (5, ("bob",)), (6, None), (9, None)]
+)
+def test_who_has_heard_a_part_of_an_event_reads_the_rest(heard: int, rest: tuple[str, ...] | None) -> None:
+    """Nothing twice, and nothing missing, whichever number is resumed from."""
+    full = log()
+    full.append(parted(6, "ann", "bob"))
+    full.append(entry(8))
+    read = list(full.since(heard, 0.0))
+    assert [each.event.about for each in read[:-1]] == ([] if rest is None else [rest])
+    assert [each.seq for each in read[-1:]] == ([] if heard >= 8 else [8])
+
+
+def test_one_of_the_users_hears_of_the_others() -> None:
+    """Everybody else, and every other event, is left as it is."""
+    together, message_ = parted(6, "ann", "bob"), entry(7)
+    assert together.heard_by("ann").event.about == ("bob",)
+    assert together.heard_by("cid") is together
+    assert message_.heard_by("ann") is message_.rest(0) is message_
 
 
 def test_an_amended_entry_stands_in_the_same_place() -> None:

@@ -28,7 +28,16 @@ from channelstream.core.log import Entry
 from channelstream.core.position import Numbers, Position, later, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, User
-from channelstream.engines.base import PRIVATE, Accepted, Engine, Member, Membership, Replay, UserUpdate
+from channelstream.engines.base import (
+    PRIVATE,
+    Accepted,
+    Engine,
+    Leaving,
+    Member,
+    Membership,
+    Replay,
+    UserUpdate,
+)
 from channelstream.errors import Invalid
 
 T = TypeVar("T")
@@ -177,6 +186,12 @@ class Lab:
     def disconnect(self, member: Member, *channels: str) -> None:
         del self.recorder.members[member.conn_id]
         self.run(self.engine.disconnect(member, channels))
+
+    def disconnect_all(self, members: Iterable[Member], *channels: str) -> None:
+        leaving = [Leaving(member, channels) for member in members]
+        for member in members:
+            del self.recorder.members[member.conn_id]
+        self.run(self.engine.disconnect_all(leaving))
 
     def configure(self, channel: str, **patch: Any) -> None:
         self.run(self.engine.configure({channel: patch}))
@@ -998,6 +1013,53 @@ def test_counts_follow_connections(lab: Lab) -> None:
     lab.disconnect(one, "a")
     assert (lab.channel("a").connections, lab.channel("b").connections) == (1, 0)
     assert (lab.user("ann").connections, lab.user("ann").channels) == (1, {"a"})
+
+
+def test_many_who_disconnect_part_each_once(lab: Lab) -> None:
+    """Each with a number of its own, in whichever events; who has another connection there has not parted."""
+    stays = lab.connect("stays", "a", "b", notify_presence=True)
+    lab.connect("ann", "a", conn_id="another of ann")
+    names = [f"user {number}" for number in range(5)] + ["ann"]
+    crowd = [lab.connect(name, "a", "b") for name in names]
+    before = lab.head()
+    lab.disconnect_all(crowd, "a", "b")
+    parted = [
+        (single.event.channel, *single.event.about, single.seq)
+        for entry in lab.recorder.entries
+        for single in entry.singles()
+        if isinstance(single.event, Presence) and not single.event.joined
+    ]
+    assert sorted(each[:2] for each in parted) == sorted(
+        [("a", name) for name in names[:-1]] + [("b", name) for name in names]
+    )
+    assert (lab.channel("a").users, lab.channel("b").users) == ({"stays": 1, "ann": 1}, {"stays": 1})
+    assert {user.name: user.connections for user in lab.users(*names)} == {
+        **dict.fromkeys(names[:-1], 0),
+        "ann": 1,
+    }
+    of_a = [seq for channel, _, seq in parted if channel == "a"]
+    for number, seq in enumerate([before, *of_a]):  # Whichever of them a client has heard last.
+        rest = [s.seq for e in lab.replay("stays", a=seq).entries for s in e.singles()]
+        assert rest == of_a[number:]
+    lab.disconnect_all([stays], "a", "b")
+    assert lab.channel("a").connections == 1
+    lab.run(lab.engine.disconnect_all([]))
+
+
+def test_a_read_that_ends_before_users_who_parted_at_once_goes_on_with_all_of_them(lab: Lab) -> None:
+    """However few are read at a time."""
+    lab.connect("stays", "a", notify_presence=True)
+    crowd = [lab.connect(f"user {number}", "a") for number in range(4)]
+    before = lab.head()
+    lab.publish(message("m1"))
+    lab.disconnect_all(crowd, "a")
+    found, at, head = [], before, lab.head()
+    while at < head:
+        read = lab.replay("stays", 1, a=at)
+        found += [single.seq for entry in read.entries for single in entry.singles()]
+        at = lab.number(read.upto)
+    assert found == sorted(set(found))
+    assert len(found) == 5
 
 
 def test_users_are_counted_where_nobody_asks_who_they_are(lab: Lab) -> None:

@@ -22,9 +22,10 @@ from tests.engines.conformance import (
     uuids,
 )
 
+from channelstream import slices
 from channelstream.core.events import Dialect, Message, MessageDeleted, MessageEdited, Presence
 from channelstream.core.registry import Registry, RegistryLimits
-from channelstream.engines.base import PRIVATE, Engine, Member, UserUpdate
+from channelstream.engines.base import PRIVATE, Engine, Leaving, Member, UserUpdate
 from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_file import APPLICATION_ID
@@ -163,6 +164,33 @@ def test_a_clock_that_is_set_back_drops_and_keeps_nothing_too_long(runs: Runs, m
         assert uuids(await again.replay("ann", {"a": 0}, 9)) == ["m1"]
         runs.setup.clock.passed_s += 60.5
         assert (await again.replay("ann", {"a": 0}, 9)).lost == {"a"}
+        await again.close()
+
+    asyncio.run(life())
+
+
+def test_users_who_parted_at_once_stay_so_over_a_restart(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their numbers; nobody is told once more that they parted."""
+    monkeypatch.setattr(slices, "TURN_S", 3600.0)
+    members = [Member(name, name, Dialect.V07) for name in ("ann", "bob", "cid")]
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        for member in members:
+            await engine.connect(member, EMPTY)
+            await engine.join(member, {"a": {"notify_presence": True}})
+        await engine.disconnect_all([Leaving(member, ["a"]) for member in members])
+        await engine.settled()
+        position = engine.position
+        await engine.close()
+        again, recorder = await runs.open()
+        assert (again.position, recorder.entries) == (position, [])
+        last = position.seqs[0]
+        rest = (await again.replay("dan", {"a": last - 2}, 9)).entries
+        assert [(single.seq, *single.event.about) for entry in rest for single in entry.singles()] == [
+            (last - 1, "bob"),
+            (last, "cid"),
+        ]
         await again.close()
 
     asyncio.run(life())

@@ -121,6 +121,9 @@ class GatedLoop(VirtualLoop):
         return super().select(timeout_s)
 
 
+ENDS = ("disconnect", "disconnect_all")
+
+
 class LateEngine:
     """An engine that is reached some time after it was called, as over a line."""
 
@@ -131,7 +134,7 @@ class LateEngine:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._engine, name)
         # Of an end that fails nobody knows whether it was counted; setting that right is an engine's own (redis/keeper.py).
-        return partial(self._later, method, name != "disconnect") if name in WRITES else method
+        return partial(self._later, method, name not in ENDS) if name in WRITES else method
 
     async def _later(
         self, method: Callable[..., Awaitable[Any]], can_fail: bool, *args: Any, **more: Any

@@ -1,6 +1,7 @@
 """Scripts: lists of small steps made from a seed, which still mean something when any of them are left out."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 STEPS = 250
@@ -18,6 +19,7 @@ WEIGHTS = {
     "trickle": 5,
     "flow": 8,
     "leave": 2,
+    "exodus": 1.5,
     "state": 3,
     "configure": 4,
     "pass": 4,
@@ -45,10 +47,25 @@ class Step:
     turns: int
 
 
-def make_script(seed: int, clients: int, steps: int = STEPS) -> list[Step]:
+CROWDED = {
+    "open": 14,
+    "exodus": 6,
+    "again": 2,
+    "subscribe": 2,
+    "flow": 4,
+    "publish": 1,
+    "pass": 1,
+    "settle": 1,
+}
+"""The same where many come and go at once."""
+
+
+def make_script(
+    seed: int, clients: int, steps: int = STEPS, weights: Mapping[str, float] = WEIGHTS
+) -> list[Step]:
     """Return the script of a seed."""
     chance = random.Random(seed)
-    kinds = chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=steps)
+    kinds = chance.choices(list(weights), list(weights.values()), k=steps)
     return [
         Step(kind, chance.randrange(clients), chance.randrange(1_000_000), chance.choice((0, 0, 1, 2, 3, 8)))
         for kind in kinds

@@ -16,6 +16,7 @@ from tests.simulation.loop import VirtualLoop, kill_others, turns
 from tests.simulation.script import Step
 from tests.simulation.world import Bounds, World, WorldClock
 
+from channelstream import slices
 from channelstream.core import hub
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
 from channelstream.engines.base import UserUpdate
@@ -212,6 +213,7 @@ class Simulation:
             f"{epoch}-{seq + 5}",
             f"{epoch}-0",
             f"{epoch}-{seq // 2}",
+            f"{epoch}-{seq - chance.randrange(1, 9)}",
             f"{epoch}-{seq}",
             "",
         )
@@ -261,6 +263,16 @@ class Simulation:
             client.part()
         else:
             self._call(self.world.node.end(client.connection.id, CloseCode.NORMAL, "ended"), client)
+
+    def _exodus(self, _client: Client, chance: random.Random) -> None:
+        """Have several connections end at once: their clients say good-bye, or their time is over."""
+        node = self.world.node
+        for each in chance.sample(self.clients, chance.randrange(2, CLIENTS)):
+            if each.connection is not None and node.connection(each.connection.id) is each.connection:
+                if chance.random() < 0.5:
+                    each.part()
+                else:
+                    node.end_soon(each.connection, CloseCode.UNKNOWN_CONNECTION, "ended with others")
 
     # -- publishers
 
@@ -339,6 +351,7 @@ def _sizes(bounds: Bounds) -> Iterator[None]:
         (session, "PIECE_BYTES", bounds.piece_bytes),
         (session, "HELD", bounds.held),
         (hub, "SLICE", bounds.slice),
+        (slices, "TURN_S", bounds.turn_s),
     )
     with ExitStack() as undo:
         for module, name, size in sizes:

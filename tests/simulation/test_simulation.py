@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from tests.simulation.drawn import drawn_seeds
 from tests.simulation.failure import Failure
 from tests.simulation.report import run_seed
-from tests.simulation.script import Step, make_script
+from tests.simulation.script import CROWDED, WEIGHTS, Step, make_script
 from tests.simulation.shrinking import shrink
 from tests.simulation.simulation import CLIENTS, simulate
 from tests.simulation.steps import BOUND_S
@@ -23,6 +24,7 @@ from channelstream.core.position import Reach
 from channelstream.core.registry import Forgotten, Moment
 from channelstream.engines.ledger import Ledger
 from channelstream.node import Node
+from channelstream.node.turns import Turns
 
 ROOT = Path(__file__).parents[2]
 FIXED = [
@@ -67,8 +69,14 @@ def test_random_seeds() -> None:
     assert heard > RANDOM  # Else nothing was simulated.
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_many_come_and_go_at_once(seed: int) -> None:
+    """Good-byes, ends and returns between the turns in which they are counted out."""
+    assert simulate(seed, make_script(seed, CLIENTS, weights=CROWDED)).heard
+
+
 PRINT_RUNS = """
-from tests.simulation.script import make_script
+from tests.simulation.script import CROWDED, WEIGHTS, make_script
 from tests.simulation.simulation import CLIENTS, simulate
 
 for seed in (1, 8, 12):
@@ -90,11 +98,11 @@ def test_a_run_depends_on_nothing_but_its_seed() -> None:
     assert one.count("heard=") == 3
 
 
-def first_failure(promise: str) -> str:
+def first_failure(promise: str, weights: Mapping[str, float] = WEIGHTS) -> str:
     """Return how the first of some seeds fails that breaks this promise; nothing where none does."""
     for seed in range(TRIES):
         try:
-            simulate(seed, make_script(seed, CLIENTS))
+            simulate(seed, make_script(seed, CLIENTS, weights=weights))
         except Failure as failure:
             if re.search(promise, str(failure)):
                 return str(failure)
@@ -141,6 +149,22 @@ def test_reading_from_elsewhere_than_allowed_is_found(
     monkeypatch.setattr(Reach, "start", start)
     monkeypatch.setattr(Reach, "bound", property(bound))
     assert first_failure(promise)
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "promise"),
+    [
+        ("channelstream.core.log.Entry.heard_by", lambda entry, _user: entry, "not for this client"),
+        ("channelstream.node.turns.Turns.free", Turns.of, "instead of|KeyError|counted"),
+    ],
+    ids=["its own parting", "no turn"],
+)
+def test_a_fault_where_many_leave_at_once_is_found(
+    monkeypatch: pytest.MonkeyPatch, place: str, fault: Any, promise: str
+) -> None:
+    """A user that comes back is told that it parted itself; what is under way about an id is not waited for."""
+    monkeypatch.setattr(place, fault)
+    assert first_failure(promise, CROWDED)
 
 
 def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

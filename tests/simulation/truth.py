@@ -26,6 +26,10 @@ class Truth:
         self._born: dict[Place, tuple[Log, int]] = {}
 
     def accept(self, entry: Entry) -> None:
+        for single in entry.singles():  # What a client hears of it, each with a number of its own.
+            self._accept(single)
+
+    def _accept(self, entry: Entry) -> None:
         demand(not self.entries or self.entries[-1].seq < entry.seq, "accepted out of order:", entry.position)
         self.entries.append(entry)
         self.by_position[entry.position] = entry
@@ -113,7 +117,7 @@ class Truth:
         born = self._born.get(place)
         if log is None or born is None or born[0] is not log or born[1] > seq:
             return False
-        kept = {entry.seq for entry in log.entries}
+        kept = {single.seq for entry in log.entries for single in entry.singles()}
         owed = [entry for entry in self.places.get(place, ()) if entry.seq > seq]
         # What was dropped before it was superseded cannot be told from what was not superseded.
         return all(entry.seq in kept or (entry.seq > log.floor and self.left(place, entry)) for entry in owed)

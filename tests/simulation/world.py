@@ -12,6 +12,7 @@ from tests.simulation.failure import Failure
 from tests.simulation.loop import turns
 from tests.simulation.truth import Truth
 
+from channelstream import slices
 from channelstream.core.log import Entry
 from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
@@ -26,13 +27,13 @@ from channelstream.transports.streams import Streams
 
 READS = {"head", "replay"}
 WRITES = {
-    *("publish", "connect", "disconnect", "join", "leave", "configure", "update_user"),
+    *("publish", "connect", "disconnect", "disconnect_all", "join", "leave", "configure", "update_user"),
     *("channels", "users", "members", "collect"),
 }
 """Calls that reach an engine in the order they were made, as over one line to a database."""
 
 
-FALLIBLE = WRITES - {"disconnect", "collect", "channels", "users", "members"}
+FALLIBLE = WRITES - {"disconnect", "disconnect_all", "collect", "channels", "users", "members"}
 """Calls that may be refused, and then have done nothing."""
 
 
@@ -48,6 +49,7 @@ class Bounds:
     piece_bytes: int
     held: int
     slice: int
+    turn_s: float
     flush_s: float
     wavers: bool
     fails: bool
@@ -65,6 +67,7 @@ class Bounds:
             piece_bytes=chance.choice((1, 600, 65_536)),
             held=chance.choice((1, 4, 1000)),
             slice=chance.choice((1, 2, 2000)),
+            turn_s=chance.choice((-1.0, slices.TURN_S)),
             flush_s=chance.choice((0.0, 0.01)),
             wavers=chance.random() < 0.7,
             fails=chance.random() < 0.3,
@@ -197,7 +200,7 @@ class World:
     @property
     def rests(self) -> bool:
         """Whether no call is under way and nothing waits to be written."""
-        return not self._engine.pending and not self.hub._flush_is_due
+        return not (self._engine.pending or len(self.node._held.turns) or self.hub._flush_is_due)
 
     async def start(self) -> None:
         receiver: Any = Tap(self.node, self.truth)

@@ -17,6 +17,7 @@ from channelstream.core.events import (
     Message,
     MessageDeleted,
     MessageEdited,
+    Parted,
     Presence,
     UserStateChanged,
 )
@@ -49,7 +50,7 @@ class _Item(Struct, omit_defaults=True):
     timestamp: str | UnsetType = UNSET
     date: str | UnsetType = UNSET
     user: str | UnsetType = UNSET
-    users: list[dict[str, Any]] | UnsetType = UNSET
+    users: list[dict[str, Any]] | Raw | UnsetType = UNSET
     message: Any = UNSET
     state: dict[str, Any] | UnsetType | None = UNSET
     edited: str | UnsetType | None = UNSET
@@ -57,16 +58,34 @@ class _Item(Struct, omit_defaults=True):
 
 
 def item(entry: Entry, dialect: Dialect) -> bytes:
-    """Return the JSON object a connection of this dialect hears live; the same bytes for everyone."""
+    """Return the JSON object a connection of this dialect hears live; the same bytes for everyone.
+
+    Of users who parted at once that is several objects, with commas between them.
+    """
     data = entry.items[dialect]
     if data is None:
-        data = entry.items[dialect] = _encode(_build(entry, dialect, catchup=False))
+        data = entry.items[dialect] = _encoded(entry, dialect, catchup=False)
     return data
 
 
 def catchup_item(entry: Entry, dialect: Dialect) -> bytes:
     """Return the form marked `catchup: true` that the older generations get after an absence."""
-    return _encode(_build(entry, dialect, catchup=True))
+    return _encoded(entry, dialect, catchup=True)
+
+
+def _encoded(entry: Entry, dialect: Dialect, catchup: bool) -> bytes:
+    if not isinstance(entry.event, Parted):
+        return _encode(_build(entry, dialect, catchup))
+    users = Raw(_encode(_listed(entry.event.users)))
+    built = [_build(single, dialect, catchup) for single in entry.singles()]
+    for each in built:
+        if each.users is not UNSET:
+            each.users = users
+    return b",".join(map(_encode, built))
+
+
+def _listed(users: Iterable[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [{"user": name, "state": state} for name, state in users]
 
 
 def _build(entry: Entry, dialect: Dialect, catchup: bool) -> _Item:
@@ -116,7 +135,7 @@ def _presence(event: Presence, dialect: Dialect) -> _Item:
         built.message = None
     else:
         built.message = {"action": "joined" if event.joined else "parted"}
-        built.users = [{"user": name, "state": state} for name, state in event.users]
+        built.users = _listed(event.users)
         built.state = event.state
     return built
 

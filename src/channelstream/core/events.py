@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 Names = frozenset[str]
 
@@ -15,6 +16,8 @@ NAME_BYTES = 150
 """Bytes a user's name costs an event that lists it: text, its place in the list, its share of the encoded form."""
 STATE_BYTES = 300
 """Likewise for a key of a user's state with its value."""
+PARTED_BYTES = 600
+"""Likewise for one of many users who parted at once: its name, its id and its encoded form."""
 
 
 class Dialect(IntEnum):
@@ -48,6 +51,16 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     def supersedes(self) -> str | None:
         """The uuid of the earlier events, of the same channel or users, whose past form nobody is sent any more."""
         return None
+
+    @property
+    def count(self) -> int:
+        """How many numbers of the log it takes, one for each item that a client hears of it."""
+        return 1
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """The users who do not hear it, or not all of it, though they are in the channel, because it is about them."""
+        return ()
 
     def weight(self) -> int:
         """Return about how many bytes it keeps besides a fixed part, its encoded form included."""
@@ -128,8 +141,90 @@ class Presence(Event, frozen=True, kw_only=True, gc=False):
     def is_public(self) -> bool:
         return False
 
+    @property
+    def about(self) -> tuple[str, ...]:
+        return (self.user,)
+
     def is_for(self, user: str, dialect: Dialect) -> bool:
         return user != self.user and (self.announced or dialect is Dialect.SEED)
+
+
+class Gone(Struct, frozen=True, gc=False):
+    """One of the users who parted at once.
+
+    Attributes:
+        back: how far its number is before that of the event.
+    """
+
+    user: str
+    uuid: str
+    back: int
+
+
+class Parted(Event, frozen=True, kw_only=True, gc=False):
+    """The last connections of several users left a channel at once.
+
+    A client hears a `parted` of each; those who come after a number are the rest of it. One event instead of many: whoever
+    stays in a channel that very many leave has one step in its batch for all of them.
+
+    Attributes:
+        gone: the users, in the order of their numbers.
+        users: (name, public state) of all members who stay, empty unless the channel broadcasts user lists.
+        announced: as in `Presence`.
+    """
+
+    gone: tuple[Gone, ...]
+    timestamp: str
+    users: tuple[tuple[str, dict[str, Any]], ...] = ()
+    announced: bool = True
+
+    @property
+    def is_public(self) -> bool:
+        return False
+
+    @property
+    def count(self) -> int:
+        return self.gone[0].back + 1
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        return tuple(each.user for each in self.gone)
+
+    def is_for(self, user: str, dialect: Dialect) -> bool:
+        others = len(self.gone) > 1 or self.gone[0].user != user
+        return others and (self.announced or dialect is Dialect.SEED)
+
+    def weight(self) -> int:
+        keys = sum(len(state) for _, state in self.users)
+        listed = NAME_BYTES * len(self.users) + STATE_BYTES * keys
+        return len(self.gone) * (PARTED_BYTES + listed)
+
+    def after(self, back: int) -> "Parted":
+        """Return what is left of it for who has heard all but the last numbers, this many and the event's own."""
+        return replace(self, gone=tuple(each for each in self.gone if each.back <= back))
+
+    def without(self, user: str) -> "Parted":
+        """Return it as this user hears it."""
+        return replace(self, gone=tuple(each for each in self.gone if each.user != user))
+
+    def singles(self) -> list[tuple[int, Presence]]:
+        """Return how far before its own number which event stands for each user."""
+        return [
+            (
+                each.back,
+                Presence(
+                    uuid=each.uuid,
+                    channel=self.channel,
+                    user=each.user,
+                    joined=False,
+                    timestamp=self.timestamp,
+                    state=None,
+                    users=self.users,
+                    announced=self.announced,
+                ),
+            )
+            for each in self.gone
+        ]
 
 
 class UserStateChanged(Event, frozen=True, kw_only=True, gc=False):

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from channelstream.core.batch import Held
 from channelstream.core.connection import Connection, ConnectionState
-from channelstream.core.events import Event, Presence
+from channelstream.core.events import Event
 from channelstream.core.hub import Hub
 
 
@@ -112,8 +112,7 @@ def _refusal(connection: Connection, event: Event) -> Fate | None:
         return Fate.NOT_A_MEMBER
     if connection.hears(event):
         return None
-    is_own = isinstance(event, Presence) and event.user == connection.user
-    return Fate.OWN_PRESENCE if is_own else Fate.UNANNOUNCED
+    return Fate.OWN_PRESENCE if connection.user in event.about else Fate.UNANNOUNCED
 
 
 def _catching_up(connection: Connection) -> Fate:

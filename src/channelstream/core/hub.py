@@ -87,8 +87,27 @@ class Hub:
             return
         if event.is_public:
             self._push(members, entry)
+        elif event.about:
+            self._push_about(members, entry)
         else:
             self._push([member for member in members if member.hears(event)], entry)
+
+    def _push_about(self, members: dict[Connection, None], entry: Entry) -> None:
+        """Hand an event that is about some users to who hears it; their own connections hear what is about the others."""
+        event, name = entry.event, entry.event.channel
+        own = {
+            connection: None
+            for user in event.about
+            for connection in self.users.get(user, ())
+            if name in connection.channels
+        }
+        if not event.is_for("", Dialect.V07):  # Not announced: only connections of the seed hear it.
+            self._push([each for each in members if each.hears(event) and each not in own], entry)
+        else:
+            self._push([each for each in members if each not in own] if own else members, entry)
+        for connection in own:
+            if connection.hears(event):
+                self._push([connection], entry.heard_by(connection.user))
 
     def _push(self, recipients: dict[Connection, None] | list[Connection], entry: Entry) -> None:
         self.deliveries += len(recipients)

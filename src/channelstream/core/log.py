@@ -9,8 +9,9 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
-from channelstream.core.events import Dialect, Event, Message
+from channelstream.core.events import Dialect, Event, Message, Parted
 from channelstream.core.position import Numbers, replaced, written
 
 ENTRY_OVERHEAD = 700
@@ -22,7 +23,7 @@ class Entry:
     """An event with its number in the engine's log.
 
     Attributes:
-        seq: grows by at least one per event in one shard of the log.
+        seq: grows by at least one per event in one shard of the log; of an event with several numbers the last one.
         shard: which shard that is.
         seqs: up to where whoever hears this has heard every shard, with this; its own number is that of this shard.
         position: that as the clients see it.
@@ -57,9 +58,38 @@ class Entry:
         return Entry(self.seq, self.position, self.at_s, event, self.shard, self.seqs)
 
     @property
+    def first(self) -> int:
+        """The first of its numbers."""
+        return self.seq - self.event.count + 1
+
+    @property
     def before(self) -> Numbers:
         """Up to where whoever waits for this has heard every shard."""
-        return replaced(self.seqs, self.shard, self.seq - 1)
+        return replaced(self.seqs, self.shard, self.first - 1)
+
+    def rest(self, seq: int) -> "Entry":
+        """Return this as it is read by who has heard everything up to a number that may be one of its own."""
+        event = self.event
+        if seq < self.first or not isinstance(event, Parted):
+            return self
+        return self.amended(event.after(self.seq - seq - 1))
+
+    def heard_by(self, user: str) -> "Entry":
+        """Return this as a user hears it, who hears something of it."""
+        event = self.event
+        if not isinstance(event, Parted) or user not in event.about:
+            return self
+        return self.amended(event.without(user))
+
+    def singles(self) -> "list[Entry]":
+        """Return an entry for each of its numbers that stands for an item."""
+        if not isinstance(self.event, Parted):
+            return [self]
+        epochs = self.position.rpartition("-")[0]
+        return [
+            Entry(self.seq - back, written((epochs,), (self.seq - back,)), self.at_s, single)
+            for back, single in self.event.singles()
+        ]
 
     def told_to(self, heard: Numbers) -> "Entry":
         """Return this as a client hears it that has heard more of other shards: its position is not behind that."""
@@ -150,7 +180,8 @@ class Log:
         if not self.entries or self.entries[-1].seq <= seq:
             return iter(())
         begin = bisect_right(self.entries, seq, key=_seq)
-        return map(self.entries.__getitem__, range(begin, len(self.entries)))
+        rest = map(self.entries.__getitem__, range(begin + 1, len(self.entries)))
+        return chain((self.entries[begin].rest(seq),), rest)
 
     def about(self, uuid: str) -> tuple[Entry, ...]:
         """Return the message with this uuid, and its edits and deletions, as far as the log holds them."""

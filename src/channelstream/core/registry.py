@@ -4,7 +4,7 @@ Pure: the engine that owns a registry passes time and new ids in, numbers the ev
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.compaction import current, merged, present
-from channelstream.core.events import Dialect, Event, Message, Presence, UserStateChanged
+from channelstream.core.events import Dialect, Event, Gone, Message, Parted, Presence, UserStateChanged
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
@@ -193,19 +193,44 @@ class Registry:
 
     def part(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> list[Event]:
         """Count a connection out; the user's last one is announced."""
+        if not self.leave(channel, user, dialect, now):
+            return []
+        return self._presence(channel, user, joined=False, now_s=now.wall_s)
+
+    def leave(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> bool:
+        """Count a connection out; True when it was the user's last one, which is to be announced."""
         last = channel.part(user.name, dialect is Dialect.SEED)
         self._touch_channel(channel, *now)
-        if not last:
+        if last:
+            user.channels.discard(channel.name)
+        return last
+
+    def parted(self, channel: Channel, users: Sequence[str], now_s: float) -> list[Event]:
+        """Announce that the last connections of these users have left a channel, all at once."""
+        if len(users) == 1:
+            return self._presence(channel, self.users[users[0]], joined=False, now_s=now_s)
+        settings = channel.settings
+        if not (settings.notify_presence or channel.seed_connections):
             return []
-        user.channels.discard(channel.name)
-        return self._presence(channel, user, joined=False, now_s=now.wall_s)
+        ids = [self._new_id() for _ in users]
+        return [
+            Parted(
+                uuid=ids[-1],
+                channel=channel.name,
+                gone=tuple(
+                    Gone(name, new_id, len(users) - number)
+                    for number, (name, new_id) in enumerate(zip(users, ids, strict=True), 1)
+                ),
+                timestamp=stamp(now_s),
+                users=self._listed(channel),
+                announced=settings.notify_presence,
+            )
+        ]
 
     def _presence(self, channel: Channel, user: User, joined: bool, now_s: float) -> list[Event]:
         settings = channel.settings
         if not (settings.notify_presence or channel.seed_connections):
             return []
-        asks = settings.notify_presence and settings.broadcast_presence_with_user_lists
-        with_users = asks and channel.user_count <= MAX_LISTED_USERS
         return [
             Presence(
                 uuid=self._new_id(),
@@ -214,12 +239,23 @@ class Registry:
                 joined=joined,
                 timestamp=stamp(now_s),
                 state=user.public_state if joined else None,
-                users=tuple((name, self.users[name].public_state) for name in channel.users)
-                if with_users
-                else (),
+                users=self._listed(channel),
                 announced=settings.notify_presence,
             )
         ]
+
+    def _listed(self, channel: Channel) -> tuple[tuple[str, State], ...]:
+        """Return the members as presence lists them; none unless the channel broadcasts them."""
+        if not self.lists_users(channel):
+            return ()
+        return tuple((name, self.users[name].public_state) for name in channel.users)
+
+    @staticmethod
+    def lists_users(channel: Channel) -> bool:
+        """Whether presence carries the list of all members."""
+        settings = channel.settings
+        asks = settings.notify_presence and settings.broadcast_presence_with_user_lists
+        return asks and channel.user_count <= MAX_LISTED_USERS
 
     # -- logs
 

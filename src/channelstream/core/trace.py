@@ -10,7 +10,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Presence
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Parted, Presence
 from channelstream.core.explain import Outcome
 
 TRACES = 8
@@ -135,4 +135,5 @@ _TYPES: dict[type[Event], str] = {
     MessageEdited: "message:edit",
     MessageDeleted: "message:delete",
     Presence: "presence",
+    Parted: "presence",
 }

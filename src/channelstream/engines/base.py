@@ -85,6 +85,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """A connection that ends, with the channels it is in."""
+
+    member: Member
+    channels: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """What a connection is in, as the node that holds it knows.
 
@@ -269,6 +277,16 @@ class Engine(Protocol):
 
         Raises:
             Moved: another node speaks for it by now.
+        """
+
+    async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
+        """Count many connections out, each as `disconnect` does, but for those another node speaks for by now.
+
+        Others have their turn in between, and see some of them gone and others not. Users who leave a channel in one turn
+        may part in one event.
+
+        Raises:
+            Unavailable: some of them are not counted out.
         """
 
     async def join(

@@ -4,6 +4,7 @@ A ledger numbers events; its engine records the entries when they count: at once
 the logs - a resuming client, `/info` - sees what is recorded and nothing else.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
@@ -14,6 +15,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.compaction import affects, first_form, present, unknown_part
 from channelstream.core.events import Event, Message, MessageDeleted
 from channelstream.core.log import Entry, Log
+from channelstream.core.parting import Parting
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.user import StateValue, User
@@ -21,12 +23,14 @@ from channelstream.engines.base import (
     PRIVATE,
     Accepted,
     Clock,
+    Leaving,
     Member,
     Replay,
     UserChange,
     UserUpdate,
     moment,
 )
+from channelstream.slices import Slices
 
 _Key = tuple[bool, str, str]
 """Where a message belongs: whether that is a user, the name of the user or of the channel, and the message's uuid."""
@@ -77,8 +81,8 @@ class Ledger:
     # -- entries
 
     def number(self, event: Event) -> Entry:
-        """Give an event the next number."""
-        self.numbered += 1
+        """Give an event the next number, or several where it stands for several."""
+        self.numbered += event.count
         return Entry(self.numbered, f"{self._epoch}-{self.numbered}", self._clock.steady(), event)
 
     def record(self, entry: Entry) -> None:
@@ -169,7 +173,7 @@ class Ledger:
                 found.append(following)
         # One more than asked for tells whether any is left, and up to where these are all there are.
         entries = list(islice(merge(*found, key=_seq), limit + 1))
-        upto = self.recorded if len(entries) <= limit else entries[limit].seq - 1
+        upto = self.recorded if len(entries) <= limit else entries[limit].first - 1
         return Replay(entries[:limit], frozenset(lost), (upto,), (self.recorded,))
 
     def _log(self, user: str, name: str) -> Log | None:
@@ -191,6 +195,29 @@ class Ledger:
         """Count a connection out of its channels and of its user."""
         self.leave(member, channels)
         self.registry.disconnect(self.registry.users[member.user], moment(self._clock))
+
+    def disconnect_some(self, waiting: deque[Leaving]) -> list[Member]:
+        """Count out the first of these connections, as many as one turn of the loop has time for, and return them.
+
+        Users whose last connection left a channel part in one event. A connection with very many channels may stay for the
+        next turn, with those it is still in.
+        """
+        slices, now = Slices(self._clock.steady), moment(self._clock)
+        parted, gone = Parting(self.registry), list[Member]()
+        while waiting and not (slices.is_over and (gone or parted)) and not parted.is_much:
+            member, channels = waiting[0].member, waiting[0].channels
+            user = self.registry.users[member.user]
+            left = 0
+            while left < len(channels) and not parted.is_much:
+                parted.leave(self.registry.channels[channels[left]], user, member.dialect, now)
+                left += 1
+            if left < len(channels):
+                waiting[0] = Leaving(member, channels[left:])
+                break
+            self.registry.disconnect(user, now)
+            gone.append(waiting.popleft().member)
+        self._accept_all(parted.events(now.wall_s))
+        return gone
 
     def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
         """Count a connection into channels it is not in; each with the settings it gets if it is new."""

@@ -1,9 +1,12 @@
-"""The memory engine: one process, no other service. The event loop is the lock: no method awaits anything.
+"""The memory engine: one process, no other service. The event loop is the lock: no method awaits
+anything, but for `disconnect_all` between the connections it counts out.
 
 What it promises: order, positions and history as long as the process lives. A restart loses everything; the epoch
 changes with it, so that every client that comes back with a position is told which channels are `lost`.
 """
 
+import asyncio
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +20,7 @@ from channelstream.engines.base import (
     Claim,
     Clock,
     Leave,
+    Leaving,
     Member,
     NodeStatus,
     Receiver,
@@ -77,6 +81,12 @@ class MemoryEngine:
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         self._ledger.disconnect(member, channels)
+
+    async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
+        waiting = deque(leaving)
+        while waiting:
+            self._ledger.disconnect_some(waiting)
+            await asyncio.sleep(0)
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None

@@ -6,6 +6,7 @@ nobody ever holds a position, or an answer, that a crash could take back.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Event, Presence
+from channelstream.core.events import Event, Parted, Presence
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry
 from channelstream.core.timestamps import stamp
@@ -24,6 +25,7 @@ from channelstream.engines.base import (
     Claim,
     Clock,
     Leave,
+    Leaving,
     Member,
     NodeStatus,
     Receiver,
@@ -208,7 +210,7 @@ class SqliteEngine:
             owed.users |= batch.users
             # Who is a member is true in memory, whatever the disk says, so it will be told.
             for entry in batch.entries:
-                if isinstance(entry.event, Presence):
+                if isinstance(entry.event, Presence | Parted):
                     again = self._ledger.number(entry.event)
                     self._commits.owed().add(again)
 
@@ -326,6 +328,16 @@ class SqliteEngine:
         await self._changes_written(channels)
         self._ledger.disconnect(member, channels)
         self._commits.owed().users.add(member.user)
+
+    async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
+        """Take effect in many short turns; the announcements follow when they are written."""
+        waiting = deque(leaving)
+        while waiting:
+            if self._unwritten:
+                await self._changes_written(name for each in waiting for name in each.channels)
+            gone = self._ledger.disconnect_some(waiting)
+            self._commits.owed().users.update(member.user for member in gone)
+            await asyncio.sleep(0)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._ledger.channels(names)

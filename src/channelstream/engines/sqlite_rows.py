@@ -16,6 +16,7 @@ from channelstream.core.events import (
     Message,
     MessageDeleted,
     MessageEdited,
+    Parted,
     Presence,
     UserStateChanged,
 )
@@ -132,6 +133,7 @@ KINDS: dict[str, type[Event]] = {
     "edit": MessageEdited,
     "delete": MessageDeleted,
     "presence": Presence,
+    "parted": Parted,
     "state": UserStateChanged,
 }
 """How events are called in the column `kind`."""

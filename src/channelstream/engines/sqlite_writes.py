@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from channelstream.core.events import Presence
+from channelstream.core.events import Parted, Presence
 from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
 from channelstream.engines.group_commit import Batch
@@ -67,10 +67,15 @@ def writes_of(batch: Batch, registry: Registry, recorded: int, offset_s: float) 
 def _member_writes(entries: Sequence[Entry]) -> Writes:
     """Return who is now a member, as far as it was announced: the last word of each counts."""
     last = {
-        (entry.event.channel, entry.event.user): entry.event
+        (event.channel, event.user): event
         for entry in entries
-        if isinstance(entry.event, Presence)
+        if isinstance(entry.event, Presence | Parted)
+        for event in _each(entry.event)
     }
     joined: list[Row] = [(*key, event.announced) for key, event in last.items() if event.joined]
     parted: list[Row] = [key for key, event in last.items() if not event.joined]
     return [(PUT_MEMBERS, joined), (DROP_MEMBERS, parted)]
+
+
+def _each(event: Presence | Parted) -> list[Presence]:
+    return [event] if isinstance(event, Presence) else [single for _, single in event.singles()]

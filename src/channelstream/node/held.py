@@ -1,5 +1,6 @@
 """The connections this node holds: made, changed, ended and expired, in the hub here and in the engine."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,11 +11,22 @@ from channelstream.core.endings import Ending, Endings
 from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
 from channelstream.core.position import NO_PLACE, Numbers, Position, Reach, replaced, shard_of
-from channelstream.engines.base import PRIVATE, Clock, Engine, Member, Membership, UserChange, UserUpdate
+from channelstream.engines.base import (
+    PRIVATE,
+    Clock,
+    Engine,
+    Leaving,
+    Member,
+    Membership,
+    UserChange,
+    UserUpdate,
+)
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.node.commands import Answer, Command, End, Subscribe, Unsubscribe, Yield
+from channelstream.node.departures import Departures
 from channelstream.node.observer import Observer
-from channelstream.node.turns import Turns
+from channelstream.node.turns import Turn, Turns
+from channelstream.slices import Slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,8 @@ class HeldConnections:
         self._clock = clock
         self._limits = limits
         self._deadlines: dict[Connection, None] = {}
+        self._departures = Departures(engine.disconnect_all)
+        self._ending: set[asyncio.Task[None]] = set()
 
     def get(self, conn_id: str) -> Connection | None:
         return self._hub.connections.get(conn_id)
@@ -319,25 +333,65 @@ class HeldConnections:
         connection.deadline_s = max(connection.deadline_s or 0.0, self._clock.steady() + seconds)
         self._deadlines[connection] = None
 
-    def overdue(self) -> list[Connection]:
-        """Return the connections whose deadline has passed."""
-        return [connection for connection in self._deadlines if self._is_overdue(connection)]
-
     def _is_overdue(self, connection: Connection) -> bool:
         return connection.deadline_s is not None and connection.deadline_s <= self._clock.steady()
 
     async def sweep(self) -> None:
         """Close what is overdue: never attached, or detached for longer than its grace. It takes the turns itself."""
-        failed: Unavailable | None = None
-        for connection in self.overdue():
-            try:
-                async with self.turns.of(connection.id):
-                    if self._is_overdue(connection):  # It may have come back meanwhile.
-                        await self.disconnect(connection, CloseCode.UNKNOWN_CONNECTION, "expired")
-            except Unavailable as error:  # A part of the engine may be out of reach for some of them only.
-                failed = error
-        if failed is not None:
-            raise failed
+        slices = Slices(self._clock.steady)
+        waiting: list[asyncio.Task[None]] = []
+        for connection in await slices.each(list(self._deadlines), lambda each: each):
+            if self._is_overdue(connection):
+                later = self.end_soon(connection, CloseCode.UNKNOWN_CONNECTION, "expired", self._is_overdue)
+                waiting += [] if later is None else [later]
+                await slices.due()
+        await asyncio.gather(*waiting)
+        await self._departures.settled()
+
+    def end_soon(
+        self,
+        connection: Connection,
+        code: CloseCode,
+        reason: str,
+        is_due: Callable[[Connection], bool] = lambda _: True,
+    ) -> asyncio.Task[None] | None:
+        """End a connection of this node, together with others that leave now; it takes the turn itself.
+
+        Here it is gone at once, unless something about it is under way: then the task that is returned ends it after that.
+
+        Args:
+            is_due: asked again when its turn has come: it may have come back meanwhile.
+        """
+        turn = self.turns.free(connection.id)
+        if turn is not None:
+            self._leave(connection, turn, code, reason)
+            return None
+        task = asyncio.get_running_loop().create_task(self._end_later(connection, code, reason, is_due))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
+
+    async def _end_later(
+        self, connection: Connection, code: CloseCode, reason: str, is_due: Callable[[Connection], bool]
+    ) -> None:
+        turn = self.turns.of(connection.id)
+        await turn.taken()
+        if is_due(connection):
+            self._leave(connection, turn, code, reason)
+        else:
+            turn.let_go()
+
+    def _leave(self, connection: Connection, turn: Turn, code: CloseCode, reason: str) -> None:
+        """Hold a connection no longer, and its turn until the engine has counted it out."""
+        if connection.state is ConnectionState.CLOSED:
+            turn.let_go()
+            return
+        try:
+            channels = self.forget(connection, code, reason)
+        except BaseException:
+            turn.let_go()
+            raise
+        self._departures.add(Leaving(_member(connection), channels), turn)
 
 
 def named_position(text: str) -> Position | None:

@@ -213,6 +213,10 @@ class Node:
         async with self._held.turns.of(connection.id):
             await self._held.disconnect(connection, code, reason)
 
+    def end_soon(self, connection: Connection, code: CloseCode, reason: str) -> None:
+        """End a connection of this node, as `disconnect` does, together with others that leave now."""
+        self._held.end_soon(connection, code, reason)
+
     def note_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
         """Remember why a connection, or one stream of it, has ended."""
         self._held.note_ending(connection, code, reason, final=final)

@@ -18,6 +18,13 @@ class Turns:
         """Return what holds a key, `async with`, after all who asked for it before have let go."""
         return Turn(self._waiting, key)
 
+    def free(self, key: str) -> "Turn | None":
+        """Hold a key at once, until the turn is let go; None where somebody holds it."""
+        if key in self._waiting:
+            return None
+        self._waiting[key] = None
+        return Turn(self._waiting, key)
+
 
 class Turn:
     """One turn of one key."""
@@ -29,6 +36,10 @@ class Turn:
         self._key = key
 
     async def __aenter__(self) -> None:
+        await self.taken()
+
+    async def taken(self) -> None:
+        """Hold the key when it is this one's turn, until it is let go."""
         if self._key not in self._waiting:
             self._waiting[self._key] = None
             return
@@ -41,13 +52,13 @@ class Turn:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # The key was handed over in the same moment.
-                self._let_go()
+                self.let_go()
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        self._let_go()
+        self.let_go()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """Hand the key to the next who still waits."""
         queue = self._waiting[self._key]
         while queue:

@@ -108,9 +108,8 @@ class Session:
             self.connection.heard = earlier(self.connection.heard, heard)
 
     def left(self) -> None:
-        """The client said good-bye: the connection ends now."""
-        if self.is_current:
-            self._run(self._node.disconnect(self.connection, CloseCode.NORMAL, CLOSED_BY_CLIENT))
+        """The client has said good-bye on what was its connection's stream till now: the connection ends."""
+        self._node.end_soon(self.connection, CloseCode.NORMAL, CLOSED_BY_CLIENT)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._unless_out_of_reach(work))
@@ -182,7 +181,7 @@ class Session:
             heard = [entry for entry in read.entries if self.connection.hears(entry.event)]
             at = read.upto
             for entry in reversed(heard):
-                at = replaced(at, entry.shard, entry.seq - 1)
+                at = replaced(at, entry.shard, entry.first - 1)
             if heard or at == read.head:
                 break
             await asyncio.sleep(0)  # As in `_catch_up`.
@@ -368,7 +367,7 @@ class Session:
         }
         bounds[None] = self.connection.private.bound
         return [
-            entry
+            entry.rest(bounds[entry.event.channel]).heard_by(self.connection.user)
             for entry in entries
             if entry.seq > bounds.get(entry.event.channel, entry.seq) and self.connection.hears(entry.event)
         ]

@@ -143,12 +143,13 @@ class WebSocketStream(asyncio.Protocol):
         return False
 
     def _closed_by_client(self, close: Close) -> None:
-        if close.code == CloseCode.NORMAL:
-            self._session.left()
+        says_good_bye = close.code == CloseCode.NORMAL and self._session.is_current
         if not self._closing:
             self._closing = True
             self._detach(close.code, CLOSED_BY_CLIENT)
             self.write(close_frame(close.code))
+        if says_good_bye:
+            self._session.left()
         close_transport(self._transport)
 
     def _fail(self, code: CloseCode, reason: str) -> None:

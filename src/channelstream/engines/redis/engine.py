@@ -3,6 +3,7 @@
 What it promises is in docs/engines.md.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import merge
 from typing import Any
@@ -21,6 +22,7 @@ from channelstream.engines.base import (
     Claim,
     Clock,
     Leave,
+    Leaving,
     Member,
     NodeStatus,
     Receiver,
@@ -35,7 +37,7 @@ from channelstream.engines.redis.connections import Connections
 from channelstream.engines.redis.keeper import Keeper
 from channelstream.engines.redis.shard import Common, Logs, RedisSettings, Shard
 from channelstream.engines.redis.shards import Shards, side_by_side
-from channelstream.errors import ConfigError, Unavailable
+from channelstream.errors import ConfigError, Moved, Unavailable
 
 COLLECT_AT_ONCE = 100
 EVENTS_AT_ONCE = 50
@@ -43,6 +45,8 @@ USERS_AT_ONCE = 50
 """Events, and users of a private one, that one call publishes."""
 PUBLISH_BYTES = 1 << 20
 """Bytes of events after which the next call begins, and what a private message may be written for all users of a call."""
+LEAVING_AT_ONCE = 64
+"""Connections that are counted out side by side."""
 
 
 class RedisEngine:
@@ -196,6 +200,20 @@ class RedisEngine:
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         await self._connections.disconnect(member, channels)
+
+    async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
+        """Ask for some at a time, in one packet; each is one script, and its users part in events of their own."""
+        failed: Unavailable | None = None
+        for begin in range(0, len(leaving), LEAVING_AT_ONCE):
+            some = leaving[begin : begin + LEAVING_AT_ONCE]
+            calls = (self._connections.disconnect(each.member, each.channels) for each in some)
+            for outcome in await asyncio.gather(*calls, return_exceptions=True):
+                if isinstance(outcome, Unavailable) and not isinstance(outcome, Moved):
+                    failed = outcome
+                elif isinstance(outcome, BaseException) and not isinstance(outcome, Moved):
+                    raise outcome
+        if failed is not None:
+            raise failed
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None

@@ -1,0 +1,71 @@
+"""Connections that are gone here and that the engine still counts: handed to it together, however many leave at once."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from channelstream.engines.base import Leaving
+from channelstream.errors import Unavailable
+from channelstream.node.turns import Turn
+
+AT_ONCE = 512
+"""Connections handed to the engine at once: users who leave a channel in one turn of the loop part in one event."""
+
+logger = logging.getLogger(__name__)
+
+
+class Departures:
+    """A queue with one task that empties it.
+
+    It holds at most what the node has held: each id once, whose turn goes on until the engine has counted it out. So a
+    connection that comes back under its id is made after that.
+    """
+
+    def __init__(self, disconnect: Callable[[Sequence[Leaving]], Awaitable[None]]) -> None:
+        """Create an empty queue.
+
+        Args:
+            disconnect: counts connections out of the engine; others may have their turn meanwhile.
+        """
+        self._disconnect = disconnect
+        self._waiting: list[tuple[Leaving, Turn]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._failure: Unavailable | None = None
+
+    def add(self, leaving: Leaving, turn: Turn) -> None:
+        """Have a connection counted out, and let go of the turn of its id after that."""
+        self._waiting.append((leaving, turn))
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def settled(self) -> None:
+        """Wait until what waits now is done.
+
+        Raises:
+            Unavailable: some of it could not be, as the engine is out of reach.
+        """
+        if self._task is not None:
+            await asyncio.wait([self._task])
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                some, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
+                await self._count_out(some)
+        finally:
+            self._task = None
+
+    async def _count_out(self, some: Sequence[tuple[Leaving, Turn]]) -> None:
+        try:
+            await self._disconnect([leaving for leaving, _ in some])
+        except Unavailable as error:  # A part of the engine may be out of reach for some of them only.
+            self._failure = error
+        except Exception:
+            # Whatever went wrong for these, the others must still leave.
+            logger.exception("connections could not be counted out")
+        finally:
+            for _, turn in some:
+                turn.let_go()

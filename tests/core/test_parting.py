@@ -1,0 +1,88 @@
+"""Users who leave channels in one turn: announced once for each channel, and never too many at a time."""
+
+from itertools import count
+
+import pytest
+
+from channelstream.core.channel import Channel
+from channelstream.core.events import Dialect, Event, Parted, Presence
+from channelstream.core.parting import MUCH, USERS_AT_ONCE, Parting
+from channelstream.core.registry import Moment, Registry, RegistryLimits
+
+NOW = Moment(1_700_000_000.0, 5.0)
+
+
+class Crowd:
+    """A channel full of users."""
+
+    def __init__(self, users: int, dialect: Dialect = Dialect.V07, **settings: bool) -> None:
+        ids = count()
+        self.registry = Registry(RegistryLimits(), lambda: f"id{next(ids)}")
+        self.dialect = dialect
+        self.channel: Channel = self.registry.open_channel("a", settings, 0, NOW)
+        for number in range(users):
+            user = self.registry.open_user(f"u{number}", {}, 0, NOW)
+            self.registry.connect(user)
+            self.registry.join(self.channel, user, dialect, NOW)
+        self.parting = Parting(self.registry)
+
+    def leave(self, *numbers: int) -> None:
+        for number in numbers:
+            self.parting.leave(self.channel, self.registry.users[f"u{number}"], self.dialect, NOW)
+
+    def events(self) -> list[Event]:
+        return list(self.parting.events(NOW.wall_s))
+
+    def leave_while_there_is_room(self) -> int:
+        """Return how many have left."""
+        left = 0
+        while not self.parting.is_much:
+            self.leave(left)
+            left += 1
+        return left
+
+
+def test_one_user_parts_as_ever() -> None:
+    """With the event that stands for one."""
+    crowd = Crowd(2, notify_presence=True)
+    assert not crowd.parting
+    crowd.leave(0)
+    assert crowd.parting
+    (event,) = crowd.events()
+    assert isinstance(event, Presence)
+    assert (event.user, event.joined) == ("u0", False)
+
+
+def test_several_users_part_in_one_event() -> None:
+    """In the order in which they left; who has another connection there has not."""
+    crowd = Crowd(4, notify_presence=True, broadcast_presence_with_user_lists=True)
+    crowd.registry.join(crowd.channel, crowd.registry.users["u1"], Dialect.V07, NOW)
+    crowd.leave(2, 1, 0)
+    (event,) = crowd.events()
+    assert isinstance(event, Parted)
+    assert [(gone.user, gone.back) for gone in event.gone] == [("u2", 1), ("u0", 0)]
+    assert len({gone.uuid for gone in event.gone}) == 2
+    assert (event.uuid, event.announced) == (event.gone[-1].uuid, True)
+    assert [name for name, _ in event.users] == ["u1", "u3"]
+
+
+@pytest.mark.parametrize(("staying", "told"), [(Dialect.SEED, 1), (Dialect.V07, 0)])
+def test_without_notify_presence_the_seed_is_told(staying: Dialect, told: int) -> None:
+    """And nobody else, so that nothing is accepted where nobody is to hear of it."""
+    crowd = Crowd(3)
+    user = crowd.registry.open_user("stays", {}, 0, NOW)
+    crowd.registry.join(crowd.channel, user, staying, NOW)
+    crowd.leave(0, 1)
+    assert [event.about for event in crowd.events()] == [("u0", "u1")] * told
+
+
+def test_a_turn_has_so_many_users() -> None:
+    """Clients are sent an item for each."""
+    crowd = Crowd(2 * USERS_AT_ONCE, notify_presence=True)
+    assert USERS_AT_ONCE / 2 < crowd.leave_while_there_is_room() <= USERS_AT_ONCE
+
+
+def test_a_turn_lists_so_many_names() -> None:
+    """Of a large channel that broadcasts lists few users leave at a time, as each item has the whole list."""
+    crowd = Crowd(USERS_AT_ONCE, notify_presence=True, broadcast_presence_with_user_lists=True)
+    assert crowd.leave_while_there_is_room() <= MUCH / USERS_AT_ONCE

@@ -1,0 +1,157 @@
+"""Connections that leave together, in many short turns of the loop."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from channelstream import slices
+from channelstream.config import Settings
+from channelstream.core.events import Dialect, Parted
+from channelstream.core.log import Entry
+from channelstream.engines.base import Leaving, UserUpdate
+from channelstream.errors import CloseCode, Unavailable
+from channelstream.node import Node
+from channelstream.server import build
+
+EMPTY = UserUpdate({}, {})
+MANY = 40
+LOUD = {"a": {"notify_presence": True}}
+
+
+async def crowd(count: int = MANY) -> Node:
+    """A node with so many users in one channel."""
+    node = build(Settings(secret="x", admin_secret="y", unattached_timeout_s=60)).node
+    await node.start()
+    for number in range(count):
+        await node.connect(f"c{number}", f"u{number}", Dialect.V07, LOUD, EMPTY)
+    return node
+
+
+def overdue(node: Node) -> None:
+    for connection in node.hub.connections.values():
+        connection.deadline_s = 0.0
+
+
+def listen(node: Node) -> list[Entry]:
+    """Return a list that every entry is added to that the node is handed from now on."""
+    heard: list[Entry] = []
+    deliver = node.deliver
+
+    def note(entry: Entry) -> None:
+        heard.append(entry)
+        deliver(entry)
+
+    node.deliver = note
+    return heard
+
+
+def played(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(life())
+
+
+def test_who_expires_in_one_turn_parts_in_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in one for each: whoever stays has one step for all of them."""
+    monkeypatch.setattr(slices, "TURN_S", 3600.0)
+
+    async def life() -> None:
+        node = await crowd()
+        overdue(node)
+        heard = listen(node)
+        await node.sweep()
+        (entry,) = heard
+        assert isinstance(entry.event, Parted)
+        assert len(entry.event.gone) == MANY
+        assert (node.hub.connections, len(node._held.turns)) == ({}, 0)
+
+    played(life)
+
+
+def test_others_have_their_turn_while_very_many_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel is seen to become empty step by step, and never by more than a turn has time for."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def life() -> None:
+        node = await crowd()
+        overdue(node)
+        sweep, seen = asyncio.create_task(node.sweep()), []
+        while not sweep.done():
+            await asyncio.sleep(0)
+            (channel,) = await node.engine.channels(["a"])
+            seen.append(channel.connections)
+        steps = [before - after for before, after in pairwise(seen)]
+        assert max(steps) == 1
+        assert seen[-1] == 0
+
+    played(life)
+
+
+@pytest.mark.parametrize("count", [1, MANY])
+def test_an_id_that_comes_back_between_two_turns_is_another_connection(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """It is made when the engine has counted out what had the id, and nobody ends it."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def life() -> None:
+        node = await crowd(count)
+        last = node.connection(f"c{count - 1}")
+        for connection in list(node.hub.connections.values()):
+            node.end_soon(connection, CloseCode.NORMAL, "good-bye")
+        assert node.hub.connections == {}
+        await node.connect(f"c{count - 1}", "another", Dialect.V07, LOUD, EMPTY)
+        await node._held._departures.settled()
+        (user,) = await node.engine.users(["another"])
+        (channel,) = await node.engine.channels(["a"])
+        assert (user.connections, channel.users) == (1, {"another": 1})
+        assert node.connection(f"c{count - 1}") not in (None, last)
+
+    played(life)
+
+
+def test_what_is_under_way_about_a_connection_comes_before_its_end() -> None:
+    """Its turn is waited for, and that of nobody else."""
+
+    async def life() -> None:
+        node = await crowd(2)
+        busy, other = node.connection("c0"), node.connection("c1")
+        assert busy is not None
+        assert other is not None
+        async with node._held.turns.of("c0"):
+            for connection in (busy, other, other):
+                node.end_soon(connection, CloseCode.NORMAL, "good-bye")
+            await asyncio.sleep(0)
+            assert list(node.hub.connections) == ["c0"]
+        await node.end("c0", CloseCode.NORMAL, "ended meanwhile")
+        await node._held._departures.settled()
+        assert (node.hub.connections, len(node._held.turns)) == ({}, 0)
+
+    played(life)
+
+
+@pytest.mark.parametrize("error", [Unavailable("Not now."), ZeroDivisionError()])
+def test_an_engine_that_fails_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The turns are let go, the sweep says that the engine is out of reach, and the next ones leave."""
+
+    async def life() -> None:
+        node = await crowd(3)
+        departures = node._held._departures
+        disconnect = departures._disconnect
+
+        async def fail(leaving: list[Leaving]) -> None:
+            departures._disconnect = disconnect
+            raise error
+
+        departures._disconnect = fail  # type: ignore[assignment]
+        overdue(node)
+        if isinstance(error, Unavailable):
+            with pytest.raises(Unavailable):
+                await node.sweep()
+        else:
+            await node.sweep()
+        await node.sweep()
+        assert len(node._held.turns) == 0
+
+    played(life)
