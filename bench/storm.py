@@ -1,0 +1,220 @@
+"""How a server takes very many members that leave a channel at once: `python bench/storm.py --help`."""
+
+import argparse
+import asyncio
+import resource
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import cast
+
+import msgspec
+import uvloop
+
+from channelstream.bench.histogram import Histogram
+from channelstream.bench.http import HttpConnection, open_http
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.measure import Target
+from channelstream.bench.probe import probe
+from channelstream.bench.servers import product
+from channelstream.bench.wire import CLOSE_FRAME, Wire, masked
+
+CHANNEL = "storm"
+AT_ONCE = 50
+"""Clients that are registered, and then attached, side by side."""
+GRACE_S = 20
+"""How long the server waits for a lost client: longer than it takes to lose them all, so that they expire together."""
+PROBED_S = {"good-bye": 8.0, "lost": GRACE_S + 10.0}
+QUIET_S = 3.0
+SLOW_MS = 20
+GOOD_BYE = masked(CLOSE_FRAME, (1000).to_bytes(2))
+
+
+@dataclass
+class Heard:
+    """What those who stay receive."""
+
+    bytes: int = 0
+    parted: Counter[str] = field(default_factory=Counter)
+    last_s: float = 0.0
+
+
+class Client(asyncio.Protocol):
+    """One WebSocket; of what it receives only one who stays takes notice."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, opening: bytes, heard: Heard | None) -> None:
+        self._opening = opening
+        self._heard = heard
+        self._read: list[bytes] = []
+        self.attached = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(self._opening)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.attached.done():
+            self.attached.set_result(None)
+        if self._heard is not None:
+            self._heard.bytes += len(data)
+            self._heard.last_s = time.monotonic()
+            self._read.append(data)
+
+    def parted(self) -> Counter[str]:
+        """Return who has parted, each as often as that was said."""
+        said: Counter[str] = Counter()
+        for payload in _texts(b"".join(self._read).partition(b"\r\n\r\n")[2]):
+            said.update(
+                item["user"]
+                for item in msgspec.json.decode(payload)
+                if item.get("message") == {"action": "parted"}
+            )
+        return said
+
+
+def _texts(frames: bytes) -> Iterator[bytes]:
+    """Yield the payloads of unmasked text frames (RFC 6455 section 5.2)."""
+    at = 0
+    while at + 2 <= len(frames):
+        size, begin = frames[at + 1], at + 2
+        if size >= 126:
+            width = 2 if size == 126 else 8
+            size, begin = int.from_bytes(frames[begin : begin + width]), begin + width
+        if frames[at] & 0x0F == 1:
+            yield frames[begin : begin + size]
+        at = begin + size
+
+
+async def _connect(calls: list[HttpConnection], wire: Wire, names: list[str]) -> list[str]:
+    """Register clients, as an application does."""
+    headers = wire.signature("/connect")
+    ids: list[str] = []
+    waiting = iter(names)
+
+    async def some(call: HttpConnection) -> None:
+        for name in waiting:
+            body = msgspec.json.encode(
+                {"username": name, "channels": [CHANNEL], "info": {"include_users": False}}
+            )
+            ids.append(msgspec.json.decode(await call.call(wire.post("/connect", body, headers)))["conn_id"])
+
+    await asyncio.gather(*map(some, calls))
+    return ids
+
+
+async def _attach(wire: Wire, conn_id: str, heard: Heard | None) -> Client:
+    loop = asyncio.get_running_loop()
+    opening = wire.stream("ws", conn_id)
+    _, client = await loop.create_connection(lambda: Client(opening, heard), wire.host, wire.port)
+    await client.attached
+    return client
+
+
+async def _crowd(wire: Wire, prefix: str, count: int, heard: Heard | None) -> list[Client]:
+    calls = [await open_http(wire, None) for _ in range(min(32, count))]
+    clients: list[Client] = []
+    for first in range(0, count, AT_ONCE):
+        names = [f"{prefix}-{number}" for number in range(first, min(count, first + AT_ONCE))]
+        ids = await _connect(calls, wire, names)
+        clients += await asyncio.gather(*(_attach(wire, conn_id, heard) for conn_id in ids))
+    for call in calls:
+        call.close()
+    return clients
+
+
+async def _configure(wire: Wire, with_lists: bool) -> None:
+    """Have presence announced from here on: while all came, nobody was to hear of it."""
+    settings = {"notify_presence": True, "broadcast_presence_with_user_lists": with_lists}
+    call = await open_http(wire, None)
+    body = msgspec.json.encode({CHANNEL: settings})
+    await call.call(wire.post("/channel_config", body, wire.signature("/channel_config")))
+    call.close()
+
+
+def _leave(clients: list[Client], how: str) -> None:
+    for client in clients:
+        if how == "good-bye":
+            client.transport.write(GOOD_BYE)
+            client.transport.close()
+        else:
+            client.transport.abort()
+
+
+async def _longest_turn_ms(wire: Wire) -> float:
+    """Return the longest turn of the server's loop since its start, without what it waited for a processor."""
+    call = await open_http(wire, None)
+    path = "/admin/admin.json"
+    answer = await call.call(wire.get(f"{path}?secret={wire.signature(path).split()[1].decode()}"))
+    call.close()
+    return float(msgspec.json.decode(answer)["longest_turn_ms"])
+
+
+async def _storm(target: Target, how: str, leaving: int, staying: int, with_lists: bool) -> dict[str, object]:
+    heard = Heard()
+    stay = await _crowd(target.wire, "stays", staying, heard)
+    leave = await _crowd(target.wire, "leaves", leaving, None)
+    await _configure(target.wire, with_lists)
+    await asyncio.sleep(1.0)  # the server may have something to put away
+    before_ms, before_s = await _longest_turn_ms(target.wire), target.cpu_s()
+    probing = asyncio.create_task(probe(target.wire, PROBED_S[how]))
+    await asyncio.sleep(0.5)  # the probe runs before the storm begins
+    heard.bytes = 0
+    began_s = time.monotonic()
+    _leave(leave, how)
+    waits = await probing
+    while time.monotonic() - heard.last_s < QUIET_S:  # noqa: ASYNC110 - what is on its way has no event
+        await asyncio.sleep(0.1)
+    after_s = target.cpu_s()
+    for client in stay:
+        heard.parted += client.parted()
+    expected = {f"leaves-{number}": staying for number in range(leaving)}
+    return {
+        "how": how,
+        "leaving": leaving,
+        "staying": staying,
+        "user lists": with_lists,
+        "longest turn before ms": before_ms,
+        "longest turn ms": await _longest_turn_ms(target.wire),
+        "longest wait ms": round(waits.max_ns / 1e6, 1),
+        "99th percentile ms": round(_percentile(waits), 2),
+        "cpu s": round((after_s or 0.0) - (before_s or 0.0), 2),
+        "MB": round(heard.bytes / 1e6, 1),
+        "over after s": round(heard.last_s - began_s, 1),
+        "all heard once": dict(heard.parted) == expected,
+    }
+
+
+def _percentile(waits: Histogram) -> float:
+    return waits.percentile_ns(99.0) / 1e6
+
+
+async def _run(options: argparse.Namespace) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for how in options.how:
+        for leaving, with_lists in ((options.leaving, False), (options.leaving // 5, True)):
+            flags = ["--detach-grace-s", str(GRACE_S), "--slow-turn-ms", str(SLOW_MS), *options.flag]
+            async with product(*flags) as target:
+                row = await _storm(target, how, leaving, options.staying, with_lists)
+            print("  ".join(f"{name}: {value}" for name, value in row.items()), flush=True)
+
+
+def main() -> None:
+    reader = argparse.ArgumentParser(description=__doc__)
+    reader.add_argument(
+        "--leaving", type=int, default=10_000, help="who leaves; with user lists a fifth of it"
+    )
+    reader.add_argument("--staying", type=int, default=10, help="who stays, and hears of it")
+    reader.add_argument("--how", nargs="+", choices=list(PROBED_S), default=list(PROBED_S))
+    reader.add_argument("--flag", nargs="*", default=[], help="options of the server, such as --engine=...")
+    try:
+        uvloop.run(_run(reader.parse_args()))
+    except BenchFailed as error:
+        raise SystemExit(f"storm.py: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
