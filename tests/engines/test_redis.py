@@ -29,7 +29,7 @@ from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.redis.address import Place, places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.link import NO_REDIS, Link
-from channelstream.engines.redis.shard import CHUNK, RedisSettings
+from channelstream.engines.redis.shard import AGAIN, CHUNK, RedisSettings
 from channelstream.errors import ConfigError, Unavailable
 
 [PREFIX] = prefixes(1)
@@ -478,6 +478,89 @@ def test_a_full_redis_is_emptied_by_leaving(redis: RedisServer, with_nodes: Any)
 
 def is_parted(entry: Entry) -> bool:
     return isinstance(entry.event, Presence) and not entry.event.joined
+
+
+MANY = [f"c{number}" for number in range(250)]
+"""More channels than one call leaves."""
+
+
+async def begin_to_end(engine: RedisEngine, conn_id: str) -> None:
+    """Make the first of the calls that end a connection in very many channels, and no other."""
+    shard = engine._shards.at(conn_id)
+    node = engine._connections.node
+    assert await shard._call(shard._reach(), "disconnect", conn_id=conn_id, node=node) == AGAIN
+
+
+async def in_many(engine: RedisEngine, recorder: Recorder, user: str) -> Member:
+    member = Member("many", user, Dialect.V07)
+    recorder.members["many"] = (member, set(MANY))
+    await engine.connect(member, EMPTY)
+    await engine.join(member, {name: {} for name in MANY})
+    return member
+
+
+async def users_of(engine: RedisEngine, names: list[str]) -> dict[str, int]:
+    """Return how many connections each user has in channels, together."""
+    counts: dict[str, int] = {}
+    for channel in await engine.channels(names):
+        for user, count in channel.users.items():
+            counts[user] = counts.get(user, 0) + count
+    return counts
+
+
+def test_a_connection_that_is_ending_is_nobodys(with_one_shard: Any) -> None:
+    """Nobody can claim or ask it; who uses its id again ends it first, and has none of its channels."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.node()
+        other, others = await nodes.node()
+        await in_many(engine, recorder, "ann")
+        await begin_to_end(engine, "many")
+        del recorder.members["many"]
+        assert await other.ask("many", b"stop") is None
+        again = Member("many", "ann", Dialect.V07)
+        others.members["many"] = (again, {"new"})
+        assert await other.connect(again, EMPTY) is not None
+        await other.join(again, {"new": {}})
+        assert await users_of(other, [*MANY, "new"]) == {"ann": 1}
+
+    with_one_shard(life)
+
+
+def test_what_a_node_began_to_end_is_ended_by_another(with_one_shard: Any) -> None:
+    """Though that node makes no more calls: beats go on with it."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.node()
+        other, _ = await nodes.node()
+        await in_many(engine, recorder, "ann")
+        await begin_to_end(engine, "many")
+        del recorder.members["many"]
+        await engine.close()
+
+        async def is_ended() -> bool:
+            return not await users_of(other, MANY)
+
+        await soon(is_ended)
+
+    with_one_shard(life)
+
+
+def test_a_connection_in_very_many_channels_is_counted_anew_exactly(
+    redis: RedisServer, with_one_shard: Any
+) -> None:
+    """What Redis has forgotten of them is joined, and what it should not have is left."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.node()
+        member = await in_many(engine, recorder, "ann")
+        await engine.leave(member, MANY[:120])
+        await engine.join(member, {f"extra-{number}": {} for number in range(120)})
+        await engine.make_sure("many")
+        counted = {channel.name for channel in await engine.channels(None) if channel.users}
+        assert counted == set(MANY)
+
+    with_one_shard(life)
 
 
 def test_a_raised_age_prolongs_the_log(redis: RedisServer, with_one_shard: Any) -> None:
