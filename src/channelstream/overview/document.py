@@ -7,6 +7,7 @@ from channelstream import __version__
 from channelstream.api.call import Call
 from channelstream.api.info import channels_info
 from channelstream.api.schemas import InfoOptions
+from channelstream.core.user import User
 from channelstream.node import Node
 from channelstream.overview.sampler import Loop
 from channelstream.transports.streams import Streams
@@ -23,7 +24,8 @@ class Document:
 
     async def __call__(self) -> dict[str, Any]:
         node = self._node
-        told = await channels_info(Call.internal(node), None, InfoOptions())
+        call = Call.internal(node)
+        told = await channels_info(call, None, InfoOptions())
         users = await node.engine.users(None)
         return {
             "remembered_user_count": len(users),
@@ -34,20 +36,21 @@ class Document:
             "total_unique_messages": node.published,
             "open_streams": self._streams.open,
             "channels": told["channels"],
-            "users": [
-                {
-                    "user": user.name,
-                    "state": user.state,
-                    "uuid": user.id,
-                    "connections": sorted(connection.id for connection in node.hub.users.get(user.name, ())),
-                }
-                for user in users
-            ],
+            "users": await call.turns.each(users, self._user),
             "uptime": self.uptime(),
             "version": __version__,
             "engine": node.engine.name,
             **self._loop.figures(),
             "latest_slow_turns": self._loop.rows(),
+        }
+
+    def _user(self, user: User) -> dict[str, Any]:
+        connections = self._node.hub.users.get(user.name, ())
+        return {
+            "user": user.name,
+            "state": user.state,
+            "uuid": user.id,
+            "connections": sorted(connection.id for connection in connections),
         }
 
     def uptime(self) -> str:
