@@ -17,6 +17,8 @@ from tests.http_client import http
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
+ATTEMPTS = 3
+"""To start an example: another process may take a free port before it does."""
 NAMES = ("django", "fastapi", "flask", "pyramid", "node")
 
 pytestmark = pytest.mark.browser
@@ -46,29 +48,32 @@ def misled(request: pytest.FixtureRequest, server: Any) -> Iterator[str]:
 def running(name: str, url: str, secret: str) -> Iterator[str]:
     if name == "node" and shutil.which("node") is None:
         pytest.skip("node is not installed.")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environ = {"CHANNELSTREAM_URL": url, "CHANNELSTREAM_SECRET": secret, "PORT": str(port)}
-    process = subprocess.Popen(
-        ["scripts/example.sh", name], cwd=ROOT, env=os.environ | environ, stderr=subprocess.DEVNULL
-    )
+    environ = {"CHANNELSTREAM_URL": url, "CHANNELSTREAM_SECRET": secret}
+    for _ in range(ATTEMPTS):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        process = subprocess.Popen(
+            ["scripts/example.sh", name],
+            cwd=ROOT, env=os.environ | environ | {"PORT": str(port)}, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        eventually(lambda: is_open(port) or process.poll() is not None, "the example did not start")  # noqa: B023
+        if process.poll() is None:
+            break
+    else:
+        raise AssertionError(f"the example ended with {process.returncode}")
     try:
-        wait_until_open(port)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait()
 
 
-def wait_until_open(port: int) -> None:
-    def is_open() -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            return False
-        return True
-
-    eventually(is_open, "the example did not start")
+def is_open(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def sign_in(browser: Browser, address: str, name: str) -> Page:
