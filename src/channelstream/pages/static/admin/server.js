@@ -32,7 +32,8 @@ async function answer(response) {
     location.assign(`${root}/admin/sign_in`);
     return new Promise(() => {});
   }
-  const body = await response.json().catch(() => null);
+  // An answer whose end is missing is a line that was lost, as if there had been none.
+  const body = await (response.ok ? response.json() : response.json().catch(() => null));
   if (!response.ok) throw new Refused(response.status, body);
   return body;
 }
