@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -18,7 +19,7 @@ from channelstream.bench.checker import Faults
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.orders import Result
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("figures of the engines")]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "bench" / "engines.py"
@@ -51,9 +52,13 @@ def run(folder: str, *flags: str, **options: Any) -> "subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
-@cache
-def measured(part: str) -> list[dict[str, Any]]:
-    """The tables of one part, measured once for all tests."""
+@pytest.fixture(scope="module")
+def measured() -> Callable[[str], list[dict[str, Any]]]:
+    """Return the tables of a part, which is measured once for all tests."""
+    return cache(measure)
+
+
+def measure(part: str) -> list[dict[str, Any]]:
     with TemporaryDirectory() as folder:
         done = run(folder, "--only", part)
         assert done.returncode == 0, done.stderr
@@ -68,7 +73,7 @@ needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="n
 
 @needs_redis
 @pytest.mark.parametrize("part", TABLES)
-def test_tables_are_complete(part: str) -> None:
+def test_tables_are_complete(part: str, measured: Any) -> None:
     """Every table of a part is there, and every row has all its figures."""
     tables = measured(part)
     assert [table["id"] for table in tables] == TABLES[part]
@@ -81,7 +86,7 @@ def test_tables_are_complete(part: str) -> None:
 
 
 @needs_redis
-def test_the_page_shows_tables_of_the_program() -> None:
+def test_the_page_shows_tables_of_the_program(measured: Any) -> None:
     """Each table that docs/scaling.md marks has the columns of the table the program makes."""
     from figures.reckoning import reckoned
     from figures.table import Row, Table

@@ -8,6 +8,7 @@ import pytest
 from tests.waiting import PATIENCE_S
 
 import channelstream
+from channelstream.cli import serve
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -62,11 +63,16 @@ def test_version() -> None:
 
 @pytest.mark.parametrize("command", ["make-config", "check-config", "sign", "publish", "listen", "serve"])
 def test_every_command_has_help(command: str) -> None:
-    """COMMAND -h explains it, and the program's own help names it."""
+    """COMMAND -h explains it, and it is among those that the program's own help names."""
     ended = run(command, "-h")
     assert ended.returncode == 0
     assert ended.stdout.startswith("usage:")
-    assert command in run("-h").stdout
+    assert command in serve.COMMANDS
+
+
+def test_help() -> None:
+    """The program's own help names the commands."""
+    assert serve.COMMANDS in run("-h").stdout
 
 
 def test_a_server_imports_nothing_of_other_commands() -> None:
