@@ -33,6 +33,15 @@ def described() -> "BaseSchema":
     return schemathesis.openapi.from_dict(DOCUMENT)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def history(one_node: Any) -> None:
+    """Keep messages, so that answers have items of a history: with text, edited, and with none."""
+    one_node.post("/channel_config", {"fuzz-history": {"store_history": True}})
+    message = {"user": "fuzz", "channel": "fuzz-history"}
+    kept = one_node.post("/message", [message | {"message": {"text": "first"}}, message | {"message": {}}])
+    one_node.request("PATCH", "/message", [kept[0] | {"message": {"text": "second"}}]).raise_for_status()
+
+
 @pytest.mark.parametrize(("path", "method"), sorted(OPERATIONS))
 def test_answers_are_as_described(path: str, method: str, one_node: Any) -> None:
     """Status, content type and body of every operation, signed."""

@@ -74,6 +74,20 @@ class EditAnswer(Struct, kw_only=True):
     edited: Timestamp | UnsetType = UNSET
 
 
+class HistoryItem(Struct, kw_only=True):
+    """A kept message, as browsers received it."""
+
+    type: str
+    position: Annotated[str, Meta(description="The position after this message.")]
+    uuid: MessageId
+    timestamp: Timestamp
+    user: UserName
+    channel: ChannelName
+    message: Payload = UNSET
+    edited: Annotated[Timestamp | None, Meta(description="Time of the last edit; null: never edited.")]
+    catchup: bool
+
+
 class ChannelInfo(Struct, kw_only=True):
     """A channel."""
 
@@ -81,7 +95,7 @@ class ChannelInfo(Struct, kw_only=True):
     name: ChannelName
     long_name: None
     settings: ChannelSettings
-    history: Annotated[list[MessageAnswer], Meta(description="The kept messages, oldest first.")]
+    history: Annotated[list[HistoryItem], Meta(description="The kept messages, oldest first.")]
     last_active: Timestamp
     total_connections: int
     total_users: int
