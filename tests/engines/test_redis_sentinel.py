@@ -28,10 +28,9 @@ def test_a_node_follows_a_failover(tmp_path: Path) -> None:
             await soon(lambda: heard(listener) == ["m1"])
             before = engine.position
             watched.master.kill()
+            # Not before its deadline, by which the other node may have found the new master.
             with pytest.raises(Unavailable):
                 await speaker.publish([message("m2")])
-            with pytest.raises(Unavailable):
-                await engine.head()
             await soon(lambda: listener.renewals == 1)
             await published(speaker, message("m3"))
             await soon(lambda: "m3" in heard(listener))

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from channelstream.api.call import Call
-from channelstream.api.info import channels_info, seed_info
+from channelstream.api.info import channels_info, info_of, seed_info
 from channelstream.api.schemas import InfoBody, InfoOptions
 from channelstream.api.validation import decode, decode_channel_configs
 
@@ -30,4 +30,4 @@ async def info(call: Call) -> dict[str, Any]:
     body = decode(call.body, InfoBody) if call.body.strip() else InfoBody()
     if body.is_seed_form:
         return await seed_info(call, body.options)
-    return await channels_info(call, body.options.channels, body.options)
+    return await info_of(call, body.options)

@@ -33,15 +33,26 @@ Answer = dict[str, Any]
 
 async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> Answer:
     """Describe channels; None means all. Unknown names are left out."""
-    # Before the channels are read: what is accepted meanwhile is left to the stream that resumes from here.
-    position = await call.node.engine.head(names)
+    return await _described(call, names, options, await call.node.engine.head(names))
+
+
+async def info_of(call: Call, options: InfoOptions) -> Answer:
+    """Answer `/info`: its position is the end of the whole log, as an application may let a connection read on from it."""
+    position = await call.node.engine.head(options.channels, others=True)
+    return await _described(call, options.channels, options, position)
+
+
+async def _described(
+    call: Call, names: Sequence[str] | None, options: InfoOptions, position: Position
+) -> Answer:
+    """Describe channels that are read behind `position`: what is accepted meanwhile is left to who resumes from there."""
     channels = await _chosen(call, names, options, options.include_users)
     return await _told(call, channels, await _pages(call, channels, options), options, position)
 
 
 async def seed_info(call: Call, options: InfoOptions) -> Answer:
     """Describe channels as the 0.2 program did; its users are objects, the other keys those of 0.7."""
-    position = await call.node.engine.head(options.channels)
+    position = await call.node.engine.head(options.channels, others=True)
     channels = await _chosen(call, options.channels, options, with_users=True)
     pages = await _pages(call, channels, options)
     for page in pages.values():

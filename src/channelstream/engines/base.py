@@ -222,12 +222,13 @@ class Engine(Protocol):
     def position(self) -> Position:
         """What this node was handed, in the present epochs; `core.position.shard_of` tells what is in which shard."""
 
-    async def head(self, names: Iterable[str] | None = None) -> Position:
+    async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
         """Return the position behind the last events that were accepted on any node.
 
         Args:
             names: the channels and users it is needed for. In shards that have none of them it is what this node was handed,
                 which may be less than there is, and never more. None means all shards.
+            others: ask the other shards as well; only one that is out of reach has what this node was handed.
         """
 
     async def start(self, receiver: Receiver) -> None:

@@ -56,7 +56,7 @@ class MemoryEngine:
     def position(self) -> Position:
         return self._ledger.position
 
-    async def head(self, names: Iterable[str] | None = None) -> Position:
+    async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
         return self.position
 
     async def start(self, receiver: Receiver) -> None:

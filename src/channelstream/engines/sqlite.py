@@ -98,7 +98,7 @@ class SqliteEngine:
     def position(self) -> Position:
         return self._ledger.position
 
-    async def head(self, names: Iterable[str] | None = None) -> Position:
+    async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
         return self.position
 
     # -- life

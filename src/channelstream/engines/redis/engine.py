@@ -86,12 +86,22 @@ class RedisEngine:
     def position(self) -> Position:
         return Position(self._shards.epochs, self._shards.seqs)
 
-    async def head(self, names: Iterable[str] | None = None) -> Position:
-        asked = list(self._shards if names is None else self._shards.split(names))
+    async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
+        needed = set(self._shards if names is None else self._shards.split(names))
+        asked = list(self._shards if others or len(self._shards) == 1 else needed)
         seqs = self._shards.seqs
-        for shard, head in zip(asked, await side_by_side(each.call("head") for each in asked), strict=True):
-            seqs = replaced(seqs, shard.index, int(head))
+        heads = await side_by_side(self._head(shard, shard in needed) for shard in asked)
+        for shard, head in zip(asked, heads, strict=True):
+            seqs = replaced(seqs, shard.index, head)
         return Position(self._shards.epochs, seqs)
+
+    async def _head(self, shard: Shard, is_needed: bool) -> int:
+        try:
+            return int(await shard.call("head"))
+        except Unavailable:
+            if is_needed:
+                raise
+            return self._shards.seqs[shard.index]
 
     # -- life
 
