@@ -122,6 +122,24 @@ def test_a_message_is_sent_from_the_page(open_admin: Callable[..., Page], post: 
     expect(page.locator("#messages")).to_contain_text('{"text":"<img src=x onerror=alert(1)>"}')
 
 
+def test_a_question_may_be_asked_again_at_once(
+    open_admin: Callable[..., Page], post: Callable[..., Any]
+) -> None:
+    """Before the browser has announced that the dialog was closed: no answer gets lost, or counts for both."""
+    post("/connect", {"username": "admin-lee", "conn_id": "admin-lee-1", "channels": ["admin-lee"]})
+    page = open_admin("/admin/connection?name=admin-lee-1")
+    page.get_by_role("button", name="Disconnect").press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("Disconnect admin-lee-1?")
+    page.evaluate("""() => {
+        document.querySelector("dialog").close();
+        [...document.querySelectorAll("main button")].find((button) => button.textContent === "Disconnect").click();
+    }""")
+    page.get_by_role("dialog").get_by_role("button", name="Disconnect").press("Enter")
+    expect(page.locator("#endings")).to_contain_text(
+        "Connection ended: disconnected by the application (1000)"
+    )
+
+
 def test_a_connection_is_found_and_ended(open_admin: Callable[..., Page], post: Callable[..., Any]) -> None:
     """From the table to the user, to the connection, and to its end, with the keyboard."""
     body = {

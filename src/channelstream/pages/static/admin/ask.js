@@ -2,6 +2,9 @@
 
 import { byId, element } from "./dom.js";
 
+/** How many questions there were. */
+let asked = 0;
+
 /**
  * @param title the question. @param lines what will happen. @param yes the word on the button.
  * @returns whether the person said yes; Escape and Cancel say no.
@@ -13,7 +16,15 @@ export function ask(title, lines, yes) {
   byId("ask-yes").textContent = yes;
   dialog.returnValue = "";
   dialog.showModal();
+  const number = ++asked;
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+    function closed() {
+      const isLatest = number === asked;
+      // The event follows the closing: that of the question before may come when this one is open already.
+      if (isLatest && dialog.open) return;
+      dialog.removeEventListener("close", closed);
+      resolve(isLatest && dialog.returnValue === "yes");
+    }
+    dialog.addEventListener("close", closed);
   });
 }
