@@ -85,6 +85,10 @@ class Reference:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             pass
+        except httptools.HttpParserError:
+            # Behind an empty line begins the next request, which is none.
+            if not self.is_whole:
+                raise
 
     def on_url(self, url: bytes) -> None:
         self.url += url
