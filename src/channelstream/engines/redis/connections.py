@@ -16,6 +16,7 @@ from channelstream.core.events import Dialect
 from channelstream.core.position import Position, Reach, replaced
 from channelstream.engines.base import Claim, Leave, Member, Membership, Receiver, UserChange, UserUpdate
 from channelstream.engines.redis import codec
+from channelstream.engines.redis.link import OUT_OF_REACH
 from channelstream.engines.redis.shard import CHUNK, Common, Shard
 from channelstream.engines.redis.shards import Shards, refusal_in, side_by_side
 from channelstream.engines.redis.stakes import Stakes
@@ -119,7 +120,12 @@ class Connections:
         ]
         if not (mine or self._is_known(shard, member)):
             await shard.call("disconnect", conn_id=conn_id, node=self.node)
-            await self._left(shard, member)
+            held = self.receiver.membership(conn_id)
+            if held is not None and self._in(shard, held.channels):
+                # It joins a channel there again: the shard of its id must go on knowing that.
+                shard.doubtful.add(conn_id)
+            else:
+                await self._left(shard, member)
             return
         told = await self._restore(shard, held, mine[:CHUNK], state, whole=len(mine) <= CHUNK)
         if shard is directory:
@@ -281,7 +287,10 @@ class Connections:
 
         Raises:
             Moved: another node speaks for the connection by now.
+            Unavailable: a shard is out of reach. It is not noted then: without it the connection could not move.
         """
+        if not all(shard.is_linked for shard in shards):
+            raise Unavailable(OUT_OF_REACH)
         directory, home = self._shards.at(member.conn_id), self._shards.at(member.user)
         new = [
             each for each in shards if each is not directory and not self.should_count(each, member.conn_id)
