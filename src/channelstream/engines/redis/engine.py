@@ -158,7 +158,8 @@ class RedisEngine:
         names = sorted(event.only or ())
         if len(names) <= 1:
             return [(self._shards.at(names[0] if names else ""), event)]
-        most = max(1, min(USERS_AT_ONCE, PUBLISH_BYTES // (1 + event.weight() // 2)))
+        text_bytes = replace(event, only=frozenset()).weight() // 2
+        most = max(1, min(USERS_AT_ONCE, PUBLISH_BYTES // (1 + text_bytes)))
         return [
             (shard, replace(event, only=frozenset(some[start : start + most])))
             for shard, some in self._shards.split(names).items()
