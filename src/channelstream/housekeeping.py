@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from channelstream.errors import Unavailable
 from channelstream.node import Node
@@ -34,12 +35,16 @@ class Housekeeping:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             count += 1
-            try:
-                await self._node.sweep()
-                if count % COLLECT_EVERY == 0:
-                    await self._node.engine.collect()
-            except Unavailable as error:
-                logger.warning("housekeeping waits for the engine: %s", error)
-            except Exception:
-                # Whatever went wrong for one connection, the others must still expire.
-                logger.exception("housekeeping failed; it goes on")
+            await _attempt(self._node.sweep)
+            if count % COLLECT_EVERY == 0:
+                await _attempt(self._node.engine.collect)
+
+
+async def _attempt(work: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await work()
+    except Unavailable as error:
+        logger.warning("housekeeping waits for the engine: %s", error)
+    except Exception:
+        # Whatever went wrong for one connection, the others must still expire.
+        logger.exception("housekeeping failed; it goes on")

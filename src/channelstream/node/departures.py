@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from channelstream.engines.base import Leaving
@@ -28,24 +29,28 @@ class Departures:
             disconnect: counts connections out of the engine; others may have their turn meanwhile.
         """
         self._disconnect = disconnect
-        self._waiting: list[tuple[Leaving, Turn]] = []
+        self._waiting: deque[tuple[Leaving, Turn]] = deque()
+        self._added = self._done = 0
+        self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failure: Unavailable | None = None
 
     def add(self, leaving: Leaving, turn: Turn) -> None:
         """Have a connection counted out, and let go of the turn of its id after that."""
         self._waiting.append((leaving, turn))
+        self._added += 1
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def settled(self) -> None:
-        """Wait until what waits now is done.
+        """Wait until what waits now is done; what comes meanwhile is not waited for.
 
         Raises:
             Unavailable: some of it could not be, as the engine is out of reach.
         """
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        until = self._added
+        while self._task is not None and self._done < until:
+            await self._progress.wait()
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -53,10 +58,12 @@ class Departures:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                some, self._waiting = self._waiting[:AT_ONCE], self._waiting[AT_ONCE:]
-                await self._count_out(some)
+                await self._count_out(
+                    [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+                )
         finally:
             self._task = None
+            self._wake()
 
     async def _count_out(self, some: Sequence[tuple[Leaving, Turn]]) -> None:
         try:
@@ -69,3 +76,10 @@ class Departures:
         finally:
             for _, turn in some:
                 turn.let_go()
+            self._done += len(some)
+            self._wake()
+
+    def _wake(self) -> None:
+        """Let every `settled` that waits look again."""
+        self._progress.set()
+        self._progress.clear()

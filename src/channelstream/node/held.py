@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, ClassVar
 
 from channelstream.core.connection import Connection, ConnectionState, Step
@@ -340,8 +341,10 @@ class HeldConnections:
         """Close what is overdue: never attached, or detached for longer than its grace. It takes the turns itself."""
         slices = Slices(self._clock.steady)
         waiting: list[asyncio.Task[None]] = []
-        for connection in await slices.each(list(self._deadlines), lambda each: each):
-            if self._is_overdue(connection):
+        connections = list(self._deadlines)
+        overdue = await slices.each(connections, self._is_overdue)
+        for connection in compress(connections, overdue):
+            if self._is_overdue(connection):  # It may have come back meanwhile.
                 later = self.end_soon(connection, CloseCode.UNKNOWN_CONNECTION, "expired", self._is_overdue)
                 waiting += [] if later is None else [later]
                 await slices.due()
