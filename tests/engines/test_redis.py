@@ -1037,6 +1037,46 @@ def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
         asyncio.run(life(f"redis+cluster://{members}", masters))
 
 
+def test_data_of_another_form_stops_the_start(redis: RedisServer) -> None:
+    """With a sentence that says what to do: read as one's own, old texts would be lost, and deleted ones be kept."""
+
+    async def life() -> None:
+        nodes = Nodes(places(redis.address))
+        await nodes.node()
+        await nodes.close()
+        [log] = redis.cli("KEYS", "*:log").split()
+        redis.cli("HDEL", log, "layout")
+        with pytest.raises(ConfigError, match=r"has form 1, .* stop all nodes, run FLUSHDB"):
+            await Nodes(places(redis.address)).node()
+        redis.cli("DEL", log)
+
+    asyncio.run(life())
+
+
+def test_a_script_stops_at_a_number_of_commands(redis: RedisServer, with_one_shard: Any) -> None:
+    """Where time stands still within a script, as it does from Redis 7.2 on, nothing else bounds it."""
+
+    def commands() -> tuple[int, int]:
+        lines = redis.cli("INFO", "commandstats").splitlines()
+        calls = {
+            line.partition(":")[0]: int(line.partition("calls=")[2].partition(",")[0])
+            for line in lines
+            if "calls=" in line
+        }
+        scripts = calls.get("cmdstat_evalsha", 0)
+        return sum(calls.values()) - scripts, scripts
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        names = [f"many-{number}" for number in range(5_000)]
+        before = commands()
+        await engine.join(Member("ann", "ann", Dialect.V07), {name: {} for name in names})
+        after = commands()
+        assert (after[0] - before[0]) / (after[1] - before[1]) <= 2_100
+
+    with_one_shard(life)
+
+
 def test_a_lost_master_of_a_cluster_loses_its_shard_alone(tmp_path: Path) -> None:
     """While it is away calls about its channels are refused, others are not; back without data, it is another log."""
 
@@ -1051,13 +1091,13 @@ def test_a_lost_master_of_a_cluster_loses_its_shard_alone(tmp_path: Path) -> Non
         with pytest.raises(Unavailable):
             await engine.publish([message("m1", channel=channels[2])])
         await engine.publish([message("m1", channel=channels[0]), message("m1", channel=channels[1])])
-        # A change of which a part fails is taken back where it did not fail.
+        # A change that cannot be made whole is not begun.
         more = [
             next(name for name in map("d{}".format, range(100)) if shard_of(name, 3) == n) for n in (0, 2)
         ]
         with pytest.raises(Unavailable):
             await engine.join(Member("ann", "ann", Dialect.V07), {name: {} for name in more})
-        await counted(engine, {more[0]: {}})
+        assert not await engine.channels(more[:1])
         away.start()
         await published(engine, message("m2", channel=channels[2]))
         await soon(lambda: heard(listener)[-1] == "m2")

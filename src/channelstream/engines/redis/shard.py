@@ -212,6 +212,11 @@ class Shard:
                 f"engine: the log in Redis has another number of shards than the {self._node.shards} of the address:"
                 f" {rest}"
             )
+        if kind == "LAYOUT":
+            return ConfigError(
+                f"engine: the data in Redis has form {rest}, that of another version of channelstream: stop all"
+                " nodes, run FLUSHDB, and start them"
+            )
         if isinstance(error, MovedError) and not self._place.in_cluster:
             return ConfigError(
                 "engine: this Redis is a member of a cluster: write redis+cluster://host:port,host:port?shards=3"

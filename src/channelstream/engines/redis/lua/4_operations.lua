@@ -10,14 +10,16 @@ local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'clai
 -- -- the log
 
 function operations.hello(a)
-  local known = call('HMGET', LOG, 'epoch', 'run', 'seq', 'shard')
+  local known = call('HMGET', LOG, 'epoch', 'run', 'seq', 'shard', 'layout')
+  if known[1] and known[5] ~= LAYOUT then return redis.error_reply('LAYOUT ' .. (known[5] or '1')) end
   if known[4] and known[4] ~= a.shard then return redis.error_reply('SHARD this is shard ' .. known[4]) end
   local seq = tonumber(known[3] or '0')
   local epoch = known[1]
   if not epoch or known[2] ~= a.run or a.distrust or (epoch == a.known_epoch and seq < a.known_seq) then
     -- Nothing proves that the data is what it was: positions of the older log must not be taken for its own.
     epoch, seq = a.candidate, math.max(seq, a.known_seq)
-    call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(seq), 'shard', a.shard)
+    call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(seq), 'shard', a.shard,
+      'layout', LAYOUT)
     call(PUBLISH, PREFIX .. '#all', 'epoch ' .. epoch)
   end
   return { epoch, whole(seq) }
