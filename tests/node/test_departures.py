@@ -1,7 +1,7 @@
 """Connections that leave together, in many short turns of the loop."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +11,11 @@ from channelstream import slices
 from channelstream.config import Settings
 from channelstream.core.events import Dialect, Parted
 from channelstream.core.log import Entry
-from channelstream.engines.base import Leaving, UserUpdate
+from channelstream.engines.base import Leaving, Member, UserUpdate
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
+from channelstream.node.departures import Departures
+from channelstream.node.turns import Turns
 from channelstream.server import build
 
 EMPTY = UserUpdate({}, {})
@@ -155,3 +157,30 @@ def test_an_engine_that_fails_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, e
         assert len(node._held.turns) == 0
 
     played(life)
+
+
+def test_what_leaves_later_is_not_waited_for() -> None:
+    """The sweep goes on though connections keep leaving."""
+
+    async def life() -> int:
+        turns, counted = Turns(), 0
+
+        def leave() -> None:
+            name = f"ann-{counted}"
+            turn = turns.free(name)
+            assert turn is not None
+            departures.add(Leaving(Member(name, "ann", Dialect.V07), []), turn)
+
+        async def disconnect(leaving: Sequence[Leaving]) -> None:
+            nonlocal counted
+            counted += len(leaving)
+            if counted < 100:
+                leave()
+            await asyncio.sleep(0)
+
+        departures = Departures(disconnect)
+        leave()
+        await departures.settled()
+        return counted
+
+    assert asyncio.run(life()) < 5
