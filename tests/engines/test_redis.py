@@ -1040,6 +1040,8 @@ def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
 def test_data_of_another_form_stops_the_start(redis: RedisServer) -> None:
     """With a sentence that says what to do: read as one's own, old texts would be lost, and deleted ones be kept."""
 
+    redis.cli("FLUSHALL")
+
     async def life() -> None:
         nodes = Nodes(places(redis.address))
         await nodes.node()
