@@ -1055,6 +1055,26 @@ def test_data_of_another_form_stops_the_start(redis: RedisServer) -> None:
     asyncio.run(life())
 
 
+def test_a_link_is_closed_though_letting_go_of_it_was_cancelled(
+    redis: RedisServer, with_one_shard: Any
+) -> None:
+    """As it is where the engine is closed while it finds that Redis is out of reach."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        [shard] = engine._shards
+        link = shard._link
+        assert link is not None
+        letting_go = asyncio.create_task(shard.let_go())
+        await asyncio.sleep(0)
+        letting_go.cancel()
+        await asyncio.gather(letting_go, return_exceptions=True)
+        await engine.close()
+        assert not link._commands.is_connected
+
+    with_one_shard(life)
+
+
 def test_a_script_stops_at_a_number_of_commands(redis: RedisServer, with_one_shard: Any) -> None:
     """Where time stands still within a script, as it does from Redis 7.2 on, nothing else bounds it."""
 

@@ -171,8 +171,8 @@ class Shard:
         """Hear nothing more over the link; calls that were sent over it may still have their answers."""
         link, self._link = self._link, None
         if link is not None:
+            self._fading.add(link)  # First: where this is cancelled, `close` still finds it.
             await link.hush()
-            self._fading.add(link)
             self._run(self._fade(link))
 
     async def _fade(self, link: Link) -> None:
