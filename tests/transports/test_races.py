@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -33,10 +33,14 @@ class SlowEngine:
         self._engine = engine
         self.before: dict[str, deque[Meanwhile]] = {"head": deque(), "replay": deque()}
         self.after: dict[str, deque[Meanwhile]] = {"head": deque(), "replay": deque()}
+        self.calls: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._engine, name)
-        return self._slow(method, self.before[name], self.after[name]) if name in self.before else method
+        if name not in self.before:
+            return method
+        self.calls[name] += 1
+        return self._slow(method, self.before[name], self.after[name])
 
     def _slow(
         self, method: Callable[..., Any], before: deque[Meanwhile], after: deque[Meanwhile]
@@ -118,6 +122,31 @@ def test_joining_while_the_log_is_read() -> None:
 
         scene.engine.before["replay"].append(meanwhile)
         return await scene.uuids(scene.open(None))
+
+    assert play(scenario) == ["in late", "in a"]
+
+
+def test_a_stream_that_comes_while_a_channel_is_being_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for the engine and does not read the log again and again; then it is sent what both channels brought."""
+    answered, join = asyncio.Event(), MemoryEngine.join
+
+    async def join_slowly(*args: Any) -> Any:
+        joined = await join(*args)
+        await answered.wait()
+        return joined
+
+    async def scenario(scene: Scene) -> list[str]:
+        monkeypatch.setattr(MemoryEngine, "join", join_slowly)
+        joining = asyncio.create_task(scene.node.subscribe("c1", {"late": {}}))
+        await turns(5)
+        await scene.publish("late", "in late")
+        await scene.publish("a", "in a")
+        poll = scene.open(None)
+        await turns(100)
+        assert scene.engine.calls["replay"] <= 3
+        answered.set()
+        await joining
+        return await scene.uuids(poll)
 
     assert play(scenario) == ["in late", "in a"]
 

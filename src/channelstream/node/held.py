@@ -165,6 +165,15 @@ class HeldConnections:
             async with self.turns.of(connection.id):
                 pass
 
+    async def joined(self, connection: Connection) -> None:
+        """Wait until a connection is in the channels that it is just joining, or in none of them.
+
+        Who calls this does not hold the turn of its id.
+        """
+        if connection.joining:
+            async with self.turns.of(connection.id):
+                pass
+
     def check_channel_count(self, count: int) -> None:
         """Raise Invalid if a connection may not have so many channels."""
         limit = self._limits.channels_per_connection

@@ -229,6 +229,10 @@ class Node:
         """Wait until a connection that is just being registered is known to the engine, or gone."""
         await self._held.registered(connection)
 
+    async def joined(self, connection: Connection) -> None:
+        """Wait until the engine counts a connection into the channels that it is just joining, or refuses to."""
+        await self._held.joined(connection)
+
     def hold(self, connection: Connection, seconds: float) -> None:
         """Keep a connection without a stream for so many seconds more: its client shows that it is there."""
         self._held.hold(connection, seconds)

@@ -260,7 +260,7 @@ class Session:
                 return
             if not written:
                 continue
-            connection.heard = later(connection.heard, upto)
+            before, connection.heard = connection.heard, later(connection.heard, upto)
             if self._knows_more():
                 await self._level()
             elif self._paused:
@@ -268,6 +268,9 @@ class Session:
                 await self._drain(held)
             elif upto == replay.head and not held.overflowed and self._go_live(held, changes):
                 return
+            elif upto != replay.upto and connection.heard == before:
+                # A channel that is being joined cannot be read yet, and nothing else is left: reading on would find nothing.
+                await self._node.joined(connection)
             # An engine that answers at once would let nothing else happen, such as what is waited for here.
             await asyncio.sleep(0)
 
