@@ -1,0 +1,58 @@
+"""What is due is found, once, and nothing else is looked at."""
+
+from channelstream.core.deadlines import SLOT_S, Deadlines
+
+
+def all_due(table: Deadlines[str], now_s: float) -> set[str]:
+    """Take out what is due."""
+    found = set()
+    while (item := table.due(now_s)) is not None:
+        assert item not in found
+        found.add(item)
+    return found
+
+
+def test_items_are_due_at_their_deadlines() -> None:
+    """Not before, at most a slot later, and once."""
+    table = Deadlines[str]()
+    for name, at_s in (("late", 10.0), ("soon", 1.01), ("sooner", 1.0)):
+        table.set(name, at_s)
+    assert all_due(table, 0.99) == set()
+    assert all_due(table, 1.0) == {"sooner"}
+    assert all_due(table, 1.01 + SLOT_S) == {"soon"}
+    assert all_due(table, 20.0) == {"late"}
+    assert all_due(table, 20.0) == set()
+    assert len(table) == 0
+
+
+def test_a_deadline_is_replaced() -> None:
+    """By a later or an earlier one, and by the same."""
+    table = Deadlines[str]()
+    for at_s in (1.0, 1.0, 5.0):
+        table.set("later", at_s)
+    for at_s in (5.0, 1.0):
+        table.set("earlier", at_s)
+    assert len(table) == 2
+    assert all_due(table, 4.0) == {"earlier"}
+    assert all_due(table, 5.0) == {"later"}
+
+
+def test_what_is_dropped_is_never_due() -> None:
+    """Dropping what is not there changes nothing; an item may come again."""
+    table = Deadlines[str]()
+    table.set("a", 1.0)
+    table.drop("a")
+    table.drop("a")
+    assert ("a" in table, all_due(table, 9.0)) == (False, set())
+    table.set("a", 1.0)
+    assert ("a" in table, all_due(table, 9.0)) == (True, {"a"})
+
+
+def test_a_table_keeps_nothing_of_what_was() -> None:
+    """Slots that are over are gone."""
+    table = Deadlines[str]()
+    for number in range(100):
+        table.set("polls", float(number))
+        table.due(number - 1.0)
+    assert len(table._slots) <= 3
+    assert len(table._numbers) == len(table._slots)
