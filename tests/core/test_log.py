@@ -326,6 +326,11 @@ def test_a_log_that_keeps_nothing_costs_others_nothing() -> None:
     assert seqs(quiet) == [1]
 
 
+def sweep(budget: Budget, now_s: float) -> int:
+    """Free what is too old; return in how many steps."""
+    return sum(1 for _ in budget.sweep(now_s))
+
+
 def test_a_sweep_frees_what_grew_too_old_everywhere() -> None:
     """A log that keeps its entries for ever, or for longer, does not shield those behind it."""
     budget = Budget(PLENTY)
@@ -336,10 +341,54 @@ def test_a_sweep_frees_what_grew_too_old_everywhere() -> None:
     )
     for number, aged in enumerate((history, patient, short), start=1):
         aged.append(entry(number, 0.0))
-    budget.sweep(11.0)
+    assert sweep(budget, 10.0) == 0
+    sweep(budget, 11.0)
     assert (seqs(history), seqs(patient), seqs(short)) == ([1], [2], [])
-    budget.sweep(101.0)
+    sweep(budget, 101.0)
     assert (seqs(history), seqs(patient), budget.used_bytes) == ([1], [], ONE)
+
+
+def test_a_sweep_looks_only_at_logs_whose_oldest_entry_is_too_old() -> None:
+    """However many there are; one that has dropped its oldest for another reason is looked at once in vain."""
+    budget = Budget(PLENTY)
+    logs = [log(events=2, age_s=10.0, budget=budget) for _ in range(100)]
+    for number, aged in enumerate(logs):
+        aged.append(entry(1, float(number)))
+    assert sweep(budget, 11.0) == 1
+    logs[1].append(entry(2, 11.0))
+    logs[1].append(entry(3, 11.0))
+    assert sweep(budget, 12.0) == 1
+    assert seqs(logs[1]) == [2, 3]
+    assert sweep(budget, 12.0) == 0
+    sweep(budget, 22.0)
+    assert seqs(logs[1]) == []
+
+
+def test_a_sweep_frees_a_long_log_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have their turn in between."""
+    monkeypatch.setattr("channelstream.core.log.EXPIRED_AT_ONCE", 4)
+    long = filled(9, age_s=1.0)
+    assert sweep(long._budget, 100.0) == 3
+    assert seqs(long) == []
+
+
+def test_a_sweep_knows_of_ages_that_were_changed() -> None:
+    """Shorter, longer, none, and what was put back."""
+    budget = Budget(PLENTY)
+    shorter, longer, never, back = (log(age_s=10.0, budget=budget) for _ in range(4))
+    for aged in (shorter, longer, never, back):
+        aged.append(entry(1, 0.0))
+    shorter.limit(LogLimits(10, 5.0), 1.0)
+    longer.limit(LogLimits(10, 20.0), 1.0)
+    never.limit(LogLimits(10), 1.0)
+    held, floor = list(back.entries), back.floor
+    back.clear()
+    back.put_back(held, floor)
+    assert sweep(budget, 6.0) == 1
+    assert sweep(budget, 11.0) == 1
+    assert [seqs(aged) for aged in (shorter, longer, never, back)] == [[], [1], [1], []]
+    sweep(budget, 21.0)
+    assert [seqs(aged) for aged in (longer, never)] == [[], [1]]
 
 
 # -- against a model

@@ -23,7 +23,7 @@ class Clumsy:
         if self._disk_fails:
             raise OSError("full")
 
-    def written(self, batch: Batch) -> None:
+    async def written(self, batch: Batch) -> None:
         raise RuntimeError("a bug in delivery")
 
     def refused(self, batches: list[Batch]) -> None:

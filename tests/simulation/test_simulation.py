@@ -175,7 +175,7 @@ def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -
         return ledger.registry.collect(ledger._clock.wall(), lifetimes.users_s, lifetimes.channels_s)
 
     monkeypatch.setattr("channelstream.engines.ledger.moment", lambda clock: Moment(*[clock.wall()] * 2))
-    monkeypatch.setattr(Ledger, "collect", collect)
+    monkeypatch.setattr(Ledger, "forget_some", collect)
     assert first_failure("forgotten too early|idle for too long")
 
 

@@ -9,13 +9,16 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
+from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.events import Dialect, Event, Message, Parted
 from channelstream.core.position import Numbers, replaced, written
 
 ENTRY_OVERHEAD = 700
 """Bytes an entry costs besides its payload: objects, keys and one encoded form (measured, docs/performance.md)."""
+EXPIRED_AT_ONCE = 500
+"""Entries that are freed at a stretch."""
 DIALECTS = len(Dialect)
 
 
@@ -126,11 +129,14 @@ class Budget:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
         self._by_last_append: OrderedDict[Log, None] = OrderedDict()
+        self._ages: Deadlines[Log] = Deadlines()
 
     def added(self, log: "Log", size: int) -> None:
         self.used_bytes += size
         self._by_last_append[log] = None
         self._by_last_append.move_to_end(log)
+        if log not in self._ages:
+            self.ages(log)
         while self.used_bytes > self.limit_bytes:
             next(iter(self._by_last_append)).drop_oldest(1)
 
@@ -138,11 +144,22 @@ class Budget:
         self.used_bytes -= size
         if not log.entries:
             self._by_last_append.pop(log, None)
+            self._ages.drop(log)
 
-    def sweep(self, now_s: float) -> None:
-        """Free what has grown too old; logs of different ages stand in one row, so every one is looked at."""
-        for log in list(self._by_last_append):
-            log.expire(now_s)
+    def ages(self, log: "Log") -> None:
+        """Note when the oldest entry of a log grows too old."""
+        expires_s = log.expires_s
+        if expires_s is None:
+            self._ages.drop(log)
+        else:
+            self._ages.set(log, expires_s + SLOT_S)  # At that moment it is just old enough to stay.
+
+    def sweep(self, now_s: float) -> Iterator[None]:
+        """Free what has grown too old, a little at each step; no log is looked at of which nothing has."""
+        while (log := self._ages.due(now_s)) is not None:
+            log.expire(now_s, EXPIRED_AT_ONCE)
+            self.ages(log)
+            yield
 
 
 class Log:
@@ -170,6 +187,13 @@ class Log:
         self.entries.append(entry)
         self._note(entry)
         self._budget.added(self, entry.size)
+
+    @property
+    def expires_s(self) -> float | None:
+        """When the oldest entry grows too old, in the engine's clock; None where it never does."""
+        if not self.entries or self.limits.age_s is None:
+            return None
+        return self.entries[0].at_s + self.limits.age_s
 
     def since(self, seq: int, now_s: float) -> Iterator[Entry]:
         """Return the entries after `seq`; complete when `seq` is not below the floor, which this call brings up to date.
@@ -203,6 +227,7 @@ class Log:
         self.limits = limits
         self.drop_oldest(len(self.entries) - limits.events)
         self.expire(now_s)
+        self._budget.ages(self)
 
     def put_back(self, entries: list[Entry], floor: int) -> None:
         """Undo what was dropped since the log held these entries above this floor; nothing was appended since."""
@@ -214,14 +239,15 @@ class Log:
         for entry in gone:
             self._note(entry)
         self._budget.added(self, sum(entry.size for entry in gone))
+        self._budget.ages(self)
 
-    def expire(self, now_s: float) -> None:
-        """Drop what is older than the log's age limit."""
+    def expire(self, now_s: float, most: int | None = None) -> None:
+        """Drop what is older than the log's age limit, or the oldest of it, so many entries at most."""
         if self.limits.age_s is None:
             return
         oldest_s = now_s - self.limits.age_s
         count = 0
-        for entry in self.entries:
+        for entry in islice(self.entries, most):
             if entry.at_s >= oldest_s:
                 break
             count += 1

@@ -18,7 +18,7 @@ from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
 from channelstream.errors import Invalid
 
-_T = TypeVar("_T")
+_I = TypeVar("_I", Channel, User)
 
 MAX_LISTED_USERS = 1000
 """Users in the list that a presence event carries; of more there is none, as each of them would be sent it."""
@@ -63,6 +63,9 @@ class Forgotten:
 
     users: list[str]
     channels: list[str]
+
+    def __len__(self) -> int:
+        return len(self.users) + len(self.channels)
 
 
 class Registry:
@@ -328,22 +331,26 @@ class Registry:
 
     # -- ageing
 
-    def collect(self, steady_s: float, users_after_s: float, channels_after_s: float) -> Forgotten:
+    def collect(
+        self, steady_s: float, users_after_s: float, channels_after_s: float, most: int | None = None
+    ) -> Forgotten:
         """Forget users without connections and empty channels that were quiet for so long (seconds; 0 keeps them).
+
+        So many of them at most; None means all.
 
         Idle time is measured by the steady clock: setting the wall clock neither forgets nor keeps anything.
 
         Looks only at the ones that have been idle for the longest time, so a call costs what it frees.
         """
         gone = Forgotten([], [])
-        while users_after_s and (user := self._longest_idle(self._idle_users, self.users)):
-            if steady_s - user.idle_since_s <= users_after_s:
-                break
+        while len(gone) != most and (
+            user := self._overdue(self._idle_users, self.users, steady_s, users_after_s)
+        ):
             self.forget_user(user)
             gone.users.append(user.name)
-        while channels_after_s and (channel := self._longest_idle(self._idle_channels, self.channels)):
-            if steady_s - channel.idle_since_s <= channels_after_s:
-                break
+        while len(gone) != most and (
+            channel := self._overdue(self._idle_channels, self.channels, steady_s, channels_after_s)
+        ):
             self.forget_channel(channel)
             gone.channels.append(channel.name)
         return gone
@@ -360,9 +367,12 @@ class Registry:
         del self.channels[channel.name], self._idle_channels[channel.name]
 
     @staticmethod
-    def _longest_idle(idle: OrderedDict[str, None], known: dict[str, _T]) -> _T | None:
+    def _overdue(idle: Iterable[str], known: Mapping[str, _I], steady_s: float, after_s: float) -> _I | None:
+        """Return what has been idle for the longest time, if that is long enough."""
         name = next(iter(idle), None)
-        return None if name is None else known[name]
+        if name is None or not after_s or steady_s - known[name].idle_since_s <= after_s:
+            return None
+        return known[name]
 
 
 def _seq(entry: Entry) -> int:

@@ -17,11 +17,14 @@ from channelstream.errors import Unavailable
 
 BATCH_ENTRIES = 512
 BATCH_BYTES = 1 << 20
-"""At which size a batch takes no more requests: a whole batch is handed to the clients in one turn of the loop."""
+"""At which size a batch takes no more requests."""
 WAITING_BYTES = 16 << 20
 """What may wait to be written; requests beyond it are refused with 503."""
 RETRY_S = 1.0
 """When to try again after a failure what nobody waits for."""
+
+AFTER_A_FAULT = "the engine goes on after a fault"
+"""A bug of the writer must not end the task: all later requests would wait for ever."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +68,8 @@ class Writer(Protocol):
     def sealed(self, batch: Batch) -> Callable[[], None]:
         """Take no more into the batch, and return what writes it, to be called in the thread."""
 
-    def written(self, batch: Batch) -> None:
-        """Let it count."""
+    async def written(self, batch: Batch) -> None:
+        """Let it count, in short turns."""
 
     def refused(self, batches: list[Batch]) -> None:
         """Take back what these would have changed."""
@@ -142,14 +145,17 @@ class GroupCommit:
                 # Whatever it is - the disk, the file, a bug - the callers must be told, and the next batch tried.
                 self._fail(batch, error)
             else:
-                self._succeed(batch)
+                await self._succeed(batch)
             self._writing = None
 
-    def _succeed(self, batch: Batch) -> None:
+    async def _succeed(self, batch: Batch) -> None:
         if self._failing:
             self._failing = False
             logger.warning("the engine's file takes writes again")
-        self._told(lambda: self._writer.written(batch))
+        try:
+            await self._writer.written(batch)
+        except Exception:
+            logger.exception(AFTER_A_FAULT)
         batch.done.set_result(True)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
@@ -161,14 +167,10 @@ class GroupCommit:
         failed = [batch, *self._queue]
         self._queue.clear()
         self._work.clear()
-        self._told(lambda: self._writer.refused(failed))
+        try:
+            self._writer.refused(failed)
+        except Exception:
+            logger.exception(AFTER_A_FAULT)
         for each in failed:
             each.done.set_result(False)
         asyncio.get_running_loop().call_later(RETRY_S, self._work.set)
-
-    def _told(self, tell: Callable[[], None]) -> None:
-        """Tell the writer; a bug there must not end the task, since all later requests would wait for ever."""
-        try:
-            tell()
-        except Exception:
-            logger.exception("the engine goes on after a fault")

@@ -32,6 +32,9 @@ from channelstream.engines.base import (
 )
 from channelstream.slices import Slices
 
+FORGOTTEN_AT_ONCE = 20
+"""Idle users and channels that are forgotten at a stretch."""
+
 _Key = tuple[bool, str, str]
 """Where a message belongs: whether that is a user, the name of the user or of the channel, and the message's uuid."""
 
@@ -270,15 +273,28 @@ class Ledger:
         known = self.registry.users
         return list(known.values()) if names is None else [known[name] for name in names if name in known]
 
-    def sweep(self) -> None:
-        """Free aged entries."""
-        self.registry.budget.sweep(self._clock.steady())
+    async def sweep(self) -> None:
+        """Free aged entries, in short turns."""
+        slices = Slices(self._clock.steady)
+        for _ in self.registry.budget.sweep(self._clock.steady()):
+            await slices.due()
 
-    def collect(self) -> Forgotten:
-        """Free aged entries, and forget idle users and empty channels."""
-        self.sweep()
+    async def collect(self, forgotten: Callable[[Forgotten], None] = lambda _: None) -> None:
+        """Forget idle users and empty channels, in short turns.
+
+        Args:
+            forgotten: told of those of each turn, before any other has its turn.
+        """
+        slices = Slices(self._clock.steady)
+        while gone := self.forget_some():
+            forgotten(gone)
+            await slices.due()
+
+    def forget_some(self) -> Forgotten:
+        """Forget a few idle users and empty channels."""
+        idle_s = self._lifetimes
         return self.registry.collect(
-            self._clock.steady(), self._lifetimes.users_s, self._lifetimes.channels_s
+            self._clock.steady(), idle_s.users_s, idle_s.channels_s, most=FORGOTTEN_AT_ONCE
         )
 
 

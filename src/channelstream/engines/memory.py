@@ -1,5 +1,5 @@
 """The memory engine: one process, no other service. The event loop is the lock: no method awaits
-anything, but for `disconnect_all` between the connections it counts out.
+anything, but for those that do much in short turns, such as `disconnect_all`.
 
 What it promises: order, positions and history as long as the process lives. A restart loses everything; the epoch
 changes with it, so that every client that comes back with a position is told which channels are `lost`.
@@ -135,4 +135,5 @@ class MemoryEngine:
         return None
 
     async def collect(self) -> None:
-        self._ledger.collect()
+        await self._ledger.sweep()
+        await self._ledger.collect()

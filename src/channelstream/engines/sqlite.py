@@ -17,7 +17,7 @@ from typing import Any
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event, Parted, Presence
 from channelstream.core.position import Position
-from channelstream.core.registry import Registry
+from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, User
 from channelstream.engines.base import (
@@ -42,6 +42,7 @@ from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import take_back_channels, take_back_user
 from channelstream.errors import ConfigError, Unavailable
+from channelstream.slices import Slices
 
 REBUILD_S = 3600.0
 """How often the file is written anew at most, in seconds, where texts were edited or deleted."""
@@ -123,7 +124,7 @@ class SqliteEngine:
         self._offset_s = restore.offset_s
         begin = Position.single(stored.meta["epoch"], restore.seq)
         self._ledger = Ledger(self.registry, self._clock, begin, self._lifetimes, self._accept)
-        self._upkeep = Upkeep(self.registry, restore.offset_s)
+        self._upkeep = Upkeep(self.registry, self._clock, restore.offset_s)
         return stored.members
 
     def _parted(self, channel: str, user: str, announced: bool) -> Presence:
@@ -139,8 +140,11 @@ class SqliteEngine:
         )
 
     async def close(self) -> None:
-        self._upkeep.everything_is_due = True
-        self._commits.batch()
+        await self._upkeep.everything()
+        with suppress(Unavailable):
+            while self._upkeep.is_due:
+                self._commits.batch()
+                await self._commits.committed()
         await self._commits.close()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
         self._thread.shutdown()
@@ -164,7 +168,7 @@ class SqliteEngine:
         self._upkeep.forget(batch.gone_channels)
         self._trimming = self._upkeep.is_due
         recorded = self._ledger.recorded
-        upkeep = self._upkeep.writes(recorded, self._clock.steady()) if self._trimming else ()
+        upkeep = self._upkeep.writes(recorded) if self._trimming else ()
         changes = writes_of(batch, self.registry, recorded, self._offset_s)
         compaction = Compaction(batch.entries, self.registry)
         file, offset_s, entries = self._file, self._offset_s, batch.entries
@@ -188,16 +192,23 @@ class SqliteEngine:
             return self._file.forget_erased
         return lambda: None
 
-    def written(self, batch: Batch) -> None:
+    async def written(self, batch: Batch) -> None:
         if self._trimming:
             self._upkeep.done()
-        self._ledger.release(batch.entries)
+            if self._upkeep.is_due:
+                self._commits.batch()
+        slices = Slices(self._clock.steady)
         for entry in batch.entries:
+            # In one turn, so that the log has exactly what was delivered.
+            self._ledger.release([entry])
             self._ledger.record(entry)
             self._upkeep.note(entry)
             self._receiver.deliver(entry)
+            await slices.due()
 
     def refused(self, batches: list[Batch]) -> None:
+        if self._trimming:
+            self._upkeep.failed()
         for batch in reversed(batches):
             for undo in reversed(batch.undo):
                 undo()
@@ -372,12 +383,13 @@ class SqliteEngine:
         return None
 
     async def collect(self) -> None:
+        await self._ledger.sweep()
         if self._clock.steady() - self._started_s >= RETURN_S:
-            gone = self._ledger.collect()
-            batch = self._commits.batch()
-            batch.gone_channels += gone.channels
-            batch.gone_users += gone.users
-        else:
-            self._ledger.sweep()
-        self._upkeep.everything_is_due = True
+            await self._ledger.collect(self._forgotten)
+        await self._upkeep.everything()
         self._commits.batch()
+
+    def _forgotten(self, gone: Forgotten) -> None:
+        batch = self._commits.batch()
+        batch.gone_channels += gone.channels
+        batch.gone_users += gone.users

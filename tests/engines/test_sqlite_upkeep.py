@@ -1,0 +1,174 @@
+"""What the SQLite engine's file forgets, and what it delivers, in short turns of the loop."""
+
+import asyncio
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from tests.engines.test_sqlite import Runs, message
+from tests.engines.test_sqlite_compaction import reopened
+from tests.simulation.loop import turns
+
+from channelstream import slices
+from channelstream.engines import ledger, sqlite_upkeep
+from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.sqlite_rows import PUT_CHANNELS, PUT_HISTORY
+from channelstream.engines.sqlite_upkeep import Upkeep
+
+CHANNELS = [f"c{number}" for number in range(7)]
+SHORT_LOG = {"store_history": True, "history_size": 5, "log_events": 2}
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Runs:
+    return Runs(tmp_path / "state.db")
+
+
+async def shown(engine: SqliteEngine) -> dict[str, tuple[list[str], list[str], int]]:
+    """Return the history, the log and its floor of each channel."""
+    return {
+        each.name: (
+            [entry.event.uuid for entry in each.history.entries],
+            [entry.event.uuid for entry in each.log.entries],
+            each.log.floor,
+        )
+        for each in await engine.channels(None)
+    }
+
+
+async def trimmed(engine: SqliteEngine) -> None:
+    """Wait until the round that has begun is over."""
+    while engine._upkeep.is_due:
+        await engine.settled()
+        await asyncio.sleep(0)
+
+
+def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return a list that the numbers of channels and of messages are added to that each batch trims."""
+    seen: list[tuple[int, int]] = []
+    writes = Upkeep.writes
+
+    def note(upkeep: Upkeep, recorded: int) -> object:
+        found = writes(upkeep, recorded)
+        rows = {id(bulk): len(some) for bulk, some in found}
+        seen.append((rows[id(PUT_CHANNELS)], rows[id(PUT_HISTORY)]))
+        return found
+
+    monkeypatch.setattr(Upkeep, "writes", note)
+    return seen
+
+
+def test_a_file_is_trimmed_part_by_part(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is due, a batch makes few rows of it; when all are written a killed process loses nothing."""
+    monkeypatch.setattr(sqlite_upkeep, "ROWS_AT_ONCE", 10)
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure(dict.fromkeys(CHANNELS, SHORT_LOG))
+        await engine.publish([message(f"{name}-{n}", channel=name) for name in CHANNELS for n in range(5)])
+        seen = spy(monkeypatch)
+        await engine.collect()
+        await trimmed(engine)
+        assert seen == [(2, 10), (2, 10), (2, 10), (1, 5)]
+        again = await reopened(runs, "killed.db")
+        assert await shown(again) == await shown(engine)
+        await again.close()
+        await engine.close()
+
+    asyncio.run(life())
+
+
+def test_what_is_published_while_a_file_is_trimmed_stays(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that left the log again meanwhile is kept as part of the history."""
+    monkeypatch.setattr(sqlite_upkeep, "ROWS_AT_ONCE", 1)
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure(dict.fromkeys(CHANNELS, SHORT_LOG))
+        await engine.publish([message(name, channel=name) for name in CHANNELS])
+        await engine.collect()
+        await engine.publish([message(f"new-{n}", channel=CHANNELS[-1]) for n in range(5)])
+        assert engine._upkeep.is_due
+        await trimmed(engine)
+        again = await reopened(runs, "killed.db")
+        assert await shown(again) == await shown(engine)
+        await again.close()
+        await engine.close()
+
+    asyncio.run(life())
+
+
+def test_a_part_the_disk_refuses_is_written_later(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And so are those behind it, also where the engine is closed in between."""
+    monkeypatch.setattr(sqlite_upkeep, "ROWS_AT_ONCE", 1)
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure(dict.fromkeys(CHANNELS, SHORT_LOG))
+        await engine.publish([message(f"{name}-{n}", channel=name) for name in CHANNELS for n in range(5)])
+        with monkeypatch.context() as broken:
+            broken.setattr(engine._file, "_transact", _refuse)
+            await engine.collect()
+            batch = engine._commits.batch()
+            assert not await asyncio.shield(batch.done)
+        before = await shown(engine)
+        await engine.close()
+        assert not engine._upkeep.is_due
+        again, _ = await runs.open()
+        assert await shown(again) == before
+        await again.close()
+
+    asyncio.run(life())
+
+
+def _refuse(_writes: object) -> None:
+    raise OSError("full")
+
+
+def test_a_batch_is_delivered_in_short_turns(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each the log grows by what is delivered in it, so that nobody misses anything who reads it in between."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def life() -> None:
+        engine, recorder = await runs.open()
+        await engine.configure({"a": {}})
+        publishing = asyncio.create_task(engine.publish([message(f"m{number}") for number in range(20)]))
+        looks = []
+        while not publishing.done():
+            await turns(1)
+            (number,) = engine.position.seqs
+            read = await engine.replay("ann", {"a": 0}, 100)
+            assert len(recorder.entries) == len(read.entries) == number
+            looks.append(number)
+        assert max(after - before for before, after in pairwise(looks)) == 1
+        assert looks[-1] == 20
+        await engine.close()
+
+    asyncio.run(life())
+
+
+def test_what_is_idle_is_forgotten_in_short_turns(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that comes back between two of them is another one, and stays in the file."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+    monkeypatch.setattr(ledger, "FORGOTTEN_AT_ONCE", 2)
+    runs.setup.channels_s = 100.0
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.configure(dict.fromkeys(CHANNELS, SHORT_LOG))
+        runs.setup.clock.passed_s += 1000.0
+        collecting = asyncio.create_task(engine.collect())
+        counts = []
+        while not collecting.done():
+            await turns(1)
+            counts.append(len(engine.registry.channels))
+            if counts[-1] == 3:
+                await engine.configure({CHANNELS[0]: {"log_events": 9}})
+        assert max(before - after for before, after in pairwise(counts)) == 2
+        await engine.settled()
+        again = await reopened(runs, "killed.db")
+        assert [each.name for each in await again.channels(None)] == CHANNELS[:1]
+        await again.close()
+        await engine.close()
+
+    asyncio.run(life())
