@@ -35,6 +35,7 @@ async def crowd(count: int = MANY) -> Node:
 def overdue(node: Node) -> None:
     for connection in node.hub.connections.values():
         connection.deadline_s = 0.0
+        node._held._deadlines.set(connection, 0.0)
 
 
 def listen(node: Node) -> list[Entry]:

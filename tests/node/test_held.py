@@ -20,7 +20,9 @@ def test_a_connection_that_comes_back_while_its_end_waits_is_kept() -> None:
         connection = node.connection("c")
         assert connection is not None
         for stays in (True, False):
-            connection.deadline_s = 0.0
+            node._held._deadlines.drop(connection)
+            connection.deadline_s = None
+            node._held._expire_after(connection, -1.0)
             async with node._held.turns.of("c"):
                 sweep = asyncio.create_task(node.sweep())
                 await asyncio.sleep(0)

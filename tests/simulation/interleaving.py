@@ -182,7 +182,7 @@ class DisklessEngine(SqliteEngine):
         restore = Restore(Stored({"epoch": "e"}, [], [], [], [], []), self.registry, self._clock)
         begin = Position.single("e", restore.seq)
         self._ledger = Ledger(self.registry, self._clock, begin, self._lifetimes, self._accept)
-        self._upkeep = Upkeep(self.registry, restore.offset_s)
+        self._upkeep = Upkeep(self.registry, self._clock, restore.offset_s)
         return []
 
 

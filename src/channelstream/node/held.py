@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any, ClassVar
 
 from channelstream.core.connection import Connection, ConnectionState, Step
+from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
@@ -65,7 +65,7 @@ class HeldConnections:
         self._hub = hub
         self._clock = clock
         self._limits = limits
-        self._deadlines: dict[Connection, None] = {}
+        self._deadlines: Deadlines[Connection] = Deadlines()
         self._departures = Departures(engine.disconnect_all)
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -90,7 +90,7 @@ class HeldConnections:
         deadline_s = self._clock.steady() + self._limits.unattached_s
         connection = Connection(conn_id, user, dialect, self._hub.seqs, deadline_s)
         self._hub.add(connection)
-        self._deadlines[connection] = None
+        self._deadlines.set(connection, deadline_s)
         return connection
 
     async def register(
@@ -199,7 +199,7 @@ class HeldConnections:
             return []
         self._hub.mute(connection)
         connection.move(Step.CLOSE)
-        self._deadlines.pop(connection, None)
+        self._deadlines.drop(connection)
         self.note_ending(connection, code, reason, final=True)
         stream, connection.stream = connection.stream, None
         channels = list(connection.channels)
@@ -323,8 +323,9 @@ class HeldConnections:
 
     def detached(self, connection: Connection, grace_s: float) -> None:
         """Note that the connection's stream is gone; it may come back for so many seconds."""
-        self._hub.detach(connection, self._clock.steady() + grace_s)
-        self._deadlines[connection] = None
+        deadline_s = self._clock.steady() + grace_s
+        self._hub.detach(connection, deadline_s)
+        self._deadlines.set(connection, deadline_s)
         if self.observer is not None:
             self.observer.detached(connection, grace_s)
 
@@ -335,28 +336,26 @@ class HeldConnections:
 
     def attached(self, connection: Connection) -> None:
         """Note that the connection has a stream, so nothing expires it."""
-        self._deadlines.pop(connection, None)
+        self._deadlines.drop(connection)
         if self.observer is not None:
             self.observer.attached(connection)
 
     def _expire_after(self, connection: Connection, seconds: float) -> None:
         connection.deadline_s = max(connection.deadline_s or 0.0, self._clock.steady() + seconds)
-        self._deadlines[connection] = None
+        self._deadlines.set(connection, connection.deadline_s)
 
     def _is_overdue(self, connection: Connection) -> bool:
-        return connection.deadline_s is not None and connection.deadline_s <= self._clock.steady()
+        # As exact as the table that it has been taken out of.
+        return connection.deadline_s is not None and connection.deadline_s <= self._clock.steady() + SLOT_S
 
     async def sweep(self) -> None:
         """Close what is overdue: never attached, or detached for longer than its grace. It takes the turns itself."""
         slices = Slices(self._clock.steady)
         waiting: list[asyncio.Task[None]] = []
-        connections = list(self._deadlines)
-        overdue = await slices.each(connections, self._is_overdue)
-        for connection in compress(connections, overdue):
-            if self._is_overdue(connection):  # It may have come back meanwhile.
-                later = self.end_soon(connection, CloseCode.UNKNOWN_CONNECTION, "expired", self._is_overdue)
-                waiting += [] if later is None else [later]
-                await slices.due()
+        while (connection := self._deadlines.due(self._clock.steady())) is not None:
+            later = self.end_soon(connection, CloseCode.UNKNOWN_CONNECTION, "expired", self._is_overdue)
+            waiting += [] if later is None else [later]
+            await slices.due()
         await asyncio.gather(*waiting)
         await self._departures.settled()
 
