@@ -3,18 +3,28 @@
 Off, it costs nothing: what the engine calls is the hub's own `deliver`, and the node has no observer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from channelstream.core.connection import Connection
 from channelstream.core.events import Event
-from channelstream.core.explain import Outcome, outcomes, outcomes_for_connection, outcomes_for_user
+from channelstream.core.explain import (
+    Told,
+    is_by,
+    outcomes_for_connection,
+    outcomes_for_user,
+    told,
+    told_of_all,
+)
 from channelstream.core.log import Entry
 from channelstream.core.trace import (
     MINUTES,
     NAMED,
+    NOTHING,
     TRACES,
     Fact,
     Kind,
@@ -95,7 +105,7 @@ class Tracer:
             connection = hub.connections.get(subject.name)
             return [connection] if connection else []
         index = hub.users if subject.kind is Kind.USER else hub.channels
-        return list(index.get(subject.name, ()))[:NAMED]
+        return list(islice(index.get(subject.name, ()), NAMED))
 
     def _make_room(self) -> None:
         if len(self._traces) < TRACES:
@@ -125,20 +135,29 @@ class Tracer:
 
     def _deliver(self, entry: Entry) -> None:
         """Note what is going to become of an entry, then let the hub deliver it."""
+        fates = self._fates(entry.event)
         for trace in self._running():
-            found = list(self._outcomes(trace.subject, entry.event))
-            if found:
+            found = fates(trace.subject)
+            if found.counts:
                 self._note(trace, event_fact(What.ACCEPTED, entry.event, entry.position, found))
         self._node.hub.deliver(entry)
 
-    def _outcomes(self, subject: Subject, event: Event) -> Iterable[Outcome]:
+    def _fates(self, event: Event) -> Callable[[Subject], Told]:
+        """Return what tells what becomes of an event now, as far as it concerns a subject."""
         hub, now_s = self._node.hub, self._node.clock.steady()
-        if subject.kind is Kind.USER:
-            return outcomes_for_user(hub, event, subject.name, now_s)
-        if subject.kind is Kind.CHANNEL:
-            return outcomes(hub, event, now_s) if event.channel == subject.name else ()
-        connection = hub.connections.get(subject.name)
-        return outcomes_for_connection(connection, event, now_s) if connection else ()
+        of_all = cache(partial(told_of_all, hub, event, now_s, NAMED))  # Of a large channel, for many traces.
+
+        def of(subject: Subject) -> Told:
+            if subject.kind is Kind.CHANNEL:
+                return of_all() if event.channel == subject.name else NOTHING
+            if subject.kind is Kind.USER:
+                if is_by(event, subject.name):
+                    return of_all()
+                return told(outcomes_for_user(hub, event, subject.name, now_s), NAMED)
+            connection = hub.connections.get(subject.name)
+            return told(outcomes_for_connection(connection, event, now_s), NAMED) if connection else NOTHING
+
+        return of
 
     def _note(self, trace: Trace, fact: Fact) -> None:
         trace.note(self._node.clock.wall(), fact)
@@ -146,8 +165,9 @@ class Tracer:
     # -- what the node tells its observer
 
     def repeated(self, event: Event) -> None:
+        fates = self._fates(event)
         for trace in self._running():
-            if any(True for _ in self._outcomes(trace.subject, event)):
+            if fates(trace.subject).counts:
                 text = "its uuid was accepted before, so it is not delivered again"
                 self._note(trace, msgspec.structs.replace(event_fact(What.REPEATED, event), text=text))
 

@@ -1,14 +1,25 @@
 """Why an event reaches a connection or not: one case for each fate."""
 
+from itertools import count
 from typing import Any
 
 import pytest
 
+from channelstream.core import explain
 from channelstream.core.batch import Held
 from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection
-from channelstream.core.events import Dialect, Event, Message, Presence
-from channelstream.core.explain import Fate, outcomes, outcomes_for_connection, outcomes_for_user
+from channelstream.core.events import Dialect, Event, Gone, Message, MessageDeleted, Parted, Presence
+from channelstream.core.explain import (
+    Fate,
+    Outcome,
+    is_by,
+    outcomes,
+    outcomes_for_connection,
+    outcomes_for_user,
+    told,
+    told_of_all,
+)
 from channelstream.core.hub import Hub
 from channelstream.core.log import Entry
 from channelstream.core.position import Reach
@@ -57,15 +68,20 @@ def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
     connection = Connection("c1", "bob", Dialect.V07, (0,), 15.0)
     hub.add(connection)
     hub.subscribe(connection, "news", Reach.of(0))
+    bring(hub, connection, state, sink)
+    return hub, connection, sink
+
+
+def bring(hub: Hub, connection: Connection, state: str, sink: Sink | None = None) -> None:
+    """Bring a new connection into a state."""
     if state != "new":
-        hub.attach(connection, sink, Held(10))
+        hub.attach(connection, sink or Sink(), Held(10))
     if state in ("live", "slow", "detached"):
         hub.go_live(connection, [])
     if state == "slow":
         hub.stall(connection, Held(0))
     if state == "detached":
         hub.detach(connection, 12.0)
-    return hub, connection, sink
 
 
 BOB, ANN = frozenset({"bob"}), frozenset({"ann"})
@@ -111,13 +127,13 @@ def test_the_seconds_left_are_told() -> None:
         ("bob", message(), [Fate.DELIVERED]),
         ("bob", message(channel="sport"), []),
         ("bob", message(exclude=BOB), [Fate.EXCLUDED]),
-        ("zoe", message(), [Fate.DELIVERED]),
+        ("zoe", message(), []),
         ("ann", message(), []),
         ("ann", message(channel=None, only=ANN), [Fate.NO_CONNECTION]),
     ],
 )
 def test_a_user_is_told_what_concerns_it(name: str, event: Event, fates: list[Fate]) -> None:
-    """A user's trace has its channels, what is meant for it, and where its own messages went."""
+    """A user's trace has its channels and what is meant for it; where its own messages went is another question."""
     hub, _, _ = hub_with("live")
     assert [each.fate for each in outcomes_for_user(hub, event, name, 0.0)] == fates
 
@@ -127,3 +143,79 @@ def test_a_connection_is_told_what_concerns_it() -> None:
     _, connection, _ = hub_with("live")
     assert [each.fate for each in outcomes_for_connection(connection, message(), 0.0)] == [Fate.DELIVERED]
     assert list(outcomes_for_connection(connection, message(channel="sport"), 0.0)) == []
+
+
+def test_a_user_s_own_events_are_known() -> None:
+    """Those it sent, and its presence."""
+    assert is_by(message(), "zoe")
+    assert is_by(presence("bob", announced=True), "bob")
+    assert not is_by(message(), "bob")
+    assert not is_by(MessageDeleted(uuid="u", channel="news"), "bob")
+
+
+def crowd() -> Hub:
+    """A hub with three connections of each dialect in each state, all in news, and two users outside."""
+    hub = Hub(lambda: None)
+    numbers = count()
+    for state in ("new", "catching up", "live", "slow", "detached"):
+        for dialect in Dialect:
+            for _ in range(3):
+                number = next(numbers)
+                connection = Connection(f"c{number}", f"u{number}", dialect, (0,), 15.0)
+                hub.add(connection)
+                hub.subscribe(connection, "news", Reach.of(0))
+                bring(hub, connection, state)
+    for name in ("u1", "outside"):
+        hub.add(Connection(f"outside of {name}", name, Dialect.V07, (0,), 15.0))
+    return hub
+
+
+def parted(*users: str) -> Parted:
+    gone = tuple(Gone(user, f"id-{user}", len(users) - at) for at, user in enumerate(users, 1))
+    return Parted(uuid="u", channel="news", gone=gone, timestamp="")
+
+
+SOME = frozenset({"u1", "u7", "u13", "u20", "outside", "nobody"})
+
+
+@pytest.mark.parametrize("named", [0, 2, 1000])
+@pytest.mark.parametrize(
+    "event",
+    [
+        message(),
+        message(exclude=SOME),
+        message(only=SOME),
+        message(only=SOME, exclude=frozenset({"u1", "u8"})),
+        message(channel=None, only=SOME),
+        message(channel="sport"),
+        presence("u7", announced=True),
+        presence("u8", announced=False),
+        parted("u1", "u7"),
+        parted("u13"),
+    ],
+)
+def test_what_is_told_shortly_is_what_becomes_of_each(event: Event, named: int) -> None:
+    """Counted together or one by one, it is the same."""
+    hub = crowd()
+    assert told_of_all(hub, event, 2.0, named) == told(outcomes(hub, event, 2.0), named)
+
+
+def test_members_who_are_alike_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a large channel nobody is asked one by one who is not named, does not catch up, and is not written out."""
+    asked: list[Connection] = []
+    ask = explain.outcome
+
+    def note(connection: Connection, event: Event, now_s: float) -> Outcome:
+        asked.append(connection)
+        return ask(connection, event, now_s)
+
+    hub = Hub(lambda: None)
+    for number in range(1000):
+        connection = Connection(f"c{number}", f"u{number}", Dialect.V07, (0,), 15.0)
+        hub.add(connection)
+        hub.subscribe(connection, "news", Reach.of(0))
+    monkeypatch.setattr(explain, "outcome", note)
+    found = told_of_all(hub, message(exclude=SOME), 2.0, 10)
+    assert found.counts == {Fate.NEW.value: 996, Fate.EXCLUDED.value: 4}
+    assert len(found.first) == 10
+    assert len(asked) == 15

@@ -3,15 +3,14 @@
 A trace is bounded in time and size. No payload is noted, only how long it is.
 """
 
-from collections import Counter, deque
-from collections.abc import Iterable
+from collections import deque
 from enum import Enum
 from itertools import islice
 
 from msgspec import Struct
 
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Parted, Presence
-from channelstream.core.explain import Outcome
+from channelstream.core.explain import Outcome, Told
 
 TRACES = 8
 """Kept at a time; at the bound one that has ended makes room, and where all are running a new one is refused."""
@@ -21,6 +20,7 @@ NOTES = 500
 """Kept of one trace; at the bound the oldest is forgotten."""
 NAMED = 50
 """Outcomes written out in a note; all are counted."""
+NOTHING = Told()
 ANSWERED = 100
 """Notes given at once; whoever asks goes on from the last one."""
 
@@ -109,9 +109,8 @@ class Trace:
         return list(islice((note for note in self._notes if note.number > number), ANSWERED))
 
 
-def event_fact(what: What, event: Event, position: str | None = None, found: Iterable[Outcome] = ()) -> Fact:
+def event_fact(what: What, event: Event, position: str | None = None, told: Told = NOTHING) -> Fact:
     """Describe an event without its payload, and what became of it."""
-    listed = tuple(found)
     payload = getattr(event, "payload", None)
     return Fact(
         what=what,
@@ -121,8 +120,8 @@ def event_fact(what: What, event: Event, position: str | None = None, found: Ite
         by=getattr(event, "user", None),
         size=None if payload is None else len(payload),
         position=position,
-        outcomes=listed[:NAMED],
-        counts=dict(Counter(each.fate.value for each in listed)),
+        outcomes=told.first,
+        counts=told.counts,
     )
 
 

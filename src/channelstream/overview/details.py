@@ -24,6 +24,7 @@ from channelstream.overview.shown import (
     transport_of,
     waiting_bytes,
 )
+from channelstream.slices import Slices
 
 LISTED = 200
 """Users, channels and connections listed on one page; their number is always told."""
@@ -132,11 +133,19 @@ async def _last_events(node: Node, found: Connection) -> list[Entry]:
     """Return the last events the connection hears, newest first, as far as the logs still hold them."""
     channels = await node.engine.channels(list(found.channels), with_users=False)
     owner = await node.engine.users([found.user])
-    tails = [_tail(each.log.entries, found, found.channels[each.name].bound) for each in channels]
-    tails += [_tail(each.log.entries, found, found.private.bound) for each in owner]
-    return nlargest(
-        EVENTS, (entry for tail in tails for entry in tail), key=lambda entry: (entry.at_s, entry.seq)
-    )
+    # It may have left some of them meanwhile.
+    reaches = [(each.log, found.channels[each.name]) for each in channels if each.name in found.channels]
+    reaches += [(each.log, found.private) for each in owner]
+    slices = Slices(node.clock.steady)
+    last: list[Entry] = []
+    for log, reach in reaches:
+        last = nlargest(EVENTS, (*last, *_tail(log.entries, found, reach.bound)), key=_when)
+        await slices.due()
+    return last
+
+
+def _when(entry: Entry) -> tuple[float, int]:
+    return entry.at_s, entry.seq
 
 
 def _tail(entries: list[Entry], found: Connection, bound: int) -> Iterable[Entry]:

@@ -1,0 +1,45 @@
+"""A connection with very many channels, as its page shows it."""
+
+import asyncio
+
+import pytest
+
+from channelstream import slices
+from channelstream.config import Settings
+from channelstream.core.events import Dialect, Message
+from channelstream.engines.base import UserUpdate
+from channelstream.overview import details
+from channelstream.server import build
+
+CHANNELS = [f"c{number}" for number in range(30)]
+
+
+def said(number: int) -> Message:
+    return Message(
+        uuid=f"m{number}", channel=f"c{number % 30}", user="bob", payload=b"1", timestamp=str(number)
+    )
+
+
+def test_others_have_their_turn_while_the_last_events_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the last ones of all channels, also where the connection leaves one meanwhile."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        await node.connect("c", "ann", Dialect.V07, {name: {} for name in CHANNELS}, UserUpdate({}, {}))
+        await node.publish([said(number) for number in range(90)])
+        looking = asyncio.create_task(details.connection(node, "c"))
+        turns = 0
+        while not looking.done():
+            await asyncio.sleep(0)
+            turns += 1
+            if turns == 5:
+                await node.unsubscribe("c", CHANNELS[:1])
+        shown = await looking
+        assert shown is not None
+        numbers = [int(each["position"].rpartition("-")[2]) for each in shown["events"]]
+        assert numbers == list(range(90, 70, -1))
+        assert turns > len(CHANNELS)
+
+    asyncio.run(life())
