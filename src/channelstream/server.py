@@ -44,6 +44,7 @@ from channelstream.overview.sampler import Sampler
 from channelstream.pacing import FlushPacer
 from channelstream.pages.refusals import json_errors
 from channelstream.pages.routes import routes
+from channelstream.slices import Slices
 from channelstream.tracing import Tracer
 from channelstream.transports.asgi import PATHS, StreamsApp
 from channelstream.transports.router import StreamRouter
@@ -150,8 +151,6 @@ class Server:
         self.node.draining = True
         # First, as pages that watch the samples are answers that the drain would wait for.
         await self._sampler.stop()
-        self._flush_all()
-        self._close_streams()
         self._drain = asyncio.get_running_loop().create_task(self._drained())
         await asyncio.wait((self._drain,), timeout=self._settings.drain_timeout_s)
         self._drain.cancel()
@@ -161,25 +160,21 @@ class Server:
         await self.node.engine.close()
         self._watchdog.stop()
 
-    def _close_streams(self) -> None:
+    async def _close_streams(self) -> None:
+        """Write to each stream what was accepted for it, and close it; of very many in short turns."""
+        slices = Slices(self.node.clock.steady)
         for connection in list(self.node.hub.connections.values()):
-            if connection.stream is not None:
-                connection.stream.close(CloseCode.RESTARTING, "the server restarts")
-
-    def _flush_all(self) -> None:
-        """Write what was accepted, before the streams are closed."""
-        more = True
-        while more:
-            try:
-                more = self.node.hub.flush()
-            except Exception:
-                # A transport that fails must not keep the others from being closed.
-                logger.exception("a part of what was to be written is lost")
+            stream = connection.stream
+            if stream is not None:
+                self.node.hub.mute(connection)
+                stream.close(CloseCode.RESTARTING, "the server restarts")
+            await slices.due()
 
     async def _drained(self) -> None:
-        """Wait until all streams and connections are closed."""
+        """Close all streams and connections, and wait until they are."""
+        await self._close_streams()
         await self.streams.settled()
-        self._close_streams()
+        await self._close_streams()
         await asyncio.gather(self.streams.heartbeat.empty.wait(), self._door.close())
 
 

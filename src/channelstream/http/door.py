@@ -9,6 +9,7 @@ from channelstream.asgi import App, Scope
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Policy
 from channelstream.http.answers import DateLine
+from channelstream.slices import Slices
 
 SPARE_SOCKETS = 32
 """Sockets above the limit whose clients may read why they are refused; more are closed at once."""
@@ -111,16 +112,22 @@ class Door:
 
     async def close(self) -> None:
         """Close what is idle, let answers that are due go out, and return when all sockets are closed."""
-        for accepted in list(self._sockets):
-            accepted.stop()
+        await self._each(lambda accepted: accepted.stop())
         while self._sockets:
             self._empty.clear()
             await self._empty.wait()
 
     async def abort(self) -> None:
         """Drop every socket, and end the work for it."""
-        for accepted in list(self._sockets):
-            accepted.abort()
+        await self._each(lambda accepted: accepted.abort())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _each(self, do: Callable[[Socket], object]) -> None:
+        """Do something to every socket that is open now, of very many in short turns."""
+        slices = Slices(asyncio.get_running_loop().time)
+        for accepted in list(self._sockets):
+            if accepted in self._sockets:
+                do(accepted)
+            await slices.due()

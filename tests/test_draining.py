@@ -1,0 +1,137 @@
+"""How a server ends that has very many streams and sockets: in short turns, and nothing that was accepted is lost."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from itertools import pairwise
+from typing import Any, cast
+
+import pytest
+
+from channelstream import slices
+from channelstream.asgi import Receive, Scope, Send
+from channelstream.config import Settings
+from channelstream.core.batch import Held
+from channelstream.core.codec import Framing
+from channelstream.core.events import Dialect, Message
+from channelstream.engines.base import UserUpdate
+from channelstream.errors import CloseCode
+from channelstream.http.door import Door, HttpSettings
+from channelstream.server import Server, build
+
+MANY = 30
+
+
+class Sink:
+    """A stream that notes what it is sent, and whether it is closed."""
+
+    framing = Framing.POLL
+
+    def __init__(self) -> None:
+        self.seen: list[bytes | CloseCode] = []
+
+    def write(self, data: bytes) -> None:
+        self.seen.append(data)
+
+    def lead(self, item: bytes, position: str) -> None:
+        raise NotImplementedError
+
+    def caught_up(self) -> None:
+        raise NotImplementedError
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        self.seen.append(code)
+
+    def buffered_bytes(self) -> int:
+        return 0
+
+
+class Idle:
+    """A socket that is closed at once."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def stop(self) -> None:
+        self._door.leave(self)
+
+    def abort(self) -> None:
+        self._door.leave(self)
+
+
+async def opened() -> tuple[Server, list[Sink]]:
+    server = build(Settings(secret="x", admin_secret="y"))
+    node = server.node
+    await node.start()
+    sinks = [Sink() for _ in range(MANY)]
+    for number, sink in enumerate(sinks):
+        await node.connect(f"c{number}", f"u{number}", Dialect.V07, {"a": {}}, UserUpdate({}, {}))
+        connection = node.hub.connections[f"c{number}"]
+        node.hub.attach(connection, sink, Held(10))
+        node.hub.go_live(connection, [])
+    return server, sinks
+
+
+async def steps(work: Coroutine[Any, Any, None], left: Callable[[], int]) -> list[int]:
+    """Do something; return how many are left after each turn of the loop."""
+    task = asyncio.create_task(work)
+    found = [left()]
+    while not task.done():
+        await asyncio.sleep(0)
+        found.append(left())
+    await task
+    return found
+
+
+def test_streams_are_closed_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all in one, however many there are."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def life() -> None:
+        server, sinks = await opened()
+
+        def left() -> int:
+            return sum(not sink.seen for sink in sinks)
+
+        counts = await steps(server._close_streams(), left)
+        assert max(before - after for before, after in pairwise(counts)) == 1
+        assert all(sink.seen == [CloseCode.RESTARTING] for sink in sinks)
+
+    asyncio.run(life())
+
+
+def test_what_was_accepted_is_written_before_a_stream_is_closed() -> None:
+    """Also where it was accepted in the same turn of the loop, before any flush."""
+
+    async def life() -> None:
+        server, sinks = await opened()
+        await server.node.publish([Message(uuid="m", channel="a", user="bob", payload=b"1", timestamp="t")])
+        assert not any(sink.seen for sink in sinks)
+        await server._close_streams()
+        for sink in sinks:
+            data, code = sink.seen
+            assert b'"uuid":"m"' in cast(bytes, data)
+            assert code is CloseCode.RESTARTING
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("end", [Door.close, Door.abort])
+def test_sockets_are_closed_in_short_turns(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[Door], Coroutine[Any, Any, None]]
+) -> None:
+    """The answers that others wait for are not held up by idle connections."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise NotImplementedError
+
+    async def life() -> None:
+        policy = build(Settings(secret="x", admin_secret="y")).streams.policy
+        door = Door(HttpSettings(), app, lambda _head, _scope: None, policy)
+        for _ in range(MANY):
+            door.enter(Idle(door))
+        counts = await steps(end(door), lambda: len(door._sockets))
+        assert max(before - after for before, after in pairwise(counts)) == 1
+        assert counts[-1] == 0
+
+    asyncio.run(life())
