@@ -1,11 +1,43 @@
 """Closing a socket: plain TCP is done with it at once, TLS would wait for the client's good-bye."""
 
 import asyncio
+from collections import deque
 
 from channelstream.http.line import acknowledged, taken
 
 CHECK_S = 0.1
 """How often a socket of TLS that closes is looked at."""
+AT_ONCE = 50
+"""Sockets closed in one turn of the loop where very many clients have gone: 20 to 40 us each, half of it the kernel's."""
+
+
+class GoneClients:
+    """Sockets whose clients have said that they send nothing more, to be closed a few in each turn of the loop.
+
+    A loop reads in one turn that very many have gone, and would close them all in the next.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Transport] = deque()
+
+    def close(self, transport: asyncio.Transport) -> bool:
+        """Close a socket soon, behind what was written to it.
+
+        Returns:
+            What `eof_received` is to return: whether the loop leaves the closing to us; of TLS it does not.
+        """
+        if is_tls(transport):
+            return False
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._close_some)
+        self._waiting.append(transport)
+        return True
+
+    def _close_some(self) -> None:
+        for _ in range(min(AT_ONCE, len(self._waiting))):
+            self._waiting.popleft().close()
+        if self._waiting:
+            asyncio.get_running_loop().call_soon(self._close_some)
 
 
 def close_transport(transport: asyncio.Transport) -> None:

@@ -91,6 +91,10 @@ class SSEStream(asyncio.Protocol):
         self._taken = None
         self._session.resume()
 
+    def eof_received(self) -> bool:
+        """The client went away."""
+        return self._streams.gone.close(self._transport)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._streams.heartbeat.remove(self, self._slot)
         if self._close_timer is not None:

@@ -9,6 +9,7 @@ from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import Policy
 from channelstream.core.websocket import Limits
 from channelstream.errors import Invalid, Unauthorized, Unavailable
+from channelstream.http.closing import GoneClients
 from channelstream.node import Node
 from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.settings import StreamSettings
@@ -26,6 +27,7 @@ class Streams:
         """How many heartbeats there are between two WebSocket pings."""
         self.limits = Limits(settings.inbound_bytes, settings.inbound_bytes, settings.inbound_frames)
         """What a WebSocket client may make this server hold."""
+        self.gone = GoneClients()
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
         self._beside: set[asyncio.Task[None]] = set()

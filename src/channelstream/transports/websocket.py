@@ -175,8 +175,9 @@ class WebSocketStream(asyncio.Protocol):
         self._heard = True
         self._session.resume()
 
-    def eof_received(self) -> None:
-        """The client went away without a close frame: the transport closes."""
+    def eof_received(self) -> bool:
+        """The client went away without a close frame, or has read ours."""
+        return self._streams.gone.close(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._streams.heartbeat.remove(self, self._slot)
