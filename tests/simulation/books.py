@@ -108,18 +108,26 @@ class BookedEngine(MemoryEngine):
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
     ) -> dict[str, int]:
-        self._note(member, channels, since)
-        return await super().join(member, channels, since)
+        stays = self._note(member, channels, since)
+        joined = await super().join(member, channels, since)
+        # Of several, others may have had their turn in between.
+        for name, seq in joined.items():
+            self._place(stays[name], seq, since)
+        return joined
 
-    def _note(self, member: Member, names: Iterable[str], since: Position | None) -> None:
-        seq = self.position.seqs[0]
+    def _note(self, member: Member, names: Iterable[str], since: Position | None) -> dict[str, list[Stay]]:
         connection = self.hub.connections[member.conn_id]
-        for name in names:
-            for stay in self.hub.stays(connection, name)[-1:]:
-                stay.joined = seq
-                if since is not None:
-                    is_here = since.epochs == self.position.epochs and since.seqs[0] <= seq
-                    stay.named = since.seqs[0] if is_here else -1
+        stays = {name: self.hub.stays(connection, name)[-1:] for name in names}
+        for each in stays.values():
+            self._place(each, self.position.seqs[0], since)
+        return stays
+
+    def _place(self, stays: Iterable[Stay], seq: int, since: Position | None) -> None:
+        for stay in stays:
+            stay.joined = seq
+            if since is not None:
+                is_here = since.epochs == self.position.epochs and since.seqs[0] <= seq
+                stay.named = since.seqs[0] if is_here else -1
 
 
 class BookedBudget(Budget):

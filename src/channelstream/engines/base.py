@@ -295,6 +295,8 @@ class Engine(Protocol):
     ) -> dict[str, int]:
         """Count a connection into channels it is not in; each with the settings it gets if it is new.
 
+        Of very many others have their turn in between, and see it in some of them.
+
         Args:
             since: from where it may read them, to be told to whoever claims the connection; None means from now on.
 
@@ -306,7 +308,7 @@ class Engine(Protocol):
         """
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
-        """Count a connection out of channels it is in.
+        """Count a connection out of channels it is in; of very many as `join` does.
 
         Raises:
             Moved: another node speaks for it by now.

@@ -15,7 +15,7 @@ from typing import Protocol
 from channelstream.core.log import Entry
 from channelstream.errors import Unavailable
 
-BATCH_ENTRIES = 512
+BATCH_ROWS = 512
 BATCH_BYTES = 1 << 20
 """At which size a batch takes no more requests."""
 WAITING_BYTES = 16 << 20
@@ -59,7 +59,8 @@ class Batch:
 
     @property
     def is_full(self) -> bool:
-        return len(self.entries) >= BATCH_ENTRIES or self.size >= BATCH_BYTES
+        rows = len(self.entries) + len(self.channels) + len(self.users)
+        return rows >= BATCH_ROWS or self.size >= BATCH_BYTES
 
 
 class Writer(Protocol):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from channelstream.core.channel import Channel
 from channelstream.core.compaction import affects, first_form, present, unknown_part
@@ -45,6 +45,13 @@ class Lifetimes:
 
     users_s: float = 86_400.0
     channels_s: float = 259_200.0
+
+
+class Joined(NamedTuple):
+    """Channels that were joined in one turn: each with the number after which it was, and which of them are new."""
+
+    seqs: dict[str, int]
+    new: list[str]
 
 
 class Ledger:
@@ -222,21 +229,50 @@ class Ledger:
         self._accept_all(parted.events(now.wall_s))
         return gone
 
-    def join(self, member: Member, channels: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-        """Count a connection into channels it is not in; each with the settings it gets if it is new."""
-        now, seq = moment(self._clock), self.recorded
-        user = self.registry.users[member.user]
-        for name, patch in channels.items():
-            channel = self.registry.open_channel(name, patch, self.recorded, now)
-            self._accept_all(self.registry.join(channel, user, member.dialect, now))
-        return dict.fromkeys(channels, seq)
+    def join_some(self, member: Member, waiting: deque[tuple[str, Mapping[str, Any]]]) -> Joined:
+        """Count a connection into the first of these channels, as many as one turn of the loop has time for.
 
-    def leave(self, member: Member, channels: Sequence[str]) -> None:
-        """Count a connection out of channels it is in."""
-        now = moment(self._clock)
+        Args:
+            waiting: channels it is not in, each with the settings it gets if it is new; those that are joined are taken out.
+        """
+        slices, now, seq = Slices(self._clock.steady), moment(self._clock), self.recorded
         user = self.registry.users[member.user]
-        for name in channels:
-            self._accept_all(self.registry.part(self.registry.channels[name], user, member.dialect, now))
+        joined = Joined({}, [])
+        while waiting and not (joined.seqs and slices.is_over):
+            name, patch = waiting.popleft()
+            if name not in self.registry.channels:
+                joined.new.append(name)
+            channel = self.registry.open_channel(name, patch, self.recorded, now)
+            joined.seqs[name] = seq
+            self._accept_all(self.registry.join(channel, user, member.dialect, now))
+        return joined
+
+    def join(self, member: Member, channels: Iterable[str]) -> None:
+        """Count a connection into channels it is not in."""
+        waiting: deque[tuple[str, Mapping[str, Any]]] = deque((name, {}) for name in channels)
+        while waiting:
+            self.join_some(member, waiting)
+
+    def leave_some(self, member: Member, waiting: deque[str]) -> list[str]:
+        """Count a connection out of the first of these channels, as many as one turn of the loop has time for.
+
+        Args:
+            waiting: channels it is in; those that are left are taken out, and returned.
+        """
+        slices, now = Slices(self._clock.steady), moment(self._clock)
+        user = self.registry.users[member.user]
+        left: list[str] = []
+        while waiting and not (left and slices.is_over):
+            left.append(waiting.popleft())
+            channel = self.registry.channels[left[-1]]
+            self._accept_all(self.registry.part(channel, user, member.dialect, now))
+        return left
+
+    def leave(self, member: Member, channels: Iterable[str]) -> None:
+        """Count a connection out of channels it is in."""
+        waiting = deque(channels)
+        while waiting:
+            self.leave_some(member, waiting)
 
     # -- settings and state
 

@@ -311,6 +311,8 @@ class SqliteEngine:
 
         Who joins or leaves has effects at once that depend on them, and are not taken back.
         """
+        if not self._unwritten:
+            return
         looked_at = [*(("channel", name) for name in channels), *(("user", name) for name in users)]
         while waiting := {self._unwritten[each] for each in looked_at if each in self._unwritten}:
             await asyncio.wait(waiting)
@@ -320,19 +322,37 @@ class SqliteEngine:
     ) -> dict[str, int]:
         await self._changes_written(channels, [member.user])
         self._commits.check_room()
-        new = [name for name in channels if name not in self.registry.channels]
-        joined = self._ledger.join(member, channels)
-        if new:
-            self._commits.batch().channels.update(new)
-        # The connection is a member whatever the disk says; its announcement is written as soon as that is possible.
-        with suppress(Unavailable):
-            await self._commits.committed()
+        waiting, joined = deque(channels.items()), dict[str, int]()
+        try:
+            while waiting:
+                some = self._ledger.join_some(member, waiting)
+                joined |= some.seqs
+                if some.new:
+                    self._commits.batch().channels.update(some.new)
+                if waiting:
+                    await asyncio.sleep(0)
+                    await self._changes_written((name for name, _ in waiting), [member.user])
+            # The connection is a member whatever the disk says; its announcement is written as soon as that is possible.
+            with suppress(Unavailable):
+                await self._commits.committed()
+        except BaseException:  # Cancelled, or a bug: nothing is done then.
+            self._ledger.leave(member, joined)
+            raise
         return joined
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
-        """Take effect at once; the announcement follows when it is written."""
+        """Take effect at once, or in short turns; the announcement follows when it is written."""
         await self._changes_written(channels)
-        self._ledger.leave(member, channels)
+        waiting, left = deque(channels), list[str]()
+        try:
+            while waiting:
+                left += self._ledger.leave_some(member, waiting)
+                if waiting:
+                    await asyncio.sleep(0)
+                    await self._changes_written(waiting)
+        except BaseException:
+            self._ledger.join(member, left)
+            raise
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         """Take effect at once; the announcement follows when it is written."""
@@ -344,8 +364,7 @@ class SqliteEngine:
         """Take effect in many short turns; the announcements follow when they are written."""
         waiting = deque(leaving)
         while waiting:
-            if self._unwritten:
-                await self._changes_written(name for each in waiting for name in each.channels)
+            await self._changes_written(name for each in waiting for name in each.channels)
             gone = self._ledger.disconnect_some(waiting)
             self._commits.owed().users.update(member.user for member in gone)
             await asyncio.sleep(0)
