@@ -88,3 +88,18 @@ def test_publishing_keys_replaces_the_old_ones(user: User) -> None:
     user.publish_keys(["a"])
     user.publish_keys(["b"])
     assert user.public_state == {"b": 2}
+
+
+def test_what_presence_lists_is_made_anew_only_by_a_change(user: User) -> None:
+    """Very many events share it, and those made before a change keep what they were made with."""
+    user.update_state({"a": 1, "b": 2})
+    user.publish_keys(["a"])
+    first = user.listed
+    assert first == (user.name, {"a": 1})
+    assert user.listed is first
+    user.update_state({"a": 3})
+    user.publish_keys(["a", "b"])
+    assert user.listed == (user.name, {"a": 3, "b": 2})
+    assert user.listed[1] is user.public_state
+    user.restore({"c": 4}, ["c"])
+    assert (user.state, user.listed, first) == ({"c": 4}, (user.name, {"c": 4}), (user.name, {"a": 1}))

@@ -251,7 +251,7 @@ class Registry:
         """Return the members as presence lists them; none unless the channel broadcasts them."""
         if not self.lists_users(channel):
             return ()
-        return tuple((name, self.users[name].public_state) for name in channel.users)
+        return tuple([self.users[name].listed for name in channel.users])
 
     @staticmethod
     def lists_users(channel: Channel) -> bool:

@@ -26,6 +26,7 @@ class User:
         id: a UUID made by the server, shown by the admin pages.
         state: free key-value pairs set by the application.
         public_keys: the keys of `state` that other users may see.
+        listed: the name and the public state, as presence lists them: the same object until they change.
         channels: names of the channels at least one of its connections is in.
         connections: how many connections it has.
         last_active_s: epoch seconds of the last request or connection, to be shown.
@@ -39,6 +40,7 @@ class User:
         "id",
         "idle_since_s",
         "last_active_s",
+        "listed",
         "log",
         "name",
         "public_keys",
@@ -55,15 +57,27 @@ class User:
         self.last_active_s = now_s
         self.idle_since_s = 0.0
         self.log = log
+        self.listed: tuple[str, State] = (name, {})
 
     @property
     def public_state(self) -> State:
-        return {key: self.state[key] for key in self.public_keys if key in self.state}
+        return self.listed[1]
+
+    def _list(self) -> None:
+        """Make the public state anew: events share the one they were made with."""
+        public = {key: self.state[key] for key in self.public_keys if key in self.state}
+        self.listed = (self.name, public)
+
+    def restore(self, state: State, keys: Iterable[str]) -> None:
+        """Have this state, with these keys public."""
+        self.state = state
+        self.publish_keys(keys)
 
     def update_state(self, values: Mapping[str, StateValue]) -> list[tuple[str, StateValue]]:
         """Set values and return what really changed, sorted by key; a null removes the key."""
         changed = [(key, value) for key, value in sorted(values.items()) if _differs(self.state, key, value)]
         _set(self.state, changed)
+        self._list()
         return changed
 
     def refusal_of(self, *updates: Mapping[str, StateValue]) -> str | None:
@@ -82,6 +96,7 @@ class User:
     def publish_keys(self, keys: Iterable[str]) -> None:
         """Make exactly these keys public."""
         self.public_keys = tuple(dict.fromkeys(keys))
+        self._list()
 
 
 def is_changed(before: State, after: State, key: str) -> bool:

@@ -30,8 +30,7 @@ def take_back_user(registry: Registry, name: str, clock: Clock, connected: bool)
         if known is None and not user.connections:
             registry.forget_user(user)
             return
-        user.state = state
-        user.publish_keys(keys)
+        user.restore(state, keys)
 
     return undo
 

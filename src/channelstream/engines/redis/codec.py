@@ -215,8 +215,10 @@ def read_user(answer: Sequence[Any]) -> User:
     name, user_id, public, active_ms, connections, state, channels = answer
     log = Log(LogLimits(0), Budget(_UNBOUNDED), 0)
     user = User(name.decode(), user_id.decode(), log, int(active_ms) / 1000)
-    user.state = {_value(key): _value(value) for key, value in pairs(state)}
-    user.public_keys = tuple(_value(key) for key in _unpack(public)) if public else ()
+    user.restore(
+        {_value(key): _value(value) for key, value in pairs(state)},
+        [_value(key) for key in _unpack(public)] if public else (),
+    )
     user.channels = {channel.decode() for channel in channels or ()}
     user.connections = int(connections)
     return user
