@@ -98,6 +98,7 @@ def test_what_presence_lists_is_made_anew_only_by_a_change(user: User) -> None:
     assert first == (user.name, {"a": 1})
     assert user.listed is first
     user.update_state({"a": 3})
+    assert user.listed == (user.name, {"a": 3})
     user.publish_keys(["a", "b"])
     assert user.listed == (user.name, {"a": 3, "b": 2})
     assert user.listed[1] is user.public_state
