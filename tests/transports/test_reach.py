@@ -35,7 +35,9 @@ class Place:
         self.server.post("/message", [{"user": "x", **to, "message": {"text": text}} for text in texts])
 
     def position(self) -> str:
-        return self.server.post("/info", {"info": {"channels": []}})["position"]  # type: ignore[no-any-return]
+        """Ask about all channels: of others than those it is asked about a node says what it was handed."""
+        asked = {"include_users": False}
+        return self.server.post("/info", {"info": asked})["position"]  # type: ignore[no-any-return]
 
     def resume(self, conn_id: str, since: str) -> tuple[list[str], list[str]]:
         """Return what a stream is told to be lost, and the texts that it brings."""
