@@ -383,7 +383,8 @@ def test_a_sweep_knows_of_ages_that_were_changed() -> None:
     never.limit(LogLimits(10), 1.0)
     held, floor = list(back.entries), back.floor
     back.clear()
-    back.put_back(held, floor)
+    for _ in range(2):  # The second time nothing is missing.
+        back.put_back(held, floor)
     assert sweep(budget, 6.0) == 1
     assert sweep(budget, 11.0) == 1
     assert [seqs(aged) for aged in (shorter, longer, never, back)] == [[], [1], [1], []]
