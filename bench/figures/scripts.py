@@ -26,8 +26,8 @@ QUICK_LEASE_S = 1.0
 SHOWN = {"store_history": True, "history_size": 1000}
 TITLE = (
     "One Redis: what one operation of the engine has it run, at {members:,} members of a channel, {channels:,} channels of a"
-    " connection, and messages of {big:,} bytes. Redis' own account of each script (`SLOWLOG`), and the processor time of the whole"
-    " process for each, which other work on the machine does not lengthen."
+    " connection, and messages of {big:,} bytes. Redis' own account of each script (`SLOWLOG`), and the processor time of"
+    " the whole process for each, which other work on the machine hardly lengthens."
 )
 _NOTHING = UserUpdate({}, {})
 

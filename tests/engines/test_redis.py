@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import EMPTY, MakeEngine, Recorder, Settle, Setup, delete, edit, message
@@ -26,6 +28,7 @@ from channelstream.core.position import NO_PLACE, Position, Reach, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import PRIVATE, Engine, Member, UserUpdate
 from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import Place, places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.link import NO_REDIS, Link
@@ -50,13 +53,45 @@ def in_shards(address: str, shards: int) -> list[Place]:
     return [replace(place, prefix=prefix) for prefix in prefixes(shards)]
 
 
-@pytest.fixture(params=[1, 2, 5], ids="{}-shards".format)
+@pytest.fixture
+def all_beside(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every payload lies beside its record; in the end Redis has those that a record has, and no other."""
+    monkeypatch.setattr(codec, "BIG_BYTES", 1)
+    yield
+    for kind in ("c", "u", "h"):
+        names = {
+            key.removeprefix(PREFIX)[3:]
+            for part in "pq"
+            for key in redis.cli("KEYS", f"{PREFIX}{kind}{part}:*").split()
+        }
+        for name in names:
+            check_payloads(redis, kind, name)
+
+
+def check_payloads(redis: RedisServer, kind: str, name: str) -> None:
+    """Every payload of a log or a history is that of as many entries as are counted, and these exist."""
+    owners, counts = {}, {}
+    flat = iter(redis.cli("HGETALL", f"{PREFIX}{kind}q:{name}").split("\n"))
+    for field, value in zip(flat, flat, strict=True):
+        if field.startswith("@"):
+            owners[field[1:]] = value
+        else:
+            counts[field] = int(value)
+    assert Counter(owners.values()) == counts
+    assert set(redis.cli("HKEYS", f"{PREFIX}{kind}p:{name}").split()) == set(counts)
+    assert set(owners) <= set(redis.cli("HKEYS", f"{PREFIX}{kind}r:{name}").split())
+
+
+@pytest.fixture(params=[1, 2, 5, "beside"], ids="{}-shards".format)
 def make_engine(redis: RedisServer, request: pytest.FixtureRequest) -> MakeEngine:
     redis.cli("FLUSHALL")
+    shards = 1 if request.param == "beside" else request.param
+    if request.param == "beside":
+        request.getfixturevalue("all_beside")
 
     def make(setup: Setup) -> RedisEngine:
         return RedisEngine(
-            in_shards(redis.address, request.param),
+            in_shards(redis.address, shards),
             setup.limits,
             Lifetimes(setup.users_s, setup.channels_s),
             lambda: str(uuid4()),
@@ -595,8 +630,10 @@ def test_what_redis_cannot_do_now_is_refused(
         try:
             if reason not in redis.cli("EVAL", "return redis.call('SET', KEYS[1], 1)", "1", "key"):
                 pytest.skip("This Redis lets scripts do it.")  # 6.2.5, as to replicas.
-            with pytest.raises(Unavailable, match="cannot do that now"):
-                await engine.publish([message("m1")])
+            for event in (message("m1"), big(1)):
+                with pytest.raises(Unavailable, match="cannot do that now"):
+                    await engine.publish([event])
+            assert engine._shards.at("a").is_linked
         finally:
             redis.cli("CONFIG", "SET", limits[0], "0")
         await published(engine, message("m2"))
@@ -1022,7 +1059,7 @@ def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
         _, listener = await nodes.member("ann", *channels, notify_presence=True)
         speaker, _ = await nodes.node()
         private = message("p", channel=None, only=frozenset({"ann"}))
-        await speaker.publish([*(message(f"m{name}", channel=name) for name in channels), private])
+        await speaker.publish([*(big(name, channel=name) for name in channels), private])
         await soon(lambda: sorted(heard(listener)) == sorted(["p", *map("m{}".format, channels)]))
         starts = dict.fromkeys(channels, 0)
         assert len((await speaker.replay("ann", starts, 100)).entries) == 6
@@ -1206,8 +1243,8 @@ READ_BYTES = 1 << 20
 """Bytes of entries after which one call of the script ends."""
 
 
-def big(number: int) -> Message:
-    return Message(uuid=f"m{number}", channel="a", user="ann", payload=b'"%b"' % (b"x" * BIG), timestamp="t")
+def big(number: int | str, **rest: Any) -> Message:
+    return msgspec.structs.replace(message(f"m{number}"), payload=b'"%b"' % (b"x" * BIG), **rest)
 
 
 def sizes_read(shard: Any) -> list[int]:
@@ -1217,7 +1254,7 @@ def sizes_read(shard: Any) -> list[int]:
 
     async def noted(*arguments: Any, **how: Any) -> Any:
         answer = await read(*arguments, **how)
-        sizes.append(sum(len(json) for _, _, json in answer[3]))
+        sizes.append(sum(len(part) for _, _, *parts in answer[3] for part in parts))
         return answer
 
     shard._read = noted
@@ -1266,6 +1303,123 @@ def test_a_node_that_missed_much_reads_it_in_bounded_steps(with_one_shard: Any) 
         assert heard(recorder) == [f"m{number}" for number in range(20)]
         assert recorder.gaps == []
         assert 0 < max(sizes) < READ_BYTES + BIG + 1000
+
+    with_one_shard(life)
+
+
+def sent_to_scripts(engine: RedisEngine) -> list[int]:
+    """Note from now on how many bytes each script is handed, and how many it answers."""
+    sizes: list[int] = []
+    [shard] = engine._shards
+    link: Any = shard._link
+    sent = link._sent
+
+    def noted(parts: Any, reads: bool) -> Any:
+        answer = sent(parts, reads)
+        if parts[0] == "EVALSHA":
+            sizes.append(sum(len(str(part)) for part in parts))
+            answer.add_done_callback(lambda done: sizes.append(len(str(done.result()))))
+        return answer
+
+    link._sent = noted
+    return sizes
+
+
+def test_no_script_touches_a_big_payload(with_one_shard: Any) -> None:
+    """It is published, edited, shown, read and deleted beside the script, in one order with the small ones."""
+
+    async def life(nodes: Nodes) -> None:
+        _, recorder = await nodes.member("ann", "a", store_history=True, history_size=10)
+        other, _ = await nodes.node()
+        sizes = sent_to_scripts(other)
+        await other.publish([message("small-1"), big(1), message("small-2"), big(2), big(3)])
+        newer = b'"%b"' % (b"z" * BIG)
+        await other.publish([edit("m2", newer), delete("m3")])
+        [again] = await other.publish([message("m1")])
+        assert (again.event, again.repeated) == (big(1), True)
+        await soon(
+            lambda: [type(each).__name__ for each in map(event_of, recorder.entries)][-1] == "MessageDeleted"
+        )
+        assert heard(recorder) == ["small-1", "m1", "small-2", "m2", "m3"]
+        assert [entry.event for entry in recorder.entries if entry.event.uuid == "m3"] == [
+            big(3),
+            delete("m3"),
+        ]
+        replay = await other.replay("ann", {"a": 0}, 100)
+        shown = {
+            entry.event.uuid: entry.event.payload
+            for entry in replay.entries
+            if isinstance(entry.event, Message)
+        }
+        assert shown == {"small-1": b'"hi"', "small-2": b'"hi"', "m1": big(1).payload, "m2": newer}
+        [channel] = await other.channels(["a"])
+        assert {entry.event.uuid: entry.event.payload for entry in channel.history.entries} == shown
+        assert max(sizes) < BIG // 10
+
+    with_one_shard(life)
+
+
+def test_a_big_private_message_reaches_each_of_its_users_once(with_nodes: Any) -> None:
+    async def life(nodes: Nodes) -> None:
+        _, ann = await nodes.member("ann")
+        engine, bob = await nodes.member("bob")
+        await engine.publish([big(1, channel=None, only=frozenset({"ann", "bob", "eve"}))])
+        await soon(lambda: heard(ann) == heard(bob) == ["m1"])
+        assert {entry.event.payload for entry in (*ann.entries, *bob.entries)} == {big(1).payload}
+
+    with_nodes(life)
+
+
+def test_a_refused_call_leaves_no_payload_behind(redis: RedisServer, with_one_shard: Any) -> None:
+    """Neither where the log is another one, nor where the uuid is known, nor in a channel that nobody knows."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a", store_history=True)
+        await engine.publish([big(1)])
+        kept = redis.cli("HKEYS", f"{PREFIX}cp:a"), redis.cli("HKEYS", f"{PREFIX}hp:a")
+        assert (await engine.publish([big(1)]))[0].repeated
+        [shard] = engine._shards
+        epoch, shard.epoch = shard.epoch, "another"
+        with pytest.raises(Unavailable):
+            await engine.publish([big(2)])
+        shard.epoch = epoch
+        await published(engine, big(3, channel="unknown"))
+        assert (redis.cli("HKEYS", f"{PREFIX}cp:a"), redis.cli("HKEYS", f"{PREFIX}hp:a")) == kept
+        assert redis.cli("KEYS", f"{PREFIX}*p:unknown") == ""
+
+    with_one_shard(life)
+
+
+@pytest.mark.parametrize("change", [edit("m1", b'"newer"'), delete("m1")], ids=["edited", "deleted"])
+def test_what_is_superseded_while_it_is_read_is_read_anew(with_one_shard: Any, change: Event) -> None:
+    """The script has answered where a payload lies; when it is asked for, it is gone."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a", store_history=True)
+        other, _ = await nodes.node()
+        await other.publish([big(1), message("m2")])
+        changes = [change]
+        [shard] = engine._shards
+        assert shard._link is not None
+        command = shard._link.command
+
+        async def later(*parts: Any) -> Any:
+            while changes:
+                await other.publish([changes.pop()])
+            return await command(*parts)
+
+        shard._link.command = later  # type: ignore[method-assign]
+        replay = await engine.replay("ann", {"a": 0}, 100)
+        texts = [entry.event.payload for entry in replay.entries if isinstance(entry.event, Message)]
+        assert texts == ([b'"hi"'] if change == delete("m1") else [b'"newer"', b'"hi"'])
+        assert replay.upto <= replay.head
+        assert replay.lost == frozenset()
+        changes = [delete("m3")]
+        await other.publish([big(3)])
+        [channel] = await engine.channels(["a"])
+        assert [entry.event.uuid for entry in channel.history.entries] == (
+            ["m2"] if change == delete("m1") else ["m1", "m2"]
+        )
 
     with_one_shard(life)
 
@@ -1648,7 +1802,10 @@ def said(number: int, channel: str | None = "a", **rest: Any) -> Message:
     return Message(uuid=f"m{number}", channel=channel, user="ann", payload=text, timestamp="t", **rest)
 
 
-def test_nothing_of_a_deleted_text_is_in_a_snapshot(redis: RedisServer, with_one_shard: Any) -> None:
+@pytest.mark.parametrize("big_bytes", [codec.BIG_BYTES, 1], ids=["inside", "beside"])
+def test_nothing_of_a_deleted_text_is_in_a_snapshot(
+    redis: RedisServer, with_one_shard: Any, monkeypatch: pytest.MonkeyPatch, big_bytes: int
+) -> None:
     """Neither of its log, nor of the history, nor of private messages: it has left with its edit or deletion."""
 
     async def life(nodes: Nodes) -> None:
@@ -1668,6 +1825,7 @@ def test_nothing_of_a_deleted_text_is_in_a_snapshot(redis: RedisServer, with_one
         assert set(map(int, re.findall(rb"secret (\d{3})", snapshot))) == set(range(0, 90, 3))
         assert b'"new"' not in snapshot
 
+    monkeypatch.setattr(codec, "BIG_BYTES", big_bytes)
     with_one_shard(life)
 
 
@@ -1699,15 +1857,19 @@ def test_a_node_that_was_cut_off_hears_the_present_forms(with_nodes: Any) -> Non
     with_nodes(life)
 
 
+@pytest.mark.parametrize("gone", ["cr", "cp"])
 def test_a_message_whose_record_was_evicted_is_lost_and_not_passed_over(
-    redis: RedisServer, with_one_shard: Any
+    redis: RedisServer, with_one_shard: Any, gone: str
 ) -> None:
-    """A Redis that evicts keys takes the records and leaves the log."""
+    """A Redis that evicts keys takes the records, or big payloads, and leaves the log."""
 
     async def life(nodes: Nodes) -> None:
-        engine, _ = await nodes.member("ann", "a")
-        await engine.publish([message("m1")])
-        redis.cli("DEL", f"{PREFIX}cr:a")
+        engine, _ = await nodes.member("ann", "a", store_history=True)
+        await engine.publish([big(1)])
+        redis.cli("DEL", f"{PREFIX}{gone}:a")
         assert (await engine.replay("ann", {"a": 0}, 100)).lost == {"a"}
+        redis.cli("DEL", f"{PREFIX}hp:a")
+        [again] = await engine.publish([big(1)])
+        assert (again.event, again.repeated) == (big(1), True)
 
     with_one_shard(life)

@@ -24,6 +24,8 @@ from channelstream.core.timestamps import stamp
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, StateValue, User
 from channelstream.engines.base import UserUpdate
 
+BIG_BYTES = 64 << 10
+"""Of a payload from which on the scripts do not touch it: it lies beside, under a token."""
 _UNBOUNDED = 1 << 62
 """Bytes of a budget that limits nothing: what is read from Redis was bounded there."""
 
@@ -39,7 +41,7 @@ class _Kept(Struct, tag_field="kind", omit_defaults=True):
 
 class _Message(_Kept, tag="message", kw_only=True):
     user: str
-    payload: Raw
+    payload: Raw = Raw()
     timestamp: str
     edited: str | None = None
     no_history: bool = False
@@ -83,9 +85,19 @@ _settings = msgspec.json.Decoder(ChannelSettings).decode
 _value = msgspec.json.Decoder().decode
 
 
-def write_event(event: Event) -> dict[str, Any]:
-    """Return what the script `publish` needs of an event: JSON, in parts where edits may change or take them."""
-    kind, parts = _parts(event)
+def big_payload(event: Event) -> bytes | None:
+    """Return the payload of an event that lies beside its record; None where it has none, or a small one."""
+    payload = event.payload if isinstance(event, Message | MessageEdited) else None
+    return None if payload is None or len(payload) < BIG_BYTES else payload
+
+
+def write_event(event: Event, token: str) -> dict[str, Any]:
+    """Return what the script `publish` needs of an event: JSON, in parts where edits may change or take them.
+
+    Args:
+        token: for a big payload, which is not part of it.
+    """
+    kind, (user, payload, timestamp, edited) = _parts(event)
     told: dict[str, Any] = {
         "kind": kind,
         "uuid": event.uuid,
@@ -93,7 +105,12 @@ def write_event(event: Event) -> dict[str, Any]:
         "only": _names(event.only if event.channel is not None else event.only or frozenset()),
         "exclude": _names(event.exclude),
         "no_history": isinstance(event, Message) and event.no_history,
-        "parts": [part.decode() for part in parts],
+        "parts": [
+            user.decode(),
+            payload.decode() if len(payload) < BIG_BYTES else [token],
+            timestamp.decode(),
+            edited.decode(),
+        ],
     }
     head = {"kind": kind, "uuid": event.uuid, "channel": event.channel, "no_history": told["no_history"]}
     told["head"] = _encode({key: value for key, value in head.items() if value})[:-1].decode()
@@ -118,8 +135,8 @@ def _text(value: str | None) -> bytes:
     return b"" if value is None else _encode(value)
 
 
-def read_event(data: bytes) -> Event:
-    """Return the event of its JSON text."""
+def read_event(data: bytes, payload: bytes = b"") -> Event:
+    """Return the event of its JSON text, and of its payload where that is not in the text."""
     kept = _decode(data)
     common: dict[str, Any] = {
         "uuid": kept.uuid,
@@ -132,7 +149,7 @@ def read_event(data: bytes) -> Event:
             return Message(
                 **common,
                 user=kept.user,
-                payload=bytes(kept.payload),
+                payload=payload or bytes(kept.payload),
                 timestamp=kept.timestamp,
                 edited=kept.edited,
                 no_history=kept.no_history,
@@ -142,7 +159,7 @@ def read_event(data: bytes) -> Event:
                 **common,
                 edited=kept.edited,
                 user=kept.user,
-                payload=bytes(kept.payload) or None,
+                payload=payload or bytes(kept.payload) or None,
                 timestamp=kept.timestamp,
             )
         case _Deleted():
@@ -179,11 +196,11 @@ class Origin:
     seqs: Numbers
     shard: int
 
-    def entry(self, seq: bytes, at_ms: bytes, data: bytes) -> Entry:
+    def entry(self, seq: bytes, at_ms: bytes, data: bytes, payload: bytes = b"") -> Entry:
         number = int(seq)
         seqs = replaced(self.seqs, self.shard, number)
         position = written(self.epochs, seqs)
-        return Entry(number, position, int(at_ms) / 1000, read_event(data), self.shard, seqs)
+        return Entry(number, position, int(at_ms) / 1000, read_event(data, payload), self.shard, seqs)
 
 
 def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:

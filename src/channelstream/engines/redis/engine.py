@@ -125,8 +125,8 @@ class RedisEngine:
 
     # -- what shards tell
 
-    def heard(self, shard: int, seq: bytes, at_ms: bytes, json: bytes) -> None:
-        self.receiver.deliver(self._shards.present(shard).entry(seq, at_ms, json))
+    def heard(self, shard: int, seq: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
+        self.receiver.deliver(self._shards.present(shard).entry(seq, at_ms, json, payload))
 
     def advanced(self) -> None:
         self.receiver.advance(self._shards.seqs)
@@ -170,7 +170,7 @@ class RedisEngine:
         """Publish in a shard, in several calls where it is much; what follows a call that fails is not published."""
         answers: list[Any] = []
         while len(answers) < len(batch):
-            answers += await shard.call("publish", events=_next_events(batch, len(answers)))
+            answers += await shard.publish(_next_events(batch, len(answers)))
         return answers
 
     def _accepted(self, event: Event, answers: Sequence[Sequence[bytes]]) -> Accepted:
@@ -179,7 +179,8 @@ class RedisEngine:
         if b"accepted" in became or b"found" in became:
             return Accepted(event, repeated=False, found=b"found" in became or b"repeated" in became)
         if b"repeated" in became:
-            return Accepted(codec.read_event(became[b"repeated"][1]), repeated=True, found=True)
+            form = became[b"repeated"][1:]
+            return Accepted(codec.read_event(*form) if form else event, repeated=True, found=True)
         return Accepted(event, repeated=True, found=False)
 
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
@@ -261,9 +262,9 @@ class RedisEngine:
         name, known, users, shown, after = answer
         if with_users and isinstance(users, int):
             users = await shard.fields("cu", name.decode())
-        while after:
-            more, after = await shard.call("history", channel=name.decode(), after=int(after))
-            shown += more
+        if after:
+            shown += await shard.history(name.decode(), int(after))
+        shown = await shard.with_payloads(name.decode(), shown)
         return codec.read_channel(self._shards.origin(shard), (name, known, users, shown))
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
@@ -349,14 +350,17 @@ class RedisEngine:
             pass
 
 
-def _next_events(batch: Sequence[tuple[int, Event]], start: int) -> list[dict[str, Any]]:
-    """Return the events of the next call, as the script takes them."""
-    events: list[dict[str, Any]] = []
+def _next_events(batch: Sequence[tuple[int, Event]], start: int) -> list[Event]:
+    """Return the events of the next call."""
+    events: list[Event] = []
     size = 0
     for _, event in batch[start : start + EVENTS_AT_ONCE]:
-        events.append(codec.write_event(event))
+        is_big = codec.big_payload(event) is not None
+        if is_big and events:
+            break
+        events.append(event)
         size += event.weight()
-        if size >= PUBLISH_BYTES:
+        if is_big or size >= PUBLISH_BYTES:
             break
     return events
 

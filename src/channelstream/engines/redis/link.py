@@ -10,14 +10,14 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 import msgspec
 from redis.exceptions import ConnectionError as Lost
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ExecAbortError, RedisError, ResponseError
 
 from channelstream.engines.redis.address import Place
 from channelstream.errors import Unavailable
@@ -48,6 +48,8 @@ URGENT = frozenset({"beat"})
 logger = logging.getLogger(__name__)
 
 _pack = msgspec.msgpack.Encoder().encode
+Command = tuple[Any, ...]
+"""Its name and its arguments."""
 Heard = Callable[[bytes, bytes], None]
 
 
@@ -200,11 +202,20 @@ class Link:
 
     # -- calls
 
-    async def call(self, epoch: str, now_ms: str, operation: str, blob: bytes = b"", **arguments: Any) -> Any:
+    async def call(
+        self,
+        epoch: str,
+        now_ms: str,
+        operation: str,
+        blob: bytes = b"",
+        first: Sequence[Command] = (),
+        **arguments: Any,
+    ) -> Any:
         """Run one operation of the script.
 
         Args:
             blob: bytes to hand on; the MessagePack of Redis knows only text.
+            first: commands that are run right before it, in one step with it.
 
         Raises:
             Unavailable: nobody knows whether it has run.
@@ -212,18 +223,20 @@ class Link:
         """
         told = (epoch, now_ms, self._prefix, self.speaks, operation, _pack(arguments), blob)
         try:
-            return await self._run(operation, told)
+            return await self._run(operation, told, first)
         except ResponseError as error:
             if not str(error).startswith("LATE"):
                 raise
         # The answer is here in time, and nothing was done: the clock of Redis was set.
         await self._compare_clocks()
-        return await self._run(operation, told)
+        return await self._run(operation, told, first)
 
-    async def _run(self, operation: str, told: tuple[Any, ...]) -> Any:
+    async def _run(self, operation: str, told: tuple[Any, ...], first: Sequence[Command]) -> Any:
         if operation not in URGENT:
             self._check_room()
         parts = ("EVALSHA", self._sha, 1, self._prefix, *told, self._until_ms)
+        if first:
+            return await self._ask_together([*first, parts])
         return await self._ask(parts, reads=operation in READS)
 
     @property
@@ -240,7 +253,27 @@ class Link:
         if len(self._calls) >= MAX_CALLS or self._call_bytes >= MAX_CALL_BYTES:
             raise Unavailable("Too much waits for Redis; try again later.")
 
-    async def _ask(self, parts: tuple[Any, ...], reads: bool) -> Any:
+    async def _ask(self, parts: Command, reads: bool) -> Any:
+        return await self._in_time(self._sent(parts, reads))
+
+    async def _ask_together(self, commands: Sequence[Command]) -> Any:
+        """Run commands in one step, and return the answer of the last."""
+        opened, *queued, done = [
+            self._sent(parts, reads=False) for parts in (("MULTI",), *commands, ("EXEC",))
+        ]
+        for each in (opened, *queued):
+            each.add_done_callback(_looked_at)
+        try:
+            answer = (await self._in_time(done))[-1]
+        except ExecAbortError:
+            # Why is what Redis said of the first that it did not take.
+            raise next(filter(None, (each.exception() for each in queued))) from None
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
+
+    def _sent(self, parts: Command, reads: bool) -> "asyncio.Future[Any]":
+        """Send a command with the next packet, and return what will be its answer."""
         if self.broken.is_set():
             raise Unavailable(OUT_OF_REACH)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -250,7 +283,7 @@ class Link:
         self._call_bytes += size
         self._unsent += packed
         self._unsent_event.set()
-        return await self._in_time(answer)
+        return answer
 
     async def _in_time(self, answer: "asyncio.Future[Any]") -> Any:
         try:
@@ -300,7 +333,7 @@ class Link:
     def _expect(self, name: bytes) -> "asyncio.Future[None]":
         answer = self._confirmations[name] = asyncio.get_running_loop().create_future()
         # Whoever waits for it may have gone when the link breaks.
-        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        answer.add_done_callback(_looked_at)
         return answer
 
     async def unsubscribe(self, names: Iterable[str]) -> None:
@@ -387,6 +420,12 @@ class Link:
             self._held_bytes += len(data)
         else:
             raise Lost("too much was published while the log was read")
+
+
+def _looked_at(done: "asyncio.Future[Any]") -> None:
+    """Let asyncio not complain of an error that nobody asks for."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _fail(waiting: "asyncio.Future[Any]") -> None:

@@ -23,9 +23,11 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as Lost
 
+from channelstream.core.events import Event
 from channelstream.engines.base import Clock, Receiver
+from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import Place
-from channelstream.engines.redis.link import NO_REDIS, OUT_OF_REACH, UNREADABLE, Link
+from channelstream.engines.redis.link import NO_REDIS, OUT_OF_REACH, UNREADABLE, Command, Link
 from channelstream.engines.redis.notes import Notes
 from channelstream.errors import ConfigError, Unavailable
 
@@ -33,8 +35,14 @@ SCANNED_AT_ONCE = 1000
 """Connections compared at once with those that a shard counts."""
 CHUNK = 200
 """Channels or users named in one call; the script says how many of them it has done."""
+BESIDE = b"payload "
+"""How what is published begins where it is a payload: with a token behind it."""
 AGAIN = b"again"
 """How the script answers where the same call is to be made once more."""
+WITH_TOKEN = 5
+"""How many parts the script answers of an entry with a payload beside it: the last two are where that is."""
+REPEATED_WITH_TOKEN = 4
+"""The same of the answer to a message that was published before."""
 HEAL_AT_ONCE = 2000
 """Entries read in one round of healing, of all channels and users together."""
 READ_AT_ONCE = 500
@@ -100,7 +108,7 @@ class Owner(Protocol):
 
     receiver: Receiver
 
-    def heard(self, shard: int, seq: bytes, at_ms: bytes, json: bytes) -> None:
+    def heard(self, shard: int, seq: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
         """Hear an event, after the shard has counted it."""
 
     def advanced(self) -> None:
@@ -138,6 +146,7 @@ class Shard:
         self._watched: dict[str, int] = {}
         self._unwanted: set[str] = set()
         self._notes = Notes(node.new_id)
+        self._payloads: dict[bytes, bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- connected
@@ -257,6 +266,41 @@ class Shard:
             pass
         return answer
 
+    async def publish(self, events: Sequence[Event]) -> list[list[bytes]]:
+        """Publish some events; those that have no answer are to be published by the next call.
+
+        A big payload comes alone.
+        """
+        token = self._node.new_id()
+        payload = codec.big_payload(events[0])
+        told = [codec.write_event(event, token) for event in events]
+        first = [] if payload is None else self._beside(told[0], token, payload)
+        answers: list[list[bytes]] = await self.call("publish", events=told, first=first)
+        return [await self._whole(event, answer) for event, answer in zip(events, answers, strict=False)]
+
+    async def _whole(self, event: Event, answer: list[bytes]) -> list[bytes]:
+        """Return the answer to an event with the payload of the message it repeats, where that lies beside."""
+        if len(answer) < REPEATED_WITH_TOKEN:
+            return answer
+        payload = await self._reach().command("HGET", *answer[2:])
+        if payload is None:  # It was superseded since, so this time the answer is another one.
+            return (await self.publish([event]))[0]
+        return [*answer[:2], payload]
+
+    def _beside(self, told: dict[str, Any], token: str, payload: bytes) -> list[Command]:
+        """Return the commands that put a payload where the script may keep it, and publish it."""
+        prefix, channel = self._place.prefix, told["channel"]
+        names = [f"c:{channel}"] if channel else [f"u:{user}" for user in told["only"]]
+        kept = [f"{kind}p:{name}" for kind, _, name in (each.partition(":") for each in names)]
+        if channel and not told["only"] and not told["no_history"]:
+            kept.append(f"hp:{channel}")
+        speaks = self._reach().speaks
+        data = b"%b%b %b" % (BESIDE, token.encode(), payload)
+        return [
+            *(("HSET", prefix + name, token, payload) for name in kept),
+            *((speaks, f"{prefix}#{name}", data) for name in names),
+        ]
+
     async def call_for(self, operation: str, name: str, items: Sequence[Any], **arguments: Any) -> None:
         """Run an operation on a list, in as many calls as it takes: each answers how much of the list it has done.
 
@@ -351,15 +395,26 @@ class Shard:
 
     def _heard(self, name: bytes, data: bytes) -> None:
         kind = name.partition(b":")[0]
-        if kind in (b"#c", b"#u"):
+        if data.startswith(BESIDE):
+            # What it belongs to comes right behind it, unless that was refused.
+            _, token, payload = data.split(b" ", 2)
+            self._payloads[token] = payload
+        elif kind in (b"#c", b"#u"):
             self._heard_entry(name.decode(), data)
         elif kind == b"#n":
+            self._payloads.clear()
             self._heard_note(*data.split(b" ", 1))
         elif data.partition(b" ")[2].decode() != self.epoch and self._link is not None:
             self._link.abandon("the log is another one")
 
     def _heard_entry(self, name: str, data: bytes) -> None:
-        seq, previous, at_ms, json = data.split(b" ", 3)
+        seq, previous, at_ms, text = data.split(b" ", 3)
+        json, _, token = text.partition(b"\n")
+        payload = self._payloads.get(token, b"")
+        if not token:
+            self._payloads.clear()
+        elif not payload:
+            raise Lost(f"the payload of event {int(seq)} was not told")
         number, seen = int(seq), self._watched.get(name, -1)
         if -1 < seen < int(previous):
             self._missed_one(int(previous))
@@ -367,7 +422,7 @@ class Shard:
         if name in self._watched:
             self._watched[name] = max(seen, number)
         if number > self.seq:  # A private message is published once for each of its users.
-            self._deliver(seq, at_ms, json)
+            self._deliver(seq, at_ms, json, payload)
 
     def _missed_one(self, number: int) -> None:
         """Read the log anew; where a client's position may have passed over it already, no position is safe any more.
@@ -378,9 +433,9 @@ class Shard:
         self._distrust = self._distrust or number <= self.seq
         raise Lost(f"event {number} was not told")
 
-    def _deliver(self, seq: bytes, at_ms: bytes, json: bytes) -> None:
+    def _deliver(self, seq: bytes, at_ms: bytes, json: bytes, payload: bytes = b"") -> None:
         self.seq = int(seq)
-        self._owner.heard(self.index, seq, at_ms, json)
+        self._owner.heard(self.index, seq, at_ms, json, payload)
 
     def _advance(self, seq: int) -> None:
         if seq > self.seq:
@@ -488,11 +543,26 @@ class Shard:
     async def _deliver_found(self, found: dict[int, list[bytes]], upto: int) -> None:
         """Deliver what was found up to a number, and keep the rest."""
         for number, seq in enumerate(sorted(seq for seq in found if seq <= upto), start=1):
-            seq_text, at_ms, json = found.pop(seq)
-            self._deliver(seq_text, at_ms, json)
+            self._deliver(*found.pop(seq))
             if number % DELIVERED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._advance(upto)
+
+    async def history(self, channel: str, after: int = 0) -> list[list[bytes]]:
+        """Read a visible history behind a number."""
+        found: list[list[bytes]] = []
+        more: int | None = after
+        while more is not None:
+            some, told = await self.call("history", channel=channel, after=more)
+            found += some
+            more = None if told is None else int(told)
+        return found
+
+    async def with_payloads(self, channel: str, shown: list[list[bytes]]) -> list[list[bytes]]:
+        """Return a visible history with the payloads that lie beside, read anew where one was superseded since."""
+        while not await self._add_payloads(self._reach(), shown):
+            shown = await self.history(channel)
+        return shown
 
     async def replay(self, logs: Logs, limit: int) -> Read:
         """Read logs, each entry once.
@@ -526,7 +596,21 @@ class Shard:
         head, read, lost, entries = await self._call(
             link, "replay", starts=logs, limit=min(limit, READ_AT_ONCE), **bound, **how
         )
-        return int(head), int(read), lost, entries
+        if await self._add_payloads(link, entries):
+            return int(head), int(read), lost, entries
+        _, upto, lost, entries = await self._read(link, logs, limit, int(read))
+        return int(head), upto, lost, entries
+
+    async def _add_payloads(self, link: Link, entries: list[list[bytes]]) -> bool:
+        """Put payloads that lie beside into what was read; False: one was superseded since, and all is to be read anew."""
+        for entry in entries:
+            if len(entry) == WITH_TOKEN:
+                payloads, token = entry[-2:]
+                payload = await link.command("HGET", payloads, token)
+                if payload is None:
+                    return False
+                entry[-2:] = [payload]
+        return True
 
 
 async def failure_of(work: Callable[[], Awaitable[None]]) -> str | None:

@@ -64,18 +64,25 @@ end
 -- kept) and age (ms).
 
 -- A record: the id of its entry, kind, JSON without what follows and without its closing brace, lists of users or false, and
--- parts as JSON texts, empty where there are none.
+-- parts as JSON texts, empty where there are none. A big payload lies beside: its part is a table with its token.
 local ID, KIND, HEAD, ONLY, EXCLUDE, PARTS = 1, 2, 3, 4, 5, 6
+local PAYLOAD = 2
 local PART_NAMES = { 'user', 'payload', 'timestamp', 'edited' }
 local MAX_EXCLUDED = 1000
 
+local function token_of(record)
+  local payload = record[PARTS][PAYLOAD]
+  return type(payload) == 'table' and payload[1] or nil
+end
+
+-- The JSON of a record, without a payload that lies beside it.
 local function json_of(record)
   local texts = { record[HEAD] }
   if record[ONLY] then texts[#texts + 1] = ',"only":' .. cjson.encode(record[ONLY]) end
   if record[EXCLUDE] then texts[#texts + 1] = ',"exclude":' .. cjson.encode(record[EXCLUDE]) end
   for number, name in ipairs(PART_NAMES) do
     local part = record[PARTS][number]
-    if part ~= '' then texts[#texts + 1] = ',"' .. name .. '":' .. part end
+    if type(part) == 'string' and part ~= '' then texts[#texts + 1] = ',"' .. name .. '":' .. part end
   end
   return table.concat(texts) .. '}'
 end
@@ -83,6 +90,54 @@ end
 -- The keys of the two kinds of logs, c for channels and u for users: holder, entries, texts, ids by uuid.
 local function log_keys(kind, name)
   return key(kind, name), key(kind .. 'l', name), key(kind .. 'r', name), key(kind .. 'x', name)
+end
+
+-- Lua hashes and copies each text it touches, 8 ms for 4 MB. So it never touches big payloads. The node that publishes one puts
+-- it into the hashes where it may be kept, under a token, and publishes it, by commands in one transaction with the script.
+-- The script keeps the token and takes the payload out again where nobody has it; who reads asks for it by a command.
+
+-- The keys of what a log (c, u) or a visible history (h) has beside: payloads by token; by owner, which is an id or a uuid, its
+-- token, and by token how many have it.
+local function shelf(kind, name) return { key(kind .. 'p', name), key(kind .. 'q', name) } end
+
+-- Let an owner have the payload of a token, nil for none, in place of the one it had.
+local function lay(kind, name, owner, token)
+  local payloads, owners = unpack(shelf(kind, name))
+  local before = call('HGET', owners, '@' .. owner)
+  if before == (token or false) then return end
+  if token then
+    call('HSET', owners, '@' .. owner, token)
+    call('HINCRBY', owners, token, 1)
+  else
+    call('HDEL', owners, '@' .. owner)
+  end
+  if before and call('HINCRBY', owners, before, -1) == 0 then
+    call('HDEL', owners, before)
+    call('HDEL', payloads, before)
+  end
+end
+
+-- The same for owners that are gone.
+local function clear(kind, name, gone)
+  if call('EXISTS', shelf(kind, name)[2]) == 0 then return end
+  for _, owner in ipairs(gone) do lay(kind, name, owner, nil) end
+end
+
+-- Where the node has put the payload of an event.
+local function shelves_of(event)
+  if event.channel then return { shelf('c', event.channel), shelf('h', event.channel) } end
+  local found = {}
+  for number, user in ipairs(event.only) do found[number] = shelf('u', user) end
+  return found
+end
+
+-- Take the payload of an event out where nobody has it.
+local function tidy(event)
+  local token = event.parts and token_of({ [PARTS] = event.parts })
+  if not token then return end
+  for _, each in ipairs(shelves_of(event)) do
+    if call('HEXISTS', each[2], token) == 0 then call('HDEL', each[1], token) end
+  end
 end
 
 -- All records about a uuid that a log has, oldest first.
@@ -177,11 +232,11 @@ local function merged(change, older)
   return copy(change, PARTS, over(change[PARTS], older[PARTS]))
 end
 
--- Leave of what a change supersedes in a log its present form; return the change as the log keeps it. A user's log is of one
--- user, so what is in it is superseded for everybody.
+-- Leave of what a change supersedes in a log its present form; return the change as the log keeps it, and the ids that are gone,
+-- whose payload it may have. A user's log is of one user, so what is in it is superseded for everybody.
 local function supersede(kind, name, uuid, change)
   local _, log, texts, ids = log_keys(kind, name)
-  local left, kept = {}, change
+  local left, gone, kept = {}, {}, change
   for _, older in ipairs(about(kind, name, uuid)) do
     kept = merged(kept, older)
     local form
@@ -189,19 +244,21 @@ local function supersede(kind, name, uuid, change)
     if form then
       left[#left + 1] = older[ID]
       if form ~= older then call('HSET', texts, older[ID], cmsgpack.pack(form)) end
+      if token_of(form) ~= token_of(older) then lay(kind, name, older[ID], token_of(form)) end
     else
+      gone[#gone + 1] = older[ID]
       call('XDEL', log, older[ID])
       call('HDEL', texts, older[ID])
     end
   end
   note(ids, uuid, left)
-  return kept
+  return kept, gone
 end
 
 -- -- logs
 
--- Entries dropped at once.
-local DROP = 100
+-- Entries dropped at once: fewer where some have big payloads, whose memory takes long to give back.
+local function most_dropped(kind, name) return call('EXISTS', shelf(kind, name)[2]) == 1 and 10 or 100 end
 
 local function uuid_of(entry) return entry[2][4] end
 
@@ -222,6 +279,7 @@ local function drop(kind, name, entries)
     if uuid_of(entry) then forget_id(ids, uuid_of(entry), entry[1]) end
   end
   call('HDEL', texts, unpack(gone))
+  clear(kind, name, gone)
   local last = gone[#gone]:match('^%d+')
   call('XTRIM', log, 'MINID', whole(tonumber(last) + 1) .. '-0')
   call('HSET', holder, 'floor', last)
@@ -231,8 +289,10 @@ end
 local function shorten(kind, name, limit)
   local _, log = log_keys(kind, name)
   local over = call('XLEN', log) - limit
-  if over > 0 then drop(kind, name, call('XRANGE', log, '-', '+', 'COUNT', math.min(over, DROP))) end
-  return over > DROP
+  if over <= 0 then return false end
+  local most = most_dropped(kind, name)
+  drop(kind, name, call('XRANGE', log, '-', '+', 'COUNT', math.min(over, most)))
+  return over > most
 end
 
 -- Drop some of what is too old; whether there may be more.
@@ -241,19 +301,19 @@ local function expire(kind, name, age)
   -- Only a look at the oldest, unless that is too old.
   local first = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   if not first or tonumber(first[2][2]) >= now_ms - age then return false end
-  local aged = {}
-  for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', DROP)) do
+  local aged, most = {}, most_dropped(kind, name)
+  for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', most)) do
     if tonumber(entry[2][2]) >= now_ms - age then break end
     aged[#aged + 1] = entry
   end
   drop(kind, name, aged)
-  return #aged == DROP
+  return #aged == most
 end
 
 -- What is quiet for long goes by itself; its floor is then its last number.
 local function prolong(kind, name, age)
   local _, log, texts, ids = log_keys(kind, name)
-  for _, each in ipairs({ log, texts, ids }) do call('PEXPIRE', each, whole(age + 60000)) end
+  for _, each in ipairs({ log, texts, ids, unpack(shelf(kind, name)) }) do call('PEXPIRE', each, whole(age + 60000)) end
 end
 
 -- Keep an event: a record, or the JSON of what is none.
@@ -269,6 +329,7 @@ local function keep(kind, name, limit, age, seq, uuid, json, record)
     call('HSET', ids, uuid, known and known .. ' ' .. id or id)
     call('HSET', texts, id, cmsgpack.pack(copy(record, ID, id)))
     call('XADD', log, id, 'a', whole(now_ms), 'u', uuid)
+    if token_of(record) then lay(kind, name, id, token_of(record)) end
   else
     call('HSET', texts, id, json)
     call('XADD', log, id, 'a', whole(now_ms))
@@ -287,21 +348,35 @@ local function emit(kind, name, seq, uuid, json, record)
   local holder = log_keys(kind, name)
   local known = call('HMGET', holder, 'last', 'n', 'age')
   if known[2] then
-    if record and record[KIND] ~= 'message' then record = supersede(kind, name, uuid, record) end
-    keep(kind, name, tonumber(known[2]), tonumber(known[3]), seq, uuid, json, record)
+    local kept, gone = record, {}
+    if record and record[KIND] ~= 'message' then kept, gone = supersede(kind, name, uuid, record) end
+    keep(kind, name, tonumber(known[2]), tonumber(known[3]), seq, uuid, json, kept)
+    clear(kind, name, gone)
     call('HSET', holder, 'last', whole(seq))
   end
+  local token = record and token_of(record)
   sent_bytes = sent_bytes + #json
-  call(PUBLISH, key('#' .. kind, name), whole(seq) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json)
+  call(PUBLISH, key('#' .. kind, name), whole(seq) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json .. (token and '\n' .. token or ''))
   return known[2]
 end
 
--- The JSON of an entry of a log as it is now; nil where it is gone though it should not be.
-local function text_of(kind, name, id)
+-- What is answered of a record, and how many bytes it is: number, time, JSON, and the hash and the token of a payload that lies
+-- beside. Nil where that is gone though it should not be.
+local function told(record, kind, name, seq, at)
+  local json, token = json_of(record), token_of(record)
+  if not token then return { seq, at, json }, #json end
+  local payloads = shelf(kind, name)[1]
+  local bytes = call('HSTRLEN', payloads, token)
+  if bytes > 0 then return { seq, at, json, payloads, token }, #json + bytes end
+end
+
+-- What is answered of an entry of a log as it is now, and its bytes; nil where it is gone though it should not be.
+local function told_of(kind, name, id, seq, at)
   local _, _, texts = log_keys(kind, name)
   local text = call('HGET', texts, id)
-  if not text or text:sub(1, 1) == '{' then return text or nil end
-  return json_of(cmsgpack.unpack(text))
+  if not text then return nil end
+  if text:sub(1, 1) == '{' then return { seq, at, text }, #text end
+  return told(cmsgpack.unpack(text), kind, name, seq, at)
 end
 
 -- Find the entries of one log after `start`, or nil where it no longer reaches back.

@@ -40,10 +40,12 @@ end
 local function show_at_most(name, shown)
   local over = call('ZCARD', key('ho', name)) - shown
   if over <= 0 then return false end
-  local gone = call('ZRANGE', key('ho', name), 0, math.min(over, DROP) - 1)
+  local most = most_dropped('h', name)
+  local gone = call('ZRANGE', key('ho', name), 0, math.min(over, most) - 1)
   call('HDEL', key('hr', name), unpack(gone))
   call('ZREM', key('ho', name), unpack(gone))
-  return over > DROP
+  clear('h', name, gone)
+  return over > most
 end
 
 -- Change settings; whether all that is now too much is gone. If not, it is to be called again.

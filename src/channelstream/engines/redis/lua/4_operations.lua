@@ -45,6 +45,7 @@ local function show(event, record, seq)
     if event.no_history or at_most <= 0 then return end
     call('HSET', records, event.uuid, cmsgpack.pack({ whole(seq), whole(now_ms), record }))
     call('ZADD', order, whole(seq), event.uuid)
+    if token_of(record) then lay('h', event.channel, event.uuid, token_of(record)) end
     show_at_most(event.channel, at_most)
     return
   end
@@ -53,9 +54,11 @@ local function show(event, record, seq)
   local form = current(shown[3], record)
   if form then
     call('HSET', records, event.uuid, cmsgpack.pack({ shown[1], shown[2], form }))
+    if token_of(form) ~= token_of(shown[3]) then lay('h', event.channel, event.uuid, token_of(form)) end
   else
     call('HDEL', records, event.uuid)
     call('ZREM', order, event.uuid)
+    clear('h', event.channel, { event.uuid })
   end
 end
 
@@ -92,14 +95,26 @@ local function of_kind(known, kind)
   return found
 end
 
--- The answer to a message that everybody has already: it as it is now, or that it was deleted.
-local function repeated(record, known)
+-- Where a payload lies that one of the users of an event has, or its channel.
+local function found_in(event, token)
+  for _, each in ipairs(shelves_of(event)) do
+    if call('HEXISTS', each[1], token) == 1 then return each[1] end
+  end
+end
+
+-- The answer to a message that everybody has already: it as it is now, if its payload is not gone though it should not be, or that
+-- it was deleted.
+local function repeated(event, record, known)
   local form = of_kind(known, 'message')[1] or record
   for _, each in ipairs(known) do
     if form == nil then break end
     if each[KIND] ~= 'message' and #of_kind(known, 'message') == 0 then form = current(form, each) end
   end
-  return form and { 'repeated', json_of(form) } or { 'deleted' }
+  if not form then return { 'deleted' } end
+  local token = token_of(form)
+  if not token then return { 'repeated', json_of(form) } end
+  local payloads = found_in(event, token)
+  return payloads and { 'repeated', json_of(form), payloads, token } or { 'repeated' }
 end
 
 local function send(event, record, seq)
@@ -116,7 +131,8 @@ local function send(event, record, seq)
     if not excluded[user] then
       emit('u', user, seq, event.uuid, json, record)
     elseif record[KIND] ~= 'message' then
-      supersede('u', user, event.uuid, record)
+      local _, gone = supersede('u', user, event.uuid, record)
+      clear('u', user, gone)
     end
   end
 end
@@ -128,7 +144,7 @@ local function accept(event)
   if event.kind == 'message' then
     local rest = unknown_part(record, known)
     if not event.channel and #known > 0 then rest = #new > 0 and copy(record, ONLY, new) or nil end
-    if not rest then return repeated(record, known) end
+    if not rest then return repeated(event, record, known) end
     record = rest
   else
     for _, each in ipairs(of_kind(known, 'message')) do found = found or affects(event.only, each) end
@@ -144,6 +160,7 @@ function operations.publish(a)
   local answers = {}
   for number, event in ipairs(a.events) do
     answers[number] = accept(event)
+    tidy(event)
     if is_over() then break end
   end
   return answers
@@ -190,10 +207,10 @@ function operations.replay(a)
       upto = seq - 1
       break
     end
-    local json = text_of(kind, name, id)
-    if json then
-      entries[#entries + 1] = { whole(seq), at, json }
-      size = size + #json
+    local entry, bytes = told_of(kind, name, id, whole(seq), at)
+    if entry then
+      entries[#entries + 1] = entry
+      size = size + bytes
     else
       lost[#lost + 1] = number
     end
@@ -391,8 +408,9 @@ local function history(name, after)
       local found = shown_record(name, order[at])
       after = tonumber(order[at + 1])
       if found then
-        shown[#shown + 1] = { found[1], found[2], json_of(found[3]) }
-        shown_bytes, shown_count = shown_bytes + #shown[#shown][3], shown_count + 1
+        local entry, bytes = told(found[3], 'h', name, found[1], found[2])
+        shown[#shown + 1] = entry
+        shown_bytes, shown_count = shown_bytes + (bytes or 0), shown_count + 1
       end
       if shown_bytes >= SLICE_BYTES or shown_count >= SHOWN then return { shown, whole(after) } end
     end
@@ -471,7 +489,8 @@ end
 
 local function forget(kind, name)
   local keys = { log_keys(kind, name) }
-  local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho' } or { 'us', 'uc', 'ut', 'uv' }
+  local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho', 'hp', 'hq' } or { 'us', 'uc', 'ut', 'uv' }
+  for _, each in ipairs(shelf(kind, name)) do keys[#keys + 1] = each end
   for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
   -- Not DEL: a log of very many entries is freed beside what Redis does for others.
   call('UNLINK', unpack(keys))
@@ -494,9 +513,14 @@ function operations.collect(a)
   return gone
 end
 
-if time_ms >= tonumber(ARGV[8]) then return redis.error_reply('LATE nobody waits for this any more') end
-if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then
-  return redis.error_reply('EPOCH the log is another one')
+-- What a refused call has brought does not stay.
+local function refuse(a, reason)
+  for _, event in ipairs(a.events or {}) do tidy(event) end
+  return redis.error_reply(reason)
 end
+
+local arguments = cmsgpack.unpack(ARGV[6])
+if time_ms >= tonumber(ARGV[8]) then return refuse(arguments, 'LATE nobody waits for this any more') end
+if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then return refuse(arguments, 'EPOCH the log is another one') end
 if FREEING[ARGV[5]] then free_first() end
-return operations[ARGV[5]](cmsgpack.unpack(ARGV[6]))
+return operations[ARGV[5]](arguments)
