@@ -30,11 +30,14 @@ local SLICE_BYTES, SLICE_US, SLICE_CALLS = 1048576, 5000, 2000
 
 local sent_bytes = 0
 
-local function is_over()
-  if sent_bytes >= SLICE_BYTES or calls >= SLICE_CALLS then return true end
+-- Whether so much of the time, 0 to 1, or of the commands is over.
+local function has_run(share)
+  if calls >= share * SLICE_CALLS then return true end
   local present = call('TIME')
-  return (present[1] - time[1]) * 1000000 + present[2] - time[2] >= SLICE_US
+  return (present[1] - time[1]) * 1000000 + present[2] - time[2] >= share * SLICE_US
 end
+
+local function is_over() return sent_bytes >= SLICE_BYTES or has_run(1) end
 
 local function head() return tonumber(call('HGET', LOG, 'seq') or '0') end
 
@@ -379,8 +382,8 @@ local function told_of(kind, name, id, seq, at)
   return told(cmsgpack.unpack(text), kind, name, seq, at)
 end
 
--- Find the entries of one log after `start`, or nil where it no longer reaches back.
-local function find(kind, name, start, count)
+-- Find the entries of one log after `start` and up to `upto`, or nil where it no longer reaches back.
+local function find(kind, name, start, upto, count)
   local holder, log = log_keys(kind, name)
   local known = call('HMGET', holder, 'last', 'n', 'age')
   if not known[3] then return nil end
@@ -391,5 +394,5 @@ local function find(kind, name, start, count)
   local floor = tonumber(call('HGET', holder, 'floor') or '0')
   if call('EXISTS', log) == 0 then floor = math.max(floor, tonumber(known[1] or '0')) end
   if start < floor then return nil end
-  return call('XRANGE', log, whole(start + 1) .. '-0', '+', 'COUNT', count)
+  return call('XRANGE', log, whole(start + 1) .. '-0', whole(upto) .. '-0', 'COUNT', count)
 end

@@ -166,20 +166,21 @@ function operations.publish(a)
   return answers
 end
 
--- Find what followed in several logs: entries {number, kind, name, id, at} in their order, the numbers of lost logs, and up to
--- where these are all. Of each log no more is found than a fair share of those that have something, so that many channels
--- cost no more than few.
+-- Find what followed in several logs: entries {number, kind, name, id, at, log} in their order, the numbers of lost logs, and up
+-- to where these are all. Of each log no more is found than a fair share of those that have something, and when half of the
+-- time is over only one entry more, so that many channels cost no more than few.
 local function find_all(starts, limit, upto)
   local busy = 1
   for _, wanted in ipairs(starts) do
     local last = call('HGET', key(wanted[1], wanted[2]), 'last')
     if last and tonumber(last) > wanted[3] then busy = busy + 1 end
   end
-  local share = math.min(limit + 1, math.max(8, math.ceil(4 * limit / busy)))
+  local share = math.min(limit + 1, math.max(2, math.ceil(2 * limit / busy)))
   local lost, found, seen = {}, {}, {}
   for number, wanted in ipairs(starts) do
     local kind, name, start = unpack(wanted)
-    local entries = start <= head() and find(kind, name, start, share)
+    if share > 1 and has_run(0.5) then share = 1 end
+    local entries = start <= head() and find(kind, name, start, upto, share)
     for _, entry in ipairs(entries or {}) do
       local seq = tonumber(entry[1]:match('^%d+'))
       if not seen[seq] then found[#found + 1] = { seq, kind, name, entry[1], entry[2][2], number } end
@@ -191,9 +192,16 @@ local function find_all(starts, limit, upto)
       upto = math.min(upto, tonumber(entries[#entries][1]:match('^%d+')))
     end
   end
-  table.sort(found, function(one, other) return one[1] < other[1] end)
-  return found, lost, upto
+  local known = {}
+  for _, each in ipairs(found) do
+    if each[1] <= upto then known[#known + 1] = each end
+  end
+  table.sort(known, function(one, other) return one[1] < other[1] end)
+  return known, lost, upto
 end
+
+-- Entries read however long it takes, since to find them took as long.
+local AT_LEAST = 64
 
 -- Read several logs: {head, upto, lost numbers, entries}. `starts` holds {kind, name, start}; what is newer than `upto`, or no
 -- longer fits into the answer, is asked for again.
@@ -202,8 +210,7 @@ function operations.replay(a)
   local entries, size = {}, 0
   for _, each in ipairs(found) do
     local seq, kind, name, id, at, number = unpack(each)
-    if seq > upto then break end
-    if #entries == a.limit or size >= SLICE_BYTES then
+    if #entries == a.limit or size >= SLICE_BYTES or #entries >= AT_LEAST and has_run(1) then
       upto = seq - 1
       break
     end
@@ -394,9 +401,9 @@ function operations.user_channels(a)
   end)
 end
 
--- Messages looked for in one step, and shown by one call.
-local STEP, SHOWN = 50, 500
-local shown_bytes, shown_count = 0, 0
+-- Messages looked for in one step.
+local STEP = 50
+local shown_bytes = 0
 
 -- A part of a visible history, after a number: {entries, the number after which there is more or false}.
 local function history(name, after)
@@ -410,9 +417,9 @@ local function history(name, after)
       if found then
         local entry, bytes = told(found[3], 'h', name, found[1], found[2])
         shown[#shown + 1] = entry
-        shown_bytes, shown_count = shown_bytes + (bytes or 0), shown_count + 1
+        shown_bytes = shown_bytes + (bytes or 0)
       end
-      if shown_bytes >= SLICE_BYTES or shown_count >= SHOWN then return { shown, whole(after) } end
+      if shown_bytes >= SLICE_BYTES or has_run(1) then return { shown, whole(after) } end
     end
   until is_last
   return { shown, false }
