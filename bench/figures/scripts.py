@@ -27,7 +27,7 @@ SHOWN = {"store_history": True, "history_size": 1000}
 TITLE = (
     "One Redis: what one operation of the engine has it run, at {members:,} members of a channel, {channels:,} channels of a"
     " connection, and messages of {big:,} bytes. Redis' own account of each script (`SLOWLOG`), and the processor time of"
-    " the whole process for each, which other work on the machine hardly lengthens."
+    " the whole process, in all and for each script or page (`HSCAN`), which other work on the machine hardly lengthens."
 )
 _NOTHING = UserUpdate({}, {})
 
@@ -65,7 +65,9 @@ class Log:
             "longest script, ms": max(took_ms, default=0.0),
             "scripts": used.scripts,
             "together, ms": used.busy_us / 1000,
-            "CPU of Redis each, ms": used.cpu_us / 1000 / max(1, used.scripts),
+            "pages": used.pages,
+            "CPU of Redis, ms": used.cpu_us / 1000,
+            "of each, ms": used.cpu_us / 1000 / max(1, used.scripts + used.pages),
         }
 
     @property

@@ -33,12 +33,14 @@ class Used:
 
     Attributes:
         scripts: calls of the engine's script.
+        pages: of sets and hashes, read besides.
         commands: what these have called, and other commands of the nodes.
         busy_us: within commands, by Redis' own account.
         cpu_us: processor time of the whole process.
     """
 
     scripts: int = 0
+    pages: int = 0
     commands: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
@@ -52,7 +54,15 @@ class Used:
         return Used(*(mine - its for mine, its in zip(self._all(), other._all(), strict=True)))
 
     def _all(self) -> tuple[Any, ...]:
-        return (self.scripts, self.commands, self.bytes_in, self.bytes_out, self.busy_us, self.cpu_us)
+        return (
+            self.scripts,
+            self.pages,
+            self.commands,
+            self.bytes_in,
+            self.bytes_out,
+            self.busy_us,
+            self.cpu_us,
+        )
 
 
 class Master:
@@ -93,6 +103,7 @@ class Master:
         # The answer that is just being written is not counted yet.
         used = Used(
             scripts=calls.get("evalsha", 0),
+            pages=calls.get("hscan", 0) + calls.get("sscan", 0),
             commands=sum(count for name, count in calls.items() if name not in (*_NESTED_IN, *_OWN)),
             bytes_in=int(fields["total_net_input_bytes"]) - asked * len("*2\r\n$4\r\nINFO\r\n$3\r\nall\r\n"),
             bytes_out=int(fields["total_net_output_bytes"]) - self._told,

@@ -938,6 +938,28 @@ def event_of(entry: Entry) -> Event:
     return entry.event
 
 
+def test_a_node_keeps_up_with_the_state_it_tells(redis: RedisServer, with_one_shard: Any) -> None:
+    """However many megabytes a state is in all channels together: Redis does not drop the subscription."""
+
+    async def life(nodes: Nodes) -> None:
+        names = [f"c{number}" for number in range(200)]
+        engine, recorder = await nodes.member("ann", *names, notify_state=True)
+        [shard] = engine._shards
+        link = shard._link
+        redis.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 4mb 0 0")
+        try:
+            keys = [f"key-{number}" for number in range(60)]
+            await engine.update_user("ann", UserUpdate(dict.fromkeys(keys, "y" * 1000), {}, keys))
+        finally:
+            redis.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 32mb 8mb 60")
+        await soon(
+            lambda: sum(isinstance(entry.event, UserStateChanged) for entry in recorder.entries) == 200
+        )
+        assert shard._link is link
+
+    with_one_shard(life)
+
+
 def state_events(recorder: Recorder) -> list[tuple[str, Any]]:
     events = [each for each in map(event_of, recorder.entries) if isinstance(each, UserStateChanged)]
     return [(str(each.channel), value) for each in events for _, value in each.changed]

@@ -266,6 +266,14 @@ class Shard:
             pass
         return answer
 
+    async def tell(self, operation: str, **arguments: Any) -> None:
+        """Run an operation that tells very many channels, in steps: each when this node has received what the last one told.
+
+        Redis drops a subscription that is too far behind (`client-output-buffer-limit`).
+        """
+        while await self._call(self._reach(), operation, **arguments) == AGAIN:
+            await self.replay([], 0)
+
     async def publish(self, events: Sequence[Event]) -> list[list[bytes]]:
         """Publish some events; those that have no answer are to be published by the next call.
 

@@ -85,7 +85,7 @@ class Shards:
         told, changed, seq, state, copies, is_telling = answer
         user = codec.read_user(told)
         if is_telling:
-            await home.call("tell", user=user.name)
+            await home.tell("tell", user=user.name)
         others = [self.numbered(index) for index in copies.split()]
         await side_by_side(self._tell_state(shard, user.name, state) for shard in others)
         return UserChange(user, codec.read_changed(changed), replaced(self.seqs, home.index, int(seq)))
@@ -97,7 +97,7 @@ class Shards:
             Unavailable: it is out of reach, and as many changes wait for it as may.
         """
         try:
-            await shard.call("follow_state", user=user, blob=state)
+            await shard.tell("follow_state", user=user, blob=state)
         except Unavailable:
             if len(shard.untold) >= MAX_UNTOLD:
                 raise
