@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 from redis.exceptions import ConnectionError as Lost
-from redis.exceptions import ExecAbortError, RedisError, ResponseError
+from redis.exceptions import ExecAbortError, InvalidResponse, RedisError, ResponseError
 
 from channelstream.engines.redis.address import Place
 from channelstream.errors import Unavailable
@@ -35,7 +35,7 @@ SHARDED_SINCE = 7
 """The first version of Redis that can publish within one part of a cluster."""
 OUT_OF_REACH = "Redis is out of reach; try again later."
 BROKE = "The connection with Redis broke; try again."
-NO_REDIS = "what answers at its address is no Redis, or one that another program has changed"
+NO_REDIS = "what answers at its address is no Redis, or one that another program has changed; look at the option engine"
 UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, msgspec.MsgspecError)
 """What reading an answer raises that has another form than one of Redis."""
 SUBSCRIBE_AT_ONCE = 1000
@@ -80,6 +80,7 @@ class Link:
         run: the run id of the Redis it is connected with.
         speaks: with which command events are published; that of a cluster tells only those who listen in the same part.
         broken: set when it is of no more use.
+        why: that is so; empty before.
     """
 
     def __init__(self, place: Place, heard: Heard, timeout_s: float) -> None:
@@ -90,6 +91,7 @@ class Link:
             timeout_s: how long any answer may take before the link counts as broken.
         """
         self.run = ""
+        self.why = ""
         self.broken = asyncio.Event()
         self.speaks = "PUBLISH"
         self._place = place
@@ -125,6 +127,8 @@ class Link:
                     await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError, TimeoutError) as error:
             await self.close()
+            if InvalidResponse in (type(error), type(error.__cause__)):
+                raise Unavailable(f"Redis cannot be used: {NO_REDIS}") from error
             raise Unavailable(f"Redis is out of reach: {str(error) or 'no answer in time'}") from error
         loop = asyncio.get_running_loop()
         for work in (self._send(), self._receive()):
@@ -182,6 +186,7 @@ class Link:
     def abandon(self, why: str) -> None:
         """Send nothing more; what waits for something published fails."""
         if not self.broken.is_set():
+            self.why = why
             logger.warning("the connection with Redis is given up: %s", why)
         self._end()
 

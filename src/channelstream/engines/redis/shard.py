@@ -208,7 +208,7 @@ class Shard:
                 raise self._useless(error) from error
             if isinstance(error, Lost):
                 raise Unavailable(OUT_OF_REACH) from error
-            if isinstance(error, UNREADABLE):
+            if isinstance(error, UNREADABLE) or link.why == NO_REDIS:
                 logger.debug("%s: %s", self.label, NO_REDIS, exc_info=error)
                 raise Unavailable(f"{self.label} cannot be used: {NO_REDIS}") from error
             raise
