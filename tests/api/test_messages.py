@@ -8,6 +8,8 @@ import pytest
 from tests.conftest import CLUSTER
 from tests.http_client import http
 
+from channelstream.api.schemas import MAX_NAMES
+
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 
 Hear = Callable[[str, str], list[dict[str, Any]]]
@@ -157,6 +159,19 @@ def test_a_channel_without_a_name(server: Any, method: str) -> None:
     assert server.request(method, "/message", body).json()["faults"] == fault
     assert server.request(method, "/message", [body]).json()["faults"] == {"0": fault}
     assert server.request(method, "/message", body | {"pm_users": ["ann"]}).json()["channel"] is None
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+def test_a_channel_message_names_a_bounded_number_of_users(server: Any, method: str) -> None:
+    """More are refused, with the field; to so many without a channel, or to the most in one, it is sent."""
+    names = [f"u{number}" for number in range(MAX_NAMES + 1)]
+    body = {"user": "poster", "uuid": str(uuid4())}
+    in_channel = body | {"channel": "msg-names"}
+    for field in ("pm_users", "exclude_users"):
+        refused = server.request(method, "/message", in_channel | {field: names})
+        assert (refused.status_code, list(refused.json()["faults"])) == (422, [field])
+        assert server.request(method, "/message", in_channel | {field: names[:-1]}).status_code == 200
+    assert server.request(method, "/message", body | {"pm_users": names}).status_code == 200
 
 
 def test_very_many_messages_of_one_list(server: Any) -> None:

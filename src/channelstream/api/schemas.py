@@ -23,6 +23,9 @@ MAX_LOG_EVENTS = 100_000
 MAX_LOG_AGE_S = 7 * 24 * 3600
 """Longest time, in seconds, a channel may be told to keep events for resuming."""
 MISSING = "Missing data for required field."
+MAX_NAMES = 3000
+"""Users named by a message in a channel, and excluded from any: engines accept such a list in one step."""
+TOO_MANY = f"Name at most {MAX_NAMES:,} users in a channel; send it to several lists of them, or without the channel."
 NOBODY = "Name a channel, or the users it is for in pm_users."
 """Fault of a message for nobody; without the key, the older generations leave an item of a list out in silence."""
 
@@ -102,9 +105,12 @@ PublicKeys = Annotated[
 UserNames = Annotated[list[UserName], _NULL_IS_ABSENT]
 PrivateTo = Annotated[
     UserNames,
-    Meta(description="Only these users get it: in the channel, or on all their connections without one."),
+    Meta(
+        description=f"Only these users get it: at most {MAX_NAMES:,} in the channel, or any number on all their"
+        " connections without one."
+    ),
 ]
-Excluded = Annotated[UserNames, Meta(description="These users do not get it.")]
+Excluded = Annotated[UserNames, Meta(max_length=MAX_NAMES, description="These users do not get it.")]
 MessageChannel = Annotated[
     Annotated[str, Meta(max_length=256)] | None,
     Meta(
@@ -286,15 +292,29 @@ class UserStatusBody(Struct, kw_only=True):
     status: Status
 
 
-def _check_users(pm_users: list[str]) -> None:
-    """Refuse an empty channel without users; beside users it is none, as old programs write it."""
-    if not pm_users:
+def _channel_for(channel: str | None, pm_users: list[str]) -> str | None:
+    """Return the channel of a message; an empty one is none, as old programs write it beside users.
+
+    Raises:
+        ValueError: it is empty and there are no users, or there are too many for a channel.
+    """
+    if channel == "" and not pm_users:
         raise ValueError(NOBODY)
+    if channel and len(pm_users) > MAX_NAMES:
+        raise ValueError(TOO_MANY)
+    return channel or None
 
 
 def _explain_channel(plain: dict[str, Any]) -> Faults:
-    """Tell the fault that no single field shows: an empty channel, and no users."""
-    return {"channel": [NOBODY]} if plain.get("channel") == "" and not plain.get("pm_users") else {}
+    """Tell the faults that no single field shows."""
+    channel, pm_users = plain.get("channel"), plain.get("pm_users")
+    if channel == "" and not pm_users:
+        return {"channel": [NOBODY]}
+    return (
+        {"pm_users": [TOO_MANY]}
+        if channel and isinstance(pm_users, list) and len(pm_users) > MAX_NAMES
+        else {}
+    )
 
 
 class MessageBody(Struct, kw_only=True):
@@ -316,9 +336,7 @@ class MessageBody(Struct, kw_only=True):
             self.timestamp = timestamps.normalize(self.timestamp)
         if self.message is None:
             self.message = UNSET
-        if self.channel == "":
-            _check_users(self.pm_users)
-            self.channel = None
+        self.channel = _channel_for(self.channel, self.pm_users)
 
     explain = staticmethod(_explain_channel)
 
@@ -344,9 +362,7 @@ class EditBody(Struct, kw_only=True):
         self.edited = _in_form(timestamps.normalize, self.edited)
         if self.message is None:
             self.message = UNSET
-        if self.channel == "":
-            _check_users(self.pm_users)
-            self.channel = None
+        self.channel = _channel_for(self.channel, self.pm_users)
 
     explain = staticmethod(_explain_channel)
 
@@ -361,9 +377,7 @@ class DeleteBody(Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         self.uuid = normalize_uuid(self.uuid)
-        if self.channel == "":
-            _check_users(self.pm_users)
-            self.channel = None
+        self.channel = _channel_for(self.channel, self.pm_users)
 
     explain = staticmethod(_explain_channel)
 
