@@ -33,7 +33,7 @@ from channelstream.errors import ConfigError, Unavailable
 
 SCANNED_AT_ONCE = 1000
 """Connections compared at once with those that a shard counts."""
-CHUNK = 200
+CHUNK = 100
 """Channels or users named in one call; the script says how many of them it has done."""
 BESIDE = b"payload "
 """How what is published begins where it is a payload: with a token behind it."""
