@@ -1394,7 +1394,7 @@ def test_a_big_private_message_reaches_each_of_its_users_once(with_nodes: Any) -
 
 
 def test_a_refused_call_leaves_no_payload_behind(redis: RedisServer, with_one_shard: Any) -> None:
-    """Neither where the log is another one, nor where the uuid is known, nor in a channel that nobody knows."""
+    """Neither where the log is another one, the uuid is known, or the script is not, nor in an unknown channel."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a", store_history=True)
@@ -1407,6 +1407,10 @@ def test_a_refused_call_leaves_no_payload_behind(redis: RedisServer, with_one_sh
             await engine.publish([big(2)])
         shard.epoch = epoch
         await published(engine, big(3, channel="unknown"))
+        redis.cli("SCRIPT", "FLUSH")
+        with pytest.raises(Unavailable):
+            await engine.publish([big(4)])
+        await published(engine, message("small"))
         assert (redis.cli("HKEYS", f"{PREFIX}cp:a"), redis.cli("HKEYS", f"{PREFIX}hp:a")) == kept
         assert redis.cli("KEYS", f"{PREFIX}*p:unknown") == ""
 

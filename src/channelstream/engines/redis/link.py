@@ -274,6 +274,10 @@ class Link:
             # Why is what Redis said of the first that it did not take.
             raise next(filter(None, (each.exception() for each in queued))) from None
         if isinstance(answer, ResponseError):
+            # What was put there for a script that has not run does not stay.
+            for name, key, field, *_ in commands:
+                if name == "HSET":
+                    self._sent(("HDEL", key, field), reads=True).add_done_callback(_looked_at)
             raise answer
         return answer
 
