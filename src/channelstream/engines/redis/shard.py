@@ -611,13 +611,12 @@ class Shard:
 
     async def _add_payloads(self, link: Link, entries: list[list[bytes]]) -> bool:
         """Put payloads that lie beside into what was read; False: one was superseded since, and all is to be read anew."""
-        for entry in entries:
-            if len(entry) == WITH_TOKEN:
-                payloads, token = entry[-2:]
-                payload = await link.command("HGET", payloads, token)
-                if payload is None:
-                    return False
-                entry[-2:] = [payload]
+        beside = [entry for entry in entries if len(entry) == WITH_TOKEN]
+        payloads = await asyncio.gather(*(link.command("HGET", *entry[-2:]) for entry in beside))
+        if None in payloads:
+            return False
+        for entry, payload in zip(beside, payloads, strict=True):
+            entry[-2:] = [payload]
         return True
 
 

@@ -363,11 +363,14 @@ local function emit(kind, name, seq, uuid, json, record)
   return known[2]
 end
 
--- What is answered of a record, and how many bytes it is: number, time, JSON, and the hash and the token of a payload that lies
--- beside. Nil where that is gone though it should not be.
+-- What the bytes that a script reads itself count for, beside those that are read without it.
+local COPIED = 4
+
+-- What is answered of a record, and how many bytes that counts for: number, time, JSON, and the hash and the token of a payload
+-- that lies beside. Nil where that is gone though it should not be.
 local function told(record, kind, name, seq, at)
   local json, token = json_of(record), token_of(record)
-  if not token then return { seq, at, json }, #json end
+  if not token then return { seq, at, json }, COPIED * #json end
   local payloads = shelf(kind, name)[1]
   local bytes = call('HSTRLEN', payloads, token)
   if bytes > 0 then return { seq, at, json, payloads, token }, #json + bytes end
@@ -378,7 +381,7 @@ local function told_of(kind, name, id, seq, at)
   local _, _, texts = log_keys(kind, name)
   local text = call('HGET', texts, id)
   if not text then return nil end
-  if text:sub(1, 1) == '{' then return { seq, at, text }, #text end
+  if text:sub(1, 1) == '{' then return { seq, at, text }, COPIED * #text end
   return told(cmsgpack.unpack(text), kind, name, seq, at)
 end
 
