@@ -21,6 +21,7 @@ from itsdangerous import TimestampSigner
 from tests.durations import Durations
 from tests.fleet import Fleet
 from tests.http_client import http
+from tests.nursery import Child, nursery
 from tests.redis_server import RedisServer, address, redis_cluster
 from tests.sharing import Sharing, rank
 from tests.slow_turns import SlowTurns
@@ -57,7 +58,7 @@ class RunningServer:
         lines: what it has logged until it was ready.
     """
 
-    process: "subprocess.Popen[str]"
+    process: Child
     port: int
     lines: list[str]
     secret: str = SECRET
@@ -128,15 +129,8 @@ def launch(*flags: str, **environ: str) -> RunningServer:
         environ: variables, which win over those of `PATIENT`.
     """
     patient = {f"CHANNELSTREAM_{name}_S": str(time_s) for name, time_s in PATIENT.items()}
-    command = [sys.executable, "-m", "channelstream", "-p", "0", "-s", SECRET, "-a", ADMIN_SECRET, *flags]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | patient | environ,
-    )
-    assert process.stdout is not None
+    arguments = ["-p", "0", "-s", SECRET, "-a", ADMIN_SECRET, *flags]
+    process = nursery().start(arguments, os.environ | patient | environ)
     port, lines = _wait_until_running(process.stdout)
     return RunningServer(process, port, lines)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import signal
 from typing import Any
 from uuid import uuid4
@@ -177,8 +176,7 @@ def test_a_client_that_leaves_while_its_poll_catches_up(server: Any, clients: An
     assert poll(node, f"{query}&since=").status_code == 200  # Brings the connection to this node.
     publish(node, channel, "one", "two")
     raw = clients.raw(node.port)
-    node.process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, node.process.pid, os.WSTOPPED)
+    node.process.suspend()
     try:
         # The node finds the request and the end of its client at the same time.
         raw.send(f"GET /listen?{query} HTTP/1.1\r\nHost: test\r\n\r\n".encode())

@@ -1,0 +1,239 @@
+"""Servers as forks of one process that has imported them: a start takes a tenth of the processor time of a new interpreter.
+
+Run as a program, it is that process. It gets an order for each server over a socket: the arguments, the environment and the
+folder as JSON, beside them the descriptors that the server writes its log to and that the nursery writes its end to. A
+server is a process like any other afterwards: it has its own sockets, signals and log. `python -m channelstream` itself is
+tested by `tests/cli`.
+"""
+
+import atexit
+import gc
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from select import select
+from typing import IO
+
+from tests.waiting import PATIENCE_S, eventually
+
+ROOT = Path(__file__).parents[1]
+IMPORTED = ("channelstream.cli.serve", "channelstream.server", "channelstream.engines.factory")
+ORDER_BYTES = 1_000_000
+
+
+class Child:
+    """A server that the nursery has started, with what the tests use of `subprocess.Popen`."""
+
+    def __init__(self, pid: int, log: int, end: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdout: IO[str] = os.fdopen(log)
+        self._end = end
+
+    def __del__(self) -> None:
+        if self.returncode is None:
+            os.close(self._end)
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while it runs."""
+        return self._ended(0.0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end, for at most so many seconds.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs.
+        """
+        code = self._ended(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(["channelstream"], timeout or 0.0)
+        return code
+
+    def _ended(self, timeout_s: float | None) -> int | None:
+        if self.returncode is None and select([self._end], [], [], timeout_s)[0]:
+            status = os.read(self._end, 32)
+            # Without a word the nursery is gone, which takes all its servers along.
+            self.returncode = os.waitstatus_to_exitcode(int(status)) if status else -signal.SIGKILL
+            os.close(self._end)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def suspend(self) -> None:
+        """Stop it with SIGSTOP; it no longer runs when this returns."""
+        self.send_signal(signal.SIGSTOP)
+        stat = Path(f"/proc/{self.pid}/stat")
+        eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "it still runs")
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def communicate(self, timeout: float = PATIENCE_S) -> tuple[str, None]:
+        """Read the rest of its log and wait for its end; the log is closed then.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs.
+        """
+        if self.stdout.closed:
+            return "", None
+        until_s = time.monotonic() + timeout
+        rest = b""
+        descriptor = self.stdout.fileno()
+        while select([descriptor], [], [], max(0.0, until_s - time.monotonic()))[0]:
+            data = os.read(descriptor, 65_536)
+            if not data:
+                break
+            rest += data
+        self.wait(max(0.0, until_s - time.monotonic()))
+        self.stdout.close()
+        return rest.decode(), None
+
+
+class Nursery:
+    """The process that starts servers for this one; it ends with this one, and kills what is left of them then."""
+
+    def __init__(self) -> None:
+        self._ordering = threading.Lock()  # Fleets start their nodes in threads.
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                cwd=ROOT,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        atexit.register(self.close)
+
+    def start(self, arguments: Sequence[str], environ: Mapping[str, str]) -> Child:
+        """Start `channelstream` with these arguments and this environment."""
+        log, log_end = os.pipe()
+        end, end_end = os.pipe()
+        order = json.dumps([list(arguments), dict(environ), str(Path.cwd())]).encode()
+        try:
+            with self._ordering:
+                socket.send_fds(self._control, [order], [log_end, end_end])
+                pid = int(self._control.recv(32))
+        finally:
+            os.close(log_end)
+            os.close(end_end)
+        return Child(pid, log, end)
+
+    def close(self) -> None:
+        self._control.close()
+        self._process.wait()
+
+
+_once = threading.Lock()
+
+
+def nursery() -> Nursery:
+    """Return that of this process."""
+    with _once:
+        return _nursery()
+
+
+@cache
+def _nursery() -> Nursery:
+    return Nursery()
+
+
+class _Program:
+    """The nursery itself."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._ends: dict[int, int] = {}
+        self._ended, wake = socket.socketpair()
+        wake.setblocking(False)
+        # A signal that came between a look and a wait would not end the wait; a byte on a socket does.
+        signal.set_wakeup_fd(wake.detach())
+
+    def run(self) -> list[str] | None:
+        """Fork for each order; return in each child, with its arguments, and None when there are no more orders."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everything that the terminal started.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            ready = select([self._control, self._ended], [], [])[0]
+            if self._ended in ready:
+                self._ended.recv(4096)
+                self._reap()
+            if self._control not in ready:
+                continue
+            order, descriptors, _, _ = socket.recv_fds(self._control, ORDER_BYTES, 2)
+            if not order:
+                self._kill_all()
+                return None
+            arguments, environ, folder = json.loads(order)
+            log, end = descriptors
+            pid = os.fork()
+            if pid == 0:
+                os.close(end)
+                self._become(environ, folder, log)
+                return list(arguments)
+            self._ends[pid] = end
+            os.close(log)
+            self._control.send(str(pid).encode())
+
+    def _become(self, environ: Mapping[str, str], folder: str, log: int) -> None:
+        """Make a fork what a new process would be."""
+        wake = signal.set_wakeup_fd(-1)
+        for descriptor in (self._control.detach(), self._ended.detach(), wake, *self._ends.values()):
+            os.close(descriptor)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        os.environ.clear()
+        os.environ.update(environ)
+        os.chdir(folder)
+        sys.path[0] = folder  # As `python -m` has it.
+        random.seed()
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                end = self._ends.pop(pid)
+                with suppress(BrokenPipeError):
+                    os.write(end, str(status).encode())
+                os.close(end)
+
+    def _kill_all(self) -> None:
+        for pid in list(self._ends):
+            os.kill(pid, signal.SIGKILL)
+
+
+def main() -> None:
+    for name in IMPORTED:
+        import_module(name)
+    gc.collect()
+    gc.freeze()
+    arguments = _Program(socket.socket(fileno=int(sys.argv[1]))).run()
+    if arguments is not None:
+        sys.argv[1:] = arguments
+        sys.exit(import_module("channelstream.cli").main(arguments))
+
+
+if __name__ == "__main__":
+    main()
