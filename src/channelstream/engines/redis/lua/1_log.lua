@@ -15,7 +15,7 @@ end
 local function key(kind, name) return PREFIX .. kind .. ':' .. name end
 local LOG = PREFIX .. 'log'
 -- The form of the data. Whoever changes what keys hold, or how they are called, counts it up.
-local LAYOUT = '2'
+local LAYOUT = '3'
 
 local time = call('TIME')
 local time_ms = time[1] * 1000 + math.floor(time[2] / 1000)
