@@ -97,6 +97,15 @@ def test_a_change_counts_for_those_who_are_not_sent_it() -> None:
     assert present_forms([private], Changes([delete(2, channel=None, only=ANN | {"bob"})])) == []
 
 
+def test_the_last_change_wins_whomever_it_is_for() -> None:
+    """An edit for everybody does not undo the one that some were sent after it, in the same list."""
+    first, later = edit(2, b"2"), edit(3, b"3", only=ANN)
+    assert told(present_forms([message(1), first, later], Changes([first, later]))) == [
+        (1, "Message", b"3"),
+        (3, "MessageEdited", b"3"),
+    ]
+
+
 def test_an_older_change_does_not_touch_a_newer_entry() -> None:
     """A message that is published anew after its deletion was forgotten is another one."""
     assert told(present_forms([message(5)], Changes([delete(4)]))) == [(5, "Message", b"1")]

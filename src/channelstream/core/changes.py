@@ -81,7 +81,11 @@ def present_forms(entries: Sequence[Entry], changes: Changes) -> Sequence[Entry]
     Args:
         changes: those that were delivered since, those among the entries too, though perhaps not to these clients.
     """
-    return _after(compacted(entries), changes, covers) if changes.last else entries
+    if changes.last is None:
+        return entries
+    # Those among the entries count once more: a change for some of these clients is newer than one for everybody before it.
+    own = {entry.event for entry in entries if entry.event.supersedes is not None}
+    return _after(compacted(entries), changes, lambda change, event: change in own or covers(change, event))
 
 
 def forms_for(user: str, entries: Sequence[Entry], changes: Sequence[Entry]) -> Sequence[Entry]:
