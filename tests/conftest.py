@@ -141,6 +141,7 @@ def _wait_until_running(log: IO[str]) -> tuple[int, list[str]]:
         lines.append(line)
         if found := RUNNING.search(line):
             return int(found[1] or 0), lines
+    log.close()
     raise AssertionError("the server did not start:\n" + "".join(lines))
 
 

@@ -205,7 +205,8 @@ class _Program:
         os.environ.clear()
         os.environ.update(environ)
         os.chdir(folder)
-        sys.path[0] = folder  # As `python -m` has it.
+        # As `python -m` has it.
+        sys.path[0:1] = [folder, *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
         random.seed()
 
     def _reap(self) -> None:
