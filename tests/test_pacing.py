@@ -1,8 +1,11 @@
 """When the hub flushes."""
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
+from tests.simulation.loop import VirtualLoop, turns
 
 from channelstream.pacing import FlushPacer
 
@@ -32,9 +35,13 @@ class Flush:
         return self.now_s
 
 
-async def turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
+def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a scenario on a loop whose time does not pass while anything is left to do."""
+    loop = VirtualLoop()
+    try:
+        loop.run_until_complete(scenario())
+    finally:
+        loop.close()
 
 
 def test_an_idle_server_flushes_in_the_next_turn_of_the_loop() -> None:
@@ -45,7 +52,7 @@ def test_an_idle_server_flushes_in_the_next_turn_of_the_loop() -> None:
         await turns(2)
         assert flush.count == 1
 
-    asyncio.run(scenario())
+    play(scenario)
 
 
 def test_after_a_long_flush_the_next_one_waits() -> None:
@@ -62,7 +69,7 @@ def test_after_a_long_flush_the_next_one_waits() -> None:
         await asyncio.wait_for(flush.done.wait(), 10)
         assert flush.count == 2
 
-    asyncio.run(scenario())
+    play(scenario)
 
 
 def test_the_pause_is_over_when_half_the_time_has_passed_that_the_flush_took() -> None:
@@ -77,7 +84,7 @@ def test_the_pause_is_over_when_half_the_time_has_passed_that_the_flush_took() -
         await turns(2)
         assert flush.count == 2
 
-    asyncio.run(scenario())
+    play(scenario)
 
 
 def test_what_is_left_is_written_without_a_pause_but_not_at_a_stretch() -> None:
@@ -93,7 +100,7 @@ def test_what_is_left_is_written_without_a_pause_but_not_at_a_stretch() -> None:
             seen.append(flush.count)
         assert sorted(set(seen)) == [1, 2, 3]
 
-    asyncio.run(scenario())
+    play(scenario)
 
 
 def test_a_flush_that_fails_is_logged_and_brought_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -108,5 +115,5 @@ def test_a_flush_that_fails_is_logged_and_brought_to_its_end(caplog: pytest.LogC
         await turns(6)
         assert flush.count == 3
 
-    asyncio.run(scenario())
+    play(scenario)
     assert "a bug in a transport" in caplog.text

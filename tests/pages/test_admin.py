@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from httpx import Client
+from tests.waiting import eventually
 
 SIGNED = {"x-channelstream-secret": "signed"}
 
@@ -27,10 +28,12 @@ def test_the_document_has_the_numbers_of_the_server(server: Any, method: str) ->
 
 def test_debug_is_the_same_document(server: Any) -> None:
     """/admin/debug of the second generation answers the keys of admin.json, with the same numbers."""
-    documents = [server.request("GET", f"/admin/{name}").json() for name in ("admin.json", "debug")]
-    for document in documents:
-        document.pop("uptime")
-    assert documents[0] == documents[1]
+
+    def document(name: str) -> Any:
+        return server.request("GET", f"/admin/{name}").json() | {"uptime": None}
+
+    # Something may happen between the two: the server counts the turns of its loop that came late.
+    eventually(lambda: document("admin.json") == document("debug"), "they differ each time")
 
 
 def test_the_page_is_fenced_in(browser: Client) -> None:
