@@ -62,6 +62,11 @@ def presence(user: str, announced: bool) -> Presence:
     )
 
 
+def parted(*users: str, announced: bool = True) -> Parted:
+    gone = tuple(Gone(user, f"id-{user}", len(users) - at) for at, user in enumerate(users, 1))
+    return Parted(uuid="u", channel="news", gone=gone, timestamp="", announced=announced)
+
+
 def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
     """A hub with one connection of bob, a member of news, in a state."""
     hub, sink = Hub(lambda: None), Sink()
@@ -75,7 +80,9 @@ def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
 def bring(hub: Hub, connection: Connection, state: str, sink: Sink | None = None) -> None:
     """Bring a new connection into a state."""
     if state != "new":
-        hub.attach(connection, sink or Sink(), Held(10))
+        hub.attach(connection, sink or Sink(), Held(1))
+    if state == "behind":
+        connection.batch = connection.batch.then(Entry(1, "e-1", 0.0, message()))
     if state in ("live", "slow", "detached"):
         hub.go_live(connection, [])
     if state == "slow":
@@ -90,6 +97,7 @@ CASES: list[tuple[str, Event, list[Fate]]] = [
     ("live", message(channel=None, only=BOB), [Fate.DELIVERED]),
     ("live", message(only=BOB), [Fate.DELIVERED]),
     ("catching up", message(), [Fate.CATCHING_UP]),
+    ("behind", message(), [Fate.BEHIND]),
     ("slow", message(), [Fate.SLOW]),
     ("detached", message(), [Fate.DETACHED]),
     ("new", message(), [Fate.NEW]),
@@ -102,6 +110,11 @@ CASES: list[tuple[str, Event, list[Fate]]] = [
     ("live", presence("bob", announced=True), [Fate.OWN_PRESENCE]),
     ("live", presence("zoe", announced=False), [Fate.UNANNOUNCED]),
     ("live", presence("zoe", announced=True), [Fate.DELIVERED]),
+    ("live", presence("bob", announced=False), [Fate.OWN_PRESENCE]),
+    ("live", parted("bob"), [Fate.OWN_PRESENCE]),
+    ("live", parted("bob", "zoe"), [Fate.DELIVERED]),
+    ("live", parted("bob", "zoe", announced=False), [Fate.UNANNOUNCED]),
+    ("live", parted("ann", "zoe", announced=False), [Fate.UNANNOUNCED]),
 ]
 
 
@@ -149,6 +162,7 @@ def test_a_user_s_own_events_are_known() -> None:
     """Those it sent, and its presence."""
     assert is_by(message(), "zoe")
     assert is_by(presence("bob", announced=True), "bob")
+    assert is_by(parted("bob", "zoe"), "zoe")
     assert not is_by(message(), "bob")
     assert not is_by(MessageDeleted(uuid="u", channel="news"), "bob")
 
@@ -157,7 +171,7 @@ def crowd() -> Hub:
     """A hub with three connections of each dialect in each state, all in news, and two users outside."""
     hub = Hub(lambda: None)
     numbers = count()
-    for state in ("new", "catching up", "live", "slow", "detached"):
+    for state in ("new", "catching up", "behind", "live", "slow", "detached"):
         for dialect in Dialect:
             for _ in range(3):
                 number = next(numbers)
@@ -168,11 +182,6 @@ def crowd() -> Hub:
     for name in ("u1", "outside"):
         hub.add(Connection(f"outside of {name}", name, Dialect.V07, (0,), 15.0))
     return hub
-
-
-def parted(*users: str) -> Parted:
-    gone = tuple(Gone(user, f"id-{user}", len(users) - at) for at, user in enumerate(users, 1))
-    return Parted(uuid="u", channel="news", gone=gone, timestamp="")
 
 
 SOME = frozenset({"u1", "u7", "u13", "u20", "outside", "nobody"})
@@ -191,6 +200,7 @@ SOME = frozenset({"u1", "u7", "u13", "u20", "outside", "nobody"})
         presence("u7", announced=True),
         presence("u8", announced=False),
         parted("u1", "u7"),
+        parted("u1", "u8", announced=False),
         parted("u13"),
     ],
 )

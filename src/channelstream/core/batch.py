@@ -119,11 +119,16 @@ class Held(Batch):
         self.limit = limit
         self.overflowed = False
 
+    @property
+    def has_room(self) -> bool:
+        """Whether it holds what comes next."""
+        return not self.overflowed and len(self.held) < self.limit
+
     def then(self, entry: Entry) -> Batch:
-        if self.overflowed or len(self.held) >= self.limit:
-            self.overflow()
-        else:
+        if self.has_room:
             self.held.append(entry)
+        else:
+            self.overflow()
         return self
 
     def overflow(self) -> None:

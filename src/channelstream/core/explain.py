@@ -22,6 +22,7 @@ class Fate(Enum):
 
     DELIVERED = "delivered"
     CATCHING_UP = "held: it is catching up"
+    BEHIND = "waits in the log: it is catching up, and more has come than is held"
     SLOW = "waits in the log: the client reads too slowly"
     DETACHED = "waits in the log: it has no stream now"
     NEW = "waits in the log: it never had a stream"
@@ -140,8 +141,8 @@ def _strangers(hub: Hub, event: Event, name: str, now_s: float) -> Iterator[Outc
 
 
 def is_by(event: Event, name: str) -> bool:
-    """Whether a user has sent an event, or it is about this one user."""
-    return getattr(event, "user", None) == name
+    """Whether a user has sent an event, or it is about this user."""
+    return getattr(event, "user", None) == name or name in event.about
 
 
 def outcomes_for_user(hub: Hub, event: Event, name: str, now_s: float) -> Iterator[Outcome]:
@@ -180,13 +181,16 @@ def _refusal(connection: Connection, event: Event) -> Fate | None:
         return Fate.NOT_A_MEMBER
     if connection.hears(event):
         return None
-    return Fate.OWN_PRESENCE if connection.user in event.about else Fate.UNANNOUNCED
+    # An event about several users is heard by each of them, as it is about the others.
+    return Fate.OWN_PRESENCE if event.about == (connection.user,) else Fate.UNANNOUNCED
 
 
 def _catching_up(connection: Connection) -> Fate:
-    """Tell a slow client, for whom nothing is held, from one that reads what it missed."""
+    """Tell a slow client, for whom nothing is held, from one that reads what it missed, for whom so much is."""
     batch = connection.batch
-    return Fate.SLOW if isinstance(batch, Held) and not batch.limit else Fate.CATCHING_UP
+    if not isinstance(batch, Held) or batch.has_room:
+        return Fate.CATCHING_UP
+    return Fate.BEHIND if batch.limit else Fate.SLOW
 
 
 _STATES: dict[ConnectionState, Callable[[Connection], Fate]] = {
