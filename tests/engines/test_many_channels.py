@@ -1,4 +1,4 @@
-"""One connection that joins, or leaves, very many channels: in short turns of the loop, and all of them or none."""
+"""Very many channels that are joined or left: in short turns of the loop, and each wholly or not at all."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,9 +13,12 @@ from tests.engines.test_sqlite import ANN, sqlite_engine
 from tests.simulation.loop import turns
 
 from channelstream import slices
-from channelstream.core.events import Presence
+from channelstream.core.channel import Channel
+from channelstream.core.events import Dialect, Presence
+from channelstream.core.log import Entry
+from channelstream.engines.base import Leaving, Member
 from channelstream.engines.memory import MemoryEngine
-from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.sqlite import CHANNELS_AT_ONCE, SqliteEngine
 from channelstream.errors import Unavailable
 
 LOUD = {f"c{number}": {"notify_presence": True} for number in range(20)}
@@ -150,6 +153,140 @@ def test_a_change_of_settings_that_is_not_written_yet_is_waited_for(tmp_path: Pa
         await engine.close()
 
     asyncio.run(life())
+
+
+@pytest.mark.parametrize("is_in", [False, True])
+def test_a_fault_midway_leaves_nothing_half_done(
+    live: Callable[[Life], None], monkeypatch: pytest.MonkeyPatch, is_in: bool
+) -> None:
+    """What was joined, or left, in the same turn as the channel that fails is taken back as well."""
+    monkeypatch.setattr(slices, "TURN_S", 3600.0)
+
+    async def life(engine: InProcess, recorder: Recorder) -> None:
+        if is_in:
+            await engine.join(ANN, LOUD)
+        before = members(engine)
+        with monkeypatch.context() as fault:
+            for step in ("join", "leave"):
+                fault.setattr(engine.registry, step, _failing_at("c10", getattr(engine.registry, step)))
+            with pytest.raises(ZeroDivisionError):
+                await (engine.leave(ANN, list(LOUD)) if is_in else engine.join(ANN, LOUD))
+        assert members(engine) == before
+
+    live(life)
+
+
+def _failing_at(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+    def fail(channel: Channel, *others: Any) -> Any:
+        if channel.name == name:
+            raise ZeroDivisionError
+        return step(channel, *others)
+
+    return fail
+
+
+@pytest.mark.parametrize("turn_s", [-1.0, 3600.0])
+def test_a_fault_about_one_that_leaves_keeps_nobody_in(
+    live: Callable[[Life], None], monkeypatch: pytest.MonkeyPatch, turn_s: float
+) -> None:
+    """The others are counted out and have parted, and so has the one from the channels it could leave."""
+    monkeypatch.setattr(slices, "TURN_S", turn_s)
+
+    async def life(engine: InProcess, recorder: Recorder) -> None:
+        crowd = [Member(str(number), f"user {number}", Dialect.V07) for number in range(9)]
+        for member in crowd:
+            await engine.connect(member, EMPTY)
+            await engine.join(member, {"a": LOUD["c0"], "b": LOUD["c0"]})
+        leaving = [Leaving(member, ["a", "b"]) for member in crowd]
+        leaving[4] = Leaving(crowd[4], ["a", "unknown"])
+        await engine.disconnect_all(leaving)
+        if isinstance(engine, SqliteEngine):
+            await engine.settled()
+        channels = engine.registry.channels
+        assert (channels["a"].users, list(channels["b"].users)) == ({}, ["user 4"])
+        assert parted(recorder) == [*(("a", each.user) for each in crowd)] + [
+            ("b", each.user) for each in crowd if each is not crowd[4]
+        ]
+
+    live(life)
+
+
+def parted(recorder: Recorder) -> list[tuple[str | None, str]]:
+    singles = (single.event for entry in recorder.entries for single in entry.singles())
+    return sorted(
+        (event.channel, event.user) for event in singles if isinstance(event, Presence) and not event.joined
+    )
+
+
+def test_an_event_that_cannot_be_delivered_takes_no_other_with_it(live: Callable[[Life], None]) -> None:
+    """Of those who leave at once each channel hears, but for the one whose event fails; all are in the logs."""
+
+    async def life(engine: InProcess, recorder: Recorder) -> None:
+        await engine.join(ANN, LOUD)
+        if isinstance(engine, SqliteEngine):
+            await engine.settled()
+        deliver, recorder.entries = recorder.deliver, []
+
+        def fail(entry: Entry) -> None:
+            if entry.event.channel == "c10":
+                raise ZeroDivisionError
+            deliver(entry)
+
+        recorder.deliver = fail  # type: ignore[method-assign]
+        await engine.disconnect_all([Leaving(ANN, list(LOUD))])
+        if isinstance(engine, SqliteEngine):
+            await engine.settled()
+        assert parted(recorder) == sorted((name, "ann") for name in LOUD if name != "c10")
+        found = await engine.replay("ann", dict.fromkeys(LOUD, engine.position.seqs[0] - 1), 99)
+        assert found.upto == engine.position.seqs
+        assert sum(len(channel.log.entries) for channel in engine.registry.channels.values()) == 2 * len(LOUD)
+
+    live(life)
+
+
+class Looked(list[str]):
+    """Names that are counted each time they are looked at."""
+
+    count = 0
+
+    def __iter__(self) -> Any:
+        for name in list.__iter__(self):
+            Looked.count += 1
+            yield name
+
+
+def test_who_leaves_later_is_not_looked_at_yet(tmp_path: Path) -> None:
+    """While a change of settings is written, each turn looks at what it has time for, however many leave."""
+
+    async def life() -> None:
+        engine = sqlite_engine(tmp_path / "a.db", Setup())
+        await engine.start(Recorder())
+        names = [f"c{number}" for number in range(100)]
+        crowd = [Member(str(number), f"user {number}", Dialect.V07) for number in range(40)]
+        for member in crowd:
+            await engine.connect(member, EMPTY)
+            await engine.join(member, {name: {} for name in names})
+        await engine.configure({"other": {}})
+        engine._unwritten["channel", "other"] = asyncio.get_running_loop().create_future()
+        leaving = asyncio.create_task(
+            engine.disconnect_all([Leaving(member, Looked(names)) for member in crowd])
+        )
+        longest = 0
+        while not leaving.done():
+            before = Looked.count
+            await asyncio.sleep(0)
+            longest = max(longest, Looked.count - before)
+        await leaving
+        assert members_of(engine) == 0
+        assert longest <= 2 * CHANNELS_AT_ONCE
+        engine._unwritten.clear()
+        await engine.close()
+
+    asyncio.run(life())
+
+
+def members_of(engine: SqliteEngine) -> int:
+    return sum(len(channel.users) for channel in engine.registry.channels.values())
 
 
 def _refuse(_writes: object) -> None:

@@ -1,13 +1,93 @@
 """Connections of a node, where what happens to one of them has to wait for its turn."""
 
 import asyncio
+from itertools import count
+
+from tests.core.test_explain import Sink
+from tests.engines.conformance import MovedClock, Setup
+from tests.engines.test_memory import memory_engine
 
 from channelstream.config import Settings
+from channelstream.core.batch import Held
+from channelstream.core.deadlines import SLOT_S
 from channelstream.core.events import Dialect
+from channelstream.core.hub import Hub
 from channelstream.engines.base import UserUpdate
+from channelstream.node import Node
+from channelstream.node.held import NodeLimits
 from channelstream.server import build
 
 EMPTY = UserUpdate({}, {})
+UNATTACHED_S = 15.0
+GRACE_S = 40.0
+
+
+async def timed_node() -> tuple[Node, MovedClock]:
+    """A node whose clock is moved by hand."""
+    clock, ids = MovedClock(), count()
+    limits = NodeLimits(unattached_s=UNATTACHED_S)
+    node = Node(memory_engine(Setup(clock)), Hub(lambda: None), clock, lambda: f"id-{next(ids)}", limits)
+    await node.start()
+    return node, clock
+
+
+async def lives_for(node: Node, clock: MovedClock, seconds: float) -> bool:
+    """Whether the connection is there just before so many seconds have passed, and is gone just after that."""
+    clock.passed_s += seconds - 2 * SLOT_S
+    await node.sweep()
+    before = node.connection("c") is not None
+    clock.passed_s += 4 * SLOT_S
+    await node.sweep()
+    return before and node.connection("c") is None
+
+
+def test_a_connection_that_never_has_a_stream_ends() -> None:
+    """After `unattached_timeout_s`."""
+
+    async def life() -> None:
+        node, clock = await timed_node()
+        await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
+        assert await lives_for(node, clock, UNATTACHED_S)
+
+    asyncio.run(life())
+
+
+def test_a_connection_that_loses_its_stream_ends_after_its_grace() -> None:
+    """Not while it has a stream, and not before that."""
+
+    async def life() -> None:
+        node, clock = await timed_node()
+        await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
+        connection = node.connection("c")
+        assert connection is not None
+        node.hub.attach(connection, Sink(), Held(1))
+        node.attached(connection)
+        clock.passed_s += 100 * UNATTACHED_S
+        await node.sweep()
+        assert node.connection("c") is connection
+        node.detached(connection, GRACE_S)
+        assert await lives_for(node, clock, GRACE_S)
+
+    asyncio.run(life())
+
+
+def test_a_client_that_shows_itself_is_waited_for_anew() -> None:
+    """From then on; a shorter time shortens nothing."""
+
+    async def life() -> None:
+        node, clock = await timed_node()
+        await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
+        connection = node.connection("c")
+        assert connection is not None
+        node.hub.attach(connection, Sink(), Held(1))
+        node.attached(connection)
+        node.detached(connection, GRACE_S)
+        clock.passed_s += GRACE_S / 2
+        node.hold(connection, GRACE_S)
+        node.hold(connection, GRACE_S / 4)
+        assert await lives_for(node, clock, GRACE_S)
+
+    asyncio.run(life())
 
 
 def test_a_connection_that_comes_back_while_its_end_waits_is_kept() -> None:
