@@ -4,12 +4,13 @@ A ledger numbers events; its engine records the entries when they count: at once
 the logs - a resuming client, `/info` - sees what is recorded and nothing else.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from channelstream.core.channel import Channel
 from channelstream.core.compaction import affects, first_form, present, unknown_part
@@ -17,7 +18,7 @@ from channelstream.core.events import Event, Message, MessageDeleted
 from channelstream.core.log import Entry, Log
 from channelstream.core.parting import Parting
 from channelstream.core.position import Position
-from channelstream.core.registry import Forgotten, Registry
+from channelstream.core.registry import Forgotten, Moment, Registry
 from channelstream.core.user import StateValue, User
 from channelstream.engines.base import (
     PRIVATE,
@@ -32,6 +33,8 @@ from channelstream.engines.base import (
 )
 from channelstream.slices import Slices
 
+logger = logging.getLogger(__name__)
+
 FORGOTTEN_AT_ONCE = 20
 """Idle users and channels that are forgotten at a stretch."""
 
@@ -45,13 +48,6 @@ class Lifetimes:
 
     users_s: float = 86_400.0
     channels_s: float = 259_200.0
-
-
-class Joined(NamedTuple):
-    """Channels that were joined in one turn: each with the number after which it was, and which of them are new."""
-
-    seqs: dict[str, int]
-    new: list[str]
 
 
 class Ledger:
@@ -215,64 +211,86 @@ class Ledger:
         slices, now = Slices(self._clock.steady), moment(self._clock)
         parted, gone = Parting(self.registry), list[Member]()
         while waiting and not (slices.is_over and (gone or parted)) and not parted.is_much:
-            member, channels = waiting[0].member, waiting[0].channels
-            user = self.registry.users[member.user]
-            left = 0
-            while left < len(channels) and not parted.is_much:
-                parted.leave(self.registry.channels[channels[left]], user, member.dialect, now)
-                left += 1
-            if left < len(channels):
-                waiting[0] = Leaving(member, channels[left:])
-                break
-            self.registry.disconnect(user, now)
-            gone.append(waiting.popleft().member)
-        self._accept_all(parted.events(now.wall_s))
+            gone += self._count_out(waiting, parted, now)
+        for event in parted.events(now.wall_s):
+            try:
+                self._accept(event)
+            except Exception:
+                # Nobody is left to be answered, and the other channels must hear who has parted, too.
+                logger.exception("users who parted could not be announced")
         return gone
 
-    def join_some(self, member: Member, waiting: deque[tuple[str, Mapping[str, Any]]]) -> Joined:
+    def _count_out(self, waiting: deque[Leaving], parted: Parting, now: Moment) -> list[Member]:
+        """Count out the first connection and return it; nothing where it stays, with what is too much for this turn."""
+        first = waiting.popleft()
+        member, channels = first.member, first.channels
+        try:
+            user = self.registry.users[member.user]
+            for at, name in enumerate(channels):
+                if parted.is_much:
+                    waiting.appendleft(Leaving(member, channels[at:]))
+                    return []
+                parted.leave(self.registry.channels[name], user, member.dialect, now)
+            self.registry.disconnect(user, now)
+        except Exception:
+            # A bug about one of them must not keep the others in their channels for ever.
+            logger.exception("a connection could not be counted out")
+        return [member]
+
+    def join_some(
+        self, member: Member, waiting: deque[tuple[str, Mapping[str, Any]]], joined: dict[str, int]
+    ) -> list[str]:
         """Count a connection into the first of these channels, as many as one turn of the loop has time for.
 
         Args:
             waiting: channels it is not in, each with the settings it gets if it is new; those that are joined are taken out.
+            joined: takes those that are joined, each with the number after which it was, even where another one fails.
+
+        Returns:
+            Which of them are new.
         """
         slices, now, seq = Slices(self._clock.steady), moment(self._clock), self.recorded
-        user = self.registry.users[member.user]
-        joined = Joined({}, [])
-        while waiting and not (joined.seqs and slices.is_over):
+        user, new = self.registry.users[member.user], list[str]()
+        while waiting:
             name, patch = waiting.popleft()
             if name not in self.registry.channels:
-                joined.new.append(name)
+                new.append(name)
             channel = self.registry.open_channel(name, patch, self.recorded, now)
-            joined.seqs[name] = seq
-            self._accept_all(self.registry.join(channel, user, member.dialect, now))
-        return joined
+            events = self.registry.join(channel, user, member.dialect, now)
+            joined[name] = seq
+            self._accept_all(events)
+            if slices.is_over:
+                break
+        return new
 
     def join(self, member: Member, channels: Iterable[str]) -> None:
         """Count a connection into channels it is not in."""
         waiting: deque[tuple[str, Mapping[str, Any]]] = deque((name, {}) for name in channels)
         while waiting:
-            self.join_some(member, waiting)
+            self.join_some(member, waiting, {})
 
-    def leave_some(self, member: Member, waiting: deque[str]) -> list[str]:
+    def leave_some(self, member: Member, waiting: deque[str], left: list[str]) -> None:
         """Count a connection out of the first of these channels, as many as one turn of the loop has time for.
 
         Args:
-            waiting: channels it is in; those that are left are taken out, and returned.
+            waiting: channels it is in; those that are left are taken out.
+            left: takes those that are left, even where another one fails.
         """
         slices, now = Slices(self._clock.steady), moment(self._clock)
         user = self.registry.users[member.user]
-        left: list[str] = []
-        while waiting and not (left and slices.is_over):
-            left.append(waiting.popleft())
-            channel = self.registry.channels[left[-1]]
-            self._accept_all(self.registry.part(channel, user, member.dialect, now))
-        return left
+        while waiting:
+            name = waiting.popleft()
+            events = self.registry.part(self.registry.channels[name], user, member.dialect, now)
+            left.append(name)
+            self._accept_all(events)
+            if slices.is_over:
+                break
 
     def leave(self, member: Member, channels: Iterable[str]) -> None:
         """Count a connection out of channels it is in."""
         waiting = deque(channels)
         while waiting:
-            self.leave_some(member, waiting)
+            self.leave_some(member, waiting, [])
 
     # -- settings and state
 

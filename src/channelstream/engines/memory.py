@@ -94,7 +94,7 @@ class MemoryEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
-                joined |= self._ledger.join_some(member, waiting).seqs
+                self._ledger.join_some(member, waiting, joined)
                 if waiting:
                     await asyncio.sleep(0)
         except BaseException:  # Cancelled, or a bug: nothing is done then.
@@ -106,7 +106,7 @@ class MemoryEngine:
         waiting, left = deque(channels), list[str]()
         try:
             while waiting:
-                left += self._ledger.leave_some(member, waiting)
+                self._ledger.leave_some(member, waiting, left)
                 if waiting:
                     await asyncio.sleep(0)
         except BaseException:

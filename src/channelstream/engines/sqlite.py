@@ -6,8 +6,9 @@ nobody ever holds a position, or an answer, that a crash could take back.
 """
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -33,7 +34,7 @@ from channelstream.engines.base import (
     UserChange,
     UserUpdate,
 )
-from channelstream.engines.group_commit import Batch, GroupCommit
+from channelstream.engines.group_commit import AFTER_A_FAULT, Batch, GroupCommit
 from channelstream.engines.ledger import Ledger, Lifetimes
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_file import SqliteFile
@@ -51,6 +52,10 @@ ERASE_S = 1.0
 RETURN_S = 600.0
 """How long nothing idle is forgotten after a start, in seconds: whoever used it must have time to come back."""
 
+CHANNELS_AT_ONCE = 1000
+"""Channels that are looked at in one turn while connections leave: more than one turn has time to count out."""
+
+logger = logging.getLogger(__name__)
 
 _Changed = tuple[str, str]
 """What a request has changed: `channel` or `user`, and its name."""
@@ -199,11 +204,15 @@ class SqliteEngine:
                 self._commits.batch()
         slices = Slices(self._clock.steady)
         for entry in batch.entries:
-            # In one turn, so that the log has exactly what was delivered.
-            self._ledger.release([entry])
-            self._ledger.record(entry)
-            self._upkeep.note(entry)
-            self._receiver.deliver(entry)
+            try:
+                # In one turn, so that the log has exactly what was delivered.
+                self._ledger.release([entry])
+                self._ledger.record(entry)
+                self._upkeep.note(entry)
+                self._receiver.deliver(entry)
+            except Exception:
+                # The file has the others as well: they must count, too.
+                logger.exception(AFTER_A_FAULT)
             await slices.due()
 
     def refused(self, batches: list[Batch]) -> None:
@@ -325,10 +334,9 @@ class SqliteEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
-                some = self._ledger.join_some(member, waiting)
-                joined |= some.seqs
-                if some.new:
-                    self._commits.batch().channels.update(some.new)
+                new = self._ledger.join_some(member, waiting, joined)
+                if new:
+                    self._commits.batch().channels.update(new)
                 if waiting:
                     await asyncio.sleep(0)
                     await self._changes_written((name for name, _ in waiting), [member.user])
@@ -346,7 +354,7 @@ class SqliteEngine:
         waiting, left = deque(channels), list[str]()
         try:
             while waiting:
-                left += self._ledger.leave_some(member, waiting)
+                self._ledger.leave_some(member, waiting, left)
                 if waiting:
                     await asyncio.sleep(0)
                     await self._changes_written(waiting)
@@ -362,12 +370,12 @@ class SqliteEngine:
 
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
         """Take effect in many short turns; the announcements follow when they are written."""
-        waiting = deque(leaving)
-        while waiting:
-            await self._changes_written(name for each in waiting for name in each.channels)
-            gone = self._ledger.disconnect_some(waiting)
-            self._commits.owed().users.update(member.user for member in gone)
-            await asyncio.sleep(0)
+        for some in _parts(leaving):
+            while some:
+                await self._changes_written(name for each in some for name in each.channels)
+                gone = self._ledger.disconnect_some(some)
+                self._commits.owed().users.update(member.user for member in gone)
+                await asyncio.sleep(0)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._ledger.channels(names)
@@ -412,3 +420,15 @@ class SqliteEngine:
         batch = self._commits.batch()
         batch.gone_channels += gone.channels
         batch.gone_users += gone.users
+
+
+def _parts(leaving: Iterable[Leaving]) -> Iterator[deque[Leaving]]:
+    """Cut connections that leave where they are in `CHANNELS_AT_ONCE` channels together, or one is in more."""
+    part, size = deque[Leaving](), 0
+    for each in leaving:
+        part.append(each)
+        size += len(each.channels)
+        if size >= CHANNELS_AT_ONCE:
+            yield part
+            part, size = deque(), 0
+    yield part
