@@ -369,6 +369,124 @@ def test_a_call_that_has_failed_is_not_run_later(with_a_line: Any) -> None:
     with_a_line(life)
 
 
+def test_a_call_that_has_failed_is_not_run_later_though_redis_set_its_clock_back(with_a_line: Any) -> None:
+    """Any answer tells the time of Redis, so that the node knows until when by that clock it waits."""
+
+    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+        engine, listener = await near.member("ann", "a")
+        [shard] = engine._shards
+        assert shard._link is not None
+        # As if that clock had been an hour ahead until now.
+        shard._link._ahead_ms += 3_600_000.0
+        await engine.head()
+        line.cut()
+        with pytest.raises(Unavailable):
+            await engine.publish([message("late")])
+        line.mend()
+        await published(engine, message("m1"))
+        await soon(lambda: "m1" in heard(listener))
+        assert heard(listener) == ["m1"]
+
+    with_a_line(life)
+
+
+def test_a_clock_is_never_taken_for_further_ahead_than_it_is(with_one_shard: Any) -> None:
+    """However long an answer was on its way: what is sent then is given up by Redis first."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        [shard] = engine._shards
+        link = shard._link
+        assert link is not None
+        reading = await in_flight(engine, engine.head())
+        while link._unsent:
+            await asyncio.sleep(0)
+        time.sleep(0.1)  # real time: the answer lies here, as it does where the loop is busy.
+        await reading
+        ahead_ms = link._ahead_ms
+        assert ahead_ms <= 1000 * time.time() - 1000 * time.monotonic() - 90
+
+    with_one_shard(life)
+
+
+def deadlines(engine: RedisEngine, operation: str) -> list[float]:
+    """Note from now on until when Redis is told that the node waits for an operation, by the clock of the node, in ms."""
+    found: list[float] = []
+    [shard] = engine._shards
+    link: Any = shard._link
+    sent = link._sent
+
+    def noted(parts: Any, reads: bool) -> Any:
+        if parts[0] == "EVALSHA" and operation in parts:
+            found.append(float(parts[-1]) - link._ahead_ms)
+        return sent(parts, reads)
+
+    link._sent = noted
+    return found
+
+
+def test_a_call_has_one_deadline_however_often_it_is_sent(with_a_line: Any) -> None:
+    """A call that is sent again since the clock of Redis was set does not wait anew."""
+
+    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+        engine, _ = await near.member("ann", "a")
+        [shard] = engine._shards
+        assert shard._link is not None
+        found = deadlines(engine, "publish")
+        shard._link._ahead_ms -= 3_600_000.0
+        line.cut()
+        publishing = await in_flight(engine, engine.publish([message("m1")]))
+        await asyncio.sleep(0.1)  # real time: which the call has lost when it is sent again.
+        line.mend()
+        await publishing
+        first, second = found
+        assert abs(second - first) <= 1
+
+    with_a_line(life)
+
+
+def test_steps_of_a_call_have_one_deadline(with_one_shard: Any) -> None:
+    """Where Redis does it a slice at a time, the last slice is given up when the first would be."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.node()
+        await in_many(engine, recorder, "ann")
+        await begin_to_end(engine, "many")
+        found = deadlines(engine, "disconnect")
+        [shard] = engine._shards
+        step = shard.step
+
+        async def slow(*about: Any, **arguments: Any) -> Any:
+            await asyncio.sleep(0.02)  # real time: which passes between the steps.
+            return await step(*about, **arguments)
+
+        shard.step = slow  # type: ignore[method-assign]
+        await shard.call("disconnect", conn_id="many", node=engine._connections.node)
+        assert len(found) >= 2
+        assert max(found) - min(found) <= 1
+
+    with_one_shard(life)
+
+
+def test_a_call_sent_near_its_deadline_does_not_break_the_link(with_a_line: Any) -> None:
+    """That it has no answer yet proves nothing."""
+
+    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+        engine, _ = await near.node()
+        [shard] = engine._shards
+        link = shard._link
+        assert link is not None
+        line.cut()
+        with pytest.raises(Unavailable, match="does not answer"):
+            await shard.step("head", until_s=asyncio.get_running_loop().time())
+        assert not link.broken.is_set()
+        line.mend()
+        await engine.head()
+        assert shard._link is link
+
+    with_a_line(life)
+
+
 def test_a_call_in_flight_is_answered_though_its_link_is_given_up(with_one_shard: Any) -> None:
     """What was given up is the subscription: nobody needs to be told that nothing is known of the call."""
 
@@ -523,7 +641,7 @@ async def begin_to_end(engine: RedisEngine, conn_id: str) -> None:
     """Make the first of the calls that end a connection in very many channels, and no other."""
     shard = engine._shards.at(conn_id)
     node = engine._connections.node
-    assert await shard._call(shard._reach(), "disconnect", conn_id=conn_id, node=node) == AGAIN
+    assert await shard.step("disconnect", conn_id=conn_id, node=node) == AGAIN
 
 
 async def in_many(engine: RedisEngine, recorder: Recorder, user: str) -> Member:

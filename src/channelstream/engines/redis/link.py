@@ -2,7 +2,8 @@
 
 Neither is used again once one has failed: what was published meanwhile is found in the log. Calls that were sent still get
 their answers where their connection works. Otherwise a call that changes something fails at its deadline and not before,
-since Redis may run it until then: a call that has failed is not run later.
+since Redis may run it until then: a call that has failed is not run later. A call has one deadline, however often
+it is sent.
 """
 
 import asyncio
@@ -40,6 +41,8 @@ UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, msgsp
 """What reading an answer raises that has another form than one of Redis."""
 SUBSCRIBE_AT_ONCE = 1000
 """Channels named in one SUBSCRIBE."""
+TRUSTED_SHARE = 0.5
+"""The share of the timeout that a call must have had for its silence to break the link."""
 READS = frozenset({"channels", "head", "history", "nodes", "replay", "states", "user_channels", "users"})
 """Operations of the script that change nothing, so that running one late does no harm."""
 URGENT = frozenset({"beat"})
@@ -139,12 +142,24 @@ class Link:
         self.run = about["run_id"]
         if self._place.in_cluster and int(about["redis_version"].split(".")[0]) >= SHARDED_SINCE:
             self.speaks = "SPUBLISH"
-        await self._compare_clocks()
+        await self._compare_clocks(self.deadline_s)
 
-    async def _compare_clocks(self) -> None:
-        seconds, microseconds = await self.command("TIME")
-        # Too little, by the time the answer took: Redis never takes up what this node has given up.
-        self._ahead_ms = int(seconds) * 1000 + int(microseconds) / 1000 - _steady_ms()
+    @property
+    def deadline_s(self) -> float:
+        """Until when a call that begins now may wait, by the clock of the loop."""
+        return asyncio.get_running_loop().time() + self._timeout_s
+
+    async def _compare_clocks(self, until_s: float) -> None:
+        seconds, microseconds = await self._ask(("TIME",), until_s, reads=True)
+        self._note_time(int(seconds) * 1000 + int(microseconds) / 1000)
+
+    def _note_time(self, redis_ms: float) -> None:
+        """Take the time of Redis from an answer that has just come; its clock may have been set since the last one.
+
+        What is noted is too little by the time that the answer was on its way. So Redis runs nothing that this node has
+        given up; at worst it refuses a call that was a long time on its way, which is then sent again.
+        """
+        self._ahead_ms = redis_ms - _steady_ms()
 
     async def hush(self) -> None:
         """Use it no more, and hear nothing more of what is published."""
@@ -214,6 +229,7 @@ class Link:
         operation: str,
         blob: bytes = b"",
         first: Sequence[Command] = (),
+        until_s: float | None = None,
         **arguments: Any,
     ) -> Any:
         """Run one operation of the script.
@@ -221,47 +237,50 @@ class Link:
         Args:
             blob: bytes to hand on; the MessagePack of Redis knows only text.
             first: commands that are run right before it, in one step with it.
+            until_s: the deadline, by the clock of the loop; None means that of a call that begins now.
 
         Raises:
             Unavailable: nobody knows whether it has run.
             ResponseError: the script has refused.
         """
+        until_s = self.deadline_s if until_s is None else until_s
         told = (epoch, now_ms, self._prefix, self.speaks, operation, _pack(arguments), blob)
         try:
-            return await self._run(operation, told, first)
+            return await self._run(operation, told, first, until_s)
         except ResponseError as error:
             if not str(error).startswith("LATE"):
                 raise
         # The answer is here in time, and nothing was done: the clock of Redis was set.
-        await self._compare_clocks()
-        return await self._run(operation, told, first)
+        await self._compare_clocks(until_s)
+        return await self._run(operation, told, first, until_s)
 
-    async def _run(self, operation: str, told: tuple[Any, ...], first: Sequence[Command]) -> Any:
+    async def _run(
+        self, operation: str, told: tuple[Any, ...], first: Sequence[Command], until_s: float
+    ) -> Any:
         if operation not in URGENT:
             self._check_room()
-        parts = ("EVALSHA", self._sha, 1, self._prefix, *told, self._until_ms)
+        until_ms = f"{1000 * until_s + self._ahead_ms:.0f}"
+        parts = ("EVALSHA", self._sha, 1, self._prefix, *told, until_ms)
         if first:
-            return await self._ask_together([*first, parts])
-        return await self._ask(parts, reads=operation in READS)
-
-    @property
-    def _until_ms(self) -> str:
-        """Until when an answer is waited for, by the clock of Redis."""
-        return f"{_steady_ms() + self._ahead_ms + 1000 * self._timeout_s:.0f}"
+            redis_ms, answer = await self._ask_together([*first, parts], until_s)
+        else:
+            redis_ms, answer = await self._ask(parts, until_s, reads=operation in READS)
+        self._note_time(float(redis_ms))
+        return answer
 
     async def command(self, *parts: Any) -> Any:
         """Run a command that changes nothing of the log."""
         self._check_room()
-        return await self._ask(parts, reads=True)
+        return await self._ask(parts, self.deadline_s, reads=True)
 
     def _check_room(self) -> None:
         if len(self._calls) >= MAX_CALLS or self._call_bytes >= MAX_CALL_BYTES:
             raise Unavailable("Too much waits for Redis; try again later.")
 
-    async def _ask(self, parts: Command, reads: bool) -> Any:
-        return await self._in_time(self._sent(parts, reads))
+    async def _ask(self, parts: Command, until_s: float, reads: bool) -> Any:
+        return await self._in_time(self._sent(parts, reads), until_s)
 
-    async def _ask_together(self, commands: Sequence[Command]) -> Any:
+    async def _ask_together(self, commands: Sequence[Command], until_s: float) -> Any:
         """Run commands in one step, and return the answer of the last."""
         opened, *queued, done = [
             self._sent(parts, reads=False) for parts in (("MULTI",), *commands, ("EXEC",))
@@ -269,7 +288,7 @@ class Link:
         for each in (opened, *queued):
             each.add_done_callback(_looked_at)
         try:
-            answer = (await self._in_time(done))[-1]
+            answer = (await self._in_time(done, until_s))[-1]
         except ExecAbortError:
             # Why is what Redis said of the first that it did not take.
             raise next(filter(None, (each.exception() for each in queued))) from None
@@ -294,12 +313,14 @@ class Link:
         self._unsent_event.set()
         return answer
 
-    async def _in_time(self, answer: "asyncio.Future[Any]") -> Any:
+    async def _in_time(self, answer: "asyncio.Future[Any]", until_s: float) -> Any:
+        had_s = until_s - asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout_at(until_s):
                 return await answer
         except TimeoutError:
-            self.abandon(f"no answer within {self._timeout_s:g} s")
+            if had_s >= TRUSTED_SHARE * self._timeout_s:
+                self.abandon(f"no answer within {had_s:.3g} s")
             raise Unavailable("Redis does not answer; try again later.") from None
 
     async def _send(self) -> None:
@@ -331,13 +352,14 @@ class Link:
 
     async def subscribe(self, names: Collection[str]) -> None:
         """Hear these channels; when this returns, nothing published from now on is missed."""
+        until_s = self.deadline_s
         wanted = [name.encode() for name in names]
         for start in range(0, len(wanted), SUBSCRIBE_AT_ONCE):
             some = wanted[start : start + SUBSCRIBE_AT_ONCE]
             answers = [self._confirmations.get(name) or self._expect(name) for name in some]
-            await self._tell(self._hearing + "SUBSCRIBE", some)
+            await self._tell(self._hearing + "SUBSCRIBE", some, until_s)
             for answer in answers:
-                await self._in_time(asyncio.shield(answer))
+                await self._in_time(asyncio.shield(answer), until_s)
 
     def _expect(self, name: bytes) -> "asyncio.Future[None]":
         answer = self._confirmations[name] = asyncio.get_running_loop().create_future()
@@ -348,25 +370,28 @@ class Link:
     async def unsubscribe(self, names: Iterable[str]) -> None:
         leaving = [name.encode() for name in names]
         self._leaving.update(leaving)
-        await self._tell(self._hearing + "UNSUBSCRIBE", leaving)
+        await self._tell(self._hearing + "UNSUBSCRIBE", leaving, self.deadline_s)
 
     @property
     def _hearing(self) -> str:
         return "S" if self.speaks == "SPUBLISH" else ""
 
-    async def _tell(self, command: str, names: list[bytes]) -> None:
+    async def _tell(self, command: str, names: list[bytes], until_s: float) -> None:
         if self.broken.is_set():
             raise Unavailable(OUT_OF_REACH)
         packed = self._news.pack_command(command, *(self._prefix + name for name in names))
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout_at(until_s):
                 await self._news.send_packed_command(packed, check_health=False)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError.
             self.abandon(str(error) or "its subscription takes nothing")
             raise Unavailable(BROKE) from error
 
-    async def marked(self, mark: "asyncio.Future[bytes]") -> None:
+    async def marked(self, mark: "asyncio.Future[bytes]", until_s: float) -> None:
         """Wait for a mark that this node has published to itself; the link is given up where its subscription is silent.
+
+        Args:
+            until_s: the deadline of the call that has published it.
 
         Raises:
             TimeoutError: it did not come in time.
@@ -375,7 +400,7 @@ class Link:
         self._marks.add(mark)
         mark.add_done_callback(self._marks.discard)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout_at(until_s):
                 await mark
         except TimeoutError:
             # What comes in the meantime may be so much that the mark is behind it.
@@ -443,6 +468,7 @@ def _fail(waiting: "asyncio.Future[Any]") -> None:
 
 
 def _steady_ms() -> float:
+    # Not that of the loop, which may be one of some time ago.
     return 1000 * time.monotonic()
 
 

@@ -257,21 +257,27 @@ class Shard:
             self._owner.renewed(self.index)
 
     async def call(self, operation: str, **arguments: Any) -> Any:
-        """Run an operation of the script in the log this node knows.
+        """Run an operation of the script in the log this node knows, in as many steps as it takes until one deadline.
 
         Raises:
-            Unavailable: Redis is out of reach, or its log is another one by now.
+            Unavailable: Redis is out of reach, or its log is another one by now. Of several steps some may be done: who asks
+                again goes on there.
         """
-        while (answer := await self._call(self._reach(), operation, **arguments)) == AGAIN:
+        until_s = self._reach().deadline_s
+        while (answer := await self.step(operation, until_s=until_s, **arguments)) == AGAIN:
             pass
         return answer
+
+    async def step(self, operation: str, **arguments: Any) -> Any:
+        """Run it once; AGAIN is the answer where there is more to do."""
+        return await self._call(self._reach(), operation, **arguments)
 
     async def tell(self, operation: str, **arguments: Any) -> None:
         """Run an operation that tells very many channels, in steps: each when this node has received what the last one told.
 
         Redis drops a subscription that is too far behind (`client-output-buffer-limit`).
         """
-        while await self._call(self._reach(), operation, **arguments) == AGAIN:
+        while await self.step(operation, **arguments) == AGAIN:
             await self.replay([], 0)
 
     async def publish(self, events: Sequence[Event]) -> list[list[bytes]]:
@@ -392,11 +398,12 @@ class Shard:
             How many connections it counts for this node, the nodes whose lease has ended, and whether that of this one had.
         """
         link = self._reach()
+        until_s = link.deadline_s
         async with self._notes.awaiting() as (token, mark):
             count, dead, lapsed = await self._call(
-                link, "beat", node=self._node.name, mark=token, **arguments
+                link, "beat", node=self._node.name, mark=token, until_s=until_s, **arguments
             )
-            await link.marked(mark)
+            await link.marked(mark, until_s)
         return count, dead, lapsed
 
     # -- news
@@ -594,9 +601,10 @@ class Shard:
 
     async def _replay_marked(self, logs: Logs, limit: int) -> Read:
         link = self._reach()
+        until_s = link.deadline_s
         async with self._notes.awaiting() as (token, mark):
-            read = await self._read(link, logs, limit, mark=token, node=self._node.name)
-            await link.marked(mark)
+            read = await self._read(link, logs, limit, mark=token, node=self._node.name, until_s=until_s)
+            await link.marked(mark, until_s)
         return read
 
     async def _read(self, link: Link, logs: Logs, limit: int, upto: int | None = None, **how: Any) -> Read:

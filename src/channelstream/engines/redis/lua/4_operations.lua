@@ -530,4 +530,7 @@ local arguments = cmsgpack.unpack(ARGV[6])
 if time_ms >= tonumber(ARGV[8]) then return refuse(arguments, 'LATE nobody waits for this any more') end
 if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then return refuse(arguments, 'EPOCH the log is another one') end
 if FREEING[ARGV[5]] then free_first() end
-return operations[ARGV[5]](arguments)
+local answer = operations[ARGV[5]](arguments) or false
+if type(answer) == 'table' and answer.err then return answer end
+-- With the time, from which the node tells how far this clock is ahead of its own.
+return { whole(time_ms), answer }
