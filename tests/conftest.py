@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import httpx
 import hypothesis
@@ -131,17 +131,21 @@ def launch(*flags: str, **environ: str) -> RunningServer:
     patient = {f"CHANNELSTREAM_{name}_S": str(time_s) for name, time_s in PATIENT.items()}
     arguments = ["-p", "0", "-s", SECRET, "-a", ADMIN_SECRET, *flags]
     process = nursery().start(arguments, os.environ | patient | environ)
-    port, lines = _wait_until_running(process.stdout)
+    try:
+        port, lines = _wait_until_running(process)
+    except BaseException:
+        process.kill()
+        process.stdout.close()
+        raise
     return RunningServer(process, port, lines)
 
 
-def _wait_until_running(log: IO[str]) -> tuple[int, list[str]]:
+def _wait_until_running(process: Child) -> tuple[int, list[str]]:
     lines = []
-    for line in log:
+    while line := process.line(PATIENCE_S):
         lines.append(line)
         if found := RUNNING.search(line):
             return int(found[1] or 0), lines
-    log.close()
     raise AssertionError("the server did not start:\n" + "".join(lines))
 
 

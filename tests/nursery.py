@@ -7,6 +7,7 @@ tested by `tests/cli`.
 """
 
 import atexit
+import ctypes
 import gc
 import json
 import os
@@ -22,7 +23,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from select import select
+from select import POLLIN, poll, select
 from typing import IO
 
 from tests.waiting import PATIENCE_S, eventually
@@ -30,6 +31,14 @@ from tests.waiting import PATIENCE_S, eventually
 ROOT = Path(__file__).parents[1]
 IMPORTED = ("channelstream.cli.serve", "channelstream.server", "channelstream.engines.factory")
 ORDER_BYTES = 1_000_000
+PR_SET_PDEATHSIG = 1
+
+
+def is_readable(descriptor: int, timeout_s: float | None) -> bool:
+    """Wait for something to read, or the end; None is without a bound. `select` takes no descriptor above 1,023."""
+    waiting = poll()
+    waiting.register(descriptor, POLLIN)
+    return bool(waiting.poll(None if timeout_s is None else 1000 * timeout_s))
 
 
 class Child:
@@ -61,12 +70,22 @@ class Child:
         return code
 
     def _ended(self, timeout_s: float | None) -> int | None:
-        if self.returncode is None and select([self._end], [], [], timeout_s)[0]:
+        if self.returncode is None and is_readable(self._end, timeout_s):
             status = os.read(self._end, 32)
-            # Without a word the nursery is gone, which takes all its servers along.
+            # Without a status the nursery has ended, and all its servers are killed with it.
             self.returncode = os.waitstatus_to_exitcode(int(status)) if status else -signal.SIGKILL
             os.close(self._end)
         return self.returncode
+
+    def line(self, timeout_s: float) -> str:
+        """Read the next line of its log and nothing beyond; empty at the end of the log, or if nothing comes for so long."""
+        line = b""
+        while not line.endswith(b"\n") and is_readable(self.stdout.fileno(), timeout_s):
+            byte = os.read(self.stdout.fileno(), 1)
+            if not byte:
+                break
+            line += byte
+        return line.decode()
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -96,7 +115,7 @@ class Child:
         until_s = time.monotonic() + timeout
         rest = b""
         descriptor = self.stdout.fileno()
-        while select([descriptor], [], [], max(0.0, until_s - time.monotonic()))[0]:
+        while is_readable(descriptor, max(0.0, until_s - time.monotonic())):
             data = os.read(descriptor, 65_536)
             if not data:
                 break
@@ -112,6 +131,7 @@ class Nursery:
     def __init__(self) -> None:
         self._ordering = threading.Lock()  # Fleets start their nodes in threads.
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(PATIENCE_S)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
@@ -120,25 +140,47 @@ class Nursery:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
+        self.pid = self._process.pid
         atexit.register(self.close)
 
     def start(self, arguments: Sequence[str], environ: Mapping[str, str]) -> Child:
-        """Start `channelstream` with these arguments and this environment."""
+        """Start `channelstream` with these arguments and this environment.
+
+        Raises:
+            RuntimeError: the nursery has ended, or does not answer; no server can be started any more.
+        """
         log, log_end = os.pipe()
         end, end_end = os.pipe()
         order = json.dumps([list(arguments), dict(environ), str(Path.cwd())]).encode()
         try:
             with self._ordering:
-                socket.send_fds(self._control, [order], [log_end, end_end])
-                pid = int(self._control.recv(32))
+                pid = self._ask(order, log_end, end_end)
+        except BaseException:
+            os.close(log)
+            os.close(end)
+            raise
         finally:
             os.close(log_end)
             os.close(end_end)
         return Child(pid, log, end)
 
+    def _ask(self, order: bytes, *descriptors: int) -> int:
+        try:
+            socket.send_fds(self._control, [order], descriptors)
+            if answer := self._control.recv(32):
+                return int(answer)
+        except (ConnectionError, TimeoutError) as error:
+            raise RuntimeError(f"the nursery starts no server: {error!r}") from error
+        raise RuntimeError(f"the nursery has ended with {self._process.wait(PATIENCE_S)}")
+
     def close(self) -> None:
+        """End it and its servers."""
         self._control.close()
-        self._process.wait()
+        try:
+            self._process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 _once = threading.Lock()
@@ -183,28 +225,31 @@ class _Program:
                 return None
             arguments, environ, folder = json.loads(order)
             log, end = descriptors
+            nursery_pid = os.getpid()
             pid = os.fork()
             if pid == 0:
                 os.close(end)
-                self._become(environ, folder, log)
+                self._become(environ, folder, log, nursery_pid)
                 return list(arguments)
             self._ends[pid] = end
             os.close(log)
             self._control.send(str(pid).encode())
 
-    def _become(self, environ: Mapping[str, str], folder: str, log: int) -> None:
+    def _become(self, environ: Mapping[str, str], folder: str, log: int, parent: int) -> None:
         """Make a fork what a new process would be."""
         wake = signal.set_wakeup_fd(-1)
         for descriptor in (self._control.detach(), self._ended.detach(), wake, *self._ends.values()):
             os.close(descriptor)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _die_with(parent)
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
         os.environ.clear()
         os.environ.update(environ)
         os.chdir(folder)
+        time.tzset()
         # As `python -m` has it.
         sys.path[0:1] = [folder, *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
         random.seed()
@@ -223,6 +268,13 @@ class _Program:
     def _kill_all(self) -> None:
         for pid in list(self._ends):
             os.kill(pid, signal.SIGKILL)
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the nursery ends, however it does (prctl(2))."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)  # It had ended before.
 
 
 def main() -> None:

@@ -1,0 +1,184 @@
+"""How servers of the tests are started: as forks, which must be no different from processes of their own."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.nursery import Child, Nursery, nursery
+from tests.waiting import PATIENCE_S, eventually
+
+pytestmark = pytest.mark.slow
+
+
+def show(folder: Path, program: str, **environ: str) -> str:
+    """Return what a server's process prints that imports this program as it starts."""
+    (folder / "shown.py").write_text(program)
+    child = nursery().start(
+        ["-s", "secret", "-p", "0", "--signature-checker", "shown.No"],
+        os.environ | {"PYTHONPATH": str(folder)} | environ,
+    )
+    log, _ = child.communicate()
+    return log.partition("\nchannelstream: ")[0]
+
+
+@pytest.fixture
+def own() -> Iterator[Nursery]:
+    """A nursery that a test may break."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[Nursery], Child]]:
+    """Start servers that listen; what is left of them is killed."""
+    children: list[Child] = []
+
+    def start(nursery: Nursery) -> Child:
+        children.append(child := nursery.start(["-s", "secret", "-p", "0"], os.environ))
+        while "running on" not in (line := child.line(PATIENCE_S)):
+            assert line, "it did not start"
+        return child
+
+    yield start
+    for child in children:
+        child.kill()
+        child.stdout.close()
+
+
+def test_an_exit_code_and_a_log() -> None:
+    """A server that ends by itself leaves both, as `subprocess` has them."""
+    child = nursery().start(["--no-such-option"], os.environ)
+    assert child.wait(PATIENCE_S) == child.poll() == child.returncode == 2
+    assert "no option '--no-such-option'" in child.communicate()[0]
+    assert child.communicate() == ("", None)
+
+
+def test_a_line_of_the_log() -> None:
+    """It is read alone: what follows is still there."""
+    child = nursery().start(["--help"], os.environ)
+    first, second = (child.line(PATIENCE_S) for _ in range(2))
+    rest, _ = child.communicate()
+    whole, _ = nursery().start(["--help"], os.environ).communicate()
+    assert first + second + rest == whole
+    assert (first.count("\n"), child.returncode) == (1, 0)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -9)])
+def test_a_signal(number: signal.Signals, code: int, started: Any) -> None:
+    """It arrives, whatever the run itself ignores, and the exit code says so."""
+    child = started(nursery())
+    assert child.poll() is None
+    child.send_signal(number)
+    assert child.wait(PATIENCE_S) == code
+    child.send_signal(number)  # It reaches nobody else.
+
+
+def test_a_wait_ends(started: Any) -> None:
+    """Where the server does not."""
+    child = started(nursery())
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.01)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.communicate(0.01)
+    assert child.line(0.01) == ""
+
+
+def test_a_suspended_server(started: Any) -> None:
+    """It does not run, and runs again."""
+    child = started(nursery())
+    child.suspend()
+    stat = Path(f"/proc/{child.pid}/stat").read_text()
+    assert stat.rpartition(")")[2].split()[0] == "T"
+    child.send_signal(signal.SIGCONT)
+    child.send_signal(signal.SIGINT)
+    assert child.wait(PATIENCE_S) == 0
+
+
+def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the one given and no other; the folder, the time zone and the path of modules go by it."""
+    monkeypatch.setenv("CHANNELSTREAM_OF_THE_RUN", "no")
+    monkeypatch.chdir(tmp_path)
+    values = "os.environ.get('ZOO'), len(os.environ), os.getcwd(), sys.path[:2], time.tzname[0]"
+    (tmp_path / "shown.py").write_text(f"import os, sys, time; print({values})")
+    environ = {"ZOO": "bear", "TZ": "XYZ-3", "PYTHONPATH": "/nowhere"}
+    child = nursery().start(["-s", "secret", "--signature-checker", "shown.No"], environ)
+    shown = child.communicate()[0].splitlines()[0]
+    assert shown == f"bear 3 {tmp_path} {[str(tmp_path), '/nowhere']} XYZ"
+
+
+def test_random_numbers_differ(tmp_path: Path) -> None:
+    """Two servers draw neither the same numbers, nor the same ids and secrets."""
+    values = "random.random(), uuid.uuid4(), secrets.token_hex(), ssl.RAND_bytes(9)"
+    program = f"import random, secrets, ssl, uuid\nfor each in {values}: print(each)"
+    one, other = (show(tmp_path, program).splitlines() for _ in range(2))
+    assert len(one) == 4
+    assert not set(one) & set(other)
+
+
+def test_descriptors_and_signals(tmp_path: Path, started: Any) -> None:
+    """A server holds nothing of its siblings and of the nursery, and signals do by default what they do elsewhere."""
+    started(nursery())
+    program = (
+        "import os, signal, threading\n"
+        "print(*(f'{n}:{os.readlink(p)}'.partition('[')[0] for n in os.listdir('/proc/self/fd')"
+        " if os.path.exists(p := f'/proc/self/fd/{n}')))\n"
+        "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.getsignal(signal.SIGCHLD) == 0,"
+        " signal.set_wakeup_fd(-1), threading.active_count(), signal.pthread_sigmask(0, []))"
+    )
+    descriptors, signals = show(tmp_path, program).splitlines()
+    assert sorted(descriptors.split()) == ["0:/dev/null", "1:pipe:", "2:pipe:"]
+    assert signals == "True True -1 1 set()"
+
+
+def test_no_zombies() -> None:
+    """Ended servers are reaped while others start, in any order and many at once."""
+    children = [nursery().start(["--no-such-option"], os.environ) for _ in range(5)]
+    for child in reversed(children):
+        child.communicate()
+        assert child.returncode == 2
+        assert not Path(f"/proc/{child.pid}").exists()
+
+
+def test_a_nursery_that_is_killed(own: Nursery, started: Any) -> None:
+    """It takes its servers along; another start fails at once, and says why."""
+    child = started(own)
+    os.kill(own.pid, signal.SIGKILL)
+    assert child.wait(PATIENCE_S) == -signal.SIGKILL
+    eventually(lambda: not is_running(child.pid), "the server has outlived the nursery")
+    with pytest.raises(RuntimeError, match="the nursery"):
+        own.start([], os.environ)
+
+
+def test_a_nursery_that_hangs(own: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for without end, neither for a server nor for its own end."""
+    monkeypatch.setattr("tests.nursery.PATIENCE_S", 0.01)
+    own._control.settimeout(0.01)
+    os.kill(own.pid, signal.SIGSTOP)
+    began_s = time.monotonic()
+    with pytest.raises(RuntimeError, match="starts no server"):
+        own.start([], os.environ)
+    own.close()
+    assert time.monotonic() - began_s < PATIENCE_S
+    assert not is_running(own.pid)
+
+
+def test_a_closed_nursery(own: Nursery, started: Any) -> None:
+    """The end of the process that has asked for them is the end of nursery and servers."""
+    child = started(own)
+    own.close()
+    assert child.wait(PATIENCE_S) == -signal.SIGKILL
+    assert not is_running(own.pid)
+
+
+def is_running(pid: int) -> bool:
+    """Neither gone nor a zombie, which an ended server is where nobody reaps orphans."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
