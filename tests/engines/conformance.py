@@ -160,10 +160,24 @@ class Lab:
     def publish(self, *events: Event) -> list[Accepted]:
         return self.run(self.engine.publish(events))
 
-    def replay(self, user: str, limit: int = 1000, **starts: int) -> Replay:
-        """Replay channels given by keyword; private messages are called `private`."""
+    def replay(self, user: str, limit: int | None = None, **starts: int) -> Replay:
+        """Replay channels given by keyword; private messages are called `private`.
+
+        Args:
+            limit: of one read; None means to read on as long as there is more.
+        """
         named = {PRIVATE if name == "private" else name: start for name, start in starts.items()}
-        return self.run(self.engine.replay(user, named, limit))
+        if limit is not None:
+            return self.run(self.engine.replay(user, named, limit))
+        entries: list[Entry] = []
+        lost: frozenset[str] = frozenset()
+        while True:
+            read = self.run(self.engine.replay(user, named, 1000))
+            entries, lost = entries + read.entries, lost | read.lost
+            if read.upto == read.head:
+                return Replay(entries, lost, read.upto, read.head)
+            shards = {name: shard_of(user if name == PRIVATE else name, len(read.upto)) for name in named}
+            named = {name: max(at, read.upto[shards[name]]) for name, at in named.items() if name not in lost}
 
     def connect(
         self, user: str, *channels: str, dialect: Dialect = Dialect.V07, conn_id: str = "", **settings: Any
