@@ -1,8 +1,8 @@
 """Much work, done in many short turns of the event loop, so that no other request or stream waits for it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 TURN_S = 0.002
 """Longest stretch of work until others have their turn, in seconds; a step more may be added to it."""
@@ -11,6 +11,11 @@ STEP = 50
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do what must not be left half done: it goes on where whoever waits for it is cancelled."""
+    await asyncio.shield(asyncio.ensure_future(work))
 
 
 class Slices:

@@ -71,12 +71,14 @@ def announced(recorder: Recorder) -> list[tuple[str | None, bool]]:
     return [(event.channel, event.joined) for event in events if isinstance(event, Presence)]
 
 
-def test_others_have_their_turn_in_between(live: Callable[[Life], None]) -> None:
+@pytest.mark.parametrize("ends", [False, True])
+def test_others_have_their_turn_in_between(live: Callable[[Life], None], ends: bool) -> None:
     """Each channel is joined and left once, and says so."""
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
         joining = await steps(engine, engine.join(ANN, LOUD))
-        leaving = await steps(engine, engine.leave(ANN, list(LOUD)))
+        end = engine.disconnect(ANN, list(LOUD)) if ends else engine.leave(ANN, list(LOUD))
+        leaving = await steps(engine, end)
         if isinstance(engine, SqliteEngine):
             await engine.settled()
         for counts, last in ((joining, len(LOUD)), (leaving, 0)):
@@ -126,6 +128,24 @@ def test_who_is_cancelled_has_done_nothing(live: Callable[[Life], None], is_in: 
             await engine.settled()
         told = dict(announced(recorder))
         assert [name for name, joined in told.items() if joined] == (list(LOUD) if is_in else [])
+
+    live(life)
+
+
+def test_a_connection_whose_end_is_cancelled_has_left_all_the_same(live: Callable[[Life], None]) -> None:
+    """Nobody holds it any more, so nobody could end it again."""
+
+    async def life(engine: InProcess, recorder: Recorder) -> None:
+        await engine.join(ANN, LOUD)
+        task = asyncio.create_task(engine.disconnect(ANN, list(LOUD)))
+        await turns(3)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        while members(engine):
+            await asyncio.sleep(0)
+        await turns(2)
+        assert engine.registry.users["ann"].connections == 0
 
     live(life)
 

@@ -9,6 +9,8 @@ from channelstream.core.user import User
 
 MUCH = 20_000
 """What the events of one turn may cost, in pointers moved, or names listed (0.1 us each, measured)."""
+EVENT_COST = 200
+"""What an event costs besides, in the same unit."""
 USERS_AT_ONCE = 500
 """Users of one event: clients of the older generations are sent an item for each."""
 
@@ -36,7 +38,7 @@ class Parting:
             # Each has a step in the batch of every member, once, and lists them, where they are listed.
             self._cost += MUCH // USERS_AT_ONCE
             if not users:
-                self._cost += channel.connections
+                self._cost += EVENT_COST + channel.connections
             if self._registry.lists_users(channel):
                 self._cost += len(channel.users)
             users.append(user.name)

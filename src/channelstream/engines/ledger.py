@@ -197,9 +197,8 @@ class Ledger:
         self.registry.connect(user)
         return self._update(user, update)
 
-    def disconnect(self, member: Member, channels: Sequence[str]) -> None:
-        """Count a connection out of its channels and of its user."""
-        self.leave(member, channels)
+    def take_back_connect(self, member: Member) -> None:
+        """Count a connection that has joined nothing out of its user."""
         self.registry.disconnect(self.registry.users[member.user], moment(self._clock))
 
     def disconnect_some(self, waiting: deque[Leaving]) -> list[Member]:
@@ -211,7 +210,7 @@ class Ledger:
         slices, now = Slices(self._clock.steady), moment(self._clock)
         parted, gone = Parting(self.registry), list[Member]()
         while waiting and not (slices.is_over and (gone or parted)) and not parted.is_much:
-            gone += self._count_out(waiting, parted, now)
+            gone += self._count_out(waiting, parted, now, slices)
         for event in parted.events(now.wall_s):
             try:
                 self._accept(event)
@@ -220,14 +219,16 @@ class Ledger:
                 logger.exception("users who parted could not be announced")
         return gone
 
-    def _count_out(self, waiting: deque[Leaving], parted: Parting, now: Moment) -> list[Member]:
+    def _count_out(
+        self, waiting: deque[Leaving], parted: Parting, now: Moment, slices: Slices
+    ) -> list[Member]:
         """Count out the first connection and return it; nothing where it stays, with what is too much for this turn."""
         first = waiting.popleft()
         member, channels = first.member, first.channels
         try:
             user = self.registry.users[member.user]
             for at, name in enumerate(channels):
-                if parted.is_much:
+                if parted.is_much or (at and slices.is_over):
                     waiting.appendleft(Leaving(member, channels[at:]))
                     return []
                 parted.leave(self.registry.channels[name], user, member.dialect, now)

@@ -1,5 +1,5 @@
 """The memory engine: one process, no other service. The event loop is the lock: no method awaits
-anything, but for those that do much in short turns: joining and leaving very many channels, `disconnect_all`, `collect`.
+anything, but for those that do much in short turns: joining and leaving very many channels, disconnecting, `collect`.
 
 What it promises: order, positions and history as long as the process lives. A restart loses everything; the epoch
 changes with it, so that every client that comes back with a position is told which channels are `lost`.
@@ -29,6 +29,7 @@ from channelstream.engines.base import (
     UserUpdate,
 )
 from channelstream.engines.ledger import Ledger, Lifetimes
+from channelstream.slices import to_its_end
 
 
 class MemoryEngine:
@@ -80,7 +81,7 @@ class MemoryEngine:
         return self._ledger.connect(member, update)
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
-        self._ledger.disconnect(member, channels)
+        await to_its_end(self.disconnect_all([Leaving(member, channels)]))
 
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
         waiting = deque(leaving)

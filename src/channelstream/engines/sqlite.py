@@ -43,7 +43,7 @@ from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import take_back_channels, take_back_user
 from channelstream.errors import ConfigError, Unavailable
-from channelstream.slices import Slices
+from channelstream.slices import Slices, to_its_end
 
 REBUILD_S = 3600.0
 """How often the file is written anew at most, in seconds, where texts were edited or deleted."""
@@ -266,7 +266,7 @@ class SqliteEngine:
 
     def _count_out(self, done: "asyncio.Future[bool]", member: Member) -> None:
         if not done.cancelled() and done.result():
-            self._ledger.disconnect(member, [])
+            self._ledger.take_back_connect(member)
             self._commits.owed().users.add(member.user)
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
@@ -363,10 +363,7 @@ class SqliteEngine:
             raise
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
-        """Take effect at once; the announcement follows when it is written."""
-        await self._changes_written(channels)
-        self._ledger.disconnect(member, channels)
-        self._commits.owed().users.add(member.user)
+        await to_its_end(self.disconnect_all([Leaving(member, channels)]))
 
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
         """Take effect in many short turns; the announcements follow when they are written."""
