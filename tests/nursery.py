@@ -29,7 +29,10 @@ from typing import IO
 from tests.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[1]
-IMPORTED = ("channelstream.cli.serve", "channelstream.server", "channelstream.engines.factory")
+IMPORTED = (
+    *("channelstream.cli.serve", "channelstream.server"),
+    *("channelstream.engines.memory", "channelstream.engines.sqlite", "channelstream.engines.redis.engine"),
+)
 ORDER_BYTES = 1_000_000
 PR_SET_PDEATHSIG = 1
 
