@@ -1,9 +1,9 @@
 """Servers as forks of one process that has imported them: a start takes a tenth of the processor time of a new interpreter.
 
 Run as a program, it is that process. It gets an order for each server over a socket: the arguments, the environment and the
-folder as JSON, beside them the descriptors that the server writes its log to and that the nursery writes its end to. A
-server is a process like any other afterwards: it has its own sockets, signals and log. `python -m channelstream` itself is
-tested by `tests/cli`.
+folder as JSON, beside them the descriptors of the server's stdout and stderr, and the one to which the nursery writes how it
+ended. A server is a process like any other afterwards: it has its own sockets, signals and log. `python -m channelstream`
+itself is tested by `tests/cli`.
 """
 
 import atexit
@@ -24,6 +24,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 from select import POLLIN, poll, select
+from tempfile import TemporaryFile
 from typing import IO
 
 from tests.waiting import PATIENCE_S, eventually
@@ -146,18 +147,44 @@ class Nursery:
         self.pid = self._process.pid
         atexit.register(self.close)
 
-    def start(self, arguments: Sequence[str], environ: Mapping[str, str]) -> Child:
+    def run(
+        self, arguments: Sequence[str], environ: Mapping[str, str], folder: Path | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run `channelstream` to its end, as `subprocess.run` does."""
+        with TemporaryFile() as errors:
+            child = self.start(arguments, environ, folder, errors.fileno())
+            try:
+                output, _ = child.communicate()
+            finally:
+                child.kill()
+                child.stdout.close()
+            errors.seek(0)
+            return subprocess.CompletedProcess(
+                ["channelstream", *arguments], child.wait(PATIENCE_S), output, errors.read().decode()
+            )
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        environ: Mapping[str, str],
+        folder: Path | None = None,
+        errors: int | None = None,
+    ) -> Child:
         """Start `channelstream` with these arguments and this environment.
+
+        Args:
+            folder: where it runs; None means that of this process.
+            errors: the descriptor for stderr; None means that of the log.
 
         Raises:
             RuntimeError: the nursery has ended, or does not answer; no server can be started any more.
         """
         log, log_end = os.pipe()
         end, end_end = os.pipe()
-        order = json.dumps([list(arguments), dict(environ), str(Path.cwd())]).encode()
+        order = json.dumps([list(arguments), dict(environ), str(folder or Path.cwd())]).encode()
         try:
             with self._ordering:
-                pid = self._ask(order, log_end, end_end)
+                pid = self._ask(order, log_end, log_end if errors is None else errors, end_end)
         except BaseException:
             os.close(log)
             os.close(end)
@@ -222,23 +249,24 @@ class _Program:
                 self._reap()
             if self._control not in ready:
                 continue
-            order, descriptors, _, _ = socket.recv_fds(self._control, ORDER_BYTES, 2)
+            order, descriptors, _, _ = socket.recv_fds(self._control, ORDER_BYTES, 3)
             if not order:
                 self._kill_all()
                 return None
             arguments, environ, folder = json.loads(order)
-            log, end = descriptors
+            log, errors, end = descriptors
             nursery_pid = os.getpid()
             pid = os.fork()
             if pid == 0:
                 os.close(end)
-                self._become(environ, folder, log, nursery_pid)
+                self._become(environ, folder, (log, errors), nursery_pid)
                 return list(arguments)
             self._ends[pid] = end
             os.close(log)
+            os.close(errors)
             self._control.send(str(pid).encode())
 
-    def _become(self, environ: Mapping[str, str], folder: str, log: int, parent: int) -> None:
+    def _become(self, environ: Mapping[str, str], folder: str, streams: tuple[int, int], parent: int) -> None:
         """Make a fork what a new process would be."""
         wake = signal.set_wakeup_fd(-1)
         for descriptor in (self._control.detach(), self._ended.detach(), wake, *self._ends.values()):
@@ -246,9 +274,9 @@ class _Program:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _die_with(parent)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
+        for number, descriptor in enumerate(streams, 1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
         os.environ.clear()
         os.environ.update(environ)
         os.chdir(folder)

@@ -59,6 +59,15 @@ def test_an_exit_code_and_a_log() -> None:
     assert child.communicate() == ("", None)
 
 
+def test_a_run_to_the_end(tmp_path: Path) -> None:
+    """Both streams, the exit code and the folder are those of the program."""
+    made = nursery().run(["make-config"], {}, tmp_path)
+    assert (made.returncode, (tmp_path / "channelstream.ini").exists()) == (0, True)
+    wrong = nursery().run(["--no-such-option"], {})
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "no option '--no-such-option'" in wrong.stderr
+
+
 def test_a_line_of_the_log() -> None:
     """It is read alone: what follows is still there."""
     child = nursery().start(["--help"], os.environ)

@@ -5,14 +5,13 @@ import errno
 import socket
 import ssl
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from tests.http_client import http
-from tests.waiting import PATIENCE_S
+from tests.nursery import nursery
 
 from channelstream.http.door import Door
 from channelstream.http.listener import Listener
@@ -22,10 +21,7 @@ Finished = subprocess.CompletedProcess[str]
 
 def fail(*flags: str) -> Finished:
     """Run a server that must not start."""
-    return subprocess.run(
-        [sys.executable, "-m", "channelstream", *flags],
-        env={}, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+    return nursery().run(flags, {})
 
 
 def test_serves_tls(start_server: Any, certificate: tuple[str, str]) -> None:

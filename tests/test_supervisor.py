@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from tests.nursery import nursery
 from tests.redis_server import RedisServer
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
@@ -50,10 +50,7 @@ def sockets(pid: int) -> int:
 
 def fail(*flags: str) -> "subprocess.CompletedProcess[str]":
     """Run a server that must not start."""
-    return subprocess.run(
-        [sys.executable, "-m", "channelstream", *flags],
-        env={}, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+    return nursery().run(flags, {})
 
 
 class Client:

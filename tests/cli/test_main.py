@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.nursery import nursery
 from tests.waiting import PATIENCE_S
 
 import channelstream
@@ -15,10 +16,21 @@ Finished = subprocess.CompletedProcess[str]
 
 def run(*argv: str, cwd: Path | None = None, **environ: str) -> Finished:
     """Run the program in a process of its own with only this environment."""
-    return subprocess.run(
-        [sys.executable, "-m", "channelstream.cli", *argv],
-        env=environ, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    return nursery().run(argv, environ, cwd)
+
+
+@pytest.mark.parametrize(
+    ("module", "argument", "code"), [("channelstream", "-v", 0), ("channelstream.cli", "--nonsense", 2)]
+)
+def test_a_module_is_the_program(module: str, argument: str, code: int) -> None:
+    """A new interpreter prints and ends as what all other tests here run, which is forked."""
+    ended = subprocess.run(
+        [sys.executable, "-m", module, argument],
+        env={}, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
     )  # fmt: skip
+    forked = run(argument)
+    assert (ended.returncode, forked.returncode) == (code, code)
+    assert (ended.stdout, ended.stderr) == (forked.stdout, forked.stderr)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
 """A server with a file: killed while messages come in, and started again."""
 
 import json
+import os
 import resource
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +14,7 @@ import httpx
 import pytest
 from tests.conftest import RunningServer, StartServer
 from tests.http_client import http
+from tests.nursery import nursery
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
@@ -148,10 +148,7 @@ def test_a_second_server_on_one_file_says_so_and_ends(start_server: StartServer,
     """With a line that names the file."""
     engine = f"--engine=sqlite:///{tmp_path / 'state.db'}"
     start_server(engine)
-    second = subprocess.run(
-        [sys.executable, "-m", "channelstream", "-p", "0", engine],
-        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-    )  # fmt: skip
+    second = nursery().run(["-p", "0", engine], os.environ)
     assert second.returncode != 0
     assert "is in use by another server" in second.stderr
     assert "Traceback" not in second.stderr
