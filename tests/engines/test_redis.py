@@ -31,6 +31,7 @@ from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import Place, places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
+from channelstream.engines.redis.keeper import MAX_BEATS
 from channelstream.engines.redis.link import NO_REDIS, Link
 from channelstream.engines.redis.shard import AGAIN, CHUNK, RedisSettings
 from channelstream.errors import ConfigError, Unavailable
@@ -561,6 +562,26 @@ def test_a_beat_is_never_refused_because_too_much_waits(
         await keeper._beat()
 
     with_one_shard(life)
+
+
+def test_beats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_a_line: Any) -> None:
+    """Three may wait; each of them renews the lease when Redis comes to it."""
+
+    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+        engine, _ = await near.node()
+        [keeper] = engine._keepers
+        lease = f"{PREFIX}nl:{engine._connections.node}"
+        line.cut()
+        for _ in range(20):
+            keeper._begin_beat()
+            await asyncio.sleep(0)
+        assert sent_calls(engine) <= MAX_BEATS
+        redis.cli("DEL", lease)
+        line.mend()
+        await soon(lambda: redis.cli("EXISTS", lease) == "1")
+        await soon(lambda: sent_calls(engine) == 0)
+
+    with_a_line(life)
 
 
 def test_a_redis_that_takes_no_writes_is_left_no_connections_behind(

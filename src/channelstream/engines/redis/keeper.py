@@ -17,6 +17,8 @@ from channelstream.engines.redis.reconciler import Reconciler
 from channelstream.engines.redis.shard import Shard, failure_of
 
 BEATS_PER_LEASE = 3
+MAX_BEATS = BEATS_PER_LEASE
+"""Beats that wait for their answers. While so many do none is added, as each renews the lease when Redis comes to it."""
 REAP_AT_ONCE = 100
 """Connections and channels of theirs counted out in one step of the script, so that Redis serves others in between."""
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
@@ -33,6 +35,7 @@ class Keeper:
         self._lease_s = lease_s
         self._reconciler = Reconciler(connections, shard, lease_s)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._beats: set[asyncio.Task[Any]] = set()
         self._seen_dead: dict[str, float] = {}
         self._dead: set[str] = set()
         self._somebody_died = asyncio.Event()
@@ -41,10 +44,11 @@ class Keeper:
         for work in (self._stay_linked(), self._beat_on(), self._reconciler.run(), self._remove_dead()):
             self._run(work)
 
-    def _run(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def stop(self) -> None:
         tasks = list(self._tasks)
@@ -90,8 +94,14 @@ class Keeper:
     async def _beat_on(self) -> None:
         """Beat at its pace, whatever becomes of the beats before."""
         while True:
-            self._run(failure_of(self._beat))
+            self._begin_beat()
             await asyncio.sleep(self._lease_s / BEATS_PER_LEASE)
+
+    def _begin_beat(self) -> None:
+        if len(self._beats) < MAX_BEATS:
+            beat = self._run(failure_of(self._beat))
+            self._beats.add(beat)
+            beat.add_done_callback(self._beats.discard)
 
     async def _beat(self) -> None:
         """Renew the lease, and hand on what the shard says: how many it counts, and which nodes are dead."""
