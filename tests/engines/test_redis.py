@@ -202,11 +202,15 @@ Life = Callable[[Nodes], Coroutine[Any, Any, None]]
 LifeOnALine = Callable[[StandingLine, Nodes, Nodes], Coroutine[Any, Any, None]]
 
 
-def run_on(redis: RedisServer, shards: int, test: Life, timeout_s: float = 5.0) -> None:
-    """Run a test's coroutine with nodes on an empty Redis; a timeout is shorter only where the test waits for it."""
+def run_on(redis: RedisServer, shards: int, test: Life, timeout_s: float = 5.0, lease_s: float = 1.0) -> None:
+    """Run a test's coroutine with nodes on an empty Redis; a timeout is shorter only where the test waits for it.
+
+    Args:
+        lease_s: longer where beats, and what they set right, are to come too late.
+    """
 
     async def life() -> None:
-        nodes = Nodes(in_shards(redis.address, shards), timeout_s)
+        nodes = Nodes(in_shards(redis.address, shards), timeout_s, lease_s)
         try:
             await test(nodes)
         finally:
@@ -223,13 +227,13 @@ def with_nodes(redis: RedisServer, request: pytest.FixtureRequest) -> Callable[.
 
 
 @pytest.fixture
-def with_one_shard(redis: RedisServer) -> Callable[[Life], None]:
-    return lambda test: run_on(redis, 1, test)
+def with_one_shard(redis: RedisServer) -> Callable[..., None]:
+    return lambda test, **more: run_on(redis, 1, test, **more)
 
 
 @pytest.fixture
-def with_three_shards(redis: RedisServer) -> Callable[[Life], None]:
-    return lambda test: run_on(redis, 3, test)
+def with_three_shards(redis: RedisServer) -> Callable[..., None]:
+    return lambda test, **more: run_on(redis, 3, test, **more)
 
 
 def test_a_dropped_subscription_is_healed_in_order(redis: RedisServer, with_nodes: Any) -> None:
@@ -582,6 +586,41 @@ def test_beats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_a_lin
         await soon(lambda: sent_calls(engine) == 0)
 
     with_a_line(life)
+
+
+def test_who_is_forgotten_is_told_of_no_more(redis: RedisServer, with_one_shard: Any) -> None:
+    """Nobody goes on telling channels of the state of a user who is forgotten before all were told."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", *MANY, notify_state=True)
+        member, _ = recorder.members.pop("ann")
+        [shard] = engine._shards
+        update = codec.write_update(UserUpdate({"text": "x" * 30_000}, {}, ["text"]))
+        await shard.step(
+            "update_user", user="ann", update=update, bounds=codec.write_bounds(RegistryLimits())
+        )
+        await engine.disconnect(member, MANY)
+        assert redis.cli("SMEMBERS", f"{PREFIX}telling") == "ann"
+
+        async def is_forgotten() -> bool:
+            return bool(await shard.step("collect", rules=[("u", 0)], count=100))
+
+        await soon(is_forgotten)
+        assert redis.cli("SMEMBERS", f"{PREFIX}telling") == ""
+
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
+def test_a_user_with_nothing_left_to_tell_is_dropped_by_a_beat(
+    redis: RedisServer, with_one_shard: Any
+) -> None:
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        redis.cli("SADD", f"{PREFIX}telling", "nobody")
+        await engine._shards.at("").beat(lease_ms=1000, label="", connections=0)
+        assert redis.cli("SMEMBERS", f"{PREFIX}telling") == ""
+
+    with_one_shard(life)
 
 
 def test_a_redis_that_takes_no_writes_is_left_no_connections_behind(

@@ -186,6 +186,8 @@ end
 local function tell_some()
   for _, user in ipairs(call('SRANDMEMBER', TELLING, TOLD)) do
     if not tell_on(user) then return end
+    -- Also where there was nothing to go on with.
+    call('SREM', TELLING, user)
   end
 end
 

@@ -501,6 +501,7 @@ local function forget(kind, name)
   for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
   -- Not DEL: a log of very many entries is freed beside what Redis does for others.
   call('UNLINK', unpack(keys))
+  if kind == 'u' then call('SREM', TELLING, name) end
   call('SREM', PREFIX .. 'known:' .. kind, name)
   call('ZREM', PREFIX .. 'idle:' .. kind, name)
 end
