@@ -1739,6 +1739,210 @@ def test_a_node_that_was_cut_off_leaves_alone_what_another_one_has_by_now(with_t
     with_three_shards(life)
 
 
+async def away(nodes: Nodes) -> tuple[RedisEngine, Recorder, Member, str]:
+    """Start a node with a connection in one channel, which lies in another shard than its id and its user."""
+    engine, recorder = await nodes.node()
+    member, channel = Member(names_in(0, "k")[0], names_in(0, "u")[0], Dialect.V07), names_in(1, "c")[0]
+    recorder.members[member.conn_id] = (member, {channel})
+    await engine.connect(member, EMPTY)
+    await engine.join(member, {channel: {}})
+    return engine, recorder, member, channel
+
+
+def named(redis: RedisServer, member: Member) -> str:
+    """Return which other shards count a connection as that of its id has it."""
+    return redis.cli("HGET", f"{prefixes(3)[0]}k:{member.conn_id}", "shards")
+
+
+def take_out_of_reach(shard: Any) -> Callable[[], None]:
+    """Break the link of a shard and let no other be made; return what ends that."""
+    establish = shard.establish
+
+    async def unreachable() -> None:
+        raise Unavailable("It is out of reach.")
+
+    def mend() -> None:
+        shard.establish = establish
+
+    shard.establish = unreachable
+    shard._link.abandon("the test cuts it")
+    return mend
+
+
+def test_a_connection_that_left_a_shard_is_whole_for_the_next_node(
+    redis: RedisServer, with_three_shards: Any
+) -> None:
+    """Though the shard of its id could not be told, and its node has died since."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder, member, channel = await away(nodes)
+        other, _ = await nodes.node()
+        take_out_of_reach(engine._shards.at(member.conn_id))
+        recorder.members[member.conn_id] = (member, set())
+        await engine.leave(member, [channel])
+        await engine.close()
+        assert named(redis, member) == "1"
+        claim = await other.claim(member.conn_id, orphan=False, leave=at_once)
+        assert claim is not None
+        assert (claim.is_whole, claim.channels) == (True, {})
+
+    with_three_shards(life, lease_s=PATIENCE_S)
+
+
+def test_a_shard_that_was_left_is_asked_no_more_when_that_of_the_id_is_back(
+    redis: RedisServer, with_three_shards: Any
+) -> None:
+    async def life(nodes: Nodes) -> None:
+        engine, recorder, member, channel = await away(nodes)
+        mend = take_out_of_reach(engine._shards.at(member.conn_id))
+        recorder.members[member.conn_id] = (member, set())
+        await engine.leave(member, [channel])
+        mend()
+        key = f"{prefixes(3)[1]}k:{member.conn_id}"
+        await soon(lambda: named(redis, member) == "" and redis.cli("EXISTS", key) == "0")
+        assert not engine._connections.should_count(engine._shards.at(channel), member.conn_id)
+
+    with_three_shards(life)
+
+
+def test_a_shard_that_was_never_joined_is_not_asked(redis: RedisServer, with_three_shards: Any) -> None:
+    """It went out of reach right after the shard of the id had named it, and stays so."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder, member, channel = await away(nodes)
+        recorder.members[member.conn_id] = (member, set())
+        await engine.leave(member, [channel])
+        shard = engine._shards.at(channel)
+        call = shard.call
+
+        async def broken(operation: str, **arguments: Any) -> Any:
+            if operation == "join":
+                take_out_of_reach(shard)
+            return await call(operation, **arguments)
+
+        shard.call = broken  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await engine.join(member, {channel: {}})
+        await soon(lambda: named(redis, member) == "")
+
+    with_three_shards(life)
+
+
+def test_a_shard_is_named_until_its_last_channel_is_left(redis: RedisServer, with_three_shards: Any) -> None:
+    """Also by a restoring that comes while it is just being left: whoever takes it over needs that shard."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder, member, channel = await away(nodes)
+        # As a node says it from when the leaving begins.
+        recorder.members[member.conn_id] = (member, set())
+        directory = engine._shards.at(member.conn_id)
+        await engine._connections.restore(member.conn_id, directory)
+        assert named(redis, member) == "1"
+        other, _ = await nodes.node()
+        claim = await other.claim(member.conn_id, orphan=False, leave=at_once)
+        assert claim is not None
+        assert list(claim.channels) == [channel]
+
+    with_three_shards(life, lease_s=PATIENCE_S)
+
+
+@pytest.mark.parametrize("slow", ["spread", "disconnect"])
+def test_a_channel_that_is_joined_while_its_shard_is_left_counts(with_three_shards: Any, slow: str) -> None:
+    """A reconciler finds that a shard has nothing of a connection, which joins a channel there before that is settled.
+
+    Args:
+        slow: which of the calls is answered after it has joined.
+    """
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder, member, channel = await away(nodes)
+        other, _ = await nodes.node()
+        shard = engine._shards.at(channel)
+        answered, let_go = asyncio.Event(), asyncio.Event()
+        for each in (shard, engine._shards.at(member.conn_id)):
+            hold_back(each, slow, answered, let_go)
+        recorder.members[member.conn_id] = (member, set())
+        restoring = asyncio.ensure_future(engine._connections.restore(member.conn_id, shard))
+        await answered.wait()
+        recorder.members[member.conn_id] = (member, {channel})
+        await engine.join(member, {channel: {}})
+        let_go.set()
+        await restoring
+        [found] = await other.channels([channel])
+        assert found.users == {member.user: 1}
+        claim = await other.claim(member.conn_id, orphan=False, leave=at_once)
+        assert claim is not None
+        assert (claim.is_whole, list(claim.channels)) == (True, [channel])
+
+    with_three_shards(life, lease_s=PATIENCE_S)
+
+
+def hold_back(shard: Any, operation: str, answered: asyncio.Event, let_go: asyncio.Event) -> None:
+    """Keep the first answer to an operation until it is let go."""
+    step = shard.step
+
+    async def late(asked: str, **arguments: Any) -> Any:
+        answer = await step(asked, **arguments)
+        if asked == operation and not answered.is_set():
+            answered.set()
+            await let_go.wait()
+        return answer
+
+    shard.step = late
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_connection_whose_connecting_failed_is_removed_at_once(
+    redis: RedisServer, with_nodes: Any, is_cancelled: bool
+) -> None:
+    """Though all of it lies in one shard, which has counted it in before the answer was lost, or the caller gone."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        shard = engine._shards.at("ann")
+        call = shard.call
+
+        async def lost(operation: str, **arguments: Any) -> Any:
+            answer = await call(operation, **arguments)
+            if operation == "connect":
+                assert redis.cli("KEYS", "*k:ann")
+                if not is_cancelled:
+                    raise Unavailable("The answer is lost.")
+                connecting.cancel()
+                await asyncio.sleep(0)
+            return answer
+
+        shard.call = lost  # type: ignore[method-assign]
+        connecting = asyncio.ensure_future(engine.connect(Member("ann", "ann", Dialect.V07), EMPTY))
+        with pytest.raises(asyncio.CancelledError if is_cancelled else Unavailable):
+            await connecting
+        assert redis.cli("KEYS", "*k:ann") == ""
+        assert not engine._connections.should_count(shard, "ann")
+
+    with_nodes(life, lease_s=PATIENCE_S)
+
+
+def test_nothing_is_kept_of_a_connection_that_ended_in_an_outage(with_nodes: Any) -> None:
+    """Neither that it is unsure who has it, nor that its channels are in doubt."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", "a")
+        member, _ = recorder.members["ann"]
+        for shard in engine._shards:
+            take_out_of_reach(shard)
+        await soon(lambda: bool(engine._connections._unsure))
+        with pytest.raises(Unavailable):
+            await engine.leave(member, ["a"])
+        assert any(shard.doubtful for shard in engine._shards)
+        del recorder.members["ann"]
+        with pytest.raises(Unavailable):
+            await engine.disconnect(member, ["a"])
+        assert not engine._connections._unsure
+        assert not any(shard.doubtful for shard in engine._shards)
+
+    with_nodes(life)
+
+
 def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
     redis: RedisServer, with_three_shards: Any
 ) -> None:

@@ -18,6 +18,7 @@ def test_a_shard_counts_a_connection_once() -> None:
     stakes.discard("ann", 1)
     assert (stakes.counts, of(stakes, 2)) == ([1, 0, 1], ["bob"])
     stakes.discard("ann", 0)
+    assert (stakes.shards("bob"), stakes.shards("unknown")) == ([2], [])
     stakes.forget("bob")
     stakes.forget("unknown")
     assert (stakes.counts, of(stakes, 2)) == ([0, 0, 0], [])

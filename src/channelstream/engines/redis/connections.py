@@ -17,10 +17,10 @@ from channelstream.core.position import Position, Reach, replaced
 from channelstream.engines.base import Claim, Leave, Member, Membership, Receiver, UserChange, UserUpdate
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.link import OUT_OF_REACH
-from channelstream.engines.redis.shard import CHUNK, Common, Shard
+from channelstream.engines.redis.shard import AGAIN, CHUNK, Common, Shard
 from channelstream.engines.redis.shards import Shards, refusal_in, side_by_side
 from channelstream.engines.redis.stakes import Stakes
-from channelstream.errors import Invalid, Moved, Unavailable
+from channelstream.errors import Moved, Unavailable
 
 MOVED_AT = 4
 """Where the answer to `claim` has what was moved; a shorter one says that nothing was."""
@@ -69,7 +69,7 @@ class Connections:
         for some in self._stakes.known():
             for conn_id in some:
                 if not self.is_ours(conn_id):
-                    self._stakes.forget(conn_id)
+                    self._forget(conn_id)
             await asyncio.sleep(0)
 
     def held_in(self, shard: Shard) -> Iterator[list[str]]:
@@ -86,9 +86,12 @@ class Connections:
 
     async def doubt(self, shard: Shard) -> None:
         """Be unsure of what a shard that was out of reach counts for this node: another one may have it by now."""
-        held = iter(list(self.receiver.held()))
-        while some := list(islice(held, DOUBTED_AT_ONCE)):
-            self._unsure.update(conn_id for conn_id in some if self._shards.at(conn_id) is shard)
+        everything = iter(list(self.receiver.held()))
+        while some := list(islice(everything, DOUBTED_AT_ONCE)):
+            held = self.receiver.held()
+            self._unsure.update(
+                conn_id for conn_id in some if conn_id in held and self._shards.at(conn_id) is shard
+            )
             await asyncio.sleep(0)
 
     def confirm(self, conn_ids: Iterable[str], shard: Shard) -> None:
@@ -100,49 +103,50 @@ class Connections:
 
     async def restore(self, conn_id: str, shard: Shard) -> None:
         """Let a shard count a connection of this node as it is, after it was forgotten or its last change failed."""
-        directory = self._shards.at(conn_id)
-        if shard is not directory and not self.is_sure(conn_id):
+        if shard is not self._shards.at(conn_id) and not self.is_sure(conn_id):
             # Another node may have it by now, in other channels: later.
             shard.doubtful.add(conn_id)
             return
-        held = self.receiver.membership(conn_id)
+        while not await self._restore_as_is(conn_id, shard):
+            pass
+
+    async def _restore_as_is(self, conn_id: str, shard: Shard) -> bool:
+        """Return whether it is done; where the script was not done, the connection may have changed meanwhile."""
         state = b""
+        held = self.receiver.membership(conn_id)
         if held is not None and self._in(shard, held.channels):
             state = await self._shards.state_for(held.member.user, [shard])
             # It may have left or joined meanwhile, or gone; from here on calls to the shard keep their order.
             held = self.receiver.membership(conn_id)
         if held is None:
             self._unsure.discard(conn_id)
-            return
-        member, channels = held.member, held.channels
+            return True
         mine: list[Any] = [
-            (name, {}, codec.write_reach(channels[name])) for name in self._in(shard, channels)
+            (name, {}, codec.write_reach(held.channels[name])) for name in self._in(shard, held.channels)
         ]
-        if not (mine or self._is_known(shard, member)):
-            await shard.call("disconnect", conn_id=conn_id, node=self.node)
-            held = self.receiver.membership(conn_id)
-            if held is not None and self._in(shard, held.channels):
-                # It joins a channel there again: the shard of its id must go on knowing that.
-                shard.doubtful.add(conn_id)
-            else:
-                await self._left(shard, member)
-            return
+        if not (mine or self._is_known(shard, held.member)):
+            await self._withdraw(shard, conn_id)
+            return True
         told = await self._restore(shard, held, mine[:CHUNK], state, whole=len(mine) <= CHUNK)
-        if shard is directory:
+        return told != AGAIN and await self._restored(conn_id, shard, told, len(mine), state)
+
+    async def _restored(self, conn_id: str, shard: Shard, told: Any, wanted: int, state: bytes) -> bool:
+        if shard is self._shards.at(conn_id):
             self._unsure.discard(conn_id)
         if not told:
             self.yielded(conn_id)
-            return
+            return True
         self._stakes.add(conn_id, shard.index)
         count, is_whole = told
-        if count < len(mine) or not is_whole:
+        if count < wanted or not is_whole:
             await self._restore_rest(conn_id, shard, state)
+        return True
 
     async def _restore(
         self, shard: Shard, held: Membership, channels: Sequence[Any], state: bytes, whole: bool
     ) -> Any:
         directory = self._shards.at(held.member.conn_id)
-        return await shard.call(
+        return await shard.step(
             "restore",
             **self._of(held.member),
             dir=shard is directory,
@@ -150,7 +154,7 @@ class Connections:
             channels=channels,
             whole=whole,
             private=codec.write_reach(held.private),
-            shards=self._others(directory, (held.member.user, *held.channels)),
+            shards=self._others(held),
             bounds=self._bounds,
             blob=state,
         )
@@ -170,16 +174,26 @@ class Connections:
                 if not told:
                     self.yielded(conn_id)
                     return
-                counted.update(missing[: told[0]])
+                counted.update([] if told == AGAIN else missing[: told[0]])
             elif extra:
-                await shard.call("leave", **self._of(held.member), known=True, channels=extra)
-                counted.difference_update(extra)
+                told = await shard.step("leave", **self._of(held.member), known=True, channels=extra)
+                counted.difference_update([] if told == AGAIN else extra)
             else:
                 return
 
-    def _others(self, directory: Shard, names: Iterable[str]) -> str:
-        """Return the shards of users and channels, but for one."""
-        return " ".join(str(shard.index) for shard in self._shards.split(names) if shard is not directory)
+    def _others(self, held: Membership) -> str:
+        """Return the shards that count a connection, or are about to, but for that of its id.
+
+        One that has only channels which the connection is just leaving counts it until it has said otherwise.
+        """
+        conn_id = held.member.conn_id
+        shards = self._counting(conn_id, held.member.user, held.channels)
+        return " ".join(str(shard.index) for shard in shards if shard is not self._shards.at(conn_id))
+
+    def _counting(self, conn_id: str, user: str, channels: Iterable[str]) -> list[Shard]:
+        """Return the shards that count a connection with this user and these channels, or may do so."""
+        told = map(self._shards.numbered, self._stakes.shards(conn_id))
+        return list(dict.fromkeys((*self._shards.split((conn_id, user, *channels)), *told)))
 
     def _in(self, shard: Shard, channels: Iterable[str]) -> list[str]:
         return [name for name in channels if self._shards.at(name) is shard]
@@ -193,31 +207,38 @@ class Connections:
 
     def yielded(self, conn_id: str) -> None:
         """Hear that another node speaks for a connection."""
+        self._forget(conn_id)
+        self.receiver.yielded(conn_id)
+
+    def _forget(self, conn_id: str) -> None:
+        """Keep nothing of a connection that this node does not hold any more."""
         self._stakes.forget(conn_id)
         self._unsure.discard(conn_id)
-        self.receiver.yielded(conn_id)
+        for shard in self._shards:
+            shard.doubtful.discard(conn_id)
 
     # -- coming and going
 
     async def connect(self, member: Member, update: UserUpdate, since: Position | None) -> UserChange | None:
         home, directory = self._shards.at(member.user), self._shards.at(member.conn_id)
         await home.watch([f"#u:{member.user}"])
-        if directory is not home:
-            told = await directory.call(
-                "connect",
-                **self._of(member),
-                dir=True,
-                home=False,
-                shards=str(home.index),
-            )
-            if told == b"taken":
-                return None
-            self._stakes.add(member.conn_id, directory.index)
         try:
+            if directory is not home and not await self._reserve_id(directory, home, member):
+                return None
             return await self._connect_user(home, member, update, since)
-        except (Unavailable, Invalid):
+        except BaseException:  # Cancelled as well: a shard may have counted it in.
             await self._take_back(member)
             raise
+
+    async def _reserve_id(self, directory: Shard, home: Shard, member: Member) -> bool:
+        """Return whether nobody has the id of a new connection, which is this node's from then on."""
+        told = await directory.call(
+            "connect", **self._of(member), dir=True, home=False, shards=str(home.index)
+        )
+        if told == b"taken":
+            return False
+        self._stakes.add(member.conn_id, directory.index)
+        return True
 
     async def _connect_user(
         self, home: Shard, member: Member, update: UserUpdate, since: Position | None
@@ -240,17 +261,16 @@ class Connections:
 
     async def _take_back(self, member: Member) -> None:
         """Count out a connection that could not be counted in; where that fails too, a reconciler will do it."""
-        self._stakes.forget(member.conn_id)
-        shards = self._shards.split([member.conn_id, member.user])
-        if len(shards) > 1:
-            await self._release(member.conn_id, shards)
+        counting = self._counting(member.conn_id, member.user, ())
+        self._forget(member.conn_id)
+        await self._release(member.conn_id, counting)
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
-        self._stakes.forget(member.conn_id)
-        shards = self._shards.split([member.conn_id, member.user, *channels])
-        # What a shard that is out of reach still counts is counted out when it is back.
-        others = [shard for shard in shards if shard is not self._shards.at(member.conn_id)]
         directory = self._shards.at(member.conn_id)
+        counting = self._counting(member.conn_id, member.user, channels)
+        self._forget(member.conn_id)
+        # What a shard that is out of reach still counts is counted out when it is back.
+        others = [shard for shard in counting if shard is not directory]
         ended = directory.call("disconnect", conn_id=member.conn_id, node=self.node)
         told, _ = await side_by_side([ended, self._release(member.conn_id, others)])
         if told == b"gone":
@@ -262,6 +282,12 @@ class Connections:
         for failure in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(failure, BaseException) and not isinstance(failure, Unavailable):
                 raise failure
+
+    async def release_unheld(self, conn_id: str, shard: Shard) -> None:
+        """Have a shard count a connection for this node no longer, unless the node holds it by now."""
+        while not self.is_ours(conn_id):
+            if await shard.step("disconnect", conn_id=conn_id, node=self.node) != AGAIN:
+                return
 
     # -- channels
 
@@ -276,7 +302,8 @@ class Connections:
                 for shard, names in parts.items()
             )
         except BaseException:  # Cancelled as well: the shard may have done it.
-            self._doubt(member, parts)
+            # And if it has not, the shard of the id must not go on naming it.
+            self._doubt(member, (*parts, self._shards.at(member.conn_id)))
             raise
         return {name: seq for part in joined for name, seq in part.items()}
 
@@ -292,9 +319,7 @@ class Connections:
         if not all(shard.is_linked for shard in shards):
             raise Unavailable(OUT_OF_REACH)
         directory, home = self._shards.at(member.conn_id), self._shards.at(member.user)
-        new = [
-            each for each in shards if each is not directory and not self.should_count(each, member.conn_id)
-        ]
+        new = [each for each in shards if each is not directory and not self._is_named(each, member.conn_id)]
         more = {"conn_id": member.conn_id, "node": self.node, "more": [str(shard.index) for shard in new]}
         if new and directory is home:
             state = await self._shards.state_for(member.user, shards, **more)
@@ -352,14 +377,39 @@ class Connections:
             if told == b"gone":
                 raise Moved
         if not told:
-            await self._left(shard, member)
+            await self._withdraw(shard, member.conn_id)
 
-    async def _left(self, shard: Shard, member: Member) -> None:
-        """Note that a shard that is neither that of the id nor that of the user counts a connection no longer."""
-        self._stakes.discard(member.conn_id, shard.index)
-        with suppress(Unavailable):  # It is then asked in vain when the connection moves.
-            less = {"conn_id": member.conn_id, "node": self.node, "less": [str(shard.index)]}
-            await self._shards.at(member.conn_id).call("spread", **less, more=[])
+    async def _withdraw(self, shard: Shard, conn_id: str) -> None:
+        """Have a shard count a connection no longer that is in none of its channels, and is neither of its id nor its user.
+
+        The shard of its id ceases to name it first: what is named and does not count the connection has lost it (`claim`).
+        Where either is out of reach, the shard goes on counting the connection until a reconciler comes.
+        """
+        # From here on a join has the shard named again.
+        self._stakes.discard(conn_id, shard.index)
+        less = {"conn_id": conn_id, "node": self.node, "less": [str(shard.index)]}
+        try:
+            await self._shards.at(conn_id).call("spread", **less, more=[])
+            while not self._is_in(shard, conn_id):
+                if await shard.step("disconnect", conn_id=conn_id, node=self.node) != AGAIN:
+                    return
+            # It has joined a channel there meanwhile, or is about to.
+            shard.doubtful.add(conn_id)
+        except BaseException as error:
+            if self.is_ours(conn_id):
+                self._stakes.add(conn_id, shard.index)
+                shard.doubtful.add(conn_id)
+            if not isinstance(error, Unavailable):
+                raise
+
+    def _is_in(self, shard: Shard, conn_id: str) -> bool:
+        """Whether a connection of this node is in channels of a shard, or is about to be."""
+        held = self.receiver.membership(conn_id)
+        return held is not None and bool(self._in(shard, held.channels))
+
+    def _is_named(self, shard: Shard, conn_id: str) -> bool:
+        """Whether the shard of a connection's id certainly names another one that counts it."""
+        return self.should_count(shard, conn_id) and conn_id not in shard.doubtful
 
     def _is_known(self, shard: Shard, member: Member) -> bool:
         """Whether a shard counts a connection even without any channel."""
@@ -367,7 +417,7 @@ class Connections:
 
     def _doubt(self, member: Member, shards: Iterable[Shard]) -> None:
         """Have the channels of a connection set right after a change of which a part may have failed."""
-        for shard in shards:
+        for shard in shards if self.is_ours(member.conn_id) else ():
             shard.doubtful.add(member.conn_id)
 
     def _named(self, since: Position | None, shard: Shard) -> int | bool:

@@ -107,8 +107,7 @@ class Reconciler:
         # What is counted of a connection that should not be counted here is set right as well.
         await self._restore([conn_id for conn_id in certain if conn_id in ours])
         for conn_id in certain:
-            if not connections.is_ours(conn_id):
-                await shard.call("disconnect", conn_id=conn_id, node=connections.node)
+            await connections.release_unheld(conn_id, shard)
 
     def _has_lasted(self, conn_id: str, before: dict[str, float]) -> bool:
         now_s = asyncio.get_running_loop().time()

@@ -38,8 +38,13 @@ class Stakes:
         return bool(self._masks.get(conn_id, 0) >> shard & 1)
 
     def forget(self, conn_id: str) -> None:
-        for shard in self._shards(self._masks.pop(conn_id, 0)):
+        for shard in self.shards(conn_id):
             self.counts[shard] -= 1
+        self._masks.pop(conn_id, None)
+
+    def shards(self, conn_id: str) -> list[int]:
+        """Return the shards that should count a connection."""
+        return [shard for shard in range(len(self.counts)) if self.has(conn_id, shard)]
 
     def has_ghosts(self, held: Collection[str]) -> bool:
         """Say whether the node may hold some of these connections no longer; nearly always it holds all."""
@@ -55,6 +60,3 @@ class Stakes:
         """Yield the connections a shard should count, likewise."""
         for some in self.known():
             yield [conn_id for conn_id in some if self._masks.get(conn_id, 0) >> shard & 1]
-
-    def _shards(self, mask: int) -> list[int]:
-        return [shard for shard in range(len(self.counts)) if mask >> shard & 1]

@@ -263,13 +263,11 @@ function operations.join(a)
   return { joined, count }
 end
 
--- Count a connection out of channels; 0: this shard counts it no longer.
+-- Count a connection out of channels; 0: this shard has nothing more of it, but goes on counting it.
 function operations.leave(a)
   if not is_held_by(a.conn_id, a.node) then return 'gone' end
   if not leave(a.conn_id, a.channels) then return AGAIN end
-  if a.known or call('EXISTS', key('kc', a.conn_id)) == 1 then return 1 end
-  unregister(a.conn_id)
-  return 0
+  return (a.known or call('EXISTS', key('kc', a.conn_id)) == 1) and 1 or 0
 end
 
 function operations.disconnect(a)
