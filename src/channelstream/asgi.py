@@ -1,13 +1,15 @@
 """Reading and answering one HTTP request over ASGI: what the API and the long poll share."""
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from channelstream.core.policy import Header, header
 from channelstream.errors import ChannelstreamError, TooLarge
+from channelstream.slices import Slices
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -20,7 +22,11 @@ AT_ONCE = "channelstream.at_once"
 write, or returns False where it has to go the long way. Two ASGI messages cost as much as all else of a small call."""
 EXPOSED: Header = (b"access-control-expose-headers", b"Retry-After")
 """Lets pages of other origins read when to come back."""
+PART_BYTES = 65_536
+"""Length of a part of a long answer; what is encoded already and longer makes it longer."""
 encode = msgspec.json.Encoder().encode
+
+Piece = bytes | Raw
 
 
 class ClientGone(Exception):
@@ -73,6 +79,43 @@ class Parts:
     """A long JSON answer in parts: in one, megabytes would be copied again and again, in one turn of the loop."""
 
     parts: Sequence[bytes]
+
+
+async def in_parts(told: object, turns: Slices) -> Parts:
+    """Encode a long answer in short turns of the loop; what is encoded already is taken as it is."""
+    parts: list[bytes] = []
+    waiting: list[Piece] = []
+    size = 0
+    for piece in _pieces(told):
+        waiting.append(piece)
+        size += memoryview(piece).nbytes
+        if size >= PART_BYTES:
+            parts.append(b"".join(waiting))
+            waiting, size = [], 0
+            await turns.due()
+    return Parts([*parts, b"".join(waiting)])
+
+
+def _pieces(told: object) -> Iterator[Piece]:
+    """Yield the JSON of a value; that of a list or an object item by item, where any is more than text or a number."""
+    if isinstance(told, Raw):
+        yield told
+    elif isinstance(told, dict) and any(map(_is_more, told.values())):
+        for number, (key, value) in enumerate(told.items()):
+            yield b"%b%b:" % (b"," if number else b"{", encode(key))
+            yield from _pieces(value)
+        yield b"}"
+    elif isinstance(told, list) and any(map(_is_more, told)):
+        for number, value in enumerate(told):
+            yield b"," if number else b"["
+            yield from _pieces(value)
+        yield b"]"
+    else:
+        yield encode(told)
+
+
+def _is_more(value: object) -> bool:
+    return isinstance(value, dict | list | Raw)
 
 
 async def answer_in_parts(scope: Scope, send: Send, told: Parts, headers: Sequence[Header] = ()) -> None:

@@ -43,8 +43,8 @@ class Panel:
 
     asked: list[Any] = field(default_factory=list)
 
-    async def document(self) -> dict[str, Any]:
-        return {"total_connections": 3, "uptime": "0:00:01"}
+    async def document(self) -> bytes:
+        return b'{"total_connections":3,"uptime":"0:00:01"}'
 
     async def table(self, *asked: Any) -> dict[str, Any]:
         self.asked.append(asked)

@@ -1,20 +1,19 @@
 """`/channel_config` and `/info`."""
 
-from typing import Any
-
 import msgspec
 
 from channelstream.api.call import Call
-from channelstream.api.info import channels_info, info_of, seed_info
+from channelstream.api.info import Answer, channels_info, info_of, seed_info, told_whole
 from channelstream.api.schemas import InfoBody, InfoOptions
 from channelstream.api.validation import decode, decode_channel_configs
+from channelstream.asgi import Parts
 
 CONFIGURED = 200
 """Channels configured at a stretch."""
 _SETTINGS_ONLY = InfoOptions(include_history=False, include_users=False)
 
 
-async def channel_config(call: Call) -> dict[str, Any]:
+async def channel_config(call: Call) -> Answer | Parts:
     """Change settings of channels; those not named stay as they are."""
     configs = decode_channel_configs(call.body)
     names = list(configs)
@@ -22,12 +21,12 @@ async def channel_config(call: Call) -> dict[str, Any]:
         part = names[start : start + CONFIGURED]
         await call.node.engine.configure({name: msgspec.to_builtins(configs[name]) for name in part})
         await call.turns.due()
-    return await channels_info(call, names, _SETTINGS_ONLY)
+    told = await channels_info(call, names, _SETTINGS_ONLY)
+    return await told_whole(call, told, told)
 
 
-async def info(call: Call) -> dict[str, Any]:
+async def info(call: Call) -> Answer | Parts:
     """Tell about channels and their users."""
     body = decode(call.body, InfoBody) if call.body.strip() else InfoBody()
-    if body.is_seed_form:
-        return await seed_info(call, body.options)
-    return await info_of(call, body.options)
+    told = await (seed_info if body.is_seed_form else info_of)(call, body.options)
+    return await told_whole(call, told, told)

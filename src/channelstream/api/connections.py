@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from channelstream.api.call import Call
-from channelstream.api.info import channels_info
+from channelstream.api.info import Answer, channels_info, told_whole
 from channelstream.api.schemas import (
     ChannelSettings,
     ConnectBody,
@@ -17,9 +17,11 @@ from channelstream.api.schemas import (
     UnsubscribeBody,
 )
 from channelstream.api.validation import conn_id_in, decode, unknown_connection
+from channelstream.asgi import Parts
 from channelstream.core.events import Dialect
 from channelstream.engines.base import UserUpdate
 from channelstream.errors import CloseCode, Faults, Invalid
+from channelstream.node.node import Subscribed
 
 S = TypeVar("S", SubscribeBody, UnsubscribeBody)
 
@@ -27,7 +29,7 @@ STATUS_KEY = "status"
 """The state key in which the seed's status lives; it is always public."""
 
 
-async def connect(call: Call) -> dict[str, Any]:
+async def connect(call: Call) -> Answer | Parts:
     """Register a connection of a user."""
     body = decode(call.body, ConnectBody)
     opened = await call.node.connect(
@@ -39,19 +41,21 @@ async def connect(call: Call) -> dict[str, Any]:
         body.since or "",
     )
     user = opened.user
-    told = await _tell(call, opened.channels, body.info)
-    return {
+    info = await _info(call, opened.channels, body.info)
+    told = {
         "conn_id": opened.conn_id,
         "state": user.state,
         "username": user.name,
         "public_state": user.public_state,
         "status": user.state.get(STATUS_KEY, 0),
-        "position": told["channels_info"]["position"],
-        **told,
+        "position": info["position"],
+        "channels": opened.channels,
+        "channels_info": info,
     }
+    return await told_whole(call, told, info)
 
 
-async def subscribe(call: Call) -> dict[str, Any]:
+async def subscribe(call: Call) -> Answer | Parts:
     """Add channels to a connection."""
     body = await _read(call, SubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
@@ -59,17 +63,17 @@ async def subscribe(call: Call) -> dict[str, Any]:
     done = await call.node.subscribe(conn_id, patches, body.since or "") if conn_id else None
     if done is None:
         raise unknown_connection()
-    return await _tell(call, done.channels, body.info) | {"subscribed_to": done.changed}
+    return await _tell(call, done, body.info, "subscribed_to")
 
 
-async def unsubscribe(call: Call) -> dict[str, Any]:
+async def unsubscribe(call: Call) -> Answer | Parts:
     """Take channels from a connection."""
     body = await _read(call, UnsubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
     done = await call.node.unsubscribe(conn_id, body.channels) if conn_id else None
     if done is None:
         raise unknown_connection()
-    return await _tell(call, done.channels, body.info) | {"unsubscribed_from": done.changed}
+    return await _tell(call, done, body.info, "unsubscribed_from")
 
 
 async def disconnect(call: Call) -> bool:
@@ -105,10 +109,18 @@ async def _faults_of_connection(call: Call) -> Faults:
     return {} if known else unknown_connection().faults
 
 
-async def _tell(call: Call, names: list[str], info: InfoOptions) -> dict[str, Any]:
-    asked = None if info.channels is None else set(info.channels)
-    wanted = names if asked is None else [name for name in names if name in asked]
-    return {"channels": names, "channels_info": await channels_info(call, wanted, info)}
+async def _tell(call: Call, done: Subscribed, options: InfoOptions, changed: str) -> Answer | Parts:
+    info = await _info(call, done.channels, options)
+    return await told_whole(
+        call, {"channels": done.channels, "channels_info": info, changed: done.changed}, info
+    )
+
+
+async def _info(call: Call, names: list[str], options: InfoOptions) -> Answer:
+    asked = None if options.channels is None else set(options.channels)
+    return await channels_info(
+        call, names if asked is None else [name for name in names if name in asked], options
+    )
 
 
 def _patches(channels: list[str], configs: Mapping[str, ChannelSettings]) -> dict[str, dict[str, Any]]:

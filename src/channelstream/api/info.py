@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 
 from channelstream.api.call import Call
 from channelstream.api.schemas import InfoOptions
-from channelstream.asgi import encode
+from channelstream.asgi import PART_BYTES, Parts, encode, in_parts
 from channelstream.core.channel import Channel
 from channelstream.core.codec import item
 from channelstream.core.events import Dialect
@@ -29,6 +29,21 @@ LOOKUP = 500
 """Users asked for at once."""
 
 Answer = dict[str, Any]
+
+
+async def told_whole(call: Call, told: Answer, info: Answer) -> Answer | Parts:
+    """Return an answer as it is to be sent: in parts if what it tells of channels is long.
+
+    Args:
+        info: the part of it that `channels_info` or `info_of` has made.
+    """
+    channels, users = info["channels"].values(), info["users"]
+    is_long = any(isinstance(each, Raw) or _is_large(each) for each in channels)
+    return await in_parts(told, call.turns) if is_long or len(users) > STEP else told
+
+
+def _is_large(channel: Answer) -> bool:
+    return sum(memoryview(shown).nbytes for shown in channel["history"]) > PART_BYTES
 
 
 async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> Answer:
@@ -115,10 +130,11 @@ async def _told(
     as_json = _as_json if len(channels) > STEP else _as_it_is
 
     def describe(channel: Channel) -> tuple[str, Any]:
-        told = _channel(channel, pages[channel.name], options, position)
-        return channel.name, as_json(told | connections.get(channel.name, {}))
+        told = _channel(channel, pages[channel.name], options, position) | connections.get(channel.name, {})
+        return channel.name, told if _is_large(told) else as_json(told)
 
-    told: Answer = {"channels": dict(await call.turns.each(channels, describe))}
+    step = 1 if options.include_history else STEP
+    told: Answer = {"channels": dict(await call.turns.each(channels, describe, step))}
     members, is_cut = _all_members(pages.values(), STATES * call.limits.info_users)
     told["users"] = await _users(call, members, options)
     told["position"] = str(position)

@@ -9,7 +9,7 @@ import msgspec
 
 from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
-from channelstream.asgi import Parts
+from channelstream.asgi import Parts, in_parts
 from channelstream.errors import Unavailable
 from channelstream.node import Node
 from channelstream.overview import details
@@ -18,6 +18,7 @@ from channelstream.overview.listing import Asked
 from channelstream.overview.sampler import SAMPLE_S, Sampler
 from channelstream.overview.shown import ending_row
 from channelstream.overview.tables import Tables
+from channelstream.slices import Slices
 from channelstream.transports.streams import Streams
 
 FIGURES_S = 1.0
@@ -60,9 +61,10 @@ class Panel:
         self._tables = Tables(node)
         self._seats: WeakSet[_Seat] = WeakSet()
 
-    async def document(self) -> dict[str, Any]:
-        """Return what `/admin/admin.json` of 0.7.1 shows."""
-        return await self._document()
+    async def document(self) -> bytes:
+        """Return what `/admin/admin.json` of 0.7.1 shows, as JSON."""
+        told = await in_parts(await self._document(), Slices(self._node.clock.steady))
+        return b"".join(told.parts)
 
     async def table(
         self, name: str, search: str, sort: str, descending: bool, page: int

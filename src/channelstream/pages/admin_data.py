@@ -28,8 +28,8 @@ RETRY_MS = 500
 class Panel(Protocol):
     """What the server tells its admin; `overview.panel` is it."""
 
-    async def document(self) -> dict[str, Any]:
-        """Return what `/admin/admin.json` shows."""
+    async def document(self) -> bytes:
+        """Return what `/admin/admin.json` shows, as JSON."""
 
     async def table(
         self, name: str, search: str, sort: str, descending: bool, page: int
@@ -79,7 +79,7 @@ class AdminData:
         return self._gate.guarded_data(answered(endpoint), to_sign_in)
 
     async def _document(self, request: Request) -> Response:
-        return json_response(await self._panel.document())
+        return Response(await self._panel.document(), headers=HEADERS, media_type="application/json")
 
     async def _endings(self, request: Request) -> Response:
         return json_response({"rows": self._panel.endings()})

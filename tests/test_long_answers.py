@@ -1,0 +1,102 @@
+"""Long answers: encoded in many short turns of the loop, and sent in parts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from channelstream import slices
+from channelstream.api.call import Call, CallLimits
+from channelstream.api.channels import info
+from channelstream.api.connections import connect, subscribe, unsubscribe
+from channelstream.api.messages import publish
+from channelstream.asgi import PART_BYTES, Parts, encode, in_parts
+from channelstream.config import Settings
+from channelstream.node import Node
+from channelstream.server import build
+from channelstream.slices import STEP, Slices
+
+RAW = msgspec.Raw(b'{"x": 1}')
+CONN_ID = "00000000-0000-4000-8000-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ({}, b"{}"),
+        ([], b"[]"),
+        (None, b"null"),
+        ({"a": 1, "b": "c"}, b'{"a":1,"b":"c"}'),
+        ({"a": RAW, "b": [RAW, RAW], "c": []}, b'{"a":{"x": 1},"b":[{"x": 1},{"x": 1}],"c":[]}'),
+        (
+            {"a": {"b": {"c": RAW}}, "\u201c\n": [1, [2], "3"]},
+            '{"a":{"b":{"c":{"x": 1}}},"\u201c\\n":[1,[2],"3"]}'.encode(),
+        ),
+    ],
+)
+def test_parts_are_the_json_of_the_whole(told: Any, text: bytes) -> None:
+    """Whatever is in it."""
+    parts = asyncio.run(in_parts(told, Slices(lambda: 0.0))).parts
+    assert b"".join(parts) == text == encode(told)
+
+
+def test_a_part_has_so_many_bytes() -> None:
+    """One more item at most; what is longer is not cut."""
+    items = [msgspec.Raw(b'"%b"' % (b"x" * 998)) for _ in range(200)]
+    parts = asyncio.run(in_parts(items, Slices(lambda: 0.0))).parts
+    assert all(PART_BYTES <= len(part) <= PART_BYTES + 1000 for part in parts[:-1])
+    assert len(parts) == 4
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+async def asked(node: Node, handler: Handler, **body: Any) -> tuple[Any, int]:
+    """Return what a call answers, and how many turns of the loop it took."""
+    scope = {"headers": [], "query_string": b""}
+    call = Call(node, scope, encode({"conn_id": CONN_ID, **body}), CallLimits())
+    task, count = asyncio.ensure_future(handler(call)), 0
+    while not task.done():
+        await asyncio.sleep(0)
+        count += 1
+    return await task, count
+
+
+@pytest.mark.parametrize("channels", [3, STEP + 10])
+def test_what_is_told_of_channels_is_encoded_in_short_turns(
+    monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    """Where they are many, and where their histories are long; the answers are those of short ones."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+    names = [f"c{number}" for number in range(channels)]
+    shown, text = 30, "x" * 5000
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y", unattached_timeout_s=3600)).node
+        await node.start()
+        settings = {"store_history": True, "history_size": shown}
+        configs = dict.fromkeys(names, settings)
+        await asked(node, connect, username="ann", channels=names, channel_configs=configs)
+        for name in names:
+            items = [{"user": "a", "channel": name, "message": text} for _ in range(shown)]
+            call = Call(node, {"headers": [], "query_string": b""}, encode(items), CallLimits())
+            await publish(call)
+        for handler, body in (
+            (info, {"info": {"channels": names}}),
+            (unsubscribe, {"channels": names[:-1]}),
+            (subscribe, {"channels": names}),
+            (connect, {"username": "ann", "channels": names}),
+        ):
+            told, count = await asked(node, handler, **body)
+            assert isinstance(told, Parts)
+            assert max(map(len, told.parts)) < 2 * PART_BYTES
+            answer = msgspec.json.decode(b"".join(told.parts))
+            described = answer.get("channels_info", answer)["channels"]
+            assert {
+                name: [item["message"] for item in each["history"]] for name, each in described.items()
+            } == {name: [text] * shown for name in (names if handler is not unsubscribe else names[-1:])}
+            assert count >= 3 * len(described)  # Each is described in a turn, and encoded in two.
+
+    asyncio.run(life())
