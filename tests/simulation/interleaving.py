@@ -20,13 +20,13 @@ from tests.simulation.loop import VirtualLoop, kill_others
 from tests.simulation.world import WRITES, WorldClock
 
 from channelstream.core.connection import ConnectionState
-from channelstream.core.events import Dialect, Presence
+from channelstream.core.events import Dialect, Message, MessageDeleted, Presence
 from channelstream.core.hub import Hub
 from channelstream.core.log import Entry
 from channelstream.core.policy import Policy
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry, RegistryLimits
-from channelstream.engines.base import UserUpdate
+from channelstream.engines.base import PRIVATE, UserUpdate
 from channelstream.engines.ledger import Ledger, Lifetimes
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.sqlite import SqliteEngine
@@ -35,6 +35,7 @@ from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
 from channelstream.node import Node, NodeLimits
+from channelstream.transports.longpoll import PollStream
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import WebSocketStream
@@ -42,6 +43,11 @@ from channelstream.transports.websocket import WebSocketStream
 CHANNELS_EACH = 2
 """How many channels a connection may be in."""
 GRACE_S = 6.0
+LEFT_AFTER = 6
+"""Turns of the loop in which the client of a poll may go away: by then what the log holds for it is answered."""
+UUID = "11111111-1111-4111-8111-111111111111"
+MESSAGE = Message(uuid=UUID, channel="a", user="app", payload=b"1", timestamp="2026-01-01T00:00:00.000000")
+DELETION = MessageDeleted(uuid=UUID, channel="a")
 
 
 class Choices:
@@ -76,6 +82,10 @@ class Gates:
         self._may_fail = may_fail
         self._waiting: list[Callable[[bool], None]] = []
         self._can_fail: list[bool] = []
+
+    def choose(self, options: int) -> int:
+        """Choose one of so many ways to go on."""
+        return self._choices.choose(options)
 
     def add(self, go_on: Callable[[bool], None], can_fail: bool) -> None:
         """Have something wait: it is called with whether it works."""
@@ -218,11 +228,14 @@ class Scene:
         self._deliver, self.node.deliver = self.node.deliver, self._deliver_and_check
         self._numbers = count(70)
         self._refused: set[int] = set()
+        self._logged: set[str] = set()
+        self._opened = 0
         self._failures: list[Failure] = []
 
     def _deliver_and_check(self, entry: Entry) -> None:
         try:
             self._check_presence(entry)
+            self._check_repeated(entry)
         except Failure as failure:  # An engine goes on whatever its receiver does.
             self._failures.append(failure)
         self._deliver(entry)
@@ -236,7 +249,22 @@ class Scene:
             told = (event.state or {}).get("mood")
             demand(told not in self._refused, "presence tells a state that was refused:", told)
 
+    def _check_repeated(self, entry: Entry) -> None:
+        event = entry.event
+        if isinstance(event, Message):
+            demand(event.uuid not in self._logged, "accepted twice:", event.uuid)
+            if (
+                event.channel in self.registry.channels
+            ):  # Of what no log holds nobody knows that it comes again.
+                self._logged.add(event.uuid)
+
     # -- calls
+
+    async def publish(self) -> None:
+        await self.node.publish([MESSAGE])
+
+    async def delete(self) -> None:
+        await self.node.publish([DELETION])
 
     async def connect(self, *channels: str, user: str = "ann") -> None:
         await self.node.connect("c", user, Dialect.V07, self._announced(channels), UserUpdate({"k": 1}, {}))
@@ -290,6 +318,36 @@ class Scene:
             await self.gates.passed(can_fail=False)
             await self.node.sweep()
 
+    async def leave_poll(self) -> None:
+        """Poll as a client of the older generation, which has no position, and go away while it is answered.
+
+        What it was sent then is its next stream's.
+        """
+        connection = self.node.connection("c")
+        if connection is None:
+            return
+        is_registered = PRIVATE not in connection.joining
+        number = self._count_stream()
+        stream, gone = PollStream(self.streams, connection), asyncio.Event()
+        stream.open(None)
+        before = connection.heard
+
+        async def receive() -> dict[str, str]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        answer = asyncio.ensure_future(stream.wait(receive))
+        for _ in range(self.gates.choose(LEFT_AFTER)):
+            await asyncio.sleep(0)
+        gone.set()
+        if await answer is None and is_registered and number == self._opened:
+            demand(connection.heard == before, "counted as heard by a client that had gone")
+
+    def _count_stream(self) -> int:
+        """Return the number of a stream that opens now."""
+        self._opened += 1
+        return self._opened
+
     @property
     def _has_stream(self) -> bool:
         connection = self.node.connection("c")
@@ -299,6 +357,7 @@ class Scene:
         connection = self.node.connection("c")
         if connection is None:
             return None
+        self._count_stream()
         line = Line(65_536, pauses_late=False)
         line.protocol = stream = WebSocketStream(self.streams, line, connection, deflate=False)
         stream.open("")
@@ -384,6 +443,9 @@ CALLS = {
         Call("lost socket", Scene.lose_socket),
         Call("configure a", Scene.configure),
         Call("change state", Scene.change_state),
+        Call("publish", Scene.publish),
+        Call("delete", Scene.delete),
+        Call("left poll", Scene.leave_poll),
     )
 }
 ENGINES = ("late", "diskless")

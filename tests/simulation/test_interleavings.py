@@ -12,8 +12,11 @@ from tests.simulation.drawn import drawn_seeds
 from tests.simulation.failure import Failure
 from tests.simulation.interleaving import CALLS, ENGINES, some_ways, ways
 
+from channelstream.core.events import Event
+from channelstream.engines.ledger import Ledger
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.node.turns import Turns
+from channelstream.transports.session import Session
 
 RANDOM = 150
 """Ways in which more than two calls are played by each run: all of them would be too many."""
@@ -57,7 +60,7 @@ def no_turn(_turns: Turns, _key: str) -> nullcontext[None]:
         ("diskless", ("connect a", "good-bye"), False, "instead of"),
         ("diskless", ("connect a", "connect a"), False, "miscounted"),
         ("late", ("connect a b", "subscribe c"), True, "in too many channels"),
-        ("late", ("subscribe c", "end"), True, "KeyError"),
+        ("late", ("subscribe c", "end"), True, "miscounted"),
         ("diskless", ("connect a", "lost socket"), False, "instead of"),
     ],
 )
@@ -68,6 +71,35 @@ def test_calls_that_do_not_take_turns_are_found(
     monkeypatch.setattr(Turns, "of", no_turn)
     with pytest.raises(Failure, match=found):
         ways(engine, calls, is_connected)
+
+
+def test_what_a_client_that_has_gone_was_sent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not heard: the next poll gets it."""
+    monkeypatch.setattr(Session, "take_back", lambda _session, _heard: None)
+    with pytest.raises(Failure, match="by a client that had gone"):
+        ways("late", ("publish", "left poll"), is_connected=True)
+
+
+def test_a_message_that_is_accepted_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what is being written does not count yet."""
+    monkeypatch.setattr(Ledger, "_held_about", lambda _ledger, _event: [])
+    with pytest.raises(Failure, match="accepted twice"):
+        ways("diskless", ("publish", "publish"), is_connected=True)
+
+
+def test_a_message_that_is_accepted_again_while_it_is_deleted_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a deletion that is being written takes the message away and is not known itself."""
+    known = Ledger._known
+
+    def without_deletions(ledger: Ledger, event: Event) -> list[Event]:
+        held = ledger._held_about(event)
+        return [each for each in known(ledger, event) if each not in held]
+
+    monkeypatch.setattr(Ledger, "_known", without_deletions)
+    with pytest.raises(Failure, match="accepted twice"):
+        ways("diskless", ("publish", "delete", "publish"), is_connected=True)
 
 
 @pytest.mark.parametrize(
