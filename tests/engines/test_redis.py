@@ -6,7 +6,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -131,9 +131,9 @@ class Nodes:
         self._places = where
         self._engines: list[RedisEngine] = []
 
-    async def node(self) -> tuple[RedisEngine, Recorder]:
-        """Start one more."""
-        engine = RedisEngine(
+    def make(self) -> RedisEngine:
+        """Make one that is not started."""
+        return RedisEngine(
             self._places,
             RegistryLimits(),
             Lifetimes(),
@@ -142,6 +142,10 @@ class Nodes:
             f"node {len(self._engines)}",
             self.settings,
         )
+
+    async def node(self) -> tuple[RedisEngine, Recorder]:
+        """Start one more."""
+        engine = self.make()
         recorder = Recorder()
         await engine.start(recorder)
         self._engines.append(engine)
@@ -1313,26 +1317,236 @@ def test_a_link_is_closed_though_letting_go_of_it_was_cancelled(
     with_one_shard(life)
 
 
+BIG = 300_000
+READ_BYTES = 1 << 20
+"""Bytes of entries after which one call of the script ends."""
+
+
+def big(number: int | str, **rest: Any) -> Message:
+    return msgspec.structs.replace(message(f"m{number}"), payload=b'"%b"' % (b"x" * BIG), **rest)
+
+
+COMMANDS = 2_100
+"""Most commands of one script: 2,000, and what the step takes that it is at."""
+
+
+def commands(redis: RedisServer) -> tuple[int, int]:
+    """How many commands there were, and how many scripts."""
+    lines = redis.cli("INFO", "commandstats").splitlines()
+    calls = {
+        line.partition(":")[0]: int(line.partition("calls=")[2].partition(",")[0])
+        for line in lines
+        if "calls=" in line
+    }
+    scripts = calls.get("cmdstat_evalsha", 0)
+    return sum(calls.values()) - scripts, scripts
+
+
+async def for_each_script(redis: RedisServer, work: Awaitable[Any]) -> float:
+    """Do it, and return how many commands its scripts had on average."""
+    before = commands(redis)
+    await work
+    after = commands(redis)
+    return (after[0] - before[0]) / (after[1] - before[1])
+
+
 def test_a_script_stops_at_a_number_of_commands(redis: RedisServer, with_one_shard: Any) -> None:
     """Where time stands still within a script, as it does from Redis 7.2 on, nothing else bounds it."""
-
-    def commands() -> tuple[int, int]:
-        lines = redis.cli("INFO", "commandstats").splitlines()
-        calls = {
-            line.partition(":")[0]: int(line.partition("calls=")[2].partition(",")[0])
-            for line in lines
-            if "calls=" in line
-        }
-        scripts = calls.get("cmdstat_evalsha", 0)
-        return sum(calls.values()) - scripts, scripts
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
         names = [f"many-{number}" for number in range(5_000)]
-        before = commands()
-        await engine.join(Member("ann", "ann", Dialect.V07), {name: {} for name in names})
-        after = commands()
-        assert (after[0] - before[0]) / (after[1] - before[1]) <= 2_100
+        join = engine.join(Member("ann", "ann", Dialect.V07), {name: {} for name in names})
+        assert await for_each_script(redis, join) <= COMMANDS
+
+    with_one_shard(life)
+
+
+async def enter(node: tuple[RedisEngine, Recorder], name: str, channel: str, state: dict[str, Any]) -> None:
+    """Have a node hold one more connection, of a user with this state, all of it public."""
+    engine, recorder = node
+    member = Member(name, name, Dialect.V07)
+    recorder.members[name] = (member, {channel})
+    await engine.connect(member, UserUpdate(state, {}, list(state)))
+    await engine.join(member, {channel: {}})
+
+
+def test_answers_about_many_users_are_bounded_in_bytes(with_one_shard: Any) -> None:
+    """However big their states are: a script answers as many as fit, and the next one goes on."""
+
+    async def life(nodes: Nodes) -> None:
+        node = engine, _ = await nodes.node()
+        users = [f"u{number}" for number in range(30)]
+        for user in users:
+            await enter(node, user, "a", {"big": "x" * 60_000})
+        sizes = sent_to_scripts(engine)
+        told = await engine.states(dict.fromkeys(users, "a"))
+        found = await engine.users(users)
+        assert [len(str(each.state["big"])) for each in (*told, *found)] == [60_000] * 60
+        assert max(sizes) < READ_BYTES // 2
+
+    with_one_shard(life)
+
+
+def test_a_list_of_users_costs_a_script_one_look_at_each(redis: RedisServer, with_one_shard: Any) -> None:
+    """However many keys of their states are public: what others see of a user is built when it changes."""
+
+    async def life(nodes: Nodes) -> None:
+        settings = {"notify_presence": True, "broadcast_presence_with_user_lists": True}
+        node = engine, recorder = await nodes.member("ann", "a", **settings)
+        state = {f"key-{number}": number for number in range(40)}
+        users = [f"u{number}" for number in range(100)]
+        for user in users:
+            await enter(node, user, "a", state)
+        recorder.members["u0"][1].clear()
+        leave = engine.leave(Member("u0", "u0", Dialect.V07), ["a"])
+        assert await for_each_script(redis, leave) < 200
+        await soon(lambda: recorder.entries and not recorder.entries[-1].event.joined)
+        listed = dict(recorder.entries[-1].event.users)
+        assert listed == {"ann": {}} | dict.fromkeys(users[1:], state)
+
+    with_one_shard(life)
+
+
+def test_a_list_of_users_is_bounded_in_bytes(with_one_shard: Any) -> None:
+    """A channel whose members have big public states announces them without a list."""
+
+    async def life(nodes: Nodes) -> None:
+        settings = {"notify_presence": True, "broadcast_presence_with_user_lists": True}
+        node = _, recorder = await nodes.member("ann", "a", **settings)
+        for number in range(7):
+            await enter(node, f"u{number}", "a", {"big": "x" * 50_000})
+        await soon(lambda: len(recorder.entries) >= 8)
+        assert [len(entry.event.users) for entry in recorder.entries] == [1, 2, 3, 4, 5, 6, 0, 0]
+
+    with_one_shard(life)
+
+
+def test_a_state_is_told_without_a_copy_of_the_channels(redis: RedisServer, with_one_shard: Any) -> None:
+    """A change is told page by page; a channel that is joined or told meanwhile is told it once."""
+
+    async def life(nodes: Nodes) -> None:
+        names = [f"c{number}" for number in range(1500)]
+        engine, recorder = await nodes.member("ann", *names, notify_state=True)
+        [shard] = engine._shards
+        replay, copies = shard.replay, []
+
+        async def between(*about: Any) -> Any:
+            keys = redis.cli("KEYS", f"{PREFIX}u?:ann").split()
+            copies.append([key for key in keys if int(redis.cli("HLEN", key)) > 100])
+            return await replay(*about)
+
+        shard.replay = between  # type: ignore[method-assign]
+        keys = {f"key-{number}": "y" * 900 for number in range(5)}
+        await engine.update_user("ann", UserUpdate(keys, {}, list(keys)))
+        await soon(lambda: len(state_events(recorder)) >= 5 * 1500)
+        assert Counter(state_events(recorder)) == Counter((name, "y" * 900) for name in names * 5)
+        assert copies
+        assert all(each == [f"{PREFIX}uc:ann"] for each in copies)
+        recorder.members["ann"][1].add("late")
+        await engine.join(Member("ann", "ann", Dialect.V07), {"late": {"notify_state": True}})
+        await engine.update_user("ann", UserUpdate({"key-0": "z"}, {}))
+        await soon(lambda: len(state_events(recorder)) >= 5 * 1500 + 1501)
+        assert Counter(state_events(recorder)[5 * 1500 :]) == Counter(
+            (name, "z") for name in [*names, "late"]
+        )
+
+    with_one_shard(life)
+
+
+def test_changes_of_one_message_for_very_many_users_are_bounded(
+    redis: RedisServer, with_one_shard: Any
+) -> None:
+    """A log keeps some hundred forms of a message; who needs an older one is told that it is lost."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        await engine.configure({"a": {"log_events": 10_000}})
+        await engine.publish([message("m1")])
+        changes = [replaced_for(edit("m1", b'"%d"' % number), f"u{number}") for number in range(600)]
+        await engine.publish(changes[:-1])
+        assert await for_each_script(redis, engine.publish(changes[-1:])) < 700
+        assert int(redis.cli("XLEN", f"{PREFIX}cl:a")) <= 502
+        replay = await engine.replay("ann", {"a": 1}, 10)
+        assert replay.lost == {"a"}
+        behind = await engine.replay("ann", {"a": 598}, 10)
+        assert [entry.event for entry in behind.entries] == changes[-3:]
+        # The message is still known, and taken back for all of them at once.
+        [again] = await engine.publish([message("m1", only=frozenset({"u1"}))])
+        assert again.repeated
+        await engine.publish([delete("m1")])
+        assert int(redis.cli("XLEN", f"{PREFIX}cl:a")) == 1
+
+    with_one_shard(life)
+
+
+def replaced_for(event: Event, *users: str) -> Event:
+    return msgspec.structs.replace(event, only=frozenset(users))
+
+
+def test_logs_that_follow_one_another_are_read_in_few_steps(redis: RedisServer, with_one_shard: Any) -> None:
+    """Of the one that holds up the others more is read, and what is too old is passed over in one step."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        names = [f"c{number}" for number in range(CHUNK)]
+        await engine.configure({name: {} for name in names})
+        for name in names:
+            await engine.publish([message(f"{name}-{number}", channel=name) for number in range(20)])
+        at, found, calls = 0, [], 0
+        while at < 20 * CHUNK:
+            replay = await engine.replay("ann", dict.fromkeys(names, at), 256)
+            found += [entry.event.uuid for entry in replay.entries]
+            (at,) = replay.upto
+            calls += 1
+        assert found == [f"{name}-{number}" for name in names for number in range(20)]
+        assert calls <= 20 * CHUNK // 50
+        for name in names:
+            redis.cli("HSET", f"{PREFIX}c:{name}", "age", "-1")
+        commands_each = await for_each_script(redis, engine.replay("ann", dict.fromkeys(names, 0), 256))
+        assert commands_each < 3 * CHUNK
+        assert (await engine.replay("ann", dict.fromkeys(names, 0), 256)).lost == set(names)
+
+    with_one_shard(life)
+
+
+@pytest.mark.parametrize(
+    ("event", "parts"),
+    [
+        pytest.param(message("m", channel=None), 500, id="short"),
+        pytest.param(big("m", channel=None), 3334, id="long"),
+        pytest.param(message("m", channel=None, exclude=frozenset({"u1", "x" * 500})), 500, id="excluding"),
+        pytest.param(message("m"), 2, id="channel"),
+    ],
+)
+def test_what_names_very_many_users_is_accepted_for_some_at_a_time(event: Message, parts: int) -> None:
+    """For as many as a script can write the text for, whoever else it excludes; each user is in one part."""
+    users = frozenset(f"u{number}" for number in range(10_000))
+    engine = Nodes(in_shards("redis://127.0.0.1", 1)).make()
+    made = [part for _, part in engine._parts(msgspec.structs.replace(event, only=users))]
+    assert len(made) == parts
+    assert sum(len(part.only or ()) for part in made) == len(users)
+    assert frozenset[str]().union(*(part.only or () for part in made)) == users
+    assert [part.exclude for part in made if part.exclude] == ([frozenset({"u1"})] if event.exclude else [])
+
+
+def test_a_message_in_a_channel_to_very_many_users_reaches_each_once(with_one_shard: Any) -> None:
+    """It is edited and repeated as one, and answered with all of them."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("ann", "a")
+        users = frozenset({*(f"user-{'x' * 100}-{number}" for number in range(1000)), "ann"})
+        event = message("m1", only=users)
+        [first], [again] = await engine.publish([event]), await engine.publish([event])
+        assert (first.repeated, again.repeated, again.event) == (False, True, event)
+        [edited] = await engine.publish([replaced_for(edit("m1", b'"new"'), *users)])
+        assert edited.found
+        await soon(lambda: len(recorder.entries) >= 8)
+        named = [user for entry in recorder.entries for user in entry.event.only or ()]
+        assert Counter(named) == dict.fromkeys(users, 2)
+        replay = await engine.replay("ann", {"a": 0}, 100)
+        texts = [entry.event.payload for entry in replay.entries if isinstance(entry.event, Message)]
+        assert texts == [b'"new"'] * 4
 
     with_one_shard(life)
 
@@ -1437,15 +1651,6 @@ def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) 
         assert calls < 40
 
     with_one_shard(life)
-
-
-BIG = 300_000
-READ_BYTES = 1 << 20
-"""Bytes of entries after which one call of the script ends."""
-
-
-def big(number: int | str, **rest: Any) -> Message:
-    return msgspec.structs.replace(message(f"m{number}"), payload=b'"%b"' % (b"x" * BIG), **rest)
 
 
 def sizes_read(shard: Any) -> list[int]:

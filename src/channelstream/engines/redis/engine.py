@@ -4,14 +4,14 @@ What it promises is in docs/engines.md.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import Any
 
 from msgspec.structs import replace
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Dialect, Event
+from channelstream.core.events import Dialect, Event, Message, MessageEdited
 from channelstream.core.log import Entry
 from channelstream.core.position import Position, replaced
 from channelstream.core.registry import RegistryLimits
@@ -41,10 +41,13 @@ from channelstream.errors import ConfigError, Moved, Unavailable
 
 COLLECT_AT_ONCE = 100
 EVENTS_AT_ONCE = 50
-USERS_AT_ONCE = 50
-"""Events, and users of a private one, that one call publishes."""
+"""Events that one call publishes."""
+USERS_AT_ONCE = 20
+"""Users for whom a private event is accepted together."""
+NAMES_BYTES = 32 << 10
+"""Names for which an event in a channel is accepted together: scripts take them apart one by one."""
 PUBLISH_BYTES = 1 << 20
-"""Bytes of events after which the next call begins, and what a private message may be written for all users of a call."""
+"""Bytes of events after which the next call begins, and what a private message may be written for the users of one event."""
 LEAVING_AT_ONCE = 64
 """Connections that are counted out side by side."""
 
@@ -152,18 +155,20 @@ class RedisEngine:
         return [self._accepted(event, told) for event, told in zip(events, answers, strict=True)]
 
     def _parts(self, event: Event) -> Iterable[tuple[Shard, Event]]:
-        """Return which shards accept an event; a private message is in the logs of its users, of some at a time."""
+        """Return which shards accept an event; what names very many users is accepted for some at a time.
+
+        A private message is in the logs of its users, with the names of all for whom it is accepted together.
+        """
         if event.channel is not None:
-            return [(self._shards.at(event.channel), event)]
-        names = sorted(event.only or ())
-        if len(names) <= 1:
-            return [(self._shards.at(names[0] if names else ""), event)]
-        text_bytes = replace(event, only=frozenset()).weight() // 2
-        most = max(1, min(USERS_AT_ONCE, PUBLISH_BYTES // (1 + text_bytes)))
+            names, fits = {self._shards.at(event.channel): sorted(event.only or ())}, _OF_A_CHANNEL
+        else:
+            names, fits = self._shards.split(sorted(event.only or ()) or [""]), _private(event)
+        if sum(map(len, names.values())) <= 1:
+            return [(shard, event) for shard in names]
         return [
-            (shard, replace(event, only=frozenset(some[start : start + most])))
-            for shard, some in self._shards.split(names).items()
-            for start in range(0, len(some), most)
+            (shard, _for_some(event, frozenset(some)))
+            for shard, mine in names.items()
+            for some in _groups(mine, fits)
         ]
 
     async def _publish(self, shard: Shard, batch: Sequence[tuple[int, Event]]) -> Sequence[Any]:
@@ -180,7 +185,10 @@ class RedisEngine:
             return Accepted(event, repeated=False, found=b"found" in became or b"repeated" in became)
         if b"repeated" in became:
             form = became[b"repeated"][1:]
-            return Accepted(codec.read_event(*form) if form else event, repeated=True, found=True)
+            kept = codec.read_event(*form) if form else event
+            # One of several parts names its own users.
+            whole = replace(kept, only=event.only, exclude=event.exclude) if len(answers) > 1 else kept
+            return Accepted(whole, repeated=True, found=True)
         return Accepted(event, repeated=True, found=False)
 
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
@@ -348,6 +356,40 @@ class RedisEngine:
         rules = [(kind, seconds * 1000) for kind, seconds in after if seconds]
         while await shard.call("collect", rules=rules, count=COLLECT_AT_ONCE):
             pass
+
+
+def _for_some(event: Event, names: frozenset[str]) -> Event:
+    """Return an event for some of those it names."""
+    return replace(event, only=names, exclude=(event.exclude or frozenset()) & names or None)
+
+
+Fits = Callable[[int, int], bool]
+"""Whether an event may be accepted for so many users together, whose names have so many bytes."""
+
+_OF_A_CHANNEL: Fits = lambda _, name_bytes: name_bytes <= NAMES_BYTES  # noqa: E731
+
+
+def _private(event: Event) -> Fits:
+    """Return what holds for a private event, which is written for each of the users."""
+    text_bytes = len(event.payload or b"") if isinstance(event, Message | MessageEdited) else 0
+
+    def fits(users: int, name_bytes: int) -> bool:
+        return users <= USERS_AT_ONCE and users * (text_bytes + name_bytes) <= PUBLISH_BYTES
+
+    return fits
+
+
+def _groups(names: Sequence[str], fits: Fits) -> Iterator[list[str]]:
+    """Yield names in groups that fit, of at least one."""
+    group: list[str] = []
+    size = 0
+    for name in names:
+        size += len(name.encode())
+        if group and not fits(len(group) + 1, size):
+            yield group
+            group, size = [], len(name.encode())
+        group.append(name)
+    yield group
 
 
 def _next_events(batch: Sequence[tuple[int, Event]], start: int) -> list[Event]:

@@ -45,7 +45,7 @@ REPEATED_WITH_TOKEN = 4
 """The same of the answer to a message that was published before."""
 HEAL_AT_ONCE = 2000
 """Entries read in one round of healing, of all channels and users together."""
-READ_AT_ONCE = 500
+READ_AT_ONCE = 200
 """Entries read by one call; the script ends earlier where they have more than 1 MiB."""
 DELIVERED_AT_ONCE = 200
 """Of them, how many are delivered before other work has its turn."""

@@ -28,16 +28,26 @@ local function whole(number) return string.format('%.0f', number) end
 -- counted as well: these many take about 5 ms.
 local SLICE_BYTES, SLICE_US, SLICE_CALLS = 1048576, 5000, 2000
 
-local sent_bytes = 0
+-- What the bytes that a script reads itself count for, beside those that are read without it; and those of each part of a hash.
+local COPIED, PART_BYTES = 4, 32
 
--- Whether so much of the time, 0 to 1, or of the commands is over.
-local function has_run(share)
-  if calls >= share * SLICE_CALLS then return true end
-  local present = call('TIME')
-  return (present[1] - time[1]) * 1000000 + present[2] - time[2] >= share * SLICE_US
+local handled_bytes = 0
+local function handle(bytes) handled_bytes = handled_bytes + bytes end
+
+-- What such a command as HGETALL answers, counted.
+local function all_of(command, name)
+  local found = call(command, name)
+  for _, each in ipairs(found) do handle(COPIED * (PART_BYTES + #each)) end
+  return found
 end
 
-local function is_over() return sent_bytes >= SLICE_BYTES or has_run(1) end
+local function has_run()
+  if calls >= SLICE_CALLS then return true end
+  local present = call('TIME')
+  return (present[1] - time[1]) * 1000000 + present[2] - time[2] >= SLICE_US
+end
+
+local function is_over() return handled_bytes >= SLICE_BYTES or has_run() end
 
 local function head() return tonumber(call('HGET', LOG, 'seq') or '0') end
 
@@ -143,20 +153,61 @@ local function tidy(event)
   end
 end
 
--- All records about a uuid that a log has, oldest first.
-local function about(kind, name, uuid)
-  local _, _, texts, ids = log_keys(kind, name)
-  local records = {}
-  for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do
-    local packed = call('HGET', texts, id)
-    if packed then records[#records + 1] = cmsgpack.unpack(packed) end
-  end
-  return records
-end
+-- What `about` has answered, until it changes: a change is accepted and kept in one script.
+local looked_up = {}
 
 -- Let a uuid have the records of these ids.
 local function note(ids, uuid, left)
+  looked_up[ids .. ' ' .. uuid] = nil
   if #left == 0 then call('HDEL', ids, uuid) else call('HSET', ids, uuid, table.concat(left, ' ')) end
+end
+
+-- Records of one uuid that a log has, and of how many bytes, as each change of a message looks through all of them.
+local FORMS, FORM_BYTES = 500, SLICE_BYTES / 2
+
+-- Take records of one uuid out of the middle of a log, which no longer reaches back behind them.
+local function give_up(kind, name, gone)
+  local holder, log, texts = log_keys(kind, name)
+  local floor = tonumber(call('HGET', holder, 'floor') or '0')
+  for _, id in ipairs(gone) do
+    call('XDEL', log, id)
+    call('HDEL', texts, id)
+    floor = math.max(floor, tonumber(id:match('^%d+')))
+  end
+  clear(kind, name, gone)
+  call('HSET', holder, 'floor', whole(floor))
+end
+
+local function reversed(list)
+  local made = {}
+  for at = #list, 1, -1 do made[#made + 1] = list[at] end
+  return made
+end
+
+-- The records about a uuid that a log has, oldest first. What is too much is given up, the oldest behind the first, which is
+-- mostly the message.
+local function about(kind, name, uuid)
+  local _, _, texts, ids = log_keys(kind, name)
+  local at_hand = looked_up[ids .. ' ' .. uuid]
+  if at_hand then return at_hand end
+  local known, records, left, gone, bytes = {}, {}, {}, {}, 0
+  for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do known[#known + 1] = id end
+  for at = #known, 1, -1 do
+    if at == 1 or #left < FORMS and bytes < FORM_BYTES then
+      local packed = call('HGET', texts, known[at])
+      left[#left + 1] = known[at]
+      bytes = bytes + #(packed or '')
+      if packed then records[#records + 1] = cmsgpack.unpack(packed) end
+    else
+      gone[#gone + 1] = known[at]
+    end
+  end
+  if #gone > 0 then
+    give_up(kind, name, gone)
+    note(ids, uuid, reversed(left))
+  end
+  looked_up[ids .. ' ' .. uuid] = reversed(records)
+  return looked_up[ids .. ' ' .. uuid]
 end
 
 local function copy(record, field, value)
@@ -165,10 +216,17 @@ local function copy(record, field, value)
   return made
 end
 
+-- By their lists, which do not change: very many records may be compared with one of them.
+local sets = {}
+
 local function set_of(names)
-  local set = {}
-  for _, name in ipairs(names or {}) do set[name] = true end
-  return set
+  if not names then return {} end
+  if not sets[names] then
+    local set = {}
+    for _, name in ipairs(names) do set[name] = true end
+    sets[names] = set
+  end
+  return sets[names]
 end
 
 -- -- compaction, as in core/compaction.py: `names` are those a change is about, false for everybody
@@ -191,14 +249,15 @@ local function without_names(record, names)
     for _, name in ipairs(record[ONLY]) do
       if not gone[name] then left[#left + 1] = name end
     end
-    return copy(record, ONLY, left)
+    return #left == #record[ONLY] and record or copy(record, ONLY, left)
   end
   local excluded = set_of(record[EXCLUDE])
   for _, name in ipairs(record[EXCLUDE] or {}) do left[#left + 1] = name end
   for _, name in ipairs(names) do
     if not excluded[name] then left[#left + 1] = name end
   end
-  return #left <= MAX_EXCLUDED and copy(record, EXCLUDE, left) or nil
+  if #left > MAX_EXCLUDED then return nil end
+  return #left == #(record[EXCLUDE] or {}) and record or copy(record, EXCLUDE, left)
 end
 
 local function affects(names, record)
@@ -265,10 +324,11 @@ local function most_dropped(kind, name) return call('EXISTS', shelf(kind, name)[
 
 local function uuid_of(entry) return entry[2][4] end
 
-local function forget_id(ids, uuid, id)
+-- Forget which records of a uuid were among entries that are gone.
+local function forget_ids(ids, uuid, gone)
   local left = {}
-  for other in (call('HGET', ids, uuid) or ''):gmatch('%S+') do
-    if other ~= id then left[#left + 1] = other end
+  for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do
+    if not gone[id] then left[#left + 1] = id end
   end
   note(ids, uuid, left)
 end
@@ -276,11 +336,16 @@ end
 -- Drop the oldest entries of a log.
 local function drop(kind, name, entries)
   local holder, log, texts, ids = log_keys(kind, name)
-  local gone = {}
+  local gone, by_uuid = {}, {}
   for number, entry in ipairs(entries) do
+    local uuid = uuid_of(entry)
     gone[number] = entry[1]
-    if uuid_of(entry) then forget_id(ids, uuid_of(entry), entry[1]) end
+    if uuid then
+      by_uuid[uuid] = by_uuid[uuid] or {}
+      by_uuid[uuid][entry[1]] = true
+    end
   end
+  for uuid, its in pairs(by_uuid) do forget_ids(ids, uuid, its) end
   call('HDEL', texts, unpack(gone))
   clear(kind, name, gone)
   local last = gone[#gone]:match('^%d+')
@@ -298,19 +363,20 @@ local function shorten(kind, name, limit)
   return over > most
 end
 
--- Drop some of what is too old; whether there may be more.
+local function is_aged(entry, age) return tonumber(entry[2][2]) < now_ms - age end
+
+-- Drop some of what is too old.
 local function expire(kind, name, age)
   local _, log = log_keys(kind, name)
   -- Only a look at the oldest, unless that is too old.
   local first = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-  if not first or tonumber(first[2][2]) >= now_ms - age then return false end
-  local aged, most = {}, most_dropped(kind, name)
-  for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', most)) do
-    if tonumber(entry[2][2]) >= now_ms - age then break end
+  if not first or not is_aged(first, age) then return end
+  local aged = {}
+  for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', most_dropped(kind, name))) do
+    if not is_aged(entry, age) then break end
     aged[#aged + 1] = entry
   end
   drop(kind, name, aged)
-  return #aged == most
 end
 
 -- What is quiet for long goes by itself; its floor is then its last number.
@@ -328,6 +394,7 @@ local function keep(kind, name, limit, age, seq, uuid, json, record)
   end
   local id = whole(seq) .. '-0'
   if record then
+    looked_up[ids .. ' ' .. uuid] = nil
     local known = call('HGET', ids, uuid)
     call('HSET', ids, uuid, known and known .. ' ' .. id or id)
     call('HSET', texts, id, cmsgpack.pack(copy(record, ID, id)))
@@ -337,7 +404,7 @@ local function keep(kind, name, limit, age, seq, uuid, json, record)
     call('HSET', texts, id, json)
     call('XADD', log, id, 'a', whole(now_ms))
   end
-  -- Some of what is too much or too old; whoever reads the log drops all of it.
+  -- Some of what is too much or too old; the next event drops some more.
   shorten(kind, name, limit)
   expire(kind, name, age)
   prolong(kind, name, age)
@@ -358,44 +425,48 @@ local function emit(kind, name, seq, uuid, json, record)
     call('HSET', holder, 'last', whole(seq))
   end
   local token = record and token_of(record)
-  sent_bytes = sent_bytes + #json
+  handle(#json)
   call(PUBLISH, key('#' .. kind, name), whole(seq) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json .. (token and '\n' .. token or ''))
   return known[2]
 end
 
--- What the bytes that a script reads itself count for, beside those that are read without it.
-local COPIED = 4
-
--- What is answered of a record, and how many bytes that counts for: number, time, JSON, and the hash and the token of a payload
--- that lies beside. Nil where that is gone though it should not be.
+-- What is answered of a record: number, time, JSON, and the hash and the token of a payload that lies beside. Nil where that is
+-- gone though it should not be.
 local function told(record, kind, name, seq, at)
   local json, token = json_of(record), token_of(record)
-  if not token then return { seq, at, json }, COPIED * #json end
+  handle(COPIED * #json)
+  if not token then return { seq, at, json } end
   local payloads = shelf(kind, name)[1]
   local bytes = call('HSTRLEN', payloads, token)
-  if bytes > 0 then return { seq, at, json, payloads, token }, #json + bytes end
+  handle(bytes)
+  if bytes > 0 then return { seq, at, json, payloads, token } end
 end
 
--- What is answered of an entry of a log as it is now, and its bytes; nil where it is gone though it should not be.
+-- What is answered of an entry of a log as it is now; nil where it is gone though it should not be.
 local function told_of(kind, name, id, seq, at)
   local _, _, texts = log_keys(kind, name)
   local text = call('HGET', texts, id)
   if not text then return nil end
-  if text:sub(1, 1) == '{' then return { seq, at, text }, COPIED * #text end
+  if text:sub(1, 1) == '{' then
+    handle(COPIED * #text)
+    return { seq, at, text }
+  end
   return told(cmsgpack.unpack(text), kind, name, seq, at)
 end
 
--- Find the entries of one log after `start` and up to `upto`, or nil where it no longer reaches back.
-local function find(kind, name, start, upto, count)
-  local holder, log = log_keys(kind, name)
-  local known = call('HMGET', holder, 'last', 'n', 'age')
-  if not known[3] then return nil end
+-- What is known of a log: its last number, its age, and up to where it was dropped.
+local function reach_of(kind, name) return call('HMGET', key(kind, name), 'last', 'age', 'floor') end
+
+-- Find the entries of one log after `start` and up to `upto`, or nil where it no longer reaches back. What is too old counts as
+-- dropped; to drop it is left to those who publish, so that to read many logs takes no longer than to read few.
+local function find(kind, name, known, start, upto, count)
+  if not known[2] then return nil end
+  local last, floor = tonumber(known[1] or '0'), tonumber(known[3] or '0')
   -- Of most logs nothing is missing.
-  if known[1] and start >= tonumber(known[1]) then return {} end
-  while shorten(kind, name, tonumber(known[2])) and not is_over() do end
-  while expire(kind, name, tonumber(known[3])) and not is_over() do end
-  local floor = tonumber(call('HGET', holder, 'floor') or '0')
-  if call('EXISTS', log) == 0 then floor = math.max(floor, tonumber(known[1] or '0')) end
-  if start < floor then return nil end
-  return call('XRANGE', log, whole(start + 1) .. '-0', whole(upto) .. '-0', 'COUNT', count)
+  if known[1] and start >= last then return {} end
+  local _, log = log_keys(kind, name)
+  local entries = call('XRANGE', log, whole(start + 1) .. '-0', whole(upto) .. '-0', 'COUNT', count)
+  if not entries[1] and call('EXISTS', log) == 0 then floor = math.max(floor, last) end
+  if start < floor or entries[1] and is_aged(entries[1], tonumber(known[2])) then return nil end
+  return entries
 end

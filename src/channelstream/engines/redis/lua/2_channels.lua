@@ -71,20 +71,8 @@ local function public_keys(user)
   return packed and packed ~= '' and cmsgpack.unpack(packed) or {}
 end
 
-local public_states = {}
-
--- Built once: a step that announces a user in many channels tells the same in each.
-local function public_state(user)
-  if not public_states[user] then
-    local parts = {}
-    for _, name in ipairs(public_keys(user)) do
-      local value = call('HGET', key('us', user), name)
-      if value then parts[#parts + 1] = name .. ':' .. value end
-    end
-    public_states[user] = '{' .. table.concat(parts, ',') .. '}'
-  end
-  return public_states[user]
-end
+-- What others see of the user, as JSON: built once for each change, as a list of users has those of a thousand.
+local function public_state(user) return call('HGET', key('u', user), 'seen') or '{}' end
 
 local function is_at_home(user) return call('HEXISTS', key('u', user), 'id') == 1 end
 
@@ -120,10 +108,23 @@ end
 
 -- What others see of the user: value by key.
 local function view(user)
-  local seen = {}
-  for _, name in ipairs(public_keys(user)) do seen[name] = call('HGET', key('us', user), name) or nil end
+  local names, seen = public_keys(user), {}
+  local values = names[1] and call('HMGET', key('us', user), unpack(names))
+  for number, name in ipairs(names) do seen[name] = values[number] or nil end
   return seen
 end
+
+-- Note it as JSON after a change.
+local function keep_seen(user)
+  local parts, seen = {}, view(user)
+  for _, name in ipairs(public_keys(user)) do
+    if seen[name] then parts[#parts + 1] = name .. ':' .. seen[name] end
+  end
+  call('HSET', key('u', user), 'seen', '{' .. table.concat(parts, ',') .. '}')
+end
+
+-- Which state it is: the greater, the newer.
+local function version_of(user) return call('HGET', key('u', user), 'version') or '0' end
 
 -- A key that is no longer public is gone, for those who see no others.
 local function differences(before, after)
@@ -139,14 +140,14 @@ local function differences(before, after)
   return parts
 end
 
--- Channels told of a state between two looks at what is left.
+-- Channels of a user that are looked at together.
 local TOLD = 50
 local TELLING = PREFIX .. 'telling'
 
 -- Tell channels of a state, given as the rest of the event; the number of those that are told.
-local function tell(user, channels, rest)
+local function tell(channels, rest)
   for number, channel in ipairs(channels) do
-    if call('HGET', key('c', channel), 'state') == '1' and call('HEXISTS', key('uc', user), channel) == 1 then
+    if call('HGET', key('c', channel), 'state') == '1' then
       local uuid = new_id()
       emit('c', channel, next_seq(), uuid, '{"kind":"state","uuid":"' .. uuid .. '","channel":' ..
         cjson.encode(channel) .. rest)
@@ -157,28 +158,53 @@ local function tell(user, channels, rest)
   return #channels
 end
 
-local function some_of(channels)
-  local some = call('HLEN', channels) <= TOLD and call('HKEYS', channels) or call('HRANDFIELD', channels, TOLD)
-  table.sort(some)
-  return some
+-- Channels in a page of a user's, sorted, that have another version of the state than this one.
+local function behind(page, version)
+  local channels = {}
+  for at = 1, #page, 2 do
+    if page[at + 1] ~= version then channels[#channels + 1] = page[at] end
+  end
+  table.sort(channels)
+  return channels
+end
+
+-- Note that channels have this version of the state.
+local function bring_up(user, channels, count, version)
+  local pairs_of = {}
+  for number = 1, count do
+    pairs_of[2 * number - 1], pairs_of[2 * number] = channels[number], version
+  end
+  if count > 0 then call('HSET', key('uc', user), unpack(pairs_of)) end
+end
+
+-- Tell the user's channels that have an older state, page by page, as many as fit into this slice: the cursor from which to go on,
+-- or nil. In `uc` each channel has the version that it was told, so that none is told twice, nor one that is joined meanwhile.
+local function tell_from(user, rest, cursor)
+  local version = version_of(user)
+  repeat
+    local following, page = unpack(call('HSCAN', key('uc', user), cursor, 'COUNT', TOLD))
+    local channels = behind(page, version)
+    local count = tell(channels, rest)
+    bring_up(user, channels, count, version)
+    if count < #channels then return cursor end
+    cursor = following
+  until cursor == '0' or is_over()
+  return cursor ~= '0' and cursor or nil
 end
 
 -- Go on telling a user's channels of the last change; whether all are told. Until then the state does not change again: who wants
 -- to change it goes on with this first. So each channel is sent every change, in their order.
 local function tell_on(user)
-  local left, text = key('ut', user), key('uv', user)
-  local rest = call('GET', text)
-  while rest do
-    local some = some_of(left)
-    local count = tell(user, some, rest)
-    if count > 0 then call('HDEL', left, unpack(some, 1, count)) end
-    if call('EXISTS', left) == 0 then break end
-    if is_over() then return false end
+  local uv = key('uv', user)
+  local rest, cursor = unpack(call('HMGET', uv, 'rest', 'cursor'))
+  if not rest then return true end
+  cursor = tell_from(user, rest, cursor)
+  if cursor then
+    call('HSET', uv, 'cursor', cursor)
+    return false
   end
-  if rest then
-    call('DEL', text)
-    call('SREM', TELLING, user)
-  end
+  call('DEL', uv)
+  call('SREM', TELLING, user)
   return true
 end
 
@@ -197,22 +223,14 @@ local function tell_state(user, before)
   if #parts == 0 then return end
   local rest = ',"user":' .. cjson.encode(user) .. ',"at":' .. whole(now_ms) .. ',"state":' .. public_state(user) ..
     ',"changed":[' .. table.concat(parts, ',') .. ']}'
-  if call('HLEN', key('uc', user)) <= TOLD then
-    local channels = some_of(key('uc', user))
-    local count = tell(user, channels, rest)
-    if count == #channels then return end
-    for number = count + 1, #channels do call('HSET', key('ut', user), channels[number], '1') end
-  else
-    call('COPY', key('uc', user), key('ut', user), 'REPLACE')
-  end
-  call('SET', key('uv', user), rest)
+  local cursor = tell_from(user, rest, '0')
+  if not cursor then return end
+  call('HSET', key('uv', user), 'rest', rest, 'cursor', cursor)
   call('SADD', TELLING, user)
-  tell_on(user)
 end
 
 -- A null removes the key.
 local function set_state(user, name, value)
-  public_states[user] = nil
   if value == 'null' then call('HDEL', key('us', user), name) else call('HSET', key('us', user), name, value) end
 end
 
@@ -233,9 +251,9 @@ local function update_user(user, update)
   end
   if #changed > 0 or update.public_keys or #update.add_public > 0 then
     -- The time, so that a state that was lost and began anew is newer than all copies of the one before.
-    local version = math.max(tonumber(call('HGET', key('u', user), 'version') or '0') + 1, now_ms)
+    local version = math.max(tonumber(version_of(user)) + 1, now_ms)
     call('HSET', key('u', user), 'version', whole(version), 'public', cmsgpack.pack(keys))
-    public_states[user] = nil
+    keep_seen(user)
     tell_state(user, before)
   end
   return changed
@@ -271,11 +289,11 @@ end
 local function copy_state(packed)
   if packed == '' then return end
   local user, version, public, state = unpack(cmsgpack.unpack(packed))
-  if tonumber(version) <= tonumber(call('HGET', key('u', user), 'version') or '0') then return end
+  if tonumber(version) <= tonumber(version_of(user)) then return end
   local before = view(user)
   for _, pair in ipairs(changes_to(user, state)) do set_state(user, pair[1], pair[2]) end
   call('HSET', key('u', user), 'version', version, 'public', public)
-  public_states[user] = nil
+  keep_seen(user)
   if needs_copy(user) then
     tell_state(user, before)
   else
@@ -297,8 +315,8 @@ end
 
 -- -- presence
 
--- Users in the list that a presence event carries; of more there is none, as it would be sent to each of them.
-local LISTED = 1000
+-- Users in the list that a presence event carries, and bytes; of more there is none, as it would be sent to each of them.
+local LISTED, LISTED_BYTES = 1000, SLICE_BYTES / COPIED
 
 local function list_of(channel)
   local users, size = {}, 0
@@ -306,8 +324,9 @@ local function list_of(channel)
   for _, name in ipairs(call('HKEYS', key('cu', channel))) do
     users[#users + 1] = '[' .. cjson.encode(name) .. ',' .. public_state(name) .. ']'
     size = size + #users[#users]
-    if size > SLICE_BYTES then return '' end
+    if size > LISTED_BYTES then return '' end
   end
+  handle(COPIED * size)
   return table.concat(users, ',')
 end
 
@@ -331,7 +350,7 @@ local function count(channel, conn_id, user, is_seed, by, reach)
     call('HSET', key('cm', channel), conn_id, user)
     call('HSET', key('kc', conn_id), channel, reach)
     if left == 1 then
-      call('HSET', key('uc', user), channel, '1')
+      call('HSET', key('uc', user), channel, version_of(user))
       announce(channel, user, true)
     end
   else

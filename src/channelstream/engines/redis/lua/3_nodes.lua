@@ -134,7 +134,13 @@ local function release(conn_id, node)
 end
 
 -- Fields and values of a hash, or false where they are to be asked for page by page.
-local function unless_many(name) return call('HLEN', name) <= MANY and call('HGETALL', name) end
+local function unless_many(name) return call('HLEN', name) <= MANY and all_of('HGETALL', name) end
+
+-- A user's channels here, likewise.
+local function channels_in(user)
+  local uc = key('uc', user)
+  return call('HLEN', uc) <= MANY and all_of('HKEYS', uc)
+end
 
 -- One more node holds a connection: {from where it may read private messages, channels}, or nothing where it is not counted.
 local function reserve(conn_id, node)
@@ -154,9 +160,7 @@ end
 local function read_user(user)
   local known = call('HMGET', key('u', user), 'id', 'public', 'active', 'connections')
   if not known[1] then return false end
-  local uc = key('uc', user)
-  return { user, known[1], known[2] or '', known[3], known[4], call('HGETALL', key('us', user)),
-    call('HLEN', uc) <= MANY and call('HKEYS', uc) }
+  return { user, known[1], known[2] or '', known[3], known[4], all_of('HGETALL', key('us', user)), channels_in(user) }
 end
 
 local function changed_user(user, changed)

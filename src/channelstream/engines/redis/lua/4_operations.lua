@@ -66,7 +66,7 @@ end
 local function known_about(event)
   local known, new = {}, {}
   if event.channel then
-    known = about('c', event.channel, event.uuid)
+    for number, record in ipairs(about('c', event.channel, event.uuid)) do known[number] = record end
     local shown = shown_record(event.channel, event.uuid)
     if shown then known[#known + 1] = shown[3] end
     return known
@@ -166,38 +166,74 @@ function operations.publish(a)
   return answers
 end
 
--- Find what followed in several logs: entries {number, kind, name, id, at, log} in their order, the numbers of lost logs, and up
--- to where these are all. Of each log no more is found than a fair share of those that have something, and when half of the
--- time is over only one entry more, so that many channels cost no more than few.
-local function find_all(starts, limit, upto)
+-- A look at what followed in one of several logs, `wanted` is {kind, name, start}: it notes in `found` what is not yet there, and
+-- returns how many entries it has read and where the last of them is; nil where the log no longer reaches back.
+local function look(found, number, wanted, known, after, upto, count)
+  local kind, name = wanted[1], wanted[2]
+  local entries = find(kind, name, known, after, upto, count)
+  if not entries then return nil end
+  local seq = after
+  for _, entry in ipairs(entries) do
+    seq = tonumber(entry[1]:match('^%d+'))
+    found[seq] = found[seq] or { seq, kind, name, entry[1], entry[2][2], number }
+  end
+  return #entries, seq
+end
+
+-- The log, of those of which not all is found, whose last entry is the oldest.
+local function hindmost(ends)
+  local least
+  for number, seq in pairs(ends) do
+    if not least or seq < ends[least] then least = number end
+  end
+  return least
+end
+
+local function up_to(found, upto)
+  local read = {}
+  for seq, each in pairs(found) do
+    if seq <= upto then read[#read + 1] = each end
+  end
+  return read
+end
+
+-- Of each log that has something a fair share is found, so that many cost hardly more than few: what share that is.
+local function share_of(starts, known, limit)
   local busy = 1
-  for _, wanted in ipairs(starts) do
-    local last = call('HGET', key(wanted[1], wanted[2]), 'last')
-    if last and tonumber(last) > wanted[3] then busy = busy + 1 end
-  end
-  local share = math.min(limit + 1, math.max(2, math.ceil(2 * limit / busy)))
-  local lost, found, seen = {}, {}, {}
   for number, wanted in ipairs(starts) do
-    local kind, name, start = unpack(wanted)
-    if share > 1 and has_run(0.5) then share = 1 end
-    local entries = start <= head() and find(kind, name, start, upto, share)
-    for _, entry in ipairs(entries or {}) do
-      local seq = tonumber(entry[1]:match('^%d+'))
-      if not seen[seq] then found[#found + 1] = { seq, kind, name, entry[1], entry[2][2], number } end
-      seen[seq] = true
-    end
-    if not entries then
-      lost[#lost + 1] = number
-    elseif #entries == share then
-      upto = math.min(upto, tonumber(entries[#entries][1]:match('^%d+')))
-    end
+    if tonumber(known[number][1] or '0') > wanted[3] then busy = busy + 1 end
   end
-  local known = {}
-  for _, each in ipairs(found) do
-    if each[1] <= upto then known[#known + 1] = each end
+  return math.min(limit + 1, math.max(2, math.ceil(limit / busy)))
+end
+
+-- Steps in which logs that hold up the others are read on, so that these may follow one another as well.
+local STEPS = 4
+
+-- Find what followed in several logs: entries {number, kind, name, id, at, log} in their order, the numbers of lost logs, and up
+-- to where these are all.
+local function find_all(starts, limit, upto)
+  local known, newest, lost, found, ends = {}, head(), {}, {}, {}
+  for number, wanted in ipairs(starts) do known[number] = reach_of(wanted[1], wanted[2]) end
+  local share = share_of(starts, known, limit)
+  for number, wanted in ipairs(starts) do
+    local count, last
+    if wanted[3] <= newest then count, last = look(found, number, wanted, known[number], wanted[3], upto, share) end
+    if not count then lost[#lost + 1] = number end
+    if count == share then ends[number] = last end
   end
-  table.sort(known, function(one, other) return one[1] < other[1] end)
-  return known, lost, upto
+  local more = math.ceil(limit / STEPS)
+  for _ = 1, STEPS do
+    local number = hindmost(ends)
+    if not number or #up_to(found, ends[number]) >= limit then break end
+    local count, last = look(found, number, starts[number], known[number], ends[number], upto, more)
+    if not count then lost[#lost + 1] = number end
+    ends[number] = count == more and last or nil
+  end
+  local number = hindmost(ends)
+  upto = number and math.min(upto, ends[number]) or upto
+  local read = up_to(found, upto)
+  table.sort(read, function(one, other) return one[1] < other[1] end)
+  return read, lost, upto
 end
 
 -- Entries read however long it takes, since to find them took as long.
@@ -207,17 +243,16 @@ local AT_LEAST = 64
 -- longer fits into the answer, is asked for again.
 function operations.replay(a)
   local found, lost, upto = find_all(a.starts, a.limit, math.min(head(), a.upto or head()))
-  local entries, size = {}, 0
+  local entries = {}
   for _, each in ipairs(found) do
     local seq, kind, name, id, at, number = unpack(each)
-    if #entries == a.limit or size >= SLICE_BYTES or #entries >= AT_LEAST and has_run(1) then
+    if #entries == a.limit or handled_bytes >= SLICE_BYTES or #entries >= AT_LEAST and has_run() then
       upto = seq - 1
       break
     end
-    local entry, bytes = told_of(kind, name, id, whole(seq), at)
+    local entry = told_of(kind, name, id, whole(seq), at)
     if entry then
       entries[#entries + 1] = entry
-      size = size + bytes
     else
       lost[#lost + 1] = number
     end
@@ -393,15 +428,11 @@ end
 
 -- Of each user the channels of this shard.
 function operations.user_channels(a)
-  return each_of(a.names, function(name)
-    local uc = key('uc', name)
-    return { name, call('HLEN', uc) <= MANY and call('HKEYS', uc) }
-  end)
+  return each_of(a.names, function(name) return { name, channels_in(name) } end)
 end
 
 -- Messages looked for in one step.
 local STEP = 50
-local shown_bytes = 0
 
 -- A part of a visible history, after a number: {entries, the number after which there is more or false}.
 local function history(name, after)
@@ -413,11 +444,9 @@ local function history(name, after)
       local found = shown_record(name, order[at])
       after = tonumber(order[at + 1])
       if found then
-        local entry, bytes = told(found[3], 'h', name, found[1], found[2])
-        shown[#shown + 1] = entry
-        shown_bytes = shown_bytes + (bytes or 0)
+        shown[#shown + 1] = told(found[3], 'h', name, found[1], found[2])
       end
-      if shown_bytes >= SLICE_BYTES or has_run(1) then return { shown, whole(after) } end
+      if is_over() then return { shown, whole(after) } end
     end
   until is_last
   return { shown, false }
@@ -443,7 +472,7 @@ end
 function operations.states(a)
   return each_of(a.names, function(name)
     if not is_at_home(name) and not needs_copy(name) then return nil end
-    return { name, call('HGET', key('u', name), 'public') or '', call('HGETALL', key('us', name)) }
+    return { name, call('HGET', key('u', name), 'public') or '', all_of('HGETALL', key('us', name)) }
   end)
 end
 
@@ -494,7 +523,7 @@ end
 
 local function forget(kind, name)
   local keys = { log_keys(kind, name) }
-  local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho', 'hp', 'hq' } or { 'us', 'uc', 'ut', 'uv' }
+  local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho', 'hp', 'hq' } or { 'us', 'uc', 'uv' }
   for _, each in ipairs(shelf(kind, name)) do keys[#keys + 1] = each end
   for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
   -- Not DEL: a log of very many entries is freed beside what Redis does for others.
