@@ -10,7 +10,6 @@ from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
 from channelstream.bench.progress import Progress
 from channelstream.bench.servers import product
-from channelstream.core.position import MAX_SHARDS
 from figures.api import Api, open_api
 from figures.clock import precise_cpu_s
 from figures.engines import in_turn
@@ -18,8 +17,6 @@ from figures.sizes import Sizes
 from figures.stores import Store, Used, cluster, one_redis
 from figures.table import Figures, Row, Table, medians, significant
 
-SHARDS = (1, 3, MAX_SHARDS)
-"""Of the log, in clusters of three masters: their processor time together does not depend on how many they are."""
 LOG_EVENTS = 10
 """What the channels keep; it is full before anything is measured, so that a publish drops an event as well."""
 STEPS = 7
@@ -80,7 +77,7 @@ async def operations(sizes: Sizes, progress: Progress) -> list[Table]:
     async with AsyncExitStack() as stack:
         progress.begin("operations")
         progress.show("starting")
-        kinds = (one_redis(), *map(cluster, SHARDS))
+        kinds = (one_redis(), *map(cluster, sizes.shards))
         stores = [await stack.enter_async_context(each) for each in kinds]
         sites = {
             store.name: await stack.enter_async_context(_site(store, sizes.call_channels)) for store in stores
@@ -95,7 +92,7 @@ async def operations(sizes: Sizes, progress: Progress) -> list[Table]:
         medians(
             id_, TITLE.format(where=_where(name), count=count, channels=sizes.call_channels), rounds[name]
         )
-        for id_, name in zip(("operations", *map(id_of, SHARDS)), sites, strict=True)
+        for id_, name in zip(("operations", *map(id_of, sizes.shards)), sites, strict=True)
     ]
     return [*tables, _shares(list(sites.values())[1:], sizes.call_channels)]
 

@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+from channelstream.core.position import MAX_SHARDS
+
 
 class Sizes(Struct, frozen=True):
     """What all parts do.
@@ -10,6 +12,7 @@ class Sizes(Struct, frozen=True):
         rounds: each row has the medians of so many.
         calls: calls one after the other, and calls of each kind.
         call_channels: channels of each kind, for the calls; all shards should have some.
+        shards: of the log, in clusters of three masters: their processor time together does not depend on how many they are.
         fanout_messages: to `fanout_clients`.
         crowd: clients of the nodes that are compared with one node.
         crowd_messages: to all of the crowd, flat out.
@@ -25,6 +28,7 @@ class Sizes(Struct, frozen=True):
     rounds: int
     calls: int
     call_channels: int
+    shards: tuple[int, ...]
     fanout_clients: int
     fanout_messages: int
     crowd: int
@@ -42,6 +46,7 @@ FULL = Sizes(
     rounds=3,
     calls=1500,
     call_channels=50,
+    shards=(1, 3, MAX_SHARDS),
     fanout_clients=200,
     fanout_messages=2000,
     crowd=10_000,
@@ -58,6 +63,7 @@ QUICK = Sizes(
     rounds=1,
     calls=60,
     call_channels=6,
+    shards=(MAX_SHARDS,),
     fanout_clients=20,
     fanout_messages=60,
     crowd=100,

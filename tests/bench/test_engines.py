@@ -26,17 +26,12 @@ PROGRAM = ROOT / "bench" / "engines.py"
 TABLES = {
     "engines": ["engines"],
     "nodes": ["nodes-calls", "nodes-fanout", "nodes-paced"],
-    "operations": [
-        "operations",
-        "operations-1-shards",
-        "operations-3-shards",
-        "operations-16-shards",
-        "shares",
-    ],
+    "operations": ["operations", "operations-16-shards", "shares"],
     "presence": ["presence", "presence-connect", "memory"],
     "listeners": ["listeners"],
     "recovery": ["recovery"],
 }
+"""With `--quick`, which measures a cluster with one number of shards only."""
 MAY_BE_NOTHING = re.compile("CPU|%|nodes|Redis|clients|publishers|second|least|^of|shard|commands")
 """In so short a time: what clocks and the kernel's ticks did not notice."""
 
@@ -88,7 +83,9 @@ def test_tables_are_complete(part: str, measured: Any) -> None:
 @needs_redis
 def test_the_page_shows_tables_of_the_program(measured: Any) -> None:
     """Each table that docs/scaling.md marks has the columns of the table the program makes."""
+    from figures.operations import id_of
     from figures.reckoning import reckoned
+    from figures.sizes import FULL, QUICK
     from figures.table import Row, Table
 
     tables = {
@@ -96,6 +93,8 @@ def test_the_page_shows_tables_of_the_program(measured: Any) -> None:
         for part in TABLES
         for each in measured(part)
     }
+    # One table of a cluster is made as the other.
+    tables |= {id_of(shards): tables[id_of(QUICK.shards[0])] for shards in FULL.shards}
     # Where the kernel's ticks have noticed nothing, nothing could be divided by it.
     tables |= {table.id: table for table in reckoned(tables)}
     page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
