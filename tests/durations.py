@@ -4,14 +4,15 @@ import os
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-ROOT = Path(__file__).parent.name
+ALL = "all"
+SMALLEST_TABLE = 4
+"""Lines of a table about one folder, which says nothing."""
 
 
 def _read(file: str) -> str:
@@ -48,6 +49,8 @@ class Durations:
     """A plugin of pytest: each worker notes the CPU time of a test in its last report, and the first process adds up."""
 
     _before_s: float = field(default_factory=cpu_s)
+    _begun_s: float = field(default_factory=time.monotonic)
+    _last: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -57,22 +60,44 @@ class Durations:
             report.cpu_s, self._before_s = max(0.0, now_s - self._before_s), now_s  # type: ignore[attr-defined]
         return report
 
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note which test was the last one of its worker."""
+        if worker := getattr(report, "worker_id", ""):
+            self._last[worker] = (time.monotonic() - self._begun_s, report.nodeid)
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        parts: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
-        for report in (each for reports in terminalreporter.stats.values() for each in reports):
-            if isinstance(report, pytest.TestReport):
-                part = parts[_part(report.nodeid)]
-                part[0] += report.when == "call"
-                part[1] += report.duration
-                part[2] += getattr(report, "cpu_s", 0.0)
-        if len(parts) > 1:
-            terminalreporter.section("what took how long")
-            terminalreporter.write_line(f"{'part':24} {'tests':>6} {'seconds':>8} {'CPU s':>8}")
-            for name, (count, wall_s, used_s) in sorted(parts.items(), key=lambda part: -part[1][2]):
-                terminalreporter.write_line(f"{name:24} {count:6.0f} {wall_s:8.1f} {used_s:8.1f}")
+        reports = [each for reports in terminalreporter.stats.values() for each in reports]
+        lines = table([report for report in reports if isinstance(report, pytest.TestReport)])
+        if len(lines) <= SMALLEST_TABLE:
+            return
+        terminalreporter.section("what took how long")
+        for line in lines:
+            terminalreporter.write_line(line)
+        for worker, (ended_s, nodeid) in sorted(self._last.items()):
+            terminalreporter.write_line(f"{worker} was done after {ended_s:.0f} s, last with {nodeid}")
+
+
+def table(reports: Sequence[pytest.TestReport]) -> list[str]:
+    """Return the table by folder, as CONTRIBUTING.md shows it."""
+    parts: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
+    for report in reports:
+        for name in (_part(report.nodeid), ALL):
+            parts[name][0] += report.when == "call"
+            parts[name][1] += report.duration
+            parts[name][2] += getattr(report, "cpu_s", 0.0)
+    rows = sorted(parts.items(), key=lambda part: (part[0] == ALL, -part[1][2]))
+    return [
+        "| folder | tests | seconds | CPU s |",
+        "| --- | --: | --: | --: |",
+        *(
+            f"| {name} | {count:,.0f} | {wall_s:.0f} | {used_s:.0f} |"
+            for name, (count, wall_s, used_s) in rows
+        ),
+    ]
 
 
 def _part(nodeid: str) -> str:
     """Return the folder of a test below `tests`; files outside of folders count as one part."""
-    folders = nodeid.partition("::")[0].split("/")[:-1]
-    return "/".join(folders[1:]) or ROOT
+    folders = nodeid.partition("::")[0].split("/")[1:-1]
+    return folders[0] if folders else "files of no folder"

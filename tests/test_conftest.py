@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+from tests.durations import table
 from tests.slow_turns import lines
 
 from channelstream.watchdog import Cause
@@ -35,6 +37,29 @@ def test_children_start_alike_in_the_background() -> None:
         cwd=ROOT, capture_output=True, text=True, check=False, env={"PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_the_table_is_that_of_the_contributors() -> None:
+    """A row for each folder, what took most of the processor first, and the sum; a test with three reports counts once."""
+    reports = []
+    for nodeid, cpu_s in (
+        ("tests/core/a.py::b", 1.4),
+        ("tests/clients/js/a.py::b", 2.6),
+        ("tests/a.py::b", 0.2),
+    ):
+        for when in ("setup", "call", "teardown"):
+            report = pytest.TestReport(nodeid, ("", 0, ""), {}, "passed", None, when, duration=2.0)
+            report.cpu_s = cpu_s if when == "teardown" else 0.0
+            reports.append(report)
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    head, *rows = table(reports)
+    assert head in page
+    assert rows[1:] == [
+        "| clients | 1 | 6 | 3 |",
+        "| core | 1 | 6 | 1 |",
+        "| files of no folder | 1 | 6 | 0 |",
+        "| all | 3 | 18 | 4 |",
+    ]
 
 
 def test_slow_turns_of_shared_servers_are_told() -> None:
