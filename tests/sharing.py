@@ -16,9 +16,9 @@ FLEET = re.compile(rf"\[(?:.*-)?({'|'.join(FLEETS)})(?:-.*)?\]")
 SHARED = ('scope="module"', "pytest.mark.browser")
 """In the source of a test file whose tests share what a fixture starts."""
 LONGEST_FIRST = (
-    *FLEETS[:2],
-    *("e2e/test_cut_lines", "e2e/test_faults", "e2e/test_pages", "e2e/"),
-    *("engines/test_redis.py", "examples/", "bench/", "test_supervisor.py", "clients/"),
+    *("bench/test_engines", "engines/test_redis.py", *FLEETS[:2], "e2e/test_accessibility", "e2e/test_pages"),
+    *("examples/", "api/test_fuzz", "e2e/test_faults", "e2e/test_cut_lines", "test_packages", "e2e/"),
+    *("test_supervisor", "bench/", "cli/test_bench", "clients/", "simulation/", "transports/test_session"),
 )
 """Parts of the names of groups that take long; a long one that began last would run alone at the end."""
 
