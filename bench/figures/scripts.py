@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from msgspec.structs import replace
+
 from channelstream.bench.progress import Progress
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
 from channelstream.engines.base import Member, UserUpdate
@@ -20,6 +22,8 @@ CROWDED = "crowded"
 KEPT_BYTES = 1000
 """Of each small message."""
 BIG_MESSAGES = 64
+NAMED = 3000
+"""Users that a message in a channel names."""
 SLOW_US = "300"
 """What Redis makes a note of; it looks at the commands within scripts too, and notes cost time."""
 QUICK_LEASE_S = 1.0
@@ -52,8 +56,12 @@ class Log:
         await self._master.command("CONFIG", "SET", "slowlog-log-slower-than", SLOW_US)
         await self._master.command("CONFIG", "SET", "slowlog-max-len", "100000")
 
-    async def of(self, name: str, work: Work) -> None:
-        """Do it, and note what it took."""
+    async def of(self, name: str, work: Work, scans_within: bool = False) -> None:
+        """Do it, and note what it took.
+
+        Args:
+            scans_within: its scripts read pages themselves, and nobody else does.
+        """
         self._progress.show(name)
         await self._master.command("SLOWLOG", "RESET")
         before = await self._master.used()
@@ -61,13 +69,14 @@ class Log:
         told = await self._master.command("SLOWLOG", "GET", "-1")
         took_ms = [int(entry[2]) / 1000 for entry in told if entry[3][0].upper() == b"EVALSHA"]
         used = await self._master.used() - before
+        pages = 0 if scans_within else used.pages
         self.rows[name] = {
             "longest script, ms": max(took_ms, default=0.0),
             "scripts": used.scripts,
             "together, ms": used.busy_us / 1000,
-            "pages": used.pages,
+            "pages": pages,
             "CPU of Redis, ms": used.cpu_us / 1000,
-            "of each, ms": used.cpu_us / 1000 / max(1, used.scripts + used.pages),
+            "of each, ms": used.cpu_us / 1000 / max(1, used.scripts + pages),
         }
 
     @property
@@ -83,7 +92,17 @@ async def scripts(sizes: Sizes, progress: Progress) -> list[Table]:
         node = await stack.enter_async_context(engine_node(store))
         log = Log(store, progress)
         await log.begin()
-        for part in (_many_channels, _state, _histories, _big_messages, _many_users, _dead_node, _crowd):
+        for part in (
+            _many_channels,
+            _state,
+            _states,
+            _histories,
+            _big_messages,
+            _many_users,
+            _forms,
+            _dead_node,
+            _crowd,
+        ):
             await part(node, sizes, log)
     title = TITLE.format(members=sizes.members[-1], channels=sizes.channels, big=sizes.big_bytes)
     return [Table("scripts", title, list(next(iter(log.rows.values()))), log.table)]
@@ -104,7 +123,11 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
     await log.of(f"`channels` of {count:,}", lambda: engine.channels(names))
     await log.of(f"`users` in {count:,} channels", lambda: engine.users([member.user]))
     change = UserUpdate({"mood": "fine"}, {}, ["mood"])
-    await log.of(f"state of one in {count:,} channels", lambda: engine.update_user(member.user, change))
+    await log.of(
+        f"state of one in {count:,} channels",
+        lambda: engine.update_user(member.user, change),
+        scans_within=True,
+    )
     await log.of(
         f"replay of {count:,} channels", lambda: engine.replay(member.user, dict.fromkeys(names, 0), 256)
     )
@@ -134,14 +157,34 @@ async def _state(node: EngineNode, sizes: Sizes, log: Log) -> None:
     await log.of(
         f"state of 200 keys, one changes, {len(names):,} channels",
         lambda: engine.update_user(member.user, UserUpdate({keys[0]: "y"}, {})),
+        scans_within=True,
     )
     big = dict.fromkeys(keys[:60], "y" * KEPT_BYTES)
     await log.of(
         f"state of 60 keys of 1 KB, all change, {len(names):,} channels",
         lambda: engine.update_user(member.user, UserUpdate(big, {})),
+        scans_within=True,
     )
     del node.holder.members[member.conn_id]
     await engine.disconnect(member, names)
+
+
+async def _states(node: EngineNode, sizes: Sizes, log: Log) -> None:
+    """A channel whose members have as big a state as may be, and one that lists as many as it may."""
+    engine, count = node.engine, sizes.channels // 10
+    members = await node.register([f"big-{number}" for number in range(count)])
+    await node.join(members, "states", {})
+    big = dict.fromkeys([f"key-{number}" for number in range(64)], "y" * KEPT_BYTES)
+    await together([engine.update_user(member.user, UserUpdate(big, {})) for member in members])
+    names = {member.user: "states" for member in members}
+    await log.of(f"`states` of {count:,} users, 64 KB each", lambda: engine.states(names))
+    listed = await node.register([f"listed-{number}" for number in range(count - 1)])
+    await node.join(listed, "lists", {"notify_presence": True})
+    keys = dict.fromkeys([f"key-{number}" for number in range(20)], 1)
+    await together([engine.update_user(each.user, UserUpdate(keys, {}, list(keys))) for each in listed])
+    await engine.configure({"lists": {"broadcast_presence_with_user_lists": True}})
+    await log.of(f"join {count - 1:,} told with user lists", lambda: engine.join(members[0], {"lists": {}}))
+    node.holder.joined[members[0].conn_id] = ["states", "lists"]
 
 
 async def _histories(node: EngineNode, sizes: Sizes, log: Log) -> None:
@@ -218,6 +261,27 @@ async def _many_users(node: EngineNode, sizes: Sizes, log: Log) -> None:
     await log.of("private message of 250 KB to 100", lambda: engine.publish([large]))
     deleted = MessageDeleted(uuid="private", only=users)
     await log.of(f"delete it for {len(users):,}", lambda: engine.publish([deleted]))
+
+
+async def _forms(node: EngineNode, sizes: Sizes, log: Log) -> None:
+    """A message that is edited for very many users of a channel, one by one, and one that names as many as it may."""
+    engine, count = node.engine, sizes.channels // 10
+    await engine.configure({"forms": {"log_events": 10 * count}})
+    await engine.publish([_message("formed", "forms", 100)])
+    edits: list[Event] = [
+        MessageEdited(
+            uuid="formed", channel="forms", edited="t", payload=b"1", only=frozenset({f"reader-{number}"})
+        )
+        for number in range(count)
+    ]
+    await log.of(f"edit a message for {count:,}, one by one", lambda: engine.publish(edits))
+    deleted = MessageDeleted(uuid="formed", channel="forms")
+    await log.of("delete it for all of them", lambda: engine.publish([deleted]))
+    names = frozenset(f"a-reader-of-{number:08}" for number in range(NAMED))
+    named = replace(_message("named", "forms", 100), only=names)
+    await log.of(f"a message to {NAMED:,} in a channel", lambda: engine.publish([named]))
+    edit = MessageEdited(uuid="named", channel="forms", edited="t", payload=b"1", only=names)
+    await log.of("edit it for all of them", lambda: engine.publish([edit]))
 
 
 async def _crowd(node: EngineNode, sizes: Sizes, log: Log) -> None:
