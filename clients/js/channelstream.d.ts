@@ -48,6 +48,8 @@ export interface Presence extends OfServer {
   state: UserState | null;
   /** All members, where the channel has `broadcast_presence_with_user_lists`. */
   users: { user: string; state: UserState }[];
+  /** They would be listed, but are too many. */
+  users_cut?: true;
   timestamp: string;
   catchup?: boolean;
 }

@@ -264,8 +264,12 @@ def test_a_user_list_is_bounded(bench: Bench) -> None:
     """In a channel of more users presence goes without a list, as it costs what it is times who hears it."""
     channel = bench.channel("a", notify_presence=True, broadcast_presence_with_user_lists=True)
     events = [bench.join(channel, bench.user(f"u{number}"))[0] for number in range(MAX_LISTED_USERS + 1)]
-    lists = [len(event.users) for event in events[-2:] if isinstance(event, Presence)]
-    assert lists == [MAX_LISTED_USERS, 0]
+    lists = [(len(event.users), event.users_cut) for event in events[-2:] if isinstance(event, Presence)]
+    assert lists == [(MAX_LISTED_USERS, False), (0, True)]
+    quiet = bench.channel("b", notify_presence=True)
+    [event] = bench.join(quiet, bench.user("ann"))
+    assert isinstance(event, Presence)
+    assert (event.users, event.users_cut) == ((), False)
 
 
 def test_a_user_list_travels_where_the_channel_asks_for_it(bench: Bench) -> None:

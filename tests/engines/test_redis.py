@@ -1417,7 +1417,8 @@ def test_a_list_of_users_is_bounded_in_bytes(with_one_shard: Any) -> None:
         for number in range(7):
             await enter(node, f"u{number}", "a", {"big": "x" * 50_000})
         await soon(lambda: len(recorder.entries) >= 8)
-        assert [len(entry.event.users) for entry in recorder.entries] == [1, 2, 3, 4, 5, 6, 0, 0]
+        lists = [(len(each.users), each.users_cut) for each in map(event_of, recorder.entries)]
+        assert lists == [*((number, False) for number in range(1, 7)), (0, True), (0, True)]
 
     with_one_shard(life)
 

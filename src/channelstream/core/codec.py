@@ -51,6 +51,7 @@ class _Item(Struct, omit_defaults=True):
     date: str | UnsetType = UNSET
     user: str | UnsetType = UNSET
     users: list[dict[str, Any]] | Raw | UnsetType = UNSET
+    users_cut: bool = False
     message: Any = UNSET
     state: dict[str, Any] | UnsetType | None = UNSET
     edited: str | UnsetType | None = UNSET
@@ -136,6 +137,7 @@ def _presence(event: Presence, dialect: Dialect) -> _Item:
     else:
         built.message = {"action": "joined" if event.joined else "parted"}
         built.users = _listed(event.users)
+        built.users_cut = event.users_cut
         built.state = event.state
     return built
 

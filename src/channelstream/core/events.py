@@ -123,6 +123,7 @@ class Presence(Event, frozen=True, kw_only=True, gc=False):
         joined: False when the user parted.
         state: the user's public state, None when it parted.
         users: (name, public state) of all members, empty unless the channel broadcasts user lists.
+        users_cut: the channel does, and they are too many for one.
         announced: the channel has notify_presence; without it only seed connections hear of it.
     """
 
@@ -131,6 +132,7 @@ class Presence(Event, frozen=True, kw_only=True, gc=False):
     timestamp: str
     state: dict[str, Any] | None
     users: tuple[tuple[str, dict[str, Any]], ...] = ()
+    users_cut: bool = False
     announced: bool = True
 
     def weight(self) -> int:
@@ -170,12 +172,14 @@ class Parted(Event, frozen=True, kw_only=True, gc=False):
     Attributes:
         gone: the users, in the order of their numbers.
         users: (name, public state) of all members who stay, empty unless the channel broadcasts user lists.
+        users_cut: as in `Presence`.
         announced: as in `Presence`.
     """
 
     gone: tuple[Gone, ...]
     timestamp: str
     users: tuple[tuple[str, dict[str, Any]], ...] = ()
+    users_cut: bool = False
     announced: bool = True
 
     @property
@@ -220,6 +224,7 @@ class Parted(Event, frozen=True, kw_only=True, gc=False):
                     timestamp=self.timestamp,
                     state=None,
                     users=self.users,
+                    users_cut=self.users_cut,
                     announced=self.announced,
                 ),
             )

@@ -226,6 +226,7 @@ class Registry:
                 ),
                 timestamp=stamp(now_s),
                 users=self._listed(channel),
+                users_cut=self._asks_for_lists(channel) and not self.lists_users(channel),
                 announced=settings.notify_presence,
             )
         ]
@@ -243,6 +244,7 @@ class Registry:
                 timestamp=stamp(now_s),
                 state=user.public_state if joined else None,
                 users=self._listed(channel),
+                users_cut=self._asks_for_lists(channel) and not self.lists_users(channel),
                 announced=settings.notify_presence,
             )
         ]
@@ -254,11 +256,13 @@ class Registry:
         return tuple([self.users[name].listed for name in channel.users])
 
     @staticmethod
-    def lists_users(channel: Channel) -> bool:
-        """Whether presence carries the list of all members."""
+    def _asks_for_lists(channel: Channel) -> bool:
         settings = channel.settings
-        asks = settings.notify_presence and settings.broadcast_presence_with_user_lists
-        return asks and channel.user_count <= MAX_LISTED_USERS
+        return settings.notify_presence and settings.broadcast_presence_with_user_lists
+
+    def lists_users(self, channel: Channel) -> bool:
+        """Whether presence carries the list of all members."""
+        return self._asks_for_lists(channel) and channel.user_count <= MAX_LISTED_USERS
 
     # -- logs
 

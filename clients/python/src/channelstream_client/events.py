@@ -54,6 +54,7 @@ class Presence:
         action: "joined" or "parted".
         state: public part of the user's state; None for one who parted.
         users: everybody who is there now, where the channel tells them.
+        users_cut: it would, but they are too many.
     """
 
     position: str = ""
@@ -63,6 +64,7 @@ class Presence:
     timestamp: datetime = parsed(read_time)
     state: State | None = None
     users: Sequence[Any] = ()
+    users_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

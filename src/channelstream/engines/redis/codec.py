@@ -66,6 +66,7 @@ class _Presence(_Kept, tag="presence", kw_only=True):
     at: int
     state: dict[str, Any] | None
     users: tuple[tuple[str, dict[str, Any]], ...]
+    users_cut: bool = False
     announced: bool
 
 
@@ -172,6 +173,7 @@ def read_event(data: bytes, payload: bytes = b"") -> Event:
                 timestamp=stamp(kept.at / 1000),
                 state=kept.state,
                 users=kept.users,
+                users_cut=kept.users_cut,
                 announced=kept.announced,
             )
         case _:

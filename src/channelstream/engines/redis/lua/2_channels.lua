@@ -318,13 +318,14 @@ end
 -- Users in the list that a presence event carries, and bytes; of more there is none, as it would be sent to each of them.
 local LISTED, LISTED_BYTES = 1000, SLICE_BYTES / COPIED
 
+-- The members of a channel as JSON; nil where they are too many for a list.
 local function list_of(channel)
   local users, size = {}, 0
-  if is_full or call('HLEN', key('cu', channel)) > LISTED then return '' end
+  if is_full or call('HLEN', key('cu', channel)) > LISTED then return nil end
   for _, name in ipairs(call('HKEYS', key('cu', channel))) do
     users[#users + 1] = '[' .. cjson.encode(name) .. ',' .. public_state(name) .. ']'
     size = size + #users[#users]
-    if size > LISTED_BYTES then return '' end
+    if size > LISTED_BYTES then return nil end
   end
   handle(COPIED * size)
   return table.concat(users, ',')
@@ -333,12 +334,13 @@ end
 local function announce(channel, user, joined)
   local known = call('HMGET', key('c', channel), 'presence', 'lists', 'seed')
   if known[1] ~= '1' and tonumber(known[3]) == 0 then return end
-  local users = known[1] == '1' and known[2] == '1' and list_of(channel) or ''
+  local asks = known[1] == '1' and known[2] == '1'
+  local users = asks and list_of(channel) or nil
   local uuid = new_id()
   emit('c', channel, next_seq(), uuid, '{"kind":"presence","uuid":"' .. uuid .. '","channel":' ..
     cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"joined":' .. tostring(joined) .. ',"at":' ..
     whole(now_ms) .. ',"state":' .. (joined and public_state(user) or 'null') .. ',"users":[' ..
-    users .. '],"announced":' .. tostring(known[1] == '1') .. '}')
+    (users or '') .. '],"users_cut":' .. tostring(asks and not users) .. ',"announced":' .. tostring(known[1] == '1') .. '}')
 end
 
 -- Count a connection in or out (by = 1 or -1); the user's first and last are announced. `reach` is from where it may read.
