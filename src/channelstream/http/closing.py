@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from channelstream.http.line import acknowledged, taken
 
@@ -12,13 +13,15 @@ AT_ONCE = 50
 
 
 class GoneClients:
-    """Sockets whose clients have said that they send nothing more, to be closed a few in each turn of the loop.
+    """Sockets whose clients have said that they send nothing more, and ends of streams: a few in each turn of the loop.
 
     A loop reads in one turn that very many have gone, and would close them all in the next.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Transport] = deque()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._done = 0
+        """How many there were in this turn."""
 
     def close(self, transport: asyncio.Transport) -> bool:
         """Close a socket soon, behind what was written to it.
@@ -28,16 +31,29 @@ class GoneClients:
         """
         if is_tls(transport):
             return False
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._close_some)
-        self._waiting.append(transport)
+        self._wake()
+        self._waiting.append(transport.close)
         return True
 
-    def _close_some(self) -> None:
-        for _ in range(min(AT_ONCE, len(self._waiting))):
-            self._waiting.popleft().close()
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._close_some)
+    def end(self, stream: Callable[[], None]) -> None:
+        """Do what ends a stream: at once, unless very many end in this turn."""
+        self._wake()
+        if self._done >= AT_ONCE or self._waiting:
+            self._waiting.append(stream)
+        else:
+            self._done += 1
+            stream()
+
+    def _wake(self) -> None:
+        if not self._done and not self._waiting:
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._done = min(AT_ONCE, len(self._waiting))
+        if self._done:
+            asyncio.get_running_loop().call_soon(self._go_on)
+        for _ in range(self._done):
+            self._waiting.popleft()()
 
 
 def close_transport(transport: asyncio.Transport) -> None:

@@ -37,6 +37,7 @@ class WebSocketStream(asyncio.Protocol):
         "_beats",
         "_close_timer",
         "_closing",
+        "_good_bye",
         "_heard",
         "_linger_timer",
         "_paused",
@@ -66,6 +67,8 @@ class WebSocketStream(asyncio.Protocol):
         self._beats = 0
         self._taken: int | None = None
         self._heard = self._pinged = self._paused = self._closing = False
+        self._good_bye: Close | None = None
+        """What the client has closed the stream with, until that is done."""
         self._close_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
         """Set where the client broke the protocol: nothing it sends counts any more."""
@@ -135,14 +138,18 @@ class WebSocketStream(asyncio.Protocol):
                 if isinstance(event, Ping) and not self._paused and not self._closing:
                     self.write(pong_frame(event.payload))
                 elif isinstance(event, Close):
-                    self._closed_by_client(event)
+                    self._good_bye = event
+                    self._streams.gone.end(self._closed_by_client)
                 if now_s() >= until_s:
                     return True
         except FrameError as error:
             self._fail(error.code, error.reason)
         return False
 
-    def _closed_by_client(self, close: Close) -> None:
+    def _closed_by_client(self) -> None:
+        close, self._good_bye = self._good_bye, None
+        if close is None:
+            return  # The socket was lost in between.
         says_good_bye = close.code == CloseCode.NORMAL and self._session.is_current
         if not self._closing:
             self._closing = True
@@ -185,6 +192,7 @@ class WebSocketStream(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._reading = None
+        self._closed_by_client()
         self._detach(None, LINE_LOST)
         # They hold each other, and the garbage collector comes rarely. Nobody calls a stream whose socket is lost.
         del self._session
