@@ -2,6 +2,9 @@
 
 import asyncio
 
+import pytest
+from tests.waiting import PATIENCE_S
+
 from channelstream.config import Settings
 from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Message
@@ -73,3 +76,32 @@ def test_others_have_their_turn_while_what_is_not_heard_is_passed_over() -> None
         assert turns >= 2
 
     asyncio.run(test())
+
+
+def test_a_stream_that_fails_while_it_catches_up_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """Its client comes back; it would wait for ever on one that stays open and is sent nothing."""
+
+    class Broken(Tape):
+        """A stream that cannot be written to."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.closed: asyncio.Future[CloseCode] = asyncio.get_running_loop().create_future()
+
+        def close(self, code: CloseCode, reason: str) -> None:
+            self.closed.set_result(code)
+
+    async def test() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        await node.connect("c", "ann", Dialect.V07, {"a": {}}, UserUpdate({}, {}))
+        await node.publish([Message(uuid="m", channel="a", user="bob", payload=b"1", timestamp="t")])
+        connection = node.connection("c")
+        assert connection is not None
+        stream = Broken()
+        Session(node, connection, stream).start(None)
+        async with asyncio.timeout(PATIENCE_S):
+            assert await stream.closed is CloseCode.OVERLOADED
+
+    asyncio.run(test())
+    assert "a stream has failed" in caplog.text

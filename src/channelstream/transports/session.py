@@ -5,6 +5,7 @@ at most one session: a newer one replaces the older.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 
@@ -18,6 +19,8 @@ from channelstream.core.position import Numbers, Position, earlier, later, repla
 from channelstream.engines.base import PRIVATE, Replay
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
+
+logger = logging.getLogger(__name__)
 
 CLOSED_BY_CLIENT = "closed by the client"
 LINE_LOST = "the line was lost"
@@ -121,6 +124,11 @@ class Session:
         except Unavailable as error:
             if self.is_current:
                 self._stream.close(CloseCode.OVERLOADED, error.message)
+        except Exception:
+            # A stream that stays open and is sent nothing would be worse than one that ends: its client comes back.
+            logger.exception("a stream has failed while it caught up")
+            if self.is_current:
+                self._stream.close(CloseCode.OVERLOADED, "what was missed could not be sent")
 
     # -- catching up
 
