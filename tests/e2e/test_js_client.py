@@ -118,3 +118,4 @@ def test_a_restart_is_survived(start_server: StartServer, open_page: Callable[..
     page.wait_for_function("told.includes('lost')")
     say(server, "js-restart", "after")
     page.wait_for_function("heard.length")
+    assert [text for _, text in page.evaluate("heard")] == ["after"]

@@ -74,9 +74,11 @@ def test_what_is_no_socket_stays(path: Path, kind: str) -> None:
             path.mkdir()
         case "link":
             path.symlink_to(path.parent / "elsewhere")
+    before = path.lstat()
     with pytest.raises(FileExistsError):
         UnixSocket(str(path), 1)
-    path.lstat()
+    assert path.lstat() == before
+    assert kind != "file" or path.read_text() == "precious"
 
 
 def test_own_socket_is_removed(first: UnixSocket, path: Path) -> None:
