@@ -81,6 +81,9 @@ def test_one_of_the_users_hears_of_the_others() -> None:
     together, message_ = parted(6, "ann", "bob"), entry(7)
     assert together.heard_by("ann").event.about == ("bob",)
     assert together.heard_by("cid") is together
+    last = parted(7, "ann", "cid", "bob").heard_by("bob")
+    assert (last.seq, last.seqs, last.position, last.before) == (6, (6,), "e-6", (4,))
+    assert [each.position for each in last.singles()] == ["e-5", "e-6"]
     assert message_.heard_by("ann") is message_.rest(0) is message_
 
 

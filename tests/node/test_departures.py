@@ -1,14 +1,18 @@
 """Connections that leave together, in many short turns of the loop."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from tests.waiting import soon
 
 from channelstream import slices
 from channelstream.config import Settings
+from channelstream.core.codec import Framing
+from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Dialect, Parted
 from channelstream.core.log import Entry
 from channelstream.engines.base import Leaving, Member, UserUpdate
@@ -17,10 +21,36 @@ from channelstream.node import Node
 from channelstream.node.departures import Departures
 from channelstream.node.turns import Turns
 from channelstream.server import build
+from channelstream.transports.session import Session
 
 EMPTY = UserUpdate({}, {})
 MANY = 40
 LOUD = {"a": {"notify_presence": True}}
+
+
+class Paper:
+    """A stream that keeps what is written to it."""
+
+    framing = Framing.POLL
+
+    def __init__(self) -> None:
+        self.leads: list[bytes] = []
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def lead(self, item: bytes, position: str) -> None:
+        self.leads.append(item)
+
+    def caught_up(self) -> None:
+        """Nothing waits for that."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        raise AssertionError(reason)
+
+    def buffered_bytes(self) -> int:
+        return 0
 
 
 async def crowd(count: int = MANY) -> Node:
@@ -68,6 +98,29 @@ def test_who_expires_in_one_turn_parts_in_one_event(monkeypatch: pytest.MonkeyPa
         assert isinstance(entry.event, Parted)
         assert len(entry.event.gone) == MANY
         assert (node.hub.connections, len(node._held.turns)) == ({}, 0)
+
+    played(life)
+
+
+def test_who_may_read_only_its_own_part_of_an_event_is_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The application lets the last of two users who have left together read from after the first one."""
+    monkeypatch.setattr(slices, "TURN_S", 3600.0)
+
+    async def life() -> None:
+        node = await crowd(2)
+        overdue(node)
+        heard = listen(node)
+        await node.sweep()
+        (left,) = heard
+        first, last = left.singles()
+        (user,) = last.event.about
+        await node.connect("again", user, Dialect.V07, LOUD, EMPTY, since=first.position)
+        connection = node.hub.connections["again"]
+        stream = Paper()
+        Session(node, connection, stream).start(first.position)
+        await soon(lambda: connection.state is ConnectionState.LIVE)
+        assert [json.loads(item)["type"] for item in stream.leads] == ["resumed"]
+        assert stream.written == []
 
     played(life)
 

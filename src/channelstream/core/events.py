@@ -211,6 +211,11 @@ class Parted(Event, frozen=True, kw_only=True, gc=False):
         """Return it as this user hears it."""
         return replace(self, gone=tuple(each for each in self.gone if each.user != user))
 
+    def ended(self) -> "Parted":
+        """Return it with the number of the last user as its own."""
+        last = self.gone[-1].back
+        return replace(self, gone=tuple(replace(each, back=each.back - last) for each in self.gone))
+
     def singles(self) -> list[tuple[int, Presence]]:
         """Return how far before its own number which event stands for each user."""
         return [

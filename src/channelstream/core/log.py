@@ -82,7 +82,14 @@ class Entry:
         event = self.event
         if not isinstance(event, Parted) or user not in event.about:
             return self
-        return self.amended(event.without(user))
+        others = event.without(user)
+        if not others.gone[-1].back:
+            return self.amended(others)
+        # Its own number was the last one: the position is that of the last item it is sent.
+        seq = self.seq - others.gone[-1].back
+        seqs = replaced(self.seqs, self.shard, seq)
+        epochs = self.position.rpartition("-")[0]
+        return Entry(seq, written((epochs,), seqs), self.at_s, others.ended(), self.shard, seqs)
 
     def singles(self) -> "list[Entry]":
         """Return an entry for each of its numbers that stands for an item."""

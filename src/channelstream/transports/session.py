@@ -377,11 +377,13 @@ class Session:
             name: reach.bound for name, reach in self.connection.channels.items()
         }
         bounds[None] = self.connection.private.bound
-        return [
-            entry.rest(bounds[entry.event.channel]).heard_by(self.connection.user)
+        rests = (
+            entry.rest(bounds[entry.event.channel])
             for entry in entries
-            if entry.seq > bounds.get(entry.event.channel, entry.seq) and self.connection.hears(entry.event)
-        ]
+            if entry.seq > bounds.get(entry.event.channel, entry.seq)
+        )
+        user = self.connection.user
+        return [entry.heard_by(user) for entry in rests if self.connection.hears(entry.event)]
 
     def _piece(
         self, entries: Iterable[Entry], encode: Callable[[Entry, Dialect], bytes]
