@@ -1802,6 +1802,23 @@ def test_a_refused_call_leaves_no_payload_behind(redis: RedisServer, with_one_sh
     with_one_shard(life)
 
 
+def test_payloads_of_refused_calls_do_not_gather_where_they_are_heard(with_one_shard: Any) -> None:
+    async def life(nodes: Nodes) -> None:
+        listener, _ = await nodes.member("ann", "a")
+        engine, _ = await nodes.node()
+        [heard_by], [shard] = listener._shards, engine._shards
+        for letter in (b"x", b"y"):
+            await soon(lambda: shard.is_linked)
+            shard.epoch = "another"
+            payload = b'"%b"' % (letter * BIG)
+            with pytest.raises(Unavailable):
+                await engine.publish([msgspec.structs.replace(message("m1"), payload=payload)])
+            await soon(lambda payload=payload: payload in heard_by._payloads.values())  # type: ignore[misc]
+        assert len(heard_by._payloads) == 1
+
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
 @pytest.mark.parametrize("change", [edit("m1", b'"newer"'), delete("m1")], ids=["edited", "deleted"])
 def test_what_is_superseded_while_it_is_read_is_read_anew(with_one_shard: Any, change: Event) -> None:
     """The script has answered where a payload lies; when it is asked for, it is gone."""

@@ -411,9 +411,9 @@ class Shard:
     def _heard(self, name: bytes, data: bytes) -> None:
         kind = name.partition(b":")[0]
         if data.startswith(BESIDE):
-            # What it belongs to comes right behind it, unless that was refused.
+            # What it belongs to comes right behind it, so that an earlier one belongs to what was refused.
             _, token, payload = data.split(b" ", 2)
-            self._payloads[token] = payload
+            self._payloads = {token: payload}
         elif kind in (b"#c", b"#u"):
             self._heard_entry(name.decode(), data)
         elif kind == b"#n":
