@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 from uuid import UUID
 
-import httpx
 from tests.e2e.faults.cluster import Cluster, Node
 from tests.e2e.faults.truth import PRIVATE, Message, Truth
-from tests.http_client import async_client
+from tests.e2e.wire import CallWire, open_calls
 
 ANSWER_S = 10.0
 """How long a node may take to answer before the message is sent to another."""
@@ -49,29 +49,37 @@ class Publisher:
         self._channel = channel
         self._users = users
         self._random = random
+        self._lines: dict[Node, CallWire] = {}
 
     async def run(self) -> None:
         """Publish until the truth is complete; then a last message to the channel, and one to everybody in private."""
-        async with async_client(timeout=ANSWER_S) as http:
+        async with self._hanging_up():
             while not self._truth.complete:
                 private = self._random.random() < PRIVATELY
-                await self._publish(http, *(self._some() if private else (self._channel, None)))
+                await self._publish(*(self._some() if private else (self._channel, None)))
                 await asyncio.sleep(self._random.uniform(*PAUSE_S))  # real time: the load.
-            await self._publish(http, self._channel, None)
-            await self._publish(http, PRIVATE, frozenset(self._users))
+            await self._publish(self._channel, None)
+            await self._publish(PRIVATE, frozenset(self._users))
 
     async def burst(self, node: Node, count: int, size: int) -> None:
         """Publish so many messages of so many bytes to the channel, at one node."""
-        async with async_client(timeout=ANSWER_S) as http:
+        async with self._hanging_up():
             for _ in range(count):
-                await self._publish(http, self._channel, None, node, "x" * size)
+                await self._publish(self._channel, None, node, "x" * size)
+
+    @asynccontextmanager
+    async def _hanging_up(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            for node in list(self._lines):
+                await self._lines.pop(node).close()
 
     def _some(self) -> tuple[str, frozenset[str]]:
         return PRIVATE, frozenset(self._random.sample(self._users, 3))
 
     async def _publish(
         self,
-        http: httpx.AsyncClient,
         channel: str,
         only: frozenset[str] | None,
         node: Node | None = None,
@@ -88,20 +96,28 @@ class Publisher:
             "message": {"n": number, "text": text},
         }
         message.attempts += 1
-        while not await self._attempt(http, node or self._cluster.any(self._random), body):
+        while not await self._attempt(node or self._cluster.any(self._random), body):
             await asyncio.sleep(self._random.uniform(*RETRY_S))  # real time: the load.
             message.attempts += 1
         self._truth.acknowledged += 1
 
-    async def _attempt(self, http: httpx.AsyncClient, node: Node, body: dict[str, object]) -> bool:
+    async def _attempt(self, node: Node, body: dict[str, object]) -> bool:
         begun_s = time.monotonic()
         status = retry_after = None
         try:
-            answer = await http.post(node.url + "/message", json=[body], headers=node.sign("/message"))
-            status, retry_after = answer.status_code, answer.headers.get("retry-after")
-            assert status in (200, 503), answer.text
+            async with asyncio.timeout(ANSWER_S):
+                status, fields, text = await self._call(node, body)
+            retry_after = fields.get("retry-after")
+            assert status in (200, 503), text
             assert status == 200 or retry_after, "503 without Retry-After"
-        except httpx.TransportError:
-            pass  # The line broke, or nobody answered: the same message goes to another node.
+        except (OSError, TimeoutError, asyncio.IncompleteReadError):
+            # The line broke, or nobody answered: the same message goes to another node.
+            if line := self._lines.pop(node, None):
+                await line.close()
         self.attempts.append(Attempt(node, begun_s, time.monotonic(), status, retry_after))
         return status == 200
+
+    async def _call(self, node: Node, body: dict[str, object]) -> tuple[int, dict[str, str], bytes]:
+        if node not in self._lines:
+            self._lines[node] = await open_calls(node.port)
+        return await self._lines[node].post("/message", [body], node.sign("/message"))
