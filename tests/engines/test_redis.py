@@ -2029,6 +2029,59 @@ def test_a_shard_that_was_left_is_asked_no_more_when_that_of_the_id_is_back(
     with_three_shards(life)
 
 
+def test_a_shard_that_is_joined_after_an_answer_was_lost_is_named(
+    redis: RedisServer, with_three_shards: Any
+) -> None:
+    """Nobody knows whether that of the id has ceased to name it when its last channel was left."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder, member, channel = await away(nodes)
+        directory = engine._shards.at(member.conn_id)
+        call = directory.call
+
+        async def lost(operation: str, **arguments: Any) -> Any:
+            await call(operation, **arguments)
+            raise Unavailable("The answer is lost.")
+
+        directory.call = lost  # type: ignore[method-assign]
+        recorder.members[member.conn_id] = (member, set())
+        await engine.leave(member, [channel])
+        assert named(redis, member) == ""
+        directory.call = call  # type: ignore[method-assign]
+        recorder.members[member.conn_id] = (member, {channel})
+        await engine.join(member, {channel: {}})
+        assert named(redis, member) == "1"
+
+    with_three_shards(life, lease_s=PATIENCE_S)
+
+
+def test_a_shard_that_was_named_for_a_join_that_failed_is_not_asked(
+    redis: RedisServer, with_three_shards: Any
+) -> None:
+    """The shard of the id had named it, but the answer was lost, so that it was not joined."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder, member, channel = await away(nodes)
+        recorder.members[member.conn_id] = (member, set())
+        await engine.leave(member, [channel])
+        directory = engine._shards.at(member.conn_id)
+        call = directory.call
+
+        async def lost(operation: str, **arguments: Any) -> Any:
+            answer = await call(operation, **arguments)
+            if operation == "copy":
+                assert named(redis, member).strip() == "1"
+                raise Unavailable("The answer is lost.")
+            return answer
+
+        directory.call = lost  # type: ignore[method-assign]
+        with pytest.raises(Unavailable, match="lost"):
+            await engine.join(member, {channel: {}})
+        await soon(lambda: named(redis, member) == "")
+
+    with_three_shards(life)
+
+
 def test_a_shard_that_was_never_joined_is_not_asked(redis: RedisServer, with_three_shards: Any) -> None:
     """It went out of reach right after the shard of the id had named it, and stays so."""
 

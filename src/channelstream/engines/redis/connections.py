@@ -295,8 +295,11 @@ class Connections:
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None
     ) -> dict[str, int]:
         parts = self._shards.split(channels)
-        state = await self._prepare(member, parts)
+        if not all(shard.is_linked for shard in parts):
+            # Before they are named as about to count it: without one of them the connection could not move.
+            raise Unavailable(OUT_OF_REACH)
         try:
+            state = await self._prepare(member, parts)
             joined = await side_by_side(
                 self._join(shard, member, {name: channels[name] for name in names}, state, since)
                 for shard, names in parts.items()
@@ -314,10 +317,7 @@ class Connections:
 
         Raises:
             Moved: another node speaks for the connection by now.
-            Unavailable: a shard is out of reach. It is not noted then: without it the connection could not move.
         """
-        if not all(shard.is_linked for shard in shards):
-            raise Unavailable(OUT_OF_REACH)
         directory, home = self._shards.at(member.conn_id), self._shards.at(member.user)
         new = [each for each in shards if each is not directory and not self._is_named(each, member.conn_id)]
         more = {"conn_id": member.conn_id, "node": self.node, "more": [str(shard.index) for shard in new]}
