@@ -316,7 +316,7 @@ end
 -- -- presence
 
 -- Users in the list that a presence event carries, and bytes; of more there is none, as it would be sent to each of them.
-local LISTED, LISTED_BYTES = 1000, SLICE_BYTES / COPIED
+local LISTED, LISTED_BYTES = 1000, SLICE_BYTES / 8
 
 -- The members of a channel as JSON; nil where they are too many for a list.
 local function list_of(channel)
