@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,7 @@ def may_import(own: str, other: str) -> bool:
     return rank(other) < rank(own) and other not in ALSO_FORBIDDEN.get(own, set())
 
 
+@cache
 def known_units() -> set[str]:
     """The units of all layers, and those of the package's directory: an unplaced one is not overlooked."""
     return set().union(*LAYERS) | {unit for path in FILES if (unit := unit_of(module_of(path)))}
