@@ -21,6 +21,7 @@ def test_children_start_alike() -> None:
     assert shown.stdout.split() == ["True", "False"]
 
 
+@pytest.mark.slow
 def test_children_start_alike_in_the_background() -> None:
     """The same holds where the run was started with SIGINT ignored, as `nohup make test &` does."""
     command = [

@@ -49,6 +49,7 @@ def test_long_groups_begin_first() -> None:
     assert sorted([plain, page, fleet], key=rank) == [fleet, page, plain]
 
 
+@pytest.mark.slow
 def test_a_group_has_one_worker(tmp_path: Path) -> None:
     """Of a run with two workers, one alone runs the tests of a fleet."""
     (tmp_path / "test_program.py").write_text(PROGRAM)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from schemathesis import Case
     from schemathesis.schemas import BaseSchema
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = document(ENDPOINTS, "1.2.3")
 METHODS = {"get", "post", "put", "patch", "delete"}
 OPERATIONS = [

@@ -19,6 +19,7 @@ def run(*argv: str, cwd: Path | None = None, **environ: str) -> Finished:
     return nursery().run(argv, environ, cwd)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "argument", "code"), [("channelstream", "-v", 0), ("channelstream.cli", "--nonsense", 2)]
 )
@@ -87,6 +88,7 @@ def test_help() -> None:
     assert serve.COMMANDS in run("-h").stdout
 
 
+@pytest.mark.slow
 def test_a_server_imports_nothing_of_other_commands() -> None:
     """What only clients, the demo's visitors and `bench` need is imported once it is needed, not by every start."""
     foreign = {"httpx", "websockets", "uvicorn", "channelstream.bench", "channelstream.cli.listen"}

@@ -27,6 +27,9 @@ UPGRADES = [
 FRAMINGS = ["length", "chunked"]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def node() -> Iterator[RunningServer]:
     """A server that believes its proxies."""

@@ -30,6 +30,7 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_connected", [False, True], ids=["unknown", "connected"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_two_calls_in_every_order(engine: str, is_connected: bool) -> None:

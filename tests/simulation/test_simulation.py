@@ -94,6 +94,7 @@ def runs(hash_seed: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_run_depends_on_nothing_but_its_seed() -> None:
     """The same seed is the same run in every process: every byte is written to the same client in the same order."""
     one, other = [process.communicate()[0] for process in [runs("0"), runs("1")]]

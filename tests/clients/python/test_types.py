@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = Path(__file__).with_name("typed_program.py")
 ROOT = Path(__file__).parents[3]
 WRONG = """
@@ -16,6 +18,7 @@ async def wrong(server: AsyncChannelstream) -> None:
 """
 
 
+@pytest.mark.slow
 def test_typed_program_is_accepted(tmp_path: Path) -> None:
     """What applications do with calls passes mypy in its strict mode, and what they cannot do does not."""
     wrong = tmp_path / "wrong.py"
