@@ -15,6 +15,7 @@ from channelstream.core.events import (
     Message,
     MessageDeleted,
     MessageEdited,
+    Parted,
     Presence,
     UserStateChanged,
 )
@@ -266,6 +267,9 @@ def test_a_user_list_is_bounded(bench: Bench) -> None:
     events = [bench.join(channel, bench.user(f"u{number}"))[0] for number in range(MAX_LISTED_USERS + 1)]
     lists = [(len(event.users), event.users_cut) for event in events[-2:] if isinstance(event, Presence)]
     assert lists == [(MAX_LISTED_USERS, False), (0, True)]
+    [parted] = bench.registry.parted(channel, ["u1", "u2"], 0.0)
+    assert isinstance(parted, Parted)
+    assert [each.users_cut for _, each in parted.singles()] == [True, True]
     quiet = bench.channel("b", notify_presence=True)
     [event] = bench.join(quiet, bench.user("ann"))
     assert isinstance(event, Presence)
