@@ -13,12 +13,19 @@ from channelstream.engines.base import UserUpdate
 from channelstream.http import closing
 from channelstream.node import Node
 from channelstream.server import build
+from channelstream.transports import websocket
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import WebSocketStream
 
 GOOD_BYE = b"\x88\x82\0\0\0\0\x03\xe8"
 MANY = 11
+
+
+@pytest.fixture(autouse=True)
+def _long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine, what one client sends is read in one turn."""
+    monkeypatch.setattr(websocket, "TURN_S", 3600.0)
 
 
 async def crowd() -> tuple[Node, list[Line]]:
