@@ -1,6 +1,7 @@
 """One run: the steps of a script, and the checks after each."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
@@ -382,12 +383,41 @@ def _play(seed: int, script: list[Step]) -> tuple[Outcome, dict[int, str]]:
     loop = VirtualLoop()
     simulation = Simulation(seed)
     try:
-        with _sizes(simulation.bounds):
+        with _sizes(simulation.bounds), _no_traceback():
             loop.run_until_complete(simulation.run(script, loop))
     finally:
         _clear(loop)
     checker = simulation.checker
     return Outcome(checker.events, checker.written.hexdigest()), loop.steps.slow
+
+
+class _Tracebacks(logging.Handler):
+    """The exceptions that the server logs and survives."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.found.append(record.exc_info[1])
+
+
+@contextmanager
+def _no_traceback() -> Iterator[None]:
+    """What a server survives may break a promise all the same: it fails as what is raised.
+
+    Raises:
+        Failure: an exception was logged.
+    """
+    tracebacks, logger = _Tracebacks(), logging.getLogger("channelstream")
+    logger.addHandler(tracebacks)
+    try:
+        yield
+    finally:
+        logger.removeHandler(tracebacks)
+        for error in tracebacks.found[:1]:
+            raise error if isinstance(error, Failure) else Failure(f"logged: {error!r}") from error
 
 
 def _clear(loop: VirtualLoop) -> None:
