@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
@@ -269,6 +270,19 @@ class Scene:
     async def connect(self, *channels: str, user: str = "ann") -> None:
         await self.node.connect("c", user, Dialect.V07, self._announced(channels), UserUpdate({"k": 1}, {}))
 
+    async def give_up_connecting(self) -> None:
+        """Connect as a caller that has gone before it is answered."""
+
+        async def connect() -> None:
+            with suppress(ChannelstreamError):
+                await self.connect("a")
+
+        asked = asyncio.ensure_future(connect())
+        await self.gates.passed(can_fail=False)
+        asked.cancel()
+        with suppress(asyncio.CancelledError):
+            await asked
+
     async def subscribe(self, *channels: str) -> None:
         await self.node.subscribe("c", self._announced(channels))
 
@@ -435,6 +449,7 @@ CALLS = {
         Call("connect a", lambda scene: scene.connect("a")),
         Call("connect a b", lambda scene: scene.connect("a", "b")),
         Call("connect another user", lambda scene: scene.connect("c", user="bob")),
+        Call("given-up connect", Scene.give_up_connecting),
         Call("subscribe a b", lambda scene: scene.subscribe("a", "b")),
         Call("subscribe c", lambda scene: scene.subscribe("c")),
         Call("unsubscribe a", lambda scene: scene.unsubscribe("a")),

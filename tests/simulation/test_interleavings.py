@@ -13,6 +13,7 @@ from tests.simulation.failure import Failure
 from tests.simulation.interleaving import CALLS, ENGINES, some_ways, ways
 
 from channelstream.core.events import Event
+from channelstream.engines.base import Member
 from channelstream.engines.ledger import Ledger
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.node.turns import Turns
@@ -72,6 +73,17 @@ def test_calls_that_do_not_take_turns_are_found(
     monkeypatch.setattr(Turns, "of", no_turn)
     with pytest.raises(Failure, match=found):
         ways(engine, calls, is_connected)
+
+
+def test_a_connection_that_is_taken_back_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the write that is refused, and for the caller that has gone."""
+
+    def count_out(engine: SqliteEngine, _done: Any, member: Member) -> None:
+        engine._ledger.take_back_connect(member)
+
+    monkeypatch.setattr(SqliteEngine, "_count_out", count_out)
+    with pytest.raises(Failure):
+        ways("diskless", ("given-up connect",), is_connected=False)
 
 
 def test_what_a_client_that_has_gone_was_sent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
