@@ -7,6 +7,8 @@ SEED ?=
 NAME ?=
 # Processes that share the tests: twice the cores, since many tests wait.
 WORKERS ?= $(shell echo $$((2 * $$(nproc))))
+# Those of `make test-fast`: each has to import all tests first, and few of these wait.
+FAST_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 # What covers all of core/ in this process; the other tests start servers.
 CORE_TESTS := tests/core tests/engines/test_sqlite.py tests/test_tracing.py
@@ -29,7 +31,7 @@ test: ready-dev ready-system ## Run all tests; ARGS="tests/api -x" passes argume
 	$(PYTEST) $(ARGS)
 
 test-fast: ready-dev ## Run the tests that need no browser, no further server and no real time.
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -n $(FAST_WORKERS) -m "not slow" $(ARGS)
 
 coverage: ready-dev ready-system ## Show the coverage of all tests; half as fast as `make test`.
 	$(PYTEST) --cov --cov-report=term $(ARGS)

@@ -144,6 +144,7 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_imports_point_to_the_left(path: Path) -> None:
     """No file imports what stands to its right, or beside it."""
@@ -151,6 +152,7 @@ def test_imports_point_to_the_left(path: Path) -> None:
     assert violations(source, module_of(path), path.name == "__init__.py") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CORE, ids=relative)
 def test_core_is_pure(path: Path) -> None:
     """Core has no async, no I/O, no clock and no randomness."""

@@ -103,6 +103,7 @@ def test_names_stay_text_on_the_page(server: Any) -> None:
     server.post(PATH, {"user": name, "minutes": "0"})
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_stops(server: Any) -> None:
     """`channelstream trace` prints an event with its recipients; Ctrl-C stops the trace."""
     server.connect("cli-bob", "trace-cli", conn_id="trace-cli-c")

@@ -59,6 +59,7 @@ def outcome(reading: Callable[[bytes], Any], body: bytes) -> Any:
         return error.faults
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(items=ITEMS, indent=st.sampled_from([None, 1]), piece_bytes=st.integers(0, 60))
 def test_pieces_are_read_as_the_whole(items: list[Any], indent: int | None, piece_bytes: int) -> None:
@@ -68,6 +69,7 @@ def test_pieces_are_read_as_the_whole(items: list[Any], indent: int | None, piec
     assert outcome(lambda text: read(text, piece_bytes=piece_bytes), body) == whole
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(items=ITEMS, form=st.sampled_from(BROKEN), piece_bytes=st.integers(0, 60))
 def test_what_is_broken_is_refused(items: list[Any], form: bytes, piece_bytes: int) -> None:

@@ -25,6 +25,7 @@ def depth_of(value: Any) -> int:
     return 0 if inner is None else 1 + max(map(depth_of, inner), default=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_a_body_nests_so_deep_and_no_deeper(seed: int) -> None:
     """Wherever its deepest value is, and whatever is beside it."""

@@ -234,6 +234,7 @@ def test_errors_of_handlers_have_the_old_words() -> None:
     assert validation.unknown_user().faults == {"user": ["Unknown user"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", READERS)
 @settings(max_examples=40)
 @given(body=st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
@@ -242,6 +243,7 @@ def test_any_bytes_are_answered(call: str, body: bytes) -> None:
     outcome(READERS[call], body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", READERS)
 @settings(max_examples=40)
 @given(value=VALUES | st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=6))

@@ -77,6 +77,7 @@ def test_nobody_there(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert complaint(capsys, command, "--url", url) == f"nothing listens at {url}: {advice}"
 
 
+@pytest.mark.slow
 @every_command
 @pytest.mark.parametrize(
     ("answer", "said"),
@@ -96,6 +97,7 @@ def test_another_program(capsys: pytest.CaptureFixture[str], command: str, answe
         assert said in complaint(capsys, command, "--url", f"http://127.0.0.1:{port}")
 
 
+@pytest.mark.slow
 @every_command
 def test_http_spoken_to_https(capsys: pytest.CaptureFixture[str], tls: ssl.SSLContext, command: str) -> None:
     """A server that speaks TLS is recognized when it is spoken HTTP to."""
@@ -117,6 +119,7 @@ def test_https_spoken_to_http(capsys: pytest.CaptureFixture[str], command: str) 
         )
 
 
+@pytest.mark.slow
 @every_command
 def test_unknown_certificate(
     capsys: pytest.CaptureFixture[str], tls: ssl.SSLContext, certificate: tuple[str, str], command: str

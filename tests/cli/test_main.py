@@ -34,6 +34,7 @@ def test_a_module_is_the_program(module: str, argument: str, code: int) -> None:
     assert (ended.stdout, ended.stderr) == (forked.stdout, forked.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
@@ -106,6 +107,7 @@ def test_file_named_like_a_word(tmp_path: Path) -> None:
     assert "port: 'x' (from 'push')" in run("push", cwd=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_no_server() -> None:
     """A client command that reaches no server ends with exit code 1 and one line."""
     ended = run("publish", "-c", "news", "hello", "--unix-socket", "/nonexistent.sock")

@@ -101,6 +101,7 @@ def test_closing_item(transport: str, form: str) -> None:
         assert hear(transport, server) == ([EVENT], 4008)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", STREAMS)
 @pytest.mark.parametrize(
     ("status", "code"), [(401, 4001), (409, 4002), (429, 1013), (503, 1013), (502, LOST)]
@@ -137,6 +138,7 @@ def test_list_that_is_too_long_ends_it_for_good(transport: str, monkeypatch: pyt
             assert hear(transport, server) == ([], 1009)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", STREAMS)
 @pytest.mark.nodes(1)
 def test_large_message_on_a_slow_line_arrives_at_once(

@@ -43,6 +43,7 @@ def application(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_holds_what_it_needs(application: Path) -> None:
     """Nothing of the tests is in it, and publint finds nothing wrong."""
     package = application / "node_modules" / "channelstream"
@@ -54,6 +55,7 @@ def test_it_holds_what_it_needs(application: Path) -> None:
     run(TOOLS / "publint", "--strict", package, cwd=application)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program",
     [f'const client = require("channelstream"); {USES}', f'import * as client from "channelstream"; {USES}'],
@@ -65,6 +67,7 @@ def test_it_can_be_imported(application: Path, program: str) -> None:
     assert run("node", f"--input-type={kind}", "-e", program, cwd=application) == "function 500 function\n"
 
 
+@pytest.mark.slow
 def test_its_types_refuse_what_is_not_there(application: Path) -> None:
     """A program in TypeScript passes its strict mode, as a module or not, but for the lines that must not."""
     programs = [shutil.copy(TYPED, application / f"program.{ending}") for ending in ("mts", "cts")]

@@ -102,6 +102,7 @@ def test_a_zone_never_moves_the_moment(moment: datetime, offset_minutes: int) ->
     assert normalize(local.isoformat()) == moment.isoformat(timespec="microseconds")
 
 
+@pytest.mark.slow
 @given(
     st.text(max_size=MAX_TEXT + 5) | st.from_regex(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?([+-]\d\d:\d\d)?")
 )

@@ -275,6 +275,7 @@ class Looked(list[str]):
             yield name
 
 
+@pytest.mark.slow
 def test_who_leaves_later_is_not_looked_at_yet(tmp_path: Path) -> None:
     """While a change of settings is written, each turn looks at what it has time for, however many leave."""
 

@@ -982,6 +982,7 @@ def test_only_channels_with_members_here_are_heard(redis: RedisServer, with_node
     with_nodes(life)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_data", [True, False])
 def test_a_restarted_redis_is_another_log(tmp_path: Path, has_data: bool) -> None:
     """Even with its data: what was acknowledged last may be missing, and no older position is believed."""
@@ -1019,6 +1020,7 @@ def test_an_unreachable_redis_stops_the_start(tmp_path: Path) -> None:
     asyncio.run(life())
 
 
+@pytest.mark.slow
 def test_a_silent_redis_stops_the_start(tmp_path: Path) -> None:
     """Who accepts and never answers is out of reach, and that is said."""
 
@@ -1042,6 +1044,7 @@ STRANGERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STRANGERS)
 def test_a_stranger_on_the_port_of_redis_stops_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
@@ -1256,6 +1259,7 @@ def test_another_number_of_shards_is_refused(redis: RedisServer, with_three_shar
     with_three_shards(life)
 
 
+@pytest.mark.slow
 def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
     """Each has a shard and publishes only to those who listen there; the number is told by the address."""
 
@@ -1553,6 +1557,7 @@ def test_a_message_in_a_channel_to_very_many_users_reaches_each_once(with_one_sh
     with_one_shard(life)
 
 
+@pytest.mark.slow
 def test_a_lost_master_of_a_cluster_loses_its_shard_alone(tmp_path: Path) -> None:
     """While it is away calls about its channels are refused, others are not; back without data, it is another log."""
 

@@ -272,6 +272,7 @@ def test_a_copy_put_back_in_place_begins_a_new_epoch(runs: Runs) -> None:
     asyncio.run(life())
 
 
+@pytest.mark.slow
 def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> None:
     """Requests are refused, nobody hears them, and once the disk is back all goes on, without a gap in the numbers."""
 
@@ -301,6 +302,7 @@ def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> 
     asyncio.run(life())
 
 
+@pytest.mark.slow
 def test_a_refused_change_of_settings_drops_nothing(runs: Runs) -> None:
     """What a shorter log would have dropped can still be resumed to, and the history shows it."""
 

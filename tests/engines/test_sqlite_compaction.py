@@ -215,6 +215,7 @@ async def _published(engine: SqliteEngine, *events: Event) -> None:
     await engine.publish(events)
 
 
+@pytest.mark.slow
 def test_a_deletion_the_disk_refuses_has_deleted_nothing(runs: Runs) -> None:
     """The message is there as before, and can be deleted later."""
 

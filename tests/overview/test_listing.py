@@ -23,6 +23,7 @@ def names(told: dict[str, Any]) -> list[int]:
     return [row["name"] for row in told["rows"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("sort", ["name", "rest"])
 @pytest.mark.parametrize("number", [0, 1, 999, 1999])

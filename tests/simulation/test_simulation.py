@@ -59,6 +59,7 @@ RANDOM = 24
 """Seeds drawn anew for each commit, so that it is tried where none was before; its runs are alike."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", FIXED)
 def test_seeds_that_found_something(seed: int) -> None:
     """All promises hold where one was broken once."""
@@ -113,6 +114,7 @@ def first_failure(promise: str, weights: Mapping[str, float] = WEIGHTS, first: i
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "fault"),
     [
@@ -129,6 +131,7 @@ def test_a_text_that_is_sent_after_its_end_is_found(
     assert first_failure(r"sent after its (edit|deletion)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start", "bound", "promise"),
     [
@@ -183,6 +186,7 @@ def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -
     assert first_failure("forgotten too early|idle for too long")
 
 
+@pytest.mark.slow
 def test_a_broken_promise_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that loses an event is found out, and the script that shows it becomes short."""
     monkeypatch.setattr("channelstream.core.log._seq", lambda entry: entry.seq - 1)

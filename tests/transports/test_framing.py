@@ -175,6 +175,7 @@ def faults(seeds: range, tally: Counter[str]) -> Iterator[str]:
                 yield f"seed {seed}: {found}\nsent {pieces}\n{expected}\n{front.served}\n{answered}"
 
 
+@pytest.mark.slow
 def test_requests_end_where_the_reference_says() -> None:
     """Whatever is odd about them, and however it is cut into packets; FRAMING_SEED draws others."""
     first = int(os.environ.get("FRAMING_SEED", "0"))

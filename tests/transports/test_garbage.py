@@ -68,6 +68,7 @@ def _no_collector() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_collector")
 @pytest.mark.parametrize("kind", VISITS)
 def test_ended_streams_are_gone(kind: str) -> None:
@@ -86,6 +87,7 @@ def test_ended_streams_are_gone(kind: str) -> None:
     play(scenario)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_no_collector")
 def test_ended_http_connections_are_gone() -> None:
     """One that closes behind its answer, as those of many proxies do, is freed at once."""

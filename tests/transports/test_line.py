@@ -172,6 +172,7 @@ def test_an_answer_that_moves_slowly_is_not_unread() -> None:
     play(scenario)
 
 
+@pytest.mark.slow
 def test_a_poll_whose_answer_is_on_its_way() -> None:
     """The connection of a poll is kept while its client reads a long answer, and not when it stops."""
 

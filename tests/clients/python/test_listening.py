@@ -224,6 +224,7 @@ def test_next_transport_is_tried_where_one_does_not_get_through(server: Any) -> 
     assert tried[:3] == ["websocket", "sse", "long_poll"]
 
 
+@pytest.mark.slow
 @pytest.mark.nodes(1)
 @pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
 def test_large_message_on_a_slow_line_arrives_at_once(server: Any, stream: Stream) -> None:
