@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,12 @@ def children(pid: int) -> set[int]:
 
 
 def sockets(pid: int) -> int:
-    links = [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
-    return sum(1 for link in links if link.startswith("socket:"))
+    """Count the sockets of a process, which may open and close files meanwhile."""
+    count = 0
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            count += str(link.readlink()).startswith("socket:")
+    return count
 
 
 def fail(*flags: str) -> "subprocess.CompletedProcess[str]":
