@@ -1,6 +1,6 @@
 """What is due is found, once, and nothing else is looked at."""
 
-from channelstream.core.deadlines import SLOT_S, Deadlines
+from channelstream.core.deadlines import SLOT_S, SPARE_NUMBERS, Deadlines
 
 
 def all_due(table: Deadlines[str], now_s: float) -> set[str]:
@@ -49,10 +49,42 @@ def test_what_is_dropped_is_never_due() -> None:
 
 
 def test_a_table_keeps_nothing_of_what_was() -> None:
-    """Slots that are over are gone."""
+    """Slots that are over are gone, and so are those to come of which every item has moved on."""
     table = Deadlines[str]()
     for number in range(100):
         table.set("polls", float(number))
         table.due(number - 1.0)
     assert len(table._slots) <= 3
-    assert len(table._numbers) == len(table._slots)
+    day_s = 86_400.0
+    for number in range(2_000):
+        table.set(f"log{number % 22}", day_s + number * SLOT_S)
+        assert len(table._slots) <= 23
+        assert len(table._numbers) <= 2 * len(table._slots) + SPARE_NUMBERS
+    assert all_due(table, day_s) == {"polls"}
+    assert all_due(table, 2 * day_s) == {f"log{number}" for number in range(22)}
+    assert (table._slots, table._numbers) == ({}, [])
+
+
+def test_a_table_keeps_nothing_of_very_many_that_were_dropped() -> None:
+    """Nor does it lose the others."""
+    table = Deadlines[str]()
+    for number in range(1_000):
+        table.set(str(number), float(number))
+    for number in range(1, 1_000):
+        table.drop(str(number))
+    assert len(table._slots) == 1
+    assert len(table._numbers) <= 2 + SPARE_NUMBERS
+    assert all_due(table, 1_000.0) == {"0"}
+
+
+def test_a_slot_may_come_again() -> None:
+    """Its items are due once, also where its number is still known from before."""
+    table = Deadlines[str]()
+    for _ in range(3):
+        table.set("a", 1.0)
+        table.drop("a")
+    table.set("a", 1.0)
+    table.set("b", 1.0)
+    assert all_due(table, 1.0) == {"a", "b"}
+    table.set("a", 1.0)
+    assert all_due(table, 1.0) == {"a"}

@@ -1,18 +1,23 @@
 """What is due at some time, found without a look at what is due later."""
 
 from collections.abc import Hashable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import ceil
 from typing import Generic, TypeVar
 
 SLOT_S = 0.05
 """How exact a deadline is, in seconds: items of a slot are due together, at its end."""
+SPARE_NUMBERS = 64
+"""Numbers of slots that are gone, besides as many as there are slots, that a table may hold."""
 
 T = TypeVar("T", bound=Hashable)
 
 
 class Deadlines(Generic[T]):
-    """A table of items, each with one deadline: to change one costs the same however many there are."""
+    """A table of items, each with one deadline: to change one costs the same however many there are.
+
+    A slot that is empty is gone at once. Its number stays in the heap for a while, so one may be there several times.
+    """
 
     __slots__ = ("_numbers", "_slot_of", "_slots")
 
@@ -38,21 +43,33 @@ class Deadlines(Generic[T]):
         if slot is None:
             slot = self._slots[number] = {}
             heappush(self._numbers, number)
+            self._tidy()
         slot[item] = None
 
     def drop(self, item: T) -> None:
         """Take an item out, if it is there."""
         number = self._slot_of.pop(item, None)
-        if number is not None:
-            del self._slots[number][item]
+        if number is None:
+            return
+        slot = self._slots[number]
+        del slot[item]
+        if not slot:
+            del self._slots[number]
+            self._tidy()
 
     def due(self, now_s: float) -> T | None:
         """Take out and return an item whose deadline is over; None where there is none."""
         while self._numbers and self._numbers[0] * SLOT_S <= now_s:
-            slot = self._slots[self._numbers[0]]
+            slot = self._slots.get(self._numbers[0])
             if slot:
                 item, _ = slot.popitem()
                 del self._slot_of[item]
                 return item
-            del self._slots[heappop(self._numbers)]
+            self._slots.pop(heappop(self._numbers), None)
         return None
+
+    def _tidy(self) -> None:
+        """Forget the numbers of slots that are gone, where they are more than the others: seldom, so it costs little."""
+        if len(self._numbers) > 2 * len(self._slots) + SPARE_NUMBERS:
+            self._numbers = list(self._slots)
+            heapify(self._numbers)
