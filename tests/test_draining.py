@@ -58,8 +58,8 @@ class Idle:
         self._door.leave(self)
 
 
-async def opened() -> tuple[Server, list[Sink]]:
-    server = build(Settings(secret="x", admin_secret="y"))
+async def opened(**options: Any) -> tuple[Server, list[Sink]]:
+    server = build(Settings(secret="x", admin_secret="y", **options))
     node = server.node
     await node.start()
     sinks = [Sink() for _ in range(MANY)]
@@ -133,5 +133,24 @@ def test_sockets_are_closed_in_short_turns(
         counts = await steps(end(door), lambda: len(door._sockets))
         assert max(before - after for before, after in pairwise(counts)) == 1
         assert counts[-1] == 0
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("drain_timeout_s", [0, 0.001])
+def test_all_streams_are_closed_however_short_the_drain(
+    monkeypatch: pytest.MonkeyPatch, drain_timeout_s: float
+) -> None:
+    """The timeout counts from when all have been sent what was accepted for them and told to come back."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def life() -> None:
+        server, sinks = await opened(drain_timeout_s=drain_timeout_s)
+        await server.node.publish([Message(uuid="m", channel="a", user="bob", payload=b"1", timestamp="t")])
+        await server._shut_down()
+        for sink in sinks:
+            data, code = sink.seen[:2]
+            assert b'"uuid":"m"' in cast(bytes, data)
+            assert code is CloseCode.RESTARTING
 
     asyncio.run(life())

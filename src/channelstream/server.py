@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -152,8 +153,7 @@ class Server:
         # First, as pages that watch the samples are answers that the drain would wait for.
         await self._sampler.stop()
         self._drain = asyncio.get_running_loop().create_task(self._drained())
-        await asyncio.wait((self._drain,), timeout=self._settings.drain_timeout_s)
-        self._drain.cancel()
+        await asyncio.wait((self._drain,))
         await self._door.abort()
         self.streams.heartbeat.stop()
         await self._housekeeping.stop()
@@ -171,11 +171,13 @@ class Server:
             await slices.due()
 
     async def _drained(self) -> None:
-        """Close all streams and connections, and wait until they are."""
+        """Close all streams, however many, and wait a while until they and all connections are gone."""
         await self._close_streams()
-        await self.streams.settled()
-        await self._close_streams()
-        await asyncio.gather(self.streams.heartbeat.empty.wait(), self._door.close())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                await self.streams.settled()
+                await self._close_streams()
+                await asyncio.gather(self.streams.heartbeat.empty.wait(), self._door.close())
 
 
 class Front:

@@ -169,10 +169,12 @@ def test_too_many_sockets(own_server: Any, clients: Any) -> None:
     assert clients.raw(server.port).rest().startswith(b"HTTP/1.1 503 ")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_drain(start_server: Any, clients: Any, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "timeout_s"), [(signal.SIGTERM, "5"), (signal.SIGINT, "5"), (signal.SIGTERM, "0")]
+)
+def test_the_drain(start_server: Any, clients: Any, number: int, timeout_s: str) -> None:
     """A signal closes every stream, says that the server restarts, and ends the process with 0 and a clean log."""
-    server = start_server()
+    server = start_server("--drain-timeout-s", timeout_s)
     streams = {kind: server.connect(kind, "news") for kind in ("ws", "sse", "poll")}
     ws = clients.ws(server.port, f"conn_id={streams['ws']}&since=")
     sse = clients.sse(server.port, f"conn_id={streams['sse']}&since=")
