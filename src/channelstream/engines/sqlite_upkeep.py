@@ -6,6 +6,7 @@ deleted, only now and then and for many at once: a busy channel with a short his
 
 from collections.abc import Iterable
 from itertools import islice
+from math import ceil
 from typing import NamedTuple
 
 from channelstream.core.channel import Channel
@@ -35,7 +36,7 @@ from channelstream.slices import Slices
 EVENTS_BETWEEN = 8192
 """Events after which the file is trimmed, even before the time has come (`Engine.collect`): what it may hold too many."""
 ROWS_AT_ONCE = 500
-"""Rows that are made for one batch: about 2 ms. What is left goes with the next batches."""
+"""Rows that are made for one batch: about 2 ms. What is left, also of one channel, goes with the next."""
 STRUCK_AT_COST = 10
 """Messages that a history does not show any more, at the cost of a row of one that it shows."""
 
@@ -43,7 +44,8 @@ STRUCK_AT_COST = 10
 class Upkeep:
     """Remembers what changed since the file was last trimmed.
 
-    A round of trimming takes over the names of what has changed until then, and writes a part of it with each batch.
+    A round of trimming takes over the names of what has changed until then, and writes a part of it with each batch. The
+    history of a channel may take several parts; its events are trimmed with the last one.
 
     Attributes:
         everything_is_due: a round begins with the next batch, however little has changed.
@@ -65,7 +67,8 @@ class Upkeep:
         self._due_receivers: dict[str, None] = {}
         self._strays: list[Row] = []
         self._floors: dict[str, int] = {}
-        self._part = _Part([], [], 0)
+        self._upto: dict[str, int] = {}
+        self._part = _Part({}, [], 0)
         self._events = 0
         self.everything_is_due = False
 
@@ -94,6 +97,7 @@ class Upkeep:
             self._changed.pop(name, None)
             self._due.pop(name, None)
             self._floors.pop(name, None)
+            self._upto.pop(name, None)
 
     async def everything(self) -> None:
         """Have everything written that has changed, the channels included of which entries grew too old."""
@@ -115,15 +119,16 @@ class Upkeep:
             self._begin()
         known, now_s = self._registry.channels, self._clock.steady()
         part = self._part = self._next_part()
-        channels = [known[name] for name in part.channels if name in known]
+        channels = [known[name] for name in part.channels if name in known and self._is_last(name)]
+        upto = {channel.name: min(channel.log.floor, self._upto[channel.name]) for channel in channels}
         receivers = [self._registry.users[name] for name in part.receivers if name in self._registry.users]
-        self._floors |= {channel.name: channel.log.floor for channel in channels}
+        self._floors |= upto
         aged: list[Row] = [(now_s + self._offset_s - self._registry.limits.log_age_s,)]
         return [
-            *self._history_writes(channels),
+            *self._history_writes(known[name] for name in part.channels if name in known),
             (PUT_CHANNELS, [channel_row(channel, recorded, self._offset_s) for channel in channels]),
             (TRIM_HISTORY, [(channel.name, channel.history.floor) for channel in channels]),
-            (TRIM_EVENTS, [(channel.name, channel.log.floor) for channel in channels]),
+            (TRIM_EVENTS, list(upto.items())),
             (PUT_USERS, [user_row(user, self._offset_s) for user in receivers]),
             (TRIM_PRIVATE, [(user.name, user.log.floor) for user in receivers]),
             (AGE_USERS, aged),
@@ -139,27 +144,48 @@ class Upkeep:
         self.everything_is_due = False
 
     def _next_part(self) -> "_Part":
-        part = _Part([], [], len(self._strays))
-        rows = 0
+        part = _Part({}, [], len(self._strays))
+        rows = 0.0
         for name, uuids in self._due.items():
             if rows >= ROWS_AT_ONCE:
                 break
-            # Its events are trimmed up to where its log begins now, so what its history shows of them is written first.
-            uuids |= self._changed.pop(name, set())
-            part.channels.append(name)
-            rows += 1 + self._cost(name, len(uuids))
-        part.receivers.extend(islice(self._due_receivers, max(0, ROWS_AT_ONCE - rows)))
+            if name not in self._upto:
+                # Its events are trimmed up to where its log begins now: what its history shows of them is written first.
+                uuids |= self._changed.pop(name, set())
+                self._upto[name] = self._floor(name)
+            taken, cost = self._taken(name, uuids, ROWS_AT_ONCE - rows)
+            part.channels[name] = taken
+            rows += 1 + cost
+        part.receivers.extend(islice(self._due_receivers, max(0, ROWS_AT_ONCE - ceil(rows))))
         return part
 
-    def _cost(self, name: str, changed: int) -> int:
-        """Return about how many rows the history of a channel costs: to strike a message costs little."""
+    def _floor(self, name: str) -> int:
         channel = self._registry.channels.get(name)
-        return changed // STRUCK_AT_COST + min(changed, len(channel.history.entries) if channel else 0)
+        return channel.log.floor if channel else 0
+
+    def _taken(self, name: str, uuids: set[str], most: float) -> tuple[list[str], float]:
+        """Return some of a channel's messages, and about how many rows they cost: to strike one costs little."""
+        channel = self._registry.channels.get(name)
+        taken: list[str] = []
+        cost = 0.0
+        for uuid in uuids:
+            if cost >= most:
+                break
+            taken.append(uuid)
+            cost += (len(channel.history.about(uuid)) if channel else 0) or 1 / STRUCK_AT_COST
+        return taken, cost
+
+    def _is_last(self, name: str) -> bool:
+        """Whether the part has all that is left of a channel."""
+        return len(self._part.channels[name]) == len(self._due[name])
 
     def done(self) -> None:
         """Note that `writes` were written; nothing was noted in between."""
-        for name in self._part.channels:
-            self._due.pop(name, None)
+        for name, taken in self._part.channels.items():
+            if name in self._due:
+                self._due[name].difference_update(taken)
+                if not self._due[name]:
+                    del self._due[name], self._upto[name]
         for name in self._part.receivers:
             del self._due_receivers[name]
         del self._strays[: self._part.strays]
@@ -172,7 +198,7 @@ class Upkeep:
         shown: list[Row] = []
         struck: list[Row] = []
         for channel in channels:
-            for uuid in self._due[channel.name]:
+            for uuid in self._part.channels[channel.name]:
                 entries = channel.history.about(uuid)
                 shown += [history_row(channel.name, entry, entry.at_s + self._offset_s) for entry in entries]
                 if not entries:
@@ -181,8 +207,8 @@ class Upkeep:
 
 
 class _Part(NamedTuple):
-    """What one batch brings up to date: channels, users with private messages, and how many of the strays."""
+    """What one batch brings up to date: messages of channels, users with private messages, and how many of the strays."""
 
-    channels: list[str]
+    channels: dict[str, list[str]]
     receivers: list[str]
     strays: int
