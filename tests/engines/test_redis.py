@@ -279,6 +279,42 @@ def test_what_the_log_no_longer_holds_is_told(with_nodes: Any) -> None:
     with_nodes(life)
 
 
+@pytest.mark.parametrize(("kind", "place"), [("c", {}), ("u", {"channel": None, "only": frozenset({"ann"})})])
+def test_a_log_that_expired_stays_lost_when_it_is_used_again(
+    redis: RedisServer, with_one_shard: Any, kind: str, place: dict[str, Any]
+) -> None:
+    """The stream of the log is a new one then, and only the floor knows that an older one expired."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        name = "a" if kind == "c" else "ann"
+        lost = {"a"} if kind == "c" else {PRIVATE}
+        channels = {"a": 0} if kind == "c" else {PRIVATE: 0}
+        await engine.publish([message("m1", **place)])
+        redis.cli("DEL", *(f"{PREFIX}{kind}{part}:{name}" for part in "lrxpq"))
+        assert (await engine.replay("ann", channels, 10)).lost == lost
+        await engine.publish([message("m2", **place)])
+        assert (await engine.replay("ann", channels, 10)).lost == lost
+        behind = await engine.replay("ann", dict.fromkeys(channels, 1), 10)
+        assert (behind.lost, [each.event.uuid for each in behind.entries]) == (set(), ["m2"])
+
+    with_one_shard(life)
+
+
+def test_a_log_of_deleted_messages_is_whole(redis: RedisServer, with_one_shard: Any) -> None:
+    """Deletions leave a stream without older entries, which has not expired."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        await engine.publish([message("m1"), delete("m1")])
+        redis.cli("XDEL", f"{PREFIX}cl:a", "2-0")
+        await engine.publish([message("m2")])
+        replay = await engine.replay("ann", {"a": 0}, 10)
+        assert (replay.lost, [each.event.uuid for each in replay.entries]) == (set(), ["m2"])
+
+    with_one_shard(life)
+
+
 def test_a_standing_redis_refuses_and_comes_back(redis: RedisServer, with_nodes: Any) -> None:
     """Calls fail in time; when it goes on, the log is the same one and nothing is missed or doubled."""
 
@@ -1482,6 +1518,26 @@ def test_changes_of_one_message_for_very_many_users_are_bounded(
         assert again.repeated
         await engine.publish([delete("m1")])
         assert int(redis.cli("XLEN", f"{PREFIX}cl:a")) == 1
+
+    with_one_shard(life)
+
+
+def test_a_gap_within_a_log_stays_when_older_entries_are_dropped(
+    redis: RedisServer, with_one_shard: Any
+) -> None:
+    """The floor of a log never goes back."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        await engine.configure({"a": {"log_events": 10_000}})
+        changes = [replaced_for(edit("m1", b'"%d"' % number), f"u{number}") for number in range(600)]
+        await engine.publish([message("m1"), *changes])
+        kept = int(redis.cli("XLEN", f"{PREFIX}cl:a"))
+        assert kept < 600
+        await engine.configure({"a": {"log_events": kept}})
+        await engine.publish([message("m2")])
+        assert redis.cli("XRANGE", f"{PREFIX}cl:a", "-", "50-0") == ""
+        assert (await engine.replay("ann", {"a": 50}, 10)).lost == {"a"}
 
     with_one_shard(life)
 

@@ -165,17 +165,21 @@ end
 -- Records of one uuid that a log has, and of how many bytes, as each change of a message looks through all of them.
 local FORMS, FORM_BYTES = 500, SLICE_BYTES / 2
 
--- Take records of one uuid out of the middle of a log, which no longer reaches back behind them.
+-- Note up to where a log is no longer whole. Its floor never goes back: it may lie behind entries that are still there.
+local function raise_floor(holder, seq)
+  local floor = tonumber(call('HGET', holder, 'floor') or '0')
+  if seq > floor then call('HSET', holder, 'floor', whole(seq)) end
+end
+
+-- Take records of one uuid, newest first, out of the middle of a log, which no longer reaches back behind them.
 local function give_up(kind, name, gone)
   local holder, log, texts = log_keys(kind, name)
-  local floor = tonumber(call('HGET', holder, 'floor') or '0')
   for _, id in ipairs(gone) do
     call('XDEL', log, id)
     call('HDEL', texts, id)
-    floor = math.max(floor, tonumber(id:match('^%d+')))
   end
   clear(kind, name, gone)
-  call('HSET', holder, 'floor', whole(floor))
+  raise_floor(holder, tonumber(gone[1]:match('^%d+')))
 end
 
 local function reversed(list)
@@ -348,9 +352,9 @@ local function drop(kind, name, entries)
   for uuid, its in pairs(by_uuid) do forget_ids(ids, uuid, its) end
   call('HDEL', texts, unpack(gone))
   clear(kind, name, gone)
-  local last = gone[#gone]:match('^%d+')
-  call('XTRIM', log, 'MINID', whole(tonumber(last) + 1) .. '-0')
-  call('HSET', holder, 'floor', last)
+  local last = tonumber(gone[#gone]:match('^%d+'))
+  call('XTRIM', log, 'MINID', whole(last + 1) .. '-0')
+  raise_floor(holder, last)
 end
 
 -- Drop some of what is more than a log may keep; whether there is more.
@@ -379,7 +383,7 @@ local function expire(kind, name, age)
   drop(kind, name, aged)
 end
 
--- What is quiet for long goes by itself; its floor is then its last number.
+-- What is quiet for long expires; its floor is then its last number: see `find`, and `emit` for a log that is used again.
 local function prolong(kind, name, age)
   local _, log, texts, ids = log_keys(kind, name)
   for _, each in ipairs({ log, texts, ids, unpack(shelf(kind, name)) }) do call('PEXPIRE', each, whole(age + 60000)) end
@@ -415,9 +419,11 @@ local function next_seq() return call('HINCRBY', LOG, 'seq', 1) end
 
 -- Keep and publish an event, given as JSON, and as a record too where it is one; return whether the channel or user is known.
 local function emit(kind, name, seq, uuid, json, record)
-  local holder = log_keys(kind, name)
+  local holder, log = log_keys(kind, name)
   local known = call('HMGET', holder, 'last', 'n', 'age')
   if known[2] then
+    -- An entry makes the stream of an expired log anew. A log whose entries were all taken out has an empty stream.
+    if known[1] and call('EXISTS', log) == 0 then raise_floor(holder, tonumber(known[1])) end
     local kept, gone = record, {}
     if record and record[KIND] ~= 'message' then kept, gone = supersede(kind, name, uuid, record) end
     keep(kind, name, tonumber(known[2]), tonumber(known[3]), seq, uuid, json, kept)
