@@ -19,7 +19,7 @@ export interface Message<Payload = any> extends OfServer {
   message: Payload;
   timestamp: string;
   edited: string | null;
-  /** It was sent while the client was away. */
+  /** True of what was sent while the client was away, in a stream that was opened without `since` only. */
   catchup?: boolean;
 }
 
@@ -31,11 +31,15 @@ export interface MessageEdit<Payload = any> extends OfServer {
   user?: string;
   message?: Payload;
   timestamp?: string;
+  /** As in `Message`; absent where it is not true. */
+  catchup?: boolean;
 }
 
 export interface MessageDelete extends OfServer {
   type: "message:delete";
   channel: string | null;
+  /** As in `Message`; absent where it is not true. */
+  catchup?: boolean;
 }
 
 /** A user's first connection has joined a channel, or the last one has left it. */
