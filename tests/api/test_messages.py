@@ -316,6 +316,20 @@ def test_a_repeated_request_is_delivered_once(server: Any, hear: Hear) -> None:
     assert len(set(heard)) == 4
 
 
+def test_a_key_is_never_cut(server: Any) -> None:
+    """Two that differ at their ends only are two requests: the longest ones are told apart, longer ones are refused."""
+    item = {"user": "poster", "channel": "msg-key3", "message": {}}
+
+    def post(key: str) -> Any:
+        return server.request("POST", "/message", item, headers={"idempotency-key": key})
+
+    first, other = (post("k" * 254 + end).json()["uuid"] for end in "ab")
+    assert first != other
+    refused = post("k" * 255 + "a")
+    assert refused.status_code == 422
+    assert refused.json()["faults"] == {"Idempotency-Key": ["Longer than maximum length 255."]}
+
+
 def test_a_key_belongs_to_its_channel(server: Any, hear: Hear) -> None:
     """The same key for another channel does not swallow that channel's message."""
     conn_id = server.connect("msg-key2", "msg-key2-a", "msg-key2-b")

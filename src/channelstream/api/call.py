@@ -8,11 +8,12 @@ from channelstream.asgi import Scope
 from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import header
 from channelstream.core.query import read_query
+from channelstream.errors import Invalid
 from channelstream.node import Node
 from channelstream.slices import Slices
 
 MAX_KEY = 255
-"""Longest Idempotency-Key that counts, in characters; of a longer one the beginning does."""
+"""Longest Idempotency-Key, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,15 @@ class Call:
 
     @property
     def key(self) -> str:
-        """What the header Idempotency-Key says, empty without one."""
-        return (header(self._scope["headers"], b"idempotency-key") or b"").decode("latin-1")[:MAX_KEY]
+        """What the header Idempotency-Key says, empty without one.
+
+        Raises:
+            Invalid: it is too long; cut, it could be that of another request, whose messages would be taken for these.
+        """
+        text = (header(self._scope["headers"], b"idempotency-key") or b"").decode("latin-1")
+        if len(text) > MAX_KEY:
+            raise Invalid({"Idempotency-Key": [f"Longer than maximum length {MAX_KEY}."]})
+        return text
 
     def conn_id(self, named: str | None) -> str | None:
         """Return the connection id of the body, or else of the query, in its normal form; None if it is malformed.
