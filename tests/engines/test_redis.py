@@ -2606,6 +2606,50 @@ def test_a_node_that_was_cut_off_hears_the_present_forms(with_nodes: Any) -> Non
     with_nodes(life)
 
 
+@pytest.mark.parametrize(("at_once", "read"), [(CHUNK, 200), (1, 200), (CHUNK, 1)])
+@pytest.mark.parametrize("one", ["u1", "u2"])
+@pytest.mark.parametrize("big_bytes", [codec.BIG_BYTES, 1], ids=["inside", "beside"])
+def test_healing_delivers_the_form_of_a_private_message_of_each_user(
+    with_one_shard: Any, monkeypatch: pytest.MonkeyPatch, at_once: int, read: int, one: str, big_bytes: int
+) -> None:
+    """It has one number in the logs of all its users, and another text after an edit for one of them."""
+
+    async def life(nodes: Nodes) -> None:
+        node = engine, recorder = await nodes.node()
+        other, _ = await nodes.node()
+        for user in ("u1", "u2", "u3"):
+            await enter(node, user, "a", {})
+        private = {"channel": None, "only": frozenset({"u1", "u2", "u3"})}
+        mine = {"channel": None, "only": frozenset({one})}
+        cut(engine)
+        await other.publish(
+            [
+                message("m1", **private),
+                edit("m1", b'"for one"', **mine),
+                message("m2", **private),
+                delete("m2", **mine),
+                message("m3", **private),
+            ]
+        )
+        await soon(lambda: "m3" in heard(recorder))
+        events = list(map(event_of, recorder.entries))
+        for user in ("u1", "u2", "u3"):
+            got = [
+                (each.uuid, getattr(each, "payload", None)) for each in events if user in (each.only or ())
+            ]
+            whole = [("m1", b'"hi"'), ("m2", b'"hi"'), ("m3", b'"hi"')]
+            changed = [("m1", b'"for one"'), ("m1", b'"for one"'), ("m2", None), ("m3", b'"hi"')]
+            assert got == (changed if user == one else whole)
+        # Users with the same form of it share an entry.
+        assert read == 1 or at_once == 1 or [each.uuid for each in events].count("m3") == 1
+        assert recorder.gaps == []
+
+    monkeypatch.setattr("channelstream.engines.redis.shard.CHUNK", at_once)
+    monkeypatch.setattr("channelstream.engines.redis.shard.READ_AT_ONCE", read)
+    monkeypatch.setattr(codec, "BIG_BYTES", big_bytes)
+    with_one_shard(life)
+
+
 @pytest.mark.parametrize("gone", ["cr", "cp"])
 def test_a_message_whose_record_was_evicted_is_lost_and_not_passed_over(
     redis: RedisServer, with_one_shard: Any, gone: str

@@ -529,7 +529,7 @@ class Shard:
         head = int(await self._call(link, "head"))
         pieces = [starts[at : at + CHUNK] for at in range(0, len(starts), CHUNK)]
         unread = [(self.seq, piece) for piece in pieces if self.seq < head]
-        found: dict[int, list[bytes]] = {}
+        found: dict[int, list[list[bytes]]] = {}
         while unread:
             behind = min(end for end, _ in unread)
             limit = min(READ_AT_ONCE, max(1, HEAL_AT_ONCE // len(unread)))
@@ -543,11 +543,13 @@ class Shard:
         self.seen(list(self._watched), head)
 
     async def _missed(
-        self, link: Link, starts: Logs, limit: int, found: dict[int, list[bytes]]
+        self, link: Link, starts: Logs, limit: int, found: dict[int, list[list[bytes]]]
     ) -> tuple[int, Logs]:
         """Add what is read in logs to what was found, tell what cannot be read any more, and return where to read on."""
         _, upto, gone, entries = await self._read(link, starts, limit)
-        found |= {int(entry[0]): entry for entry in entries}
+        for entry in entries:
+            # A private message may have other forms for other users, in the same answer or in that about other logs.
+            found.setdefault(int(entry[0]), []).append(entry)
         lost = {starts[number - 1][:2] for number in gone}
         if lost:
             channels = [name for kind, name in lost if kind == "c"]
@@ -555,10 +557,11 @@ class Shard:
         rest = [(kind, name, max(seq, upto)) for kind, name, seq in starts if (kind, name) not in lost]
         return upto, rest
 
-    async def _deliver_found(self, found: dict[int, list[bytes]], upto: int) -> None:
-        """Deliver what was found up to a number, and keep the rest."""
+    async def _deliver_found(self, found: dict[int, list[list[bytes]]], upto: int) -> None:
+        """Deliver what was found up to a number, all of one number in one turn of the loop, and keep the rest."""
         for number, seq in enumerate(sorted(seq for seq in found if seq <= upto), start=1):
-            self._deliver(*found.pop(seq))
+            for entry in found.pop(seq):
+                self._deliver(*entry)
             if number % DELIVERED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._advance(upto)

@@ -448,16 +448,40 @@ local function told(record, kind, name, seq, at)
   if bytes > 0 then return { seq, at, json, payloads, token } end
 end
 
--- What is answered of an entry of a log as it is now; nil where it is gone though it should not be.
-local function told_of(kind, name, id, seq, at)
-  local _, _, texts = log_keys(kind, name)
-  local text = call('HGET', texts, id)
-  if not text then return nil end
+-- What is answered of one form of an entry, as `told` does. A private message is for the users in whose logs it has this form.
+local function told_form(text, kind, name, seq, at, users)
   if text:sub(1, 1) == '{' then
     handle(COPIED * #text)
     return { seq, at, text }
   end
-  return told(cmsgpack.unpack(text), kind, name, seq, at)
+  local record = cmsgpack.unpack(text)
+  return told(kind == 'u' and copy(record, ONLY, users) or record, kind, name, seq, at)
+end
+
+-- Add to `entries` what is answered of one number, as it is now, and to `lost` the logs where it is gone though it should not be.
+-- `group` holds it for each log, {number, kind, name, id, at, log}. The logs of users have several forms of a private message
+-- after an edit or a deletion for some of them; each form is answered once.
+local function tell_number(group, entries, lost)
+  local forms, by_text = {}, {}
+  for _, each in ipairs(group) do
+    local _, _, texts = log_keys(each[2], each[3])
+    local text = call('HGET', texts, each[4])
+    if not text then
+      lost[#lost + 1] = each[6]
+    else
+      handle(#text)
+      local form = by_text[text] or { first = each, text = text, users = {}, logs = {} }
+      if not by_text[text] then forms[#forms + 1] = form end
+      by_text[text] = form
+      form.users[#form.users + 1], form.logs[#form.logs + 1] = each[3], each[6]
+    end
+  end
+  for _, form in ipairs(forms) do
+    local seq, kind, name, _, at = unpack(form.first)
+    local entry = told_form(form.text, kind, name, whole(seq), at, form.users)
+    if entry then entries[#entries + 1] = entry end
+    for _, log in ipairs(entry and {} or form.logs) do lost[#lost + 1] = log end
+  end
 end
 
 -- What is known of a log: its last number, its age, and up to where it was dropped.

@@ -175,7 +175,9 @@ local function look(found, number, wanted, known, after, upto, count)
   local seq = after
   for _, entry in ipairs(entries) do
     seq = tonumber(entry[1]:match('^%d+'))
-    found[seq] = found[seq] or { seq, kind, name, entry[1], entry[2][2], number }
+    -- A private message has one number in the logs of all its users, which may have several forms of it.
+    local slot = kind == 'u' and entry[1] .. name or seq
+    found[slot] = found[slot] or { seq, kind, name, entry[1], entry[2][2], number }
   end
   return #entries, seq
 end
@@ -191,8 +193,8 @@ end
 
 local function up_to(found, upto)
   local read = {}
-  for seq, each in pairs(found) do
-    if seq <= upto then read[#read + 1] = each end
+  for _, each in pairs(found) do
+    if each[1] <= upto then read[#read + 1] = each end
   end
   return read
 end
@@ -209,8 +211,20 @@ end
 -- Steps in which logs that hold up the others are read on, so that these may follow one another as well.
 local STEPS = 4
 
--- Find what followed in several logs: entries {number, kind, name, id, at, log} in their order, the numbers of lost logs, and up
--- to where these are all.
+-- Entries in their order, in groups of one number.
+local function by_number(read)
+  table.sort(read, function(one, other) return one[1] < other[1] or one[1] == other[1] and one[6] < other[6] end)
+  local groups, last = {}, nil
+  for _, each in ipairs(read) do
+    if each[1] ~= last then groups[#groups + 1] = {} end
+    last = each[1]
+    table.insert(groups[#groups], each)
+  end
+  return groups
+end
+
+-- Find what followed in several logs: groups of entries {number, kind, name, id, at, log}, each group of one number, in their
+-- order, the numbers of lost logs, and up to where these are all.
 local function find_all(starts, limit, upto)
   local known, newest, lost, found, ends = {}, head(), {}, {}, {}
   for number, wanted in ipairs(starts) do known[number] = reach_of(wanted[1], wanted[2]) end
@@ -231,9 +245,7 @@ local function find_all(starts, limit, upto)
   end
   local number = hindmost(ends)
   upto = number and math.min(upto, ends[number]) or upto
-  local read = up_to(found, upto)
-  table.sort(read, function(one, other) return one[1] < other[1] end)
-  return read, lost, upto
+  return by_number(up_to(found, upto)), lost, upto
 end
 
 -- Entries read however long it takes, since to find them took as long.
@@ -244,18 +256,13 @@ local AT_LEAST = 64
 function operations.replay(a)
   local found, lost, upto = find_all(a.starts, a.limit, math.min(head(), a.upto or head()))
   local entries = {}
-  for _, each in ipairs(found) do
-    local seq, kind, name, id, at, number = unpack(each)
-    if #entries == a.limit or handled_bytes >= SLICE_BYTES or #entries >= AT_LEAST and has_run() then
-      upto = seq - 1
+  for _, group in ipairs(found) do
+    -- Not within a number, as the next call goes on behind it.
+    if #entries >= a.limit or handled_bytes >= SLICE_BYTES or #entries >= AT_LEAST and has_run() then
+      upto = group[1][1] - 1
       break
     end
-    local entry = told_of(kind, name, id, whole(seq), at)
-    if entry then
-      entries[#entries + 1] = entry
-    else
-      lost[#lost + 1] = number
-    end
+    tell_number(group, entries, lost)
   end
   publish_mark(a)
   return { whole(head()), whole(upto), lost, entries }
