@@ -32,7 +32,7 @@ from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import Place, places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.keeper import MAX_BEATS
-from channelstream.engines.redis.link import NO_REDIS, Link
+from channelstream.engines.redis.link import NO_REDIS, Link, script
 from channelstream.engines.redis.shard import AGAIN, CHUNK, RedisSettings
 from channelstream.errors import ConfigError, Unavailable
 
@@ -800,6 +800,31 @@ def test_what_a_node_began_to_end_is_ended_by_another(with_one_shard: Any) -> No
     with_one_shard(life)
 
 
+@pytest.fixture
+def stopped_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No script ends because of the time it took, as on a Redis whose time stands still within a script."""
+    limits = "SLICE_BYTES, SLICE_US, SLICE_CALLS = 1048576, 5000, 2000"
+    assert limits in script()
+    patched = script().replace(limits, limits.replace("5000", "1e12"))
+    monkeypatch.setattr("channelstream.engines.redis.link.script", lambda: patched)
+
+
+@pytest.mark.usefixtures("stopped_time")
+def test_a_beat_ends_as_many_channels_as_a_script_may(redis: RedisServer, with_one_shard: Any) -> None:
+    """It goes on behind the first step of a connection that is ending."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.node()
+        await in_many(engine, recorder, "ann")
+        await begin_to_end(engine, "many")
+        del recorder.members["many"]
+        before = int(redis.cli("HLEN", f"{PREFIX}kc:many"))
+        await engine._shards.at("").beat(lease_ms=PATIENCE_S * 1000, label="", connections=0)
+        assert before - int(redis.cli("HLEN", f"{PREFIX}kc:many")) > CHUNK
+
+    with_one_shard(life, lease_s=PATIENCE_S)
+
+
 def test_a_connection_in_very_many_channels_is_counted_anew_exactly(
     redis: RedisServer, with_one_shard: Any
 ) -> None:
@@ -1384,23 +1409,45 @@ def commands(redis: RedisServer) -> tuple[int, int]:
 
 
 async def for_each_script(redis: RedisServer, work: Awaitable[Any]) -> float:
-    """Do it, and return how many commands its scripts had on average."""
+    """Do it, and return how many commands its scripts had on average; those of beats count as well."""
     before = commands(redis)
     await work
     after = commands(redis)
     return (after[0] - before[0]) / (after[1] - before[1])
 
 
-def test_a_script_stops_at_a_number_of_commands(redis: RedisServer, with_one_shard: Any) -> None:
+async def at_most_in_a_script(redis: RedisServer, engine: RedisEngine, work: Awaitable[Any]) -> int:
+    """Do it, and return how many commands the longest of its scripts had."""
+    [shard] = engine._shards
+    step, most = shard.step, 0
+
+    async def counted_step(operation: str, **arguments: Any) -> Any:
+        nonlocal most
+        before = commands(redis)
+        answer = await step(operation, **arguments)
+        most = max(most, commands(redis)[0] - before[0])
+        return answer
+
+    shard.step = counted_step  # type: ignore[method-assign]
+    await work
+    return most
+
+
+@pytest.mark.usefixtures("stopped_time")
+def test_a_script_stops_at_a_number_of_commands(
+    redis: RedisServer, with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where time stands still within a script, as it does from Redis 7.2 on, nothing else bounds it."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
-        names = [f"many-{number}" for number in range(5_000)]
+        names = [f"many-{number}" for number in range(2_000)]
         join = engine.join(Member("ann", "ann", Dialect.V07), {name: {} for name in names})
-        assert await for_each_script(redis, join) <= COMMANDS
+        assert await at_most_in_a_script(redis, engine, join) <= COMMANDS
 
-    with_one_shard(life)
+    # A call that names as many as the engine's own does ends before.
+    monkeypatch.setattr("channelstream.engines.redis.connections.CHUNK", 1_000)
+    with_one_shard(life, lease_s=PATIENCE_S)
 
 
 async def enter(node: tuple[RedisEngine, Recorder], name: str, channel: str, state: dict[str, Any]) -> None:
@@ -1446,7 +1493,7 @@ def test_a_list_of_users_costs_a_script_one_look_at_each(redis: RedisServer, wit
         listed = dict(recorder.entries[-1].event.users)
         assert listed == {"ann": {}} | dict.fromkeys(users[1:], state)
 
-    with_one_shard(life)
+    with_one_shard(life, lease_s=PATIENCE_S)
 
 
 def test_a_list_of_users_is_bounded_in_bytes(with_one_shard: Any) -> None:
@@ -1519,7 +1566,7 @@ def test_changes_of_one_message_for_very_many_users_are_bounded(
         await engine.publish([delete("m1")])
         assert int(redis.cli("XLEN", f"{PREFIX}cl:a")) == 1
 
-    with_one_shard(life)
+    with_one_shard(life, lease_s=PATIENCE_S)
 
 
 def test_a_gap_within_a_log_stays_when_older_entries_are_dropped(
@@ -1569,7 +1616,7 @@ def test_logs_that_follow_one_another_are_read_in_few_steps(redis: RedisServer, 
         assert commands_each < 3 * CHUNK
         assert (await engine.replay("ann", dict.fromkeys(names, 0), 256)).lost == set(names)
 
-    with_one_shard(life)
+    with_one_shard(life, lease_s=PATIENCE_S)
 
 
 @pytest.mark.parametrize(

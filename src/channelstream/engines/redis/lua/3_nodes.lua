@@ -99,10 +99,13 @@ local function unregister(conn_id)
   return true
 end
 
--- Go on with connections that are ending, as who began with it may have died; whether none is left.
+-- Go on with connections that are ending for as long as a slice lasts, as the node that began may have died; whether none is left.
 local function end_some()
   for _, conn_id in ipairs(call('SRANDMEMBER', ENDING, LEAVE)) do
-    if not unregister(conn_id) or is_over() then break end
+    while not unregister(conn_id) do
+      if is_over() then return false end
+    end
+    if is_over() then break end
   end
   return call('EXISTS', ENDING) == 0
 end
