@@ -8,6 +8,7 @@ from channelstream.core.compaction import (
     covers,
     current,
     first_form,
+    loses,
     merged,
     present,
     unknown_part,
@@ -86,13 +87,21 @@ def test_what_does_not_change_is_the_same_object() -> None:
     assert affects(delete(), message("ab"))
 
 
-def test_a_message_taken_back_from_very_many_is_taken_back_from_all() -> None:
-    """The list of those who do not get it is bounded."""
+def test_a_message_taken_back_from_very_many_is_lost_for_the_others() -> None:
+    """The list of those who do not get it is bounded where it grows; one that is long already may stay."""
     many = frozenset(map(str, range(MAX_EXCLUDED)))
-    one_by_one = without(message(), many)
+    one_by_one = present(message(), MessageDeleted(uuid="m", channel="a", only=many))
     assert one_by_one is not None
     assert one_by_one.exclude == many
-    assert without(one_by_one, frozenset({"one more"})) is None
+    assert not loses(delete("0"), one_by_one)
+    assert present(one_by_one, delete("x")) is None
+    assert loses(delete("x"), one_by_one)
+    assert not loses(delete(), one_by_one)
+    assert not loses(delete("ab"), message("ab"))
+    longer = without(one_by_one, frozenset("x"))
+    assert longer is not None
+    assert present(longer, delete("x")) is longer
+    assert unknown_part(message(), [MessageDeleted(uuid="m", channel="a", only=many | {"x"})]) == longer
 
 
 def test_an_edit_says_what_the_one_before_has_changed() -> None:

@@ -228,6 +228,16 @@ def test_an_entry_that_leaves_is_no_gap() -> None:
     assert (list(full.since(0, 0.0)), full.floor, budget.used_bytes) == ([], 0, 0)
 
 
+def test_a_log_is_cut_up_to_a_number() -> None:
+    """Also one that it does not hold any more; never back."""
+    full = filled(4)
+    full.supersede(full.entries[1], None)
+    full.drop_through(2)
+    assert (seqs(full), full.floor) == ([3, 4], 2)
+    full.drop_through(1)
+    assert (seqs(full), full.floor) == ([3, 4], 2)
+
+
 def test_what_was_dropped_is_not_superseded() -> None:
     """The budget may have taken it meanwhile; nothing comes back by that."""
     full = filled(3)

@@ -12,6 +12,7 @@ import pytest
 from tests.engines.conformance import Recorder, Setup, delete, edit, message, private, texts, uuids
 from tests.engines.test_sqlite import ANN, Runs, sqlite_engine
 
+from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.events import Event, Message
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import PRIVATE, UserUpdate
@@ -284,6 +285,28 @@ def test_what_the_log_dropped_leaves_the_file_with_its_edit(runs: Runs) -> None:
             b'"hi"',
             b'"hi"',
         ]
+        await again.close()
+
+    live(runs, life)
+
+
+def test_a_message_that_very_many_have_otherwise_is_lost_after_a_restart_as_well(runs: Runs) -> None:
+    """Where it was written before, and where it is in the batch that takes it back."""
+    many = frozenset(f"u{number}" for number in range(MAX_EXCLUDED + 1))
+
+    async def life(engine: SqliteEngine, _: Recorder) -> None:
+        await engine.join(ANN, {"b": {}})
+        await engine.publish([message("m0"), message("m1"), message("m2")])
+        await engine.publish([delete("m1", only=many)])
+        await engine.publish([message("m1", channel="b"), delete("m1", channel="b", only=many)])
+        again = await reopened(runs, "killed.db")
+        for each in (engine, again):
+            floors = {channel.name: channel.log.floor for channel in await each.channels(None)}
+            assert (
+                await each.replay("zoe", {name: floor - 1 for name, floor in floors.items()}, 9)
+            ).lost == {"a", "b"}
+            replay = await each.replay("zoe", floors, 9)
+            assert (uuids(replay), replay.lost) == (["m2", "m1", "m1"], frozenset())
         await again.close()
 
     live(runs, life)

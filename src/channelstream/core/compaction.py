@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
 
 MAX_EXCLUDED = 1000
-"""Users a message for everybody may be taken back from one by one; with more it is taken back from all."""
+"""Users a message for everybody may be taken back from one by one; with more it leaves the log, lost for the others."""
 
 _E = TypeVar("_E", bound=Event)
 
@@ -34,8 +34,6 @@ def without(event: _E, names: Names | None) -> _E | None:
         return None
     if event.only is None:
         exclude = (event.exclude or frozenset()) | names
-        if len(exclude) > MAX_EXCLUDED:
-            return None
         return event if exclude == event.exclude else replace(event, exclude=exclude)
     only = event.only - names
     if not only - (event.exclude or frozenset()):
@@ -60,7 +58,19 @@ def current(event: Event, change: Event) -> Event | None:
 
 def present(event: Event, change: Event) -> Event | None:
     """Return what a log keeps of an event; None: it leaves the log."""
-    return current(event, change) if covers(change, event) else without(event, change.only)
+    if covers(change, event):
+        return current(event, change)
+    rest = without(event, change.only)
+    return None if rest is not event and _is_too_long(rest) else rest
+
+
+def _is_too_long(event: Event | None) -> bool:
+    return event is not None and len(event.exclude or ()) > MAX_EXCLUDED
+
+
+def loses(change: Event, event: Event) -> bool:
+    """Whether a log keeps nothing of an event although somebody it is for still needs it: too many are taken out of it."""
+    return not covers(change, event) and present(event, change) is None
 
 
 def merged(change: Event, older: Event) -> Event:

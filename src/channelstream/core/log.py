@@ -269,6 +269,11 @@ class Log:
         self.floor = max(self.floor, gone[-1].seq)
         self._forget(gone)
 
+    def drop_through(self, seq: int) -> None:
+        """Forget everything up to a number, which need not be there any more, and raise the floor to it."""
+        self.drop_oldest(bisect_right(self.entries, seq, key=_seq))
+        self.floor = max(self.floor, seq)
+
     def clear(self) -> None:
         self.drop_oldest(len(self.entries))
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from channelstream.core.channel import Channel, ChannelSettings
-from channelstream.core.compaction import current, merged, present
+from channelstream.core.compaction import current, loses, merged, present
 from channelstream.core.events import Dialect, Event, Gone, Message, Parted, Presence, UserStateChanged
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.timestamps import stamp
@@ -310,6 +310,9 @@ class Registry:
         for old in self.entries_about(change):
             kept = merged(kept, old.event)
             self._supersede(old, present(old.event, change))
+            if loses(change, old.event):
+                for log in self.logs_of(old.event):
+                    log.drop_through(old.seq)
         return entry if kept is change else entry.amended(kept)
 
     def _supersede(self, old: Entry, event: Event | None) -> None:

@@ -5,7 +5,7 @@ The registry does the same once the batch is written (`Registry.compact`), so th
 
 from collections.abc import Sequence
 
-from channelstream.core.compaction import merged, present
+from channelstream.core.compaction import loses, merged, present
 from channelstream.core.events import Event
 from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
@@ -15,6 +15,7 @@ from channelstream.engines.sqlite_rows import (
     DROP_HISTORY,
     PUT_EVENTS,
     PUT_HISTORY,
+    RAISE_FLOORS,
     Row,
     event_row,
     history_row,
@@ -35,6 +36,7 @@ class Compaction:
         self._new: dict[int, Entry] = {}
         self._seqs: dict[str, list[int]] = {}
         self._shown: dict[tuple[str, str], Entry | None] = {}
+        self._floors: dict[str, int] = {}
         self.supersedes = False
         for entry in entries:
             self._new[entry.seq] = entry if entry.event.supersedes is None else self._compact(entry)
@@ -46,6 +48,8 @@ class Compaction:
         for old in self._about(change):
             kept = merged(kept, old.event)
             self._put(old, present(old.event, change))
+            if change.channel is not None and loses(change, old.event):
+                self._floors[change.channel] = max(old.seq, self._floors.get(change.channel, 0))
         if change.channel is not None and change.only is None:
             self._show(change.channel, change)
         return entry if kept is change else entry.amended(kept)
@@ -73,6 +77,10 @@ class Compaction:
         if shown is not None and old is not None:
             new = present(old.event, change)
             self._shown[channel, change.uuid] = None if new is None else old.amended(new)
+
+    def floors(self) -> Writes:
+        """Return how far the logs of channels are cut, for which their rows have to be there."""
+        return [(RAISE_FLOORS, list(self._floors.items()))]
 
     def writes(self, offset_s: float) -> Writes:
         """Return what is written; to be called in the thread, as it encodes.

@@ -78,6 +78,12 @@ PUT_CHANNELS = Bulk(
     "ON CONFLICT (name) DO UPDATE SET settings = excluded.settings, log_floor = max(log_floor, excluded.log_floor),"
     " history_floor = excluded.history_floor, last_active = excluded.last_active",
 )
+RAISE_FLOORS = Bulk(
+    "WITH floors (channel, floor) AS (VALUES",
+    2,
+    ") UPDATE channels SET log_floor = max(log_floor, (SELECT floor FROM floors WHERE channel = channels.name))"
+    " WHERE name IN (SELECT channel FROM floors)",
+)
 PUT_USERS = Bulk(
     "INSERT INTO users VALUES",
     6,

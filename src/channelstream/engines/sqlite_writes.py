@@ -40,7 +40,7 @@ class BatchWrites:
         Args:
             offset_s: seconds from the clock of the entries to that of the file.
         """
-        return [*compaction.writes(offset_s), *self.state, *_member_writes(entries)]
+        return [*compaction.writes(offset_s), *self.state, *compaction.floors(), *_member_writes(entries)]
 
 
 def writes_of(batch: Batch, registry: Registry, recorded: int, offset_s: float) -> BatchWrites:
