@@ -155,6 +155,19 @@ def test_since_brings_the_floor_up_to_date() -> None:
     assert ageing.floor == 2
 
 
+@pytest.mark.parametrize("is_swept", [True, False])
+def test_an_entry_after_a_long_silence_does_not_hide_what_expired(is_swept: bool) -> None:
+    """Where all older ones are too old, the floor is above them, swept or not: who has not read them has lost them."""
+    budget = Budget(PLENTY)
+    ageing = filled(3, age_s=10.0, budget=budget)
+    if is_swept:
+        sweep(budget, 1_000.0)
+        assert (ageing.entries, ageing.floor) == ([], 3)
+    ageing.append(entry(5, 1_000.0))
+    assert [kept.seq for kept in ageing.since(0, 1_000.0)] == [5]
+    assert ageing.floor == 3
+
+
 def test_an_entry_lives_through_the_whole_of_its_age() -> None:
     """It is dropped after the limit, not at it."""
     ageing = filled(1, age_s=10.0)
