@@ -52,7 +52,7 @@ local function is_over() return handled_bytes >= SLICE_BYTES or has_run() end
 local function head() return tonumber(call('HGET', LOG, 'seq') or '0') end
 
 -- A full Redis refuses the first write of a script if that may grow, and none behind one that cannot. What gives more than it
--- takes, such as leaving, begins with this; `is_full` says whether there is something better left out.
+-- takes, such as leaving, begins with this. If `is_full`, such scripts leave out what is optional: lists of users.
 local is_full = false
 
 local function free_first()
@@ -107,10 +107,21 @@ end
 
 -- Lua hashes and copies each text it touches, 8 ms for 4 MB. So it never touches big payloads. The node that publishes one puts
 -- it into the hashes where it may be kept, under a token, and publishes it, by commands in one transaction with the script.
--- The script keeps the token and takes the payload out again where nobody has it; who reads asks for it by a command.
+-- The script keeps the token and deletes the payload where no record refers to it; a reader fetches it by a command.
+--
+-- Each log (c, u) and each visible history (h) counts its own references. For example, message m with payload P is entry 7-0 of
+-- channel a, and m is shown in its history:
+--   the node     HSET cp:a T1 P, HSET hp:a T1 P      T1 is the token
+--   `lay`        cq:a { @7-0 = T1, T1 = 1 }           the owner in a log is the id of an entry
+--   `lay`        hq:a { @m = T1, T1 = 1 }             the owner in a history is the uuid
+-- An edit with payload Q and token T2 is entry 8-0. `lay` gives T2 to the owner 7-0 as well, whose record now has that payload,
+-- and to 8-0: cq:a { @7-0 = T2, @8-0 = T2, T2 = 2 }, hq:a { @m = T2, T2 = 1 }. T1 has count 0, so P is deleted. A deletion, or `drop`, takes
+-- entries out, and `clear` their references. `tidy` deletes a payload that got no reference at all, such as that of a message
+-- that was published before.
+-- `note` has nothing to do with payloads: it notes which entries are about a uuid.
 
--- The keys of what a log (c, u) or a visible history (h) has beside: payloads by token; by owner, which is an id or a uuid, its
--- token, and by token how many have it.
+-- The keys of what a log (c, u) or a visible history (h) has beside: payloads by token; by @owner its token, and by token how
+-- many owners have it.
 local function shelf(kind, name) return { key(kind .. 'p', name), key(kind .. 'q', name) } end
 
 -- Let an owner have the payload of a token, nil for none, in place of the one it had.
