@@ -1821,6 +1821,42 @@ def test_a_node_that_missed_much_reads_it_in_bounded_steps(with_one_shard: Any) 
         assert 0 < max(sizes) < READ_BYTES + BIG + 1000
 
     with_one_shard(life)
+def payloads_in_flight(engine: RedisEngine) -> list[int]:
+    """Note from now on how many payloads a node waits for, each time it asks for one."""
+    counts: list[int] = []
+    waiting: set[Any] = set()
+    [shard] = engine._shards
+    link: Any = shard._link
+    sent = link._sent
+
+    def noted(parts: Any, reads: bool) -> Any:
+        answer = sent(parts, reads)
+        if parts[0] == "HGET":
+            waiting.add(answer)
+            answer.add_done_callback(waiting.discard)
+            counts.append(len(waiting))
+        return answer
+
+    link._sent = noted
+    return counts
+
+
+def test_big_payloads_of_a_history_are_fetched_a_mebibyte_at_a_time(with_one_shard: Any) -> None:
+    """However many there are: what is in flight is that of one answer, and beats do not wait behind more."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        await engine.configure({"a": {"store_history": True, "history_size": 20}})
+        await engine.publish([big(number) for number in range(20)])
+        counts = payloads_in_flight(engine)
+        [channel] = await engine.channels(["a"])
+        shown = channel.history.entries
+        assert [entry.event.uuid for entry in shown] == [f"m{number}" for number in range(20)]
+        assert all(entry.event == big(number) for number, entry in enumerate(shown))
+        assert len(counts) == 20
+        assert max(counts) <= READ_BYTES // BIG + 1
+
+    with_one_shard(life)
 
 
 def sent_to_scripts(engine: RedisEngine) -> list[int]:

@@ -270,9 +270,7 @@ class RedisEngine:
         name, known, users, shown, after = answer
         if with_users and isinstance(users, int):
             users = await shard.fields("cu", name.decode())
-        if after:
-            shown += await shard.history(name.decode(), int(after))
-        shown = await shard.with_payloads(name.decode(), shown)
+        shown = await shard.history_from(name.decode(), shown, int(after or 0))
         return codec.read_channel(self._shards.origin(shard), (name, known, users, shown))
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:

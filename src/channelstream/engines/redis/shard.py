@@ -567,20 +567,28 @@ class Shard:
         self._advance(upto)
 
     async def history(self, channel: str, after: int = 0) -> list[list[bytes]]:
-        """Read a visible history behind a number."""
+        """Read a visible history behind a number, with the payloads that lie beside.
+
+        Those of one answer are fetched before the next is asked for, so that no more than one answer has is in flight.
+        """
         found: list[list[bytes]] = []
         more: int | None = after
         while more is not None:
             some, told = await self.call("history", channel=channel, after=more)
-            found += some
-            more = None if told is None else int(told)
+            if await self._add_payloads(self._reach(), some):
+                found += some
+                more = None if told is None else int(told)
         return found
 
-    async def with_payloads(self, channel: str, shown: list[list[bytes]]) -> list[list[bytes]]:
-        """Return a visible history with the payloads that lie beside, read anew where one was superseded since."""
-        while not await self._add_payloads(self._reach(), shown):
-            shown = await self.history(channel)
-        return shown
+    async def history_from(self, channel: str, first: list[list[bytes]], after: int) -> list[list[bytes]]:
+        """Return a visible history of which the first entries were read without what lies beside.
+
+        Args:
+            after: the number behind which the rest is; 0 where these are all.
+        """
+        if not await self._add_payloads(self._reach(), first):
+            return await self.history(channel)
+        return first + (await self.history(channel, after) if after else [])
 
     async def replay(self, logs: Logs, limit: int) -> Read:
         """Read logs, each entry once.
