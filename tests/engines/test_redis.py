@@ -29,6 +29,8 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import PRIVATE, Engine, Member, UserUpdate
 from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.redis import codec
+from channelstream.engines.redis import engine as engine_module
+from channelstream.engines.redis import shard as shard_module
 from channelstream.engines.redis.address import Place, places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.keeper import MAX_BEATS
@@ -1379,6 +1381,32 @@ def test_a_link_is_closed_though_letting_go_of_it_was_cancelled(
         await asyncio.gather(letting_go, return_exceptions=True)
         await engine.close()
         assert not link._commands.is_connected
+
+    with_one_shard(life)
+
+
+def test_names_subscribed_to_anew_have_a_deadline_for_each_piece(
+    with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many a node watches, it comes back after an outage: each piece that is confirmed proves progress."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.member("ann", *[f"c{number}" for number in range(8)])
+        [shard] = engine._shards
+        monkeypatch.setattr(shard_module, "SUBSCRIBE_AT_ONCE", 3)
+        found: list[float] = []
+        tell = Link._tell
+
+        async def noted(link: Link, command: str, names: list[bytes], until_s: float) -> None:
+            found.append(until_s)
+            await asyncio.sleep(0.01)  # real time: which passes between the pieces.
+            await tell(link, command, names, until_s)
+
+        monkeypatch.setattr(Link, "_tell", noted)
+        cut(engine)
+        await soon(lambda: shard.is_linked)
+        assert len(found) >= 4
+        assert all(later - earlier > 0.005 for earlier, later in pairwise(found))
 
     with_one_shard(life)
 

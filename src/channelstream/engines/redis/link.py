@@ -351,7 +351,10 @@ class Link:
     # -- what is published
 
     async def subscribe(self, names: Collection[str]) -> None:
-        """Hear these channels; when this returns, nothing published from now on is missed."""
+        """Hear these channels; when this returns, nothing published from now on is missed.
+
+        All of it has one deadline.
+        """
         until_s = self.deadline_s
         wanted = [name.encode() for name in names]
         for start in range(0, len(wanted), SUBSCRIBE_AT_ONCE):

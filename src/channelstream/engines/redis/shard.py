@@ -27,7 +27,14 @@ from channelstream.core.events import Event
 from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import Place
-from channelstream.engines.redis.link import NO_REDIS, OUT_OF_REACH, UNREADABLE, Command, Link
+from channelstream.engines.redis.link import (
+    NO_REDIS,
+    OUT_OF_REACH,
+    SUBSCRIBE_AT_ONCE,
+    UNREADABLE,
+    Command,
+    Link,
+)
 from channelstream.engines.redis.notes import Notes
 from channelstream.errors import ConfigError, Unavailable
 
@@ -199,7 +206,7 @@ class Shard:
         link = Link(self._place, self._heard, self._node.settings.timeout_s)
         try:
             await link.open()
-            await link.subscribe([f"#n:{self._node.name}", "#all", *self._watched])
+            await self._subscribe_anew(link)
             await self._hello(link)
             await link.listen()
         except BaseException as error:
@@ -213,6 +220,12 @@ class Shard:
                 raise Unavailable(f"{self.label} cannot be used: {NO_REDIS}") from error
             raise
         self._link = link
+
+    async def _subscribe_anew(self, link: Link) -> None:
+        """Subscribe to all that is watched: a piece that is confirmed proves progress, and the next has a new deadline."""
+        names = [f"#n:{self._node.name}", "#all", *self._watched]
+        for start in range(0, len(names), SUBSCRIBE_AT_ONCE):
+            await link.subscribe(names[start : start + SUBSCRIBE_AT_ONCE])
 
     def _useless(self, error: ResponseError) -> ConfigError | Unavailable:
         kind, _, rest = str(error).partition(" ")
