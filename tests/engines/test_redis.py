@@ -1385,6 +1385,46 @@ def test_a_link_is_closed_though_letting_go_of_it_was_cancelled(
     with_one_shard(life)
 
 
+def test_a_link_is_closed_where_a_big_payload_was_never_answered(with_a_line: Any) -> None:
+    """Only the last of the commands that are sent together has a caller: the others must not keep the socket."""
+
+    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+        engine, _ = await near.node()
+        [shard] = engine._shards
+        link = shard._link
+        assert link is not None
+        line.cut()
+        with pytest.raises(Unavailable):
+            await engine.publish([big(1)])
+        payloads = [call for call in link._calls if call.size > BIG]
+        assert payloads
+        assert all(call.answer.done() for call in payloads)
+        link.abandon("the test cuts it")
+        await soon(lambda: not link._commands.is_connected)
+        line.mend()
+
+    with_a_line(life)
+
+
+def test_a_link_is_closed_though_an_answer_that_nobody_waits_for_never_comes(with_a_line: Any) -> None:
+    """Such as that to the removal of a payload whose call was refused."""
+
+    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+        engine, _ = await near.node()
+        [shard] = engine._shards
+        link = shard._link
+        assert link is not None
+        line.cut()
+        removing = link._sent(("HDEL", "key", "field"), reads=True)
+        link.abandon("the test cuts it")
+        await soon(lambda: not link._commands.is_connected)
+        with pytest.raises(Unavailable):
+            await removing
+        line.mend()
+
+    with_a_line(life)
+
+
 def test_names_subscribed_to_anew_have_a_deadline_for_each_piece(
     with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,7 +175,7 @@ class Link:
             await self.hush()
             waiting = [call.answer for call in self._calls if not call.answer.done()]
             if waiting and not self._is_cut:
-                await asyncio.wait(waiting)
+                await asyncio.wait(waiting, timeout=self._timeout_s)
         finally:
             await self.close()
 
@@ -292,6 +292,10 @@ class Link:
         except ExecAbortError:
             # Why is what Redis said of the first that it did not take.
             raise next(filter(None, (each.exception() for each in queued))) from None
+        finally:
+            # Nobody waits for their answers, so no deadline ends them.
+            for each in (opened, *queued):
+                each.cancel()
         if isinstance(answer, ResponseError):
             # What was put there for a script that has not run does not stay.
             for name, key, field, *_ in commands:
