@@ -1210,6 +1210,58 @@ def test_a_node_keeps_up_with_the_state_it_tells(redis: RedisServer, with_one_sh
     with_one_shard(life)
 
 
+@pytest.mark.parametrize("way", ["call", "restore", "follow"])
+def test_nothing_is_told_faster_than_the_node_that_asks_receives_it(with_one_shard: Any, way: str) -> None:
+    """Whoever finds that a state is still being told goes on with it a step at a time, each when the last was received."""
+
+    async def life(nodes: Nodes) -> None:
+        names = [f"c{number}" for number in range(200)]
+        engine, _ = await nodes.member("ann", *names, notify_state=True)
+        [shard] = engine._shards
+        keys = [f"key-{number}" for number in range(60)]
+        update = UserUpdate(dict.fromkeys(keys, "y" * 1000), {}, keys)
+        shard.tell = unfinished  # type: ignore[method-assign]
+        await engine.update_user("ann", update)
+        del shard.tell  # type: ignore[attr-defined]
+        order = answers_and_marks(shard)
+        if way == "call":
+            await engine.update_user("ann", UserUpdate({"mood": 1}, {}))
+        elif way == "restore":
+            await engine._connections.restore("ann", shard)
+        else:
+            shard.untold.add("ann")
+            await engine._connections.tell_states(shard)
+            assert not shard.untold
+        steps = "".join(order)
+        assert steps.count("again") >= 2
+        assert steps.count("again") == steps.count("again-received ")
+
+    with_one_shard(life, lease_s=600.0)
+
+
+async def unfinished(operation: str, **arguments: Any) -> None:
+    """The caller that was to tell a state has gone before it did."""
+
+
+def answers_and_marks(shard: Any) -> list[str]:
+    """Note from now on that a step has more to do, and that what was published before a mark was received."""
+    order: list[str] = []
+    call, marked = shard._call, shard._link.marked
+
+    async def noted(*about: Any, **arguments: Any) -> Any:
+        answer = await call(*about, **arguments)
+        if answer == AGAIN:
+            order.append("again")
+        return answer
+
+    async def received(*about: Any) -> None:
+        await marked(*about)
+        order.append("-received ")
+
+    shard._call, shard._link.marked = noted, received
+    return order
+
+
 def state_events(recorder: Recorder) -> list[tuple[str, Any]]:
     events = [each for each in map(event_of, recorder.entries) if isinstance(each, UserStateChanged)]
     return [(str(each.channel), value) for each in events for _, value in each.changed]
@@ -1586,14 +1638,14 @@ def test_a_state_is_told_without_a_copy_of_the_channels(redis: RedisServer, with
         names = [f"c{number}" for number in range(1500)]
         engine, recorder = await nodes.member("ann", *names, notify_state=True)
         [shard] = engine._shards
-        replay, copies = shard.replay, []
+        marked, copies = shard._replay_marked, []
 
         async def between(*about: Any) -> Any:
             keys = redis.cli("KEYS", f"{PREFIX}u?:ann").split()
             copies.append([key for key in keys if int(redis.cli("HLEN", key)) > 100])
-            return await replay(*about)
+            return await marked(*about)
 
-        shard.replay = between  # type: ignore[method-assign]
+        shard._replay_marked = between  # type: ignore[method-assign]
         keys = {f"key-{number}": "y" * 900 for number in range(5)}
         await engine.update_user("ann", UserUpdate(keys, {}, list(keys)))
         await soon(lambda: len(state_events(recorder)) >= 5 * 1500)

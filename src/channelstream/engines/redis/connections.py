@@ -202,7 +202,7 @@ class Connections:
         """Tell a shard what it has missed of the states of users."""
         for user in sorted(shard.untold):
             with suppress(Unavailable):  # The user's own shard may be out of reach as well.
-                await shard.call("follow_state", user=user, blob=await self._shards.state_for(user, [shard]))
+                await shard.tell("follow_state", user=user, blob=await self._shards.state_for(user, [shard]))
                 shard.untold.discard(user)
 
     def yielded(self, conn_id: str) -> None:

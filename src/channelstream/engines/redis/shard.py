@@ -272,6 +272,8 @@ class Shard:
     async def call(self, operation: str, **arguments: Any) -> Any:
         """Run an operation of the script in the log this node knows, in as many steps as it takes until one deadline.
 
+        That is of the steps and of what is received between them: a caller who finds very much still to be sent is refused.
+
         Raises:
             Unavailable: Redis is out of reach, or its log is another one by now. Of several steps some may be done: who asks
                 again goes on there.
@@ -281,17 +283,20 @@ class Shard:
             pass
         return answer
 
-    async def step(self, operation: str, **arguments: Any) -> Any:
-        """Run it once; AGAIN is the answer where there is more to do."""
-        return await self._call(self._reach(), operation, **arguments)
-
-    async def tell(self, operation: str, **arguments: Any) -> None:
-        """Run an operation that tells very many channels, in steps: each when this node has received what the last one told.
+    async def step(self, operation: str, until_s: float | None = None, **arguments: Any) -> Any:
+        """Run it once; AGAIN is the answer where there is more to do, once this node has received what this step published.
 
         Redis drops a subscription that is too far behind (`client-output-buffer-limit`).
         """
+        answer = await self._call(self._reach(), operation, until_s=until_s, **arguments)
+        if answer == AGAIN:
+            await self._replay_marked([], 0, until_s)
+        return answer
+
+    async def tell(self, operation: str, **arguments: Any) -> None:
+        """Run an operation that publishes very much: each step proves progress, and the next has a new deadline."""
         while await self.step(operation, **arguments) == AGAIN:
-            await self.replay([], 0)
+            pass
 
     async def publish(self, events: Sequence[Event]) -> list[list[bytes]]:
         """Publish some events; those that have no answer are to be published by the next call.
@@ -623,9 +628,9 @@ class Shard:
                 upto = int(entries[limit][0]) - 1
         return head, upto, lost, entries[:limit]
 
-    async def _replay_marked(self, logs: Logs, limit: int) -> Read:
+    async def _replay_marked(self, logs: Logs, limit: int, until_s: float | None = None) -> Read:
         link = self._reach()
-        until_s = link.deadline_s
+        until_s = link.deadline_s if until_s is None else until_s
         async with self._notes.awaiting() as (token, mark):
             read = await self._read(link, logs, limit, mark=token, node=self._node.name, until_s=until_s)
             await link.marked(mark, until_s)
