@@ -26,7 +26,7 @@ from channelstream.core.events import Dialect, Event, Message, Presence, UserSta
 from channelstream.core.log import Entry
 from channelstream.core.position import NO_PLACE, Position, Reach, shard_of
 from channelstream.core.registry import RegistryLimits
-from channelstream.engines.base import PRIVATE, Engine, Member, UserUpdate
+from channelstream.engines.base import PRIVATE, Engine, Leaving, Member, UserUpdate
 from channelstream.engines.ledger import Lifetimes
 from channelstream.engines.redis import codec
 from channelstream.engines.redis import engine as engine_module
@@ -1501,6 +1501,33 @@ def test_names_subscribed_to_anew_have_a_deadline_for_each_piece(
         assert all(later - earlier > 0.005 for earlier, later in pairwise(found))
 
     with_one_shard(life)
+
+
+def test_a_bug_about_one_connection_does_not_keep_the_others(
+    with_one_shard: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is logged, and the groups behind it are counted out all the same."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        members = [Member(f"k{number}", "ann", Dialect.V07) for number in range(3)]
+        for member in members:
+            await engine.connect(member, EMPTY)
+            await engine.join(member, {"a": {}})
+        disconnect = engine._connections.disconnect
+
+        async def failing(member: Member, channels: Any) -> None:
+            if member.conn_id == "k0":
+                raise KeyError("a bug")
+            await disconnect(member, channels)
+
+        monkeypatch.setattr(engine._connections, "disconnect", failing)
+        monkeypatch.setattr(engine_module, "LEAVING_AT_ONCE", 1)
+        await engine.disconnect_all([Leaving(member, ["a"]) for member in members])
+        assert await users_of(engine, ["a"]) == {"ann": 1}
+
+    with_one_shard(life)
+    assert "a connection could not be counted out" in caplog.text
 
 
 BIG = 300_000

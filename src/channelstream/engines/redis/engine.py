@@ -4,6 +4,7 @@ What it promises is in docs/engines.md.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from typing import Any
@@ -50,6 +51,8 @@ PUBLISH_BYTES = 1 << 20
 """Bytes of events after which the next call begins, and what a private message may be written for the users of one event."""
 LEAVING_AT_ONCE = 64
 """Connections that are counted out side by side."""
+
+logger = logging.getLogger(__name__)
 
 
 class RedisEngine:
@@ -228,9 +231,14 @@ class RedisEngine:
             some = leaving[begin : begin + LEAVING_AT_ONCE]
             calls = (self._connections.disconnect(each.member, each.channels) for each in some)
             for outcome in await asyncio.gather(*calls, return_exceptions=True):
-                if isinstance(outcome, Unavailable) and not isinstance(outcome, Moved):
+                if outcome is None or isinstance(outcome, Moved):
+                    continue
+                if isinstance(outcome, Unavailable):
                     failed = outcome
-                elif isinstance(outcome, BaseException) and not isinstance(outcome, Moved):
+                elif isinstance(outcome, Exception):
+                    # A bug about one of them must not keep the others in their channels.
+                    logger.error("a connection could not be counted out", exc_info=outcome)
+                else:
                     raise outcome
         if failed is not None:
             raise failed
