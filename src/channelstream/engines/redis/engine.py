@@ -162,8 +162,9 @@ class RedisEngine:
 
         A private message is in the logs of its users, with the names of all for whom it is accepted together.
         """
+        fits: Fits
         if event.channel is not None:
-            names, fits = {self._shards.at(event.channel): sorted(event.only or ())}, _OF_A_CHANNEL
+            names, fits = {self._shards.at(event.channel): sorted(event.only or ())}, _in_channel
         else:
             names, fits = self._shards.split(sorted(event.only or ()) or [""]), _private(event)
         if sum(map(len, names.values())) <= 1:
@@ -372,7 +373,10 @@ def _for_some(event: Event, names: frozenset[str]) -> Event:
 Fits = Callable[[int, int], bool]
 """Whether an event may be accepted for so many users together, whose names have so many bytes."""
 
-_OF_A_CHANNEL: Fits = lambda _, name_bytes: name_bytes <= NAMES_BYTES  # noqa: E731
+
+def _in_channel(_: int, name_bytes: int) -> bool:
+    """Return what holds for an event in a channel, which is written once."""
+    return name_bytes <= NAMES_BYTES
 
 
 def _private(event: Event) -> Fits:
