@@ -1968,6 +1968,8 @@ def test_a_node_that_missed_much_reads_it_in_bounded_steps(with_one_shard: Any) 
         assert 0 < max(sizes) < READ_BYTES + BIG + 1000
 
     with_one_shard(life)
+
+
 def payloads_in_flight(engine: RedisEngine) -> list[int]:
     """Note from now on how many payloads a node waits for, each time it asks for one."""
     counts: list[int] = []

@@ -53,7 +53,7 @@ REPEATED_WITH_TOKEN = 4
 HEAL_AT_ONCE = 2000
 """Entries read in one round of healing, of all channels and users together."""
 READ_AT_ONCE = 200
-"""Entries read by one call; the script ends earlier where they have more than 1 MiB."""
+"""Entries read by one call; the script ends earlier where they have more than 1 MiB, of small ones 256 KiB."""
 DELIVERED_AT_ONCE = 200
 """Of them, how many are delivered before other work has its turn."""
 ASK_TIMEOUT_S = 2.0
