@@ -1509,9 +1509,10 @@ def test_a_bug_about_one_connection_does_not_keep_the_others(
     """It is logged, and the groups behind it are counted out all the same."""
 
     async def life(nodes: Nodes) -> None:
-        engine, _ = await nodes.node()
+        engine, recorder = await nodes.node()
         members = [Member(f"k{number}", "ann", Dialect.V07) for number in range(3)]
         for member in members:
+            recorder.members[member.conn_id] = (member, {"a"})
             await engine.connect(member, EMPTY)
             await engine.join(member, {"a": {}})
         disconnect = engine._connections.disconnect
@@ -1526,7 +1527,7 @@ def test_a_bug_about_one_connection_does_not_keep_the_others(
         await engine.disconnect_all([Leaving(member, ["a"]) for member in members])
         assert await users_of(engine, ["a"]) == {"ann": 1}
 
-    with_one_shard(life)
+    with_one_shard(life, lease_s=600.0)
     assert "a connection could not be counted out" in caplog.text
 
 

@@ -375,7 +375,7 @@ Fits = Callable[[int, int], bool]
 
 
 def _in_channel(_: int, name_bytes: int) -> bool:
-    """Return what holds for an event in a channel, which is written once."""
+    """Say whether names fit for an event in a channel, which is written once."""
     return name_bytes <= NAMES_BYTES
 
 
