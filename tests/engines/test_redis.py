@@ -2417,6 +2417,26 @@ def test_a_shard_is_named_until_its_last_channel_is_left(redis: RedisServer, wit
     with_three_shards(life, lease_s=PATIENCE_S)
 
 
+def test_a_shard_that_is_left_while_its_connection_moves_counts_it_no_more(with_three_shards: Any) -> None:
+    """The shard of its id does not name it: the next node that took the connection over would not ask it."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _, member, channel = await away(nodes)
+        other, _ = await nodes.node()
+
+        async def leave() -> None:
+            await engine.leave(member, [channel])
+
+        claim = await other.claim(member.conn_id, orphan=False, leave=leave)
+        assert claim is not None
+        assert (list(claim.channels), claim.is_whole) == ([], True)
+        shard = other._shards.at(channel)
+        assert not other._connections.should_count(shard, member.conn_id)
+        assert await shard.unregistered([member.conn_id]) == [member.conn_id]
+
+    with_three_shards(life, lease_s=PATIENCE_S)
+
+
 @pytest.mark.parametrize("slow", ["spread", "disconnect"])
 def test_a_channel_that_is_joined_while_its_shard_is_left_counts(with_three_shards: Any, slow: str) -> None:
     """A reconciler finds that a shard has nothing of a connection, which joins a channel there before that is settled.

@@ -447,10 +447,14 @@ class Connections:
                 await self._release(conn_id, reserved.parts)
         if moved is None:
             return None
-        before, user, seed, _, held = moved
-        parts = {self._shards.at(conn_id): held} | await self._follow(
-            conn_id, before.decode(), reserved.parts
+        before, user, seed, named, held = moved
+        others = [self._shards.numbered(index) for index in named.split()]
+        # The connection has left its last channel in the rest meanwhile, and nobody would ask them again.
+        await self._release(conn_id, reserved.parts.keys() - set(others))
+        followed = await self._follow(
+            conn_id, before.decode(), {shard: reserved.parts[shard] for shard in others}
         )
+        parts = {self._shards.at(conn_id): held} | followed
         return await self._claimed(
             Member(conn_id, user.decode(), Dialect.SEED if seed else Dialect.V07), parts
         )
