@@ -16,7 +16,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 from tests.engines.conformance import *  # noqa: F403
-from tests.engines.conformance import EMPTY, MakeEngine, Recorder, Settle, Setup, delete, edit, message
+from tests.engines.conformance import EMPTY, MakeEngine, Recorder, Settle, Setup, delete, edit, message, uuids
 from tests.redis_server import RedisServer, free_ports, redis_cluster
 from tests.standing_line import StandingLine
 from tests.waiting import PATIENCE_S, soon
@@ -299,6 +299,24 @@ def test_a_log_that_expired_stays_lost_when_it_is_used_again(
         assert (await engine.replay("ann", channels, 10)).lost == lost
         behind = await engine.replay("ann", dict.fromkeys(channels, 1), 10)
         assert (behind.lost, [each.event.uuid for each in behind.entries]) == (set(), ["m2"])
+
+    with_one_shard(life)
+
+
+def test_a_message_that_very_many_have_otherwise_is_lost_for_the_others(with_one_shard: Any) -> None:
+    """Not missing without a word: who resumes from before is told so; who has had the message misses nothing."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        await engine.configure({"a": {}})
+        await engine.publish([message("m0"), message("m1"), message("m2")])
+        await engine.publish([edit("m1", only=frozenset(map(str, range(1000))))])
+        before = await engine.replay("zoe", {"a": 0}, 3)
+        assert (uuids(before), before.lost) == (["m0", "m1", "m2"], frozenset())
+        await engine.publish([edit("m1", only=frozenset({"one more"}))])
+        assert (await engine.replay("zoe", {"a": 1}, 3)).lost == {"a"}
+        after = await engine.replay("zoe", {"a": 2}, 1)
+        assert (uuids(after), after.lost) == (["m2"], frozenset())
 
     with_one_shard(life)
 

@@ -256,7 +256,7 @@ local function covers(names, record)
   return true
 end
 
-local function without_names(record, names)
+local function without_names(record, names, bounded)
   if covers(names, record) then return nil end
   local left = {}
   if record[ONLY] then
@@ -271,8 +271,9 @@ local function without_names(record, names)
   for _, name in ipairs(names) do
     if not excluded[name] then left[#left + 1] = name end
   end
-  if #left > MAX_EXCLUDED then return nil end
-  return #left == #(record[EXCLUDE] or {}) and record or copy(record, EXCLUDE, left)
+  local grows = #left > #(record[EXCLUDE] or {})
+  if bounded and grows and #left > MAX_EXCLUDED then return nil end
+  return grows and copy(record, EXCLUDE, left) or record
 end
 
 local function affects(names, record)
@@ -301,7 +302,7 @@ end
 
 local function present(record, change)
   if covers(change[ONLY], record) then return current(record, change) end
-  return without_names(record, change[ONLY])
+  return without_names(record, change[ONLY], true)
 end
 
 local function merged(change, older)
@@ -312,7 +313,7 @@ end
 -- Leave of what a change supersedes in a log its present form; return the change as the log keeps it, and the ids that are gone,
 -- whose payload it may have. A user's log is of one user, so what is in it is superseded for everybody.
 local function supersede(kind, name, uuid, change)
-  local _, log, texts, ids = log_keys(kind, name)
+  local holder, log, texts, ids = log_keys(kind, name)
   local left, gone, kept = {}, {}, change
   for _, older in ipairs(about(kind, name, uuid)) do
     kept = merged(kept, older)
@@ -324,6 +325,10 @@ local function supersede(kind, name, uuid, change)
       if token_of(form) ~= token_of(older) then lay(kind, name, older[ID], token_of(form)) end
     else
       gone[#gone + 1] = older[ID]
+      if kind == 'c' and not covers(change[ONLY], older) then
+        -- Others still need it, but too many are excluded: who resumes from before it is told of a loss.
+        raise_floor(holder, tonumber(older[ID]:match('^%d+')))
+      end
       call('XDEL', log, older[ID])
       call('HDEL', texts, older[ID])
     end
