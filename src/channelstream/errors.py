@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 class CloseCode(IntEnum):
     """Why the server closes a stream, and what the client should do.
 
-    1xxx are RFC 6455 section 7.4.1; 4xxx are ours (docs/api.md, "Closing").
+    1xxx are RFC 6455 section 7.4.1; 4xxx are ours (docs/api.md, "Close codes").
     """
 
     NORMAL = 1000

@@ -21,7 +21,7 @@ PARTED_BYTES = 600
 
 
 class Dialect(IntEnum):
-    """Which generation of the wire format a connection speaks (docs/api.md, "Two dialects")."""
+    """Which generation of the wire format a connection speaks (docs/api.md, "Compatibility with older programs")."""
 
     SEED = 0
     V07 = 1

@@ -14,7 +14,7 @@ from tests.e2e.wire import Ended, Items, Wire, open_wire
 from tests.http_client import async_client
 
 COME_BACK = frozenset({1001, 1012, 1013, 4008, 503})
-"""Codes after which a client comes back with `since` (docs/api.md, Closing); the last is that of a poll."""
+"""Codes after which a client comes back with `since` (docs/api.md, Close codes); the last is that of a poll."""
 CONNECT_ANEW = frozenset({4001, 401})
 LOBBY = "lobby"
 """The channel that announces who comes and goes."""

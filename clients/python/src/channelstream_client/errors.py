@@ -106,7 +106,7 @@ class StreamClosed(ChannelstreamError):
     """The server ended a stream for good.
 
     Attributes:
-        code: the close code (docs/api.md, "Closing").
+        code: the close code (docs/api.md, "Close codes").
         reason: what the server said about it.
     """
 
