@@ -1,4 +1,4 @@
-"""How long `channelstream listen` waits, by the policy of docs/resume.md, "Coming back"."""
+"""How long `channelstream listen` waits, by the policy of docs/resume.md, "Reconnect policy"."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How long a subscriber waits before its stream is opened again: the policy of docs/resume.md, "Coming back"."""
+"""How long a subscriber waits before its stream is opened again: the policy of docs/resume.md, "Reconnect policy"."""
 
 from dataclasses import dataclass, field
 from datetime import UTC

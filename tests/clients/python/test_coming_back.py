@@ -1,4 +1,4 @@
-"""The policy of docs/resume.md, "Coming back", without waiting: which transport is opened next, and when."""
+"""The policy of docs/resume.md, "Reconnect policy", without waiting: which transport is opened next, and when."""
 
 import pytest
 

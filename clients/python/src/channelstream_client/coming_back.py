@@ -1,4 +1,4 @@
-"""When a stream that ended is opened again, and by which transport: the policy of docs/resume.md, "Coming back".
+"""When a stream that ended is opened again, and by which transport: the policy of docs/resume.md, "Reconnect policy".
 
 Nothing here waits or opens anything, and the time is passed in.
 """
