@@ -8,7 +8,7 @@ from channelstream.config.settings import OPTIONS, SECTIONS
 _INTRODUCTION = """\
 # Options
 
-Every option can be given in three places. A flag beats the environment, and the environment beats the file.
+Every option can be set in three places. A flag overrides the environment, and the environment overrides the file.
 
 | where | how `poll_timeout_s` is written |
 | --- | --- |
@@ -16,12 +16,12 @@ Every option can be given in three places. A flag beats the environment, and the
 | environment | `CHANNELSTREAM_POLL_TIMEOUT_S=10` |
 | INI file, section `[channelstream]` | `poll_timeout_s = 10` |
 
-The file is named by `-i FILE`, by `FILE` alone, or by the variable `CHANNELSTREAM_INI`.
-`channelstream make-config` writes one with random secrets; `channelstream check-config` says what is wrong
-with one. In the file `%` is an ordinary character, and a list may run over several lines.
+Name the file with `-i FILE`, with `FILE` alone, or in the variable `CHANNELSTREAM_INI`.
+`channelstream make-config` writes a file with random secrets; `channelstream check-config` reports the
+faults of a file. In the file `%` is an ordinary character, and a list may span several lines.
 
 A name that is no option is reported and ignored. A value that is not allowed ends the program with exit
-code 2 and one line that names option, value and what is allowed.
+code 2 and one line that names the option, the value and the allowed values.
 """
 
 
@@ -29,7 +29,7 @@ def render_markdown() -> str:
     """The whole page."""
     lines = [
         _INTRODUCTION,
-        "This page is made from the table in `src/channelstream/config/settings.py`:",
+        "This page is generated from the table in `src/channelstream/config/settings.py`:",
         "`python -m channelstream.config > docs/options.md`.",
     ]
     for title in SECTIONS:

@@ -45,55 +45,67 @@ class Settings:
         "", _socket, "Path of a unix socket to listen on, instead of host and port."
     )
     workers: int = _server.option(
-        1, Whole(1, 256), "Processes that share the port; more than one needs a redis engine."
+        1, Whole(1, 256), "Number of processes that share the port; more than one needs a redis engine."
     )
-    ssl_certfile: str = _server.option("", _path, "Path of a PEM certificate chain: serves TLS.")
+    ssl_certfile: str = _server.option("", _path, "Path of a PEM certificate chain; enables TLS.")
     ssl_keyfile: str = _server.option("", _path, "Path of the certificate's PEM key.")
-    enforce_https: bool = _server.option(False, Switch(), "Answer plain HTTP with 406.")
+    enforce_https: bool = _server.option(False, Switch(), "Answer requests over plain HTTP with 406.")
     http_scheme: HttpScheme = _server.option(
-        "", Choice[HttpScheme]("", "http", "https"), "Scheme of redirects; empty means that of the request."
+        "",
+        Choice[HttpScheme]("", "http", "https"),
+        "Scheme of redirects; empty means the scheme of the request.",
     )
     debug: bool = _server.option(
         False, Switch(), "Log at level debug, with one line for each request.", short="-d"
     )
     demo: bool | None = _server.option(
-        None, AutoSwitch(), "Serve the chat at /demo; auto means only when bound to loopback.", short="-e"
+        None,
+        AutoSwitch(),
+        "Serve the chat demo at /demo; auto means only when bound to loopback.",
+        short="-e",
     )
     demo_app_url: str = _server.option(
-        "http://127.0.0.1", _url, "Has no effect: accepted because files of the older generations name it."
+        "http://127.0.0.1",
+        _url,
+        "Has no effect; accepted because configuration files of the older generations set it.",
     )
     log_level: LogLevel = _server.option(
         "info",
         Choice[LogLevel]("debug", "info", "warning", "error", "critical"),
-        "The least serious events to log.",
+        "The least severe level to log.",
     )
     log_format: LogFormat = _server.option(
-        "human", Choice[LogFormat]("human", "json"), "One readable line, or one JSON object, for each event."
+        "human",
+        Choice[LogFormat]("human", "json"),
+        "Log one readable line (human) or one JSON object (json) for each event.",
     )
     engine: str = _server.option(
         "memory",
         Text(pattern=PATTERN, description=FORMS),
-        "Where channels, users and history live: memory is this process, sqlite a file, redis what nodes share"
-        " (docs/engines.md has its other forms, and clusters).",
+        "Where channels, users and history are kept: memory in this process, sqlite in a file, redis in a Redis"
+        " server that several nodes share (docs/engines.md has its other forms, and clusters).",
     )
     compression: bool = _server.option(
         False, Switch(), "Compress WebSocket messages of 256 bytes and more for clients that offer it."
     )
     drain_timeout_s: float = _server.option(
-        5.0, Number(0, 600), "Time to close all streams at shutdown.", unit="seconds"
+        5.0,
+        Number(0, 600),
+        "Longest time to close all streams at shutdown; those left after it are dropped.",
+        unit="seconds",
     )
 
     secret: str = _access.option(
-        "secret", Text(), "The key applications sign requests with.", short="-s", secret=True
+        "secret", Text(), "The key with which applications sign requests.", short="-s", secret=True
     )
-    admin_user: str = _access.option("admin", Text(), "The name to sign in to /admin with.")
+    admin_user: str = _access.option("admin", Text(), "The user name for signing in to /admin.")
     admin_secret: str = _access.option(
-        "admin_secret", Text(), "The password to sign in to /admin with.", short="-a", secret=True
+        "admin_secret", Text(), "The password for signing in to /admin.", short="-a", secret=True
     )
     cookie_secret: str = _access.option(
         "",
         Text(),
-        "The key of the admin cookie; empty means a random one for each start, the same for all workers.",
+        "The key that signs the admin cookie; empty means a random key at each start, the same for all workers.",
         secret=True,
     )
     allow_posting_from: tuple[str, ...] = _access.option(
@@ -105,27 +117,28 @@ class Settings:
     trusted_proxies: tuple[str, ...] = _access.option(
         (),
         Networks(),
-        "Addresses and networks whose X-Forwarded-For, Forwarded and scheme headers are believed.",
+        "Addresses and networks whose X-Forwarded-For, Forwarded and scheme headers are trusted.",
     )
     allow_cors: tuple[str, ...] = _access.option(
         (), Origins(), "Origins of pages that may open streams; empty means all."
     )
     validate_requests: bool = _access.option(
-        True, Switch(), "Check the age of signatures; false accepts one of any age."
+        True, Switch(), "Check the age of signatures; false accepts signatures of any age."
     )
     signature_text: SignatureText = _access.option(
         "compat",
         Choice[SignatureText]("compat", "path", "any"),
-        "Which text a signature must hold: the path; compat also takes one that does not begin with a slash.",
+        "Which text a signature must hold: path means the path of the call; compat also accepts text that does not"
+        " begin with a slash; any accepts every text.",
     )
     signature_max_age_s: float = _access.option(60.0, _age, "How old a signature may be.", unit="seconds")
     signature_max_ahead_s: float = _access.option(
-        60.0, Number(0, _DAY_S), "How far a signature's clock may be ahead of ours.", unit="seconds"
+        60.0, Number(0, _DAY_S), "How far a signature's clock may be ahead of the server's.", unit="seconds"
     )
     raw_secret_in_query: RawSecret = _access.option(
         "loopback",
         Choice[RawSecret]("loopback", "always", "never"),
-        "From whom ?secret= may be the secret itself instead of a signature.",
+        "Which callers may send the secret itself as ?secret= instead of a signature.",
     )
     signature_checker: str = _access.option(
         "", _dotted, "Dotted name of a class whose `unsign` replaces the signature check."
@@ -149,25 +162,25 @@ class Settings:
     ping_interval_s: float = _timings.option(
         20.0,
         _delay,
-        "Time between two WebSocket pings; a stream whose client's side takes nothing for two of them is dropped.",
+        "Time between two WebSocket pings; a stream whose client acknowledges nothing for two of them is dropped.",
         unit="seconds",
     )
     engine_timeout_s: float = _timings.option(
         5.0,
         _delay,
-        "How long an engine outside this process may take to answer before it counts as out of reach.",
+        "How long an engine outside this process may take to answer before it counts as unreachable.",
         unit="seconds",
     )
     node_lease_s: float = _timings.option(
         10.0,
         Number(1, _DAY_S),
-        "How long the connections of a node that has died are kept, where nodes share an engine.",
+        "Lease of a node that shares an engine: how long the connections of a dead node are kept.",
         unit="seconds",
     )
     slow_turn_ms: float = _timings.option(
         100.0,
         Number(0, 60_000),
-        "A turn of the event loop that lasts longer is logged with what ran, and counted; 0 means none.",
+        "An event loop turn that lasts longer is counted, and logged with the functions that ran; 0 means none.",
         unit="milliseconds",
     )
     gc_users_after_s: float = _timings.option(
@@ -196,7 +209,7 @@ class Settings:
     keep_alive_s: float = _limits.option(
         75.0,
         _delay,
-        "How long an idle HTTP connection is kept open; longer than the proxy in front keeps it.",
+        "How long an idle HTTP connection is kept open; set it longer than the proxy in front does.",
         unit="seconds",
     )
     max_inbound_bytes: int = _limits.option(
@@ -214,20 +227,23 @@ class Settings:
     max_connections: int = _limits.option(
         0,
         Whole(0, 10_000_000),
-        "Open sockets; 0 means as many as the process may open descriptors.",
+        "Maximum of open sockets; 0 means as many as the process may open descriptors.",
         unit="sockets",
     )
     max_messages: int = _limits.option(
-        100_000, Whole(1, 10_000_000), "Messages in the list of one call.", unit="messages"
+        100_000, Whole(1, 10_000_000), "Maximum of messages in the list of one call.", unit="messages"
     )
     max_channels_per_connection: int = _limits.option(
-        1000, Whole(1, 100_000), "Channels one connection may be subscribed to.", unit="channels"
+        1000,
+        Whole(1, 100_000),
+        "Maximum of channels to which one connection may be subscribed.",
+        unit="channels",
     )
     info_users_max: int = _limits.option(
-        1000, Whole(1, 100_000), "Users of a channel that one answer names.", unit="users"
+        1000, Whole(1, 100_000), "Maximum of users of a channel that one answer names.", unit="users"
     )
     history_size_max: int = _limits.option(
-        1000, Whole(0, 100_000), "Longest history a channel may ask for.", unit="messages"
+        1000, Whole(0, 100_000), "Longest history that a channel may ask for.", unit="messages"
     )
     log_events: int = _limits.option(
         1000, Whole(0, 1_000_000), "Events kept for each channel, for resuming streams.", unit="events"
@@ -239,7 +255,7 @@ class Settings:
         200, Whole(0, 1_000_000), "Private messages kept for each user, for resuming.", unit="messages"
     )
     log_bytes: int = _limits.option(
-        256 << 20, Whole(0, 1 << 40), "Size of all events kept for resuming, together.", unit="bytes"
+        256 << 20, Whole(0, 1 << 40), "Total size of all events kept for resuming.", unit="bytes"
     )
 
     @property
