@@ -1,8 +1,6 @@
 """channelstream: a push server for browsers behind a small signed REST API.
 
-Layers, imports point to the left only (``tests/test_layers.py`` proves it)::
-
-    errors <- core <- engines <- node <- asgi <- transports | api <- config <- pages | ... <- server <- cli
+ARCHITECTURE.md lists the layers, whose imports point one way only (``tests/test_layers.py`` proves it).
 """
 
 from importlib.metadata import version

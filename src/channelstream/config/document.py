@@ -20,7 +20,8 @@ Name the file with `-i FILE`, with `FILE` alone, or in the variable `CHANNELSTRE
 `channelstream make-config` writes a file with random secrets; `channelstream check-config` reports the
 faults of a file. In the file `%` is an ordinary character, and a list may span several lines.
 
-A name that is no option is reported and ignored. A value that is not allowed ends the program with exit
+A name in a file or in the environment that is no option is reported and ignored; an unknown flag ends the
+program. A value that is not allowed ends the program with exit
 code 2 and one line that names the option, the value and the allowed values.
 """
 

@@ -117,10 +117,10 @@ class Settings:
     trusted_proxies: tuple[str, ...] = _access.option(
         (),
         Networks(),
-        "Addresses and networks whose X-Forwarded-For, Forwarded and scheme headers are trusted.",
+        "Addresses and networks whose X-Forwarded-For, Forwarded, X-Script-Name and scheme headers are trusted.",
     )
     allow_cors: tuple[str, ...] = _access.option(
-        (), Origins(), "Origins of pages that may open streams; empty means all."
+        (), Origins(), "Origins of pages that may open streams and read answers; empty means all."
     )
     validate_requests: bool = _access.option(
         True, Switch(), "Check the age of signatures; false accepts signatures of any age."
@@ -180,7 +180,7 @@ class Settings:
     slow_turn_ms: float = _timings.option(
         100.0,
         Number(0, 60_000),
-        "An event loop turn that lasts longer is counted, and logged with the functions that ran; 0 means none.",
+        "An event loop turn that lasts longer is counted, and logged with the functions that ran; 0 reports none.",
         unit="milliseconds",
     )
     gc_users_after_s: float = _timings.option(
