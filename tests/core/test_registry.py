@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.channel import Channel
+from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.events import (
     Dialect,
     Event,
@@ -359,6 +360,17 @@ def test_an_edit_changes_history_and_log(bench: Bench) -> None:
     assert [kept.seq for kept in channel.log.entries] == [1, 2, 4]
     last = channel.log.entries[-1].event
     assert last == MessageEdited(uuid="m1", channel="a", user="bob", payload=b"5", timestamp="u", edited="f")
+
+
+def test_a_message_that_too_many_have_otherwise_is_lost_for_the_others(bench: Bench) -> None:
+    """The log no longer holds it for those who still need it, and says so by its floor."""
+    log = bench.channel("a").log
+    bench.record(message("m"))
+    many = frozenset(f"u{number}" for number in range(MAX_EXCLUDED))
+    bench.record(MessageEdited(uuid="m", channel="a", edited="t", payload=b"2", only=many))
+    assert (log.floor, uuids(log.entries)) == (0, ["m", "m"])
+    bench.record(MessageEdited(uuid="m", channel="a", edited="t", payload=b"2", only=frozenset({"ann"})))
+    assert (log.floor, [entry.seq for entry in log.entries]) == (1, [2, 3])
 
 
 def test_a_deletion_is_all_that_remains(bench: Bench) -> None:
