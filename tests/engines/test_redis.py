@@ -531,7 +531,7 @@ def test_steps_of_a_call_have_one_deadline(with_one_shard: Any) -> None:
         assert len(found) >= 2
         assert max(found) - min(found) <= 1
 
-    with_one_shard(life)
+    with_one_shard(life, lease_s=PATIENCE_S)  # A beat would end it as well.
 
 
 def test_a_call_sent_near_its_deadline_does_not_break_the_link(with_a_line: Any) -> None:
