@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import count
+from typing import Any
 
 from tests.core.test_explain import Sink
 from tests.engines.conformance import MovedClock, Setup
@@ -110,5 +111,37 @@ def test_a_connection_that_comes_back_while_its_end_waits_is_kept() -> None:
                     node._held._expire_after(connection, 60.0)
             await sweep
             assert (node.connection("c") is not None) == stays
+
+    asyncio.run(life())
+
+
+def test_a_stream_waits_for_channels_that_are_joined_again() -> None:
+    """Else it is told of a resume without them, and never that they are lost."""
+
+    async def life() -> None:
+        node, _ = await timed_node()
+        await node.connect("c", "ann", Dialect.V07, {}, EMPTY)
+        connection, asked, answered = node.hub.connections["c"], asyncio.Event(), asyncio.Event()
+        join = node.engine.join
+
+        async def slow(*about: Any, **more: Any) -> dict[str, int]:
+            asked.set()
+            await answered.wait()
+            return await join(*about, **more)
+
+        node.engine.join = slow  # type: ignore[method-assign]
+
+        async def take_over() -> None:
+            async with node._held.turns.of("c"):
+                await node._held.join_again(connection, ["a"])
+
+        taken = asyncio.ensure_future(take_over())
+        await asked.wait()
+        opening = asyncio.ensure_future(node.registered(connection))
+        await asyncio.sleep(0)
+        assert not opening.done()
+        answered.set()
+        await asyncio.gather(taken, opening)
+        assert (list(connection.channels), connection.joining) == (["a"], frozenset())
 
     asyncio.run(life())

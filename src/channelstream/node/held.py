@@ -144,7 +144,11 @@ class HeldConnections:
                     connection.channels[name] = self._reach(name, joined[name], since)
 
     async def join_again(self, connection: Connection, forgotten: Sequence[str]) -> None:
-        """Join what the engine has forgotten; a connection without it must not go on as if it were whole."""
+        """Join what the engine has forgotten; a connection without it must not go on as if it were whole.
+
+        A stream that opens meanwhile waits (`registered`), as it must be sent that these channels are lost.
+        """
+        connection.joining |= {PRIVATE}
         try:
             # Nobody can prove what was missed of them meanwhile.
             await self.join(connection, {name: {} for name in forgotten}, NO_PLACE)
@@ -155,6 +159,8 @@ class HeldConnections:
             with suppress(Unavailable):  # It has forgotten the connection, or does so with this node's lease.
                 await self._engine.disconnect(_member(connection), channels)
             raise
+        finally:
+            connection.joining -= {PRIVATE}
 
     async def registered(self, connection: Connection) -> None:
         """Wait until the engine counts a new connection in, and it is known from where it may be read, or it is gone.
