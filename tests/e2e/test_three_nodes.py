@@ -238,6 +238,7 @@ def test_a_stream_that_moves_closes_the_older_one(cluster: Cluster, channel: str
     """The newer stream wins across nodes, and resumes without gap or duplicate."""
     conn_id = cluster.nodes[0].connect("ann", channel)
     older = cluster.listen(conn_id, "", at=cluster.nodes[0])
+    older.next("resumed")
     cluster.post("/message", say(channel, 1))
     position = older.next("message")["position"]
     cluster.post("/message", say(channel, 2))
