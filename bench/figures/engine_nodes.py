@@ -10,7 +10,7 @@ from uuid import uuid4
 from channelstream.clock import new_epoch
 from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
-from channelstream.core.position import Numbers
+from channelstream.core.position import Offsets
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import Member, Membership, UserUpdate
 from channelstream.engines.ledger import Lifetimes
@@ -48,13 +48,13 @@ class Holder:
     def deliver(self, entry: Entry) -> None:
         self.heard += 1
 
-    def advance(self, seqs: Numbers) -> None:
+    def advance(self, seqs: Offsets) -> None:
         """Nothing waits for it."""
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         """Nothing was promised."""
 
-    def renewed(self, shard: int, seqs: Numbers) -> None:
+    def renewed(self, shard: int, seqs: Offsets) -> None:
         self.renewals += 1
 
     def yielded(self, conn_id: str) -> None:

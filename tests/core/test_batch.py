@@ -12,9 +12,9 @@ from channelstream.core.events import Dialect, Message
 from channelstream.core.log import Entry
 
 
-def entry(seq: int) -> Entry:
-    event = Message(uuid=f"m{seq}", channel="a", user="ann", payload=b"1", timestamp="t")
-    return Entry(seq, f"e-{seq}", 0.0, event)
+def entry(offset: int) -> Entry:
+    event = Message(uuid=f"m{offset}", channel="a", user="ann", payload=b"1", timestamp="t")
+    return Entry(offset, f"e-{offset}", 0.0, event)
 
 
 ONE, TWO, THREE = entry(1), entry(2), entry(3)

@@ -13,27 +13,27 @@ from channelstream.core.events import Event, Message, MessageDeleted, MessageEdi
 from channelstream.core.log import Entry
 
 
-def entry(seq: int, event: Event) -> Entry:
-    return Entry(seq, f"e-{seq}", 0.0, event)
+def entry(offset: int, event: Event) -> Entry:
+    return Entry(offset, f"e-{offset}", 0.0, event)
 
 
-def message(seq: int, uuid: str = "m", channel: str | None = "a", **rest: object) -> Entry:
-    return entry(seq, Message(uuid=uuid, channel=channel, user="u", payload=b"1", timestamp="t", **rest))  # type: ignore[arg-type]
+def message(offset: int, uuid: str = "m", channel: str | None = "a", **rest: object) -> Entry:
+    return entry(offset, Message(uuid=uuid, channel=channel, user="u", payload=b"1", timestamp="t", **rest))  # type: ignore[arg-type]
 
 
-def edit(seq: int, payload: bytes | None = b"2", user: str | None = None, **rest: object) -> Entry:
+def edit(offset: int, payload: bytes | None = b"2", user: str | None = None, **rest: object) -> Entry:
     made = MessageEdited(uuid="m", channel="a", edited="e", payload=payload, user=user, **rest)  # type: ignore[arg-type]
-    return entry(seq, made)
+    return entry(offset, made)
 
 
-def delete(seq: int, channel: str | None = "a", **rest: object) -> Entry:
-    return entry(seq, MessageDeleted(uuid="m", channel=channel, **rest))  # type: ignore[arg-type]
+def delete(offset: int, channel: str | None = "a", **rest: object) -> Entry:
+    return entry(offset, MessageDeleted(uuid="m", channel=channel, **rest))  # type: ignore[arg-type]
 
 
 def told(entries: object) -> list[tuple[int, str, object]]:
     """Number, type and text of each entry."""
     return [
-        (each.seq, type(each.event).__name__, getattr(each.event, "payload", None))
+        (each.offset, type(each.event).__name__, getattr(each.event, "payload", None))
         for each in entries  # type: ignore[attr-defined]
     ]
 
@@ -119,4 +119,4 @@ def test_a_user_is_not_sent_what_a_change_about_it_supersedes() -> None:
         ("bob", delete(3, only=ANN), [1, 2]),
         ("bob", delete(3), [2]),
     ):
-        assert [each.seq for each in forms_for(user, entries, [change])] == left
+        assert [each.offset for each in forms_for(user, entries, [change])] == left

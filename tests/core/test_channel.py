@@ -13,9 +13,9 @@ def channel(settings: ChannelSettings | None = None) -> Channel:
     return Channel("a", "id", settings, settings.log_limits(15.0), Budget(10**6), 0, 100.0)
 
 
-def entry(seq: int) -> Entry:
-    event = Message(uuid=f"m{seq}", channel="a", user="ann", payload=b"1", timestamp="t")
-    return Entry(seq, f"e-{seq}", float(seq), event)
+def entry(offset: int) -> Entry:
+    event = Message(uuid=f"m{offset}", channel="a", user="ann", payload=b"1", timestamp="t")
+    return Entry(offset, f"e-{offset}", float(offset), event)
 
 
 def test_the_defaults_are_those_of_the_second_generation() -> None:
@@ -95,6 +95,6 @@ def test_new_settings_shrink_the_logs_at_once() -> None:
     settings = replace(room.settings, history_size=2, log_events=3)
     room.configure(settings, settings.log_limits(15.0), 5.0)
     assert room.settings is settings
-    assert [kept.seq for kept in room.log.entries] == [3, 4, 5]
-    assert [kept.seq for kept in room.history.entries] == [4, 5]
+    assert [kept.offset for kept in room.log.entries] == [3, 4, 5]
+    assert [kept.offset for kept in room.history.entries] == [4, 5]
     assert room.log.floor == 2

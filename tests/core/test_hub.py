@@ -71,7 +71,7 @@ class Bench:
     def __init__(self) -> None:
         self.flushes_asked = 0
         self.hub = Hub(self._schedule)
-        self.seq = 0
+        self.offset = 0
 
     def _schedule(self) -> None:
         self.flushes_asked += 1
@@ -84,10 +84,10 @@ class Bench:
         self, user: str, *channels: str, dialect: Dialect = V07, framing: Framing = Framing.POLL
     ) -> tuple[Connection, Tape]:
         """Add a live connection."""
-        connection = Connection(f"c{len(self.hub.connections)}", user, dialect, self.hub.seqs, 15.0)
+        connection = Connection(f"c{len(self.hub.connections)}", user, dialect, self.hub.offsets, 15.0)
         self.hub.add(connection)
         for channel in channels:
-            self.hub.subscribe(connection, channel, Reach.of(self.hub.seqs[0]))
+            self.hub.subscribe(connection, channel, Reach.of(self.hub.offsets[0]))
         return connection, self.attach(connection, framing)
 
     def attach(self, connection: Connection, framing: Framing = Framing.POLL) -> Tape:
@@ -98,8 +98,8 @@ class Bench:
         return tape
 
     def deliver(self, event: Event) -> Entry:
-        self.seq += 1
-        entry = Entry(self.seq, f"e-{self.seq}", 0.0, event)
+        self.offset += 1
+        entry = Entry(self.offset, f"e-{self.offset}", 0.0, event)
         self.hub.deliver(entry)
         return entry
 
@@ -112,7 +112,7 @@ class Bench:
         """Deliver a message whose uuid is its number."""
         return self.deliver(
             Message(
-                uuid=str(self.seq + 1),
+                uuid=str(self.offset + 1),
                 channel=channel,
                 only=only,
                 exclude=exclude,
@@ -143,7 +143,7 @@ def test_members_hear_and_others_do_not(bench: Bench) -> None:
 def test_a_channel_without_members_here_costs_nothing(bench: Bench) -> None:
     """The number is noted, no flush is asked for."""
     bench.say("nobody's")
-    assert (bench.hub.seqs, bench.flushes_asked, bench.hub.deliveries) == ((1,), 0, 0)
+    assert (bench.hub.offsets, bench.flushes_asked, bench.hub.deliveries) == ((1,), 0, 0)
 
 
 def test_a_private_message_reaches_all_connections_of_its_users(bench: Bench) -> None:
@@ -204,7 +204,7 @@ def test_users_who_part_at_once_hear_of_each_other_where_they_are_still_there(
     tapes["new"] = bench.member("dan", "a")[1]
     tapes["elsewhere"] = bench.member("bob", "b", dialect=SEED)[1]
     gone = tuple(Gone(name, f"of {name}", back) for name, back in (("ann", 1), ("bob", 0)))
-    bench.seq += 1
+    bench.offset += 1
     bench.deliver(Parted(uuid="p", channel="a", gone=gone, timestamp="t", announced=announced))
     bench.flush_all()
     both = [["of ann", "of bob"]]
@@ -433,7 +433,7 @@ def test_a_write_that_fails_silences_nobody_else(bench: Bench) -> None:
     """The stream on which a write fails ends, having heard nothing of it; the others get it, now and later."""
     members = [bench.member("ann", "a") for _ in range(4)]
     connection, tape = members[1]
-    heard = bench.hub.seqs
+    heard = bench.hub.offsets
     tape.on_write = fail
     tape.on_close = lambda: bench.hub.detach(connection, 99.0)
     bench.say("a")
@@ -466,13 +466,13 @@ def test_a_write_that_fails_as_it_ends_its_stream(bench: Bench) -> None:
 def test_the_last_write_of_a_stream_may_fail(bench: Bench) -> None:
     """A stream that stalls or is replaced has heard nothing of what could not be written, and the new one is attached."""
     connection, tape = bench.member("ann", "a")
-    heard = bench.hub.seqs
+    heard = bench.hub.offsets
     tape.on_write = fail
     bench.say("a")
     bench.hub.stall(connection, Held(0))
     assert (connection.state, connection.heard) == (ConnectionState.CATCHING_UP, heard)
     bench.hub.go_live(connection, [])
-    heard = bench.hub.seqs
+    heard = bench.hub.offsets
     bench.say("a")
     new = Tape()
     bench.hub.attach(connection, new, Held(0))
@@ -585,7 +585,7 @@ class Naive:
 
     def subscribe(self, who: int, channel: str) -> None:
         if channel not in self.members[who].channels:
-            self.hub.subscribe(self.members[who], channel, Reach.of(self.hub.seqs[0]))
+            self.hub.subscribe(self.members[who], channel, Reach.of(self.hub.offsets[0]))
 
     def unsubscribe(self, who: int, channel: str) -> None:
         if channel in self.members[who].channels:
@@ -612,7 +612,7 @@ class Naive:
             missed = [
                 entry
                 for entry, hearers in self.log
-                if connection.id in hearers and entry.seq > connection.heard[0]
+                if connection.id in hearers and entry.offset > connection.heard[0]
             ]
             self.hub.go_live(connection, missed)
 
@@ -722,7 +722,7 @@ def test_a_deletion_about_one_user_who_is_not_sent_it_leaves_the_others_the_mess
     _, tape = bench.member("ann", "a")
     _, other = bench.member("bob", "a")
     _, silent = bench.member("ann")
-    bench.hub.add(Connection("new", "ann", V07, bench.hub.seqs, 15.0))
+    bench.hub.add(Connection("new", "ann", V07, bench.hub.offsets, 15.0))
     bench.say("a")
     bench.say("a")
     bench.deliver(about_one_who_is_excluded("1"))
@@ -748,7 +748,7 @@ def test_a_deletion_for_one_who_has_left_leaves_the_others_the_message(bench: Be
 def test_a_write_before_such_a_deletion_may_fail(bench: Bench) -> None:
     """That stream ends, having heard nothing of it; the deletion is delivered."""
     connection, tape = bench.member("ann", "a")
-    heard = bench.hub.seqs
+    heard = bench.hub.offsets
     tape.on_write = fail
     tape.on_close = lambda: bench.hub.detach(connection, 99.0)
     bench.say("a")
@@ -819,7 +819,7 @@ def test_a_stall_sends_what_waits_in_its_present_form(bench: Bench) -> None:
     bench.deliver(deletion("1", exclude=frozenset({"bob"})))
     bench.hub.stall(connection, Held(0))
     assert tape.written == []
-    assert connection.heard == bench.hub.seqs
+    assert connection.heard == bench.hub.offsets
 
 
 def test_changes_are_remembered_as_long_as_anything_waits(bench: Bench) -> None:

@@ -19,8 +19,8 @@ def message(uuid: str, payload: bytes = b"1") -> Message:
     return Message(uuid=uuid, channel="a", user="ann", payload=payload, timestamp="t")
 
 
-def entry(seq: int, at_s: float = 0.0, payload: bytes = b"1") -> Entry:
-    return Entry(seq, f"e-{seq}", at_s, message(f"m{seq}", payload))
+def entry(offset: int, at_s: float = 0.0, payload: bytes = b"1") -> Entry:
+    return Entry(offset, f"e-{offset}", at_s, message(f"m{offset}", payload))
 
 
 def log(events: int = 10, age_s: float | None = None, budget: Budget | None = None, floor: int = 0) -> Log:
@@ -34,8 +34,8 @@ def filled(count: int, events: int = 10, age_s: float | None = None, budget: Bud
     return full
 
 
-def seqs(of: Log) -> list[int]:
-    return [kept.seq for kept in of.entries]
+def offsets(of: Log) -> list[int]:
+    return [kept.offset for kept in of.entries]
 
 
 # -- entries
@@ -48,16 +48,16 @@ def test_an_entry_counts_its_payload_twice_and_an_overhead() -> None:
     assert Entry(1, "e-1", 0.0, edit).size == ENTRY_OVERHEAD
 
 
-def parted(seq: int, *users: str) -> Entry:
+def parted(offset: int, *users: str) -> Entry:
     gone = tuple(Gone(user, user, len(users) - number) for number, user in enumerate(users, 1))
-    return Entry(seq, f"e-{seq}", 0.0, Parted(uuid=users[-1], channel="a", gone=gone, timestamp="t"))
+    return Entry(offset, f"e-{offset}", 0.0, Parted(uuid=users[-1], channel="a", gone=gone, timestamp="t"))
 
 
 def test_an_event_of_several_users_has_a_number_for_each() -> None:
     """Whoever waits for it has heard what is before the first; alone, each stands at its own place."""
     entry_ = parted(7, "ann", "bob", "cid")
     assert (entry_.first, entry_.before) == (5, (4,))
-    told = [(each.seq, each.position, each.event.about) for each in entry_.singles()]
+    told = [(each.offset, each.position, each.event.about) for each in entry_.singles()]
     assert told == [(5, "e-5", ("ann",)), (6, "e-6", ("bob",)), (7, "e-7", ("cid",))]
     alone = entry(3)
     assert (alone.first, alone.singles()) == (3, [alone])
@@ -73,7 +73,7 @@ def test_who_has_heard_a_part_of_an_event_reads_the_rest(heard: int, rest: tuple
     full.append(entry(8))
     read = list(full.since(heard, 0.0))
     assert [each.event.about for each in read[:-1]] == ([] if rest is None else [rest])
-    assert [each.seq for each in read[-1:]] == ([] if heard >= 8 else [8])
+    assert [each.offset for each in read[-1:]] == ([] if heard >= 8 else [8])
 
 
 def test_one_of_the_users_hears_of_the_others() -> None:
@@ -82,7 +82,7 @@ def test_one_of_the_users_hears_of_the_others() -> None:
     assert together.heard_by("ann").event.about == ("bob",)
     assert together.heard_by("cid") is together
     last = parted(7, "ann", "cid", "bob").heard_by("bob")
-    assert (last.seq, last.seqs, last.position, last.before) == (6, (6,), "e-6", (4,))
+    assert (last.offset, last.offsets, last.position, last.before) == (6, (6,), "e-6", (4,))
     assert [each.position for each in last.singles()] == ["e-5", "e-6"]
     assert message_.heard_by("ann") is message_.rest(0) is message_
 
@@ -92,7 +92,7 @@ def test_an_amended_entry_stands_in_the_same_place() -> None:
     old = entry(3, 4.0)
     old.items[Dialect.V07] = b"old"
     new = old.amended(message("m3", b"[1,2]"))
-    assert (new.seq, new.position, new.at_s) == (3, "e-3", 4.0)
+    assert (new.offset, new.position, new.at_s) == (3, "e-3", 4.0)
     assert new.items == [None, None]
     assert new.size == ENTRY_OVERHEAD + 10
 
@@ -101,7 +101,7 @@ def test_an_entry_is_told_with_the_position_its_client_has_then() -> None:
     """That is its own number, and of the other shards what the client has heard, be it more than the node had."""
     one = Entry(5, "e.f.g-3.5.7", 0.0, message("m5"), 1, (3, 5, 7))
     other = Entry(8, "e.f.g-3.5.8", 0.0, message("m8"), 2, (3, 5, 8))
-    assert [(told.seqs, told.position) for told in told_after((4, 4, 6), [one, other])] == [
+    assert [(told.offsets, told.position) for told in told_after((4, 4, 6), [one, other])] == [
         ((4, 5, 6), "e.f.g-4.5.6"),
         ((4, 5, 8), "e.f.g-4.5.8"),
     ]
@@ -120,7 +120,7 @@ def test_in_one_shard_an_entry_is_the_same_for_all() -> None:
 def test_a_full_log_drops_its_oldest_and_remembers_how_far() -> None:
     """The floor is the highest number dropped."""
     full = filled(5, events=3)
-    assert seqs(full) == [3, 4, 5]
+    assert offsets(full) == [3, 4, 5]
     assert full.floor == 2
 
 
@@ -131,16 +131,16 @@ def test_a_log_of_no_events_keeps_none_and_knows_what_it_missed() -> None:
     assert none.about("m3") == ()
 
 
-@pytest.mark.parametrize(("seq", "found"), [(0, [1, 2, 3]), (1, [2, 3]), (2, [3]), (3, []), (9, [])])
-def test_since_returns_what_follows(seq: int, found: list[int]) -> None:
+@pytest.mark.parametrize(("offset", "found"), [(0, [1, 2, 3]), (1, [2, 3]), (2, [3]), (3, []), (9, [])])
+def test_since_returns_what_follows(offset: int, found: list[int]) -> None:
     """The entries after a number, none where it is the last or beyond."""
-    assert [kept.seq for kept in filled(3).since(seq, 0.0)] == found
+    assert [kept.offset for kept in filled(3).since(offset, 0.0)] == found
 
 
 def test_entries_are_looked_at_as_they_are_taken() -> None:
     """Whoever takes one of a long log pays for one."""
     following = filled(3).since(1, 0.0)
-    assert next(following).seq == 2
+    assert next(following).offset == 2
 
 
 def test_since_of_an_empty_log_is_empty() -> None:
@@ -151,7 +151,7 @@ def test_since_of_an_empty_log_is_empty() -> None:
 def test_since_brings_the_floor_up_to_date() -> None:
     """What has grown too old is dropped before the floor is looked at."""
     ageing = filled(3, age_s=10.0)
-    assert [kept.seq for kept in ageing.since(0, 12.5)] == [3]
+    assert [kept.offset for kept in ageing.since(0, 12.5)] == [3]
     assert ageing.floor == 2
 
 
@@ -164,7 +164,7 @@ def test_an_entry_after_a_long_silence_does_not_hide_what_expired(is_swept: bool
         sweep(budget, 1_000.0)
         assert (ageing.entries, ageing.floor) == ([], 3)
     ageing.append(entry(5, 1_000.0))
-    assert [kept.seq for kept in ageing.since(0, 1_000.0)] == [5]
+    assert [kept.offset for kept in ageing.since(0, 1_000.0)] == [5]
     assert ageing.floor == 3
 
 
@@ -172,25 +172,25 @@ def test_an_entry_lives_through_the_whole_of_its_age() -> None:
     """It is dropped after the limit, not at it."""
     ageing = filled(1, age_s=10.0)
     ageing.expire(11.0)
-    assert seqs(ageing) == [1]
+    assert offsets(ageing) == [1]
     ageing.expire(11.001)
-    assert seqs(ageing) == []
+    assert offsets(ageing) == []
 
 
 def test_a_log_without_age_limit_keeps_for_any_time() -> None:
     """Only the count bounds it."""
     ageless = filled(3)
     ageless.expire(1e12)
-    assert seqs(ageless) == [1, 2, 3]
+    assert offsets(ageless) == [1, 2, 3]
 
 
 def test_new_limits_hold_at_once() -> None:
     """Fewer events, then a shorter age, both without waiting for the next event."""
     full = filled(6)
     full.limit(LogLimits(4), 6.0)
-    assert seqs(full) == [3, 4, 5, 6]
+    assert offsets(full) == [3, 4, 5, 6]
     full.limit(LogLimits(4, 1.0), 6.0)
-    assert seqs(full) == [5, 6]
+    assert offsets(full) == [5, 6]
     assert full.floor == 4
 
 
@@ -213,7 +213,7 @@ def test_a_superseded_entry_keeps_its_place() -> None:
     full.supersede(old, new)
     assert full.entries[1] is new
     assert full.about("m2") == (new,)
-    assert seqs(full) == [1, 2, 3]
+    assert offsets(full) == [1, 2, 3]
     assert budget.used_bytes == sum(kept.size for kept in full.entries)
 
 
@@ -233,7 +233,7 @@ def test_an_entry_that_leaves_is_no_gap() -> None:
     budget = Budget(PLENTY)
     full = filled(3, budget=budget)
     full.supersede(full.entries[0], None)
-    assert seqs(full) == [2, 3]
+    assert offsets(full) == [2, 3]
     assert full.about("m1") == ()
     assert (full.floor, budget.used_bytes) == (0, 2 * ONE)
     for old in list(full.entries):
@@ -246,9 +246,9 @@ def test_a_log_is_cut_up_to_a_number() -> None:
     full = filled(4)
     full.supersede(full.entries[1], None)
     full.drop_through(2)
-    assert (seqs(full), full.floor) == ([3, 4], 2)
+    assert (offsets(full), full.floor) == ([3, 4], 2)
     full.drop_through(1)
-    assert (seqs(full), full.floor) == ([3, 4], 2)
+    assert (offsets(full), full.floor) == ([3, 4], 2)
 
 
 def test_what_was_dropped_is_not_superseded() -> None:
@@ -257,7 +257,7 @@ def test_what_was_dropped_is_not_superseded() -> None:
     gone = full.entries[0]
     full.drop_oldest(1)
     full.supersede(gone, gone.amended(message("m1", b"22")))
-    assert (seqs(full), full.about("m1")) == ([2, 3], ())
+    assert (offsets(full), full.about("m1")) == ([2, 3], ())
 
 
 def test_a_message_and_what_is_about_it_are_found_by_uuid() -> None:
@@ -285,7 +285,7 @@ def test_what_is_about_no_message_is_not_found_by_uuid() -> None:
     mixed.append(Entry(5, "e-5", 0.0, Presence(uuid="q", user="ann", joined=True, timestamp="t", state=None)))
     mixed.append(entry(6))
     mixed.drop_oldest(2)
-    assert (seqs(mixed), mixed.about("m6"), mixed.about("q")) == ([6], (mixed.entries[0],), ())
+    assert (offsets(mixed), mixed.about("m6"), mixed.about("q")) == ([6], (mixed.entries[0],), ())
 
 
 # -- the budget
@@ -300,8 +300,8 @@ def test_the_log_quiet_for_longest_pays() -> None:
     quiet.append(entry(3))
     busy.append(entry(4))
     busy.append(entry(5))
-    assert (seqs(quiet), quiet.floor) == ([3], 2)
-    assert seqs(busy) == [1, 4, 5]
+    assert (offsets(quiet), quiet.floor) == ([3], 2)
+    assert offsets(busy) == [1, 4, 5]
 
 
 def test_a_log_that_emptied_is_not_asked_again() -> None:
@@ -312,7 +312,7 @@ def test_a_log_that_emptied_is_not_asked_again() -> None:
     second.append(entry(2))
     for number in (3, 4):
         second.append(entry(number))
-    assert (seqs(first), seqs(second)) == ([], [3, 4])
+    assert (offsets(first), offsets(second)) == ([], [3, 4])
 
 
 def test_an_entry_larger_than_the_budget_is_not_kept() -> None:
@@ -324,13 +324,13 @@ def test_an_entry_larger_than_the_budget_is_not_kept() -> None:
     assert (other.entries, own.entries) == ([], [])
     assert (own.floor, own.about("m2"), budget.used_bytes) == (2, (), 0)
     own.append(entry(3))
-    assert seqs(own) == [3]
+    assert offsets(own) == [3]
 
 
 def test_a_single_log_shrinks_to_the_budget() -> None:
     """One busy channel alone keeps its latest events."""
     only = filled(9, budget=Budget(3 * ONE))
-    assert seqs(only) == [7, 8, 9]
+    assert offsets(only) == [7, 8, 9]
 
 
 def test_a_full_log_takes_from_itself_before_it_takes_from_others() -> None:
@@ -340,7 +340,7 @@ def test_a_full_log_takes_from_itself_before_it_takes_from_others() -> None:
     quiet.append(entry(1))
     for number in (2, 3, 4):
         full.append(entry(number))
-    assert (seqs(quiet), seqs(full)) == ([1], [3, 4])
+    assert (offsets(quiet), offsets(full)) == ([1], [3, 4])
 
 
 def test_a_log_that_keeps_nothing_costs_others_nothing() -> None:
@@ -349,7 +349,7 @@ def test_a_log_that_keeps_nothing_costs_others_nothing() -> None:
     quiet, none = log(budget=budget), log(events=0, budget=budget)
     quiet.append(entry(1))
     none.append(entry(2))
-    assert seqs(quiet) == [1]
+    assert offsets(quiet) == [1]
 
 
 def sweep(budget: Budget, now_s: float) -> int:
@@ -369,9 +369,9 @@ def test_a_sweep_frees_what_grew_too_old_everywhere() -> None:
         aged.append(entry(number, 0.0))
     assert sweep(budget, 10.0) == 0
     sweep(budget, 11.0)
-    assert (seqs(history), seqs(patient), seqs(short)) == ([1], [2], [])
+    assert (offsets(history), offsets(patient), offsets(short)) == ([1], [2], [])
     sweep(budget, 101.0)
-    assert (seqs(history), seqs(patient), budget.used_bytes) == ([1], [], ONE)
+    assert (offsets(history), offsets(patient), budget.used_bytes) == ([1], [], ONE)
 
 
 def test_a_sweep_looks_only_at_logs_whose_oldest_entry_is_too_old() -> None:
@@ -384,10 +384,10 @@ def test_a_sweep_looks_only_at_logs_whose_oldest_entry_is_too_old() -> None:
     logs[1].append(entry(2, 11.0))
     logs[1].append(entry(3, 11.0))
     assert sweep(budget, 12.0) == 1
-    assert seqs(logs[1]) == [2, 3]
+    assert offsets(logs[1]) == [2, 3]
     assert sweep(budget, 12.0) == 0
     sweep(budget, 22.0)
-    assert seqs(logs[1]) == []
+    assert offsets(logs[1]) == []
 
 
 def test_a_sweep_frees_a_long_log_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +395,7 @@ def test_a_sweep_frees_a_long_log_step_by_step(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("channelstream.core.log.EXPIRED_AT_ONCE", 4)
     long = filled(9, age_s=1.0)
     assert sweep(long._budget, 100.0) == 3
-    assert seqs(long) == []
+    assert offsets(long) == []
 
 
 def test_a_sweep_knows_of_ages_that_were_changed() -> None:
@@ -413,9 +413,9 @@ def test_a_sweep_knows_of_ages_that_were_changed() -> None:
         back.put_back(held, floor)
     assert sweep(budget, 6.0) == 1
     assert sweep(budget, 11.0) == 1
-    assert [seqs(aged) for aged in (shorter, longer, never, back)] == [[], [1], [1], []]
+    assert [offsets(aged) for aged in (shorter, longer, never, back)] == [[], [1], [1], []]
     sweep(budget, 21.0)
-    assert [seqs(aged) for aged in (longer, never)] == [[], [1]]
+    assert [offsets(aged) for aged in (longer, never)] == [[], [1]]
 
 
 # -- against a model
@@ -432,7 +432,7 @@ class ModelLog:
 
     def drop(self, count: int) -> None:
         for gone in self.kept[: max(count, 0)]:
-            self.floor = max(self.floor, gone.seq)
+            self.floor = max(self.floor, gone.offset)
         self.kept = self.kept[max(count, 0) :]
 
     def append(self, new: Entry) -> None:
@@ -473,25 +473,27 @@ class LogsTogether:
         self.log = log(events=4, budget=self.budget)
         self.model = ModelLog()
         self.now_s = 0.0
-        self.seq = 0
+        self.offset = 0
 
     def append(self, wait: int, size: int) -> None:
-        self._accept(message(f"m{self.seq + 1}", b"x" * size), wait)
+        self._accept(message(f"m{self.offset + 1}", b"x" * size), wait)
 
     def edit(self, wait: int, back: int) -> None:
-        self._accept(MessageEdited(uuid=f"m{max(self.seq - back, 0)}", channel="a", edited="t"), wait)
+        self._accept(MessageEdited(uuid=f"m{max(self.offset - back, 0)}", channel="a", edited="t"), wait)
 
     def _accept(self, event: Event, wait: int) -> None:
         self.now_s += wait
-        self.seq += 1 + wait
-        new = Entry(self.seq, f"e-{self.seq}", self.now_s, event)
+        self.offset += 1 + wait
+        new = Entry(self.offset, f"e-{self.offset}", self.now_s, event)
         self.log.append(new)
         self.model.append(new)
 
-    def since(self, wait: int, seq: int) -> None:
+    def since(self, wait: int, offset: int) -> None:
         self.now_s += wait
         self.model.expire(self.now_s)
-        assert list(self.log.since(seq, self.now_s)) == [kept for kept in self.model.kept if kept.seq > seq]
+        assert list(self.log.since(offset, self.now_s)) == [
+            kept for kept in self.model.kept if kept.offset > offset
+        ]
 
     def expire(self, wait: int, _: None) -> None:
         self.now_s += wait
@@ -527,7 +529,7 @@ class LogsTogether:
         assert self.log.entries == self.model.kept
         assert self.log.floor == self.model.floor
         assert self.budget.used_bytes == sum(kept.size for kept in self.model.kept)
-        for number in range(self.seq + 1):
+        for number in range(self.offset + 1):
             kept = [each for each in self.model.kept if each.event.uuid == f"m{number}"]
             assert self.log.about(f"m{number}") == tuple(kept)
 
@@ -549,14 +551,14 @@ def test_a_budget_is_exact_and_never_exceeded(limit: int, steps: list[tuple[int,
     """Whatever is appended, expired or removed: bytes used are those held, and newer entries outlive older ones."""
     budget = Budget(limit)
     logs = [log(events, age_s, budget) for events, age_s in ((3, None), (5, 4.0), (0, None))]
-    for seq, (which, what, size) in enumerate(steps, start=1):
+    for offset, (which, what, size) in enumerate(steps, start=1):
         if what == "a":
-            logs[which].append(entry(seq, float(seq), b"x" * size))
+            logs[which].append(entry(offset, float(offset), b"x" * size))
         elif what == "e":
-            budget.sweep(float(seq))
+            budget.sweep(float(offset))
         elif logs[which].entries:
             logs[which].supersede(logs[which].entries[-1], None)
         held = [kept for each in logs for kept in each.entries]
         assert budget.used_bytes == sum(kept.size for kept in held) <= limit
-        assert all(kept.seq > each.floor for each in logs for kept in each.entries)
+        assert all(kept.offset > each.floor for each in logs for kept in each.entries)
         assert all(each.about(kept.event.uuid) == (kept,) for each in logs for kept in each.entries)

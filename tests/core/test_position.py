@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.position import (
-    MAX_NUMBER,
+    MAX_OFFSET,
     MAX_SHARDS,
     MAX_TEXT,
-    NO_PLACE,
+    UNKNOWN_POSITION,
     Position,
     Reach,
-    earlier,
-    later,
-    replaced,
+    max_offsets,
+    min_offsets,
     shard_of,
+    with_offset,
 )
 
 EPOCHS = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=16)
@@ -30,8 +30,8 @@ NUMBERS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1).
 @given(SHARDS)
 def test_a_position_survives_the_wire(shards: list[tuple[str, int]]) -> None:
     """What the server wrote it reads back as the same place, in one shard or in the most there can be."""
-    epochs, seqs = zip(*shards, strict=True)
-    position = Position(epochs, seqs)
+    epochs, offsets = zip(*shards, strict=True)
+    position = Position(epochs, offsets)
     assert Position.parse(str(position)) == position
 
 
@@ -45,7 +45,7 @@ def test_a_position_is_written_as_epochs_and_numbers() -> None:
 def test_any_text_is_a_position_or_none(text: str) -> None:
     """No text a client may send raises; what is read has as many epochs as numbers."""
     position = Position.parse(text)
-    assert position is None or len(position.epochs) == len(position.seqs) > 0
+    assert position is None or len(position.epochs) == len(position.offsets) > 0
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_any_text_is_a_position_or_none(text: str) -> None:
         "a-1.2",
         ".b-1.2",
         "a.b-1.",
-        f"a-{MAX_NUMBER + 1}",
+        f"a-{MAX_OFFSET + 1}",
         f"a.b-1.{1 << 64}",
     ],
 )
@@ -83,7 +83,7 @@ def test_a_position_has_a_longest_text() -> None:
 
 def test_a_position_has_a_highest_number() -> None:
     """Any engine can keep it."""
-    assert Position.parse(f"e-{MAX_NUMBER}") == Position.single("e", MAX_NUMBER)
+    assert Position.parse(f"e-{MAX_OFFSET}") == Position.single("e", MAX_OFFSET)
 
 
 @given(NUMBERS)
@@ -91,13 +91,13 @@ def test_numbers_are_joined_for_each_shard(pair: Iterable[tuple[int, ...]]) -> N
     """The later of two is behind both in every shard, the earlier before both."""
     one, other = pair
     pairs = list(zip(one, other, strict=True))
-    assert later(one, other) == tuple(max(each) for each in pairs)
-    assert earlier(one, other) == tuple(min(each) for each in pairs)
+    assert max_offsets(one, other) == tuple(max(each) for each in pairs)
+    assert min_offsets(one, other) == tuple(min(each) for each in pairs)
 
 
 def test_one_number_is_replaced() -> None:
     """Those of the other shards stay."""
-    assert [replaced((1, 2, 3), shard, 9) for shard in range(3)] == [(9, 2, 3), (1, 9, 3), (1, 2, 9)]
+    assert [with_offset((1, 2, 3), shard, 9) for shard in range(3)] == [(9, 2, 3), (1, 9, 3), (1, 2, 9)]
 
 
 def test_names_are_spread_over_the_shards() -> None:
@@ -142,7 +142,7 @@ def test_nothing_before_its_bound_is_a_connections_to_read(named: int | None, bo
 def test_a_position_has_a_number_in_its_own_log_only() -> None:
     """In each shard by itself; a log with another number of shards is another one."""
     position = Position(("a", "b"), (4, 5))
-    assert [position.number_in(("a", "b"), shard) for shard in (0, 1)] == [4, 5]
-    assert [position.number_in(("a", "x"), shard) for shard in (0, 1)] == [4, -1]
-    assert position.number_in(("a",), 0) == -1
-    assert NO_PLACE.number_in(("a",), 0) == -1
+    assert [position.offset_in(("a", "b"), shard) for shard in (0, 1)] == [4, 5]
+    assert [position.offset_in(("a", "x"), shard) for shard in (0, 1)] == [4, -1]
+    assert position.offset_in(("a",), 0) == -1
+    assert UNKNOWN_POSITION.offset_in(("a",), 0) == -1

@@ -44,19 +44,19 @@ class Bench:
     def __init__(self, limits: RegistryLimits | None = None) -> None:
         ids = (f"id{number}" for number in count())
         self.registry = Registry(limits or RegistryLimits(), lambda: next(ids))
-        self.seq = 0
+        self.offset = 0
 
     def user(self, name: str, now: Moment = NOW, **state: Any) -> User:
-        user = self.registry.open_user(name, state, self.seq, now)
+        user = self.registry.open_user(name, state, self.offset, now)
         self.registry.connect(user)
         return user
 
     def channel(self, name: str, now: Moment = NOW, **settings: Any) -> Channel:
-        return self.registry.open_channel(name, settings, self.seq, now)
+        return self.registry.open_channel(name, settings, self.offset, now)
 
     def record(self, event: Event, now: Moment = NOW) -> Entry:
-        self.seq += 1
-        entry = Entry(self.seq, f"e-{self.seq}", now.steady_s, event)
+        self.offset += 1
+        entry = Entry(self.offset, f"e-{self.offset}", now.steady_s, event)
         self.registry.record(entry, now.wall_s)
         return entry
 
@@ -300,7 +300,7 @@ def test_an_event_of_a_channel_is_kept_in_its_log(bench: Bench) -> None:
     bench.record(message("m1"))
     bench.record(MessageDeleted(uuid="m1", channel="a"))
     bench.record(message("m2", channel="unknown"))
-    assert [entry.seq for entry in channel.log.entries] == [2]
+    assert [entry.offset for entry in channel.log.entries] == [2]
 
 
 def test_a_private_message_is_kept_for_each_of_its_users(bench: Bench) -> None:
@@ -357,7 +357,7 @@ def test_an_edit_changes_history_and_log(bench: Bench) -> None:
     assert uuids(channel.history.entries) == ["m1", "m2"]
     present = Message(uuid="m1", channel="a", user="bob", payload=b"5", timestamp="u", edited="f")
     assert channel.history.entries[0].event == channel.log.entries[0].event == present
-    assert [kept.seq for kept in channel.log.entries] == [1, 2, 4]
+    assert [kept.offset for kept in channel.log.entries] == [1, 2, 4]
     last = channel.log.entries[-1].event
     assert last == MessageEdited(uuid="m1", channel="a", user="bob", payload=b"5", timestamp="u", edited="f")
 
@@ -370,7 +370,7 @@ def test_a_message_that_too_many_have_otherwise_is_lost_for_the_others(bench: Be
     bench.record(MessageEdited(uuid="m", channel="a", edited="t", payload=b"2", only=many))
     assert (log.floor, uuids(log.entries)) == (0, ["m", "m"])
     bench.record(MessageEdited(uuid="m", channel="a", edited="t", payload=b"2", only=frozenset({"ann"})))
-    assert (log.floor, [entry.seq for entry in log.entries]) == (1, [2, 3])
+    assert (log.floor, [entry.offset for entry in log.entries]) == (1, [2, 3])
 
 
 def test_a_deletion_is_all_that_remains(bench: Bench) -> None:
@@ -561,7 +561,7 @@ class Churn:
         self.bench.record(message("p", channel=None, only=frozenset({user})), self.now)
 
     def configure(self, _: str, name: str) -> None:
-        self.registry.configure(name, {"store_history": True}, self.bench.seq, self.now)
+        self.registry.configure(name, {"store_history": True}, self.bench.offset, self.now)
 
     def touch(self, user: str, _: str) -> None:
         if user in self.registry.users:

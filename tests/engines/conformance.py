@@ -25,7 +25,7 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.log import Entry
-from channelstream.core.position import Numbers, Position, later, shard_of
+from channelstream.core.position import Offsets, Position, max_offsets, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, User
 from channelstream.engines.base import (
@@ -85,13 +85,13 @@ class Recorder:
     def deliver(self, entry: Entry) -> None:
         self.entries.append(entry)
 
-    def advance(self, seqs: Numbers) -> None:
+    def advance(self, offsets: Offsets) -> None:
         """Nothing to remember."""
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         self.gaps.append((sorted(channels), sorted(users)))
 
-    def renewed(self, shard: int, seqs: Numbers) -> None:
+    def renewed(self, shard: int, offsets: Offsets) -> None:
         self.renewals += 1
 
     def yielded(self, conn_id: str) -> None:
@@ -149,10 +149,10 @@ class Lab:
 
     def _shard(self, event: Event) -> int:
         [name] = [event.channel] if event.channel is not None else event.only or ()
-        return shard_of(name, len(self.engine.position.seqs))
+        return shard_of(name, len(self.engine.position.offsets))
 
     def numbers(self) -> list[int]:
-        return [entry.seq for entry in self.recorder.entries]
+        return [entry.offset for entry in self.recorder.entries]
 
     def heard_entries(self) -> list[Entry]:
         return self.recorder.entries
@@ -230,14 +230,14 @@ class Lab:
 
     def head(self, name: str = "a") -> int:
         """The last number in the shard of a channel or user."""
-        return self.number(self.engine.position.seqs, name)
+        return self.number(self.engine.position.offsets, name)
 
-    def number(self, numbers: Numbers, name: str = "a") -> int:
+    def number(self, numbers: Offsets, name: str = "a") -> int:
         """Of the numbers of all shards that of the one a channel or user is in."""
         return numbers[shard_of(name, len(numbers))]
 
     def read_whole(self, replay: Replay) -> bool:
-        return replay.upto == replay.head == self.engine.position.seqs
+        return replay.upto == replay.head == self.engine.position.offsets
 
 
 @pytest.fixture
@@ -294,7 +294,7 @@ def test_accepted_events_are_delivered_in_order(lab: Lab) -> None:
     lab.publish(message("m3"))
     assert [each.event for each in accepted] == events
     assert lab.in_order(lab.heard()) == lab.in_order([*events, message("m3")])
-    numbers = [(entry.shard, entry.seq) for entry in lab.heard_entries()]
+    numbers = [(entry.shard, entry.offset) for entry in lab.heard_entries()]
     assert sorted(numbers) == sorted(set(numbers), key=lambda number: (number[0], numbers.index(number)))
 
 
@@ -304,8 +304,8 @@ def test_the_position_is_that_of_the_last_event(lab: Lab) -> None:
     lab.publish(message("m1"), message("m2"))
     entries = lab.heard_entries()
     positions = [Position.parse(entry.position) for entry in entries]
-    assert positions == [Position(lab.engine.position.epochs, entry.seqs) for entry in entries]
-    assert [lab.number(entry.seqs) for entry in entries] == lab.numbers()
+    assert positions == [Position(lab.engine.position.epochs, entry.offsets) for entry in entries]
+    assert [lab.number(entry.offsets) for entry in entries] == lab.numbers()
     assert positions[-1] == lab.engine.position
 
 
@@ -381,7 +381,7 @@ def test_a_replay_returns_what_followed_across_channels_in_order(lab: Lab) -> No
     """Each channel from its own number on, private messages by their name, nothing else."""
     lab.connect("ann", "a", "b", "c")
     lab.publish(message("a1"), message("b1", channel="b"), private("p1", "ann"), message("c1", channel="c"))
-    numbers = {entry.event.uuid: entry.seq for entry in lab.heard_entries()}
+    numbers = {entry.event.uuid: entry.offset for entry in lab.heard_entries()}
     lab.publish(message("b2", channel="b"), private("p2", "bob"), message("a2"))
     replay = lab.replay("ann", a=0, b=numbers["b1"], private=0)
     wanted = [message("a1"), private("p1", "ann"), message("b2", channel="b"), message("a2")]
@@ -405,11 +405,11 @@ def test_a_long_replay_is_read_in_stretches(lab: Lab, limit: int) -> None:
     found: list[Event] = []
     events = [message(f"m{number}", channel="ab"[number % 2]) for number in range(7)]
     lab.publish(*events)
-    upto, head = (0,) * len(lab.engine.position.seqs), lab.engine.position.seqs
+    upto, head = (0,) * len(lab.engine.position.offsets), lab.engine.position.offsets
     while upto != head:
         replay = lab.replay("ann", limit, a=lab.number(upto, "a"), b=lab.number(upto, "b"))
         assert len(replay.entries) <= limit * len(head)
-        assert later(replay.upto, upto) == replay.upto != upto
+        assert max_offsets(replay.upto, upto) == replay.upto != upto
         found += [entry.event for entry in replay.entries]
         upto = replay.upto
     assert lab.in_order(found) == lab.in_order(events)
@@ -508,7 +508,7 @@ def test_a_deleted_message_is_never_replayed(lab: Lab) -> None:
     seen = lab.numbers()
     lab.publish(edit(), delete())
     assert uuids(lab.replay("ann", a=start)) == ["m0", "m2", "m1"]
-    assert [entry.seq for entry in lab.replay("ann", a=start).entries] == [seen[0], seen[2], lab.head()]
+    assert [entry.offset for entry in lab.replay("ann", a=start).entries] == [seen[0], seen[2], lab.head()]
     for begin, rest in (
         (seen[0], ["m2", "m1"]),
         (seen[1], ["m2", "m1"]),
@@ -532,7 +532,7 @@ def test_an_edited_message_is_replayed_in_its_present_form(lab: Lab) -> None:
     first, last = replay.entries[0].event, replay.entries[2].event
     assert first == Message(uuid="m1", channel="a", user="eve", payload=b'"newer"', timestamp="t", edited="e")
     assert last == MessageEdited(uuid="m1", channel="a", user="eve", payload=b'"newer"', edited="e")
-    assert [entry.seq for entry in replay.entries] == [*seen, lab.head()]
+    assert [entry.offset for entry in replay.entries] == [*seen, lab.head()]
     assert texts(lab.replay("ann", a=seen[0])) == [b'"hi"', b'"newer"']
     assert lab.heard()[2:] == [edit(user="eve"), edit(payload=b'"newer"')]
 
@@ -1038,7 +1038,7 @@ def test_many_who_disconnect_part_each_once(lab: Lab) -> None:
     before = lab.head()
     lab.disconnect_all(crowd, "a", "b")
     parted = [
-        (single.event.channel, *single.event.about, single.seq)
+        (single.event.channel, *single.event.about, single.offset)
         for entry in lab.recorder.entries
         for single in entry.singles()
         if isinstance(single.event, Presence) and not single.event.joined
@@ -1051,9 +1051,9 @@ def test_many_who_disconnect_part_each_once(lab: Lab) -> None:
         **dict.fromkeys(names[:-1], 0),
         "ann": 1,
     }
-    of_a = [seq for channel, _, seq in parted if channel == "a"]
-    for number, seq in enumerate([before, *of_a]):  # Whichever of them a client has heard last.
-        rest = [s.seq for e in lab.replay("stays", a=seq).entries for s in e.singles()]
+    of_a = [offset for channel, _, offset in parted if channel == "a"]
+    for number, offset in enumerate([before, *of_a]):  # Whichever of them a client has heard last.
+        rest = [s.offset for e in lab.replay("stays", a=offset).entries for s in e.singles()]
         assert rest == of_a[number:]
     lab.disconnect_all([stays], "a", "b")
     assert lab.channel("a").connections == 1
@@ -1070,7 +1070,7 @@ def test_a_read_that_ends_before_users_who_parted_at_once_goes_on_with_all_of_th
     found, at, head = [], before, lab.head()
     while at < head:
         read = lab.replay("stays", 1, a=at)
-        found += [single.seq for entry in read.entries for single in entry.singles()]
+        found += [single.offset for entry in read.entries for single in entry.singles()]
         at = lab.number(read.upto)
     assert found == sorted(set(found))
     assert len(found) == 5
@@ -1117,7 +1117,9 @@ def test_the_head_of_some_shards_is_asked_for_by_names(lab: Lab) -> None:
     lab.run(lab.engine.publish([message("m1"), message("m2", channel="b")]))
     everything = lab.run(lab.engine.head())
     for name in ("a", "b"):
-        assert lab.number(lab.run(lab.engine.head([name])).seqs, name) == lab.number(everything.seqs, name)
+        assert lab.number(lab.run(lab.engine.head([name])).offsets, name) == lab.number(
+            everything.offsets, name
+        )
     assert lab.run(lab.engine.head([])).epochs == everything.epochs
 
 

@@ -98,9 +98,9 @@ def test_a_channel_is_joined_at_the_number_of_its_turn(live: Callable[[Life], No
         await turns(3)
         await engine.publish([message("before", channel="late")])
         joined = await joining
-        (number,) = engine.position.seqs
+        (number,) = engine.position.offsets
         await engine.publish([message("after", channel="late")])
-        before = next(entry.seq for entry in recorder.entries if entry.event.uuid == "before")
+        before = next(entry.offset for entry in recorder.entries if entry.event.uuid == "before")
         if isinstance(engine, MemoryEngine):  # The others are handed it after that: nothing is lost then.
             assert joined["c0"] < before <= joined["late"] <= number
         assert joined.keys() == {*LOUD, "late"}
@@ -257,8 +257,8 @@ def test_an_event_that_cannot_be_delivered_takes_no_other_with_it(live: Callable
         if isinstance(engine, SqliteEngine):
             await engine.settled()
         assert parted(recorder) == sorted((name, "ann") for name in LOUD if name != "c10")
-        found = await engine.replay("ann", dict.fromkeys(LOUD, engine.position.seqs[0] - 1), 99)
-        assert found.upto == engine.position.seqs
+        found = await engine.replay("ann", dict.fromkeys(LOUD, engine.position.offsets[0] - 1), 99)
+        assert found.upto == engine.position.offsets
         assert sum(len(channel.log.entries) for channel in engine.registry.channels.values()) == 2 * len(LOUD)
 
     live(life)

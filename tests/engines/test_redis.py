@@ -24,7 +24,7 @@ from tests.waiting import PATIENCE_S, soon
 from channelstream.clock import new_epoch
 from channelstream.core.events import Dialect, Event, Message, Presence, UserStateChanged
 from channelstream.core.log import Entry
-from channelstream.core.position import NO_PLACE, Position, Reach, shard_of
+from channelstream.core.position import UNKNOWN_POSITION, Position, Reach, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import PRIVATE, Engine, Leaving, Member, UserUpdate
 from channelstream.engines.ledger import Lifetimes
@@ -1025,18 +1025,18 @@ def test_how_far_back_a_connection_reads_moves_with_it(with_nodes: Any) -> None:
         member = Member("ann", "ann", Dialect.V07)
         named = await engine.head()
         wanted: dict[str, Reach] = {}
-        for name, since in {PRIVATE: named, "a": None, "b": named, "c": NO_PLACE}.items():
+        for name, since in {PRIVATE: named, "a": None, "b": named, "c": UNKNOWN_POSITION}.items():
             place = name or "ann"
             shard = shard_of(place, nodes.shards)
             await engine.publish([message(f"m{name}", channel=place, only=frozenset({"ann"}))])
             if name == PRIVATE:
                 change = await engine.connect(member, EMPTY, since)
                 assert change is not None
-                joined = change.seqs[shard]
+                joined = change.offsets[shard]
                 recorder.members["ann"] = (member, set())
             else:
                 joined = (await engine.join(member, {name: {}}, since))[name]
-            wanted[name] = Reach.of(joined, since and since.number_in(named.epochs, shard))
+            wanted[name] = Reach.of(joined, since and since.offset_in(named.epochs, shard))
         for _ in range(2):
             other, _ = await nodes.node()
             claim = await other.claim("ann", orphan=False, leave=at_once)
@@ -1164,11 +1164,11 @@ def test_positions_never_go_back(with_three_shards: Any) -> None:
         events = [message(f"m{number}", channel=channels[number % 3]) for number in range(90)]
         await asyncio.gather(*(speaker.publish([event]) for event in events))
         await soon(lambda: len(heard(listener)) == 90)
-        seqs = [entry.seqs for entry in listener.entries]
-        for before, after in pairwise(seqs):
+        offsets = [entry.offsets for entry in listener.entries]
+        for before, after in pairwise(offsets):
             assert sum(late > early for early, late in zip(before, after, strict=True)) == 1
         assert {entry.shard for entry in listener.entries} == {0, 1, 2}
-        assert str(listener.entries[-1].position) == str(Position(speaker.position.epochs, seqs[-1]))
+        assert str(listener.entries[-1].position) == str(Position(speaker.position.epochs, offsets[-1]))
 
     with_three_shards(life)
 
@@ -1952,7 +1952,7 @@ def test_a_replay_is_bounded_in_bytes(with_one_shard: Any) -> None:
         await engine.publish([big(number) for number in range(10)])
         sizes = sizes_read(engine._shards.at("a"))
         at, found = 0, []
-        while at < (await engine.head()).seqs[0]:
+        while at < (await engine.head()).offsets[0]:
             replay = await engine.replay("ann", {"a": at}, 256)
             assert replay.lost == frozenset()
             found += [entry.event.uuid for entry in replay.entries]
@@ -2175,7 +2175,7 @@ def test_very_many_logs_are_read_by_several_calls(with_one_shard: Any) -> None:
         await engine.publish([message(f"m{number}", channel=names[number]) for number in range(len(names))])
         starts = dict.fromkeys([*names, "unknown"], 0)
         at, found = 0, []
-        while at < (await engine.head()).seqs[0]:
+        while at < (await engine.head()).offsets[0]:
             replay = await engine.replay("ann", {name: max(at, 0) for name in starts}, 300)
             assert replay.lost == {"unknown"}
             found += [entry.event.uuid for entry in replay.entries]

@@ -185,9 +185,9 @@ def test_users_who_parted_at_once_stay_so_over_a_restart(runs: Runs, monkeypatch
         await engine.close()
         again, recorder = await runs.open()
         assert (again.position, recorder.entries) == (position, [])
-        last = position.seqs[0]
+        last = position.offsets[0]
         rest = (await again.replay("dan", {"a": last - 2}, 9)).entries
-        assert [(single.seq, *single.event.about) for entry in rest for single in entry.singles()] == [
+        assert [(single.offset, *single.event.about) for entry in rest for single in entry.singles()] == [
             (last - 1, "bob"),
             (last, "cid"),
         ]
@@ -295,7 +295,7 @@ def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> 
         ((user,), (channel,)) = await engine.users(None), await engine.channels(None)
         assert (user.state, channel.settings.history_size) == ({"mood": 1}, 10)
         assert not (await engine.publish([message("m1")]))[0].repeated
-        told = [(e.seq, type(e.event)) for e in recorder.entries]
+        told = [(e.offset, type(e.event)) for e in recorder.entries]
         assert told == [(1, Presence), (2, Presence), (3, Message)]
         await engine.close()
 
@@ -375,8 +375,8 @@ def test_deliveries_come_in_the_order_of_the_log_whoever_awaits(runs: Runs) -> N
         ]
         joins = [engine.join(ANN, {"a": {}}), engine.configure({"a": {"log_events": 50}})]
         await asyncio.gather(*calls[:300], *joins, *calls[300:])
-        assert [entry.seq for entry in recorder.entries] == list(range(1, 1402))
-        assert engine.position.seqs == (1401,)
+        assert [entry.offset for entry in recorder.entries] == list(range(1, 1402))
+        assert engine.position.offsets == (1401,)
         await engine.close()
 
     asyncio.run(life())
@@ -395,7 +395,7 @@ def test_more_than_may_wait_for_the_disk_is_refused(runs: Runs) -> None:
         answers = await asyncio.gather(*calls, return_exceptions=True)
         refused = [answer for answer in answers if isinstance(answer, Unavailable)]
         assert 0 < len(refused) < 40
-        assert engine.position.seqs == (40 - len(refused),)
+        assert engine.position.offsets == (40 - len(refused),)
         await engine.close()
 
     asyncio.run(life())

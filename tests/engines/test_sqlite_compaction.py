@@ -174,8 +174,8 @@ def test_a_killed_process_leaves_the_present_forms(runs: Runs) -> None:
         before = await engine.replay("ann", starts, 100)
         again = await reopened(runs, "killed.db")
         after = await again.replay("ann", starts, 100)
-        assert [(each.seq, each.event) for each in after.entries] == [
-            (e.seq, e.event) for e in before.entries
+        assert [(each.offset, each.event) for each in after.entries] == [
+            (e.offset, e.event) for e in before.entries
         ]
         assert after.lost == frozenset()
         assert sorted(map(str, texts(after))) == sorted(
@@ -199,8 +199,8 @@ def test_a_file_that_keeps_what_was_superseded_gives_the_present_forms(runs: Run
             ("delete", body % ("m1", ""), None),
             ("edit", body % ("m2", ',"edited":"e","payload":""'), b'"new"'),
         ]
-        for seq, (kind, text, payload) in enumerate(rows, start=head + 1):
-            row = (seq, "a", None, kind, text.encode(), payload)
+        for offset, (kind, text, payload) in enumerate(rows, start=head + 1):
+            row = (offset, "a", None, kind, text.encode(), payload)
             older.execute("INSERT INTO events SELECT ?, max(at), ?, ?, ?, ?, ? FROM events", row)
         older.execute("UPDATE meta SET value = ? WHERE key = 'seq'", (head + 2,))
 

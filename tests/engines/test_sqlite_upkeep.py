@@ -166,7 +166,7 @@ def test_a_batch_is_delivered_in_short_turns(runs: Runs, monkeypatch: pytest.Mon
         looks = []
         while not publishing.done():
             await turns(1)
-            (number,) = engine.position.seqs
+            (number,) = engine.position.offsets
             read = await engine.replay("ann", {"a": 0}, 100)
             assert len(recorder.entries) == len(read.entries) == number
             looks.append(number)

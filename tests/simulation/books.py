@@ -76,10 +76,10 @@ class BookedHub(Hub):
         super().remove(connection)
 
     def _begin(self, connection: Connection, channel: str) -> None:
-        self._stays.setdefault((connection, channel), []).append(Stay(self.seqs[0]))
+        self._stays.setdefault((connection, channel), []).append(Stay(self.offsets[0]))
 
     def _end(self, connection: Connection, channel: str) -> None:
-        self._stays[connection, channel][-1].left = self.seqs[0]
+        self._stays[connection, channel][-1].left = self.offsets[0]
 
     def _addressees(self, entry: Entry) -> list[Connection]:
         """Return who hears an event, in an order that does not depend on PYTHONHASHSEED: it is that of the writes."""
@@ -111,23 +111,23 @@ class BookedEngine(MemoryEngine):
         stays = self._note(member, channels, since)
         joined = await super().join(member, channels, since)
         # Of several, others may have had their turn in between.
-        for name, seq in joined.items():
-            self._place(stays[name], seq, since)
+        for name, offset in joined.items():
+            self._place(stays[name], offset, since)
         return joined
 
     def _note(self, member: Member, names: Iterable[str], since: Position | None) -> dict[str, list[Stay]]:
         connection = self.hub.connections[member.conn_id]
         stays = {name: self.hub.stays(connection, name)[-1:] for name in names}
         for each in stays.values():
-            self._place(each, self.position.seqs[0], since)
+            self._place(each, self.position.offsets[0], since)
         return stays
 
-    def _place(self, stays: Iterable[Stay], seq: int, since: Position | None) -> None:
+    def _place(self, stays: Iterable[Stay], offset: int, since: Position | None) -> None:
         for stay in stays:
-            stay.joined = seq
+            stay.joined = offset
             if since is not None:
-                is_here = since.epochs == self.position.epochs and since.seqs[0] <= seq
-                stay.named = since.seqs[0] if is_here else -1
+                is_here = since.epochs == self.position.epochs and since.offsets[0] <= offset
+                stay.named = since.offsets[0] if is_here else -1
 
 
 class BookedBudget(Budget):

@@ -67,11 +67,11 @@ class Keeper:
         if before is None or before.log is not log or before.disturbed != now.disturbed:
             return
         accepted = world.truth.places.get(place, [])
-        kept = {entry.seq for entry in now.entries}
+        kept = {entry.offset for entry in now.entries}
         for entry in before.entries:
-            if entry.seq in kept or world.truth.left(place, entry):
+            if entry.offset in kept or world.truth.left(place, entry):
                 continue
-            later = sum(each.seq > entry.seq for each in accepted)
+            later = sum(each.offset > entry.offset for each in accepted)
             early = later < log.limits.events and now_s - entry.at_s < (log.limits.age_s or 0.0)
             demand(not early, "dropped too early:", place, entry.position)
 

@@ -63,7 +63,7 @@ class Watch:
         self.told = False
         self._written: set[str] = set()
         self._cursor = 0
-        self._began_seq = world.seq
+        self._began_seq = world.offset
         # Of channels that it joins or leaves at this moment, either may be told.
         began_with = () if client.busy else connection.channels
         self._began_with = {name: len(self._stays_in(name)) for name in began_with}
@@ -101,7 +101,7 @@ class Watch:
                 self.since,
             )
             self.barred[name] = self._began_seq
-        self._owe(dict.fromkeys(lost, self.world.seq) | dict.fromkeys(recovered, start or 0))
+        self._owe(dict.fromkeys(lost, self.world.offset) | dict.fromkeys(recovered, start or 0))
         self._check_position(told["position"], start)
         self.last = -1 if start is None or start > self._began_seq else start
 
@@ -114,11 +114,11 @@ class Watch:
         """Return the number the client resumes from, None where its position can prove nothing."""
         if not self.since:
             assert self.resumed is not None
-            return Position.parse(self.resumed["position"]).seqs[0]  # type: ignore[union-attr]
+            return Position.parse(self.resumed["position"]).offsets[0]  # type: ignore[union-attr]
         asked = Position.parse(self.since)
-        if asked is None or asked.epochs != (self.truth.epoch,) or asked.seqs[0] > self.world.seq:
+        if asked is None or asked.epochs != (self.truth.epoch,) or asked.offsets[0] > self.world.offset:
             return None
-        return asked.seqs[0]
+        return asked.offsets[0]
 
     def _proves(self, name: str, start: int) -> bool:
         """Whether the log has all that the client misses of what the connection may read."""
@@ -135,10 +135,10 @@ class Watch:
         """Whoever resumes from the position that is told has missed nothing of what is recovered."""
         position = Position.parse(told)
         assert position is not None
-        readable = position.epochs == (self.truth.epoch,) and position.seqs[0] <= self.world.seq
+        readable = position.epochs == (self.truth.epoch,) and position.offsets[0] <= self.world.offset
         demand(readable, "a position that is none is told:", told)
         for entry in self.truth.entries:
-            passed = start is not None and start < entry.seq <= position.seqs[0]
+            passed = start is not None and start < entry.offset <= position.offsets[0]
             demand(not (passed and self.owed(entry)), "the told position passes over:", entry.position)
 
     def _owe(self, starts: dict[str, int]) -> None:
@@ -151,7 +151,7 @@ class Watch:
     def observe(self) -> None:
         """From when a stream of the older generation is live, it is owed everything, too."""
         if self.connection.stream is not None and self.connection.state is ConnectionState.LIVE:
-            self._owe(dict.fromkeys((PRIVATE, *self.connection.channels), self.world.seq))
+            self._owe(dict.fromkeys((PRIVATE, *self.connection.channels), self.world.offset))
 
     # -- what is written to it
 
@@ -187,34 +187,34 @@ class Watch:
         stays = self._stays_in(channel)
         is_same = len(stays) == self._stays.get(channel)
         begin = stays[-1].owed_after if is_same else stays[-1].joined
-        return begin is not None and entry.seq > max(self.starts.get(channel, begin), begin)
+        return begin is not None and entry.offset > max(self.starts.get(channel, begin), begin)
 
     def _may_hear(self, entry: Entry, channel: str) -> bool:
         """Whether the connection was a member then, or the application lets it read what was before."""
         return any(
-            entry.seq > stay.bound and (stay.left is None or entry.seq <= stay.left)
+            entry.offset > stay.bound and (stay.left is None or entry.offset <= stay.left)
             for stay in self._stays_in(channel)
         )
 
     def nothing_missing(self, upto: int) -> None:
         """Check that all that was owed up to this number has come."""
         entries = self.truth.entries
-        while self._cursor < len(entries) and entries[self._cursor].seq <= upto:
+        while self._cursor < len(entries) and entries[self._cursor].offset <= upto:
             entry = entries[self._cursor]
             self._cursor += 1
-            if entry.seq > self.last:
+            if entry.offset > self.last:
                 demand(not self.owed(entry), "missing:", entry.position, entry.event)
 
     def heard(self, entry: Entry) -> None:
         """Check that an event may come now."""
         demand(entry.position in self._written, "not seen when it was written:", entry.position)
         channel = PRIVATE if entry.event.channel is None else entry.event.channel
-        demand(entry.seq > self.last, "out of order or twice:", entry.position, "after", self.last)
+        demand(entry.offset > self.last, "out of order or twice:", entry.position, "after", self.last)
         demand(self.connection.hears(entry.event), "not for this client:", entry.event)
-        demand(entry.seq > self.barred.get(channel, -1), "replayed though lost:", entry.position)
+        demand(entry.offset > self.barred.get(channel, -1), "replayed though lost:", entry.position)
         demand(self._may_hear(entry, channel), "no member of it:", entry.position, entry.event)
-        self.nothing_missing(entry.seq - 1)
-        self.last = entry.seq
+        self.nothing_missing(entry.offset - 1)
+        self.last = entry.offset
 
 
 class Checker:
@@ -266,4 +266,4 @@ class Checker:
                 continue
             live = watch.connection.state is ConnectionState.LIVE
             demand(live, "still", watch.connection.state.value, "after all has settled:", watch.connection.id)
-            watch.nothing_missing(watch.world.seq)
+            watch.nothing_missing(watch.world.offset)

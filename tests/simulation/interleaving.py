@@ -191,7 +191,7 @@ class DisklessEngine(SqliteEngine):
     def _open(self) -> list[tuple[Any, ...]]:
         self._file: Any = self._thread
         restore = Restore(Stored({"epoch": "e"}, [], [], [], [], []), self.registry, self._clock)
-        begin = Position.single("e", restore.seq)
+        begin = Position.single("e", restore.offset)
         self._ledger = Ledger(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._upkeep = Upkeep(self.registry, self._clock, restore.offset_s)
         return []

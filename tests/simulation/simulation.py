@@ -110,7 +110,7 @@ class Simulation:
     def _check(self) -> None:
         for failure in self.world.failures:
             raise failure
-        self.world.truth.note_births(self.world.seq)
+        self.world.truth.note_births(self.world.offset)
         self.keeper.check(self.world, self.clock.steady())
         for client in self.clients:
             watch = client.watch
@@ -207,15 +207,15 @@ class Simulation:
         return chance.choices((client.position, "", self._lie(chance)), (4, 4, 2))[0]
 
     def _lie(self, chance: random.Random) -> str:
-        epoch, seq = self.world.truth.epoch, self.world.seq
+        epoch, offset = self.world.truth.epoch, self.world.offset
         lies = (
             "garbage",
             "other-7",
-            f"{epoch}-{seq + 5}",
+            f"{epoch}-{offset + 5}",
             f"{epoch}-0",
-            f"{epoch}-{seq // 2}",
-            f"{epoch}-{seq - chance.randrange(1, 9)}",
-            f"{epoch}-{seq}",
+            f"{epoch}-{offset // 2}",
+            f"{epoch}-{offset - chance.randrange(1, 9)}",
+            f"{epoch}-{offset}",
             "",
         )
         return chance.choice(lies)

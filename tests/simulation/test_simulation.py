@@ -189,7 +189,7 @@ def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.slow
 def test_a_broken_promise_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that loses an event is found out, and the script that shows it becomes short."""
-    monkeypatch.setattr("channelstream.core.log._seq", lambda entry: entry.seq - 1)
+    monkeypatch.setattr("channelstream.core.log._seq", lambda entry: entry.offset - 1)
 
     def fails(steps: list[object]) -> bool:
         try:

@@ -30,7 +30,11 @@ class Truth:
             self._accept(single)
 
     def _accept(self, entry: Entry) -> None:
-        demand(not self.entries or self.entries[-1].seq < entry.seq, "accepted out of order:", entry.position)
+        demand(
+            not self.entries or self.entries[-1].offset < entry.offset,
+            "accepted out of order:",
+            entry.position,
+        )
         self.entries.append(entry)
         self.by_position[entry.position] = entry
         self.events.add((type(entry.event), entry.event.uuid))
@@ -63,7 +67,7 @@ class Truth:
         text, sent = None, self.by_position[position]
         for entry in self._about[sent.event.channel, sent.event.uuid]:
             event = entry.event
-            if isinstance(event, Message) and entry.seq > sent.seq:
+            if isinstance(event, Message) and entry.offset > sent.offset:
                 continue  # Published anew after the logs had forgotten it: that is not about what was before.
             if event.only is None or user in event.only:
                 text = None if isinstance(event, MessageDeleted) else getattr(event, "payload", None) or text
@@ -73,7 +77,7 @@ class Truth:
         """Whether an entry is superseded for all of these users, or only the edit that was meant for them is sent."""
         left = set(names)
         for later in self._about[entry.event.channel, entry.event.uuid]:
-            if later.seq <= entry.seq or isinstance(later.event, Message):
+            if later.offset <= entry.offset or isinstance(later.event, Message):
                 continue
             if isinstance(entry.event, MessageDeleted) and isinstance(later.event, MessageEdited):
                 continue
@@ -102,25 +106,27 @@ class Truth:
         holder = self._registry.users.get(place[1]) if place[1] else self._registry.channels.get(place[0])
         return holder.log if holder else None
 
-    def note_births(self, seq: int) -> None:
+    def note_births(self, offset: int) -> None:
         """Look for logs that are new, so that it is known from which number on they could prove something."""
         places = [(name, "") for name in self._registry.channels]
         for place in places + [(PRIVATE, name) for name in self._registry.users]:
             log = self.log(place)
             known = self._born.get(place)
             if log is not None and (known is None or known[0] is not log):
-                self._born[place] = (log, seq)
+                self._born[place] = (log, offset)
 
-    def proves(self, place: Place, seq: int) -> bool:
+    def proves(self, place: Place, offset: int) -> bool:
         """Whether the log still holds every event since this number, as the checker counts."""
         log = self.log(place)
         born = self._born.get(place)
-        if log is None or born is None or born[0] is not log or born[1] > seq:
+        if log is None or born is None or born[0] is not log or born[1] > offset:
             return False
-        kept = {single.seq for entry in log.entries for single in entry.singles()}
-        owed = [entry for entry in self.places.get(place, ()) if entry.seq > seq]
+        kept = {single.offset for entry in log.entries for single in entry.singles()}
+        owed = [entry for entry in self.places.get(place, ()) if entry.offset > offset]
         # What was dropped before it was superseded cannot be told from what was not superseded.
-        return all(entry.seq in kept or (entry.seq > log.floor and self.left(place, entry)) for entry in owed)
+        return all(
+            entry.offset in kept or (entry.offset > log.floor and self.left(place, entry)) for entry in owed
+        )
 
     def left(self, place: Place, entry: Entry) -> bool:
         """Whether an entry has left a log because it is superseded."""

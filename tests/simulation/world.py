@@ -188,9 +188,9 @@ class World:
         self.housekeeping = Housekeeping(self.node)
 
     @property
-    def seq(self) -> int:
+    def offset(self) -> int:
         """The number of the last accepted event."""
-        return self.memory.position.seqs[0]
+        return self.memory.position.offsets[0]
 
     def _flush(self) -> bool:
         """Flush, which takes some time by the pacer's clock."""
@@ -205,7 +205,7 @@ class World:
     async def start(self) -> None:
         receiver: Any = Tap(self.node, self.truth)
         await self.memory.start(receiver)
-        self.hub.seqs = (self.seq,)
+        self.hub.offsets = (self.offset,)
         self.streams.heartbeat.start()
         self.housekeeping.start()
 

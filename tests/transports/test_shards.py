@@ -18,7 +18,7 @@ from channelstream.core.codec import Framing
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Dialect, Message
 from channelstream.core.hub import Hub
-from channelstream.core.position import Position, later, shard_of
+from channelstream.core.position import Position, max_offsets, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import PRIVATE, UserUpdate
 from channelstream.engines.ledger import Lifetimes
@@ -84,7 +84,9 @@ class Client:
                 self.heard[item["channel"] or self.user].append(item["message"]["n"])
             before, after = Position.parse(self.position), Position.parse(item["position"])
             assert after is not None
-            assert before is None or later(before.seqs, after.seqs) == after.seqs, "a position went back"
+            assert before is None or max_offsets(before.offsets, after.offsets) == after.offsets, (
+                "a position went back"
+            )
             self.position = item["position"]
 
     @property
@@ -323,7 +325,7 @@ class Listening(Client):
     def position_in(self, shard: int) -> int:
         position = Position.parse(self.items[-1]["position"])
         assert position is not None
-        return position.seqs[shard]
+        return position.offsets[shard]
 
 
 def say(channel: str, number: int) -> Message:
@@ -359,9 +361,9 @@ def test_a_shard_out_of_reach_is_not_needed_where_a_connection_has_nothing_in_it
         await after.publish([say(channel, 3)])
         await soon(lambda: client.texts() == [0, 1, 2, 3])
         assert client.items[0]["lost"] == []
-        assert client.position_in(2) < named.seqs[2]
-        assert (await after.engine.head([channel])).seqs[2] < named.seqs[2]
-        assert (await after.engine.head([channel], others=True)).seqs[2] < named.seqs[2]
+        assert client.position_in(2) < named.offsets[2]
+        assert (await after.engine.head([channel])).offsets[2] < named.offsets[2]
+        assert (await after.engine.head([channel], others=True)).offsets[2] < named.offsets[2]
         # A member's own shard is that out of reach; what is public of it is beside the channel.
         [state] = await after.engine.states({stranger: channel})
         assert state.public_state == {"mood": 1}

@@ -189,7 +189,7 @@ def _channel(channel: Channel, page: _Page, options: InfoOptions, position: Posi
         "history": [
             Raw(item(entry, Dialect.V07))
             for entry in channel.history.entries
-            if entry.seq <= position.seqs[entry.shard]
+            if entry.offset <= position.offsets[entry.shard]
         ]
         if options.include_history
         else [],

@@ -119,7 +119,7 @@ def _after(
     for entry in entries:
         form: Entry | None = entry
         for change in changes.about(entry):
-            if form is not None and change.seq > form.seq and is_for(change.event, form.event):
+            if form is not None and change.offset > form.offset and is_for(change.event, form.event):
                 form = _changed(form, change)
         if form is not None:
             found.append(form)

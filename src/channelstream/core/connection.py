@@ -7,7 +7,7 @@ from typing import Protocol
 from channelstream.core.batch import DEAF, Batch
 from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Event
-from channelstream.core.position import Numbers, Reach, shard_of
+from channelstream.core.position import Offsets, Reach, shard_of
 from channelstream.errors import CloseCode
 
 
@@ -111,7 +111,7 @@ class Connection:
     outlet: int
     write: Callable[[bytes], None]
 
-    def __init__(self, conn_id: str, user: str, dialect: Dialect, heard: Numbers, deadline_s: float) -> None:
+    def __init__(self, conn_id: str, user: str, dialect: Dialect, heard: Offsets, deadline_s: float) -> None:
         self.id = conn_id
         self.user = user
         self.dialect = dialect

@@ -13,7 +13,7 @@ from channelstream.core.codec import ENCLOSE, Framing, item
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
 from channelstream.core.events import Dialect, Event
 from channelstream.core.log import Entry
-from channelstream.core.position import Numbers, Reach
+from channelstream.core.position import Offsets, Reach
 from channelstream.errors import CloseCode
 
 SLICE = 2_000
@@ -39,7 +39,7 @@ class Hub:
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, dict[Connection, None]] = {}
         self.users: dict[str, dict[Connection, None]] = {}
-        self.seqs: Numbers = (0,)
+        self.offsets: Offsets = (0,)
         self.deliveries = 0
         self.changes = RecentChanges()
         self._root = Batch()
@@ -75,7 +75,7 @@ class Hub:
 
     def deliver(self, entry: Entry) -> None:
         """Hand one accepted event to everyone here who hears it; entries come in the order of each shard."""
-        self.seqs = entry.seqs
+        self.offsets = entry.offsets
         event = entry.event
         if event.supersedes is not None:
             self._note_change(entry)
@@ -275,7 +275,7 @@ class Hub:
         if waiting:
             connection.heard = waiting[0].before
         elif connection.batch is self._root:
-            connection.heard = self.seqs
+            connection.heard = self.offsets
         connection.move(Step.DETACH)
         connection.stream = None
         connection.deadline_s = deadline_s
@@ -302,7 +302,7 @@ class Hub:
         except Exception:
             heard = batch.entries()[0].before
         if connection.batch is self._root:  # Unless that write has ended the stream.
-            connection.heard = self.seqs if heard is None else heard
+            connection.heard = self.offsets if heard is None else heard
 
 
 def _is_in_audience(connection: Connection, event: Event) -> bool:

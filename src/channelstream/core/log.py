@@ -13,7 +13,7 @@ from itertools import chain, islice
 
 from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.events import Dialect, Event, Message, Parted
-from channelstream.core.position import Numbers, replaced, written
+from channelstream.core.position import Offsets, format_position, with_offset
 
 ENTRY_OVERHEAD = 700
 """Bytes an entry costs besides its payload: objects, keys and one encoded form (measured, docs/performance.md)."""
@@ -35,21 +35,21 @@ class Entry:
         size: bytes it counts for in the budget.
     """
 
-    __slots__ = ("at_s", "event", "items", "position", "seq", "seqs", "shard", "size")
+    __slots__ = ("at_s", "event", "items", "offset", "offsets", "position", "shard", "size")
 
     def __init__(
         self,
-        seq: int,
+        offset: int,
         position: str,
         at_s: float,
         event: Event,
         shard: int = 0,
-        seqs: Numbers | None = None,
+        offsets: Offsets | None = None,
     ) -> None:
-        """Create an entry; without `seqs` it is one of a log that is in one shard."""
-        self.seq = seq
+        """Create an entry; without `offsets` it is one of a log that is in one shard."""
+        self.offset = offset
         self.shard = shard
-        self.seqs = (seq,) if seqs is None else seqs
+        self.offsets = (offset,) if offsets is None else offsets
         self.position = position
         self.at_s = at_s
         self.event = event
@@ -58,24 +58,24 @@ class Entry:
 
     def amended(self, event: Event) -> "Entry":
         """Return the same place in the log holding another event: history after an edit."""
-        return Entry(self.seq, self.position, self.at_s, event, self.shard, self.seqs)
+        return Entry(self.offset, self.position, self.at_s, event, self.shard, self.offsets)
 
     @property
     def first(self) -> int:
         """The first of its numbers."""
-        return self.seq - self.event.count + 1
+        return self.offset - self.event.count + 1
 
     @property
-    def before(self) -> Numbers:
+    def before(self) -> Offsets:
         """Up to where whoever waits for this has heard every shard."""
-        return replaced(self.seqs, self.shard, self.first - 1)
+        return with_offset(self.offsets, self.shard, self.first - 1)
 
-    def rest(self, seq: int) -> "Entry":
+    def rest(self, offset: int) -> "Entry":
         """Return this as it is read by who has heard everything up to a number that may be one of its own."""
         event = self.event
-        if seq < self.first or not isinstance(event, Parted):
+        if offset < self.first or not isinstance(event, Parted):
             return self
-        return self.amended(event.after(self.seq - seq - 1))
+        return self.amended(event.after(self.offset - offset - 1))
 
     def heard_by(self, user: str) -> "Entry":
         """Return this as a user hears it, who hears something of it."""
@@ -86,10 +86,12 @@ class Entry:
         if not others.gone[-1].back:
             return self.amended(others)
         # Its own number was the last one: the position is that of the last item it is sent.
-        seq = self.seq - others.gone[-1].back
-        seqs = replaced(self.seqs, self.shard, seq)
+        offset = self.offset - others.gone[-1].back
+        offsets = with_offset(self.offsets, self.shard, offset)
         epochs = self.position.rpartition("-")[0]
-        return Entry(seq, written((epochs,), seqs), self.at_s, others.ended(), self.shard, seqs)
+        return Entry(
+            offset, format_position((epochs,), offsets), self.at_s, others.ended(), self.shard, offsets
+        )
 
     def singles(self) -> "list[Entry]":
         """Return an entry for each of its numbers that stands for an item."""
@@ -97,24 +99,26 @@ class Entry:
             return [self]
         epochs = self.position.rpartition("-")[0]
         return [
-            Entry(self.seq - back, written((epochs,), (self.seq - back,)), self.at_s, single)
+            Entry(self.offset - back, format_position((epochs,), (self.offset - back,)), self.at_s, single)
             for back, single in self.event.singles()
         ]
 
-    def told_to(self, heard: Numbers) -> "Entry":
+    def told_to(self, heard: Offsets) -> "Entry":
         """Return this as a client hears it that has heard more of other shards: its position is not behind that."""
-        seqs = replaced(heard, self.shard, self.seq)
-        if seqs == self.seqs:
+        offsets = with_offset(heard, self.shard, self.offset)
+        if offsets == self.offsets:
             return self
         epochs = self.position.rpartition("-")[0]
-        return Entry(self.seq, written((epochs,), seqs), self.at_s, self.event, self.shard, seqs)
+        return Entry(
+            self.offset, format_position((epochs,), offsets), self.at_s, self.event, self.shard, offsets
+        )
 
 
-def told_after(heard: Numbers, entries: Iterable[Entry]) -> Iterator[Entry]:
+def told_after(heard: Offsets, entries: Iterable[Entry]) -> Iterator[Entry]:
     """Yield entries as a client hears them, one after the other, that has heard this much before."""
     for entry in entries:
         told = entry.told_to(heard)
-        heard = told.seqs
+        heard = told.offsets
         yield told
 
 
@@ -189,7 +193,7 @@ class Log:
         """Keep the newest event; room is made first, so that a full log never costs another one its entries."""
         self.drop_oldest(len(self.entries) + 1 - self.limits.events)
         if self.limits.events <= 0:
-            self.floor = entry.seq
+            self.floor = entry.offset
             return
         self.entries.append(entry)
         self._note(entry)
@@ -202,17 +206,17 @@ class Log:
             return None
         return self.entries[0].at_s + self.limits.age_s
 
-    def since(self, seq: int, now_s: float) -> Iterator[Entry]:
-        """Return the entries after `seq`; complete when `seq` is not below the floor, which this call brings up to date.
+    def since(self, offset: int, now_s: float) -> Iterator[Entry]:
+        """Return the entries after `offset`; complete when `offset` is not below the floor, which this call brings up to date.
 
         Only those that are taken are looked at: of many long logs, whoever reads takes a few of each at a time.
         """
         self.expire(now_s)
-        if not self.entries or self.entries[-1].seq <= seq:
+        if not self.entries or self.entries[-1].offset <= offset:
             return iter(())
-        begin = bisect_right(self.entries, seq, key=_seq)
+        begin = bisect_right(self.entries, offset, key=_offset)
         rest = map(self.entries.__getitem__, range(begin + 1, len(self.entries)))
-        return chain((self.entries[begin].rest(seq),), rest)
+        return chain((self.entries[begin].rest(offset),), rest)
 
     def about(self, uuid: str) -> tuple[Entry, ...]:
         """Return the message with this uuid, and its edits and deletions, as far as the log holds them."""
@@ -220,7 +224,7 @@ class Log:
 
     def supersede(self, old: Entry, new: Entry | None) -> None:
         """Put `new` where `old` stands, or nothing: no number is lost by that, so the floor stays."""
-        at = bisect_left(self.entries, old.seq, key=_seq)
+        at = bisect_left(self.entries, old.offset, key=_offset)
         if self.entries[at : at + 1] != [old]:
             return  # It was dropped meanwhile.
         self.entries[at : at + 1] = [] if new is None else [new]
@@ -238,7 +242,7 @@ class Log:
 
     def put_back(self, entries: list[Entry], floor: int) -> None:
         """Undo what was dropped since the log held these entries above this floor; nothing was appended since."""
-        gone = entries[: bisect_right(entries, self.floor, key=_seq)]
+        gone = entries[: bisect_right(entries, self.floor, key=_offset)]
         self.floor = floor
         if not gone:
             return
@@ -266,13 +270,13 @@ class Log:
             return
         gone = self.entries[:count]
         del self.entries[:count]
-        self.floor = max(self.floor, gone[-1].seq)
+        self.floor = max(self.floor, gone[-1].offset)
         self._forget(gone)
 
-    def drop_through(self, seq: int) -> None:
+    def drop_through(self, offset: int) -> None:
         """Forget everything up to a number, which need not be there any more, and raise the floor to it."""
-        self.drop_oldest(bisect_right(self.entries, seq, key=_seq))
-        self.floor = max(self.floor, seq)
+        self.drop_oldest(bisect_right(self.entries, offset, key=_offset))
+        self.floor = max(self.floor, offset)
 
     def clear(self) -> None:
         self.drop_oldest(len(self.entries))
@@ -283,7 +287,9 @@ class Log:
             if self._about is None:
                 self._about = {}
             known = self._about.get(event.uuid)
-            self._about[event.uuid] = (entry,) if known is None else tuple(sorted((*known, entry), key=_seq))
+            self._about[event.uuid] = (
+                (entry,) if known is None else tuple(sorted((*known, entry), key=_offset))
+            )
 
     def _forget(self, gone: Iterable[Entry]) -> None:
         size = 0
@@ -298,5 +304,5 @@ class Log:
         self._budget.dropped(self, size)
 
 
-def _seq(entry: Entry) -> int:
-    return entry.seq
+def _offset(entry: Entry) -> int:
+    return entry.offset

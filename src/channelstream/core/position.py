@@ -13,10 +13,10 @@ MAX_SHARDS = 16
 """Most shards of a log: each lengthens the position of every event by 18 to 28 characters."""
 MAX_TEXT = 512
 """Longest position a client may send; ours are below 30 characters for each shard."""
-MAX_NUMBER = (1 << 53) - 1
+MAX_OFFSET = (1 << 53) - 1
 """Highest number in a position: up to here engines whose numbers are doubles count exactly."""
 
-Numbers = tuple[int, ...]
+Offsets = tuple[int, ...]
 """For each shard, the number of an event in it."""
 
 
@@ -25,19 +25,19 @@ def shard_of(name: str, shards: int) -> int:
     return crc32(name.encode()) % shards if shards > 1 else 0
 
 
-def later(one: Numbers, other: Numbers) -> Numbers:
+def max_offsets(one: Offsets, other: Offsets) -> Offsets:
     """Return what was heard by whoever has heard both."""
     return tuple(map(max, one, other))
 
 
-def earlier(one: Numbers, other: Numbers) -> Numbers:
+def min_offsets(one: Offsets, other: Offsets) -> Offsets:
     """Return what is in both."""
     return tuple(map(min, one, other))
 
 
-def replaced(numbers: Numbers, shard: int, number: int) -> Numbers:
+def with_offset(offsets: Offsets, shard: int, number: int) -> Offsets:
     """Return the numbers with another one for a shard."""
-    return (*numbers[:shard], number, *numbers[shard + 1 :])
+    return (*offsets[:shard], number, *offsets[shard + 1 :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,20 @@ class Position:
     """A place in a log: of each shard the epoch, which changes when what it held is lost, and the last number."""
 
     epochs: tuple[str, ...]
-    seqs: Numbers
+    offsets: Offsets
 
     @classmethod
-    def single(cls, epoch: str, seq: int) -> "Position":
+    def single(cls, epoch: str, offset: int) -> "Position":
         """Return a place in a log of one shard."""
-        return cls((epoch,), (seq,))
+        return cls((epoch,), (offset,))
 
     def __str__(self) -> str:
-        return written(self.epochs, self.seqs)
+        return format_position(self.epochs, self.offsets)
 
-    def number_in(self, epochs: Sequence[str], shard: int) -> int:
+    def offset_in(self, epochs: Sequence[str], shard: int) -> int:
         """Return its number in a shard of the log that has these epochs; -1 where it is a place in another log."""
         is_there = len(self.epochs) == len(epochs) and self.epochs[shard] == epochs[shard]
-        return self.seqs[shard] if is_there else -1
+        return self.offsets[shard] if is_there else -1
 
     @classmethod
     def parse(cls, text: str) -> "Position | None":
@@ -67,14 +67,14 @@ class Position:
         # It may be repeated to the client as a line of an event stream, so nothing but plain text will do.
         if len(text) > MAX_TEXT or not (text.isascii() and text.isprintable()):
             return None
-        epochs, seqs = front.split("."), back.split(".")
-        if len(epochs) != len(seqs) or not all(epochs) or not all(map(str.isdigit, seqs)):
+        epochs, offsets = front.split("."), back.split(".")
+        if len(epochs) != len(offsets) or not all(epochs) or not all(map(str.isdigit, offsets)):
             return None
-        numbers = tuple(map(int, seqs))
-        return None if max(numbers) > MAX_NUMBER else cls(tuple(epochs), numbers)
+        found = tuple(map(int, offsets))
+        return None if max(found) > MAX_OFFSET else cls(tuple(epochs), found)
 
 
-NO_PLACE = Position((), ())
+UNKNOWN_POSITION = Position((), ())
 """What cannot be read as a position: a place in no log."""
 
 
@@ -115,6 +115,6 @@ class Reach(NamedTuple):
         return -1 if heard < 0 or self.since < 0 else max(heard, self.since)
 
 
-def written(epochs: Iterable[str], seqs: Numbers) -> str:
+def format_position(epochs: Iterable[str], offsets: Offsets) -> str:
     """Return a position as clients see it: `<epoch>-<number>`, with dots between those of several shards."""
-    return f"{'.'.join(epochs)}-{'.'.join(map(str, seqs))}"
+    return f"{'.'.join(epochs)}-{'.'.join(map(str, offsets))}"

@@ -281,8 +281,8 @@ class Registry:
     def entries_about(self, event: Event) -> list[Entry]:
         """Return what the logs hold of the message an event is, or is about; also where the event is excluded from."""
         logs = self.logs_of(event) if event.channel is not None else self._user_logs(event.only or ())
-        found = {entry.seq: entry for log in logs for entry in log.about(event.uuid)}
-        return sorted(found.values(), key=_seq)
+        found = {entry.offset: entry for log in logs for entry in log.about(event.uuid)}
+        return sorted(found.values(), key=_offset)
 
     def shown_message(self, event: Event) -> Entry | None:
         """Return the message with the event's uuid from the history of its channel."""
@@ -312,7 +312,7 @@ class Registry:
             self._supersede(old, present(old.event, change))
             if loses(change, old.event):
                 for log in self.logs_of(old.event):
-                    log.drop_through(old.seq)
+                    log.drop_through(old.offset)
         return entry if kept is change else entry.amended(kept)
 
     def _supersede(self, old: Entry, event: Event | None) -> None:
@@ -382,5 +382,5 @@ class Registry:
         return known[name]
 
 
-def _seq(entry: Entry) -> int:
-    return entry.seq
+def _offset(entry: Entry) -> int:
+    return entry.offset

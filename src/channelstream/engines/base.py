@@ -15,7 +15,7 @@ from msgspec import Struct
 from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event
 from channelstream.core.log import Entry
-from channelstream.core.position import Numbers, Position, Reach
+from channelstream.core.position import Offsets, Position, Reach
 from channelstream.core.registry import Moment
 from channelstream.core.user import StateValue, User
 
@@ -32,14 +32,14 @@ class Receiver(Protocol):
     def deliver(self, entry: Entry) -> None:
         """Hear an accepted event; those of one shard come in its order."""
 
-    def advance(self, seqs: Numbers) -> None:
+    def advance(self, offsets: Offsets) -> None:
         """Hear that everything up to these numbers which concerns this node has been delivered."""
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         """Hear that events of these channels and private messages of these users could not be delivered."""
 
-    def renewed(self, shard: int, seqs: Numbers) -> None:
-        """Hear that a shard's log is another one, which begins at its one of `seqs`: nothing older can be proven there."""
+    def renewed(self, shard: int, offsets: Offsets) -> None:
+        """Hear that a shard's log is another one, which begins at its one of `offsets`: nothing older can be proven there."""
 
     def yielded(self, conn_id: str) -> None:
         """Hear that another node has taken over a connection."""
@@ -134,7 +134,7 @@ class UserChange:
 
     user: User
     changed: list[tuple[str, StateValue]]
-    seqs: Numbers
+    offsets: Offsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Claim:
     member: Member
     channels: Mapping[str, Reach]
     private: Reach | None
-    seqs: Numbers
+    offsets: Offsets
     is_whole: bool
 
 
@@ -201,8 +201,8 @@ class Replay:
 
     entries: list[Entry]
     lost: frozenset[str]
-    upto: Numbers
-    head: Numbers
+    upto: Offsets
+    head: Offsets
 
 
 class Engine(Protocol):

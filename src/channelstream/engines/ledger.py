@@ -73,7 +73,7 @@ class Ledger:
             accept: takes every event a use case brings about, in order, and numbers it with `number`.
         """
         self.registry = registry
-        self.numbered = self.recorded = begin.seqs[0]
+        self.numbered = self.recorded = begin.offsets[0]
         (self._epoch,) = begin.epochs
         self._clock = clock
         self._lifetimes = lifetimes
@@ -94,7 +94,7 @@ class Ledger:
     def record(self, entry: Entry) -> None:
         """Let an entry count: from now on it is in the logs and in the history."""
         self.registry.record(entry, self._clock.wall())
-        self.recorded = entry.seq
+        self.recorded = entry.offset
 
     def hold(self, entry: Entry) -> None:
         """Remember what is to be recorded later: it counts already for what is published, edited or deleted next."""
@@ -158,8 +158,8 @@ class Ledger:
     def _held_about(self, event: Event) -> list[Event]:
         if not self._waiting:
             return []
-        found = {entry.seq: entry.event for key in _keys(event) for entry in self._waiting.get(key, ())}
-        return [found[seq] for seq in sorted(found)]
+        found = {entry.offset: entry.event for key in _keys(event) for entry in self._waiting.get(key, ())}
+        return [found[offset] for offset in sorted(found)]
 
     def _accept_all(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -178,7 +178,7 @@ class Ledger:
             else:
                 found.append(following)
         # One more than asked for tells whether any is left, and up to where these are all there are.
-        entries = list(islice(merge(*found, key=_seq), limit + 1))
+        entries = list(islice(merge(*found, key=_offset), limit + 1))
         upto = self.recorded if len(entries) <= limit else entries[limit].first - 1
         return Replay(entries[:limit], frozenset(lost), (upto,), (self.recorded,))
 
@@ -250,7 +250,7 @@ class Ledger:
         Returns:
             Which of them are new.
         """
-        slices, now, seq = Slices(self._clock.steady), moment(self._clock), self.recorded
+        slices, now, offset = Slices(self._clock.steady), moment(self._clock), self.recorded
         user, new = self.registry.users[member.user], list[str]()
         while waiting:
             name, patch = waiting.popleft()
@@ -258,7 +258,7 @@ class Ledger:
                 new.append(name)
             channel = self.registry.open_channel(name, patch, self.recorded, now)
             events = self.registry.join(channel, user, member.dialect, now)
-            joined[name] = seq
+            joined[name] = offset
             self._accept_all(events)
             if slices.is_over:
                 break
@@ -361,5 +361,5 @@ def _keys(event: Event) -> Iterator[_Key]:
         yield True, name, event.uuid
 
 
-def _seq(entry: Entry) -> int:
-    return entry.seq
+def _offset(entry: Entry) -> int:
+    return entry.offset

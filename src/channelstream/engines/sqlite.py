@@ -127,7 +127,7 @@ class SqliteEngine:
         stored = self._file.read()
         restore = Restore(stored, self.registry, self._clock)
         self._offset_s = restore.offset_s
-        begin = Position.single(stored.meta["epoch"], restore.seq)
+        begin = Position.single(stored.meta["epoch"], restore.offset)
         self._ledger = Ledger(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._upkeep = Upkeep(self.registry, self._clock, restore.offset_s)
         return stored.members

@@ -39,8 +39,8 @@ class Compaction:
         self._floors: dict[str, int] = {}
         self.supersedes = False
         for entry in entries:
-            self._new[entry.seq] = entry if entry.event.supersedes is None else self._compact(entry)
-            self._seqs.setdefault(entry.event.uuid, []).append(entry.seq)
+            self._new[entry.offset] = entry if entry.event.supersedes is None else self._compact(entry)
+            self._seqs.setdefault(entry.event.uuid, []).append(entry.offset)
 
     def _compact(self, entry: Entry) -> Entry:
         self.supersedes = True
@@ -49,27 +49,27 @@ class Compaction:
             kept = merged(kept, old.event)
             self._put(old, present(old.event, change))
             if change.channel is not None and loses(change, old.event):
-                self._floors[change.channel] = max(old.seq, self._floors.get(change.channel, 0))
+                self._floors[change.channel] = max(old.offset, self._floors.get(change.channel, 0))
         if change.channel is not None and change.only is None:
             self._show(change.channel, change)
         return entry if kept is change else entry.amended(kept)
 
     def _about(self, change: Event) -> list[Entry]:
         """Return what is written, or about to be, of the message a change is about."""
-        recorded = [self._rows.get(old.seq, old) for old in self._registry.entries_about(change)]
-        new = [self._new.get(seq) for seq in self._seqs.get(change.uuid, ())]
+        recorded = [self._rows.get(old.offset, old) for old in self._registry.entries_about(change)]
+        new = [self._new.get(offset) for offset in self._seqs.get(change.uuid, ())]
         return [old for old in (*recorded, *new) if old is not None and _is_about(change, old.event)]
 
     def _put(self, old: Entry, event: Event | None) -> None:
         if event is old.event:
             return
         new = None if event is None else old.amended(event)
-        if old.seq not in self._new:
-            self._rows[old.seq] = new
+        if old.offset not in self._new:
+            self._rows[old.offset] = new
         elif new is not None:
-            self._new[old.seq] = new
+            self._new[old.offset] = new
         else:
-            del self._new[old.seq]
+            del self._new[old.offset]
 
     def _show(self, channel: str, change: Event) -> None:
         shown = self._registry.shown_message(change)
@@ -88,7 +88,7 @@ class Compaction:
         Args:
             offset_s: seconds from the clock of the entries to that of the file.
         """
-        gone: list[Row] = [(seq,) for seq, entry in self._rows.items() if entry is None]
+        gone: list[Row] = [(offset,) for offset, entry in self._rows.items() if entry is None]
         struck: list[Row] = [key for key, entry in self._shown.items() if entry is None]
         put = [entry for entry in (*self._rows.values(), *self._new.values()) if entry is not None]
         return [

@@ -25,7 +25,7 @@ class Restore:
 
     def __init__(self, stored: Stored, registry: Registry, clock: Clock) -> None:
         last = stored.events[-1] if stored.events else (0, 0.0)
-        self.seq = max(last[0], int(stored.meta.get("seq", 0)))
+        self.offset = max(last[0], int(stored.meta.get("seq", 0)))
         self.offset_s = max(clock.wall(), last[1], float(stored.meta.get("at", 0.0))) - clock.steady()
         self._epoch = stored.meta["epoch"]
         self._registry = registry
@@ -60,22 +60,22 @@ class Restore:
         """Put histories and events in, in the order of the log; a history's row is newer than the event it stands for."""
         shown = {row[2]: self._entry(row[2], row[3], row[4:]) for row in stored.history}
         written = {row[0]: self._entry(row[0], row[1], row[4:]) for row in stored.events}
-        for seq in sorted(shown.keys() | written.keys()):
-            self._add(written.get(seq), shown.get(seq))
+        for offset in sorted(shown.keys() | written.keys()):
+            self._add(written.get(offset), shown.get(offset))
 
-    def _entry(self, seq: int, at: float, event: Row) -> Entry:
-        return Entry(seq, f"{self._epoch}-{seq}", at - self.offset_s, read_event(*event))
+    def _entry(self, offset: int, at: float, event: Row) -> Entry:
+        return Entry(offset, f"{self._epoch}-{offset}", at - self.offset_s, read_event(*event))
 
     def _add(self, written: Entry | None, noted: Entry | None) -> None:
         if written is not None:
             # Of a file that an older version wrote, which kept what was superseded.
             kept = self._registry.compact(written) if written.event.supersedes is not None else written
             for log in self._registry.logs_of(written.event):
-                if written.seq > log.floor:
+                if written.offset > log.floor:
                     log.append(kept)
         shown = noted or written
         if shown is None or shown.event.channel is None:
             return
         channel = self._registry.channels.get(shown.event.channel)
-        if channel is not None and shown.seq > channel.history.floor:
+        if channel is not None and shown.offset > channel.history.floor:
             self._registry.show(channel, shown)

@@ -170,12 +170,12 @@ def event_row(entry: Entry, at: float) -> Row:
     """A row of `events`."""
     event = entry.event
     sole = next(iter(event.only)) if event.channel is None and event.only and len(event.only) == 1 else None
-    return entry.seq, at, event.channel, sole, *event_columns(event)
+    return entry.offset, at, event.channel, sole, *event_columns(event)
 
 
 def history_row(channel: str, entry: Entry, at: float) -> Row:
     """A row of `history`."""
-    return channel, entry.event.uuid, entry.seq, at, *event_columns(entry.event)
+    return channel, entry.event.uuid, entry.offset, at, *event_columns(entry.event)
 
 
 def channel_row(channel: Channel, recorded: int, offset_s: float) -> Row:
@@ -186,7 +186,7 @@ def channel_row(channel: Channel, recorded: int, offset_s: float) -> Row:
         offset_s: seconds from the engine's clock to that of the file.
     """
     shown = channel.history.entries
-    history_floor = shown[0].seq - 1 if shown else recorded
+    history_floor = shown[0].offset - 1 if shown else recorded
     active_s = None if channel.connections else channel.idle_since_s + offset_s
     return channel.name, channel.id, _encode(channel.settings), channel.log.floor, history_floor, active_s
 

@@ -89,7 +89,7 @@ class Upkeep:
         elif event.channel in self._registry.channels:
             self._changed.setdefault(event.channel, set()).add(event.uuid)
         else:
-            self._strays.append((entry.seq,))
+            self._strays.append((entry.offset,))
 
     def forget(self, channels: Iterable[str]) -> None:
         """Remember no more of channels that are gone."""

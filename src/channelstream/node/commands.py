@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from channelstream.core.position import Numbers
+from channelstream.core.position import Offsets
 from channelstream.engines.base import UserUpdate
 from channelstream.errors import Faults, Invalid
 
@@ -70,7 +70,7 @@ class Answer(Struct, frozen=True):
     held: bool
     channels: list[str] = []
     changed: list[str] = []
-    heard: Numbers = ()
+    heard: Offsets = ()
     faults: Faults | None = None
 
 

@@ -11,7 +11,7 @@ from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
-from channelstream.core.position import NO_PLACE, Numbers, Position, Reach, replaced, shard_of
+from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position, Reach, shard_of, with_offset
 from channelstream.engines.base import (
     PRIVATE,
     Clock,
@@ -88,7 +88,7 @@ class HeldConnections:
     def make(self, conn_id: str, user: str, dialect: Dialect) -> Connection:
         """Hold a new connection, which has a while to be given a stream."""
         deadline_s = self._clock.steady() + self._limits.unattached_s
-        connection = Connection(conn_id, user, dialect, self._hub.seqs, deadline_s)
+        connection = Connection(conn_id, user, dialect, self._hub.offsets, deadline_s)
         self._hub.add(connection)
         self._deadlines.set(connection, deadline_s)
         return connection
@@ -110,9 +110,9 @@ class HeldConnections:
             if change is None:
                 self.forget(connection, CloseCode.UNKNOWN_CONNECTION, "it could not be registered")
             else:
-                connection.heard = change.seqs
+                connection.heard = change.offsets
                 connection.private = self._reach(
-                    connection.user, change.seqs[self._shard(connection.user)], since
+                    connection.user, change.offsets[self._shard(connection.user)], since
                 )
         return change
 
@@ -130,7 +130,7 @@ class HeldConnections:
         _still_here(connection)
         # Into the hub first: with a shared engine, what is published while it answers must find the member here.
         for name in channels:
-            self._hub.subscribe(connection, name, Reach.of(self._hub.seqs[self._shard(name)]))
+            self._hub.subscribe(connection, name, Reach.of(self._hub.offsets[self._shard(name)]))
         joined = None
         connection.joining |= channels.keys()
         try:
@@ -151,7 +151,7 @@ class HeldConnections:
         connection.joining |= {PRIVATE}
         try:
             # Nobody can prove what was missed of them meanwhile.
-            await self.join(connection, {name: {} for name in forgotten}, NO_PLACE)
+            await self.join(connection, {name: {} for name in forgotten}, UNKNOWN_POSITION)
         except BaseException:
             channels = self.forget(
                 connection, CloseCode.UNKNOWN_CONNECTION, "its channels could not be joined again"
@@ -226,7 +226,7 @@ class HeldConnections:
         for name, reach in channels.items():
             self._hub.subscribe(connection, name, reach)
         shard = self._shard(connection.user)
-        connection.private = private or Reach.of(self._hub.seqs[shard], -1)
+        connection.private = private or Reach.of(self._hub.offsets[shard], -1)
 
     # -- what is asked of one of them, from here or from another node
 
@@ -297,27 +297,27 @@ class HeldConnections:
             if connection.stream is not None:
                 connection.stream.close(CloseCode.TOO_SLOW, "the log no longer reaches back")
 
-    def renewed(self, shard: int, seqs: Numbers) -> None:
+    def renewed(self, shard: int, offsets: Offsets) -> None:
         """Close the streams that hear this shard: who comes back with a position of the older log is told of the loss."""
-        self._hub.seqs = seqs
+        self._hub.offsets = offsets
         lost = {name for name in self._hub.channels if self._shard(name) == shard}
         for connection in list(self._hub.connections.values()):
             mine = connection.channels.keys() & lost
             if connection.stream is not None and (mine or self._shard(connection.user) == shard):
                 connection.stream.close(CloseCode.RESTARTING, "the log was lost")
-            connection.heard = replaced(connection.heard, shard, seqs[shard])
-            connection.channels.update(dict.fromkeys(mine, Reach.of(seqs[shard])))
+            connection.heard = with_offset(connection.heard, shard, offsets[shard])
+            connection.channels.update(dict.fromkeys(mine, Reach.of(offsets[shard])))
             if self._shard(connection.user) == shard:
-                connection.private = Reach.of(seqs[shard])
+                connection.private = Reach.of(offsets[shard])
 
     def _shard(self, name: str) -> int:
-        return shard_of(name, len(self._hub.seqs))
+        return shard_of(name, len(self._hub.offsets))
 
     def _reach(self, name: str, joined: int, since: Position | None) -> Reach:
         """Return from where a channel, or a user's private messages, may be read that were joined at this number."""
         if since is None:
             return Reach.of(joined)
-        return Reach.of(joined, since.number_in(self._engine.position.epochs, self._shard(name)))
+        return Reach.of(joined, since.offset_in(self._engine.position.epochs, self._shard(name)))
 
     # -- streams come and go
 
@@ -412,8 +412,8 @@ class HeldConnections:
 
 
 def named_position(text: str) -> Position | None:
-    """Return what a call has named as a position: None if nothing, `NO_PLACE` for what is none."""
-    return (Position.parse(text) or NO_PLACE) if text else None
+    """Return what a call has named as a position: None if nothing, `UNKNOWN_POSITION` for what is none."""
+    return (Position.parse(text) or UNKNOWN_POSITION) if text else None
 
 
 def _member(connection: Connection) -> Member:

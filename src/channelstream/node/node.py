@@ -9,7 +9,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.endings import Endings
 from channelstream.core.events import Dialect, Event
 from channelstream.core.hub import Hub
-from channelstream.core.position import Numbers, later, shard_of
+from channelstream.core.position import Offsets, max_offsets, shard_of
 from channelstream.core.user import User
 from channelstream.engines.base import Accepted, Clock, Engine, Member, Membership, UserUpdate
 from channelstream.errors import CloseCode, Moved, Unavailable
@@ -77,7 +77,7 @@ class Node:
             ConfigError: the engine cannot work with what it was given.
         """
         await self.engine.start(self)
-        self.hub.seqs = self.engine.position.seqs
+        self.hub.offsets = self.engine.position.offsets
 
     @property
     def endings(self) -> Endings:
@@ -129,7 +129,7 @@ class Node:
 
     def _new_id_beside(self, user: str) -> str:
         """Make an id for a connection in the shard of its user, so that it needs no other shard that may be out of reach."""
-        shards = len(self.hub.seqs)
+        shards = len(self.hub.offsets)
         drawn = (self.new_id() for _ in range(DRAWS_PER_SHARD * shards))
         return next(
             (each for each in drawn if shard_of(each, shards) == shard_of(user, shards)), self.new_id()
@@ -247,14 +247,14 @@ class Node:
 
     # -- what the engine tells
 
-    def advance(self, seqs: Numbers) -> None:
-        self.hub.seqs = later(self.hub.seqs, seqs)
+    def advance(self, offsets: Offsets) -> None:
+        self.hub.offsets = max_offsets(self.hub.offsets, offsets)
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         self._held.lost(channels, users)
 
-    def renewed(self, shard: int, seqs: Numbers) -> None:
-        self._held.renewed(shard, seqs)
+    def renewed(self, shard: int, offsets: Offsets) -> None:
+        self._held.renewed(shard, offsets)
 
     def yielded(self, conn_id: str) -> None:
         self._handovers.yielded(conn_id)

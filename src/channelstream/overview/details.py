@@ -11,7 +11,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.events import Message
 from channelstream.core.log import Entry
-from channelstream.core.position import Numbers, Position
+from channelstream.core.position import Offsets, Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.node import Node
@@ -117,10 +117,10 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
     }
 
 
-def _heard(node: Node, found: Connection, waiting: list[Entry]) -> Numbers:
+def _heard(node: Node, found: Connection, waiting: list[Entry]) -> Offsets:
     if found.state is not ConnectionState.LIVE:
         return found.heard
-    return waiting[0].before if waiting else node.hub.seqs
+    return waiting[0].before if waiting else node.hub.offsets
 
 
 def _expires_in_s(node: Node, found: Connection) -> float | None:
@@ -145,7 +145,7 @@ async def _last_events(node: Node, found: Connection) -> list[Entry]:
 
 
 def _when(entry: Entry) -> tuple[float, int]:
-    return entry.at_s, entry.seq
+    return entry.at_s, entry.offset
 
 
 def _tail(entries: list[Entry], found: Connection, bound: int) -> Iterable[Entry]:
@@ -153,4 +153,4 @@ def _tail(entries: list[Entry], found: Connection, bound: int) -> Iterable[Entry
     recent: Iterator[Entry] = (
         entry for entry in islice(reversed(entries), LOOKED_AT) if found.hears(entry.event)
     )
-    return (entry for entry in islice(recent, EVENTS) if entry.seq > bound)
+    return (entry for entry in islice(recent, EVENTS) if entry.offset > bound)

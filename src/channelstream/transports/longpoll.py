@@ -7,7 +7,7 @@ from typing import Any
 
 from channelstream.core.codec import Framing, closing_item, json_list
 from channelstream.core.connection import Connection
-from channelstream.core.position import Numbers
+from channelstream.core.position import Offsets
 from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
 from channelstream.http.line import Line
 from channelstream.transports.session import Session
@@ -39,7 +39,7 @@ class PollStream:
         self._streams = streams
         self._connection = connection
         self._session = Session(streams.node, connection, self)
-        self._heard_before: Numbers = ()
+        self._heard_before: Offsets = ()
         self._lead: bytes | None = None
         self._body: bytes | None = None
 

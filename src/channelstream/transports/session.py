@@ -15,7 +15,7 @@ from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
 from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.events import Dialect
 from channelstream.core.log import Entry, told_after
-from channelstream.core.position import Numbers, Position, earlier, later, replaced, shard_of
+from channelstream.core.position import Offsets, Position, max_offsets, min_offsets, shard_of, with_offset
 from channelstream.engines.base import PRIVATE, Replay
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
@@ -44,7 +44,7 @@ class Session:
         self.connection = connection
         self._node = node
         self._stream = stream
-        self._heard: Numbers | None = None  # What the connection had heard when it lost this stream.
+        self._heard: Offsets | None = None  # What the connection had heard when it lost this stream.
         self._paused = False
         self._drained: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
@@ -102,13 +102,13 @@ class Session:
             self._heard = self.connection.heard
         self.resume()
 
-    def take_back(self, heard: Numbers) -> None:
+    def take_back(self, heard: Offsets) -> None:
         """Count as not heard what was written to a stream whose client had gone; the next stream gets it.
 
         Not if a next one has already been and was sent more: what it has heard must not come twice.
         """
         if self.connection.stream is None and self.connection.heard == self._heard:
-            self.connection.heard = earlier(self.connection.heard, heard)
+            self.connection.heard = min_offsets(self.connection.heard, heard)
 
     def left(self) -> None:
         """The client has said good-bye on what was its connection's stream till now: the connection ends."""
@@ -173,7 +173,7 @@ class Session:
     def _shards(self) -> set[int]:
         return {self._shard(name) for name in (PRIVATE, *self._joined())}
 
-    async def _pass_over(self, starts: dict[str, int], replay: Replay) -> Numbers:
+    async def _pass_over(self, starts: dict[str, int], replay: Replay) -> Offsets:
         """Return up to where the client misses nothing but what it is told is lost; `starts` of the lost go on after it.
 
         Told the position it asked for, a long poll would come back with that, and be told of the same loss at once.
@@ -189,12 +189,12 @@ class Session:
             heard = [entry for entry in read.entries if self.connection.hears(entry.event)]
             at = read.upto
             for entry in reversed(heard):
-                at = replaced(at, entry.shard, entry.first - 1)
+                at = with_offset(at, entry.shard, entry.first - 1)
             if heard or at == read.head:
                 break
             await asyncio.sleep(0)  # As in `_catch_up`.
         # What is lost is not replayed.
-        after = later(at, replay.head)
+        after = max_offsets(at, replay.head)
         starts |= {name: after[self._shard(name)] for name in replay.lost}
         return self._whole(starts, at)
 
@@ -206,12 +206,12 @@ class Session:
         """Return the shard of a channel, or of the connection's private messages."""
         return shard_of(self.connection.user if name == PRIVATE else name, len(self.connection.heard))
 
-    def _whole(self, starts: Mapping[str, int], upto: Numbers) -> Numbers:
+    def _whole(self, starts: Mapping[str, int], upto: Offsets) -> Offsets:
         """Return up to where a read from `starts` has everything: what was joined while it went on is not in it."""
         for name, reach in self.connection.channels.items():
             if name not in starts:
                 shard = self._shard(name)
-                upto = replaced(upto, shard, min(upto[shard], reach.joined))
+                upto = with_offset(upto, shard, min(upto[shard], reach.joined))
         return upto
 
     def _resume_from(self, since: str, head: Position, shards: set[int]) -> dict[str, int]:
@@ -220,9 +220,9 @@ class Session:
         What lies before a channel's reach was never this connection's: that is neither sent nor lost.
         """
         asked = Position.parse(since) if since else head
-        known = [-1] * len(head.seqs) if asked is None else _known(asked, head, shards)
+        known = [-1] * len(head.offsets) if asked is None else _known(asked, head, shards)
         self.connection.heard = tuple(
-            last if seq < 0 else seq for seq, last in zip(known, head.seqs, strict=True)
+            last if offset < 0 else offset for offset, last in zip(known, head.offsets, strict=True)
         )
         reaches = {name: self.connection.channels[name] for name in self._joined()}
         reaches[PRIVATE] = self.connection.private
@@ -262,13 +262,13 @@ class Session:
             if self._node.observer is not None:
                 self._node.observer.replayed(connection, replay.entries, ())
             upto = self._whole(progress, replay.upto)
-            entries = [entry for entry in replay.entries if entry.seq <= upto[entry.shard]]
+            entries = [entry for entry in replay.entries if entry.offset <= upto[entry.shard]]
             written = await self._write(held, entries, encode, self._changes_after(changes, replay.head))
             if not self.is_current:
                 return
             if not written:
                 continue
-            before, connection.heard = connection.heard, later(connection.heard, upto)
+            before, connection.heard = connection.heard, max_offsets(connection.heard, upto)
             if self._knows_more():
                 await self._level()
             elif self._paused:
@@ -287,26 +287,26 @@ class Session:
         connection, recent = self.connection, self._node.hub.changes.after(changes)
         if recent is None:
             return False
-        newer = compacted([entry for entry in held.held if entry.seq > connection.heard[entry.shard]])
+        newer = compacted([entry for entry in held.held if entry.offset > connection.heard[entry.shard]])
         if len(newer) > 1 and sum(entry.size for entry in newer) > HELD_BYTES:
             return False  # It would be one write; from the log it is read piece by piece.
         forms = forms_for(connection.user, newer, recent)
         self._node.hub.go_live(connection, told_after(connection.heard, forms))
         return True
 
-    def _changes_after(self, number: int, head: Numbers) -> Callable[[], list[Entry] | None]:
+    def _changes_after(self, number: int, head: Offsets) -> Callable[[], list[Entry] | None]:
         """Return what tells the edits and deletions that a read up to `head`, begun after so many, does not know of."""
 
         def changes() -> list[Entry] | None:
             recent = self._node.hub.changes.after(number)
-            return recent and [change for change in recent if change.seq > head[change.shard]]
+            return recent and [change for change in recent if change.offset > head[change.shard]]
 
         return changes
 
     def _knows_more(self) -> bool:
         """Whether the client has heard more of a shard than this node, which hears of it only what it must."""
         heard = self.connection.heard
-        return later(heard, self._node.hub.seqs) != self._node.hub.seqs
+        return max_offsets(heard, self._node.hub.offsets) != self._node.hub.offsets
 
     async def _level(self) -> None:
         """Let this node hear as much as the client has of shards that this connection reads nothing of.
@@ -314,11 +314,11 @@ class Session:
         Where such a shard is out of reach, or the client's number is none of ours, it is lowered: a number that is too low
         only lets more be read again, while one that is too high would hide events of a channel that is joined later.
         """
-        pairs = zip(self.connection.heard, self._node.hub.seqs, strict=True)
+        pairs = zip(self.connection.heard, self._node.hub.offsets, strict=True)
         ahead = [shard for shard, (heard, known) in enumerate(pairs) if heard > known]
         with suppress(Unavailable):
             await self._node.engine.level(ahead)
-        self.connection.heard = earlier(self.connection.heard, self._node.hub.seqs)
+        self.connection.heard = min_offsets(self.connection.heard, self._node.hub.offsets)
 
     async def _read(self, starts: dict[str, int]) -> Replay | None:
         """Read the log, as often as it takes while it is out of reach: an open stream outlives that; None: it has ended."""
@@ -363,7 +363,7 @@ class Session:
             items, last = self._piece(rest, encode)
             if last is not None:
                 # First of all, as a write ends a long poll: what it was sent can be taken back only from here.
-                self.connection.heard = last.seqs
+                self.connection.heard = last.offsets
                 self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
             rest = rest[len(items) :]
             await self._drain(held)
@@ -380,7 +380,7 @@ class Session:
         rests = (
             entry.rest(bounds[entry.event.channel])
             for entry in entries
-            if entry.seq > bounds.get(entry.event.channel, entry.seq)
+            if entry.offset > bounds.get(entry.event.channel, entry.offset)
         )
         user = self.connection.user
         return [entry.heard_by(user) for entry in rests if self.connection.hears(entry.event)]
@@ -414,6 +414,6 @@ def _known(asked: Position, head: Position, shards: set[int]) -> list[int]:
     Args:
         shards: those of which `head` is the end; of others nobody knows whether there is as much (see `Session._level`).
     """
-    numbers = [asked.number_in(head.epochs, shard) for shard in range(len(head.seqs))]
-    pairs = enumerate(zip(numbers, head.seqs, strict=True))
+    numbers = [asked.offset_in(head.epochs, shard) for shard in range(len(head.offsets))]
+    pairs = enumerate(zip(numbers, head.offsets, strict=True))
     return [number if number <= last or shard not in shards else -1 for shard, (number, last) in pairs]

@@ -18,7 +18,7 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.log import Budget, Entry, Log, LogLimits
-from channelstream.core.position import Numbers, Reach, replaced, written
+from channelstream.core.position import Offsets, Reach, format_position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, StateValue, User
@@ -195,14 +195,14 @@ class Origin:
     """
 
     epochs: tuple[str, ...]
-    seqs: Numbers
+    offsets: Offsets
     shard: int
 
-    def entry(self, seq: bytes, at_ms: bytes, data: bytes, payload: bytes = b"") -> Entry:
-        number = int(seq)
-        seqs = replaced(self.seqs, self.shard, number)
-        position = written(self.epochs, seqs)
-        return Entry(number, position, int(at_ms) / 1000, read_event(data, payload), self.shard, seqs)
+    def entry(self, offset: bytes, at_ms: bytes, data: bytes, payload: bytes = b"") -> Entry:
+        number = int(offset)
+        offsets = with_offset(self.offsets, self.shard, number)
+        position = format_position(self.epochs, offsets)
+        return Entry(number, position, int(at_ms) / 1000, read_event(data, payload), self.shard, offsets)
 
 
 def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
@@ -224,7 +224,7 @@ def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
         channel.users = {user.decode(): int(count) for user, count in counts}
     channel.connections = int(connections)
     channel.seed_connections = int(seed)
-    for entry in sorted((origin.entry(*each) for each in shown), key=lambda entry: entry.seq):
+    for entry in sorted((origin.entry(*each) for each in shown), key=lambda entry: entry.offset):
         channel.history.append(entry)
     return channel
 

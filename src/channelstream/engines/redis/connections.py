@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from channelstream.core.events import Dialect
-from channelstream.core.position import Position, Reach, replaced
+from channelstream.core.position import Position, Reach, with_offset
 from channelstream.engines.base import Claim, Leave, Member, Membership, Receiver, UserChange, UserUpdate
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.link import OUT_OF_REACH
@@ -308,7 +308,7 @@ class Connections:
             # And if it has not, the shard of the id must not go on naming it.
             self._doubt(member, (*parts, self._shards.at(member.conn_id)))
             raise
-        return {name: seq for part in joined for name, seq in part.items()}
+        return {name: offset for part in joined for name, offset in part.items()}
 
     async def _prepare(self, member: Member, shards: Collection[Shard]) -> bytes:
         """Let the shard of a connection's id know which others are about to count it, and return its user's state for them.
@@ -355,9 +355,9 @@ class Connections:
             if answer == b"gone":
                 raise Moved
             self._stakes.add(member.conn_id, shard.index)
-            seq, done = int(answer[0]), [name for name, _ in some[: answer[1]]]
-            shard.seen([f"#c:{name}" for name in done if f"#c:{name}" in new], seq)
-            joined |= dict.fromkeys(done, seq)
+            offset, done = int(answer[0]), [name for name, _ in some[: answer[1]]]
+            shard.seen([f"#c:{name}" for name in done if f"#c:{name}" in new], offset)
+            joined |= dict.fromkeys(done, offset)
         return joined
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
@@ -422,7 +422,7 @@ class Connections:
 
     def _named(self, since: Position | None, shard: Shard) -> int | bool:
         """Return the number a position has in a shard, as the script takes it; False where none was named."""
-        return False if since is None else since.number_in(self._shards.epochs, shard.index)
+        return False if since is None else since.offset_in(self._shards.epochs, shard.index)
 
     def _of(self, member: Member) -> dict[str, Any]:
         is_seed = member.dialect is Dialect.SEED
@@ -511,7 +511,7 @@ class Connections:
         await home.watch([f"#u:{member.user}"])
         channels: dict[str, Reach] = {}
         private: Reach | None = None
-        seqs = self._shards.seqs
+        offsets = self._shards.offsets
         for shard, (connected, joined) in ((shard, told) for shard, told in parts.items() if told):
             self._stakes.add(member.conn_id, shard.index)
             found = await shard.fields("kc", member.conn_id) if joined is None else dict(codec.pairs(joined))
@@ -519,9 +519,11 @@ class Connections:
             await shard.watch([f"#c:{name}" for name in mine])
             private = codec.read_reach(connected) if connected else private
             begins = [*mine.values(), *([codec.read_reach(connected)] if connected else ())]
-            seqs = replaced(seqs, shard.index, min([seqs[shard.index], *(reach.joined for reach in begins)]))
+            offsets = with_offset(
+                offsets, shard.index, min([offsets[shard.index], *(reach.joined for reach in begins)])
+            )
             channels |= mine
         if private is None:
             home.doubtful.add(member.conn_id)
         # A shard that should count it and knows nothing of it has lost what it knew.
-        return Claim(member, channels, private, seqs, is_whole=all(parts.values()))
+        return Claim(member, channels, private, offsets, is_whole=all(parts.values()))

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event, Message, MessageEdited
 from channelstream.core.log import Entry
-from channelstream.core.position import Position, replaced
+from channelstream.core.position import Position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User
 from channelstream.engines.base import (
@@ -90,16 +90,16 @@ class RedisEngine:
 
     @property
     def position(self) -> Position:
-        return Position(self._shards.epochs, self._shards.seqs)
+        return Position(self._shards.epochs, self._shards.offsets)
 
     async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
         needed = set(self._shards if names is None else self._shards.split(names))
         asked = list(self._shards if others or len(self._shards) == 1 else needed)
-        seqs = self._shards.seqs
+        offsets = self._shards.offsets
         heads = await side_by_side(self._head(shard, shard in needed) for shard in asked)
         for shard, head in zip(asked, heads, strict=True):
-            seqs = replaced(seqs, shard.index, head)
-        return Position(self._shards.epochs, seqs)
+            offsets = with_offset(offsets, shard.index, head)
+        return Position(self._shards.epochs, offsets)
 
     async def _head(self, shard: Shard, is_needed: bool) -> int:
         try:
@@ -107,7 +107,7 @@ class RedisEngine:
         except Unavailable:
             if is_needed:
                 raise
-            return self._shards.seqs[shard.index]
+            return self._shards.offsets[shard.index]
 
     # -- life
 
@@ -131,14 +131,14 @@ class RedisEngine:
 
     # -- what shards tell
 
-    def heard(self, shard: int, seq: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
-        self.receiver.deliver(self._shards.present(shard).entry(seq, at_ms, json, payload))
+    def heard(self, shard: int, offset: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
+        self.receiver.deliver(self._shards.present(shard).entry(offset, at_ms, json, payload))
 
     def advanced(self) -> None:
-        self.receiver.advance(self._shards.seqs)
+        self.receiver.advance(self._shards.offsets)
 
     def renewed(self, shard: int) -> None:
-        self.receiver.renewed(shard, self._shards.seqs)
+        self.receiver.renewed(shard, self._shards.offsets)
 
     def yielded(self, conn_id: str) -> None:
         self._connections.yielded(conn_id)
@@ -201,12 +201,12 @@ class RedisEngine:
             names.setdefault(self._shards.at(user if name == PRIVATE else name), []).append(name)
         logs = {shard: _logs(user, {name: starts[name] for name in some}) for shard, some in names.items()}
         # Of a shard that is not asked nothing is missing.
-        upto = head = self._shards.seqs
+        upto = head = self._shards.offsets
         found: list[list[Entry]] = []
         lost: set[str] = set()
         told = await side_by_side(shard.replay(some, limit) for shard, some in logs.items())
         for (shard, some), (last, read, gone, entries) in zip(names.items(), told, strict=True):
-            head, upto = replaced(head, shard.index, last), replaced(upto, shard.index, read)
+            head, upto = with_offset(head, shard.index, last), with_offset(upto, shard.index, read)
             lost |= {some[number - 1] for number in gone}
             origin = self._shards.origin(shard)
             found.append([origin.entry(*entry) for entry in entries])

@@ -115,7 +115,7 @@ class Owner(Protocol):
 
     receiver: Receiver
 
-    def heard(self, shard: int, seq: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
+    def heard(self, shard: int, offset: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
         """Hear an event, after the shard has counted it."""
 
     def advanced(self) -> None:
@@ -141,7 +141,7 @@ class Shard:
     def __init__(self, index: int, place: Place, node: Common, owner: Owner) -> None:
         self.index = index
         self.epoch = ""
-        self.seq = 0
+        self.offset = 0
         self.doubtful: set[str] = set()
         self.untold: set[str] = set()
         self._place = place
@@ -247,14 +247,14 @@ class Shard:
 
     async def _hello(self, link: Link) -> None:
         """Learn which log there is; heal what was missed of the one this node knows, or begin with another one."""
-        epoch, seq = await link.call(
+        epoch, offset = await link.call(
             "",
             "",
             "hello",
             candidate=self._node.new_epoch(),
             run=link.run,
             known_epoch=self.epoch,
-            known_seq=self.seq,
+            known_seq=self.offset,
             distrust=self._distrust,
             shard=f"{self.index + 1} of {self._node.shards}",
         )
@@ -263,7 +263,7 @@ class Shard:
             await self._heal(link)
             return
         is_first = not self.epoch
-        self.epoch, self.seq = epoch.decode(), int(seq)
+        self.epoch, self.offset = epoch.decode(), int(offset)
         self._watched = dict.fromkeys(self._watched, -1)
         if not is_first:
             logger.warning("the log in Redis is another one: clients are told that what it held is lost")
@@ -441,21 +441,21 @@ class Shard:
             self._link.abandon("the log is another one")
 
     def _heard_entry(self, name: str, data: bytes) -> None:
-        seq, previous, at_ms, text = data.split(b" ", 3)
+        offset, previous, at_ms, text = data.split(b" ", 3)
         json, _, token = text.partition(b"\n")
         payload = self._payloads.get(token, b"")
         if not token:
             self._payloads.clear()
         elif not payload:
-            raise Lost(f"the payload of event {int(seq)} was not told")
-        number, seen = int(seq), self._watched.get(name, -1)
+            raise Lost(f"the payload of event {int(offset)} was not told")
+        number, seen = int(offset), self._watched.get(name, -1)
         if -1 < seen < int(previous):
             self._missed_one(int(previous))
             return
         if name in self._watched:
             self._watched[name] = max(seen, number)
-        if number > self.seq:  # A private message is published once for each of its users.
-            self._deliver(seq, at_ms, json, payload)
+        if number > self.offset:  # A private message is published once for each of its users.
+            self._deliver(offset, at_ms, json, payload)
 
     def _missed_one(self, number: int) -> None:
         """Read the log anew; where a client's position may have passed over it already, no position is safe any more.
@@ -463,16 +463,16 @@ class Shard:
         Raises:
             Lost: the link hears nothing more, as positions would pass over it.
         """
-        self._distrust = self._distrust or number <= self.seq
+        self._distrust = self._distrust or number <= self.offset
         raise Lost(f"event {number} was not told")
 
-    def _deliver(self, seq: bytes, at_ms: bytes, json: bytes, payload: bytes = b"") -> None:
-        self.seq = int(seq)
-        self._owner.heard(self.index, seq, at_ms, json, payload)
+    def _deliver(self, offset: bytes, at_ms: bytes, json: bytes, payload: bytes = b"") -> None:
+        self.offset = int(offset)
+        self._owner.heard(self.index, offset, at_ms, json, payload)
 
-    def _advance(self, seq: int) -> None:
-        if seq > self.seq:
-            self.seq = seq
+    def _advance(self, offset: int) -> None:
+        if offset > self.offset:
+            self.offset = offset
             self._owner.advanced()
 
     def _heard_note(self, kind: bytes, rest: bytes) -> None:
@@ -517,9 +517,9 @@ class Shard:
             self._watched |= {name: -1 for name in new if name not in self._watched}
         return new
 
-    def seen(self, names: Sequence[str], seq: int) -> None:
+    def seen(self, names: Sequence[str], offset: int) -> None:
         """Note up to where nothing of these was missed."""
-        self._watched |= {name: max(self._watched[name], seq) for name in names if name in self._watched}
+        self._watched |= {name: max(self._watched[name], offset) for name in names if name in self._watched}
 
     async def forget_unwanted(self) -> None:
         """Hear no longer what has had no member here for two collections."""
@@ -543,10 +543,10 @@ class Shard:
 
         Each round reads on only in those logs that hold up the others; what is newer than the head of the first is heard.
         """
-        starts = [(name[1], name[3:], max(self.seq, seen)) for name, seen in self._watched.items()]
+        starts = [(name[1], name[3:], max(self.offset, seen)) for name, seen in self._watched.items()]
         head = int(await self._call(link, "head"))
         pieces = [starts[at : at + CHUNK] for at in range(0, len(starts), CHUNK)]
-        unread = [(self.seq, piece) for piece in pieces if self.seq < head]
+        unread = [(self.offset, piece) for piece in pieces if self.offset < head]
         found: dict[int, list[list[bytes]]] = {}
         while unread:
             behind = min(end for end, _ in unread)
@@ -572,13 +572,13 @@ class Shard:
         if lost:
             channels = [name for kind, name in lost if kind == "c"]
             self._owner.receiver.lost(channels, [name for kind, name in lost if kind == "u"])
-        rest = [(kind, name, max(seq, upto)) for kind, name, seq in starts if (kind, name) not in lost]
+        rest = [(kind, name, max(offset, upto)) for kind, name, offset in starts if (kind, name) not in lost]
         return upto, rest
 
     async def _deliver_found(self, found: dict[int, list[list[bytes]]], upto: int) -> None:
         """Deliver what was found up to a number, all of one number in one turn of the loop, and keep the rest."""
-        for number, seq in enumerate(sorted(seq for seq in found if seq <= upto), start=1):
-            for entry in found.pop(seq):
+        for number, offset in enumerate(sorted(offset for offset in found if offset <= upto), start=1):
+            for entry in found.pop(offset):
                 self._deliver(*entry)
             if number % DELIVERED_AT_ONCE == 0:
                 await asyncio.sleep(0)

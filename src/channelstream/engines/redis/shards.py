@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from channelstream.core.position import Numbers, replaced, shard_of
+from channelstream.core.position import Offsets, shard_of, with_offset
 from channelstream.core.user import TOO_MANY_BYTES, TOO_MANY_KEYS
 from channelstream.engines.base import UserChange
 from channelstream.engines.redis import codec
@@ -37,9 +37,9 @@ class Shards:
         return tuple(shard.epoch for shard in self._shards)
 
     @property
-    def seqs(self) -> Numbers:
+    def offsets(self) -> Offsets:
         """Up to where this node was handed what concerns it."""
-        return tuple(shard.seq for shard in self._shards)
+        return tuple(shard.offset for shard in self._shards)
 
     def at(self, name: str) -> Shard:
         """Return the shard of a channel, a user, or of a connection's id."""
@@ -60,7 +60,7 @@ class Shards:
 
     def present(self, shard: int) -> codec.Origin:
         """Return where entries come from that this node is handed now."""
-        return codec.Origin(self.epochs, self.seqs, shard)
+        return codec.Origin(self.epochs, self.offsets, shard)
 
     async def state_for(self, user: str, shards: Iterable[Shard], **joining: Any) -> bytes:
         """Return a user's state for shards that are not its own, which are told of its changes from then on.
@@ -82,13 +82,15 @@ class Shards:
         refusal = refusal_in(answer)
         if refusal is not None:
             raise Invalid({"user_state": [refusal]})
-        told, changed, seq, state, copies, is_telling = answer
+        told, changed, offset, state, copies, is_telling = answer
         user = codec.read_user(told)
         if is_telling:
             await home.tell("tell", user=user.name)
         others = [self.numbered(index) for index in copies.split()]
         await side_by_side(self._tell_state(shard, user.name, state) for shard in others)
-        return UserChange(user, codec.read_changed(changed), replaced(self.seqs, home.index, int(seq)))
+        return UserChange(
+            user, codec.read_changed(changed), with_offset(self.offsets, home.index, int(offset))
+        )
 
     async def _tell_state(self, shard: Shard, user: str, state: bytes) -> None:
         """Tell a shard of a change; one that is out of reach hears of it when it is back.
