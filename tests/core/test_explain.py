@@ -22,7 +22,7 @@ from channelstream.core.explain import (
 )
 from channelstream.core.hub import Hub
 from channelstream.core.log import Entry
-from channelstream.core.position import Reach
+from channelstream.core.position import ReadRange
 from channelstream.errors import CloseCode
 
 
@@ -72,7 +72,7 @@ def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
     hub, sink = Hub(lambda: None), Sink()
     connection = Connection("c1", "bob", Dialect.V07, (0,), 15.0)
     hub.add(connection)
-    hub.subscribe(connection, "news", Reach.of(0))
+    hub.subscribe(connection, "news", ReadRange.of(0))
     bring(hub, connection, state, sink)
     return hub, connection, sink
 
@@ -177,7 +177,7 @@ def crowd() -> Hub:
                 number = next(numbers)
                 connection = Connection(f"c{number}", f"u{number}", dialect, (0,), 15.0)
                 hub.add(connection)
-                hub.subscribe(connection, "news", Reach.of(0))
+                hub.subscribe(connection, "news", ReadRange.of(0))
                 bring(hub, connection, state)
     for name in ("u1", "outside"):
         hub.add(Connection(f"outside of {name}", name, Dialect.V07, (0,), 15.0))
@@ -223,7 +223,7 @@ def test_members_who_are_alike_are_counted_together(monkeypatch: pytest.MonkeyPa
     for number in range(1000):
         connection = Connection(f"c{number}", f"u{number}", Dialect.V07, (0,), 15.0)
         hub.add(connection)
-        hub.subscribe(connection, "news", Reach.of(0))
+        hub.subscribe(connection, "news", ReadRange.of(0))
     monkeypatch.setattr(explain, "outcome", note)
     found = told_of_all(hub, message(exclude=SOME), 2.0, 10)
     assert found.counts == {Fate.NEW.value: 996, Fate.EXCLUDED.value: 4}

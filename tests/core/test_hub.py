@@ -27,7 +27,7 @@ from channelstream.core.events import (
 )
 from channelstream.core.hub import SLICE, Hub
 from channelstream.core.log import Entry
-from channelstream.core.position import Reach
+from channelstream.core.position import ReadRange
 from channelstream.errors import CloseCode
 
 SEED, V07 = Dialect.SEED, Dialect.V07
@@ -87,7 +87,7 @@ class Bench:
         connection = Connection(f"c{len(self.hub.connections)}", user, dialect, self.hub.offsets, 15.0)
         self.hub.add(connection)
         for channel in channels:
-            self.hub.subscribe(connection, channel, Reach.of(self.hub.offsets[0]))
+            self.hub.subscribe(connection, channel, ReadRange.of(self.hub.offsets[0]))
         return connection, self.attach(connection, framing)
 
     def attach(self, connection: Connection, framing: Framing = Framing.POLL) -> Tape:
@@ -563,7 +563,7 @@ class Naive:
         for connection in self.members:
             self.tapes[connection.id] = []
             self.hub.add(connection)
-            self.hub.subscribe(connection, "a", Reach.of(0))
+            self.hub.subscribe(connection, "a", ReadRange.of(0))
             self._open(connection)
 
     def _open(self, connection: Connection) -> None:
@@ -585,7 +585,7 @@ class Naive:
 
     def subscribe(self, who: int, channel: str) -> None:
         if channel not in self.members[who].channels:
-            self.hub.subscribe(self.members[who], channel, Reach.of(self.hub.offsets[0]))
+            self.hub.subscribe(self.members[who], channel, ReadRange.of(self.hub.offsets[0]))
 
     def unsubscribe(self, who: int, channel: str) -> None:
         if channel in self.members[who].channels:

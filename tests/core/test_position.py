@@ -13,7 +13,7 @@ from channelstream.core.position import (
     MAX_TEXT,
     UNKNOWN_POSITION,
     Position,
-    Reach,
+    ReadRange,
     max_offsets,
     min_offsets,
     shard_of,
@@ -130,13 +130,13 @@ EARLIER, JOINED, LATER, OTHER_LOG = 3, 7, 9, -1
 )
 def test_a_client_reads_from_where_its_connection_may(named: int | None, heard: int, start: int) -> None:
     """From where it has heard, but not before it joined, unless the application names an earlier number."""
-    assert Reach.of(JOINED, named).start(heard) == start
+    assert ReadRange.of(JOINED, named).start(heard) == start
 
 
 @pytest.mark.parametrize(("named", "bound"), [(None, JOINED), (5, 5), (LATER, JOINED), (OTHER_LOG, JOINED)])
 def test_nothing_before_its_bound_is_a_connections_to_read(named: int | None, bound: int) -> None:
     """That is where it joined, or an earlier number that the application has named."""
-    assert Reach.of(JOINED, named).bound == bound
+    assert ReadRange.of(JOINED, named).bound == bound
 
 
 def test_a_position_has_a_number_in_its_own_log_only() -> None:

@@ -24,7 +24,7 @@ from tests.waiting import PATIENCE_S, soon
 from channelstream.clock import new_epoch
 from channelstream.core.events import Dialect, Event, Message, Presence, UserStateChanged
 from channelstream.core.log import Entry
-from channelstream.core.position import UNKNOWN_POSITION, Position, Reach, shard_of
+from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import PRIVATE, Engine, Leaving, Member, UserUpdate
 from channelstream.engines.ledger import Lifetimes
@@ -1024,7 +1024,7 @@ def test_how_far_back_a_connection_reads_moves_with_it(with_nodes: Any) -> None:
         engine, recorder = await nodes.node()
         member = Member("ann", "ann", Dialect.V07)
         named = await engine.head()
-        wanted: dict[str, Reach] = {}
+        wanted: dict[str, ReadRange] = {}
         for name, since in {PRIVATE: named, "a": None, "b": named, "c": UNKNOWN_POSITION}.items():
             place = name or "ann"
             shard = shard_of(place, nodes.shards)
@@ -1036,7 +1036,7 @@ def test_how_far_back_a_connection_reads_moves_with_it(with_nodes: Any) -> None:
                 recorder.members["ann"] = (member, set())
             else:
                 joined = (await engine.join(member, {name: {}}, since))[name]
-            wanted[name] = Reach.of(joined, since and since.offset_in(named.epochs, shard))
+            wanted[name] = ReadRange.of(joined, since and since.offset_in(named.epochs, shard))
         for _ in range(2):
             other, _ = await nodes.node()
             claim = await other.claim("ann", orphan=False, leave=at_once)

@@ -11,7 +11,7 @@ from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
 from channelstream.core.log import Budget, Entry, Log
-from channelstream.core.position import Position, Reach
+from channelstream.core.position import Position, ReadRange
 from channelstream.core.registry import Moment, Registry
 from channelstream.core.user import User
 from channelstream.engines.base import PRIVATE, Member, UserChange, UserUpdate
@@ -59,9 +59,9 @@ class BookedHub(Hub):
         super().__init__(*arguments)
         self._stays: dict[tuple[Connection, str], list[Stay]] = {}
 
-    def subscribe(self, connection: Connection, channel: str, reach: Reach) -> None:
+    def subscribe(self, connection: Connection, channel: str, read_range: ReadRange) -> None:
         self._begin(connection, channel)
-        super().subscribe(connection, channel, reach)
+        super().subscribe(connection, channel, read_range)
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:
         self._end(connection, channel)

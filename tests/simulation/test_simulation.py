@@ -20,7 +20,7 @@ from tests.simulation.simulation import CLIENTS, simulate
 from tests.simulation.steps import BOUND_S
 
 from channelstream.core.changes import Changes
-from channelstream.core.position import Reach
+from channelstream.core.position import ReadRange
 from channelstream.core.registry import Forgotten, Moment
 from channelstream.engines.ledger import Ledger
 from channelstream.node import Node
@@ -137,13 +137,13 @@ def test_a_text_that_is_sent_after_its_end_is_found(
     [
         (lambda _reach, heard: heard, lambda _reach: 0, "no member of it"),
         (
-            lambda reach, heard: max(heard, reach.joined),
-            lambda reach: reach.joined,
+            lambda read_range, heard: max(heard, read_range.joined),
+            lambda read_range: read_range.joined,
             "missing|lost without a reason",
         ),
         (
-            lambda reach, heard: heard if heard < 0 else max(heard, reach.bound),
-            lambda reach: reach.since if reach.since >= 0 else reach.joined,
+            lambda read_range, heard: heard if heard < 0 else max(heard, read_range.bound),
+            lambda read_range: read_range.since if read_range.since >= 0 else read_range.joined,
             "recovered though nobody knows",
         ),
     ],
@@ -153,8 +153,8 @@ def test_reading_from_elsewhere_than_allowed_is_found(
     monkeypatch: pytest.MonkeyPatch, start: Any, bound: Any, promise: str
 ) -> None:
     """Before the connection joined, not from where the application lets it, or without saying that something is missing."""
-    monkeypatch.setattr(Reach, "start", start)
-    monkeypatch.setattr(Reach, "bound", property(bound))
+    monkeypatch.setattr(ReadRange, "start", start)
+    monkeypatch.setattr(ReadRange, "bound", property(bound))
     assert first_failure(promise)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from channelstream.core.batch import DEAF, Batch
 from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Event
-from channelstream.core.position import Offsets, Reach, shard_of
+from channelstream.core.position import Offsets, ReadRange, shard_of
 from channelstream.errors import CloseCode
 
 
@@ -115,8 +115,8 @@ class Connection:
         self.id = conn_id
         self.user = user
         self.dialect = dialect
-        self.channels: dict[str, Reach] = {}
-        self.private = Reach.of(heard[shard_of(user, len(heard))])
+        self.channels: dict[str, ReadRange] = {}
+        self.private = ReadRange.of(heard[shard_of(user, len(heard))])
         self.joining: frozenset[str] = frozenset()
         self.leaving: frozenset[str] = frozenset()
         self.batch: Batch = DEAF

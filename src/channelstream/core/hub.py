@@ -13,7 +13,7 @@ from channelstream.core.codec import ENCLOSE, Framing, item
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
 from channelstream.core.events import Dialect, Event
 from channelstream.core.log import Entry
-from channelstream.core.position import Offsets, Reach
+from channelstream.core.position import Offsets, ReadRange
 from channelstream.errors import CloseCode
 
 SLICE = 2_000
@@ -63,8 +63,8 @@ class Hub:
         del self.connections[connection.id]
         _discard(self.users, connection.user, connection)
 
-    def subscribe(self, connection: Connection, channel: str, reach: Reach) -> None:
-        connection.channels[channel] = reach
+    def subscribe(self, connection: Connection, channel: str, read_range: ReadRange) -> None:
+        connection.channels[channel] = read_range
         self.channels.setdefault(channel, {})[connection] = None
 
     def unsubscribe(self, connection: Connection, channel: str) -> None:

@@ -78,7 +78,7 @@ UNKNOWN_POSITION = Position((), ())
 """What cannot be read as a position: a place in no log."""
 
 
-class Reach(NamedTuple):
+class ReadRange(NamedTuple):
     """From where a connection may read a channel, or its user's private messages, in their shard.
 
     Attributes:
@@ -91,7 +91,7 @@ class Reach(NamedTuple):
     since: int
 
     @classmethod
-    def of(cls, joined: int, named: int | None = None) -> "Reach":
+    def of(cls, joined: int, named: int | None = None) -> "ReadRange":
         """Return the reach of a member.
 
         Args:

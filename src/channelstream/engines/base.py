@@ -15,7 +15,7 @@ from msgspec import Struct
 from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event
 from channelstream.core.log import Entry
-from channelstream.core.position import Offsets, Position, Reach
+from channelstream.core.position import Offsets, Position, ReadRange
 from channelstream.core.registry import Moment
 from channelstream.core.user import StateValue, User
 
@@ -102,8 +102,8 @@ class Membership:
     """
 
     member: Member
-    channels: Mapping[str, Reach | None]
-    private: Reach | None = None
+    channels: Mapping[str, ReadRange | None]
+    private: ReadRange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,8 @@ class Claim:
     """
 
     member: Member
-    channels: Mapping[str, Reach]
-    private: Reach | None
+    channels: Mapping[str, ReadRange]
+    private: ReadRange | None
     offsets: Offsets
     is_whole: bool
 

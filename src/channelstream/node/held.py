@@ -11,7 +11,7 @@ from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
-from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position, Reach, shard_of, with_offset
+from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position, ReadRange, shard_of, with_offset
 from channelstream.engines.base import (
     PRIVATE,
     Clock,
@@ -77,8 +77,8 @@ class HeldConnections:
         if connection is None:
             return None
         channels = {
-            name: None if name in connection.joining else reach
-            for name, reach in connection.channels.items()
+            name: None if name in connection.joining else read_range
+            for name, read_range in connection.channels.items()
             if name not in connection.leaving
         }
         return Membership(_member(connection), channels, connection.private)
@@ -111,7 +111,7 @@ class HeldConnections:
                 self.forget(connection, CloseCode.UNKNOWN_CONNECTION, "it could not be registered")
             else:
                 connection.heard = change.offsets
-                connection.private = self._reach(
+                connection.private = self._read_range(
                     connection.user, change.offsets[self._shard(connection.user)], since
                 )
         return change
@@ -130,7 +130,7 @@ class HeldConnections:
         _still_here(connection)
         # Into the hub first: with a shared engine, what is published while it answers must find the member here.
         for name in channels:
-            self._hub.subscribe(connection, name, Reach.of(self._hub.offsets[self._shard(name)]))
+            self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
         joined = None
         connection.joining |= channels.keys()
         try:
@@ -141,7 +141,7 @@ class HeldConnections:
                 if joined is None:
                     self._hub.unsubscribe(connection, name)
                 else:
-                    connection.channels[name] = self._reach(name, joined[name], since)
+                    connection.channels[name] = self._read_range(name, joined[name], since)
 
     async def join_again(self, connection: Connection, forgotten: Sequence[str]) -> None:
         """Join what the engine has forgotten; a connection without it must not go on as if it were whole.
@@ -216,17 +216,19 @@ class HeldConnections:
             stream.close(code, reason)
         return channels
 
-    def place(self, connection: Connection, channels: Mapping[str, Reach], private: Reach | None) -> None:
+    def place(
+        self, connection: Connection, channels: Mapping[str, ReadRange], private: ReadRange | None
+    ) -> None:
         """Let a connection be where the engine counts it in.
 
         Args:
             channels: each with from where the connection may read it.
             private: likewise for private messages; None: nobody can prove what it has missed of them.
         """
-        for name, reach in channels.items():
-            self._hub.subscribe(connection, name, reach)
+        for name, read_range in channels.items():
+            self._hub.subscribe(connection, name, read_range)
         shard = self._shard(connection.user)
-        connection.private = private or Reach.of(self._hub.offsets[shard], -1)
+        connection.private = private or ReadRange.of(self._hub.offsets[shard], -1)
 
     # -- what is asked of one of them, from here or from another node
 
@@ -306,18 +308,18 @@ class HeldConnections:
             if connection.stream is not None and (mine or self._shard(connection.user) == shard):
                 connection.stream.close(CloseCode.RESTARTING, "the log was lost")
             connection.heard = with_offset(connection.heard, shard, offsets[shard])
-            connection.channels.update(dict.fromkeys(mine, Reach.of(offsets[shard])))
+            connection.channels.update(dict.fromkeys(mine, ReadRange.of(offsets[shard])))
             if self._shard(connection.user) == shard:
-                connection.private = Reach.of(offsets[shard])
+                connection.private = ReadRange.of(offsets[shard])
 
     def _shard(self, name: str) -> int:
         return shard_of(name, len(self._hub.offsets))
 
-    def _reach(self, name: str, joined: int, since: Position | None) -> Reach:
+    def _read_range(self, name: str, joined: int, since: Position | None) -> ReadRange:
         """Return from where a channel, or a user's private messages, may be read that were joined at this number."""
         if since is None:
-            return Reach.of(joined)
-        return Reach.of(joined, since.offset_in(self._engine.position.epochs, self._shard(name)))
+            return ReadRange.of(joined)
+        return ReadRange.of(joined, since.offset_in(self._engine.position.epochs, self._shard(name)))
 
     # -- streams come and go
 

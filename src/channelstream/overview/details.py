@@ -138,8 +138,8 @@ async def _last_events(node: Node, found: Connection) -> list[Entry]:
     reaches += [(each.log, found.private) for each in owner]
     slices = Slices(node.clock.steady)
     last: list[Entry] = []
-    for log, reach in reaches:
-        last = nlargest(EVENTS, (*last, *_tail(log.entries, found, reach.bound)), key=_when)
+    for log, read_range in reaches:
+        last = nlargest(EVENTS, (*last, *_tail(log.entries, found, read_range.bound)), key=_when)
         await slices.due()
     return last
 

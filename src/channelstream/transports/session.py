@@ -208,10 +208,10 @@ class Session:
 
     def _whole(self, starts: Mapping[str, int], upto: Offsets) -> Offsets:
         """Return up to where a read from `starts` has everything: what was joined while it went on is not in it."""
-        for name, reach in self.connection.channels.items():
+        for name, read_range in self.connection.channels.items():
             if name not in starts:
                 shard = self._shard(name)
-                upto = with_offset(upto, shard, min(upto[shard], reach.joined))
+                upto = with_offset(upto, shard, min(upto[shard], read_range.joined))
         return upto
 
     def _resume_from(self, since: str, head: Position, shards: set[int]) -> dict[str, int]:
@@ -224,9 +224,9 @@ class Session:
         self.connection.heard = tuple(
             last if offset < 0 else offset for offset, last in zip(known, head.offsets, strict=True)
         )
-        reaches = {name: self.connection.channels[name] for name in self._joined()}
-        reaches[PRIVATE] = self.connection.private
-        return {name: reach.start(known[self._shard(name)]) for name, reach in reaches.items()}
+        read_ranges = {name: self.connection.channels[name] for name in self._joined()}
+        read_ranges[PRIVATE] = self.connection.private
+        return {name: read_range.start(known[self._shard(name)]) for name, read_range in read_ranges.items()}
 
     def _tell_resumed(self, position: str, starts: dict[str, int], lost: frozenset[str]) -> None:
         recovered = sorted(name for name in starts if name not in lost)
@@ -332,11 +332,11 @@ class Session:
     def _progress(self, starts: dict[str, int]) -> dict[str, int]:
         """Return where to read on, for the channels the connection has by now."""
         heard, private = self.connection.heard, self.connection.private
-        reaches = {PRIVATE: private} | {name: self.connection.channels[name] for name in self._joined()}
+        read_ranges = {PRIVATE: private} | {name: self.connection.channels[name] for name in self._joined()}
         # A channel that was left and joined again meanwhile begins where it may be read from now.
         return {
-            name: max(heard[self._shard(name)], starts.get(name, reach.joined), reach.bound)
-            for name, reach in reaches.items()
+            name: max(heard[self._shard(name)], starts.get(name, read_range.joined), read_range.bound)
+            for name, read_range in read_ranges.items()
         }
 
     async def _write(
@@ -374,7 +374,7 @@ class Session:
     def _mine(self, entries: list[Entry]) -> list[Entry]:
         """Return what this connection hears: while it was read, the client may have left a channel, or joined it again."""
         bounds: dict[str | None, int] = {
-            name: reach.bound for name, reach in self.connection.channels.items()
+            name: read_range.bound for name, read_range in self.connection.channels.items()
         }
         bounds[None] = self.connection.private.bound
         rests = (

@@ -18,7 +18,7 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.log import Budget, Entry, Log, LogLimits
-from channelstream.core.position import Offsets, Reach, format_position, with_offset
+from channelstream.core.position import Offsets, ReadRange, format_position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, StateValue, User
@@ -253,16 +253,20 @@ def read_changed(flat: Sequence[bytes]) -> list[tuple[str, StateValue]]:
     return [(_value(key), _value(value)) for key, value in pairs(flat)]
 
 
-def write_reach(reach: Reach | None) -> str | bool:
+def write_read_range(read_range: ReadRange | None) -> str | bool:
     """Return how the scripts note from where a connection may read; False where that is not known."""
-    if reach is None:
+    if read_range is None:
         return False
-    return str(reach.joined) if reach.since == reach.joined else f"{reach.joined} {reach.since}"
+    return (
+        str(read_range.joined)
+        if read_range.since == read_range.joined
+        else f"{read_range.joined} {read_range.since}"
+    )
 
 
-def read_reach(text: bytes) -> Reach:
+def read_read_range(text: bytes) -> ReadRange:
     joined, _, named = text.partition(b" ")
-    return Reach.of(int(joined), int(named) if named else None)
+    return ReadRange.of(int(joined), int(named) if named else None)
 
 
 def write_state(values: Mapping[str, StateValue]) -> list[tuple[str, str]]:

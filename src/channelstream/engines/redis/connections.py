@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from channelstream.core.events import Dialect
-from channelstream.core.position import Position, Reach, with_offset
+from channelstream.core.position import Position, ReadRange, with_offset
 from channelstream.engines.base import Claim, Leave, Member, Membership, Receiver, UserChange, UserUpdate
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.link import OUT_OF_REACH
@@ -122,7 +122,7 @@ class Connections:
             self._unsure.discard(conn_id)
             return True
         mine: list[Any] = [
-            (name, {}, codec.write_reach(held.channels[name])) for name in self._in(shard, held.channels)
+            (name, {}, codec.write_read_range(held.channels[name])) for name in self._in(shard, held.channels)
         ]
         if not (mine or self._is_known(shard, held.member)):
             await self._withdraw(shard, conn_id)
@@ -153,7 +153,7 @@ class Connections:
             home=self._shards.at(held.member.user) is shard,
             channels=channels,
             whole=whole,
-            private=codec.write_reach(held.private),
+            private=codec.write_read_range(held.private),
             shards=self._others(held),
             bounds=self._bounds,
             blob=state,
@@ -169,7 +169,9 @@ class Connections:
             missing = [name for name in self._in(shard, held.channels) if name not in counted][:CHUNK]
             extra = sorted(counted - held.channels.keys())[:CHUNK]
             if missing:
-                joins: list[Any] = [(name, {}, codec.write_reach(held.channels[name])) for name in missing]
+                joins: list[Any] = [
+                    (name, {}, codec.write_read_range(held.channels[name])) for name in missing
+                ]
                 told = await self._restore(shard, held, joins, state, whole=False)
                 if not told:
                     self.yielded(conn_id)
@@ -509,18 +511,20 @@ class Connections:
     async def _claimed(self, member: Member, parts: Mapping[Shard, Any]) -> Claim:
         home = self._shards.at(member.user)
         await home.watch([f"#u:{member.user}"])
-        channels: dict[str, Reach] = {}
-        private: Reach | None = None
+        channels: dict[str, ReadRange] = {}
+        private: ReadRange | None = None
         offsets = self._shards.offsets
         for shard, (connected, joined) in ((shard, told) for shard, told in parts.items() if told):
             self._stakes.add(member.conn_id, shard.index)
             found = await shard.fields("kc", member.conn_id) if joined is None else dict(codec.pairs(joined))
-            mine = {name.decode(): codec.read_reach(text) for name, text in found.items()}
+            mine = {name.decode(): codec.read_read_range(text) for name, text in found.items()}
             await shard.watch([f"#c:{name}" for name in mine])
-            private = codec.read_reach(connected) if connected else private
-            begins = [*mine.values(), *([codec.read_reach(connected)] if connected else ())]
+            private = codec.read_read_range(connected) if connected else private
+            begins = [*mine.values(), *([codec.read_read_range(connected)] if connected else ())]
             offsets = with_offset(
-                offsets, shard.index, min([offsets[shard.index], *(reach.joined for reach in begins)])
+                offsets,
+                shard.index,
+                min([offsets[shard.index], *(read_range.joined for read_range in begins)]),
             )
             channels |= mine
         if private is None:

@@ -278,7 +278,7 @@ class Shard:
             Unavailable: Redis is out of reach, or its log is another one by now. Of several steps some may be done: who asks
                 again goes on there.
         """
-        until_s = self._reach().deadline_s
+        until_s = self._linked().deadline_s
         while (answer := await self.step(operation, until_s=until_s, **arguments)) == AGAIN:
             pass
         return answer
@@ -288,7 +288,7 @@ class Shard:
 
         Redis drops a subscription that is too far behind (`client-output-buffer-limit`).
         """
-        answer = await self._call(self._reach(), operation, until_s=until_s, **arguments)
+        answer = await self._call(self._linked(), operation, until_s=until_s, **arguments)
         if answer == AGAIN:
             await self._replay_marked([], 0, until_s)
         return answer
@@ -314,7 +314,7 @@ class Shard:
         """Return the answer to an event with the payload of the message it repeats, where that lies beside."""
         if len(answer) < REPEATED_WITH_TOKEN:
             return answer
-        payload = await self._reach().command("HGET", *answer[2:])
+        payload = await self._linked().command("HGET", *answer[2:])
         if payload is None:  # It was superseded since, so this time the answer is another one.
             return (await self.publish([event]))[0]
         return [*answer[:2], payload]
@@ -326,7 +326,7 @@ class Shard:
         kept = [f"{kind}p:{name}" for kind, _, name in (each.partition(":") for each in names)]
         if channel and not told["only"] and not told["no_history"]:
             kept.append(f"hp:{channel}")
-        speaks = self._reach().speaks
+        speaks = self._linked().speaks
         data = b"%b%b %b" % (BESIDE, token.encode(), payload)
         return [
             *(("HSET", prefix + name, token, payload) for name in kept),
@@ -353,7 +353,7 @@ class Shard:
             found += some
         return found
 
-    def _reach(self) -> Link:
+    def _linked(self) -> Link:
         if self._link is None:
             raise Unavailable(OUT_OF_REACH)
         return self._link
@@ -396,7 +396,7 @@ class Shard:
 
     async def _scan(self, command: str, key: str) -> AsyncIterator[list[bytes]]:
         """Read a set or a hash page by page, as Redis serves nobody else during a page."""
-        link = self._reach()
+        link = self._linked()
         cursor = b"0"
         while True:
             cursor, some = await link.command(command, key, cursor, "COUNT", SCANNED_AT_ONCE)
@@ -406,7 +406,7 @@ class Shard:
 
     async def unregistered(self, conn_ids: Sequence[str]) -> list[str]:
         """Return those of some connections that it does not count for this node."""
-        known = await self._reach().command("SMISMEMBER", self._registered, *conn_ids)
+        known = await self._linked().command("SMISMEMBER", self._registered, *conn_ids)
         return [conn_id for conn_id, is_known in zip(conn_ids, known, strict=True) if not is_known]
 
     async def beat(self, **arguments: Any) -> tuple[int, list[bytes], int]:
@@ -415,7 +415,7 @@ class Shard:
         Returns:
             How many connections it counts for this node, the nodes whose lease has ended, and whether that of this one had.
         """
-        link = self._reach()
+        link = self._linked()
         until_s = link.deadline_s
         async with self._notes.awaiting() as (token, mark):
             count, dead, lapsed = await self._call(
@@ -511,7 +511,7 @@ class Shard:
         """Hear these from now on; return those that were not heard before."""
         new = [name for name in names if name not in self._watched]
         self._unwanted.difference_update(names)  # Whoever asks is about to have a member.
-        link = self._reach()
+        link = self._linked()
         if new:
             await link.subscribe(new)
             self._watched |= {name: -1 for name in new if name not in self._watched}
@@ -593,7 +593,7 @@ class Shard:
         more: int | None = after
         while more is not None:
             some, told = await self.call("history", channel=channel, after=more)
-            if await self._add_payloads(self._reach(), some):
+            if await self._add_payloads(self._linked(), some):
                 found += some
                 more = None if told is None else int(told)
         return found
@@ -604,7 +604,7 @@ class Shard:
         Args:
             after: the number behind which the rest is; 0 where these are all.
         """
-        if not await self._add_payloads(self._reach(), first):
+        if not await self._add_payloads(self._linked(), first):
             return await self.history(channel)
         return first + (await self.history(channel, after) if after else [])
 
@@ -617,7 +617,7 @@ class Shard:
         head, upto, lost, entries = await self._replay_marked(logs[:CHUNK], limit)
         for start in range(CHUNK, len(logs), CHUNK):
             some = logs[start : start + CHUNK]
-            _, upto, more_lost, more = await self._read(self._reach(), some, limit, upto)
+            _, upto, more_lost, more = await self._read(self._linked(), some, limit, upto)
             lost += [start + number for number in more_lost]
             entries += more
         if len(logs) > CHUNK:
@@ -629,7 +629,7 @@ class Shard:
         return head, upto, lost, entries[:limit]
 
     async def _replay_marked(self, logs: Logs, limit: int, until_s: float | None = None) -> Read:
-        link = self._reach()
+        link = self._linked()
         until_s = link.deadline_s if until_s is None else until_s
         async with self._notes.awaiting() as (token, mark):
             read = await self._read(link, logs, limit, mark=token, node=self._node.name, until_s=until_s)
