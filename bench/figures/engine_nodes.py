@@ -13,7 +13,7 @@ from channelstream.core.log import Entry
 from channelstream.core.position import Offsets
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import Member, Membership, UserUpdate
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import places
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings

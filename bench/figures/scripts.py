@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from channelstream.bench.progress import Progress
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
 from channelstream.engines.base import Member, UserUpdate
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import places
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings

@@ -34,7 +34,7 @@ from channelstream.core.policy import Header, Policy
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.signing import SignatureChecker, SignedText
 from channelstream.engines.factory import Parts, make_engine
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 from channelstream.errors import BadSignature, CannotListen, ChannelstreamError, CloseCode, ConfigError
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.door import Door, HttpSettings

@@ -54,10 +54,10 @@ class Bench:
     def channel(self, name: str, now: Moment = NOW, **settings: Any) -> Channel:
         return self.registry.open_channel(name, settings, self.offset, now)
 
-    def record(self, event: Event, now: Moment = NOW) -> Entry:
+    def commit(self, event: Event, now: Moment = NOW) -> Entry:
         self.offset += 1
         entry = Entry(self.offset, f"e-{self.offset}", now.steady_s, event)
-        self.registry.record(entry, now.wall_s)
+        self.registry.commit(entry, now.wall_s)
         return entry
 
     def join(self, channel: Channel, user: User, dialect: Dialect = V07) -> list[Event]:
@@ -114,7 +114,7 @@ def test_a_state_has_at_most_256_keys(bench: Bench) -> None:
 
 def test_a_new_user_has_missed_nothing_yet(bench: Bench) -> None:
     """Its log begins where the engine is."""
-    bench.record(message("m1"))
+    bench.commit(message("m1"))
     assert bench.user("ann").log.floor == 1
 
 
@@ -297,9 +297,9 @@ def test_a_user_list_travels_where_the_channel_asks_for_it(bench: Bench) -> None
 def test_an_event_of_a_channel_is_kept_in_its_log(bench: Bench) -> None:
     """Of any kind; an unknown channel keeps nothing."""
     channel = bench.channel("a")
-    bench.record(message("m1"))
-    bench.record(MessageDeleted(uuid="m1", channel="a"))
-    bench.record(message("m2", channel="unknown"))
+    bench.commit(message("m1"))
+    bench.commit(MessageDeleted(uuid="m1", channel="a"))
+    bench.commit(message("m2", channel="unknown"))
     assert [entry.offset for entry in channel.log.entries] == [2]
 
 
@@ -307,8 +307,8 @@ def test_a_private_message_is_kept_for_each_of_its_users(bench: Bench) -> None:
     """Except for those left out, and those nobody knows."""
     ann, bob, cid = bench.user("ann"), bench.user("bob"), bench.user("cid")
     only = frozenset({"ann", "bob", "nobody"})
-    bench.record(message("m1", channel=None, only=only, exclude=frozenset({"ann"})))
-    bench.record(message("m2", channel=None))
+    bench.commit(message("m1", channel=None, only=only, exclude=frozenset({"ann"})))
+    bench.commit(message("m2", channel=None))
     assert [uuids(user.log.entries) for user in (ann, bob, cid)] == [[], ["m1"], []]
 
 
@@ -317,9 +317,9 @@ def test_a_full_budget_drops_from_the_logs_of_addressees_in_the_order_of_names()
     names = [f"user {number}" for number in range(9)]
     bench = Bench(RegistryLimits(log_bytes=20_000))
     users = [bench.user(name) for name in names]
-    bench.record(message("1", None, only=frozenset(names)))
+    bench.commit(message("1", None, only=frozenset(names)))
     for number in range(20):
-        bench.record(message(f"in {number}", None, only=frozenset({names[8]})))
+        bench.commit(message(f"in {number}", None, only=frozenset({names[8]})))
         held = [bool(user.log.entries) for user in users]
         assert held == sorted(held)
     assert not all(held)
@@ -328,12 +328,12 @@ def test_a_full_budget_drops_from_the_logs_of_addressees_in_the_order_of_names()
 def test_history_shows_public_messages_and_nothing_else(bench: Bench) -> None:
     """Not the private ones within the channel, not those with no_history, no presence."""
     channel = bench.channel("a", store_history=True, notify_presence=True)
-    bench.record(message("m1"))
-    bench.record(message("m2", only=frozenset({"bob"})))
-    bench.record(message("m3", no_history=True))
-    bench.record(message("m4", exclude=frozenset({"bob"})))
+    bench.commit(message("m1"))
+    bench.commit(message("m2", only=frozenset({"bob"})))
+    bench.commit(message("m3", no_history=True))
+    bench.commit(message("m4", exclude=frozenset({"bob"})))
     for event in bench.join(channel, bench.user("ann")):
-        bench.record(event)
+        bench.commit(event)
     assert uuids(channel.history.entries) == ["m1", "m4"]
 
 
@@ -342,7 +342,7 @@ def test_a_history_that_is_off_shows_nothing(bench: Bench) -> None:
     off, none = bench.channel("a"), bench.channel("b", store_history=True, history_size=0)
     later = bench.channel("c", store_history=True)
     for name in "abc":
-        bench.record(message(name, channel=name))
+        bench.commit(message(name, channel=name))
     bench.registry.configure("c", {"store_history": False}, 0, NOW)
     assert [channel.history.entries for channel in (off, none, later)] == [[], [], []]
 
@@ -350,10 +350,10 @@ def test_a_history_that_is_off_shows_nothing(bench: Bench) -> None:
 def test_an_edit_changes_history_and_log(bench: Bench) -> None:
     """Both have the new text in the old place; who resumes gets the message as it is, and one edit that says it all."""
     channel = bench.channel("a", store_history=True)
-    bench.record(message("m1"))
-    bench.record(message("m2"))
-    bench.record(MessageEdited(uuid="m1", channel="a", edited="e", payload=b"5"))
-    bench.record(MessageEdited(uuid="m1", channel="a", edited="f", user="bob", timestamp="u"))
+    bench.commit(message("m1"))
+    bench.commit(message("m2"))
+    bench.commit(MessageEdited(uuid="m1", channel="a", edited="e", payload=b"5"))
+    bench.commit(MessageEdited(uuid="m1", channel="a", edited="f", user="bob", timestamp="u"))
     assert uuids(channel.history.entries) == ["m1", "m2"]
     present = Message(uuid="m1", channel="a", user="bob", payload=b"5", timestamp="u", edited="f")
     assert channel.history.entries[0].event == channel.log.entries[0].event == present
@@ -365,11 +365,11 @@ def test_an_edit_changes_history_and_log(bench: Bench) -> None:
 def test_a_message_that_too_many_have_otherwise_is_lost_for_the_others(bench: Bench) -> None:
     """The log no longer holds it for those who still need it, and says so by its floor."""
     log = bench.channel("a").log
-    bench.record(message("m"))
+    bench.commit(message("m"))
     many = frozenset(f"u{number}" for number in range(MAX_EXCLUDED))
-    bench.record(MessageEdited(uuid="m", channel="a", edited="t", payload=b"2", only=many))
+    bench.commit(MessageEdited(uuid="m", channel="a", edited="t", payload=b"2", only=many))
     assert (log.floor, uuids(log.entries)) == (0, ["m", "m"])
-    bench.record(MessageEdited(uuid="m", channel="a", edited="t", payload=b"2", only=frozenset({"ann"})))
+    bench.commit(MessageEdited(uuid="m", channel="a", edited="t", payload=b"2", only=frozenset({"ann"})))
     assert (log.floor, [entry.offset for entry in log.entries]) == (1, [2, 3])
 
 
@@ -377,10 +377,10 @@ def test_a_deletion_is_all_that_remains(bench: Bench) -> None:
     """Of the message and its edits, in every log that holds them; the budget gets their bytes back."""
     bob, cid = bench.user("bob"), bench.user("cid")
     only = frozenset({"bob", "cid"})
-    bench.record(message("p1", channel=None, only=only))
-    bench.record(MessageEdited(uuid="p1", only=only, edited="e", payload=b"5" * 1000))
+    bench.commit(message("p1", channel=None, only=only))
+    bench.commit(MessageEdited(uuid="p1", only=only, edited="e", payload=b"5" * 1000))
     before = bench.registry.budget.used_bytes
-    bench.record(MessageDeleted(uuid="p1", only=only, exclude=frozenset({"cid"})))
+    bench.commit(MessageDeleted(uuid="p1", only=only, exclude=frozenset({"cid"})))
     assert uuids(bob.log.entries) == ["p1"]
     assert isinstance(bob.log.entries[0].event, MessageDeleted)
     assert cid.log.entries == []
@@ -391,22 +391,22 @@ def test_a_deletion_is_all_that_remains(bench: Bench) -> None:
 def test_a_private_message_leaves_the_logs_of_those_it_is_taken_back_from(bench: Bench) -> None:
     """And stays in those of the others, for them alone."""
     bob, cid = bench.user("bob"), bench.user("cid")
-    bench.record(message("p1", channel=None, only=frozenset({"bob", "cid"})))
-    bench.record(MessageDeleted(uuid="p1", only=frozenset({"bob"})))
+    bench.commit(message("p1", channel=None, only=frozenset({"bob", "cid"})))
+    bench.commit(MessageDeleted(uuid="p1", only=frozenset({"bob"})))
     assert [type(kept.event) for kept in bob.log.entries] == [MessageDeleted]
     assert [kept.event.only for kept in cid.log.entries] == [{"cid"}]
     channel = bench.channel("a")
-    for_cid = bench.record(message("m1", only=frozenset({"cid"})))
-    bench.record(MessageDeleted(uuid="m1", channel="a", only=frozenset({"bob"})))
+    for_cid = bench.commit(message("m1", only=frozenset({"cid"})))
+    bench.commit(MessageDeleted(uuid="m1", channel="a", only=frozenset({"bob"})))
     assert channel.log.entries[0] is for_cid
 
 
 def test_a_deletion_takes_the_message_from_the_history(bench: Bench) -> None:
     """The others stay."""
     channel = bench.channel("a", store_history=True)
-    bench.record(message("m1"))
-    bench.record(message("m2"))
-    bench.record(MessageDeleted(uuid="m1", channel="a"))
+    bench.commit(message("m1"))
+    bench.commit(message("m2"))
+    bench.commit(MessageDeleted(uuid="m1", channel="a"))
     assert uuids(channel.history.entries) == ["m2"]
 
 
@@ -420,8 +420,8 @@ def test_a_deletion_takes_the_message_from_the_history(bench: Bench) -> None:
 def test_an_edit_of_what_is_not_shown_changes_nothing(bench: Bench, event: Event) -> None:
     """It is still an event of the log."""
     channel = bench.channel("a", store_history=True)
-    bench.record(message("m1"))
-    bench.record(event)
+    bench.commit(message("m1"))
+    bench.commit(event)
     assert uuids(channel.history.entries) == ["m1"]
     assert len(channel.log.entries) == 2
 
@@ -430,8 +430,8 @@ def test_a_message_is_known_as_long_as_log_or_history_holds_it(bench: Bench) -> 
     """In its channel, or with any of its users."""
     channel = bench.channel("a", store_history=True)
     bench.user("bob")
-    entry = bench.record(message("m1"))
-    private = bench.record(message("p1", channel=None, only=frozenset({"bob", "cid"})))
+    entry = bench.commit(message("m1"))
+    private = bench.commit(message("p1", channel=None, only=frozenset({"bob", "cid"})))
     registry, of_m1 = bench.registry, MessageDeleted(uuid="m1", channel="a")
     assert registry.entries_about(of_m1) == [entry]
     assert registry.entries_about(MessageDeleted(uuid="p1", only=frozenset({"cid", "bob"}))) == [private]
@@ -450,7 +450,7 @@ def test_a_user_is_forgotten_after_its_time_without_connections(bench: Bench) ->
     """Not at the limit but after it, with its log; connected ones stay for ever."""
     bench.user("here")
     gone = bench.user("gone")
-    bench.record(message("p1", channel=None, only=frozenset({"gone"})))
+    bench.commit(message("p1", channel=None, only=frozenset({"gone"})))
     bench.registry.disconnect(gone, NOW)
     bench.registry.collect(STEADY_S + 10, users_after_s=10, channels_after_s=10)
     assert set(bench.registry.users) == {"here", "gone"}
@@ -473,8 +473,8 @@ def test_an_empty_channel_is_forgotten_after_its_time(bench: Bench) -> None:
     empty, full, busy = (bench.channel(name, store_history=True) for name in ("empty", "full", "busy"))
     bench.join(full, bench.user("ann"))
     for name in ("empty", "full"):
-        bench.record(message(name, channel=name))
-    bench.record(message("busy", channel="busy"), at(5))
+        bench.commit(message(name, channel=name))
+    bench.commit(message("busy", channel="busy"), at(5))
     bench.registry.collect(STEADY_S + 11, users_after_s=10, channels_after_s=10)
     assert set(bench.registry.channels) == {"full", "busy"}
     assert (empty.log.entries, empty.history.entries) == ([], [])
@@ -557,8 +557,8 @@ class Churn:
             self.joined.remove((user, name))
 
     def say(self, user: str, name: str) -> None:
-        self.bench.record(message("m", channel=name), self.now)
-        self.bench.record(message("p", channel=None, only=frozenset({user})), self.now)
+        self.bench.commit(message("m", channel=name), self.now)
+        self.bench.commit(message("p", channel=None, only=frozenset({user})), self.now)
 
     def configure(self, _: str, name: str) -> None:
         self.registry.configure(name, {"store_history": True}, self.bench.offset, self.now)

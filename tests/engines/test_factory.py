@@ -8,7 +8,7 @@ from tests.engines.conformance import MovedClock
 
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.factory import ENGINES, Parts, make_engine
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 
 PARTS = Parts("memory", RegistryLimits(), Lifetimes(), MovedClock(), lambda: "id", lambda: "epoch")
 

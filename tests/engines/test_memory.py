@@ -9,7 +9,7 @@ from tests.engines.conformance import MakeEngine, MovedClock, Recorder, Setup, e
 
 from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.registry import Registry, RegistryLimits
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.memory import MemoryEngine
 
 

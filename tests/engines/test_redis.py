@@ -27,7 +27,7 @@ from channelstream.core.log import Entry
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import PRIVATE, Engine, Leaving, Member, UserUpdate
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis import codec
 from channelstream.engines.redis import engine as engine_module
 from channelstream.engines.redis import shard as shard_module

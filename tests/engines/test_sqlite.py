@@ -26,7 +26,7 @@ from channelstream import slices
 from channelstream.core.events import Dialect, Message, MessageDeleted, MessageEdited, Presence
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.engines.base import PRIVATE, Engine, Leaving, Member, UserUpdate
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_file import APPLICATION_ID
 from channelstream.errors import ConfigError, Unavailable

@@ -10,7 +10,7 @@ from tests.engines.test_sqlite_compaction import reopened
 from tests.simulation.loop import turns
 
 from channelstream import slices
-from channelstream.engines import ledger, sqlite_upkeep
+from channelstream.engines import local_log, sqlite_upkeep
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_rows import PUT_CHANNELS, PUT_HISTORY
 from channelstream.engines.sqlite_upkeep import Upkeep
@@ -180,7 +180,7 @@ def test_a_batch_is_delivered_in_short_turns(runs: Runs, monkeypatch: pytest.Mon
 def test_what_is_idle_is_forgotten_in_short_turns(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel that comes back between two of them is another one, and stays in the file."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
-    monkeypatch.setattr(ledger, "FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr(local_log, "FORGOTTEN_AT_ONCE", 2)
     runs.setup.channels_s = 100.0
 
     async def life() -> None:

@@ -28,7 +28,7 @@ from channelstream.core.policy import Policy
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.engines.base import PRIVATE, UserUpdate
-from channelstream.engines.ledger import Ledger, Lifetimes
+from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_file import Stored, Writes
@@ -192,7 +192,7 @@ class DisklessEngine(SqliteEngine):
         self._file: Any = self._thread
         restore = Restore(Stored({"epoch": "e"}, [], [], [], [], []), self.registry, self._clock)
         begin = Position.single("e", restore.offset)
-        self._ledger = Ledger(self.registry, self._clock, begin, self._lifetimes, self._accept)
+        self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._upkeep = Upkeep(self.registry, self._clock, restore.offset_s)
         return []
 

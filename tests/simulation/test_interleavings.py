@@ -14,7 +14,7 @@ from tests.simulation.interleaving import CALLS, ENGINES, some_ways, ways
 
 from channelstream.core.events import Event
 from channelstream.engines.base import Member
-from channelstream.engines.ledger import Ledger
+from channelstream.engines.local_log import LocalLog
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.node.turns import Turns
 from channelstream.transports.session import Session
@@ -79,7 +79,7 @@ def test_a_connection_that_is_taken_back_twice_is_found(monkeypatch: pytest.Monk
     """By the write that is refused, and for the caller that has gone."""
 
     def count_out(engine: SqliteEngine, _done: Any, member: Member) -> None:
-        engine._ledger.take_back_connect(member)
+        engine._log.take_back_connect(member)
 
     monkeypatch.setattr(SqliteEngine, "_count_out", count_out)
     with pytest.raises(Failure):
@@ -95,7 +95,7 @@ def test_what_a_client_that_has_gone_was_sent_is_found(monkeypatch: pytest.Monke
 
 def test_a_message_that_is_accepted_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where what is being written does not count yet."""
-    monkeypatch.setattr(Ledger, "_held_about", lambda _ledger, _event: [])
+    monkeypatch.setattr(LocalLog, "_staged_about", lambda _log, _event: [])
     with pytest.raises(Failure, match="accepted twice"):
         ways("diskless", ("publish", "publish"), is_connected=True)
 
@@ -104,13 +104,13 @@ def test_a_message_that_is_accepted_again_while_it_is_deleted_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where a deletion that is being written takes the message away and is not known itself."""
-    known = Ledger._known
+    known = LocalLog._known
 
-    def without_deletions(ledger: Ledger, event: Event) -> list[Event]:
-        held = ledger._held_about(event)
+    def without_deletions(ledger: LocalLog, event: Event) -> list[Event]:
+        held = ledger._staged_about(event)
         return [each for each in known(ledger, event) if each not in held]
 
-    monkeypatch.setattr(Ledger, "_known", without_deletions)
+    monkeypatch.setattr(LocalLog, "_known", without_deletions)
     with pytest.raises(Failure, match="accepted twice"):
         ways("diskless", ("publish", "delete", "publish"), is_connected=True)
 

@@ -22,7 +22,7 @@ from tests.simulation.steps import BOUND_S
 from channelstream.core.changes import Changes
 from channelstream.core.position import ReadRange
 from channelstream.core.registry import Forgotten, Moment
-from channelstream.engines.ledger import Ledger
+from channelstream.engines.local_log import LocalLog
 from channelstream.node import Node
 from channelstream.node.turns import Turns
 
@@ -177,12 +177,12 @@ def test_a_fault_where_many_leave_at_once_is_found(
 def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step of the clock forgets what was in use, or keeps what nobody uses."""
 
-    def collect(ledger: Ledger) -> Forgotten:
+    def collect(ledger: LocalLog) -> Forgotten:
         lifetimes = ledger._lifetimes
         return ledger.registry.collect(ledger._clock.wall(), lifetimes.users_s, lifetimes.channels_s)
 
-    monkeypatch.setattr("channelstream.engines.ledger.moment", lambda clock: Moment(*[clock.wall()] * 2))
-    monkeypatch.setattr(Ledger, "forget_some", collect)
+    monkeypatch.setattr("channelstream.engines.local_log.moment", lambda clock: Moment(*[clock.wall()] * 2))
+    monkeypatch.setattr(LocalLog, "forget_some", collect)
     assert first_failure("forgotten too early|idle for too long")
 
 

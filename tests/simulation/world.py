@@ -16,7 +16,7 @@ from channelstream import slices
 from channelstream.core.log import Entry
 from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 from channelstream.errors import Unavailable
 from channelstream.housekeeping import Housekeeping
 from channelstream.node import Node

@@ -21,7 +21,7 @@ from channelstream.core.hub import Hub
 from channelstream.core.position import Position, max_offsets, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import PRIVATE, UserUpdate
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings

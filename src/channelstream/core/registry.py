@@ -289,7 +289,7 @@ class Registry:
         channel = self.channels.get(event.channel) if event.channel is not None else None
         return next(iter(channel.history.about(event.uuid)), None) if channel else None
 
-    def record(self, entry: Entry, now_s: float) -> None:
+    def commit(self, entry: Entry, now_s: float) -> None:
         """Put an accepted event into its logs, in place of what it supersedes, and let it change the visible history.
 
         Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.engines.base import Clock, Engine
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 
 
 @dataclass(frozen=True, slots=True)

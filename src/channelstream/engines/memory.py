@@ -28,7 +28,7 @@ from channelstream.engines.base import (
     UserChange,
     UserUpdate,
 )
-from channelstream.engines.ledger import Ledger, Lifetimes
+from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.slices import to_its_end
 
 
@@ -45,17 +45,17 @@ class MemoryEngine:
             epoch: text that no earlier run of this engine had, without a hyphen at its end.
         """
         self.registry = registry
-        self._ledger = Ledger(registry, clock, Position.single(epoch, 0), lifetimes, self._accept)
+        self._log = LocalLog(registry, clock, Position.single(epoch, 0), lifetimes, self._accept)
         self._receiver: Receiver
 
     def _accept(self, event: Event) -> None:
-        entry = self._ledger.number(event)
-        self._ledger.record(entry)
+        entry = self._log.assign(event)
+        self._log.commit(entry)
         self._receiver.deliver(entry)
 
     @property
     def position(self) -> Position:
-        return self._ledger.position
+        return self._log.position
 
     async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
         return self.position
@@ -67,10 +67,10 @@ class MemoryEngine:
         """Nothing to do: nothing outlives the process."""
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        return self._ledger.publish(events)
+        return self._log.publish(events)
 
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
-        return self._ledger.replay(user, starts, limit)
+        return self._log.replay(user, starts, limit)
 
     async def level(self, shards: Iterable[int]) -> None:
         """The receiver is handed everything in the moment in which it is numbered."""
@@ -78,7 +78,7 @@ class MemoryEngine:
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
-        return self._ledger.connect(member, update)
+        return self._log.connect(member, update)
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         await to_its_end(self.disconnect_all([Leaving(member, channels)]))
@@ -86,7 +86,7 @@ class MemoryEngine:
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
         waiting = deque(leaving)
         while waiting:
-            self._ledger.disconnect_some(waiting)
+            self._log.disconnect_some(waiting)
             await asyncio.sleep(0)
 
     async def join(
@@ -95,11 +95,11 @@ class MemoryEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
-                self._ledger.join_some(member, waiting, joined)
+                self._log.join_some(member, waiting, joined)
                 if waiting:
                     await asyncio.sleep(0)
         except BaseException:  # Cancelled, or a bug: nothing is done then.
-            self._ledger.leave(member, joined)
+            self._log.leave(member, joined)
             raise
         return joined
 
@@ -107,27 +107,27 @@ class MemoryEngine:
         waiting, left = deque(channels), list[str]()
         try:
             while waiting:
-                self._ledger.leave_some(member, waiting, left)
+                self._log.leave_some(member, waiting, left)
                 if waiting:
                     await asyncio.sleep(0)
         except BaseException:
-            self._ledger.join(member, left)
+            self._log.join(member, left)
             raise
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
-        self._ledger.configure(patches)
+        self._log.configure(patches)
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
-        return self._ledger.update_user(name, update)
+        return self._log.update_user(name, update)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
-        return self._ledger.channels(names)
+        return self._log.channels(names)
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
-        return self._ledger.users(names)
+        return self._log.users(names)
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
-        return self._ledger.users(list(members))
+        return self._log.users(list(members))
 
     async def members(self, channel: str) -> list[Member]:
         """There are no other nodes."""
@@ -153,5 +153,5 @@ class MemoryEngine:
         return None
 
     async def collect(self) -> None:
-        await self._ledger.sweep()
-        await self._ledger.collect()
+        await self._log.sweep()
+        await self._log.collect()

@@ -35,7 +35,7 @@ from channelstream.engines.base import (
     UserUpdate,
 )
 from channelstream.engines.group_commit import AFTER_A_FAULT, Batch, GroupCommit
-from channelstream.engines.ledger import Ledger, Lifetimes
+from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_restore import Restore
@@ -92,7 +92,7 @@ class SqliteEngine:
         self._started_s = self._rebuilt_s = clock.steady()
         self._erased_s = 0.0
         self._file: SqliteFile
-        self._ledger: Ledger
+        self._log: LocalLog
         self._upkeep: Upkeep
         self._commits: GroupCommit
         self._unwritten: dict[_Changed, asyncio.Future[bool]] = {}
@@ -102,7 +102,7 @@ class SqliteEngine:
 
     @property
     def position(self) -> Position:
-        return self._ledger.position
+        return self._log.position
 
     async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
         return self.position
@@ -128,7 +128,7 @@ class SqliteEngine:
         restore = Restore(stored, self.registry, self._clock)
         self._offset_s = restore.offset_s
         begin = Position.single(stored.meta["epoch"], restore.offset)
-        self._ledger = Ledger(self.registry, self._clock, begin, self._lifetimes, self._accept)
+        self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
         self._upkeep = Upkeep(self.registry, self._clock, restore.offset_s)
         return stored.members
 
@@ -165,14 +165,14 @@ class SqliteEngine:
     # -- what group_commit.Writer asks for
 
     def _accept(self, event: Event) -> None:
-        entry = self._ledger.number(event)
-        self._ledger.hold(entry)
+        entry = self._log.assign(event)
+        self._log.stage(entry)
         self._commits.batch().add(entry)
 
     def sealed(self, batch: Batch) -> Callable[[], None]:
         self._upkeep.forget(batch.gone_channels)
         self._trimming = self._upkeep.is_due
-        recorded = self._ledger.recorded
+        recorded = self._log.committed
         upkeep = self._upkeep.writes(recorded) if self._trimming else ()
         changes = writes_of(batch, self.registry, recorded, self._offset_s)
         compaction = Compaction(batch.entries, self.registry)
@@ -206,8 +206,8 @@ class SqliteEngine:
         for entry in batch.entries:
             try:
                 # In one turn, so that the log has exactly what was delivered.
-                self._ledger.release([entry])
-                self._ledger.record(entry)
+                self._log.unstage([entry])
+                self._log.commit(entry)
                 self._upkeep.note(entry)
                 self._receiver.deliver(entry)
             except Exception:
@@ -221,7 +221,7 @@ class SqliteEngine:
         for batch in reversed(batches):
             for undo in reversed(batch.undo):
                 undo()
-        self._ledger.discard(entry for batch in batches for entry in batch.entries)
+        self._log.roll_back(entry for batch in batches for entry in batch.entries)
         owed = self._commits.owed()
         for batch in batches:
             owed.gone_channels += batch.gone_channels
@@ -231,19 +231,19 @@ class SqliteEngine:
             # Who is a member is true in memory, whatever the disk says, so it will be told.
             for entry in batch.entries:
                 if isinstance(entry.event, Presence | Parted):
-                    again = self._ledger.number(entry.event)
+                    again = self._log.assign(entry.event)
                     self._commits.owed().add(again)
 
     # -- the port
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
         self._commits.check_room()
-        accepted = self._ledger.publish(events)
+        accepted = self._log.publish(events)
         await self._commits.committed()
         return accepted
 
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
-        return self._ledger.replay(user, starts, limit)
+        return self._log.replay(user, starts, limit)
 
     async def level(self, shards: Iterable[int]) -> None:
         """The receiver is handed everything in the moment in which it is numbered."""
@@ -254,7 +254,7 @@ class SqliteEngine:
         self._commits.check_room()
         undo = take_back_user(self.registry, member.user, self._clock, connected=True)
         shown = self._shown_state(member.user)
-        change = self._ledger.connect(member, update)
+        change = self._log.connect(member, update)
         batch = self._commits.batch()
         try:
             await self._save_user(member.user, undo, shown)
@@ -266,14 +266,14 @@ class SqliteEngine:
 
     def _count_out(self, done: "asyncio.Future[bool]", member: Member) -> None:
         if not done.cancelled() and done.result():
-            self._ledger.take_back_connect(member)
+            self._log.take_back_connect(member)
             self._commits.owed().users.add(member.user)
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         self._commits.check_room()
         undo = take_back_user(self.registry, name, self._clock, connected=False)
         shown = self._shown_state(name)
-        change = self._ledger.update_user(name, update)
+        change = self._log.update_user(name, update)
         if change is not None:
             await self._save_user(name, undo, shown)
         return change
@@ -298,8 +298,8 @@ class SqliteEngine:
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         self._commits.check_room()
-        undo = take_back_channels(self.registry, list(patches), self._clock, lambda: self._ledger.recorded)
-        self._ledger.configure(patches)
+        undo = take_back_channels(self.registry, list(patches), self._clock, lambda: self._log.committed)
+        self._log.configure(patches)
         batch = self._commits.batch()
         batch.channels.update(patches)
         batch.undo.append(undo)
@@ -334,7 +334,7 @@ class SqliteEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
-                new = self._ledger.join_some(member, waiting, joined)
+                new = self._log.join_some(member, waiting, joined)
                 if new:
                     self._commits.batch().channels.update(new)
                 if waiting:
@@ -344,7 +344,7 @@ class SqliteEngine:
             with suppress(Unavailable):
                 await self._commits.committed()
         except BaseException:  # Cancelled, or a bug: nothing is done then.
-            self._ledger.leave(member, joined)
+            self._log.leave(member, joined)
             raise
         return joined
 
@@ -354,12 +354,12 @@ class SqliteEngine:
         waiting, left = deque(channels), list[str]()
         try:
             while waiting:
-                self._ledger.leave_some(member, waiting, left)
+                self._log.leave_some(member, waiting, left)
                 if waiting:
                     await asyncio.sleep(0)
                     await self._changes_written(waiting)
         except BaseException:
-            self._ledger.join(member, left)
+            self._log.join(member, left)
             raise
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
@@ -370,18 +370,18 @@ class SqliteEngine:
         for some in _parts(leaving):
             while some:
                 await self._changes_written(name for each in some for name in each.channels)
-                gone = self._ledger.disconnect_some(some)
+                gone = self._log.disconnect_some(some)
                 self._commits.owed().users.update(member.user for member in gone)
                 await asyncio.sleep(0)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
-        return self._ledger.channels(names)
+        return self._log.channels(names)
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
-        return self._ledger.users(names)
+        return self._log.users(names)
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
-        return self._ledger.users(list(members))
+        return self._log.users(list(members))
 
     async def members(self, channel: str) -> list[Member]:
         """There are no other nodes."""
@@ -407,9 +407,9 @@ class SqliteEngine:
         return None
 
     async def collect(self) -> None:
-        await self._ledger.sweep()
+        await self._log.sweep()
         if self._clock.steady() - self._started_s >= RETURN_S:
-            await self._ledger.collect(self._forgotten)
+            await self._log.collect(self._forgotten)
         await self._upkeep.everything()
         self._commits.batch()
 

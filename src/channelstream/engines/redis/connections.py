@@ -194,7 +194,7 @@ class Connections:
 
     def _counting(self, conn_id: str, user: str, channels: Iterable[str]) -> list[Shard]:
         """Return the shards that count a connection with this user and these channels, or may do so."""
-        told = map(self._shards.numbered, self._stakes.shards(conn_id))
+        told = map(self._shards.assigned, self._stakes.shards(conn_id))
         return list(dict.fromkeys((*self._shards.split((conn_id, user, *channels)), *told)))
 
     def _in(self, shard: Shard, channels: Iterable[str]) -> list[str]:
@@ -450,7 +450,7 @@ class Connections:
         if moved is None:
             return None
         before, user, seed, named, held = moved
-        others = [self._shards.numbered(index) for index in named.split()]
+        others = [self._shards.assigned(index) for index in named.split()]
         # The connection has left its last channel in the rest meanwhile, and nobody would ask them again.
         await self._release(conn_id, reserved.parts.keys() - set(others))
         followed = await self._follow(
@@ -481,7 +481,7 @@ class Connections:
             if told is None or len(told) > MOVED_AT:
                 return told  # type: ignore[no-any-return]
             reserved.owner = told[0].decode()
-            shards = [self._shards.numbered(index) for index in told[MOVED_AT - 1].split()]
+            shards = [self._shards.assigned(index) for index in told[MOVED_AT - 1].split()]
             await self._reserve([shard for shard in shards if shard not in reserved.parts], about, reserved)
             if sure is False:
                 await leave()

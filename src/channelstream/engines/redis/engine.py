@@ -31,7 +31,7 @@ from channelstream.engines.base import (
     UserChange,
     UserUpdate,
 )
-from channelstream.engines.ledger import Lifetimes
+from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import Place
 from channelstream.engines.redis.connections import Connections
@@ -213,7 +213,7 @@ class RedisEngine:
         return Replay(list(merge(*found, key=_at_s)), frozenset(lost), upto, head)
 
     async def level(self, shards: Iterable[int]) -> None:
-        await side_by_side(self._shards.numbered(shard).replay([], 0) for shard in shards)
+        await side_by_side(self._shards.assigned(shard).replay([], 0) for shard in shards)
 
     # -- connections
 

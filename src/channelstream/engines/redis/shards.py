@@ -45,7 +45,7 @@ class Shards:
         """Return the shard of a channel, a user, or of a connection's id."""
         return self._shards[shard_of(name, len(self._shards))]
 
-    def numbered(self, index: bytes | int) -> Shard:
+    def assigned(self, index: bytes | int) -> Shard:
         return self._shards[int(index)]
 
     def split(self, names: Iterable[str]) -> dict[Shard, list[str]]:
@@ -86,7 +86,7 @@ class Shards:
         user = codec.read_user(told)
         if is_telling:
             await home.tell("tell", user=user.name)
-        others = [self.numbered(index) for index in copies.split()]
+        others = [self.assigned(index) for index in copies.split()]
         await side_by_side(self._tell_state(shard, user.name, state) for shard in others)
         return UserChange(
             user, codec.read_changed(changed), with_offset(self.offsets, home.index, int(offset))

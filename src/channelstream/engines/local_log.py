@@ -50,12 +50,12 @@ class Lifetimes:
     channels_s: float = 259_200.0
 
 
-class Ledger:
+class LocalLog:
     """Registry, numbers and position of one log.
 
     Attributes:
         numbered: the last number given out.
-        recorded: the last number that counts; below `numbered` while entries wait.
+        recorded: the last number that counts; below `assigned` while entries wait.
     """
 
     def __init__(
@@ -70,51 +70,51 @@ class Ledger:
 
         Args:
             begin: where its log begins; the epoch is text without a hyphen at its end.
-            accept: takes every event a use case brings about, in order, and numbers it with `number`.
+            accept: takes every event a use case brings about, in order, and numbers it with `assign`.
         """
         self.registry = registry
-        self.numbered = self.recorded = begin.offsets[0]
+        self.assigned = self.committed = begin.offsets[0]
         (self._epoch,) = begin.epochs
         self._clock = clock
         self._lifetimes = lifetimes
         self._accept = accept
-        self._waiting: dict[_Key, tuple[Entry, ...]] = {}
+        self._staged: dict[_Key, tuple[Entry, ...]] = {}
 
     @property
     def position(self) -> Position:
-        return Position.single(self._epoch, self.recorded)
+        return Position.single(self._epoch, self.committed)
 
     # -- entries
 
-    def number(self, event: Event) -> Entry:
+    def assign(self, event: Event) -> Entry:
         """Give an event the next number, or several where it stands for several."""
-        self.numbered += event.count
-        return Entry(self.numbered, f"{self._epoch}-{self.numbered}", self._clock.steady(), event)
+        self.assigned += event.count
+        return Entry(self.assigned, f"{self._epoch}-{self.assigned}", self._clock.steady(), event)
 
-    def record(self, entry: Entry) -> None:
+    def commit(self, entry: Entry) -> None:
         """Let an entry count: from now on it is in the logs and in the history."""
-        self.registry.record(entry, self._clock.wall())
-        self.recorded = entry.offset
+        self.registry.commit(entry, self._clock.wall())
+        self.committed = entry.offset
 
-    def hold(self, entry: Entry) -> None:
+    def stage(self, entry: Entry) -> None:
         """Remember what is to be recorded later: it counts already for what is published, edited or deleted next."""
         event = entry.event
         if isinstance(event, Message) or event.supersedes is not None:
             for key in _keys(event):
-                self._waiting[key] = (*self._waiting.get(key, ()), entry)
+                self._staged[key] = (*self._staged.get(key, ()), entry)
 
-    def release(self, entries: Iterable[Entry]) -> None:
+    def unstage(self, entries: Iterable[Entry]) -> None:
         """Forget entries that were held: they are recorded, or never will be."""
         for entry in entries:
             for key in _keys(entry.event):
-                left = tuple(other for other in self._waiting.pop(key, ()) if other is not entry)
+                left = tuple(other for other in self._staged.pop(key, ()) if other is not entry)
                 if left:
-                    self._waiting[key] = left
+                    self._staged[key] = left
 
-    def discard(self, entries: Iterable[Entry]) -> None:
+    def roll_back(self, entries: Iterable[Entry]) -> None:
         """Take back the numbers of all entries that are not recorded, these: nobody has seen them."""
-        self.release(entries)
-        self.numbered = self.recorded
+        self.unstage(entries)
+        self.assigned = self.committed
 
     # -- the log
 
@@ -149,16 +149,16 @@ class Ledger:
         shown = self.registry.shown_message(event)
         if shown is not None and not any(isinstance(each, Message) for each in known):
             known.append(shown.event)
-        for change in self._held_about(event):
+        for change in self._staged_about(event):
             if change.supersedes is not None:
                 known = [left for each in known if (left := present(each, change)) is not None]
             known.append(change)
         return known
 
-    def _held_about(self, event: Event) -> list[Event]:
-        if not self._waiting:
+    def _staged_about(self, event: Event) -> list[Event]:
+        if not self._staged:
             return []
-        found = {entry.offset: entry.event for key in _keys(event) for entry in self._waiting.get(key, ())}
+        found = {entry.offset: entry.event for key in _keys(event) for entry in self._staged.get(key, ())}
         return [found[offset] for offset in sorted(found)]
 
     def _accept_all(self, events: Iterable[Event]) -> None:
@@ -179,8 +179,8 @@ class Ledger:
                 found.append(following)
         # One more than asked for tells whether any is left, and up to where these are all there are.
         entries = list(islice(merge(*found, key=_offset), limit + 1))
-        upto = self.recorded if len(entries) <= limit else entries[limit].first - 1
-        return Replay(entries[:limit], frozenset(lost), (upto,), (self.recorded,))
+        upto = self.committed if len(entries) <= limit else entries[limit].first - 1
+        return Replay(entries[:limit], frozenset(lost), (upto,), (self.committed,))
 
     def _log(self, user: str, name: str) -> Log | None:
         holder: Channel | User | None
@@ -193,7 +193,7 @@ class Ledger:
         """Count a new connection of a user, created if need be, and update the user."""
         fresh = {} if member.user in self.registry.users else update.fresh
         self.registry.check_state(member.user, fresh, update.values)
-        user = self.registry.open_user(member.user, update.fresh, self.recorded, moment(self._clock))
+        user = self.registry.open_user(member.user, update.fresh, self.committed, moment(self._clock))
         self.registry.connect(user)
         return self._update(user, update)
 
@@ -250,13 +250,13 @@ class Ledger:
         Returns:
             Which of them are new.
         """
-        slices, now, offset = Slices(self._clock.steady), moment(self._clock), self.recorded
+        slices, now, offset = Slices(self._clock.steady), moment(self._clock), self.committed
         user, new = self.registry.users[member.user], list[str]()
         while waiting:
             name, patch = waiting.popleft()
             if name not in self.registry.channels:
                 new.append(name)
-            channel = self.registry.open_channel(name, patch, self.recorded, now)
+            channel = self.registry.open_channel(name, patch, self.committed, now)
             events = self.registry.join(channel, user, member.dialect, now)
             joined[name] = offset
             self._accept_all(events)
@@ -299,7 +299,7 @@ class Ledger:
         """Change the named settings of channels, created if need be."""
         now = moment(self._clock)
         for name, patch in patches.items():
-            self.registry.configure(name, patch, self.recorded, now)
+            self.registry.configure(name, patch, self.committed, now)
 
     def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         """Change a known user's state; None when it is unknown."""
@@ -316,7 +316,7 @@ class Ledger:
         user.publish_keys((*keys, *update.add_public))
         changed: list[tuple[str, StateValue]] = user.update_state(update.values)
         self._accept_all(self.registry.state_events(user, before, self._clock.wall()))
-        return UserChange(user, changed, (self.recorded,))
+        return UserChange(user, changed, (self.committed,))
 
     def channels(self, names: Sequence[str] | None) -> list[Channel]:
         """Return these channels, the unknown left out; None means all."""
