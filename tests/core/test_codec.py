@@ -72,7 +72,7 @@ def test_users_who_part_at_once_are_the_items_of_each(dialect: Dialect) -> None:
     parted = Entry(7, VECTORS["position"], 0.0, msgspec.convert(fields, Parted))
     golden = vector[dialect.name.lower()]
     for made, which in ((item, "live"), (catchup_item, "catchup")):
-        for rest, begin in ((parted, 0), (parted.rest(5), 1), (parted.rest(6), 2)):
+        for rest, begin in ((parted, 0), (parted.after(5), 1), (parted.after(6), 2)):
             assert made(rest, dialect) == b",".join(map(msgspec.json.encode, golden[which][begin:]))
 
 

@@ -81,9 +81,9 @@ def test_users_who_part_at_once_are_heard_of_by_others(announced: bool) -> None:
     alone = event.without("bob")
     assert (alone.about, alone.is_for("ann", SEED), alone.is_for("cid", SEED)) == (("ann",), False, True)
     assert event.after(0).about == ("bob",)
-    assert event.weight() > alone.weight() > 0
+    assert event.size_bytes() > alone.size_bytes() > 0
     listed = Parted(uuid="p", channel="a", gone=gone, timestamp="t", users=(("cid", {"k": 1}),))
-    assert listed.weight() > event.weight()
+    assert listed.size_bytes() > event.size_bytes()
 
 
 def test_a_change_of_state_is_heard_by_the_user_itself_too() -> None:
@@ -112,8 +112,8 @@ def test_what_an_event_holds_is_weighed() -> None:
     state = UserStateChanged(
         uuid="1", channel="a", user="u", timestamp="t", state={"k": 1}, changed=(("k", 1),)
     )
-    assert quiet.weight() == alone.weight() == short.weight() == 0
-    assert aimed.weight() > 0
-    assert long.weight() >= 1000
-    assert crowd.weight() >= 50 * 100
-    assert state.weight() > 0
+    assert quiet.size_bytes() == alone.size_bytes() == short.size_bytes() == 0
+    assert aimed.size_bytes() > 0
+    assert long.size_bytes() >= 1000
+    assert crowd.size_bytes() >= 50 * 100
+    assert state.size_bytes() > 0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.events import Dialect, Event, Gone, Message, MessageEdited, Parted, Presence
-from channelstream.core.log import ENTRY_OVERHEAD, Budget, Entry, Log, LogLimits, told_after
+from channelstream.core.log import ENTRY_OVERHEAD, Budget, Entry, Log, LogLimits, advance_positions
 
 PLENTY = 10**9
 ONE = ENTRY_OVERHEAD + 2
@@ -56,11 +56,11 @@ def parted(offset: int, *users: str) -> Entry:
 def test_an_event_of_several_users_has_a_number_for_each() -> None:
     """Whoever waits for it has heard what is before the first; alone, each stands at its own place."""
     entry_ = parted(7, "ann", "bob", "cid")
-    assert (entry_.first, entry_.before) == (5, (4,))
-    told = [(each.offset, each.position, each.event.about) for each in entry_.singles()]
+    assert (entry_.first_offset, entry_.offsets_before) == (5, (4,))
+    told = [(each.offset, each.position, each.event.about) for each in entry_.split()]
     assert told == [(5, "e-5", ("ann",)), (6, "e-6", ("bob",)), (7, "e-7", ("cid",))]
     alone = entry(3)
-    assert (alone.first, alone.singles()) == (3, [alone])
+    assert (alone.first_offset, alone.split()) == (3, [alone])
 
 
 @pytest.mark.parametrize(
@@ -79,19 +79,19 @@ def test_who_has_heard_a_part_of_an_event_reads_the_rest(heard: int, rest: tuple
 def test_one_of_the_users_hears_of_the_others() -> None:
     """Everybody else, and every other event, is left as it is."""
     together, message_ = parted(6, "ann", "bob"), entry(7)
-    assert together.heard_by("ann").event.about == ("bob",)
-    assert together.heard_by("cid") is together
-    last = parted(7, "ann", "cid", "bob").heard_by("bob")
-    assert (last.offset, last.offsets, last.position, last.before) == (6, (6,), "e-6", (4,))
-    assert [each.position for each in last.singles()] == ["e-5", "e-6"]
-    assert message_.heard_by("ann") is message_.rest(0) is message_
+    assert together.for_user("ann").event.about == ("bob",)
+    assert together.for_user("cid") is together
+    last = parted(7, "ann", "cid", "bob").for_user("bob")
+    assert (last.offset, last.offsets, last.position, last.offsets_before) == (6, (6,), "e-6", (4,))
+    assert [each.position for each in last.split()] == ["e-5", "e-6"]
+    assert message_.for_user("ann") is message_.after(0) is message_
 
 
 def test_an_amended_entry_stands_in_the_same_place() -> None:
     """It has number, position and time of the old one, and nothing of its encoded forms."""
     old = entry(3, 4.0)
     old.items[Dialect.V07] = b"old"
-    new = old.amended(message("m3", b"[1,2]"))
+    new = old.with_event(message("m3", b"[1,2]"))
     assert (new.offset, new.position, new.at_s) == (3, "e-3", 4.0)
     assert new.items == [None, None]
     assert new.size == ENTRY_OVERHEAD + 10
@@ -101,17 +101,17 @@ def test_an_entry_is_told_with_the_position_its_client_has_then() -> None:
     """That is its own number, and of the other shards what the client has heard, be it more than the node had."""
     one = Entry(5, "e.f.g-3.5.7", 0.0, message("m5"), 1, (3, 5, 7))
     other = Entry(8, "e.f.g-3.5.8", 0.0, message("m8"), 2, (3, 5, 8))
-    assert [(told.offsets, told.position) for told in told_after((4, 4, 6), [one, other])] == [
+    assert [(told.offsets, told.position) for told in advance_positions((4, 4, 6), [one, other])] == [
         ((4, 5, 6), "e.f.g-4.5.6"),
         ((4, 5, 8), "e.f.g-4.5.8"),
     ]
-    assert (one.before, other.before) == ((3, 4, 7), (3, 5, 7))
+    assert (one.offsets_before, other.offsets_before) == ((3, 4, 7), (3, 5, 7))
 
 
 def test_in_one_shard_an_entry_is_the_same_for_all() -> None:
     """So that its bytes are made once."""
     entries = [entry(3), entry(5)]
-    assert all(map(operator.is_, told_after((2,), entries), entries))
+    assert all(map(operator.is_, advance_positions((2,), entries), entries))
 
 
 # -- one log
@@ -209,7 +209,7 @@ def test_a_superseded_entry_keeps_its_place() -> None:
     budget = Budget(PLENTY)
     full = filled(3, budget=budget)
     old = full.entries[1]
-    new = old.amended(message("m2", b"123456789"))
+    new = old.with_event(message("m2", b"123456789"))
     full.supersede(old, new)
     assert full.entries[1] is new
     assert full.about("m2") == (new,)
@@ -221,7 +221,7 @@ def test_the_only_entry_can_be_superseded() -> None:
     """The budget still knows the log afterwards, and can take the entry from it."""
     budget = Budget(PLENTY)
     single = filled(1, budget=budget)
-    single.supersede(single.entries[0], single.entries[0].amended(message("m1", b"22")))
+    single.supersede(single.entries[0], single.entries[0].with_event(message("m1", b"22")))
     budget.limit_bytes = 0
     other = log(budget=budget)
     other.append(entry(2))
@@ -256,7 +256,7 @@ def test_what_was_dropped_is_not_superseded() -> None:
     full = filled(3)
     gone = full.entries[0]
     full.drop_oldest(1)
-    full.supersede(gone, gone.amended(message("m1", b"22")))
+    full.supersede(gone, gone.with_event(message("m1", b"22")))
     assert (offsets(full), full.about("m1")) == ([2, 3], ())
 
 
@@ -410,7 +410,7 @@ def test_a_sweep_knows_of_ages_that_were_changed() -> None:
     held, floor = list(back.entries), back.floor
     back.clear()
     for _ in range(2):  # The second time nothing is missing.
-        back.put_back(held, floor)
+        back.restore(held, floor)
     assert sweep(budget, 6.0) == 1
     assert sweep(budget, 11.0) == 1
     assert [offsets(aged) for aged in (shorter, longer, never, back)] == [[], [1], [1], []]
@@ -511,7 +511,7 @@ class LogsTogether:
     def replace(self, which: int, size: int) -> None:
         old = self._held_message(which)
         if old is not None:
-            new = old.amended(message(old.event.uuid, b"x" * size))
+            new = old.with_event(message(old.event.uuid, b"x" * size))
             self.log.supersede(old, new)
             self.model.kept[self.model.kept.index(old)] = new
 

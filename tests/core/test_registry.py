@@ -270,7 +270,7 @@ def test_a_user_list_is_bounded(bench: Bench) -> None:
     assert lists == [(MAX_LISTED_USERS, False), (0, True)]
     [parted] = bench.registry.parted(channel, ["u1", "u2"], 0.0)
     assert isinstance(parted, Parted)
-    assert [each.users_cut for _, each in parted.singles()] == [True, True]
+    assert [each.users_cut for _, each in parted.split()] == [True, True]
     quiet = bench.channel("b", notify_presence=True)
     [event] = bench.join(quiet, bench.user("ann"))
     assert isinstance(event, Presence)

@@ -1040,7 +1040,7 @@ def test_many_who_disconnect_part_each_once(lab: Lab) -> None:
     parted = [
         (single.event.channel, *single.event.about, single.offset)
         for entry in lab.recorder.entries
-        for single in entry.singles()
+        for single in entry.split()
         if isinstance(single.event, Presence) and not single.event.joined
     ]
     assert sorted(each[:2] for each in parted) == sorted(
@@ -1053,7 +1053,7 @@ def test_many_who_disconnect_part_each_once(lab: Lab) -> None:
     }
     of_a = [offset for channel, _, offset in parted if channel == "a"]
     for number, offset in enumerate([before, *of_a]):  # Whichever of them a client has heard last.
-        rest = [s.offset for e in lab.replay("stays", a=offset).entries for s in e.singles()]
+        rest = [s.offset for e in lab.replay("stays", a=offset).entries for s in e.split()]
         assert rest == of_a[number:]
     lab.disconnect_all([stays], "a", "b")
     assert lab.channel("a").connections == 1
@@ -1070,7 +1070,7 @@ def test_a_read_that_ends_before_users_who_parted_at_once_goes_on_with_all_of_th
     found, at, head = [], before, lab.head()
     while at < head:
         read = lab.replay("stays", 1, a=at)
-        found += [single.offset for entry in read.entries for single in entry.singles()]
+        found += [single.offset for entry in read.entries for single in entry.split()]
         at = lab.number(read.upto)
     assert found == sorted(set(found))
     assert len(found) == 5

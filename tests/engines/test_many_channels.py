@@ -232,7 +232,7 @@ def test_a_fault_about_one_that_leaves_keeps_nobody_in(
 
 
 def parted(recorder: Recorder) -> list[tuple[str | None, str]]:
-    singles = (single.event for entry in recorder.entries for single in entry.singles())
+    singles = (single.event for entry in recorder.entries for single in entry.split())
     return sorted(
         (event.channel, event.user) for event in singles if isinstance(event, Presence) and not event.joined
     )

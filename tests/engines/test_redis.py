@@ -2118,15 +2118,15 @@ def test_payloads_of_refused_calls_do_not_gather_where_they_are_heard(with_one_s
     async def life(nodes: Nodes) -> None:
         listener, _ = await nodes.member("ann", "a")
         engine, _ = await nodes.node()
-        [heard_by], [shard] = listener._shards, engine._shards
+        [for_user], [shard] = listener._shards, engine._shards
         for letter in (b"x", b"y"):
             await soon(lambda: shard.is_linked)
             shard.epoch = "another"
             payload = b'"%b"' % (letter * BIG)
             with pytest.raises(Unavailable):
                 await engine.publish([msgspec.structs.replace(message("m1"), payload=payload)])
-            await soon(lambda payload=payload: payload in heard_by._payloads.values())  # type: ignore[misc]
-        assert len(heard_by._payloads) == 1
+            await soon(lambda payload=payload: payload in for_user._payloads.values())  # type: ignore[misc]
+        assert len(for_user._payloads) == 1
 
     with_one_shard(life, lease_s=PATIENCE_S)
 

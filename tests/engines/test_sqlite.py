@@ -187,7 +187,7 @@ def test_users_who_parted_at_once_stay_so_over_a_restart(runs: Runs, monkeypatch
         assert (again.position, recorder.entries) == (position, [])
         last = position.offsets[0]
         rest = (await again.replay("dan", {"a": last - 2}, 9)).entries
-        assert [(single.offset, *single.event.about) for entry in rest for single in entry.singles()] == [
+        assert [(single.offset, *single.event.about) for entry in rest for single in entry.split()] == [
             (last - 1, "bob"),
             (last, "cid"),
         ]

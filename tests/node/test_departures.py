@@ -112,7 +112,7 @@ def test_who_may_read_only_its_own_part_of_an_event_is_sent_nothing(monkeypatch:
         heard = listen(node)
         await node.sweep()
         (left,) = heard
-        first, last = left.singles()
+        first, last = left.split()
         (user,) = last.event.about
         await node.connect("again", user, Dialect.V07, LOUD, EMPTY, since=first.position)
         connection = node.hub.connections["again"]

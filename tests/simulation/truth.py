@@ -26,7 +26,7 @@ class Truth:
         self._born: dict[Place, tuple[Log, int]] = {}
 
     def accept(self, entry: Entry) -> None:
-        for single in entry.singles():  # What a client hears of it, each with a number of its own.
+        for single in entry.split():  # What a client hears of it, each with a number of its own.
             self._accept(single)
 
     def _accept(self, entry: Entry) -> None:
@@ -121,7 +121,7 @@ class Truth:
         born = self._born.get(place)
         if log is None or born is None or born[0] is not log or born[1] > offset:
             return False
-        kept = {single.offset for entry in log.entries for single in entry.singles()}
+        kept = {single.offset for entry in log.entries for single in entry.split()}
         owed = [entry for entry in self.places.get(place, ()) if entry.offset > offset]
         # What was dropped before it was superseded cannot be told from what was not superseded.
         return all(

@@ -136,4 +136,4 @@ def _changed(old: Entry, change: Entry) -> Entry | None:
 
 
 def _with(entry: Entry, event: Event) -> Entry:
-    return entry if event is entry.event else entry.amended(event)
+    return entry if event is entry.event else entry.with_event(event)

@@ -78,7 +78,7 @@ def _encoded(entry: Entry, dialect: Dialect, catchup: bool) -> bytes:
     if not isinstance(entry.event, Parted):
         return _encode(_build(entry, dialect, catchup))
     users = Raw(_encode(_listed(entry.event.users)))
-    built = [_build(single, dialect, catchup) for single in entry.singles()]
+    built = [_build(single, dialect, catchup) for single in entry.split()]
     for each in built:
         if each.users is not UNSET:
             each.users = users

@@ -62,7 +62,7 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
         """The users who do not hear it, or not all of it, though they are in the channel, because it is about them."""
         return ()
 
-    def weight(self) -> int:
+    def size_bytes(self) -> int:
         """Return about how many bytes it keeps besides a fixed part, its encoded form included."""
         return NAME_BYTES * (len(self.only or ()) + len(self.exclude or ()))
 
@@ -87,8 +87,8 @@ class Message(Event, frozen=True, kw_only=True, gc=False):
     edited: str | None = None
     no_history: bool = False
 
-    def weight(self) -> int:
-        names = 0 if self.only is None and self.exclude is None else Event.weight(self)
+    def size_bytes(self) -> int:
+        names = 0 if self.only is None and self.exclude is None else Event.size_bytes(self)
         return names + 2 * len(self.payload)
 
 
@@ -104,8 +104,8 @@ class MessageEdited(Event, frozen=True, kw_only=True, gc=False):
     def supersedes(self) -> str:
         return self.uuid
 
-    def weight(self) -> int:
-        return Event.weight(self) + 2 * len(self.payload or b"")
+    def size_bytes(self) -> int:
+        return Event.size_bytes(self) + 2 * len(self.payload or b"")
 
 
 class MessageDeleted(Event, frozen=True, kw_only=True, gc=False):
@@ -135,7 +135,7 @@ class Presence(Event, frozen=True, kw_only=True, gc=False):
     users_cut: bool = False
     announced: bool = True
 
-    def weight(self) -> int:
+    def size_bytes(self) -> int:
         keys = sum(len(state) for _, state in self.users) + len(self.state or ())
         return NAME_BYTES * len(self.users) + STATE_BYTES * keys
 
@@ -198,7 +198,7 @@ class Parted(Event, frozen=True, kw_only=True, gc=False):
         others = len(self.gone) > 1 or self.gone[0].user != user
         return others and (self.announced or dialect is Dialect.SEED)
 
-    def weight(self) -> int:
+    def size_bytes(self) -> int:
         keys = sum(len(state) for _, state in self.users)
         listed = NAME_BYTES * len(self.users) + STATE_BYTES * keys
         return len(self.gone) * (PARTED_BYTES + listed)
@@ -216,7 +216,7 @@ class Parted(Event, frozen=True, kw_only=True, gc=False):
         last = self.gone[-1].back
         return replace(self, gone=tuple(replace(each, back=each.back - last) for each in self.gone))
 
-    def singles(self) -> list[tuple[int, Presence]]:
+    def split(self) -> list[tuple[int, Presence]]:
         """Return how far before its own number which event stands for each user."""
         return [
             (
@@ -250,5 +250,5 @@ class UserStateChanged(Event, frozen=True, kw_only=True, gc=False):
     state: dict[str, Any]
     changed: tuple[tuple[str, Any], ...]
 
-    def weight(self) -> int:
+    def size_bytes(self) -> int:
         return STATE_BYTES * (len(self.state) + len(self.changed))

@@ -107,7 +107,7 @@ class Hub:
             self._push([each for each in members if each not in own] if own else members, entry)
         for connection in own:
             if connection.hears(event):
-                self._push([connection], entry.heard_by(connection.user))
+                self._push([connection], entry.for_user(connection.user))
 
     def _push(self, recipients: dict[Connection, None] | list[Connection], entry: Entry) -> None:
         self.deliveries += len(recipients)
@@ -273,7 +273,7 @@ class Hub:
         """
         waiting = connection.batch.entries()
         if waiting:
-            connection.heard = waiting[0].before
+            connection.heard = waiting[0].offsets_before
         elif connection.batch is self._root:
             connection.heard = self.offsets
         connection.move(Step.DETACH)
@@ -300,7 +300,7 @@ class Hub:
             if data:
                 connection.write(data)
         except Exception:
-            heard = batch.entries()[0].before
+            heard = batch.entries()[0].offsets_before
         if connection.batch is self._root:  # Unless that write has ended the stream.
             connection.heard = self.offsets if heard is None else heard
 

@@ -54,37 +54,37 @@ class Entry:
         self.at_s = at_s
         self.event = event
         self.items: list[bytes | None] = [None] * DIALECTS
-        self.size = ENTRY_OVERHEAD + event.weight()
+        self.size = ENTRY_OVERHEAD + event.size_bytes()
 
-    def amended(self, event: Event) -> "Entry":
+    def with_event(self, event: Event) -> "Entry":
         """Return the same place in the log holding another event: history after an edit."""
         return Entry(self.offset, self.position, self.at_s, event, self.shard, self.offsets)
 
     @property
-    def first(self) -> int:
+    def first_offset(self) -> int:
         """The first of its numbers."""
         return self.offset - self.event.count + 1
 
     @property
-    def before(self) -> Offsets:
+    def offsets_before(self) -> Offsets:
         """Up to where whoever waits for this has heard every shard."""
-        return with_offset(self.offsets, self.shard, self.first - 1)
+        return with_offset(self.offsets, self.shard, self.first_offset - 1)
 
-    def rest(self, offset: int) -> "Entry":
+    def after(self, offset: int) -> "Entry":
         """Return this as it is read by who has heard everything up to a number that may be one of its own."""
         event = self.event
-        if offset < self.first or not isinstance(event, Parted):
+        if offset < self.first_offset or not isinstance(event, Parted):
             return self
-        return self.amended(event.after(self.offset - offset - 1))
+        return self.with_event(event.after(self.offset - offset - 1))
 
-    def heard_by(self, user: str) -> "Entry":
+    def for_user(self, user: str) -> "Entry":
         """Return this as a user hears it, who hears something of it."""
         event = self.event
         if not isinstance(event, Parted) or user not in event.about:
             return self
         others = event.without(user)
         if not others.gone[-1].back:
-            return self.amended(others)
+            return self.with_event(others)
         # Its own number was the last one: the position is that of the last item it is sent.
         offset = self.offset - others.gone[-1].back
         offsets = with_offset(self.offsets, self.shard, offset)
@@ -93,17 +93,17 @@ class Entry:
             offset, format_position((epochs,), offsets), self.at_s, others.ended(), self.shard, offsets
         )
 
-    def singles(self) -> "list[Entry]":
+    def split(self) -> "list[Entry]":
         """Return an entry for each of its numbers that stands for an item."""
         if not isinstance(self.event, Parted):
             return [self]
         epochs = self.position.rpartition("-")[0]
         return [
             Entry(self.offset - back, format_position((epochs,), (self.offset - back,)), self.at_s, single)
-            for back, single in self.event.singles()
+            for back, single in self.event.split()
         ]
 
-    def told_to(self, heard: Offsets) -> "Entry":
+    def advanced_to(self, heard: Offsets) -> "Entry":
         """Return this as a client hears it that has heard more of other shards: its position is not behind that."""
         offsets = with_offset(heard, self.shard, self.offset)
         if offsets == self.offsets:
@@ -114,10 +114,10 @@ class Entry:
         )
 
 
-def told_after(heard: Offsets, entries: Iterable[Entry]) -> Iterator[Entry]:
+def advance_positions(heard: Offsets, entries: Iterable[Entry]) -> Iterator[Entry]:
     """Yield entries as a client hears them, one after the other, that has heard this much before."""
     for entry in entries:
-        told = entry.told_to(heard)
+        told = entry.advanced_to(heard)
         heard = told.offsets
         yield told
 
@@ -216,7 +216,7 @@ class Log:
             return iter(())
         begin = bisect_right(self.entries, offset, key=_offset)
         rest = map(self.entries.__getitem__, range(begin + 1, len(self.entries)))
-        return chain((self.entries[begin].rest(offset),), rest)
+        return chain((self.entries[begin].after(offset),), rest)
 
     def about(self, uuid: str) -> tuple[Entry, ...]:
         """Return the message with this uuid, and its edits and deletions, as far as the log holds them."""
@@ -240,7 +240,7 @@ class Log:
         self.expire(now_s)
         self._budget.ages(self)
 
-    def put_back(self, entries: list[Entry], floor: int) -> None:
+    def restore(self, entries: list[Entry], floor: int) -> None:
         """Undo what was dropped since the log held these entries above this floor; nothing was appended since."""
         gone = entries[: bisect_right(entries, self.floor, key=_offset)]
         self.floor = floor

@@ -313,12 +313,12 @@ class Registry:
             if loses(change, old.event):
                 for log in self.logs_of(old.event):
                     log.drop_through(old.offset)
-        return entry if kept is change else entry.amended(kept)
+        return entry if kept is change else entry.with_event(kept)
 
     def _supersede(self, old: Entry, event: Event | None) -> None:
         if event is old.event:
             return
-        new = None if event is None else old.amended(event)
+        new = None if event is None else old.with_event(event)
         still = set() if event is None else set(self.logs_of(event))
         for log in self.logs_of(old.event):
             log.supersede(old, new if log in still else None)
@@ -334,7 +334,7 @@ class Registry:
         elif event.supersedes is not None:
             for old in channel.history.about(event.supersedes):
                 new = current(old.event, event)
-                channel.history.supersede(old, None if new is None else old.amended(new))
+                channel.history.supersede(old, None if new is None else old.with_event(new))
 
     # -- ageing
 

@@ -179,7 +179,7 @@ class LocalLog:
                 found.append(following)
         # One more than asked for tells whether any is left, and up to where these are all there are.
         entries = list(islice(merge(*found, key=_offset), limit + 1))
-        upto = self.committed if len(entries) <= limit else entries[limit].first - 1
+        upto = self.committed if len(entries) <= limit else entries[limit].first_offset - 1
         return Replay(entries[:limit], frozenset(lost), (upto,), (self.committed,))
 
     def _log(self, user: str, name: str) -> Log | None:

@@ -52,7 +52,7 @@ class Compaction:
                 self._floors[change.channel] = max(old.offset, self._floors.get(change.channel, 0))
         if change.channel is not None and change.only is None:
             self._show(change.channel, change)
-        return entry if kept is change else entry.amended(kept)
+        return entry if kept is change else entry.with_event(kept)
 
     def _about(self, change: Event) -> list[Entry]:
         """Return what is written, or about to be, of the message a change is about."""
@@ -63,7 +63,7 @@ class Compaction:
     def _put(self, old: Entry, event: Event | None) -> None:
         if event is old.event:
             return
-        new = None if event is None else old.amended(event)
+        new = None if event is None else old.with_event(event)
         if old.offset not in self._new:
             self._rows[old.offset] = new
         elif new is not None:
@@ -76,7 +76,7 @@ class Compaction:
         old = self._shown.get((channel, change.uuid), shown)
         if shown is not None and old is not None:
             new = present(old.event, change)
-            self._shown[channel, change.uuid] = None if new is None else old.amended(new)
+            self._shown[channel, change.uuid] = None if new is None else old.with_event(new)
 
     def floors(self) -> Writes:
         """Return how far the logs of channels are cut, for which their rows have to be there."""

@@ -78,4 +78,4 @@ def _member_writes(entries: Sequence[Entry]) -> Writes:
 
 
 def _each(event: Presence | Parted) -> list[Presence]:
-    return [event] if isinstance(event, Presence) else [single for _, single in event.singles()]
+    return [event] if isinstance(event, Presence) else [single for _, single in event.split()]

@@ -59,7 +59,7 @@ def take_back_channels(
                 registry.settle(channel, settings, clock.steady())
                 if recorded() == before:
                     for log, (entries, floor) in zip((channel.log, channel.history), logs, strict=True):
-                        log.put_back(entries, floor)
+                        log.restore(entries, floor)
             else:
                 registry.forget_channel(channel)
 

@@ -120,7 +120,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
 def _heard(node: Node, found: Connection, waiting: list[Entry]) -> Offsets:
     if found.state is not ConnectionState.LIVE:
         return found.heard
-    return waiting[0].before if waiting else node.hub.offsets
+    return waiting[0].offsets_before if waiting else node.hub.offsets
 
 
 def _expires_in_s(node: Node, found: Connection) -> float | None:

@@ -14,7 +14,7 @@ from channelstream.core.changes import compacted, forms_for
 from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
 from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.events import Dialect
-from channelstream.core.log import Entry, told_after
+from channelstream.core.log import Entry, advance_positions
 from channelstream.core.position import Offsets, Position, max_offsets, min_offsets, shard_of, with_offset
 from channelstream.engines.base import PRIVATE, Replay
 from channelstream.errors import CloseCode, Unavailable
@@ -189,7 +189,7 @@ class Session:
             heard = [entry for entry in read.entries if self.connection.hears(entry.event)]
             at = read.upto
             for entry in reversed(heard):
-                at = with_offset(at, entry.shard, entry.first - 1)
+                at = with_offset(at, entry.shard, entry.first_offset - 1)
             if heard or at == read.head:
                 break
             await asyncio.sleep(0)  # As in `_catch_up`.
@@ -291,7 +291,7 @@ class Session:
         if len(newer) > 1 and sum(entry.size for entry in newer) > HELD_BYTES:
             return False  # It would be one write; from the log it is read piece by piece.
         forms = forms_for(connection.user, newer, recent)
-        self._node.hub.go_live(connection, told_after(connection.heard, forms))
+        self._node.hub.go_live(connection, advance_positions(connection.heard, forms))
         return True
 
     def _changes_after(self, number: int, head: Offsets) -> Callable[[], list[Entry] | None]:
@@ -378,12 +378,12 @@ class Session:
         }
         bounds[None] = self.connection.private.bound
         rests = (
-            entry.rest(bounds[entry.event.channel])
+            entry.after(bounds[entry.event.channel])
             for entry in entries
             if entry.offset > bounds.get(entry.event.channel, entry.offset)
         )
         user = self.connection.user
-        return [entry.heard_by(user) for entry in rests if self.connection.hears(entry.event)]
+        return [entry.for_user(user) for entry in rests if self.connection.hears(entry.event)]
 
     def _piece(
         self, entries: Iterable[Entry], encode: Callable[[Entry, Dialect], bytes]
@@ -391,7 +391,7 @@ class Session:
         """Encode the first of some entries, up to a limited size; return the last of them as well."""
         items: list[bytes] = []
         size, last = 0, None
-        for last in told_after(self.connection.heard, entries):
+        for last in advance_positions(self.connection.heard, entries):
             items.append(encode(last, self.connection.dialect))
             size += len(items[-1])
             if size >= PIECE_BYTES:

@@ -411,7 +411,7 @@ def _next_events(batch: Sequence[tuple[int, Event]], start: int) -> list[Event]:
         if is_big and events:
             break
         events.append(event)
-        size += event.weight()
+        size += event.size_bytes()
         if is_big or size >= PUBLISH_BYTES:
             break
     return events
