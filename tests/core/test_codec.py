@@ -22,8 +22,8 @@ from channelstream.core.events import (
     Message,
     MessageDeleted,
     MessageEdited,
-    Parted,
     Presence,
+    UsersLeft,
     UserStateChanged,
 )
 from channelstream.core.log import Entry
@@ -69,7 +69,7 @@ def test_users_who_part_at_once_are_the_items_of_each(dialect: Dialect) -> None:
     """Byte for byte what a part of each would be, with numbers of their own; also of the rest behind a number."""
     (vector,) = VECTORS["together"]
     fields = {key: value for key, value in vector["event"].items() if key != "kind"}
-    parted = Entry(7, VECTORS["position"], 0.0, msgspec.convert(fields, Parted))
+    parted = Entry(7, VECTORS["position"], 0.0, msgspec.convert(fields, UsersLeft))
     golden = vector[dialect.name.lower()]
     for made, which in ((item, "live"), (catchup_item, "catchup")):
         for rest, begin in ((parted, 0), (parted.after(5), 1), (parted.after(6), 2)):
@@ -79,8 +79,8 @@ def test_users_who_part_at_once_are_the_items_of_each(dialect: Dialect) -> None:
 def test_every_kind_of_event_has_a_vector() -> None:
     """No event goes out in a form that nobody wrote down."""
     assert {vector["event"]["kind"] for vector in VECTORS["items"]} == set(KINDS)
-    assert {vector["event"]["kind"] for vector in VECTORS["together"]} == {Parted.__name__}
-    assert {*KINDS.values(), Parted} == set(Event.__subclasses__())
+    assert {vector["event"]["kind"] for vector in VECTORS["together"]} == {UsersLeft.__name__}
+    assert {*KINDS.values(), UsersLeft} == set(Event.__subclasses__())
 
 
 def test_an_item_is_made_once_per_dialect() -> None:

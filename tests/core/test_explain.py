@@ -9,7 +9,7 @@ from channelstream.core import explain
 from channelstream.core.batch import Held
 from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection
-from channelstream.core.events import Dialect, Event, Gone, Message, MessageDeleted, Parted, Presence
+from channelstream.core.events import Dialect, Event, Message, MessageDeleted, Presence, UserLeft, UsersLeft
 from channelstream.core.explain import (
     Fate,
     Outcome,
@@ -62,9 +62,9 @@ def presence(user: str, announced: bool) -> Presence:
     )
 
 
-def parted(*users: str, announced: bool = True) -> Parted:
-    gone = tuple(Gone(user, f"id-{user}", len(users) - at) for at, user in enumerate(users, 1))
-    return Parted(uuid="u", channel="news", gone=gone, timestamp="", announced=announced)
+def parted(*users: str, announced: bool = True) -> UsersLeft:
+    gone = tuple(UserLeft(user, f"id-{user}", len(users) - at) for at, user in enumerate(users, 1))
+    return UsersLeft(uuid="u", channel="news", gone=gone, timestamp="", announced=announced)
 
 
 def hub_with(state: str) -> tuple[Hub, Connection, Sink]:

@@ -18,12 +18,12 @@ from channelstream.core.connection import Connection, ConnectionState, Step
 from channelstream.core.events import (
     Dialect,
     Event,
-    Gone,
     Message,
     MessageDeleted,
     MessageEdited,
-    Parted,
     Presence,
+    UserLeft,
+    UsersLeft,
 )
 from channelstream.core.hub import SLICE, Hub
 from channelstream.core.log import Entry
@@ -203,9 +203,9 @@ def test_users_who_part_at_once_hear_of_each_other_where_they_are_still_there(
     tapes = {name: bench.member(name, "a", dialect=SEED)[1] for name in ("ann", "cid")}
     tapes["new"] = bench.member("dan", "a")[1]
     tapes["elsewhere"] = bench.member("bob", "b", dialect=SEED)[1]
-    gone = tuple(Gone(name, f"of {name}", back) for name, back in (("ann", 1), ("bob", 0)))
+    gone = tuple(UserLeft(name, f"of {name}", back) for name, back in (("ann", 1), ("bob", 0)))
     bench.offset += 1
-    bench.deliver(Parted(uuid="p", channel="a", gone=gone, timestamp="t", announced=announced))
+    bench.deliver(UsersLeft(uuid="p", channel="a", gone=gone, timestamp="t", announced=announced))
     bench.flush_all()
     both = [["of ann", "of bob"]]
     assert {name: tape.uuids() for name, tape in tapes.items()} == {

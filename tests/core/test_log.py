@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.events import Dialect, Event, Gone, Message, MessageEdited, Parted, Presence
+from channelstream.core.events import Dialect, Event, Message, MessageEdited, Presence, UserLeft, UsersLeft
 from channelstream.core.log import ENTRY_OVERHEAD, Budget, Entry, Log, LogLimits, advance_positions
 
 PLENTY = 10**9
@@ -49,8 +49,8 @@ def test_an_entry_counts_its_payload_twice_and_an_overhead() -> None:
 
 
 def parted(offset: int, *users: str) -> Entry:
-    gone = tuple(Gone(user, user, len(users) - number) for number, user in enumerate(users, 1))
-    return Entry(offset, f"e-{offset}", 0.0, Parted(uuid=users[-1], channel="a", gone=gone, timestamp="t"))
+    gone = tuple(UserLeft(user, user, len(users) - number) for number, user in enumerate(users, 1))
+    return Entry(offset, f"e-{offset}", 0.0, UsersLeft(uuid=users[-1], channel="a", gone=gone, timestamp="t"))
 
 
 def test_an_event_of_several_users_has_a_number_for_each() -> None:

@@ -5,8 +5,8 @@ from itertools import count
 import pytest
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Dialect, Event, Parted, Presence
-from channelstream.core.parting import MUCH, USERS_AT_ONCE, Parting
+from channelstream.core.events import Dialect, Event, Presence, UsersLeft
+from channelstream.core.leave_batch import MUCH, USERS_AT_ONCE, LeaveBatch
 from channelstream.core.registry import Moment, Registry, RegistryLimits
 
 NOW = Moment(1_700_000_000.0, 5.0)
@@ -24,7 +24,7 @@ class Crowd:
             user = self.registry.open_user(f"u{number}", {}, 0, NOW)
             self.registry.connect(user)
             self.registry.join(self.channel, user, dialect, NOW)
-        self.parting = Parting(self.registry)
+        self.parting = LeaveBatch(self.registry)
 
     def leave(self, *numbers: int) -> None:
         for number in numbers:
@@ -59,7 +59,7 @@ def test_several_users_part_in_one_event() -> None:
     crowd.registry.join(crowd.channel, crowd.registry.users["u1"], Dialect.V07, NOW)
     crowd.leave(2, 1, 0)
     (event,) = crowd.events()
-    assert isinstance(event, Parted)
+    assert isinstance(event, UsersLeft)
     assert [(gone.user, gone.back) for gone in event.gone] == [("u2", 1), ("u0", 0)]
     assert len({gone.uuid for gone in event.gone}) == 2
     assert (event.uuid, event.announced) == (event.gone[-1].uuid, True)

@@ -16,8 +16,8 @@ from channelstream.core.events import (
     Message,
     MessageDeleted,
     MessageEdited,
-    Parted,
     Presence,
+    UsersLeft,
     UserStateChanged,
 )
 from channelstream.core.log import Entry
@@ -269,7 +269,7 @@ def test_a_user_list_is_bounded(bench: Bench) -> None:
     lists = [(len(event.users), event.users_cut) for event in events[-2:] if isinstance(event, Presence)]
     assert lists == [(MAX_LISTED_USERS, False), (0, True)]
     [parted] = bench.registry.parted(channel, ["u1", "u2"], 0.0)
-    assert isinstance(parted, Parted)
+    assert isinstance(parted, UsersLeft)
     assert [each.users_cut for _, each in parted.split()] == [True, True]
     quiet = bench.channel("b", notify_presence=True)
     [event] = bench.join(quiet, bench.user("ann"))

@@ -13,7 +13,7 @@ from channelstream import slices
 from channelstream.config import Settings
 from channelstream.core.codec import Framing
 from channelstream.core.connection import ConnectionState
-from channelstream.core.events import Dialect, Parted
+from channelstream.core.events import Dialect, UsersLeft
 from channelstream.core.log import Entry
 from channelstream.engines.base import Leaving, Member, UserUpdate
 from channelstream.errors import CloseCode, Unavailable
@@ -95,7 +95,7 @@ def test_who_expires_in_one_turn_parts_in_one_event(monkeypatch: pytest.MonkeyPa
         heard = listen(node)
         await node.sweep()
         (entry,) = heard
-        assert isinstance(entry.event, Parted)
+        assert isinstance(entry.event, UsersLeft)
         assert len(entry.event.gone) == MANY
         assert (node.hub.connections, len(node._held.turns)) == ({}, 0)
 

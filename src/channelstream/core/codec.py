@@ -17,8 +17,8 @@ from channelstream.core.events import (
     Message,
     MessageDeleted,
     MessageEdited,
-    Parted,
     Presence,
+    UsersLeft,
     UserStateChanged,
 )
 from channelstream.core.log import Entry
@@ -75,7 +75,7 @@ def catchup_item(entry: Entry, dialect: Dialect) -> bytes:
 
 
 def _encoded(entry: Entry, dialect: Dialect, catchup: bool) -> bytes:
-    if not isinstance(entry.event, Parted):
+    if not isinstance(entry.event, UsersLeft):
         return _encode(_build(entry, dialect, catchup))
     users = Raw(_encode(_listed(entry.event.users)))
     built = [_build(single, dialect, catchup) for single in entry.split()]

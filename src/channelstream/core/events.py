@@ -16,7 +16,7 @@ NAME_BYTES = 150
 """Bytes a user's name costs an event that lists it: text, its place in the list, its share of the encoded form."""
 STATE_BYTES = 300
 """Likewise for a key of a user's state with its value."""
-PARTED_BYTES = 600
+USER_LEFT_BYTES = 600
 """Likewise for one of many users who parted at once: its name, its id and its encoded form."""
 
 
@@ -151,7 +151,7 @@ class Presence(Event, frozen=True, kw_only=True, gc=False):
         return user != self.user and (self.announced or dialect is Dialect.SEED)
 
 
-class Gone(Struct, frozen=True, gc=False):
+class UserLeft(Struct, frozen=True, gc=False):
     """One of the users who parted at once.
 
     Attributes:
@@ -163,7 +163,7 @@ class Gone(Struct, frozen=True, gc=False):
     back: int
 
 
-class Parted(Event, frozen=True, kw_only=True, gc=False):
+class UsersLeft(Event, frozen=True, kw_only=True, gc=False):
     """The last connections of several users left a channel at once.
 
     A client hears a `parted` of each; those who come after a number are the rest of it. One event instead of many: whoever
@@ -176,7 +176,7 @@ class Parted(Event, frozen=True, kw_only=True, gc=False):
         announced: as in `Presence`.
     """
 
-    gone: tuple[Gone, ...]
+    gone: tuple[UserLeft, ...]
     timestamp: str
     users: tuple[tuple[str, dict[str, Any]], ...] = ()
     users_cut: bool = False
@@ -201,17 +201,17 @@ class Parted(Event, frozen=True, kw_only=True, gc=False):
     def size_bytes(self) -> int:
         keys = sum(len(state) for _, state in self.users)
         listed = NAME_BYTES * len(self.users) + STATE_BYTES * keys
-        return len(self.gone) * (PARTED_BYTES + listed)
+        return len(self.gone) * (USER_LEFT_BYTES + listed)
 
-    def after(self, back: int) -> "Parted":
+    def after(self, back: int) -> "UsersLeft":
         """Return what is left of it for who has heard all but the last numbers, this many and the event's own."""
         return replace(self, gone=tuple(each for each in self.gone if each.back <= back))
 
-    def without(self, user: str) -> "Parted":
+    def without(self, user: str) -> "UsersLeft":
         """Return it as this user hears it."""
         return replace(self, gone=tuple(each for each in self.gone if each.user != user))
 
-    def ended(self) -> "Parted":
+    def ended(self) -> "UsersLeft":
         """Return it with the number of the last user as its own."""
         last = self.gone[-1].back
         return replace(self, gone=tuple(replace(each, back=each.back - last) for each in self.gone))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from channelstream.core.deadlines import SLOT_S, Deadlines
-from channelstream.core.events import Dialect, Event, Message, Parted
+from channelstream.core.events import Dialect, Event, Message, UsersLeft
 from channelstream.core.position import Offsets, format_position, with_offset
 
 ENTRY_OVERHEAD = 700
@@ -73,14 +73,14 @@ class Entry:
     def after(self, offset: int) -> "Entry":
         """Return this as it is read by who has heard everything up to a number that may be one of its own."""
         event = self.event
-        if offset < self.first_offset or not isinstance(event, Parted):
+        if offset < self.first_offset or not isinstance(event, UsersLeft):
             return self
         return self.with_event(event.after(self.offset - offset - 1))
 
     def for_user(self, user: str) -> "Entry":
         """Return this as a user hears it, who hears something of it."""
         event = self.event
-        if not isinstance(event, Parted) or user not in event.about:
+        if not isinstance(event, UsersLeft) or user not in event.about:
             return self
         others = event.without(user)
         if not others.gone[-1].back:
@@ -95,7 +95,7 @@ class Entry:
 
     def split(self) -> "list[Entry]":
         """Return an entry for each of its numbers that stands for an item."""
-        if not isinstance(self.event, Parted):
+        if not isinstance(self.event, UsersLeft):
             return [self]
         epochs = self.position.rpartition("-")[0]
         return [

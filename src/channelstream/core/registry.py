@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from channelstream.core.channel import Channel, ChannelSettings
 from channelstream.core.compaction import current, loses, merged, present
-from channelstream.core.events import Dialect, Event, Gone, Message, Parted, Presence, UserStateChanged
+from channelstream.core.events import Dialect, Event, Message, Presence, UserLeft, UsersLeft, UserStateChanged
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
@@ -217,11 +217,11 @@ class Registry:
             return []
         ids = [self._new_id() for _ in users]
         return [
-            Parted(
+            UsersLeft(
                 uuid=ids[-1],
                 channel=channel.name,
                 gone=tuple(
-                    Gone(name, new_id, len(users) - number)
+                    UserLeft(name, new_id, len(users) - number)
                     for number, (name, new_id) in enumerate(zip(users, ids, strict=True), 1)
                 ),
                 timestamp=stamp(now_s),

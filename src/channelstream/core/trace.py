@@ -9,7 +9,7 @@ from itertools import islice
 
 from msgspec import Struct
 
-from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Parted, Presence
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Presence, UsersLeft
 from channelstream.core.explain import Outcome, Told
 
 TRACES = 8
@@ -134,5 +134,5 @@ _TYPES: dict[type[Event], str] = {
     MessageEdited: "message:edit",
     MessageDeleted: "message:delete",
     Presence: "presence",
-    Parted: "presence",
+    UsersLeft: "presence",
 }

@@ -15,8 +15,8 @@ from typing import Any
 from channelstream.core.channel import Channel
 from channelstream.core.compaction import affects, first_form, present, unknown_part
 from channelstream.core.events import Event, Message, MessageDeleted
+from channelstream.core.leave_batch import LeaveBatch
 from channelstream.core.log import Entry, Log
-from channelstream.core.parting import Parting
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Moment, Registry
 from channelstream.core.user import StateValue, User
@@ -208,7 +208,7 @@ class LocalLog:
         next turn, with those it is still in.
         """
         slices, now = Slices(self._clock.steady), moment(self._clock)
-        parted, gone = Parting(self.registry), list[Member]()
+        parted, gone = LeaveBatch(self.registry), list[Member]()
         while waiting and not (slices.is_over and (gone or parted)) and not parted.is_much:
             gone += self._count_out(waiting, parted, now, slices)
         for event in parted.events(now.wall_s):
@@ -220,7 +220,7 @@ class LocalLog:
         return gone
 
     def _count_out(
-        self, waiting: deque[Leaving], parted: Parting, now: Moment, slices: Slices
+        self, waiting: deque[Leaving], parted: LeaveBatch, now: Moment, slices: Slices
     ) -> list[Member]:
         """Count out the first connection and return it; nothing where it stays, with what is too much for this turn."""
         first = waiting.popleft()

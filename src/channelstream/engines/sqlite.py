@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Event, Parted, Presence
+from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.timestamps import stamp
@@ -230,7 +230,7 @@ class SqliteEngine:
             owed.users |= batch.users
             # Who is a member is true in memory, whatever the disk says, so it will be told.
             for entry in batch.entries:
-                if isinstance(entry.event, Presence | Parted):
+                if isinstance(entry.event, Presence | UsersLeft):
                     again = self._log.assign(entry.event)
                     self._commits.owed().add(again)
 

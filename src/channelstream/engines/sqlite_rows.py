@@ -16,8 +16,8 @@ from channelstream.core.events import (
     Message,
     MessageDeleted,
     MessageEdited,
-    Parted,
     Presence,
+    UsersLeft,
     UserStateChanged,
 )
 from channelstream.core.log import Entry
@@ -139,7 +139,7 @@ KINDS: dict[str, type[Event]] = {
     "edit": MessageEdited,
     "delete": MessageDeleted,
     "presence": Presence,
-    "parted": Parted,
+    "parted": UsersLeft,
     "state": UserStateChanged,
 }
 """How events are called in the column `kind`."""

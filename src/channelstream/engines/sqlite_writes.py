@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from channelstream.core.events import Parted, Presence
+from channelstream.core.events import Presence, UsersLeft
 from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
 from channelstream.engines.group_commit import Batch
@@ -69,7 +69,7 @@ def _member_writes(entries: Sequence[Entry]) -> Writes:
     last = {
         (event.channel, event.user): event
         for entry in entries
-        if isinstance(entry.event, Presence | Parted)
+        if isinstance(entry.event, Presence | UsersLeft)
         for event in _each(entry.event)
     }
     joined: list[Row] = [(*key, event.announced) for key, event in last.items() if event.joined]
@@ -77,5 +77,5 @@ def _member_writes(entries: Sequence[Entry]) -> Writes:
     return [(PUT_MEMBERS, joined), (DROP_MEMBERS, parted)]
 
 
-def _each(event: Presence | Parted) -> list[Presence]:
+def _each(event: Presence | UsersLeft) -> list[Presence]:
     return [event] if isinstance(event, Presence) else [single for _, single in event.split()]

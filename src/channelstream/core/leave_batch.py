@@ -15,7 +15,7 @@ USERS_AT_ONCE = 500
 """Users of one event: clients of the older generations are sent an item for each."""
 
 
-class Parting:
+class LeaveBatch:
     """The users whose last connection has left a channel, by channel."""
 
     def __init__(self, registry: Registry) -> None:
