@@ -10,7 +10,7 @@ import pytest
 from channelstream import slices
 from channelstream.asgi import Receive, Scope, Send
 from channelstream.config import Settings
-from channelstream.core.batch import Held
+from channelstream.core.batch import BufferBatch
 from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Message
 from channelstream.engines.base import UserUpdate
@@ -66,7 +66,7 @@ async def opened(**options: Any) -> tuple[Server, list[Sink]]:
     for number, sink in enumerate(sinks):
         await node.connect(f"c{number}", f"u{number}", Dialect.V07, {"a": {}}, UserUpdate({}, {}))
         connection = node.hub.connections[f"c{number}"]
-        node.hub.attach(connection, sink, Held(10))
+        node.hub.attach(connection, sink, BufferBatch(10))
         node.hub.go_live(connection, [])
     return server, sinks
 

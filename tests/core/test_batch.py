@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from channelstream.core.batch import DEAF, FORMATS, Batch, Held, format_of
+from channelstream.core.batch import DISCARD, FORMATS, Batch, BufferBatch, format_of
 from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Message
 from channelstream.core.log import Entry
@@ -29,23 +29,23 @@ def test_every_dialect_in_every_framing_has_its_number() -> None:
 def test_the_same_events_lead_to_the_same_batch() -> None:
     """Whoever asks for the same continuation gets the same object, any other gets another."""
     root = Batch()
-    assert root.then(ONE).then(TWO) is root.then(ONE).then(TWO)
-    assert root.then(TWO) is not root.then(ONE).then(TWO)
+    assert root.append(ONE).append(TWO) is root.append(ONE).append(TWO)
+    assert root.append(TWO) is not root.append(ONE).append(TWO)
 
 
 def test_a_batch_holds_its_events_in_the_order_they_came() -> None:
     """The root holds none, every node those of its parent and its own."""
     root = Batch()
     assert root.entries() == []
-    assert root.then(ONE).then(TWO).then(THREE).entries() == [ONE, TWO, THREE]
+    assert root.append(ONE).append(TWO).append(THREE).entries() == [ONE, TWO, THREE]
 
 
 def test_a_root_forgets_the_batches_of_a_tick() -> None:
     """After that the same event starts a new batch, and the old one still knows its events."""
     root = Batch()
-    old = root.then(ONE)
+    old = root.append(ONE)
     root.forget()
-    assert root.then(ONE) is not old
+    assert root.append(ONE) is not old
     assert old.entries() == [ONE]
 
 
@@ -59,7 +59,7 @@ def test_forgotten_batches_are_freed_without_the_garbage_collector() -> None:
         for start in (0, 1, 2):
             batch = root
             for each in events[start:]:
-                batch = batch.then(each)
+                batch = batch.append(each)
         del batch, each
         root.forget()
         assert [sys.getrefcount(each) for each in events] == before
@@ -71,7 +71,7 @@ def test_forgotten_batches_are_freed_without_the_garbage_collector() -> None:
 @pytest.mark.parametrize("framing", Framing)
 def test_a_batch_is_encoded_once_per_format(dialect: Dialect, framing: Framing) -> None:
     """The second call returns the same bytes, and another format has others."""
-    batch = Batch().then(ONE).then(TWO)
+    batch = Batch().append(ONE).append(TWO)
     data = batch.encoded(dialect, framing)
     assert batch.encoded(dialect, framing) is data
     others = [batch.encoded(d, f) for d in Dialect for f in Framing if (d, f) != (dialect, framing)]
@@ -80,53 +80,53 @@ def test_a_batch_is_encoded_once_per_format(dialect: Dialect, framing: Framing) 
 
 def test_a_batch_of_several_events_is_one_list() -> None:
     """Events that travel together are one JSON list, in order."""
-    data = Batch().then(ONE).then(TWO).encoded(Dialect.V07, Framing.POLL)
+    data = Batch().append(ONE).append(TWO).encoded(Dialect.V07, Framing.POLL)
     assert [item["uuid"] for item in json.loads(data)] == ["m1", "m2"]
 
 
 def test_an_event_stream_block_carries_the_last_position() -> None:
     """A client that has read the block has heard everything up to its last event."""
-    data = Batch().then(ONE).then(TWO).encoded(Dialect.V07, Framing.SSE)
+    data = Batch().append(ONE).append(TWO).encoded(Dialect.V07, Framing.SSE)
     assert data.startswith(b"id: e-2\n")
 
 
 def test_the_deaf_batch_keeps_nothing() -> None:
     """A connection without a stream stays deaf whatever comes."""
-    assert DEAF.then(ONE) is DEAF
-    assert DEAF.entries() == []
+    assert DISCARD.append(ONE) is DISCARD
+    assert DISCARD.entries() == []
 
 
 def test_a_held_batch_keeps_what_comes_up_to_its_limit() -> None:
     """Events wait in the order they came."""
-    held = Held(2)
-    assert held.then(ONE) is held
-    assert held.then(TWO) is held
-    assert (held.held, held.overflowed) == ([ONE, TWO], False)
+    held = BufferBatch(2)
+    assert held.append(ONE) is held
+    assert held.append(TWO) is held
+    assert (held.buffered, held.overflowed) == ([ONE, TWO], False)
 
 
 def test_a_held_batch_that_overflows_holds_nothing() -> None:
     """One event more than it may hold: it lets go of all and keeps none of what follows."""
-    held = Held(1)
-    held.then(ONE)
+    held = BufferBatch(1)
+    held.append(ONE)
     for later in (TWO, THREE):
-        assert held.then(later) is held
-        assert (held.held, held.overflowed) == ([], True)
+        assert held.append(later) is held
+        assert (held.buffered, held.overflowed) == ([], True)
 
 
 def test_a_held_batch_can_begin_anew() -> None:
     """After a reset it holds events again, and says that it missed none."""
-    held = Held(1)
-    held.then(ONE)
-    held.then(TWO)
+    held = BufferBatch(1)
+    held.append(ONE)
+    held.append(TWO)
     held.reset()
-    held.then(THREE)
-    assert (held.held, held.overflowed) == ([THREE], False)
+    held.append(THREE)
+    assert (held.buffered, held.overflowed) == ([THREE], False)
 
 
 def test_a_held_batch_can_be_told_to_hold_nothing() -> None:
     """Whoever waits for a slow client costs no memory."""
-    held = Held(5)
-    held.then(ONE)
+    held = BufferBatch(5)
+    held.append(ONE)
     held.overflow()
-    held.then(TWO)
-    assert (held.held, held.overflowed) == ([], True)
+    held.append(TWO)
+    assert (held.buffered, held.overflowed) == ([], True)

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from channelstream.core.batch import DEAF
+from channelstream.core.batch import DISCARD
 from channelstream.core.connection import TRANSITIONS, Connection, ConnectionState, Step
 from channelstream.core.events import Dialect, Presence
 
@@ -17,7 +17,7 @@ def test_a_new_connection_hears_nothing_and_has_a_deadline() -> None:
     """It is registered, has no stream, and what comes is left to the log."""
     new = connection()
     assert new.state is ConnectionState.NEW
-    assert (new.stream, new.batch, new.heard, new.deadline_s) == (None, DEAF, (7,), 15.0)
+    assert (new.stream, new.batch, new.heard, new.deadline_s) == (None, DISCARD, (7,), 15.0)
 
 
 @pytest.mark.parametrize(("state", "step"), list(product(ConnectionState, Step)))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from channelstream.core import explain
-from channelstream.core.batch import Held
+from channelstream.core.batch import BufferBatch
 from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, Presence, UserLeft, UsersLeft
@@ -80,13 +80,13 @@ def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
 def bring(hub: Hub, connection: Connection, state: str, sink: Sink | None = None) -> None:
     """Bring a new connection into a state."""
     if state != "new":
-        hub.attach(connection, sink or Sink(), Held(1))
+        hub.attach(connection, sink or Sink(), BufferBatch(1))
     if state == "behind":
-        connection.batch = connection.batch.then(Entry(1, "e-1", 0.0, message()))
+        connection.batch = connection.batch.append(Entry(1, "e-1", 0.0, message()))
     if state in ("live", "slow", "detached"):
         hub.go_live(connection, [])
     if state == "slow":
-        hub.stall(connection, Held(0))
+        hub.stall(connection, BufferBatch(0))
     if state == "detached":
         hub.detach(connection, 12.0)
 

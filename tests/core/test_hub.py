@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core import changes
-from channelstream.core.batch import DEAF, Batch, Held
+from channelstream.core.batch import DISCARD, Batch, BufferBatch
 from channelstream.core.changes import KEPT
 from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection, ConnectionState, Step
@@ -93,7 +93,7 @@ class Bench:
     def attach(self, connection: Connection, framing: Framing = Framing.POLL) -> Tape:
         """Attach a stream that has nothing to catch up."""
         tape = Tape(framing)
-        self.hub.attach(connection, tape, Held(10))
+        self.hub.attach(connection, tape, BufferBatch(10))
         self.hub.go_live(connection, [])
         return tape
 
@@ -298,12 +298,12 @@ def test_deliveries_are_counted(bench: Bench) -> None:
 def test_what_comes_while_catching_up_follows_when_live(bench: Bench) -> None:
     """Held events are written with the next flush, before what comes later, in one write."""
     connection, _ = bench.member("ann", "a")
-    tape, held = Tape(), Held(10)
+    tape, held = Tape(), BufferBatch(10)
     bench.hub.attach(connection, tape, held)
     bench.say("a")
     bench.hub.flush()
     assert tape.written == []
-    bench.hub.go_live(connection, held.held)
+    bench.hub.go_live(connection, held.buffered)
     bench.say("a")
     bench.hub.flush()
     assert tape.uuids() == [["1", "2"]]
@@ -319,14 +319,14 @@ def test_a_detached_connection_knows_what_it_has_heard(bench: Bench) -> None:
     bench.say("a")
     bench.hub.flush()
     assert tape.uuids() == [["1"]]
-    assert (connection.heard, connection.batch, connection.stream) == ((1,), DEAF, None)
+    assert (connection.heard, connection.batch, connection.stream) == ((1,), DISCARD, None)
     assert (connection.state, connection.deadline_s) == (ConnectionState.DETACHED, 99.0)
 
 
 def test_a_connection_that_catches_up_keeps_what_it_has_heard_when_it_detaches(bench: Bench) -> None:
     """Held events were not written and do not count as heard."""
     connection, _ = bench.member("ann", "a")
-    bench.hub.attach(connection, Tape(), Held(10))
+    bench.hub.attach(connection, Tape(), BufferBatch(10))
     bench.say("a")
     bench.hub.detach(connection, 99.0)
     assert connection.heard == (0,)
@@ -335,13 +335,13 @@ def test_a_connection_that_catches_up_keeps_what_it_has_heard_when_it_detaches(b
 def test_a_stalled_connection_is_written_no_more(bench: Bench) -> None:
     """What waited is written, what follows gathers in the batch it was given."""
     connection, tape = bench.member("ann", "a")
-    held = Held(10)
+    held = BufferBatch(10)
     bench.say("a")
     bench.hub.stall(connection, held)
     later = bench.say("a")
     bench.hub.flush()
     assert tape.uuids() == [["1"]]
-    assert (connection.heard, held.held) == ((1,), [later])
+    assert (connection.heard, held.buffered) == ((1,), [later])
     assert connection.state is ConnectionState.CATCHING_UP
 
 
@@ -382,7 +382,7 @@ def test_a_write_may_end_or_stall_any_stream(bench: Bench, victim: int, how: str
     def call_back() -> None:
         members[1][1].on_write = lambda: None
         calls: dict[str, Callable[[], Any]] = {
-            "stall": lambda: bench.hub.stall(target, Held(0)),
+            "stall": lambda: bench.hub.stall(target, BufferBatch(0)),
             "detach": lambda: bench.hub.detach(target, 99.0),
             "attach": lambda: bench.attach(target),
             "mute": lambda: bench.hub.mute(target),
@@ -409,8 +409,8 @@ def test_the_last_write_of_a_stalling_stream_may_end_it(bench: Bench) -> None:
     connection, tape = bench.member("ann", "a")
     tape.on_write = lambda: bench.hub.detach(connection, 99.0)
     bench.say("a")
-    bench.hub.stall(connection, Held(0))
-    assert (connection.state, connection.batch, connection.heard) == (ConnectionState.DETACHED, DEAF, (1,))
+    bench.hub.stall(connection, BufferBatch(0))
+    assert (connection.state, connection.batch, connection.heard) == (ConnectionState.DETACHED, DISCARD, (1,))
 
 
 def test_a_write_may_bring_new_events(bench: Bench) -> None:
@@ -469,13 +469,13 @@ def test_the_last_write_of_a_stream_may_fail(bench: Bench) -> None:
     heard = bench.hub.offsets
     tape.on_write = fail
     bench.say("a")
-    bench.hub.stall(connection, Held(0))
+    bench.hub.stall(connection, BufferBatch(0))
     assert (connection.state, connection.heard) == (ConnectionState.CATCHING_UP, heard)
     bench.hub.go_live(connection, [])
     heard = bench.hub.offsets
     bench.say("a")
     new = Tape()
-    bench.hub.attach(connection, new, Held(0))
+    bench.hub.attach(connection, new, BufferBatch(0))
     assert (connection.stream, connection.heard) == (new, heard)
 
 
@@ -569,7 +569,7 @@ class Naive:
     def _open(self, connection: Connection) -> None:
         tape = Tape(Framing.POLL)
         self.tapes[connection.id].append(tape)
-        self.hub.attach(connection, tape, Held(0))
+        self.hub.attach(connection, tape, BufferBatch(0))
         self.catch_up(self.members.index(connection))
 
     def say(self, channel: str | None, only: frozenset[str] | None, exclude: frozenset[str] | None) -> None:
@@ -596,7 +596,7 @@ class Naive:
 
     def stall(self, who: int) -> None:
         if self.members[who].state is ConnectionState.LIVE:
-            self.hub.stall(self.members[who], Held(0))
+            self.hub.stall(self.members[who], BufferBatch(0))
 
     def detach(self, who: int) -> None:
         if self.members[who].state is not ConnectionState.DETACHED:
@@ -791,7 +791,7 @@ def test_bytes_made_before_a_deletion_are_made_anew_in_a_later_round(bench: Benc
     bench.deliver(deletion("unknown"))
     assert bench.hub.flush()
     said = bench.say("b")
-    bench.hub.stall(stalling, Held(0))
+    bench.hub.stall(stalling, BufferBatch(0))
     bench.deliver(MessageDeleted(uuid=said.event.uuid, channel="b", exclude=frozenset({"bob"})))
     bench.flush_all()
     bench.flush_all()
@@ -817,7 +817,7 @@ def test_a_stall_sends_what_waits_in_its_present_form(bench: Bench) -> None:
     connection, tape = bench.member("bob", "a")
     bench.say("a")
     bench.deliver(deletion("1", exclude=frozenset({"bob"})))
-    bench.hub.stall(connection, Held(0))
+    bench.hub.stall(connection, BufferBatch(0))
     assert tape.written == []
     assert connection.heard == bench.hub.offsets
 

@@ -9,7 +9,7 @@ from tests.engines.conformance import MovedClock, Setup
 from tests.engines.test_memory import memory_engine
 
 from channelstream.config import Settings
-from channelstream.core.batch import Held
+from channelstream.core.batch import BufferBatch
 from channelstream.core.deadlines import SLOT_S
 from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
@@ -61,7 +61,7 @@ def test_a_connection_that_loses_its_stream_ends_after_its_grace() -> None:
         await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
         connection = node.connection("c")
         assert connection is not None
-        node.hub.attach(connection, Sink(), Held(1))
+        node.hub.attach(connection, Sink(), BufferBatch(1))
         node.attached(connection)
         clock.passed_s += 100 * UNATTACHED_S
         await node.sweep()
@@ -80,7 +80,7 @@ def test_a_client_that_shows_itself_is_waited_for_anew() -> None:
         await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
         connection = node.connection("c")
         assert connection is not None
-        node.hub.attach(connection, Sink(), Held(1))
+        node.hub.attach(connection, Sink(), BufferBatch(1))
         node.attached(connection)
         node.detached(connection, GRACE_S)
         clock.passed_s += GRACE_S / 2

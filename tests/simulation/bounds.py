@@ -6,7 +6,7 @@ from tests.simulation.failure import demand
 from tests.simulation.truth import Place
 from tests.simulation.world import Bounds, World
 
-from channelstream.core.batch import Held
+from channelstream.core.batch import BufferBatch
 from channelstream.core.changes import KEPT
 from channelstream.core.connection import ConnectionState
 from channelstream.core.log import Entry, Log
@@ -97,8 +97,10 @@ class Keeper:
         hub = world.hub
         for connection in hub.connections.values():
             batch = connection.batch
-            if isinstance(batch, Held):
-                demand(len(batch.held) <= self._bounds.held, "more held than may be:", len(batch.held))
+            if isinstance(batch, BufferBatch):
+                demand(
+                    len(batch.buffered) <= self._bounds.held, "more held than may be:", len(batch.buffered)
+                )
         if not hub._flush_is_due:
             demand(len(hub.changes._kept) <= KEPT, "more changes remembered than may be")
             demand(not hub._slices, "slices outlive their flush")

@@ -350,7 +350,7 @@ def _sizes(bounds: Bounds) -> Iterator[None]:
     sizes = (
         (session, "CHUNK", bounds.chunk),
         (session, "PIECE_BYTES", bounds.piece_bytes),
-        (session, "HELD", bounds.held),
+        (session, "BUFFERED_ENTRIES", bounds.held),
         (hub, "SLICE", bounds.slice),
         (slices, "TURN_S", bounds.turn_s),
     )

@@ -35,7 +35,7 @@ class Batch:
         self._bytes: list[bytes | None] | None = None
         self._made_after: Entry | None = None
 
-    def then(self, entry: Entry) -> "Batch":
+    def append(self, entry: Entry) -> "Batch":
         """Return this batch followed by `entry`, the same object for everyone who asks."""
         following = self._next
         if following is None:
@@ -45,7 +45,7 @@ class Batch:
             batch = following[entry] = Batch(self, entry)
         return batch
 
-    def cut_off(self) -> "Batch":
+    def detach_children(self) -> "Batch":
         """Give up what grew from this root and return a root that holds it."""
         taken = Batch()
         taken._next, self._next = self._next, None
@@ -94,16 +94,16 @@ class Batch:
         return data
 
 
-class Deaf(Batch):
+class DiscardBatch(Batch):
     """The batch of a connection that nothing is to be sent to: what comes is left to the log."""
 
     __slots__ = ()
 
-    def then(self, entry: Entry) -> Batch:
+    def append(self, entry: Entry) -> Batch:
         return self
 
 
-class Held(Batch):
+class BufferBatch(Batch):
     """The batch of a connection that catches up: what comes meanwhile waits here.
 
     Attributes:
@@ -111,22 +111,22 @@ class Held(Batch):
         overflowed: more came than it may hold, so it holds nothing; the log has to be read once more.
     """
 
-    __slots__ = ("held", "limit", "overflowed")
+    __slots__ = ("buffered", "limit", "overflowed")
 
     def __init__(self, limit: int) -> None:
         super().__init__()
-        self.held: list[Entry] = []
+        self.buffered: list[Entry] = []
         self.limit = limit
         self.overflowed = False
 
     @property
     def has_room(self) -> bool:
         """Whether it holds what comes next."""
-        return not self.overflowed and len(self.held) < self.limit
+        return not self.overflowed and len(self.buffered) < self.limit
 
-    def then(self, entry: Entry) -> Batch:
+    def append(self, entry: Entry) -> Batch:
         if self.has_room:
-            self.held.append(entry)
+            self.buffered.append(entry)
         else:
             self.overflow()
         return self
@@ -134,12 +134,12 @@ class Held(Batch):
     def overflow(self) -> None:
         """Hold nothing from now on: whoever waits for a slow client shall cost no memory."""
         self.overflowed = True
-        self.held.clear()
+        self.buffered.clear()
 
     def reset(self) -> None:
         """Begin to hold anew, just before the log is read."""
         self.overflowed = False
-        self.held.clear()
+        self.buffered.clear()
 
 
-DEAF = Deaf()
+DISCARD = DiscardBatch()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
 
-from channelstream.core.batch import DEAF, Batch
+from channelstream.core.batch import DISCARD, Batch
 from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Event
 from channelstream.core.position import Offsets, ReadRange, shard_of
@@ -119,7 +119,7 @@ class Connection:
         self.private = ReadRange.of(heard[shard_of(user, len(heard))])
         self.joining: frozenset[str] = frozenset()
         self.leaving: frozenset[str] = frozenset()
-        self.batch: Batch = DEAF
+        self.batch: Batch = DISCARD
         self.heard = heard
         self.state = ConnectionState.NEW
         self.stream: Stream | None = None

@@ -11,7 +11,7 @@ from operator import attrgetter
 
 from msgspec import Struct
 
-from channelstream.core.batch import Held
+from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.events import Event
 from channelstream.core.hub import Hub
@@ -188,7 +188,7 @@ def _refusal(connection: Connection, event: Event) -> Fate | None:
 def _catching_up(connection: Connection) -> Fate:
     """Tell a slow client, for whom nothing is held, from one that reads what it missed, for whom so much is."""
     batch = connection.batch
-    if not isinstance(batch, Held) or batch.has_room:
+    if not isinstance(batch, BufferBatch) or batch.has_room:
         return Fate.CATCHING_UP
     return Fate.BEHIND if batch.limit else Fate.SLOW
 

@@ -7,7 +7,7 @@ distinct batch once and writes them. No await, no logging, no encoding and no co
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from channelstream.core.batch import DEAF, FORMATS, Batch, format_of
+from channelstream.core.batch import DISCARD, FORMATS, Batch, format_of
 from channelstream.core.changes import Changes, RecentChanges, compacted, forms_for
 from channelstream.core.codec import ENCLOSE, Framing, item
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
@@ -113,7 +113,7 @@ class Hub:
         self.deliveries += len(recipients)
         root = self._root
         outlets = self._outlets
-        # Neighbours mostly hold the same batch, so the last answer of `then` is kept at hand: it saves a call for each.
+        # Neighbours mostly hold the same batch, so the last answer of `append` is kept at hand: it saves a call for each.
         last: Batch | None = None
         following: Batch = root
         for connection in recipients:
@@ -122,7 +122,7 @@ class Hub:
                 connection.batch = following
             else:
                 last = batch
-                following = connection.batch = batch.then(entry)
+                following = connection.batch = batch.append(entry)
             if batch is root:
                 outlets[connection.outlet].append(connection)
         if not self._flush_is_due:
@@ -162,7 +162,7 @@ class Hub:
                 self._slices.extend(
                     (number, waiting[at : at + SLICE]) for at in range(0, len(waiting), SLICE)
                 )
-        self._sent = self._root.cut_off()
+        self._sent = self._root.detach_children()
         self._sent_began, self._began = self._began, self.changes.number
 
     def _note_change(self, entry: Entry) -> None:
@@ -279,13 +279,13 @@ class Hub:
         connection.move(Step.DETACH)
         connection.stream = None
         connection.deadline_s = deadline_s
-        connection.batch = DEAF
+        connection.batch = DISCARD
 
     def mute(self, connection: Connection) -> None:
         """Stop writing to a connection and settle what it has heard."""
         if connection.state is ConnectionState.LIVE:
             self._settle(connection)
-        connection.batch = DEAF
+        connection.batch = DISCARD
 
     def _settle(self, connection: Connection) -> None:
         """Write what waits for a connection that was live until now, so that it has heard everything up to here.

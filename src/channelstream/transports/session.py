@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from channelstream.core.batch import Held
+from channelstream.core.batch import BufferBatch
 from channelstream.core.changes import compacted, forms_for
 from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
 from channelstream.core.connection import Connection, ConnectionState, Stream
@@ -29,9 +29,9 @@ CHUNK = 256
 """Entries read from the log at once while catching up."""
 PIECE_BYTES = 65_536
 """Bytes written at once while catching up, or one entry that is longer: what a slow client may hold up."""
-HELD = 1000
+BUFFERED_ENTRIES = 1000
 """Entries kept for a connection while its engine reads; more are read from the log again."""
-HELD_BYTES = 65_536
+BUFFERED_BYTES = 65_536
 """Size of the entries that are written at once as a stream goes live, or one that is larger; more are read again, too."""
 
 
@@ -62,12 +62,12 @@ class Session:
                 generation and cannot resume.
         """
         older = self.connection.stream
-        held = Held(HELD)
-        self._node.hub.attach(self.connection, self._stream, held)
+        buffer = BufferBatch(BUFFERED_ENTRIES)
+        self._node.hub.attach(self.connection, self._stream, buffer)
         self._node.attached(self.connection)
         if older is not None:
             older.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
-        self._run(self._attach(held, since))
+        self._run(self._attach(buffer, since))
 
     def pause(self) -> None:
         """The transport is full: write no more, and read from the log once it has drained."""
@@ -76,9 +76,9 @@ class Session:
         if self._node.observer is not None:
             self._node.observer.stalled(self.connection)
         if self.is_current and self.connection.state is ConnectionState.LIVE:
-            held = Held(0)
-            self._node.hub.stall(self.connection, held)
-            self._run(self._recover(held))
+            buffer = BufferBatch(0)
+            self._node.hub.stall(self.connection, buffer)
+            self._run(self._recover(buffer))
 
     def resume(self) -> None:
         """The transport has drained."""
@@ -132,13 +132,13 @@ class Session:
 
     # -- catching up
 
-    async def _attach(self, held: Held, since: str | None) -> None:
+    async def _attach(self, buffer: BufferBatch, since: str | None) -> None:
         # An application may register an ended connection again while its client comes back with the id it has.
         await self._node.registered(self.connection)
         if not self.is_current:
             return
         if since is None:
-            await self._catch_up(held, {}, catchup_item, strict=False)
+            await self._catch_up(buffer, {}, catchup_item, strict=False)
             return
         head, shards = await self._head()
         if not self.is_current:
@@ -155,7 +155,7 @@ class Session:
                 return
         position = str(Position(head.epochs, self.connection.heard))
         self._tell_resumed(position, starts, replay.lost)
-        await self._catch_up(held, starts, item, strict=True)
+        await self._catch_up(buffer, starts, item, strict=True)
         if self.is_current and (replay.lost or not since):
             self._stream.caught_up()
 
@@ -232,13 +232,17 @@ class Session:
         recovered = sorted(name for name in starts if name not in lost)
         self._stream.lead(resumed_item(position, recovered, sorted(lost)), position)
 
-    async def _recover(self, held: Held) -> None:
+    async def _recover(self, buffer: BufferBatch) -> None:
         """Catch up after the client was too slow, once it has read what it was sent."""
-        await self._drain(held)
-        await self._catch_up(held, {}, item, strict=True)
+        await self._drain(buffer)
+        await self._catch_up(buffer, {}, item, strict=True)
 
     async def _catch_up(
-        self, held: Held, starts: dict[str, int], encode: Callable[[Entry, Dialect], bytes], strict: bool
+        self,
+        buffer: BufferBatch,
+        starts: dict[str, int],
+        encode: Callable[[Entry, Dialect], bytes],
+        strict: bool,
     ) -> None:
         """Write what the log holds for this connection until nothing is left, then go live.
 
@@ -250,7 +254,7 @@ class Session:
         """
         connection = self.connection
         while self.is_current:
-            held.reset()
+            buffer.reset()
             changes = self._node.hub.changes.number
             progress = self._progress(starts)
             replay = await self._read(progress)
@@ -263,7 +267,7 @@ class Session:
                 self._node.observer.replayed(connection, replay.entries, ())
             upto = self._whole(progress, replay.upto)
             entries = [entry for entry in replay.entries if entry.offset <= upto[entry.shard]]
-            written = await self._write(held, entries, encode, self._changes_after(changes, replay.head))
+            written = await self._write(buffer, entries, encode, self._changes_after(changes, replay.head))
             if not self.is_current:
                 return
             if not written:
@@ -273,8 +277,8 @@ class Session:
                 await self._level()
             elif self._paused:
                 # By a write that was not ours, such as an answer to a ping; live, nothing would bound what follows.
-                await self._drain(held)
-            elif upto == replay.head and not held.overflowed and self._go_live(held, changes):
+                await self._drain(buffer)
+            elif upto == replay.head and not buffer.overflowed and self._go_live(buffer, changes):
                 return
             elif upto != replay.upto and connection.heard == before:
                 # A channel that is being joined cannot be read yet, and nothing else is left: reading on would find nothing.
@@ -282,13 +286,15 @@ class Session:
             # An engine that answers at once would let nothing else happen, such as what is waited for here.
             await asyncio.sleep(0)
 
-    def _go_live(self, held: Held, changes: int) -> bool:
+    def _go_live(self, buffer: BufferBatch, changes: int) -> bool:
         """Write events as they come from now on, after those held; False where that is too much at once."""
         connection, recent = self.connection, self._node.hub.changes.after(changes)
         if recent is None:
             return False
-        newer = compacted([entry for entry in held.held if entry.offset > connection.heard[entry.shard]])
-        if len(newer) > 1 and sum(entry.size for entry in newer) > HELD_BYTES:
+        newer = compacted(
+            [entry for entry in buffer.buffered if entry.offset > connection.heard[entry.shard]]
+        )
+        if len(newer) > 1 and sum(entry.size for entry in newer) > BUFFERED_BYTES:
             return False  # It would be one write; from the log it is read piece by piece.
         forms = forms_for(connection.user, newer, recent)
         self._node.hub.go_live(connection, advance_positions(connection.heard, forms))
@@ -341,7 +347,7 @@ class Session:
 
     async def _write(
         self,
-        held: Held,
+        buffer: BufferBatch,
         entries: list[Entry],
         encode: Callable[[Entry, Dialect], bytes],
         changes: Callable[[], list[Entry] | None],
@@ -366,7 +372,7 @@ class Session:
                 self.connection.heard = last.offsets
                 self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
             rest = rest[len(items) :]
-            await self._drain(held)
+            await self._drain(buffer)
             if not self.is_current:
                 return False
         return True
@@ -398,11 +404,11 @@ class Session:
                 break
         return items, last
 
-    async def _drain(self, held: Held) -> None:
+    async def _drain(self, buffer: BufferBatch) -> None:
         """Wait until the transport has room, which uvloop finds out at the end of a turn of the loop."""
         await asyncio.sleep(0)
         while self._paused and self.is_current:
-            held.overflow()
+            buffer.overflow()
             self._drained = asyncio.Event()
             await self._drained.wait()
             self._drained = None
