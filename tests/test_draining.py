@@ -32,7 +32,7 @@ class Sink:
     def write(self, data: bytes) -> None:
         self.seen.append(data)
 
-    def lead(self, item: bytes, position: str) -> None:
+    def write_first(self, item: bytes, position: str) -> None:
         raise NotImplementedError
 
     def caught_up(self) -> None:

@@ -166,7 +166,7 @@ class Server:
         for connection in list(self.node.hub.connections.values()):
             stream = connection.stream
             if stream is not None:
-                self.node.hub.mute(connection)
+                self.node.hub.stop_writing(connection)
                 stream.close(CloseCode.RESTARTING, "the server restarts")
             await slices.due()
 

@@ -174,7 +174,7 @@ class Tracer:
     def replayed(self, connection: Connection, entries: Sequence[Entry], lost: Iterable[str]) -> None:
         for trace in self._about(connection):
             for entry in entries:
-                if connection.hears(entry.event) and _is_shown(trace.subject, entry.event.channel):
+                if connection.receives(entry.event) and _is_shown(trace.subject, entry.event.channel):
                     fact = event_fact(What.REPLAYED, entry.event, entry.position)
                     self._note(trace, _of(connection, fact))
             for channel in sorted(lost):

@@ -10,14 +10,14 @@ from channelstream.core.events import Dialect, Presence
 
 
 def connection(dialect: Dialect = Dialect.V07) -> Connection:
-    return Connection("c", "ann", dialect, heard=(7,), deadline_s=15.0)
+    return Connection("c", "ann", dialect, delivered=(7,), deadline_s=15.0)
 
 
 def test_a_new_connection_hears_nothing_and_has_a_deadline() -> None:
     """It is registered, has no stream, and what comes is left to the log."""
     new = connection()
     assert new.state is ConnectionState.NEW
-    assert (new.stream, new.batch, new.heard, new.deadline_s) == (None, DISCARD, (7,), 15.0)
+    assert (new.stream, new.batch, new.delivered, new.deadline_s) == (None, DISCARD, (7,), 15.0)
 
 
 @pytest.mark.parametrize(("state", "step"), list(product(ConnectionState, Step)))
@@ -43,7 +43,7 @@ def test_every_life_ends_and_no_closed_connection_comes_back() -> None:
 def test_a_connection_hears_by_its_user_and_its_dialect() -> None:
     """Presence that is not announced reaches the seed dialect only, and never the user itself."""
     event = Presence(uuid="p", channel="a", user="bob", joined=True, timestamp="t", state={}, announced=False)
-    assert connection(Dialect.SEED).hears(event)
-    assert not connection(Dialect.V07).hears(event)
+    assert connection(Dialect.SEED).receives(event)
+    assert not connection(Dialect.V07).receives(event)
     own = Presence(uuid="p", channel="a", user="ann", joined=True, timestamp="t", state={})
-    assert not connection().hears(own)
+    assert not connection().receives(own)

@@ -37,7 +37,7 @@ class Sink:
     def write(self, data: bytes) -> None:
         self.writes += 1
 
-    def lead(self, item: bytes, position: str) -> None:
+    def write_first(self, item: bytes, position: str) -> None:
         raise NotImplementedError
 
     def caught_up(self) -> None:

@@ -46,7 +46,7 @@ class Tape:
         self.written.append(data)
         self.on_write()
 
-    def lead(self, item: bytes, position: str) -> None:
+    def write_first(self, item: bytes, position: str) -> None:
         raise NotImplementedError
 
     def caught_up(self) -> None:
@@ -319,7 +319,7 @@ def test_a_detached_connection_knows_what_it_has_heard(bench: Bench) -> None:
     bench.say("a")
     bench.hub.flush()
     assert tape.uuids() == [["1"]]
-    assert (connection.heard, connection.batch, connection.stream) == ((1,), DISCARD, None)
+    assert (connection.delivered, connection.batch, connection.stream) == ((1,), DISCARD, None)
     assert (connection.state, connection.deadline_s) == (ConnectionState.DETACHED, 99.0)
 
 
@@ -329,7 +329,7 @@ def test_a_connection_that_catches_up_keeps_what_it_has_heard_when_it_detaches(b
     bench.hub.attach(connection, Tape(), BufferBatch(10))
     bench.say("a")
     bench.hub.detach(connection, 99.0)
-    assert connection.heard == (0,)
+    assert connection.delivered == (0,)
 
 
 def test_a_stalled_connection_is_written_no_more(bench: Bench) -> None:
@@ -341,7 +341,7 @@ def test_a_stalled_connection_is_written_no_more(bench: Bench) -> None:
     later = bench.say("a")
     bench.hub.flush()
     assert tape.uuids() == [["1"]]
-    assert (connection.heard, held.buffered) == ((1,), [later])
+    assert (connection.delivered, held.buffered) == ((1,), [later])
     assert connection.state is ConnectionState.CATCHING_UP
 
 
@@ -361,11 +361,11 @@ def test_muting_ends_writing_without_a_move(bench: Bench) -> None:
     """The last step before a connection is closed: what waits is written, then nothing."""
     connection, tape = bench.member("ann", "a")
     bench.say("a")
-    bench.hub.mute(connection)
+    bench.hub.stop_writing(connection)
     bench.say("a")
     bench.hub.flush()
     assert tape.uuids() == [["1"]]
-    assert (connection.heard, connection.state) == ((1,), ConnectionState.LIVE)
+    assert (connection.delivered, connection.state) == ((1,), ConnectionState.LIVE)
 
 
 # -- a write that calls back
@@ -385,7 +385,7 @@ def test_a_write_may_end_or_stall_any_stream(bench: Bench, victim: int, how: str
             "stall": lambda: bench.hub.stall(target, BufferBatch(0)),
             "detach": lambda: bench.hub.detach(target, 99.0),
             "attach": lambda: bench.attach(target),
-            "mute": lambda: bench.hub.mute(target),
+            "mute": lambda: bench.hub.stop_writing(target),
         }
         calls[how]()
 
@@ -396,7 +396,7 @@ def test_a_write_may_end_or_stall_any_stream(bench: Bench, victim: int, how: str
     if how == "detach" and victim == 2:
         written[victim] = 0  # It still waited: what was for it is left to the log.
     assert [len(tape.written) for _, tape in members] == written
-    assert target.heard == (written[victim],)
+    assert target.delivered == (written[victim],)
     bench.say("a")
     bench.hub.flush()
     still = [2, 2, 2, 2]
@@ -410,7 +410,11 @@ def test_the_last_write_of_a_stalling_stream_may_end_it(bench: Bench) -> None:
     tape.on_write = lambda: bench.hub.detach(connection, 99.0)
     bench.say("a")
     bench.hub.stall(connection, BufferBatch(0))
-    assert (connection.state, connection.batch, connection.heard) == (ConnectionState.DETACHED, DISCARD, (1,))
+    assert (connection.state, connection.batch, connection.delivered) == (
+        ConnectionState.DETACHED,
+        DISCARD,
+        (1,),
+    )
 
 
 def test_a_write_may_bring_new_events(bench: Bench) -> None:
@@ -439,7 +443,7 @@ def test_a_write_that_fails_silences_nobody_else(bench: Bench) -> None:
     bench.say("a")
     with pytest.raises(OSError, match="a bug"):
         bench.hub.flush()
-    assert (connection.stream, connection.heard) == (None, heard)
+    assert (connection.stream, connection.delivered) == (None, heard)
     bench.flush_all()
     bench.say("a")
     bench.flush_all()
@@ -470,13 +474,13 @@ def test_the_last_write_of_a_stream_may_fail(bench: Bench) -> None:
     tape.on_write = fail
     bench.say("a")
     bench.hub.stall(connection, BufferBatch(0))
-    assert (connection.state, connection.heard) == (ConnectionState.CATCHING_UP, heard)
+    assert (connection.state, connection.delivered) == (ConnectionState.CATCHING_UP, heard)
     bench.hub.go_live(connection, [])
     heard = bench.hub.offsets
     bench.say("a")
     new = Tape()
     bench.hub.attach(connection, new, BufferBatch(0))
-    assert (connection.stream, connection.heard) == (new, heard)
+    assert (connection.stream, connection.delivered) == (new, heard)
 
 
 # -- very many connections
@@ -612,7 +616,7 @@ class Naive:
             missed = [
                 entry
                 for entry, hearers in self.log
-                if connection.id in hearers and entry.offset > connection.heard[0]
+                if connection.id in hearers and entry.offset > connection.delivered[0]
             ]
             self.hub.go_live(connection, missed)
 
@@ -626,7 +630,7 @@ class Naive:
 
         tape.on_write = once
 
-    def heard(self, connection: Connection) -> list[str]:
+    def delivered(self, connection: Connection) -> list[str]:
         return [uuid for tape in self.tapes[connection.id] for write in tape.uuids() for uuid in write]
 
     def meant(self, connection: Connection) -> list[str]:
@@ -648,7 +652,7 @@ def test_everyone_hears_exactly_what_is_meant_for_them_in_order(steps: list[tupl
         naive.flush()
     for connection in naive.members:
         assert connection.state is ConnectionState.LIVE
-        assert naive.heard(connection) == naive.meant(connection)
+        assert naive.delivered(connection) == naive.meant(connection)
 
 
 @given(st.lists(st.sampled_from(ROOMS), min_size=1, max_size=8), st.integers(2, 6))
@@ -667,7 +671,7 @@ def test_equal_recipients_share_the_same_bytes(said: list[str], count: int) -> N
 def test_a_closed_connection_makes_no_more_moves(bench: Bench) -> None:
     """Attaching to it is a bug that shows."""
     connection, _ = bench.member("ann")
-    bench.hub.mute(connection)
+    bench.hub.stop_writing(connection)
     connection.move(Step.CLOSE)
     with pytest.raises(KeyError):
         bench.attach(connection)
@@ -754,7 +758,7 @@ def test_a_write_before_such_a_deletion_may_fail(bench: Bench) -> None:
     bench.say("a")
     bench.say("a")
     bench.deliver(about_one_who_is_excluded("1"))
-    assert (connection.stream, connection.heard) == (None, heard)
+    assert (connection.stream, connection.delivered) == (None, heard)
 
 
 def test_a_deletion_for_one_leaves_the_others_what_waits_for_them(bench: Bench) -> None:
@@ -819,7 +823,7 @@ def test_a_stall_sends_what_waits_in_its_present_form(bench: Bench) -> None:
     bench.deliver(deletion("1", exclude=frozenset({"bob"})))
     bench.hub.stall(connection, BufferBatch(0))
     assert tape.written == []
-    assert connection.heard == bench.hub.offsets
+    assert connection.delivered == bench.hub.offsets
 
 
 def test_changes_are_remembered_as_long_as_anything_waits(bench: Bench) -> None:

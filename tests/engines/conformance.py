@@ -174,10 +174,12 @@ class Lab:
         while True:
             read = self.run(self.engine.replay(user, named, 1000))
             entries, lost = entries + read.entries, lost | read.lost
-            if read.upto == read.head:
-                return Replay(entries, lost, read.upto, read.head)
-            shards = {name: shard_of(user if name == PRIVATE else name, len(read.upto)) for name in named}
-            named = {name: max(at, read.upto[shards[name]]) for name, at in named.items() if name not in lost}
+            if read.read_to == read.head:
+                return Replay(entries, lost, read.read_to, read.head)
+            shards = {name: shard_of(user if name == PRIVATE else name, len(read.read_to)) for name in named}
+            named = {
+                name: max(at, read.read_to[shards[name]]) for name, at in named.items() if name not in lost
+            }
 
     def connect(
         self, user: str, *channels: str, dialect: Dialect = Dialect.V07, conn_id: str = "", **settings: Any
@@ -237,7 +239,7 @@ class Lab:
         return numbers[shard_of(name, len(numbers))]
 
     def read_whole(self, replay: Replay) -> bool:
-        return replay.upto == replay.head == self.engine.position.offsets
+        return replay.read_to == replay.head == self.engine.position.offsets
 
 
 @pytest.fixture
@@ -400,30 +402,30 @@ def test_a_replay_from_the_head_is_empty_and_loses_nothing(lab: Lab) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_a_long_replay_is_read_in_stretches(lab: Lab, limit: int) -> None:
-    """Asked on from `upto` until it is the head, it returns every event once, in order."""
+    """Asked on from `read_to` until it is the head, it returns every event once, in order."""
     lab.connect("ann", "a", "b")
     found: list[Event] = []
     events = [message(f"m{number}", channel="ab"[number % 2]) for number in range(7)]
     lab.publish(*events)
-    upto, head = (0,) * len(lab.engine.position.offsets), lab.engine.position.offsets
-    while upto != head:
-        replay = lab.replay("ann", limit, a=lab.number(upto, "a"), b=lab.number(upto, "b"))
+    read_to, head = (0,) * len(lab.engine.position.offsets), lab.engine.position.offsets
+    while read_to != head:
+        replay = lab.replay("ann", limit, a=lab.number(read_to, "a"), b=lab.number(read_to, "b"))
         assert len(replay.entries) <= limit * len(head)
-        assert max_offsets(replay.upto, upto) == replay.upto != upto
+        assert max_offsets(replay.read_to, read_to) == replay.read_to != read_to
         found += [entry.event for entry in replay.entries]
-        upto = replay.upto
+        read_to = replay.read_to
     assert lab.in_order(found) == lab.in_order(events)
 
 
 def test_a_replay_of_no_entries_tells_what_is_lost(lab: Lab) -> None:
-    """With a limit of 0 nothing is read, and `upto` does not claim otherwise."""
+    """With a limit of 0 nothing is read, and `read_to` does not claim otherwise."""
     lab.connect("ann", "a")
     start = lab.head()
     lab.publish(message("m1"), message("m2"))
     replay = lab.replay("ann", 0, a=start, unknown=start)
     assert (replay.entries, replay.lost) == ([], frozenset({"unknown"}))
     assert lab.number(replay.head) == lab.head()
-    assert lab.number(replay.upto) < lab.numbers()[0]
+    assert lab.number(replay.read_to) < lab.numbers()[0]
 
 
 def test_what_was_trimmed_is_lost_and_not_replayed(open_lab: Callable[..., Lab]) -> None:
@@ -679,16 +681,16 @@ def test_what_was_trimmed_can_be_deleted_and_published_anew(open_lab: Callable[.
 def test_positions_stay_valid_where_entries_are_gone(lab: Lab, limit: int) -> None:
     """Whoever reads in stretches gets each present form once, whatever left the log in between."""
     lab.connect("ann", "a")
-    upto = lab.head()
+    read_to = lab.head()
     lab.publish(*(message(f"m{number}") for number in range(6)))
     lab.publish(delete("m1"), delete("m2"), edit("m4"), delete("m5"))
     found: list[str] = []
-    while upto != lab.head():
-        replay = lab.replay("ann", limit, a=upto)
+    while read_to != lab.head():
+        replay = lab.replay("ann", limit, a=read_to)
         assert replay.lost == frozenset()
-        assert lab.number(replay.upto) > upto
+        assert lab.number(replay.read_to) > read_to
         found += uuids(replay)
-        upto = lab.number(replay.upto)
+        read_to = lab.number(replay.read_to)
     assert found == ["m0", "m3", "m4", "m1", "m2", "m4", "m5"]
 
 
@@ -1071,7 +1073,7 @@ def test_a_read_that_ends_before_users_who_parted_at_once_goes_on_with_all_of_th
     while at < head:
         read = lab.replay("stays", 1, a=at)
         found += [single.offset for entry in read.entries for single in entry.split()]
-        at = lab.number(read.upto)
+        at = lab.number(read.read_to)
     assert found == sorted(set(found))
     assert len(found) == 5
 

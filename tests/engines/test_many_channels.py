@@ -258,7 +258,7 @@ def test_an_event_that_cannot_be_delivered_takes_no_other_with_it(live: Callable
             await engine.settled()
         assert parted(recorder) == sorted((name, "ann") for name in LOUD if name != "c10")
         found = await engine.replay("ann", dict.fromkeys(LOUD, engine.position.offsets[0] - 1), 99)
-        assert found.upto == engine.position.offsets
+        assert found.read_to == engine.position.offsets
         assert sum(len(channel.log.entries) for channel in engine.registry.channels.values()) == 2 * len(LOUD)
 
     live(life)

@@ -1772,7 +1772,7 @@ def test_logs_that_follow_one_another_are_read_in_few_steps(redis: RedisServer, 
         while at < 20 * CHUNK:
             replay = await engine.replay("ann", dict.fromkeys(names, at), 256)
             found += [entry.event.uuid for entry in replay.entries]
-            (at,) = replay.upto
+            (at,) = replay.read_to
             calls += 1
         assert found == [f"{name}-{number}" for name in names for number in range(20)]
         assert calls <= 20 * CHUNK // 50
@@ -1956,7 +1956,7 @@ def test_a_replay_is_bounded_in_bytes(with_one_shard: Any) -> None:
             replay = await engine.replay("ann", {"a": at}, 256)
             assert replay.lost == frozenset()
             found += [entry.event.uuid for entry in replay.entries]
-            (at,) = replay.upto
+            (at,) = replay.read_to
         assert found == [f"m{number}" for number in range(10)]
         assert 0 < max(sizes) < READ_BYTES + BIG + 1000
 
@@ -2153,7 +2153,7 @@ def test_what_is_superseded_while_it_is_read_is_read_anew(with_one_shard: Any, c
         replay = await engine.replay("ann", {"a": 0}, 100)
         texts = [entry.event.payload for entry in replay.entries if isinstance(entry.event, Message)]
         assert texts == ([b'"hi"'] if change == delete("m1") else [b'"newer"', b'"hi"'])
-        assert replay.upto <= replay.head
+        assert replay.read_to <= replay.head
         assert replay.lost == frozenset()
         changes = [delete("m3")]
         await other.publish([big(3)])
@@ -2179,7 +2179,7 @@ def test_very_many_logs_are_read_by_several_calls(with_one_shard: Any) -> None:
             replay = await engine.replay("ann", {name: max(at, 0) for name in starts}, 300)
             assert replay.lost == {"unknown"}
             found += [entry.event.uuid for entry in replay.entries]
-            (at,) = replay.upto
+            (at,) = replay.read_to
         assert found == [f"m{number}" for number in range(len(names))]
 
     with_one_shard(life)

@@ -40,7 +40,7 @@ class Paper:
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
-    def lead(self, item: bytes, position: str) -> None:
+    def write_first(self, item: bytes, position: str) -> None:
         self.leads.append(item)
 
     def caught_up(self) -> None:

@@ -105,7 +105,9 @@ class Keeper:
             demand(len(hub.changes._kept) <= KEPT, "more changes remembered than may be")
             demand(not hub._slices, "slices outlive their flush")
             demand(not hub._root._next, "batches outlive their flush")
-            demand(not any(hub._outlets), "a connection waits for a flush that nobody has asked for")
+            demand(
+                not any(hub._waiting_by_format), "a connection waits for a flush that nobody has asked for"
+            )
 
     def check_settled(self, world: World) -> None:
         """Check counts that may differ while calls are under way."""

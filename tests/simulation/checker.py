@@ -180,7 +180,7 @@ class Watch:
         event = entry.event
         channel = PRIVATE if event.channel is None else event.channel
         is_member = channel == PRIVATE or channel in self.connection.channels
-        if not (is_member and self.starts and self.connection.hears(event)):
+        if not (is_member and self.starts and self.connection.receives(event)):
             return False
         if self.truth.is_past(entry, frozenset({self.client.user})):
             return False
@@ -196,21 +196,21 @@ class Watch:
             for stay in self._stays_in(channel)
         )
 
-    def nothing_missing(self, upto: int) -> None:
+    def nothing_missing(self, read_to: int) -> None:
         """Check that all that was owed up to this number has come."""
         entries = self.truth.entries
-        while self._cursor < len(entries) and entries[self._cursor].offset <= upto:
+        while self._cursor < len(entries) and entries[self._cursor].offset <= read_to:
             entry = entries[self._cursor]
             self._cursor += 1
             if entry.offset > self.last:
                 demand(not self.owed(entry), "missing:", entry.position, entry.event)
 
-    def heard(self, entry: Entry) -> None:
+    def delivered(self, entry: Entry) -> None:
         """Check that an event may come now."""
         demand(entry.position in self._written, "not seen when it was written:", entry.position)
         channel = PRIVATE if entry.event.channel is None else entry.event.channel
         demand(entry.offset > self.last, "out of order or twice:", entry.position, "after", self.last)
-        demand(self.connection.hears(entry.event), "not for this client:", entry.event)
+        demand(self.connection.receives(entry.event), "not for this client:", entry.event)
         demand(entry.offset > self.barred.get(channel, -1), "replayed though lost:", entry.position)
         demand(self._may_hear(entry, channel), "no member of it:", entry.position, entry.event)
         self.nothing_missing(entry.offset - 1)
@@ -229,7 +229,7 @@ class Checker:
         """Remember that the server has written this to the client of this number now."""
         self.written.update(b"%d %d " % (number, len(data)) + data)
 
-    def heard(self, watch: Watch, item: dict[str, Any]) -> None:
+    def delivered(self, watch: Watch, item: dict[str, Any]) -> None:
         """Check one item that a client has received whole."""
         kind = item["type"]
         if kind == "closing":
@@ -252,7 +252,7 @@ class Checker:
         demand(entry.position not in handled, "handled twice:", entry.position)
         handled.add(entry.position)
         self.events += 1
-        watch.heard(entry)
+        watch.delivered(entry)
 
     def began(self, client: Listener, since: str | None) -> None:
         """A client that asks for another position than its own asks for what it has had."""

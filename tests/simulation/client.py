@@ -25,9 +25,9 @@ class Led:
 
     watch: Watch
 
-    def lead(self, item: bytes, position: str) -> None:
+    def write_first(self, item: bytes, position: str) -> None:
         self.watch.led(item)
-        super().lead(item, position)  # type: ignore[misc]
+        super().write_first(item, position)  # type: ignore[misc]
 
 
 class WatchedWebSocket(Led, WebSocketStream):
@@ -182,7 +182,7 @@ class Client:
 
     def _hear(self, watch: Watch, items: Items) -> None:
         for item in items:
-            self._checker.heard(watch, item)
+            self._checker.delivered(watch, item)
             self.position = item.get("position", self.position)
 
     def cut(self, chance: random.Random) -> None:

@@ -344,7 +344,7 @@ class Scene:
         number = self._count_stream()
         stream, gone = PollStream(self.streams, connection), asyncio.Event()
         stream.open(None)
-        before = connection.heard
+        before = connection.delivered
 
         async def receive() -> dict[str, str]:
             await gone.wait()
@@ -355,7 +355,7 @@ class Scene:
             await asyncio.sleep(0)
         gone.set()
         if await answer is None and is_registered and number == self._opened:
-            demand(connection.heard == before, "counted as heard by a client that had gone")
+            demand(connection.delivered == before, "counted as heard by a client that had gone")
 
     def _count_stream(self) -> int:
         """Return the number of a stream that opens now."""

@@ -14,7 +14,7 @@ def run_seed(seed: int) -> int:
     """
     script = make_script(seed, CLIENTS)
     try:
-        return simulate(seed, script).heard
+        return simulate(seed, script).delivered
     except Failure as failure:
         promise = _promise(failure)
         short = shrink(script, lambda steps: _promise(_failure(seed, steps)) == promise)

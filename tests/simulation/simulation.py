@@ -59,7 +59,7 @@ class Outcome:
         written: a digest of all that the server has written, to whom and in which order.
     """
 
-    heard: int
+    delivered: int
     written: str
 
 

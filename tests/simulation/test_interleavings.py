@@ -88,7 +88,7 @@ def test_a_connection_that_is_taken_back_twice_is_found(monkeypatch: pytest.Monk
 
 def test_what_a_client_that_has_gone_was_sent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not heard: the next poll gets it."""
-    monkeypatch.setattr(Session, "take_back", lambda _session, _heard: None)
+    monkeypatch.setattr(Session, "mark_undelivered", lambda _session, _heard: None)
     with pytest.raises(Failure, match="by a client that had gone"):
         ways("late", ("publish", "left poll"), is_connected=True)
 

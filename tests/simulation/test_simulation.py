@@ -76,7 +76,7 @@ def test_random_seeds() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_many_come_and_go_at_once(seed: int) -> None:
     """Good-byes, ends and returns between the turns in which they are counted out."""
-    assert simulate(seed, make_script(seed, CLIENTS, weights=CROWDED)).heard
+    assert simulate(seed, make_script(seed, CLIENTS, weights=CROWDED)).delivered
 
 
 PRINT_RUNS = """

@@ -26,7 +26,7 @@ class Tape:
     def write(self, data: bytes) -> None:
         raise NotImplementedError
 
-    def lead(self, item: bytes, position: str) -> None:
+    def write_first(self, item: bytes, position: str) -> None:
         self.resumed = item
 
     def caught_up(self) -> None:

@@ -49,7 +49,7 @@ class Stream:
     def write(self, data: bytes) -> None:
         self._client.hear(json.loads(data))
 
-    def lead(self, item: bytes, position: str) -> None:
+    def write_first(self, item: bytes, position: str) -> None:
         self._client.hear([json.loads(item)])
 
     def caught_up(self) -> None:
@@ -72,7 +72,7 @@ class Client:
     def __init__(self, user: str, channels: list[str], random: Random) -> None:
         self.user = user
         self.channels = channels
-        self.heard: dict[str, list[int]] = {name: [] for name in [*channels, user]}
+        self.delivered: dict[str, list[int]] = {name: [] for name in [*channels, user]}
         self.position = ""
         self._random = random
 
@@ -81,7 +81,7 @@ class Client:
             if item["type"] == "resumed":
                 assert item["lost"] == []
             else:
-                self.heard[item["channel"] or self.user].append(item["message"]["n"])
+                self.delivered[item["channel"] or self.user].append(item["message"]["n"])
             before, after = Position.parse(self.position), Position.parse(item["position"])
             assert after is not None
             assert before is None or max_offsets(before.offsets, after.offsets) == after.offsets, (
@@ -91,7 +91,7 @@ class Client:
 
     @property
     def has_all(self) -> bool:
-        return all(len(numbers) == MESSAGES for numbers in self.heard.values())
+        return all(len(numbers) == MESSAGES for numbers in self.delivered.values())
 
     async def wander(self, nodes: list[Node], conn_id: str) -> None:
         """Listen for a while at any node, then at another, until everything has come."""
@@ -171,7 +171,9 @@ def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None
             for each in work:
                 group.create_task(each)
         for client in clients:
-            assert client.heard == {name: list(range(MESSAGES)) for name in [*client.channels, client.user]}
+            assert client.delivered == {
+                name: list(range(MESSAGES)) for name in [*client.channels, client.user]
+            }
         for node in nodes:
             await node.engine.close()
 
@@ -194,13 +196,13 @@ def test_what_is_published_while_a_channel_cannot_be_left_is_heard(redis: RedisS
         async def refused(*_: Any) -> None:
             event = Message(uuid=new_id(), channel="a", user="app", payload=b'{"n": 1}', timestamp="t")
             await node.publish([event])
-            await soon(lambda: client.heard["a"] == [1])
+            await soon(lambda: client.delivered["a"] == [1])
             raise Unavailable("Not now.")
 
         node.engine.leave = refused  # type: ignore[method-assign]
         with pytest.raises(Unavailable):
             await node.unsubscribe(opened.conn_id, ["a"])
-        assert (list(connection.channels), client.heard["a"]) == (["a"], [1])
+        assert (list(connection.channels), client.delivered["a"]) == (["a"], [1])
         await node.engine.close()
 
     asyncio.run(life())

@@ -62,7 +62,7 @@ class Stream(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes of this framing; never blocks, never raises."""
 
-    def lead(self, item: bytes, position: str) -> None:
+    def write_first(self, item: bytes, position: str) -> None:
         """Send the first item of a resuming client, which alone does not end a long poll."""
 
     def caught_up(self) -> None:
@@ -87,7 +87,7 @@ class Connection:
         leaving: those of them that it is just being counted out of.
         batch: what it is sent at the end of this tick; see `core.batch`.
         heard: up to where the log was written to its stream, for each shard; valid whenever it is not LIVE.
-        stream: None while it has none; `write` is its write method and `outlet` its format, kept here for the flush.
+        stream: None while it has none; `write` is its write method and `format` its format, kept here for the flush.
         deadline_s: when it is closed unless it attaches, in the engine's clock; None while it has a stream.
     """
 
@@ -95,12 +95,12 @@ class Connection:
         "batch",
         "channels",
         "deadline_s",
+        "delivered",
         "dialect",
-        "heard",
+        "format",
         "id",
         "joining",
         "leaving",
-        "outlet",
         "private",
         "state",
         "stream",
@@ -108,19 +108,21 @@ class Connection:
         "write",
     )
 
-    outlet: int
+    format: int
     write: Callable[[bytes], None]
 
-    def __init__(self, conn_id: str, user: str, dialect: Dialect, heard: Offsets, deadline_s: float) -> None:
+    def __init__(
+        self, conn_id: str, user: str, dialect: Dialect, delivered: Offsets, deadline_s: float
+    ) -> None:
         self.id = conn_id
         self.user = user
         self.dialect = dialect
         self.channels: dict[str, ReadRange] = {}
-        self.private = ReadRange.of(heard[shard_of(user, len(heard))])
+        self.private = ReadRange.of(delivered[shard_of(user, len(delivered))])
         self.joining: frozenset[str] = frozenset()
         self.leaving: frozenset[str] = frozenset()
         self.batch: Batch = DISCARD
-        self.heard = heard
+        self.delivered = delivered
         self.state = ConnectionState.NEW
         self.stream: Stream | None = None
         self.deadline_s: float | None = deadline_s
@@ -128,5 +130,5 @@ class Connection:
     def move(self, step: Step) -> None:
         self.state = TRANSITIONS[self.state, step]
 
-    def hears(self, event: Event) -> bool:
+    def receives(self, event: Event) -> bool:
         return event.is_for(self.user, self.dialect)

@@ -179,7 +179,7 @@ def _refusal(connection: Connection, event: Event) -> Fate | None:
         return Fate.EXCLUDED
     if event.channel is not None and event.channel not in connection.channels:
         return Fate.NOT_A_MEMBER
-    if connection.hears(event):
+    if connection.receives(event):
         return None
     # An event about several users is heard by each of them, as it is about the others.
     return Fate.OWN_PRESENCE if event.about == (connection.user,) else Fate.UNANNOUNCED

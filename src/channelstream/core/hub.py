@@ -46,7 +46,7 @@ class Hub:
         self._began = self._sent_began = (
             0  # How many changes there were when this round and the one being written began.
         )
-        self._outlets: list[list[Connection]] = [[] for _ in range(FORMATS)]
+        self._waiting_by_format: list[list[Connection]] = [[] for _ in range(FORMATS)]
         self._slices: deque[tuple[int, list[Connection]]] = deque()
         self._sent = Batch()
         self._flush_is_due = False
@@ -80,19 +80,19 @@ class Hub:
         if event.supersedes is not None:
             self._note_change(entry)
         if event.channel is None or event.only is not None:
-            self._push(self._addressees(entry), entry)
+            self._enqueue(self._addressees(entry), entry)
             return
         members = self.channels.get(event.channel)
         if members is None:
             return
         if event.is_public:
-            self._push(members, entry)
+            self._enqueue(members, entry)
         elif event.about:
-            self._push_about(members, entry)
+            self._enqueue_about(members, entry)
         else:
-            self._push([member for member in members if member.hears(event)], entry)
+            self._enqueue([member for member in members if member.receives(event)], entry)
 
-    def _push_about(self, members: dict[Connection, None], entry: Entry) -> None:
+    def _enqueue_about(self, members: dict[Connection, None], entry: Entry) -> None:
         """Hand an event that is about some users to who hears it; their own connections hear what is about the others."""
         event, name = entry.event, entry.event.channel
         own = {
@@ -102,17 +102,17 @@ class Hub:
             if name in connection.channels
         }
         if not event.is_for("", Dialect.V07):  # Not announced: only connections of the seed hear it.
-            self._push([each for each in members if each.hears(event) and each not in own], entry)
+            self._enqueue([each for each in members if each.receives(event) and each not in own], entry)
         else:
-            self._push([each for each in members if each not in own] if own else members, entry)
+            self._enqueue([each for each in members if each not in own] if own else members, entry)
         for connection in own:
-            if connection.hears(event):
-                self._push([connection], entry.for_user(connection.user))
+            if connection.receives(event):
+                self._enqueue([connection], entry.for_user(connection.user))
 
-    def _push(self, recipients: dict[Connection, None] | list[Connection], entry: Entry) -> None:
+    def _enqueue(self, recipients: dict[Connection, None] | list[Connection], entry: Entry) -> None:
         self.deliveries += len(recipients)
         root = self._root
-        outlets = self._outlets
+        outlets = self._waiting_by_format
         # Neighbours mostly hold the same batch, so the last answer of `append` is kept at hand: it saves a call for each.
         last: Batch | None = None
         following: Batch = root
@@ -124,7 +124,7 @@ class Hub:
                 last = batch
                 following = connection.batch = batch.append(entry)
             if batch is root:
-                outlets[connection.outlet].append(connection)
+                outlets[connection.format].append(connection)
         if not self._flush_is_due:
             self._ask_for_flush()
 
@@ -150,15 +150,15 @@ class Hub:
         self._sent.forget()
         self._sent_began = self._began
         self._flush_is_due = False
-        if any(self._outlets):
+        if any(self._waiting_by_format):
             self._ask_for_flush()
         return False
 
     def _begin_round(self) -> None:
         """Take over who waits now; whoever is delivered to from here on, and has been written to, is in the next round."""
-        for number, waiting in enumerate(self._outlets):
+        for number, waiting in enumerate(self._waiting_by_format):
             if waiting:
-                self._outlets[number] = []
+                self._waiting_by_format[number] = []
                 self._slices.extend(
                     (number, waiting[at : at + SLICE]) for at in range(0, len(waiting), SLICE)
                 )
@@ -172,9 +172,9 @@ class Hub:
         for name in sorted(entry.event.only or ()):
             for connection in list(self.users.get(name, ())):
                 if not _is_in_audience(connection, entry.event):
-                    self._write_alone(connection)
+                    self._flush_alone(connection)
 
-    def _write_alone(self, connection: Connection) -> None:
+    def _flush_alone(self, connection: Connection) -> None:
         """Write what waits for a connection that a change is about and is not sent to: excluded, or not in the channel.
 
         Only this user must not be sent the older form, and others may share the batch.
@@ -182,7 +182,7 @@ class Hub:
         batch = connection.batch
         if connection.state is not ConnectionState.LIVE or batch.entry is None:
             return
-        framing = Framing(connection.outlet % len(Framing))
+        framing = Framing(connection.format % len(Framing))
         changes = self.changes.after(self._sent_began) or ()
         forms = forms_for(connection.user, compacted(batch.entries()), changes)
         connection.batch = self._root
@@ -191,7 +191,7 @@ class Hub:
                 items = [item(each, connection.dialect) for each in forms]
                 connection.write(ENCLOSE[framing](items, forms[-1].position))
         except Exception:
-            self._break_off(connection, batch)
+            self._close_failed(connection, batch)
 
     def _waiting_changes(self) -> Changes:
         """Return the changes that were delivered since anything that waits to be written was."""
@@ -215,16 +215,16 @@ class Hub:
                     last = batch
                     data = batch.encoded(dialect, framing, changes)
                 # Not so for one that was detached after it had begun to wait, or came back by another transport.
-                if batch.entry is not None and connection.outlet == number:
+                if batch.entry is not None and connection.format == number:
                     connection.batch = root
                     if data:
                         connection.write(data)
         except Exception:
             self._slices.appendleft((number, list(rest)))
-            self._break_off(connection, batch)
+            self._close_failed(connection, batch)
             raise
 
-    def _break_off(self, connection: Connection, batch: Batch) -> None:
+    def _close_failed(self, connection: Connection, batch: Batch) -> None:
         """End a stream on which a write has failed: its client comes back for this batch."""
         if connection.stream is not None and connection.state is ConnectionState.LIVE:
             connection.batch = batch
@@ -244,11 +244,11 @@ class Hub:
 
     def attach(self, connection: Connection, stream: Stream, batch: Batch) -> None:
         """Give a connection a stream; until `go_live` what it is to hear gathers in `batch`."""
-        self.mute(connection)
+        self.stop_writing(connection)
         connection.move(Step.ATTACH)
         connection.stream = stream
         connection.write = stream.write
-        connection.outlet = format_of(connection.dialect, stream.framing)
+        connection.format = format_of(connection.dialect, stream.framing)
         connection.batch = batch
         connection.deadline_s = None
 
@@ -257,12 +257,12 @@ class Hub:
         connection.move(Step.CAUGHT_UP)
         connection.batch = self._root
         for entry in held:
-            self._push([connection], entry)
+            self._enqueue([connection], entry)
 
     def stall(self, connection: Connection, batch: Batch) -> None:
         """Write no more to a live connection; what it is to hear gathers in `batch`."""
         connection.move(Step.STALL)
-        self._settle(connection)
+        self._flush_pending(connection)
         if connection.state is ConnectionState.CATCHING_UP:
             connection.batch = batch
 
@@ -273,41 +273,41 @@ class Hub:
         """
         waiting = connection.batch.entries()
         if waiting:
-            connection.heard = waiting[0].offsets_before
+            connection.delivered = waiting[0].offsets_before
         elif connection.batch is self._root:
-            connection.heard = self.offsets
+            connection.delivered = self.offsets
         connection.move(Step.DETACH)
         connection.stream = None
         connection.deadline_s = deadline_s
         connection.batch = DISCARD
 
-    def mute(self, connection: Connection) -> None:
+    def stop_writing(self, connection: Connection) -> None:
         """Stop writing to a connection and settle what it has heard."""
         if connection.state is ConnectionState.LIVE:
-            self._settle(connection)
+            self._flush_pending(connection)
         connection.batch = DISCARD
 
-    def _settle(self, connection: Connection) -> None:
+    def _flush_pending(self, connection: Connection) -> None:
         """Write what waits for a connection that was live until now, so that it has heard everything up to here.
 
         Where that fails it has heard nothing of it, and gets it from the log.
         """
         batch, connection.batch = connection.batch, self._root
-        heard = None
+        delivered = None
         try:
-            framing = Framing(connection.outlet % len(Framing))
+            framing = Framing(connection.format % len(Framing))
             data = batch.encoded(connection.dialect, framing, self._waiting_changes())
             if data:
                 connection.write(data)
         except Exception:
-            heard = batch.entries()[0].offsets_before
+            delivered = batch.entries()[0].offsets_before
         if connection.batch is self._root:  # Unless that write has ended the stream.
-            connection.heard = self.offsets if heard is None else heard
+            connection.delivered = self.offsets if delivered is None else delivered
 
 
 def _is_in_audience(connection: Connection, event: Event) -> bool:
     """Whether a connection of a user whom an event is for is sent it."""
-    return (event.channel is None or event.channel in connection.channels) and connection.hears(event)
+    return (event.channel is None or event.channel in connection.channels) and connection.receives(event)
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:

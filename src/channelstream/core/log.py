@@ -103,9 +103,9 @@ class Entry:
             for back, single in self.event.split()
         ]
 
-    def advanced_to(self, heard: Offsets) -> "Entry":
+    def advanced_to(self, delivered: Offsets) -> "Entry":
         """Return this as a client hears it that has heard more of other shards: its position is not behind that."""
-        offsets = with_offset(heard, self.shard, self.offset)
+        offsets = with_offset(delivered, self.shard, self.offset)
         if offsets == self.offsets:
             return self
         epochs = self.position.rpartition("-")[0]
@@ -114,11 +114,11 @@ class Entry:
         )
 
 
-def advance_positions(heard: Offsets, entries: Iterable[Entry]) -> Iterator[Entry]:
+def advance_positions(delivered: Offsets, entries: Iterable[Entry]) -> Iterator[Entry]:
     """Yield entries as a client hears them, one after the other, that has heard this much before."""
     for entry in entries:
-        told = entry.advanced_to(heard)
-        heard = told.offsets
+        told = entry.advanced_to(delivered)
+        delivered = told.offsets
         yield told
 
 

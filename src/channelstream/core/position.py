@@ -105,14 +105,14 @@ class ReadRange(NamedTuple):
         """Nothing up to this number is the connection's to read."""
         return self.joined if self.since < 0 else self.since
 
-    def start(self, heard: int) -> int:
+    def start(self, delivered: int) -> int:
         """Return the number after which a client reads on that has heard this much; -1 where nothing can be proven.
 
         What lies before the reach was never the connection's, so that it misses nothing there.
         """
-        if heard >= self.joined:
-            return heard
-        return -1 if heard < 0 or self.since < 0 else max(heard, self.since)
+        if delivered >= self.joined:
+            return delivered
+        return -1 if delivered < 0 or self.since < 0 else max(delivered, self.since)
 
 
 def format_position(epochs: Iterable[str], offsets: Offsets) -> str:

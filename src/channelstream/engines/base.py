@@ -196,12 +196,12 @@ class Replay:
         entries: in the order of each shard, across channels.
         lost: the channels whose log no longer reaches back to where they were asked from.
         upto: everything up to these numbers that was asked for is in `entries`.
-        head: the numbers of the last events when they were read; equal to `upto` when nothing is left to read.
+        head: the numbers of the last events when they were read; equal to `read_to` when nothing is left to read.
     """
 
     entries: list[Entry]
     lost: frozenset[str]
-    upto: Offsets
+    read_to: Offsets
     head: Offsets
 
 
@@ -254,7 +254,7 @@ class Engine(Protocol):
         Args:
             user: whose private messages are meant by the name `PRIVATE` in `starts`.
             starts: for each channel the number, in its shard, after which to read; channels lost are not read.
-            limit: about how many entries to return at most; the caller asks on from `upto`.
+            limit: about how many entries to return at most; the caller asks on from `read_to`.
 
         When it returns, the receiver has been handed everything up to the replay's head: what it hears later is newer. That
         goes for the shards that were read, and of the others the head is what the receiver was handed; without any start

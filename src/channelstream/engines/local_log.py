@@ -179,8 +179,8 @@ class LocalLog:
                 found.append(following)
         # One more than asked for tells whether any is left, and up to where these are all there are.
         entries = list(islice(merge(*found, key=_offset), limit + 1))
-        upto = self.committed if len(entries) <= limit else entries[limit].first_offset - 1
-        return Replay(entries[:limit], frozenset(lost), (upto,), (self.committed,))
+        read_to = self.committed if len(entries) <= limit else entries[limit].first_offset - 1
+        return Replay(entries[:limit], frozenset(lost), (read_to,), (self.committed,))
 
     def _log(self, user: str, name: str) -> Log | None:
         holder: Channel | User | None

@@ -120,15 +120,15 @@ class Upkeep:
         known, now_s = self._registry.channels, self._clock.steady()
         part = self._part = self._next_part()
         channels = [known[name] for name in part.channels if name in known and self._is_last(name)]
-        upto = {channel.name: min(channel.log.floor, self._upto[channel.name]) for channel in channels}
+        read_to = {channel.name: min(channel.log.floor, self._upto[channel.name]) for channel in channels}
         receivers = [self._registry.users[name] for name in part.receivers if name in self._registry.users]
-        self._floors |= upto
+        self._floors |= read_to
         aged: list[Row] = [(now_s + self._offset_s - self._registry.limits.log_age_s,)]
         return [
             *self._history_writes(known[name] for name in part.channels if name in known),
             (PUT_CHANNELS, [channel_row(channel, recorded, self._offset_s) for channel in channels]),
             (TRIM_HISTORY, [(channel.name, channel.history.floor) for channel in channels]),
-            (TRIM_EVENTS, list(upto.items())),
+            (TRIM_EVENTS, list(read_to.items())),
             (PUT_USERS, [user_row(user, self._offset_s) for user in receivers]),
             (TRIM_PRIVATE, [(user.name, user.log.floor) for user in receivers]),
             (AGE_USERS, aged),

@@ -70,7 +70,7 @@ class Answer(Struct, frozen=True):
     held: bool
     channels: list[str] = []
     changed: list[str] = []
-    heard: Offsets = ()
+    delivered: Offsets = ()
     faults: Faults | None = None
 
 

@@ -64,7 +64,7 @@ class Handovers:
         if claim is None:
             return None
         connection = self._held.make(conn_id, claim.member.user, claim.member.dialect)
-        connection.heard = yielded.heard if yielded else claim.offsets
+        connection.delivered = yielded.delivered if yielded else claim.offsets
         self._held.place(connection, claim.channels, claim.private)
         if yielded:
             forgotten = [name for name in yielded.channels if name not in claim.channels]

@@ -110,7 +110,7 @@ class HeldConnections:
             if change is None:
                 self.forget(connection, CloseCode.UNKNOWN_CONNECTION, "it could not be registered")
             else:
-                connection.heard = change.offsets
+                connection.delivered = change.offsets
                 connection.private = self._read_range(
                     connection.user, change.offsets[self._shard(connection.user)], since
                 )
@@ -203,7 +203,7 @@ class HeldConnections:
         """
         if connection.state is ConnectionState.CLOSED:
             return []
-        self._hub.mute(connection)
+        self._hub.stop_writing(connection)
         connection.move(Step.CLOSE)
         self._deadlines.drop(connection)
         self.note_ending(connection, code, reason, final=True)
@@ -277,7 +277,7 @@ class HeldConnections:
 
     async def _do_yield(self, connection: Connection, asked: Yield) -> Answer:
         channels = self.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
-        return Answer(held=True, channels=sorted(channels), heard=connection.heard)
+        return Answer(held=True, channels=sorted(channels), delivered=connection.delivered)
 
     _do: ClassVar[dict[type[Any], Callable[..., Awaitable[Answer]]]] = {
         Subscribe: _do_subscribe,
@@ -307,7 +307,7 @@ class HeldConnections:
             mine = connection.channels.keys() & lost
             if connection.stream is not None and (mine or self._shard(connection.user) == shard):
                 connection.stream.close(CloseCode.RESTARTING, "the log was lost")
-            connection.heard = with_offset(connection.heard, shard, offsets[shard])
+            connection.delivered = with_offset(connection.delivered, shard, offsets[shard])
             connection.channels.update(dict.fromkeys(mine, ReadRange.of(offsets[shard])))
             if self._shard(connection.user) == shard:
                 connection.private = ReadRange.of(offsets[shard])

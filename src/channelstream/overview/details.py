@@ -119,7 +119,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
 
 def _heard(node: Node, found: Connection, waiting: list[Entry]) -> Offsets:
     if found.state is not ConnectionState.LIVE:
-        return found.heard
+        return found.delivered
     return waiting[0].offsets_before if waiting else node.hub.offsets
 
 
@@ -151,6 +151,6 @@ def _when(entry: Entry) -> tuple[float, int]:
 def _tail(entries: list[Entry], found: Connection, bound: int) -> Iterable[Entry]:
     """Yield the last few of a log's entries that this connection hears."""
     recent: Iterator[Entry] = (
-        entry for entry in islice(reversed(entries), LOOKED_AT) if found.hears(entry.event)
+        entry for entry in islice(reversed(entries), LOOKED_AT) if found.receives(entry.event)
     )
     return (entry for entry in islice(recent, EVENTS) if entry.offset > bound)

@@ -39,7 +39,7 @@ def transport_of(connection: Connection) -> str:
     """Name what carries the connection, or carried it last; empty when nothing ever did."""
     if connection.state is ConnectionState.NEW:
         return ""
-    return TRANSPORTS[Framing(connection.outlet % len(Framing))]
+    return TRANSPORTS[Framing(connection.format % len(Framing))]
 
 
 def connection_row(connection: Connection) -> dict[str, Any]:

@@ -45,14 +45,14 @@ class PollStream:
 
     def open(self, since: str | None) -> None:
         self._session.start(since)
-        self._heard_before = self._connection.heard
+        self._heard_before = self._connection.delivered
 
     def write(self, data: bytes) -> None:
         """Take the answer; whatever comes later waits in the log for the next poll."""
         self._body = data
         self._finish()
 
-    def lead(self, item: bytes, position: str) -> None:
+    def write_first(self, item: bytes, position: str) -> None:
         self._lead = item
 
     def caught_up(self) -> None:
@@ -72,7 +72,7 @@ class PollStream:
         self._session.lost(self._streams.settings.poll_gap_s)
         if self._is_lost():
             # Now, as the client may poll again before the end of this request is seen.
-            self._session.take_back(self._heard_before)
+            self._session.mark_undelivered(self._heard_before)
         self.answered.set()
 
     def _is_lost(self) -> bool:
@@ -103,7 +103,7 @@ class PollStream:
             answered.cancel()
         self._finish()
         if is_lost := gone.done() or self._is_lost():
-            self._session.take_back(self._heard_before)
+            self._session.mark_undelivered(self._heard_before)
         # Stream and session hold each other, and the garbage collector comes rarely.
         del self._session
         return None if is_lost else self._answer()

@@ -99,16 +99,16 @@ class Session:
         """The stream is gone; the connection waits for another one for so many seconds."""
         if self.is_current and self.connection.state is not ConnectionState.CLOSED:
             self._node.detached(self.connection, grace_s)
-            self._heard = self.connection.heard
+            self._heard = self.connection.delivered
         self.resume()
 
-    def take_back(self, heard: Offsets) -> None:
+    def mark_undelivered(self, delivered: Offsets) -> None:
         """Count as not heard what was written to a stream whose client had gone; the next stream gets it.
 
         Not if a next one has already been and was sent more: what it has heard must not come twice.
         """
-        if self.connection.stream is None and self.connection.heard == self._heard:
-            self.connection.heard = min_offsets(self.connection.heard, heard)
+        if self.connection.stream is None and self.connection.delivered == self._heard:
+            self.connection.delivered = min_offsets(self.connection.delivered, delivered)
 
     def left(self) -> None:
         """The client has said good-bye on what was its connection's stream till now: the connection ends."""
@@ -150,11 +150,11 @@ class Session:
         if self._node.observer is not None:
             self._node.observer.replayed(self.connection, (), replay.lost)
         if replay.lost:
-            self.connection.heard = await self._pass_over(starts, replay)
+            self.connection.delivered = await self._skip_lost(starts, replay)
             if not self.is_current:
                 return
-        position = str(Position(head.epochs, self.connection.heard))
-        self._tell_resumed(position, starts, replay.lost)
+        position = str(Position(head.epochs, self.connection.delivered))
+        self._send_resumed(position, starts, replay.lost)
         await self._catch_up(buffer, starts, item, strict=True)
         if self.is_current and (replay.lost or not since):
             self._stream.caught_up()
@@ -173,12 +173,12 @@ class Session:
     def _shards(self) -> set[int]:
         return {self._shard(name) for name in (PRIVATE, *self._joined())}
 
-    async def _pass_over(self, starts: dict[str, int], replay: Replay) -> Offsets:
+    async def _skip_lost(self, starts: dict[str, int], replay: Replay) -> Offsets:
         """Return up to where the client misses nothing but what it is told is lost; `starts` of the lost go on after it.
 
         Told the position it asked for, a long poll would come back with that, and be told of the same loss at once.
         """
-        at = replay.upto
+        at = replay.read_to
         kept = [name for name in starts if name not in replay.lost]
         while kept and self.is_current:
             read = await self._node.engine.replay(
@@ -186,11 +186,11 @@ class Session:
             )
             if read.lost:
                 break
-            heard = [entry for entry in read.entries if self.connection.hears(entry.event)]
-            at = read.upto
-            for entry in reversed(heard):
+            delivered = [entry for entry in read.entries if self.connection.receives(entry.event)]
+            at = read.read_to
+            for entry in reversed(delivered):
                 at = with_offset(at, entry.shard, entry.first_offset - 1)
-            if heard or at == read.head:
+            if delivered or at == read.head:
                 break
             await asyncio.sleep(0)  # As in `_catch_up`.
         # What is lost is not replayed.
@@ -204,15 +204,15 @@ class Session:
 
     def _shard(self, name: str) -> int:
         """Return the shard of a channel, or of the connection's private messages."""
-        return shard_of(self.connection.user if name == PRIVATE else name, len(self.connection.heard))
+        return shard_of(self.connection.user if name == PRIVATE else name, len(self.connection.delivered))
 
-    def _whole(self, starts: Mapping[str, int], upto: Offsets) -> Offsets:
+    def _whole(self, starts: Mapping[str, int], read_to: Offsets) -> Offsets:
         """Return up to where a read from `starts` has everything: what was joined while it went on is not in it."""
         for name, read_range in self.connection.channels.items():
             if name not in starts:
                 shard = self._shard(name)
-                upto = with_offset(upto, shard, min(upto[shard], read_range.joined))
-        return upto
+                read_to = with_offset(read_to, shard, min(read_to[shard], read_range.joined))
+        return read_to
 
     def _resume_from(self, since: str, head: Position, shards: set[int]) -> dict[str, int]:
         """Return where each channel begins for a resuming client; -1 where nothing can be proven.
@@ -221,16 +221,16 @@ class Session:
         """
         asked = Position.parse(since) if since else head
         known = [-1] * len(head.offsets) if asked is None else _known(asked, head, shards)
-        self.connection.heard = tuple(
+        self.connection.delivered = tuple(
             last if offset < 0 else offset for offset, last in zip(known, head.offsets, strict=True)
         )
         read_ranges = {name: self.connection.channels[name] for name in self._joined()}
         read_ranges[PRIVATE] = self.connection.private
         return {name: read_range.start(known[self._shard(name)]) for name, read_range in read_ranges.items()}
 
-    def _tell_resumed(self, position: str, starts: dict[str, int], lost: frozenset[str]) -> None:
+    def _send_resumed(self, position: str, starts: dict[str, int], lost: frozenset[str]) -> None:
         recovered = sorted(name for name in starts if name not in lost)
-        self._stream.lead(resumed_item(position, recovered, sorted(lost)), position)
+        self._stream.write_first(resumed_item(position, recovered, sorted(lost)), position)
 
     async def _recover(self, buffer: BufferBatch) -> None:
         """Catch up after the client was too slow, once it has read what it was sent."""
@@ -265,22 +265,22 @@ class Session:
                 return
             if self._node.observer is not None:
                 self._node.observer.replayed(connection, replay.entries, ())
-            upto = self._whole(progress, replay.upto)
-            entries = [entry for entry in replay.entries if entry.offset <= upto[entry.shard]]
+            read_to = self._whole(progress, replay.read_to)
+            entries = [entry for entry in replay.entries if entry.offset <= read_to[entry.shard]]
             written = await self._write(buffer, entries, encode, self._changes_after(changes, replay.head))
             if not self.is_current:
                 return
             if not written:
                 continue
-            before, connection.heard = connection.heard, max_offsets(connection.heard, upto)
-            if self._knows_more():
+            before, connection.delivered = connection.delivered, max_offsets(connection.delivered, read_to)
+            if self._is_behind_client():
                 await self._level()
             elif self._paused:
                 # By a write that was not ours, such as an answer to a ping; live, nothing would bound what follows.
                 await self._drain(buffer)
-            elif upto == replay.head and not buffer.overflowed and self._go_live(buffer, changes):
+            elif read_to == replay.head and not buffer.overflowed and self._go_live(buffer, changes):
                 return
-            elif upto != replay.upto and connection.heard == before:
+            elif read_to != replay.read_to and connection.delivered == before:
                 # A channel that is being joined cannot be read yet, and nothing else is left: reading on would find nothing.
                 await self._node.joined(connection)
             # An engine that answers at once would let nothing else happen, such as what is waited for here.
@@ -292,12 +292,12 @@ class Session:
         if recent is None:
             return False
         newer = compacted(
-            [entry for entry in buffer.buffered if entry.offset > connection.heard[entry.shard]]
+            [entry for entry in buffer.buffered if entry.offset > connection.delivered[entry.shard]]
         )
         if len(newer) > 1 and sum(entry.size for entry in newer) > BUFFERED_BYTES:
             return False  # It would be one write; from the log it is read piece by piece.
         forms = forms_for(connection.user, newer, recent)
-        self._node.hub.go_live(connection, advance_positions(connection.heard, forms))
+        self._node.hub.go_live(connection, advance_positions(connection.delivered, forms))
         return True
 
     def _changes_after(self, number: int, head: Offsets) -> Callable[[], list[Entry] | None]:
@@ -309,10 +309,10 @@ class Session:
 
         return changes
 
-    def _knows_more(self) -> bool:
+    def _is_behind_client(self) -> bool:
         """Whether the client has heard more of a shard than this node, which hears of it only what it must."""
-        heard = self.connection.heard
-        return max_offsets(heard, self._node.hub.offsets) != self._node.hub.offsets
+        delivered = self.connection.delivered
+        return max_offsets(delivered, self._node.hub.offsets) != self._node.hub.offsets
 
     async def _level(self) -> None:
         """Let this node hear as much as the client has of shards that this connection reads nothing of.
@@ -320,11 +320,11 @@ class Session:
         Where such a shard is out of reach, or the client's number is none of ours, it is lowered: a number that is too low
         only lets more be read again, while one that is too high would hide events of a channel that is joined later.
         """
-        pairs = zip(self.connection.heard, self._node.hub.offsets, strict=True)
-        ahead = [shard for shard, (heard, known) in enumerate(pairs) if heard > known]
+        pairs = zip(self.connection.delivered, self._node.hub.offsets, strict=True)
+        ahead = [shard for shard, (delivered, known) in enumerate(pairs) if delivered > known]
         with suppress(Unavailable):
             await self._node.engine.level(ahead)
-        self.connection.heard = min_offsets(self.connection.heard, self._node.hub.offsets)
+        self.connection.delivered = min_offsets(self.connection.delivered, self._node.hub.offsets)
 
     async def _read(self, starts: dict[str, int]) -> Replay | None:
         """Read the log, as often as it takes while it is out of reach: an open stream outlives that; None: it has ended."""
@@ -337,11 +337,11 @@ class Session:
 
     def _progress(self, starts: dict[str, int]) -> dict[str, int]:
         """Return where to read on, for the channels the connection has by now."""
-        heard, private = self.connection.heard, self.connection.private
+        delivered, private = self.connection.delivered, self.connection.private
         read_ranges = {PRIVATE: private} | {name: self.connection.channels[name] for name in self._joined()}
         # A channel that was left and joined again meanwhile begins where it may be read from now.
         return {
-            name: max(heard[self._shard(name)], starts.get(name, read_range.joined), read_range.bound)
+            name: max(delivered[self._shard(name)], starts.get(name, read_range.joined), read_range.bound)
             for name, read_range in read_ranges.items()
         }
 
@@ -360,7 +360,7 @@ class Session:
         Returns:
             Whether it was all written.
         """
-        rest: Sequence[Entry] = self._mine(entries)
+        rest: Sequence[Entry] = self._receivable(entries)
         while rest:
             recent = changes()
             if recent is None:
@@ -369,7 +369,7 @@ class Session:
             items, last = self._piece(rest, encode)
             if last is not None:
                 # First of all, as a write ends a long poll: what it was sent can be taken back only from here.
-                self.connection.heard = last.offsets
+                self.connection.delivered = last.offsets
                 self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
             rest = rest[len(items) :]
             await self._drain(buffer)
@@ -377,7 +377,7 @@ class Session:
                 return False
         return True
 
-    def _mine(self, entries: list[Entry]) -> list[Entry]:
+    def _receivable(self, entries: list[Entry]) -> list[Entry]:
         """Return what this connection hears: while it was read, the client may have left a channel, or joined it again."""
         bounds: dict[str | None, int] = {
             name: read_range.bound for name, read_range in self.connection.channels.items()
@@ -389,7 +389,7 @@ class Session:
             if entry.offset > bounds.get(entry.event.channel, entry.offset)
         )
         user = self.connection.user
-        return [entry.for_user(user) for entry in rests if self.connection.hears(entry.event)]
+        return [entry.for_user(user) for entry in rests if self.connection.receives(entry.event)]
 
     def _piece(
         self, entries: Iterable[Entry], encode: Callable[[Entry, Dialect], bytes]
@@ -397,7 +397,7 @@ class Session:
         """Encode the first of some entries, up to a limited size; return the last of them as well."""
         items: list[bytes] = []
         size, last = 0, None
-        for last in advance_positions(self.connection.heard, entries):
+        for last in advance_positions(self.connection.delivered, entries):
             items.append(encode(last, self.connection.dialect))
             size += len(items[-1])
             if size >= PIECE_BYTES:

@@ -56,7 +56,7 @@ class SSEStream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
         self._session.start(since)
 
-    def lead(self, item: bytes, position: str) -> None:
+    def write_first(self, item: bytes, position: str) -> None:
         self.write(sse_block([item], position))
 
     def caught_up(self) -> None:

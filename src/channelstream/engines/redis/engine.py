@@ -201,16 +201,16 @@ class RedisEngine:
             names.setdefault(self._shards.at(user if name == PRIVATE else name), []).append(name)
         logs = {shard: _logs(user, {name: starts[name] for name in some}) for shard, some in names.items()}
         # Of a shard that is not asked nothing is missing.
-        upto = head = self._shards.offsets
+        read_to = head = self._shards.offsets
         found: list[list[Entry]] = []
         lost: set[str] = set()
         told = await side_by_side(shard.replay(some, limit) for shard, some in logs.items())
         for (shard, some), (last, read, gone, entries) in zip(names.items(), told, strict=True):
-            head, upto = with_offset(head, shard.index, last), with_offset(upto, shard.index, read)
+            head, read_to = with_offset(head, shard.index, last), with_offset(read_to, shard.index, read)
             lost |= {some[number - 1] for number in gone}
             origin = self._shards.origin(shard)
             found.append([origin.entry(*entry) for entry in entries])
-        return Replay(list(merge(*found, key=_at_s)), frozenset(lost), upto, head)
+        return Replay(list(merge(*found, key=_at_s)), frozenset(lost), read_to, head)
 
     async def level(self, shards: Iterable[int]) -> None:
         await side_by_side(self._shards.assigned(shard).replay([], 0) for shard in shards)

@@ -564,7 +564,7 @@ class Shard:
         self, link: Link, starts: Logs, limit: int, found: dict[int, list[list[bytes]]]
     ) -> tuple[int, Logs]:
         """Add what is read in logs to what was found, tell what cannot be read any more, and return where to read on."""
-        _, upto, gone, entries = await self._read(link, starts, limit)
+        _, read_to, gone, entries = await self._read(link, starts, limit)
         for entry in entries:
             # A private message may have other forms for other users, in the same answer or in that about other logs.
             found.setdefault(int(entry[0]), []).append(entry)
@@ -572,17 +572,19 @@ class Shard:
         if lost:
             channels = [name for kind, name in lost if kind == "c"]
             self._owner.receiver.lost(channels, [name for kind, name in lost if kind == "u"])
-        rest = [(kind, name, max(offset, upto)) for kind, name, offset in starts if (kind, name) not in lost]
-        return upto, rest
+        rest = [
+            (kind, name, max(offset, read_to)) for kind, name, offset in starts if (kind, name) not in lost
+        ]
+        return read_to, rest
 
-    async def _deliver_found(self, found: dict[int, list[list[bytes]]], upto: int) -> None:
+    async def _deliver_found(self, found: dict[int, list[list[bytes]]], read_to: int) -> None:
         """Deliver what was found up to a number, all of one number in one turn of the loop, and keep the rest."""
-        for number, offset in enumerate(sorted(offset for offset in found if offset <= upto), start=1):
+        for number, offset in enumerate(sorted(offset for offset in found if offset <= read_to), start=1):
             for entry in found.pop(offset):
                 self._deliver(*entry)
             if number % DELIVERED_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        self._advance(upto)
+        self._advance(read_to)
 
     async def history(self, channel: str, after: int = 0) -> list[list[bytes]]:
         """Read a visible history behind a number, with the payloads that lie beside.
@@ -614,19 +616,19 @@ class Shard:
         When it returns, the receiver has been handed everything up to that head. Very many logs are read by several calls:
         the first one tells the head, and none reads further than those before it.
         """
-        head, upto, lost, entries = await self._replay_marked(logs[:CHUNK], limit)
+        head, read_to, lost, entries = await self._replay_marked(logs[:CHUNK], limit)
         for start in range(CHUNK, len(logs), CHUNK):
             some = logs[start : start + CHUNK]
-            _, upto, more_lost, more = await self._read(self._linked(), some, limit, upto)
+            _, read_to, more_lost, more = await self._read(self._linked(), some, limit, read_to)
             lost += [start + number for number in more_lost]
             entries += more
         if len(logs) > CHUNK:
             entries = sorted(
-                (each for each in entries if int(each[0]) <= upto), key=lambda each: int(each[0])
+                (each for each in entries if int(each[0]) <= read_to), key=lambda each: int(each[0])
             )
             if len(entries) > limit:
-                upto = int(entries[limit][0]) - 1
-        return head, upto, lost, entries[:limit]
+                read_to = int(entries[limit][0]) - 1
+        return head, read_to, lost, entries[:limit]
 
     async def _replay_marked(self, logs: Logs, limit: int, until_s: float | None = None) -> Read:
         link = self._linked()
@@ -636,15 +638,15 @@ class Shard:
             await link.marked(mark, until_s)
         return read
 
-    async def _read(self, link: Link, logs: Logs, limit: int, upto: int | None = None, **how: Any) -> Read:
-        bound = {} if upto is None else {"upto": upto}
+    async def _read(self, link: Link, logs: Logs, limit: int, read_to: int | None = None, **how: Any) -> Read:
+        bound = {} if read_to is None else {"upto": read_to}
         head, read, lost, entries = await self._call(
             link, "replay", starts=logs, limit=min(limit, READ_AT_ONCE), **bound, **how
         )
         if await self._add_payloads(link, entries):
             return int(head), int(read), lost, entries
-        _, upto, lost, entries = await self._read(link, logs, limit, int(read))
-        return int(head), upto, lost, entries
+        _, read_to, lost, entries = await self._read(link, logs, limit, int(read))
+        return int(head), read_to, lost, entries
 
     async def _add_payloads(self, link: Link, entries: list[list[bytes]]) -> bool:
         """Put payloads that lie beside into what was read; False: one was superseded since, and all is to be read anew."""
