@@ -97,7 +97,7 @@ class Recorder:
     def yielded(self, conn_id: str) -> None:
         self.members.pop(conn_id, None)
 
-    def held(self) -> Collection[str]:
+    def local_connections(self) -> Collection[str]:
         return self.members.keys()
 
     def has_channel(self, name: str) -> bool:

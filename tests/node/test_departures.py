@@ -65,7 +65,7 @@ async def crowd(count: int = MANY) -> Node:
 def overdue(node: Node) -> None:
     for connection in node.hub.connections.values():
         connection.deadline_s = 0.0
-        node._held._deadlines.set(connection, 0.0)
+        node._local._deadlines.set(connection, 0.0)
 
 
 def listen(node: Node) -> list[Entry]:
@@ -97,7 +97,7 @@ def test_who_expires_in_one_turn_parts_in_one_event(monkeypatch: pytest.MonkeyPa
         (entry,) = heard
         assert isinstance(entry.event, UsersLeft)
         assert len(entry.event.gone) == MANY
-        assert (node.hub.connections, len(node._held.turns)) == ({}, 0)
+        assert (node.hub.connections, len(node._local.turns)) == ({}, 0)
 
     played(life)
 
@@ -158,7 +158,7 @@ def test_an_id_that_comes_back_between_two_turns_is_another_connection(
             node.end_soon(connection, CloseCode.NORMAL, "good-bye")
         assert node.hub.connections == {}
         await node.connect(f"c{count - 1}", "another", Dialect.V07, LOUD, EMPTY)
-        await node._held._departures.settled()
+        await node._local._departures.settled()
         (user,) = await node.engine.users(["another"])
         (channel,) = await node.engine.channels(["a"])
         assert (user.connections, channel.users) == (1, {"another": 1})
@@ -175,14 +175,14 @@ def test_what_is_under_way_about_a_connection_comes_before_its_end() -> None:
         busy, other = node.connection("c0"), node.connection("c1")
         assert busy is not None
         assert other is not None
-        async with node._held.turns.of("c0"):
+        async with node._local.turns.of("c0"):
             for connection in (busy, other, other):
                 node.end_soon(connection, CloseCode.NORMAL, "good-bye")
             await asyncio.sleep(0)
             assert list(node.hub.connections) == ["c0"]
         await node.end("c0", CloseCode.NORMAL, "ended meanwhile")
-        await node._held._departures.settled()
-        assert (node.hub.connections, len(node._held.turns)) == ({}, 0)
+        await node._local._departures.settled()
+        assert (node.hub.connections, len(node._local.turns)) == ({}, 0)
 
     played(life)
 
@@ -193,7 +193,7 @@ def test_an_engine_that_fails_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, e
 
     async def life() -> None:
         node = await crowd(3)
-        departures = node._held._departures
+        departures = node._local._departures
         disconnect = departures._disconnect
 
         async def fail(leaving: list[Leaving]) -> None:
@@ -208,7 +208,7 @@ def test_an_engine_that_fails_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, e
         else:
             await node.sweep()
         await node.sweep()
-        assert len(node._held.turns) == 0
+        assert len(node._local.turns) == 0
 
     played(life)
 

@@ -15,7 +15,7 @@ from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
 from channelstream.engines.base import UserUpdate
 from channelstream.node import Node
-from channelstream.node.held import NodeLimits
+from channelstream.node.local import NodeLimits
 from channelstream.server import build
 
 EMPTY = UserUpdate({}, {})
@@ -101,14 +101,14 @@ def test_a_connection_that_comes_back_while_its_end_waits_is_kept() -> None:
         connection = node.connection("c")
         assert connection is not None
         for stays in (True, False):
-            node._held._deadlines.drop(connection)
+            node._local._deadlines.drop(connection)
             connection.deadline_s = None
-            node._held._expire_after(connection, -1.0)
-            async with node._held.turns.of("c"):
+            node._local._expire_after(connection, -1.0)
+            async with node._local.turns.of("c"):
                 sweep = asyncio.create_task(node.sweep())
                 await asyncio.sleep(0)
                 if stays:  # As a repeated /connect does that had the turn.
-                    node._held._expire_after(connection, 60.0)
+                    node._local._expire_after(connection, 60.0)
             await sweep
             assert (node.connection("c") is not None) == stays
 
@@ -132,8 +132,8 @@ def test_a_stream_waits_for_channels_that_are_joined_again() -> None:
         node.engine.join = slow  # type: ignore[method-assign]
 
         async def take_over() -> None:
-            async with node._held.turns.of("c"):
-                await node._held.join_again(connection, ["a"])
+            async with node._local.turns.of("c"):
+                await node._local.join_again(connection, ["a"])
 
         taken = asyncio.ensure_future(take_over())
         await asked.wait()

@@ -44,7 +44,7 @@ class Receiver(Protocol):
     def yielded(self, conn_id: str) -> None:
         """Hear that another node has taken over a connection."""
 
-    def held(self) -> Collection[str]:
+    def local_connections(self) -> Collection[str]:
         """Return the ids of the connections this node holds."""
 
     def has_channel(self, name: str) -> bool:

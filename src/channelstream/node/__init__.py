@@ -5,7 +5,7 @@ reached and fetched from other nodes, `commands.py` what one node asks of anothe
 one after the other (`turns.py`): nothing changes between a check and the act that follows it, however long the engine takes.
 """
 
-from channelstream.node.held import NodeLimits
+from channelstream.node.local import NodeLimits
 from channelstream.node.node import Node, Opened, Subscribed
 
 __all__ = ["Node", "NodeLimits", "Opened", "Subscribed"]

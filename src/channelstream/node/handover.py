@@ -7,7 +7,7 @@ from channelstream.core.connection import Connection
 from channelstream.engines.base import Engine
 from channelstream.errors import CloseCode, Invalid, Moved, Replaced, Unavailable
 from channelstream.node.commands import Answer, Command, Yield, encode, read_answer, read_command
-from channelstream.node.held import HeldConnections
+from channelstream.node.local import LocalConnections
 
 PAUSES_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """How long to wait, time after time, for a connection that is between two nodes."""
@@ -16,9 +16,9 @@ PAUSES_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 class Handovers:
     """What nodes ask of each other about connections."""
 
-    def __init__(self, engine: Engine, held: HeldConnections) -> None:
+    def __init__(self, engine: Engine, held: LocalConnections) -> None:
         self._engine = engine
-        self._held = held
+        self._local = held
         self._claiming: set[str] = set()
         self._overtaken: set[str] = set()
 
@@ -28,12 +28,12 @@ class Handovers:
         Raises:
             Unavailable: the engine is out of reach.
         """
-        if self._held.get(conn_id) and not self._engine.is_sure(conn_id):
+        if self._local.get(conn_id) and not self._engine.is_sure(conn_id):
             await self._engine.make_sure(conn_id)
-        if (here := self._held.get(conn_id)) or not self._engine.shared:
+        if (here := self._local.get(conn_id)) or not self._engine.shared:
             return here
-        async with self._held.turns.of(conn_id):
-            return self._held.get(conn_id) or await self._take_over(conn_id, orphan=False)
+        async with self._local.turns.of(conn_id):
+            return self._local.get(conn_id) or await self._take_over(conn_id, orphan=False)
 
     async def _take_over(self, conn_id: str, orphan: bool) -> Connection | None:
         """Claim a connection and hold it here; None if it is unknown.
@@ -63,14 +63,14 @@ class Handovers:
             self._overtaken.discard(conn_id)
         if claim is None:
             return None
-        connection = self._held.make(conn_id, claim.member.user, claim.member.dialect)
+        connection = self._local.make(conn_id, claim.member.user, claim.member.dialect)
         connection.delivered = yielded.delivered if yielded else claim.offsets
-        self._held.place(connection, claim.channels, claim.private)
+        self._local.restore_subscriptions(connection, claim.channels, claim.private)
         if yielded:
             forgotten = [name for name in yielded.channels if name not in claim.channels]
-            await self._held.join_again(connection, forgotten)
+            await self._local.join_again(connection, forgotten)
         elif not claim.is_whole:
-            await self._held.disconnect(
+            await self._local.disconnect(
                 connection, CloseCode.UNKNOWN_CONNECTION, "its channels are not known any more"
             )
             return None
@@ -87,22 +87,22 @@ class Handovers:
 
     async def _done(self, command: Command) -> Answer | None:
         """Have a command done by the node that seems to hold its connection; the answer says whether it does."""
-        if self._held.get(command.conn_id) is None:
+        if self._local.get(command.conn_id) is None:
             if not self._engine.shared:
                 return None
             # Without the turn of its id: that node may ask this one at the same time.
             answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
             if answer is not None:
                 return answer
-        async with self._held.turns.of(command.conn_id):
-            connection = self._held.get(command.conn_id)
+        async with self._local.turns.of(command.conn_id):
+            connection = self._local.get(command.conn_id)
             if connection is None and self._engine.shared:
                 # Its node has died: whoever needs the connection takes it over.
                 try:
                     connection = await self._take_over(command.conn_id, orphan=True)
                 except (Moved, Replaced):
                     return Answer(held=False)
-            return None if connection is None else await self._held.do(connection, command)
+            return None if connection is None else await self._local.do(connection, command)
 
     async def _ask_while_moving(self, command: Command) -> Answer | None:
         for pause_s in PAUSES_S:
@@ -116,24 +116,24 @@ class Handovers:
         """Do what another node asks, if the connection is held here."""
         asked = read_command(command)
         # Who is just fetching it has the turn of its id, and may wait for the node that asks.
-        if self._held.get(asked.conn_id) is None:
+        if self._local.get(asked.conn_id) is None:
             return encode(Answer(held=False))
-        async with self._held.turns.of(asked.conn_id):
+        async with self._local.turns.of(asked.conn_id):
             return encode(await self._obeyed(asked))
 
     async def _obeyed(self, asked: Command) -> Answer:
-        connection = self._held.get(asked.conn_id)
+        connection = self._local.get(asked.conn_id)
         if connection is None:
             return Answer(held=False)
         try:
-            return await self._held.do(connection, asked)
+            return await self._local.do(connection, asked)
         except Invalid as error:
             return Answer(held=True, faults=error.faults)
 
     def yielded(self, conn_id: str) -> None:
         """Hear that another node has taken over a connection."""
-        connection = self._held.get(conn_id)
+        connection = self._local.get(conn_id)
         if connection is not None:
-            self._held.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
+            self._local.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
         elif conn_id in self._claiming:
             self._overtaken.add(conn_id)

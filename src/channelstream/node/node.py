@@ -15,7 +15,7 @@ from channelstream.engines.base import Accepted, Clock, Engine, Member, Membersh
 from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.node.commands import Again, Answer, End, Subscribe, Unsubscribe
 from channelstream.node.handover import Handovers
-from channelstream.node.held import HeldConnections, NodeLimits, named_position
+from channelstream.node.local import LocalConnections, NodeLimits, parse_since
 from channelstream.node.observer import Observer
 
 PART = 20_000
@@ -67,8 +67,8 @@ class Node:
         self.stalls = 0
         self.draining = False
         self.deliver = hub.deliver
-        self._held = HeldConnections(engine, hub, clock, limits)
-        self._handovers = Handovers(engine, self._held)
+        self._local = LocalConnections(engine, hub, clock, limits)
+        self._handovers = Handovers(engine, self._local)
 
     async def start(self) -> None:
         """Begin to hear the engine, from where its log stands.
@@ -82,16 +82,16 @@ class Node:
     @property
     def endings(self) -> Endings:
         """The streams and connections that ended lately, and why."""
-        return self._held.endings
+        return self._local.endings
 
     @property
     def observer(self) -> Observer | None:
         """None unless somebody traces."""
-        return self._held.observer
+        return self._local.observer
 
     @observer.setter
     def observer(self, observer: Observer | None) -> None:
-        self._held.observer = observer
+        self._local.observer = observer
 
     # -- connections, wherever they are
 
@@ -121,7 +121,7 @@ class Node:
         if conn_id is not None and (known := await self._reconnect(asked, user)):
             return known
         for _ in range(ATTEMPTS):
-            async with self._held.turns.of(asked.conn_id):
+            async with self._local.turns.of(asked.conn_id):
                 opened = await self._open(asked, Member(asked.conn_id, user, dialect), update)
             if opened := opened or await self._reconnect(asked, user):
                 return opened
@@ -137,18 +137,18 @@ class Node:
 
     async def _open(self, asked: Subscribe, member: Member, update: UserUpdate) -> Opened | None:
         """Make a connection; None where there is one of this id by now, here or at another node."""
-        if self._held.get(asked.conn_id) is not None:
+        if self._local.get(asked.conn_id) is not None:
             return None
         if self.draining or len(self.hub.connections) >= self.limits.connections:
             raise Unavailable("The server takes no more connections now; try again later.")
-        self._held.check_channel_count(len(asked.channels))
-        connection = self._held.make(member.conn_id, member.user, member.dialect)
-        since = named_position(asked.since)
-        change = await self._held.register(connection, update, since)
+        self._local.check_channel_count(len(asked.channels))
+        connection = self._local.make(member.conn_id, member.user, member.dialect)
+        since = parse_since(asked.since)
+        change = await self._local.register(connection, update, since)
         if change is None:
             return None
         try:
-            await self._held.join(connection, asked.channels, since)
+            await self._local.join(connection, asked.channels, since)
         except Moved:
             return None
         return Opened(connection.id, change.user, sorted(connection.channels))
@@ -206,44 +206,44 @@ class Node:
 
     def connection(self, conn_id: str) -> Connection | None:
         """Return a connection this node holds."""
-        return self._held.get(conn_id)
+        return self._local.get(conn_id)
 
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """End a connection of this node, after what is under way: its stream closed, its user parted, its id unknown."""
-        async with self._held.turns.of(connection.id):
-            await self._held.disconnect(connection, code, reason)
+        async with self._local.turns.of(connection.id):
+            await self._local.disconnect(connection, code, reason)
 
     def end_soon(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """End a connection of this node, as `disconnect` does, together with others that leave now."""
-        self._held.end_soon(connection, code, reason)
+        self._local.end_soon(connection, code, reason)
 
-    def note_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
+    def record_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
         """Remember why a connection, or one stream of it, has ended."""
-        self._held.note_ending(connection, code, reason, final=final)
+        self._local.record_ending(connection, code, reason, final=final)
 
     def attached(self, connection: Connection) -> None:
         """Note that the connection has a stream, so nothing expires it."""
-        self._held.attached(connection)
+        self._local.attached(connection)
 
     async def registered(self, connection: Connection) -> None:
         """Wait until a connection that is just being registered is known to the engine, or gone."""
-        await self._held.registered(connection)
+        await self._local.registered(connection)
 
     async def joined(self, connection: Connection) -> None:
         """Wait until the engine counts a connection into the channels that it is just joining, or refuses to."""
-        await self._held.joined(connection)
+        await self._local.joined(connection)
 
     def hold(self, connection: Connection, seconds: float) -> None:
         """Keep a connection without a stream for so many seconds more: its client shows that it is there."""
-        self._held.hold(connection, seconds)
+        self._local.hold(connection, seconds)
 
     def detached(self, connection: Connection, grace_s: float) -> None:
         """Note that the connection's stream is gone; it may come back for so many seconds."""
-        self._held.detached(connection, grace_s)
+        self._local.detached(connection, grace_s)
 
     async def sweep(self) -> None:
         """Close what is overdue: never attached, or detached for longer than its grace."""
-        await self._held.sweep()
+        await self._local.sweep()
 
     # -- what the engine tells
 
@@ -251,10 +251,10 @@ class Node:
         self.hub.offsets = max_offsets(self.hub.offsets, offsets)
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
-        self._held.lost(channels, users)
+        self._local.lost(channels, users)
 
     def renewed(self, shard: int, offsets: Offsets) -> None:
-        self._held.renewed(shard, offsets)
+        self._local.renewed(shard, offsets)
 
     def yielded(self, conn_id: str) -> None:
         self._handovers.yielded(conn_id)
@@ -262,7 +262,7 @@ class Node:
     async def obey(self, command: bytes) -> bytes:
         return await self._handovers.obey(command)
 
-    def held(self) -> Collection[str]:
+    def local_connections(self) -> Collection[str]:
         return self.hub.connections.keys()
 
     def has_channel(self, name: str) -> bool:
@@ -272,7 +272,7 @@ class Node:
         return name in self.hub.users
 
     def membership(self, conn_id: str) -> Membership | None:
-        return self._held.membership(conn_id)
+        return self._local.membership(conn_id)
 
     # -- messages and state
 

@@ -92,7 +92,7 @@ class Session:
         A client's good-bye ends the whole connection, and is remembered with that.
         """
         if self.is_current and code != CloseCode.NORMAL:
-            self._node.note_ending(self.connection, code, reason, final=False)
+            self._node.record_ending(self.connection, code, reason, final=False)
         self.lost(grace_s)
 
     def lost(self, grace_s: float) -> None:

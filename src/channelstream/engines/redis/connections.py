@@ -59,12 +59,12 @@ class Connections:
 
     def is_counted_right(self, shard: Shard, count: int) -> bool:
         """Say whether a shard seems to count the connections of this node, and no others."""
-        has_ghosts = self._stakes.has_ghosts(self.receiver.held())
+        has_ghosts = self._stakes.has_ghosts(self.receiver.local_connections())
         return not has_ghosts and count == self._stakes.counts[shard.index]
 
     async def forget_ghosts(self) -> None:
         """Forget which shards count the connections that this node holds no longer."""
-        if not self._stakes.has_ghosts(self.receiver.held()):
+        if not self._stakes.has_ghosts(self.receiver.local_connections()):
             return
         for some in self._stakes.known():
             for conn_id in some:
@@ -82,13 +82,13 @@ class Connections:
 
     def is_ours(self, conn_id: str) -> bool:
         """Whether this node holds a connection, or is about to."""
-        return conn_id in self.receiver.held() or conn_id in self._claiming
+        return conn_id in self.receiver.local_connections() or conn_id in self._claiming
 
     async def doubt(self, shard: Shard) -> None:
         """Be unsure of what a shard that was out of reach counts for this node: another one may have it by now."""
-        everything = iter(list(self.receiver.held()))
+        everything = iter(list(self.receiver.local_connections()))
         while some := list(islice(everything, DOUBTED_AT_ONCE)):
-            held = self.receiver.held()
+            held = self.receiver.local_connections()
             self._unsure.update(
                 conn_id for conn_id in some if conn_id in held and self._shards.at(conn_id) is shard
             )

@@ -108,7 +108,7 @@ class Keeper:
         us = self._connections
         began_s = asyncio.get_running_loop().time()
         count, dead, lapsed = await self._shard.beat(
-            lease_ms=self._lease_s * 1000, label=us.label, connections=len(us.receiver.held())
+            lease_ms=self._lease_s * 1000, label=us.label, connections=len(us.receiver.local_connections())
         )
         self._reconciler.counted(count, bool(lapsed))
         self._note_dead((node.decode() for node in dead), began_s)

@@ -103,7 +103,7 @@ class Reconciler:
     async def _set_right(self, conn_ids: Iterable[str], before: dict[str, float], at_once: bool) -> None:
         connections, shard = self._connections, self._shard
         certain = [conn_id for conn_id in conn_ids if at_once or self._has_lasted(conn_id, before)]
-        ours = connections.receiver.held()
+        ours = connections.receiver.local_connections()
         # What is counted of a connection that should not be counted here is set right as well.
         await self._restore([conn_id for conn_id in certain if conn_id in ours])
         for conn_id in certain:

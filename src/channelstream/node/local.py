@@ -46,7 +46,7 @@ class NodeLimits:
     unattached_s: float = 15.0
 
 
-class HeldConnections:
+class LocalConnections:
     """Who is here, and what happens to them.
 
     Whoever calls a coroutine of it that is about one connection holds the turn of its id, unless it says otherwise.
@@ -127,7 +127,7 @@ class HeldConnections:
         Raises:
             Moved: it has left this node.
         """
-        _still_here(connection)
+        _check_local(connection)
         # Into the hub first: with a shared engine, what is published while it answers must find the member here.
         for name in channels:
             self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
@@ -206,7 +206,7 @@ class HeldConnections:
         self._hub.stop_writing(connection)
         connection.move(Step.CLOSE)
         self._deadlines.drop(connection)
-        self.note_ending(connection, code, reason, final=True)
+        self.record_ending(connection, code, reason, final=True)
         stream, connection.stream = connection.stream, None
         channels = list(connection.channels)
         for name in channels:
@@ -216,7 +216,7 @@ class HeldConnections:
             stream.close(code, reason)
         return channels
 
-    def place(
+    def restore_subscriptions(
         self, connection: Connection, channels: Mapping[str, ReadRange], private: ReadRange | None
     ) -> None:
         """Let a connection be where the engine counts it in.
@@ -251,8 +251,8 @@ class HeldConnections:
         self.check_channel_count(len(connection.channels) + len(new))
         if asked.again is not None:
             await self._engine.update_user(connection.user, asked.again.update)
-        await self.join(connection, new, named_position(asked.since))
-        _still_here(connection)
+        await self.join(connection, new, parse_since(asked.since))
+        _check_local(connection)
         if asked.again is not None and connection.stream is None:
             self._expire_after(connection, self._limits.unattached_s)
         return _answer(connection, new)
@@ -265,7 +265,7 @@ class HeldConnections:
             await self._engine.leave(_member(connection), left)
         finally:
             connection.leaving -= set(left)
-        _still_here(connection)
+        _check_local(connection)
         for name in left:
             if name in connection.channels:
                 self._hub.unsubscribe(connection, name)
@@ -323,7 +323,7 @@ class HeldConnections:
 
     # -- streams come and go
 
-    def note_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
+    def record_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
         """Remember why a connection, or one stream of it, has ended."""
         self.endings.note(Ending(self._clock.wall(), connection.id, connection.user, code, reason, final))
         if self.observer is not None:
@@ -413,7 +413,7 @@ class HeldConnections:
         self._departures.add(Leaving(_member(connection), channels), turn)
 
 
-def named_position(text: str) -> Position | None:
+def parse_since(text: str) -> Position | None:
     """Return what a call has named as a position: None if nothing, `UNKNOWN_POSITION` for what is none."""
     return (Position.parse(text) or UNKNOWN_POSITION) if text else None
 
@@ -426,7 +426,7 @@ def _answer(connection: Connection, changed: Iterable[str]) -> Answer:
     return Answer(held=True, channels=sorted(connection.channels), changed=sorted(changed))
 
 
-def _still_here(connection: Connection) -> None:
+def _check_local(connection: Connection) -> None:
     """Raise Moved if the connection has left this node while the engine was asked."""
     if connection.state is ConnectionState.CLOSED:
         raise Moved
