@@ -19,7 +19,7 @@ from channelstream.engines.base import Leaving, Member, UserUpdate
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
 from channelstream.node.departures import Departures
-from channelstream.node.turns import Turns
+from channelstream.node.locks import Locks
 from channelstream.server import build
 from channelstream.transports.session import Session
 
@@ -97,7 +97,7 @@ def test_who_expires_in_one_turn_parts_in_one_event(monkeypatch: pytest.MonkeyPa
         (entry,) = heard
         assert isinstance(entry.event, UsersLeft)
         assert len(entry.event.gone) == MANY
-        assert (node.hub.connections, len(node._local.turns)) == ({}, 0)
+        assert (node.hub.connections, len(node._local.locks)) == ({}, 0)
 
     played(life)
 
@@ -175,14 +175,14 @@ def test_what_is_under_way_about_a_connection_comes_before_its_end() -> None:
         busy, other = node.connection("c0"), node.connection("c1")
         assert busy is not None
         assert other is not None
-        async with node._local.turns.of("c0"):
+        async with node._local.locks.of("c0"):
             for connection in (busy, other, other):
                 node.end_soon(connection, CloseCode.NORMAL, "good-bye")
             await asyncio.sleep(0)
             assert list(node.hub.connections) == ["c0"]
         await node.end("c0", CloseCode.NORMAL, "ended meanwhile")
         await node._local._departures.settled()
-        assert (node.hub.connections, len(node._local.turns)) == ({}, 0)
+        assert (node.hub.connections, len(node._local.locks)) == ({}, 0)
 
     played(life)
 
@@ -208,7 +208,7 @@ def test_an_engine_that_fails_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, e
         else:
             await node.sweep()
         await node.sweep()
-        assert len(node._local.turns) == 0
+        assert len(node._local.locks) == 0
 
     played(life)
 
@@ -217,11 +217,11 @@ def test_what_leaves_later_is_not_waited_for() -> None:
     """The sweep goes on though connections keep leaving."""
 
     async def life() -> int:
-        turns, counted = Turns(), 0
+        turns, counted = Locks(), 0
 
         def leave() -> None:
             name = f"ann-{counted}"
-            turn = turns.free(name)
+            turn = turns.try_acquire(name)
             assert turn is not None
             departures.add(Leaving(Member(name, "ann", Dialect.V07), []), turn)
 

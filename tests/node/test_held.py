@@ -104,7 +104,7 @@ def test_a_connection_that_comes_back_while_its_end_waits_is_kept() -> None:
             node._local._deadlines.drop(connection)
             connection.deadline_s = None
             node._local._expire_after(connection, -1.0)
-            async with node._local.turns.of("c"):
+            async with node._local.locks.of("c"):
                 sweep = asyncio.create_task(node.sweep())
                 await asyncio.sleep(0)
                 if stays:  # As a repeated /connect does that had the turn.
@@ -132,7 +132,7 @@ def test_a_stream_waits_for_channels_that_are_joined_again() -> None:
         node.engine.join = slow  # type: ignore[method-assign]
 
         async def take_over() -> None:
-            async with node._local.turns.of("c"):
+            async with node._local.locks.of("c"):
                 await node._local.join_again(connection, ["a"])
 
         taken = asyncio.ensure_future(take_over())

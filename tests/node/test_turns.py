@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from channelstream.node.turns import Turns
+from channelstream.node.locks import Locks
 
 
 class Queue:
     """Tasks that want turns, and the order in which they had them."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.locks = Locks()
         self.had: list[str] = []
         self.go_on = asyncio.Event()
 
@@ -23,7 +23,7 @@ class Queue:
         return task
 
     async def _work(self, name: str, key: str) -> None:
-        async with self.turns.of(key):
+        async with self.locks.of(key):
             self.had.append(name)
             await self.go_on.wait()
 
@@ -40,10 +40,10 @@ def test_who_asks_first_goes_first() -> None:
 
     async def test(queue: Queue) -> None:
         tasks = [await queue.begin(name) for name in "abc"] + [await queue.begin("x", "other")]
-        assert (queue.had, len(queue.turns)) == (["a", "x"], 2)
+        assert (queue.had, len(queue.locks)) == (["a", "x"], 2)
         queue.go_on.set()
         await asyncio.gather(*tasks)
-        assert (queue.had, len(queue.turns)) == (["a", "x", "b", "c"], 0)
+        assert (queue.had, len(queue.locks)) == (["a", "x", "b", "c"], 0)
 
     play(test)
 
@@ -67,9 +67,9 @@ def test_an_error_lets_go() -> None:
 
     async def test(queue: Queue) -> None:
         with pytest.raises(ZeroDivisionError):
-            async with queue.turns.of("k"):
+            async with queue.locks.of("k"):
                 raise ZeroDivisionError
-        assert len(queue.turns) == 0
+        assert len(queue.locks) == 0
 
     play(test)
 
@@ -82,7 +82,7 @@ def test_who_is_cancelled_while_it_waits_does_not_hold_up_the_others() -> None:
         cancelled.cancel()
         queue.go_on.set()
         await asyncio.gather(first, cancelled, last, return_exceptions=True)
-        assert (queue.had, len(queue.turns)) == (["a", "c"], 0)
+        assert (queue.had, len(queue.locks)) == (["a", "c"], 0)
 
     play(test)
 
@@ -91,11 +91,11 @@ def test_who_is_cancelled_in_the_moment_its_turn_comes_hands_it_on() -> None:
     """It has never had it."""
 
     async def test(queue: Queue) -> None:
-        async with queue.turns.of("k"):
+        async with queue.locks.of("k"):
             cancelled, last = [await queue.begin(name) for name in "bc"]
         cancelled.cancel()
         queue.go_on.set()
         await asyncio.gather(cancelled, last, return_exceptions=True)
-        assert (queue.had, len(queue.turns)) == (["c"], 0)
+        assert (queue.had, len(queue.locks)) == (["c"], 0)
 
     play(test)

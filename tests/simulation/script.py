@@ -44,7 +44,7 @@ class Step:
     kind: str
     who: int
     what: int
-    turns: int
+    locks: int
 
 
 CROWDED = {

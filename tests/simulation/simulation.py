@@ -101,7 +101,7 @@ class Simulation:
         done = getattr(self, f"_{step.kind}")(client, chance)
         if done is not None:
             await done
-        await turns(step.turns)
+        await turns(step.locks)
         for each in self.clients:
             if not each.stalled:
                 each.flow()

@@ -16,7 +16,7 @@ from channelstream.core.events import Event
 from channelstream.engines.base import Member
 from channelstream.engines.local_log import LocalLog
 from channelstream.engines.sqlite import SqliteEngine
-from channelstream.node.turns import Turns
+from channelstream.node.locks import Locks
 from channelstream.transports.session import Session
 
 RANDOM = 150
@@ -51,7 +51,7 @@ def test_more_calls_in_random_orders() -> None:
 # -- each fault that was there once is found
 
 
-def no_turn(_turns: Turns, _key: str) -> nullcontext[None]:
+def no_turn(_turns: Locks, _key: str) -> nullcontext[None]:
     return nullcontext()
 
 
@@ -70,7 +70,7 @@ def test_calls_that_do_not_take_turns_are_found(
     monkeypatch: pytest.MonkeyPatch, engine: str, calls: tuple[str, str], is_connected: bool, found: str
 ) -> None:
     """Ghosts, users counted twice or too often, too many channels, calls that fail."""
-    monkeypatch.setattr(Turns, "of", no_turn)
+    monkeypatch.setattr(Locks, "of", no_turn)
     with pytest.raises(Failure, match=found):
         ways(engine, calls, is_connected)
 

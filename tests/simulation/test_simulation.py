@@ -24,7 +24,7 @@ from channelstream.core.position import ReadRange
 from channelstream.core.registry import Forgotten, Moment
 from channelstream.engines.local_log import LocalLog
 from channelstream.node import Node
-from channelstream.node.turns import Turns
+from channelstream.node.locks import Locks
 
 ROOT = Path(__file__).parents[2]
 FIXED = [
@@ -162,7 +162,7 @@ def test_reading_from_elsewhere_than_allowed_is_found(
     ("place", "fault", "promise", "first"),
     [
         ("channelstream.core.log.Entry.heard_by", lambda entry, _user: entry, "not for this client", 15),
-        ("channelstream.node.turns.Turns.free", Turns.of, "instead of|KeyError|counted", 0),
+        ("channelstream.node.locks.Locks.free", Locks.of, "instead of|KeyError|counted", 0),
     ],
     ids=["its own parting", "no turn"],
 )

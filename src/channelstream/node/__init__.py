@@ -2,7 +2,7 @@
 
 `node.py` has what the API and the transports ask for, `held.py` the connections of this process, `handover.py` how they are
 reached and fetched from other nodes, `commands.py` what one node asks of another. What is asked about one connection is done
-one after the other (`turns.py`): nothing changes between a check and the act that follows it, however long the engine takes.
+one after the other (`locks.py`): nothing changes between a check and the act that follows it, however long the engine takes.
 """
 
 from channelstream.node.local import NodeLimits

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from channelstream.engines.base import Leaving
 from channelstream.errors import Unavailable
-from channelstream.node.turns import Turn
+from channelstream.node.locks import Lock
 
 AT_ONCE = 512
 """Connections handed to the engine at once: users who leave a channel in one turn of the loop part in one event."""
@@ -29,15 +29,15 @@ class Departures:
             disconnect: counts connections out of the engine; others may have their turn meanwhile.
         """
         self._disconnect = disconnect
-        self._waiting: deque[tuple[Leaving, Turn]] = deque()
+        self._waiting: deque[tuple[Leaving, Lock]] = deque()
         self._added = self._done = 0
         self._progress = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failure: Unavailable | None = None
 
-    def add(self, leaving: Leaving, turn: Turn) -> None:
+    def add(self, leaving: Leaving, lock: Lock) -> None:
         """Have a connection counted out, and let go of the turn of its id after that."""
-        self._waiting.append((leaving, turn))
+        self._waiting.append((leaving, lock))
         self._added += 1
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -65,7 +65,7 @@ class Departures:
             self._task = None
             self._wake()
 
-    async def _count_out(self, some: Sequence[tuple[Leaving, Turn]]) -> None:
+    async def _count_out(self, some: Sequence[tuple[Leaving, Lock]]) -> None:
         try:
             await self._disconnect([leaving for leaving, _ in some])
         except Unavailable as error:  # A part of the engine may be out of reach for some of them only.
@@ -74,8 +74,8 @@ class Departures:
             # Whatever went wrong for these, the others must still leave.
             logger.exception("connections could not be counted out")
         finally:
-            for _, turn in some:
-                turn.let_go()
+            for _, lock in some:
+                lock.release()
             self._done += len(some)
             self._wake()
 

@@ -32,7 +32,7 @@ class Handovers:
             await self._engine.make_sure(conn_id)
         if (here := self._local.get(conn_id)) or not self._engine.shared:
             return here
-        async with self._local.turns.of(conn_id):
+        async with self._local.locks.of(conn_id):
             return self._local.get(conn_id) or await self._take_over(conn_id, orphan=False)
 
     async def _take_over(self, conn_id: str, orphan: bool) -> Connection | None:
@@ -94,7 +94,7 @@ class Handovers:
             answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
             if answer is not None:
                 return answer
-        async with self._local.turns.of(command.conn_id):
+        async with self._local.locks.of(command.conn_id):
             connection = self._local.get(command.conn_id)
             if connection is None and self._engine.shared:
                 # Its node has died: whoever needs the connection takes it over.
@@ -118,7 +118,7 @@ class Handovers:
         # Who is just fetching it has the turn of its id, and may wait for the node that asks.
         if self._local.get(asked.conn_id) is None:
             return encode(Answer(held=False))
-        async with self._local.turns.of(asked.conn_id):
+        async with self._local.locks.of(asked.conn_id):
             return encode(await self._obeyed(asked))
 
     async def _obeyed(self, asked: Command) -> Answer:

@@ -25,8 +25,8 @@ from channelstream.engines.base import (
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.node.commands import Answer, Command, End, Subscribe, Unsubscribe, Yield
 from channelstream.node.departures import Departures
+from channelstream.node.locks import Lock, Locks
 from channelstream.node.observer import Observer
-from channelstream.node.turns import Turn, Turns
 from channelstream.slices import Slices
 
 
@@ -59,7 +59,7 @@ class LocalConnections:
 
     def __init__(self, engine: Engine, hub: Hub, clock: Clock, limits: NodeLimits) -> None:
         self.endings = Endings()
-        self.turns = Turns()
+        self.locks = Locks()
         self.observer: Observer | None = None
         self._engine = engine
         self._hub = hub
@@ -168,7 +168,7 @@ class LocalConnections:
         Who calls this does not hold the turn of its id.
         """
         if PRIVATE in connection.joining:
-            async with self.turns.of(connection.id):
+            async with self.locks.of(connection.id):
                 pass
 
     async def joined(self, connection: Connection) -> None:
@@ -177,7 +177,7 @@ class LocalConnections:
         Who calls this does not hold the turn of its id.
         """
         if connection.joining:
-            async with self.turns.of(connection.id):
+            async with self.locks.of(connection.id):
                 pass
 
     def check_channel_count(self, count: int) -> None:
@@ -381,9 +381,9 @@ class LocalConnections:
         Args:
             is_due: asked again when its turn has come: it may have come back meanwhile.
         """
-        turn = self.turns.free(connection.id)
-        if turn is not None:
-            self._leave(connection, turn, code, reason)
+        lock = self.locks.try_acquire(connection.id)
+        if lock is not None:
+            self._leave(connection, lock, code, reason)
             return None
         task = asyncio.get_running_loop().create_task(self._end_later(connection, code, reason, is_due))
         self._ending.add(task)
@@ -393,24 +393,24 @@ class LocalConnections:
     async def _end_later(
         self, connection: Connection, code: CloseCode, reason: str, is_due: Callable[[Connection], bool]
     ) -> None:
-        turn = self.turns.of(connection.id)
-        await turn.taken()
+        lock = self.locks.of(connection.id)
+        await lock.acquire()
         if is_due(connection):
-            self._leave(connection, turn, code, reason)
+            self._leave(connection, lock, code, reason)
         else:
-            turn.let_go()
+            lock.release()
 
-    def _leave(self, connection: Connection, turn: Turn, code: CloseCode, reason: str) -> None:
+    def _leave(self, connection: Connection, lock: Lock, code: CloseCode, reason: str) -> None:
         """Hold a connection no longer, and its turn until the engine has counted it out."""
         if connection.state is ConnectionState.CLOSED:
-            turn.let_go()
+            lock.release()
             return
         try:
             channels = self.forget(connection, code, reason)
         except BaseException:
-            turn.let_go()
+            lock.release()
             raise
-        self._departures.add(Leaving(_member(connection), channels), turn)
+        self._departures.add(Leaving(_member(connection), channels), lock)
 
 
 def parse_since(text: str) -> Position | None:

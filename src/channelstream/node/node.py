@@ -121,7 +121,7 @@ class Node:
         if conn_id is not None and (known := await self._reconnect(asked, user)):
             return known
         for _ in range(ATTEMPTS):
-            async with self._local.turns.of(asked.conn_id):
+            async with self._local.locks.of(asked.conn_id):
                 opened = await self._open(asked, Member(asked.conn_id, user, dialect), update)
             if opened := opened or await self._reconnect(asked, user):
                 return opened
@@ -210,7 +210,7 @@ class Node:
 
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """End a connection of this node, after what is under way: its stream closed, its user parted, its id unknown."""
-        async with self._local.turns.of(connection.id):
+        async with self._local.locks.of(connection.id):
             await self._local.disconnect(connection, code, reason)
 
     def end_soon(self, connection: Connection, code: CloseCode, reason: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 
 
-class Turns:
+class Locks:
     """A lock for each key. A key that nobody holds costs nothing, and is not remembered."""
 
     def __init__(self) -> None:
@@ -14,19 +14,19 @@ class Turns:
         """Return how many keys are held."""
         return len(self._waiting)
 
-    def of(self, key: str) -> "Turn":
+    def of(self, key: str) -> "Lock":
         """Return what holds a key, `async with`, after all who asked for it before have let go."""
-        return Turn(self._waiting, key)
+        return Lock(self._waiting, key)
 
-    def free(self, key: str) -> "Turn | None":
+    def try_acquire(self, key: str) -> "Lock | None":
         """Hold a key at once, until the turn is let go; None where somebody holds it."""
         if key in self._waiting:
             return None
         self._waiting[key] = None
-        return Turn(self._waiting, key)
+        return Lock(self._waiting, key)
 
 
-class Turn:
+class Lock:
     """One turn of one key."""
 
     __slots__ = ("_key", "_waiting")
@@ -36,9 +36,9 @@ class Turn:
         self._key = key
 
     async def __aenter__(self) -> None:
-        await self.taken()
+        await self.acquire()
 
-    async def taken(self) -> None:
+    async def acquire(self) -> None:
         """Hold the key when it is this one's turn, until it is let go."""
         if self._key not in self._waiting:
             self._waiting[self._key] = None
@@ -52,13 +52,13 @@ class Turn:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # The key was handed over in the same moment.
-                self.let_go()
+                self.release()
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        self.let_go()
+        self.release()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Hand the key to the next who still waits."""
         queue = self._waiting[self._key]
         while queue:
