@@ -116,7 +116,7 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
     settings = {"notify_presence": True, "notify_state": True}
     await log.of(f"join {count:,} channels", lambda: engine.join(member, dict.fromkeys(names, settings)))
     node.holder.joined[member.conn_id] = names
-    await log.of(f"count one with {count:,} channels anew", lambda: engine.make_sure(member.conn_id))
+    await log.of(f"count one with {count:,} channels anew", lambda: engine.confirm_ownership(member.conn_id))
     await log.of(
         f"configure {count:,} channels", lambda: engine.configure({name: {"log_events": 5} for name in names})
     )

@@ -164,7 +164,7 @@ class Tracer:
 
     # -- what the node tells its observer
 
-    def repeated(self, event: Event) -> None:
+    def duplicate(self, event: Event) -> None:
         fates = self._fates(event)
         for trace in self._running():
             if fates(trace.subject).counts:

@@ -91,10 +91,10 @@ class Recorder:
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         self.gaps.append((sorted(channels), sorted(users)))
 
-    def renewed(self, shard: int, offsets: Offsets) -> None:
+    def log_replaced(self, shard: int, offsets: Offsets) -> None:
         self.renewals += 1
 
-    def yielded(self, conn_id: str) -> None:
+    def taken_over(self, conn_id: str) -> None:
         self.members.pop(conn_id, None)
 
     def local_connections(self) -> Collection[str]:
@@ -112,7 +112,7 @@ class Recorder:
         member, channels = self.members[conn_id]
         return Membership(member, dict.fromkeys(channels))
 
-    async def obey(self, command: bytes) -> bytes:
+    async def execute(self, command: bytes) -> bytes:
         return b"obeyed " + command
 
 
@@ -321,19 +321,19 @@ def test_a_repeated_message_is_delivered_once(lab: Lab) -> None:
     """Whoever repeats it is told the one accepted first; within one request as well."""
     lab.connect("ann", "a")
     first = message("m1")
-    assert lab.publish(first) == [Accepted(first, repeated=False, found=False)]
+    assert lab.publish(first) == [Accepted(first, duplicate=False, found=False)]
     again = message("m1", edited="other")
     other = message("m2")
     accepted = lab.publish(again, other, other)
-    assert [each.repeated for each in accepted] == [True, False, True]
-    assert accepted[0] == Accepted(first, repeated=True, found=True)
+    assert [each.duplicate for each in accepted] == [True, False, True]
+    assert accepted[0] == Accepted(first, duplicate=True, found=True)
     assert lab.heard() == [first, other]
 
 
 def test_a_repeated_private_message_is_delivered_once(lab: Lab) -> None:
     """The logs of its users tell."""
     lab.connect("bob")
-    assert [each.repeated for each in lab.publish(private("p1", "bob"), private("p1", "bob"))] == [
+    assert [each.duplicate for each in lab.publish(private("p1", "bob"), private("p1", "bob"))] == [
         False,
         True,
     ]
@@ -343,7 +343,7 @@ def test_a_repeated_private_message_is_delivered_once(lab: Lab) -> None:
 def test_the_same_uuid_in_another_channel_is_another_message(lab: Lab) -> None:
     """Uuids are looked for where the message belongs."""
     lab.connect("ann", "a", "b")
-    assert [each.repeated for each in lab.publish(message("m1"), message("m1", channel="b"))] == [
+    assert [each.duplicate for each in lab.publish(message("m1"), message("m1", channel="b"))] == [
         False,
         False,
     ]
@@ -360,7 +360,7 @@ def test_edits_and_deletions_tell_whether_the_message_is_kept(lab: Lab) -> None:
         MessageDeleted(uuid="m1", channel="b"),
     ]
     accepted = lab.publish(*events)
-    assert [(each.found, each.repeated) for each in accepted] == [
+    assert [(each.found, each.duplicate) for each in accepted] == [
         (True, False),
         (True, False),
         (False, False),
@@ -372,7 +372,7 @@ def test_edits_and_deletions_tell_whether_the_message_is_kept(lab: Lab) -> None:
 def test_what_is_said_in_an_unknown_channel_is_accepted_and_not_kept(lab: Lab) -> None:
     """No channel comes into being by it."""
     (accepted,) = lab.publish(message("m1", channel="nowhere"))
-    assert accepted == Accepted(message("m1", channel="nowhere"), repeated=False, found=False)
+    assert accepted == Accepted(message("m1", channel="nowhere"), duplicate=False, found=False)
     assert lab.channels() == []
 
 
@@ -499,7 +499,7 @@ def texts(replay: Replay) -> list[Any]:
 
 
 def outcomes(accepted: Iterable[Accepted]) -> list[tuple[bool, bool]]:
-    return [(each.repeated, each.found) for each in accepted]
+    return [(each.duplicate, each.found) for each in accepted]
 
 
 def test_a_deleted_message_is_never_replayed(lab: Lab) -> None:
@@ -617,14 +617,14 @@ def test_a_message_that_is_repeated_after_an_edit_is_answered_as_it_is_now(lab: 
     lab.connect("ann", "a", store_history=True, log_events=2)
     present = Message(uuid="m1", channel="a", user="ann", payload=b'"new"', timestamp="t", edited="e")
     lab.publish(message("m1"), edit())
-    assert lab.publish(message("m1")) == [Accepted(present, repeated=True, found=True)]
+    assert lab.publish(message("m1")) == [Accepted(present, duplicate=True, found=True)]
     lab.publish(message("m2"))
     lab.configure("a", store_history=False)
-    assert lab.publish(message("m1")) == [Accepted(present, repeated=True, found=True)]
+    assert lab.publish(message("m1")) == [Accepted(present, duplicate=True, found=True)]
     lab.configure("a", store_history=True)
     lab.publish(message("m3"), edit("m3"), message("m4"), message("m5"))
     edited = Message(uuid="m3", channel="a", user="ann", payload=b'"new"', timestamp="t", edited="e")
-    assert lab.publish(message("m3")) == [Accepted(edited, repeated=True, found=True)]
+    assert lab.publish(message("m3")) == [Accepted(edited, duplicate=True, found=True)]
 
 
 def test_the_same_message_for_further_users_reaches_them(lab: Lab) -> None:
@@ -635,10 +635,10 @@ def test_the_same_message_for_further_users_reaches_them(lab: Lab) -> None:
     before = len(lab.heard())
     both = frozenset({"ann", "bob"})
     again = [private("p1", "ann", "bob"), message("m1", only=both)]
-    assert [each.repeated for each in lab.publish(*again)] == [False, False]
+    assert [each.duplicate for each in lab.publish(*again)] == [False, False]
     new = lab.heard()[before:]
     assert [event.only for event in new] == [{"bob"}, {"bob"}]
-    assert [each.repeated for each in lab.publish(*again)] == [True, True]
+    assert [each.duplicate for each in lab.publish(*again)] == [True, True]
     assert uuids(lab.replay("bob", private=0)) == ["p1"]
     assert uuids(lab.replay("ann", private=0)) == ["p1"]
     lab.publish(message("m1"))

@@ -561,7 +561,7 @@ def test_a_call_in_flight_is_answered_though_its_link_is_given_up(with_one_shard
         publishing = await in_flight(engine, engine.publish([message("m1")]))
         cut(engine)
         [accepted] = await publishing
-        assert not accepted.repeated
+        assert not accepted.duplicate
         await soon(lambda: heard(listener) == ["m1"])
 
     with_one_shard(life)
@@ -855,7 +855,7 @@ def test_a_connection_in_very_many_channels_is_counted_anew_exactly(
         member = await in_many(engine, recorder, "ann")
         await engine.leave(member, MANY[:120])
         await engine.join(member, {f"extra-{number}": {} for number in range(120)})
-        await engine.make_sure("many")
+        await engine.confirm_ownership("many")
         counted = {channel.name for channel in await engine.channels(None) if channel.users}
         assert counted == set(MANY)
 
@@ -1300,7 +1300,7 @@ def test_a_private_message_to_users_of_many_shards_reaches_each_once(with_three_
         event = message("p1", channel=None, only=frozenset(users))
         [first] = await speaker.publish([event])
         [again] = await speaker.publish([event])
-        assert (first.repeated, again.repeated) == (False, True)
+        assert (first.duplicate, again.duplicate) == (False, True)
         for user, recorder in zip(users, recorders, strict=True):
             await soon(lambda recorder=recorder: len(recorder.entries) == 1)  # type: ignore[misc]
             assert recorder.entries[0].event.only == {user}
@@ -1728,7 +1728,7 @@ def test_changes_of_one_message_for_very_many_users_are_bounded(
         assert [entry.event for entry in behind.entries] == changes[-3:]
         # The message is still known, and taken back for all of them at once.
         [again] = await engine.publish([message("m1", only=frozenset({"u1"}))])
-        assert again.repeated
+        assert again.duplicate
         await engine.publish([delete("m1")])
         assert int(redis.cli("XLEN", f"{PREFIX}cl:a")) == 1
 
@@ -1813,7 +1813,7 @@ def test_a_message_in_a_channel_to_very_many_users_reaches_each_once(with_one_sh
         users = frozenset({*(f"user-{'x' * 100}-{number}" for number in range(1000)), "ann"})
         event = message("m1", only=users)
         [first], [again] = await engine.publish([event]), await engine.publish([event])
-        assert (first.repeated, again.repeated, again.event) == (False, True, event)
+        assert (first.duplicate, again.duplicate, again.event) == (False, True, event)
         [edited] = await engine.publish([replaced_for(edit("m1", b'"new"'), *users)])
         assert edited.found
         await soon(lambda: len(recorder.entries) >= 8)
@@ -2056,7 +2056,7 @@ def test_no_script_touches_a_big_payload(with_one_shard: Any) -> None:
         newer = b'"%b"' % (b"z" * BIG)
         await other.publish([edit("m2", newer), delete("m3")])
         [again] = await other.publish([message("m1")])
-        assert (again.event, again.repeated) == (big(1), True)
+        assert (again.event, again.duplicate) == (big(1), True)
         await soon(
             lambda: [type(each).__name__ for each in map(event_of, recorder.entries)][-1] == "MessageDeleted"
         )
@@ -2097,7 +2097,7 @@ def test_a_refused_call_leaves_no_payload_behind(redis: RedisServer, with_one_sh
         engine, _ = await nodes.member("ann", "a", store_history=True)
         await engine.publish([big(1)])
         kept = redis.cli("HKEYS", f"{PREFIX}cp:a"), redis.cli("HKEYS", f"{PREFIX}hp:a")
-        assert (await engine.publish([big(1)]))[0].repeated
+        assert (await engine.publish([big(1)]))[0].duplicate
         [shard] = engine._shards
         epoch, shard.epoch = shard.epoch, "another"
         with pytest.raises(Unavailable):
@@ -2934,6 +2934,6 @@ def test_a_message_whose_record_was_evicted_is_lost_and_not_passed_over(
         assert (await engine.replay("ann", {"a": 0}, 100)).lost == {"a"}
         redis.cli("DEL", f"{PREFIX}hp:a")
         [again] = await engine.publish([big(1)])
-        assert (again.event, again.repeated) == (big(1), True)
+        assert (again.event, again.duplicate) == (big(1), True)
 
     with_one_shard(life)

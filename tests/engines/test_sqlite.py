@@ -102,7 +102,7 @@ def test_a_restart_keeps_what_was_accepted(runs: Runs) -> None:
         assert [entry.event for entry in channel.history.entries] == shown
         assert (channel.id, user.id, user.state, user.public_keys) == (*ids, {"mood": 1}, ("mood",))
         assert (channel.users, user.connections) == ({}, 0)
-        assert (await again.publish([message("m2")]))[0].repeated
+        assert (await again.publish([message("m2")]))[0].duplicate
         await again.close()
 
     asyncio.run(life())
@@ -294,7 +294,7 @@ def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> 
         assert [type(each) for each in refused] == [Unavailable] * 4
         ((user,), (channel,)) = await engine.users(None), await engine.channels(None)
         assert (user.state, channel.settings.history_size) == ({"mood": 1}, 10)
-        assert not (await engine.publish([message("m1")]))[0].repeated
+        assert not (await engine.publish([message("m1")]))[0].duplicate
         told = [(e.offset, type(e.event)) for e in recorder.entries]
         assert told == [(1, Presence), (2, Presence), (3, Message)]
         await engine.close()
@@ -318,7 +318,7 @@ def test_a_refused_change_of_settings_drops_nothing(runs: Runs) -> None:
         replay = await engine.replay("ann", {"a": 0}, 9)
         assert (uuids(replay), replay.lost) == ([f"m{number}" for number in range(5)], frozenset())
         assert len((await engine.channels(["a"]))[0].history.entries) == 5
-        assert (await engine.publish([message("m0")]))[0].repeated
+        assert (await engine.publish([message("m0")]))[0].duplicate
         await engine.close()
         again, _ = await runs.open()
         assert uuids(await again.replay("ann", {"a": 0}, 9)) == [f"m{number}" for number in range(5)]

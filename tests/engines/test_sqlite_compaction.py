@@ -245,7 +245,7 @@ def test_a_uuid_is_accepted_once_while_a_deletion_of_it_is_written(runs: Runs) -
             first = asyncio.create_task(engine.publish([new]))
             await writing
             again = asyncio.create_task(engine.publish([new]))
-            assert [(await each)[0].repeated for each in (first, again)] == [False, True]
+            assert [(await each)[0].duplicate for each in (first, again)] == [False, True]
         told = [entry.event for entry in recorder.entries if isinstance(entry.event, Message)]
         assert [(event.uuid, event.exclude) for event in told] == [("m1", {"bob"}), ("m2", {"bob"})]
 
@@ -257,7 +257,7 @@ def test_a_batch_that_deletes_what_it_brings_counts_it_found(runs: Runs) -> None
 
     async def life(engine: SqliteEngine, recorder: Recorder) -> None:
         accepted = await engine.publish([message("m1"), edit(), delete(), delete(), message("m1")])
-        assert [(each.repeated, each.found) for each in accepted] == [
+        assert [(each.duplicate, each.found) for each in accepted] == [
             (False, False), (False, True), (False, True), (False, False), (True, False),
         ]  # fmt: skip
         assert len(recorder.entries) == 4

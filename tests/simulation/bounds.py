@@ -60,7 +60,7 @@ class Keeper:
 
     def _nothing_dropped_early(self, world: World, place: Place, log: Log, now_s: float) -> None:
         """Check that what a log has dropped since the last look was too old, too much or over the budget."""
-        demand(not world.truth.repeated(log), "one uuid accepted twice:", place)
+        demand(not world.truth.duplicate(log), "one uuid accepted twice:", place)
         registry = world.registry
         now = Look(log, list(log.entries), registry.budget.exceeded + registry.configured.get(place[0], 0))
         before, self._seen[place] = self._seen.get(place), now

@@ -325,7 +325,7 @@ class Simulation:
     async def _accepted(self, events: list[Event]) -> None:
         world = self.world
         for each in await world.node.publish(events):
-            known = each.repeated or (type(each.event), each.event.uuid) in world.truth.events
+            known = each.duplicate or (type(each.event), each.event.uuid) in world.truth.events
             demand(known, "acknowledged and not accepted:", each.event)
 
     def _state(self, client: Client, chance: random.Random) -> None:

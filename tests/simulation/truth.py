@@ -132,7 +132,7 @@ class Truth:
         """Whether an entry has left a log because it is superseded."""
         return self.is_past(entry, frozenset({place[1]})) if place[1] else self._is_gone(entry)
 
-    def repeated(self, log: Log) -> bool:
+    def duplicate(self, log: Log) -> bool:
         """Whether a log holds two messages of one uuid for one user."""
         found = [
             (entry.event.uuid, user)

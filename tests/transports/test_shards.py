@@ -97,7 +97,7 @@ class Client:
         """Listen for a while at any node, then at another, until everything has come."""
         while not self.has_all:
             node = self._random.choice(nodes)
-            connection = await node.adopt(conn_id)
+            connection = await node.take_over(conn_id)
             assert connection is not None
             stream = Stream(self)
             session = Session(node, connection, stream)
@@ -224,9 +224,9 @@ def test_a_connection_that_cannot_get_its_channels_back_is_unknown(redis: RedisS
 
         after.engine.join = refused  # type: ignore[method-assign]
         with pytest.raises(Unavailable):
-            await after.adopt(opened.conn_id)
+            await after.take_over(opened.conn_id)
         after.engine.join = join  # type: ignore[method-assign]
-        assert await after.adopt(opened.conn_id) is None
+        assert await after.take_over(opened.conn_id) is None
         await before.engine.close()
         await after.engine.close()
 
@@ -251,8 +251,8 @@ def test_what_a_shard_has_forgotten_is_counted_again_as_it_was(redis: RedisServe
         prefix = prefixes(1)[0]
         redis.cli("DEL", f"{prefix}kc:{opened.conn_id}")
         redis.cli("HDEL", f"{prefix}k:{opened.conn_id}", "seq")
-        await before.engine.make_sure(opened.conn_id)
-        there = await after.adopt(opened.conn_id)
+        await before.engine.confirm_ownership(opened.conn_id)
+        there = await after.take_over(opened.conn_id)
         assert there is not None
         assert there.channels | {PRIVATE: there.private} == reaches
         await before.engine.close()
@@ -272,7 +272,7 @@ def test_what_cannot_be_proven_after_a_move_is_lost(redis: RedisServer) -> None:
         position = str(await before.engine.head())
         redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
         await publish([before], "b", "", Random(0))
-        connection = await after.adopt(opened.conn_id)
+        connection = await after.take_over(opened.conn_id)
         assert connection is not None
         told: list[Any] = []
         client = Client("ann", ["a", "b"], Random(0))
@@ -355,7 +355,7 @@ def test_a_shard_out_of_reach_is_not_needed_where_a_connection_has_nothing_in_it
         named = await before.engine.head()
         put_out_of_reach(before, 2)
         await before.publish([say(channel, number) for number in range(3)])
-        connection = await after.adopt(opened.conn_id)
+        connection = await after.take_over(opened.conn_id)
         assert connection is not None
         client = Listening(user)
         Session(after, connection, Stream(client)).start(str(named))
@@ -399,7 +399,7 @@ def test_what_needs_a_shard_out_of_reach_stays_where_it_is(redis: RedisServer) -
         await soon(lambda: connection.state is ConnectionState.LIVE)
         mend = put_out_of_reach(after, 2)
         with pytest.raises(Unavailable):
-            await after.adopt(opened.conn_id)
+            await after.take_over(opened.conn_id)
         await before.publish([say(name, 1) for name in channels])
         await soon(lambda: client.texts() == [1, 1])
         assert not stream.is_over
@@ -408,7 +408,7 @@ def test_what_needs_a_shard_out_of_reach_stays_where_it_is(redis: RedisServer) -
             assert nodes == before.engine._connections.node  # type: ignore[attr-defined]
         mend()
         await soon(lambda: shards_of(after)[2].is_linked)
-        moved = await after.adopt(opened.conn_id)
+        moved = await after.take_over(opened.conn_id)
         assert moved is not None
         assert sorted(moved.channels) == sorted(channels)
         assert stream.is_over
@@ -431,7 +431,7 @@ def test_who_has_left_a_shard_does_not_need_it(redis: RedisServer) -> None:
         )
         await before.unsubscribe(opened.conn_id, [channels[1]])
         put_out_of_reach(after, 2)
-        moved = await after.adopt(opened.conn_id)
+        moved = await after.take_over(opened.conn_id)
         assert moved is not None
         assert list(moved.channels) == channels[:1]
         for node in (before, after):
@@ -459,7 +459,7 @@ def test_calls_about_one_connection_at_two_nodes(redis: RedisServer, shards: int
                 lambda: node.subscribe(conn_id, channels),
                 lambda: node.unsubscribe(conn_id, list(channels)),
                 lambda: node.end(conn_id, CloseCode.NORMAL, "ended"),
-                lambda: node.adopt(conn_id),
+                lambda: node.take_over(conn_id),
             ]
             with suppress(ChannelstreamError):
                 await random.choice(calls)()  # type: ignore[no-untyped-call]

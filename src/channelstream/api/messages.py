@@ -173,7 +173,7 @@ def _published(body: MessageBody, kept: Accepted) -> Answer:
     }
     if body.message is not UNSET:
         answer["message"] = msgspec.Raw(event.payload)
-    if kept.repeated and not kept.found:
+    if kept.duplicate and not kept.found:
         answer["deleted"] = True
     return answer
 

@@ -38,10 +38,10 @@ class Receiver(Protocol):
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         """Hear that events of these channels and private messages of these users could not be delivered."""
 
-    def renewed(self, shard: int, offsets: Offsets) -> None:
+    def log_replaced(self, shard: int, offsets: Offsets) -> None:
         """Hear that a shard's log is another one, which begins at its one of `offsets`: nothing older can be proven there."""
 
-    def yielded(self, conn_id: str) -> None:
+    def taken_over(self, conn_id: str) -> None:
         """Hear that another node has taken over a connection."""
 
     def local_connections(self) -> Collection[str]:
@@ -56,7 +56,7 @@ class Receiver(Protocol):
     def membership(self, conn_id: str) -> "Membership | None":
         """Return what a connection of this node is in, to be counted anew; None if it is gone."""
 
-    async def obey(self, command: bytes) -> bytes:
+    async def execute(self, command: bytes) -> bytes:
         """Do what another node asks and return the answer."""
 
 
@@ -184,7 +184,7 @@ class Accepted(Struct, frozen=True, gc=False):
     """
 
     event: Event
-    repeated: bool
+    duplicate: bool
     found: bool
 
 
@@ -354,10 +354,10 @@ class Engine(Protocol):
             Unavailable: that node does not answer.
         """
 
-    def is_sure(self, conn_id: str) -> bool:
+    def owns(self, conn_id: str) -> bool:
         """Say whether a connection that is held here is this node's for certain: no other can have it by now."""
 
-    async def make_sure(self, conn_id: str) -> None:
+    async def confirm_ownership(self, conn_id: str) -> None:
         """Count a connection that is held here anew, or yield it to the node that has it by now.
 
         Raises:

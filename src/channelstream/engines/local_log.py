@@ -133,15 +133,15 @@ class LocalLog:
             rest = unknown_part(event, deleted)
         if rest is not None:
             self._accept(rest)
-        return Accepted(event, repeated=rest is None, found=found)
+        return Accepted(event, duplicate=rest is None, found=found)
 
     def _publish_message(self, message: Message, known: Sequence[Event]) -> Accepted:
         rest = unknown_part(message, known)
         if rest is not None:
             self._accept(rest)
-            return Accepted(message, repeated=False, found=bool(known))
+            return Accepted(message, duplicate=False, found=bool(known))
         first = first_form(message, known)
-        return Accepted(first or message, repeated=True, found=first is not None)
+        return Accepted(first or message, duplicate=True, found=first is not None)
 
     def _known(self, event: Event) -> list[Event]:
         """Return what there is about the event's uuid where it belongs, in its present form."""

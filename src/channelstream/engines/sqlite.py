@@ -395,11 +395,11 @@ class SqliteEngine:
         """There are no other nodes."""
         return None
 
-    def is_sure(self, conn_id: str) -> bool:
+    def owns(self, conn_id: str) -> bool:
         """No other process can have it."""
         return True
 
-    async def make_sure(self, conn_id: str) -> None:
+    async def confirm_ownership(self, conn_id: str) -> None:
         """There is no doubt."""
 
     async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:

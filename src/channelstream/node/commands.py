@@ -10,7 +10,7 @@ from channelstream.engines.base import UserUpdate
 from channelstream.errors import Faults, Invalid
 
 
-class Again(Struct, frozen=True):
+class Reconnect(Struct, frozen=True):
     """What a repeated `/connect` says of the connection's user, who must be the one it belongs to."""
 
     user: str
@@ -28,7 +28,7 @@ class Subscribe(Struct, frozen=True, tag=True):
 
     conn_id: str
     channels: dict[str, dict[str, Any]]
-    again: Again | None = None
+    reconnect: Reconnect | None = None
     since: str = ""
 
 
@@ -47,13 +47,13 @@ class End(Struct, frozen=True, tag=True):
     reason: str
 
 
-class Yield(Struct, frozen=True, tag=True):
+class Release(Struct, frozen=True, tag=True):
     """Give the connection up to the node that asks: its client opens a stream there."""
 
     conn_id: str
 
 
-Command = Subscribe | Unsubscribe | End | Yield
+Command = Subscribe | Unsubscribe | End | Release
 
 
 class Answer(Struct, frozen=True):

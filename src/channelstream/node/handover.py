@@ -6,14 +6,14 @@ from contextlib import suppress
 from channelstream.core.connection import Connection
 from channelstream.engines.base import Engine
 from channelstream.errors import CloseCode, Invalid, Moved, Replaced, Unavailable
-from channelstream.node.commands import Answer, Command, Yield, encode, read_answer, read_command
+from channelstream.node.commands import Answer, Command, Release, encode, read_answer, read_command
 from channelstream.node.local import LocalConnections
 
 PAUSES_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 """How long to wait, time after time, for a connection that is between two nodes."""
 
 
-class Handovers:
+class Handover:
     """What nodes ask of each other about connections."""
 
     def __init__(self, engine: Engine, held: LocalConnections) -> None:
@@ -22,20 +22,20 @@ class Handovers:
         self._claiming: set[str] = set()
         self._overtaken: set[str] = set()
 
-    async def adopt(self, conn_id: str) -> Connection | None:
+    async def take_over(self, conn_id: str) -> Connection | None:
         """Hold the connection here, wherever it was until now; None if it is unknown.
 
         Raises:
             Unavailable: the engine is out of reach.
         """
-        if self._local.get(conn_id) and not self._engine.is_sure(conn_id):
-            await self._engine.make_sure(conn_id)
+        if self._local.get(conn_id) and not self._engine.owns(conn_id):
+            await self._engine.confirm_ownership(conn_id)
         if (here := self._local.get(conn_id)) or not self._engine.shared:
             return here
         async with self._local.locks.of(conn_id):
-            return self._local.get(conn_id) or await self._take_over(conn_id, orphan=False)
+            return self._local.get(conn_id) or await self._claim(conn_id, orphan=False)
 
-    async def _take_over(self, conn_id: str, orphan: bool) -> Connection | None:
+    async def _claim(self, conn_id: str, orphan: bool) -> Connection | None:
         """Claim a connection and hold it here; None if it is unknown.
 
         Args:
@@ -45,13 +45,13 @@ class Handovers:
             Moved: it is held by a living node, and only an orphan was wanted.
             Replaced: while it was claimed, yet another node has claimed it.
         """
-        yielded: Answer | None = None
+        taken_over: Answer | None = None
 
         async def leave() -> None:
-            nonlocal yielded
+            nonlocal taken_over
             if not orphan:
                 with suppress(Unavailable):  # A node that does not answer loses the connection all the same.
-                    yielded = await self._ask_while_moving(Yield(conn_id))
+                    taken_over = await self._ask_while_moving(Release(conn_id))
             self._claiming.add(conn_id)
 
         try:
@@ -64,10 +64,10 @@ class Handovers:
         if claim is None:
             return None
         connection = self._local.make(conn_id, claim.member.user, claim.member.dialect)
-        connection.delivered = yielded.delivered if yielded else claim.offsets
+        connection.delivered = taken_over.delivered if taken_over else claim.offsets
         self._local.restore_subscriptions(connection, claim.channels, claim.private)
-        if yielded:
-            forgotten = [name for name in yielded.channels if name not in claim.channels]
+        if taken_over:
+            forgotten = [name for name in taken_over.channels if name not in claim.channels]
             await self._local.join_again(connection, forgotten)
         elif not claim.is_whole:
             await self._local.disconnect(
@@ -99,7 +99,7 @@ class Handovers:
             if connection is None and self._engine.shared:
                 # Its node has died: whoever needs the connection takes it over.
                 try:
-                    connection = await self._take_over(command.conn_id, orphan=True)
+                    connection = await self._claim(command.conn_id, orphan=True)
                 except (Moved, Replaced):
                     return Answer(held=False)
             return None if connection is None else await self._local.do(connection, command)
@@ -112,16 +112,16 @@ class Handovers:
             await asyncio.sleep(pause_s)
         return None
 
-    async def obey(self, command: bytes) -> bytes:
+    async def execute(self, command: bytes) -> bytes:
         """Do what another node asks, if the connection is held here."""
         asked = read_command(command)
         # Who is just fetching it has the turn of its id, and may wait for the node that asks.
         if self._local.get(asked.conn_id) is None:
             return encode(Answer(held=False))
         async with self._local.locks.of(asked.conn_id):
-            return encode(await self._obeyed(asked))
+            return encode(await self._executed(asked))
 
-    async def _obeyed(self, asked: Command) -> Answer:
+    async def _executed(self, asked: Command) -> Answer:
         connection = self._local.get(asked.conn_id)
         if connection is None:
             return Answer(held=False)
@@ -130,7 +130,7 @@ class Handovers:
         except Invalid as error:
             return Answer(held=True, faults=error.faults)
 
-    def yielded(self, conn_id: str) -> None:
+    def taken_over(self, conn_id: str) -> None:
         """Hear that another node has taken over a connection."""
         connection = self._local.get(conn_id)
         if connection is not None:

@@ -23,7 +23,7 @@ from channelstream.engines.base import (
     UserUpdate,
 )
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
-from channelstream.node.commands import Answer, Command, End, Subscribe, Unsubscribe, Yield
+from channelstream.node.commands import Answer, Command, End, Release, Subscribe, Unsubscribe
 from channelstream.node.departures import Departures
 from channelstream.node.locks import Lock, Locks
 from channelstream.node.observer import Observer
@@ -245,15 +245,15 @@ class LocalConnections:
             return Answer(held=False)
 
     async def _do_subscribe(self, connection: Connection, asked: Subscribe) -> Answer:
-        if asked.again is not None and asked.again.user != connection.user:
+        if asked.reconnect is not None and asked.reconnect.user != connection.user:
             raise Invalid({"conn_id": ["This connection belongs to another user."]})
         new = {name: patch for name, patch in asked.channels.items() if name not in connection.channels}
         self.check_channel_count(len(connection.channels) + len(new))
-        if asked.again is not None:
-            await self._engine.update_user(connection.user, asked.again.update)
+        if asked.reconnect is not None:
+            await self._engine.update_user(connection.user, asked.reconnect.update)
         await self.join(connection, new, parse_since(asked.since))
         _check_local(connection)
-        if asked.again is not None and connection.stream is None:
+        if asked.reconnect is not None and connection.stream is None:
             self._expire_after(connection, self._limits.unattached_s)
         return _answer(connection, new)
 
@@ -275,7 +275,7 @@ class LocalConnections:
         await self._end(connection, CloseCode(asked.code), asked.reason)
         return _answer(connection, ())
 
-    async def _do_yield(self, connection: Connection, asked: Yield) -> Answer:
+    async def _do_release(self, connection: Connection, asked: Release) -> Answer:
         channels = self.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
         return Answer(held=True, channels=sorted(channels), delivered=connection.delivered)
 
@@ -283,7 +283,7 @@ class LocalConnections:
         Subscribe: _do_subscribe,
         Unsubscribe: _do_unsubscribe,
         End: _do_end,
-        Yield: _do_yield,
+        Release: _do_release,
     }
 
     # -- what the engine tells
@@ -299,7 +299,7 @@ class LocalConnections:
             if connection.stream is not None:
                 connection.stream.close(CloseCode.TOO_SLOW, "the log no longer reaches back")
 
-    def renewed(self, shard: int, offsets: Offsets) -> None:
+    def log_replaced(self, shard: int, offsets: Offsets) -> None:
         """Close the streams that hear this shard: who comes back with a position of the older log is told of the loss."""
         self._hub.offsets = offsets
         lost = {name for name in self._hub.channels if self._shard(name) == shard}

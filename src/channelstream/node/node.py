@@ -13,8 +13,8 @@ from channelstream.core.position import Offsets, max_offsets, shard_of
 from channelstream.core.user import User
 from channelstream.engines.base import Accepted, Clock, Engine, Member, Membership, UserUpdate
 from channelstream.errors import CloseCode, Moved, Unavailable
-from channelstream.node.commands import Again, Answer, End, Subscribe, Unsubscribe
-from channelstream.node.handover import Handovers
+from channelstream.node.commands import Answer, End, Reconnect, Subscribe, Unsubscribe
+from channelstream.node.handover import Handover
 from channelstream.node.local import LocalConnections, NodeLimits, parse_since
 from channelstream.node.observer import Observer
 
@@ -68,7 +68,7 @@ class Node:
         self.draining = False
         self.deliver = hub.deliver
         self._local = LocalConnections(engine, hub, clock, limits)
-        self._handovers = Handovers(engine, self._local)
+        self._handover = Handover(engine, self._local)
 
     async def start(self) -> None:
         """Begin to hear the engine, from where its log stands.
@@ -116,7 +116,7 @@ class Node:
             Unavailable: the server holds as many connections as it may, or the engine is out of reach.
         """
         asked = Subscribe(
-            conn_id or self._new_id_beside(user), _patches(channels), Again(user, update), since
+            conn_id or self._new_id_beside(user), _patches(channels), Reconnect(user, update), since
         )
         if conn_id is not None and (known := await self._reconnect(asked, user)):
             return known
@@ -154,7 +154,7 @@ class Node:
         return Opened(connection.id, change.user, sorted(connection.channels))
 
     async def _reconnect(self, asked: Subscribe, user: str) -> Opened | None:
-        done = await self._handovers.done(asked)
+        done = await self._handover.done(asked)
         if done is None:
             return None
         users = await self.engine.users([user], with_channels=False)
@@ -173,24 +173,24 @@ class Node:
         Raises:
             Invalid: it would have too many channels.
         """
-        return _subscribed(await self._handovers.done(Subscribe(conn_id, _patches(channels), None, since)))
+        return _subscribed(await self._handover.done(Subscribe(conn_id, _patches(channels), None, since)))
 
     async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Subscribed | None:
         """Leave those of the channels the connection is in; None if it is unknown."""
-        return _subscribed(await self._handovers.done(Unsubscribe(conn_id, list(channels))))
+        return _subscribed(await self._handover.done(Unsubscribe(conn_id, list(channels))))
 
     async def end(self, conn_id: str, code: CloseCode, reason: str) -> bool:
         """End a connection wherever it is; False if it is unknown."""
-        return await self._handovers.done(End(conn_id, code, reason)) is not None
+        return await self._handover.done(End(conn_id, code, reason)) is not None
 
-    async def adopt(self, conn_id: str) -> Connection | None:
+    async def take_over(self, conn_id: str) -> Connection | None:
         """Hold the connection here, wherever it was until now; None if it is unknown.
 
         Raises:
             Unavailable: the engine is out of reach.
             Replaced: a newer stream of it was opened at another node.
         """
-        return await self._handovers.adopt(conn_id)
+        return await self._handover.take_over(conn_id)
 
     async def members(self, channel: str) -> dict[str, str]:
         """Return the ids of the channel's connections on all nodes, each with its user; others have their turn meanwhile."""
@@ -253,14 +253,14 @@ class Node:
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         self._local.lost(channels, users)
 
-    def renewed(self, shard: int, offsets: Offsets) -> None:
-        self._local.renewed(shard, offsets)
+    def log_replaced(self, shard: int, offsets: Offsets) -> None:
+        self._local.log_replaced(shard, offsets)
 
-    def yielded(self, conn_id: str) -> None:
-        self._handovers.yielded(conn_id)
+    def taken_over(self, conn_id: str) -> None:
+        self._handover.taken_over(conn_id)
 
-    async def obey(self, command: bytes) -> bytes:
-        return await self._handovers.obey(command)
+    async def execute(self, command: bytes) -> bytes:
+        return await self._handover.execute(command)
 
     def local_connections(self) -> Collection[str]:
         return self.hub.connections.keys()
@@ -305,11 +305,11 @@ class Node:
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
         """Accept events in this order; when this returns they are on their way to everyone."""
         accepted = await self.send(events)
-        self.published += sum(not each.repeated for each in accepted)
+        self.published += sum(not each.duplicate for each in accepted)
         if self.observer is not None:
             for each in accepted:
-                if each.repeated:
-                    self.observer.repeated(each.event)
+                if each.duplicate:
+                    self.observer.duplicate(each.event)
         return accepted
 
 

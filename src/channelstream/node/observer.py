@@ -11,7 +11,7 @@ from channelstream.core.log import Entry
 class Observer(Protocol):
     """Hears what became of messages and connections; it must not raise."""
 
-    def repeated(self, event: Event) -> None:
+    def duplicate(self, event: Event) -> None:
         """A message was published again under a uuid that is kept."""
 
     def replayed(self, connection: Connection, entries: Sequence[Entry], lost: Iterable[str]) -> None:

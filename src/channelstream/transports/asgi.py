@@ -52,16 +52,16 @@ class StreamsApp:
             raise NotFound.method(scope["method"], scope["path"], ("GET",))
         if scope["path"] == "/ws":
             raise UpgradeRequired("Open this path as a WebSocket: with GET, Upgrade and HTTP/1.1.")
-        await self._streams.adopt(read_query(scope["query_string"]))
+        await self._streams.take_over(read_query(scope["query_string"]))
         raise Unavailable("This stream cannot be opened here; try again.")
 
     async def _poll(self, scope: Scope, receive: Receive, send: Send, cors: list[Header]) -> None:
         line: Line | None = scope.get("extensions", {}).pop(LINE, None)
         query = read_query(scope["query_string"])
         callback = check_callback(query["callback"]) if "callback" in query else None
-        await self._streams.adopt(query)
+        await self._streams.take_over(query)
         await read_body(scope, receive, POLL_BODY_BYTES)
-        stream = PollStream(self._streams, await self._streams.adopt(query), line)
+        stream = PollStream(self._streams, await self._streams.take_over(query), line)
         stream.open(query.get("since"))
         body = await stream.wait(receive)
         if body is None:

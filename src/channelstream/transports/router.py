@@ -97,7 +97,7 @@ class StreamRouter:
 
         async def fetch() -> None:
             try:
-                await self._streams.adopt(query)
+                await self._streams.take_over(query)
             except ChannelstreamError:
                 http.serve()
             else:
@@ -143,7 +143,7 @@ class _Opening:
     async def fetch(self) -> None:
         """Open the stream of a connection that another node holds; what the client sends meanwhile waits."""
         try:
-            connection = await self.streams.adopt(self.query)
+            connection = await self.streams.take_over(self.query)
         except ChannelstreamError as error:
             _refuse_websocket(self.transport, error)
             return

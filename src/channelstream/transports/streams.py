@@ -54,7 +54,7 @@ class Streams:
         connection = self.node.connection(conn_id) if conn_id else None
         if connection is None:
             raise _unknown()
-        if not self.node.engine.is_sure(connection.id):
+        if not self.node.engine.owns(connection.id):
             raise Unavailable("The engine is out of reach; come back in a moment.")
         return connection
 
@@ -67,16 +67,16 @@ class Streams:
         conn_id = self._conn_id(query)
         if not self.node.engine.shared or conn_id is None:
             return False
-        return self.node.connection(conn_id) is None or not self.node.engine.is_sure(conn_id)
+        return self.node.connection(conn_id) is None or not self.node.engine.owns(conn_id)
 
-    async def adopt(self, query: dict[str, str]) -> Connection:
+    async def take_over(self, query: dict[str, str]) -> Connection:
         """Return the connection a stream asks for, fetched from the node that held it.
 
         Raises:
             Unavailable: the engine is out of reach, too.
         """
         conn_id = self._conn_id(query)
-        connection = await self.node.adopt(conn_id) if conn_id else None
+        connection = await self.node.take_over(conn_id) if conn_id else None
         if connection is None:
             raise _unknown()
         return connection

@@ -98,12 +98,12 @@ class Connections:
         """Be sure of connections that a shard counts for this node, as far as it is the one that would know."""
         self._unsure -= {conn_id for conn_id in conn_ids if self._shards.at(conn_id) is shard}
 
-    def is_sure(self, conn_id: str) -> bool:
+    def owns(self, conn_id: str) -> bool:
         return conn_id not in self._unsure and self._shards.at(conn_id).is_linked
 
     async def restore(self, conn_id: str, shard: Shard) -> None:
         """Let a shard count a connection of this node as it is, after it was forgotten or its last change failed."""
-        if shard is not self._shards.at(conn_id) and not self.is_sure(conn_id):
+        if shard is not self._shards.at(conn_id) and not self.owns(conn_id):
             # Another node may have it by now, in other channels: later.
             shard.doubtful.add(conn_id)
             return
@@ -134,7 +134,7 @@ class Connections:
         if shard is self._shards.at(conn_id):
             self._unsure.discard(conn_id)
         if not told:
-            self.yielded(conn_id)
+            self.taken_over(conn_id)
             return True
         self._stakes.add(conn_id, shard.index)
         count, is_whole = told
@@ -174,7 +174,7 @@ class Connections:
                 ]
                 told = await self._restore(shard, held, joins, state, whole=False)
                 if not told:
-                    self.yielded(conn_id)
+                    self.taken_over(conn_id)
                     return
                 counted.update([] if told == AGAIN else missing[: told[0]])
             elif extra:
@@ -207,10 +207,10 @@ class Connections:
                 await shard.tell("follow_state", user=user, blob=await self._shards.state_for(user, [shard]))
                 shard.untold.discard(user)
 
-    def yielded(self, conn_id: str) -> None:
+    def taken_over(self, conn_id: str) -> None:
         """Hear that another node speaks for a connection."""
         self._forget(conn_id)
-        self.receiver.yielded(conn_id)
+        self.receiver.taken_over(conn_id)
 
     def _forget(self, conn_id: str) -> None:
         """Keep nothing of a connection that this node does not hold any more."""

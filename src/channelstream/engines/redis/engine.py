@@ -137,11 +137,11 @@ class RedisEngine:
     def advanced(self) -> None:
         self.receiver.advance(self._shards.offsets)
 
-    def renewed(self, shard: int) -> None:
-        self.receiver.renewed(shard, self._shards.offsets)
+    def log_replaced(self, shard: int) -> None:
+        self.receiver.log_replaced(shard, self._shards.offsets)
 
-    def yielded(self, conn_id: str) -> None:
-        self._connections.yielded(conn_id)
+    def taken_over(self, conn_id: str) -> None:
+        self._connections.taken_over(conn_id)
 
     # -- the log
 
@@ -186,14 +186,14 @@ class RedisEngine:
         """Put together what became of an event in each shard: nothing is new where none has accepted it."""
         became = {answer[0]: answer for answer in answers}
         if b"accepted" in became or b"found" in became:
-            return Accepted(event, repeated=False, found=b"found" in became or b"repeated" in became)
+            return Accepted(event, duplicate=False, found=b"found" in became or b"repeated" in became)
         if b"repeated" in became:
             form = became[b"repeated"][1:]
             kept = codec.read_event(*form) if form else event
             # One of several parts names its own users.
             whole = replace(kept, only=event.only, exclude=event.exclude) if len(answers) > 1 else kept
-            return Accepted(whole, repeated=True, found=True)
-        return Accepted(event, repeated=True, found=False)
+            return Accepted(whole, duplicate=True, found=True)
+        return Accepted(event, duplicate=True, found=False)
 
     async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
         names: dict[Shard, list[str]] = {} if starts else {shard: [] for shard in self._shards}
@@ -345,10 +345,10 @@ class RedisEngine:
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
         return await self._shards.at(conn_id).ask(conn_id, command)
 
-    def is_sure(self, conn_id: str) -> bool:
-        return self._connections.is_sure(conn_id)
+    def owns(self, conn_id: str) -> bool:
+        return self._connections.owns(conn_id)
 
-    async def make_sure(self, conn_id: str) -> None:
+    async def confirm_ownership(self, conn_id: str) -> None:
         await self._connections.restore(conn_id, self._shards.at(conn_id))
 
     async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:

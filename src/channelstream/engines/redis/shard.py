@@ -121,10 +121,10 @@ class Owner(Protocol):
     def advanced(self) -> None:
         """Hear that a shard has counted on without an event for this node."""
 
-    def renewed(self, shard: int) -> None:
+    def log_replaced(self, shard: int) -> None:
         """Hear that what a shard knew of its log counts no longer."""
 
-    def yielded(self, conn_id: str) -> None:
+    def taken_over(self, conn_id: str) -> None:
         """Hear that another node speaks for a connection."""
 
 
@@ -267,7 +267,7 @@ class Shard:
         self._watched = dict.fromkeys(self._watched, -1)
         if not is_first:
             logger.warning("the log in Redis is another one: clients are told that what it held is lost")
-            self._owner.renewed(self.index)
+            self._owner.log_replaced(self.index)
 
     async def call(self, operation: str, **arguments: Any) -> Any:
         """Run an operation of the script in the log this node knows, in as many steps as it takes until one deadline.
@@ -478,7 +478,7 @@ class Shard:
     def _heard_note(self, kind: bytes, rest: bytes) -> None:
         """Hear what is meant for this node alone."""
         if kind == b"yielded":
-            self._owner.yielded(rest.decode())
+            self._owner.taken_over(rest.decode())
         elif kind == b"ask":
             node, token, command = rest.split(b" ", 2)
             self._run(self._answer(node.decode(), token.decode(), command))
@@ -495,7 +495,7 @@ class Shard:
 
     async def _answer(self, node: str, token: str, command: bytes) -> None:
         try:
-            await self.call("reply", node=node, token=token, blob=await self._owner.receiver.obey(command))
+            await self.call("reply", node=node, token=token, blob=await self._owner.receiver.execute(command))
         except Unavailable as error:
             logger.warning("a command of another node was not answered: %s", error)
 
