@@ -18,7 +18,7 @@ from channelstream.core.log import Entry
 from channelstream.engines.base import Leaving, Member, UserUpdate
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
-from channelstream.node.departures import Departures
+from channelstream.node.disconnect_queue import DisconnectQueue
 from channelstream.node.locks import Locks
 from channelstream.server import build
 from channelstream.transports.session import Session
@@ -158,7 +158,7 @@ def test_an_id_that_comes_back_between_two_turns_is_another_connection(
             node.end_soon(connection, CloseCode.NORMAL, "good-bye")
         assert node.hub.connections == {}
         await node.connect(f"c{count - 1}", "another", Dialect.V07, LOUD, EMPTY)
-        await node._local._departures.settled()
+        await node._local._disconnects.drained()
         (user,) = await node.engine.users(["another"])
         (channel,) = await node.engine.channels(["a"])
         assert (user.connections, channel.users) == (1, {"another": 1})
@@ -181,7 +181,7 @@ def test_what_is_under_way_about_a_connection_comes_before_its_end() -> None:
             await asyncio.sleep(0)
             assert list(node.hub.connections) == ["c0"]
         await node.end("c0", CloseCode.NORMAL, "ended meanwhile")
-        await node._local._departures.settled()
+        await node._local._disconnects.drained()
         assert (node.hub.connections, len(node._local.locks)) == ({}, 0)
 
     played(life)
@@ -193,7 +193,7 @@ def test_an_engine_that_fails_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, e
 
     async def life() -> None:
         node = await crowd(3)
-        departures = node._local._departures
+        departures = node._local._disconnects
         disconnect = departures._disconnect
 
         async def fail(leaving: list[Leaving]) -> None:
@@ -232,9 +232,9 @@ def test_what_leaves_later_is_not_waited_for() -> None:
                 leave()
             await asyncio.sleep(0)
 
-        departures = Departures(disconnect)
+        departures = DisconnectQueue(disconnect)
         leave()
-        await departures.settled()
+        await departures.drained()
         return counted
 
     assert asyncio.run(life()) < 5

@@ -24,7 +24,7 @@ from channelstream.engines.base import (
 )
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.node.commands import Answer, Command, End, Release, Subscribe, Unsubscribe
-from channelstream.node.departures import Departures
+from channelstream.node.disconnect_queue import DisconnectQueue
 from channelstream.node.locks import Lock, Locks
 from channelstream.node.observer import Observer
 from channelstream.slices import Slices
@@ -66,7 +66,7 @@ class LocalConnections:
         self._clock = clock
         self._limits = limits
         self._deadlines: Deadlines[Connection] = Deadlines()
-        self._departures = Departures(engine.disconnect_all)
+        self._disconnects = DisconnectQueue(engine.disconnect_all)
         self._ending: set[asyncio.Task[None]] = set()
 
     def get(self, conn_id: str) -> Connection | None:
@@ -365,7 +365,7 @@ class LocalConnections:
             waiting += [] if later is None else [later]
             await slices.due()
         await asyncio.gather(*waiting)
-        await self._departures.settled()
+        await self._disconnects.drained()
 
     def end_soon(
         self,
@@ -410,7 +410,7 @@ class LocalConnections:
         except BaseException:
             lock.release()
             raise
-        self._departures.add(Leaving(_member(connection), channels), lock)
+        self._disconnects.add(Leaving(_member(connection), channels), lock)
 
 
 def parse_since(text: str) -> Position | None:

@@ -15,7 +15,7 @@ AT_ONCE = 512
 logger = logging.getLogger(__name__)
 
 
-class Departures:
+class DisconnectQueue:
     """A queue with one task that empties it.
 
     It holds at most what the node has held: each id once, whose turn goes on until the engine has counted it out. So a
@@ -42,7 +42,7 @@ class Departures:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    async def settled(self) -> None:
+    async def drained(self) -> None:
         """Wait until what waits now is done; what comes meanwhile is not waited for.
 
         Raises:
@@ -80,6 +80,6 @@ class Departures:
             self._wake()
 
     def _wake(self) -> None:
-        """Let every `settled` that waits look again."""
+        """Let every `drained` that waits look again."""
         self._progress.set()
         self._progress.clear()
