@@ -17,9 +17,9 @@ from channelstream.core.position import Position, ReadRange, with_offset
 from channelstream.engines.base import Claim, Leave, Member, Membership, Receiver, UserChange, UserUpdate
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.link import OUT_OF_REACH
+from channelstream.engines.redis.registration_index import RegistrationIndex
 from channelstream.engines.redis.shard import AGAIN, CHUNK, Common, Shard
 from channelstream.engines.redis.shards import Shards, refusal_in, side_by_side
-from channelstream.engines.redis.stakes import Stakes
 from channelstream.errors import Moved, Unavailable
 
 MOVED_AT = 4
@@ -51,7 +51,7 @@ class Connections:
         self.label = node.label
         self._shards = shards
         self._bounds = bounds
-        self._stakes = Stakes(len(shards))
+        self._registrations = RegistrationIndex(len(shards))
         self._claiming: set[str] = set()
         self._unsure: set[str] = set()
 
@@ -59,14 +59,14 @@ class Connections:
 
     def is_counted_right(self, shard: Shard, count: int) -> bool:
         """Say whether a shard seems to count the connections of this node, and no others."""
-        has_ghosts = self._stakes.has_ghosts(self.receiver.local_connections())
-        return not has_ghosts and count == self._stakes.counts[shard.index]
+        has_stale = self._registrations.has_stale(self.receiver.local_connections())
+        return not has_stale and count == self._registrations.counts[shard.index]
 
-    async def forget_ghosts(self) -> None:
+    async def drop_stale(self) -> None:
         """Forget which shards count the connections that this node holds no longer."""
-        if not self._stakes.has_ghosts(self.receiver.local_connections()):
+        if not self._registrations.has_stale(self.receiver.local_connections()):
             return
-        for some in self._stakes.known():
+        for some in self._registrations.known():
             for conn_id in some:
                 if not self.is_ours(conn_id):
                     self._forget(conn_id)
@@ -74,11 +74,11 @@ class Connections:
 
     def held_in(self, shard: Shard) -> Iterator[list[str]]:
         """Yield the ids of the connections of this node that a shard should count, some at a time."""
-        return self._stakes.of(shard.index)
+        return self._registrations.of(shard.index)
 
     def should_count(self, shard: Shard, conn_id: str) -> bool:
         """Say whether a shard should count a connection for this node."""
-        return self._stakes.has(conn_id, shard.index)
+        return self._registrations.has(conn_id, shard.index)
 
     def is_ours(self, conn_id: str) -> bool:
         """Whether this node holds a connection, or is about to."""
@@ -136,7 +136,7 @@ class Connections:
         if not told:
             self.taken_over(conn_id)
             return True
-        self._stakes.add(conn_id, shard.index)
+        self._registrations.add(conn_id, shard.index)
         count, is_whole = told
         if count < wanted or not is_whole:
             await self._restore_rest(conn_id, shard, state)
@@ -194,7 +194,7 @@ class Connections:
 
     def _counting(self, conn_id: str, user: str, channels: Iterable[str]) -> list[Shard]:
         """Return the shards that count a connection with this user and these channels, or may do so."""
-        told = map(self._shards.assigned, self._stakes.shards(conn_id))
+        told = map(self._shards.assigned, self._registrations.shards(conn_id))
         return list(dict.fromkeys((*self._shards.split((conn_id, user, *channels)), *told)))
 
     def _in(self, shard: Shard, channels: Iterable[str]) -> list[str]:
@@ -214,7 +214,7 @@ class Connections:
 
     def _forget(self, conn_id: str) -> None:
         """Keep nothing of a connection that this node does not hold any more."""
-        self._stakes.forget(conn_id)
+        self._registrations.forget(conn_id)
         self._unsure.discard(conn_id)
         for shard in self._shards:
             shard.doubtful.discard(conn_id)
@@ -239,7 +239,7 @@ class Connections:
         )
         if told == b"taken":
             return False
-        self._stakes.add(member.conn_id, directory.index)
+        self._registrations.add(member.conn_id, directory.index)
         return True
 
     async def _connect_user(
@@ -258,7 +258,7 @@ class Connections:
         if told == b"taken":
             return None
         if refusal_in(told) is None:
-            self._stakes.add(member.conn_id, home.index)
+            self._registrations.add(member.conn_id, home.index)
         return await self._shards.changed(home, told)
 
     async def _take_back(self, member: Member) -> None:
@@ -356,7 +356,7 @@ class Connections:
             )
             if answer == b"gone":
                 raise Moved
-            self._stakes.add(member.conn_id, shard.index)
+            self._registrations.add(member.conn_id, shard.index)
             offset, done = int(answer[0]), [name for name, _ in some[: answer[1]]]
             shard.seen([f"#c:{name}" for name in done if f"#c:{name}" in new], offset)
             joined |= dict.fromkeys(done, offset)
@@ -388,7 +388,7 @@ class Connections:
         Where either is out of reach, the shard goes on counting the connection until a reconciler comes.
         """
         # From here on a join has the shard named again.
-        self._stakes.discard(conn_id, shard.index)
+        self._registrations.discard(conn_id, shard.index)
         less = {"conn_id": conn_id, "node": self.node, "less": [str(shard.index)]}
         try:
             await self._shards.at(conn_id).call("spread", **less, more=[])
@@ -399,7 +399,7 @@ class Connections:
             shard.doubtful.add(conn_id)
         except BaseException as error:
             if self.is_ours(conn_id):
-                self._stakes.add(conn_id, shard.index)
+                self._registrations.add(conn_id, shard.index)
                 shard.doubtful.add(conn_id)
             if not isinstance(error, Unavailable):
                 raise
@@ -515,7 +515,7 @@ class Connections:
         private: ReadRange | None = None
         offsets = self._shards.offsets
         for shard, (connected, joined) in ((shard, told) for shard, told in parts.items() if told):
-            self._stakes.add(member.conn_id, shard.index)
+            self._registrations.add(member.conn_id, shard.index)
             found = await shard.fields("kc", member.conn_id) if joined is None else dict(codec.pairs(joined))
             mine = {name.decode(): codec.read_read_range(text) for name, text in found.items()}
             await shard.watch([f"#c:{name}" for name in mine])

@@ -69,7 +69,7 @@ class Reconciler:
     async def _check(self) -> None:
         connections, shard = self._connections, self._shard
         await connections.tell_states(shard)
-        await connections.forget_ghosts()
+        await connections.drop_stale()
         await self._settle_doubts()
         if self._everything:
             await self._compare(at_once=True)

@@ -9,7 +9,7 @@ from itertools import islice
 AT_ONCE = 1000
 
 
-class Stakes:
+class RegistrationIndex:
     """The shards of each connection, as far as their answers have told.
 
     Attributes:
@@ -46,7 +46,7 @@ class Stakes:
         """Return the shards that should count a connection."""
         return [shard for shard in range(len(self.counts)) if self.has(conn_id, shard)]
 
-    def has_ghosts(self, held: Collection[str]) -> bool:
+    def has_stale(self, held: Collection[str]) -> bool:
         """Say whether the node may hold some of these connections no longer; nearly always it holds all."""
         return len(held) != len(self._masks)
 
