@@ -33,7 +33,7 @@ from channelstream.engines.redis import engine as engine_module
 from channelstream.engines.redis import shard as shard_module
 from channelstream.engines.redis.address import Place, places, prefixes
 from channelstream.engines.redis.engine import RedisEngine
-from channelstream.engines.redis.keeper import MAX_BEATS
+from channelstream.engines.redis.lease_manager import MAX_BEATS
 from channelstream.engines.redis.link import NO_REDIS, Link, script
 from channelstream.engines.redis.shard import AGAIN, CHUNK, RedisSettings
 from channelstream.errors import ConfigError, Unavailable
@@ -620,11 +620,11 @@ def test_a_beat_is_never_refused_because_too_much_waits(
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
-        [keeper] = engine._keepers
+        [lease_manager] = engine._lease_managers
         monkeypatch.setattr("channelstream.engines.redis.link.MAX_CALLS", 0)
         with pytest.raises(Unavailable, match="Too much waits"):
             await engine.publish([message("m1")])
-        await keeper._beat()
+        await lease_manager._beat()
 
     with_one_shard(life)
 
@@ -634,17 +634,17 @@ def test_beats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_a_lin
 
     async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
-        [keeper] = engine._keepers
+        [lease_manager] = engine._lease_managers
         lease = f"{PREFIX}nl:{engine._connections.node}"
         line.cut()
         for _ in range(20):
-            keeper._begin_beat()
+            lease_manager._begin_beat()
             await asyncio.sleep(0)
         assert sent_calls(engine) <= MAX_BEATS
         redis.cli("DEL", lease)
         line.mend()
         await soon(lambda: redis.cli("EXISTS", lease) == "1")
-        await soon(lambda: not keeper._beats)
+        await soon(lambda: not lease_manager._beats)
 
     with_a_line(life, timeout_s=PATIENCE_S)
 
@@ -736,8 +736,8 @@ def test_a_full_redis_is_emptied_by_leaving(redis: RedisServer, with_nodes: Any)
             for member in members:
                 del recorder.members[member.conn_id]
                 await engine.disconnect(member, ["a"])
-            for keeper in engine._keepers:
-                await keeper._shard.beat(lease_ms=1000, label="", connections=1)
+            for lease_manager in engine._lease_managers:
+                await lease_manager._shard.beat(lease_ms=1000, label="", connections=1)
             await engine.collect()
             assert all(shard.is_linked for shard in engine._shards)
         finally:
@@ -2508,8 +2508,8 @@ def test_a_connection_whose_connecting_failed_is_removed_at_once(
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
-        for keeper in engine._keepers:
-            await keeper.stop()  # Which would find it, too.
+        for lease_manager in engine._lease_managers:
+            await lease_manager.stop()  # Which would find it, too.
         shard = engine._shards.at("ann")
         call = shard.call
 
@@ -2670,7 +2670,7 @@ def test_nodes_do_not_bury_each_other_when_they_come_back_from_an_outage(with_on
         early.establish = establish_early  # type: ignore[method-assign]
         await soon(lambda: early.is_linked)
         # The beat that was due by then, as it goes on in an outage.
-        await first._keepers[0]._beat()
+        await first._lease_managers[0]._beat()
         await first.replay("nobody", {}, 0)
         assert parted(watcher) == []
         late.establish = establish_late  # type: ignore[method-assign]

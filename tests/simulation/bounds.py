@@ -29,7 +29,7 @@ class Look:
     disturbed: int
 
 
-class Keeper:
+class LeaseManager:
     """Looks at logs and indexes, and remembers what the logs held."""
 
     def __init__(self, bounds: Bounds) -> None:

@@ -35,7 +35,7 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import Place
 from channelstream.engines.redis.connections import Connections
-from channelstream.engines.redis.keeper import Keeper
+from channelstream.engines.redis.lease_manager import LeaseManager
 from channelstream.engines.redis.shard import Common, Logs, RedisSettings, Shard
 from channelstream.engines.redis.shards import Shards, side_by_side
 from channelstream.errors import ConfigError, Moved, Unavailable
@@ -86,7 +86,9 @@ class RedisEngine:
         node = Common(new_id(), label, len(places), settings, new_id, new_epoch, clock)
         self._shards = Shards([Shard(index, place, node, self) for index, place in enumerate(places)])
         self._connections = Connections(self._shards, node, self._bounds)
-        self._keepers = [Keeper(self._connections, shard, settings.lease_s) for shard in self._shards]
+        self._lease_managers = [
+            LeaseManager(self._connections, shard, settings.lease_s) for shard in self._shards
+        ]
 
     @property
     def position(self) -> Position:
@@ -120,12 +122,12 @@ class RedisEngine:
             await side_by_side(shard.establish() for shard in others)
         except Unavailable as error:
             raise ConfigError(f"engine: {error.message}") from error
-        for keeper in self._keepers:
-            keeper.start()
+        for lease_manager in self._lease_managers:
+            lease_manager.start()
 
     async def close(self) -> None:
-        for keeper in self._keepers:
-            await keeper.stop()
+        for lease_manager in self._lease_managers:
+            await lease_manager.stop()
         for shard in self._shards:
             await shard.close()
 

@@ -409,7 +409,7 @@ class Shard:
         known = await self._linked().command("SMISMEMBER", self._registered, *conn_ids)
         return [conn_id for conn_id, is_known in zip(conn_ids, known, strict=True) if not is_known]
 
-    async def beat(self, **arguments: Any) -> tuple[int, list[bytes], int]:
+    async def heartbeat(self, **arguments: Any) -> tuple[int, list[bytes], int]:
         """Renew this node's lease, and prove that what is published still arrives here.
 
         Returns:

@@ -16,8 +16,8 @@ from channelstream.engines.redis.link import OUT_OF_REACH
 from channelstream.engines.redis.reconciler import Reconciler
 from channelstream.engines.redis.shard import Shard, failure_of
 
-BEATS_PER_LEASE = 3
-MAX_BEATS = BEATS_PER_LEASE
+HEARTBEATS_PER_LEASE = 3
+MAX_BEATS = HEARTBEATS_PER_LEASE
 """Beats that wait for their answers. While so many do none is added, as each renews the lease when Redis comes to it."""
 REAP_AT_ONCE = 100
 """Connections and channels of theirs counted out in one step of the script, so that Redis serves others in between."""
@@ -26,7 +26,7 @@ RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
 logger = logging.getLogger(__name__)
 
 
-class Keeper:
+class LeaseManager:
     """The tasks beside a shard. None waits for another, so that nothing delays the beats."""
 
     def __init__(self, connections: Connections, shard: Shard, lease_s: float) -> None:
@@ -41,7 +41,12 @@ class Keeper:
         self._somebody_died = asyncio.Event()
 
     def start(self) -> None:
-        for work in (self._stay_linked(), self._beat_on(), self._reconciler.run(), self._remove_dead()):
+        for work in (
+            self._keep_linked(),
+            self._send_heartbeats(),
+            self._reconciler.run(),
+            self._remove_dead(),
+        ):
             self._run(work)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -58,7 +63,7 @@ class Keeper:
 
     # -- the link
 
-    async def _stay_linked(self) -> None:
+    async def _keep_linked(self) -> None:
         while True:
             await self._shard.broken()
             logger.warning(
@@ -66,10 +71,10 @@ class Keeper:
                 self._shard.label,
             )
             self._seen_dead.clear()
-            await self._link_again()
+            await self._reconnect()
             logger.info("%s is within reach again", self._shard.label)
 
-    async def _link_again(self) -> None:
+    async def _reconnect(self) -> None:
         """Try until it works; a reason other than silence is logged once, as it may need somebody to act."""
         delay_s, logged = RETRY_MIN_S, OUT_OF_REACH
         await self._connections.doubt(self._shard)
@@ -86,40 +91,40 @@ class Keeper:
             await self._shard.let_go()
             await self._connections.doubt(self._shard)
         await self._shard.establish()
-        await self._beat()
+        await self._heartbeat()
         self._reconciler.linked()
 
     # -- the lease
 
-    async def _beat_on(self) -> None:
+    async def _send_heartbeats(self) -> None:
         """Beat at its pace, whatever becomes of the beats before."""
         while True:
             self._begin_beat()
-            await asyncio.sleep(self._lease_s / BEATS_PER_LEASE)
+            await asyncio.sleep(self._lease_s / HEARTBEATS_PER_LEASE)
 
     def _begin_beat(self) -> None:
         if len(self._beats) < MAX_BEATS:
-            beat = self._run(failure_of(self._beat))
+            beat = self._run(failure_of(self._heartbeat))
             self._beats.add(beat)
             beat.add_done_callback(self._beats.discard)
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         """Renew the lease, and hand on what the shard says: how many it counts, and which nodes are dead."""
         us = self._connections
         began_s = asyncio.get_running_loop().time()
-        count, dead, lapsed = await self._shard.beat(
+        count, dead, lapsed = await self._shard.heartbeat(
             lease_ms=self._lease_s * 1000, label=us.label, connections=len(us.receiver.local_connections())
         )
         self._reconciler.counted(count, bool(lapsed))
-        self._note_dead((node.decode() for node in dead), began_s)
+        self._record_dead((node.decode() for node in dead), began_s)
 
-    def _note_dead(self, nodes: Iterable[str], now_s: float) -> None:
+    def _record_dead(self, nodes: Iterable[str], now_s: float) -> None:
         """Remove the nodes that two beats in a row have found dead.
 
         After an outage all come back, not in the same moment; and the first beat then is not one of those in a row.
         """
         self._seen_dead = {node: self._seen_dead.get(node, now_s) for node in nodes}
-        pause_s = self._lease_s / BEATS_PER_LEASE
+        pause_s = self._lease_s / HEARTBEATS_PER_LEASE
         self._dead |= {node for node, seen_s in self._seen_dead.items() if now_s - seen_s >= pause_s}
         if self._dead:
             self._somebody_died.set()
