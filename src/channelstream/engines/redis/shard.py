@@ -35,7 +35,7 @@ from channelstream.engines.redis.link import (
     Command,
     Link,
 )
-from channelstream.engines.redis.notes import Notes
+from channelstream.engines.redis.pending_replies import PendingReplies
 from channelstream.errors import ConfigError, Unavailable
 
 SCANNED_AT_ONCE = 1000
@@ -152,7 +152,7 @@ class Shard:
         self._distrust = False
         self._watched: dict[str, int] = {}
         self._unwanted: set[str] = set()
-        self._notes = Notes(node.new_id)
+        self._replies = PendingReplies(node.new_id)
         self._payloads: dict[bytes, bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -417,7 +417,7 @@ class Shard:
         """
         link = self._linked()
         until_s = link.deadline_s
-        async with self._notes.awaiting() as (token, mark):
+        async with self._replies.awaiting() as (token, mark):
             count, dead, lapsed = await self._call(
                 link, "beat", node=self._node.name, mark=token, until_s=until_s, **arguments
             )
@@ -486,7 +486,7 @@ class Shard:
             token, _, told = rest.partition(b" ")
             if kind == b"mark":
                 self._advance(int(told))
-            self._notes.take(token, told)
+            self._replies.take(token, told)
 
     def _run(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -501,7 +501,7 @@ class Shard:
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
         """See `Engine.ask`; this is the shard of the connection's id."""
-        async with self._notes.awaiting() as (token, note):
+        async with self._replies.awaiting() as (token, note):
             heard = await self.call("ask", conn_id=conn_id, node=self._node.name, token=token, blob=command)
             return None if heard <= 0 else await asyncio.wait_for(note, ASK_TIMEOUT_S)
 
@@ -633,7 +633,7 @@ class Shard:
     async def _replay_marked(self, logs: Logs, limit: int, until_s: float | None = None) -> Read:
         link = self._linked()
         until_s = link.deadline_s if until_s is None else until_s
-        async with self._notes.awaiting() as (token, mark):
+        async with self._replies.awaiting() as (token, mark):
             read = await self._read(link, logs, limit, mark=token, node=self._node.name, until_s=until_s)
             await link.marked(mark, until_s)
         return read

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from channelstream.errors import Unavailable
 
 
-class Notes:
+class PendingReplies:
     """Who waits for which."""
 
     def __init__(self, new_id: Callable[[], str]) -> None:
