@@ -1247,9 +1247,9 @@ def test_nothing_is_told_faster_than_the_node_that_asks_receives_it(with_one_sha
         elif way == "restore":
             await engine._connections.restore("ann", shard)
         else:
-            shard.untold.add("ann")
-            await engine._connections.tell_states(shard)
-            assert not shard.untold
+            shard.pending_state.add("ann")
+            await engine._connections.send_states(shard)
+            assert not shard.pending_state
         steps = "".join(order)
         assert steps.count("again") >= 2
         assert steps.count("again") == steps.count("again-received ")
@@ -2544,12 +2544,12 @@ def test_nothing_is_kept_of_a_connection_that_ended_in_an_outage(with_nodes: Any
         await soon(lambda: bool(engine._connections._unsure))
         with pytest.raises(Unavailable):
             await engine.leave(member, ["a"])
-        assert any(shard.doubtful for shard in engine._shards)
+        assert any(shard.unconfirmed for shard in engine._shards)
         del recorder.members["ann"]
         with pytest.raises(Unavailable):
             await engine.disconnect(member, ["a"])
         assert not engine._connections._unsure
-        assert not any(shard.doubtful for shard in engine._shards)
+        assert not any(shard.unconfirmed for shard in engine._shards)
 
     with_nodes(life)
 

@@ -24,7 +24,7 @@ from channelstream.errors import Moved, Unavailable
 
 MOVED_AT = 4
 """Where the answer to `claim` has what was moved; a shorter one says that nothing was."""
-DOUBTED_AT_ONCE = 1000
+SUSPECTED_AT_ONCE = 1000
 """Connections looked at before other work has its turn."""
 
 
@@ -57,7 +57,7 @@ class Connections:
 
     # -- what reconcilers ask
 
-    def is_counted_right(self, shard: Shard, count: int) -> bool:
+    def count_matches(self, shard: Shard, count: int) -> bool:
         """Say whether a shard seems to count the connections of this node, and no others."""
         has_stale = self._registrations.has_stale(self.receiver.local_connections())
         return not has_stale and count == self._registrations.counts[shard.index]
@@ -84,10 +84,10 @@ class Connections:
         """Whether this node holds a connection, or is about to."""
         return conn_id in self.receiver.local_connections() or conn_id in self._claiming
 
-    async def doubt(self, shard: Shard) -> None:
+    async def suspect(self, shard: Shard) -> None:
         """Be unsure of what a shard that was out of reach counts for this node: another one may have it by now."""
         everything = iter(list(self.receiver.local_connections()))
-        while some := list(islice(everything, DOUBTED_AT_ONCE)):
+        while some := list(islice(everything, SUSPECTED_AT_ONCE)):
             held = self.receiver.local_connections()
             self._unsure.update(
                 conn_id for conn_id in some if conn_id in held and self._shards.at(conn_id) is shard
@@ -105,7 +105,7 @@ class Connections:
         """Let a shard count a connection of this node as it is, after it was forgotten or its last change failed."""
         if shard is not self._shards.at(conn_id) and not self.owns(conn_id):
             # Another node may have it by now, in other channels: later.
-            shard.doubtful.add(conn_id)
+            shard.unconfirmed.add(conn_id)
             return
         while not await self._restore_as_is(conn_id, shard):
             pass
@@ -200,12 +200,12 @@ class Connections:
     def _in(self, shard: Shard, channels: Iterable[str]) -> list[str]:
         return [name for name in channels if self._shards.at(name) is shard]
 
-    async def tell_states(self, shard: Shard) -> None:
+    async def send_states(self, shard: Shard) -> None:
         """Tell a shard what it has missed of the states of users."""
-        for user in sorted(shard.untold):
+        for user in sorted(shard.pending_state):
             with suppress(Unavailable):  # The user's own shard may be out of reach as well.
                 await shard.tell("follow_state", user=user, blob=await self._shards.state_for(user, [shard]))
-                shard.untold.discard(user)
+                shard.pending_state.discard(user)
 
     def taken_over(self, conn_id: str) -> None:
         """Hear that another node speaks for a connection."""
@@ -217,7 +217,7 @@ class Connections:
         self._registrations.forget(conn_id)
         self._unsure.discard(conn_id)
         for shard in self._shards:
-            shard.doubtful.discard(conn_id)
+            shard.unconfirmed.discard(conn_id)
 
     # -- coming and going
 
@@ -229,7 +229,7 @@ class Connections:
                 return None
             return await self._connect_user(home, member, update, since)
         except BaseException:  # Cancelled as well: a shard may have counted it in.
-            await self._take_back(member)
+            await self._undo_connect(member)
             raise
 
     async def _reserve_id(self, directory: Shard, home: Shard, member: Member) -> bool:
@@ -261,7 +261,7 @@ class Connections:
             self._registrations.add(member.conn_id, home.index)
         return await self._shards.changed(home, told)
 
-    async def _take_back(self, member: Member) -> None:
+    async def _undo_connect(self, member: Member) -> None:
         """Count out a connection that could not be counted in; where that fails too, a reconciler will do it."""
         counting = self._counting(member.conn_id, member.user, ())
         self._forget(member.conn_id)
@@ -308,7 +308,7 @@ class Connections:
             )
         except BaseException:  # Cancelled as well: the shard may have done it.
             # And if it has not, the shard of the id must not go on naming it.
-            self._doubt(member, (*parts, self._shards.at(member.conn_id)))
+            self._mark_unconfirmed(member, (*parts, self._shards.at(member.conn_id)))
             raise
         return {name: offset for part in joined for name, offset in part.items()}
 
@@ -367,7 +367,7 @@ class Connections:
         try:
             await side_by_side(self._leave(shard, member, names) for shard, names in parts.items())
         except BaseException:  # Cancelled as well: the shard may have done it.
-            self._doubt(member, parts)
+            self._mark_unconfirmed(member, parts)
             raise
 
     async def _leave(self, shard: Shard, member: Member, channels: list[str]) -> None:
@@ -396,11 +396,11 @@ class Connections:
                 if await shard.step("disconnect", conn_id=conn_id, node=self.node) != AGAIN:
                     return
             # It has joined a channel there meanwhile, or is about to.
-            shard.doubtful.add(conn_id)
+            shard.unconfirmed.add(conn_id)
         except BaseException as error:
             if self.is_ours(conn_id):
                 self._registrations.add(conn_id, shard.index)
-                shard.doubtful.add(conn_id)
+                shard.unconfirmed.add(conn_id)
             if not isinstance(error, Unavailable):
                 raise
 
@@ -411,16 +411,16 @@ class Connections:
 
     def _is_named(self, shard: Shard, conn_id: str) -> bool:
         """Whether the shard of a connection's id certainly names another one that counts it."""
-        return self.should_count(shard, conn_id) and conn_id not in shard.doubtful
+        return self.should_count(shard, conn_id) and conn_id not in shard.unconfirmed
 
     def _is_known(self, shard: Shard, member: Member) -> bool:
         """Whether a shard counts a connection even without any channel."""
         return shard in (self._shards.at(member.conn_id), self._shards.at(member.user))
 
-    def _doubt(self, member: Member, shards: Iterable[Shard]) -> None:
+    def _mark_unconfirmed(self, member: Member, shards: Iterable[Shard]) -> None:
         """Have the channels of a connection set right after a change of which a part may have failed."""
         for shard in shards if self.is_ours(member.conn_id) else ():
-            shard.doubtful.add(member.conn_id)
+            shard.unconfirmed.add(member.conn_id)
 
     def _named(self, since: Position | None, shard: Shard) -> int | bool:
         """Return the number a position has in a shard, as the script takes it; False where none was named."""
@@ -528,6 +528,6 @@ class Connections:
             )
             channels |= mine
         if private is None:
-            home.doubtful.add(member.conn_id)
+            home.unconfirmed.add(member.conn_id)
         # A shard that should count it and knows nothing of it has lost what it knew.
         return Claim(member, channels, private, offsets, is_whole=all(parts.values()))

@@ -77,7 +77,7 @@ class LeaseManager:
     async def _reconnect(self) -> None:
         """Try until it works; a reason other than silence is logged once, as it may need somebody to act."""
         delay_s, logged = RETRY_MIN_S, OUT_OF_REACH
-        await self._connections.doubt(self._shard)
+        await self._connections.suspect(self._shard)
         while (failure := await failure_of(self._establish)) is not None:
             if failure not in (logged, OUT_OF_REACH):
                 logger.warning("%s", failure)
@@ -89,7 +89,7 @@ class LeaseManager:
     async def _establish(self) -> None:
         if self._shard.is_linked:  # And could not be beaten over.
             await self._shard.let_go()
-            await self._connections.doubt(self._shard)
+            await self._connections.suspect(self._shard)
         await self._shard.establish()
         await self._heartbeat()
         self._reconciler.linked()

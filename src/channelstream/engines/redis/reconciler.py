@@ -15,7 +15,7 @@ from channelstream.errors import Unavailable
 
 RESTORE_AT_ONCE = 200
 """Connections set right side by side."""
-DOUBT_MIN_S = 0.2
+RETRY_MIN_S = 0.2
 """The first pause after an outage when not everything could be set right; each that follows is twice as long."""
 
 
@@ -34,7 +34,7 @@ class Reconciler:
 
     def linked(self) -> None:
         """Compare everything: the shard was out of reach, so that every difference counts at once."""
-        self._pause_s = DOUBT_MIN_S
+        self._pause_s = RETRY_MIN_S
         self._everything = True
         self._due.set()
 
@@ -48,8 +48,8 @@ class Reconciler:
         shard = self._shard
         self._count = count
         self._everything = self._everything or lapsed
-        is_right = self._connections.is_counted_right(shard, count)
-        if self._everything or not is_right or self._differing or shard.doubtful or shard.untold:
+        is_right = self._connections.count_matches(shard, count)
+        if self._everything or not is_right or self._differing or shard.unconfirmed or shard.pending_state:
             self._due.set()
 
     async def run(self) -> None:
@@ -62,26 +62,26 @@ class Reconciler:
 
     def _check_again_soon(self) -> None:
         """Set right soon what could not be while other shards were being linked again, too."""
-        if self._shard.doubtful and self._shard.is_linked and self._pause_s < self._lease_s:
+        if self._shard.unconfirmed and self._shard.is_linked and self._pause_s < self._lease_s:
             asyncio.get_running_loop().call_later(self._pause_s, self._due.set)
             self._pause_s *= 2
 
     async def _check(self) -> None:
         connections, shard = self._connections, self._shard
-        await connections.tell_states(shard)
+        await connections.send_states(shard)
         await connections.drop_stale()
-        await self._settle_doubts()
+        await self._restore_unconfirmed()
         if self._everything:
             await self._compare(at_once=True)
             self._everything = False
-        elif self._differing or not connections.is_counted_right(shard, self._count):
+        elif self._differing or not connections.count_matches(shard, self._count):
             await self._compare(at_once=False)
 
-    async def _settle_doubts(self) -> None:
+    async def _restore_unconfirmed(self) -> None:
         """Count the connections whose last change nobody knows to have been made as they are now."""
-        doubtful = self._shard.doubtful
-        doubtful.difference_update([each for each in doubtful if not self._connections.is_ours(each)])
-        await self._restore(list(doubtful))
+        unconfirmed = self._shard.unconfirmed
+        unconfirmed.difference_update([each for each in unconfirmed if not self._connections.is_ours(each)])
+        await self._restore(list(unconfirmed))
 
     async def _compare(self, at_once: bool) -> None:
         """Count held connections that are not counted, and out those that are not held.
@@ -95,12 +95,12 @@ class Reconciler:
         async for counted in shard.registered():
             connections.confirm(counted, shard)
             strange = [conn_id for conn_id in counted if not connections.should_count(shard, conn_id)]
-            await self._set_right(strange, before, at_once)
+            await self._repair(strange, before, at_once)
         for held in connections.held_in(shard):
             if held:
-                await self._set_right(await shard.unregistered(held), before, at_once)
+                await self._repair(await shard.unregistered(held), before, at_once)
 
-    async def _set_right(self, conn_ids: Iterable[str], before: dict[str, float], at_once: bool) -> None:
+    async def _repair(self, conn_ids: Iterable[str], before: dict[str, float], at_once: bool) -> None:
         connections, shard = self._connections, self._shard
         certain = [conn_id for conn_id in conn_ids if at_once or self._has_lasted(conn_id, before)]
         ours = connections.receiver.local_connections()
@@ -126,11 +126,11 @@ class Reconciler:
 
     async def _restore_one(self, conn_id: str) -> None:
         """Count a connection as it is; a later beat does it where that needs a shard which is out of reach."""
-        doubtful = self._shard.doubtful
-        doubtful.discard(conn_id)
+        unconfirmed = self._shard.unconfirmed
+        unconfirmed.discard(conn_id)
         try:
             await self._connections.restore(conn_id, self._shard)
         except BaseException as error:
-            doubtful.add(conn_id)
+            unconfirmed.add(conn_id)
             if not isinstance(error, Unavailable):
                 raise

@@ -142,8 +142,8 @@ class Shard:
         self.index = index
         self.epoch = ""
         self.offset = 0
-        self.doubtful: set[str] = set()
-        self.untold: set[str] = set()
+        self.unconfirmed: set[str] = set()
+        self.pending_state: set[str] = set()
         self._place = place
         self._node = node
         self._owner = owner

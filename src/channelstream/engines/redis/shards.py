@@ -11,7 +11,7 @@ from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard import Shard
 from channelstream.errors import Invalid, Unavailable
 
-MAX_UNTOLD = 10_000
+MAX_PENDING_STATE = 10_000
 """Users whose changed state may wait for a shard that is out of reach."""
 
 REFUSED_STATES = {b"full": TOO_MANY_KEYS, b"large": TOO_MANY_BYTES}
@@ -87,12 +87,12 @@ class Shards:
         if is_telling:
             await home.tell("tell", user=user.name)
         others = [self.assigned(index) for index in copies.split()]
-        await side_by_side(self._tell_state(shard, user.name, state) for shard in others)
+        await side_by_side(self._send_state(shard, user.name, state) for shard in others)
         return UserChange(
             user, codec.read_changed(changed), with_offset(self.offsets, home.index, int(offset))
         )
 
-    async def _tell_state(self, shard: Shard, user: str, state: bytes) -> None:
+    async def _send_state(self, shard: Shard, user: str, state: bytes) -> None:
         """Tell a shard of a change; one that is out of reach hears of it when it is back.
 
         Raises:
@@ -101,9 +101,9 @@ class Shards:
         try:
             await shard.tell("follow_state", user=user, blob=state)
         except Unavailable:
-            if len(shard.untold) >= MAX_UNTOLD:
+            if len(shard.pending_state) >= MAX_PENDING_STATE:
                 raise
-            shard.untold.add(user)
+            shard.pending_state.add(user)
 
 
 def refusal_in(answer: Any) -> str | None:
