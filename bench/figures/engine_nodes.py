@@ -14,7 +14,7 @@ from channelstream.core.position import Offsets
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import Member, Membership, UserUpdate
 from channelstream.engines.local_log import Lifetimes
-from channelstream.engines.redis.address import places
+from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
 from figures.stores import Store
@@ -118,7 +118,7 @@ async def engine_node(
 ) -> AsyncIterator[EngineNode]:
     """One that is linked with a store."""
     engine = RedisEngine(
-        places(store.address),
+        shard_addresses(store.address),
         RegistryLimits(),
         lifetimes,
         lambda: str(uuid4()),

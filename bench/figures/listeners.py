@@ -9,7 +9,7 @@ from uuid import uuid4
 from channelstream.bench.progress import Progress
 from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
-from channelstream.engines.redis.address import places
+from channelstream.engines.redis.address import shard_addresses
 from figures.engine_nodes import EngineNode, engine_node
 from figures.engines import in_turn
 from figures.operations import per
@@ -46,7 +46,7 @@ def _name(count: int) -> str:
 @asynccontextmanager
 async def _subscribed(store: Store, channel: str, nodes: int) -> AsyncIterator[None]:
     """Let so many connections hear a channel."""
-    [place] = places(store.address)
+    [place] = shard_addresses(store.address)
     [master] = store.masters
     async with AsyncExitStack() as stack:
         for _ in range(nodes):

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 from channelstream.bench.progress import Progress
 from channelstream.core.position import shard_of
-from channelstream.engines.redis.address import places
+from channelstream.engines.redis.address import shard_addresses
 from figures.engine_nodes import EngineNode, engine_node
 from figures.engines import in_turn
 from figures.sizes import Sizes
@@ -70,7 +70,7 @@ async def _recover(store: Store, node: EngineNode) -> Figures:
 async def _counters(store: Store, node: EngineNode) -> dict[str, int]:
     """The keys of the sets of counted connections, and how many belong in each."""
     [status] = await node.engine.nodes()
-    prefixes = [place.prefix for place in places(store.address)]
+    prefixes = [place.prefix for place in shard_addresses(store.address)]
     counters = {f"{prefix}nk:{status.id}": 0 for prefix in prefixes}
     for conn_id, member in node.holder.members.items():
         names = (conn_id, member.user, node.holder.channels[conn_id])

@@ -9,7 +9,7 @@ from channelstream.bench.progress import Progress
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
 from channelstream.engines.base import Member, UserUpdate
 from channelstream.engines.local_log import Lifetimes
-from channelstream.engines.redis.address import places
+from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
 from figures.engine_nodes import PATIENT, EngineNode, engine_node, together
@@ -312,7 +312,9 @@ async def _dead_node(node: EngineNode, sizes: Sizes, log: Log) -> None:
     async with engine_node(log.store, RedisSettings(60.0, QUICK_LEASE_S)) as living:
 
         async def buried() -> None:
-            await log.store.masters[0].command("DEL", f"{places(log.store.address)[0].prefix}nl:{dead}")
+            await log.store.masters[0].command(
+                "DEL", f"{shard_addresses(log.store.address)[0].prefix}nl:{dead}"
+            )
             await until(lambda: _is_gone(living, dead), PATIENT.timeout_s, "the dead node was not buried")
 
         await log.of(f"count out {count:,} connections of a dead node", buried)

@@ -16,7 +16,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from channelstream.bench.load import BenchFailed
-from channelstream.engines.redis.address import SLOTS, places
+from channelstream.engines.redis.address import SLOTS, shard_addresses
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 20.0
@@ -73,7 +73,7 @@ class Master:
         self.port = port
         self.socket = f"{folder}/redis.sock"
         self.address = f"unix://{self.socket}"
-        self._connection: AbstractConnection = places(self.address)[0].connect()
+        self._connection: AbstractConnection = shard_addresses(self.address)[0].connect()
         self._told = 0
 
     async def command(self, *parts: Any) -> Any:

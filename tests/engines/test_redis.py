@@ -31,7 +31,7 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis import codec
 from channelstream.engines.redis import engine as engine_module
 from channelstream.engines.redis import shard as shard_module
-from channelstream.engines.redis.address import Place, places, prefixes
+from channelstream.engines.redis.address import ShardAddress, prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.lease_manager import MAX_BEATS
 from channelstream.engines.redis.link import NO_REDIS, Link, script
@@ -50,9 +50,9 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     server.kill()
 
 
-def in_shards(address: str, shards: int) -> list[Place]:
+def in_shards(address: str, shards: int) -> list[ShardAddress]:
     """Return the places of a log of so many shards, all in one Redis."""
-    [place] = places(address)
+    [place] = shard_addresses(address)
     return [replace(place, prefix=prefix) for prefix in prefixes(shards)]
 
 
@@ -127,7 +127,7 @@ SHORT_S = 2.0
 class Nodes:
     """Several engines on one Redis, in one loop; each has its recorder."""
 
-    def __init__(self, where: list[Place], timeout_s: float = 5.0, lease_s: float = 1.0) -> None:
+    def __init__(self, where: list[ShardAddress], timeout_s: float = 5.0, lease_s: float = 1.0) -> None:
         self.shards = len(where)
         self.settings = RedisSettings(timeout_s, lease_s)
         self._places = where
@@ -363,8 +363,8 @@ def with_a_line(redis: RedisServer) -> Iterator[Callable[..., None]]:
     line = StandingLine(redis.socket)
 
     async def life(test: LifeOnALine, timeout_s: float = SHORT_S) -> None:
-        near = Nodes(places(f"redis://127.0.0.1:{line.port}/0"), timeout_s)
-        others = Nodes(places(redis.address))
+        near = Nodes(shard_addresses(f"redis://127.0.0.1:{line.port}/0"), timeout_s)
+        others = Nodes(shard_addresses(redis.address))
         try:
             await test(line, near, others)
         finally:
@@ -571,7 +571,7 @@ def test_a_call_that_only_reads_fails_with_its_connection(redis: RedisServer, tm
     """Nothing is lost by running it late, so that nobody has to wait."""
 
     async def life(server: RedisServer) -> None:
-        nodes = Nodes(places(server.address), timeout_s=PATIENCE_S)
+        nodes = Nodes(shard_addresses(server.address), timeout_s=PATIENCE_S)
         engine, _ = await nodes.node()
         server.signal(signal.SIGSTOP)
         reading = await in_flight(engine, engine.head())
@@ -1069,7 +1069,7 @@ def test_a_restarted_redis_is_another_log(tmp_path: Path, has_data: bool) -> Non
     """Even with its data: what was acknowledged last may be missing, and no older position is believed."""
 
     async def life(server: RedisServer) -> None:
-        nodes = Nodes(places(server.address), SHORT_S)
+        nodes = Nodes(shard_addresses(server.address), SHORT_S)
         engine, listener = await nodes.member("ann", "a", notify_presence=True)
         before = engine.position
         if has_data:
@@ -1096,7 +1096,7 @@ def test_an_unreachable_redis_stops_the_start(tmp_path: Path) -> None:
 
     async def life() -> None:
         with pytest.raises(ConfigError, match="engine: Redis is out of reach"):
-            await Nodes(places(f"unix://{tmp_path}/nothing")).node()
+            await Nodes(shard_addresses(f"unix://{tmp_path}/nothing")).node()
 
     asyncio.run(life())
 
@@ -1107,7 +1107,7 @@ def test_a_silent_redis_stops_the_start(tmp_path: Path) -> None:
 
     async def life() -> None:
         with pytest.raises(ConfigError, match="engine: Redis is out of reach: no answer in time"):
-            await Nodes(places(f"unix://{tmp_path}/silent"), SHORT_S).node()
+            await Nodes(shard_addresses(f"unix://{tmp_path}/silent"), SHORT_S).node()
 
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(f"{tmp_path}/silent")
@@ -1144,7 +1144,7 @@ def test_a_stranger_on_the_port_of_redis_stops_the_start(
         loop = asyncio.get_running_loop()
         async with await loop.create_unix_server(Babbling, f"{tmp_path}/stranger"):
             with pytest.raises(ConfigError, match=rf"^engine: Redis .*{reason}"):
-                await Nodes(places(f"unix://{tmp_path}/stranger"), SHORT_S).node()
+                await Nodes(shard_addresses(f"unix://{tmp_path}/stranger"), SHORT_S).node()
 
     asyncio.run(life())
     assert not [record for record in caplog.records if record.exc_info and record.levelname != "DEBUG"]
@@ -1397,7 +1397,7 @@ def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
     """Each has a shard and publishes only to those who listen there; the number is told by the address."""
 
     async def life(cluster: str, masters: list[RedisServer]) -> None:
-        nodes = Nodes(places(cluster))
+        nodes = Nodes(shard_addresses(cluster))
         channels = [channel_in(shard, 3) for shard in range(3)]
         _, listener = await nodes.member("ann", *channels, notify_presence=True)
         speaker, _ = await nodes.node()
@@ -1423,13 +1423,13 @@ def test_data_of_another_form_stops_the_start(redis: RedisServer) -> None:
     redis.cli("FLUSHALL")
 
     async def life() -> None:
-        nodes = Nodes(places(redis.address))
+        nodes = Nodes(shard_addresses(redis.address))
         await nodes.node()
         await nodes.close()
         [log] = redis.cli("KEYS", "*:log").split()
         redis.cli("HDEL", log, "layout")
         with pytest.raises(ConfigError, match=r"has form 1, .* stop all nodes, run FLUSHDB"):
-            await Nodes(places(redis.address)).node()
+            await Nodes(shard_addresses(redis.address)).node()
         redis.cli("DEL", log)
 
     asyncio.run(life())
@@ -1831,7 +1831,7 @@ def test_a_lost_master_of_a_cluster_loses_its_shard_alone(tmp_path: Path) -> Non
     """While it is away calls about its channels are refused, others are not; back without data, it is another log."""
 
     async def life(cluster: str, masters: list[RedisServer]) -> None:
-        nodes = Nodes(places(cluster), SHORT_S)
+        nodes = Nodes(shard_addresses(cluster), SHORT_S)
         channels = [channel_in(shard, 3) for shard in range(3)]
         engine, listener = await nodes.member("ann", *channels)
         await engine.publish([message("before", channel=name) for name in channels])
@@ -2693,7 +2693,7 @@ def test_two_services_share_a_redis_by_their_databases(redis: RedisServer) -> No
         await other.close()
 
     redis.cli("FLUSHALL")
-    asyncio.run(life(Nodes(places(redis.address)), Nodes(places(f"{redis.address}?db=1"))))
+    asyncio.run(life(Nodes(shard_addresses(redis.address)), Nodes(shard_addresses(f"{redis.address}?db=1"))))
 
 
 def test_the_dead_are_counted_out_in_small_steps(with_one_shard: Any) -> None:
@@ -2784,7 +2784,7 @@ def test_a_cluster_that_names_no_host_means_the_member_that_was_asked(
     server.start()
     try:
         server.cli("CLUSTER", "ADDSLOTS", *map(str, range(16_384)))
-        [place] = places(f"redis+cluster://127.0.0.1:{port}?shards=1")
+        [place] = shard_addresses(f"redis+cluster://127.0.0.1:{port}?shards=1")
 
         async def connected() -> None:
             connection: Any = place.connect()

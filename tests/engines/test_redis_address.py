@@ -4,7 +4,7 @@ import pytest
 from redis.crc import key_slot
 
 from channelstream.core.position import MAX_SHARDS
-from channelstream.engines.redis.address import SLOTS, places, prefixes
+from channelstream.engines.redis.address import SLOTS, prefixes, shard_addresses
 from channelstream.errors import ConfigError
 
 PASSWORD = "hunter2"
@@ -23,9 +23,9 @@ def test_shards_lie_in_equal_parts_of_a_cluster(shards: int) -> None:
 
 def test_a_cluster_has_as_many_shards_as_its_address_says() -> None:
     """Three where it says nothing; any other Redis has one."""
-    assert len(places("redis+cluster://a:1,b:2?shards=5")) == 5
-    assert [place.in_cluster for place in places("redis+cluster://a:1,b:2")] == [True] * 3
-    assert [(place.prefix, place.in_cluster) for place in places("redis://a:1/0")] == [
+    assert len(shard_addresses("redis+cluster://a:1,b:2?shards=5")) == 5
+    assert [place.in_cluster for place in shard_addresses("redis+cluster://a:1,b:2")] == [True] * 3
+    assert [(place.prefix, place.in_cluster) for place in shard_addresses("redis://a:1/0")] == [
         (prefixes(1)[0], False)
     ]
 
@@ -34,7 +34,7 @@ def test_a_cluster_has_as_many_shards_as_its_address_says() -> None:
 def test_a_number_of_shards_that_cannot_be_is_refused(query: str) -> None:
     """With a sentence that names option and range."""
     with pytest.raises(ConfigError, match=r"^engine: "):
-        places(f"redis+cluster://a:1?{query}")
+        shard_addresses(f"redis+cluster://a:1?{query}")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_number_of_shards_that_cannot_be_is_refused(query: str) -> None:
 )
 def test_an_address_says_where_and_who(address: str, where: dict[str, object]) -> None:
     """Every form has user, password and, but for a cluster, a database; what is special is percent-encoded."""
-    connection = places(address)[0].connect()
+    connection = shard_addresses(address)[0].connect()
     assert {name: getattr(connection, name) for name in where} == where
 
 
@@ -83,7 +83,7 @@ def test_an_address_says_where_and_who(address: str, where: dict[str, object]) -
 def test_a_mistake_is_named_and_the_password_is_not(address: str, reason: str) -> None:
     """At the start, in one sentence that names the option; where its slash was not encoded, a password looks like a port."""
     with pytest.raises(ConfigError) as caught:
-        places(address)
+        shard_addresses(address)
     assert str(caught.value).startswith("engine: ")
     assert reason in str(caught.value)
     told = caught.value.__cause__ or (None if caught.value.__suppress_context__ else caught.value.__context__)

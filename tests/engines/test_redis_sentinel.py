@@ -10,7 +10,7 @@ from tests.engines.test_redis import Nodes, counted, heard, published
 from tests.redis_server import redis_sentinels
 from tests.waiting import soon
 
-from channelstream.engines.redis.address import places
+from channelstream.engines.redis.address import shard_addresses
 from channelstream.errors import ConfigError, Unavailable
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def test_a_node_follows_a_failover(tmp_path: Path) -> None:
     with redis_sentinels(tmp_path, "a-password") as watched:
 
         async def life() -> None:
-            nodes = Nodes(places(watched.address))
+            nodes = Nodes(shard_addresses(watched.address))
             engine, listener = await nodes.member("ann", "a", notify_presence=True)
             speaker, _ = await nodes.node()
             await speaker.publish([message("m1")])
@@ -48,7 +48,7 @@ def test_a_master_nobody_knows_stops_the_start(tmp_path: Path) -> None:
 
     async def life(address: str) -> None:
         with pytest.raises(ConfigError, match=r"engine: .* none knows a master called 'other'"):
-            await Nodes(places(address)).node()
+            await Nodes(shard_addresses(address)).node()
 
     with redis_sentinels(tmp_path) as watched:
         asyncio.run(life(watched.address.replace("/main/", "/other/")))
@@ -59,7 +59,7 @@ def test_a_sentinel_that_stands_still_is_passed_over(tmp_path: Path) -> None:
     with redis_sentinels(tmp_path) as watched:
 
         async def life() -> None:
-            nodes = Nodes(places(watched.address))
+            nodes = Nodes(shard_addresses(watched.address))
             watched.sentinels[0].signal(signal.SIGSTOP)
             engine, _ = await nodes.node()
             await engine.publish([message("m1")])

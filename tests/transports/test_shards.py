@@ -22,7 +22,7 @@ from channelstream.core.position import Position, max_offsets, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.base import PRIVATE, UserUpdate
 from channelstream.engines.local_log import Lifetimes
-from channelstream.engines.redis.address import places, prefixes
+from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
 from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
@@ -114,7 +114,7 @@ class Client:
 
 
 def node_of(redis: RedisServer, shards: int) -> Node:
-    [place] = places(redis.address)
+    [place] = shard_addresses(redis.address)
     clock = SystemClock()
     pacer = FlushPacer(lambda: hub.flush(), clock.steady)
     hub = Hub(pacer.soon)

@@ -58,12 +58,12 @@ def _memory(parts: Parts) -> Engine:
 
 
 def _redis(parts: Parts) -> Engine:
-    from channelstream.engines.redis.address import places
+    from channelstream.engines.redis.address import shard_addresses
     from channelstream.engines.redis.engine import RedisEngine
     from channelstream.engines.redis.shard import RedisSettings
 
     return RedisEngine(
-        places(parts.address),
+        shard_addresses(parts.address),
         parts.limits,
         parts.lifetimes,
         parts.new_id,

@@ -35,7 +35,7 @@ Connect = Callable[[], AbstractConnection]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ShardAddress:
     """Where one shard of the log lies.
 
     Attributes:
@@ -48,7 +48,7 @@ class Place:
     in_cluster: bool = False
 
 
-def places(address: str) -> list[Place]:
+def shard_addresses(address: str) -> list[ShardAddress]:
     """Return where each shard is.
 
     Args:
@@ -75,7 +75,7 @@ def places(address: str) -> list[Place]:
         raise ConfigError(f"engine: {_UNREADABLE}") from None
     # What is published is heard in all databases of a Redis.
     part = f"{number}:" if number else ""
-    return [Place(connect, prefix + part) for prefix in prefixes(1)]
+    return [ShardAddress(connect, prefix + part) for prefix in prefixes(1)]
 
 
 class _Mistake(Exception):
@@ -139,8 +139,8 @@ def _database(text: str) -> int:
     return int(text or 0)
 
 
-def _in_cluster(hosts: Sequence[Host], prefix: str, options: dict[str, Any]) -> Place:
-    return Place(lambda: _ClusterConnection(hosts, prefix, options), prefix, in_cluster=True)
+def _in_cluster(hosts: Sequence[Host], prefix: str, options: dict[str, Any]) -> ShardAddress:
+    return ShardAddress(lambda: _ClusterConnection(hosts, prefix, options), prefix, in_cluster=True)
 
 
 def _hosts(netloc: str) -> list[Host]:

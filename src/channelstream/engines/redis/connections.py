@@ -18,8 +18,8 @@ from channelstream.engines.base import Claim, Leave, Member, Membership, Receive
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.link import OUT_OF_REACH
 from channelstream.engines.redis.registration_index import RegistrationIndex
-from channelstream.engines.redis.shard import AGAIN, CHUNK, Common, Shard
-from channelstream.engines.redis.shards import Shards, refusal_in, side_by_side
+from channelstream.engines.redis.shard import AGAIN, CHUNK, NodeContext, Shard
+from channelstream.engines.redis.shards import Shards, gather_all, refusal_in
 from channelstream.errors import Moved, Unavailable
 
 MOVED_AT = 4
@@ -46,7 +46,7 @@ class Connections:
 
     receiver: Receiver
 
-    def __init__(self, shards: Shards, node: Common, bounds: Mapping[str, Any]) -> None:
+    def __init__(self, shards: Shards, node: NodeContext, bounds: Mapping[str, Any]) -> None:
         self.node = node.name
         self.label = node.label
         self._shards = shards
@@ -204,7 +204,9 @@ class Connections:
         """Tell a shard what it has missed of the states of users."""
         for user in sorted(shard.pending_state):
             with suppress(Unavailable):  # The user's own shard may be out of reach as well.
-                await shard.tell("follow_state", user=user, blob=await self._shards.state_for(user, [shard]))
+                await shard.send_paced(
+                    "follow_state", user=user, blob=await self._shards.state_for(user, [shard])
+                )
                 shard.pending_state.discard(user)
 
     def taken_over(self, conn_id: str) -> None:
@@ -274,7 +276,7 @@ class Connections:
         # What a shard that is out of reach still counts is counted out when it is back.
         others = [shard for shard in counting if shard is not directory]
         ended = directory.call("disconnect", conn_id=member.conn_id, node=self.node)
-        told, _ = await side_by_side([ended, self._release(member.conn_id, others)])
+        told, _ = await gather_all([ended, self._release(member.conn_id, others)])
         if told == b"gone":
             raise Moved
 
@@ -302,7 +304,7 @@ class Connections:
             raise Unavailable(OUT_OF_REACH)
         try:
             state = await self._prepare(member, parts)
-            joined = await side_by_side(
+            joined = await gather_all(
                 self._join(shard, member, {name: channels[name] for name in names}, state, since)
                 for shard, names in parts.items()
             )
@@ -365,7 +367,7 @@ class Connections:
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         parts = self._shards.split(channels)
         try:
-            await side_by_side(self._leave(shard, member, names) for shard, names in parts.items())
+            await gather_all(self._leave(shard, member, names) for shard, names in parts.items())
         except BaseException:  # Cancelled as well: the shard may have done it.
             self._mark_unconfirmed(member, parts)
             raise

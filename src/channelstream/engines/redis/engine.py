@@ -33,11 +33,11 @@ from channelstream.engines.base import (
 )
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis import codec
-from channelstream.engines.redis.address import Place
+from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.connections import Connections
 from channelstream.engines.redis.lease_manager import LeaseManager
-from channelstream.engines.redis.shard import Common, Logs, RedisSettings, Shard
-from channelstream.engines.redis.shards import Shards, side_by_side
+from channelstream.engines.redis.shard import Logs, NodeContext, RedisSettings, Shard
+from channelstream.engines.redis.shards import Shards, gather_all
 from channelstream.errors import ConfigError, Moved, Unavailable
 
 COLLECT_AT_ONCE = 100
@@ -63,7 +63,7 @@ class RedisEngine:
 
     def __init__(
         self,
-        places: Sequence[Place],
+        places: Sequence[ShardAddress],
         limits: RegistryLimits,
         lifetimes: Lifetimes,
         new_id: Callable[[], str],
@@ -83,7 +83,7 @@ class RedisEngine:
         self.receiver: Receiver
         self._lifetimes = lifetimes
         self._bounds = codec.write_bounds(limits)
-        node = Common(new_id(), label, len(places), settings, new_id, new_epoch, clock)
+        node = NodeContext(new_id(), label, len(places), settings, new_id, new_epoch, clock)
         self._shards = Shards([Shard(index, place, node, self) for index, place in enumerate(places)])
         self._connections = Connections(self._shards, node, self._bounds)
         self._lease_managers = [
@@ -98,7 +98,7 @@ class RedisEngine:
         needed = set(self._shards if names is None else self._shards.split(names))
         asked = list(self._shards if others or len(self._shards) == 1 else needed)
         offsets = self._shards.offsets
-        heads = await side_by_side(self._head(shard, shard in needed) for shard in asked)
+        heads = await gather_all(self._head(shard, shard in needed) for shard in asked)
         for shard, head in zip(asked, heads, strict=True):
             offsets = with_offset(offsets, shard.index, head)
         return Position(self._shards.epochs, offsets)
@@ -119,7 +119,7 @@ class RedisEngine:
             # The first tells whether the number of shards is right, before anything is written to others.
             first, *others = self._shards
             await first.establish()
-            await side_by_side(shard.establish() for shard in others)
+            await gather_all(shard.establish() for shard in others)
         except Unavailable as error:
             raise ConfigError(f"engine: {error.message}") from error
         for lease_manager in self._lease_managers:
@@ -154,7 +154,7 @@ class RedisEngine:
                 batches.setdefault(shard, []).append((number, part))
         answers: list[list[Sequence[bytes]]] = [[] for _ in events]
         published = [self._publish(shard, batch) for shard, batch in batches.items()]
-        for batch, told in zip(batches.values(), await side_by_side(published), strict=True):
+        for batch, told in zip(batches.values(), await gather_all(published), strict=True):
             for (number, _), answer in zip(batch, told, strict=True):
                 answers[number].append(answer)
         return [self._accepted(event, told) for event, told in zip(events, answers, strict=True)]
@@ -206,7 +206,7 @@ class RedisEngine:
         read_to = head = self._shards.offsets
         found: list[list[Entry]] = []
         lost: set[str] = set()
-        told = await side_by_side(shard.replay(some, limit) for shard, some in logs.items())
+        told = await gather_all(shard.replay(some, limit) for shard, some in logs.items())
         for (shard, some), (last, read, gone, entries) in zip(names.items(), told, strict=True):
             head, read_to = with_offset(head, shard.index, last), with_offset(read_to, shard.index, read)
             lost |= {some[number - 1] for number in gone}
@@ -215,7 +215,7 @@ class RedisEngine:
         return Replay(list(merge(*found, key=_at_s)), frozenset(lost), read_to, head)
 
     async def level(self, shards: Iterable[int]) -> None:
-        await side_by_side(self._shards.assigned(shard).replay([], 0) for shard in shards)
+        await gather_all(self._shards.assigned(shard).replay([], 0) for shard in shards)
 
     # -- connections
 
@@ -257,7 +257,7 @@ class RedisEngine:
     # -- settings and state
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
-        await side_by_side(
+        await gather_all(
             shard.call_for(
                 "configure", "channels", [(name, dict(patches[name])) for name in names], bounds=self._bounds
             )
@@ -290,7 +290,7 @@ class RedisEngine:
             channels = await self._channels_of(shard, name, answer[-1]) if with_channels else ()
             found[name] = codec.read_user([*answer[:-1], channels])
         if len(self._shards) > 1 and with_channels:
-            await side_by_side(self._add_channels(shard, found) for shard in self._shards)
+            await gather_all(self._add_channels(shard, found) for shard in self._shards)
         return list(found.values()) if names is None else [found[name] for name in names if name in found]
 
     async def _channels_of(self, shard: Shard, user: str, told: Sequence[bytes] | None) -> Iterable[bytes]:
@@ -301,7 +301,7 @@ class RedisEngine:
         parts: dict[Shard, list[str]] = {}
         for name, channel in members.items():
             parts.setdefault(self._shards.at(channel), []).append(name)
-        found = await side_by_side(self._read_in(shard, "states", "u", some) for shard, some in parts.items())
+        found = await gather_all(self._read_in(shard, "states", "u", some) for shard, some in parts.items())
         by_name = {name: codec.read_state(answer) for each in found for _, name, answer in each}
         return [by_name[name] for name in members if name in by_name]
 
@@ -316,7 +316,7 @@ class RedisEngine:
     ) -> list[tuple[Shard, str, Any]]:
         """Ask the shards about channels or users, in pieces; None means all that each has."""
         wanted = dict.fromkeys(self._shards) if names is None else self._shards.split(names)
-        found = await side_by_side(
+        found = await gather_all(
             self._read_in(shard, operation, kind, some, **how) for shard, some in wanted.items()
         )
         return [each for some in found for each in some]
@@ -357,7 +357,7 @@ class RedisEngine:
         return await self._connections.claim(conn_id, orphan, leave)
 
     async def collect(self) -> None:
-        await side_by_side(map(self._collect, self._shards))
+        await gather_all(map(self._collect, self._shards))
 
     async def _collect(self, shard: Shard) -> None:
         await shard.forget_unwanted()

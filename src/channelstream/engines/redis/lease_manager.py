@@ -88,7 +88,7 @@ class LeaseManager:
 
     async def _establish(self) -> None:
         if self._shard.is_linked:  # And could not be beaten over.
-            await self._shard.let_go()
+            await self._shard.unlink()
             await self._connections.suspect(self._shard)
         await self._shard.establish()
         await self._heartbeat()

@@ -20,7 +20,7 @@ import msgspec
 from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import ExecAbortError, InvalidResponse, RedisError, ResponseError
 
-from channelstream.engines.redis.address import Place
+from channelstream.engines.redis.address import ShardAddress
 from channelstream.errors import Unavailable
 
 MAX_CALLS = 10_000
@@ -86,7 +86,7 @@ class Link:
         why: that is so; empty before.
     """
 
-    def __init__(self, place: Place, heard: Heard, timeout_s: float) -> None:
+    def __init__(self, place: ShardAddress, heard: Heard, timeout_s: float) -> None:
         """Create a link that is not open.
 
         Args:
@@ -161,7 +161,7 @@ class Link:
         """
         self._ahead_ms = redis_ms - _steady_ms()
 
-    async def hush(self) -> None:
+    async def stop_listening(self) -> None:
         """Use it no more, and hear nothing more of what is published."""
         self._end()
         if self._hearer is not None:
@@ -172,7 +172,7 @@ class Link:
     async def drain(self) -> None:
         """Close it once every call that was sent has its answer or has passed its deadline."""
         try:
-            await self.hush()
+            await self.stop_listening()
             waiting = [call.answer for call in self._calls if not call.answer.done()]
             if waiting and not self._is_cut:
                 await asyncio.wait(waiting, timeout=self._timeout_s)
@@ -181,7 +181,7 @@ class Link:
 
     async def close(self) -> None:
         """Close both connections; calls that wait fail at their deadlines."""
-        await self.hush()
+        await self.stop_listening()
         for task in self._callers:
             task.cancel()
         await asyncio.gather(*self._callers, return_exceptions=True)

@@ -26,7 +26,7 @@ from redis.exceptions import ConnectionError as Lost
 from channelstream.core.events import Event
 from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.redis import codec
-from channelstream.engines.redis.address import Place
+from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link import (
     NO_REDIS,
     OUT_OF_REACH,
@@ -91,7 +91,7 @@ class RedisSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Common:
+class NodeContext:
     """What all shards of a node share.
 
     Attributes:
@@ -110,7 +110,7 @@ class Common:
     clock: Clock | None
 
 
-class Owner(Protocol):
+class ShardEvents(Protocol):
     """The engine, as its shards see it."""
 
     receiver: Receiver
@@ -138,7 +138,7 @@ class Shard:
         untold: users whose state has changed without it being told here.
     """
 
-    def __init__(self, index: int, place: Place, node: Common, owner: Owner) -> None:
+    def __init__(self, index: int, place: ShardAddress, node: NodeContext, owner: ShardEvents) -> None:
         self.index = index
         self.epoch = ""
         self.offset = 0
@@ -148,7 +148,7 @@ class Shard:
         self._node = node
         self._owner = owner
         self._link: Link | None = None
-        self._fading: set[Link] = set()
+        self._draining: set[Link] = set()
         self._distrust = False
         self._watched: dict[str, int] = {}
         self._unwanted: set[str] = set()
@@ -174,26 +174,26 @@ class Shard:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for link in (*self._fading, *([self._link] if self._link else ())):
+        for link in (*self._draining, *([self._link] if self._link else ())):
             await link.close()
 
     async def broken(self) -> None:
         """Wait until Redis is out of reach, and let go of what is left of the link."""
         if self._link is not None:
             await self._link.broken.wait()
-            await self.let_go()
+            await self.unlink()
 
-    async def let_go(self) -> None:
+    async def unlink(self) -> None:
         """Hear nothing more over the link; calls that were sent over it may still have their answers."""
         link, self._link = self._link, None
         if link is not None:
-            self._fading.add(link)  # First: where this is cancelled, `close` still finds it.
-            await link.hush()
-            self._run(self._fade(link))
+            self._draining.add(link)  # First: where this is cancelled, `close` still finds it.
+            await link.stop_listening()
+            self._run(self._drain(link))
 
-    async def _fade(self, link: Link) -> None:
+    async def _drain(self, link: Link) -> None:
         await link.drain()
-        self._fading.discard(link)
+        self._draining.discard(link)
 
     async def establish(self) -> None:
         """Connect, in place of an older link, and deliver what was missed since the last time.
@@ -202,7 +202,7 @@ class Shard:
             Unavailable: it did not work.
             ConfigError: what is there is no shard of this log.
         """
-        await self.let_go()
+        await self.unlink()
         link = Link(self._place, self._heard, self._node.settings.timeout_s)
         try:
             await link.open()
@@ -293,7 +293,7 @@ class Shard:
             await self._replay_marked([], 0, until_s)
         return answer
 
-    async def tell(self, operation: str, **arguments: Any) -> None:
+    async def send_paced(self, operation: str, **arguments: Any) -> None:
         """Run an operation that publishes very much: each step proves progress, and the next has a new deadline."""
         while await self.step(operation, **arguments) == AGAIN:
             pass

@@ -85,9 +85,9 @@ class Shards:
         told, changed, offset, state, copies, is_telling = answer
         user = codec.read_user(told)
         if is_telling:
-            await home.tell("tell", user=user.name)
+            await home.send_paced("tell", user=user.name)
         others = [self.assigned(index) for index in copies.split()]
-        await side_by_side(self._send_state(shard, user.name, state) for shard in others)
+        await gather_all(self._send_state(shard, user.name, state) for shard in others)
         return UserChange(
             user, codec.read_changed(changed), with_offset(self.offsets, home.index, int(offset))
         )
@@ -99,7 +99,7 @@ class Shards:
             Unavailable: it is out of reach, and as many changes wait for it as may.
         """
         try:
-            await shard.tell("follow_state", user=user, blob=state)
+            await shard.send_paced("follow_state", user=user, blob=state)
         except Unavailable:
             if len(shard.pending_state) >= MAX_PENDING_STATE:
                 raise
@@ -111,7 +111,7 @@ def refusal_in(answer: Any) -> str | None:
     return REFUSED_STATES.get(answer) if isinstance(answer, bytes) else None
 
 
-async def side_by_side(work: Iterable[Awaitable[T]]) -> list[T]:
+async def gather_all(work: Iterable[Awaitable[T]]) -> list[T]:
     """Do all of it at once; when all has ended, raise the first error there was.
 
     A single piece, which is all there is where the log has one shard, needs no tasks.
