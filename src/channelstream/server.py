@@ -18,6 +18,8 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 
 from channelstream import __version__
+from channelstream.admin.panel import Panel
+from channelstream.admin.sampler import Sampler
 from channelstream.api import openapi
 from channelstream.api.access import Access, AccessRules, Checker
 from channelstream.api.app import Api
@@ -40,8 +42,6 @@ from channelstream.housekeeping import Housekeeping
 from channelstream.http.door import Door, HttpSettings
 from channelstream.http.listener import Listener
 from channelstream.node import Node, NodeLimits
-from channelstream.overview.panel import Panel
-from channelstream.overview.sampler import Sampler
 from channelstream.pacing import FlushPacer
 from channelstream.pages.refusals import json_errors
 from channelstream.pages.routes import routes

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
+from channelstream.admin import panel as panels
+from channelstream.admin.panel import WATCHERS, Panel
+from channelstream.admin.sampler import Sampler
 from channelstream.errors import Unavailable
 from channelstream.node import Node
-from channelstream.overview import panel as panels
-from channelstream.overview.panel import WATCHERS, Panel
-from channelstream.overview.sampler import Sampler
 from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from channelstream.overview.listing import PAGE_ROWS, SLICE_ROWS, Asked, Listing
+from channelstream.admin.listing import PAGE_ROWS, SLICE_ROWS, Asked, Listing
 
 ROWS = 100_000
 LISTING: Listing[int] = Listing(

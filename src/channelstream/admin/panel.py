@@ -7,17 +7,17 @@ from weakref import WeakSet
 
 import msgspec
 
+from channelstream.admin import details
+from channelstream.admin.document import Document
+from channelstream.admin.listing import Asked
+from channelstream.admin.sampler import SAMPLE_S, Sampler
+from channelstream.admin.shown import ending_row
+from channelstream.admin.tables import Tables
 from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
 from channelstream.asgi import Parts, in_parts
 from channelstream.errors import Unavailable
 from channelstream.node import Node
-from channelstream.overview import details
-from channelstream.overview.document import Document
-from channelstream.overview.listing import Asked
-from channelstream.overview.sampler import SAMPLE_S, Sampler
-from channelstream.overview.shown import ending_row
-from channelstream.overview.tables import Tables
 from channelstream.slices import Slices
 from channelstream.transports.streams import Streams
 

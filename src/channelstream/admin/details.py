@@ -7,15 +7,7 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from channelstream.core.channel import Channel
-from channelstream.core.connection import Connection, ConnectionState
-from channelstream.core.events import Message
-from channelstream.core.log import Entry
-from channelstream.core.position import Offsets, Position
-from channelstream.core.timestamps import stamp
-from channelstream.core.user import User
-from channelstream.node import Node
-from channelstream.overview.shown import (
+from channelstream.admin.shown import (
     connection_row,
     cut,
     ending_row,
@@ -24,6 +16,14 @@ from channelstream.overview.shown import (
     transport_of,
     waiting_bytes,
 )
+from channelstream.core.channel import Channel
+from channelstream.core.connection import Connection, ConnectionState
+from channelstream.core.events import Message
+from channelstream.core.log import Entry
+from channelstream.core.position import Offsets, Position
+from channelstream.core.timestamps import stamp
+from channelstream.core.user import User
+from channelstream.node import Node
 from channelstream.slices import Slices
 
 LISTED = 200

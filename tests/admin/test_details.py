@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from channelstream import slices
+from channelstream.admin import details
 from channelstream.config import Settings
 from channelstream.core.events import Dialect, Message
 from channelstream.engines.base import UserUpdate
-from channelstream.overview import details
 from channelstream.server import build
 
 CHANNELS = [f"c{number}" for number in range(30)]

@@ -4,12 +4,12 @@ from datetime import timedelta
 from typing import Any
 
 from channelstream import __version__
+from channelstream.admin.sampler import Loop
 from channelstream.api.call import Call
 from channelstream.api.info import channels_info
 from channelstream.api.schemas import InfoOptions
 from channelstream.core.user import User
 from channelstream.node import Node
-from channelstream.overview.sampler import Loop
 from channelstream.transports.streams import Streams
 
 

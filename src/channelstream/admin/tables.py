@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from channelstream.admin.listing import Asked, Listing
+from channelstream.admin.shown import KEYS, connection_row, state_of, transport_of, waiting_bytes
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.engines.base import NodeStatus
 from channelstream.node import Node
-from channelstream.overview.listing import Asked, Listing
-from channelstream.overview.shown import KEYS, connection_row, state_of, transport_of, waiting_bytes
 
 
 def _channel_row(channel: Channel) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+from channelstream.admin.sampler import SAMPLES, Sampler
 from channelstream.node import Node
-from channelstream.overview.sampler import SAMPLES, Sampler
 from channelstream.watchdog import Watchdog
 
 
