@@ -100,7 +100,7 @@ def test_a_run_depends_on_nothing_but_its_seed() -> None:
     """The same seed is the same run in every process: every byte is written to the same client in the same order."""
     one, other = [process.communicate()[0] for process in [runs("0"), runs("1")]]
     assert one == other
-    assert one.count("heard=") == 3
+    assert one.count("delivered=") == 3
 
 
 def first_failure(promise: str, weights: Mapping[str, float] = WEIGHTS, first: int = 0) -> str:
@@ -161,8 +161,8 @@ def test_reading_from_elsewhere_than_allowed_is_found(
 @pytest.mark.parametrize(
     ("place", "fault", "promise", "first"),
     [
-        ("channelstream.core.log.Entry.heard_by", lambda entry, _user: entry, "not for this client", 15),
-        ("channelstream.node.locks.Locks.free", Locks.of, "instead of|KeyError|counted", 0),
+        ("channelstream.core.log.Entry.for_user", lambda entry, _user: entry, "not for this client", 15),
+        ("channelstream.node.locks.Locks.try_acquire", Locks.of, "instead of|KeyError|counted", 0),
     ],
     ids=["its own parting", "no turn"],
 )
@@ -189,7 +189,7 @@ def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.slow
 def test_a_broken_promise_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that loses an event is found out, and the script that shows it becomes short."""
-    monkeypatch.setattr("channelstream.core.log._seq", lambda entry: entry.offset - 1)
+    monkeypatch.setattr("channelstream.core.log._offset", lambda entry: entry.offset - 1)
 
     def fails(steps: list[object]) -> bool:
         try:
