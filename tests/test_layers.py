@@ -21,7 +21,7 @@ LAYERS = (
     {"http"},
     {"transports", "api"},
     {"config"},
-    {"pages", "logs", "overview", "housekeeping", "tracing", "clock", "pacing", "watchdog"},
+    {"pages", "logs", "admin", "housekeeping", "tracing", "clock", "pacing", "watchdog"},
     {"server"},
     {"supervisor"},
     {"bench"},

@@ -207,9 +207,10 @@ class Log:
         return self.entries[0].at_s + self.limits.age_s
 
     def since(self, offset: int, now_s: float) -> Iterator[Entry]:
-        """Return the entries after `offset`; complete when `offset` is not below the floor, which this call brings up to date.
+        """Yield the entries after `offset`, after expiring what is too old.
 
-        Only those that are taken are looked at: of many long logs, whoever reads takes a few of each at a time.
+        The result is complete if `offset` is not below the floor. It is lazy: a caller that reads many long logs takes a
+        few entries of each at a time.
         """
         self.expire(now_s)
         if not self.entries or self.entries[-1].offset <= offset:

@@ -39,7 +39,10 @@ class Receiver(Protocol):
         """Hear that events of these channels and private messages of these users could not be delivered."""
 
     def log_replaced(self, shard: int, offsets: Offsets) -> None:
-        """Hear that a shard's log is another one, which begins at its one of `offsets`: nothing older can be proven there."""
+        """Handle the replacement of a shard's log by a new one that begins at `offsets[shard]`.
+
+        Nothing older than that can be proven complete.
+        """
 
     def taken_over(self, conn_id: str) -> None:
         """Hear that another node has taken over a connection."""

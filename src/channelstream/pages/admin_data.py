@@ -26,7 +26,7 @@ RETRY_MS = 500
 
 
 class Panel(Protocol):
-    """What the server tells its admin; `overview.panel` is it."""
+    """What the server tells its admin; `admin.panel` is it."""
 
     async def document(self) -> bytes:
         """Return what `/admin/admin.json` shows, as JSON."""
