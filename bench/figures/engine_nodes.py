@@ -48,19 +48,19 @@ class Holder:
     def deliver(self, entry: Entry) -> None:
         self.heard += 1
 
-    def advance(self, seqs: Offsets) -> None:
+    def advance(self, offsets: Offsets) -> None:
         """Nothing waits for it."""
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         """Nothing was promised."""
 
-    def renewed(self, shard: int, seqs: Offsets) -> None:
+    def log_replaced(self, shard: int, offsets: Offsets) -> None:
         self.renewals += 1
 
-    def yielded(self, conn_id: str) -> None:
+    def taken_over(self, conn_id: str) -> None:
         """There is nobody to yield to."""
 
-    def held(self) -> Collection[str]:
+    def local_connections(self) -> Collection[str]:
         return self.members.keys()
 
     def has_channel(self, name: str) -> bool:
@@ -75,7 +75,7 @@ class Holder:
         names = self.joined.get(conn_id) or ([] if channel is None else [channel])
         return None if member is None else Membership(member, dict.fromkeys(names))
 
-    async def obey(self, command: bytes) -> bytes:
+    async def execute(self, command: bytes) -> bytes:
         return command
 
 

@@ -241,10 +241,10 @@ async def _big_messages(node: EngineNode, sizes: Sizes, log: Log) -> None:
 
 async def _replay_all(engine: RedisEngine, name: str) -> None:
     at = -1
-    first = await engine.replay("nobody", {name: engine.position.seqs[0]}, 0)
+    first = await engine.replay("nobody", {name: engine.position.offsets[0]}, 0)
     at, head = first.head[0] - BIG_MESSAGES, first.head[0]
     while at < head:
-        at = (await engine.replay("nobody", {name: at}, 256)).upto[0]
+        at = (await engine.replay("nobody", {name: at}, 256)).read_to[0]
 
 
 async def _many_users(node: EngineNode, sizes: Sizes, log: Log) -> None:

@@ -624,7 +624,7 @@ def test_a_beat_is_never_refused_because_too_much_waits(
         monkeypatch.setattr("channelstream.engines.redis.link.MAX_CALLS", 0)
         with pytest.raises(Unavailable, match="Too much waits"):
             await engine.publish([message("m1")])
-        await lease_manager._beat()
+        await lease_manager._heartbeat()
 
     with_one_shard(life)
 
@@ -678,7 +678,7 @@ def test_a_user_with_nothing_left_to_tell_is_dropped_by_a_beat(
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
         redis.cli("SADD", f"{PREFIX}telling", "nobody")
-        await engine._shards.at("").beat(lease_ms=1000, label="", connections=0)
+        await engine._shards.at("").heartbeat(lease_ms=1000, label="", connections=0)
         assert redis.cli("SMEMBERS", f"{PREFIX}telling") == ""
 
     with_one_shard(life)
@@ -737,7 +737,7 @@ def test_a_full_redis_is_emptied_by_leaving(redis: RedisServer, with_nodes: Any)
                 del recorder.members[member.conn_id]
                 await engine.disconnect(member, ["a"])
             for lease_manager in engine._lease_managers:
-                await lease_manager._shard.beat(lease_ms=1000, label="", connections=1)
+                await lease_manager._shard.heartbeat(lease_ms=1000, label="", connections=1)
             await engine.collect()
             assert all(shard.is_linked for shard in engine._shards)
         finally:
@@ -839,7 +839,7 @@ def test_a_beat_ends_as_many_channels_as_a_script_may(redis: RedisServer, with_o
         await begin_to_end(engine, "many")
         del recorder.members["many"]
         before = int(redis.cli("HLEN", f"{PREFIX}kc:many"))
-        await engine._shards.at("").beat(lease_ms=PATIENCE_S * 1000, label="", connections=0)
+        await engine._shards.at("").heartbeat(lease_ms=PATIENCE_S * 1000, label="", connections=0)
         assert before - int(redis.cli("HLEN", f"{PREFIX}kc:many")) > CHUNK
 
     with_one_shard(life, lease_s=PATIENCE_S)
@@ -1238,9 +1238,9 @@ def test_nothing_is_told_faster_than_the_node_that_asks_receives_it(with_one_sha
         [shard] = engine._shards
         keys = [f"key-{number}" for number in range(60)]
         update = UserUpdate(dict.fromkeys(keys, "y" * 1000), {}, keys)
-        shard.tell = unfinished  # type: ignore[method-assign]
+        shard.send_paced = unfinished  # type: ignore[method-assign]
         await engine.update_user("ann", update)
-        del shard.tell  # type: ignore[attr-defined]
+        del shard.send_paced  # type: ignore[attr-defined]
         order = answers_and_marks(shard)
         if way == "call":
             await engine.update_user("ann", UserUpdate({"mood": 1}, {}))
@@ -1445,7 +1445,7 @@ def test_a_link_is_closed_though_letting_go_of_it_was_cancelled(
         [shard] = engine._shards
         link = shard._link
         assert link is not None
-        letting_go = asyncio.create_task(shard.let_go())
+        letting_go = asyncio.create_task(shard.unlink())
         await asyncio.sleep(0)
         letting_go.cancel()
         await asyncio.gather(letting_go, return_exceptions=True)
@@ -2670,7 +2670,7 @@ def test_nodes_do_not_bury_each_other_when_they_come_back_from_an_outage(with_on
         early.establish = establish_early  # type: ignore[method-assign]
         await soon(lambda: early.is_linked)
         # The beat that was due by then, as it goes on in an outage.
-        await first._lease_managers[0]._beat()
+        await first._lease_managers[0]._heartbeat()
         await first.replay("nobody", {}, 0)
         assert parted(watcher) == []
         late.establish = establish_late  # type: ignore[method-assign]

@@ -29,7 +29,7 @@ from channelstream_client import (
     Unreachable,
     reach,
 )
-from channelstream_client.reach import ReadRange
+from channelstream_client.reach import Reach
 from channelstream_client.streams import (
     BY_HTTP,
     LOST,
@@ -380,7 +380,7 @@ def test_certificates_are_checked(start_server: Any, certificate: tuple[str, str
             context = ssl.create_default_context(cafile=cert)
             for stream in TRANSPORTS:
                 reached = Listening(
-                    url, connection.conn_id, transports=[stream], reach=ReadRange(lambda: context)
+                    url, connection.conn_id, transports=[stream], reach=Reach(lambda: context)
                 )
                 async with reached:
                     assert isinstance(await anext(reached), Resumed)
