@@ -11,7 +11,7 @@ def test_the_latest_come_first() -> None:
     """Endings are told newest first, as many as asked for."""
     endings = Endings()
     for number in range(5):
-        endings.note(ending(number))
+        endings.add(ending(number))
     assert [each.at_s for each in endings.latest(3)] == [4.0, 3.0, 2.0]
 
 
@@ -19,7 +19,7 @@ def test_the_oldest_is_forgotten() -> None:
     """At the bound the oldest makes room."""
     endings = Endings(kept=2)
     for number in range(3):
-        endings.note(ending(number))
+        endings.add(ending(number))
     assert [each.at_s for each in endings.latest(10)] == [2.0, 1.0]
 
 
@@ -27,5 +27,5 @@ def test_a_connection_has_its_own() -> None:
     """Only what befell this connection is told, up to the count."""
     endings = Endings()
     for number in range(6):
-        endings.note(ending(number, "ab"[number % 2]))
+        endings.add(ending(number, "ab"[number % 2]))
     assert [each.at_s for each in endings.of("b", 2)] == [5.0, 3.0]

@@ -34,7 +34,7 @@ class Endings:
     def __init__(self, kept: int = KEPT) -> None:
         self._kept: deque[Ending] = deque(maxlen=kept)
 
-    def note(self, ending: Ending) -> None:
+    def add(self, ending: Ending) -> None:
         self._kept.append(ending)
 
     def latest(self, count: int) -> list[Ending]:

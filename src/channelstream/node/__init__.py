@@ -1,8 +1,8 @@
-"""One process of the service: its use cases, and what nodes ask of each other where they share an engine.
+"""One process of the service: its use cases, and the commands between nodes that share an engine.
 
-`node.py` has what the API and the transports ask for, `held.py` the connections of this process, `handover.py` how they are
-reached and fetched from other nodes, `commands.py` what one node asks of another. What is asked about one connection is done
-one after the other (`locks.py`): nothing changes between a check and the act that follows it, however long the engine takes.
+`node.py` has the use cases of the API and the transports, `local.py` the connections of this process, `handover.py`
+their moves between nodes, `commands.py` the messages between nodes. Operations on one connection run one after the
+other (`locks.py`), so nothing changes between a check and the act that follows it, however long the engine takes.
 """
 
 from channelstream.node.local import NodeLimits

@@ -1,4 +1,8 @@
-"""What a node asks of the one that holds a connection, and the answer; the engine carries both as bytes."""
+"""Commands between nodes about one connection, and their answers; the engine carries both as bytes.
+
+Nodes of two versions may share an engine while they are upgraded. So what is encoded keeps its first names: `rename`
+and `tag` map them to the names in this file.
+"""
 
 from typing import Any
 
@@ -11,19 +15,19 @@ from channelstream.errors import Faults, Invalid
 
 
 class Reconnect(Struct, frozen=True):
-    """What a repeated `/connect` says of the connection's user, who must be the one it belongs to."""
+    """The user named by a repeated `/connect`, which must be the connection's, with the changes of its state."""
 
     user: str
     update: UserUpdate
 
 
-class Subscribe(Struct, frozen=True, tag=True):
+class Subscribe(Struct, frozen=True, tag=True, rename={"reconnect": "again"}):
     """Join channels.
 
     Attributes:
         channels: each with the settings it gets if it is new.
-        again: what else a repeated `/connect` says, which also makes the connection live longer.
-        since: the position from where the application lets it read them; empty: from now on.
+        reconnect: set for a repeated `/connect`, which also extends the life of a connection without a stream.
+        since: the position from which the application lets the connection read them; empty: from now on.
     """
 
     conn_id: str
@@ -40,15 +44,15 @@ class Unsubscribe(Struct, frozen=True, tag=True):
 
 
 class End(Struct, frozen=True, tag=True):
-    """Disconnect, closing the stream with this code."""
+    """Disconnect, and close the stream with this code."""
 
     conn_id: str
     code: int
     reason: str
 
 
-class Release(Struct, frozen=True, tag=True):
-    """Give the connection up to the node that asks: its client opens a stream there."""
+class Release(Struct, frozen=True, tag="Yield"):
+    """Release the connection to the node that asks: its client opens a stream there."""
 
     conn_id: str
 
@@ -56,18 +60,18 @@ class Release(Struct, frozen=True, tag=True):
 Command = Subscribe | Unsubscribe | End | Release
 
 
-class Answer(Struct, frozen=True):
-    """What became of a command.
+class Answer(Struct, frozen=True, rename={"found": "held", "delivered": "heard"}):
+    """The result of a command.
 
     Attributes:
-        held: whether the connection was there; nothing else counts if not.
+        found: whether the node that answers holds the connection; if not, all else is empty.
         channels: all channels of the connection, sorted.
-        changed: those the command changed, sorted.
-        heard: for Yield, up to where its client has been written everything.
+        changed: the channels that the command changed, sorted.
+        delivered: for `Release`, the offsets up to which the client has been sent everything.
         faults: why the command was refused, as in a 422.
     """
 
-    held: bool
+    found: bool
     channels: list[str] = []
     changed: list[str] = []
     delivered: Offsets = ()
@@ -79,8 +83,8 @@ _command: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 _answer = msgspec.msgpack.Decoder(Answer)
 
 
-def encode(told: Command | Answer) -> bytes:
-    return _encode(told)
+def encode(message: Command | Answer) -> bytes:
+    return _encode(message)
 
 
 def read_command(data: bytes) -> Command:
@@ -91,7 +95,7 @@ def read_answer(data: bytes | None) -> Answer | None:
     """Return the answer of the node that held the connection when it was asked; None where no living node does.
 
     Raises:
-        Invalid: that node has refused.
+        Invalid: that node has refused the command.
     """
     answer = None if data is None else _answer.decode(data)
     if answer is not None and answer.faults is not None:

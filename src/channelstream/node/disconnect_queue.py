@@ -1,4 +1,14 @@
-"""Connections that are gone here and that the engine still counts: handed to it together, however many leave at once."""
+"""Unregisters ended connections from the engine, many at a time.
+
+Invariant: the lock of a connection's id is held from the moment in which the node forgets the connection until the
+engine has unregistered it. The race is a client whose application registers the same id again at once: without the
+lock the late unregistration would remove the new connection. With it, `/connect` waits, and the new registration
+comes second.
+
+Connections wait here so that they leave together. When a proxy or a network fails, thousands end in one loop turn.
+One by one, each would cost the engine a call and each channel an event for each user who leaves. In batches, the
+users who leave a channel at once are one event.
+"""
 
 import asyncio
 import logging
@@ -9,24 +19,24 @@ from channelstream.engines.base import Leaving
 from channelstream.errors import Unavailable
 from channelstream.node.locks import Lock
 
-AT_ONCE = 512
-"""Connections handed to the engine at once: users who leave a channel in one turn of the loop part in one event."""
+BATCH = 512
+"""Connections in one call to the engine."""
 
 logger = logging.getLogger(__name__)
 
 
 class DisconnectQueue:
-    """A queue with one task that empties it.
+    """A queue with one task that drains it.
 
-    It holds at most what the node has held: each id once, whose turn goes on until the engine has counted it out. So a
-    connection that comes back under its id is made after that.
+    Its bound is the number of connections that the node has held: each id is in it at most once, since its lock is
+    held.
     """
 
     def __init__(self, disconnect: Callable[[Sequence[Leaving]], Awaitable[None]]) -> None:
         """Create an empty queue.
 
         Args:
-            disconnect: counts connections out of the engine; others may have their turn meanwhile.
+            disconnect: unregisters connections from the engine; other tasks may run meanwhile.
         """
         self._disconnect = disconnect
         self._waiting: deque[tuple[Leaving, Lock]] = deque()
@@ -36,17 +46,17 @@ class DisconnectQueue:
         self._failure: Unavailable | None = None
 
     def add(self, leaving: Leaving, lock: Lock) -> None:
-        """Have a connection counted out, and let go of the turn of its id after that."""
+        """Queue a connection, and release the lock of its id once it is unregistered."""
         self._waiting.append((leaving, lock))
         self._added += 1
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def drained(self) -> None:
-        """Wait until what waits now is done; what comes meanwhile is not waited for.
+        """Wait until everything that is queued now has been unregistered; later additions are not waited for.
 
         Raises:
-            Unavailable: some of it could not be, as the engine is out of reach.
+            Unavailable: some connections could not be unregistered, as the engine is out of reach.
         """
         until = self._added
         while self._task is not None and self._done < until:
@@ -58,28 +68,27 @@ class DisconnectQueue:
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await self._count_out(
-                    [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-                )
+                count = min(BATCH, len(self._waiting))
+                await self._unregister([self._waiting.popleft() for _ in range(count)])
         finally:
             self._task = None
             self._wake()
 
-    async def _count_out(self, some: Sequence[tuple[Leaving, Lock]]) -> None:
+    async def _unregister(self, batch: Sequence[tuple[Leaving, Lock]]) -> None:
         try:
-            await self._disconnect([leaving for leaving, _ in some])
-        except Unavailable as error:  # A part of the engine may be out of reach for some of them only.
+            await self._disconnect([leaving for leaving, _ in batch])
+        except Unavailable as error:  # A part of the engine may be out of reach, for some connections only.
             self._failure = error
         except Exception:
-            # Whatever went wrong for these, the others must still leave.
-            logger.exception("connections could not be counted out")
+            # One faulty batch must not keep the others from leaving.
+            logger.exception("connections could not be unregistered")
         finally:
-            for _, lock in some:
+            for _, lock in batch:
                 lock.release()
-            self._done += len(some)
+            self._done += len(batch)
             self._wake()
 
     def _wake(self) -> None:
-        """Let every `drained` that waits look again."""
+        """Let every waiting `drained` check again."""
         self._progress.set()
         self._progress.clear()

@@ -1,4 +1,25 @@
-"""Connections that other nodes hold: brought here when a stream opens, and reached by commands until then."""
+"""Moves connections to this node when their stream opens here, and sends commands to the node that holds them.
+
+Invariant: at most one node owns a connection, and only the owner writes to its stream. The engine's directory names
+the owner. `Engine.claim` changes that entry atomically; everything around it only makes the change cheap and
+complete:
+
+- The claiming node first asks the owner to `Release` the connection. The answer has the offsets up to which the
+  client was sent everything, so the new stream continues there. An owner that does not answer loses the connection
+  nevertheless: the directory decides. Then the client may be sent some events again, and none is missed.
+- Between release and claim no node holds the connection. A command that arrives in this gap finds nothing at either
+  node, and is retried for about 1.6 s (`RETRY_DELAYS_S`), then answered with 503. To queue commands at the directory
+  instead would make every command of a connection that stays where it is pay for the rare move.
+- Two nodes may claim at once, when a client reconnects quickly through a load balancer. The directory gives both the
+  connection, one after the other. The first may learn of its loss before its own claim returns, while it has no
+  connection to forget. `_overtaken` keeps that notice, so that the first node ends its stream (4002) instead of
+  serving a second one.
+
+Deadlock: two nodes may each hold the lock of one id (`locks.py`) and ask the other. So a command is sent to another
+node without the lock, and a node that does not hold the connection answers "not found" without waiting for its own
+lock. Only `Release` is sent under a lock: by a node that does not hold the connection, and that others therefore do
+not wait for.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -9,53 +30,58 @@ from channelstream.errors import CloseCode, Invalid, Moved, Replaced, Unavailabl
 from channelstream.node.commands import Answer, Command, Release, encode, read_answer, read_command
 from channelstream.node.local import LocalConnections
 
-PAUSES_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""How long to wait, time after time, for a connection that is between two nodes."""
+RETRY_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Pauses before the retries of a command whose connection is between two nodes, in seconds."""
 
 
 class Handover:
-    """What nodes ask of each other about connections."""
+    """Ownership of connections among the nodes that share an engine."""
 
-    def __init__(self, engine: Engine, held: LocalConnections) -> None:
+    def __init__(self, engine: Engine, local: LocalConnections) -> None:
         self._engine = engine
-        self._local = held
+        self._local = local
         self._claiming: set[str] = set()
         self._overtaken: set[str] = set()
 
     async def take_over(self, conn_id: str) -> Connection | None:
-        """Hold the connection here, wherever it was until now; None if it is unknown.
+        """Return the connection, owned by this node from now on; None if it is unknown.
 
         Raises:
             Unavailable: the engine is out of reach.
+            Replaced: another node has claimed the connection meanwhile.
         """
         if self._local.get(conn_id) and not self._engine.owns(conn_id):
             await self._engine.confirm_ownership(conn_id)
         if (here := self._local.get(conn_id)) or not self._engine.shared:
             return here
         async with self._local.locks.of(conn_id):
+            # Another stream of it may have been opened here while this one waited for the lock.
             return self._local.get(conn_id) or await self._claim(conn_id, orphan=False)
 
     async def _claim(self, conn_id: str, orphan: bool) -> Connection | None:
-        """Claim a connection and hold it here; None if it is unknown.
+        """Claim a connection and hold it here; None if it is unknown. The caller holds its lock.
 
         Args:
-            orphan: only if the node that held it has died.
+            orphan: only if the node that owns it has died.
 
         Raises:
-            Moved: it is held by a living node, and only an orphan was wanted.
-            Replaced: while it was claimed, yet another node has claimed it.
+            Moved: a living node owns it, and only an orphan was wanted.
+            Replaced: while this node claimed it, another one has claimed it, too.
         """
-        taken_over: Answer | None = None
+        released: Answer | None = None
 
-        async def leave() -> None:
-            nonlocal taken_over
+        async def release() -> None:
+            nonlocal released
             if not orphan:
-                with suppress(Unavailable):  # A node that does not answer loses the connection all the same.
-                    taken_over = await self._ask_while_moving(Release(conn_id))
+                with suppress(
+                    Unavailable
+                ):  # An owner that does not answer loses the connection nevertheless.
+                    released = await self._ask_owner(Release(conn_id))
+            # From here on this node may become the owner, and lose the connection again before `claim` returns.
             self._claiming.add(conn_id)
 
         try:
-            claim = await self._engine.claim(conn_id, orphan, leave)
+            claim = await self._engine.claim(conn_id, orphan, release)
             if conn_id in self._overtaken:
                 raise Replaced("replaced by a stream at another node")
         finally:
@@ -64,10 +90,11 @@ class Handover:
         if claim is None:
             return None
         connection = self._local.make(conn_id, claim.member.user, claim.member.dialect)
-        connection.delivered = taken_over.delivered if taken_over else claim.offsets
+        connection.delivered = released.delivered if released else claim.offsets
         self._local.restore_subscriptions(connection, claim.channels, claim.private)
-        if taken_over:
-            forgotten = [name for name in taken_over.channels if name not in claim.channels]
+        if released:
+            # A part of the log may have lost its registrations; the former owner still knew them.
+            forgotten = [name for name in released.channels if name not in claim.channels]
             await self._local.join_again(connection, forgotten)
         elif not claim.is_whole:
             await self._local.disconnect(
@@ -76,62 +103,70 @@ class Handover:
             return None
         return connection
 
-    async def done(self, command: Command) -> Answer | None:
-        """Have a command done wherever its connection is; None if there is none of that id."""
-        for pause_s in PAUSES_S:
-            answer = await self._done(command)
-            if answer is None or answer.held:
+    async def dispatch(self, command: Command) -> Answer | None:
+        """Execute a command at the node that holds its connection; None if no node does.
+
+        Raises:
+            Invalid: the command is refused.
+            Moved: the connection did not settle at a node in time.
+            Unavailable: the engine, or the owner, is out of reach.
+        """
+        for delay_s in RETRY_DELAYS_S:
+            answer = await self._dispatch_once(command)
+            if answer is None or answer.found:
                 return answer
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(delay_s)
         raise Moved
 
-    async def _done(self, command: Command) -> Answer | None:
-        """Have a command done by the node that seems to hold its connection; the answer says whether it does."""
+    async def _dispatch_once(self, command: Command) -> Answer | None:
+        """Execute a command at the node that seems to hold its connection; `found` says whether that node did."""
         if self._local.get(command.conn_id) is None:
             if not self._engine.shared:
                 return None
-            # Without the turn of its id: that node may ask this one at the same time.
+            # Without the lock: the owner may ask this node at the same time (see Deadlock above).
             answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
             if answer is not None:
                 return answer
         async with self._local.locks.of(command.conn_id):
+            # The connection may have come, or gone, while this waited for the answer or for the lock.
             connection = self._local.get(command.conn_id)
             if connection is None and self._engine.shared:
-                # Its node has died: whoever needs the connection takes it over.
+                # No living node has answered for it: if its owner has died, this node takes it over.
                 try:
                     connection = await self._claim(command.conn_id, orphan=True)
                 except (Moved, Replaced):
-                    return Answer(held=False)
-            return None if connection is None else await self._local.do(connection, command)
+                    return Answer(found=False)
+            return None if connection is None else await self._local.execute(connection, command)
 
-    async def _ask_while_moving(self, command: Command) -> Answer | None:
-        for pause_s in PAUSES_S:
+    async def _ask_owner(self, command: Command) -> Answer | None:
+        """Ask the owner, again while the connection is between two nodes; None where no living node has it."""
+        for delay_s in RETRY_DELAYS_S:
             answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
-            if answer is None or answer.held:
+            if answer is None or answer.found:
                 return answer
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(delay_s)
         return None
 
-    async def execute(self, command: bytes) -> bytes:
-        """Do what another node asks, if the connection is held here."""
-        asked = read_command(command)
-        # Who is just fetching it has the turn of its id, and may wait for the node that asks.
-        if self._local.get(asked.conn_id) is None:
-            return encode(Answer(held=False))
-        async with self._local.locks.of(asked.conn_id):
-            return encode(await self._executed(asked))
+    async def execute(self, data: bytes) -> bytes:
+        """Execute the encoded command of another node, if this node holds the connection; return the encoded answer."""
+        command = read_command(data)
+        # Without the lock: a task here that claims the connection holds it, and may wait for the node that asks.
+        if self._local.get(command.conn_id) is None:
+            return encode(Answer(found=False))
+        async with self._local.locks.of(command.conn_id):
+            return encode(await self._execute_local(command))
 
-    async def _executed(self, asked: Command) -> Answer:
-        connection = self._local.get(asked.conn_id)
+    async def _execute_local(self, command: Command) -> Answer:
+        connection = self._local.get(command.conn_id)
         if connection is None:
-            return Answer(held=False)
+            return Answer(found=False)  # It ended or moved while this waited for the lock.
         try:
-            return await self._local.do(connection, asked)
+            return await self._local.execute(connection, command)
         except Invalid as error:
-            return Answer(held=True, faults=error.faults)
+            return Answer(found=True, faults=error.faults)
 
     def taken_over(self, conn_id: str) -> None:
-        """Hear that another node has taken over a connection."""
+        """Forget a connection that another node has claimed, or keep the notice for the claim that is under way here."""
         connection = self._local.get(conn_id)
         if connection is not None:
             self._local.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")

@@ -1,10 +1,26 @@
-"""The connections this node holds: made, changed, ended and expired, in the hub here and in the engine."""
+"""The connections that this node holds: created, changed, ended and expired, in the hub here and in the engine.
+
+Invariant: while a connection lives, the hub knows its memberships at least as long as the engine counts them. It is
+subscribed in the hub before the engine joins it, and unsubscribed there after the engine has let it leave. An event
+that is accepted right after the engine counts the member may arrive here before the answer to `join`; in the other
+order it would find no member and be lost. The cost is that a few events arrive which the connection may not read;
+each has an offset, so reading drops them (`ReadRange`).
+
+While the engine is asked, `Connection.joining` and `Connection.leaving` name the channels in between. The log of a
+joining channel is not read, since its join offset is unknown; a leaving one is not reported to an engine that
+restores registrations (`membership`), or it would be joined again.
+
+Operations on one connection run under the lock of its id (`locks.py`). `forget` does not need it: another node may
+take a connection over at any moment, and that notice cannot wait for the operation under way. So each operation
+checks after an `await` of the engine whether the connection is still here (`_check_local`), and raises `Moved` if
+not.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, assert_never
 
 from channelstream.core.connection import Connection, ConnectionState, Step
 from channelstream.core.deadlines import SLOT_S, Deadlines
@@ -37,8 +53,8 @@ class NodeLimits:
     Attributes:
         connections: registered at a time; more are refused with 503.
         channels_per_connection: channels one connection may be in; more are refused with 422.
-        unattached_s: how long a connection lives that never had a stream, in seconds. How long it outlives a stream
-            depends on the transport and is passed to `detached`.
+        unattached_s: life of a connection that never had a stream, in seconds. How long it outlives a stream depends
+            on the transport and is passed to `detached`.
     """
 
     connections: int = 1_000_000
@@ -47,14 +63,15 @@ class NodeLimits:
 
 
 class LocalConnections:
-    """Who is here, and what happens to them.
+    """The connections of this node, and the operations on them.
 
-    Whoever calls a coroutine of it that is about one connection holds the turn of its id, unless it says otherwise.
+    The caller of a coroutine that is about one connection holds the lock of its id, unless the docstring says
+    otherwise.
 
     Attributes:
-        turns: by connection id: for whoever makes, changes or ends a connection here.
+        locks: by connection id.
         endings: the streams and connections that ended lately, and why.
-        observer: None unless somebody traces.
+        observer: None unless a trace runs.
     """
 
     def __init__(self, engine: Engine, hub: Hub, clock: Clock, limits: NodeLimits) -> None:
@@ -83,10 +100,10 @@ class LocalConnections:
         }
         return Membership(_member(connection), channels, connection.private)
 
-    # -- coming and going
+    # -- creating, joining, ending
 
     def make(self, conn_id: str, user: str, dialect: Dialect) -> Connection:
-        """Hold a new connection, which has a while to be given a stream."""
+        """Return a new connection, which ends unless a stream attaches within `unattached_s`."""
         deadline_s = self._clock.steady() + self._limits.unattached_s
         connection = Connection(conn_id, user, dialect, self._hub.offsets, deadline_s)
         self._hub.add(connection)
@@ -96,10 +113,10 @@ class LocalConnections:
     async def register(
         self, connection: Connection, update: UserUpdate, since: Position | None
     ) -> UserChange | None:
-        """Make a new connection known to the engine; where that fails it is gone.
+        """Register a new connection with the engine; if that fails, forget it. None: another node has that id.
 
         Args:
-            since: from where it may read private messages; None means from now on.
+            since: the position from which it may read private messages; None means from now on.
         """
         change = None
         connection.joining |= {PRIVATE}
@@ -119,16 +136,16 @@ class LocalConnections:
     async def join(
         self, connection: Connection, channels: Mapping[str, Mapping[str, Any]], since: Position | None
     ) -> None:
-        """Let a connection join channels; where that fails it is in none of them.
+        """Join channels; if that fails, the connection is in none of them.
 
         Args:
-            since: from where it may read them; None means from now on.
+            since: the position from which it may read them; None means from now on.
 
         Raises:
             Moved: it has left this node.
         """
         _check_local(connection)
-        # Into the hub first: with a shared engine, what is published while it answers must find the member here.
+        # Into the hub first: an event that is accepted after the join may arrive before the answer to the join.
         for name in channels:
             self._hub.subscribe(connection, name, ReadRange.of(self._hub.offsets[self._shard(name)]))
         joined = None
@@ -137,6 +154,7 @@ class LocalConnections:
             joined = await self._engine.join(_member(connection), channels, since)
         finally:
             connection.joining -= channels.keys()
+            # The connection may have been forgotten meanwhile, and with it these channels.
             for name in set(channels) & connection.channels.keys():
                 if joined is None:
                     self._hub.unsubscribe(connection, name)
@@ -144,37 +162,38 @@ class LocalConnections:
                     connection.channels[name] = self._read_range(name, joined[name], since)
 
     async def join_again(self, connection: Connection, forgotten: Sequence[str]) -> None:
-        """Join what the engine has forgotten; a connection without it must not go on as if it were whole.
+        """Join the channels whose registration the engine has lost; if that fails, end the connection.
 
-        A stream that opens meanwhile waits (`registered`), as it must be sent that these channels are lost.
+        A stream that opens meanwhile waits (`registered`), since its client must be sent that these channels are
+        lost.
         """
         connection.joining |= {PRIVATE}
         try:
-            # Nobody can prove what was missed of them meanwhile.
+            # What was missed in between cannot be proven: from no position.
             await self.join(connection, {name: {} for name in forgotten}, UNKNOWN_POSITION)
         except BaseException:
             channels = self.forget(
                 connection, CloseCode.UNKNOWN_CONNECTION, "its channels could not be joined again"
             )
-            with suppress(Unavailable):  # It has forgotten the connection, or does so with this node's lease.
+            with suppress(Unavailable):  # The engine drops the registration with this node's lease.
                 await self._engine.disconnect(_member(connection), channels)
             raise
         finally:
             connection.joining -= {PRIVATE}
 
     async def registered(self, connection: Connection) -> None:
-        """Wait until the engine counts a new connection in, and it is known from where it may be read, or it is gone.
+        """Wait until a new connection is registered, with the offsets from which it may read, or gone.
 
-        Who calls this does not hold the turn of its id.
+        The caller does not hold the lock of its id.
         """
         if PRIVATE in connection.joining:
             async with self.locks.of(connection.id):
                 pass
 
     async def joined(self, connection: Connection) -> None:
-        """Wait until a connection is in the channels that it is just joining, or in none of them.
+        """Wait until a connection has joined the channels in `joining`, or failed to.
 
-        Who calls this does not hold the turn of its id.
+        The caller does not hold the lock of its id.
         """
         if connection.joining:
             async with self.locks.of(connection.id):
@@ -187,8 +206,8 @@ class LocalConnections:
             raise Invalid({"channels": [f"A connection may have at most {limit} channels."]})
 
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        """End a connection of this node: its stream closed, its user parted, its id unknown."""
-        with suppress(Moved):  # Another node has it by now: there is nothing of ours to end.
+        """End a connection of this node: close its stream, leave its channels, forget its id."""
+        with suppress(Moved):  # Another node owns it by now: there is nothing of ours to end.
             await self._end(connection, code, reason)
 
     async def _end(self, connection: Connection, code: CloseCode, reason: str) -> None:
@@ -197,9 +216,9 @@ class LocalConnections:
             await self._engine.disconnect(_member(connection), channels)
 
     def forget(self, connection: Connection, code: CloseCode, reason: str) -> list[str]:
-        """Hold a connection no longer and return the channels it had; the engine is not told.
+        """Remove a connection from this node only, and return its channels; the engine still counts it.
 
-        None where it is held no longer anyway: another node may take it over whatever is just done here.
+        Needs no lock. The list is empty if the connection was forgotten before.
         """
         if connection.state is ConnectionState.CLOSED:
             return []
@@ -219,32 +238,42 @@ class LocalConnections:
     def restore_subscriptions(
         self, connection: Connection, channels: Mapping[str, ReadRange], private: ReadRange | None
     ) -> None:
-        """Let a connection be where the engine counts it in.
+        """Subscribe a connection to the channels in which the engine counts it.
 
         Args:
-            channels: each with from where the connection may read it.
-            private: likewise for private messages; None: nobody can prove what it has missed of them.
+            channels: each with the range of its log that the connection may read.
+            private: likewise for private messages; None: what it has missed of them cannot be proven.
         """
         for name, read_range in channels.items():
             self._hub.subscribe(connection, name, read_range)
         shard = self._shard(connection.user)
         connection.private = private or ReadRange.of(self._hub.offsets[shard], -1)
 
-    # -- what is asked of one of them, from here or from another node
+    # -- commands, from this node or from another one
 
-    async def do(self, connection: Connection, command: Command) -> Answer:
-        """Do what is asked of a connection; the answer says so if it has left this node meanwhile.
+    async def execute(self, connection: Connection, command: Command) -> Answer:
+        """Execute a command; `found` is false if the connection has left this node meanwhile.
 
         Raises:
-            Invalid: it is refused.
+            Invalid: the command is refused.
             Unavailable: the engine is out of reach.
         """
         try:
-            return await self._do[type(command)](self, connection, command)
+            match command:
+                case Subscribe():
+                    return await self._subscribe(connection, command)
+                case Unsubscribe():
+                    return await self._unsubscribe(connection, command)
+                case End():
+                    return await self._end_on_command(connection, command)
+                case Release():
+                    return self._release(connection)
+                case _:
+                    assert_never(command)
         except Moved:
-            return Answer(held=False)
+            return Answer(found=False)
 
-    async def _do_subscribe(self, connection: Connection, asked: Subscribe) -> Answer:
+    async def _subscribe(self, connection: Connection, asked: Subscribe) -> Answer:
         if asked.reconnect is not None and asked.reconnect.user != connection.user:
             raise Invalid({"conn_id": ["This connection belongs to another user."]})
         new = {name: patch for name, patch in asked.channels.items() if name not in connection.channels}
@@ -257,9 +286,9 @@ class LocalConnections:
             self._expire_after(connection, self._limits.unattached_s)
         return _answer(connection, new)
 
-    async def _do_unsubscribe(self, connection: Connection, asked: Unsubscribe) -> Answer:
+    async def _unsubscribe(self, connection: Connection, asked: Unsubscribe) -> Answer:
         left = [name for name in dict.fromkeys(asked.channels) if name in connection.channels]
-        # Out of the hub only when it is done: where it fails, what is published meanwhile must not be missing.
+        # Out of the hub only afterwards: if leaving fails, no event published meanwhile may be missing.
         connection.leaving |= set(left)
         try:
             await self._engine.leave(_member(connection), left)
@@ -271,25 +300,19 @@ class LocalConnections:
                 self._hub.unsubscribe(connection, name)
         return _answer(connection, left)
 
-    async def _do_end(self, connection: Connection, asked: End) -> Answer:
+    async def _end_on_command(self, connection: Connection, asked: End) -> Answer:
         await self._end(connection, CloseCode(asked.code), asked.reason)
         return _answer(connection, ())
 
-    async def _do_release(self, connection: Connection, asked: Release) -> Answer:
+    def _release(self, connection: Connection) -> Answer:
         channels = self.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
-        return Answer(held=True, channels=sorted(channels), delivered=connection.delivered)
+        # After `forget`, which flushes what waits: the next node continues behind the last byte written here.
+        return Answer(found=True, channels=sorted(channels), delivered=connection.delivered)
 
-    _do: ClassVar[dict[type[Any], Callable[..., Awaitable[Answer]]]] = {
-        Subscribe: _do_subscribe,
-        Unsubscribe: _do_unsubscribe,
-        End: _do_end,
-        Release: _do_release,
-    }
-
-    # -- what the engine tells
+    # -- calls of the engine
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
-        """Close the streams whose connections missed something: with `since` they are told what is lost."""
+        """Close the streams whose connections missed events; a client that resumes is sent which channels are lost."""
         missed: dict[Connection, None] = {}
         for name in channels:
             missed |= self._hub.channels.get(name, {})
@@ -300,15 +323,18 @@ class LocalConnections:
                 connection.stream.close(CloseCode.TOO_SLOW, "the log no longer reaches back")
 
     def log_replaced(self, shard: int, offsets: Offsets) -> None:
-        """Close the streams that hear this shard: who comes back with a position of the older log is told of the loss."""
+        """Close the streams that read this shard, and let their connections read its new log from the beginning.
+
+        A client that resumes with a position of the former log is sent that the channels of this shard are lost.
+        """
         self._hub.offsets = offsets
         lost = {name for name in self._hub.channels if self._shard(name) == shard}
         for connection in list(self._hub.connections.values()):
-            mine = connection.channels.keys() & lost
-            if connection.stream is not None and (mine or self._shard(connection.user) == shard):
+            affected = connection.channels.keys() & lost
+            if connection.stream is not None and (affected or self._shard(connection.user) == shard):
                 connection.stream.close(CloseCode.RESTARTING, "the log was lost")
             connection.delivered = with_offset(connection.delivered, shard, offsets[shard])
-            connection.channels.update(dict.fromkeys(mine, ReadRange.of(offsets[shard])))
+            connection.channels.update(dict.fromkeys(affected, ReadRange.of(offsets[shard])))
             if self._shard(connection.user) == shard:
                 connection.private = ReadRange.of(offsets[shard])
 
@@ -316,21 +342,21 @@ class LocalConnections:
         return shard_of(name, len(self._hub.offsets))
 
     def _read_range(self, name: str, joined: int, since: Position | None) -> ReadRange:
-        """Return from where a channel, or a user's private messages, may be read that were joined at this number."""
+        """Return the range that may be read of a channel, or of a user's private messages, joined at this offset."""
         if since is None:
             return ReadRange.of(joined)
         return ReadRange.of(joined, since.offset_in(self._engine.position.epochs, self._shard(name)))
 
-    # -- streams come and go
+    # -- streams attach and detach
 
     def record_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
-        """Remember why a connection, or one stream of it, has ended."""
-        self.endings.note(Ending(self._clock.wall(), connection.id, connection.user, code, reason, final))
+        """Record why a connection (`final`), or one stream of it, has ended."""
+        self.endings.add(Ending(self._clock.wall(), connection.id, connection.user, code, reason, final))
         if self.observer is not None:
             self.observer.ended(connection, code, reason)
 
     def detached(self, connection: Connection, grace_s: float) -> None:
-        """Note that the connection's stream is gone; it may come back for so many seconds."""
+        """Take the lost stream from a connection, which ends unless another one attaches within `grace_s`."""
         deadline_s = self._clock.steady() + grace_s
         self._hub.detach(connection, deadline_s)
         self._deadlines.set(connection, deadline_s)
@@ -338,12 +364,12 @@ class LocalConnections:
             self.observer.detached(connection, grace_s)
 
     def hold(self, connection: Connection, seconds: float) -> None:
-        """Keep a connection without a stream for so many seconds from now, unless it is kept longer."""
+        """Extend the life of a connection without a stream to so many seconds from now; never shorten it."""
         if connection.state is ConnectionState.DETACHED:
             self._expire_after(connection, seconds)
 
     def attached(self, connection: Connection) -> None:
-        """Note that the connection has a stream, so nothing expires it."""
+        """Cancel the deadline of a connection that has a stream."""
         self._deadlines.drop(connection)
         if self.observer is not None:
             self.observer.attached(connection)
@@ -353,18 +379,18 @@ class LocalConnections:
         self._deadlines.set(connection, connection.deadline_s)
 
     def _is_overdue(self, connection: Connection) -> bool:
-        # As exact as the table that it has been taken out of.
+        # As exact as the table of deadlines, which ends a slot as a whole.
         return connection.deadline_s is not None and connection.deadline_s <= self._clock.steady() + SLOT_S
 
     async def sweep(self) -> None:
-        """Close what is overdue: never attached, or detached for longer than its grace. It takes the turns itself."""
+        """End the connections whose deadline is over. It acquires their locks itself."""
         slices = Slices(self._clock.steady)
-        waiting: list[asyncio.Task[None]] = []
+        tasks: list[asyncio.Task[None]] = []
         while (connection := self._deadlines.due(self._clock.steady())) is not None:
-            later = self.end_soon(connection, CloseCode.UNKNOWN_CONNECTION, "expired", self._is_overdue)
-            waiting += [] if later is None else [later]
+            task = self.end_soon(connection, CloseCode.UNKNOWN_CONNECTION, "expired", self._is_overdue)
+            tasks += [] if task is None else [task]
             await slices.due()
-        await asyncio.gather(*waiting)
+        await asyncio.gather(*tasks)
         await self._disconnects.drained()
 
     def end_soon(
@@ -374,12 +400,12 @@ class LocalConnections:
         reason: str,
         is_due: Callable[[Connection], bool] = lambda _: True,
     ) -> asyncio.Task[None] | None:
-        """End a connection of this node, together with others that leave now; it takes the turn itself.
+        """End a connection of this node in a batch with others that end now. It acquires the lock itself.
 
-        Here it is gone at once, unless something about it is under way: then the task that is returned ends it after that.
+        The node forgets it at once; if its lock is held, the returned task does so afterwards.
 
         Args:
-            is_due: asked again when its turn has come: it may have come back meanwhile.
+            is_due: checked once the lock is acquired: a stream may have attached meanwhile.
         """
         lock = self.locks.try_acquire(connection.id)
         if lock is not None:
@@ -401,7 +427,7 @@ class LocalConnections:
             lock.release()
 
     def _leave(self, connection: Connection, lock: Lock, code: CloseCode, reason: str) -> None:
-        """Hold a connection no longer, and its turn until the engine has counted it out."""
+        """Forget a connection, and hold its lock until the engine has unregistered it."""
         if connection.state is ConnectionState.CLOSED:
             lock.release()
             return
@@ -414,7 +440,7 @@ class LocalConnections:
 
 
 def parse_since(text: str) -> Position | None:
-    """Return what a call has named as a position: None if nothing, `UNKNOWN_POSITION` for what is none."""
+    """Return the position of a call: None for an empty text, `UNKNOWN_POSITION` for one that cannot be read."""
     return (Position.parse(text) or UNKNOWN_POSITION) if text else None
 
 
@@ -423,10 +449,10 @@ def _member(connection: Connection) -> Member:
 
 
 def _answer(connection: Connection, changed: Iterable[str]) -> Answer:
-    return Answer(held=True, channels=sorted(connection.channels), changed=sorted(changed))
+    return Answer(found=True, channels=sorted(connection.channels), changed=sorted(changed))
 
 
 def _check_local(connection: Connection) -> None:
-    """Raise Moved if the connection has left this node while the engine was asked."""
+    """Raise `Moved` if the connection has left this node, which can happen at any `await`."""
     if connection.state is ConnectionState.CLOSED:
         raise Moved

@@ -1,4 +1,4 @@
-"""The use cases of one server process: what the API and the transports ask for, done with hub and engine."""
+"""The use cases of one server process, for the API and the transports: they combine the hub and the engine."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,16 +18,16 @@ from channelstream.node.handover import Handover
 from channelstream.node.local import LocalConnections, NodeLimits, parse_since
 from channelstream.node.observer import Observer
 
-PART = 20_000
-"""What a part of a long list may cost, in pointers moved (0.1 us each, measured)."""
+PART_COST = 20_000
+"""Cost of the events that are published in one loop turn, in pointers moved (0.1 us each, measured)."""
 EVENT_COST = 100
-"""What an event costs besides, in the same unit."""
+"""Cost of an event besides its recipients, in the same unit."""
 DRAWS_PER_SHARD = 10
-"""Ids drawn at most to find one in a certain shard: one in 22,000 times it is not among them."""
+"""Most ids drawn to find one in a certain shard: in one of 22,000 cases there is none among them."""
 MEMBERS_SLICE = 1000
-"""Members of a channel told in one turn of the loop."""
+"""Members of a channel that are copied in one loop turn."""
 ATTEMPTS = 3
-"""How often a `/connect` tries to make a connection, or to find the one of its id that others make and end meanwhile."""
+"""Most attempts of a `/connect` to create a connection, or to find the one that other calls create and end meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,10 @@ class Node:
         self._handover = Handover(engine, self._local)
 
     async def start(self) -> None:
-        """Begin to hear the engine, from where its log stands.
+        """Start the engine, and receive its events from the current end of its log on.
 
         Raises:
-            ConfigError: the engine cannot work with what it was given.
+            ConfigError: the engine cannot be used as it is configured.
         """
         await self.engine.start(self)
         self.hub.offsets = self.engine.position.offsets
@@ -86,7 +86,7 @@ class Node:
 
     @property
     def observer(self) -> Observer | None:
-        """None unless somebody traces."""
+        """None unless a trace runs."""
         return self._local.observer
 
     @observer.setter
@@ -109,7 +109,8 @@ class Node:
         Args:
             conn_id: its normal form; None lets the server choose one.
             channels: channels to join, each with the settings it gets if it is new.
-            since: the position from where it may read what it joins, and private messages if it is new; empty: from now on.
+            since: the position from which it may read the channels it joins, and its private messages if it is new;
+                empty: from now on.
 
         Raises:
             Invalid: the id is another user's, or it would have too many channels.
@@ -128,15 +129,15 @@ class Node:
         raise Unavailable("This connection was made a moment ago; try again.")
 
     def _new_id_beside(self, user: str) -> str:
-        """Make an id for a connection in the shard of its user, so that it needs no other shard that may be out of reach."""
+        """Return a new id in the shard of the user, so that the connection depends on one shard less."""
         shards = len(self.hub.offsets)
         drawn = (self.new_id() for _ in range(DRAWS_PER_SHARD * shards))
         return next(
-            (each for each in drawn if shard_of(each, shards) == shard_of(user, shards)), self.new_id()
+            (new_id for new_id in drawn if shard_of(new_id, shards) == shard_of(user, shards)), self.new_id()
         )
 
     async def _open(self, asked: Subscribe, member: Member, update: UserUpdate) -> Opened | None:
-        """Make a connection; None where there is one of this id by now, here or at another node."""
+        """Register a connection; None if its id is in use by now, here or at another node."""
         if self._local.get(asked.conn_id) is not None:
             return None
         if self.draining or len(self.hub.connections) >= self.limits.connections:
@@ -154,37 +155,37 @@ class Node:
         return Opened(connection.id, change.user, sorted(connection.channels))
 
     async def _reconnect(self, asked: Subscribe, user: str) -> Opened | None:
-        done = await self._handover.done(asked)
-        if done is None:
+        answer = await self._handover.dispatch(asked)
+        if answer is None:
             return None
         users = await self.engine.users([user], with_channels=False)
         if not users:
             raise Unavailable("The user of this connection is gone; connect again.")
-        return Opened(asked.conn_id, users[0], done.channels)
+        return Opened(asked.conn_id, users[0], answer.channels)
 
     async def subscribe(
         self, conn_id: str, channels: Mapping[str, Mapping[str, Any]], since: str = ""
     ) -> Subscribed | None:
-        """Join the channels the connection is not in; None if it is unknown.
+        """Join the channels that the connection is not in yet; None if it is unknown.
 
         Args:
-            since: the position from where it may read them; empty: from now on.
+            since: the position from which it may read them; empty: from now on.
 
         Raises:
             Invalid: it would have too many channels.
         """
-        return _subscribed(await self._handover.done(Subscribe(conn_id, _patches(channels), None, since)))
+        return _subscribed(await self._handover.dispatch(Subscribe(conn_id, _patches(channels), None, since)))
 
     async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Subscribed | None:
         """Leave those of the channels the connection is in; None if it is unknown."""
-        return _subscribed(await self._handover.done(Unsubscribe(conn_id, list(channels))))
+        return _subscribed(await self._handover.dispatch(Unsubscribe(conn_id, list(channels))))
 
     async def end(self, conn_id: str, code: CloseCode, reason: str) -> bool:
         """End a connection wherever it is; False if it is unknown."""
-        return await self._handover.done(End(conn_id, code, reason)) is not None
+        return await self._handover.dispatch(End(conn_id, code, reason)) is not None
 
     async def take_over(self, conn_id: str) -> Connection | None:
-        """Hold the connection here, wherever it was until now; None if it is unknown.
+        """Return the connection, moved to this node if another one held it; None if it is unknown.
 
         Raises:
             Unavailable: the engine is out of reach.
@@ -193,59 +194,59 @@ class Node:
         return await self._handover.take_over(conn_id)
 
     async def members(self, channel: str) -> dict[str, str]:
-        """Return the ids of the channel's connections on all nodes, each with its user; others have their turn meanwhile."""
-        here = list(self.hub.channels.get(channel, ()))
+        """Return the user of each of the channel's connections on all nodes, by connection id; copied in slices."""
+        local = list(self.hub.channels.get(channel, ()))
         found = {member.conn_id: member.user for member in await self.engine.members(channel)}
-        for start in range(0, len(here), MEMBERS_SLICE):
+        for start in range(0, len(local), MEMBERS_SLICE):
             if start:
                 await asyncio.sleep(0)
-            found |= {each.id: each.user for each in here[start : start + MEMBERS_SLICE]}
+            found |= {connection.id: connection.user for connection in local[start : start + MEMBERS_SLICE]}
         return found
 
-    # -- connections held here
+    # -- connections of this node
 
     def connection(self, conn_id: str) -> Connection | None:
-        """Return a connection this node holds."""
+        """Return a connection of this node; None if it has none of this id."""
         return self._local.get(conn_id)
 
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        """End a connection of this node, after what is under way: its stream closed, its user parted, its id unknown."""
+        """End a connection of this node, after the operations under way: close its stream, leave its channels."""
         async with self._local.locks.of(connection.id):
             await self._local.disconnect(connection, code, reason)
 
     def end_soon(self, connection: Connection, code: CloseCode, reason: str) -> None:
-        """End a connection of this node, as `disconnect` does, together with others that leave now."""
+        """End a connection of this node as `disconnect` does, in a batch with others that end now."""
         self._local.end_soon(connection, code, reason)
 
     def record_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
-        """Remember why a connection, or one stream of it, has ended."""
+        """Record why a connection (`final`), or one stream of it, has ended."""
         self._local.record_ending(connection, code, reason, final=final)
 
     def attached(self, connection: Connection) -> None:
-        """Note that the connection has a stream, so nothing expires it."""
+        """Cancel the deadline of a connection that has a stream."""
         self._local.attached(connection)
 
     async def registered(self, connection: Connection) -> None:
-        """Wait until a connection that is just being registered is known to the engine, or gone."""
+        """Wait until a new connection is registered with the engine, or gone."""
         await self._local.registered(connection)
 
     async def joined(self, connection: Connection) -> None:
-        """Wait until the engine counts a connection into the channels that it is just joining, or refuses to."""
+        """Wait until a connection has joined the channels in `joining`, or failed to."""
         await self._local.joined(connection)
 
     def hold(self, connection: Connection, seconds: float) -> None:
-        """Keep a connection without a stream for so many seconds more: its client shows that it is there."""
+        """Extend the life of a connection without a stream to so many seconds from now: its client is still there."""
         self._local.hold(connection, seconds)
 
     def detached(self, connection: Connection, grace_s: float) -> None:
-        """Note that the connection's stream is gone; it may come back for so many seconds."""
+        """Take the lost stream from a connection, which ends unless another one attaches within `grace_s`."""
         self._local.detached(connection, grace_s)
 
     async def sweep(self) -> None:
-        """Close what is overdue: never attached, or detached for longer than its grace."""
+        """End the connections that never had a stream, or have had none for longer than their grace period."""
         await self._local.sweep()
 
-    # -- what the engine tells
+    # -- calls of the engine (`engines.base.Receiver`)
 
     def advance(self, offsets: Offsets) -> None:
         self.hub.offsets = max_offsets(self.hub.offsets, offsets)
@@ -277,7 +278,7 @@ class Node:
     # -- messages and state
 
     async def send(self, events: Sequence[Event]) -> list[Accepted]:
-        """Hand events to the engine, in this order; between parts of very many others have their turn."""
+        """Publish events in this order, a long list in several loop turns; nothing is counted in `published`."""
         if len(events) == 1:
             return await self.engine.publish(events)
         accepted: list[Accepted] = []
@@ -288,29 +289,29 @@ class Node:
         return accepted
 
     def _parts(self, events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-        """Cut a list where its parts move about PART pointers each."""
-        begin = moved = 0
+        """Cut a list into parts that cost about `PART_COST`."""
+        begin = cost = 0
         for number, event in enumerate(events, 1):
-            moved += EVENT_COST + self._audience(event)
-            if moved >= PART or number == len(events):
+            cost += EVENT_COST + self._audience(event)
+            if cost >= PART_COST or number == len(events):
                 yield events[begin:number]
-                begin, moved = number, 0
+                begin, cost = number, 0
 
     def _audience(self, event: Event) -> int:
-        """Return how many pointers an event moves here, at most."""
+        """Return an upper bound of the recipients of an event on this node."""
         if event.channel is None:
             return len(event.only or ())
         return len(self.hub.channels.get(event.channel, ()))
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        """Accept events in this order; when this returns they are on their way to everyone."""
-        accepted = await self.send(events)
-        self.published += sum(not each.duplicate for each in accepted)
+        """Publish events in this order; when this returns the engine has accepted them."""
+        results = await self.send(events)
+        self.published += sum(not result.duplicate for result in results)
         if self.observer is not None:
-            for each in accepted:
-                if each.duplicate:
-                    self.observer.duplicate(each.event)
-        return accepted
+            for result in results:
+                if result.duplicate:
+                    self.observer.duplicate(result.event)
+        return results
 
 
 def _patches(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a node tells whoever traces it, besides what is delivered."""
+"""What a node reports to a trace, besides the events that it delivers."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -9,13 +9,13 @@ from channelstream.core.log import Entry
 
 
 class Observer(Protocol):
-    """Hears what became of messages and connections; it must not raise."""
+    """Receives what happens to messages and connections; must not raise."""
 
     def duplicate(self, event: Event) -> None:
-        """A message was published again under a uuid that is kept."""
+        """A message was published with a uuid that the log holds, and was not delivered again."""
 
     def replayed(self, connection: Connection, entries: Sequence[Entry], lost: Iterable[str]) -> None:
-        """A connection is sent this part of the log; of the channels `lost` it cannot be."""
+        """A connection is sent these entries of the log; of the channels in `lost` events are missing."""
 
     def attached(self, connection: Connection) -> None: ...
 

@@ -1,0 +1,57 @@
+"""Commands between nodes: the encoded form, which nodes of several versions share."""
+
+import msgspec
+import pytest
+
+from channelstream.engines.base import UserUpdate
+from channelstream.errors import Invalid
+from channelstream.node.commands import (
+    Answer,
+    Command,
+    End,
+    Reconnect,
+    Release,
+    Subscribe,
+    Unsubscribe,
+    encode,
+    read_answer,
+    read_command,
+)
+
+UPDATE = {"values": {"a": 1}, "fresh": {}, "public_keys": None, "add_public": []}
+ENCODED: list[tuple[Command, dict[str, object]]] = [
+    (
+        Subscribe("c", {"news": {}}, Reconnect("ann", UserUpdate({"a": 1}, {})), "e-1"),
+        {
+            "type": "Subscribe",
+            "conn_id": "c",
+            "channels": {"news": {}},
+            "again": {"user": "ann", "update": UPDATE},
+            "since": "e-1",
+        },
+    ),
+    (Unsubscribe("c", ["news"]), {"type": "Unsubscribe", "conn_id": "c", "channels": ["news"]}),
+    (End("c", 1000, "bye"), {"type": "End", "conn_id": "c", "code": 1000, "reason": "bye"}),
+    (Release("c"), {"type": "Yield", "conn_id": "c"}),
+]
+
+
+@pytest.mark.parametrize(("command", "encoded"), ENCODED, ids=lambda value: type(value).__name__)
+def test_a_command_keeps_its_encoded_form(command: Command, encoded: dict[str, object]) -> None:
+    """A node of an earlier version understands it."""
+    assert msgspec.msgpack.decode(encode(command)) == encoded
+    assert type(read_command(msgspec.msgpack.encode(encoded))) is type(command)
+
+
+def test_an_answer_keeps_its_encoded_form() -> None:
+    answer = Answer(found=True, channels=["news"], changed=[], delivered=(7,))
+    encoded = {"held": True, "channels": ["news"], "changed": [], "heard": [7], "faults": None}
+    assert msgspec.msgpack.decode(encode(answer)) == encoded
+    assert read_answer(msgspec.msgpack.encode(encoded)) == answer
+
+
+def test_a_refused_command_raises_at_the_node_that_asks() -> None:
+    with pytest.raises(Invalid) as raised:
+        read_answer(encode(Answer(found=True, faults={"channels": ["Too many."]})))
+    assert raised.value.faults == {"channels": ["Too many."]}
+    assert read_answer(None) is None
