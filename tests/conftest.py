@@ -3,6 +3,7 @@
 Each worker of pytest-xdist is a process with servers of its own; `tests/sharing.py` says which tests it is given.
 """
 
+import gc
 import os
 import re
 import signal
@@ -184,6 +185,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("slow")
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(item.nodeid))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives until the end: thousands of tests, in every full collection."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
