@@ -6,6 +6,7 @@ played, each from the beginning. After each, everybody who counts must agree on 
 
 import asyncio
 import random
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
@@ -232,6 +233,7 @@ class Scene:
         self._logged: set[str] = set()
         self._opened = 0
         self._failures: list[Failure] = []
+        self._beginning: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def _deliver_and_check(self, entry: Entry) -> None:
         try:
@@ -426,7 +428,9 @@ class Scene:
         demand(not self.hub.connections, "a connection is left")
 
     async def _play(self, call: "Call") -> None:
-        await self.gates.passed(can_fail=False)
+        # Calls that are alike begin in one order: in the other ones the same would happen.
+        async with self._beginning[call.name]:
+            await self.gates.passed(can_fail=False)
         self.check()
         try:
             await call.work(self)

@@ -13,7 +13,7 @@ from tests.simulation.bounds import LeaseManager
 from tests.simulation.checker import Checker
 from tests.simulation.client import Client
 from tests.simulation.failure import Failure, demand
-from tests.simulation.loop import VirtualLoop, kill_others, turns
+from tests.simulation.loop import MeasuredLoop, kill_others, turns
 from tests.simulation.script import Step
 from tests.simulation.world import Bounds, World, WorldClock
 
@@ -79,7 +79,7 @@ class Simulation:
         self._published: list[Message] = []
         self._edits = 0
 
-    async def run(self, script: list[Step], loop: VirtualLoop) -> None:
+    async def run(self, script: list[Step], loop: MeasuredLoop) -> None:
         """Play the script.
 
         Raises:
@@ -380,7 +380,7 @@ def simulate(seed: int, script: list[Step]) -> Outcome:
 
 def _play(seed: int, script: list[Step]) -> tuple[Outcome, dict[int, str]]:
     """Play a script and return what came of it, and the steps of the loop that took too long."""
-    loop = VirtualLoop()
+    loop = MeasuredLoop()
     simulation = Simulation(seed)
     try:
         with _sizes(simulation.bounds), _no_traceback():
@@ -420,7 +420,7 @@ def _no_traceback() -> Iterator[None]:
             raise error if isinstance(error, Failure) else Failure(f"logged: {error!r}") from error
 
 
-def _clear(loop: VirtualLoop) -> None:
+def _clear(loop: MeasuredLoop) -> None:
     """Let nothing of this run outlive it."""
     loop.run_until_complete(kill_others())
     loop.close()
