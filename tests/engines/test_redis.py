@@ -34,7 +34,7 @@ from channelstream.engines.redis import shard as shard_module
 from channelstream.engines.redis.address import ShardAddress, prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.lease_manager import MAX_BEATS
-from channelstream.engines.redis.link import NO_REDIS, Link, script
+from channelstream.engines.redis.link import NOT_REDIS, Link, script
 from channelstream.engines.redis.shard import AGAIN, CHUNK, RedisSettings
 from channelstream.errors import ConfigError, Unavailable
 
@@ -442,7 +442,7 @@ def test_a_call_that_has_failed_is_not_run_later_though_redis_set_its_clock_back
         [shard] = engine._shards
         assert shard._link is not None
         # As if that clock had been an hour ahead until now.
-        shard._link._ahead_ms += 3_600_000.0
+        shard._link._clock_offset_ms += 3_600_000.0
         await engine.head()
         line.cut()
         with pytest.raises(Unavailable):
@@ -469,7 +469,7 @@ def test_a_clock_is_never_taken_for_further_ahead_than_it_is(redis: RedisServer,
         assert redis.cli("PING") == redis.cli("PING") == "PONG"  # So that the call has been run.
         time.sleep(0.1)  # real time: the answer lies here, as it does where the loop is busy.
         await reading
-        ahead_ms = link._ahead_ms
+        ahead_ms = link._clock_offset_ms
         assert ahead_ms <= 1000 * time.time() - 1000 * time.monotonic() - 90
 
     with_one_shard(life)
@@ -484,7 +484,7 @@ def deadlines(engine: RedisEngine, operation: str) -> list[float]:
 
     def noted(parts: Any, reads: bool) -> Any:
         if parts[0] == "EVALSHA" and operation in parts:
-            found.append(float(parts[-1]) - link._ahead_ms)
+            found.append(float(parts[-1]) - link._clock_offset_ms)
         return sent(parts, reads)
 
     link._sent = noted
@@ -499,7 +499,7 @@ def test_a_call_has_one_deadline_however_often_it_is_sent(with_a_line: Any) -> N
         [shard] = engine._shards
         assert shard._link is not None
         found = deadlines(engine, "publish")
-        shard._link._ahead_ms -= 3_600_000.0
+        shard._link._clock_offset_ms -= 3_600_000.0
         line.cut()
         publishing = await in_flight(engine, engine.publish([message("m1")]))
         await asyncio.sleep(0.1)  # real time: which the call has lost when it is sent again.
@@ -693,14 +693,14 @@ def test_a_redis_that_takes_no_writes_is_left_no_connections_behind(
         engine, _ = await nodes.node()
         made = 0
         [shard] = engine._shards
-        connect = shard._place.connect
+        connect = shard._address.connect
 
         def counted() -> Any:
             nonlocal made
             made += 1
             return connect()
 
-        shard._place = replace(shard._place, connect=counted)
+        shard._address = replace(shard._address, connect=counted)
         redis.cli("CONFIG", "SET", "min-replicas-to-write", "1")
         try:
             if "NOREPLICAS" not in redis.cli("EVAL", "return redis.call('SET', KEYS[1], 1)", "1", "key"):
@@ -948,7 +948,7 @@ def test_a_node_outlives_what_it_cannot_read(with_one_shard: Any, caplog: pytest
 
     with_one_shard(life)
     warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert sum(NO_REDIS in warning for warning in warnings) == 1
+    assert sum(NOT_REDIS in warning for warning in warnings) == 1
     assert "Traceback" not in caplog.text
 
 
@@ -977,7 +977,7 @@ def test_a_clock_of_redis_that_is_set_refuses_nothing(with_nodes: Any) -> None:
         for number, ahead_ms in enumerate((-3_600_000.0, 3_600_000.0)):
             for shard in engine._shards:
                 assert shard._link is not None
-                shard._link._ahead_ms += ahead_ms
+                shard._link._clock_offset_ms += ahead_ms
             await engine.publish([message(f"m{number}")])
             assert all(shard.is_linked for shard in engine._shards)
         await soon(lambda: heard(listener) == ["m0", "m1"])
@@ -1116,12 +1116,12 @@ def test_a_silent_redis_stops_the_start(tmp_path: Path) -> None:
 
 
 STRANGERS = {
-    "HTTP": (b"HTTP/1.1 400 Bad Request\r\n\r\n", NO_REDIS),
-    "answers to nothing": (b"+OK\r\n" * 9, NO_REDIS),
+    "HTTP": (b"HTTP/1.1 400 Bad Request\r\n\r\n", NOT_REDIS),
+    "answers to nothing": (b"+OK\r\n" * 9, NOT_REDIS),
     "numbers": (b":7\r\n", "no answer in time"),
     "nothing": (b"$-1\r\n", "no answer in time"),
     "errors": (b"-ERR what\r\n", "no answer in time"),
-    "no text": (bytes(range(256)), NO_REDIS),
+    "no text": (bytes(range(256)), NOT_REDIS),
 }
 
 
@@ -1505,14 +1505,14 @@ def test_names_subscribed_to_anew_have_a_deadline_for_each_piece(
         [shard] = engine._shards
         monkeypatch.setattr(shard_module, "SUBSCRIBE_AT_ONCE", 3)
         found: list[float] = []
-        tell = Link._tell
+        tell = Link._send_subscription
 
         async def noted(link: Link, command: str, names: list[bytes], until_s: float) -> None:
             found.append(until_s)
             await asyncio.sleep(0.01)  # real time: which passes between the pieces.
             await tell(link, command, names, until_s)
 
-        monkeypatch.setattr(Link, "_tell", noted)
+        monkeypatch.setattr(Link, "_send_subscription", noted)
         cut(engine)
         await soon(lambda: shard.is_linked)
         assert len(found) >= 4
@@ -2336,7 +2336,7 @@ def test_a_shard_that_was_left_is_asked_no_more_when_that_of_the_id_is_back(
         mend()
         key = f"{prefixes(3)[1]}k:{member.conn_id}"
         await soon(lambda: named(redis, member) == "" and redis.cli("EXISTS", key) == "0")
-        assert not engine._connections.should_count(engine._shards.at(channel), member.conn_id)
+        assert not engine._connections.should_register(engine._shards.at(channel), member.conn_id)
 
     with_three_shards(life)
 
@@ -2449,7 +2449,7 @@ def test_a_shard_that_is_left_while_its_connection_moves_counts_it_no_more(with_
         assert claim is not None
         assert (list(claim.channels), claim.is_whole) == ([], True)
         shard = other._shards.at(channel)
-        assert not other._connections.should_count(shard, member.conn_id)
+        assert not other._connections.should_register(shard, member.conn_id)
         assert await shard.unregistered([member.conn_id]) == [member.conn_id]
 
     with_three_shards(life, lease_s=PATIENCE_S)
@@ -2528,7 +2528,7 @@ def test_a_connection_whose_connecting_failed_is_removed_at_once(
         with pytest.raises(asyncio.CancelledError if is_cancelled else Unavailable):
             await connecting
         assert redis.cli("KEYS", "*k:ann") == ""
-        assert not engine._connections.should_count(shard, "ann")
+        assert not engine._connections.should_register(shard, "ann")
 
     with_nodes(life)
 
@@ -2541,14 +2541,14 @@ def test_nothing_is_kept_of_a_connection_that_ended_in_an_outage(with_nodes: Any
         member, _ = recorder.members["ann"]
         for shard in engine._shards:
             take_out_of_reach(shard)
-        await soon(lambda: bool(engine._connections._unsure))
+        await soon(lambda: bool(engine._connections._suspected))
         with pytest.raises(Unavailable):
             await engine.leave(member, ["a"])
         assert any(shard.unconfirmed for shard in engine._shards)
         del recorder.members["ann"]
         with pytest.raises(Unavailable):
             await engine.disconnect(member, ["a"])
-        assert not engine._connections._unsure
+        assert not engine._connections._suspected
         assert not any(shard.unconfirmed for shard in engine._shards)
 
     with_nodes(life)

@@ -133,10 +133,10 @@ class RedisEngine:
 
     # -- what shards tell
 
-    def heard(self, shard: int, offset: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
-        self.receiver.deliver(self._shards.present(shard).entry(offset, at_ms, json, payload))
+    def deliver(self, shard: int, offset: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
+        self.receiver.deliver(self._shards.live_origin(shard).entry(offset, at_ms, json, payload))
 
-    def advanced(self) -> None:
+    def advance(self) -> None:
         self.receiver.advance(self._shards.offsets)
 
     def log_replaced(self, shard: int) -> None:
@@ -154,10 +154,10 @@ class RedisEngine:
                 batches.setdefault(shard, []).append((number, part))
         answers: list[list[Sequence[bytes]]] = [[] for _ in events]
         published = [self._publish(shard, batch) for shard, batch in batches.items()]
-        for batch, told in zip(batches.values(), await gather_all(published), strict=True):
-            for (number, _), answer in zip(batch, told, strict=True):
+        for batch, replies in zip(batches.values(), await gather_all(published), strict=True):
+            for (number, _), answer in zip(batch, replies, strict=True):
                 answers[number].append(answer)
-        return [self._accepted(event, told) for event, told in zip(events, answers, strict=True)]
+        return [self._accepted(event, replies) for event, replies in zip(events, answers, strict=True)]
 
     def _parts(self, event: Event) -> Iterable[tuple[Shard, Event]]:
         """Return which shards accept an event; what names very many users is accepted for some at a time.
@@ -172,9 +172,9 @@ class RedisEngine:
         if sum(map(len, names.values())) <= 1:
             return [(shard, event) for shard in names]
         return [
-            (shard, _for_some(event, frozenset(some)))
+            (shard, _for_some(event, frozenset(batch)))
             for shard, mine in names.items()
-            for some in _groups(mine, fits)
+            for batch in _groups(mine, fits)
         ]
 
     async def _publish(self, shard: Shard, batch: Sequence[tuple[int, Event]]) -> Sequence[Any]:
@@ -201,21 +201,21 @@ class RedisEngine:
         names: dict[Shard, list[str]] = {} if starts else {shard: [] for shard in self._shards}
         for name in starts:
             names.setdefault(self._shards.at(user if name == PRIVATE else name), []).append(name)
-        logs = {shard: _logs(user, {name: starts[name] for name in some}) for shard, some in names.items()}
+        logs = {shard: _logs(user, {name: starts[name] for name in batch}) for shard, batch in names.items()}
         # Of a shard that is not asked nothing is missing.
         read_to = head = self._shards.offsets
         found: list[list[Entry]] = []
         lost: set[str] = set()
-        told = await gather_all(shard.replay(some, limit) for shard, some in logs.items())
-        for (shard, some), (last, read, gone, entries) in zip(names.items(), told, strict=True):
+        replies = await gather_all(shard.replay(batch, limit) for shard, batch in logs.items())
+        for (shard, batch), (last, read, lost_numbers, entries) in zip(names.items(), replies, strict=True):
             head, read_to = with_offset(head, shard.index, last), with_offset(read_to, shard.index, read)
-            lost |= {some[number - 1] for number in gone}
-            origin = self._shards.origin(shard)
+            lost |= {batch[number - 1] for number in lost_numbers}
+            origin = self._shards.replay_origin(shard)
             found.append([origin.entry(*entry) for entry in entries])
         return Replay(list(merge(*found, key=_at_s)), frozenset(lost), read_to, head)
 
     async def level(self, shards: Iterable[int]) -> None:
-        await gather_all(self._shards.assigned(shard).replay([], 0) for shard in shards)
+        await gather_all(self._shards.by_index(shard).replay([], 0) for shard in shards)
 
     # -- connections
 
@@ -231,8 +231,8 @@ class RedisEngine:
         """Ask for some at a time, in one packet; each is one script, and its users part in events of their own."""
         failed: Unavailable | None = None
         for begin in range(0, len(leaving), LEAVING_AT_ONCE):
-            some = leaving[begin : begin + LEAVING_AT_ONCE]
-            calls = (self._connections.disconnect(each.member, each.channels) for each in some)
+            batch = leaving[begin : begin + LEAVING_AT_ONCE]
+            calls = (self._connections.disconnect(each.member, each.channels) for each in batch)
             for outcome in await asyncio.gather(*calls, return_exceptions=True):
                 if outcome is None or isinstance(outcome, Moved):
                     continue
@@ -258,7 +258,7 @@ class RedisEngine:
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         await gather_all(
-            shard.call_for(
+            shard.call_for_each(
                 "configure", "channels", [(name, dict(patches[name])) for name in names], bounds=self._bounds
             )
             for shard, names in self._shards.split(patches).items()
@@ -266,9 +266,9 @@ class RedisEngine:
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         home = self._shards.at(name)
-        told = {"user": name, "update": codec.write_update(update), "bounds": self._bounds}
-        answer = await home.call("update_user", **told)
-        return None if answer is None else await self._shards.changed(home, answer)
+        arguments = {"user": name, "update": codec.write_update(update), "bounds": self._bounds}
+        answer = await home.call("update_user", **arguments)
+        return None if answer is None else await self._shards.propagate(home, answer)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         found = {}
@@ -282,7 +282,7 @@ class RedisEngine:
         if with_users and isinstance(users, int):
             users = await shard.fields("cu", name.decode())
         shown = await shard.history_from(name.decode(), shown, int(after or 0))
-        return codec.read_channel(self._shards.origin(shard), (name, known, users, shown))
+        return codec.read_channel(self._shards.replay_origin(shard), (name, known, users, shown))
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
         found = {}
@@ -293,40 +293,41 @@ class RedisEngine:
             await gather_all(self._add_channels(shard, found) for shard in self._shards)
         return list(found.values()) if names is None else [found[name] for name in names if name in found]
 
-    async def _channels_of(self, shard: Shard, user: str, told: Sequence[bytes] | None) -> Iterable[bytes]:
+    async def _channels_of(self, shard: Shard, user: str, listed: Sequence[bytes] | None) -> Iterable[bytes]:
         """Return a user's channels in a shard: those the script has told, unless they are too many for that."""
-        return await shard.fields("uc", user) if told is None else told
+        return await shard.fields("uc", user) if listed is None else listed
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         parts: dict[Shard, list[str]] = {}
         for name, channel in members.items():
             parts.setdefault(self._shards.at(channel), []).append(name)
-        found = await gather_all(self._read_in(shard, "states", "u", some) for shard, some in parts.items())
+        found = await gather_all(self._read_in(shard, "states", "u", batch) for shard, batch in parts.items())
         by_name = {name: codec.read_state(answer) for each in found for _, name, answer in each}
         return [by_name[name] for name in members if name in by_name]
 
     async def _add_channels(self, shard: Shard, users: Mapping[str, User]) -> None:
         """Let users have their channels of one shard."""
-        for name, told in await shard.read_of("user_channels", list(users)):
-            channels = await self._channels_of(shard, name.decode(), told)
+        for name, listed in await shard.read_each("user_channels", list(users)):
+            channels = await self._channels_of(shard, name.decode(), listed)
             users[name.decode()].channels |= {channel.decode() for channel in channels}
 
     async def _read(
-        self, operation: str, kind: str, names: Sequence[str] | None, **how: bool
+        self, operation: str, kind: str, names: Sequence[str] | None, **options: bool
     ) -> list[tuple[Shard, str, Any]]:
         """Ask the shards about channels or users, in pieces; None means all that each has."""
         wanted = dict.fromkeys(self._shards) if names is None else self._shards.split(names)
         found = await gather_all(
-            self._read_in(shard, operation, kind, some, **how) for shard, some in wanted.items()
+            self._read_in(shard, operation, kind, batch, **options) for shard, batch in wanted.items()
         )
-        return [each for some in found for each in some]
+        return [each for batch in found for each in batch]
 
     async def _read_in(
-        self, shard: Shard, operation: str, kind: str, names: Sequence[str] | None, **how: bool
+        self, shard: Shard, operation: str, kind: str, names: Sequence[str] | None, **options: bool
     ) -> list[tuple[Shard, str, Any]]:
         names = await shard.names(kind) if names is None else names
         return [
-            (shard, answer[0].decode(), answer) for answer in await shard.read_of(operation, names, **how)
+            (shard, answer[0].decode(), answer)
+            for answer in await shard.read_each(operation, names, **options)
         ]
 
     # -- other nodes
@@ -360,7 +361,7 @@ class RedisEngine:
         await gather_all(map(self._collect, self._shards))
 
     async def _collect(self, shard: Shard) -> None:
-        await shard.forget_unwanted()
+        await shard.unsubscribe_unused()
         after = (("u", self._lifetimes.users_s), ("c", self._lifetimes.channels_s))
         rules = [(kind, seconds * 1000) for kind, seconds in after if seconds]
         while await shard.call("collect", rules=rules, count=COLLECT_AT_ONCE):

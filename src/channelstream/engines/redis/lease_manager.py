@@ -14,7 +14,7 @@ from typing import Any
 from channelstream.engines.redis.connections import Connections
 from channelstream.engines.redis.link import OUT_OF_REACH
 from channelstream.engines.redis.reconciler import Reconciler
-from channelstream.engines.redis.shard import Shard, failure_of
+from channelstream.engines.redis.shard import Shard, failure_reason
 
 HEARTBEATS_PER_LEASE = 3
 MAX_BEATS = HEARTBEATS_PER_LEASE
@@ -65,7 +65,7 @@ class LeaseManager:
 
     async def _keep_linked(self) -> None:
         while True:
-            await self._shard.broken()
+            await self._shard.wait_broken()
             logger.warning(
                 "%s is out of reach: calls that need it are answered 503, streams stay open",
                 self._shard.label,
@@ -78,7 +78,7 @@ class LeaseManager:
         """Try until it works; a reason other than silence is logged once, as it may need somebody to act."""
         delay_s, logged = RETRY_MIN_S, OUT_OF_REACH
         await self._connections.suspect(self._shard)
-        while (failure := await failure_of(self._establish)) is not None:
+        while (failure := await failure_reason(self._establish)) is not None:
             if failure not in (logged, OUT_OF_REACH):
                 logger.warning("%s", failure)
                 logged = failure
@@ -104,7 +104,7 @@ class LeaseManager:
 
     def _begin_beat(self) -> None:
         if len(self._beats) < MAX_BEATS:
-            beat = self._run(failure_of(self._heartbeat))
+            beat = self._run(failure_reason(self._heartbeat))
             self._beats.add(beat)
             beat.add_done_callback(self._beats.discard)
 
@@ -134,7 +134,7 @@ class LeaseManager:
             await self._somebody_died.wait()
             self._somebody_died.clear()
             while self._dead:
-                await failure_of(partial(self._reap, self._dead.pop()))
+                await failure_reason(partial(self._reap, self._dead.pop()))
 
     async def _reap(self, node: str) -> None:
         logger.warning("node %s is gone: its connections are counted out", node)

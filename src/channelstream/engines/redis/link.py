@@ -27,21 +27,21 @@ MAX_CALLS = 10_000
 """Calls that may wait for their answers; more are refused."""
 MAX_CALL_BYTES = 64 << 20
 """Bytes of the calls that wait for their answers, above which more are refused."""
-MAX_HELD = 20_000
-MAX_HELD_BYTES = 64 << 20
+MAX_BUFFERED = 20_000
+MAX_BUFFERED_BYTES = 64 << 20
 """Events, and their bytes, held while the log is read after an outage; more break the link, and it is read again."""
-PASSED_ON_AT_ONCE = 200
+DISPATCHED_AT_ONCE = 200
 """Of them, how many are passed on before other work has its turn."""
 SHARDED_SINCE = 7
 """The first version of Redis that can publish within one part of a cluster."""
 OUT_OF_REACH = "Redis is out of reach; try again later."
-BROKE = "The connection with Redis broke; try again."
-NO_REDIS = "what answers at its address is no Redis, or one that another program has changed; look at the option engine"
+LINK_BROKE = "The connection with Redis broke; try again."
+NOT_REDIS = "what answers at its address is no Redis, or one that another program has changed; look at the option engine"
 UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, msgspec.MsgspecError)
 """What reading an answer raises that has another form than one of Redis."""
 SUBSCRIBE_AT_ONCE = 1000
 """Channels named in one SUBSCRIBE."""
-TRUSTED_SHARE = 0.5
+MIN_TIMEOUT_SHARE = 0.5
 """The share of the timeout that a call must have had for its silence to break the link."""
 READS = frozenset({"channels", "head", "history", "nodes", "replay", "states", "user_channels", "users"})
 """Operations of the script that change nothing, so that running one late does no harm."""
@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 _pack = msgspec.msgpack.Encoder().encode
 Command = tuple[Any, ...]
 """Its name and its arguments."""
-Heard = Callable[[bytes, bytes], None]
+OnMessage = Callable[[bytes, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,37 +86,37 @@ class Link:
         why: that is so; empty before.
     """
 
-    def __init__(self, place: ShardAddress, heard: Heard, timeout_s: float) -> None:
+    def __init__(self, address: ShardAddress, on_message: OnMessage, timeout_s: float) -> None:
         """Create a link that is not open.
 
         Args:
             heard: called with channel (without the prefix) and data, in the order of publishing, after `listen`.
             timeout_s: how long any answer may take before the link counts as broken.
         """
-        self.run = ""
-        self.why = ""
+        self.run_id = ""
+        self.reason = ""
         self.broken = asyncio.Event()
-        self.speaks = "PUBLISH"
-        self._place = place
-        self._commands, self._news = place.connect(), place.connect()
-        self._prefix = place.prefix.encode()
-        self._heard = heard
+        self.publish_command = "PUBLISH"
+        self._address = address
+        self._commands, self._pubsub = address.connect(), address.connect()
+        self._prefix = address.prefix.encode()
+        self._on_message = on_message
         self._timeout_s = timeout_s
         self._sha = ""
-        self._ahead_ms = 0.0  # The clock of Redis, of this process's steady one.
+        self._clock_offset_ms = 0.0  # The clock of Redis, of this process's steady one.
         self._calls: deque[_Call] = deque()
         self._call_bytes = 0
         self._unsent: list[bytes] = []
         self._unsent_event = asyncio.Event()
         self._confirmations: dict[bytes, asyncio.Future[None]] = {}
         self._marks: set[asyncio.Future[bytes]] = set()
-        self._news_s = 0.0  # When anything last came over the subscription.
-        self._is_cut = False
-        self._leaving: set[bytes] = set()
-        self._held: deque[tuple[bytes, bytes]] | None = deque()
-        self._held_bytes = 0
-        self._callers: list[asyncio.Task[None]] = []
-        self._hearer: asyncio.Task[None] | None = None
+        self._last_message_s = 0.0  # When anything last came over the subscription.
+        self._has_no_replies = False
+        self._unsubscribing: set[bytes] = set()
+        self._buffered: deque[tuple[bytes, bytes]] | None = deque()
+        self._buffered_bytes = 0
+        self._command_tasks: list[asyncio.Task[None]] = []
+        self._subscription_task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Connect.
@@ -126,55 +126,55 @@ class Link:
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                for connection in (self._commands, self._news):
+                for connection in (self._commands, self._pubsub):
                     await connection.connect()  # type: ignore[no-untyped-call]
         except (RedisError, OSError, TimeoutError) as error:
             await self.close()
             if InvalidResponse in (type(error), type(error.__cause__)):
-                raise Unavailable(f"Redis cannot be used: {NO_REDIS}") from error
+                raise Unavailable(f"Redis cannot be used: {NOT_REDIS}") from error
             raise Unavailable(f"Redis is out of reach: {str(error) or 'no answer in time'}") from error
         loop = asyncio.get_running_loop()
         for work in (self._send(), self._receive()):
-            self._callers.append(loop.create_task(self._until_broken(work, self._cut)))
-        self._hearer = loop.create_task(self._until_broken(self._hear(), self.abandon))
+            self._command_tasks.append(loop.create_task(self._until_broken(work, self._expect_no_replies)))
+        self._subscription_task = loop.create_task(self._until_broken(self._read_messages(), self.abandon))
         self._sha = (await self.command("SCRIPT", "LOAD", script())).decode()
         about = _fields(await self.command("INFO", "server"))
-        self.run = about["run_id"]
-        if self._place.in_cluster and int(about["redis_version"].split(".")[0]) >= SHARDED_SINCE:
-            self.speaks = "SPUBLISH"
-        await self._compare_clocks(self.deadline_s)
+        self.run_id = about["run_id"]
+        if self._address.in_cluster and int(about["redis_version"].split(".")[0]) >= SHARDED_SINCE:
+            self.publish_command = "SPUBLISH"
+        await self._measure_clock_offset(self.deadline_s)
 
     @property
     def deadline_s(self) -> float:
         """Until when a call that begins now may wait, by the clock of the loop."""
         return asyncio.get_running_loop().time() + self._timeout_s
 
-    async def _compare_clocks(self, until_s: float) -> None:
+    async def _measure_clock_offset(self, until_s: float) -> None:
         seconds, microseconds = await self._ask(("TIME",), until_s, reads=True)
-        self._note_time(int(seconds) * 1000 + int(microseconds) / 1000)
+        self._update_clock_offset(int(seconds) * 1000 + int(microseconds) / 1000)
 
-    def _note_time(self, redis_ms: float) -> None:
+    def _update_clock_offset(self, redis_ms: float) -> None:
         """Take the time of Redis from an answer that has just come; its clock may have been set since the last one.
 
         What is noted is too little by the time that the answer was on its way. So Redis runs nothing that this node has
         given up; at worst it refuses a call that was a long time on its way, which is then sent again.
         """
-        self._ahead_ms = redis_ms - _steady_ms()
+        self._clock_offset_ms = redis_ms - _steady_ms()
 
     async def stop_listening(self) -> None:
         """Use it no more, and hear nothing more of what is published."""
-        self._end()
-        if self._hearer is not None:
-            self._hearer.cancel()
-            await asyncio.gather(self._hearer, return_exceptions=True)
-        await self._news.disconnect(nowait=True)
+        self._mark_broken()
+        if self._subscription_task is not None:
+            self._subscription_task.cancel()
+            await asyncio.gather(self._subscription_task, return_exceptions=True)
+        await self._pubsub.disconnect(nowait=True)
 
     async def drain(self) -> None:
         """Close it once every call that was sent has its answer or has passed its deadline."""
         try:
             await self.stop_listening()
             waiting = [call.answer for call in self._calls if not call.answer.done()]
-            if waiting and not self._is_cut:
+            if waiting and not self._has_no_replies:
                 await asyncio.wait(waiting, timeout=self._timeout_s)
         finally:
             await self.close()
@@ -182,10 +182,10 @@ class Link:
     async def close(self) -> None:
         """Close both connections; calls that wait fail at their deadlines."""
         await self.stop_listening()
-        for task in self._callers:
+        for task in self._command_tasks:
             task.cancel()
-        await asyncio.gather(*self._callers, return_exceptions=True)
-        self._cut("it is closed")
+        await asyncio.gather(*self._command_tasks, return_exceptions=True)
+        self._expect_no_replies("it is closed")
         await self._commands.disconnect(nowait=True)
 
     async def _until_broken(self, work: Coroutine[Any, Any, None], give_up: Callable[[str], None]) -> None:
@@ -198,26 +198,26 @@ class Link:
             logger.exception("the connection with Redis failed")
             give_up("what it said could not be read")
 
-    def abandon(self, why: str) -> None:
+    def abandon(self, reason: str) -> None:
         """Send nothing more; what waits for something published fails."""
         if not self.broken.is_set():
-            self.why = why
-            logger.warning("the connection with Redis is given up: %s", why)
-        self._end()
+            self.reason = reason
+            logger.warning("the connection with Redis is given up: %s", reason)
+        self._mark_broken()
 
-    def _cut(self, why: str) -> None:
+    def _expect_no_replies(self, reason: str) -> None:
         """Expect no answers any more: calls that only read fail, the others do at their deadlines."""
-        self.abandon(why)
-        self._is_cut = True
+        self.abandon(reason)
+        self._has_no_replies = True
         for call in self._calls:
             if call.reads:
-                _fail(call.answer)
+                _fail_waiting(call.answer)
 
-    def _end(self) -> None:
+    def _mark_broken(self) -> None:
         self.broken.set()
         waiting: list[asyncio.Future[Any]] = [*self._confirmations.values(), *self._marks]
         for each in waiting:
-            _fail(each)
+            _fail_waiting(each)
         self._confirmations.clear()
 
     # -- calls
@@ -244,14 +244,14 @@ class Link:
             ResponseError: the script has refused.
         """
         until_s = self.deadline_s if until_s is None else until_s
-        told = (epoch, now_ms, self._prefix, self.speaks, operation, _pack(arguments), blob)
+        told = (epoch, now_ms, self._prefix, self.publish_command, operation, _pack(arguments), blob)
         try:
             return await self._run(operation, told, first, until_s)
         except ResponseError as error:
             if not str(error).startswith("LATE"):
                 raise
         # The answer is here in time, and nothing was done: the clock of Redis was set.
-        await self._compare_clocks(until_s)
+        await self._measure_clock_offset(until_s)
         return await self._run(operation, told, first, until_s)
 
     async def _run(
@@ -259,13 +259,13 @@ class Link:
     ) -> Any:
         if operation not in URGENT:
             self._check_room()
-        until_ms = f"{1000 * until_s + self._ahead_ms:.0f}"
+        until_ms = f"{1000 * until_s + self._clock_offset_ms:.0f}"
         parts = ("EVALSHA", self._sha, 1, self._prefix, *told, until_ms)
         if first:
-            redis_ms, answer = await self._ask_together([*first, parts], until_s)
+            redis_ms, answer = await self._ask_in_transaction([*first, parts], until_s)
         else:
             redis_ms, answer = await self._ask(parts, until_s, reads=operation in READS)
-        self._note_time(float(redis_ms))
+        self._update_clock_offset(float(redis_ms))
         return answer
 
     async def command(self, *parts: Any) -> Any:
@@ -278,17 +278,17 @@ class Link:
             raise Unavailable("Too much waits for Redis; try again later.")
 
     async def _ask(self, parts: Command, until_s: float, reads: bool) -> Any:
-        return await self._in_time(self._sent(parts, reads), until_s)
+        return await self._before_deadline(self._enqueue(parts, reads), until_s)
 
-    async def _ask_together(self, commands: Sequence[Command], until_s: float) -> Any:
+    async def _ask_in_transaction(self, commands: Sequence[Command], until_s: float) -> Any:
         """Run commands in one step, and return the answer of the last."""
         opened, *queued, done = [
-            self._sent(parts, reads=False) for parts in (("MULTI",), *commands, ("EXEC",))
+            self._enqueue(parts, reads=False) for parts in (("MULTI",), *commands, ("EXEC",))
         ]
         for each in (opened, *queued):
-            each.add_done_callback(_looked_at)
+            each.add_done_callback(_ignore_error)
         try:
-            answer = (await self._in_time(done, until_s))[-1]
+            answer = (await self._before_deadline(done, until_s))[-1]
         except ExecAbortError:
             # Why is what Redis said of the first that it did not take.
             raise next(filter(None, (each.exception() for each in queued))) from None
@@ -300,11 +300,11 @@ class Link:
             # What was put there for a script that has not run does not stay.
             for name, key, field, *_ in commands:
                 if name == "HSET":
-                    self._sent(("HDEL", key, field), reads=True).add_done_callback(_looked_at)
+                    self._enqueue(("HDEL", key, field), reads=True).add_done_callback(_ignore_error)
             raise answer
         return answer
 
-    def _sent(self, parts: Command, reads: bool) -> "asyncio.Future[Any]":
+    def _enqueue(self, parts: Command, reads: bool) -> "asyncio.Future[Any]":
         """Send a command with the next packet, and return what will be its answer."""
         if self.broken.is_set():
             raise Unavailable(OUT_OF_REACH)
@@ -317,13 +317,13 @@ class Link:
         self._unsent_event.set()
         return answer
 
-    async def _in_time(self, answer: "asyncio.Future[Any]", until_s: float) -> Any:
+    async def _before_deadline(self, answer: "asyncio.Future[Any]", until_s: float) -> Any:
         had_s = until_s - asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(until_s):
                 return await answer
         except TimeoutError:
-            if had_s >= TRUSTED_SHARE * self._timeout_s:
+            if had_s >= MIN_TIMEOUT_SHARE * self._timeout_s:
                 self.abandon(f"no answer within {had_s:.3g} s")
             raise Unavailable("Redis does not answer; try again later.") from None
 
@@ -342,7 +342,7 @@ class Link:
             except ResponseError as error:
                 answer = error
             if not self._calls:
-                raise Lost(NO_REDIS)
+                raise Lost(NOT_REDIS)
             call = self._calls.popleft()
             self._call_bytes -= call.size
             if call.answer.done():
@@ -362,39 +362,39 @@ class Link:
         until_s = self.deadline_s
         wanted = [name.encode() for name in names]
         for start in range(0, len(wanted), SUBSCRIBE_AT_ONCE):
-            some = wanted[start : start + SUBSCRIBE_AT_ONCE]
-            answers = [self._confirmations.get(name) or self._expect(name) for name in some]
-            await self._tell(self._hearing + "SUBSCRIBE", some, until_s)
+            batch = wanted[start : start + SUBSCRIBE_AT_ONCE]
+            answers = [self._confirmations.get(name) or self._confirmation(name) for name in batch]
+            await self._send_subscription(self._subscribe_prefix + "SUBSCRIBE", batch, until_s)
             for answer in answers:
-                await self._in_time(asyncio.shield(answer), until_s)
+                await self._before_deadline(asyncio.shield(answer), until_s)
 
-    def _expect(self, name: bytes) -> "asyncio.Future[None]":
+    def _confirmation(self, name: bytes) -> "asyncio.Future[None]":
         answer = self._confirmations[name] = asyncio.get_running_loop().create_future()
         # Whoever waits for it may have gone when the link breaks.
-        answer.add_done_callback(_looked_at)
+        answer.add_done_callback(_ignore_error)
         return answer
 
     async def unsubscribe(self, names: Iterable[str]) -> None:
-        leaving = [name.encode() for name in names]
-        self._leaving.update(leaving)
-        await self._tell(self._hearing + "UNSUBSCRIBE", leaving, self.deadline_s)
+        unsubscribing = [name.encode() for name in names]
+        self._unsubscribing.update(unsubscribing)
+        await self._send_subscription(self._subscribe_prefix + "UNSUBSCRIBE", unsubscribing, self.deadline_s)
 
     @property
-    def _hearing(self) -> str:
-        return "S" if self.speaks == "SPUBLISH" else ""
+    def _subscribe_prefix(self) -> str:
+        return "S" if self.publish_command == "SPUBLISH" else ""
 
-    async def _tell(self, command: str, names: list[bytes], until_s: float) -> None:
+    async def _send_subscription(self, command: str, names: list[bytes], until_s: float) -> None:
         if self.broken.is_set():
             raise Unavailable(OUT_OF_REACH)
-        packed = self._news.pack_command(command, *(self._prefix + name for name in names))
+        packed = self._pubsub.pack_command(command, *(self._prefix + name for name in names))
         try:
             async with asyncio.timeout_at(until_s):
-                await self._news.send_packed_command(packed, check_health=False)
+                await self._pubsub.send_packed_command(packed, check_health=False)
         except (RedisError, OSError) as error:  # TimeoutError is an OSError.
             self.abandon(str(error) or "its subscription takes nothing")
-            raise Unavailable(BROKE) from error
+            raise Unavailable(LINK_BROKE) from error
 
-    async def marked(self, mark: "asyncio.Future[bytes]", until_s: float) -> None:
+    async def await_mark(self, mark: "asyncio.Future[bytes]", until_s: float) -> None:
         """Wait for a mark that this node has published to itself; the link is given up where its subscription is silent.
 
         Args:
@@ -411,67 +411,69 @@ class Link:
                 await mark
         except TimeoutError:
             # What comes in the meantime may be so much that the mark is behind it.
-            if time.monotonic() - self._news_s >= self._timeout_s:
+            if time.monotonic() - self._last_message_s >= self._timeout_s:
                 self.abandon(f"nothing came over its subscription for {self._timeout_s:g} s")
             raise
 
     async def listen(self) -> None:
         """Pass on what was held since the link was opened, and from now on everything as it comes."""
-        while self._held:
-            for _ in range(min(PASSED_ON_AT_ONCE, len(self._held))):
-                name, data = self._held.popleft()
-                self._held_bytes -= len(data)
-                self._hand_on(name, data)
+        while self._buffered:
+            for _ in range(min(DISPATCHED_AT_ONCE, len(self._buffered))):
+                name, data = self._buffered.popleft()
+                self._buffered_bytes -= len(data)
+                self._dispatch(name, data)
             await asyncio.sleep(0)
-        self._held = None
+        self._buffered = None
 
-    async def _hear(self) -> None:
+    async def _read_messages(self) -> None:
         start = len(self._prefix)
         while True:
-            news = await self._news.read_response(disable_decoding=True, timeout=math.inf, push_request=True)
-            self._news_s = time.monotonic()
-            if not isinstance(news, list) or len(news) != 3:
-                raise Lost(NO_REDIS)
-            kind, name, data = news
+            message = await self._pubsub.read_response(
+                disable_decoding=True, timeout=math.inf, push_request=True
+            )
+            self._last_message_s = time.monotonic()
+            if not isinstance(message, list) or len(message) != 3:
+                raise Lost(NOT_REDIS)
+            kind, name, data = message
             if kind in (b"message", b"smessage"):
-                self._take(name[start:], data)
+                self._buffer_or_dispatch(name[start:], data)
             elif kind in (b"unsubscribe", b"sunsubscribe"):
-                if name[start:] not in self._leaving:
+                if name[start:] not in self._unsubscribing:
                     raise Lost("the slot of a subscription has moved")
-                self._leaving.discard(name[start:])
+                self._unsubscribing.discard(name[start:])
             elif kind in (b"subscribe", b"ssubscribe"):
                 answer = self._confirmations.pop(name[start:], None)
                 if answer is not None and not answer.done():
                     answer.set_result(None)
 
-    def _hand_on(self, name: bytes, data: bytes) -> None:
+    def _dispatch(self, name: bytes, data: bytes) -> None:
         try:
-            self._heard(name, data)
+            self._on_message(name, data)
         except UNREADABLE as error:
             logger.debug("what was published cannot be read", exc_info=error)
             raise Lost(
                 f"something else than channelstream publishes to {name.decode(errors='replace')!r}"
             ) from error
 
-    def _take(self, name: bytes, data: bytes) -> None:
-        if self._held is None:
-            self._hand_on(name, data)
-        elif len(self._held) < MAX_HELD and self._held_bytes < MAX_HELD_BYTES:
-            self._held.append((name, data))
-            self._held_bytes += len(data)
+    def _buffer_or_dispatch(self, name: bytes, data: bytes) -> None:
+        if self._buffered is None:
+            self._dispatch(name, data)
+        elif len(self._buffered) < MAX_BUFFERED and self._buffered_bytes < MAX_BUFFERED_BYTES:
+            self._buffered.append((name, data))
+            self._buffered_bytes += len(data)
         else:
             raise Lost("too much was published while the log was read")
 
 
-def _looked_at(done: "asyncio.Future[Any]") -> None:
+def _ignore_error(done: "asyncio.Future[Any]") -> None:
     """Let asyncio not complain of an error that nobody asks for."""
     if not done.cancelled():
         done.exception()
 
 
-def _fail(waiting: "asyncio.Future[Any]") -> None:
+def _fail_waiting(waiting: "asyncio.Future[Any]") -> None:
     if not waiting.done():
-        waiting.set_exception(Unavailable(BROKE))
+        waiting.set_exception(Unavailable(LINK_BROKE))
 
 
 def _steady_ms() -> float:

@@ -20,24 +20,24 @@ class PendingReplies:
         self._waiting: dict[bytes, asyncio.Future[bytes]] = {}
 
     @asynccontextmanager
-    async def awaiting(self) -> AsyncIterator[tuple[str, "asyncio.Future[bytes]"]]:
+    async def expect(self) -> AsyncIterator[tuple[str, "asyncio.Future[bytes]"]]:
         """Make a token, and a future for the note that will carry it.
 
         Raises:
             Unavailable: whoever waits has given up waiting (TimeoutError).
         """
         token = self._new_id()
-        note: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting[token.encode()] = note
+        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._waiting[token.encode()] = reply
         try:
-            yield token, note
+            yield token, reply
         except TimeoutError:
             raise Unavailable("No answer came in time; try again later.") from None
         finally:
             self._waiting.pop(token.encode(), None)
 
-    def take(self, token: bytes, told: bytes) -> None:
+    def resolve(self, token: bytes, reply: bytes) -> None:
         """Hand a note to whoever waits for it; one that nobody waits for any more is dropped."""
         waiting = self._waiting.pop(token, None)
         if waiting is not None and not waiting.done():
-            waiting.set_result(told)
+            waiting.set_result(reply)

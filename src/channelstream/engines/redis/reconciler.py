@@ -10,7 +10,7 @@ from itertools import islice
 
 from channelstream.engines.redis.connections import Connections
 from channelstream.engines.redis.link import OUT_OF_REACH
-from channelstream.engines.redis.shard import Shard, failure_of
+from channelstream.engines.redis.shard import Shard, failure_reason
 from channelstream.errors import Unavailable
 
 RESTORE_AT_ONCE = 200
@@ -57,7 +57,7 @@ class Reconciler:
         while True:
             await self._due.wait()
             self._due.clear()
-            await failure_of(self._check)
+            await failure_reason(self._check)
             self._check_again_soon()
 
     def _check_again_soon(self) -> None:
@@ -94,9 +94,9 @@ class Reconciler:
         before, self._differing = self._differing, {}
         async for counted in shard.registered():
             connections.confirm(counted, shard)
-            strange = [conn_id for conn_id in counted if not connections.should_count(shard, conn_id)]
+            strange = [conn_id for conn_id in counted if not connections.should_register(shard, conn_id)]
             await self._repair(strange, before, at_once)
-        for held in connections.held_in(shard):
+        for held in connections.registered_in(shard):
             if held:
                 await self._repair(await shard.unregistered(held), before, at_once)
 
@@ -107,7 +107,7 @@ class Reconciler:
         # What is counted of a connection that should not be counted here is set right as well.
         await self._restore([conn_id for conn_id in certain if conn_id in ours])
         for conn_id in certain:
-            await connections.release_unheld(conn_id, shard)
+            await connections.release_unowned(conn_id, shard)
 
     def _has_lasted(self, conn_id: str, before: dict[str, float]) -> bool:
         now_s = asyncio.get_running_loop().time()

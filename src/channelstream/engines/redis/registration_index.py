@@ -6,7 +6,7 @@ A shard counts a connection when the directory entry of its id, its user or one 
 from collections.abc import Collection, Iterator
 from itertools import islice
 
-AT_ONCE = 1000
+BATCH = 1000
 
 
 class RegistrationIndex:
@@ -46,17 +46,17 @@ class RegistrationIndex:
         """Return the shards that should count a connection."""
         return [shard for shard in range(len(self.counts)) if self.has(conn_id, shard)]
 
-    def has_stale(self, held: Collection[str]) -> bool:
+    def has_stale(self, local: Collection[str]) -> bool:
         """Say whether the node may hold some of these connections no longer; nearly always it holds all."""
-        return len(held) != len(self._masks)
+        return len(local) != len(self._masks)
 
-    def known(self) -> Iterator[list[str]]:
+    def batches(self) -> Iterator[list[str]]:
         """Yield all connections, so many at a time that other work may have its turn in between."""
         everything = iter(list(self._masks))
-        while some := list(islice(everything, AT_ONCE)):
-            yield some
+        while batch := list(islice(everything, BATCH)):
+            yield batch
 
-    def of(self, shard: int) -> Iterator[list[str]]:
+    def batches_in(self, shard: int) -> Iterator[list[str]]:
         """Yield the connections a shard should count, likewise."""
-        for some in self.known():
-            yield [conn_id for conn_id in some if self._masks.get(conn_id, 0) >> shard & 1]
+        for batch in self.batches():
+            yield [conn_id for conn_id in batch if self._masks.get(conn_id, 0) >> shard & 1]

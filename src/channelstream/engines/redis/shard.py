@@ -28,7 +28,7 @@ from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link import (
-    NO_REDIS,
+    NOT_REDIS,
     OUT_OF_REACH,
     SUBSCRIBE_AT_ONCE,
     UNREADABLE,
@@ -42,15 +42,15 @@ SCANNED_AT_ONCE = 1000
 """Connections compared at once with those that a shard counts."""
 CHUNK = 100
 """Channels or users named in one call; the script says how many of them it has done."""
-BESIDE = b"payload "
+PAYLOAD_PREFIX = b"payload "
 """How what is published begins where it is a payload: with a token behind it."""
 AGAIN = b"again"
 """How the script answers where the same call is to be made once more."""
-WITH_TOKEN = 5
+FIELDS_WITH_TOKEN = 5
 """How many parts the script answers of an entry with a payload beside it: the last two are where that is."""
-REPEATED_WITH_TOKEN = 4
+DUPLICATE_WITH_TOKEN = 4
 """The same of the answer to a message that was published before."""
-HEAL_AT_ONCE = 2000
+CATCH_UP_AT_ONCE = 2000
 """Entries read in one round of healing, of all channels and users together."""
 READ_AT_ONCE = 200
 """Entries read by one call; the script ends earlier where they have more than 1 MiB, of small ones 256 KiB."""
@@ -115,10 +115,10 @@ class ShardEvents(Protocol):
 
     receiver: Receiver
 
-    def heard(self, shard: int, offset: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
+    def deliver(self, shard: int, offset: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
         """Hear an event, after the shard has counted it."""
 
-    def advanced(self) -> None:
+    def advance(self) -> None:
         """Hear that a shard has counted on without an event for this node."""
 
     def log_replaced(self, shard: int) -> None:
@@ -138,20 +138,20 @@ class Shard:
         untold: users whose state has changed without it being told here.
     """
 
-    def __init__(self, index: int, place: ShardAddress, node: NodeContext, owner: ShardEvents) -> None:
+    def __init__(self, index: int, address: ShardAddress, node: NodeContext, events: ShardEvents) -> None:
         self.index = index
         self.epoch = ""
         self.offset = 0
         self.unconfirmed: set[str] = set()
         self.pending_state: set[str] = set()
-        self._place = place
+        self._address = address
         self._node = node
-        self._owner = owner
+        self._events = events
         self._link: Link | None = None
         self._draining: set[Link] = set()
-        self._distrust = False
-        self._watched: dict[str, int] = {}
-        self._unwanted: set[str] = set()
+        self._needs_new_epoch = False
+        self._subscribed: dict[str, int] = {}
+        self._unused: set[str] = set()
         self._replies = PendingReplies(node.new_id)
         self._payloads: dict[bytes, bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -177,7 +177,7 @@ class Shard:
         for link in (*self._draining, *([self._link] if self._link else ())):
             await link.close()
 
-    async def broken(self) -> None:
+    async def wait_broken(self) -> None:
         """Wait until Redis is out of reach, and let go of what is left of the link."""
         if self._link is not None:
             await self._link.broken.wait()
@@ -203,31 +203,31 @@ class Shard:
             ConfigError: what is there is no shard of this log.
         """
         await self.unlink()
-        link = Link(self._place, self._heard, self._node.settings.timeout_s)
+        link = Link(self._address, self._on_message, self._node.settings.timeout_s)
         try:
             await link.open()
-            await self._subscribe_anew(link)
+            await self._resubscribe(link)
             await self._hello(link)
             await link.listen()
         except BaseException as error:
             await link.close()
             if isinstance(error, ResponseError):
-                raise self._useless(error) from error
+                raise self._start_error(error) from error
             if isinstance(error, Lost):
                 raise Unavailable(OUT_OF_REACH) from error
-            if isinstance(error, UNREADABLE) or link.why == NO_REDIS:
-                logger.debug("%s: %s", self.label, NO_REDIS, exc_info=error)
-                raise Unavailable(f"{self.label} cannot be used: {NO_REDIS}") from error
+            if isinstance(error, UNREADABLE) or link.reason == NOT_REDIS:
+                logger.debug("%s: %s", self.label, NOT_REDIS, exc_info=error)
+                raise Unavailable(f"{self.label} cannot be used: {NOT_REDIS}") from error
             raise
         self._link = link
 
-    async def _subscribe_anew(self, link: Link) -> None:
+    async def _resubscribe(self, link: Link) -> None:
         """Subscribe to all that is watched: a piece that is confirmed proves progress, and the next has a new deadline."""
-        names = [f"#n:{self._node.name}", "#all", *self._watched]
+        names = [f"#n:{self._node.name}", "#all", *self._subscribed]
         for start in range(0, len(names), SUBSCRIBE_AT_ONCE):
             await link.subscribe(names[start : start + SUBSCRIBE_AT_ONCE])
 
-    def _useless(self, error: ResponseError) -> ConfigError | Unavailable:
+    def _start_error(self, error: ResponseError) -> ConfigError | Unavailable:
         kind, _, rest = str(error).partition(" ")
         if kind == "SHARD":
             return ConfigError(
@@ -239,7 +239,7 @@ class Shard:
                 f"engine: the data in Redis has form {rest}, that of another version of channelstream: stop all"
                 " nodes, run FLUSHDB, and start them"
             )
-        if isinstance(error, MovedError) and not self._place.in_cluster:
+        if isinstance(error, MovedError) and not self._address.in_cluster:
             return ConfigError(
                 "engine: this Redis is a member of a cluster: write redis+cluster://host:port,host:port?shards=3"
             )
@@ -252,22 +252,22 @@ class Shard:
             "",
             "hello",
             candidate=self._node.new_epoch(),
-            run=link.run,
+            run=link.run_id,
             known_epoch=self.epoch,
             known_seq=self.offset,
-            distrust=self._distrust,
+            distrust=self._needs_new_epoch,
             shard=f"{self.index + 1} of {self._node.shards}",
         )
-        self._distrust = False
+        self._needs_new_epoch = False
         if epoch.decode() == self.epoch:
-            await self._heal(link)
+            await self._catch_up(link)
             return
         is_first = not self.epoch
         self.epoch, self.offset = epoch.decode(), int(offset)
-        self._watched = dict.fromkeys(self._watched, -1)
+        self._subscribed = dict.fromkeys(self._subscribed, -1)
         if not is_first:
             logger.warning("the log in Redis is another one: clients are told that what it held is lost")
-            self._owner.log_replaced(self.index)
+            self._events.log_replaced(self.index)
 
     async def call(self, operation: str, **arguments: Any) -> Any:
         """Run an operation of the script in the log this node knows, in as many steps as it takes until one deadline.
@@ -305,35 +305,37 @@ class Shard:
         """
         token = self._node.new_id()
         payload = codec.big_payload(events[0])
-        told = [codec.write_event(event, token) for event in events]
-        first = [] if payload is None else self._beside(told[0], token, payload)
-        answers: list[list[bytes]] = await self.call("publish", events=told, first=first)
-        return [await self._whole(event, answer) for event, answer in zip(events, answers, strict=False)]
+        encoded = [codec.write_event(event, token) for event in events]
+        first = [] if payload is None else self._payload_commands(encoded[0], token, payload)
+        answers: list[list[bytes]] = await self.call("publish", events=encoded, first=first)
+        return [
+            await self._with_payload(event, answer) for event, answer in zip(events, answers, strict=False)
+        ]
 
-    async def _whole(self, event: Event, answer: list[bytes]) -> list[bytes]:
+    async def _with_payload(self, event: Event, answer: list[bytes]) -> list[bytes]:
         """Return the answer to an event with the payload of the message it repeats, where that lies beside."""
-        if len(answer) < REPEATED_WITH_TOKEN:
+        if len(answer) < DUPLICATE_WITH_TOKEN:
             return answer
         payload = await self._linked().command("HGET", *answer[2:])
         if payload is None:  # It was superseded since, so this time the answer is another one.
             return (await self.publish([event]))[0]
         return [*answer[:2], payload]
 
-    def _beside(self, told: dict[str, Any], token: str, payload: bytes) -> list[Command]:
+    def _payload_commands(self, fields: dict[str, Any], token: str, payload: bytes) -> list[Command]:
         """Return the commands that put a payload where the script may keep it, and publish it."""
-        prefix, channel = self._place.prefix, told["channel"]
-        names = [f"c:{channel}"] if channel else [f"u:{user}" for user in told["only"]]
+        prefix, channel = self._address.prefix, fields["channel"]
+        names = [f"c:{channel}"] if channel else [f"u:{user}" for user in fields["only"]]
         kept = [f"{kind}p:{name}" for kind, _, name in (each.partition(":") for each in names)]
-        if channel and not told["only"] and not told["no_history"]:
+        if channel and not fields["only"] and not fields["no_history"]:
             kept.append(f"hp:{channel}")
-        speaks = self._linked().speaks
-        data = b"%b%b %b" % (BESIDE, token.encode(), payload)
+        publish_command = self._linked().publish_command
+        data = b"%b%b %b" % (PAYLOAD_PREFIX, token.encode(), payload)
         return [
             *(("HSET", prefix + name, token, payload) for name in kept),
-            *((speaks, f"{prefix}#{name}", data) for name in names),
+            *((publish_command, f"{prefix}#{name}", data) for name in names),
         ]
 
-    async def call_for(self, operation: str, name: str, items: Sequence[Any], **arguments: Any) -> None:
+    async def call_for_each(self, operation: str, name: str, items: Sequence[Any], **arguments: Any) -> None:
         """Run an operation on a list, in as many calls as it takes: each answers how much of the list it has done.
 
         Args:
@@ -343,14 +345,14 @@ class Shard:
         while done < len(items):
             done += await self.call(operation, **{name: items[done : done + CHUNK]}, **arguments)
 
-    async def read_of(self, operation: str, names: Sequence[str], **how: bool) -> list[Any]:
+    async def read_each(self, operation: str, names: Sequence[str], **options: bool) -> list[Any]:
         """Run an operation that reads about names, in as many calls as it takes: each answers how many it has read."""
         found: list[Any] = []
         done = 0
         while done < len(names):
-            count, some = await self.call(operation, names=names[done : done + CHUNK], **how)
+            count, batch = await self.call(operation, names=names[done : done + CHUNK], **options)
             done += count
-            found += some
+            found += batch
         return found
 
     def _linked(self) -> Link:
@@ -374,23 +376,23 @@ class Shard:
 
     async def names(self, kind: str) -> list[str]:
         """Return all channels (c) or users (u) it has, sorted."""
-        key = f"{self._place.prefix}known:{kind}"
+        key = f"{self._address.prefix}known:{kind}"
         # One may come twice.
-        return sorted({name.decode() async for some in self._scan("SSCAN", key) for name in some})
+        return sorted({name.decode() async for batch in self._scan("SSCAN", key) for name in batch})
 
     @property
     def _registered(self) -> str:
-        return f"{self._place.prefix}nk:{self._node.name}"
+        return f"{self._address.prefix}nk:{self._node.name}"
 
     async def registered(self) -> AsyncIterator[list[str]]:
         """Yield the ids of the connections it counts for this node, some at a time; one may come twice."""
-        async for some in self._scan("SSCAN", self._registered):
-            yield [conn_id.decode() for conn_id in some]
+        async for batch in self._scan("SSCAN", self._registered):
+            yield [conn_id.decode() for conn_id in batch]
 
     async def fields(self, kind: str, name: str) -> dict[bytes, bytes]:
         """Return a hash of any size, such as the members of a channel: all that are in it the whole time."""
         found: dict[bytes, bytes] = {}
-        async for flat in self._scan("HSCAN", f"{self._place.prefix}{kind}:{name}"):
+        async for flat in self._scan("HSCAN", f"{self._address.prefix}{kind}:{name}"):
             found |= zip(flat[::2], flat[1::2], strict=True)
         return found
 
@@ -399,8 +401,8 @@ class Shard:
         link = self._linked()
         cursor = b"0"
         while True:
-            cursor, some = await link.command(command, key, cursor, "COUNT", SCANNED_AT_ONCE)
-            yield some
+            cursor, batch = await link.command(command, key, cursor, "COUNT", SCANNED_AT_ONCE)
+            yield batch
             if cursor == b"0":
                 return
 
@@ -417,30 +419,30 @@ class Shard:
         """
         link = self._linked()
         until_s = link.deadline_s
-        async with self._replies.awaiting() as (token, mark):
+        async with self._replies.expect() as (token, mark):
             count, dead, lapsed = await self._call(
                 link, "beat", node=self._node.name, mark=token, until_s=until_s, **arguments
             )
-            await link.marked(mark, until_s)
+            await link.await_mark(mark, until_s)
         return count, dead, lapsed
 
     # -- news
 
-    def _heard(self, name: bytes, data: bytes) -> None:
+    def _on_message(self, name: bytes, data: bytes) -> None:
         kind = name.partition(b":")[0]
-        if data.startswith(BESIDE):
+        if data.startswith(PAYLOAD_PREFIX):
             # What it belongs to comes right behind it, so that an earlier one belongs to what was refused.
             _, token, payload = data.split(b" ", 2)
             self._payloads = {token: payload}
         elif kind in (b"#c", b"#u"):
-            self._heard_entry(name.decode(), data)
+            self._on_entry(name.decode(), data)
         elif kind == b"#n":
             self._payloads.clear()
-            self._heard_note(*data.split(b" ", 1))
+            self._on_node_message(*data.split(b" ", 1))
         elif data.partition(b" ")[2].decode() != self.epoch and self._link is not None:
             self._link.abandon("the log is another one")
 
-    def _heard_entry(self, name: str, data: bytes) -> None:
+    def _on_entry(self, name: str, data: bytes) -> None:
         offset, previous, at_ms, text = data.split(b" ", 3)
         json, _, token = text.partition(b"\n")
         payload = self._payloads.get(token, b"")
@@ -448,45 +450,45 @@ class Shard:
             self._payloads.clear()
         elif not payload:
             raise Lost(f"the payload of event {int(offset)} was not told")
-        number, seen = int(offset), self._watched.get(name, -1)
+        number, seen = int(offset), self._subscribed.get(name, -1)
         if -1 < seen < int(previous):
-            self._missed_one(int(previous))
+            self._on_gap(int(previous))
             return
-        if name in self._watched:
-            self._watched[name] = max(seen, number)
+        if name in self._subscribed:
+            self._subscribed[name] = max(seen, number)
         if number > self.offset:  # A private message is published once for each of its users.
             self._deliver(offset, at_ms, json, payload)
 
-    def _missed_one(self, number: int) -> None:
+    def _on_gap(self, number: int) -> None:
         """Read the log anew; where a client's position may have passed over it already, no position is safe any more.
 
         Raises:
             Lost: the link hears nothing more, as positions would pass over it.
         """
-        self._distrust = self._distrust or number <= self.offset
+        self._needs_new_epoch = self._needs_new_epoch or number <= self.offset
         raise Lost(f"event {number} was not told")
 
     def _deliver(self, offset: bytes, at_ms: bytes, json: bytes, payload: bytes = b"") -> None:
         self.offset = int(offset)
-        self._owner.heard(self.index, offset, at_ms, json, payload)
+        self._events.deliver(self.index, offset, at_ms, json, payload)
 
     def _advance(self, offset: int) -> None:
         if offset > self.offset:
             self.offset = offset
-            self._owner.advanced()
+            self._events.advance()
 
-    def _heard_note(self, kind: bytes, rest: bytes) -> None:
+    def _on_node_message(self, kind: bytes, rest: bytes) -> None:
         """Hear what is meant for this node alone."""
         if kind == b"yielded":
-            self._owner.taken_over(rest.decode())
+            self._events.taken_over(rest.decode())
         elif kind == b"ask":
             node, token, command = rest.split(b" ", 2)
             self._run(self._answer(node.decode(), token.decode(), command))
         else:
-            token, _, told = rest.partition(b" ")
+            token, _, data = rest.partition(b" ")
             if kind == b"mark":
-                self._advance(int(told))
-            self._replies.take(token, told)
+                self._advance(int(data))
+            self._replies.resolve(token, data)
 
     def _run(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -495,83 +497,89 @@ class Shard:
 
     async def _answer(self, node: str, token: str, command: bytes) -> None:
         try:
-            await self.call("reply", node=node, token=token, blob=await self._owner.receiver.execute(command))
+            await self.call(
+                "reply", node=node, token=token, blob=await self._events.receiver.execute(command)
+            )
         except Unavailable as error:
             logger.warning("a command of another node was not answered: %s", error)
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
         """See `Engine.ask`; this is the shard of the connection's id."""
-        async with self._replies.awaiting() as (token, note):
-            heard = await self.call("ask", conn_id=conn_id, node=self._node.name, token=token, blob=command)
-            return None if heard <= 0 else await asyncio.wait_for(note, ASK_TIMEOUT_S)
+        async with self._replies.expect() as (token, reply):
+            receivers = await self.call(
+                "ask", conn_id=conn_id, node=self._node.name, token=token, blob=command
+            )
+            return None if receivers <= 0 else await asyncio.wait_for(reply, ASK_TIMEOUT_S)
 
     # -- watching
 
-    async def watch(self, names: Sequence[str]) -> list[str]:
+    async def subscribe(self, names: Sequence[str]) -> list[str]:
         """Hear these from now on; return those that were not heard before."""
-        new = [name for name in names if name not in self._watched]
-        self._unwanted.difference_update(names)  # Whoever asks is about to have a member.
+        new = [name for name in names if name not in self._subscribed]
+        self._unused.difference_update(names)  # Whoever asks is about to have a member.
         link = self._linked()
         if new:
             await link.subscribe(new)
-            self._watched |= {name: -1 for name in new if name not in self._watched}
+            self._subscribed |= {name: -1 for name in new if name not in self._subscribed}
         return new
 
-    def seen(self, names: Sequence[str], offset: int) -> None:
+    def mark_complete(self, names: Sequence[str], offset: int) -> None:
         """Note up to where nothing of these was missed."""
-        self._watched |= {name: max(self._watched[name], offset) for name in names if name in self._watched}
+        self._subscribed |= {
+            name: max(self._subscribed[name], offset) for name in names if name in self._subscribed
+        }
 
-    async def forget_unwanted(self) -> None:
+    async def unsubscribe_unused(self) -> None:
         """Hear no longer what has had no member here for two collections."""
-        unwanted = {name for name in self._watched if not self._is_wanted(name)}
-        gone = unwanted & self._unwanted
-        self._unwanted = unwanted - gone
-        for name in gone:
-            del self._watched[name]
-        if gone and self._link is not None:
-            await self._link.unsubscribe(gone)
+        unused = {name for name in self._subscribed if not self._is_used(name)}
+        unsubscribed = unused & self._unused
+        self._unused = unused - unsubscribed
+        for name in unsubscribed:
+            del self._subscribed[name]
+        if unsubscribed and self._link is not None:
+            await self._link.unsubscribe(unsubscribed)
 
-    def _is_wanted(self, name: str) -> bool:
+    def _is_used(self, name: str) -> bool:
         kind, _, rest = name.partition(":")
-        receiver = self._owner.receiver
+        receiver = self._events.receiver
         return receiver.has_channel(rest) if kind == "#c" else receiver.has_user(rest)
 
     # -- the log
 
-    async def _heal(self, link: Link) -> None:
+    async def _catch_up(self, link: Link) -> None:
         """Deliver what was published while the link was down, in the order of the log, round by round.
 
         Each round reads on only in those logs that hold up the others; what is newer than the head of the first is heard.
         """
-        starts = [(name[1], name[3:], max(self.offset, seen)) for name, seen in self._watched.items()]
+        starts = [(name[1], name[3:], max(self.offset, seen)) for name, seen in self._subscribed.items()]
         head = int(await self._call(link, "head"))
         pieces = [starts[at : at + CHUNK] for at in range(0, len(starts), CHUNK)]
         unread = [(self.offset, piece) for piece in pieces if self.offset < head]
         found: dict[int, list[list[bytes]]] = {}
         while unread:
             behind = min(end for end, _ in unread)
-            limit = min(READ_AT_ONCE, max(1, HEAL_AT_ONCE // len(unread)))
+            limit = min(READ_AT_ONCE, max(1, CATCH_UP_AT_ONCE // len(unread)))
             read = [
-                await self._missed(link, some, limit, found) if end == behind else (end, some)
-                for end, some in unread
+                await self._read_missed(link, batch, limit, found) if end == behind else (end, batch)
+                for end, batch in unread
             ]
-            unread = [(end, some) for end, some in read if end < head]
+            unread = [(end, batch) for end, batch in read if end < head]
             await self._deliver_found(found, min((end for end, _ in unread), default=head))
         self._advance(head)
-        self.seen(list(self._watched), head)
+        self.mark_complete(list(self._subscribed), head)
 
-    async def _missed(
+    async def _read_missed(
         self, link: Link, starts: Logs, limit: int, found: dict[int, list[list[bytes]]]
     ) -> tuple[int, Logs]:
         """Add what is read in logs to what was found, tell what cannot be read any more, and return where to read on."""
-        _, read_to, gone, entries = await self._read(link, starts, limit)
+        _, read_to, lost_numbers, entries = await self._read(link, starts, limit)
         for entry in entries:
             # A private message may have other forms for other users, in the same answer or in that about other logs.
             found.setdefault(int(entry[0]), []).append(entry)
-        lost = {starts[number - 1][:2] for number in gone}
+        lost = {starts[number - 1][:2] for number in lost_numbers}
         if lost:
             channels = [name for kind, name in lost if kind == "c"]
-            self._owner.receiver.lost(channels, [name for kind, name in lost if kind == "u"])
+            self._events.receiver.lost(channels, [name for kind, name in lost if kind == "u"])
         rest = [
             (kind, name, max(offset, read_to)) for kind, name, offset in starts if (kind, name) not in lost
         ]
@@ -594,10 +602,10 @@ class Shard:
         found: list[list[bytes]] = []
         more: int | None = after
         while more is not None:
-            some, told = await self.call("history", channel=channel, after=more)
-            if await self._add_payloads(self._linked(), some):
-                found += some
-                more = None if told is None else int(told)
+            batch, next_after = await self.call("history", channel=channel, after=more)
+            if await self._add_payloads(self._linked(), batch):
+                found += batch
+                more = None if next_after is None else int(next_after)
         return found
 
     async def history_from(self, channel: str, first: list[list[bytes]], after: int) -> list[list[bytes]]:
@@ -618,8 +626,8 @@ class Shard:
         """
         head, read_to, lost, entries = await self._replay_marked(logs[:CHUNK], limit)
         for start in range(CHUNK, len(logs), CHUNK):
-            some = logs[start : start + CHUNK]
-            _, read_to, more_lost, more = await self._read(self._linked(), some, limit, read_to)
+            batch = logs[start : start + CHUNK]
+            _, read_to, more_lost, more = await self._read(self._linked(), batch, limit, read_to)
             lost += [start + number for number in more_lost]
             entries += more
         if len(logs) > CHUNK:
@@ -633,15 +641,17 @@ class Shard:
     async def _replay_marked(self, logs: Logs, limit: int, until_s: float | None = None) -> Read:
         link = self._linked()
         until_s = link.deadline_s if until_s is None else until_s
-        async with self._replies.awaiting() as (token, mark):
+        async with self._replies.expect() as (token, mark):
             read = await self._read(link, logs, limit, mark=token, node=self._node.name, until_s=until_s)
-            await link.marked(mark, until_s)
+            await link.await_mark(mark, until_s)
         return read
 
-    async def _read(self, link: Link, logs: Logs, limit: int, read_to: int | None = None, **how: Any) -> Read:
+    async def _read(
+        self, link: Link, logs: Logs, limit: int, read_to: int | None = None, **options: Any
+    ) -> Read:
         bound = {} if read_to is None else {"upto": read_to}
         head, read, lost, entries = await self._call(
-            link, "replay", starts=logs, limit=min(limit, READ_AT_ONCE), **bound, **how
+            link, "replay", starts=logs, limit=min(limit, READ_AT_ONCE), **bound, **options
         )
         if await self._add_payloads(link, entries):
             return int(head), int(read), lost, entries
@@ -650,16 +660,16 @@ class Shard:
 
     async def _add_payloads(self, link: Link, entries: list[list[bytes]]) -> bool:
         """Put payloads that lie beside into what was read; False: one was superseded since, and all is to be read anew."""
-        beside = [entry for entry in entries if len(entry) == WITH_TOKEN]
-        payloads = await asyncio.gather(*(link.command("HGET", *entry[-2:]) for entry in beside))
+        with_token = [entry for entry in entries if len(entry) == FIELDS_WITH_TOKEN]
+        payloads = await asyncio.gather(*(link.command("HGET", *entry[-2:]) for entry in with_token))
         if None in payloads:
             return False
-        for entry, payload in zip(beside, payloads, strict=True):
+        for entry, payload in zip(with_token, payloads, strict=True):
             entry[-2:] = [payload]
         return True
 
 
-async def failure_of(work: Callable[[], Awaitable[None]]) -> str | None:
+async def failure_reason(work: Callable[[], Awaitable[None]]) -> str | None:
     """Do what keeps this node alive, and return why it could not be done; None: it is done."""
     try:
         await work()

@@ -45,7 +45,7 @@ class Shards:
         """Return the shard of a channel, a user, or of a connection's id."""
         return self._shards[shard_of(name, len(self._shards))]
 
-    def assigned(self, index: bytes | int) -> Shard:
+    def by_index(self, index: bytes | int) -> Shard:
         return self._shards[int(index)]
 
     def split(self, names: Iterable[str]) -> dict[Shard, list[str]]:
@@ -54,11 +54,11 @@ class Shards:
             parts.setdefault(self.at(name), []).append(name)
         return parts
 
-    def origin(self, shard: Shard) -> codec.Origin:
+    def replay_origin(self, shard: Shard) -> codec.Origin:
         """Return where entries come from that are read from a shard's log: of the others nothing is said."""
         return codec.Origin(self.epochs, (0,) * len(self._shards), shard.index)
 
-    def present(self, shard: int) -> codec.Origin:
+    def live_origin(self, shard: int) -> codec.Origin:
         """Return where entries come from that this node is handed now."""
         return codec.Origin(self.epochs, self.offsets, shard)
 
@@ -73,7 +73,7 @@ class Shards:
         state: bytes = await home.call("copy", user=user, shards=away, **joining) if away else b""
         return state
 
-    async def changed(self, home: Shard, answer: Any) -> UserChange:
+    async def propagate(self, home: Shard, answer: Any) -> UserChange:
         """Read an answer about a user's state, and pass it on to the other shards that need it.
 
         Raises:
@@ -82,11 +82,11 @@ class Shards:
         refusal = refusal_in(answer)
         if refusal is not None:
             raise Invalid({"user_state": [refusal]})
-        told, changed, offset, state, copies, is_telling = answer
-        user = codec.read_user(told)
-        if is_telling:
+        fields, changed, offset, state, copies, is_announcing = answer
+        user = codec.read_user(fields)
+        if is_announcing:
             await home.send_paced("tell", user=user.name)
-        others = [self.assigned(index) for index in copies.split()]
+        others = [self.by_index(index) for index in copies.split()]
         await gather_all(self._send_state(shard, user.name, state) for shard in others)
         return UserChange(
             user, codec.read_changed(changed), with_offset(self.offsets, home.index, int(offset))
