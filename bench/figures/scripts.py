@@ -137,7 +137,7 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
 
     await log.of(
         f"claim one with {count:,} channels",
-        lambda: engine.claim(member.conn_id, orphan=False, leave=nothing_to_leave),
+        lambda: engine.claim(member.conn_id, orphan=False, request_release=nothing_to_leave),
     )
     await log.of(f"leave {count:,} channels", lambda: engine.leave(member, names))
     await engine.join(member, dict.fromkeys(names, settings))

@@ -33,7 +33,7 @@ from channelstream.engines.redis import engine as engine_module
 from channelstream.engines.redis import shard as shard_module
 from channelstream.engines.redis.address import ShardAddress, prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
-from channelstream.engines.redis.lease_manager import MAX_BEATS
+from channelstream.engines.redis.lease_manager import MAX_HEARTBEATS
 from channelstream.engines.redis.link import NOT_REDIS, Link, script
 from channelstream.engines.redis.shard import AGAIN, CHUNK, RedisSettings
 from channelstream.errors import ConfigError, Unavailable
@@ -480,14 +480,14 @@ def deadlines(engine: RedisEngine, operation: str) -> list[float]:
     found: list[float] = []
     [shard] = engine._shards
     link: Any = shard._link
-    sent = link._sent
+    sent = link._enqueue
 
     def noted(parts: Any, reads: bool) -> Any:
         if parts[0] == "EVALSHA" and operation in parts:
             found.append(float(parts[-1]) - link._clock_offset_ms)
         return sent(parts, reads)
 
-    link._sent = noted
+    link._enqueue = noted
     return found
 
 
@@ -638,13 +638,13 @@ def test_beats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_a_lin
         lease = f"{PREFIX}nl:{engine._connections.node}"
         line.cut()
         for _ in range(20):
-            lease_manager._begin_beat()
+            lease_manager._start_heartbeat()
             await asyncio.sleep(0)
-        assert sent_calls(engine) <= MAX_BEATS
+        assert sent_calls(engine) <= MAX_HEARTBEATS
         redis.cli("DEL", lease)
         line.mend()
         await soon(lambda: redis.cli("EXISTS", lease) == "1")
-        await soon(lambda: not lease_manager._beats)
+        await soon(lambda: not lease_manager._heartbeats)
 
     with_a_line(life, timeout_s=PATIENCE_S)
 
@@ -1005,14 +1005,14 @@ def test_a_claimed_connection_is_yielded_and_heard_there(with_nodes: Any) -> Non
         _, before = await nodes.member("ann", "a")
         other, recorder = await nodes.node()
         assert await other.connect(Member("ann", "ann", Dialect.V07), EMPTY) is None
-        claim = await other.claim("ann", orphan=False, leave=at_once)
+        claim = await other.claim("ann", orphan=False, request_release=at_once)
         assert claim is not None
         recorder.members["ann"] = (claim.member, set(claim.channels))
         assert (claim.member.user, list(claim.channels)) == ("ann", ["a"])
         await soon(lambda: "ann" not in before.members)
         await other.publish([message("m1")])
         await soon(lambda: heard(recorder) == ["m1"])
-        assert await other.claim("nobody", orphan=False, leave=at_once) is None
+        assert await other.claim("nobody", orphan=False, request_release=at_once) is None
 
     with_nodes(life)
 
@@ -1039,7 +1039,7 @@ def test_how_far_back_a_connection_reads_moves_with_it(with_nodes: Any) -> None:
             wanted[name] = ReadRange.of(joined, since and since.offset_in(named.epochs, shard))
         for _ in range(2):
             other, _ = await nodes.node()
-            claim = await other.claim("ann", orphan=False, leave=at_once)
+            claim = await other.claim("ann", orphan=False, request_release=at_once)
             assert claim is not None
             assert claim.channels | {PRIVATE: claim.private} == wanted
 
@@ -1264,7 +1264,7 @@ async def unfinished(operation: str, **arguments: Any) -> None:
 def answers_and_marks(shard: Any) -> list[str]:
     """Note from now on that a step has more to do, and that what was published before a mark was received."""
     order: list[str] = []
-    call, marked = shard._call, shard._link.marked
+    call, marked = shard._call, shard._link.await_mark
 
     async def noted(*about: Any, **arguments: Any) -> Any:
         answer = await call(*about, **arguments)
@@ -1276,7 +1276,7 @@ def answers_and_marks(shard: Any) -> list[str]:
         await marked(*about)
         order.append("-received ")
 
-    shard._call, shard._link.marked = noted, received
+    shard._call, shard._link.await_mark = noted, received
     return order
 
 
@@ -1340,7 +1340,7 @@ def test_the_connections_of_a_dead_node_are_counted_out_of_every_shard(with_thre
         living, watcher = await nodes.member("eve", *channels, notify_presence=True)
         await living.configure({name: {"notify_presence": True} for name in channels})
         await dying.close()
-        claim = await living.claim("bob", orphan=False, leave=at_once)
+        claim = await living.claim("bob", orphan=False, request_release=at_once)
         assert claim is not None
         assert set(claim.channels) == set(channels)
         watcher.members["bob"] = (claim.member, set(claim.channels))
@@ -1372,7 +1372,7 @@ def test_nodes_are_listed_with_their_last_beats(with_nodes: Any) -> None:
             return await listed() == list(nodes)
 
         await soon(lambda: are(("node 0", 1, True), ("node 1", 0, True)))
-        assert all(abs(each.beat_s - time.time()) < PATIENCE_S for each in await living.nodes())
+        assert all(abs(each.heartbeat_s - time.time()) < PATIENCE_S for each in await living.nodes())
         await dying.close()
         await soon(lambda: are(("node 1", 0, True)))
 
@@ -1485,7 +1485,7 @@ def test_a_link_is_closed_though_an_answer_that_nobody_waits_for_never_comes(wit
         link = shard._link
         assert link is not None
         line.cut()
-        removing = link._sent(("HDEL", "key", "field"), reads=True)
+        removing = link._enqueue(("HDEL", "key", "field"), reads=True)
         link.abandon("the test cuts it")
         await soon(lambda: not link._commands.is_connected)
         with pytest.raises(Unavailable):
@@ -1995,7 +1995,7 @@ def payloads_in_flight(engine: RedisEngine) -> list[int]:
     waiting: set[Any] = set()
     [shard] = engine._shards
     link: Any = shard._link
-    sent = link._sent
+    sent = link._enqueue
 
     def noted(parts: Any, reads: bool) -> Any:
         answer = sent(parts, reads)
@@ -2005,7 +2005,7 @@ def payloads_in_flight(engine: RedisEngine) -> list[int]:
             counts.append(len(waiting))
         return answer
 
-    link._sent = noted
+    link._enqueue = noted
     return counts
 
 
@@ -2032,7 +2032,7 @@ def sent_to_scripts(engine: RedisEngine) -> list[int]:
     sizes: list[int] = []
     [shard] = engine._shards
     link: Any = shard._link
-    sent = link._sent
+    sent = link._enqueue
 
     def noted(parts: Any, reads: bool) -> Any:
         answer = sent(parts, reads)
@@ -2041,7 +2041,7 @@ def sent_to_scripts(engine: RedisEngine) -> list[int]:
             answer.add_done_callback(lambda done: sizes.append(len(str(done.result()))))
         return answer
 
-    link._sent = noted
+    link._enqueue = noted
     return sizes
 
 
@@ -2195,13 +2195,13 @@ def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) 
         await soon(lambda: len(heard(listener)) == 2)
         [shard] = engine._shards
         assert shard._link is not None
-        take = shard._link._take
+        take = shard._link._buffer_or_dispatch
 
         def forgetful(name: bytes, data: bytes) -> None:
             if b'"m2"' not in data:
                 take(name, data)
 
-        shard._link._take = forgetful  # type: ignore[method-assign]
+        shard._link._buffer_or_dispatch = forgetful  # type: ignore[method-assign]
         await speaker.publish([message("m2"), message("m3"), message("m4", channel="b")])
         await soon(lambda: len(heard(listener)) == 5)
         assert heard(listener) == ["m0", "m1", "m2", "m3", "m4"]
@@ -2258,7 +2258,7 @@ def test_a_node_that_was_cut_off_leaves_alone_what_another_one_has_by_now(with_t
         for shard in cut_off._shards:
             shard.establish = unreachable  # type: ignore[method-assign]
         cut(cut_off)
-        claim = await other.claim(member.conn_id, orphan=False, leave=at_once)
+        claim = await other.claim(member.conn_id, orphan=False, request_release=at_once)
         assert claim is not None
         other_recorder.members[member.conn_id] = (member, {joined})
         await other.join(member, {joined: {}})
@@ -2318,7 +2318,7 @@ def test_a_connection_that_left_a_shard_is_whole_for_the_next_node(
         await engine.leave(member, [channel])
         await engine.close()
         assert named(redis, member) == "1"
-        claim = await other.claim(member.conn_id, orphan=False, leave=at_once)
+        claim = await other.claim(member.conn_id, orphan=False, request_release=at_once)
         assert claim is not None
         assert (claim.is_whole, claim.channels) == (True, {})
 
@@ -2428,7 +2428,7 @@ def test_a_shard_is_named_until_its_last_channel_is_left(redis: RedisServer, wit
         await engine._connections.restore(member.conn_id, directory)
         assert named(redis, member) == "1"
         other, _ = await nodes.node()
-        claim = await other.claim(member.conn_id, orphan=False, leave=at_once)
+        claim = await other.claim(member.conn_id, orphan=False, request_release=at_once)
         assert claim is not None
         assert list(claim.channels) == [channel]
 
@@ -2445,7 +2445,7 @@ def test_a_shard_that_is_left_while_its_connection_moves_counts_it_no_more(with_
         async def leave() -> None:
             await engine.leave(member, [channel])
 
-        claim = await other.claim(member.conn_id, orphan=False, leave=leave)
+        claim = await other.claim(member.conn_id, orphan=False, request_release=leave)
         assert claim is not None
         assert (list(claim.channels), claim.is_whole) == ([], True)
         shard = other._shards.at(channel)
@@ -2479,7 +2479,7 @@ def test_a_channel_that_is_joined_while_its_shard_is_left_counts(with_three_shar
         await restoring
         [found] = await other.channels([channel])
         assert found.users == {member.user: 1}
-        claim = await other.claim(member.conn_id, orphan=False, leave=at_once)
+        claim = await other.claim(member.conn_id, orphan=False, request_release=at_once)
         assert claim is not None
         assert (claim.is_whole, list(claim.channels)) == (True, [channel])
 
@@ -2736,7 +2736,7 @@ def test_a_channel_that_is_about_to_have_a_member_stays_heard(with_one_shard: An
         bob, _ = recorder.members.pop("bob")
         await engine.disconnect(bob, ["a"])
         await engine.collect()
-        claim = await engine.claim("ann", orphan=False, leave=at_once)
+        claim = await engine.claim("ann", orphan=False, request_release=at_once)
         assert claim is not None
         await engine.collect()
         recorder.members["ann"] = (claim.member, set(claim.channels))

@@ -349,7 +349,7 @@ def test_a_shard_out_of_reach_is_not_needed_where_a_connection_has_nothing_in_it
         opened = await before.connect(None, user, Dialect.V07, {channel: {}}, update)
         assert shard_of(opened.conn_id, 3) == 0
         await before.publish([say(away, 0)])
-        assert await after.engine.head([channel], others=True) == await before.engine.head()
+        assert await after.engine.head([channel], all_shards=True) == await before.engine.head()
         put_out_of_reach(after, 2)
         await before.publish([say(away, 0)])
         named = await before.engine.head()
@@ -365,7 +365,7 @@ def test_a_shard_out_of_reach_is_not_needed_where_a_connection_has_nothing_in_it
         assert client.items[0]["lost"] == []
         assert client.position_in(2) < named.offsets[2]
         assert (await after.engine.head([channel])).offsets[2] < named.offsets[2]
-        assert (await after.engine.head([channel], others=True)).offsets[2] < named.offsets[2]
+        assert (await after.engine.head([channel], all_shards=True)).offsets[2] < named.offsets[2]
         # A member's own shard is that out of reach; what is public of it is beside the channel.
         [state] = await after.engine.states({stranger: channel})
         assert state.public_state == {"mood": 1}

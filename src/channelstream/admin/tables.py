@@ -86,13 +86,13 @@ NODES: Listing[NodeStatus] = Listing(
     columns={
         "label": lambda node: node.label,
         "connections": lambda node: node.connections,
-        "last_beat": lambda node: node.beat_s,
+        "last_beat": lambda node: node.heartbeat_s,
     },
     tell=lambda node: {
         "label": node.label,
         "id": node.id,
         "connections": node.connections,
-        "last_beat": stamp(node.beat_s),
+        "last_beat": stamp(node.heartbeat_s),
         "is_alive": node.is_alive,
     },
 )

@@ -53,7 +53,7 @@ async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOp
 
 async def info_of(call: Call, options: InfoOptions) -> Answer:
     """Answer `/info`: its position is the end of the whole log, as an application may let a connection read on from it."""
-    position = await call.node.engine.head(options.channels, others=True)
+    position = await call.node.engine.head(options.channels, all_shards=True)
     return await _described(call, options.channels, options, position)
 
 
@@ -67,7 +67,7 @@ async def _described(
 
 async def seed_info(call: Call, options: InfoOptions) -> Answer:
     """Describe channels as the 0.2 program did; its users are objects, the other keys those of 0.7."""
-    position = await call.node.engine.head(options.channels, others=True)
+    position = await call.node.engine.head(options.channels, all_shards=True)
     channels = await _chosen(call, options.channels, options, with_users=True)
     pages = await _pages(call, channels, options)
     for page in pages.values():

@@ -19,7 +19,7 @@ from channelstream.core.position import Offsets, Position, ReadRange
 from channelstream.core.registry import Moment
 from channelstream.core.user import StateValue, User
 
-Leave = Callable[[], Awaitable[None]]
+RequestRelease = Callable[[], Awaitable[None]]
 """Has the node that holds a connection give it up."""
 
 PRIVATE = ""
@@ -173,7 +173,7 @@ class NodeStatus:
     id: str
     label: str
     connections: int
-    beat_s: float
+    heartbeat_s: float
     is_alive: bool
 
 
@@ -225,7 +225,7 @@ class Engine(Protocol):
     def position(self) -> Position:
         """What this node was handed, in the present epochs; `core.position.shard_of` tells what is in which shard."""
 
-    async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
+    async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         """Return the position behind the last events that were accepted on any node.
 
         Args:
@@ -251,11 +251,11 @@ class Engine(Protocol):
         accepted nothing that it supersedes is replayed any more, nor kept (`core.compaction`).
         """
 
-    async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
+    async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
         """Read what followed.
 
         Args:
-            user: whose private messages are meant by the name `PRIVATE` in `starts`.
+            user: whose private messages are meant by the name `PRIVATE` in `from_offsets`.
             starts: for each channel the number, in its shard, after which to read; channels lost are not read.
             limit: about how many entries to return at most; the caller asks on from `read_to`.
 
@@ -264,7 +264,7 @@ class Engine(Protocol):
         nothing is read, and it goes for all.
         """
 
-    async def level(self, shards: Iterable[int]) -> None:
+    async def catch_up(self, shards: Iterable[int]) -> None:
         """Have the receiver handed all that was accepted by now in some shards, where it may have been told of nothing."""
 
     async def connect(
@@ -367,7 +367,7 @@ class Engine(Protocol):
             Unavailable: the engine is out of reach.
         """
 
-    async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
         """Take a connection over from whichever node held it, which is told so; None: it is unknown.
 
         The receiver is handed every event of its channels and of its user from before this returns.

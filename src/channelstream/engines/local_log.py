@@ -165,15 +165,15 @@ class LocalLog:
         for event in events:
             self._accept(event)
 
-    def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
+    def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
         """Read what followed; see `Engine.replay`."""
         now_s = self._clock.steady()
         found: list[Iterator[Entry]] = []
         lost = set()
-        for name, start in starts.items():
+        for name, from_offset in from_offsets.items():
             log = self._log(user, name)
-            following = log.since(start, now_s) if log else iter(())
-            if log is None or start < log.floor:
+            following = log.since(from_offset, now_s) if log else iter(())
+            if log is None or from_offset < log.floor:
                 lost.add(name)
             else:
                 found.append(following)

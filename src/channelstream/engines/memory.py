@@ -19,12 +19,12 @@ from channelstream.engines.base import (
     Accepted,
     Claim,
     Clock,
-    Leave,
     Leaving,
     Member,
     NodeStatus,
     Receiver,
     Replay,
+    RequestRelease,
     UserChange,
     UserUpdate,
 )
@@ -57,7 +57,7 @@ class MemoryEngine:
     def position(self) -> Position:
         return self._log.position
 
-    async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
+    async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         return self.position
 
     async def start(self, receiver: Receiver) -> None:
@@ -69,10 +69,10 @@ class MemoryEngine:
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
         return self._log.publish(events)
 
-    async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
-        return self._log.replay(user, starts, limit)
+    async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
+        return self._log.replay(user, from_offsets, limit)
 
-    async def level(self, shards: Iterable[int]) -> None:
+    async def catch_up(self, shards: Iterable[int]) -> None:
         """The receiver is handed everything in the moment in which it is numbered."""
 
     async def connect(
@@ -148,7 +148,7 @@ class MemoryEngine:
     async def confirm_ownership(self, conn_id: str) -> None:
         """There is no doubt."""
 
-    async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
         """There are no other nodes."""
         return None
 

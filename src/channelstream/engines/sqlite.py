@@ -25,12 +25,12 @@ from channelstream.engines.base import (
     Accepted,
     Claim,
     Clock,
-    Leave,
     Leaving,
     Member,
     NodeStatus,
     Receiver,
     Replay,
+    RequestRelease,
     UserChange,
     UserUpdate,
 )
@@ -104,7 +104,7 @@ class SqliteEngine:
     def position(self) -> Position:
         return self._log.position
 
-    async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
+    async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         return self.position
 
     # -- life
@@ -242,10 +242,10 @@ class SqliteEngine:
         await self._commits.committed()
         return accepted
 
-    async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
-        return self._log.replay(user, starts, limit)
+    async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
+        return self._log.replay(user, from_offsets, limit)
 
-    async def level(self, shards: Iterable[int]) -> None:
+    async def catch_up(self, shards: Iterable[int]) -> None:
         """The receiver is handed everything in the moment in which it is numbered."""
 
     async def connect(
@@ -402,7 +402,7 @@ class SqliteEngine:
     async def confirm_ownership(self, conn_id: str) -> None:
         """There is no doubt."""
 
-    async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
         """There are no other nodes."""
         return None
 

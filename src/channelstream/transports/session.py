@@ -323,7 +323,7 @@ class Session:
         pairs = zip(self.connection.delivered, self._node.hub.offsets, strict=True)
         ahead = [shard for shard, (delivered, known) in enumerate(pairs) if delivered > known]
         with suppress(Unavailable):
-            await self._node.engine.level(ahead)
+            await self._node.engine.catch_up(ahead)
         self.connection.delivered = min_offsets(self.connection.delivered, self._node.hub.offsets)
 
     async def _read(self, starts: dict[str, int]) -> Replay | None:

@@ -30,7 +30,7 @@ _UNBOUNDED = 1 << 62
 """Bytes of a budget that limits nothing: what is read from Redis was bounded there."""
 
 
-class _Kept(Struct, tag_field="kind", omit_defaults=True):
+class _Stored(Struct, tag_field="kind", omit_defaults=True):
     """What all events have; the kinds are those of the scripts."""
 
     uuid: str
@@ -39,7 +39,7 @@ class _Kept(Struct, tag_field="kind", omit_defaults=True):
     exclude: Names | None = None
 
 
-class _Message(_Kept, tag="message", kw_only=True):
+class _Message(_Stored, tag="message", kw_only=True):
     user: str
     payload: Raw = Raw()
     timestamp: str
@@ -47,18 +47,18 @@ class _Message(_Kept, tag="message", kw_only=True):
     no_history: bool = False
 
 
-class _Edited(_Kept, tag="edit", kw_only=True):
+class _Edited(_Stored, tag="edit", kw_only=True):
     edited: str
     user: str | None = None
     payload: Raw = Raw()
     timestamp: str | None = None
 
 
-class _Deleted(_Kept, tag="delete"):
+class _Deleted(_Stored, tag="delete"):
     pass
 
 
-class _Presence(_Kept, tag="presence", kw_only=True):
+class _Presence(_Stored, tag="presence", kw_only=True):
     """Made by the scripts; `at` is the time in ms."""
 
     user: str
@@ -70,7 +70,7 @@ class _Presence(_Kept, tag="presence", kw_only=True):
     announced: bool
 
 
-class _State(_Kept, tag="state", kw_only=True):
+class _State(_Stored, tag="state", kw_only=True):
     """Made by the scripts; `at` is the time in ms."""
 
     user: str
@@ -99,7 +99,7 @@ def write_event(event: Event, token: str) -> dict[str, Any]:
         token: for a big payload, which is not part of it.
     """
     kind, (user, payload, timestamp, edited) = _parts(event)
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "kind": kind,
         "uuid": event.uuid,
         "channel": event.channel if event.channel is not None else False,
@@ -113,9 +113,9 @@ def write_event(event: Event, token: str) -> dict[str, Any]:
             edited.decode(),
         ],
     }
-    head = {"kind": kind, "uuid": event.uuid, "channel": event.channel, "no_history": told["no_history"]}
-    told["head"] = _encode({key: value for key, value in head.items() if value})[:-1].decode()
-    return told
+    head = {"kind": kind, "uuid": event.uuid, "channel": event.channel, "no_history": fields["no_history"]}
+    fields["head"] = _encode({key: value for key, value in head.items() if value})[:-1].decode()
+    return fields
 
 
 def _names(names: Names | None) -> list[str] | bool:
@@ -253,7 +253,7 @@ def read_changed(flat: Sequence[bytes]) -> list[tuple[str, StateValue]]:
     return [(_value(key), _value(value)) for key, value in pairs(flat)]
 
 
-def write_read_range(read_range: ReadRange | None) -> str | bool:
+def encode_read_range(read_range: ReadRange | None) -> str | bool:
     """Return how the scripts note from where a connection may read; False where that is not known."""
     if read_range is None:
         return False
@@ -264,9 +264,9 @@ def write_read_range(read_range: ReadRange | None) -> str | bool:
     )
 
 
-def read_read_range(text: bytes) -> ReadRange:
-    joined, _, named = text.partition(b" ")
-    return ReadRange.of(int(joined), int(named) if named else None)
+def decode_read_range(text: bytes) -> ReadRange:
+    joined, _, since = text.partition(b" ")
+    return ReadRange.of(int(joined), int(since) if since else None)
 
 
 def write_state(values: Mapping[str, StateValue]) -> list[tuple[str, str]]:

@@ -14,7 +14,15 @@ from typing import Any
 
 from channelstream.core.events import Dialect
 from channelstream.core.position import Position, ReadRange, with_offset
-from channelstream.engines.base import Claim, Leave, Member, Membership, Receiver, UserChange, UserUpdate
+from channelstream.engines.base import (
+    Claim,
+    Member,
+    Membership,
+    Receiver,
+    RequestRelease,
+    UserChange,
+    UserUpdate,
+)
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.link import OUT_OF_REACH
 from channelstream.engines.redis.registration_index import RegistrationIndex
@@ -88,9 +96,9 @@ class Connections:
         """Be unsure of what a shard that was out of reach counts for this node: another one may have it by now."""
         everything = iter(list(self.receiver.local_connections()))
         while batch := list(islice(everything, SUSPECTED_AT_ONCE)):
-            membership = self.receiver.local_connections()
+            local = self.receiver.local_connections()
             self._suspected.update(
-                conn_id for conn_id in batch if conn_id in membership and self._shards.at(conn_id) is shard
+                conn_id for conn_id in batch if conn_id in local and self._shards.at(conn_id) is shard
             )
             await asyncio.sleep(0)
 
@@ -121,17 +129,17 @@ class Connections:
         if membership is None:
             self._suspected.discard(conn_id)
             return True
-        wanted_here: list[Any] = [
-            (name, {}, codec.write_read_range(membership.channels[name]))
+        channels_here: list[Any] = [
+            (name, {}, codec.encode_read_range(membership.channels[name]))
             for name in self._channels_in(shard, membership.channels)
         ]
-        if not (wanted_here or self._is_permanent(shard, membership.member)):
+        if not (channels_here or self._is_permanent(shard, membership.member)):
             await self._unregister(shard, conn_id)
             return True
         reply = await self._restore(
-            shard, membership, wanted_here[:CHUNK], state, whole=len(wanted_here) <= CHUNK
+            shard, membership, channels_here[:CHUNK], state, whole=len(channels_here) <= CHUNK
         )
-        return reply != AGAIN and await self._finish_restore(conn_id, shard, reply, len(wanted_here), state)
+        return reply != AGAIN and await self._finish_restore(conn_id, shard, reply, len(channels_here), state)
 
     async def _finish_restore(
         self, conn_id: str, shard: Shard, reply: Any, wanted: int, state: bytes
@@ -158,7 +166,7 @@ class Connections:
             home=self._shards.at(membership.member.user) is shard,
             channels=channels,
             whole=whole,
-            private=codec.write_read_range(membership.private),
+            private=codec.encode_read_range(membership.private),
             shards=self._other_shards(membership),
             bounds=self._bounds,
             blob=state,
@@ -177,7 +185,7 @@ class Connections:
             extra = sorted(registered - membership.channels.keys())[:CHUNK]
             if missing:
                 joins: list[Any] = [
-                    (name, {}, codec.write_read_range(membership.channels[name])) for name in missing
+                    (name, {}, codec.encode_read_range(membership.channels[name])) for name in missing
                 ]
                 reply = await self._restore(shard, membership, joins, state, whole=False)
                 if not reply:
@@ -203,8 +211,8 @@ class Connections:
 
     def _registered_shards(self, conn_id: str, user: str, channels: Iterable[str]) -> list[Shard]:
         """Return the shards that count a connection with this user and these channels, or may do so."""
-        reply = map(self._shards.by_index, self._registrations.shards(conn_id))
-        return list(dict.fromkeys((*self._shards.split((conn_id, user, *channels)), *reply)))
+        known = map(self._shards.by_index, self._registrations.shards(conn_id))
+        return list(dict.fromkeys((*self._shards.split((conn_id, user, *channels)), *known)))
 
     def _channels_in(self, shard: Shard, channels: Iterable[str]) -> list[str]:
         return [name for name in channels if self._shards.at(name) is shard]
@@ -445,37 +453,37 @@ class Connections:
 
     # -- from another node
 
-    async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
+    async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
         self._claiming.add(conn_id)
         try:
-            return await self._claim(conn_id, orphan, leave)
+            return await self._claim(conn_id, orphan, request_release)
         finally:
             self._claiming.discard(conn_id)
 
-    async def _claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
+    async def _claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
         reserved = _Reserved()
         moved = None
         try:
-            moved = await self._move_directory(conn_id, orphan, leave, reserved)
+            moved = await self._move_directory(conn_id, orphan, request_release, reserved)
         finally:
             if moved is None and reserved.owner != self.node:
                 await self._release(conn_id, reserved.replies)
         if moved is None:
             return None
-        before, user, seed, named, membership = moved
-        others = [self._shards.by_index(index) for index in named.split()]
+        previous, user, seed, listed, part = moved
+        others = [self._shards.by_index(index) for index in listed.split()]
         # The connection has left its last channel in the rest meanwhile, and nobody would ask them again.
         await self._release(conn_id, reserved.replies.keys() - set(others))
         moved_parts = await self._move_others(
-            conn_id, before.decode(), {shard: reserved.replies[shard] for shard in others}
+            conn_id, previous.decode(), {shard: reserved.replies[shard] for shard in others}
         )
-        parts = {self._shards.at(conn_id): membership} | moved_parts
+        parts = {self._shards.at(conn_id): part} | moved_parts
         return await self._finish_claim(
             Member(conn_id, user.decode(), Dialect.SEED if seed else Dialect.V07), parts
         )
 
     async def _move_directory(
-        self, conn_id: str, orphan: bool, leave: Leave, reserved: "_Reserved"
+        self, conn_id: str, orphan: bool, request_release: RequestRelease, reserved: "_Reserved"
     ) -> Sequence[Any] | None:
         """Speak for a connection once all other shards that count it do so for this node, too; None: it is unknown.
 
@@ -485,7 +493,7 @@ class Connections:
         directory, about = self._shards.at(conn_id), {"conn_id": conn_id, "node": self.node}
         sure: list[str] | bool = False
         if len(self._shards) == 1:
-            await leave()
+            await request_release()
             sure = []
         while True:
             reply: Any = await directory.call("claim", **about, orphan=orphan, sure=sure)
@@ -497,7 +505,7 @@ class Connections:
             shards = [self._shards.by_index(index) for index in reply[MOVED_FIELD - 1].split()]
             await self._reserve([shard for shard in shards if shard not in reserved.replies], about, reserved)
             if sure is False:
-                await leave()
+                await request_release()
             sure = [str(shard.index) for shard in reserved.replies]
 
     async def _reserve(
@@ -511,10 +519,10 @@ class Connections:
             raise failures[0]
 
     async def _move_others(
-        self, conn_id: str, before: str, reserved: Mapping[Shard, Any]
+        self, conn_id: str, previous: str, reserved: Mapping[Shard, Any]
     ) -> dict[Shard, Any]:
         """Have other shards count a connection for this node alone; of one out of reach by now counts what it has said."""
-        follow = {"conn_id": conn_id, "node": self.node, "from": before}
+        follow = {"conn_id": conn_id, "node": self.node, "from": previous}
         calls = (shard.call("follow", **follow) for shard in reserved)
         moved_parts: dict[Shard, Any] = {}
         for shard, reply in zip(reserved, await asyncio.gather(*calls, return_exceptions=True), strict=True):
@@ -532,16 +540,16 @@ class Connections:
         for shard, (connected, joined) in ((shard, reply) for shard, reply in parts.items() if reply):
             self._registrations.add(member.conn_id, shard.index)
             found = await shard.fields("kc", member.conn_id) if joined is None else dict(codec.pairs(joined))
-            wanted_here = {name.decode(): codec.read_read_range(text) for name, text in found.items()}
-            await shard.subscribe([f"#c:{name}" for name in wanted_here])
-            private = codec.read_read_range(connected) if connected else private
-            begins = [*wanted_here.values(), *([codec.read_read_range(connected)] if connected else ())]
+            channels_here = {name.decode(): codec.decode_read_range(text) for name, text in found.items()}
+            await shard.subscribe([f"#c:{name}" for name in channels_here])
+            private = codec.decode_read_range(connected) if connected else private
+            begins = [*channels_here.values(), *([codec.decode_read_range(connected)] if connected else ())]
             offsets = with_offset(
                 offsets,
                 shard.index,
                 min([offsets[shard.index], *(read_range.joined for read_range in begins)]),
             )
-            channels |= wanted_here
+            channels |= channels_here
         if private is None:
             home.unconfirmed.add(member.conn_id)
         # A shard that should count it and knows nothing of it has lost what it knew.

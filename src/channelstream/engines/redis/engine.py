@@ -22,12 +22,12 @@ from channelstream.engines.base import (
     Accepted,
     Claim,
     Clock,
-    Leave,
     Leaving,
     Member,
     NodeStatus,
     Receiver,
     Replay,
+    RequestRelease,
     UserChange,
     UserUpdate,
 )
@@ -94,9 +94,9 @@ class RedisEngine:
     def position(self) -> Position:
         return Position(self._shards.epochs, self._shards.offsets)
 
-    async def head(self, names: Iterable[str] | None = None, others: bool = False) -> Position:
+    async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
         needed = set(self._shards if names is None else self._shards.split(names))
-        asked = list(self._shards if others or len(self._shards) == 1 else needed)
+        asked = list(self._shards if all_shards or len(self._shards) == 1 else needed)
         offsets = self._shards.offsets
         heads = await gather_all(self._head(shard, shard in needed) for shard in asked)
         for shard, head in zip(asked, heads, strict=True):
@@ -172,7 +172,7 @@ class RedisEngine:
         if sum(map(len, names.values())) <= 1:
             return [(shard, event) for shard in names]
         return [
-            (shard, _for_some(event, frozenset(batch)))
+            (shard, _for_users(event, frozenset(batch)))
             for shard, mine in names.items()
             for batch in _groups(mine, fits)
         ]
@@ -186,22 +186,24 @@ class RedisEngine:
 
     def _accepted(self, event: Event, answers: Sequence[Sequence[bytes]]) -> Accepted:
         """Put together what became of an event in each shard: nothing is new where none has accepted it."""
-        became = {answer[0]: answer for answer in answers}
-        if b"accepted" in became or b"found" in became:
-            return Accepted(event, duplicate=False, found=b"found" in became or b"repeated" in became)
-        if b"repeated" in became:
-            form = became[b"repeated"][1:]
+        by_outcome = {answer[0]: answer for answer in answers}
+        if b"accepted" in by_outcome or b"found" in by_outcome:
+            return Accepted(event, duplicate=False, found=b"found" in by_outcome or b"repeated" in by_outcome)
+        if b"repeated" in by_outcome:
+            form = by_outcome[b"repeated"][1:]
             kept = codec.read_event(*form) if form else event
             # One of several parts names its own users.
             whole = replace(kept, only=event.only, exclude=event.exclude) if len(answers) > 1 else kept
             return Accepted(whole, duplicate=True, found=True)
         return Accepted(event, duplicate=True, found=False)
 
-    async def replay(self, user: str, starts: Mapping[str, int], limit: int) -> Replay:
-        names: dict[Shard, list[str]] = {} if starts else {shard: [] for shard in self._shards}
-        for name in starts:
+    async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
+        names: dict[Shard, list[str]] = {} if from_offsets else {shard: [] for shard in self._shards}
+        for name in from_offsets:
             names.setdefault(self._shards.at(user if name == PRIVATE else name), []).append(name)
-        logs = {shard: _logs(user, {name: starts[name] for name in batch}) for shard, batch in names.items()}
+        logs = {
+            shard: _logs(user, {name: from_offsets[name] for name in batch}) for shard, batch in names.items()
+        }
         # Of a shard that is not asked nothing is missing.
         read_to = head = self._shards.offsets
         found: list[list[Entry]] = []
@@ -214,7 +216,7 @@ class RedisEngine:
             found.append([origin.entry(*entry) for entry in entries])
         return Replay(list(merge(*found, key=_at_s)), frozenset(lost), read_to, head)
 
-    async def level(self, shards: Iterable[int]) -> None:
+    async def catch_up(self, shards: Iterable[int]) -> None:
         await gather_all(self._shards.by_index(shard).replay([], 0) for shard in shards)
 
     # -- connections
@@ -341,8 +343,8 @@ class RedisEngine:
         shard = next((each for each in self._shards if each.is_linked), self._shards.at(""))
         answer = await shard.call("nodes")
         return [
-            NodeStatus(node.decode(), label.decode(), int(connections), int(beat_ms) / 1000, bool(lives))
-            for node, label, connections, beat_ms, lives in answer
+            NodeStatus(node.decode(), label.decode(), int(connections), int(heartbeat_ms) / 1000, bool(lives))
+            for node, label, connections, heartbeat_ms, lives in answer
         ]
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
@@ -354,8 +356,8 @@ class RedisEngine:
     async def confirm_ownership(self, conn_id: str) -> None:
         await self._connections.restore(conn_id, self._shards.at(conn_id))
 
-    async def claim(self, conn_id: str, orphan: bool, leave: Leave) -> Claim | None:
-        return await self._connections.claim(conn_id, orphan, leave)
+    async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
+        return await self._connections.claim(conn_id, orphan, request_release)
 
     async def collect(self) -> None:
         await gather_all(map(self._collect, self._shards))
@@ -368,7 +370,7 @@ class RedisEngine:
             pass
 
 
-def _for_some(event: Event, names: frozenset[str]) -> Event:
+def _for_users(event: Event, names: frozenset[str]) -> Event:
     """Return an event for some of those it names."""
     return replace(event, only=names, exclude=(event.exclude or frozenset()) & names or None)
 
@@ -424,5 +426,7 @@ def _at_s(entry: Entry) -> float:
     return entry.at_s
 
 
-def _logs(user: str, starts: Mapping[str, int]) -> Logs:
-    return [("u", user, start) if name == PRIVATE else ("c", name, start) for name, start in starts.items()]
+def _logs(user: str, from_offsets: Mapping[str, int]) -> Logs:
+    return [
+        ("u", user, start) if name == PRIVATE else ("c", name, start) for name, start in from_offsets.items()
+    ]

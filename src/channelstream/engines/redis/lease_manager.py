@@ -17,7 +17,7 @@ from channelstream.engines.redis.reconciler import Reconciler
 from channelstream.engines.redis.shard import Shard, failure_reason
 
 HEARTBEATS_PER_LEASE = 3
-MAX_BEATS = HEARTBEATS_PER_LEASE
+MAX_HEARTBEATS = HEARTBEATS_PER_LEASE
 """Beats that wait for their answers. While so many do none is added, as each renews the lease when Redis comes to it."""
 REAP_AT_ONCE = 100
 """Connections and channels of theirs counted out in one step of the script, so that Redis serves others in between."""
@@ -35,17 +35,17 @@ class LeaseManager:
         self._lease_s = lease_s
         self._reconciler = Reconciler(connections, shard, lease_s)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._beats: set[asyncio.Task[Any]] = set()
+        self._heartbeats: set[asyncio.Task[Any]] = set()
         self._seen_dead: dict[str, float] = {}
         self._dead: set[str] = set()
-        self._somebody_died = asyncio.Event()
+        self._found_dead = asyncio.Event()
 
     def start(self) -> None:
         for work in (
             self._keep_linked(),
             self._send_heartbeats(),
             self._reconciler.run(),
-            self._remove_dead(),
+            self._reap_dead(),
         ):
             self._run(work)
 
@@ -92,30 +92,32 @@ class LeaseManager:
             await self._connections.suspect(self._shard)
         await self._shard.establish()
         await self._heartbeat()
-        self._reconciler.linked()
+        self._reconciler.on_reconnect()
 
     # -- the lease
 
     async def _send_heartbeats(self) -> None:
         """Beat at its pace, whatever becomes of the beats before."""
         while True:
-            self._begin_beat()
+            self._start_heartbeat()
             await asyncio.sleep(self._lease_s / HEARTBEATS_PER_LEASE)
 
-    def _begin_beat(self) -> None:
-        if len(self._beats) < MAX_BEATS:
-            beat = self._run(failure_reason(self._heartbeat))
-            self._beats.add(beat)
-            beat.add_done_callback(self._beats.discard)
+    def _start_heartbeat(self) -> None:
+        if len(self._heartbeats) < MAX_HEARTBEATS:
+            heartbeat = self._run(failure_reason(self._heartbeat))
+            self._heartbeats.add(heartbeat)
+            heartbeat.add_done_callback(self._heartbeats.discard)
 
     async def _heartbeat(self) -> None:
         """Renew the lease, and hand on what the shard says: how many it counts, and which nodes are dead."""
-        us = self._connections
+        connections = self._connections
         began_s = asyncio.get_running_loop().time()
         count, dead, lapsed = await self._shard.heartbeat(
-            lease_ms=self._lease_s * 1000, label=us.label, connections=len(us.receiver.local_connections())
+            lease_ms=self._lease_s * 1000,
+            label=connections.label,
+            connections=len(connections.receiver.local_connections()),
         )
-        self._reconciler.counted(count, bool(lapsed))
+        self._reconciler.on_heartbeat(count, bool(lapsed))
         self._record_dead((node.decode() for node in dead), began_s)
 
     def _record_dead(self, nodes: Iterable[str], now_s: float) -> None:
@@ -127,12 +129,12 @@ class LeaseManager:
         pause_s = self._lease_s / HEARTBEATS_PER_LEASE
         self._dead |= {node for node, seen_s in self._seen_dead.items() if now_s - seen_s >= pause_s}
         if self._dead:
-            self._somebody_died.set()
+            self._found_dead.set()
 
-    async def _remove_dead(self) -> None:
+    async def _reap_dead(self) -> None:
         while True:
-            await self._somebody_died.wait()
-            self._somebody_died.clear()
+            await self._found_dead.wait()
+            self._found_dead.clear()
             while self._dead:
                 await failure_reason(partial(self._reap, self._dead.pop()))
 

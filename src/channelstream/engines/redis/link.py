@@ -111,7 +111,7 @@ class Link:
         self._confirmations: dict[bytes, asyncio.Future[None]] = {}
         self._marks: set[asyncio.Future[bytes]] = set()
         self._last_message_s = 0.0  # When anything last came over the subscription.
-        self._has_no_replies = False
+        self._replies_are_lost = False
         self._unsubscribing: set[bytes] = set()
         self._buffered: deque[tuple[bytes, bytes]] | None = deque()
         self._buffered_bytes = 0
@@ -135,7 +135,7 @@ class Link:
             raise Unavailable(f"Redis is out of reach: {str(error) or 'no answer in time'}") from error
         loop = asyncio.get_running_loop()
         for work in (self._send(), self._receive()):
-            self._command_tasks.append(loop.create_task(self._until_broken(work, self._expect_no_replies)))
+            self._command_tasks.append(loop.create_task(self._until_broken(work, self._lose_replies)))
         self._subscription_task = loop.create_task(self._until_broken(self._read_messages(), self.abandon))
         self._sha = (await self.command("SCRIPT", "LOAD", script())).decode()
         about = _fields(await self.command("INFO", "server"))
@@ -174,7 +174,7 @@ class Link:
         try:
             await self.stop_listening()
             waiting = [call.answer for call in self._calls if not call.answer.done()]
-            if waiting and not self._has_no_replies:
+            if waiting and not self._replies_are_lost:
                 await asyncio.wait(waiting, timeout=self._timeout_s)
         finally:
             await self.close()
@@ -185,7 +185,7 @@ class Link:
         for task in self._command_tasks:
             task.cancel()
         await asyncio.gather(*self._command_tasks, return_exceptions=True)
-        self._expect_no_replies("it is closed")
+        self._lose_replies("it is closed")
         await self._commands.disconnect(nowait=True)
 
     async def _until_broken(self, work: Coroutine[Any, Any, None], give_up: Callable[[str], None]) -> None:
@@ -205,10 +205,10 @@ class Link:
             logger.warning("the connection with Redis is given up: %s", reason)
         self._mark_broken()
 
-    def _expect_no_replies(self, reason: str) -> None:
+    def _lose_replies(self, reason: str) -> None:
         """Expect no answers any more: calls that only read fail, the others do at their deadlines."""
         self.abandon(reason)
-        self._has_no_replies = True
+        self._replies_are_lost = True
         for call in self._calls:
             if call.reads:
                 _fail_waiting(call.answer)
@@ -244,23 +244,31 @@ class Link:
             ResponseError: the script has refused.
         """
         until_s = self.deadline_s if until_s is None else until_s
-        told = (epoch, now_ms, self._prefix, self.publish_command, operation, _pack(arguments), blob)
+        argv = (
+            epoch,
+            now_ms,
+            self._prefix,
+            self.publish_command,
+            operation,
+            _pack(arguments),
+            blob,
+        )
         try:
-            return await self._run(operation, told, first, until_s)
+            return await self._run(operation, argv, first, until_s)
         except ResponseError as error:
             if not str(error).startswith("LATE"):
                 raise
         # The answer is here in time, and nothing was done: the clock of Redis was set.
         await self._measure_clock_offset(until_s)
-        return await self._run(operation, told, first, until_s)
+        return await self._run(operation, argv, first, until_s)
 
     async def _run(
-        self, operation: str, told: tuple[Any, ...], first: Sequence[Command], until_s: float
+        self, operation: str, argv: tuple[Any, ...], first: Sequence[Command], until_s: float
     ) -> Any:
         if operation not in URGENT:
             self._check_room()
         until_ms = f"{1000 * until_s + self._clock_offset_ms:.0f}"
-        parts = ("EVALSHA", self._sha, 1, self._prefix, *told, until_ms)
+        parts = ("EVALSHA", self._sha, 1, self._prefix, *argv, until_ms)
         if first:
             redis_ms, answer = await self._ask_in_transaction([*first, parts], until_s)
         else:

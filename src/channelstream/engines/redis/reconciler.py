@@ -28,17 +28,17 @@ class Reconciler:
         self._lease_s = lease_s
         self._due = asyncio.Event()
         self._count = 0
-        self._everything = False
-        self._pause_s = lease_s
-        self._differing: dict[str, float] = {}
+        self._compare_everything = False
+        self._retry_s = lease_s
+        self._differences: dict[str, float] = {}
 
-    def linked(self) -> None:
+    def on_reconnect(self) -> None:
         """Compare everything: the shard was out of reach, so that every difference counts at once."""
-        self._pause_s = RETRY_MIN_S
-        self._everything = True
+        self._retry_s = RETRY_MIN_S
+        self._compare_everything = True
         self._due.set()
 
-    def counted(self, count: int, lapsed: bool) -> None:
+    def on_heartbeat(self, count: int, lapsed: bool) -> None:
         """Take what a beat has found.
 
         Args:
@@ -47,9 +47,15 @@ class Reconciler:
         """
         shard = self._shard
         self._count = count
-        self._everything = self._everything or lapsed
-        is_right = self._connections.count_matches(shard, count)
-        if self._everything or not is_right or self._differing or shard.unconfirmed or shard.pending_state:
+        self._compare_everything = self._compare_everything or lapsed
+        matches = self._connections.count_matches(shard, count)
+        if (
+            self._compare_everything
+            or not matches
+            or self._differences
+            or shard.unconfirmed
+            or shard.pending_state
+        ):
             self._due.set()
 
     async def run(self) -> None:
@@ -58,23 +64,23 @@ class Reconciler:
             await self._due.wait()
             self._due.clear()
             await failure_reason(self._check)
-            self._check_again_soon()
+            self._schedule_retry()
 
-    def _check_again_soon(self) -> None:
+    def _schedule_retry(self) -> None:
         """Set right soon what could not be while other shards were being linked again, too."""
-        if self._shard.unconfirmed and self._shard.is_linked and self._pause_s < self._lease_s:
-            asyncio.get_running_loop().call_later(self._pause_s, self._due.set)
-            self._pause_s *= 2
+        if self._shard.unconfirmed and self._shard.is_linked and self._retry_s < self._lease_s:
+            asyncio.get_running_loop().call_later(self._retry_s, self._due.set)
+            self._retry_s *= 2
 
     async def _check(self) -> None:
         connections, shard = self._connections, self._shard
         await connections.send_states(shard)
         await connections.drop_stale()
         await self._restore_unconfirmed()
-        if self._everything:
+        if self._compare_everything:
             await self._compare(at_once=True)
-            self._everything = False
-        elif self._differing or not connections.count_matches(shard, self._count):
+            self._compare_everything = False
+        elif self._differences or not connections.count_matches(shard, self._count):
             await self._compare(at_once=False)
 
     async def _restore_unconfirmed(self) -> None:
@@ -91,36 +97,38 @@ class Reconciler:
                 just coming, going, or on its way to another node.
         """
         connections, shard = self._connections, self._shard
-        before, self._differing = self._differing, {}
-        async for counted in shard.registered():
-            connections.confirm(counted, shard)
-            strange = [conn_id for conn_id in counted if not connections.should_register(shard, conn_id)]
-            await self._repair(strange, before, at_once)
-        for held in connections.registered_in(shard):
-            if held:
-                await self._repair(await shard.unregistered(held), before, at_once)
+        known_since, self._differences = self._differences, {}
+        async for registered in shard.registered():
+            connections.confirm(registered, shard)
+            unexpected = [
+                conn_id for conn_id in registered if not connections.should_register(shard, conn_id)
+            ]
+            await self._repair(unexpected, known_since, at_once)
+        for expected in connections.registered_in(shard):
+            if expected:
+                await self._repair(await shard.unregistered(expected), known_since, at_once)
 
-    async def _repair(self, conn_ids: Iterable[str], before: dict[str, float], at_once: bool) -> None:
+    async def _repair(self, conn_ids: Iterable[str], known_since: dict[str, float], at_once: bool) -> None:
         connections, shard = self._connections, self._shard
-        certain = [conn_id for conn_id in conn_ids if at_once or self._has_lasted(conn_id, before)]
-        ours = connections.receiver.local_connections()
+        to_repair = [conn_id for conn_id in conn_ids if at_once or self._has_lasted(conn_id, known_since)]
+        local = connections.receiver.local_connections()
         # What is counted of a connection that should not be counted here is set right as well.
-        await self._restore([conn_id for conn_id in certain if conn_id in ours])
-        for conn_id in certain:
+        await self._restore([conn_id for conn_id in to_repair if conn_id in local])
+        for conn_id in to_repair:
             await connections.release_unowned(conn_id, shard)
 
-    def _has_lasted(self, conn_id: str, before: dict[str, float]) -> bool:
+    def _has_lasted(self, conn_id: str, known_since: dict[str, float]) -> bool:
         now_s = asyncio.get_running_loop().time()
-        since_s = before.get(conn_id, now_s)
+        since_s = known_since.get(conn_id, now_s)
         if now_s - since_s >= self._lease_s:
             return True
-        self._differing[conn_id] = since_s
+        self._differences[conn_id] = since_s
         return False
 
     async def _restore(self, conn_ids: Sequence[str]) -> None:
         ids = iter(conn_ids)
-        while some := list(islice(ids, RESTORE_AT_ONCE)):
-            await asyncio.gather(*map(self._restore_one, some))
+        while batch := list(islice(ids, RESTORE_AT_ONCE)):
+            await asyncio.gather(*map(self._restore_one, batch))
             if not self._shard.is_linked:
                 raise Unavailable(OUT_OF_REACH)
 
