@@ -10,7 +10,7 @@ from tests.http_client import http
 from tests.waiting import PATIENCE_S
 
 from channelstream.config import Settings
-from channelstream.core.trace import MINUTES, NOTES, TRACES, Fact, Kind, Subject, Trace, What
+from channelstream.core.trace import MAX_MINUTES, MAX_NOTES, MAX_TRACES, Fact, FactKind, Kind, Subject, Trace
 from channelstream.errors import Invalid, TooManyRequests
 from channelstream.node import Node
 from channelstream.server import build
@@ -39,24 +39,24 @@ def test_off_it_is_not_there(node: Node) -> None:
 def test_traces_are_bounded(node: Node) -> None:
     """So many run, each so long; an ended one makes room."""
     tracer = Tracer(node)
-    for number in range(TRACES):
+    for number in range(MAX_TRACES):
         tracer.start("user", str(number), 1)
     with pytest.raises(TooManyRequests):
         tracer.start("user", "more", 1)
     tracer.start("user", "0", 0)
     tracer.start("user", "more", 1)
-    assert len(tracer.listing()) == TRACES
+    assert len(tracer.listing()) == MAX_TRACES
     with pytest.raises(Invalid):
-        tracer.start("user", "bob", MINUTES + 1)
+        tracer.start("user", "bob", MAX_MINUTES + 1)
 
 
 def test_notes_are_bounded() -> None:
     """The oldest note goes, and numbers go on."""
     trace = Trace(Subject(Kind.USER, "bob"), 1.0)
-    for _ in range(NOTES + 3):
-        trace.note(0.0, Fact(what=What.SLOW))
+    for _ in range(MAX_NOTES + 3):
+        trace.note(0.0, Fact(what=FactKind.SLOW))
     assert trace.after(0)[0].number == 4
-    assert [note.number for note in trace.after(NOTES + 2)] == [NOTES + 3]
+    assert [note.number for note in trace.after(MAX_NOTES + 2)] == [MAX_NOTES + 3]
 
 
 def test_a_server_tells_what_became_of_messages(server: Any) -> None:

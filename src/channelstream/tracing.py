@@ -13,24 +13,24 @@ import msgspec
 from channelstream.core.connection import Connection
 from channelstream.core.events import Event
 from channelstream.core.explain import (
-    Told,
+    OutcomeSummary,
     is_by,
     outcomes_for_connection,
     outcomes_for_user,
-    told,
-    told_of_all,
+    summarize,
+    summarize_all,
 )
 from channelstream.core.log import Entry
 from channelstream.core.trace import (
-    MINUTES,
-    NAMED,
+    MAX_MINUTES,
+    MAX_OUTCOMES,
+    MAX_TRACES,
     NOTHING,
-    TRACES,
     Fact,
+    FactKind,
     Kind,
     Subject,
     Trace,
-    What,
     event_fact,
 )
 from channelstream.errors import Invalid, TooManyRequests
@@ -53,8 +53,8 @@ class Tracer:
             Invalid: nothing of that kind can be traced, or not for so long.
             TooManyRequests: as many traces run as may.
         """
-        if not 0 <= minutes <= MINUTES:
-            raise Invalid({"minutes": [f"A trace may run for 0 to {MINUTES} minutes."]})
+        if not 0 <= minutes <= MAX_MINUTES:
+            raise Invalid({"minutes": [f"A trace may run for 0 to {MAX_MINUTES} minutes."]})
         subject = _subject(kind, name)
         until_s = self._node.clock.steady() + minutes * 60
         trace = self._traces.get(subject)
@@ -99,20 +99,20 @@ class Tracer:
         return max(0, round(trace.until_s - self._node.clock.steady()))
 
     def _connections(self, subject: Subject) -> list[Connection]:
-        """Return the subject's connections, at most `NAMED`."""
+        """Return the subject's connections, at most `MAX_OUTCOMES`."""
         hub = self._node.hub
         if subject.kind is Kind.CONN_ID:
             connection = hub.connections.get(subject.name)
             return [connection] if connection else []
         index = hub.users if subject.kind is Kind.USER else hub.channels
-        return list(islice(index.get(subject.name, ()), NAMED))
+        return list(islice(index.get(subject.name, ()), MAX_OUTCOMES))
 
     def _make_room(self) -> None:
-        if len(self._traces) < TRACES:
+        if len(self._traces) < MAX_TRACES:
             return
         ended = next((subject for subject, trace in self._traces.items() if not self._runs(trace)), None)
         if ended is None:
-            raise TooManyRequests(f"{TRACES} traces are running; stop one of them first.")
+            raise TooManyRequests(f"{MAX_TRACES} traces are running; stop one of them first.")
         del self._traces[ended]
 
     # -- in the way of delivery
@@ -135,27 +135,33 @@ class Tracer:
 
     def _deliver(self, entry: Entry) -> None:
         """Note what is going to become of an entry, then let the hub deliver it."""
-        fates = self._fates(entry.event)
+        summary_for = self._summaries(entry.event)
         for trace in self._running():
-            found = fates(trace.subject)
+            found = summary_for(trace.subject)
             if found.counts:
-                self._note(trace, event_fact(What.ACCEPTED, entry.event, entry.position, found))
+                self._note(trace, event_fact(FactKind.ACCEPTED, entry.event, entry.position, found))
         self._node.hub.deliver(entry)
 
-    def _fates(self, event: Event) -> Callable[[Subject], Told]:
+    def _summaries(self, event: Event) -> Callable[[Subject], OutcomeSummary]:
         """Return what tells what becomes of an event now, as far as it concerns a subject."""
         hub, now_s = self._node.hub, self._node.clock.steady()
-        of_all = cache(partial(told_of_all, hub, event, now_s, NAMED))  # Of a large channel, for many traces.
+        of_all = cache(
+            partial(summarize_all, hub, event, now_s, MAX_OUTCOMES)
+        )  # Of a large channel, for many traces.
 
-        def of(subject: Subject) -> Told:
+        def of(subject: Subject) -> OutcomeSummary:
             if subject.kind is Kind.CHANNEL:
                 return of_all() if event.channel == subject.name else NOTHING
             if subject.kind is Kind.USER:
                 if is_by(event, subject.name):
                     return of_all()
-                return told(outcomes_for_user(hub, event, subject.name, now_s), NAMED)
+                return summarize(outcomes_for_user(hub, event, subject.name, now_s), MAX_OUTCOMES)
             connection = hub.connections.get(subject.name)
-            return told(outcomes_for_connection(connection, event, now_s), NAMED) if connection else NOTHING
+            return (
+                summarize(outcomes_for_connection(connection, event, now_s), MAX_OUTCOMES)
+                if connection
+                else NOTHING
+            )
 
         return of
 
@@ -165,40 +171,40 @@ class Tracer:
     # -- what the node tells its observer
 
     def duplicate(self, event: Event) -> None:
-        fates = self._fates(event)
+        summary_for = self._summaries(event)
         for trace in self._running():
-            if fates(trace.subject).counts:
+            if summary_for(trace.subject).counts:
                 text = "its uuid was accepted before, so it is not delivered again"
-                self._note(trace, msgspec.structs.replace(event_fact(What.REPEATED, event), text=text))
+                self._note(trace, msgspec.structs.replace(event_fact(FactKind.REPEATED, event), text=text))
 
     def replayed(self, connection: Connection, entries: Sequence[Entry], lost: Iterable[str]) -> None:
         for trace in self._about(connection):
             for entry in entries:
                 if connection.receives(entry.event) and _is_shown(trace.subject, entry.event.channel):
-                    fact = event_fact(What.REPLAYED, entry.event, entry.position)
+                    fact = event_fact(FactKind.REPLAYED, entry.event, entry.position)
                     self._note(trace, _of(connection, fact))
             for channel in sorted(lost):
                 if _is_shown(trace.subject, channel):
                     text = "the log no longer holds what it missed"
-                    self._note(trace, _of(connection, Fact(what=What.LOST, channel=channel, text=text)))
+                    self._note(trace, _of(connection, Fact(what=FactKind.LOST, channel=channel, text=text)))
 
     def attached(self, connection: Connection) -> None:
-        self._tell(connection, Fact(what=What.ATTACHED, text="it has a stream"))
+        self._note_all(connection, Fact(what=FactKind.ATTACHED, text="it has a stream"))
 
     def detached(self, connection: Connection, grace_s: float) -> None:
         text = f"it has no stream; it is waited for {grace_s:g} seconds"
-        self._tell(connection, Fact(what=What.DETACHED, text=text))
+        self._note_all(connection, Fact(what=FactKind.DETACHED, text=text))
 
     def stalled(self, connection: Connection) -> None:
-        self._tell(
-            connection, Fact(what=What.SLOW, text="the client reads too slowly; the log keeps the rest")
+        self._note_all(
+            connection, Fact(what=FactKind.SLOW, text="the client reads too slowly; the log keeps the rest")
         )
 
     def ended(self, connection: Connection, code: int | None, reason: str) -> None:
         text = reason if code is None else f"{code}: {reason}"
-        self._tell(connection, Fact(what=What.CLOSED, text=text))
+        self._note_all(connection, Fact(what=FactKind.CLOSED, text=text))
 
-    def _tell(self, connection: Connection, fact: Fact) -> None:
+    def _note_all(self, connection: Connection, fact: Fact) -> None:
         for trace in self._about(connection):
             self._note(trace, _of(connection, fact))
 
@@ -234,6 +240,6 @@ def _shown(connection: Connection) -> dict[str, Any]:
         "conn_id": connection.id,
         "user": connection.user,
         "state": connection.state.value,
-        "channels": sorted(connection.channels)[:NAMED],
-        "more_channels": max(0, len(connection.channels) - NAMED),
+        "channels": sorted(connection.channels)[:MAX_OUTCOMES],
+        "more_channels": max(0, len(connection.channels) - MAX_OUTCOMES),
     }

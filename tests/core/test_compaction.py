@@ -10,7 +10,7 @@ from channelstream.core.compaction import (
     first_form,
     loses,
     merged,
-    present,
+    retained,
     unknown_part,
     without,
 )
@@ -70,7 +70,7 @@ def test_a_change_leaves_the_present_form_for_the_others(
     change: Event, event: Event, left: Event | None
 ) -> None:
     """Nothing of what is deleted, of a message its newest text; for those it is not about, what they have."""
-    assert present(event, change) == left
+    assert retained(event, change) == left
     assert affects(change, event) or left == event
 
 
@@ -81,7 +81,7 @@ def test_what_does_not_change_is_the_same_object() -> None:
         (message(exclude="a"), delete("a")),
         (delete(), edit()),
     ):
-        assert present(event, change) is event
+        assert retained(event, change) is event
     assert not affects(delete("c"), message("ab"))
     assert affects(delete("a"), message("ab"))
     assert affects(delete(), message("ab"))
@@ -90,17 +90,17 @@ def test_what_does_not_change_is_the_same_object() -> None:
 def test_a_message_taken_back_from_very_many_is_lost_for_the_others() -> None:
     """The list of those who do not get it is bounded where it grows; one that is long already may stay."""
     many = frozenset(map(str, range(MAX_EXCLUDED)))
-    one_by_one = present(message(), MessageDeleted(uuid="m", channel="a", only=many))
+    one_by_one = retained(message(), MessageDeleted(uuid="m", channel="a", only=many))
     assert one_by_one is not None
     assert one_by_one.exclude == many
     assert not loses(delete("0"), one_by_one)
-    assert present(one_by_one, delete("x")) is None
+    assert retained(one_by_one, delete("x")) is None
     assert loses(delete("x"), one_by_one)
     assert not loses(delete(), one_by_one)
     assert not loses(delete("ab"), message("ab"))
     longer = without(one_by_one, frozenset("x"))
     assert longer is not None
-    assert present(longer, delete("x")) is longer
+    assert retained(longer, delete("x")) is longer
     assert unknown_part(message(), [MessageDeleted(uuid="m", channel="a", only=many | {"x"})]) == longer
 
 
@@ -149,4 +149,5 @@ def test_an_event_that_is_no_change_supersedes_nothing() -> None:
     joined = Presence(uuid="p", channel="a", user="u", joined=True, timestamp="t", state={})
     assert [event.supersedes for event in (message(), joined, edit(), delete())] == [None, None, "m", "m"]
     assert covers(delete(), joined)
-    assert current(joined, edit()) is None
+    assert current(joined, edit()) == joined
+    assert current(message(), joined) == message()

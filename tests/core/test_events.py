@@ -74,7 +74,7 @@ def test_presence_that_is_not_announced_is_for_seed_connections() -> None:
 def test_users_who_part_at_once_are_heard_of_by_others(announced: bool) -> None:
     """One of them hears of the others; where it is not announced only the seed hears of it."""
     gone = tuple(UserLeft(name, name, back) for name, back in (("ann", 1), ("bob", 0)))
-    event = UsersLeft(uuid="p", channel="a", gone=gone, timestamp="t", announced=announced)
+    event = UsersLeft(uuid="p", channel="a", departures=gone, timestamp="t", announced=announced)
     assert (event.is_public, event.count, event.about) == (False, 2, ("ann", "bob"))
     for user in ("ann", "cid"):
         assert [event.is_for(user, dialect) for dialect in (SEED, V07)] == [True, announced]
@@ -82,7 +82,7 @@ def test_users_who_part_at_once_are_heard_of_by_others(announced: bool) -> None:
     assert (alone.about, alone.is_for("ann", SEED), alone.is_for("cid", SEED)) == (("ann",), False, True)
     assert event.after(0).about == ("bob",)
     assert event.size_bytes() > alone.size_bytes() > 0
-    listed = UsersLeft(uuid="p", channel="a", gone=gone, timestamp="t", users=(("cid", {"k": 1}),))
+    listed = UsersLeft(uuid="p", channel="a", departures=gone, timestamp="t", users=(("cid", {"k": 1}),))
     assert listed.size_bytes() > event.size_bytes()
 
 

@@ -17,8 +17,8 @@ from channelstream.core.explain import (
     outcomes,
     outcomes_for_connection,
     outcomes_for_user,
-    told,
-    told_of_all,
+    summarize,
+    summarize_all,
 )
 from channelstream.core.hub import Hub
 from channelstream.core.log import Entry
@@ -64,7 +64,7 @@ def presence(user: str, announced: bool) -> Presence:
 
 def parted(*users: str, announced: bool = True) -> UsersLeft:
     gone = tuple(UserLeft(user, f"id-{user}", len(users) - at) for at, user in enumerate(users, 1))
-    return UsersLeft(uuid="u", channel="news", gone=gone, timestamp="", announced=announced)
+    return UsersLeft(uuid="u", channel="news", departures=gone, timestamp="", announced=announced)
 
 
 def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
@@ -207,7 +207,7 @@ SOME = frozenset({"u1", "u7", "u13", "u20", "outside", "nobody"})
 def test_what_is_told_shortly_is_what_becomes_of_each(event: Event, named: int) -> None:
     """Counted together or one by one, it is the same."""
     hub = crowd()
-    assert told_of_all(hub, event, 2.0, named) == told(outcomes(hub, event, 2.0), named)
+    assert summarize_all(hub, event, 2.0, named) == summarize(outcomes(hub, event, 2.0), named)
 
 
 def test_members_who_are_alike_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +225,7 @@ def test_members_who_are_alike_are_counted_together(monkeypatch: pytest.MonkeyPa
         hub.add(connection)
         hub.subscribe(connection, "news", ReadRange.of(0))
     monkeypatch.setattr(explain, "outcome", note)
-    found = told_of_all(hub, message(exclude=SOME), 2.0, 10)
+    found = summarize_all(hub, message(exclude=SOME), 2.0, 10)
     assert found.counts == {Fate.NEW.value: 996, Fate.EXCLUDED.value: 4}
-    assert len(found.first) == 10
+    assert len(found.samples) == 10
     assert len(asked) == 15

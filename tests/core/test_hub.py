@@ -205,7 +205,7 @@ def test_users_who_part_at_once_hear_of_each_other_where_they_are_still_there(
     tapes["elsewhere"] = bench.member("bob", "b", dialect=SEED)[1]
     gone = tuple(UserLeft(name, f"of {name}", back) for name, back in (("ann", 1), ("bob", 0)))
     bench.offset += 1
-    bench.deliver(UsersLeft(uuid="p", channel="a", gone=gone, timestamp="t", announced=announced))
+    bench.deliver(UsersLeft(uuid="p", channel="a", departures=gone, timestamp="t", announced=announced))
     bench.flush_all()
     both = [["of ann", "of bob"]]
     assert {name: tape.uuids() for name, tape in tapes.items()} == {

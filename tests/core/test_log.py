@@ -50,7 +50,9 @@ def test_an_entry_counts_its_payload_twice_and_an_overhead() -> None:
 
 def parted(offset: int, *users: str) -> Entry:
     gone = tuple(UserLeft(user, user, len(users) - number) for number, user in enumerate(users, 1))
-    return Entry(offset, f"e-{offset}", 0.0, UsersLeft(uuid=users[-1], channel="a", gone=gone, timestamp="t"))
+    return Entry(
+        offset, f"e-{offset}", 0.0, UsersLeft(uuid=users[-1], channel="a", departures=gone, timestamp="t")
+    )
 
 
 def test_an_event_of_several_users_has_a_number_for_each() -> None:
@@ -392,7 +394,7 @@ def test_a_sweep_looks_only_at_logs_whose_oldest_entry_is_too_old() -> None:
 
 def test_a_sweep_frees_a_long_log_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others have their turn in between."""
-    monkeypatch.setattr("channelstream.core.log.EXPIRED_AT_ONCE", 4)
+    monkeypatch.setattr("channelstream.core.log.EXPIRY_BATCH", 4)
     long = filled(9, age_s=1.0)
     assert sweep(long._budget, 100.0) == 3
     assert offsets(long) == []

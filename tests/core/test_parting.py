@@ -6,7 +6,7 @@ import pytest
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event, Presence, UsersLeft
-from channelstream.core.leave_batch import MUCH, USERS_AT_ONCE, LeaveBatch
+from channelstream.core.leave_batch import TURN_COST, USERS_AT_ONCE, LeaveBatch
 from channelstream.core.registry import Moment, Registry, RegistryLimits
 
 NOW = Moment(1_700_000_000.0, 5.0)
@@ -60,9 +60,9 @@ def test_several_users_part_in_one_event() -> None:
     crowd.leave(2, 1, 0)
     (event,) = crowd.events()
     assert isinstance(event, UsersLeft)
-    assert [(gone.user, gone.back) for gone in event.gone] == [("u2", 1), ("u0", 0)]
-    assert len({gone.uuid for gone in event.gone}) == 2
-    assert (event.uuid, event.announced) == (event.gone[-1].uuid, True)
+    assert [(gone.user, gone.behind) for gone in event.departures] == [("u2", 1), ("u0", 0)]
+    assert len({gone.uuid for gone in event.departures}) == 2
+    assert (event.uuid, event.announced) == (event.departures[-1].uuid, True)
     assert [name for name, _ in event.users] == ["u1", "u3"]
 
 
@@ -85,4 +85,4 @@ def test_a_turn_has_so_many_users() -> None:
 def test_a_turn_lists_so_many_names() -> None:
     """Of a large channel that broadcasts lists few users leave at a time, as each item has the whole list."""
     crowd = Crowd(USERS_AT_ONCE, notify_presence=True, broadcast_presence_with_user_lists=True)
-    assert crowd.leave_while_there_is_room() <= MUCH / USERS_AT_ONCE
+    assert crowd.leave_while_there_is_room() <= TURN_COST / USERS_AT_ONCE

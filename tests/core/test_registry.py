@@ -91,7 +91,7 @@ def uuids(entries: list[Entry]) -> list[str]:
 
 def test_a_new_user_gets_its_fresh_state_and_a_known_one_does_not(bench: Bench) -> None:
     """`fresh_user_state` counts for whoever is new."""
-    user = bench.user("ann", mood=1, gone=None)
+    user = bench.user("ann", mood=1, departures=None)
     assert user.state == {"mood": 1}
     assert bench.user("ann", mood=2) is user
     assert user.state == {"mood": 1}

@@ -96,7 +96,7 @@ def test_who_expires_in_one_turn_parts_in_one_event(monkeypatch: pytest.MonkeyPa
         await node.sweep()
         (entry,) = heard
         assert isinstance(entry.event, UsersLeft)
-        assert len(entry.event.gone) == MANY
+        assert len(entry.event.departures) == MANY
         assert (node.hub.connections, len(node._local.locks)) == ({}, 0)
 
     played(life)

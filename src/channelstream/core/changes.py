@@ -1,7 +1,16 @@
-"""The edits and deletions that were delivered lately: whoever sends an entry later looks up here what it is by then.
+"""Recent edits and deletions, and the current form of entries that still wait to be sent.
 
-What waits in a batch, is held for a client that catches up, or was read from the log and is written in pieces, was delivered
-before. So it is sent in its present form only, as what is read from the log is (`core.compaction`).
+Invariant: an entry is never sent in a past form once its edit or deletion has been accepted. The log sees to that for
+what is read from it (`core.compaction`). But entries also wait outside the log: in a batch until the next flush, in
+the buffer of a client that catches up, and in a chunk that was read from the log and is written piece by piece to a
+slow client. A change that arrives in the meantime finds none of them, since batches are shared and nothing leads from
+a message to them.
+
+So the change is kept here instead, and every writer asks for the changes since its entries were collected
+(`RecentChanges.after`) just before it writes. The cost is one lookup for each distinct batch, and none while there
+are no changes. To search and rewrite the waiting batches for each edit would cost a step for each connection. The
+list is bounded; a writer that is further behind gets None, and reads the log again. Changes that a flush still needs
+are kept beyond the bound (`needed`), since a batch has no way back to the log.
 """
 
 from collections import deque
@@ -13,7 +22,7 @@ from channelstream.core.log import Entry
 
 KEPT = 1000
 KEPT_BYTES = 4 << 20
-"""How many changes are remembered, and their bytes; whoever asks for older ones reads the log anew."""
+"""Changes kept, and their bytes; a caller that needs older ones reads the log again."""
 
 _Subject = tuple[str | None, str]
 """The channel and the uuid of a message."""
@@ -23,7 +32,7 @@ class RecentChanges:
     """Changes in the order in which they were delivered.
 
     Attributes:
-        number: how many there were so far.
+        number: of the last change, counted from 1; 0 if there was none.
     """
 
     def __init__(self) -> None:
@@ -32,10 +41,12 @@ class RecentChanges:
         self._bytes = 0
 
     def note(self, entry: Entry, needed: int) -> None:
-        """Remember a change.
+        """Add a change.
 
         Args:
-            needed: those after this number are kept whatever the bound: they wait to be sent with the next flush.
+            entry: the edit or deletion.
+            needed: changes after this number are kept beyond the bound: entries that wait for the next flush need
+                them.
         """
         self.number += 1
         self._kept.append(entry)
@@ -48,7 +59,7 @@ class RecentChanges:
         return len(self._kept) > KEPT or self._bytes > KEPT_BYTES
 
     def after(self, number: int) -> list[Entry] | None:
-        """Return the changes after this number; None where they are not remembered any more."""
+        """Return the changes after this number; None if some of them were dropped."""
         missing = self.number - len(self._kept)
         if number < missing:
             return None
@@ -56,16 +67,16 @@ class RecentChanges:
 
 
 class Changes:
-    """Changes by the message they are about: many entries are looked up in the same ones.
+    """Changes by their message, for many lookups.
 
     Attributes:
-        last: the newest one; None where there are none.
+        last: the newest change; None if there is none.
     """
 
     __slots__ = ("_by_subject", "last")
 
     def __init__(self, changes: Sequence[Entry] = ()) -> None:
-        """Group changes, given in the order of their delivery."""
+        """Index changes, given in the order of their delivery."""
         self.last = changes[-1] if changes else None
         self._by_subject: dict[_Subject, list[Entry]] = {}
         for change in changes:
@@ -76,37 +87,38 @@ class Changes:
 
 
 def present_forms(entries: Sequence[Entry], changes: Changes) -> Sequence[Entry]:
-    """Return what is sent of entries that all go to the same clients.
+    """Return the current form of entries that all go to the same clients.
 
     Args:
-        changes: those that were delivered since, those among the entries too, though perhaps not to these clients.
+        entries: in the order of their delivery; changes may be among them.
+        changes: all that were delivered since the first entry, also to other clients only.
     """
     if changes.last is None:
         return entries
-    # Those among the entries count once more: a change for some of these clients is newer than one for everybody before it.
+    # Changes among the entries apply a second time: an older one for everyone must not undo a newer one for these clients.
     own = {entry.event for entry in entries if entry.event.supersedes is not None}
     return _after(compacted(entries), changes, lambda change, event: change in own or covers(change, event))
 
 
 def forms_for(user: str, entries: Sequence[Entry], changes: Sequence[Entry]) -> Sequence[Entry]:
-    """Return what one user is sent of entries, after changes that were delivered since they were read."""
+    """Return the current form of entries for one user, after changes that were delivered since the entries were read."""
     return _after(entries, Changes(changes), lambda change, _: change.only is None or user in change.only)
 
 
 def compacted(entries: Sequence[Entry]) -> list[Entry]:
-    """Return entries that all go to the same clients, of those that a later one supersedes only the present form."""
+    """Return the current form of entries that all go to the same clients, after the changes among them."""
     found: dict[int, Entry] = {}
-    places: dict[_Subject, list[int]] = {}
+    indexes: dict[_Subject, list[int]] = {}
     for number, entry in enumerate(entries):
         kept = entry
-        about = places.setdefault(_subject(entry), [])
+        about = indexes.setdefault(_subject(entry), [])
         if entry.event.supersedes is not None:
-            for place in about:
-                old = found.pop(place)
+            for index in about:
+                old = found.pop(index)
                 kept = _with(kept, merged(kept.event, old.event))
                 if (new := _changed(old, entry)) is not None:
-                    found[place] = new
-            about[:] = [place for place in about if place in found]
+                    found[index] = new
+            about[:] = [index for index in about if index in found]
         about.append(number)
         found[number] = kept
     return [found[number] for number in sorted(found)]

@@ -1,35 +1,45 @@
 """Compaction: what remains of an event once a later one supersedes it.
 
-An event may name what it `supersedes`. Whoever replays a log is sent the present form of what was superseded, at its old
-place, and never a past one: an edited message has its newest text, a deleted one is gone. The event that supersedes stays
-in the log, for those who have received the older form; so no position becomes invalid, and nothing is missing.
+A change (an edit or a deletion) names the event that it `supersedes`. From then on that event is replayed in its
+current form, at its old offset, and never in a past one: an edited message has its newest text, a deleted one is not
+sent. The change itself stays in the log, for clients that have received the older form. So every position stays
+valid, and no client misses anything.
 
-A change that is meant for some users only supersedes the older event for these users: the others keep it. Who is
-excluded from a change is not sent it, but is not sent the older form either.
+A change for some users supersedes the older event for these users only. A user excluded from a change is not sent the
+change, and is not sent the older form either.
 """
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
 
-from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
+from channelstream.core.events import (
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Names,
+    Presence,
+    UsersLeft,
+    UserStateChanged,
+)
 
 MAX_EXCLUDED = 1000
-"""Users a message for everybody may be taken back from one by one; with more it leaves the log, lost for the others."""
+"""Users for whom a message of the whole channel may be deleted one by one; with more, the log drops it for everyone."""
 
 _E = TypeVar("_E", bound=Event)
 
 
 def covers(change: Event, event: Event) -> bool:
-    """Whether everybody `event` is for is among those `change` is about."""
+    """Whether the change is for all recipients of the event."""
     if change.only is None:
         return True
     return event.only is not None and event.only - (event.exclude or frozenset()) <= change.only
 
 
 def without(event: _E, names: Names | None) -> _E | None:
-    """Return an event for those it is for besides `names` (None: everybody); None where nobody is left."""
+    """Return the event without the recipients `names` (None: all of them); None if no recipient is left."""
     if names is None:
         return None
     if event.only is None:
@@ -42,9 +52,21 @@ def without(event: _E, names: Names | None) -> _E | None:
 
 
 def current(event: Event, change: Event) -> Event | None:
-    """Return the present form of an event for those the change is about; None: nothing of it is sent any more."""
-    if isinstance(change, MessageEdited):
-        if isinstance(event, Message):
+    """Return the form of an event after a change, for the recipients of the change; None: it is no longer sent."""
+    match change:
+        case MessageEdited():
+            return _edited(event, change)
+        case MessageDeleted():
+            return None
+        case Message() | Presence() | UsersLeft() | UserStateChanged():
+            return event  # These supersede nothing.
+        case _:
+            assert_never(change)
+
+
+def _edited(event: Event, change: MessageEdited) -> Event | None:
+    match event:
+        case Message():
             return replace(
                 event,
                 edited=change.edited,
@@ -52,12 +74,16 @@ def current(event: Event, change: Event) -> Event | None:
                 payload=event.payload if change.payload is None else change.payload,
                 timestamp=change.timestamp or event.timestamp,
             )
-        return event if isinstance(event, MessageDeleted) else None
-    return None
+        case MessageEdited():
+            return None  # The newer edit has all that the older one changed (`merged`).
+        case MessageDeleted() | Presence() | UsersLeft() | UserStateChanged():
+            return event  # What is deleted stays deleted; the others cannot be edited.
+        case _:
+            assert_never(event)
 
 
-def present(event: Event, change: Event) -> Event | None:
-    """Return what a log keeps of an event; None: it leaves the log."""
+def retained(event: Event, change: Event) -> Event | None:
+    """Return what the log keeps of an event after a change; None: it leaves the log."""
     if covers(change, event):
         return current(event, change)
     rest = without(event, change.only)
@@ -69,12 +95,12 @@ def _is_too_long(event: Event | None) -> bool:
 
 
 def loses(change: Event, event: Event) -> bool:
-    """Whether a log keeps nothing of an event although somebody it is for still needs it: too many are taken out of it."""
-    return not covers(change, event) and present(event, change) is None
+    """Whether the log drops an event that some recipients still need, because it excludes more than `MAX_EXCLUDED`."""
+    return not covers(change, event) and retained(event, change) is None
 
 
 def merged(change: Event, older: Event) -> Event:
-    """Return a change as the log keeps it: an edit also says what an older one has changed, whose place it takes."""
+    """Return a change as the log keeps it: an edit takes over what an older edit has changed, and replaces it."""
     both_edit = isinstance(change, MessageEdited) and isinstance(older, MessageEdited)
     if not (both_edit and covers(older, change)):
         return change
@@ -89,30 +115,30 @@ def merged(change: Event, older: Event) -> Event:
 
 
 def unknown_part(event: _E, known: Iterable[Event]) -> _E | None:
-    """Return an event for those of its audience that none of the known events is for; None where there is nobody."""
+    """Return an event for its recipients that are recipients of none of the known events; None if there are none."""
     rest: _E | None = event
-    for each in known:
+    for other in known:
         if rest is None:
             break
-        rest = without(rest, each.only)
+        rest = without(rest, other.only)
     return rest
 
 
 def affects(change: Event, event: Event) -> bool:
-    """Whether somebody the event is for is among those the change is about."""
+    """Whether the change is for at least one recipient of the event."""
     return covers(change, event) or without(event, change.only) is not event
 
 
 def first_form(message: Message, known: Iterable[Event]) -> Message | None:
-    """Return the present form of a message that is published again; None where it was deleted.
+    """Return the current form of a message that is published again; None if it was deleted.
 
     Args:
-        known: what there is about its uuid.
+        known: the logged events with its uuid.
     """
     form: Event | None = message
-    for each in known:
-        if isinstance(each, Message):
-            return each
-        form = form and current(form, each)
+    for other in known:
+        if isinstance(other, Message):
+            return other
+        form = form and current(form, other)
     assert form is None or isinstance(form, Message)  # noqa: S101 - a message stays one
     return form

@@ -1,7 +1,10 @@
-"""What can happen and be heard of: messages, their edits and deletions, presence, user state.
+"""The types of events: messages, their edits and deletions, presence, user state.
 
-Events are frozen and shared by everyone who hears them. They carry no sequence number: the engine that accepts
-an event wraps it in a `log.Entry`.
+Events are frozen, since all their recipients share them. They have no offset: the engine that accepts an event wraps
+it in a `log.Entry`.
+
+`Event` is the union of all types. Code that treats each type differently matches it and ends with `assert_never`: a
+new type then fails the type check wherever it is not handled yet.
 """
 
 from enum import IntEnum
@@ -13,11 +16,11 @@ from msgspec.structs import replace
 Names = frozenset[str]
 
 NAME_BYTES = 150
-"""Bytes a user's name costs an event that lists it: text, its place in the list, its share of the encoded form."""
+"""Memory of a user's name in an event that lists it: the text, its place in the list, its share of the encoded form."""
 STATE_BYTES = 300
-"""Likewise for a key of a user's state with its value."""
+"""Memory of one key of a user's state with its value."""
 USER_LEFT_BYTES = 600
-"""Likewise for one of many users who parted at once: its name, its id and its encoded form."""
+"""Memory of one user of `UsersLeft`: its name, its id and its encoded form."""
 
 
 class Dialect(IntEnum):
@@ -27,14 +30,14 @@ class Dialect(IntEnum):
     V07 = 1
 
 
-class Event(Struct, frozen=True, kw_only=True, gc=False):
-    """The base of all events.
+class EventBase(Struct, frozen=True, kw_only=True, gc=False):
+    """What all events have.
 
     Attributes:
-        uuid: lower-case dashed; of the message it is about, for edits and deletions.
-        channel: None for a private message that travels outside any channel.
-        only: user names it is meant for; None means every member of the channel.
-        exclude: user names that do not hear it; None means nobody is left out.
+        uuid: lower-case, dashed; of edits and deletions that of their message.
+        channel: None for a private message outside any channel.
+        only: names of the users who receive it; None means every member of the channel.
+        exclude: names of users who do not receive it; None means no one is excluded.
     """
 
     uuid: str
@@ -44,41 +47,41 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_public(self) -> bool:
-        """Whether every member of the channel may hear it, so that nobody has to be asked."""
+        """Whether every member of the channel receives it, so that `is_for` need not be called."""
         return self.only is None and self.exclude is None
 
     @property
     def supersedes(self) -> str | None:
-        """The uuid of the earlier events, of the same channel or users, whose past form nobody is sent any more."""
+        """The uuid of the earlier events, of the same channel or users, that it changes or deletes; None for no change."""
         return None
 
     @property
     def count(self) -> int:
-        """How many numbers of the log it takes, one for each item that a client hears of it."""
+        """The number of its offsets: one for each item that a client is sent of it."""
         return 1
 
     @property
     def about(self) -> tuple[str, ...]:
-        """The users who do not hear it, or not all of it, though they are in the channel, because it is about them."""
+        """The users that it is about, who receive nothing or only a part of it although they are in the channel."""
         return ()
 
     def size_bytes(self) -> int:
-        """Return about how many bytes it keeps besides a fixed part, its encoded form included."""
+        """Return its approximate memory besides a fixed part, its encoded form included."""
         return NAME_BYTES * (len(self.only or ()) + len(self.exclude or ()))
 
     def is_for(self, user: str, dialect: Dialect) -> bool:
-        """Whether a connection of this user hears the event."""
+        """Whether a connection of this user receives the event, if it is in the channel."""
         return (self.only is None or user in self.only) and (self.exclude is None or user not in self.exclude)
 
 
-class Message(Event, frozen=True, kw_only=True, gc=False):
+class Message(EventBase, frozen=True, kw_only=True, gc=False):
     """A message as published.
 
     Attributes:
         payload: compact JSON text of any value, encoded once.
         timestamp: naive UTC, ISO 8601 with six fraction digits.
-        edited: when it was last edited, None while it never was.
-        no_history: it is not shown in the channel's history.
+        edited: when it was last edited; None if it never was.
+        no_history: it is left out of the channel's history.
     """
 
     user: str
@@ -88,12 +91,12 @@ class Message(Event, frozen=True, kw_only=True, gc=False):
     no_history: bool = False
 
     def size_bytes(self) -> int:
-        names = 0 if self.only is None and self.exclude is None else Event.size_bytes(self)
+        names = 0 if self.only is None and self.exclude is None else EventBase.size_bytes(self)
         return names + 2 * len(self.payload)
 
 
-class MessageEdited(Event, frozen=True, kw_only=True, gc=False):
-    """A message got a new payload, author or time; None means that part stays as it was."""
+class MessageEdited(EventBase, frozen=True, kw_only=True, gc=False):
+    """A new payload, author or time of a message; None keeps that part."""
 
     edited: str
     user: str | None = None
@@ -105,26 +108,26 @@ class MessageEdited(Event, frozen=True, kw_only=True, gc=False):
         return self.uuid
 
     def size_bytes(self) -> int:
-        return Event.size_bytes(self) + 2 * len(self.payload or b"")
+        return EventBase.size_bytes(self) + 2 * len(self.payload or b"")
 
 
-class MessageDeleted(Event, frozen=True, kw_only=True, gc=False):
-    """A message was taken back."""
+class MessageDeleted(EventBase, frozen=True, kw_only=True, gc=False):
+    """A message is deleted."""
 
     @property
     def supersedes(self) -> str:
         return self.uuid
 
 
-class Presence(Event, frozen=True, kw_only=True, gc=False):
+class Presence(EventBase, frozen=True, kw_only=True, gc=False):
     """The first connection of a user joined a channel, or its last one left.
 
     Attributes:
-        joined: False when the user parted.
-        state: the user's public state, None when it parted.
-        users: (name, public state) of all members, empty unless the channel broadcasts user lists.
-        users_cut: the channel does, and they are too many for one.
-        announced: the channel has notify_presence; without it only seed connections hear of it.
+        joined: False if the user left.
+        state: the user's public state; None if it left.
+        users: (name, public state) of all members; empty unless the channel broadcasts user lists.
+        users_cut: the channel broadcasts them, and there are too many for a list.
+        announced: the channel has notify_presence; without it only connections of the seed dialect receive the event.
     """
 
     user: str
@@ -151,32 +154,32 @@ class Presence(Event, frozen=True, kw_only=True, gc=False):
         return user != self.user and (self.announced or dialect is Dialect.SEED)
 
 
-class UserLeft(Struct, frozen=True, gc=False):
-    """One of the users who parted at once.
+class UserLeft(Struct, frozen=True, gc=False, rename={"behind": "back"}):
+    """One of the users of a `UsersLeft`; it is stored under the names of `rename`.
 
     Attributes:
-        back: how far its number is before that of the event.
+        behind: the offset of the event, less that of this user's item.
     """
 
     user: str
     uuid: str
-    back: int
+    behind: int
 
 
-class UsersLeft(Event, frozen=True, kw_only=True, gc=False):
-    """The last connections of several users left a channel at once.
+class UsersLeft(EventBase, frozen=True, kw_only=True, gc=False, rename={"departures": "gone"}):
+    """The last connections of several users left a channel in one loop turn; stored under the names of `rename`.
 
-    A client hears a `parted` of each; those who come after a number are the rest of it. One event instead of many: whoever
-    stays in a channel that very many leave has one step in its batch for all of them.
+    A client is sent a `parted` item for each user, and each item has its own offset. They are one event, so that a
+    member who stays has one step in its batch for all of them, however many leave.
 
     Attributes:
-        gone: the users, in the order of their numbers.
-        users: (name, public state) of all members who stay, empty unless the channel broadcasts user lists.
+        departures: the users, in the order of their offsets.
+        users: (name, public state) of all members who stay; empty unless the channel broadcasts user lists.
         users_cut: as in `Presence`.
         announced: as in `Presence`.
     """
 
-    gone: tuple[UserLeft, ...]
+    departures: tuple[UserLeft, ...]
     timestamp: str
     users: tuple[tuple[str, dict[str, Any]], ...] = ()
     users_cut: bool = False
@@ -188,43 +191,45 @@ class UsersLeft(Event, frozen=True, kw_only=True, gc=False):
 
     @property
     def count(self) -> int:
-        return self.gone[0].back + 1
+        return self.departures[0].behind + 1
 
     @property
     def about(self) -> tuple[str, ...]:
-        return tuple(each.user for each in self.gone)
+        return tuple(left.user for left in self.departures)
 
     def is_for(self, user: str, dialect: Dialect) -> bool:
-        others = len(self.gone) > 1 or self.gone[0].user != user
+        others = len(self.departures) > 1 or self.departures[0].user != user
         return others and (self.announced or dialect is Dialect.SEED)
 
     def size_bytes(self) -> int:
         keys = sum(len(state) for _, state in self.users)
         listed = NAME_BYTES * len(self.users) + STATE_BYTES * keys
-        return len(self.gone) * (USER_LEFT_BYTES + listed)
+        return len(self.departures) * (USER_LEFT_BYTES + listed)
 
-    def after(self, back: int) -> "UsersLeft":
-        """Return what is left of it for who has heard all but the last numbers, this many and the event's own."""
-        return replace(self, gone=tuple(each for each in self.gone if each.back <= back))
+    def after(self, behind: int) -> "UsersLeft":
+        """Return the event with only the departures at most `behind` offsets before its own."""
+        return replace(self, departures=tuple(left for left in self.departures if left.behind <= behind))
 
     def without(self, user: str) -> "UsersLeft":
-        """Return it as this user hears it."""
-        return replace(self, gone=tuple(each for each in self.gone if each.user != user))
+        """Return the event without this user, who does not receive its own departure."""
+        return replace(self, departures=tuple(left for left in self.departures if left.user != user))
 
-    def ended(self) -> "UsersLeft":
-        """Return it with the number of the last user as its own."""
-        last = self.gone[-1].back
-        return replace(self, gone=tuple(replace(each, back=each.back - last) for each in self.gone))
+    def rebased(self) -> "UsersLeft":
+        """Return the event for an entry whose offset is that of the last departure."""
+        last = self.departures[-1].behind
+        return replace(
+            self, departures=tuple(replace(left, behind=left.behind - last) for left in self.departures)
+        )
 
     def split(self) -> list[tuple[int, Presence]]:
-        """Return how far before its own number which event stands for each user."""
+        """Return each departure as an event of its own, with its `behind`."""
         return [
             (
-                each.back,
+                left.behind,
                 Presence(
-                    uuid=each.uuid,
+                    uuid=left.uuid,
                     channel=self.channel,
-                    user=each.user,
+                    user=left.user,
                     joined=False,
                     timestamp=self.timestamp,
                     state=None,
@@ -233,12 +238,12 @@ class UsersLeft(Event, frozen=True, kw_only=True, gc=False):
                     announced=self.announced,
                 ),
             )
-            for each in self.gone
+            for left in self.departures
         ]
 
 
-class UserStateChanged(Event, frozen=True, kw_only=True, gc=False):
-    """Public state of a user changed.
+class UserStateChanged(EventBase, frozen=True, kw_only=True, gc=False):
+    """The public state of a user changed.
 
     Attributes:
         state: the whole public state.
@@ -252,3 +257,7 @@ class UserStateChanged(Event, frozen=True, kw_only=True, gc=False):
 
     def size_bytes(self) -> int:
         return STATE_BYTES * (len(self.state) + len(self.changed))
+
+
+Event = Message | MessageEdited | MessageDeleted | Presence | UsersLeft | UserStateChanged
+"""Any event."""

@@ -51,7 +51,7 @@ class Outcome(Struct, frozen=True, gc=False):
     wait_s: int | None = None
 
 
-class Told(Struct, frozen=True):
+class OutcomeSummary(Struct, frozen=True):
     """What became of an event for very many, told shortly.
 
     Attributes:
@@ -59,49 +59,49 @@ class Told(Struct, frozen=True):
         counts: how many there are of each fate, these included.
     """
 
-    first: tuple[Outcome, ...] = ()
+    samples: tuple[Outcome, ...] = ()
     counts: dict[str, int] = {}
 
 
-def told(found: Iterable[Outcome], named: int) -> Told:
+def summarize(found: Iterable[Outcome], named: int) -> OutcomeSummary:
     """Tell outcomes shortly; so many are written out."""
     listed = tuple(found)
-    return Told(listed[:named], dict(Counter(each.fate.value for each in listed)))
+    return OutcomeSummary(listed[:named], dict(Counter(each.fate.value for each in listed)))
 
 
-def told_of_all(hub: Hub, event: Event, now_s: float, named: int) -> Told:
+def summarize_all(hub: Hub, event: Event, now_s: float, named: int) -> OutcomeSummary:
     """Tell shortly what `outcomes` yields.
 
     Members alike in all that decides are counted together: 10,000 take a few milliseconds, and stand in the way of delivery.
     """
     members = _members(hub, event)
     if len(members) <= named:
-        return told(outcomes(hub, event, now_s), named)
+        return summarize(outcomes(hub, event, now_s), named)
     names = (event.only or frozenset()) | (event.exclude or frozenset()) | frozenset(event.about)
     special = {each: None for name in names for each in hub.users.get(name, ()) if each in members}
     ordinary = [each for each in members if each not in special] if special else members
     counts = Counter(outcome(each, event, now_s).fate for each in special)
-    counts.update(each.fate for each in _beside(hub, event, now_s))
+    counts.update(each.fate for each in _non_members(hub, event, now_s))
     counts += _fates(ordinary, event, now_s)
     first = tuple(outcome(each, event, now_s) for each in islice(members, named))
-    return Told(first, {fate.value: count for fate, count in counts.items()})
+    return OutcomeSummary(first, {fate.value: count for fate, count in counts.items()})
 
 
 def _fates(connections: Iterable[Connection], event: Event, now_s: float) -> "Counter[Fate]":
     """Count the fates of members whom an event does not name."""
-    kinds = list(map(_ALIKE, connections))
+    kinds = list(map(_fate_key, connections))
     samples = dict(zip(kinds, connections, strict=True))
     counts: Counter[Fate] = Counter()
     for kind, count in Counter(kinds).items():
         if samples[kind].state is ConnectionState.CATCHING_UP:
-            some = (each for each in connections if _ALIKE(each) == kind)
+            some = (each for each in connections if _fate_key(each) == kind)
             counts.update(outcome(each, event, now_s).fate for each in some)
         else:
             counts[outcome(samples[kind], event, now_s).fate] += count
     return counts
 
 
-_ALIKE = attrgetter("state._value_", "dialect._value_")
+_fate_key = attrgetter("state._value_", "dialect._value_")
 """What decides the fate of a member that is neither named nor catching up; of enums the values, which are hashed faster."""
 
 
@@ -117,19 +117,19 @@ def outcomes(hub: Hub, event: Event, now_s: float) -> Iterator[Outcome]:
     """
     for member in _members(hub, event):
         yield outcome(member, event, now_s)
-    yield from _beside(hub, event, now_s)
+    yield from _non_members(hub, event, now_s)
 
 
-def _beside(hub: Hub, event: Event, now_s: float) -> Iterator[Outcome]:
+def _non_members(hub: Hub, event: Event, now_s: float) -> Iterator[Outcome]:
     """Yield what becomes of an event for those who are not in its channel."""
     members = _members(hub, event)
     if event.only is None and not members:
         yield Outcome(Fate.NO_ADDRESSEE if event.channel is None else Fate.NO_MEMBERS)
     for name in sorted(event.only or ()):
-        yield from _strangers(hub, event, name, now_s)
+        yield from _outside_channel(hub, event, name, now_s)
 
 
-def _strangers(hub: Hub, event: Event, name: str, now_s: float) -> Iterator[Outcome]:
+def _outside_channel(hub: Hub, event: Event, name: str, now_s: float) -> Iterator[Outcome]:
     """Yield what becomes of it for an addressee's connections outside the event's channel."""
     connections = hub.users.get(name)
     if not connections:

@@ -7,7 +7,7 @@ from channelstream.core.events import Dialect, Event
 from channelstream.core.registry import Moment, Registry
 from channelstream.core.user import User
 
-MUCH = 20_000
+TURN_COST = 20_000
 """What the events of one turn may cost, in pointers moved, or names listed (0.1 us each, measured)."""
 EVENT_COST = 200
 """What an event costs besides, in the same unit."""
@@ -29,14 +29,14 @@ class LeaveBatch:
     @property
     def is_much(self) -> bool:
         """Whether the events are as many, or as large, as one turn has time for."""
-        return self._cost >= MUCH
+        return self._cost >= TURN_COST
 
     def leave(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> None:
         """Count a connection out of a channel."""
         if self._registry.leave(channel, user, dialect, now):
             users = self._users.setdefault(channel, [])
             # Each has a step in the batch of every member, once, and lists them, where they are listed.
-            self._cost += MUCH // USERS_AT_ONCE
+            self._cost += TURN_COST // USERS_AT_ONCE
             if not users:
                 self._cost += EVENT_COST + channel.connections
             if self._registry.lists_users(channel):

@@ -1,8 +1,15 @@
-"""Bounded logs of accepted events, and the byte budget they share.
+"""Bounded logs of accepted events, and the byte budget that they share.
 
-Every channel has one log for resuming and one for the history shown by `/info`; every user has one for private
-messages. A log knows the highest number it dropped, so that it never has to guess whether it still reaches back
-to a position.
+Every channel has one log for resuming and one for the history in `/info`; every user has one for private messages.
+
+Invariant: a log holds every event above its `floor`, in its current form. So it can prove for any position whether a
+client misses something: nothing if the position is not below the floor. A log drops entries for four reasons (its
+count, their age, the shared budget, a compaction that loses recipients), and each raises the floor. The alternative,
+to compare a position with the oldest entry that is left, cannot tell an empty log that never had an event from one
+that has dropped all.
+
+The floor need not be the offset of an event that this log held: a new log begins at the head of its shard, as older
+events of its channel may have been dropped with a former log.
 """
 
 from bisect import bisect_left, bisect_right
@@ -16,23 +23,23 @@ from channelstream.core.events import Dialect, Event, Message, UsersLeft
 from channelstream.core.position import Offsets, format_position, with_offset
 
 ENTRY_OVERHEAD = 700
-"""Bytes an entry costs besides its payload: objects, keys and one encoded form (measured, docs/performance.md)."""
-EXPIRED_AT_ONCE = 500
-"""Entries that are freed at a stretch."""
+"""Memory of an entry besides its payload, in bytes: objects, keys and one encoded form (measured, docs/performance.md)."""
+EXPIRY_BATCH = 500
+"""Entries that are freed in one step of a sweep."""
 DIALECTS = len(Dialect)
 
 
 class Entry:
-    """An event with its number in the engine's log.
+    """An event with its offset in the engine's log.
 
     Attributes:
-        seq: grows by at least one per event in one shard of the log; of an event with several numbers the last one.
-        shard: which shard that is.
-        seqs: up to where whoever hears this has heard every shard, with this; its own number is that of this shard.
-        position: that as the clients see it.
+        offset: grows by at least one with each event of the shard; of an event with several offsets the last one.
+        shard: the shard of the log.
+        offsets: the position after this entry: one offset for each shard; that of `shard` is `offset`.
+        position: `offsets` in the form that clients see.
         at_s: when it was accepted, in the engine's clock.
-        items: its JSON form per dialect, made at first use and then shared by all recipients.
-        size: bytes it counts for in the budget.
+        items: its JSON form in each dialect, made at first use and then shared by all recipients.
+        size: bytes that it counts for in the budget.
     """
 
     __slots__ = ("at_s", "event", "items", "offset", "offsets", "position", "shard", "size")
@@ -46,7 +53,7 @@ class Entry:
         shard: int = 0,
         offsets: Offsets | None = None,
     ) -> None:
-        """Create an entry; without `offsets` it is one of a log that is in one shard."""
+        """Create an entry; without `offsets`, of a log with one shard."""
         self.offset = offset
         self.shard = shard
         self.offsets = (offset,) if offsets is None else offsets
@@ -57,54 +64,56 @@ class Entry:
         self.size = ENTRY_OVERHEAD + event.size_bytes()
 
     def with_event(self, event: Event) -> "Entry":
-        """Return the same place in the log holding another event: history after an edit."""
+        """Return an entry at the same offset with another event, such as a message after an edit."""
         return Entry(self.offset, self.position, self.at_s, event, self.shard, self.offsets)
 
     @property
     def first_offset(self) -> int:
-        """The first of its numbers."""
+        """The first of its offsets."""
         return self.offset - self.event.count + 1
 
     @property
     def offsets_before(self) -> Offsets:
-        """Up to where whoever waits for this has heard every shard."""
+        """The position before this entry: one offset for each shard."""
         return with_offset(self.offsets, self.shard, self.first_offset - 1)
 
     def after(self, offset: int) -> "Entry":
-        """Return this as it is read by who has heard everything up to a number that may be one of its own."""
+        """Return the rest of this entry for a client at `offset`, which may be one of its own offsets."""
         event = self.event
         if offset < self.first_offset or not isinstance(event, UsersLeft):
             return self
         return self.with_event(event.after(self.offset - offset - 1))
 
     def for_user(self, user: str) -> "Entry":
-        """Return this as a user hears it, who hears something of it."""
+        """Return this entry as this user receives it, who receives at least a part of it."""
         event = self.event
         if not isinstance(event, UsersLeft) or user not in event.about:
             return self
-        others = event.without(user)
-        if not others.gone[-1].back:
-            return self.with_event(others)
-        # Its own number was the last one: the position is that of the last item it is sent.
-        offset = self.offset - others.gone[-1].back
+        rest = event.without(user)
+        if not rest.departures[-1].behind:
+            return self.with_event(rest)
+        # The user's own departure was the last item. The position must be that of the last item that it is sent.
+        offset = self.offset - rest.departures[-1].behind
         offsets = with_offset(self.offsets, self.shard, offset)
         epochs = self.position.rpartition("-")[0]
         return Entry(
-            offset, format_position((epochs,), offsets), self.at_s, others.ended(), self.shard, offsets
+            offset, format_position((epochs,), offsets), self.at_s, rest.rebased(), self.shard, offsets
         )
 
     def split(self) -> "list[Entry]":
-        """Return an entry for each of its numbers that stands for an item."""
+        """Return an entry for each of its items."""
         if not isinstance(self.event, UsersLeft):
             return [self]
         epochs = self.position.rpartition("-")[0]
         return [
-            Entry(self.offset - back, format_position((epochs,), (self.offset - back,)), self.at_s, single)
-            for back, single in self.event.split()
+            Entry(
+                self.offset - behind, format_position((epochs,), (self.offset - behind,)), self.at_s, single
+            )
+            for behind, single in self.event.split()
         ]
 
     def advanced_to(self, delivered: Offsets) -> "Entry":
-        """Return this as a client hears it that has heard more of other shards: its position is not behind that."""
+        """Return this entry for a client that was sent more of other shards: its position must not go back there."""
         offsets = with_offset(delivered, self.shard, self.offset)
         if offsets == self.offsets:
             return self
@@ -115,25 +124,25 @@ class Entry:
 
 
 def advance_positions(delivered: Offsets, entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield entries as a client hears them, one after the other, that has heard this much before."""
+    """Yield entries with positions that never go back, for a client at `delivered`."""
     for entry in entries:
-        told = entry.advanced_to(delivered)
-        delivered = told.offsets
-        yield told
+        advanced = entry.advanced_to(delivered)
+        delivered = advanced.offsets
+        yield advanced
 
 
 @dataclass(frozen=True, slots=True)
 class LogLimits:
-    """How much a log keeps: at most `events` entries, none older than `age_s` seconds (None: any age)."""
+    """Bounds of a log: at most `events` entries, none older than `age_s` seconds (None: of any age)."""
 
     events: int
     age_s: float | None = None
 
 
 class Budget:
-    """The bytes all logs of the process may hold together.
+    """The bytes that all logs of the process may hold together.
 
-    At the bound the oldest entries of the log that was quiet for the longest time go first.
+    At the bound, the log with the oldest last append drops its oldest entries.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -147,7 +156,7 @@ class Budget:
         self._by_last_append[log] = None
         self._by_last_append.move_to_end(log)
         if log not in self._ages:
-            self.ages(log)
+            self.schedule_expiry(log)
         while self.used_bytes > self.limit_bytes:
             next(iter(self._by_last_append)).drop_oldest(1)
 
@@ -157,27 +166,27 @@ class Budget:
             self._by_last_append.pop(log, None)
             self._ages.drop(log)
 
-    def ages(self, log: "Log") -> None:
-        """Note when the oldest entry of a log grows too old."""
+    def schedule_expiry(self, log: "Log") -> None:
+        """Schedule the sweep of a log for the time at which its oldest entry is too old."""
         expires_s = log.expires_s
         if expires_s is None:
             self._ages.drop(log)
         else:
-            self._ages.set(log, expires_s + SLOT_S)  # At that moment it is just old enough to stay.
+            self._ages.set(log, expires_s + SLOT_S)  # At `expires_s` itself the entry may still stay.
 
     def sweep(self, now_s: float) -> Iterator[None]:
-        """Free what has grown too old, a little at each step; no log is looked at of which nothing has."""
+        """Free entries that are too old, at most `EXPIRY_BATCH` in each step; logs without such entries cost nothing."""
         while (log := self._ages.due(now_s)) is not None:
-            log.expire(now_s, EXPIRED_AT_ONCE)
-            self.ages(log)
+            log.expire(now_s, EXPIRY_BATCH)
+            self.schedule_expiry(log)
             yield
 
 
 class Log:
-    """Events of one channel or user, oldest first, inside its limits.
+    """Events of one channel or user, oldest first, within its limits.
 
     Attributes:
-        floor: the highest number this log no longer holds; whoever has heard everything up to there misses nothing.
+        floor: the highest offset of which this log may lack an event; a client at or above it misses nothing.
     """
 
     __slots__ = ("_about", "_budget", "entries", "floor", "limits")
@@ -190,27 +199,27 @@ class Log:
         self._about: dict[str, tuple[Entry, ...]] | None = None
 
     def append(self, entry: Entry) -> None:
-        """Keep the newest event; room is made first, so that a full log never costs another one its entries."""
+        """Append the newest event; a full log drops its own oldest entry first, and so costs no other log an entry."""
         self.drop_oldest(len(self.entries) + 1 - self.limits.events)
         if self.limits.events <= 0:
             self.floor = entry.offset
             return
         self.entries.append(entry)
-        self._note(entry)
+        self._index(entry)
         self._budget.added(self, entry.size)
 
     @property
     def expires_s(self) -> float | None:
-        """When the oldest entry grows too old, in the engine's clock; None where it never does."""
+        """When the oldest entry is too old, in the engine's clock; None if it never is."""
         if not self.entries or self.limits.age_s is None:
             return None
         return self.entries[0].at_s + self.limits.age_s
 
     def since(self, offset: int, now_s: float) -> Iterator[Entry]:
-        """Yield the entries after `offset`, after expiring what is too old.
+        """Expire entries that are too old, then return an iterator over those after `offset`.
 
-        The result is complete if `offset` is not below the floor. It is lazy: a caller that reads many long logs takes a
-        few entries of each at a time.
+        It is complete if `offset` is not below the floor. It is lazy, since a caller that reads many long logs takes
+        a few entries of each at a time.
         """
         self.expire(now_s)
         if not self.entries or self.entries[-1].offset <= offset:
@@ -220,41 +229,51 @@ class Log:
         return chain((self.entries[begin].after(offset),), rest)
 
     def about(self, uuid: str) -> tuple[Entry, ...]:
-        """Return the message with this uuid, and its edits and deletions, as far as the log holds them."""
+        """Return the entries of the message with this uuid and of its edits and deletions."""
         return self._about.get(uuid, ()) if self._about else ()
 
     def supersede(self, old: Entry, new: Entry | None) -> None:
-        """Put `new` where `old` stands, or nothing: no number is lost by that, so the floor stays."""
+        """Replace `old` by `new`, or remove it (None). The floor stays: a client above it misses nothing current."""
         at = bisect_left(self.entries, old.offset, key=_offset)
         if self.entries[at : at + 1] != [old]:
-            return  # It was dropped meanwhile.
+            return  # The log has dropped it.
         self.entries[at : at + 1] = [] if new is None else [new]
-        self._forget([old])
+        self._unindex([old])
         if new is not None:
-            self._note(new)
+            self._index(new)
             self._budget.added(self, new.size)
 
     def limit(self, limits: LogLimits, now_s: float) -> None:
-        """Change what the log may keep, at once."""
+        """Change the limits, and drop what exceeds them."""
         self.limits = limits
         self.drop_oldest(len(self.entries) - limits.events)
         self.expire(now_s)
-        self._budget.ages(self)
+        self._budget.schedule_expiry(self)
 
     def restore(self, entries: list[Entry], floor: int) -> None:
-        """Undo what was dropped since the log held these entries above this floor; nothing was appended since."""
-        gone = entries[: bisect_right(entries, self.floor, key=_offset)]
+        """Restore the entries that were dropped since the log had this floor; nothing may have been appended since.
+
+        Args:
+            entries: what the log held then.
+            floor: its floor then.
+        """
+        dropped = entries[: bisect_right(entries, self.floor, key=_offset)]
         self.floor = floor
-        if not gone:
+        if not dropped:
             return
-        self.entries[:0] = gone
-        for entry in gone:
-            self._note(entry)
-        self._budget.added(self, sum(entry.size for entry in gone))
-        self._budget.ages(self)
+        self.entries[:0] = dropped
+        for entry in dropped:
+            self._index(entry)
+        self._budget.added(self, sum(entry.size for entry in dropped))
+        self._budget.schedule_expiry(self)
 
     def expire(self, now_s: float, most: int | None = None) -> None:
-        """Drop what is older than the log's age limit, or the oldest of it, so many entries at most."""
+        """Drop the entries above the age limit, oldest first.
+
+        Args:
+            now_s: the engine's clock.
+            most: entries dropped at most; None means all.
+        """
         if self.limits.age_s is None:
             return
         oldest_s = now_s - self.limits.age_s
@@ -266,40 +285,40 @@ class Log:
         self.drop_oldest(count)
 
     def drop_oldest(self, count: int) -> None:
-        """Forget the `count` oldest entries and raise the floor over them."""
+        """Drop the `count` oldest entries, and raise the floor to the last of them."""
         if count <= 0 or not self.entries:
             return
-        gone = self.entries[:count]
+        dropped = self.entries[:count]
         del self.entries[:count]
-        self.floor = max(self.floor, gone[-1].offset)
-        self._forget(gone)
+        self.floor = max(self.floor, dropped[-1].offset)
+        self._unindex(dropped)
 
     def drop_through(self, offset: int) -> None:
-        """Forget everything up to a number, which need not be there any more, and raise the floor to it."""
+        """Drop all entries up to an offset, and raise the floor to it, whether or not the log held that offset."""
         self.drop_oldest(bisect_right(self.entries, offset, key=_offset))
         self.floor = max(self.floor, offset)
 
     def clear(self) -> None:
         self.drop_oldest(len(self.entries))
 
-    def _note(self, entry: Entry) -> None:
+    def _index(self, entry: Entry) -> None:
         event = entry.event
         if isinstance(event, Message) or event.supersedes is not None:
             if self._about is None:
                 self._about = {}
-            known = self._about.get(event.uuid)
+            indexed = self._about.get(event.uuid)
             self._about[event.uuid] = (
-                (entry,) if known is None else tuple(sorted((*known, entry), key=_offset))
+                (entry,) if indexed is None else tuple(sorted((*indexed, entry), key=_offset))
             )
 
-    def _forget(self, gone: Iterable[Entry]) -> None:
+    def _unindex(self, dropped: Iterable[Entry]) -> None:
         size = 0
-        for entry in gone:
+        for entry in dropped:
             size += entry.size
-            if self._about and (known := self._about.get(entry.event.uuid)):
-                left = tuple(other for other in known if other is not entry)
-                if left:
-                    self._about[entry.event.uuid] = left
+            if self._about and (indexed := self._about.get(entry.event.uuid)):
+                rest = tuple(other for other in indexed if other is not entry)
+                if rest:
+                    self._about[entry.event.uuid] = rest
                 else:
                     del self._about[entry.event.uuid]
         self._budget.dropped(self, size)

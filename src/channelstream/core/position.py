@@ -1,7 +1,13 @@
-"""Positions: how far a client has heard an engine's log (DESIGN of the wire: docs/resume.md).
+"""Positions: how much of an engine's log a client has received (docs/resume.md).
 
-A log is kept in one shard or in several. Each numbers its own events, in its own order, so that how much was heard is one
-number for each of them; an engine that keeps everything in one place has one shard.
+A log has one shard, or several where it is spread over a Redis cluster. Each shard gives its own events offsets that
+grow, and no order exists between shards: one counter for all would be a lock that every publisher waits for. So a
+position has an offset and an epoch for each shard.
+
+The epoch is the identity of a shard's log. It changes when the log is lost, for example with a restart of the memory
+engine. Offsets begin again then, and an old one that happens to exist in the new log must not be taken for the same
+event. So an offset counts only together with its epoch, and everything else is -1: nothing can be proven, and the
+client is sent that the channels of this shard are lost.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,60 +20,60 @@ MAX_SHARDS = 16
 MAX_TEXT = 512
 """Longest position a client may send; ours are below 30 characters for each shard."""
 MAX_OFFSET = (1 << 53) - 1
-"""Highest number in a position: up to here engines whose numbers are doubles count exactly."""
+"""Highest offset in a position: engines that count in doubles are exact up to here."""
 
 Offsets = tuple[int, ...]
-"""For each shard, the number of an event in it."""
+"""One offset for each shard."""
 
 
 def shard_of(name: str, shards: int) -> int:
-    """Return which of so many shards a channel's or a user's events are in; any program can reckon it (CRC-32, modulo)."""
+    """Return the shard of a channel's or a user's events, out of `shards` (CRC-32 of the name, modulo)."""
     return crc32(name.encode()) % shards if shards > 1 else 0
 
 
 def max_offsets(one: Offsets, other: Offsets) -> Offsets:
-    """Return what was heard by whoever has heard both."""
+    """Return the higher offset of each shard."""
     return tuple(map(max, one, other))
 
 
 def min_offsets(one: Offsets, other: Offsets) -> Offsets:
-    """Return what is in both."""
+    """Return the lower offset of each shard."""
     return tuple(map(min, one, other))
 
 
-def with_offset(offsets: Offsets, shard: int, number: int) -> Offsets:
-    """Return the numbers with another one for a shard."""
-    return (*offsets[:shard], number, *offsets[shard + 1 :])
+def with_offset(offsets: Offsets, shard: int, offset: int) -> Offsets:
+    """Return the offsets with another one for a shard."""
+    return (*offsets[:shard], offset, *offsets[shard + 1 :])
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a log: of each shard the epoch, which changes when what it held is lost, and the last number."""
+    """The epoch and the last offset of each shard."""
 
     epochs: tuple[str, ...]
     offsets: Offsets
 
     @classmethod
     def single(cls, epoch: str, offset: int) -> "Position":
-        """Return a place in a log of one shard."""
+        """Return a position in a log with one shard."""
         return cls((epoch,), (offset,))
 
     def __str__(self) -> str:
         return format_position(self.epochs, self.offsets)
 
     def offset_in(self, epochs: Sequence[str], shard: int) -> int:
-        """Return its number in a shard of the log that has these epochs; -1 where it is a place in another log."""
-        is_there = len(self.epochs) == len(epochs) and self.epochs[shard] == epochs[shard]
-        return self.offsets[shard] if is_there else -1
+        """Return its offset in a shard of the log with these epochs; -1 if it is a position in another log."""
+        is_same_log = len(self.epochs) == len(epochs) and self.epochs[shard] == epochs[shard]
+        return self.offsets[shard] if is_same_log else -1
 
     @classmethod
     def parse(cls, text: str) -> "Position | None":
-        """Read what a client sent; None where it is not a position."""
-        front, _, back = text.rpartition("-")
-        # It may be repeated to the client as a line of an event stream, so nothing but plain text will do.
+        """Return the position that a client sent; None if the text is not a position."""
+        front, _, numbers = text.rpartition("-")
+        # It may be sent back as a line of an event stream, so it must be printable ASCII.
         if len(text) > MAX_TEXT or not (text.isascii() and text.isprintable()):
             return None
-        epochs, offsets = front.split("."), back.split(".")
+        epochs, offsets = front.split("."), numbers.split(".")
         if len(epochs) != len(offsets) or not all(epochs) or not all(map(str.isdigit, offsets)):
             return None
         found = tuple(map(int, offsets))
@@ -75,40 +81,42 @@ class Position:
 
 
 UNKNOWN_POSITION = Position((), ())
-"""What cannot be read as a position: a place in no log."""
+"""Stands for a text that is not a position: it is in no log."""
 
 
 class ReadRange(NamedTuple):
-    """From where a connection may read a channel, or its user's private messages, in their shard.
+    """The part of a channel's log, or of its user's private log, that a connection may read.
 
     Attributes:
-        joined: the number after which it is a member.
-        since: the number after which it may read. Mostly that is the same; an application may name an earlier one. -1 where
-            what it named is no place in this log: nothing before `joined` may be read, and nobody can prove what was missed.
+        joined: the offset after which it is a member.
+        since: the offset after which it may read: the same, unless the application named an earlier position. -1 if
+            that position is not in this log: then nothing up to `joined` may be read, and what was missed cannot be
+            proven.
     """
 
     joined: int
     since: int
 
     @classmethod
-    def of(cls, joined: int, named: int | None = None) -> "ReadRange":
-        """Return the reach of a member.
+    def of(cls, joined: int, requested: int | None = None) -> "ReadRange":
+        """Return the range of a member.
 
         Args:
-            named: the number the application has named; -1 for a place in another log, None if it named none.
+            joined: the offset after which it is a member.
+            requested: the offset that the application named; -1 for a position in another log, None if it named none.
         """
-        since = joined if named is None else named if named <= joined else -1
+        since = joined if requested is None else requested if requested <= joined else -1
         return cls(joined, since)
 
     @property
     def bound(self) -> int:
-        """Nothing up to this number is the connection's to read."""
+        """The highest offset that the connection may not read."""
         return self.joined if self.since < 0 else self.since
 
     def start(self, delivered: int) -> int:
-        """Return the number after which a client reads on that has heard this much; -1 where nothing can be proven.
+        """Return the offset after which a client at `delivered` reads on; -1 where nothing can be proven.
 
-        What lies before the reach was never the connection's, so that it misses nothing there.
+        Events before the range were never the connection's, so a client that lacks them misses nothing.
         """
         if delivered >= self.joined:
             return delivered
@@ -116,5 +124,5 @@ class ReadRange(NamedTuple):
 
 
 def format_position(epochs: Iterable[str], offsets: Offsets) -> str:
-    """Return a position as clients see it: `<epoch>-<number>`, with dots between those of several shards."""
+    """Return a position in the form that clients see: `<epoch>-<offset>`, with dots between those of several shards."""
     return f"{'.'.join(epochs)}-{'.'.join(map(str, offsets))}"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from channelstream.core.channel import Channel, ChannelSettings
-from channelstream.core.compaction import current, loses, merged, present
+from channelstream.core.compaction import current, loses, merged, retained
 from channelstream.core.events import Dialect, Event, Message, Presence, UserLeft, UsersLeft, UserStateChanged
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.timestamps import stamp
@@ -220,7 +220,7 @@ class Registry:
             UsersLeft(
                 uuid=ids[-1],
                 channel=channel.name,
-                gone=tuple(
+                departures=tuple(
                     UserLeft(name, new_id, len(users) - number)
                     for number, (name, new_id) in enumerate(zip(users, ids, strict=True), 1)
                 ),
@@ -309,7 +309,7 @@ class Registry:
         change = kept = entry.event
         for old in self.entries_about(change):
             kept = merged(kept, old.event)
-            self._supersede(old, present(old.event, change))
+            self._supersede(old, retained(old.event, change))
             if loses(change, old.event):
                 for log in self.logs_of(old.event):
                     log.drop_through(old.offset)
@@ -349,18 +349,18 @@ class Registry:
 
         Looks only at the ones that have been idle for the longest time, so a call costs what it frees.
         """
-        gone = Forgotten([], [])
-        while len(gone) != most and (
+        forgotten = Forgotten([], [])
+        while len(forgotten) != most and (
             user := self._overdue(self._idle_users, self.users, steady_s, users_after_s)
         ):
             self.forget_user(user)
-            gone.users.append(user.name)
-        while len(gone) != most and (
+            forgotten.users.append(user.name)
+        while len(forgotten) != most and (
             channel := self._overdue(self._idle_channels, self.channels, steady_s, channels_after_s)
         ):
             self.forget_channel(channel)
-            gone.channels.append(channel.name)
-        return gone
+            forgotten.channels.append(channel.name)
+        return forgotten
 
     def forget_user(self, user: User) -> None:
         """Drop a user who has no connections."""

@@ -1,32 +1,41 @@
-"""Traces: what happened to the messages of a user, a channel or a connection, noted while somebody looks.
+"""Traces: notes of what happens to the events of a user, a channel or a connection.
 
-A trace is bounded in time and size. No payload is noted, only how long it is.
+A trace is bounded in time and size. Its notes have no payloads, only their length.
 """
 
 from collections import deque
 from enum import Enum
 from itertools import islice
+from typing import assert_never
 
 from msgspec import Struct
 
-from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Presence, UsersLeft
-from channelstream.core.explain import Outcome, Told
+from channelstream.core.events import (
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Presence,
+    UsersLeft,
+    UserStateChanged,
+)
+from channelstream.core.explain import Outcome, OutcomeSummary
 
-TRACES = 8
-"""Kept at a time; at the bound one that has ended makes room, and where all are running a new one is refused."""
-MINUTES = 60
-"""The longest time a trace runs."""
-NOTES = 500
-"""Kept of one trace; at the bound the oldest is forgotten."""
-NAMED = 50
-"""Outcomes written out in a note; all are counted."""
-NOTHING = Told()
-ANSWERED = 100
-"""Notes given at once; whoever asks goes on from the last one."""
+MAX_TRACES = 8
+"""Traces of a node; at the bound a new one replaces one that has ended, and is refused while all of them run."""
+MAX_MINUTES = 60
+"""Longest time of a trace."""
+MAX_NOTES = 500
+"""Notes of one trace; at the bound the oldest is dropped."""
+MAX_OUTCOMES = 50
+"""Outcomes listed in a note; all are counted."""
+NOTHING = OutcomeSummary()
+NOTES_PER_ANSWER = 100
+"""Notes in one answer; the next request names the last one that it has."""
 
 
 class Kind(Enum):
-    """What can be traced."""
+    """Kinds of subjects of a trace."""
 
     USER = "user"
     CHANNEL = "channel"
@@ -34,14 +43,14 @@ class Kind(Enum):
 
 
 class Subject(Struct, frozen=True):
-    """Who or what is traced."""
+    """The user, channel or connection that a trace follows."""
 
     kind: Kind
     name: str
 
 
-class What(Enum):
-    """What a note tells."""
+class FactKind(Enum):
+    """Kinds of facts."""
 
     ACCEPTED = "accepted"
     REPEATED = "repeated"
@@ -54,17 +63,18 @@ class What(Enum):
 
 
 class Fact(Struct, frozen=True, kw_only=True):
-    """What happened, of an event or of a connection.
+    """Something that happened to an event or to a connection.
 
     Attributes:
-        type: of the event, as the clients see it.
-        by: the user who sent it, or whom it is about.
+        type: the type of the event's items on the wire.
+        by: the user who sent the event, or whom it is about.
         size: bytes of its payload.
         conn_id: the connection it happened to, with its `user`.
-        outcomes: the first `NAMED`; `counts` has all of them, by fate.
+        outcomes: the first `MAX_OUTCOMES`.
+        counts: the number of outcomes of each fate.
     """
 
-    what: What
+    what: FactKind
     type: str | None = None
     uuid: str | None = None
     channel: str | None = None
@@ -79,7 +89,7 @@ class Fact(Struct, frozen=True, kw_only=True):
 
 
 class Note(Struct, frozen=True):
-    """A fact with its number in its trace, from 1, and its time in epoch seconds."""
+    """A fact with its number in its trace, which begins at 1, and its time in epoch seconds."""
 
     number: int
     at_s: float
@@ -91,26 +101,28 @@ class Trace:
 
     Attributes:
         until_s: when it ends, in the engine's clock.
-        noted: how many notes were made, those forgotten included.
+        noted: the number of notes so far, those dropped included.
     """
 
     def __init__(self, subject: Subject, until_s: float) -> None:
         self.subject = subject
         self.until_s = until_s
         self.noted = 0
-        self._notes: deque[Note] = deque(maxlen=NOTES)
+        self._notes: deque[Note] = deque(maxlen=MAX_NOTES)
 
     def note(self, at_s: float, fact: Fact) -> None:
         self.noted += 1
         self._notes.append(Note(self.noted, at_s, fact))
 
     def after(self, number: int) -> list[Note]:
-        """Return the oldest notes that are kept and follow a number, at most `ANSWERED`."""
-        return list(islice((note for note in self._notes if note.number > number), ANSWERED))
+        """Return the oldest notes after a number, at most `NOTES_PER_ANSWER`."""
+        return list(islice((note for note in self._notes if note.number > number), NOTES_PER_ANSWER))
 
 
-def event_fact(what: What, event: Event, position: str | None = None, told: Told = NOTHING) -> Fact:
-    """Describe an event without its payload, and what became of it."""
+def event_fact(
+    what: FactKind, event: Event, position: str | None = None, summary: OutcomeSummary = NOTHING
+) -> Fact:
+    """Describe an event without its payload, and its outcomes."""
     payload = getattr(event, "payload", None)
     return Fact(
         what=what,
@@ -120,19 +132,23 @@ def event_fact(what: What, event: Event, position: str | None = None, told: Told
         by=getattr(event, "user", None),
         size=None if payload is None else len(payload),
         position=position,
-        outcomes=told.first,
-        counts=told.counts,
+        outcomes=summary.samples,
+        counts=summary.counts,
     )
 
 
 def _type_of(event: Event) -> str:
-    return _TYPES.get(type(event), "user_state_change")
-
-
-_TYPES: dict[type[Event], str] = {
-    Message: "message",
-    MessageEdited: "message:edit",
-    MessageDeleted: "message:delete",
-    Presence: "presence",
-    UsersLeft: "presence",
-}
+    """Return the type of an event's items in the 0.7 dialect."""
+    match event:
+        case Message():
+            return "message"
+        case MessageEdited():
+            return "message:edit"
+        case MessageDeleted():
+            return "message:delete"
+        case Presence() | UsersLeft():
+            return "presence"
+        case UserStateChanged():
+            return "user_state_change"
+        case _:
+            assert_never(event)

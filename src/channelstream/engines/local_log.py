@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from channelstream.core.channel import Channel
-from channelstream.core.compaction import affects, first_form, present, unknown_part
+from channelstream.core.compaction import affects, first_form, retained, unknown_part
 from channelstream.core.events import Event, Message, MessageDeleted
 from channelstream.core.leave_batch import LeaveBatch
 from channelstream.core.log import Entry, Log
@@ -151,7 +151,7 @@ class LocalLog:
             known.append(shown.event)
         for change in self._staged_about(event):
             if change.supersedes is not None:
-                known = [left for each in known if (left := present(each, change)) is not None]
+                known = [left for each in known if (left := retained(each, change)) is not None]
             known.append(change)
         return known
 

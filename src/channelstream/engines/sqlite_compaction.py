@@ -5,7 +5,7 @@ The registry does the same once the batch is written (`Registry.compact`), so th
 
 from collections.abc import Sequence
 
-from channelstream.core.compaction import loses, merged, present
+from channelstream.core.compaction import loses, merged, retained
 from channelstream.core.events import Event
 from channelstream.core.log import Entry
 from channelstream.core.registry import Registry
@@ -47,7 +47,7 @@ class Compaction:
         change = kept = entry.event
         for old in self._about(change):
             kept = merged(kept, old.event)
-            self._put(old, present(old.event, change))
+            self._put(old, retained(old.event, change))
             if change.channel is not None and loses(change, old.event):
                 self._floors[change.channel] = max(old.offset, self._floors.get(change.channel, 0))
         if change.channel is not None and change.only is None:
@@ -75,7 +75,7 @@ class Compaction:
         shown = self._registry.shown_message(change)
         old = self._shown.get((channel, change.uuid), shown)
         if shown is not None and old is not None:
-            new = present(old.event, change)
+            new = retained(old.event, change)
             self._shown[channel, change.uuid] = None if new is None else old.with_event(new)
 
     def floors(self) -> Writes:

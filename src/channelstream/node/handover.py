@@ -73,9 +73,8 @@ class Handover:
         async def release() -> None:
             nonlocal released
             if not orphan:
-                with suppress(
-                    Unavailable
-                ):  # An owner that does not answer loses the connection nevertheless.
+                # An owner that does not answer loses the connection nevertheless.
+                with suppress(Unavailable):
                     released = await self._ask_owner(Release(conn_id))
             # From here on this node may become the owner, and lose the connection again before `claim` returns.
             self._claiming.add(conn_id)

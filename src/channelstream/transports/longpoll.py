@@ -1,4 +1,17 @@
-"""Long polls: each request is a stream that ends with its first write."""
+"""Long polls: each request is a stream that ends with its first write.
+
+Invariant: an event counts as delivered only if its answer has reached the socket of a client that was still there.
+HTTP does not confirm that an answer was read, and a client that closes the connection may do so before, while or
+after the answer is written. A poll of an older generation has no `since`, so an event that is counted as delivered to
+a client that has gone would be lost.
+
+The race: the end of the client's connection arrives in the same loop turn as an event, and the task that waits for it
+(`receive`) runs one turn later. So the socket is asked for its end, once at the write, since the client may send its
+next poll at once, and once before the answer is sent. If the client has gone, `Session.mark_undelivered` moves
+`delivered` back to where this poll began; it does nothing if another poll has been answered meanwhile. What remains
+is a client that disappears without closing, or after the answer has left: it gets these events again only if it polls
+with `since`. To acknowledge each answer in the next poll would close that gap, and is what `since` does.
+"""
 
 import asyncio
 import re
@@ -14,7 +27,7 @@ from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
 
 CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
-"""What a JSONP callback may look like: names with dots, nothing that could be a statement."""
+"""The form of a JSONP callback: names joined by dots, nothing that could be a statement."""
 
 LONG_ANSWER_BYTES = 16_384
 """An answer of this size may take longer than the gap between two polls: at 1 KB/s, with the default of 15 s."""
@@ -26,7 +39,7 @@ class PollStream:
     """One waiting request; its answer is ready after the first write.
 
     Args:
-        line: by which the client has come; None where there is none to look at.
+        line: the socket of the request; None where the server does not expose it.
     """
 
     framing = Framing.POLL
@@ -35,28 +48,28 @@ class PollStream:
         self._line = line
         self.answered = asyncio.Event()
         self.end: ChannelstreamError | None = None
-        """Why the server ended it: the answer's error, but a script (JSONP) gets it as its last item."""
+        """The error by which the server ended the stream; a script (JSONP) gets it as its last item instead."""
         self._streams = streams
         self._connection = connection
         self._session = Session(streams.node, connection, self)
-        self._heard_before: Offsets = ()
-        self._lead: bytes | None = None
+        self._delivered_before: Offsets = ()
+        self._first_item: bytes | None = None
         self._body: bytes | None = None
 
     def open(self, since: str | None) -> None:
         self._session.start(since)
-        self._heard_before = self._connection.delivered
+        self._delivered_before = self._connection.delivered
 
     def write(self, data: bytes) -> None:
-        """Take the answer; whatever comes later waits in the log for the next poll."""
+        """Set the answer; later events wait in the log for the next poll."""
         self._body = data
         self._finish()
 
     def write_first(self, item: bytes, position: str) -> None:
-        self._lead = item
+        self._first_item = item
 
     def caught_up(self) -> None:
-        """Answer with what there is: the client must not wait to hear where it begins, or what it has lost."""
+        """Answer now: the client needs its first position, or the list of lost channels, without waiting for an event."""
         self._finish()
 
     def close(self, code: CloseCode, reason: str) -> None:
@@ -71,8 +84,8 @@ class PollStream:
     def _finish(self) -> None:
         self._session.lost(self._streams.settings.poll_gap_s)
         if self._is_lost():
-            # Now, as the client may poll again before the end of this request is seen.
-            self._session.mark_undelivered(self._heard_before)
+            # Now, as the client may poll again before `wait` continues.
+            self._session.mark_undelivered(self._delivered_before)
         self.answered.set()
 
     def _is_lost(self) -> bool:
@@ -82,34 +95,34 @@ class PollStream:
         """Wait for the answer, but not longer than a poll may wait.
 
         Args:
-            receive: the ASGI callable that tells when the client has gone.
+            receive: the ASGI callable, which returns when the client disconnects.
 
         Returns:
-            The list of items; None when nobody is left to hear it.
+            The list of items; None if the client has gone.
         """
-        gone = asyncio.ensure_future(_disconnected(receive))
+        disconnected = asyncio.ensure_future(_disconnected(receive))
         answered = asyncio.ensure_future(self.answered.wait())
         try:
             await asyncio.wait(
-                (gone, answered),
+                (disconnected, answered),
                 timeout=self._streams.settings.poll_timeout_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            # A client may have gone in the same turn of the loop; the task that waits for it hears it in the next.
+            # The client may have gone in this loop turn; `receive` returns in the next, and its task ends one later.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         finally:
-            gone.cancel()
+            disconnected.cancel()
             answered.cancel()
         self._finish()
-        if is_lost := gone.done() or self._is_lost():
-            self._session.mark_undelivered(self._heard_before)
+        if is_lost := disconnected.done() or self._is_lost():
+            self._session.mark_undelivered(self._delivered_before)
         # Stream and session hold each other, and the garbage collector comes rarely.
         del self._session
         return None if is_lost else self._answer()
 
     async def hold_while_read(self) -> None:
-        """Keep the connection while its client reads a long answer: it cannot poll again before it has the end."""
+        """Keep the connection while its client reads a long answer, since it cannot poll again before the end of it."""
         line = self._line
         if line is None:
             return
@@ -124,10 +137,10 @@ class PollStream:
             before = now
 
     def _answer(self) -> bytes:
-        # Whoever holds the connection for a slow client does not hold the answer.
+        # `hold_while_read` keeps this stream while a slow client reads, but not the memory of the answer.
         body, self._body = self._body, None
         items = (body or b"[]")[1:-1]
-        return json_list([part for part in (self._lead, items) if part])
+        return json_list([part for part in (self._first_item, items) if part])
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -136,10 +149,10 @@ async def _disconnected(receive: Receive) -> None:
 
 
 def check_callback(callback: str) -> str:
-    """Return a JSONP callback that is safe to write into a script.
+    """Return a JSONP callback, which is safe to write into a script.
 
     Raises:
-        Invalid: it is anything but names joined by dots.
+        Invalid: it is not names joined by dots.
     """
     if CALLBACK.fullmatch(callback) is None:
         raise Invalid({"callback": ["Not a valid callback name."]})
@@ -147,9 +160,9 @@ def check_callback(callback: str) -> str:
 
 
 def jsonp(callback: str, body: bytes) -> bytes:
-    """Return a script that calls back; the comment in front defuses content sniffing.
+    """Return a script that calls back; the comment at its start defuses content sniffing.
 
-    JSON may hold the two separators as they are, which end a line of a script before ECMAScript 2019.
+    U+2028 and U+2029 are escaped: JSON allows them in strings, scripts do so only since ECMAScript 2019.
     """
     for separator in "\u2028\u2029":
         body = body.replace(separator.encode(), b"\\u%04x" % ord(separator))

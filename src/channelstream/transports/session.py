@@ -1,7 +1,31 @@
 """What all transports share: a stream attaches to a connection, catches up, goes live, stalls, and is lost.
 
-A stream is the bytes' way out (`core.connection.Stream`); a session is its life with the connection. A connection has
-at most one session: a newer one replaces the older.
+A stream (`core.connection.Stream`) writes bytes; a session is the life of one stream with its connection. Every
+client is sent what it missed by the same loop (`Session._catch_up`), after an absence as well as after a stall: read
+a chunk of the log from `connection.delivered` on, write it, and go live when nothing is left. There is no queue for
+each connection, so a slow or absent client costs no memory but its transport's buffer; the price is that the log is
+read again for each of them.
+
+Invariant: each entry that the connection may read is written once, in offset order within a shard, and
+`connection.delivered` is the position after the last one written. The loop awaits the engine and the transport, and
+meanwhile the world changes:
+
+- Live events arrive. They are collected in a `BufferBatch` from before the read begins, so that none falls between
+  the end of the read and going live. Going live is one step without `await`: it requires that the read has reached
+  the head and the buffer has not overflowed, and drops what both have by its offset. If the buffer overflows, the log
+  is read once more.
+- Edits and deletions arrive for entries that are read but not yet written. `hub.changes` has the recent ones, and
+  entries are written in their current form; if there were too many, the log is read again.
+- A newer stream of the connection attaches, or the stream is lost. After each `await` the session continues only if
+  `is_current`: otherwise it would write to the wrong stream, or overwrite `delivered` after the newer session has
+  moved it.
+- Channels are joined and left. A channel that is being joined has no known start, and is read only later; entries of
+  a channel that was left, or joined again, are dropped by its present `ReadRange`.
+- The engine is out of reach. An open stream waits and reads again, since its client misses nothing as long as the log
+  reaches back. A new stream is refused with 1013, because the client must first be sent which channels are recovered.
+
+The alternative, a queue for each connection that live events and replayed entries are merged into, needs a bound for
+each client, and a second way to resume once the bound is reached.
 """
 
 import asyncio
@@ -26,25 +50,25 @@ CLOSED_BY_CLIENT = "closed by the client"
 LINE_LOST = "the line was lost"
 
 CHUNK = 256
-"""Entries read from the log at once while catching up."""
+"""Entries of one read of the log."""
 PIECE_BYTES = 65_536
-"""Bytes written at once while catching up, or one entry that is longer: what a slow client may hold up."""
+"""Bytes of one write while catching up, or one entry that is longer: the most that waits for a slow client."""
 BUFFERED_ENTRIES = 1000
-"""Entries kept for a connection while its engine reads; more are read from the log again."""
+"""Live entries buffered for a connection while the log is read; if there are more, the log is read again."""
 BUFFERED_BYTES = 65_536
-"""Size of the entries that are written at once as a stream goes live, or one that is larger; more are read again, too."""
+"""Size of the entries written as a stream goes live, or one that is larger; if there is more, the log is read again."""
 
 
 class Session:
     """The life of one stream with its connection."""
 
-    __slots__ = ("_drained", "_heard", "_node", "_paused", "_stream", "_task", "connection")
+    __slots__ = ("_delivered_when_lost", "_drained", "_node", "_paused", "_stream", "_task", "connection")
 
     def __init__(self, node: Node, connection: Connection, stream: Stream) -> None:
         self.connection = connection
         self._node = node
         self._stream = stream
-        self._heard: Offsets | None = None  # What the connection had heard when it lost this stream.
+        self._delivered_when_lost: Offsets | None = None  # Of the connection, when it lost this stream.
         self._paused = False
         self._drained: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
@@ -65,12 +89,13 @@ class Session:
         buffer = BufferBatch(BUFFERED_ENTRIES)
         self._node.hub.attach(self.connection, self._stream, buffer)
         self._node.attached(self.connection)
+        # Not earlier: a stream that is closed while it is current detaches the connection.
         if older is not None:
             older.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
         self._run(self._attach(buffer, since))
 
     def pause(self) -> None:
-        """The transport is full: write no more, and read from the log once it has drained."""
+        """Stop writing to a full transport, and catch up from the log once it has drained (backpressure)."""
         self._paused = True
         self._node.stalls += 1
         if self._node.observer is not None:
@@ -81,51 +106,55 @@ class Session:
             self._run(self._recover(buffer))
 
     def resume(self) -> None:
-        """The transport has drained."""
+        """Continue after the transport has drained."""
         self._paused = False
         if self._drained is not None:
             self._drained.set()
 
     def ended(self, grace_s: float, code: int | None, reason: str) -> None:
-        """The stream is gone for this reason, with this close code or without one.
+        """Record why the stream ended, and detach the connection.
 
-        A client's good-bye ends the whole connection, and is remembered with that.
+        Args:
+            grace_s: as in `lost`.
+            code: the close code; None if the socket was lost without one. A client's 1000 ends the whole connection,
+                which is recorded with that.
         """
         if self.is_current and code != CloseCode.NORMAL:
             self._node.record_ending(self.connection, code, reason, final=False)
         self.lost(grace_s)
 
     def lost(self, grace_s: float) -> None:
-        """The stream is gone; the connection waits for another one for so many seconds."""
+        """Detach the connection, which ends unless another stream attaches within `grace_s`."""
         if self.is_current and self.connection.state is not ConnectionState.CLOSED:
             self._node.detached(self.connection, grace_s)
-            self._heard = self.connection.delivered
+            self._delivered_when_lost = self.connection.delivered
         self.resume()
 
     def mark_undelivered(self, delivered: Offsets) -> None:
-        """Count as not heard what was written to a stream whose client had gone; the next stream gets it.
+        """Move `delivered` back to these offsets, since the client had gone before it read the last write.
 
-        Not if a next one has already been and was sent more: what it has heard must not come twice.
+        Does nothing if another stream has attached, or has been sent more, in the meantime: the client would get that
+        twice.
         """
-        if self.connection.stream is None and self.connection.delivered == self._heard:
+        if self.connection.stream is None and self.connection.delivered == self._delivered_when_lost:
             self.connection.delivered = min_offsets(self.connection.delivered, delivered)
 
     def left(self) -> None:
-        """The client has said good-bye on what was its connection's stream till now: the connection ends."""
+        """End the connection, whose client has closed its current stream with 1000."""
         self._node.end_soon(self.connection, CloseCode.NORMAL, CLOSED_BY_CLIENT)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._unless_out_of_reach(work))
 
     async def _unless_out_of_reach(self, work: Coroutine[None, None, None]) -> None:
-        """Do it; a new stream whose client cannot be told what it missed is refused, to come back later."""
+        """Run the work of a session; if it fails, close the stream so that the client reconnects later."""
         try:
             await work
         except Unavailable as error:
             if self.is_current:
                 self._stream.close(CloseCode.OVERLOADED, error.message)
         except Exception:
-            # A stream that stays open and is sent nothing would be worse than one that ends: its client comes back.
+            # An open stream that is sent nothing would be worse than one that ends: its client reconnects.
             logger.exception("a stream has failed while it caught up")
             if self.is_current:
                 self._stream.close(CloseCode.OVERLOADED, "what was missed could not be sent")
@@ -133,7 +162,7 @@ class Session:
     # -- catching up
 
     async def _attach(self, buffer: BufferBatch, since: str | None) -> None:
-        # An application may register an ended connection again while its client comes back with the id it has.
+        # A client may reconnect while `/connect` is still registering its id, or a moved connection is joined again.
         await self._node.registered(self.connection)
         if not self.is_current:
             return
@@ -160,54 +189,57 @@ class Session:
             self._stream.caught_up()
 
     async def _head(self) -> tuple[Position, set[int]]:
-        """Return the end of the log in every shard that this connection reads, and which these are.
+        """Return the head of the log, and the shards that this connection reads.
 
-        Of the others, which may be out of reach, it is what this node has heard: they have nothing for the connection.
+        In the other shards, which may be out of reach, the head is what this node has received: nothing there
+        concerns the connection.
         """
         while True:
             shards, names = self._shards(), (self.connection.user, *self._joined())
             head = await self._node.engine.head(names)
-            if self._shards() <= shards:  # It may have joined more meanwhile.
+            if self._shards() <= shards:  # Otherwise it has joined a channel of another shard meanwhile.
                 return head, shards
 
     def _shards(self) -> set[int]:
         return {self._shard(name) for name in (PRIVATE, *self._joined())}
 
     async def _skip_lost(self, starts: dict[str, int], replay: Replay) -> Offsets:
-        """Return up to where the client misses nothing but what it is told is lost; `starts` of the lost go on after it.
+        """Return the earliest position from which every recovered channel is complete; advance `starts` of the others.
 
-        Told the position it asked for, a long poll would come back with that, and be told of the same loss at once.
+        With the position that it has asked for, a long poll would ask again, and get the same loss at once.
         """
-        at = replay.read_to
-        kept = [name for name in starts if name not in replay.lost]
-        while kept and self.is_current:
+        position = replay.read_to
+        recovered = [name for name in starts if name not in replay.lost]
+        while recovered and self.is_current:
             read = await self._node.engine.replay(
-                self.connection.user, {name: max(at[self._shard(name)], starts[name]) for name in kept}, CHUNK
+                self.connection.user,
+                {name: max(position[self._shard(name)], starts[name]) for name in recovered},
+                CHUNK,
             )
             if read.lost:
                 break
-            delivered = [entry for entry in read.entries if self.connection.receives(entry.event)]
-            at = read.read_to
-            for entry in reversed(delivered):
-                at = with_offset(at, entry.shard, entry.first_offset - 1)
-            if delivered or at == read.head:
+            pending = [entry for entry in read.entries if self.connection.receives(entry.event)]
+            position = read.read_to
+            for entry in reversed(pending):
+                position = with_offset(position, entry.shard, entry.first_offset - 1)
+            if pending or position == read.head:
                 break
             await asyncio.sleep(0)  # As in `_catch_up`.
-        # What is lost is not replayed.
-        after = max_offsets(at, replay.head)
+        # Nothing of the lost channels is replayed.
+        after = max_offsets(position, replay.head)
         starts |= {name: after[self._shard(name)] for name in replay.lost}
-        return self._whole(starts, at)
+        return self._complete_up_to(starts, position)
 
     def _joined(self) -> list[str]:
-        """Return the channels whose log can be read: a channel that is being joined may not be there yet."""
+        """Return the channels whose log can be read; one that is being joined may not exist yet."""
         return [name for name in self.connection.channels if name not in self.connection.joining]
 
     def _shard(self, name: str) -> int:
         """Return the shard of a channel, or of the connection's private messages."""
         return shard_of(self.connection.user if name == PRIVATE else name, len(self.connection.delivered))
 
-    def _whole(self, starts: Mapping[str, int], read_to: Offsets) -> Offsets:
-        """Return up to where a read from `starts` has everything: what was joined while it went on is not in it."""
+    def _complete_up_to(self, starts: Mapping[str, int], read_to: Offsets) -> Offsets:
+        """Return `read_to`, lowered so that a channel joined during the read, which it does not have, is read next."""
         for name, read_range in self.connection.channels.items():
             if name not in starts:
                 shard = self._shard(name)
@@ -215,18 +247,21 @@ class Session:
         return read_to
 
     def _resume_from(self, since: str, head: Position, shards: set[int]) -> dict[str, int]:
-        """Return where each channel begins for a resuming client; -1 where nothing can be proven.
+        """Return the offset after which each channel is read for a resuming client; -1 where nothing can be proven.
 
-        What lies before a channel's reach was never this connection's: that is neither sent nor lost.
+        Events before a channel's `ReadRange` were never the connection's: they are neither sent nor lost.
         """
-        asked = Position.parse(since) if since else head
-        known = [-1] * len(head.offsets) if asked is None else _known(asked, head, shards)
+        position = Position.parse(since) if since else head
+        unproven = [-1] * len(head.offsets)
+        delivered = unproven if position is None else _delivered_offsets(position, head, shards)
         self.connection.delivered = tuple(
-            last if offset < 0 else offset for offset, last in zip(known, head.offsets, strict=True)
+            last if offset < 0 else offset for offset, last in zip(delivered, head.offsets, strict=True)
         )
         read_ranges = {name: self.connection.channels[name] for name in self._joined()}
         read_ranges[PRIVATE] = self.connection.private
-        return {name: read_range.start(known[self._shard(name)]) for name, read_range in read_ranges.items()}
+        return {
+            name: read_range.start(delivered[self._shard(name)]) for name, read_range in read_ranges.items()
+        }
 
     def _send_resumed(self, position: str, starts: dict[str, int], lost: frozenset[str]) -> None:
         recovered = sorted(name for name in starts if name not in lost)
@@ -247,14 +282,16 @@ class Session:
         """Write what the log holds for this connection until nothing is left, then go live.
 
         Args:
-            held: the connection's batch, where live events gather meanwhile.
-            starts: per channel, where to begin if that is later than what the connection has heard.
-            encode: how an entry looks to this client.
-            strict: what the log no longer holds ends the stream, since the client believes it missed nothing.
+            buffer: the connection's batch, which collects live events meanwhile.
+            starts: for each channel the offset after which to begin, where that is later than `connection.delivered`.
+            encode: makes an entry's item for this client.
+            strict: close the stream where the log no longer reaches back, since this client relies on getting
+                everything.
         """
         connection = self.connection
         while self.is_current:
             buffer.reset()
+            # Before the read, so that no change falls between the two.
             changes = self._node.hub.changes.number
             progress = self._progress(starts)
             replay = await self._read(progress)
@@ -265,7 +302,7 @@ class Session:
                 return
             if self._node.observer is not None:
                 self._node.observer.replayed(connection, replay.entries, ())
-            read_to = self._whole(progress, replay.read_to)
+            read_to = self._complete_up_to(progress, replay.read_to)
             entries = [entry for entry in replay.entries if entry.offset <= read_to[entry.shard]]
             written = await self._write(buffer, entries, encode, self._changes_after(changes, replay.head))
             if not self.is_current:
@@ -274,20 +311,23 @@ class Session:
                 continue
             before, connection.delivered = connection.delivered, max_offsets(connection.delivered, read_to)
             if self._is_behind_client():
-                await self._level()
+                await self._catch_node_up()
             elif self._paused:
-                # By a write that was not ours, such as an answer to a ping; live, nothing would bound what follows.
+                # By a write of the transport, such as a pong. Live, nothing would bound what waits for the client.
                 await self._drain(buffer)
             elif read_to == replay.head and not buffer.overflowed and self._go_live(buffer, changes):
                 return
             elif read_to != replay.read_to and connection.delivered == before:
-                # A channel that is being joined cannot be read yet, and nothing else is left: reading on would find nothing.
+                # Only a channel that is being joined is left, and it cannot be read yet.
                 await self._node.joined(connection)
-            # An engine that answers at once would let nothing else happen, such as what is waited for here.
+            # An in-process engine answers without yielding: without this, nothing that the loop waits for could happen.
             await asyncio.sleep(0)
 
     def _go_live(self, buffer: BufferBatch, changes: int) -> bool:
-        """Write events as they come from now on, after those held; False where that is too much at once."""
+        """Write live events from now on, after the buffered ones; False if these are too much for one write.
+
+        Must not await: between the last read and this, only the buffer collects what arrives.
+        """
         connection, recent = self.connection, self._node.hub.changes.after(changes)
         if recent is None:
             return False
@@ -295,13 +335,16 @@ class Session:
             [entry for entry in buffer.buffered if entry.offset > connection.delivered[entry.shard]]
         )
         if len(newer) > 1 and sum(entry.size for entry in newer) > BUFFERED_BYTES:
-            return False  # It would be one write; from the log it is read piece by piece.
+            return False  # From the log they are written piece by piece.
         forms = forms_for(connection.user, newer, recent)
         self._node.hub.go_live(connection, advance_positions(connection.delivered, forms))
         return True
 
     def _changes_after(self, number: int, head: Offsets) -> Callable[[], list[Entry] | None]:
-        """Return what tells the edits and deletions that a read up to `head`, begun after so many, does not know of."""
+        """Return a function for the edits and deletions since a read up to `head`, which began at change `number`.
+
+        Its result is None where they are too many, and the log has to be read again.
+        """
 
         def changes() -> list[Entry] | None:
             recent = self._node.hub.changes.after(number)
@@ -310,24 +353,25 @@ class Session:
         return changes
 
     def _is_behind_client(self) -> bool:
-        """Whether the client has heard more of a shard than this node, which hears of it only what it must."""
+        """Whether the client was sent more of a shard than this node has received, which is only what concerns it."""
         delivered = self.connection.delivered
         return max_offsets(delivered, self._node.hub.offsets) != self._node.hub.offsets
 
-    async def _level(self) -> None:
-        """Let this node hear as much as the client has of shards that this connection reads nothing of.
+    async def _catch_node_up(self) -> None:
+        """Let this node receive as much as the client has, of shards of which this connection reads nothing.
 
-        Where such a shard is out of reach, or the client's number is none of ours, it is lowered: a number that is too low
-        only lets more be read again, while one that is too high would hide events of a channel that is joined later.
+        If such a shard is out of reach, or the client's offset is not one of this log, `delivered` is lowered: an
+        offset that is too low only costs a second read, while one that is too high would hide events of a channel
+        that is joined later.
         """
         pairs = zip(self.connection.delivered, self._node.hub.offsets, strict=True)
-        ahead = [shard for shard, (delivered, known) in enumerate(pairs) if delivered > known]
+        ahead = [shard for shard, (delivered, received) in enumerate(pairs) if delivered > received]
         with suppress(Unavailable):
             await self._node.engine.catch_up(ahead)
         self.connection.delivered = min_offsets(self.connection.delivered, self._node.hub.offsets)
 
     async def _read(self, starts: dict[str, int]) -> Replay | None:
-        """Read the log, as often as it takes while it is out of reach: an open stream outlives that; None: it has ended."""
+        """Read the log, and retry while it is out of reach; None if the stream has ended meanwhile."""
         while self.is_current:
             try:
                 return await self._node.engine.replay(self.connection.user, starts, CHUNK)
@@ -336,10 +380,10 @@ class Session:
         return None
 
     def _progress(self, starts: dict[str, int]) -> dict[str, int]:
-        """Return where to read on, for the channels the connection has by now."""
+        """Return the offset after which the next read begins, for each channel that the connection has now."""
         delivered, private = self.connection.delivered, self.connection.private
         read_ranges = {PRIVATE: private} | {name: self.connection.channels[name] for name in self._joined()}
-        # A channel that was left and joined again meanwhile begins where it may be read from now.
+        # A channel that was left and joined again meanwhile has another range than in `starts`.
         return {
             name: max(delivered[self._shard(name)], starts.get(name, read_range.joined), read_range.bound)
             for name, read_range in read_ranges.items()
@@ -352,13 +396,13 @@ class Session:
         encode: Callable[[Entry, Dialect], bytes],
         changes: Callable[[], list[Entry] | None],
     ) -> bool:
-        """Write what the client hears of entries piece by piece, each once it has read most of the one before.
+        """Write entries piece by piece, each when the transport has room.
 
         Args:
-            changes: tells what may supersede entries by now; None where that is too much, and the log has to be read anew.
+            changes: returns the changes that may supersede entries by now; None if they are too many.
 
         Returns:
-            Whether it was all written.
+            Whether all was written; if not, the stream has ended or the log has to be read again.
         """
         rest: Sequence[Entry] = self._receivable(entries)
         while rest:
@@ -368,7 +412,7 @@ class Session:
             rest = forms_for(self.connection.user, rest, recent) if recent else rest
             items, last = self._piece(rest, encode)
             if last is not None:
-                # First of all, as a write ends a long poll: what it was sent can be taken back only from here.
+                # Before the write, which ends a long poll: `mark_undelivered` moves this back if its client has gone.
                 self.connection.delivered = last.offsets
                 self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
             rest = rest[len(items) :]
@@ -378,7 +422,7 @@ class Session:
         return True
 
     def _receivable(self, entries: list[Entry]) -> list[Entry]:
-        """Return what this connection hears: while it was read, the client may have left a channel, or joined it again."""
+        """Return what the connection may read now: during the read it may have left a channel or joined it again."""
         bounds: dict[str | None, int] = {
             name: read_range.bound for name, read_range in self.connection.channels.items()
         }
@@ -394,7 +438,7 @@ class Session:
     def _piece(
         self, entries: Iterable[Entry], encode: Callable[[Entry, Dialect], bytes]
     ) -> tuple[list[bytes], Entry | None]:
-        """Encode the first of some entries, up to a limited size; return the last of them as well."""
+        """Encode the first entries, up to `PIECE_BYTES`; return their items, and the last of them."""
         items: list[bytes] = []
         size, last = 0, None
         for last in advance_positions(self.connection.delivered, entries):
@@ -405,21 +449,23 @@ class Session:
         return items, last
 
     async def _drain(self, buffer: BufferBatch) -> None:
-        """Wait until the transport has room, which uvloop finds out at the end of a turn of the loop."""
-        await asyncio.sleep(0)
+        """Wait until the transport has room."""
+        await asyncio.sleep(0)  # uvloop calls `pause_writing` at the end of the loop turn of a write.
         while self._paused and self.is_current:
+            # A client that does not read must cost no memory: what arrives now is read from the log later.
             buffer.overflow()
             self._drained = asyncio.Event()
             await self._drained.wait()
             self._drained = None
 
 
-def _known(asked: Position, head: Position, shards: set[int]) -> list[int]:
-    """Return up to where a client has heard each shard; -1 where that cannot be said.
+def _delivered_offsets(position: Position, head: Position, shards: set[int]) -> list[int]:
+    """Return the offset of a client's position in each shard; -1 where this log has no such offset.
 
     Args:
-        shards: those of which `head` is the end; of others nobody knows whether there is as much (see `Session._level`).
+        shards: those in which `head` is the end of the log. In others a higher offset may exist
+            (`Session._catch_node_up`).
     """
-    numbers = [asked.offset_in(head.epochs, shard) for shard in range(len(head.offsets))]
-    pairs = enumerate(zip(numbers, head.offsets, strict=True))
-    return [number if number <= last or shard not in shards else -1 for shard, (number, last) in pairs]
+    offsets = [position.offset_in(head.epochs, shard) for shard in range(len(head.offsets))]
+    pairs = enumerate(zip(offsets, head.offsets, strict=True))
+    return [offset if offset <= last or shard not in shards else -1 for shard, (offset, last) in pairs]
