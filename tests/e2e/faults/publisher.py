@@ -14,8 +14,8 @@ from tests.e2e.wire import CallWire, open_calls
 
 ANSWER_S = 10.0
 """How long a node may take to answer before the message is sent to another."""
-PAUSE_S = (0.0, 0.2)
-"""Between two messages of a publisher: the fault is what finds, so the load is small."""
+PAUSE_S = (0.0, 0.4)
+"""Between two messages of a publisher: the fault finds, so the load is small."""
 RETRY_S = (0.1, 0.3)
 PRIVATELY = 0.15
 """How many of the messages are private."""

@@ -258,7 +258,7 @@ async def _visit(stage: Stage, lost: int) -> None:
 
 
 async def only_go_on(stage: Stage) -> None:
-    await stage.goes_on(240)
+    await stage.goes_on(120)
 
 
 def _with_data(_: Path) -> Shape:

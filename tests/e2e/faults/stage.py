@@ -79,7 +79,7 @@ class Stage:
         """
         await soon(holds, f"it does not come that {what}", DEADLINE_S)
 
-    async def goes_on(self, messages: int = 60) -> None:
+    async def goes_on(self, messages: int = 40) -> None:
         """Wait until so many more messages are acknowledged, and every client has heard something more."""
         goal = self.truth.acknowledged + messages
         heard = {client.user: client.heard for client in self.clients}
