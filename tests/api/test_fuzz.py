@@ -4,6 +4,7 @@ The calls of an operation are drawn by its test. `schema.parametrize()` would dr
 worker does for all operations: seconds of each, also where no test of the API is chosen.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from channelstream.api.endpoints import ENDPOINTS
 from channelstream.api.openapi import document
 
 if TYPE_CHECKING:
+    from requests import Session
     from schemathesis import Case
     from schemathesis.schemas import BaseSchema
 
@@ -44,8 +46,18 @@ def history(one_node: Any) -> None:
     one_node.request("PATCH", "/message", [kept[0] | {"message": {"text": "second"}}]).raise_for_status()
 
 
+@pytest.fixture(scope="module")
+def session() -> "Iterator[Session]":
+    """One connection for all calls, which looks for no proxy before each."""
+    from requests import Session
+
+    with Session() as session:
+        session.trust_env = False
+        yield session
+
+
 @pytest.mark.parametrize(("path", "method"), sorted(OPERATIONS))
-def test_answers_are_as_described(path: str, method: str, one_node: Any) -> None:
+def test_answers_are_as_described(path: str, method: str, one_node: Any, session: "Session") -> None:
     """Status, content type and body of every operation, signed."""
     from schemathesis.checks import not_a_server_error
     from schemathesis.generation.hypothesis.builder import (
@@ -75,7 +87,11 @@ def test_answers_are_as_described(path: str, method: str, one_node: Any) -> None
     )
     def answered(case: "Case") -> None:
         case.call_and_validate(
-            base_url=one_node.url, headers=one_node.sign(path), checks=checks, timeout=PATIENCE_S
+            base_url=one_node.url,
+            session=session,
+            headers=one_node.sign(path),
+            checks=checks,
+            timeout=PATIENCE_S,
         )
 
     schema = described()
