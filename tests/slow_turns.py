@@ -19,27 +19,27 @@ NAMED = 5
 class SlowTurns:
     """A plugin of pytest: each worker notes what its servers tell in its last report, and the first process shows all."""
 
-    _noted: list[str] = field(default_factory=list)
+    _recorded: list[str] = field(default_factory=list)
 
     def note(self, name: str, servers: "Sequence[RunningServer]") -> None:
         """Read the figures of servers that are about to end."""
         for server in servers:
             if server.process.poll() is None:
-                self._noted += lines(name, server.request("GET", "/admin/data/slow_turns").json())
+                self._recorded += lines(name, server.request("GET", "/admin/data/slow_turns").json())
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         if report.when == "teardown":
-            report.slow_turns, self._noted = self._noted, []  # type: ignore[attr-defined]
+            report.slow_turns, self._recorded = self._recorded, []  # type: ignore[attr-defined]
         return report
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         reports = (each for reports in terminalreporter.stats.values() for each in reports)
-        told = [line for report in reports for line in getattr(report, "slow_turns", ())]
-        if told:
+        slow = [line for report in reports for line in getattr(report, "slow_turns", ())]
+        if slow:
             terminalreporter.section("slow turns of the shared servers")
-        for line in told:
+        for line in slow:
             terminalreporter.write_line(line)
 
 

@@ -63,12 +63,12 @@ def test_the_table_is_that_of_the_contributors() -> None:
     ]
 
 
-def test_slow_turns_of_shared_servers_are_told() -> None:
+def test_slow_turns_of_shared_servers_are_reported() -> None:
     """With their number, and what ran in the last ones; a server without any says nothing."""
     document: dict[str, Any] = {"slow_turns": 2, "longest_turn_ms": 140.0, "pauses": 3}
     row = {"ms": 140.0, "cpu_ms": 130.0, "stack": "a.b:1"}
     document["rows"] = [row | {"cause": Cause.STOPPED.value}, row | {"cause": Cause.BUSY.value}]
-    told = lines("one node", document)
-    assert "2 slow, the longest 140.0 ms" in told[0]
-    assert [line.split(": ")[-1] for line in told[1:]] == ["a.b:1"]
+    printed = lines("one node", document)
+    assert "2 slow, the longest 140.0 ms" in printed[0]
+    assert [line.split(": ")[-1] for line in printed[1:]] == ["a.b:1"]
     assert lines("one node", document | {"slow_turns": 0}) == []

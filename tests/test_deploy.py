@@ -144,7 +144,7 @@ def test_both_proxies_know_the_same_nodes() -> None:
     assert re.findall(r"^    server node\d (\S+)$", HAPROXY, re.MULTILINE) == nodes
 
 
-def test_redis_takes_what_compose_tells_it(tmp_path: Path) -> None:
+def test_redis_accepts_the_command_of_compose(tmp_path: Path) -> None:
     """And keeps every key."""
     server = RedisServer(tmp_path, *command("redis-server"))
     server.start()

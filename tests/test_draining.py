@@ -99,7 +99,7 @@ def test_streams_are_closed_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(life())
 
 
-def test_what_was_accepted_is_written_before_a_stream_is_closed() -> None:
+def test_accepted_events_are_written_before_a_stream_is_closed() -> None:
     """Also where it was accepted in the same turn of the loop, before any flush."""
 
     async def life() -> None:

@@ -123,7 +123,7 @@ def test_requests_are_logged_without_secrets(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.strip().endswith('127.0.0.1 - "GET /info?secret=***"')
 
 
-def test_own_requests_are_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_own_requests_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
     """The HTTP client's line for each request shows only with debug."""
     logs.configure(SETTINGS)
     logging.getLogger("httpx").info("HTTP Request: POST")
@@ -151,7 +151,7 @@ def test_configuring_again_replaces(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("once") == 1
 
 
-def test_what_may_be_shown_of_a_request_is_kept() -> None:
+def test_the_printable_parts_of_a_request_are_kept() -> None:
     """Its path, the names of parameters, and positions."""
     line = '127.0.0.1:5 - "GET /admin/data/users?since=1f-7&search=ann&page=&x&& HTTP/1.1" 200'
     shown = '127.0.0.1:5 - "GET /admin/data/users?since=1f-7&search=***&page=&***&& HTTP/1.1" 200'

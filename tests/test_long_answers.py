@@ -23,7 +23,7 @@ CONN_ID = "00000000-0000-4000-8000-000000000001"
 
 
 @pytest.mark.parametrize(
-    ("told", "text"),
+    ("value", "text"),
     [
         ({}, b"{}"),
         ([], b"[]"),
@@ -36,10 +36,10 @@ CONN_ID = "00000000-0000-4000-8000-000000000001"
         ),
     ],
 )
-def test_parts_are_the_json_of_the_whole(told: Any, text: bytes) -> None:
+def test_parts_are_the_json_of_the_whole(value: Any, text: bytes) -> None:
     """Whatever is in it."""
-    parts = asyncio.run(in_parts(told, Slices(lambda: 0.0))).parts
-    assert b"".join(parts) == text == encode(told)
+    parts = asyncio.run(in_parts(value, Slices(lambda: 0.0))).parts
+    assert b"".join(parts) == text == encode(value)
 
 
 def test_a_part_has_so_many_bytes() -> None:
@@ -65,7 +65,7 @@ async def asked(node: Node, handler: Handler, **body: Any) -> tuple[Any, int]:
 
 
 @pytest.mark.parametrize("channels", [3, STEP + 10])
-def test_what_is_told_of_channels_is_encoded_in_short_turns(
+def test_answers_about_channels_are_encoded_in_short_turns(
     monkeypatch: pytest.MonkeyPatch, channels: int
 ) -> None:
     """Where they are many, and where their histories are long; the answers are those of short ones."""
@@ -89,10 +89,10 @@ def test_what_is_told_of_channels_is_encoded_in_short_turns(
             (subscribe, {"channels": names}),
             (connect, {"username": "ann", "channels": names}),
         ):
-            told, count = await asked(node, handler, **body)
-            assert isinstance(told, Parts)
-            assert max(map(len, told.parts)) < 2 * PART_BYTES
-            answer = msgspec.json.decode(b"".join(told.parts))
+            value, count = await asked(node, handler, **body)
+            assert isinstance(value, Parts)
+            assert max(map(len, value.parts)) < 2 * PART_BYTES
+            answer = msgspec.json.decode(b"".join(value.parts))
             described = answer.get("channels_info", answer)["channels"]
             assert {
                 name: [item["message"] for item in each["history"]] for name, each in described.items()

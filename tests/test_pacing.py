@@ -87,7 +87,7 @@ def test_the_pause_is_over_when_half_the_time_has_passed_that_the_flush_took() -
     play(scenario)
 
 
-def test_what_is_left_is_written_without_a_pause_but_not_at_a_stretch() -> None:
+def test_pending_writes_are_flushed_in_slices_without_a_pause() -> None:
     async def scenario() -> None:
         flush = Flush()
         pacer = FlushPacer(flush, flush.steady)

@@ -75,7 +75,7 @@ class Client:
     def _open(self) -> ClientConnection:
         return self._stack.enter_context(connect(self._url + self._position, close_timeout=1))
 
-    def hear(self, count: int) -> list[int]:
+    def receive(self, count: int) -> list[int]:
         """Return the numbers of so many messages."""
         found: list[int] = []
         deadline = time.monotonic() + PATIENCE_S
@@ -116,12 +116,12 @@ def test_a_killed_worker_is_replaced(service: Any) -> None:
         clients = [Client(service, stack, f"u{number}") for number in range(8)]
         for n in range(10):
             publish(service, n)
-        assert [client.hear(10) for client in clients] == [list(range(10))] * 8
+        assert [client.receive(10) for client in clients] == [list(range(10))] * 8
         busiest = max(before, key=lambda pid: sockets(pid) - idle[pid])
         os.kill(busiest, signal.SIGKILL)
         for n in range(10, 40):
             publish(service, n)
-        assert [client.hear(30) for client in clients] == [list(range(10, 40))] * 8
+        assert [client.receive(30) for client in clients] == [list(range(10, 40))] * 8
         assert [client.lost for client in clients] == [[]] * 8
         assert any(client.streams > 1 for client in clients)
     eventually(lambda: len(children(parent) - {busiest}) == 2, "the worker is not replaced")
@@ -168,8 +168,8 @@ def live_at(service: Any, name: str, here: httpx.Client, there: httpx.Client, yo
     assert call(there, "/message", message | {"message": {"n": 2}}, "PATCH")["found"]
     call(yonder, "/user_state", {"user": name, "user_state": {"a": 1}, "state_public_keys": ["a"]})
     call(here, "/message", {"user": "app", "pm_users": [name], "message": {"n": 3}})
-    heard = there.get("/listen", params=conn_id).json()
-    assert [item["type"] for item in heard] == ["message", "message:edit", "user_state_change", "message"]
+    received = there.get("/listen", params=conn_id).json()
+    assert [item["type"] for item in received] == ["message", "message:edit", "user_state_change", "message"]
     about = call(yonder, "/info", {"info": {"channels": [name]}})
     assert about["users"] == [{"user": name, "state": {"a": 1}}]
     assert [item["message"] for item in about["channels"][name]["history"]] == [{"n": 2}]
@@ -255,7 +255,7 @@ def test_a_port_is_taken_before_a_worker_listens() -> None:
         ),
     ],
 )
-def test_what_workers_cannot_share(flags: tuple[str, ...], problem: str) -> None:
+def test_options_that_workers_cannot_share_are_refused(flags: tuple[str, ...], problem: str) -> None:
     """Exit code 2 and one line that names option, value and remedy."""
     ended = fail("--workers", "2", *flags)
     assert ended.returncode == 2
@@ -263,7 +263,7 @@ def test_what_workers_cannot_share(flags: tuple[str, ...], problem: str) -> None
     assert line.startswith(f"channelstream: {problem}")
 
 
-def test_who_dies_young_is_replaced_later_each_time() -> None:
+def test_a_worker_that_dies_young_is_restarted_with_backoff() -> None:
     """The pause doubles up to its limit; a worker that lived long is replaced soon."""
     seat = Seat()
     pauses = []

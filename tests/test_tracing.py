@@ -59,7 +59,7 @@ def test_notes_are_bounded() -> None:
     assert [note.number for note in trace.after(MAX_NOTES + 2)] == [MAX_NOTES + 3]
 
 
-def test_a_server_tells_what_became_of_messages(server: Any) -> None:
+def test_a_server_traces_the_outcomes_of_messages(server: Any) -> None:
     """Accepted with its fate, repeated by uuid, and no payload."""
     server.connect("trace-bob", "trace-news", conn_id="trace-c1")
     server.post(PATH, {"user": "trace-bob"})
@@ -124,7 +124,7 @@ def test_the_command_prints_and_stops(server: Any) -> None:
     assert server.request("GET", f"{PATH}?channel=trace-cli").json()["seconds_left"] == 0
 
 
-def test_what_a_stream_is_sent_from_the_log_is_told(server: Any) -> None:
+def test_a_replay_is_traced(server: Any) -> None:
     """A message that waited for the stream is noted as accepted, then replayed; a position of another log as lost."""
     server.connect("trace-late", "trace-gap", conn_id="trace-late-c")
     server.post(PATH, {"conn_id": "trace-late-c"})
@@ -132,7 +132,7 @@ def test_what_a_stream_is_sent_from_the_log_is_told(server: Any) -> None:
     assert len(http.get(f"{server.url}/listen?conn_id=trace-late-c").json()) == 1
     http.get(f"{server.url}/listen?conn_id=trace-late-c&since=other-1")
     notes = server.request("GET", f"{PATH}?conn_id=trace-late-c").json()["notes"]
-    told = [note["fact"]["what"] for note in notes]
-    assert told[:3] == ["accepted", "attached", "replayed"]
-    assert {"detached", "lost"} <= set(told)
+    facts = [note["fact"]["what"] for note in notes]
+    assert facts[:3] == ["accepted", "attached", "replayed"]
+    assert {"detached", "lost"} <= set(facts)
     server.post(PATH, {"conn_id": "trace-late-c", "minutes": "0"})

@@ -95,7 +95,7 @@ def test_a_turn_that_waits_in_a_call_is_named() -> None:
     assert ".wait:" in found(dog, Cause.BLOCKED)[0].stack
 
 
-def test_time_of_the_collector_is_told() -> None:
+def test_time_of_the_collector_is_reported() -> None:
     """A slow turn says how much of it the garbage collector took."""
 
     def collect(dog: Watchdog) -> None:
@@ -146,7 +146,7 @@ def test_a_stopped_process_is_no_slow_turn(start_server: Any) -> None:
     assert "the process did not run for " in server.log()
 
 
-def test_a_real_server_tells_of_its_slow_turns(start_server: Any) -> None:
+def test_a_real_server_reports_its_slow_turns(start_server: Any) -> None:
     """A body that takes long to read is found, in the figures and by name."""
     server = start_server("--slow-turn-ms", "1", "--max-body-bytes", "4194304")
     payload = [{"channel": "a", "user": "u", "message": {"n": n}} for n in range(5_000)]
@@ -171,7 +171,7 @@ def test_a_real_server_tells_of_its_slow_turns(start_server: Any) -> None:
         (0.3, spent(loop=0.01, queued=0.02), False, True, Cause.STOPPED),
     ],
 )
-def test_what_a_late_beat_waited_for(
+def test_a_late_heartbeat_names_its_cause(
     late_s: float, went_by: Clocks, seen_on_time: bool, in_code: bool, cause: Cause
 ) -> None:
     """The clocks of the thread, the process and the queue for a processor tell why a beat was late."""
@@ -190,7 +190,7 @@ def test_lines_are_limited() -> None:
     assert not limit.admits(60.5)
 
 
-def test_what_is_kept_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+def test_kept_items_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """Any number are counted; the last ones are kept, and few are logged. Pauses take no place of slow turns."""
     dog = Watchdog(SLOW_S)
     for number in range(KEPT + 5):

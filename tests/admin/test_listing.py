@@ -19,8 +19,8 @@ def page(rows: list[int], **asked: Any) -> dict[str, Any]:
     return asyncio.run(LISTING.page(rows, Asked(**asked)))
 
 
-def names(told: dict[str, Any]) -> list[int]:
-    return [row["name"] for row in told["rows"]]
+def names(reply: dict[str, Any]) -> list[int]:
+    return [row["name"] for row in reply["rows"]]
 
 
 @pytest.mark.slow
@@ -30,29 +30,29 @@ def names(told: dict[str, Any]) -> list[int]:
 def test_any_page_of_many_rows(sort: str, descending: bool, number: int) -> None:
     """Of 100,000 rows each page is what sorting all of them would give."""
     rows = [(index * 7919) % ROWS for index in range(ROWS)]
-    told = page(rows, sort=sort, descending=descending, page=number)
+    reply = page(rows, sort=sort, descending=descending, page=number)
     whole = sorted(rows, key=LISTING.columns[sort], reverse=descending)
-    assert names(told) == whole[number * PAGE_ROWS : (number + 1) * PAGE_ROWS]
-    assert (told["page"], told["pages"], told["found"], told["total"]) == (number, 2000, ROWS, ROWS)
+    assert names(reply) == whole[number * PAGE_ROWS : (number + 1) * PAGE_ROWS]
+    assert (reply["page"], reply["pages"], reply["found"], reply["total"]) == (number, 2000, ROWS, ROWS)
 
 
 def test_search_finds_in_any_case() -> None:
     """A search looks at the words of all rows and says how many have it."""
-    told = page(list(range(ROWS)), search="ROOM-09999", descending=True)
-    assert names(told) == list(range(99_999, 99_989, -1))
-    assert (told["found"], told["total"], told["pages"]) == (10, ROWS, 1)
+    reply = page(list(range(ROWS)), search="ROOM-09999", descending=True)
+    assert names(reply) == list(range(99_999, 99_989, -1))
+    assert (reply["found"], reply["total"], reply["pages"]) == (10, ROWS, 1)
 
 
 def test_nothing_found_is_an_empty_page() -> None:
     """Without rows there is one page, and it is empty."""
-    told = page(list(range(10)), search="nothing like it")
-    assert (names(told), told["page"], told["pages"], told["found"]) == ([], 0, 1, 0)
+    reply = page(list(range(10)), search="nothing like it")
+    assert (names(reply), reply["page"], reply["pages"], reply["found"]) == ([], 0, 1, 0)
 
 
 def test_beyond_the_end_is_the_last_page() -> None:
     """A page that is no longer there is answered by the last one."""
-    told = page(list(range(PAGE_ROWS + 1)), page=70)
-    assert (names(told), told["page"]) == ([PAGE_ROWS], 1)
+    reply = page(list(range(PAGE_ROWS + 1)), page=70)
+    assert (names(reply), reply["page"]) == ([PAGE_ROWS], 1)
 
 
 def test_an_unknown_column_is_the_first() -> None:

@@ -44,19 +44,19 @@ def test_a_channel(server: Any, admin: httpx.Client) -> None:
     server.post(
         "/message", [{"channel": "panel/<b>", "user": "bob", "message": n} for n in ("old", "x" * 900)]
     )
-    told = described(admin, "channel", "panel/<b>")
-    assert told["listed_users"] == [{"name": "ann", "connections": 2}]
-    assert (told["users"], told["connections"], told["settings"]["store_history"]) == (1, 2, True)
-    assert [message["json"] for message in told["messages"]] == ['"' + "x" * 399 + "…", '"old"']
+    details = described(admin, "channel", "panel/<b>")
+    assert details["listed_users"] == [{"name": "ann", "connections": 2}]
+    assert (details["users"], details["connections"], details["settings"]["store_history"]) == (1, 2, True)
+    assert [message["json"] for message in details["messages"]] == ['"' + "x" * 399 + "…", '"old"']
 
 
 def test_a_user(server: Any, admin: httpx.Client) -> None:
     """State, what of it is public, connections and channels."""
     conn_id = server.connect("panel-uma", "panel-a", user_state={"k": "v", "n": 1}, state_public_keys=["k"])
-    told = described(admin, "user", "panel-uma")
-    assert (told["state"], told["public_keys"]) == ({"k": "v", "n": 1}, ["k"])
-    assert told["listed_channels"] == ["panel-a"]
-    [row] = told["listed_connections"]
+    details = described(admin, "user", "panel-uma")
+    assert (details["state"], details["public_keys"]) == ({"k": "v", "n": 1}, ["k"])
+    assert details["listed_channels"] == ["panel-a"]
+    [row] = details["listed_connections"]
     assert (row["id"], row["state"], row["transport"]) == (conn_id, "new", "")
 
 
@@ -69,21 +69,31 @@ def test_a_connection_from_its_stream_to_its_end(server: Any, admin: httpx.Clien
         sent = {"channel": "panel-v", "user": "bob", "message": "one"}
         server.post("/message", [sent, sent | {"exclude_users": ["panel-vic"]}, sent | {"message": "two"}])
         server.post("/message", {"pm_users": ["panel-vic"], "user": "bob", "message": "three"})
-        told = until(lambda: described(admin, "connection", conn_id), lambda told: len(told["events"]) == 3)
-        assert (told["state"], told["transport"], told["channels"]) == ("live", "WebSocket", 1)
-        assert [json.loads(event["json"])["message"] for event in told["events"]] == ["three", "two", "one"]
-        assert told["position"] == told["server_position"] == told["events"][0]["position"]
-        assert (told["waiting_events"], told["waiting_bytes"], told["endings"]) == (0, 0, [])
+        details = until(
+            lambda: described(admin, "connection", conn_id), lambda details: len(details["events"]) == 3
+        )
+        assert (details["state"], details["transport"], details["channels"]) == ("live", "WebSocket", 1)
+        assert [json.loads(event["json"])["message"] for event in details["events"]] == [
+            "three",
+            "two",
+            "one",
+        ]
+        assert details["position"] == details["server_position"] == details["events"][0]["position"]
+        assert (details["waiting_events"], details["waiting_bytes"], details["endings"]) == (0, 0, [])
         socket.close(1001, "away")
-    told = until(lambda: described(admin, "connection", conn_id), lambda told: told["endings"] != [])
-    assert (told["state"], told["transport"]) == ("detached", "WebSocket")
-    assert [(each["code"], each["reason"], each["final"]) for each in told["endings"]] == [
+    details = until(lambda: described(admin, "connection", conn_id), lambda details: details["endings"] != [])
+    assert (details["state"], details["transport"]) == ("detached", "WebSocket")
+    assert [(each["code"], each["reason"], each["final"]) for each in details["endings"]] == [
         (1001, "closed by the client", False)
     ]
     admin.post("/do/disconnect", json={"conn_id": conn_id}).raise_for_status()
-    told = described(admin, "connection", conn_id)
-    assert (told["state"], told["endings"][0]["final"], told["endings"][0]["code"]) == ("closed", True, 1000)
-    assert admin.get("/data/endings").json()["rows"][0] == told["endings"][0]
+    details = described(admin, "connection", conn_id)
+    assert (details["state"], details["endings"][0]["final"], details["endings"][0]["code"]) == (
+        "closed",
+        True,
+        1000,
+    )
+    assert admin.get("/data/endings").json()["rows"][0] == details["endings"][0]
 
 
 def test_a_fault_of_the_client_is_remembered(server: Any, admin: httpx.Client) -> None:
@@ -91,8 +101,10 @@ def test_a_fault_of_the_client_is_remembered(server: Any, admin: httpx.Client) -
     conn_id = server.connect("panel-wes", "panel-w")
     with connect(f"{server.ws_url}/ws?conn_id={conn_id}&since=") as socket:
         socket.send("x" * 200_000)
-        told = until(lambda: described(admin, "connection", conn_id), lambda told: told["endings"] != [])
-    assert told["endings"][0]["code"] == 1009
+        details = until(
+            lambda: described(admin, "connection", conn_id), lambda details: details["endings"] != []
+        )
+    assert details["endings"][0]["code"] == 1009
 
 
 def test_a_lost_line_is_remembered(server: Any, admin: httpx.Client) -> None:
@@ -101,8 +113,8 @@ def test_a_lost_line_is_remembered(server: Any, admin: httpx.Client) -> None:
     with http.stream("GET", f"{server.url}/sse?conn_id={conn_id}&since=") as answer:
         next(answer.iter_lines())
         assert described(admin, "connection", conn_id)["transport"] == "SSE"
-    told = until(lambda: described(admin, "connection", conn_id), lambda told: told["endings"] != [])
-    assert (told["endings"][0]["code"], told["endings"][0]["reason"]) == (None, "the line was lost")
+    details = until(lambda: described(admin, "connection", conn_id), lambda details: details["endings"] != [])
+    assert (details["endings"][0]["code"], details["endings"][0]["reason"]) == (None, "the line was lost")
 
 
 def test_tables_sort_and_search(server: Any, admin: httpx.Client) -> None:

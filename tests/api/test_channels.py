@@ -9,7 +9,7 @@ from tests.http_client import http
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 
-Hear = Callable[[str, str], list[dict[str, Any]]]
+Receive = Callable[[str, str], list[dict[str, Any]]]
 
 DEFAULTS = {
     "notify_presence": False,
@@ -41,51 +41,51 @@ def test_no_body_and_an_empty_one_mean_everything(start_server: Any) -> None:
     ]
     assert [answer.status_code for answer in answers] == [200] * 5
     assert all(answer.json() == answers[0].json() for answer in answers)
-    told = answers[0].json()
-    assert sorted(told["channels"]) == ["info-a", "info-b"]
-    assert told["users"] == [{"user": "info-all", "state": {}}]
-    assert "unique_users" not in told
+    reply = answers[0].json()
+    assert sorted(reply["channels"]) == ["info-a", "info-b"]
+    assert reply["users"] == [{"user": "info-all", "state": {}}]
+    assert "unique_users" not in reply
 
 
-def test_a_channel_is_told_with_the_keys_of_0_7(server: Any) -> None:
+def test_a_channel_has_the_keys_of_0_7(server: Any) -> None:
     """Names of users, sorted; counts; settings; history."""
     server.connect("info-zoe", "info-keys")
     server.connect("info-ann", "info-keys")
     server.connect("info-ann", "info-keys")
-    told = server.post("/info", {"info": {"channels": ["info-keys", "info-unknown"]}})
-    assert list(told["channels"]) == ["info-keys"]
-    one = told["channels"]["info-keys"]
+    reply = server.post("/info", {"info": {"channels": ["info-keys", "info-unknown"]}})
+    assert list(reply["channels"]) == ["info-keys"]
+    one = reply["channels"]["info-keys"]
     assert set(one) >= {
         *("uuid", "name", "long_name", "settings", "history", "last_active"),
         *("total_connections", "total_users", "users"),
     }
     assert (one["users"], one["total_users"], one["total_connections"]) == (["info-ann", "info-zoe"], 2, 3)
     assert known(one["settings"]) == DEFAULTS
-    assert [each["user"] for each in told["users"]] == ["info-ann", "info-zoe"]
+    assert [each["user"] for each in reply["users"]] == ["info-ann", "info-zoe"]
 
 
-def test_the_0_2_form_tells_users_as_objects(server: Any) -> None:
+def test_the_0_2_form_lists_users_as_objects(server: Any) -> None:
     """Selected by `channels` at the top; `info` wins where both are there."""
     conn_id = server.connect("info-old", "info-old")
-    told = server.post("/info", {"channels": ["info-old"]})
+    reply = server.post("/info", {"channels": ["info-old"]})
     user = {"user": "info-old", "status": 0, "connections": [conn_id]}
-    assert (told["channels"]["info-old"]["users"], told["unique_users"]) == ([user], 1)
-    assert told["users"] == [{"user": "info-old", "state": {}}]
+    assert (reply["channels"]["info-old"]["users"], reply["unique_users"]) == ([user], 1)
+    assert reply["users"] == [{"user": "info-old", "state": {}}]
     both = server.post("/info", {"channels": ["info-old"], "info": {"channels": ["info-old"]}})
     assert both["channels"]["info-old"]["users"] == ["info-old"]
     assert {"info-old"} <= set(server.post("/info", {"channels": []})["channels"])
 
 
-def test_options_choose_what_is_told(server: Any) -> None:
+def test_options_choose_what_is_shown(server: Any) -> None:
     """History, users, connections, public states, channels."""
     state = {"user_state": {"a": 1, "b": 2}, "state_public_keys": ["a"]}
     conn_id = server.connect("info-opt", "info-opt", "info-opt-2", **state)
     names = ["info-opt", "info-opt-2"]
     options = {"channels": names, "exclude_channels": ["info-opt-2"], "return_public_state": True}
-    told = server.post("/info", {"info": options | {"include_connections": True}})
-    assert list(told["channels"]) == ["info-opt"]
-    assert told["channels"]["info-opt"]["connections"] == [conn_id]
-    assert told["users"] == [{"user": "info-opt", "state": {"a": 1}}]
+    reply = server.post("/info", {"info": options | {"include_connections": True}})
+    assert list(reply["channels"]) == ["info-opt"]
+    assert reply["channels"]["info-opt"]["connections"] == [conn_id]
+    assert reply["users"] == [{"user": "info-opt", "state": {"a": 1}}]
     bare = server.post("/info", {"info": options | {"include_users": False, "include_history": False}})
     assert (bare["users"], bare["channels"]["info-opt"]["users"]) == ([], [])
     assert bare["channels"]["info-opt"]["total_users"] == 1
@@ -120,8 +120,8 @@ def test_settings_not_named_stay(server: Any) -> None:
 
 def test_the_list_of_pairs_of_0_2(server: Any) -> None:
     """Says the same as an object."""
-    told = configure(server, [["config-pair-1", {"notify_presence": True}], ["config-pair-2", {}]])
-    assert {name: one["settings"]["notify_presence"] for name, one in told.items()} == {
+    reply = configure(server, [["config-pair-1", {"notify_presence": True}], ["config-pair-2", {}]])
+    assert {name: one["settings"]["notify_presence"] for name, one in reply.items()} == {
         "config-pair-1": True,
         "config-pair-2": False,
     }
@@ -130,8 +130,8 @@ def test_the_list_of_pairs_of_0_2(server: Any) -> None:
 
 def test_a_history_has_an_upper_bound(server: Any) -> None:
     """The server's, whatever the channel asks for."""
-    told = configure(server, {"config-bound": {"history_size": 100_000}})
-    assert told["config-bound"]["settings"]["history_size"] == 1000
+    reply = configure(server, {"config-bound": {"history_size": 100_000}})
+    assert reply["config-bound"]["settings"]["history_size"] == 1000
 
 
 @pytest.mark.parametrize(
@@ -146,18 +146,18 @@ def test_wrong_settings_change_nothing(server: Any, settings: dict[str, Any], fi
     """The fault is told by setting, and no other channel of the request is made."""
     body = {"config-good": {"notify_state": True}, "config-wrong": settings}
     answer = server.request("POST", "/channel_config", body)
-    told = answer.json()
-    assert (answer.status_code, list(told["faults"]), next(iter(told))) == (422, ["config-wrong"], field)
-    assert told["faults"]["config-wrong"]["value"] == {field: told[field]}
-    assert f"Correct config-wrong.{field} and" in told["error"]
+    reply = answer.json()
+    assert (answer.status_code, list(reply["faults"]), next(iter(reply))) == (422, ["config-wrong"], field)
+    assert reply["faults"]["config-wrong"]["value"] == {field: reply[field]}
+    assert f"Correct config-wrong.{field} and" in reply["error"]
     names = ["config-good", "config-wrong"]
     assert server.post("/info", {"info": {"channels": names}})["channels"] == {}
 
 
-def test_presence_starts_when_it_is_asked_for(server: Any, hear: Hear) -> None:
+def test_presence_starts_when_it_is_configured(server: Any, receive: Receive) -> None:
     """A changed setting counts from the next join on; a 0.7 connection hears nothing before."""
     conn_id = server.connect("config-watch", "config-live")
     server.connect("config-before", "config-live")
     configure(server, {"config-live": {"notify_presence": True}})
     server.connect("config-after", "config-live")
-    assert [item["user"] for item in hear("config-watch", conn_id)] == ["config-after"]
+    assert [item["user"] for item in receive("config-watch", conn_id)] == ["config-after"]

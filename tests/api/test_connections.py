@@ -11,7 +11,7 @@ from tests.http_client import http
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 
-Hear = Callable[[str, str], list[dict[str, Any]]]
+Receive = Callable[[str, str], list[dict[str, Any]]]
 
 
 def channel(server: Any, name: str) -> Any:
@@ -26,7 +26,7 @@ def refused(server: Any, path: str, payload: Any) -> Any:
     return answer.json()["faults"]
 
 
-def test_the_answer_tells_all_of_a_new_connection(server: Any) -> None:
+def test_the_answer_describes_a_new_connection(server: Any) -> None:
     """With the keys of 0.7.1, and the seed's `status` beside them."""
     answer = server.post(
         "/connect",
@@ -43,23 +43,23 @@ def test_the_answer_tells_all_of_a_new_connection(server: Any) -> None:
     assert answer["public_state"] == {"color": "blue"}
     assert (answer["username"], answer["status"]) == ("conn-all", 0)
     assert answer["channels"] == ["conn-all-a", "conn-all-b"]
-    told = answer["channels_info"]
-    assert told["users"] == [{"user": "conn-all", "state": answer["state"]}]
-    one = told["channels"]["conn-all-a"]
+    reply = answer["channels_info"]
+    assert reply["users"] == [{"user": "conn-all", "state": answer["state"]}]
+    one = reply["channels"]["conn-all-a"]
     assert (one["total_users"], one["total_connections"], one["users"]) == (1, 1, ["conn-all"])
     assert (one["name"], one["long_name"], one["history"]) == ("conn-all-a", None, [])
 
 
 @pytest.mark.parametrize("more", [{}, {"username": "conn-dialect-new"}])
-def test_the_name_key_selects_the_dialect(server: Any, hear: Hear, more: dict[str, str]) -> None:
+def test_the_name_key_selects_the_dialect(server: Any, receive: Receive, more: dict[str, str]) -> None:
     """`user` alone is the seed's; `username` wins where both are there."""
     payload = {"user": "conn-dialect-seed", "channels": ["conn-dialect"], "conn_id": f"d{len(more)}"}
     answer = server.post("/connect", payload | more)
     name = more.get("username", "conn-dialect-seed")
     assert answer["username"] == name
     server.post("/message", {"user": "x", "channel": "conn-dialect", "message": {"a": 1}})
-    (heard,) = [item for item in hear(name, answer["conn_id"]) if item["type"] == "message"]
-    assert ("date" in heard) is (not more)
+    (received,) = [item for item in receive(name, answer["conn_id"]) if item["type"] == "message"]
+    assert ("date" in received) is (not more)
 
 
 def test_nobody_is_refused(server: Any) -> None:
@@ -69,7 +69,7 @@ def test_nobody_is_refused(server: Any) -> None:
     }
 
 
-def test_all_faults_are_told_at_once(server: Any) -> None:
+def test_all_faults_are_reported_at_once(server: Any) -> None:
     """By field and by item."""
     faults = refused(
         server, "/connect", {"username": "", "channels": [1, "ok"], "user_state": {"a": []}, "conn_id": " "}
@@ -110,7 +110,7 @@ def test_another_user_cannot_take_a_connection_over(server: Any) -> None:
     assert refused(server, "/user_state", {"user": "conn-thief"}) == {"user": ["Unknown user"]}
 
 
-def test_a_second_connect_adds_its_channels(server: Any, hear: Hear) -> None:
+def test_a_second_connect_adds_its_channels(server: Any, receive: Receive) -> None:
     """The connection hears the old and the new ones, and counts once."""
     conn_id = server.connect("conn-again", "conn-again-1")
     answer = server.post(
@@ -119,7 +119,7 @@ def test_a_second_connect_adds_its_channels(server: Any, hear: Hear) -> None:
     assert answer["channels"] == ["conn-again-1", "conn-again-2"]
     for name in answer["channels"]:
         server.post("/message", {"user": "x", "channel": name, "message": {}})
-    assert [item["channel"] for item in hear("conn-again", conn_id)] == answer["channels"]
+    assert [item["channel"] for item in receive("conn-again", conn_id)] == answer["channels"]
     assert channel(server, "conn-again-1")["total_connections"] == 1
 
 
@@ -167,16 +167,16 @@ def test_info_of_the_answer_is_chosen(server: Any) -> None:
     answer = server.post(
         "/connect", {"username": "conn-info", "channels": ["conn-info-1", "conn-info-2"], "info": info}
     )
-    told = answer["channels_info"]
-    assert list(told["channels"]) == ["conn-info-1"]
-    one = told["channels"]["conn-info-1"]
-    assert (one["history"], one["users"], told["users"]) == ([], [], [])
+    reply = answer["channels_info"]
+    assert list(reply["channels"]) == ["conn-info-1"]
+    one = reply["channels"]["conn-info-1"]
+    assert (one["history"], one["users"], reply["users"]) == ([], [], [])
     assert (one["total_users"], one["connections"]) == (1, [answer["conn_id"]])
     more = {"conn_id": answer["conn_id"], "channels": ["conn-info-1"]}
     assert len(server.post("/subscribe", more)["channels_info"]["channels"]["conn-info-1"]["history"]) == 1
 
 
-def test_subscribing_tells_what_is_new(server: Any) -> None:
+def test_subscribing_returns_the_new_channels(server: Any) -> None:
     """All channels sorted, and the new ones; the conn_id may stand in the query."""
     conn_id = server.connect("conn-sub", "conn-sub-b")
     payload = {"conn_id": conn_id, "channels": ["conn-sub-c", "conn-sub-a", "conn-sub-b"]}
@@ -188,7 +188,7 @@ def test_subscribing_tells_what_is_new(server: Any) -> None:
     assert again["subscribed_to"] == []
 
 
-def test_unsubscribing_tells_what_is_left(server: Any, hear: Hear) -> None:
+def test_unsubscribing_returns_the_remaining_channels(server: Any, receive: Receive) -> None:
     """And the connection hears the channel no more."""
     conn_id = server.connect("conn-unsub", "conn-unsub-1", "conn-unsub-2")
     payload = {"conn_id": conn_id, "channels": ["conn-unsub-1", "conn-unsub-unknown"]}
@@ -196,7 +196,7 @@ def test_unsubscribing_tells_what_is_left(server: Any, hear: Hear) -> None:
     assert (answer["channels"], answer["unsubscribed_from"]) == (["conn-unsub-2"], ["conn-unsub-1"])
     for name in ("conn-unsub-1", "conn-unsub-2"):
         server.post("/message", {"user": "x", "channel": name, "message": {}})
-    assert [item["channel"] for item in hear("conn-unsub", conn_id)] == ["conn-unsub-2"]
+    assert [item["channel"] for item in receive("conn-unsub", conn_id)] == ["conn-unsub-2"]
 
 
 @pytest.mark.parametrize("path", ["/subscribe", "/unsubscribe"])
@@ -222,7 +222,7 @@ def test_a_connection_has_a_bounded_number_of_channels(start_server: Any) -> Non
 
 
 @pytest.mark.parametrize("how", ["get", "query", "body"])
-def test_disconnecting_ends_a_connection_at_once(server: Any, hear: Hear, how: str) -> None:
+def test_disconnecting_ends_a_connection_at_once(server: Any, receive: Receive, how: str) -> None:
     """Parted, gone from /info and unknown; the second time there is nothing to end."""
     name, user = f"conn-end-{how}", f"conn-leaver-{how}"
     staying = server.connect("conn-stayer", name, channel_configs={name: {"notify_presence": True}})
@@ -236,13 +236,13 @@ def test_disconnecting_ends_a_connection_at_once(server: Any, hear: Hear, how: s
     assert ends[how]().json() is True
     assert channel(server, name)["users"] == ["conn-stayer"]
     assert http.get(server.url + "/listen", params={"conn_id": conn_id}).status_code == 401
-    actions = [item["message"]["action"] for item in hear("conn-stayer", staying)]
+    actions = [item["message"]["action"] for item in receive("conn-stayer", staying)]
     assert actions == ["joined", "parted"]
     assert ends[how]().json() is False
 
 
 @pytest.mark.parametrize("path", ["/subscribe", "/unsubscribe"])
-def test_an_unknown_connection_is_told_with_other_faults(server: Any, path: str) -> None:
+def test_an_unknown_connection_is_reported_with_other_faults(server: Any, path: str) -> None:
     """Or a missing one; of a known one only the others are."""
     bad = {"channels": [""]}
     channels = {"channels": {"0": ["Length must be between 1 and 256."]}}
@@ -260,7 +260,7 @@ def test_disconnecting_nobody(server: Any) -> None:
     assert http.get(server.url + "/disconnect", params={"conn_id": "a b"}).json() is False
 
 
-def test_presence_is_told_once_per_user(server: Any, hear: Hear) -> None:
+def test_presence_is_announced_once_per_user(server: Any, receive: Receive) -> None:
     """For the first and the last connection of a user, to the others, with the public state."""
     config = {"conn-presence": {"notify_presence": True}}
     watcher = server.connect("conn-watcher", "conn-presence", channel_configs=config)
@@ -268,17 +268,17 @@ def test_presence_is_told_once_per_user(server: Any, hear: Hear) -> None:
     tabs = [server.connect("conn-guest", "conn-presence", **more) for _ in range(2)]
     for tab in tabs:
         assert server.post("/disconnect", {"conn_id": tab}) is True
-    joined, parted = hear("conn-watcher", watcher)
+    joined, parted = receive("conn-watcher", watcher)
     assert {joined["type"], parted["type"]} == {"presence"}
     assert (joined["user"], joined["state"], joined["users"]) == ("conn-guest", {"a": 1}, [])
     assert (parted["message"], parted["state"]) == ({"action": "parted"}, None)
 
 
-def test_presence_with_user_lists(server: Any, hear: Hear) -> None:
+def test_presence_with_user_lists(server: Any, receive: Receive) -> None:
     """Where the channel asks for it: all members and their public states."""
     config = {"notify_presence": True, "broadcast_presence_with_user_lists": True}
     one = server.connect("conn-list-1", "conn-lists", channel_configs={"conn-lists": config})
     server.connect("conn-list-2", "conn-lists", user_state={"a": 1}, state_public_keys=["a"])
-    (joined,) = hear("conn-list-1", one)
-    told = {each["user"]: each["state"] for each in joined["users"]}
-    assert told == {"conn-list-1": {}, "conn-list-2": {"a": 1}}
+    (joined,) = receive("conn-list-1", one)
+    reply = {each["user"]: each["state"] for each in joined["users"]}
+    assert reply == {"conn-list-1": {}, "conn-list-2": {"a": 1}}

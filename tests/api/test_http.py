@@ -131,7 +131,7 @@ def test_long_bodies_are_refused(start_server: Any) -> None:
     [b"{", b"", b"\xff", b"[1,]", b"NaN", b'{"user": NaN}', b'{"a": 1} x', b'"\xed\xa0\x80"', b"\x00" * 50],
 )
 @pytest.mark.parametrize("path", ["/connect", "/message", "/user_state", "/channel_config", "/subscribe"])
-def test_what_is_not_json_is_refused(server: Any, path: str, body: bytes) -> None:
+def test_invalid_json_is_refused(server: Any, path: str, body: bytes) -> None:
     """400, in the shape of the other faults."""
     answer = post(server, path, body)
     assert answer.status_code == 400
@@ -172,7 +172,9 @@ def test_numbers_no_computer_holds(server: Any) -> None:
         (gzip.compress(b"{}", mtime=0), "compressed"),
     ],
 )
-def test_a_body_in_another_form_is_told_what_to_send(server: Any, body: bytes, says: str) -> None:
+def test_a_body_in_another_form_is_refused_with_the_accepted_form(
+    server: Any, body: bytes, says: str
+) -> None:
     """400, with what it seems to be."""
     answer = post(server, "/info", body)
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed")

@@ -22,24 +22,24 @@ def info(server: Any, **options: Any) -> Any:
 
 def test_an_answer_names_the_first_users(small: Any) -> None:
     """Sorted, with how many there are, and says that it is cut; the states are those of the users named."""
-    told = info(small)
-    for channel in told["channels"].values():
+    reply = info(small)
+    for channel in reply["channels"].values():
         assert (channel["users"], channel["total_users"], channel["users_cut"]) == (["a", "b"], 5, True)
-    assert ([user["user"] for user in told["users"]], told["users_cut"]) == (["a", "b"], True)
+    assert ([user["user"] for user in reply["users"]], reply["users_cut"]) == (["a", "b"], True)
 
 
 def test_users_are_read_page_by_page(small: Any) -> None:
     """Each page begins behind the last name of the one before; the last one is not cut."""
     after, pages = "", []
     while True:
-        told = info(small, channels=["one"], users_after=after)
-        pages.append(told["channels"]["one"]["users"])
-        assert [user["user"] for user in told["users"]] == pages[-1]
-        if "users_cut" not in told["channels"]["one"]:
+        reply = info(small, channels=["one"], users_after=after)
+        pages.append(reply["channels"]["one"]["users"])
+        assert [user["user"] for user in reply["users"]] == pages[-1]
+        if "users_cut" not in reply["channels"]["one"]:
             break
         after = pages[-1][-1]
     assert pages == [["a", "b"], ["c", "d"], ["e"]]
-    assert "users_cut" not in told
+    assert "users_cut" not in reply
 
 
 def test_connections_and_the_older_form_are_cut_too(small: Any) -> None:
@@ -57,42 +57,42 @@ def test_other_answers_are_cut_as_well(small: Any, path: str) -> None:
     """`channels_info` of each."""
     conn_id = small.connect(f"late{path}", "other", "one", info={"channels": []})
     body = {"username": f"late{path}", "conn_id": conn_id, "channels": ["other" if "un" in path else "two"]}
-    told = small.post(path, body | {"info": {"channels": ["one"]}})
-    assert list(told["channels_info"]["channels"]) == ["one"]
-    assert told["channels_info"]["channels"]["one"]["users"] == ["a", "b"]
+    reply = small.post(path, body | {"info": {"channels": ["one"]}})
+    assert list(reply["channels_info"]["channels"]) == ["one"]
+    assert reply["channels_info"]["channels"]["one"]["users"] == ["a", "b"]
     small.post("/disconnect", {"conn_id": conn_id})
 
 
-def test_states_told_are_bounded_together(small: Any) -> None:
+def test_states_in_an_answer_are_bounded_together(small: Any) -> None:
     """Ten times as many as of one channel, from all channels of the answer."""
     ids = [small.connect(f"x{n:02}", f"many-{n // 2}") for n in range(30)]
     names = [f"many-{n}" for n in range(15)]
-    told = info(small, channels=names)
-    assert [user["user"] for user in told["users"]] == [f"x{n:02}" for n in range(20)]
-    assert told["users_cut"] is True
-    assert all(len(told["channels"][name]["users"]) == 2 for name in names)
+    reply = info(small, channels=names)
+    assert [user["user"] for user in reply["users"]] == [f"x{n:02}" for n in range(20)]
+    assert reply["users_cut"] is True
+    assert all(len(reply["channels"][name]["users"]) == 2 for name in names)
     for conn_id in ids:
         small.post("/disconnect", {"conn_id": conn_id})
 
 
-def test_info_of_very_many_channels(server: Any) -> None:
+def test_info_of_many_channels(server: Any) -> None:
     """Is the same as of few, whole."""
     names = [f"info-many-{number}" for number in range(120)]
     answer = server.post("/channel_config", {name: {"history_size": 3} for name in names})
     assert list(answer["channels"]) == names
     assert {channel["settings"]["history_size"] for channel in answer["channels"].values()} == {3}
     conn_id = server.connect("info-many", *names)
-    told = server.post("/info", {"info": {"channels": names}})
-    assert {tuple(channel["users"]) for channel in told["channels"].values()} == {("info-many",)}
-    assert [user["user"] for user in told["users"]] == ["info-many"]
+    reply = server.post("/info", {"info": {"channels": names}})
+    assert {tuple(channel["users"]) for channel in reply["channels"].values()} == {("info-many",)}
+    assert [user["user"] for user in reply["users"]] == ["info-many"]
     server.post("/disconnect", {"conn_id": conn_id})
 
 
-@pytest.mark.parametrize(("asked", "told"), [(None, ["a-1", "a-2"]), ([], []), (["a-2", "zzz"], ["a-2"])])
-def test_channels_info_tells_the_channels_asked_for(server: Any, asked: Any, told: list[str]) -> None:
+@pytest.mark.parametrize(("asked", "shown"), [(None, ["a-1", "a-2"]), ([], []), (["a-2", "zzz"], ["a-2"])])
+def test_channels_info_has_the_requested_channels(server: Any, asked: Any, shown: list[str]) -> None:
     """Of those of the connection: null all, an empty list none, others never."""
     answer = server.post(
         "/connect", {"username": "info-ann", "channels": ["a-1", "a-2"], "info": {"channels": asked}}
     )
-    assert list(answer["channels_info"]["channels"]) == told
+    assert list(answer["channels_info"]["channels"]) == shown
     assert answer["channels"] == ["a-1", "a-2"]

@@ -72,7 +72,7 @@ def test_pieces_are_read_as_the_whole(items: list[Any], indent: int | None, piec
 @pytest.mark.slow
 @settings(max_examples=60)
 @given(items=ITEMS, form=st.sampled_from(BROKEN), piece_bytes=st.integers(0, 60))
-def test_what_is_broken_is_refused(items: list[Any], form: bytes, piece_bytes: int) -> None:
+def test_a_broken_value_is_refused(items: list[Any], form: bytes, piece_bytes: int) -> None:
     """Whatever came before: in pieces nothing is accepted that is none as a whole."""
     body = form % json.dumps(items).encode()[1:-1]
     try:

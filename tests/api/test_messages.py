@@ -12,7 +12,7 @@ from channelstream.api.schemas import MAX_NAMES
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 
-Hear = Callable[[str, str], list[dict[str, Any]]]
+Receive = Callable[[str, str], list[dict[str, Any]]]
 
 
 def send(server: Any, channel: str, **more: Any) -> Any:
@@ -21,8 +21,8 @@ def send(server: Any, channel: str, **more: Any) -> Any:
 
 def history(server: Any, channel: str) -> Any:
     """The messages /info shows of a channel."""
-    told = server.post("/info", {"info": {"channels": [channel]}})
-    return told["channels"][channel]["history"]
+    reply = server.post("/info", {"info": {"channels": [channel]}})
+    return reply["channels"][channel]["history"]
 
 
 def keep(server: Any, channel: str, **settings: Any) -> None:
@@ -49,7 +49,7 @@ def test_one_message_is_answered_with_one(server: Any) -> None:
 
 
 @pytest.mark.nodes(1, 3)  # In a cluster channels of different shards have no order among them.
-def test_a_list_is_answered_with_a_list(server: Any, hear: Hear) -> None:
+def test_a_list_is_answered_with_a_list(server: Any, receive: Receive) -> None:
     """In its order, which is the order of delivery too."""
     conn_id = server.connect("msg-list", "msg-list-a", "msg-list-b")
     items = [
@@ -58,29 +58,29 @@ def test_a_list_is_answered_with_a_list(server: Any, hear: Hear) -> None:
     ]
     answer = server.post("/message", items)
     assert [item["message"]["n"] for item in answer] == [0, 1, 2, 3]
-    assert [item["message"]["n"] for item in hear("msg-list", conn_id)] == [0, 1, 2, 3]
+    assert [item["message"]["n"] for item in receive("msg-list", conn_id)] == [0, 1, 2, 3]
     assert server.post("/message", []) == []
 
 
-def test_what_is_heard_is_what_was_sent(server: Any, hear: Hear) -> None:
+def test_a_received_message_equals_the_sent_one(server: Any, receive: Receive) -> None:
     """With the keys of 0.7.1, and the position beside them."""
     conn_id = server.connect("msg-keys", "msg-keys")
     sent = send(server, "msg-keys")
-    (heard,) = hear("msg-keys", conn_id)
-    assert set(heard) == {
+    (received,) = receive("msg-keys", conn_id)
+    assert set(received) == {
         *("uuid", "channel", "timestamp", "user", "message", "edited", "catchup", "type"),
         "position",
     }
     same = ("uuid", "channel", "timestamp", "user", "message", "edited")
-    assert [heard[key] for key in same] == [sent[key] for key in same]
+    assert [received[key] for key in same] == [sent[key] for key in same]
 
 
 @pytest.mark.parametrize("payload", [0, "text", [1, [2]], {"a": {"b": None}}, True, 1.5, "ł😀"])
-def test_a_payload_may_be_any_json(server: Any, hear: Hear, payload: Any) -> None:
+def test_a_payload_may_be_any_json(server: Any, receive: Receive, payload: Any) -> None:
     """And arrives as it was."""
     conn_id = server.connect("msg-json", "msg-json")
     assert send(server, "msg-json", message=payload)["message"] == payload
-    assert hear("msg-json", conn_id)[-1]["message"] == payload
+    assert receive("msg-json", conn_id)[-1]["message"] == payload
 
 
 def test_times_are_utc_with_six_digits(server: Any) -> None:
@@ -94,7 +94,7 @@ def test_times_are_utc_with_six_digits(server: Any) -> None:
         assert send(server, "msg-times", timestamp=given)["timestamp"] == answered
 
 
-def test_one_bad_item_refuses_all(server: Any, hear: Hear) -> None:
+def test_one_bad_item_refuses_all(server: Any, receive: Receive) -> None:
     """The answer names the item and its faults, and nobody hears anything."""
     conn_id = server.connect("msg-batch", "msg-batch")
     good = {"user": "poster", "channel": "msg-batch", "message": {}}
@@ -103,27 +103,27 @@ def test_one_bad_item_refuses_all(server: Any, hear: Hear) -> None:
     assert answer.status_code == 422
     assert list(answer.json()["faults"]) == ["1"]
     assert set(answer.json()["1"]) == {"user", "channel", "timestamp", "uuid"}
-    assert hear("msg-batch", conn_id) == []
+    assert receive("msg-batch", conn_id) == []
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 @pytest.mark.parametrize("body", [b"1", b'"x"', b"null"])
-def test_what_is_neither_object_nor_list(server: Any, method: str, body: bytes) -> None:
+def test_a_body_that_is_neither_object_nor_list_is_refused(server: Any, method: str, body: bytes) -> None:
     """Is refused as such."""
     answer = http.request(method, server.url + "/message", content=body, headers=server.sign("/message"))
     assert (answer.status_code, list(answer.json()["faults"])) == (422, ["_schema"])
 
 
-def test_only_the_seed_gets_a_null_message(server: Any, hear: Hear) -> None:
+def test_only_the_seed_gets_a_null_message(server: Any, receive: Receive) -> None:
     """Pages of 0.7 read `message.x` of every frame."""
     new = server.connect("msg-null-new", "msg-null")
     old = server.post("/connect", {"user": "msg-null-old", "channels": ["msg-null"]})["conn_id"]
     server.post("/message", {"user": "poster", "channel": "msg-null", "message": None})
-    assert [item["message"] for item in hear("msg-null-new", new)] == [{}]
-    assert [item["message"] for item in hear("msg-null-old", old)] == [None]
+    assert [item["message"] for item in receive("msg-null-new", new)] == [{}]
+    assert [item["message"] for item in receive("msg-null-old", old)] == [None]
 
 
-def test_a_deleted_message_is_not_sent_again(server: Any, hear: Hear) -> None:
+def test_a_deleted_message_is_not_sent_again(server: Any, receive: Receive) -> None:
     """A late repetition of its request does not bring it back."""
     conn_id = server.connect("msg-late", "msg-late")
     keep(server, "msg-late")
@@ -134,7 +134,7 @@ def test_a_deleted_message_is_not_sent_again(server: Any, hear: Hear) -> None:
     place = {"uuid": first["uuid"], "channel": "msg-late"}
     for method, more in (("PATCH", {"message": {"n": 2}}), ("DELETE", {})):
         assert server.request(method, "/message", place | more).json()["found"] is False
-    assert {item["type"] for item in hear("msg-late", conn_id)} - {"message"} == {"message:delete"}
+    assert {item["type"] for item in receive("msg-late", conn_id)} - {"message"} == {"message:delete"}
     assert history(server, "msg-late") == []
 
 
@@ -174,7 +174,7 @@ def test_a_channel_message_names_a_bounded_number_of_users(server: Any, method: 
     assert server.request(method, "/message", body | {"pm_users": names}).status_code == 200
 
 
-def test_very_many_messages_of_one_list(server: Any) -> None:
+def test_many_messages_of_one_list(server: Any) -> None:
     """Arrive whole and in order, and the answer names each of them."""
     items = [{"user": "poster", "channel": "msg-many", "message": n} for n in range(1_500)]
     items[700] |= {"channel": None}
@@ -182,11 +182,11 @@ def test_very_many_messages_of_one_list(server: Any) -> None:
     assert [item["message"] for item in answer] == [n for n in range(1_500) if n != 700]
     server.post("/channel_config", {"msg-many": {"store_history": True, "history_size": 1000}})
     server.post("/message", items)
-    told = server.post("/info", {"info": {"channels": ["msg-many"]}})["channels"]["msg-many"]
-    assert [item["message"] for item in told["history"]] == list(range(499, 700)) + list(range(701, 1_500))
+    reply = server.post("/info", {"info": {"channels": ["msg-many"]}})["channels"]["msg-many"]
+    assert [item["message"] for item in reply["history"]] == list(range(499, 700)) + list(range(701, 1_500))
 
 
-def test_private_messages(server: Any, hear: Hear) -> None:
+def test_private_messages(server: Any, receive: Receive) -> None:
     """Within a channel to its members among the users; without one to all connections of the users."""
     inside = server.connect("msg-pm-ann", "msg-pm")
     outside = server.connect("msg-pm-ann")
@@ -194,22 +194,25 @@ def test_private_messages(server: Any, hear: Hear) -> None:
     keep(server, "msg-pm")
     send(server, "msg-pm", pm_users=["msg-pm-ann"], message={"n": 1})
     send(server, "", pm_users=["msg-pm-ann"], message={"n": 2})
-    heard = {conn_id: hear("msg-pm-ann", conn_id) for conn_id in (inside, outside)}
-    assert [(item["channel"], item["message"]["n"]) for item in heard[inside]] == [("msg-pm", 1), (None, 2)]
-    assert [item["message"]["n"] for item in heard[outside]] == [2]
-    assert hear("msg-pm-eve", other) == []
+    received = {conn_id: receive("msg-pm-ann", conn_id) for conn_id in (inside, outside)}
+    assert [(item["channel"], item["message"]["n"]) for item in received[inside]] == [
+        ("msg-pm", 1),
+        (None, 2),
+    ]
+    assert [item["message"]["n"] for item in received[outside]] == [2]
+    assert receive("msg-pm-eve", other) == []
     assert history(server, "msg-pm") == []
 
 
-def test_excluded_users_hear_nothing(server: Any, hear: Hear) -> None:
+def test_excluded_users_receive_nothing(server: Any, receive: Receive) -> None:
     """In a channel, and among the users of a private message."""
     ann, bob = (server.connect(f"msg-ex-{name}", "msg-ex") for name in ("ann", "bob"))
     send(server, "msg-ex", exclude_users=["msg-ex-bob"], message={"n": 1})
     both = ["msg-ex-ann", "msg-ex-bob"]
     send(server, "", pm_users=both, exclude_users=["msg-ex-bob"], message={"n": 2})
     send(server, "msg-ex", pm_users=both, exclude_users=["msg-ex-bob"], message={"n": 3})
-    assert [item["message"]["n"] for item in hear("msg-ex-ann", ann)] == [1, 2, 3]
-    assert hear("msg-ex-bob", bob) == []
+    assert [item["message"]["n"] for item in receive("msg-ex-ann", ann)] == [1, 2, 3]
+    assert receive("msg-ex-bob", bob) == []
 
 
 def test_history_keeps_the_last_messages(server: Any) -> None:
@@ -224,7 +227,7 @@ def test_history_keeps_the_last_messages(server: Any) -> None:
     assert history(server, "msg-history") == []
 
 
-def test_an_edit_is_heard_and_kept(server: Any, hear: Hear) -> None:
+def test_an_edit_is_delivered_and_kept(server: Any, receive: Receive) -> None:
     """What it names replaces what was sent; a message nobody keeps is `found: false` and sent on."""
     keep(server, "msg-edit")
     conn_id = server.connect("msg-edit", "msg-edit")
@@ -235,7 +238,7 @@ def test_an_edit_is_heard_and_kept(server: Any, hear: Hear) -> None:
     unknown = {"uuid": str(uuid4()), "channel": "msg-edit", "user": "new name"}
     (second,) = server.request("PATCH", "/message", [unknown]).json()
     assert second["found"] is False
-    _, first, other = hear("msg-edit", conn_id)
+    _, first, other = receive("msg-edit", conn_id)
     assert (first["type"], first["uuid"], first["message"]) == ("message:edit", uuid, {"n": 2})
     assert first["edited"] == answer["edited"]
     assert "user" not in first
@@ -254,7 +257,7 @@ def test_an_edit_keeps_the_time_it_names(server: Any) -> None:
     assert server.request("PATCH", "/message", edit | {"edited": None}).json()["edited"] > answer["edited"]
 
 
-def test_a_deletion_is_heard_and_kept(server: Any, hear: Hear) -> None:
+def test_a_deletion_is_delivered_and_kept(server: Any, receive: Receive) -> None:
     """The history forgets the message."""
     keep(server, "msg-delete")
     conn_id = server.connect("msg-delete", "msg-delete")
@@ -264,33 +267,33 @@ def test_a_deletion_is_heard_and_kept(server: Any, hear: Hear) -> None:
     unknown = {"uuid": str(uuid4()), "channel": "msg-delete"}
     assert server.request("DELETE", "/message", [unknown]).json()[0]["found"] is False
     # What was deleted is not sent any more, unless it was on its way already.
-    deletions = [item for item in hear("msg-delete", conn_id) if item["type"] == "message:delete"]
+    deletions = [item for item in receive("msg-delete", conn_id) if item["type"] == "message:delete"]
     assert [item["uuid"] for item in deletions] == [first, unknown["uuid"]]
     assert set(deletions[0]) - {"catchup"} == {"type", "uuid", "channel", "position"}
     assert [item["uuid"] for item in history(server, "msg-delete")] == [second]
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
-def test_changes_are_all_or_nothing(server: Any, hear: Hear, method: str) -> None:
+def test_changes_are_all_or_nothing(server: Any, receive: Receive, method: str) -> None:
     """One without a uuid refuses the others."""
     conn_id = server.connect("msg-all", "msg-all")
     items = [{"uuid": str(uuid4()), "channel": "msg-all"}, {"channel": "msg-all"}]
     answer = server.request(method, "/message", items)
     assert (answer.status_code, list(answer.json()["faults"])) == (422, ["1"])
-    assert hear("msg-all", conn_id) == []
+    assert receive("msg-all", conn_id) == []
 
 
-def test_an_edit_of_a_private_message_is_private(server: Any, hear: Hear) -> None:
+def test_an_edit_of_a_private_message_is_private(server: Any, receive: Receive) -> None:
     """It goes to the users it names, and to nobody else in the channel."""
     ann, eve = (server.connect(f"msg-pmedit-{name}", "msg-pmedit") for name in ("ann", "eve"))
     only = {"channel": "msg-pmedit", "pm_users": ["msg-pmedit-ann"]}
     uuid = server.post("/message", {"user": "poster", "message": {}} | only)["uuid"]
     assert server.request("PATCH", "/message", only | {"uuid": uuid, "message": {"n": 2}}).json()["found"]
-    assert [item["type"] for item in hear("msg-pmedit-ann", ann)] == ["message", "message:edit"]
-    assert hear("msg-pmedit-eve", eve) == []
+    assert [item["type"] for item in receive("msg-pmedit-ann", ann)] == ["message", "message:edit"]
+    assert receive("msg-pmedit-eve", eve) == []
 
 
-def test_the_same_uuid_is_delivered_once(server: Any, hear: Hear) -> None:
+def test_the_same_uuid_is_delivered_once(server: Any, receive: Receive) -> None:
     """The second time the answer is that of the first message, also within one request."""
     conn_id = server.connect("msg-once", "msg-once")
     uuid = str(uuid4())
@@ -298,10 +301,10 @@ def test_the_same_uuid_is_delivered_once(server: Any, hear: Hear) -> None:
     assert send(server, "msg-once", uuid=uuid.upper(), message={"n": 2}) == first
     twice = [{"user": "poster", "channel": "msg-once", "message": {}, "uuid": str(uuid4())}] * 2
     assert len({item["timestamp"] for item in server.post("/message", twice)}) == 1
-    assert [item["uuid"] for item in hear("msg-once", conn_id)] == [uuid, twice[0]["uuid"]]
+    assert [item["uuid"] for item in receive("msg-once", conn_id)] == [uuid, twice[0]["uuid"]]
 
 
-def test_a_repeated_request_is_delivered_once(server: Any, hear: Hear) -> None:
+def test_a_repeated_request_is_delivered_once(server: Any, receive: Receive) -> None:
     """By its Idempotency-Key, with one uuid for each item; another key is another request."""
     conn_id = server.connect("msg-key", "msg-key")
     items = [{"user": "poster", "channel": "msg-key", "message": {"n": n}} for n in range(2)]
@@ -311,9 +314,9 @@ def test_a_repeated_request_is_delivered_once(server: Any, hear: Hear) -> None:
         for text in (key, key, "other" + key)
     )
     assert again == first
-    heard = [item["uuid"] for item in hear("msg-key", conn_id)]
-    assert heard == [item["uuid"] for item in (*first, *other)]
-    assert len(set(heard)) == 4
+    received = [item["uuid"] for item in receive("msg-key", conn_id)]
+    assert received == [item["uuid"] for item in (*first, *other)]
+    assert len(set(received)) == 4
 
 
 def test_a_key_is_never_cut(server: Any) -> None:
@@ -330,9 +333,9 @@ def test_a_key_is_never_cut(server: Any) -> None:
     assert refused.json()["faults"] == {"Idempotency-Key": ["Longer than maximum length 255."]}
 
 
-def test_a_key_belongs_to_its_channel(server: Any, hear: Hear) -> None:
+def test_a_key_belongs_to_its_channel(server: Any, receive: Receive) -> None:
     """The same key for another channel does not swallow that channel's message."""
     conn_id = server.connect("msg-key2", "msg-key2-a", "msg-key2-b")
     for name in ("msg-key2-a", "msg-key2-b"):
         send(server, name, uuid="9c1f3e52-4f0c-4f7c-8f6c-2a1f6f0e3b11")
-    assert [item["channel"] for item in hear("msg-key2", conn_id)] == ["msg-key2-a", "msg-key2-b"]
+    assert [item["channel"] for item in receive("msg-key2", conn_id)] == ["msg-key2-a", "msg-key2-b"]

@@ -186,7 +186,7 @@ def test_a_get_has_no_body_and_queries_are_named(api: dict[str, Any]) -> None:
     )
 
 
-def test_a_call_without_schemas_is_described_all_the_same(api: dict[str, Any]) -> None:
+def test_a_call_without_schemas_is_described(api: dict[str, Any]) -> None:
     """A row with neither request nor answer schema has an operation without content."""
     assert api["paths"]["/openapi.json"]["get"]["responses"]["200"] == {"description": "Done."}
 

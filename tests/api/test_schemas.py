@@ -65,7 +65,7 @@ def test_any_visible_text_is_a_conn_id(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x" * 129, "a b", "a\n", "\x00", "a\u200bb", "a\u00a0b", "\ud800"])
-def test_what_cannot_be_seen_is_no_conn_id(text: str) -> None:
+def test_invisible_characters_are_no_conn_id(text: str) -> None:
     """Blanks, controls, invisible characters and other lengths are refused."""
     with pytest.raises(ValueError):
         normalize_conn_id(text)

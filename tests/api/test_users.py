@@ -8,11 +8,11 @@ from tests.conftest import CLUSTER
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 
-Hear = Callable[[str, str], list[dict[str, Any]]]
+Receive = Callable[[str, str], list[dict[str, Any]]]
 TOLD = {"notify_state": True}
 
 
-def test_the_answer_tells_what_changed(server: Any) -> None:
+def test_the_answer_names_the_changed_keys(server: Any) -> None:
     """The whole state, the changes sorted by key, and the public keys."""
     server.connect("state-ann", user_state={"b": 1, "same": "x"})
     change = {"user": "state-ann", "user_state": {"c": None, "b": 2, "a": 1.5, "same": "x"}}
@@ -96,32 +96,32 @@ def test_public_keys_are_bounded(server: Any) -> None:
     assert fitting["public_keys"] == keys[1:]
 
 
-def test_a_public_change_is_heard(server: Any, hear: Hear) -> None:
+def test_a_public_change_is_delivered(server: Any, receive: Receive) -> None:
     """Where the channel has notify_state, by the user too, and only the public part of it."""
     config = {"state-told": TOLD}
     watcher = server.connect("state-watcher", "state-told", "state-quiet", channel_configs=config)
     server.connect("state-changer", "state-told", "state-quiet", state_public_keys=["a"])
     change = {"user": "state-changer", "user_state": {"a": 1, "secret": 1}}
     server.post("/user_state", change)
-    (heard,) = hear("state-watcher", watcher)
-    assert (heard["type"], heard["channel"], heard["user"]) == (
+    (received,) = receive("state-watcher", watcher)
+    assert (received["type"], received["channel"], received["user"]) == (
         "user_state_change",
         "state-told",
         "state-changer",
     )
-    assert heard["message"] == {"state": {"a": 1}, "changed": [{"key": "a", "value": 1}]}
+    assert received["message"] == {"state": {"a": 1}, "changed": [{"key": "a", "value": 1}]}
 
 
-def test_the_user_hears_its_own_change(server: Any, hear: Hear) -> None:
+def test_the_user_receives_its_own_change(server: Any, receive: Receive) -> None:
     """On every connection in the channel."""
     conn_id = server.connect("state-self", "state-self", channel_configs={"state-self": TOLD})
     server.post(
         "/user_state", {"user": "state-self", "user_state": {"a": 1}, "state_public_keys": ["a", "never"]}
     )
-    assert [item["type"] for item in hear("state-self", conn_id)] == ["user_state_change"]
+    assert [item["type"] for item in receive("state-self", conn_id)] == ["user_state_change"]
 
 
-def test_nothing_is_heard_of_what_is_private_or_the_same(server: Any, hear: Hear) -> None:
+def test_private_or_unchanged_state_is_not_delivered(server: Any, receive: Receive) -> None:
     """An event with nothing in it is none."""
     config = {"state-silent": TOLD}
     conn_id = server.connect(
@@ -132,21 +132,21 @@ def test_nothing_is_heard_of_what_is_private_or_the_same(server: Any, hear: Hear
         state_public_keys=["a"],
     )
     server.post("/user_state", {"user": "state-silent", "user_state": {"a": 1, "b": 2}})
-    assert hear("state-silent", conn_id) == []
+    assert receive("state-silent", conn_id) == []
 
 
-def test_a_change_by_connect_is_heard(server: Any, hear: Hear) -> None:
+def test_a_change_by_connect_is_delivered(server: Any, receive: Receive) -> None:
     """By a new connection of the user and by the same one again."""
     config = {"state-connect": TOLD}
     keys = {"state_public_keys": ["a"]}
     conn_id = server.connect("state-connect", "state-connect", channel_configs=config, **keys)
     server.connect("state-connect", user_state={"a": 1})
     server.connect("state-connect", conn_id=conn_id, user_state={"a": 2})
-    changes = [item["message"]["changed"] for item in hear("state-connect", conn_id)]
+    changes = [item["message"]["changed"] for item in receive("state-connect", conn_id)]
     assert changes == [[{"key": "a", "value": 1}], [{"key": "a", "value": 2}]]
 
 
-def test_the_status_of_the_seed_is_a_public_key(server: Any, hear: Hear) -> None:
+def test_the_status_of_the_seed_is_a_public_key(server: Any, receive: Receive) -> None:
     """Shown by /info in both forms, and told where notify_state is on."""
     config = {"state-status": TOLD}
     conn_id = server.connect(
@@ -154,11 +154,11 @@ def test_the_status_of_the_seed_is_a_public_key(server: Any, hear: Hear) -> None
     )
     answer = server.post("/user_status", {"user": "state-status", "status": 4})
     assert (answer["status"], answer["public_keys"]) == (4, ["a", "status"])
-    (heard,) = hear("state-status", conn_id)
-    assert heard["message"]["changed"] == [{"key": "status", "value": 4}]
-    told = server.post("/info", {"channels": ["state-status"]})
-    assert told["channels"]["state-status"]["users"][0]["status"] == 4
-    assert told["users"][0]["state"]["status"] == 4
+    (received,) = receive("state-status", conn_id)
+    assert received["message"]["changed"] == [{"key": "status", "value": 4}]
+    reply = server.post("/info", {"channels": ["state-status"]})
+    assert reply["channels"]["state-status"]["users"][0]["status"] == 4
+    assert reply["users"][0]["state"]["status"] == 4
 
 
 def test_a_status_is_a_number(server: Any) -> None:

@@ -135,7 +135,7 @@ def test_other_integers_are_refused(given_value: Any) -> None:
     assert list(faults) == ["history_size"]
 
 
-def test_one_object_or_many_is_told_apart() -> None:
+def test_one_object_and_a_list_are_distinguished() -> None:
     """A single object is read as one item; the flag says which form it was."""
     one, was_list = validation.decode_one_or_many(b'{"user": "ann"}', schemas.MessageBody)
     assert ([item.user for item in one], was_list) == (["ann"], False)
@@ -183,7 +183,7 @@ def test_unknown_keys_are_dropped() -> None:
     ],
     ids=lambda body: repr(body[:40]),
 )
-def test_what_is_not_json_is_malformed(body: bytes) -> None:
+def test_invalid_json_is_malformed(body: bytes) -> None:
     """Broken syntax, encoding, numbers and nesting are all one 400 in the shape of the other faults."""
     with pytest.raises(Malformed) as caught:
         validation.decode(body, schemas.ConnectBody)
@@ -267,7 +267,7 @@ def test_any_json_is_answered(call: str, value: Any) -> None:
         },
     )
 )
-def test_the_slow_way_reads_what_the_quick_way_reads(value: dict[str, Any]) -> None:
+def test_the_slow_path_reads_the_same_as_the_fast_path(value: dict[str, Any]) -> None:
     """A good body read by the walk, here forced by a null, is what msgspec reads at once."""
     read = READERS["POST /message"]
     quick, _ = read(json.dumps([value]).encode())

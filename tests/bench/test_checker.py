@@ -7,7 +7,7 @@ SENT_NS = 1_000_000
 SOURCE = (0, 0)
 
 
-def heard(*numbers: int, positions: tuple[int, ...] = ()) -> bytes:
+def delivery(*numbers: int, positions: tuple[int, ...] = ()) -> bytes:
     """What a client receives: messages with these numbers, of one publisher in one channel."""
     items = [payload(Stamp(*SOURCE, number, SENT_NS), "x") for number in numbers]
     items += [b'{"position":"epoch-%d"}' % position for position in positions]
@@ -26,48 +26,48 @@ def go(checker: Checker, *chunks: bytes, start: Place | None = None) -> Place:
 def test_everything_in_order() -> None:
     """All messages, one by one or together, are right."""
     checker = Checker()
-    place = go(checker, heard(0), heard(1, 2), heard(3, positions=(7, 8)))
+    place = go(checker, delivery(0), delivery(1, 2), delivery(3, positions=(7, 8)))
     assert (checker.received, checker.faults, place.lost({SOURCE: 4})) == (4, Faults(), 0)
 
 
 def test_gap() -> None:
     """What was skipped is lost."""
     checker = Checker()
-    place = go(checker, heard(0), heard(3))
+    place = go(checker, delivery(0), delivery(3))
     assert (checker.faults, place.lost({SOURCE: 4})) == (Faults(), 2)
 
 
 def test_missing_end() -> None:
     """What was sent after the last message that came is lost, also where none came."""
-    assert go(Checker(), heard(0, 1)).lost({SOURCE: 5}) == 3
+    assert go(Checker(), delivery(0, 1)).lost({SOURCE: 5}) == 3
     assert Place().lost({SOURCE: 5, (1, 0): 2}) == 7
 
 
 def test_duplicate() -> None:
     """A message that came twice is doubled, and nothing is lost."""
     checker = Checker()
-    place = go(checker, heard(0, 1), heard(1), heard(2))
+    place = go(checker, delivery(0, 1), delivery(1), delivery(2))
     assert (checker.faults, place.lost({SOURCE: 3})) == (Faults(duplicated=1), 0)
 
 
 def test_swap() -> None:
     """A message that came after a later one is out of order, and not lost."""
     checker = Checker()
-    place = go(checker, heard(0), heard(2), heard(1), heard(3))
+    place = go(checker, delivery(0), delivery(2), delivery(1), delivery(3))
     assert (checker.faults, place.lost({SOURCE: 4})) == (Faults(out_of_order=1), 0)
 
 
 def test_gap_duplicate_and_swap_at_once() -> None:
     """Each fault of a stream is counted once, under its own name."""
     checker = Checker()
-    place = go(checker, heard(0, 1), heard(1), heard(4, 3), heard(5))
+    place = go(checker, delivery(0, 1), delivery(1), delivery(4, 3), delivery(5))
     assert (checker.faults, place.lost({SOURCE: 6})) == (Faults(duplicated=1, out_of_order=1), 1)
 
 
 def test_position_that_does_not_grow() -> None:
     """Positions must grow from event to event, within a chunk and between chunks."""
     checker = Checker()
-    go(checker, heard(positions=(5, 4)), heard(positions=(5,)), heard(positions=(6,)))
+    go(checker, delivery(positions=(5, 4)), delivery(positions=(5,)), delivery(positions=(6,)))
     assert checker.faults == Faults(position_disorder=2)
 
 
@@ -84,9 +84,9 @@ def test_sources_are_counted_apart() -> None:
 def test_clients_share_their_way() -> None:
     """A second client that receives the same bytes is at the same place, and counts; a third that does not is elsewhere."""
     checker, start = Checker(), Place()
-    first = go(checker, heard(0), heard(1), start=start)
-    second = go(checker, heard(0), heard(1), start=start)
-    third = go(checker, heard(1), start=start)
+    first = go(checker, delivery(0), delivery(1), start=start)
+    second = go(checker, delivery(0), delivery(1), start=start)
+    third = go(checker, delivery(1), start=start)
     assert first is second
     assert (checker.received, first.lost({SOURCE: 2}), third.lost({SOURCE: 2})) == (5, 0, 1)
 
@@ -95,14 +95,14 @@ def test_fault_counts_for_each_client() -> None:
     """A fault that happens to two clients is two faults, though its bytes are read once."""
     checker, start = Checker(), Place()
     for _ in range(2):
-        go(checker, heard(0), heard(0), start=start)
+        go(checker, delivery(0), delivery(0), start=start)
     assert checker.faults == Faults(duplicated=2)
 
 
 def test_latency_is_counted_for_each_message_of_each_client() -> None:
     """The histogram holds, once folded, the time from stamp to receipt, to 16 µs."""
     checker, place = Checker(), Place()
-    step = checker.learn(place, b"chunk", [heard(0, 1)])
+    step = checker.learn(place, b"chunk", [delivery(0, 1)])
     for _ in range(3):
         checker.take(step, SENT_NS + 5_000_000)
     checker.fold()
@@ -115,5 +115,5 @@ def test_ways_are_bounded() -> None:
     """A place does not remember more than some hundred ways out of it."""
     checker, place = Checker(), Place()
     for number in range(1000):
-        go(checker, heard(number), start=place)
+        go(checker, delivery(number), start=place)
     assert len(place.steps) <= 256

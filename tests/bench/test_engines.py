@@ -155,8 +155,8 @@ def test_the_many_clients_must_have_received_everything(monkeypatch: pytest.Monk
         await crowd.until_all(crowd.Sink(None, 10, received), 20)  # type: ignore[arg-type]
 
     asyncio.run(check(20))
-    for received, told in ((19, "1 messages did not come"), (21, "came twice")):
-        with pytest.raises(BenchFailed, match=told):
+    for received, message in ((19, "1 messages did not come"), (21, "came twice")):
+        with pytest.raises(BenchFailed, match=message):
             asyncio.run(check(received))
 
 

@@ -35,7 +35,7 @@ def listen() -> Iterator[Listen]:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(process)
-        assert heard(process.stderr, "listening to")
+        assert line_with(process.stderr, "listening to")
         return process
 
     yield listen
@@ -44,7 +44,7 @@ def listen() -> Iterator[Listen]:
         process.communicate()
 
 
-def heard(stream: IO[str] | None, text: str) -> str:
+def line_with(stream: IO[str] | None, text: str) -> str:
     """The first line with a text in it, or nothing where the stream ends before."""
     assert stream is not None
     return next((line for line in stream if text in line), "")
@@ -62,9 +62,9 @@ def test_listen_prints_what_publish_sent(server: Any, listen: Listen, transport:
     process = listen(server, channel, transport)
     for number in range(3):
         publish(server, channel, {"number": number})
-    told = [json.loads(heard(process.stdout, '"number"')) for _ in range(3)]
-    assert [item["message"] for item in told] == [{"number": 0}, {"number": 1}, {"number": 2}]
-    assert {item["channel"] for item in told} == {channel}
+    printed = [json.loads(line_with(process.stdout, '"number"')) for _ in range(3)]
+    assert [item["message"] for item in printed] == [{"number": 0}, {"number": 1}, {"number": 2}]
+    assert {item["channel"] for item in printed} == {channel}
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (0, "")
@@ -101,8 +101,8 @@ def test_nothing_is_missed_between_streams(
 
     remote = Server(server.url, server.secret)
     assert Subscriber(remote, "alice", [channel], Dropping(transport), wait=wait).listen() == 0
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [item["message"] for item in told] == sent == ["first", "second", "last"]
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [item["message"] for item in printed] == sent == ["first", "second", "last"]
 
 
 def test_listen_outlives_a_restart(start_server: Any, listen: Listen) -> None:
@@ -110,12 +110,12 @@ def test_listen_outlives_a_restart(start_server: Any, listen: Listen) -> None:
     first = start_server()
     process = listen(first, "cli-restart")
     publish(first, "cli-restart", "before")
-    assert '"before"' in heard(process.stdout, '"message"')
+    assert '"before"' in line_with(process.stdout, '"message"')
     first.stop()
     second = start_server("-p", str(first.port))
-    assert "missing from: private messages, cli-restart\n" in heard(process.stderr, "missing")
+    assert "missing from: private messages, cli-restart\n" in line_with(process.stderr, "missing")
     publish(second, "cli-restart", "after")
-    assert '"after"' in heard(process.stdout, '"message": "after"')
+    assert '"after"' in line_with(process.stdout, '"message": "after"')
 
 
 def test_sign_opens_the_api(server: Any, capsys: pytest.CaptureFixture[str]) -> None:

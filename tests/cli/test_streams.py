@@ -64,41 +64,41 @@ def websocket_that_closes(code: int, *items: Item) -> Iterator[Server]:
             thread.join()
 
 
-def hear(transport: str, server: Server) -> tuple[list[Item], int]:
+def receive(transport: str, server: Server) -> tuple[list[Item], int]:
     """What a stream yields, and the code it ends with."""
-    heard: list[Item] = []
+    received: list[Item] = []
     with pytest.raises(StreamEnded) as caught:
         for item in STREAMS[transport](server, Place("c1", "e-1")):
-            heard.append(item)
-    return heard, caught.value.code
+            received.append(item)
+    return received, caught.value.code
 
 
 @pytest.mark.parametrize("code", [1000, 4001, 4002, 4008])
 def test_websocket_close_code(code: int) -> None:
     """A WebSocket yields the items of its lists and ends with the server's close code."""
     with websocket_that_closes(code, EVENT, EVENT) as server:
-        assert hear("ws", server) == ([EVENT, EVENT], code)
+        assert receive("ws", server) == ([EVENT, EVENT], code)
 
 
 def test_sse_that_breaks_off() -> None:
     """Each block of an event stream is one list; a stream that just ends was lost."""
     body = f"id: e-2\ndata: {json.dumps([EVENT])}\n\ndata: []\n\n"
     with http_answer(200, body) as server:
-        assert hear("sse", server) == ([EVENT], LOST)
+        assert receive("sse", server) == ([EVENT], LOST)
 
 
 def test_sse_with_what_ends_a_line_elsewhere() -> None:
     """Characters that end a line for Python, but neither in JSON nor in an event stream, end nothing."""
     item = EVENT | {"message": "one\u2028two\u2029three\x85four"}
     with http_answer(200, f"data: {json.dumps([item], ensure_ascii=False)}\n\n") as server:
-        assert hear("sse", server) == ([item], LOST)
+        assert receive("sse", server) == ([item], LOST)
 
 
 @pytest.mark.parametrize(("transport", "form"), [("sse", "data: {}\n\n"), ("poll", "{}")])
 def test_closing_item(transport: str, form: str) -> None:
     """A last word of SSE and long poll is the code the stream ends with."""
     with http_answer(200, form.format(json.dumps([EVENT, CLOSING]))) as server:
-        assert hear(transport, server) == ([EVENT], 4008)
+        assert receive(transport, server) == ([EVENT], 4008)
 
 
 @pytest.mark.slow
@@ -109,20 +109,20 @@ def test_closing_item(transport: str, form: str) -> None:
 def test_refusals(transport: str, status: int, code: int) -> None:
     """An HTTP status instead of a stream says the same as a close code."""
     with http_answer(status, "") as server:
-        assert hear(transport, server) == ([], code)
+        assert receive(transport, server) == ([], code)
 
 
 @pytest.mark.parametrize("transport", STREAMS)
 def test_no_server(transport: str) -> None:
     """Nobody there is a lost stream."""
-    assert hear(transport, Server("http://127.0.0.1:9", "secret")) == ([], LOST)
+    assert receive(transport, Server("http://127.0.0.1:9", "secret")) == ([], LOST)
 
 
 @pytest.mark.parametrize(("transport", "form"), [("sse", "data: {}\n\n"), ("poll", "{}")])
 def test_nonsense(transport: str, form: str) -> None:
     """An answer that is no list of items, such as a proxy's page, is a lost stream."""
     with http_answer(200, form.format("<html>")) as server:
-        assert hear(transport, server) == ([], LOST)
+        assert receive(transport, server) == ([], LOST)
 
 
 @pytest.mark.parametrize("transport", STREAMS)
@@ -132,10 +132,10 @@ def test_list_that_is_too_long_ends_it_for_good(transport: str, monkeypatch: pyt
     long = json.dumps([EVENT | {"message": "x" * 2_000}])
     if transport == "ws":
         with websocket_that_closes(1000, EVENT | {"message": "x" * 2_000}) as server:
-            assert hear(transport, server) == ([], 1009)
+            assert receive(transport, server) == ([], 1009)
     else:
         with http_answer(200, f"data: {long}" if transport == "sse" else long) as server:
-            assert hear(transport, server) == ([], 1009)
+            assert receive(transport, server) == ([], 1009)
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ class Listener:
         self.process = subprocess.Popen(
             [node, str(LISTENER), argument], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.heard: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -80,8 +80,8 @@ class Listener:
             try:
                 event = self._events.get(timeout=max(0, deadline - time.monotonic()))
             except queue.Empty:
-                pytest.fail(f"No {kind} {keys} among {self.heard}")
-            self.heard.append(event)
+                pytest.fail(f"No {kind} {keys} among {self.received}")
+            self.received.append(event)
             if event["type"] == kind and keys.items() <= event.items():
                 return event
 
@@ -91,7 +91,7 @@ class Listener:
         self.process.stdin.flush()
 
     def texts(self) -> list[str]:
-        return [event["message"]["text"] for event in self.heard if event["type"] == "message"]
+        return [event["message"]["text"] for event in self.received if event["type"] == "message"]
 
     def stop(self) -> None:
         self.process.kill()
@@ -155,17 +155,17 @@ def test_its_version_is_the_servers() -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_message_is_heard(server: RunningServer, listen: Listen, transport: str) -> None:
+def test_a_message_is_received(server: RunningServer, listen: Listen, transport: str) -> None:
     """On each transport, until the application closes the stream, which ends the connection."""
     channel = uuid4().hex
-    told = connection(server, channel)
-    listener = listen(server.url, connection=told, transports=[transport])
+    granted = connection(server, channel)
+    listener = listen(server.url, connection=granted, transports=[transport])
     listener.until("open", transport=transport)
     say(server, channel, "hi", last=True)
     assert listener.until("message")["message"]["text"] == "hi"
     assert listener.until("close")["code"] == 1000
     assert listener.process.wait(PATIENCE_S) == 0
-    assert server.post("/disconnect", {"conn_id": told["conn_id"]}) is False
+    assert server.post("/disconnect", {"conn_id": granted["conn_id"]}) is False
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -185,7 +185,7 @@ def test_a_cut_line_loses_nothing(server: RunningServer, line: Line, listen: Lis
     say(server, channel, "after")
     listener.until("message")
     assert listener.texts() == ["before", "during", "after"]
-    assert not [event for event in listener.heard if event["type"] == "lost"]
+    assert not [event for event in listener.received if event["type"] == "lost"]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -194,8 +194,8 @@ def test_a_long_message_comes_through_a_slow_line(
 ) -> None:
     """It takes longer than a line may be silent, and is not begun again for ever."""
     channel = uuid4().hex
-    told = connection(server, channel)
-    listener = listen(line.url, connection=told, transports=[transport], silenceMs=800)
+    granted = connection(server, channel)
+    listener = listen(line.url, connection=granted, transports=[transport], silenceMs=800)
     listener.until("open")
     line.bytes_per_s = 40_000
     say(server, channel, "x" * 48_000)
@@ -238,8 +238,8 @@ def test_a_restart_is_survived(
 ) -> None:
     """Told to go or killed, the server is found again; the application gives a connection and hears what is lost."""
     server = start_server(**SHORT_POLLS)
-    told = connection(server, "news")
-    listener = listen(server.url, connection=told, transports=[transport])
+    granted = connection(server, "news")
+    listener = listen(server.url, connection=granted, transports=[transport])
     listener.until("open")
     say(server, "news", "before")
     listener.until("message")
@@ -247,22 +247,22 @@ def test_a_restart_is_survived(
     assert (listener.until("down")["code"] == 1012) == (how == signal.SIGTERM)
     server.process.communicate(timeout=PATIENCE_S)
     server = start_server("-p", str(server.port), **SHORT_POLLS)
-    assert listener.until("ask")["expired"] == told["conn_id"]
+    assert listener.until("ask")["expired"] == granted["conn_id"]
     listener.answer(connection(server, "news"))
     assert listener.until("lost")["channels"] == ["", "news"]
     listener.answer(server.post("/info", {"info": {"channels": ["news"], "include_users": True}}))
     say(server, "news", "after")
     listener.until("message")
     assert listener.texts() == ["before", "after"]
-    assert [event["type"] for event in listener.heard].count("lost") == 1
+    assert [event["type"] for event in listener.received].count("lost") == 1
 
 
 def test_a_new_connection_misses_nothing(start_server: StartServer, listen: Listen) -> None:
     """The application hands the last position to /connect, and what was said while there was no connection is heard."""
     server = start_server(CHANNELSTREAM_DETACH_GRACE_S="0")
     line = Line(server.port)
-    told = connection(server, "news")
-    listener = listen(line.url, connection=told, transports=["websocket"])
+    granted = connection(server, "news")
+    listener = listen(line.url, connection=granted, transports=["websocket"])
     listener.until("open")
     say(server, "news", "before")
     last = listener.until("message")["position"]
@@ -272,13 +272,13 @@ def test_a_new_connection_misses_nothing(start_server: StartServer, listen: List
     say(server, "news", "missed")
     line.mend()
     asked = listener.until("ask")
-    assert (asked["expired"], asked["since"]) == (told["conn_id"], last)
+    assert (asked["expired"], asked["since"]) == (granted["conn_id"], last)
     listener.answer(connection(server, "news", since=asked["since"]))
     listener.until("message")
     say(server, "news", "after")
     listener.until("message")
     assert listener.texts() == ["before", "missed", "after"]
-    assert not [event for event in listener.heard if event["type"] == "lost"]
+    assert not [event for event in listener.received if event["type"] == "lost"]
     line.cut()
 
 

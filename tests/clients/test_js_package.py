@@ -68,7 +68,7 @@ def test_it_can_be_imported(application: Path, program: str) -> None:
 
 
 @pytest.mark.slow
-def test_its_types_refuse_what_is_not_there(application: Path) -> None:
+def test_its_types_refuse_missing_members(application: Path) -> None:
     """A program in TypeScript passes its strict mode, as a module or not, but for the lines that must not."""
     programs = [shutil.copy(TYPED, application / f"program.{ending}") for ending in ("mts", "cts")]
     options = ["--strict", "--noEmit", "--module", "node16", "--target", "es2022"]

@@ -48,7 +48,7 @@ def test_an_address_has_one_spelling(text: str, spelled: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "unknown", "010.1.2.3", "10.1.2", "1234", "[::1]", "10.1.2.3:80", "::1::"]
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_a_malformed_address_is_refused(text: str) -> None:
     """Octal and short forms, which other programs read in other ways, among it."""
     with pytest.raises(ValueError):
         read_address(text)
@@ -70,6 +70,6 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         ("testclient", "another", False),
     ],
 )
-def test_who_counts_as_one_caller(one: str, other: str, same: bool) -> None:
+def test_addresses_of_one_caller_share_a_key(one: str, other: str, same: bool) -> None:
     """IPv4 addresses one by one, IPv6 by their /64."""
     assert (source_of(one) == source_of(other)) is same

@@ -90,13 +90,13 @@ def test_an_event_stream_block_carries_the_last_position() -> None:
     assert data.startswith(b"id: e-2\n")
 
 
-def test_the_deaf_batch_keeps_nothing() -> None:
+def test_the_discard_batch_keeps_nothing() -> None:
     """A connection without a stream stays deaf whatever comes."""
     assert DISCARD.append(ONE) is DISCARD
     assert DISCARD.entries() == []
 
 
-def test_a_held_batch_keeps_what_comes_up_to_its_limit() -> None:
+def test_a_buffer_batch_keeps_events_up_to_its_limit() -> None:
     """Events wait in the order they came."""
     held = BufferBatch(2)
     assert held.append(ONE) is held
@@ -104,7 +104,7 @@ def test_a_held_batch_keeps_what_comes_up_to_its_limit() -> None:
     assert (held.buffered, held.overflowed) == ([ONE, TWO], False)
 
 
-def test_a_held_batch_that_overflows_holds_nothing() -> None:
+def test_a_buffer_batch_that_overflows_keeps_nothing() -> None:
     """One event more than it may hold: it lets go of all and keeps none of what follows."""
     held = BufferBatch(1)
     held.append(ONE)
@@ -113,7 +113,7 @@ def test_a_held_batch_that_overflows_holds_nothing() -> None:
         assert (held.buffered, held.overflowed) == ([], True)
 
 
-def test_a_held_batch_can_begin_anew() -> None:
+def test_a_buffer_batch_can_be_reset() -> None:
     """After a reset it holds events again, and says that it missed none."""
     held = BufferBatch(1)
     held.append(ONE)
@@ -123,7 +123,7 @@ def test_a_held_batch_can_begin_anew() -> None:
     assert (held.buffered, held.overflowed) == ([THREE], False)
 
 
-def test_a_held_batch_can_be_told_to_hold_nothing() -> None:
+def test_a_buffer_batch_marked_as_overflowed_keeps_nothing() -> None:
     """Whoever waits for a slow client costs no memory."""
     held = BufferBatch(5)
     held.append(ONE)

@@ -30,7 +30,7 @@ def delete(offset: int, channel: str | None = "a", **rest: object) -> Entry:
     return entry(offset, MessageDeleted(uuid="m", channel=channel, **rest))  # type: ignore[arg-type]
 
 
-def told(entries: object) -> list[tuple[int, str, object]]:
+def summary(entries: object) -> list[tuple[int, str, object]]:
     """Number, type and text of each entry."""
     return [
         (each.offset, type(each.event).__name__, getattr(each.event, "payload", None))
@@ -69,15 +69,19 @@ def test_a_list_has_only_the_present_forms() -> None:
     """A message its newest text, its edits one that says all; a deleted one nothing but the deletion."""
     other = message(3, "other")
     edits = [message(1), edit(2, user="v"), other, edit(4, b"3")]
-    assert told(compacted(edits)) == [(1, "Message", b"3"), (3, "Message", b"1"), (4, "MessageEdited", b"3")]
+    assert summary(compacted(edits)) == [
+        (1, "Message", b"3"),
+        (3, "Message", b"1"),
+        (4, "MessageEdited", b"3"),
+    ]
     last = compacted(edits)[-1].event
     assert isinstance(last, MessageEdited)
     assert last.user == "v"
     gone = [*edits, delete(5), delete(6)]
-    assert told(compacted(gone)) == [(3, "Message", b"1"), (6, "MessageDeleted", None)]
+    assert summary(compacted(gone)) == [(3, "Message", b"1"), (6, "MessageDeleted", None)]
 
 
-def test_what_nothing_changed_is_handed_back_as_it_is() -> None:
+def test_unchanged_entries_are_returned_as_they_are() -> None:
     """The usual case costs nothing."""
     entries = [message(1), message(2, "other")]
     assert present_forms(entries, Changes()) is entries
@@ -86,12 +90,12 @@ def test_what_nothing_changed_is_handed_back_as_it_is() -> None:
 def test_a_change_counts_for_those_who_are_not_sent_it() -> None:
     """Where it is about all whom an entry is for; one for some leaves the others what they have."""
     pending = [message(1), message(2, "other"), message(3, channel="b")]
-    assert told(present_forms(pending, Changes([delete(4, exclude=ANN)]))) == [
+    assert summary(present_forms(pending, Changes([delete(4, exclude=ANN)]))) == [
         (2, "Message", b"1"),
         (3, "Message", b"1"),
     ]
-    assert told(present_forms(pending[:1], Changes([edit(4)]))) == [(1, "Message", b"2")]
-    assert told(present_forms(pending[:1], Changes([edit(4), delete(5), edit(6)]))) == []
+    assert summary(present_forms(pending[:1], Changes([edit(4)]))) == [(1, "Message", b"2")]
+    assert summary(present_forms(pending[:1], Changes([edit(4), delete(5), edit(6)]))) == []
     assert present_forms(pending[:1], Changes([delete(4, only=ANN)])) == pending[:1]
     private = message(1, channel=None, only=ANN)
     assert present_forms([private], Changes([delete(2, channel=None, only=ANN | {"bob"})])) == []
@@ -100,7 +104,7 @@ def test_a_change_counts_for_those_who_are_not_sent_it() -> None:
 def test_the_last_change_wins_whomever_it_is_for() -> None:
     """An edit for everybody does not undo the one that some were sent after it, in the same list."""
     first, later = edit(2, b"2"), edit(3, b"3", only=ANN)
-    assert told(present_forms([message(1), first, later], Changes([first, later]))) == [
+    assert summary(present_forms([message(1), first, later], Changes([first, later]))) == [
         (1, "Message", b"3"),
         (3, "MessageEdited", b"3"),
     ]
@@ -108,7 +112,7 @@ def test_the_last_change_wins_whomever_it_is_for() -> None:
 
 def test_an_older_change_does_not_touch_a_newer_entry() -> None:
     """A message that is published anew after its deletion was forgotten is another one."""
-    assert told(present_forms([message(5)], Changes([delete(4)]))) == [(5, "Message", b"1")]
+    assert summary(present_forms([message(5)], Changes([delete(4)]))) == [(5, "Message", b"1")]
 
 
 def test_a_user_is_not_sent_what_a_change_about_it_supersedes() -> None:

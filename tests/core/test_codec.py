@@ -65,7 +65,7 @@ def test_a_catchup_item_is_golden(vector: dict[str, Any], dialect: Dialect) -> N
 
 
 @pytest.mark.parametrize("dialect", Dialect)
-def test_users_who_part_at_once_are_the_items_of_each(dialect: Dialect) -> None:
+def test_a_batched_leave_is_an_item_for_each_user(dialect: Dialect) -> None:
     """Byte for byte what a part of each would be, with numbers of their own; also of the rest behind a number."""
     (vector,) = VECTORS["together"]
     fields = {key: value for key, value in vector["event"].items() if key != "kind"}

@@ -74,7 +74,7 @@ def test_a_change_leaves_the_present_form_for_the_others(
     assert affects(change, event) or left == event
 
 
-def test_what_does_not_change_is_the_same_object() -> None:
+def test_an_unchanged_entry_is_the_same_object() -> None:
     """So that whoever holds it can tell."""
     for event, change in (
         (message("ab"), delete("c")),
@@ -87,7 +87,7 @@ def test_what_does_not_change_is_the_same_object() -> None:
     assert affects(delete(), message("ab"))
 
 
-def test_a_message_taken_back_from_very_many_is_lost_for_the_others() -> None:
+def test_a_message_deleted_for_many_users_is_lost_for_the_others() -> None:
     """The list of those who do not get it is bounded where it grows; one that is long already may stay."""
     many = frozenset(map(str, range(MAX_EXCLUDED)))
     one_by_one = retained(message(), MessageDeleted(uuid="m", channel="a", only=many))
@@ -129,7 +129,7 @@ def test_an_edit_says_what_the_one_before_has_changed() -> None:
         (edit("a"), [delete()], None),
     ],
 )
-def test_a_repetition_is_for_those_who_have_not_got_it(
+def test_a_repetition_reaches_those_who_have_not_received_it(
     event: Event, known: list[Event], rest: Event | None
 ) -> None:
     """Nobody gets a message twice, or one that was deleted."""

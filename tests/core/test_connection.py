@@ -13,7 +13,7 @@ def connection(dialect: Dialect = Dialect.V07) -> Connection:
     return Connection("c", "ann", dialect, delivered=(7,), deadline_s=15.0)
 
 
-def test_a_new_connection_hears_nothing_and_has_a_deadline() -> None:
+def test_a_new_connection_receives_nothing_and_has_a_deadline() -> None:
     """It is registered, has no stream, and what comes is left to the log."""
     new = connection()
     assert new.state is ConnectionState.NEW
@@ -40,7 +40,7 @@ def test_every_life_ends_and_no_closed_connection_comes_back() -> None:
     assert ConnectionState.CLOSED not in {state for state, _ in TRANSITIONS}
 
 
-def test_a_connection_hears_by_its_user_and_its_dialect() -> None:
+def test_a_connection_receives_by_its_user_and_its_dialect() -> None:
     """Presence that is not announced reaches the seed dialect only, and never the user itself."""
     event = Presence(uuid="p", channel="a", user="bob", joined=True, timestamp="t", state={}, announced=False)
     assert connection(Dialect.SEED).receives(event)

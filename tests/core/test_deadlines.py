@@ -37,7 +37,7 @@ def test_a_deadline_is_replaced() -> None:
     assert all_due(table, 5.0) == {"later"}
 
 
-def test_what_is_dropped_is_never_due() -> None:
+def test_a_dropped_deadline_is_never_due() -> None:
     """Dropping what is not there changes nothing; an item may come again."""
     table = Deadlines[str]()
     table.set("a", 1.0)
@@ -48,7 +48,7 @@ def test_what_is_dropped_is_never_due() -> None:
     assert ("a" in table, all_due(table, 9.0)) == (True, {"a"})
 
 
-def test_a_table_keeps_nothing_of_what_was() -> None:
+def test_a_table_keeps_nothing_of_past_items() -> None:
     """Slots that are over are gone, and so are those to come of which every item has moved on."""
     table = Deadlines[str]()
     for number in range(100):
@@ -65,7 +65,7 @@ def test_a_table_keeps_nothing_of_what_was() -> None:
     assert (table._slots, table._numbers) == ({}, [])
 
 
-def test_a_table_keeps_nothing_of_very_many_that_were_dropped() -> None:
+def test_a_table_keeps_nothing_of_many_dropped_items() -> None:
     """Nor does it lose the others."""
     table = Deadlines[str]()
     for number in range(1_000):

@@ -27,7 +27,7 @@ def presence(announced: bool) -> Presence:
 
 
 @pytest.mark.parametrize(
-    ("only", "exclude", "hearers"),
+    ("only", "exclude", "receivers"),
     [
         (None, None, {"ann", "bob", "cid"}),
         (frozenset({"bob"}), None, {"bob"}),
@@ -37,12 +37,12 @@ def presence(announced: bool) -> Presence:
     ],
 )
 @pytest.mark.parametrize("dialect", Dialect)
-def test_a_message_is_for_those_meant_and_not_left_out(
-    only: frozenset[str] | None, exclude: frozenset[str] | None, hearers: set[str], dialect: Dialect
+def test_a_message_reaches_its_recipients_and_no_excluded_user(
+    only: frozenset[str] | None, exclude: frozenset[str] | None, receivers: set[str], dialect: Dialect
 ) -> None:
     """`only` names who may hear, `exclude` takes away from that, the author counts like anyone."""
     event = message(only, exclude)
-    assert {name for name in ("ann", "bob", "cid") if event.is_for(name, dialect)} == hearers
+    assert {name for name in ("ann", "bob", "cid") if event.is_for(name, dialect)} == receivers
 
 
 def test_only_an_event_without_names_is_public() -> None:
@@ -71,7 +71,7 @@ def test_presence_that_is_not_announced_is_for_seed_connections() -> None:
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_users_who_part_at_once_are_heard_of_by_others(announced: bool) -> None:
+def test_a_batched_leave_is_delivered_to_others(announced: bool) -> None:
     """One of them hears of the others; where it is not announced only the seed hears of it."""
     gone = tuple(UserLeft(name, name, back) for name, back in (("ann", 1), ("bob", 0)))
     event = UsersLeft(uuid="p", channel="a", departures=gone, timestamp="t", announced=announced)
@@ -86,7 +86,7 @@ def test_users_who_part_at_once_are_heard_of_by_others(announced: bool) -> None:
     assert listed.size_bytes() > event.size_bytes()
 
 
-def test_a_change_of_state_is_heard_by_the_user_itself_too() -> None:
+def test_a_change_of_state_is_delivered_to_its_own_user_too() -> None:
     """Every member hears it, whoever changed."""
     event = UserStateChanged(uuid="s", channel="a", user="ann", timestamp="t", state={}, changed=())
     assert event.is_public
@@ -99,7 +99,7 @@ def test_events_are_frozen() -> None:
         message().user = "eve"  # type: ignore[misc]
 
 
-def test_what_an_event_holds_is_weighed() -> None:
+def test_an_event_has_the_weight_of_its_content() -> None:
     """Lists of users and states count for the budget of the logs, not only payloads."""
     quiet = MessageDeleted(uuid="1", channel="a")
     aimed = MessageDeleted(uuid="1", channel="a", only=frozenset("xyz"))

@@ -128,7 +128,7 @@ def test_each_rule_is_named(state: str, event: Event, fates: list[Fate]) -> None
     assert sink.writes == (Fate.DELIVERED in fates)
 
 
-def test_the_seconds_left_are_told() -> None:
+def test_the_seconds_left_are_shown() -> None:
     """A detached connection is shown with the time until its deadline."""
     hub, _, _ = hub_with("detached")
     assert [each.wait_s for each in outcomes(hub, message(), 2.0)] == [10]
@@ -145,13 +145,13 @@ def test_the_seconds_left_are_told() -> None:
         ("ann", message(channel=None, only=ANN), [Fate.NO_CONNECTION]),
     ],
 )
-def test_a_user_is_told_what_concerns_it(name: str, event: Event, fates: list[Fate]) -> None:
+def test_a_user_gets_the_outcomes_that_concern_it(name: str, event: Event, fates: list[Fate]) -> None:
     """A user's trace has its channels and what is meant for it; where its own messages went is another question."""
     hub, _, _ = hub_with("live")
     assert [each.fate for each in outcomes_for_user(hub, event, name, 0.0)] == fates
 
 
-def test_a_connection_is_told_what_concerns_it() -> None:
+def test_a_connection_gets_the_outcomes_that_concern_it() -> None:
     """Another channel's event does not concern a connection."""
     _, connection, _ = hub_with("live")
     assert [each.fate for each in outcomes_for_connection(connection, message(), 0.0)] == [Fate.DELIVERED]
@@ -204,7 +204,7 @@ SOME = frozenset({"u1", "u7", "u13", "u20", "outside", "nobody"})
         parted("u13"),
     ],
 )
-def test_what_is_told_shortly_is_what_becomes_of_each(event: Event, named: int) -> None:
+def test_the_summary_agrees_with_the_outcome_of_each(event: Event, named: int) -> None:
     """Counted together or one by one, it is the same."""
     hub = crowd()
     assert summarize_all(hub, event, 2.0, named) == summarize(outcomes(hub, event, 2.0), named)

@@ -41,7 +41,7 @@ def test_addresses_come_with_ports_and_brackets(value: bytes, addresses: list[st
         b"1::2::3", b"167838211", b"\xb2.1.2.3", b"10.1.2.3;", b"for=10.1.2.3",
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_no_address(value: bytes) -> None:
+def test_an_unreadable_address_is_refused(value: bytes) -> None:
     """Neither in one list nor in the other."""
     assert x_forwarded_for([(b"x-forwarded-for", value)]) == [Hop(UNKNOWN)]
     assert {hop.address for hop in hops(b'for="' + value.replace(b'"', b'\\"') + b'"')} == {UNKNOWN}

@@ -203,7 +203,7 @@ def test_the_beginning_of_a_chunk_is_waited_for() -> None:
     assert not reader.has_stopped
 
 
-def test_what_is_not_read() -> None:
+def test_unread_bytes_are_handed_over() -> None:
     """Behind a request the rest is handed over as it came, and then it is gone."""
     reader = RequestReader(LIMIT)
     reader.receive(GET + b"\x81\x00")

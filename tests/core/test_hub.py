@@ -131,7 +131,7 @@ def bench() -> Bench:
 # -- who hears
 
 
-def test_members_hear_and_others_do_not(bench: Bench) -> None:
+def test_only_members_receive(bench: Bench) -> None:
     """A message goes to the live connections of its channel."""
     _, inside = bench.member("ann", "a")
     _, outside = bench.member("bob", "b")
@@ -174,7 +174,7 @@ def test_a_private_message_in_a_channel_stays_in_it(bench: Bench) -> None:
     assert (inside.uuids(), outside.uuids(), other.uuids()) == ([["1"]], [], [])
 
 
-def test_excluded_users_hear_nothing(bench: Bench) -> None:
+def test_excluded_users_receive_nothing(bench: Bench) -> None:
     """In a channel, and among the users a private message is meant for."""
     _, ann = bench.member("ann", "a")
     _, bob = bench.member("bob", "a")
@@ -196,7 +196,7 @@ def test_presence_that_is_not_announced_reaches_the_seed_dialect_only(bench: Ben
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_users_who_part_at_once_hear_of_each_other_where_they_are_still_there(
+def test_users_of_a_batched_leave_receive_the_others_where_still_members(
     bench: Bench, announced: bool
 ) -> None:
     """As one does that joins by another connection at that moment; elsewhere nobody hears."""
@@ -216,7 +216,7 @@ def test_users_who_part_at_once_hear_of_each_other_where_they_are_still_there(
     }
 
 
-def test_who_left_a_channel_hears_no_more_of_it(bench: Bench) -> None:
+def test_a_user_that_left_a_channel_receives_nothing_of_it(bench: Bench) -> None:
     """What came before is still written; empty indexes are not kept."""
     connection, tape = bench.member("ann", "a")
     bench.say("a")
@@ -295,7 +295,7 @@ def test_deliveries_are_counted(bench: Bench) -> None:
 # -- a stream's life
 
 
-def test_what_comes_while_catching_up_follows_when_live(bench: Bench) -> None:
+def test_events_during_catch_up_follow_when_live(bench: Bench) -> None:
     """Held events are written with the next flush, before what comes later, in one write."""
     connection, _ = bench.member("ann", "a")
     tape, held = Tape(), BufferBatch(10)
@@ -309,7 +309,7 @@ def test_what_comes_while_catching_up_follows_when_live(bench: Bench) -> None:
     assert tape.uuids() == [["1", "2"]]
 
 
-def test_a_detached_connection_knows_what_it_has_heard(bench: Bench) -> None:
+def test_a_detached_connection_keeps_its_delivered_offsets(bench: Bench) -> None:
     """What waited is not written to a stream that is gone; it is left to the log, with what comes later."""
     connection, tape = bench.member("ann", "a")
     bench.say("a")
@@ -323,7 +323,7 @@ def test_a_detached_connection_knows_what_it_has_heard(bench: Bench) -> None:
     assert (connection.state, connection.deadline_s) == (ConnectionState.DETACHED, 99.0)
 
 
-def test_a_connection_that_catches_up_keeps_what_it_has_heard_when_it_detaches(bench: Bench) -> None:
+def test_a_connection_that_detaches_while_catching_up_keeps_its_offsets(bench: Bench) -> None:
     """Held events were not written and do not count as heard."""
     connection, _ = bench.member("ann", "a")
     bench.hub.attach(connection, Tape(), BufferBatch(10))
@@ -332,7 +332,7 @@ def test_a_connection_that_catches_up_keeps_what_it_has_heard_when_it_detaches(b
     assert connection.delivered == (0,)
 
 
-def test_a_stalled_connection_is_written_no_more(bench: Bench) -> None:
+def test_nothing_is_written_to_a_stalled_connection(bench: Bench) -> None:
     """What waited is written, what follows gathers in the batch it was given."""
     connection, tape = bench.member("ann", "a")
     held = BufferBatch(10)
@@ -437,13 +437,13 @@ def test_a_write_that_fails_silences_nobody_else(bench: Bench) -> None:
     """The stream on which a write fails ends, having heard nothing of it; the others get it, now and later."""
     members = [bench.member("ann", "a") for _ in range(4)]
     connection, tape = members[1]
-    heard = bench.hub.offsets
+    offsets = bench.hub.offsets
     tape.on_write = fail
     tape.on_close = lambda: bench.hub.detach(connection, 99.0)
     bench.say("a")
     with pytest.raises(OSError, match="a bug"):
         bench.hub.flush()
-    assert (connection.stream, connection.delivered) == (None, heard)
+    assert (connection.stream, connection.delivered) == (None, offsets)
     bench.flush_all()
     bench.say("a")
     bench.flush_all()
@@ -470,23 +470,23 @@ def test_a_write_that_fails_as_it_ends_its_stream(bench: Bench) -> None:
 def test_the_last_write_of_a_stream_may_fail(bench: Bench) -> None:
     """A stream that stalls or is replaced has heard nothing of what could not be written, and the new one is attached."""
     connection, tape = bench.member("ann", "a")
-    heard = bench.hub.offsets
+    offsets = bench.hub.offsets
     tape.on_write = fail
     bench.say("a")
     bench.hub.stall(connection, BufferBatch(0))
-    assert (connection.state, connection.delivered) == (ConnectionState.CATCHING_UP, heard)
+    assert (connection.state, connection.delivered) == (ConnectionState.CATCHING_UP, offsets)
     bench.hub.go_live(connection, [])
-    heard = bench.hub.offsets
+    offsets = bench.hub.offsets
     bench.say("a")
     new = Tape()
     bench.hub.attach(connection, new, BufferBatch(0))
-    assert (connection.stream, connection.delivered) == (new, heard)
+    assert (connection.stream, connection.delivered) == (new, offsets)
 
 
 # -- very many connections
 
 
-def test_very_many_connections_are_written_to_in_slices(bench: Bench) -> None:
+def test_many_connections_are_written_to_in_slices(bench: Bench) -> None:
     """Who waits for the next slice gets what comes meanwhile in the same write; who was served gets it in the next round."""
     tapes = [bench.member("ann", "a")[1] for _ in range(SLICE + 1)]
     bench.say("a")
@@ -499,7 +499,7 @@ def test_very_many_connections_are_written_to_in_slices(bench: Bench) -> None:
     assert tapes[0].uuids() == [["1"], ["2"]]
 
 
-def test_who_waits_for_a_slice_may_come_back_by_another_transport(bench: Bench) -> None:
+def test_a_client_waiting_for_a_slice_may_reconnect_by_another_transport(bench: Bench) -> None:
     """The new stream gets what follows in its own framing, and nothing of the old one's."""
     for _ in range(SLICE):
         bench.member("ann", "a", framing=Framing.WEBSOCKET)
@@ -577,7 +577,7 @@ class Naive:
         self.catch_up(self.members.index(connection))
 
     def say(self, channel: str | None, only: frozenset[str] | None, exclude: frozenset[str] | None) -> None:
-        hearers = {
+        receivers = {
             each.id
             for each in self.members
             if (channel in each.channels if channel is not None else only is not None)
@@ -585,7 +585,7 @@ class Naive:
             and (exclude is None or each.user not in exclude)
         }
         entry = self.bench.say(channel, only, exclude)
-        self.log.append((entry, hearers))
+        self.log.append((entry, receivers))
 
     def subscribe(self, who: int, channel: str) -> None:
         if channel not in self.members[who].channels:
@@ -615,8 +615,8 @@ class Naive:
         if connection.state is ConnectionState.CATCHING_UP:
             missed = [
                 entry
-                for entry, hearers in self.log
-                if connection.id in hearers and entry.offset > connection.delivered[0]
+                for entry, receivers in self.log
+                if connection.id in receivers and entry.offset > connection.delivered[0]
             ]
             self.hub.go_live(connection, missed)
 
@@ -634,11 +634,11 @@ class Naive:
         return [uuid for tape in self.tapes[connection.id] for write in tape.uuids() for uuid in write]
 
     def meant(self, connection: Connection) -> list[str]:
-        return [entry.event.uuid for entry, hearers in self.log if connection.id in hearers]
+        return [entry.event.uuid for entry, receivers in self.log if connection.id in receivers]
 
 
 @given(STEPS)
-def test_everyone_hears_exactly_what_is_meant_for_them_in_order(steps: list[tuple[Any, ...]]) -> None:
+def test_every_connection_receives_exactly_its_events_in_order(steps: list[tuple[Any, ...]]) -> None:
     """After any sequence of steps, once all have caught up: no event missing, none twice, none out of order."""
     naive = Naive()
     for name, *arguments in steps:
@@ -684,7 +684,7 @@ def deletion(uuid: str, **rest: Any) -> MessageDeleted:
     return MessageDeleted(uuid=uuid, channel="a", **rest)
 
 
-def test_what_is_deleted_before_the_flush_is_not_sent(bench: Bench) -> None:
+def test_a_message_deleted_before_the_flush_is_not_sent(bench: Bench) -> None:
     """Only the deletion is; of an edited message the new text, and the edit."""
     _, tape = bench.member("bob", "a")
     for _ in range(3):
@@ -701,7 +701,7 @@ def test_what_is_deleted_before_the_flush_is_not_sent(bench: Bench) -> None:
     ]
 
 
-def test_who_is_not_sent_the_deletion_is_not_sent_the_message_either(bench: Bench) -> None:
+def test_a_user_not_sent_the_deletion_is_not_sent_the_message(bench: Bench) -> None:
     """One excluded from it, and one that has left; they are served in the next flush as ever."""
     excluded, tape = bench.member("ann", "a")
     left, other = bench.member("bob", "a")
@@ -752,13 +752,13 @@ def test_a_deletion_for_one_who_has_left_leaves_the_others_the_message(bench: Be
 def test_a_write_before_such_a_deletion_may_fail(bench: Bench) -> None:
     """That stream ends, having heard nothing of it; the deletion is delivered."""
     connection, tape = bench.member("ann", "a")
-    heard = bench.hub.offsets
+    offsets = bench.hub.offsets
     tape.on_write = fail
     tape.on_close = lambda: bench.hub.detach(connection, 99.0)
     bench.say("a")
     bench.say("a")
     bench.deliver(about_one_who_is_excluded("1"))
-    assert (connection.stream, connection.delivered) == (None, heard)
+    assert (connection.stream, connection.delivered) == (None, offsets)
 
 
 def test_a_deletion_for_one_leaves_the_others_what_waits_for_them(bench: Bench) -> None:
@@ -772,7 +772,7 @@ def test_a_deletion_for_one_leaves_the_others_what_waits_for_them(bench: Bench) 
     assert [item["type"] for item in other] == ["message"]
 
 
-def test_who_waits_for_a_slice_is_not_sent_what_was_deleted_meanwhile(bench: Bench) -> None:
+def test_a_client_waiting_for_a_slice_is_not_sent_a_deleted_message(bench: Bench) -> None:
     """Be it sent the deletion or not: bytes that were made for others are made anew."""
     tapes = [bench.member("ann" if number % 2 else "bob", "a")[1] for number in range(SLICE + 2)]
     bench.say("a")
@@ -785,7 +785,7 @@ def test_who_waits_for_a_slice_is_not_sent_what_was_deleted_meanwhile(bench: Ben
     assert json.loads(tapes[1].written[-1])[0]["type"] == "message:delete"
 
 
-def test_bytes_made_before_a_deletion_are_made_anew_in_a_later_round(bench: Bench) -> None:
+def test_bytes_encoded_before_a_deletion_are_encoded_again_later(bench: Bench) -> None:
     """Although as many changes are looked at in the later round as when they were made."""
     for _ in range(SLICE + 1):
         bench.member("zoe", "a")
@@ -816,7 +816,7 @@ def test_many_changes_cost_a_flush_no_more_than_one_look_at_each(
     assert max(Counter(looked_at).values()) <= 5
 
 
-def test_a_stall_sends_what_waits_in_its_present_form(bench: Bench) -> None:
+def test_a_stall_sends_pending_events_in_their_current_form(bench: Bench) -> None:
     """As a flush does."""
     connection, tape = bench.member("bob", "a")
     bench.say("a")
@@ -837,7 +837,7 @@ def test_changes_are_remembered_as_long_as_anything_waits(bench: Bench) -> None:
     assert bench.hub._waiting_changes().last is None
 
 
-def test_changes_that_nobody_here_hears_are_not_kept_for_ever(bench: Bench) -> None:
+def test_changes_without_a_local_receiver_are_not_kept(bench: Bench) -> None:
     """No flush comes that would need them."""
     bench.member("bob", "a")
     bench.say("a")

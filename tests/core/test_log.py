@@ -55,30 +55,32 @@ def parted(offset: int, *users: str) -> Entry:
     )
 
 
-def test_an_event_of_several_users_has_a_number_for_each() -> None:
+def test_an_event_of_several_users_has_an_offset_for_each() -> None:
     """Whoever waits for it has heard what is before the first; alone, each stands at its own place."""
     entry_ = parted(7, "ann", "bob", "cid")
     assert (entry_.first_offset, entry_.offsets_before) == (5, (4,))
-    told = [(each.offset, each.position, each.event.about) for each in entry_.split()]
-    assert told == [(5, "e-5", ("ann",)), (6, "e-6", ("bob",)), (7, "e-7", ("cid",))]
+    parts = [(each.offset, each.position, each.event.about) for each in entry_.split()]
+    assert parts == [(5, "e-5", ("ann",)), (6, "e-6", ("bob",)), (7, "e-7", ("cid",))]
     alone = entry(3)
     assert (alone.first_offset, alone.split()) == (3, [alone])
 
 
 @pytest.mark.parametrize(
-    ("heard", "rest"), [(3, ("ann", "bob")), (4, ("ann", "bob")), (5, ("bob",)), (6, None), (9, None)]
+    ("delivered", "rest"), [(3, ("ann", "bob")), (4, ("ann", "bob")), (5, ("bob",)), (6, None), (9, None)]
 )
-def test_who_has_heard_a_part_of_an_event_reads_the_rest(heard: int, rest: tuple[str, ...] | None) -> None:
+def test_a_client_that_received_part_of_an_event_reads_the_rest(
+    delivered: int, rest: tuple[str, ...] | None
+) -> None:
     """Nothing twice, and nothing missing, whichever number is resumed from."""
     full = log()
     full.append(parted(6, "ann", "bob"))
     full.append(entry(8))
-    read = list(full.since(heard, 0.0))
+    read = list(full.since(delivered, 0.0))
     assert [each.event.about for each in read[:-1]] == ([] if rest is None else [rest])
-    assert [each.offset for each in read[-1:]] == ([] if heard >= 8 else [8])
+    assert [each.offset for each in read[-1:]] == ([] if delivered >= 8 else [8])
 
 
-def test_one_of_the_users_hears_of_the_others() -> None:
+def test_one_of_the_users_receives_the_others() -> None:
     """Everybody else, and every other event, is left as it is."""
     together, message_ = parted(6, "ann", "bob"), entry(7)
     assert together.for_user("ann").event.about == ("bob",)
@@ -89,7 +91,7 @@ def test_one_of_the_users_hears_of_the_others() -> None:
     assert message_.for_user("ann") is message_.after(0) is message_
 
 
-def test_an_amended_entry_stands_in_the_same_place() -> None:
+def test_an_amended_entry_keeps_its_offset() -> None:
     """It has number, position and time of the old one, and nothing of its encoded forms."""
     old = entry(3, 4.0)
     old.items[Dialect.V07] = b"old"
@@ -99,11 +101,11 @@ def test_an_amended_entry_stands_in_the_same_place() -> None:
     assert new.size == ENTRY_OVERHEAD + 10
 
 
-def test_an_entry_is_told_with_the_position_its_client_has_then() -> None:
+def test_an_entry_carries_the_position_of_its_client_after_it() -> None:
     """That is its own number, and of the other shards what the client has heard, be it more than the node had."""
     one = Entry(5, "e.f.g-3.5.7", 0.0, message("m5"), 1, (3, 5, 7))
     other = Entry(8, "e.f.g-3.5.8", 0.0, message("m8"), 2, (3, 5, 8))
-    assert [(told.offsets, told.position) for told in advance_positions((4, 4, 6), [one, other])] == [
+    assert [(parts.offsets, parts.position) for parts in advance_positions((4, 4, 6), [one, other])] == [
         ((4, 5, 6), "e.f.g-4.5.6"),
         ((4, 5, 8), "e.f.g-4.5.8"),
     ]
@@ -134,7 +136,7 @@ def test_a_log_of_no_events_keeps_none_and_knows_what_it_missed() -> None:
 
 
 @pytest.mark.parametrize(("offset", "found"), [(0, [1, 2, 3]), (1, [2, 3]), (2, [3]), (3, []), (9, [])])
-def test_since_returns_what_follows(offset: int, found: list[int]) -> None:
+def test_since_returns_later_entries(offset: int, found: list[int]) -> None:
     """The entries after a number, none where it is the last or beyond."""
     assert [kept.offset for kept in filled(3).since(offset, 0.0)] == found
 
@@ -158,7 +160,7 @@ def test_since_brings_the_floor_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("is_swept", [True, False])
-def test_an_entry_after_a_long_silence_does_not_hide_what_expired(is_swept: bool) -> None:
+def test_an_entry_after_a_long_silence_does_not_hide_expired_entries(is_swept: bool) -> None:
     """Where all older ones are too old, the floor is above them, swept or not: who has not read them has lost them."""
     budget = Budget(PLENTY)
     ageing = filled(3, age_s=10.0, budget=budget)
@@ -206,7 +208,7 @@ def test_clearing_forgets_everything() -> None:
     assert full.floor == 3
 
 
-def test_a_superseded_entry_keeps_its_place() -> None:
+def test_a_superseded_entry_keeps_its_offset() -> None:
     """The present form stands where the old one stood, is found by its uuid, and is what the budget counts."""
     budget = Budget(PLENTY)
     full = filled(3, budget=budget)
@@ -253,7 +255,7 @@ def test_a_log_is_cut_up_to_a_number() -> None:
     assert (offsets(full), full.floor) == ([3, 4], 2)
 
 
-def test_what_was_dropped_is_not_superseded() -> None:
+def test_a_dropped_entry_is_not_superseded() -> None:
     """The budget may have taken it meanwhile; nothing comes back by that."""
     full = filled(3)
     gone = full.entries[0]
@@ -273,7 +275,7 @@ def test_a_message_and_what_is_about_it_are_found_by_uuid() -> None:
     assert mixed.about("m2") == (mixed.entries[0],)
 
 
-def test_what_is_about_no_message_is_not_found_by_uuid() -> None:
+def test_an_event_about_no_message_is_not_found_by_uuid() -> None:
     """Nor missed when it is dropped, among messages."""
     mixed = log(events=1)
     mixed.append(Entry(1, "e-1", 0.0, Presence(uuid="p", user="ann", joined=True, timestamp="t", state=None)))
@@ -359,7 +361,7 @@ def sweep(budget: Budget, now_s: float) -> int:
     return sum(1 for _ in budget.sweep(now_s))
 
 
-def test_a_sweep_frees_what_grew_too_old_everywhere() -> None:
+def test_a_sweep_frees_expired_entries_everywhere() -> None:
     """A log that keeps its entries for ever, or for longer, does not shield those behind it."""
     budget = Budget(PLENTY)
     history, patient, short = (

@@ -56,7 +56,7 @@ def test_an_origin_has_one_form(text: str, origin: str) -> None:
         "javascript:alert(1)",
     ],
 )
-def test_what_no_browser_sends_is_refused(text: str) -> None:
+def test_an_impossible_origin_is_refused(text: str) -> None:
     """A pattern, a path, a user or a host that is none."""
     with pytest.raises(ValueError):
         normalize_origin(text)

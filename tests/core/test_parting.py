@@ -66,14 +66,14 @@ def test_several_users_part_in_one_event() -> None:
     assert [name for name, _ in event.users] == ["u1", "u3"]
 
 
-@pytest.mark.parametrize(("staying", "told"), [(Dialect.SEED, 1), (Dialect.V07, 0)])
-def test_without_notify_presence_the_seed_is_told(staying: Dialect, told: int) -> None:
+@pytest.mark.parametrize(("staying", "announced"), [(Dialect.SEED, 1), (Dialect.V07, 0)])
+def test_without_notify_presence_the_seed_receives_presence(staying: Dialect, announced: int) -> None:
     """And nobody else, so that nothing is accepted where nobody is to hear of it."""
     crowd = Crowd(3)
     user = crowd.registry.open_user("stays", {}, 0, NOW)
     crowd.registry.join(crowd.channel, user, staying, NOW)
     crowd.leave(0, 1)
-    assert [event.about for event in crowd.events()] == [("u0", "u1")] * told
+    assert [event.about for event in crowd.events()] == [("u0", "u1")] * announced
 
 
 def test_a_turn_has_so_many_users() -> None:

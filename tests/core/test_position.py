@@ -69,7 +69,7 @@ def test_any_text_is_a_position_or_none(text: str) -> None:
         f"a.b-1.{1 << 64}",
     ],
 )
-def test_what_is_not_a_position_is_none(text: str) -> None:
+def test_a_malformed_position_is_none(text: str) -> None:
     """A missing part, or a number that is too high or in anything but ASCII digits, is no position."""
     assert Position.parse(text) is None
 
@@ -112,7 +112,7 @@ EARLIER, JOINED, LATER, OTHER_LOG = 3, 7, 9, -1
 
 
 @pytest.mark.parametrize(
-    ("named", "heard", "start"),
+    ("named", "delivered", "start"),
     [
         (None, EARLIER, JOINED),  # What was before was never the connection's.
         (None, LATER, LATER),
@@ -128,9 +128,9 @@ EARLIER, JOINED, LATER, OTHER_LOG = 3, 7, 9, -1
         (LATER, EARLIER, -1),  # A number that did not exist yet is none of this log.
     ],
 )
-def test_a_client_reads_from_where_its_connection_may(named: int | None, heard: int, start: int) -> None:
+def test_a_client_reads_from_where_its_connection_may(named: int | None, delivered: int, start: int) -> None:
     """From where it has heard, but not before it joined, unless the application names an earlier number."""
-    assert ReadRange.of(JOINED, named).start(heard) == start
+    assert ReadRange.of(JOINED, named).start(delivered) == start
 
 
 @pytest.mark.parametrize(("named", "bound"), [(None, JOINED), (5, 5), (LATER, JOINED), (OTHER_LOG, JOINED)])

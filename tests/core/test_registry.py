@@ -118,7 +118,7 @@ def test_a_new_user_has_missed_nothing_yet(bench: Bench) -> None:
     assert bench.user("ann").log.floor == 1
 
 
-def test_a_change_of_public_state_is_told_in_every_channel_that_wants_it(bench: Bench) -> None:
+def test_a_change_of_public_state_is_announced_in_every_channel_with_notify_state(bench: Bench) -> None:
     """One event per channel with notify_state, in order of names, with public keys only."""
     ann = bench.user("ann", secret=1, mood="fine", status=2)
     ann.publish_keys(["mood", "status"])
@@ -136,7 +136,7 @@ def test_a_change_of_public_state_is_told_in_every_channel_that_wants_it(bench: 
     assert events[0].uuid != events[1].uuid
 
 
-def test_a_removed_public_key_is_told_as_null(bench: Bench) -> None:
+def test_a_removed_public_key_is_announced_as_null(bench: Bench) -> None:
     """The state beside it no longer has the key; a removed private key is told to nobody."""
     ann = bench.user("ann", mood=1, secret=2)
     ann.publish_keys(["mood"])
@@ -148,7 +148,7 @@ def test_a_removed_public_key_is_told_as_null(bench: Bench) -> None:
     assert (event.state, event.changed) == ({}, (("mood", None),))
 
 
-def test_a_change_of_private_state_is_told_to_nobody(bench: Bench) -> None:
+def test_a_change_of_private_state_is_not_announced(bench: Bench) -> None:
     """No event with nothing in it goes out; the same for no change at all."""
     ann = bench.user("ann")
     ann.publish_keys(["mood"])
@@ -158,7 +158,7 @@ def test_a_change_of_private_state_is_told_to_nobody(bench: Bench) -> None:
     assert bench.registry.state_events(ann, before, NOW_S) == []
 
 
-def test_a_change_of_what_is_public_is_told(bench: Bench) -> None:
+def test_a_change_of_the_public_keys_of_a_user_is_announced(bench: Bench) -> None:
     """A key that becomes public with its value, one that is hidden as null; one without a value is nothing."""
     ann = bench.user("ann", flag=1, mood=1, secret=2)
     ann.publish_keys(["flag", "mood"])
@@ -226,7 +226,7 @@ def test_defaults_come_from_the_limits() -> None:
 # -- presence
 
 
-def test_presence_tells_the_first_join_and_the_last_part(bench: Bench) -> None:
+def test_presence_announces_the_first_join_and_the_last_leave(bench: Bench) -> None:
     """With the public state when joining, and none when parting."""
     ann = bench.user("ann", mood=1, secret=2)
     ann.publish_keys(["mood"])
@@ -243,7 +243,7 @@ def test_presence_tells_the_first_join_and_the_last_part(bench: Bench) -> None:
     assert (parted.joined, parted.state, parted.user, parted.channel) == (False, None, "ann", "a")
 
 
-def test_presence_is_not_told_where_nobody_wants_it(bench: Bench) -> None:
+def test_presence_is_not_announced_where_nobody_wants_it(bench: Bench) -> None:
     """Without notify_presence and without a seed connection there is no event at all."""
     channel = bench.channel("a")
     ann = bench.user("ann")
@@ -251,7 +251,7 @@ def test_presence_is_not_told_where_nobody_wants_it(bench: Bench) -> None:
     assert bench.part(channel, ann) == []
 
 
-def test_seed_connections_hear_presence_always(bench: Bench) -> None:
+def test_seed_connections_always_receive_presence(bench: Bench) -> None:
     """Without notify_presence the event is for them alone, and carries no user list."""
     channel = bench.channel("a", broadcast_presence_with_user_lists=True)
     bench.join(channel, bench.user("old"), SEED)
@@ -417,7 +417,7 @@ def test_a_deletion_takes_the_message_from_the_history(bench: Bench) -> None:
         MessageDeleted(uuid="unknown", channel="a"),
     ],
 )
-def test_an_edit_of_what_is_not_shown_changes_nothing(bench: Bench, event: Event) -> None:
+def test_an_edit_of_a_message_not_shown_changes_nothing(bench: Bench, event: Event) -> None:
     """It is still an event of the log."""
     channel = bench.channel("a", store_history=True)
     bench.commit(message("m1"))
@@ -591,7 +591,7 @@ class Churn:
 
 
 @given(CHURN)
-def test_who_comes_and_goes_at_random_is_counted_and_forgotten_rightly(
+def test_random_joins_and_leaves_are_counted_and_forgotten(
     steps: list[tuple[str, int, int, int, int]],
 ) -> None:
     """Nobody present is forgotten, nobody idle for too long is kept, however the wall clock is set; no step ever fails."""

@@ -90,7 +90,7 @@ def test_anything_else_is_refused(text: str) -> None:
 
 
 @given(st.floats(-6e10, 2.5e11))
-def test_what_is_stamped_is_normal(epoch_s: float) -> None:
+def test_a_stamped_time_is_normalized(epoch_s: float) -> None:
     """Normalizing a stamp changes nothing."""
     assert normalize(stamp(epoch_s)) == stamp(epoch_s)
 

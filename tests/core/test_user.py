@@ -40,15 +40,15 @@ def test_a_new_user_has_nothing(user: User) -> None:
         ({"a": 1}, {}, []),
     ],
 )
-def test_only_real_changes_are_told(
+def test_only_real_changes_are_returned(
     user: User, before: State, values: State, changed: list[tuple[str, StateValue]]
 ) -> None:
     """The same value of the same JSON type is no change; pairs come sorted by key."""
     user.state = dict(before)
-    told = user.update_state(values)
-    assert [(key, value, type(value)) for key, value in told] == [(k, v, type(v)) for k, v in changed]
-    stored = {key: type(value) for key, value in told if value is not None}
-    assert stored == {key: type(user.state[key]) for key in dict(told) if key in user.state}
+    changes = user.update_state(values)
+    assert [(key, value, type(value)) for key, value in changes] == [(k, v, type(v)) for k, v in changed]
+    stored = {key: type(value) for key, value in changes if value is not None}
+    assert stored == {key: type(user.state[key]) for key in dict(changes) if key in user.state}
 
 
 def test_a_null_removes_a_key(user: User) -> None:
@@ -90,7 +90,7 @@ def test_publishing_keys_replaces_the_old_ones(user: User) -> None:
     assert user.public_state == {"b": 2}
 
 
-def test_what_presence_lists_is_made_anew_only_by_a_change(user: User) -> None:
+def test_the_presence_entry_is_rebuilt_only_by_a_change(user: User) -> None:
     """Very many events share it, and those made before a change keep what they were made with."""
     user.update_state({"a": 1, "b": 2})
     user.publish_keys(["a"])

@@ -348,7 +348,7 @@ def test_nothing_is_read_after_a_fault():
     assert held_bytes(reader) == 0
 
 
-def test_fault_tells_why():
+def test_fault_names_its_reason():
     """A fault carries a sentence short enough for a close frame."""
     with pytest.raises(FrameError, match="reserved opcode") as caught:
         list(FrameReader(LIMITS).feed(client_frame(3, b"")))

@@ -29,12 +29,12 @@ class Watch:
     expected: str | None = None
 
     def follow(self, page: Page) -> None:
-        page.on("console", self._heard)
+        page.on("console", self._received)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("websocket", lambda websocket: self.urls.add(websocket.url))
         page.on("request", lambda request: self.urls.add(request.url))
 
-    def _heard(self, message: ConsoleMessage) -> None:
+    def _received(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
             self.errors.append(f"{message.text} {message.location.get('url', '')}")
 

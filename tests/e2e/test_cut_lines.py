@@ -108,17 +108,19 @@ def test_nothing_is_missed(started: Any) -> None:
     """
     truth, clients = run(started, {})
     for client in clients:
-        heard = [number for told in client.told for number in told.heard]
+        received = [number for record in client.records for number in record.received]
         due = truth.numbers_for(client.user, client.channels)
         # A message may have been deleted before this client came for it; each stream has been judged by that.
-        assert heard == [number for number in due if number in heard or truth.deletion_of(number) is None]
-        assert not any(told.lost for told in client.told)
+        assert received == [
+            number for number in due if number in received or truth.deletion_of(number) is None
+        ]
+        assert not any(record.lost for record in client.records)
 
 
 @pytest.mark.parametrize("started", ["memory", "three nodes"], indirect=True)
-def test_what_is_lost_is_named(started: Any) -> None:
+def test_losses_are_named(started: Any) -> None:
     """With logs of a few events much is lost: named, not replayed, and what follows has no gap."""
     _, clients = run(started, {name: {"log_events": 5} for name in CHANNELS})
-    lost = [told.lost for client in clients for told in client.told]
+    lost = [record.lost for client in clients for record in client.records]
     assert any(lost)
     assert not any(PRIVATE in names for names in lost)

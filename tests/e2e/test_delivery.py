@@ -71,9 +71,9 @@ def test_one_message_reaches_every_transport(server: Any, listeners: Any) -> Non
     results = listeners(channel, 1)
     [accepted] = server.post("/message", [{"user": "app", "channel": channel, "message": {"text": "hi"}}])
     for result in results:
-        [heard] = result.result(PATIENCE_S)
-        assert (heard["uuid"], heard["channel"], heard["user"]) == (accepted["uuid"], channel, "app")
-        assert heard["message"] == {"text": "hi"}
+        [received] = result.result(PATIENCE_S)
+        assert (received["uuid"], received["channel"], received["user"]) == (accepted["uuid"], channel, "app")
+        assert received["message"] == {"text": "hi"}
 
 
 def test_many_messages_of_many_requests_keep_their_order(server: Any, listeners: Any) -> None:
@@ -84,8 +84,8 @@ def test_many_messages_of_many_requests_keep_their_order(server: Any, listeners:
         batch = [{"user": "app", "channel": channel, "message": {"n": n}} for n in range(start, start + 20)]
         server.post("/message", batch)
     for result in results:
-        heard = result.result(PATIENCE_S)
-        assert [item["message"]["n"] for item in heard] == list(range(400))
+        received = result.result(PATIENCE_S)
+        assert [item["message"]["n"] for item in received] == list(range(400))
 
 
 def test_a_private_message_reaches_its_user_only(server: Any) -> None:

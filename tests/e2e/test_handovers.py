@@ -70,8 +70,8 @@ class Page:
         """How many connections the nodes count in the channel, whichever is asked."""
         body = {"info": {"channels": [self.channel], "include_connections": True}}
         nodes = getattr(self.server, "nodes", [self.server])
-        told = [node.post("/info", body)["channels"][self.channel] for node in nodes]
-        return {max(one["total_connections"], len(one["connections"])) for one in told}
+        answers = [node.post("/info", body)["channels"][self.channel] for node in nodes]
+        return {max(one["total_connections"], len(one["connections"])) for one in answers}
 
     async def close(self) -> None:
         for wire in self._wires:
@@ -91,7 +91,7 @@ async def next_items(wire: Wire) -> Items:
     return items
 
 
-async def heard(wire: Wire, last: str) -> list[str]:
+async def received(wire: Wire, last: str) -> list[str]:
     """The channels of all messages up to the first one in the last channel."""
     found: list[str] = []
     while last not in found:
@@ -139,7 +139,7 @@ def test_channels_come_while_a_page_moves(server: Any, path: str) -> None:
         assert newer is not None
         await page.say(page.channel)
         await page.say(new)
-        assert await heard(newer, new) == [page.channel, new]
+        assert await received(newer, new) == [page.channel, new]
 
     race(server, play)
 
@@ -155,7 +155,7 @@ def test_channels_go_while_a_page_moves(server: Any) -> None:
         assert newer is not None
         await page.say(old)
         await page.say(page.channel)
-        assert await heard(newer, page.channel) == [page.channel]
+        assert await received(newer, page.channel) == [page.channel]
 
     race(server, play)
 
@@ -185,7 +185,7 @@ def test_two_streams_at_once(server: Any, transports: tuple[str, str]) -> None:
         streams = await asyncio.gather(*map(page.open, transports))
         await page.say(page.channel)
         ends = await asyncio.gather(
-            *(heard(stream, page.channel) for stream in streams if stream), return_exceptions=True
+            *(received(stream, page.channel) for stream in streams if stream), return_exceptions=True
         )
         stayed = [end for end in ends if not isinstance(end, Ended)]
         assert stayed == [[page.channel]], ends

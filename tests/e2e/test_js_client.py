@@ -19,10 +19,10 @@ LISTEN = """async ([client, connection]) => {
   const fetchConnection = () => new Promise((resolve) => (window.answer = resolve));
   const options = { connection, fetchConnection, transports: ["websocket"], backoffBaseMs: 50, backoffCapMs: 200 };
   const stream = new Channelstream(options);
-  window.heard = [];
-  window.told = [];
-  stream.on("*", ({ type }) => told.push(type));
-  stream.on("message", (event) => heard.push([stream.transport, event.message.text]));
+  window.received = [];
+  window.types = [];
+  stream.on("*", ({ type }) => types.push(type));
+  stream.on("message", (event) => received.push([stream.transport, event.message.text]));
   const opened = new Promise((resolve) => stream.on("open", resolve));
   stream.open();
   await opened;
@@ -30,21 +30,21 @@ LISTEN = """async ([client, connection]) => {
 
 
 def listen(page: Page, server: RunningServer, channel: str) -> None:
-    told = {"conn_id": server.connect("js-page", channel)}
-    page.evaluate(LISTEN, [f"{static_url()}/client/channelstream.js", told])
+    granted = {"conn_id": server.connect("js-page", channel)}
+    page.evaluate(LISTEN, [f"{static_url()}/client/channelstream.js", granted])
 
 
 def say(server: RunningServer, channel: str, text: str) -> None:
     server.post("/message", [{"user": "app", "channel": channel, "message": {"text": text}}])
 
 
-def test_a_page_hears_by_websocket(open_page: Callable[..., Page], server: RunningServer) -> None:
+def test_a_page_receives_by_websocket(open_page: Callable[..., Page], server: RunningServer) -> None:
     """With nothing but the module and a connection's id."""
     page = open_page("/", bypass_csp=True)
     listen(page, server, "js-page")
     say(server, "js-page", "hi")
-    page.wait_for_function("heard.length")
-    assert page.evaluate("heard") == [["websocket", "hi"]]
+    page.wait_for_function("received.length")
+    assert page.evaluate("received") == [["websocket", "hi"]]
 
 
 ASK = """async ([client, url]) => {
@@ -98,9 +98,9 @@ def test_a_cut_line_loses_nothing(
     page.wait_for_function("told.includes('down')")
     say(server, "js-cut", "missed")
     line.mend()
-    page.wait_for_function("heard.length")
-    assert [text for _, text in page.evaluate("heard")] == ["missed"]
-    assert "lost" not in page.evaluate("told")
+    page.wait_for_function("received.length")
+    assert [text for _, text in page.evaluate("received")] == ["missed"]
+    assert "lost" not in page.evaluate("types")
 
 
 def test_a_restart_is_survived(start_server: StartServer, open_page: Callable[..., Page], watch: Any) -> None:
@@ -117,5 +117,5 @@ def test_a_restart_is_survived(start_server: StartServer, open_page: Callable[..
     page.evaluate("(conn_id) => answer({ conn_id })", server.connect("js-page", "js-restart"))
     page.wait_for_function("told.includes('lost')")
     say(server, "js-restart", "after")
-    page.wait_for_function("heard.length")
-    assert [text for _, text in page.evaluate("heard")] == ["after"]
+    page.wait_for_function("received.length")
+    assert [text for _, text in page.evaluate("received")] == ["after"]

@@ -43,11 +43,11 @@ class Listener:
         deadline = time.monotonic() + PATIENCE_S
         while not (found := [item for item in self._items if item["type"] == kind]):
             assert time.monotonic() < deadline, f"no {kind}"
-            self._hear()
+            self._receive()
         self._items.remove(found[0])
         return found[0]
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         items = next_items(self._stream)
         self._items += items
         self.position = next((item["position"] for item in items[::-1] if "position" in item), self.position)
@@ -168,7 +168,7 @@ def wait_for_users(node: Any, users: list[str]) -> None:
     eventually(are_there, f"not {users} are in the channel")
 
 
-def test_a_node_that_stood_still_catches_up(
+def test_a_node_that_was_stopped_catches_up(
     redis: RedisServer, healthy: Any, start_server: Callable[..., Any]
 ) -> None:
     """For longer than its lease: its users have parted once, join once again, and its clients miss nothing."""

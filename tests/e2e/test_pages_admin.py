@@ -106,8 +106,10 @@ def test_settings_are_changed_after_a_question(
     page.get_by_role("button", name="Save").click()
     question.get_by_role("button", name="Change").click()
     expect(page.locator("#settings-note")).to_have_text("Saved.")
-    told = post("/info", {"info": {"channels": ["<i>edited</i>"]}})["channels"]["<i>edited</i>"]["settings"]
-    assert (told["store_history"], told["history_size"]) == (True, 7)
+    settings = post("/info", {"info": {"channels": ["<i>edited</i>"]}})["channels"]["<i>edited</i>"][
+        "settings"
+    ]
+    assert (settings["store_history"], settings["history_size"]) == (True, 7)
 
 
 def test_a_message_is_sent_from_the_page(open_admin: Callable[..., Page], post: Callable[..., Any]) -> None:
@@ -167,7 +169,7 @@ def test_a_connection_is_found_and_ended(open_admin: Callable[..., Page], post: 
     expect(page.get_by_role("button", name="Disconnect")).to_be_hidden()
 
 
-def test_what_is_not_there_is_said(open_admin: Callable[..., Page], watch: Any) -> None:
+def test_missing_items_are_named(open_admin: Callable[..., Page], watch: Any) -> None:
     """A page about an unknown thing says so in place of its figures."""
     watch.expected = "404"
     page = open_admin()
@@ -177,7 +179,7 @@ def test_what_is_not_there_is_said(open_admin: Callable[..., Page], watch: Any) 
     expect(page.locator("#detail")).to_be_hidden()
 
 
-def test_a_cut_line_is_told_and_mended(open_page: OpenPage, line: Any, server: Any, watch: Any) -> None:
+def test_a_cut_line_is_shown_and_reconnected(open_page: OpenPage, line: Any, server: Any, watch: Any) -> None:
     """When the server is out of reach the page says so, and goes on by itself afterwards."""
     watch.expected = "ERR_"
     page = open_page("/admin", base=line.url)

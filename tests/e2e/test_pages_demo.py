@@ -148,7 +148,7 @@ def test_history_is_there_after_a_reload(join: Callable[..., Page]) -> None:
     expect(message(ann, "after the reload")).to_contain_text("edited")
 
 
-def test_a_dropped_connection_is_told_and_misses_nothing(
+def test_a_dropped_connection_is_shown_and_misses_nothing(
     join: Callable[..., Page], line: Any, watch: Any
 ) -> None:
     """A note appears when the line is cut; what was said meanwhile is there once it is mended, once."""

@@ -165,9 +165,7 @@ def test_an_event_stream_comes_through(node: RunningServer, proxy: Proxy) -> Non
 @pytest.mark.parametrize(
     "claim", ["X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9", "X-Script-Name: /x"]
 )
-def test_what_a_stranger_claims_does_not_reach_the_server(
-    node: RunningServer, proxy: Proxy, claim: str
-) -> None:
+def test_forged_headers_do_not_reach_the_server(node: RunningServer, proxy: Proxy, claim: str) -> None:
     """The proxies replace or remove it: else the call would come from nowhere, or from elsewhere."""
     name, _, value = claim.partition(": ")
     url = f"http://127.0.0.1:{proxy.port}/info"

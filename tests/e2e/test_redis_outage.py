@@ -40,7 +40,7 @@ def post_until_accepted(node: Any, n: int) -> None:
     )
 
 
-def heard(stream: Any, count: int) -> list[int]:
+def received(stream: Any, count: int) -> list[int]:
     found: list[int] = []
     while len(found) < count:
         found += [item["message"]["n"] for item in next_items(stream) if item["type"] == "message"]
@@ -51,7 +51,7 @@ def resumed(stream: Any) -> Any:
     return next_items(stream)[0]
 
 
-def test_while_redis_stands_still_calls_are_refused(redis: RedisServer, node: Any) -> None:
+def test_while_redis_is_stopped_calls_are_refused(redis: RedisServer, node: Any) -> None:
     """With 503 and Retry-After; the open stream stays, and hears every message once when Redis goes on."""
     conn_id = node.connect("ann", "a")
     with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since=") as stream:
@@ -76,11 +76,11 @@ def test_while_redis_stands_still_calls_are_refused(redis: RedisServer, node: An
         redis.signal(signal.SIGCONT)
         for n in (2, 3):
             post_until_accepted(node, n)
-        assert heard(stream, 3) == [1, 2, 3]
+        assert received(stream, 3) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("has_data", [True, False])
-def test_after_a_restart_of_redis_clients_are_told_what_is_lost(
+def test_after_a_restart_of_redis_clients_are_sent_their_losses(
     redis: RedisServer, node: Any, has_data: bool
 ) -> None:
     """Their streams are closed with 1012; they come back with the same conn_id, and go on from there."""
@@ -102,7 +102,7 @@ def test_after_a_restart_of_redis_clients_are_told_what_is_lost(
     with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since={position}") as stream:
         assert resumed(stream)["lost"] == ["", "a"]
         post_until_accepted(node, 3)
-        assert heard(stream, 1) == [3]
+        assert received(stream, 1) == [3]
 
 
 @pytest.mark.parametrize("password", ["", "a-password"])
@@ -129,7 +129,7 @@ def test_a_node_follows_sentinels_to_the_next_master(
         with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since={position}") as stream:
             assert resumed(stream)["lost"] == ["", "a"]
             post_until_accepted(node, 3)
-            assert heard(stream, 1) == [3]
+            assert received(stream, 1) == [3]
         _, log = node.stop()
     assert "Traceback" not in log, log
     assert "a-password" not in log

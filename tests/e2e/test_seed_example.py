@@ -78,20 +78,24 @@ def test_a_message_reaches_the_channel(server: Any, call: Call) -> None:
         {"channel": "SEED_CHAN", "user": "seed-poster", "message": "any payload, not only objects"},
     )
     assert sent["channel"] == "SEED_CHAN"
-    (heard,) = _listen(server, listening)
-    assert heard["message"] == "any payload, not only objects"
-    assert (heard["type"], heard["user"], heard["channel"]) == ("message", "seed-poster", "SEED_CHAN")
-    assert len(heard["date"]) == len("2011-09-15T11:36:18.471862")
+    (received,) = _listen(server, listening)
+    assert received["message"] == "any payload, not only objects"
+    assert (received["type"], received["user"], received["channel"]) == (
+        "message",
+        "seed-poster",
+        "SEED_CHAN",
+    )
+    assert len(received["date"]) == len("2011-09-15T11:36:18.471862")
 
 
-def test_presence_is_told_without_asking(server: Any, call: Call) -> None:
+def test_presence_is_announced_without_asking(server: Any, call: Call) -> None:
     """As `join`, with a null for its message."""
     listening = _connect(call, "seed-first", "SEED_PRESENCE")
     _connect(call, "seed-second", "SEED_PRESENCE")
-    (heard,) = _listen(server, listening)
-    told = {key: heard[key] for key in ("type", "user", "channel", "message")}
-    assert told == {"type": "join", "user": "seed-second", "channel": "SEED_PRESENCE", "message": None}
-    assert "date" in heard
+    (received,) = _listen(server, listening)
+    presence = {key: received[key] for key in ("type", "user", "channel", "message")}
+    assert presence == {"type": "join", "user": "seed-second", "channel": "SEED_PRESENCE", "message": None}
+    assert "date" in received
 
 
 def test_private_messages(server: Any, call: Call) -> None:
@@ -102,8 +106,8 @@ def test_private_messages(server: Any, call: Call) -> None:
     inside = {"channel": "SEED_PM", "pm_users": ["seed-pm-ann"], "user": "poster", "message": 1}
     call("/message", inside)
     call("/message", {"pm_users": ["seed-pm-ann"], "user": "poster", "message": 2})
-    heard = _listen(server, ann)
-    assert [(item["message"], item.get("channel")) for item in heard] == [(1, "SEED_PM"), (2, None)]
+    received = _listen(server, ann)
+    assert [(item["message"], item.get("channel")) for item in received] == [(1, "SEED_PM"), (2, None)]
 
 
 def test_subscribing_adds_channels(server: Any, call: Call) -> None:
@@ -115,7 +119,7 @@ def test_subscribing_adds_channels(server: Any, call: Call) -> None:
     assert [item["message"] for item in _listen(server, conn_id)] == [{"text": "hello"}]
 
 
-def test_info_tells_about_channels(call: Call) -> None:
+def test_info_describes_channels(call: Call) -> None:
     """About those asked for, and about all when the list is empty."""
     conn_id = _connect(call, "seed-info", "SEED_INFO", "SEED_OTHER")
     call("/user_status", {"user": "seed-info", "status": 7})

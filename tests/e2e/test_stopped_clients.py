@@ -37,7 +37,7 @@ SLACK_BYTES = 4_000_000
 
 
 @dataclass
-class Heard:
+class ListeningProcess:
     """What a client in a process of its own has told.
 
     Attributes:
@@ -53,10 +53,10 @@ class Heard:
 
     async def more(self) -> None:
         assert self.process.stdout is not None
-        told = json.loads(await self.process.stdout.readline())
-        self.numbers += told.get("handled", ())
-        self.lost |= bool(told.get("lost"))
-        self.ended += [told["ended"]] if "ended" in told else []
+        report = json.loads(await self.process.stdout.readline())
+        self.numbers += report.get("handled", ())
+        self.lost |= bool(report.get("lost"))
+        self.ended += [report["ended"]] if "ended" in report else []
 
     async def up_to(self, number: int) -> None:
         while not self.numbers or self.numbers[-1] < number:
@@ -69,7 +69,7 @@ class Heard:
 
 
 @asynccontextmanager
-async def listening(server: Any, transport: str, buffer_bytes: int) -> AsyncIterator[Heard]:
+async def listening(server: Any, transport: str, buffer_bytes: int) -> AsyncIterator[ListeningProcess]:
     answer = server.post("/connect", {"username": "ann", "channels": ["news"]})
     command = (
         "-m",
@@ -84,13 +84,13 @@ async def listening(server: Any, transport: str, buffer_bytes: int) -> AsyncIter
         sys.executable, *command, stdout=PIPE, cwd=ROOT, limit=1 << 20
     )
     try:
-        yield Heard(process)
+        yield ListeningProcess(process)
     finally:
         process.returncode is None and process.kill()
         await process.communicate()
 
 
-Stopped = tuple[int, dict[str, Heard]]
+Stopped = tuple[int, dict[str, ListeningProcess]]
 """By how many bytes the server grew, and the clients that stood still meanwhile."""
 
 
@@ -104,7 +104,11 @@ class Stage:
     """A server with a healthy client and one that is going to stop for each transport."""
 
     def __init__(
-        self, server: Any, http: httpx.AsyncClient, healthy: list[Heard], stopped: list[Heard]
+        self,
+        server: Any,
+        http: httpx.AsyncClient,
+        healthy: list[ListeningProcess],
+        stopped: list[ListeningProcess],
     ) -> None:
         self.healthy = healthy
         self.stopped = stopped
@@ -112,14 +116,14 @@ class Stage:
         self._http = http
         self._sent = 0
 
-    async def publish(self, count: int, hearers: list[Heard]) -> None:
+    async def publish(self, count: int, receivers: list[ListeningProcess]) -> None:
         """Publish so many messages in one request, and wait until all of these have handled them."""
         numbers = range(self._sent, self._sent + count)
         self._sent += count
         body = [{"user": "app", "channel": "news", "message": {"n": n, "text": TEXT}} for n in numbers]
         answer = await self._http.post("/message", json=body, headers=self._server.sign("/message"))
         answer.raise_for_status()
-        await asyncio.gather(*(heard.up_to(numbers[-1]) for heard in hearers))
+        await asyncio.gather(*(received.up_to(numbers[-1]) for received in receivers))
 
     async def broadcast(self) -> int:
         """Publish while some stand still; return by how much the server's memory grew at most."""

@@ -145,15 +145,15 @@ def test_a_connection_is_changed_from_any_node(cluster: Cluster, channel: str) -
     here, *others = cluster.nodes
     conn_id = here.connect("ann", channel)
     stream = cluster.listen(conn_id, at=here)
-    told = others[0].post("/subscribe", {"conn_id": conn_id, "channels": [f"{channel}-2", channel]})
-    assert (told["subscribed_to"], told["channels"]) == ([f"{channel}-2"], [channel, f"{channel}-2"])
+    answer = others[0].post("/subscribe", {"conn_id": conn_id, "channels": [f"{channel}-2", channel]})
+    assert (answer["subscribed_to"], answer["channels"]) == ([f"{channel}-2"], [channel, f"{channel}-2"])
     others[1].post("/message", say(f"{channel}-2", 1))
     assert stream.texts(1) == [1]
-    told = others[1].post("/unsubscribe", {"conn_id": conn_id, "channels": [channel]})
-    assert (told["unsubscribed_from"], told["channels"]) == ([channel], [f"{channel}-2"])
+    answer = others[1].post("/unsubscribe", {"conn_id": conn_id, "channels": [channel]})
+    assert (answer["unsubscribed_from"], answer["channels"]) == ([channel], [f"{channel}-2"])
     again = {"username": "ann", "conn_id": conn_id, "channels": [f"{channel}-3"], "user_state": {"mood": 1}}
-    told = others[0].post("/connect", again)
-    assert (told["channels"], told["state"]) == ([f"{channel}-2", f"{channel}-3"], {"mood": 1})
+    answer = others[0].post("/connect", again)
+    assert (answer["channels"], answer["state"]) == ([f"{channel}-2", f"{channel}-3"], {"mood": 1})
     refused = others[0].request("POST", "/connect", again | {"username": "bob"})
     assert (refused.status_code, "conn_id" in refused.json()) == (422, True)
     assert others[1].post("/disconnect", {"conn_id": conn_id}) is True
@@ -162,7 +162,7 @@ def test_a_connection_is_changed_from_any_node(cluster: Cluster, channel: str) -
     assert cluster.info(f"{channel}-3")[f"{channel}-3"]["total_connections"] == 0
 
 
-def test_every_node_tells_the_same(cluster: Cluster, channel: str) -> None:
+def test_every_node_answers_the_same(cluster: Cluster, channel: str) -> None:
     """Settings, members with their connections, state and history."""
     config = {channel: {"store_history": True, "history_size": 5}}
     cluster.post("/channel_config", config)
@@ -173,12 +173,12 @@ def test_every_node_tells_the_same(cluster: Cluster, channel: str) -> None:
     edited = [{"uuid": sent["uuid"], "channel": channel, "message": {"n": 10}}]
     assert [item["found"] for item in cluster.any.request("PATCH", "/message", edited).json()] == [True]
     for node in cluster.nodes:
-        told = node.post("/info", {"info": {"channels": [channel], "include_connections": True}})
-        about = told["channels"][channel]
+        answer = node.post("/info", {"info": {"channels": [channel], "include_connections": True}})
+        about = answer["channels"][channel]
         assert about["connections"] == ids
         assert (about["users"], about["total_connections"]) == (["u0", "u1", "u2"], 3)
         assert [item["message"]["n"] for item in about["history"]] == [10, 2]
-        assert {"user": "u1", "state": {"mood": "fine"}} in told["users"]
+        assert {"user": "u1", "state": {"mood": "fine"}} in answer["users"]
         seed = node.post("/info", {"channels": [channel]})["channels"][channel]["users"]
         assert sorted(conn for user in seed for conn in user["connections"]) == ids
 
@@ -224,8 +224,10 @@ def test_a_stream_opens_at_a_node_that_did_not_register_it(cluster: Cluster, cha
         if kind == "ws":
             assert cluster.listen(conn_id, at=cluster.nodes[1]).texts(1) == [1]
         elif kind == "listen":
-            [heard] = http.get(f"{cluster.nodes[1].url}/listen?conn_id={conn_id}", timeout=PATIENCE_S).json()
-            assert heard["message"] == {"n": 1}
+            [received] = http.get(
+                f"{cluster.nodes[1].url}/listen?conn_id={conn_id}", timeout=PATIENCE_S
+            ).json()
+            assert received["message"] == {"n": 1}
         else:
             with http.stream(
                 "GET", f"{cluster.nodes[1].url}/sse?conn_id={conn_id}", timeout=PATIENCE_S
@@ -252,13 +254,13 @@ def test_a_stream_that_moves_closes_the_older_one(cluster: Cluster, channel: str
 def test_polls_may_land_at_any_node(cluster: Cluster, channel: str) -> None:
     """Each of them goes on where the one before ended, without `since`."""
     conn_id = cluster.connect("ann", channel)
-    heard: list[int] = []
+    received: list[int] = []
     for n in range(12):
         cluster.post("/message", say(channel, n))
         node = cluster.nodes[n % 3]
         items = http.get(f"{node.url}/listen?conn_id={conn_id}", timeout=PATIENCE_S).json()
-        heard += [item["message"]["n"] for item in items]
-    assert heard == list(range(12))
+        received += [item["message"]["n"] for item in items]
+    assert received == list(range(12))
 
 
 def test_a_client_of_a_killed_node_resumes_elsewhere(cluster: Cluster, dying: Any, channel: str) -> None:

@@ -139,7 +139,7 @@ class Lab:
 
         return self._runner.run(settled())
 
-    def heard(self) -> list[Event]:
+    def received(self) -> list[Event]:
         """What the receiver was handed so far, in order."""
         return [entry.event for entry in self.recorder.entries]
 
@@ -154,7 +154,7 @@ class Lab:
     def numbers(self) -> list[int]:
         return [entry.offset for entry in self.recorder.entries]
 
-    def heard_entries(self) -> list[Entry]:
+    def received_entries(self) -> list[Entry]:
         return self.recorder.entries
 
     def publish(self, *events: Event) -> list[Accepted]:
@@ -295,8 +295,8 @@ def test_accepted_events_are_delivered_in_order(lab: Lab) -> None:
     accepted = lab.publish(*events)
     lab.publish(message("m3"))
     assert [each.event for each in accepted] == events
-    assert lab.in_order(lab.heard()) == lab.in_order([*events, message("m3")])
-    numbers = [(entry.shard, entry.offset) for entry in lab.heard_entries()]
+    assert lab.in_order(lab.received()) == lab.in_order([*events, message("m3")])
+    numbers = [(entry.shard, entry.offset) for entry in lab.received_entries()]
     assert sorted(numbers) == sorted(set(numbers), key=lambda number: (number[0], numbers.index(number)))
 
 
@@ -304,7 +304,7 @@ def test_the_position_is_that_of_the_last_event(lab: Lab) -> None:
     """Every entry carries the position a client sees, in one epoch."""
     lab.connect("ann", "a")
     lab.publish(message("m1"), message("m2"))
-    entries = lab.heard_entries()
+    entries = lab.received_entries()
     positions = [Position.parse(entry.position) for entry in entries]
     assert positions == [Position(lab.engine.position.epochs, entry.offsets) for entry in entries]
     assert [lab.number(entry.offsets) for entry in entries] == lab.numbers()
@@ -314,7 +314,7 @@ def test_the_position_is_that_of_the_last_event(lab: Lab) -> None:
 def test_publishing_nothing_does_nothing(lab: Lab) -> None:
     """An empty request is accepted."""
     assert lab.publish() == []
-    assert lab.heard() == []
+    assert lab.received() == []
 
 
 def test_a_repeated_message_is_delivered_once(lab: Lab) -> None:
@@ -327,7 +327,7 @@ def test_a_repeated_message_is_delivered_once(lab: Lab) -> None:
     accepted = lab.publish(again, other, other)
     assert [each.duplicate for each in accepted] == [True, False, True]
     assert accepted[0] == Accepted(first, duplicate=True, found=True)
-    assert lab.heard() == [first, other]
+    assert lab.received() == [first, other]
 
 
 def test_a_repeated_private_message_is_delivered_once(lab: Lab) -> None:
@@ -337,7 +337,7 @@ def test_a_repeated_private_message_is_delivered_once(lab: Lab) -> None:
         False,
         True,
     ]
-    assert lab.heard() == [private("p1", "bob")]
+    assert lab.received() == [private("p1", "bob")]
 
 
 def test_the_same_uuid_in_another_channel_is_another_message(lab: Lab) -> None:
@@ -349,7 +349,7 @@ def test_the_same_uuid_in_another_channel_is_another_message(lab: Lab) -> None:
     ]
 
 
-def test_edits_and_deletions_tell_whether_the_message_is_kept(lab: Lab) -> None:
+def test_edits_and_deletions_return_whether_the_message_is_kept(lab: Lab) -> None:
     """They are delivered in any case: the application is the authority."""
     lab.connect("ann", "a", "b")
     lab.publish(message("m1"))
@@ -366,10 +366,10 @@ def test_edits_and_deletions_tell_whether_the_message_is_kept(lab: Lab) -> None:
         (False, False),
         (False, False),
     ]
-    assert lab.in_order(lab.heard()) == lab.in_order([message("m1"), *events])
+    assert lab.in_order(lab.received()) == lab.in_order([message("m1"), *events])
 
 
-def test_what_is_said_in_an_unknown_channel_is_accepted_and_not_kept(lab: Lab) -> None:
+def test_a_message_to_an_unknown_channel_is_accepted_and_not_kept(lab: Lab) -> None:
     """No channel comes into being by it."""
     (accepted,) = lab.publish(message("m1", channel="nowhere"))
     assert accepted == Accepted(message("m1", channel="nowhere"), duplicate=False, found=False)
@@ -383,7 +383,7 @@ def test_a_replay_returns_what_followed_across_channels_in_order(lab: Lab) -> No
     """Each channel from its own number on, private messages by their name, nothing else."""
     lab.connect("ann", "a", "b", "c")
     lab.publish(message("a1"), message("b1", channel="b"), private("p1", "ann"), message("c1", channel="c"))
-    numbers = {entry.event.uuid: entry.offset for entry in lab.heard_entries()}
+    numbers = {entry.event.uuid: entry.offset for entry in lab.received_entries()}
     lab.publish(message("b2", channel="b"), private("p2", "bob"), message("a2"))
     replay = lab.replay("ann", a=0, b=numbers["b1"], private=0)
     wanted = [message("a1"), private("p1", "ann"), message("b2", channel="b"), message("a2")]
@@ -417,7 +417,7 @@ def test_a_long_replay_is_read_in_stretches(lab: Lab, limit: int) -> None:
     assert lab.in_order(found) == lab.in_order(events)
 
 
-def test_a_replay_of_no_entries_tells_what_is_lost(lab: Lab) -> None:
+def test_a_replay_of_no_entries_reports_lost_channels(lab: Lab) -> None:
     """With a limit of 0 nothing is read, and `read_to` does not claim otherwise."""
     lab.connect("ann", "a")
     start = lab.head()
@@ -428,7 +428,7 @@ def test_a_replay_of_no_entries_tells_what_is_lost(lab: Lab) -> None:
     assert lab.number(replay.read_to) < lab.numbers()[0]
 
 
-def test_what_was_trimmed_is_lost_and_not_replayed(open_lab: Callable[..., Lab]) -> None:
+def test_a_trimmed_entry_is_lost_and_not_replayed(open_lab: Callable[..., Lab]) -> None:
     """A channel is recovered whole or not at all; the others do not suffer."""
     lab = open_lab(limits=RegistryLimits(log_events=2, user_log_events=1))
     lab.connect("ann", "a", "b")
@@ -440,7 +440,7 @@ def test_what_was_trimmed_is_lost_and_not_replayed(open_lab: Callable[..., Lab])
     assert uuids(lab.replay("ann", a=trimmed)) == ["m1", "m2"]
 
 
-def test_what_grew_too_old_is_lost(open_lab: Callable[..., Lab]) -> None:
+def test_an_expired_entry_is_lost(open_lab: Callable[..., Lab]) -> None:
     """Without any call in between: the age is looked at when it matters."""
     lab = open_lab(limits=RegistryLimits(log_age_s=60.0))
     lab.connect("ann", "a")
@@ -472,7 +472,7 @@ def test_a_channel_without_log_proves_only_its_head(lab: Lab) -> None:
     assert lab.replay("ann", a=lab.head()).lost == frozenset()
 
 
-def test_a_new_channel_has_lost_what_was_said_before_it(lab: Lab) -> None:
+def test_a_new_channel_has_lost_earlier_messages(lab: Lab) -> None:
     """Events before its creation cannot be proven."""
     lab.publish(message("m1"))
     before = lab.head() - 1
@@ -536,7 +536,7 @@ def test_an_edited_message_is_replayed_in_its_present_form(lab: Lab) -> None:
     assert last == MessageEdited(uuid="m1", channel="a", user="eve", payload=b'"newer"', edited="e")
     assert [entry.offset for entry in replay.entries] == [*seen, lab.head()]
     assert texts(lab.replay("ann", a=seen[0])) == [b'"hi"', b'"newer"']
-    assert lab.heard()[2:] == [edit(user="eve"), edit(payload=b'"newer"')]
+    assert lab.received()[2:] == [edit(user="eve"), edit(payload=b'"newer"')]
 
 
 def test_private_messages_are_edited_and_deleted_as_well(lab: Lab) -> None:
@@ -562,9 +562,9 @@ def test_a_change_for_some_leaves_the_others_what_they_have(lab: Lab) -> None:
     lab.publish(edit("m0", only=bob), delete("m1", only=bob))
     assert texts(lab.replay("ann", private=0)) == [b'"hi"', b'"hi"']
     assert set(texts(lab.replay("bob", private=0))) == {b'"new"', "p1"}
-    for user, heard in (("ann", [b'"hi"', b'"hi"']), ("bob", [b'"new"', "m1"])):
+    for user, received in (("ann", [b'"hi"', b'"hi"']), ("bob", [b'"new"', "m1"])):
         entries = [entry for entry in lab.replay(user, a=0).entries if entry.event.is_for(user, Dialect.V07)]
-        assert [getattr(entry.event, "payload", entry.event.uuid) for entry in entries] == heard
+        assert [getattr(entry.event, "payload", entry.event.uuid) for entry in entries] == received
     both = frozenset({"ann", "bob"})
     lab.publish(delete("p0", channel=None, only=both), delete("m0"), delete("m1"))
     assert set(texts(lab.replay("bob", private=0))) == {"p0", "p1"}
@@ -572,7 +572,7 @@ def test_a_change_for_some_leaves_the_others_what_they_have(lab: Lab) -> None:
     assert set(texts(lab.replay("ann", a=0))) == {"m0", "m1"}
 
 
-def test_who_is_excluded_from_a_change_is_not_sent_what_it_supersedes(lab: Lab) -> None:
+def test_a_user_excluded_from_a_change_is_not_sent_the_superseded_message(lab: Lab) -> None:
     """It knows already, and another page of it must not get the old text."""
     lab.connect("ann", "a")
     lab.connect("bob")
@@ -580,22 +580,22 @@ def test_who_is_excluded_from_a_change_is_not_sent_what_it_supersedes(lab: Lab) 
     lab.publish(message("m1"), message("m2"), private("p1", "ann", "bob"))
     lab.publish(edit(exclude=ann), delete("m2", exclude=ann))
     lab.publish(delete("p1", channel=None, only=both, exclude=ann))
-    heard = [
+    received = [
         entry for entry in lab.replay("ann", a=0, private=0).entries if entry.event.is_for("ann", Dialect.V07)
     ]
-    assert [getattr(entry.event, "payload", None) for entry in heard] == [b'"new"']
+    assert [getattr(entry.event, "payload", None) for entry in received] == [b'"new"']
     assert texts(lab.replay("bob", private=0)) == ["p1"]
 
 
-def test_what_was_deleted_is_not_found_any_more(lab: Lab) -> None:
+def test_a_deleted_message_is_no_longer_found(lab: Lab) -> None:
     """A second deletion is sent on; an edit is not, nor is the message when it is published once more."""
     lab.connect("ann", "a", store_history=True)
     lab.publish(message("m1"), delete())
-    before = len(lab.heard())
+    before = len(lab.received())
     accepted = lab.publish(delete(), edit(), message("m1"))
     assert outcomes(accepted) == [(False, False), (True, False), (True, False)]
     assert accepted[2].event == message("m1")
-    assert lab.heard()[before:] == [delete()]
+    assert lab.received()[before:] == [delete()]
     assert uuids(lab.replay("ann", a=0)) == ["m1"]
     assert lab.channel("a").history.entries == []
 
@@ -632,24 +632,24 @@ def test_the_same_message_for_further_users_reaches_them(lab: Lab) -> None:
     for user in ("ann", "bob"):
         lab.connect(user, "a")
     lab.publish(private("p1", "ann"), message("m1", only=frozenset({"ann"})))
-    before = len(lab.heard())
+    before = len(lab.received())
     both = frozenset({"ann", "bob"})
     again = [private("p1", "ann", "bob"), message("m1", only=both)]
     assert [each.duplicate for each in lab.publish(*again)] == [False, False]
-    new = lab.heard()[before:]
+    new = lab.received()[before:]
     assert [event.only for event in new] == [{"bob"}, {"bob"}]
     assert [each.duplicate for each in lab.publish(*again)] == [True, True]
     assert uuids(lab.replay("bob", private=0)) == ["p1"]
     assert uuids(lab.replay("ann", private=0)) == ["p1"]
     lab.publish(message("m1"))
-    [last] = lab.heard()[-1:]
+    [last] = lab.received()[-1:]
     assert last.exclude == both
     lab.publish(delete(), delete("p1", channel=None, only=both))
     assert uuids(lab.replay("ann", a=0)) == ["m1"]
     assert texts(lab.replay("bob", private=0)) == ["p1"]
 
 
-def test_what_is_compacted_makes_room_in_the_log(open_lab: Callable[..., Lab]) -> None:
+def test_compacted_entries_make_room_in_the_log(open_lab: Callable[..., Lab]) -> None:
     """A log of three entries holds what a message has become, not what it was."""
     lab = open_lab(limits=RegistryLimits(log_events=3, user_log_events=3))
     lab.connect("ann", "a")
@@ -665,7 +665,7 @@ def test_what_is_compacted_makes_room_in_the_log(open_lab: Callable[..., Lab]) -
     assert uuids(lab.replay("ann", a=lab.numbers()[1])) == ["m1", "m3", "m4"]
 
 
-def test_what_was_trimmed_can_be_deleted_and_published_anew(open_lab: Callable[..., Lab]) -> None:
+def test_a_trimmed_message_can_be_deleted_and_published_again(open_lab: Callable[..., Lab]) -> None:
     """What the log forgot is not found; nothing of an older form is left to stand in the way."""
     lab = open_lab(limits=RegistryLimits(log_events=2))
     lab.connect("ann", "a")
@@ -694,7 +694,7 @@ def test_positions_stay_valid_where_entries_are_gone(lab: Lab, limit: int) -> No
     assert found == ["m0", "m3", "m4", "m1", "m2", "m4", "m5"]
 
 
-def test_a_change_of_what_the_history_alone_still_has_is_shown(lab: Lab) -> None:
+def test_a_change_of_a_message_only_in_the_history_is_shown(lab: Lab) -> None:
     """The log has forgotten the message."""
     lab.connect("ann", "a", store_history=True, log_events=1)
     lab.publish(message("m1"), message("m2"), message("m3"))
@@ -738,7 +738,7 @@ def test_nobody_is_replayed_a_past_text_whatever_happens(lab: Lab, seed: int) ->
             place: dict[str, Any] = {"channel": about.channel, "only": narrow}
             event = chance.choice((edit(about.uuid, text, **place), delete(about.uuid, **place), about))
         lab.publish(event)
-    accepted = lab.heard()
+    accepted = lab.received()
     for user in users:
         replay = lab.replay(user, a=0, private=0)
         assert replay.lost == frozenset()
@@ -764,22 +764,22 @@ def test_a_user_joins_and_parts_once(lab: Lab) -> None:
     two = lab.connect("ann", "a", conn_id="2")
     lab.disconnect(one, "a")
     lab.leave(two, "a")
-    told = [(each.user, each.joined) for each in lab.heard() if isinstance(each, Presence)]
-    assert told == [("bob", True), ("ann", True), ("ann", False)]
+    announced = [(each.user, each.joined) for each in lab.received() if isinstance(each, Presence)]
+    assert announced == [("bob", True), ("ann", True), ("ann", False)]
     assert lab.channel("a").users == {"bob": 1}
 
 
 def test_presence_is_silent_unless_wanted(lab: Lab) -> None:
     """A channel without notify_presence and without seed connections tells nothing."""
     lab.disconnect(lab.connect("ann", "a"), "a")
-    assert lab.heard() == []
+    assert lab.received() == []
 
 
 def test_presence_is_for_seed_connections_where_it_is_not_notified(lab: Lab) -> None:
     """They always hear it, the others do not."""
     lab.connect("old", "a", dialect=Dialect.SEED)
     lab.connect("ann", "a")
-    event = lab.heard()[-1]
+    event = lab.received()[-1]
     assert isinstance(event, Presence)
     assert (event.user, event.announced) == ("ann", False)
     assert event.is_for("old", Dialect.SEED)
@@ -790,7 +790,7 @@ def test_presence_carries_user_lists_where_asked_for(lab: Lab) -> None:
     """Everyone who is in the channel by then, with public state."""
     lab.connect("bob", "a", notify_presence=True, broadcast_presence_with_user_lists=True)
     lab.connect("ann", "a")
-    event = lab.heard()[-1]
+    event = lab.received()[-1]
     assert isinstance(event, Presence)
     assert dict(event.users) == {"bob": {}, "ann": {}}
 
@@ -801,7 +801,7 @@ def test_presence_is_in_the_log_like_any_event(lab: Lab) -> None:
     start = lab.head()
     lab.disconnect(lab.connect("ann", "a"), "a")
     replay = lab.replay("bob", a=start)
-    assert [entry.event for entry in replay.entries] == lab.heard()[-2:]
+    assert [entry.event for entry in replay.entries] == lab.received()[-2:]
 
 
 # -- users
@@ -835,7 +835,7 @@ def test_public_keys_stay_unless_given(lab: Lab) -> None:
     assert keys(UserUpdate({}, {}, [])) == ()
 
 
-def test_a_change_of_public_state_is_told_where_notify_state_is_on(lab: Lab) -> None:
+def test_a_change_of_public_state_is_announced_where_notify_state_is_on(lab: Lab) -> None:
     """Once per channel of the user, with the public part of what changed."""
     lab.connect("ann", "a", "b", notify_state=True)
     lab.join(Member("of-ann", "ann", Dialect.V07), "quiet")
@@ -843,14 +843,14 @@ def test_a_change_of_public_state_is_told_where_notify_state_is_on(lab: Lab) -> 
     change = lab.run(lab.engine.update_user("ann", update))
     assert change is not None
     assert change.changed == [("mood", 1), ("secret", 2)]
-    told = [each for each in lab.heard() if isinstance(each, UserStateChanged)]
-    assert [(each.channel, each.state, each.changed) for each in told] == [
+    announced = [each for each in lab.received() if isinstance(each, UserStateChanged)]
+    assert [(each.channel, each.state, each.changed) for each in announced] == [
         ("a", {"mood": 1}, (("mood", 1),)),
         ("b", {"mood": 1}, (("mood", 1),)),
     ]
 
 
-def test_a_private_or_empty_change_is_told_to_nobody(lab: Lab) -> None:
+def test_a_private_or_empty_change_is_not_announced(lab: Lab) -> None:
     """Private keys, the same value again, null for an unknown key, a key made public that has no value."""
     lab.connect("ann", "a", notify_state=True)
     for update in (
@@ -858,18 +858,18 @@ def test_a_private_or_empty_change_is_told_to_nobody(lab: Lab) -> None:
         UserUpdate({"secret": 1, "unknown": None}, {}, ["valueless"]),
     ):
         lab.run(lab.engine.update_user("ann", update))
-    assert lab.heard() == []
+    assert lab.received() == []
     assert lab.user("ann").state == {"secret": 1}
 
 
-def test_a_change_of_the_public_keys_is_told(lab: Lab) -> None:
+def test_a_change_of_the_public_keys_is_announced(lab: Lab) -> None:
     """A key that becomes public with its value, one that is hidden as null, by `connect` as well."""
     lab.connect("ann", "a", notify_state=True)
     lab.run(lab.engine.update_user("ann", UserUpdate({"mood": 1, "secret": 2}, {}, ["mood"])))
     lab.run(lab.engine.update_user("ann", UserUpdate({}, {}, ["secret"])))
     lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), UserUpdate({}, {}, None, ["mood"])))
-    told = [each for each in lab.heard() if isinstance(each, UserStateChanged)]
-    assert [(each.state, each.changed) for each in told] == [
+    announced = [each for each in lab.received() if isinstance(each, UserStateChanged)]
+    assert [(each.state, each.changed) for each in announced] == [
         ({"mood": 1}, (("mood", 1),)),
         ({"secret": 2}, (("mood", None), ("secret", 2))),
         ({"secret": 2, "mood": 1}, (("mood", 1),)),
@@ -881,16 +881,16 @@ def test_one_and_true_are_different_values(lab: Lab) -> None:
     lab.connect("ann", "a", notify_state=True)
     lab.run(lab.engine.update_user("ann", UserUpdate({"flag": 1}, {}, ["flag"])))
     lab.run(lab.engine.update_user("ann", UserUpdate({"flag": True}, {})))
-    assert len(lab.heard()) == 2
+    assert len(lab.received()) == 2
     assert lab.user("ann").state["flag"] is True
 
 
-def test_state_set_by_connect_is_told_too(lab: Lab) -> None:
+def test_state_set_by_connect_is_announced(lab: Lab) -> None:
     """A second connection that changes public state is heard by the channels of the first."""
     lab.connect("ann", "a", notify_state=True)
     update = UserUpdate({"mood": 1}, {}, ["mood"])
     lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), update))
-    (event,) = lab.heard()
+    (event,) = lab.received()
     assert isinstance(event, UserStateChanged)
     assert event.changed == (("mood", 1),)
 
@@ -905,7 +905,7 @@ def test_a_state_that_grows_too_large_is_refused_whole(lab: Lab) -> None:
         with pytest.raises(Invalid):
             lab.run(lab.engine.connect(Member("2", name, Dialect.V07), too_much))
     (user,) = lab.users()
-    assert (user.state, user.public_keys, user.connections, lab.heard()) == ({}, (), 1, [])
+    assert (user.state, user.public_keys, user.connections, lab.received()) == ({}, (), 1, [])
 
 
 def test_a_state_of_too_many_bytes_is_refused_whole(lab: Lab) -> None:
@@ -917,12 +917,12 @@ def test_a_state_of_too_many_bytes_is_refused_whole(lab: Lab) -> None:
         lab.run(lab.engine.update_user("ann", more))
     with pytest.raises(Invalid, match="bytes"):
         lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), more))
-    assert (sorted(lab.user("ann").state), lab.user("ann").connections, lab.heard()) == (["half"], 1, [])
+    assert (sorted(lab.user("ann").state), lab.user("ann").connections, lab.received()) == (["half"], 1, [])
     lab.run(lab.engine.update_user("ann", UserUpdate({"half": None} | dict(more.values), {}, ["more"])))
     assert sorted(lab.user("ann").state) == ["more"]
 
 
-def test_a_large_state_is_told_in_every_channel(lab: Lab) -> None:
+def test_a_large_state_is_announced_in_every_channel(lab: Lab) -> None:
     """Also where others change it at the same time: each channel is sent no change twice, and the newest state last."""
     channels = [f"c{number}" for number in range(60)]
     lab.connect("ann", *channels, notify_state=True)
@@ -933,14 +933,14 @@ def test_a_large_state_is_told_in_every_channel(lab: Lab) -> None:
         await asyncio.gather(lab.engine.update_user("ann", large), *moods)
 
     lab.run(both())
-    told: dict[str | None, list[UserStateChanged]] = {}
-    for event in lab.heard():
+    announced: dict[str | None, list[UserStateChanged]] = {}
+    for event in lab.received():
         assert isinstance(event, UserStateChanged)
-        told.setdefault(event.channel, []).append(event)
-    assert sorted(name or "" for name in told) == sorted(channels)
+        announced.setdefault(event.channel, []).append(event)
+    assert sorted(name or "" for name in announced) == sorted(channels)
     newest = lab.user("ann").public_state
     assert sorted(newest) == ["large", "mood"]
-    for events in told.values():
+    for events in announced.values():
         assert events[-1].state == newest
         assert len({event.changed for event in events}) == len(events)
 
@@ -954,7 +954,7 @@ def test_a_null_removes_a_key_and_makes_room(lab: Lab) -> None:
     change = lab.run(lab.engine.update_user("ann", removal))
     assert change is not None
     assert change.changed == [("k0", None), ("new", 1)]
-    event = lab.heard()[-1]
+    event = lab.received()[-1]
     assert isinstance(event, UserStateChanged)
     assert (event.state, event.changed) == ({"k1": 1}, (("k0", None),))
     user = lab.user("ann")
@@ -980,7 +980,7 @@ def test_settings_apply_to_new_channels_only(lab: Lab) -> None:
     assert lab.channel("a").settings.history_size == 3
 
 
-def test_configuring_keeps_what_is_not_named(lab: Lab) -> None:
+def test_configuring_keeps_settings_not_named(lab: Lab) -> None:
     """Known channels change in the named settings, unknown ones are created."""
     lab.configure("a", notify_presence=True)
     lab.configure("a", history_size=3)
@@ -1031,7 +1031,7 @@ def test_counts_follow_connections(lab: Lab) -> None:
     assert (lab.user("ann").connections, lab.user("ann").channels) == (1, {"a"})
 
 
-def test_many_who_disconnect_part_each_once(lab: Lab) -> None:
+def test_many_disconnecting_users_leave_once_each(lab: Lab) -> None:
     """Each with a number of its own, in whichever events; who has another connection there has not parted."""
     stays = lab.connect("stays", "a", "b", notify_presence=True)
     lab.connect("ann", "a", conn_id="another of ann")
@@ -1062,7 +1062,7 @@ def test_many_who_disconnect_part_each_once(lab: Lab) -> None:
     lab.run(lab.engine.disconnect_all([]))
 
 
-def test_a_read_that_ends_before_users_who_parted_at_once_goes_on_with_all_of_them(lab: Lab) -> None:
+def test_a_read_that_ends_before_a_batched_leave_continues_with_all_of_it(lab: Lab) -> None:
     """However few are read at a time."""
     lab.connect("stays", "a", notify_presence=True)
     crowd = [lab.connect(f"user {number}", "a") for number in range(4)]
@@ -1088,7 +1088,7 @@ def test_users_are_counted_where_nobody_asks_who_they_are(lab: Lab) -> None:
     assert lab.channel("a").user_count == 2
 
 
-def test_the_unknown_is_left_out_of_what_is_asked_for(lab: Lab) -> None:
+def test_unknown_names_are_left_out_of_the_answer(lab: Lab) -> None:
     """Names of channels and users, in the order asked; None means all, an empty list none."""
     lab.connect("ann", "a", "b")
     lab.connect("bob")

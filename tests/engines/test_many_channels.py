@@ -109,7 +109,7 @@ def test_a_channel_is_joined_at_the_number_of_its_turn(live: Callable[[Life], No
 
 
 @pytest.mark.parametrize("is_in", [False, True])
-def test_who_is_cancelled_has_done_nothing(live: Callable[[Life], None], is_in: bool) -> None:
+def test_a_cancelled_call_has_no_effect(live: Callable[[Life], None], is_in: bool) -> None:
     """Whoever heard the one hears the other, too."""
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
@@ -126,13 +126,13 @@ def test_who_is_cancelled_has_done_nothing(live: Callable[[Life], None], is_in: 
         assert members(engine) == before
         if isinstance(engine, SqliteEngine):
             await engine.settled()
-        told = dict(announced(recorder))
-        assert [name for name, joined in told.items() if joined] == (list(LOUD) if is_in else [])
+        presence = dict(announced(recorder))
+        assert [name for name, joined in presence.items() if joined] == (list(LOUD) if is_in else [])
 
     live(life)
 
 
-def test_a_connection_whose_end_is_cancelled_has_left_all_the_same(live: Callable[[Life], None]) -> None:
+def test_a_connection_whose_end_is_cancelled_has_left(live: Callable[[Life], None]) -> None:
     """Nobody holds it any more, so nobody could end it again."""
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
@@ -276,7 +276,7 @@ class Looked(list[str]):
 
 
 @pytest.mark.slow
-def test_who_leaves_later_is_not_looked_at_yet(tmp_path: Path) -> None:
+def test_a_later_end_is_not_examined_yet(tmp_path: Path) -> None:
     """While a change of settings is written, each turn looks at what it has time for, however many leave."""
 
     async def life() -> None:

@@ -29,7 +29,7 @@ def test_its_name_is_memory() -> None:
     assert memory_engine(Setup()).name == "memory"
 
 
-def test_it_hears_before_publish_returns() -> None:
+def test_the_receiver_is_called_before_publish_returns() -> None:
     """The event loop is the lock: one step of a coroutine does it all."""
     engine, recorder = memory_engine(Setup()), Recorder()
     asyncio.run(engine.start(recorder))
@@ -61,7 +61,7 @@ def test_collecting_frees_aged_events() -> None:
     assert engine.registry.budget.used_bytes == 0
 
 
-def test_a_message_that_very_many_have_otherwise_is_lost_for_the_others() -> None:
+def test_a_message_edited_for_many_users_is_lost_for_the_others() -> None:
     """Not missing without a word: who resumes from before is told so; who has had the message misses nothing."""
     engine = memory_engine(Setup())
 

@@ -200,7 +200,7 @@ async def at_once() -> None:
     """The node that holds a connection is not asked to leave it."""
 
 
-def heard(recorder: Recorder) -> list[str]:
+def received(recorder: Recorder) -> list[str]:
     return [entry.event.uuid for entry in recorder.entries if isinstance(entry.event, Message)]
 
 
@@ -252,8 +252,8 @@ def test_a_dropped_subscription_is_healed_in_order(redis: RedisServer, with_node
             await published(speaker, message(f"m{number}", channel="ab"[number % 2]))
             if number % 10 == 5:
                 redis.cli("CLIENT", "KILL", "TYPE", "pubsub")
-        await soon(lambda: len(heard(listener)) >= 50)
-        delivered = heard(listener)
+        await soon(lambda: len(received(listener)) >= 50)
+        delivered = received(listener)
         for parity in (
             0,
             1,
@@ -266,7 +266,7 @@ def test_a_dropped_subscription_is_healed_in_order(redis: RedisServer, with_node
     with_nodes(life)
 
 
-def test_what_the_log_no_longer_holds_is_told(with_nodes: Any) -> None:
+def test_entries_no_longer_in_the_log_are_reported_lost(with_nodes: Any) -> None:
     """A channel that cannot be healed is lost, and what is delivered then is newer."""
 
     async def life(nodes: Nodes) -> None:
@@ -276,7 +276,7 @@ def test_what_the_log_no_longer_holds_is_told(with_nodes: Any) -> None:
         # Sent in this turn of the loop; the way back takes several.
         await speaker.publish([message(f"m{number}") for number in range(5)])
         await soon(lambda: bool(listener.gaps))
-        assert (listener.gaps, heard(listener)) == ([(["a"], [])], [])
+        assert (listener.gaps, received(listener)) == ([(["a"], [])], [])
 
     with_nodes(life)
 
@@ -303,7 +303,7 @@ def test_a_log_that_expired_stays_lost_when_it_is_used_again(
     with_one_shard(life)
 
 
-def test_a_message_that_very_many_have_otherwise_is_lost_for_the_others(with_one_shard: Any) -> None:
+def test_a_message_edited_for_many_users_is_lost_for_the_others(with_one_shard: Any) -> None:
     """Not missing without a word: who resumes from before is told so; who has had the message misses nothing."""
 
     async def life(nodes: Nodes) -> None:
@@ -335,7 +335,7 @@ def test_a_log_of_deleted_messages_is_whole(redis: RedisServer, with_one_shard: 
     with_one_shard(life)
 
 
-def test_a_standing_redis_refuses_and_comes_back(redis: RedisServer, with_nodes: Any) -> None:
+def test_a_stopped_redis_refuses_and_recovers(redis: RedisServer, with_nodes: Any) -> None:
     """Calls fail in time; when it goes on, the log is the same one and nothing is missed or doubled."""
 
     async def life(nodes: Nodes) -> None:
@@ -350,8 +350,8 @@ def test_a_standing_redis_refuses_and_comes_back(redis: RedisServer, with_nodes:
         redis.signal(signal.SIGCONT)
         await published(engine, message("m2"))
         await published(engine, message("m3"))
-        await soon(lambda: "m3" in heard(listener))
-        assert heard(listener) == ["m1", "m2", "m3"]
+        await soon(lambda: "m3" in received(listener))
+        assert received(listener) == ["m1", "m2", "m3"]
         assert (engine.position.epochs, listener.renewals) == (epoch, 0)
 
     with_nodes(life, timeout_s=SHORT_S)
@@ -386,11 +386,11 @@ def test_a_subscription_that_goes_silent_is_given_up(
         engine, listener = await near.member("ann", "a")
         speaker, _ = await others.node()
         await published(speaker, message("m1"))
-        await soon(lambda: heard(listener) == ["m1"])
+        await soon(lambda: received(listener) == ["m1"])
         line.silence_subscriptions()
         await published(engine, message("m2"))
         await published(speaker, message("m3"))
-        await soon(lambda: heard(listener) == ["m1", "m2", "m3"])
+        await soon(lambda: received(listener) == ["m1", "m2", "m3"])
 
     with_a_line(life)
     assert "nothing came over its subscription" in caplog.text
@@ -428,8 +428,8 @@ def test_a_call_that_has_failed_is_not_run_later(with_a_line: Any) -> None:
         line.mend()
         await published(engine, message("m1"))
         await published(speaker, message("m2"))
-        await soon(lambda: "m2" in heard(listener))
-        assert heard(listener) == ["m1", "m2"]
+        await soon(lambda: "m2" in received(listener))
+        assert received(listener) == ["m1", "m2"]
 
     with_a_line(life)
 
@@ -449,8 +449,8 @@ def test_a_call_that_has_failed_is_not_run_later_though_redis_set_its_clock_back
             await engine.publish([message("late")])
         line.mend()
         await published(engine, message("m1"))
-        await soon(lambda: "m1" in heard(listener))
-        assert heard(listener) == ["m1"]
+        await soon(lambda: "m1" in received(listener))
+        assert received(listener) == ["m1"]
 
     with_a_line(life)
 
@@ -482,12 +482,12 @@ def deadlines(engine: RedisEngine, operation: str) -> list[float]:
     link: Any = shard._link
     sent = link._enqueue
 
-    def noted(parts: Any, reads: bool) -> Any:
+    def recorded(parts: Any, reads: bool) -> Any:
         if parts[0] == "EVALSHA" and operation in parts:
             found.append(float(parts[-1]) - link._clock_offset_ms)
         return sent(parts, reads)
 
-    link._enqueue = noted
+    link._enqueue = recorded
     return found
 
 
@@ -562,7 +562,7 @@ def test_a_call_in_flight_is_answered_though_its_link_is_given_up(with_one_shard
         cut(engine)
         [accepted] = await publishing
         assert not accepted.duplicate
-        await soon(lambda: heard(listener) == ["m1"])
+        await soon(lambda: received(listener) == ["m1"])
 
     with_one_shard(life)
 
@@ -586,7 +586,7 @@ def test_a_call_that_only_reads_fails_with_its_connection(redis: RedisServer, tm
     asyncio.run(life(server))
 
 
-def test_a_lease_is_renewed_while_connections_are_counted_anew(redis: RedisServer, with_nodes: Any) -> None:
+def test_a_lease_is_renewed_while_connections_are_counted_again(redis: RedisServer, with_nodes: Any) -> None:
     """However long that takes: here as long as the test wants. Nobody takes the node for dead."""
 
     async def life(nodes: Nodes) -> None:
@@ -649,7 +649,9 @@ def test_beats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_a_lin
     with_a_line(life, timeout_s=PATIENCE_S)
 
 
-def test_who_is_forgotten_is_told_of_no_more(redis: RedisServer, with_one_shard: Any) -> None:
+def test_the_state_of_a_forgotten_user_is_no_longer_announced(
+    redis: RedisServer, with_one_shard: Any
+) -> None:
     """Nobody goes on telling channels of the state of a user who is forgotten before all were told."""
 
     async def life(nodes: Nodes) -> None:
@@ -672,7 +674,7 @@ def test_who_is_forgotten_is_told_of_no_more(redis: RedisServer, with_one_shard:
     with_one_shard(life, lease_s=PATIENCE_S)
 
 
-def test_a_user_with_nothing_left_to_tell_is_dropped_by_a_beat(
+def test_a_user_without_pending_state_is_dropped_by_a_heartbeat(
     redis: RedisServer, with_one_shard: Any
 ) -> None:
     async def life(nodes: Nodes) -> None:
@@ -801,7 +803,7 @@ def test_a_connection_that_is_ending_is_nobodys(with_one_shard: Any) -> None:
     with_one_shard(life)
 
 
-def test_what_a_node_began_to_end_is_ended_by_another(with_one_shard: Any) -> None:
+def test_an_end_begun_by_one_node_is_completed_by_another(with_one_shard: Any) -> None:
     """Though that node makes no more calls: beats go on with it."""
 
     async def life(nodes: Nodes) -> None:
@@ -845,7 +847,7 @@ def test_a_beat_ends_as_many_channels_as_a_script_may(redis: RedisServer, with_o
     with_one_shard(life, lease_s=PATIENCE_S)
 
 
-def test_a_connection_in_very_many_channels_is_counted_anew_exactly(
+def test_a_connection_in_many_channels_is_counted_again_exactly(
     redis: RedisServer, with_one_shard: Any
 ) -> None:
     """What Redis has forgotten of them is joined, and what it should not have is left."""
@@ -883,7 +885,7 @@ def test_a_raised_age_prolongs_the_log(redis: RedisServer, with_one_shard: Any) 
         (["min-replicas-to-write", "1"], "NOREPLICAS"),
     ],
 )
-def test_what_redis_cannot_do_now_is_refused(
+def test_operations_redis_cannot_do_now_are_refused(
     redis: RedisServer, with_one_shard: Any, limits: list[str], reason: str
 ) -> None:
     """Where it is full, or lacks the replicas it must have, on whichever version."""
@@ -962,7 +964,7 @@ def test_a_flushed_redis_is_another_log(redis: RedisServer, with_nodes: Any) -> 
         redis.cli("FLUSHALL")
         await soon(lambda: listener.renewals == nodes.shards)
         await published(engine, message("m2"))
-        await soon(lambda: "m2" in heard(listener))
+        await soon(lambda: "m2" in received(listener))
         assert not set(engine.position.epochs) & set(before.epochs)
         await counted(engine, {"a": {"ann": 1}})
 
@@ -980,7 +982,7 @@ def test_a_clock_of_redis_that_is_set_refuses_nothing(with_nodes: Any) -> None:
                 shard._link._clock_offset_ms += ahead_ms
             await engine.publish([message(f"m{number}")])
             assert all(shard.is_linked for shard in engine._shards)
-        await soon(lambda: heard(listener) == ["m0", "m1"])
+        await soon(lambda: received(listener) == ["m0", "m1"])
 
     with_nodes(life)
 
@@ -998,7 +1000,7 @@ def test_a_command_reaches_the_node_of_its_connection(with_nodes: Any) -> None:
     with_nodes(life)
 
 
-def test_a_claimed_connection_is_yielded_and_heard_there(with_nodes: Any) -> None:
+def test_a_claimed_connection_is_released_and_delivered_there(with_nodes: Any) -> None:
     """Its channels move with it; an id is never two connections."""
 
     async def life(nodes: Nodes) -> None:
@@ -1011,7 +1013,7 @@ def test_a_claimed_connection_is_yielded_and_heard_there(with_nodes: Any) -> Non
         assert (claim.member.user, list(claim.channels)) == ("ann", ["a"])
         await soon(lambda: "ann" not in before.members)
         await other.publish([message("m1")])
-        await soon(lambda: heard(recorder) == ["m1"])
+        await soon(lambda: received(recorder) == ["m1"])
         assert await other.claim("nobody", orphan=False, request_release=at_once) is None
 
     with_nodes(life)
@@ -1046,7 +1048,7 @@ def test_how_far_back_a_connection_reads_moves_with_it(with_nodes: Any) -> None:
     with_nodes(life)
 
 
-def test_only_channels_with_members_here_are_heard(redis: RedisServer, with_nodes: Any) -> None:
+def test_only_channels_with_local_members_are_received(redis: RedisServer, with_nodes: Any) -> None:
     """After the last one left, the node hears the channel no longer."""
 
     async def life(nodes: Nodes) -> None:
@@ -1081,7 +1083,7 @@ def test_a_restarted_redis_is_another_log(tmp_path: Path, has_data: bool) -> Non
         server.start()
         await soon(lambda: listener.renewals == 1)
         await published(engine, message("m3"))
-        await soon(lambda: "m3" in heard(listener))
+        await soon(lambda: "m3" in received(listener))
         assert engine.position.epochs != before.epochs
         await nodes.close()
 
@@ -1163,7 +1165,7 @@ def test_positions_never_go_back(with_three_shards: Any) -> None:
         speaker, _ = await nodes.node()
         events = [message(f"m{number}", channel=channels[number % 3]) for number in range(90)]
         await asyncio.gather(*(speaker.publish([event]) for event in events))
-        await soon(lambda: len(heard(listener)) == 90)
+        await soon(lambda: len(received(listener)) == 90)
         offsets = [entry.offsets for entry in listener.entries]
         for before, after in pairwise(offsets):
             assert sum(late > early for early, late in zip(before, after, strict=True)) == 1
@@ -1173,7 +1175,7 @@ def test_positions_never_go_back(with_three_shards: Any) -> None:
     with_three_shards(life)
 
 
-def test_a_state_is_told_in_channels_of_every_shard(with_three_shards: Any) -> None:
+def test_a_state_is_announced_in_channels_of_every_shard(with_three_shards: Any) -> None:
     """To those the user is in, once for each change, with the public part; presence carries it as well."""
 
     async def life(nodes: Nodes) -> None:
@@ -1206,7 +1208,7 @@ def event_of(entry: Entry) -> Event:
     return entry.event
 
 
-def test_a_node_keeps_up_with_the_state_it_tells(redis: RedisServer, with_one_shard: Any) -> None:
+def test_a_node_keeps_up_with_the_state_it_announces(redis: RedisServer, with_one_shard: Any) -> None:
     """However many megabytes a state is in all channels together: Redis does not drop the subscription."""
 
     async def life(nodes: Nodes) -> None:
@@ -1229,7 +1231,7 @@ def test_a_node_keeps_up_with_the_state_it_tells(redis: RedisServer, with_one_sh
 
 
 @pytest.mark.parametrize("way", ["call", "restore", "follow"])
-def test_nothing_is_told_faster_than_the_node_that_asks_receives_it(with_one_shard: Any, way: str) -> None:
+def test_a_state_is_announced_no_faster_than_its_node_receives(with_one_shard: Any, way: str) -> None:
     """Whoever finds that a state is still being told goes on with it a step at a time, each when the last was received."""
 
     async def life(nodes: Nodes) -> None:
@@ -1266,7 +1268,7 @@ def answers_and_marks(shard: Any) -> list[str]:
     order: list[str] = []
     call, marked = shard._call, shard._link.await_mark
 
-    async def noted(*about: Any, **arguments: Any) -> Any:
+    async def recorded(*about: Any, **arguments: Any) -> Any:
         answer = await call(*about, **arguments)
         if answer == AGAIN:
             order.append("again")
@@ -1276,7 +1278,7 @@ def answers_and_marks(shard: Any) -> list[str]:
         await marked(*about)
         order.append("-received ")
 
-    shard._call, shard._link.await_mark = noted, received
+    shard._call, shard._link.await_mark = recorded, received
     return order
 
 
@@ -1308,7 +1310,7 @@ def test_a_private_message_to_users_of_many_shards_reaches_each_once(with_three_
     with_three_shards(life)
 
 
-def test_what_one_shard_loses_the_others_keep(redis: RedisServer, with_three_shards: Any) -> None:
+def test_a_loss_in_one_shard_leaves_the_others(redis: RedisServer, with_three_shards: Any) -> None:
     """Its epoch changes, and only that; who was counted there is counted again."""
 
     async def life(nodes: Nodes) -> None:
@@ -1403,7 +1405,7 @@ def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
         speaker, _ = await nodes.node()
         private = message("p", channel=None, only=frozenset({"ann"}))
         await speaker.publish([*(big(name, channel=name) for name in channels), private])
-        await soon(lambda: sorted(heard(listener)) == sorted(["p", *map("m{}".format, channels)]))
+        await soon(lambda: sorted(received(listener)) == sorted(["p", *map("m{}".format, channels)]))
         starts = dict.fromkeys(channels, 0)
         assert len((await speaker.replay("ann", starts, 100)).entries) == 6
         if masters[0].cli("PUBSUB", "SHARDNUMSUB") == "":  # Redis 6.2 has no sharded publish.
@@ -1495,7 +1497,7 @@ def test_a_link_is_closed_though_an_answer_that_nobody_waits_for_never_comes(wit
     with_a_line(life)
 
 
-def test_names_subscribed_to_anew_have_a_deadline_for_each_piece(
+def test_names_subscribed_again_have_a_deadline_for_each_chunk(
     with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many a node watches, it comes back after an outage: each piece that is confirmed proves progress."""
@@ -1507,12 +1509,12 @@ def test_names_subscribed_to_anew_have_a_deadline_for_each_piece(
         found: list[float] = []
         tell = Link._send_subscription
 
-        async def noted(link: Link, command: str, names: list[bytes], until_s: float) -> None:
+        async def recorded(link: Link, command: str, names: list[bytes], until_s: float) -> None:
             found.append(until_s)
             await asyncio.sleep(0.01)  # real time: which passes between the pieces.
             await tell(link, command, names, until_s)
 
-        monkeypatch.setattr(Link, "_send_subscription", noted)
+        monkeypatch.setattr(Link, "_send_subscription", recorded)
         cut(engine)
         await soon(lambda: shard.is_linked)
         assert len(found) >= 4
@@ -1634,9 +1636,9 @@ def test_answers_about_many_users_are_bounded_in_bytes(with_one_shard: Any) -> N
         for user in users:
             await enter(node, user, "a", {"big": "x" * 60_000})
         sizes = sent_to_scripts(engine)
-        told = await engine.states(dict.fromkeys(users, "a"))
+        reported = await engine.states(dict.fromkeys(users, "a"))
         found = await engine.users(users)
-        assert [len(str(each.state["big"])) for each in (*told, *found)] == [60_000] * 60
+        assert [len(str(each.state["big"])) for each in (*reported, *found)] == [60_000] * 60
         assert max(sizes) < READ_BYTES // 2
 
     with_one_shard(life)
@@ -1677,7 +1679,7 @@ def test_a_list_of_users_is_bounded_in_bytes(with_one_shard: Any) -> None:
     with_one_shard(life)
 
 
-def test_a_state_is_told_without_a_copy_of_the_channels(redis: RedisServer, with_one_shard: Any) -> None:
+def test_a_state_is_announced_without_a_copy_of_the_channels(redis: RedisServer, with_one_shard: Any) -> None:
     """A change is told page by page; a channel that is joined or told meanwhile is told it once."""
 
     async def life(nodes: Nodes) -> None:
@@ -1709,9 +1711,7 @@ def test_a_state_is_told_without_a_copy_of_the_channels(redis: RedisServer, with
     with_one_shard(life)
 
 
-def test_changes_of_one_message_for_very_many_users_are_bounded(
-    redis: RedisServer, with_one_shard: Any
-) -> None:
+def test_changes_of_one_message_for_many_users_are_bounded(redis: RedisServer, with_one_shard: Any) -> None:
     """A log keeps some hundred forms of a message; who needs an older one is told that it is lost."""
 
     async def life(nodes: Nodes) -> None:
@@ -1794,7 +1794,7 @@ def test_logs_that_follow_one_another_are_read_in_few_steps(redis: RedisServer, 
         pytest.param(message("m"), 2, id="channel"),
     ],
 )
-def test_what_names_very_many_users_is_accepted_for_some_at_a_time(event: Message, parts: int) -> None:
+def test_an_event_for_many_users_is_accepted_in_parts(event: Message, parts: int) -> None:
     """For as many as a script can write the text for, whoever else it excludes; each user is in one part."""
     users = frozenset(f"u{number}" for number in range(10_000))
     engine = Nodes(in_shards("redis://127.0.0.1", 1)).make()
@@ -1805,7 +1805,7 @@ def test_what_names_very_many_users_is_accepted_for_some_at_a_time(event: Messag
     assert [part.exclude for part in made if part.exclude] == ([frozenset({"u1"})] if event.exclude else [])
 
 
-def test_a_message_in_a_channel_to_very_many_users_reaches_each_once(with_one_shard: Any) -> None:
+def test_a_message_in_a_channel_to_many_users_reaches_each_once(with_one_shard: Any) -> None:
     """It is edited and repeated as one, and answered with all of them."""
 
     async def life(nodes: Nodes) -> None:
@@ -1850,10 +1850,10 @@ def test_a_lost_master_of_a_cluster_loses_its_shard_alone(tmp_path: Path) -> Non
         assert not await engine.channels(more[:1])
         away.start()
         await published(engine, message("m2", channel=channels[2]))
-        await soon(lambda: heard(listener)[-1] == "m2")
+        await soon(lambda: received(listener)[-1] == "m2")
         pairs = zip(before.epochs, engine.position.epochs, strict=True)
         assert [old == new for old, new in pairs] == [True, True, False]
-        assert heard(listener).count("m1") == 2
+        assert received(listener).count("m1") == 2
         await nodes.close()
 
     with redis_cluster(tmp_path, 3, "--cluster-require-full-coverage", "no") as masters:
@@ -1922,8 +1922,8 @@ def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) 
         cut(engine)
         await speaker.publish([message(f"m{number}", channel="hot") for number in range(400)])
         gate.set()
-        await soon(lambda: len(heard(listener)) == 400)
-        assert heard(listener) == [f"m{number}" for number in range(400)]
+        await soon(lambda: len(received(listener)) == 400)
+        assert received(listener) == [f"m{number}" for number in range(400)]
         assert calls < 40
 
     with_one_shard(life)
@@ -1934,12 +1934,12 @@ def sizes_read(shard: Any) -> list[int]:
     sizes: list[int] = []
     read = shard._read
 
-    async def noted(*arguments: Any, **how: Any) -> Any:
+    async def recorded(*arguments: Any, **how: Any) -> Any:
         answer = await read(*arguments, **how)
         sizes.append(sum(len(part) for _, _, *parts in answer[3] for part in parts))
         return answer
 
-    shard._read = noted
+    shard._read = recorded
     return sizes
 
 
@@ -1981,8 +1981,8 @@ def test_a_node_that_missed_much_reads_it_in_bounded_steps(with_one_shard: Any) 
         for number in range(20):
             await published(speaker, big(number))
         gate.set()
-        await soon(lambda: len(heard(recorder)) == 20)
-        assert heard(recorder) == [f"m{number}" for number in range(20)]
+        await soon(lambda: len(received(recorder)) == 20)
+        assert received(recorder) == [f"m{number}" for number in range(20)]
         assert recorder.gaps == []
         assert 0 < max(sizes) < READ_BYTES + BIG + 1000
 
@@ -1997,7 +1997,7 @@ def payloads_in_flight(engine: RedisEngine) -> list[int]:
     link: Any = shard._link
     sent = link._enqueue
 
-    def noted(parts: Any, reads: bool) -> Any:
+    def recorded(parts: Any, reads: bool) -> Any:
         answer = sent(parts, reads)
         if parts[0] == "HGET":
             waiting.add(answer)
@@ -2005,7 +2005,7 @@ def payloads_in_flight(engine: RedisEngine) -> list[int]:
             counts.append(len(waiting))
         return answer
 
-    link._enqueue = noted
+    link._enqueue = recorded
     return counts
 
 
@@ -2034,14 +2034,14 @@ def sent_to_scripts(engine: RedisEngine) -> list[int]:
     link: Any = shard._link
     sent = link._enqueue
 
-    def noted(parts: Any, reads: bool) -> Any:
+    def recorded(parts: Any, reads: bool) -> Any:
         answer = sent(parts, reads)
         if parts[0] == "EVALSHA":
             sizes.append(sum(len(str(part)) for part in parts))
             answer.add_done_callback(lambda done: sizes.append(len(str(done.result()))))
         return answer
 
-    link._enqueue = noted
+    link._enqueue = recorded
     return sizes
 
 
@@ -2060,7 +2060,7 @@ def test_no_script_touches_a_big_payload(with_one_shard: Any) -> None:
         await soon(
             lambda: [type(each).__name__ for each in map(event_of, recorder.entries)][-1] == "MessageDeleted"
         )
-        assert heard(recorder) == ["small-1", "m1", "small-2", "m2", "m3"]
+        assert received(recorder) == ["small-1", "m1", "small-2", "m2", "m3"]
         assert [entry.event for entry in recorder.entries if entry.event.uuid == "m3"] == [
             big(3),
             delete("m3"),
@@ -2084,7 +2084,7 @@ def test_a_big_private_message_reaches_each_of_its_users_once(with_nodes: Any) -
         _, ann = await nodes.member("ann")
         engine, bob = await nodes.member("bob")
         await engine.publish([big(1, channel=None, only=frozenset({"ann", "bob", "eve"}))])
-        await soon(lambda: heard(ann) == heard(bob) == ["m1"])
+        await soon(lambda: received(ann) == received(bob) == ["m1"])
         assert {entry.event.payload for entry in (*ann.entries, *bob.entries)} == {big(1).payload}
 
     with_nodes(life)
@@ -2114,7 +2114,7 @@ def test_a_refused_call_leaves_no_payload_behind(redis: RedisServer, with_one_sh
     with_one_shard(life)
 
 
-def test_payloads_of_refused_calls_do_not_gather_where_they_are_heard(with_one_shard: Any) -> None:
+def test_payloads_of_refused_calls_do_not_pile_up_at_the_receiver(with_one_shard: Any) -> None:
     async def life(nodes: Nodes) -> None:
         listener, _ = await nodes.member("ann", "a")
         engine, _ = await nodes.node()
@@ -2132,7 +2132,7 @@ def test_payloads_of_refused_calls_do_not_gather_where_they_are_heard(with_one_s
 
 
 @pytest.mark.parametrize("change", [edit("m1", b'"newer"'), delete("m1")], ids=["edited", "deleted"])
-def test_what_is_superseded_while_it_is_read_is_read_anew(with_one_shard: Any, change: Event) -> None:
+def test_an_entry_superseded_during_a_read_is_read_again(with_one_shard: Any, change: Event) -> None:
     """The script has answered where a payload lies; when it is asked for, it is gone."""
 
     async def life(nodes: Nodes) -> None:
@@ -2165,7 +2165,7 @@ def test_what_is_superseded_while_it_is_read_is_read_anew(with_one_shard: Any, c
     with_one_shard(life)
 
 
-def test_very_many_logs_are_read_by_several_calls(with_one_shard: Any) -> None:
+def test_many_logs_are_read_by_several_calls(with_one_shard: Any) -> None:
     """Together they are one replay: each entry once, in order, up to one number of all of them."""
 
     async def life(nodes: Nodes) -> None:
@@ -2192,7 +2192,7 @@ def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) 
         engine, listener = await nodes.member("ann", "a", "b")
         speaker, _ = await nodes.node()
         await speaker.publish([message("m0"), message("m1", channel="b")])
-        await soon(lambda: len(heard(listener)) == 2)
+        await soon(lambda: len(received(listener)) == 2)
         [shard] = engine._shards
         assert shard._link is not None
         take = shard._link._buffer_or_dispatch
@@ -2203,8 +2203,8 @@ def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) 
 
         shard._link._buffer_or_dispatch = forgetful  # type: ignore[method-assign]
         await speaker.publish([message("m2"), message("m3"), message("m4", channel="b")])
-        await soon(lambda: len(heard(listener)) == 5)
-        assert heard(listener) == ["m0", "m1", "m2", "m3", "m4"]
+        await soon(lambda: len(received(listener)) == 5)
+        assert received(listener) == ["m0", "m1", "m2", "m3", "m4"]
 
     with_one_shard(life)
 
@@ -2214,7 +2214,7 @@ def names_in(shard: int, letter: str) -> list[str]:
     return [name for name in (f"{letter}{number}" for number in range(100)) if shard_of(name, 3) == shard]
 
 
-def test_what_is_left_while_it_is_restored_stays_left(with_three_shards: Any) -> None:
+def test_unsubscribe_during_restore_is_not_undone(with_three_shards: Any) -> None:
     """A connection is counted in the channels it has when the shard is told, not in those it had before."""
 
     async def life(nodes: Nodes) -> None:
@@ -2239,7 +2239,7 @@ def test_what_is_left_while_it_is_restored_stays_left(with_three_shards: Any) ->
     with_three_shards(life)
 
 
-def test_a_node_that_was_cut_off_leaves_alone_what_another_one_has_by_now(with_three_shards: Any) -> None:
+def test_a_node_that_was_cut_off_leaves_connections_of_a_new_owner_alone(with_three_shards: Any) -> None:
     """Of a connection whose own shard is still out of reach, no other shard is told anything."""
 
     async def life(nodes: Nodes) -> None:
@@ -2325,7 +2325,7 @@ def test_a_connection_that_left_a_shard_is_whole_for_the_next_node(
     with_three_shards(life, lease_s=PATIENCE_S)
 
 
-def test_a_shard_that_was_left_is_asked_no_more_when_that_of_the_id_is_back(
+def test_a_shard_that_was_left_is_not_asked_when_the_shard_of_the_id_returns(
     redis: RedisServer, with_three_shards: Any
 ) -> None:
     async def life(nodes: Nodes) -> None:
@@ -2435,7 +2435,7 @@ def test_a_shard_is_named_until_its_last_channel_is_left(redis: RedisServer, wit
     with_three_shards(life, lease_s=PATIENCE_S)
 
 
-def test_a_shard_that_is_left_while_its_connection_moves_counts_it_no_more(with_three_shards: Any) -> None:
+def test_a_shard_left_during_a_handover_no_longer_counts_the_connection(with_three_shards: Any) -> None:
     """The shard of its id does not name it: the next node that took the connection over would not ask it."""
 
     async def life(nodes: Nodes) -> None:
@@ -2595,7 +2595,7 @@ def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
     with_three_shards(life)
 
 
-def test_a_shard_out_of_reach_hears_of_a_state_when_it_is_back(with_three_shards: Any) -> None:
+def test_a_shard_that_was_unreachable_announces_a_state_later(with_three_shards: Any) -> None:
     """The change is accepted, since the user's own shard has it; the channels of the other hear of it late."""
 
     async def life(nodes: Nodes) -> None:
@@ -2651,7 +2651,7 @@ def test_a_join_that_was_cancelled_leaves_no_ghost(with_three_shards: Any, has_a
     with_three_shards(life)
 
 
-def test_nodes_do_not_bury_each_other_when_they_come_back_from_an_outage(with_one_shard: Any) -> None:
+def test_nodes_do_not_reap_each_other_after_an_outage(with_one_shard: Any) -> None:
     """The first one leaves the others the time between two beats, though all leases have ended."""
 
     async def life(nodes: Nodes) -> None:
@@ -2687,7 +2687,7 @@ def test_two_services_share_a_redis_by_their_databases(redis: RedisServer) -> No
         for number in range(3):
             await speaker.publish([message(f"other{number}")])
         await engine.publish([message("mine")])
-        await soon(lambda: heard(listener) == ["mine"] and len(heard(stranger)) == 3)
+        await soon(lambda: received(listener) == ["mine"] and len(received(stranger)) == 3)
         assert (listener.renewals, stranger.renewals) == (0, 0)
         await one.close()
         await other.close()
@@ -2712,13 +2712,13 @@ def test_the_dead_are_counted_out_in_small_steps(with_one_shard: Any) -> None:
         [shard] = living._shards
         call, left = shard.call, []
 
-        async def noted(operation: str, **arguments: Any) -> Any:
+        async def recorded(operation: str, **arguments: Any) -> Any:
             answer = await call(operation, **arguments)
             if operation == "reap":
                 left.append(answer)
             return answer
 
-        shard.call = noted  # type: ignore[method-assign]
+        shard.call = recorded  # type: ignore[method-assign]
         await soon(lambda: 0 in left)
         assert left[-1] == 0
         assert len(left) >= 5
@@ -2727,7 +2727,7 @@ def test_the_dead_are_counted_out_in_small_steps(with_one_shard: Any) -> None:
     with_one_shard(life)
 
 
-def test_a_channel_that_is_about_to_have_a_member_stays_heard(with_one_shard: Any) -> None:
+def test_a_channel_about_to_have_a_member_stays_subscribed(with_one_shard: Any) -> None:
     """A collection that comes before a claimed connection is held takes nothing from it."""
 
     async def life(nodes: Nodes) -> None:
@@ -2741,7 +2741,7 @@ def test_a_channel_that_is_about_to_have_a_member_stays_heard(with_one_shard: An
         await engine.collect()
         recorder.members["ann"] = (claim.member, set(claim.channels))
         await owner.publish([message("m1")])
-        await soon(lambda: heard(recorder) == ["m1"])
+        await soon(lambda: received(recorder) == ["m1"])
 
     with_one_shard(life)
 
@@ -2849,7 +2849,7 @@ def test_nothing_of_a_deleted_text_is_in_a_snapshot(
     with_one_shard(life)
 
 
-def test_a_node_that_was_cut_off_hears_the_present_forms(with_nodes: Any) -> None:
+def test_a_node_that_was_cut_off_receives_the_current_forms(with_nodes: Any) -> None:
     """What was superseded meanwhile is no gap: nobody is told that something is lost."""
 
     async def life(nodes: Nodes) -> None:
@@ -2857,15 +2857,15 @@ def test_a_node_that_was_cut_off_hears_the_present_forms(with_nodes: Any) -> Non
         other, _ = await nodes.node()
         shard = listener._shards.at("a")
         await other.publish([message("m0")])
-        await soon(lambda: heard(recorder) == ["m0"])
+        await soon(lambda: received(recorder) == ["m0"])
         assert shard._link is not None
         shard._link.abandon("the test cuts it")
         await other.publish(
             [message("m1"), message("m2"), edit("m2"), delete("m1"), delete("m0"), message("m3")]
         )
-        await soon(lambda: heard(recorder)[-1:] == ["m3"])
-        told = [(type(event).__name__, event.uuid) for event in map(event_of, recorder.entries)]
-        assert told[1:] == [
+        await soon(lambda: received(recorder)[-1:] == ["m3"])
+        reported = [(type(event).__name__, event.uuid) for event in map(event_of, recorder.entries)]
+        assert reported[1:] == [
             ("Message", "m2"),
             ("MessageEdited", "m2"),
             ("MessageDeleted", "m1"),
@@ -2902,7 +2902,7 @@ def test_healing_delivers_the_form_of_a_private_message_of_each_user(
                 message("m3", **private),
             ]
         )
-        await soon(lambda: "m3" in heard(recorder))
+        await soon(lambda: "m3" in received(recorder))
         events = list(map(event_of, recorder.entries))
         for user in ("u1", "u2", "u3"):
             got = [

@@ -50,7 +50,7 @@ def test_a_number_of_shards_that_cannot_be_is_refused(query: str) -> None:
         ("redis+cluster://:s%40@h:1,h:2", {"db": 0, "username": None, "password": "s@"}),
     ],
 )
-def test_an_address_says_where_and_who(address: str, where: dict[str, object]) -> None:
+def test_an_address_has_host_and_credentials(address: str, where: dict[str, object]) -> None:
     """Every form has user, password and, but for a cluster, a database; what is special is percent-encoded."""
     connection = shard_addresses(address)[0].connect()
     assert {name: getattr(connection, name) for name in where} == where
@@ -86,5 +86,7 @@ def test_a_mistake_is_named_and_the_password_is_not(address: str, reason: str) -
         shard_addresses(address)
     assert str(caught.value).startswith("engine: ")
     assert reason in str(caught.value)
-    told = caught.value.__cause__ or (None if caught.value.__suppress_context__ else caught.value.__context__)
-    assert PASSWORD not in f"{caught.value} {told}"
+    cause = caught.value.__cause__ or (
+        None if caught.value.__suppress_context__ else caught.value.__context__
+    )
+    assert PASSWORD not in f"{caught.value} {cause}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.engines.conformance import message
-from tests.engines.test_redis import Nodes, counted, heard, published
+from tests.engines.test_redis import Nodes, counted, published, received
 from tests.redis_server import redis_sentinels
 from tests.waiting import soon
 
@@ -25,7 +25,7 @@ def test_a_node_follows_a_failover(tmp_path: Path) -> None:
             engine, listener = await nodes.member("ann", "a", notify_presence=True)
             speaker, _ = await nodes.node()
             await speaker.publish([message("m1")])
-            await soon(lambda: heard(listener) == ["m1"])
+            await soon(lambda: received(listener) == ["m1"])
             before = engine.position
             watched.master.kill()
             # Not before its deadline, by which the other node may have found the new master.
@@ -33,8 +33,8 @@ def test_a_node_follows_a_failover(tmp_path: Path) -> None:
                 await speaker.publish([message("m2")])
             await soon(lambda: listener.renewals == 1)
             await published(speaker, message("m3"))
-            await soon(lambda: "m3" in heard(listener))
-            assert heard(listener) == ["m1", "m3"]
+            await soon(lambda: "m3" in received(listener))
+            assert received(listener) == ["m1", "m3"]
             assert engine.position.epochs == speaker.position.epochs != before.epochs
             assert listener.renewals == 1
             await counted(engine, {"a": {"ann": 1}})
@@ -54,7 +54,7 @@ def test_a_master_nobody_knows_stops_the_start(tmp_path: Path) -> None:
         asyncio.run(life(watched.address.replace("/main/", "/other/")))
 
 
-def test_a_sentinel_that_stands_still_is_passed_over(tmp_path: Path) -> None:
+def test_a_stopped_sentinel_is_passed_over(tmp_path: Path) -> None:
     """One of three may hang, as it does when its machine is gone: another one is asked."""
     with redis_sentinels(tmp_path) as watched:
 

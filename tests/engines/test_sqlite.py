@@ -108,7 +108,7 @@ def test_a_restart_keeps_what_was_accepted(runs: Runs) -> None:
     asyncio.run(life())
 
 
-def test_who_was_a_member_has_parted_after_a_restart(runs: Runs) -> None:
+def test_members_have_left_after_a_restart(runs: Runs) -> None:
     """Whoever resumes heard the joining, so it hears the parting; once."""
 
     async def life() -> None:
@@ -118,14 +118,14 @@ def test_who_was_a_member_has_parted_after_a_restart(runs: Runs) -> None:
         await engine.close()
         for expected in ([("ann", False)], []):
             again, recorder = await runs.open()
-            told = [e.event for e in recorder.entries if isinstance(e.event, Presence)]
-            assert [(event.user, event.joined) for event in told] == expected
+            announced = [e.event for e in recorder.entries if isinstance(e.event, Presence)]
+            assert [(event.user, event.joined) for event in announced] == expected
             await again.close()
 
     asyncio.run(life())
 
 
-def test_what_was_trimmed_is_lost_after_a_restart_as_well(runs: Runs) -> None:
+def test_a_trimmed_entry_is_lost_after_a_restart(runs: Runs) -> None:
     """The marks are kept, and the file holds no more than the logs."""
     runs.setup = Setup(limits=RegistryLimits(log_events=2, user_log_events=1))
 
@@ -169,7 +169,7 @@ def test_a_clock_that_is_set_back_drops_and_keeps_nothing_too_long(runs: Runs, m
     asyncio.run(life())
 
 
-def test_users_who_parted_at_once_stay_so_over_a_restart(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batched_leave_survives_a_restart(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """With their numbers; nobody is told once more that they parted."""
     monkeypatch.setattr(slices, "TURN_S", 3600.0)
     members = [Member(name, name, Dialect.V07) for name in ("ann", "bob", "cid")]
@@ -227,7 +227,7 @@ def test_idle_time_outlives_a_restart_as_an_age(runs: Runs, set_s: float) -> Non
 
 
 @pytest.mark.parametrize(("set_s", "counted_s"), [(-86_400.0, 0.0), (-3600.0, 0.0), (3600.0, 3600.0)])
-def test_a_clock_set_between_two_runs_ages_by_what_it_shows_and_never_makes_younger(
+def test_a_clock_set_between_two_runs_never_makes_entries_younger(
     runs: Runs, set_s: float, counted_s: float
 ) -> None:
     """Set back, no time has passed between the runs; set forward, that time has passed: nobody can tell."""
@@ -253,7 +253,7 @@ def test_a_clock_set_between_two_runs_ages_by_what_it_shows_and_never_makes_youn
     asyncio.run(life())
 
 
-def test_a_copy_put_back_in_place_begins_a_new_epoch(runs: Runs) -> None:
+def test_a_restored_copy_begins_a_new_epoch(runs: Runs) -> None:
     """Positions given out after the copy was made must not be taken for its own."""
 
     async def life() -> None:
@@ -295,8 +295,8 @@ def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> 
         ((user,), (channel,)) = await engine.users(None), await engine.channels(None)
         assert (user.state, channel.settings.history_size) == ({"mood": 1}, 10)
         assert not (await engine.publish([message("m1")]))[0].duplicate
-        told = [(e.offset, type(e.event)) for e in recorder.entries]
-        assert told == [(1, Presence), (2, Presence), (3, Message)]
+        announced = [(e.offset, type(e.event)) for e in recorder.entries]
+        assert announced == [(1, Presence), (2, Presence), (3, Message)]
         await engine.close()
 
     asyncio.run(life())
@@ -346,7 +346,7 @@ def test_a_connection_whose_request_is_cancelled_is_counted_out(runs: Runs) -> N
     asyncio.run(life())
 
 
-def test_what_is_under_way_when_the_engine_closes_is_kept(runs: Runs) -> None:
+def test_writes_under_way_when_the_engine_closes_are_kept(runs: Runs) -> None:
     """It is written first, though its caller is gone."""
 
     async def life() -> None:
@@ -363,7 +363,7 @@ def test_what_is_under_way_when_the_engine_closes_is_kept(runs: Runs) -> None:
     asyncio.run(life())
 
 
-def test_deliveries_come_in_the_order_of_the_log_whoever_awaits(runs: Runs) -> None:
+def test_deliveries_arrive_in_offset_order_for_every_awaiter(runs: Runs) -> None:
     """Over many batches, with calls of several kinds under way at once."""
 
     async def life() -> None:

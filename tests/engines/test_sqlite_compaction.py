@@ -189,7 +189,7 @@ def test_a_killed_process_leaves_the_present_forms(runs: Runs) -> None:
     live(runs, life)
 
 
-def test_a_file_that_keeps_what_was_superseded_gives_the_present_forms(runs: Runs) -> None:
+def test_a_file_with_superseded_entries_replays_their_current_forms(runs: Runs) -> None:
     """An older version wrote it."""
     live(runs, lambda engine, _: _published(engine, message("m1"), message("m2"), message("m3")))
     with closing(sqlite3.connect(runs.path)) as older, older:
@@ -246,8 +246,8 @@ def test_a_uuid_is_accepted_once_while_a_deletion_of_it_is_written(runs: Runs) -
             await writing
             again = asyncio.create_task(engine.publish([new]))
             assert [(await each)[0].duplicate for each in (first, again)] == [False, True]
-        told = [entry.event for entry in recorder.entries if isinstance(entry.event, Message)]
-        assert [(event.uuid, event.exclude) for event in told] == [("m1", {"bob"}), ("m2", {"bob"})]
+        messages = [entry.event for entry in recorder.entries if isinstance(entry.event, Message)]
+        assert [(event.uuid, event.exclude) for event in messages] == [("m1", {"bob"}), ("m2", {"bob"})]
 
     live(runs, life)
 
@@ -266,7 +266,7 @@ def test_a_batch_that_deletes_what_it_brings_counts_it_found(runs: Runs) -> None
     live(runs, life)
 
 
-def test_what_the_log_dropped_leaves_the_file_with_its_edit(runs: Runs) -> None:
+def test_a_dropped_entry_leaves_the_file_with_its_edit(runs: Runs) -> None:
     """A history that alone still has the message shows the new text, and the file has no other."""
     runs.setup = Setup(limits=RegistryLimits(log_events=2))
 
@@ -290,7 +290,7 @@ def test_what_the_log_dropped_leaves_the_file_with_its_edit(runs: Runs) -> None:
     live(runs, life)
 
 
-def test_a_message_that_very_many_have_otherwise_is_lost_after_a_restart_as_well(runs: Runs) -> None:
+def test_a_message_edited_for_many_users_is_lost_after_a_restart(runs: Runs) -> None:
     """Where it was written before, and where it is in the batch that takes it back."""
     many = frozenset(f"u{number}" for number in range(MAX_EXCLUDED + 1))
 

@@ -59,7 +59,7 @@ class Load:
                     self.enough.set()
 
 
-def heard_by_websocket(server: RunningServer, since: str, last: str) -> list[dict[str, Any]]:
+def received_by_websocket(server: RunningServer, since: str, last: str) -> list[dict[str, Any]]:
     conn_id = server.connect("bob", "a", since=since)
     items: list[dict[str, Any]] = []
     with connect(f"{server.ws_url}/ws?conn_id={conn_id}&since={since}") as socket:
@@ -69,7 +69,7 @@ def heard_by_websocket(server: RunningServer, since: str, last: str) -> list[dic
     return items
 
 
-def heard_by_sse(server: RunningServer, since: str, last: str) -> list[dict[str, Any]]:
+def received_by_sse(server: RunningServer, since: str, last: str) -> list[dict[str, Any]]:
     conn_id = server.connect("bob", "a", since=since)
     items: list[dict[str, Any]] = []
     with http.stream(
@@ -84,9 +84,9 @@ def heard_by_sse(server: RunningServer, since: str, last: str) -> list[dict[str,
     return items
 
 
-@pytest.mark.parametrize("hear", [heard_by_websocket, heard_by_sse])
+@pytest.mark.parametrize("receive", [received_by_websocket, received_by_sse])
 def test_every_acknowledged_message_outlives_kill_9(
-    start_server: StartServer, tmp_path: Path, hear: Any
+    start_server: StartServer, tmp_path: Path, receive: Any
 ) -> None:
     """Whoever resumes from before hears each exactly once, in the order of the log; so does who loaded the history."""
     engine = f"--engine=sqlite:///{tmp_path / 'state.db'}"
@@ -98,17 +98,17 @@ def test_every_acknowledged_message_outlives_kill_9(
         snapshot = first.post("/info", {})["channels"]["a"]
         first.process.kill()
     second = start_server(engine, "--log-events=100000")
-    resumed, *items = hear(second, begin, "the last")
+    resumed, *items = receive(second, begin, "the last")
     assert "a" in resumed["recovered"]
-    heard = [item["message"] for item in items if item["type"] == "message"]
+    received = [item["message"] for item in items if item["type"] == "message"]
     numbers = [int(item["position"].rpartition("-")[2]) for item in items]
     assert numbers == sorted(set(numbers))
-    assert len(heard) == len(set(heard))
-    assert set(load.acknowledged) <= set(heard)
+    assert len(received) == len(set(received))
+    assert set(load.acknowledged) <= set(received)
     # Snapshot, then stream: nothing is missing between the two, and nothing comes twice.
     shown = [item["message"] for item in snapshot["history"]]
-    _, *later = hear(second, snapshot["position"], "the very last")
-    assert shown + [item["message"] for item in later] == [*heard, "the very last"]
+    _, *later = receive(second, snapshot["position"], "the very last")
+    assert shown + [item["message"] for item in later] == [*received, "the very last"]
 
 
 def test_a_full_disk_refuses_and_recovers(start_server: StartServer, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_a_long_history_is_written_part_by_part(runs: Runs, monkeypatch: pytest.
     asyncio.run(life())
 
 
-def test_what_is_published_while_a_file_is_trimmed_stays(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_published_during_a_trim_stay(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that left the log again meanwhile is kept as part of the history."""
     monkeypatch.setattr(sqlite_upkeep, "ROWS_AT_ONCE", 1)
 
@@ -177,7 +177,9 @@ def test_a_batch_is_delivered_in_short_turns(runs: Runs, monkeypatch: pytest.Mon
     asyncio.run(life())
 
 
-def test_what_is_idle_is_forgotten_in_short_turns(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_users_and_channels_are_forgotten_in_short_turns(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A channel that comes back between two of them is another one, and stays in the file."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
     monkeypatch.setattr(local_log, "FORGOTTEN_AT_ONCE", 2)

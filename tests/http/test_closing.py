@@ -24,7 +24,7 @@ class Line(asyncio.Transport):
         self.is_closed = True
 
 
-def test_very_many_that_go_at_once_are_closed_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_simultaneous_ends_are_closed_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them in the end, and those that go meanwhile, too."""
     monkeypatch.setattr(closing, "AT_ONCE", 4)
 

@@ -265,7 +265,7 @@ def test_an_answer_in_the_middle_of_a_body_is_read() -> None:
 
 
 @pytest.mark.parametrize("bound", ["LINGER_BYTES", "LINGER_S"])
-def test_what_comes_behind_such_an_answer_is_bounded(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_after_such_an_answer_are_bounded(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In bytes and in time."""
     monkeypatch.setattr(connection, bound, 0)
 

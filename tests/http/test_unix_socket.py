@@ -65,7 +65,7 @@ def test_a_stale_socket_is_replaced(first: UnixSocket, path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
-def test_what_is_no_socket_stays(path: Path, kind: str) -> None:
+def test_a_file_that_is_no_socket_stays(path: Path, kind: str) -> None:
     """A path that leads to something else is refused and left alone."""
     match kind:
         case "file":

@@ -70,31 +70,31 @@ def overdue(node: Node) -> None:
 
 def listen(node: Node) -> list[Entry]:
     """Return a list that every entry is added to that the node is handed from now on."""
-    heard: list[Entry] = []
+    received: list[Entry] = []
     deliver = node.deliver
 
     def note(entry: Entry) -> None:
-        heard.append(entry)
+        received.append(entry)
         deliver(entry)
 
     node.deliver = note
-    return heard
+    return received
 
 
 def played(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(life())
 
 
-def test_who_expires_in_one_turn_parts_in_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_that_expire_in_one_turn_leave_in_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not in one for each: whoever stays has one step for all of them."""
     monkeypatch.setattr(slices, "TURN_S", 3600.0)
 
     async def life() -> None:
         node = await crowd()
         overdue(node)
-        heard = listen(node)
+        received = listen(node)
         await node.sweep()
-        (entry,) = heard
+        (entry,) = received
         assert isinstance(entry.event, UsersLeft)
         assert len(entry.event.departures) == MANY
         assert (node.hub.connections, len(node._local.locks)) == ({}, 0)
@@ -102,16 +102,18 @@ def test_who_expires_in_one_turn_parts_in_one_event(monkeypatch: pytest.MonkeyPa
     played(life)
 
 
-def test_who_may_read_only_its_own_part_of_an_event_is_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_allowed_only_its_own_part_of_an_event_is_sent_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The application lets the last of two users who have left together read from after the first one."""
     monkeypatch.setattr(slices, "TURN_S", 3600.0)
 
     async def life() -> None:
         node = await crowd(2)
         overdue(node)
-        heard = listen(node)
+        received = listen(node)
         await node.sweep()
-        (left,) = heard
+        (left,) = received
         first, last = left.split()
         (user,) = last.event.about
         await node.connect("again", user, Dialect.V07, LOUD, EMPTY, since=first.position)
@@ -125,7 +127,7 @@ def test_who_may_read_only_its_own_part_of_an_event_is_sent_nothing(monkeypatch:
     played(life)
 
 
-def test_others_have_their_turn_while_very_many_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_tasks_run_while_many_connections_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel is seen to become empty step by step, and never by more than a turn has time for."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
 
@@ -167,7 +169,7 @@ def test_an_id_that_comes_back_between_two_turns_is_another_connection(
     played(life)
 
 
-def test_what_is_under_way_about_a_connection_comes_before_its_end() -> None:
+def test_pending_calls_of_a_connection_complete_before_its_end() -> None:
     """Its turn is waited for, and that of nobody else."""
 
     async def life() -> None:
@@ -213,7 +215,7 @@ def test_an_engine_that_fails_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, e
     played(life)
 
 
-def test_what_leaves_later_is_not_waited_for() -> None:
+def test_a_later_end_is_not_waited_for() -> None:
     """The sweep goes on though connections keep leaving."""
 
     async def life() -> int:

@@ -166,7 +166,7 @@ def test_status_and_info(browser: Client, push_server) -> None:
         ("/demo/state", {"status": "asleep"}),
     ],
 )
-def test_what_is_out_of_bounds_gets_422(browser: Client, push_server, path: str, body: dict) -> None:
+def test_out_of_bounds_values_get_422(browser: Client, push_server, path: str, body: dict) -> None:
     """Names, texts, channels and statuses are checked before the push server hears of them."""
     browser.post("/demo/connect", json={"username": "zoe"})
     before = len(push_server.calls)
@@ -204,7 +204,7 @@ def test_only_json_from_our_own_page_is_read(
 
 
 @pytest.mark.parametrize(("status", "answered"), [(422, 409), (403, 502), (500, 502)])
-def test_a_refusal_of_the_push_server_is_told(
+def test_a_refusal_of_the_push_server_is_shown(
     browser: Client, push_server, status: int, answered: int
 ) -> None:
     """422 means the connection is over, so the page connects again; anything else is a fault of ours."""

@@ -28,6 +28,6 @@ def request(headers: dict[str, str]) -> Request:
         ({"origin": "http://["}, False),
     ],
 )
-def test_tells_our_pages_from_others(headers: dict[str, str], ours: bool) -> None:
+def test_own_and_foreign_pages_are_distinguished(headers: dict[str, str], ours: bool) -> None:
     """Fetch metadata decides; else the origin's host; a script sends neither and passes."""
     assert is_same_origin(request(headers)) is ours

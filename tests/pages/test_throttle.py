@@ -60,7 +60,7 @@ def test_delay_is_forgotten_with_time() -> None:
         ("testclient", "another", False),
     ],
 )
-def test_who_counts_as_one_guesser(one: str, other: str, same: bool) -> None:
+def test_addresses_of_one_guesser_share_a_key(one: str, other: str, same: bool) -> None:
     """IPv4 addresses are told apart one by one, IPv6 by their /64."""
     time = Time()
     throttle = Throttle(time.clock, time.sleep)

@@ -60,10 +60,10 @@ class Watch:
         self.starts: dict[str, int] = {}
         self.barred: dict[str, int] = {}
         self.resumed: dict[str, Any] | None = None
-        self.told = False
+        self.resumed_sent = False
         self._written: set[str] = set()
         self._cursor = 0
-        self._began_seq = world.offset
+        self._began_offset = world.offset
         # Of channels that it joins or leaves at this moment, either may be told.
         began_with = () if client.busy else connection.channels
         self._began_with = {name: len(self._stays_in(name)) for name in began_with}
@@ -82,8 +82,8 @@ class Watch:
         """Check a `resumed` item at the moment the server writes it."""
         demand(self.resumed is None, "resumed twice")
         demand(self.since is not None, "resumed without having asked")
-        told = self.resumed = json.loads(item)
-        recovered, lost = set(told["recovered"]), set(told["lost"])
+        resumed = self.resumed = json.loads(item)
+        recovered, lost = set(resumed["recovered"]), set(resumed["lost"])
         demand(not recovered & lost, "both recovered and lost:", recovered & lost)
         self._check_names(recovered | lost)
         start = self._start()
@@ -92,7 +92,7 @@ class Watch:
             unproven = self._is_same_stay(name) and self._stays_in(name)[-1].is_unproven(start or 0)
             demand(not unproven, "recovered though nobody knows from where:", repr(name), self.since)
         for name in lost:
-            known = start is not None and start <= self._began_seq and self._is_same_stay(name)
+            known = start is not None and start <= self._began_offset and self._is_same_stay(name)
             demand(
                 not (known and self._proves(name, start or 0)),
                 "lost without a reason:",
@@ -100,10 +100,10 @@ class Watch:
                 "since",
                 self.since,
             )
-            self.barred[name] = self._began_seq
+            self.barred[name] = self._began_offset
         self._owe(dict.fromkeys(lost, self.world.offset) | dict.fromkeys(recovered, start or 0))
-        self._check_position(told["position"], start)
-        self.last = -1 if start is None or start > self._began_seq else start
+        self._check_position(resumed["position"], start)
+        self.last = -1 if start is None or start > self._began_offset else start
 
     def _check_names(self, named: set[str]) -> None:
         demand(PRIVATE in named, "private messages were not mentioned")
@@ -131,12 +131,12 @@ class Watch:
         """Whether the connection has been in the channel since this stream began."""
         return channel == PRIVATE or self._began_with.get(channel) == len(self._stays_in(channel))
 
-    def _check_position(self, told: str, start: int | None) -> None:
+    def _check_position(self, text: str, start: int | None) -> None:
         """Whoever resumes from the position that is told has missed nothing of what is recovered."""
-        position = Position.parse(told)
+        position = Position.parse(text)
         assert position is not None
         readable = position.epochs == (self.truth.epoch,) and position.offsets[0] <= self.world.offset
-        demand(readable, "a position that is none is told:", told)
+        demand(readable, "a position that is none is told:", text)
         for entry in self.truth.entries:
             passed = start is not None and start < entry.offset <= position.offsets[0]
             demand(not (passed and self.owed(entry)), "the told position passes over:", entry.position)
@@ -189,7 +189,7 @@ class Watch:
         begin = stays[-1].owed_after if is_same else stays[-1].joined
         return begin is not None and entry.offset > max(self.starts.get(channel, begin), begin)
 
-    def _may_hear(self, entry: Entry, channel: str) -> bool:
+    def _may_receive(self, entry: Entry, channel: str) -> bool:
         """Whether the connection was a member then, or the application lets it read what was before."""
         return any(
             entry.offset > stay.bound and (stay.left is None or entry.offset <= stay.left)
@@ -212,7 +212,7 @@ class Watch:
         demand(entry.offset > self.last, "out of order or twice:", entry.position, "after", self.last)
         demand(self.connection.receives(entry.event), "not for this client:", entry.event)
         demand(entry.offset > self.barred.get(channel, -1), "replayed though lost:", entry.position)
-        demand(self._may_hear(entry, channel), "no member of it:", entry.position, entry.event)
+        demand(self._may_receive(entry, channel), "no member of it:", entry.position, entry.event)
         self.nothing_missing(entry.offset - 1)
         self.last = entry.offset
 
@@ -235,13 +235,15 @@ class Checker:
         if kind == "closing":
             watch.over = True
         elif kind == "resumed":
-            demand(item == watch.resumed and not watch.told, "a resumed item that was not written:", item)
-            watch.told = True
+            demand(
+                item == watch.resumed and not watch.resumed_sent, "a resumed item that was not written:", item
+            )
+            watch.resumed_sent = True
         else:
             self._event(watch, item)
 
     def _event(self, watch: Watch, item: dict[str, Any]) -> None:
-        demand(watch.since is None or watch.told, "an event before the resumed item:", item)
+        demand(watch.since is None or watch.resumed_sent, "an event before the resumed item:", item)
         entry = watch.truth.by_position.get(item["position"])
         demand(entry is not None, "never accepted:", item)
         assert entry is not None

@@ -164,7 +164,7 @@ class Client:
         lists = parser.feed(data)
         for items in lists:
             if watch is not None:
-                self._hear(watch, items)
+                self._receive(watch, items)
         if parser.close_code in GONE and watch is self._watch:
             self.forget()
         elif parser.close_code is not None and watch is not None:
@@ -175,12 +175,12 @@ class Client:
         watch = self._watch
         if watch is None:
             return
-        self._hear(watch, json.loads(body))
+        self._receive(watch, json.loads(body))
         self._watch = None
         if self.connection is not None:
             self.attach("poll", self.position if self._resumes else None)
 
-    def _hear(self, watch: Watch, items: Items) -> None:
+    def _receive(self, watch: Watch, items: Items) -> None:
         for item in items:
             self._checker.delivered(watch, item)
             self.position = item.get("position", self.position)

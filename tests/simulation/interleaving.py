@@ -249,8 +249,8 @@ class Scene:
             key = (event.channel, event.user)
             demand((key in self._present) != event.joined, "joined or parted twice in a row:", key)
             (self._present.add if event.joined else self._present.remove)(key)
-            told = (event.state or {}).get("mood")
-            demand(told not in self._refused, "presence tells a state that was refused:", told)
+            mood = (event.state or {}).get("mood")
+            demand(mood not in self._refused, "presence tells a state that was refused:", mood)
 
     def _check_repeated(self, entry: Entry) -> None:
         event = entry.event

@@ -86,9 +86,9 @@ def test_a_connection_that_is_taken_back_twice_is_found(monkeypatch: pytest.Monk
         ways("diskless", ("given-up connect",), is_connected=False)
 
 
-def test_what_a_client_that_has_gone_was_sent_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_to_a_client_that_left_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not heard: the next poll gets it."""
-    monkeypatch.setattr(Session, "mark_undelivered", lambda _session, _heard: None)
+    monkeypatch.setattr(Session, "mark_undelivered", lambda _session, _received: None)
     with pytest.raises(Failure, match="by a client that had gone"):
         ways("late", ("publish", "left poll"), is_connected=True)
 
@@ -106,9 +106,9 @@ def test_a_message_that_is_accepted_again_while_it_is_deleted_is_found(
     """Where a deletion that is being written takes the message away and is not known itself."""
     known = LocalLog._known
 
-    def without_deletions(ledger: LocalLog, event: Event) -> list[Event]:
-        held = ledger._staged_about(event)
-        return [each for each in known(ledger, event) if each not in held]
+    def without_deletions(log: LocalLog, event: Event) -> list[Event]:
+        held = log._staged_about(event)
+        return [each for each in known(log, event) if each not in held]
 
     monkeypatch.setattr(LocalLog, "_known", without_deletions)
     with pytest.raises(Failure, match="accepted twice"):
@@ -119,7 +119,7 @@ def test_a_message_that_is_accepted_again_while_it_is_deleted_is_found(
     ("calls", "is_connected"),
     [(("connect a", "configure a"), False), (("subscribe a b", "change state"), True)],
 )
-def test_what_counts_before_it_is_written_is_found(
+def test_an_uncommitted_write_that_counts_is_found(
     monkeypatch: pytest.MonkeyPatch, calls: tuple[str, str], is_connected: bool
 ) -> None:
     """Somebody who joins meanwhile must neither keep settings nor be told of a state that was refused."""

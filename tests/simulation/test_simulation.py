@@ -69,8 +69,8 @@ def test_seeds_that_found_something(seed: int) -> None:
 @pytest.mark.slow
 def test_random_seeds() -> None:
     """All promises hold whatever happens; a failure names its seed."""
-    heard = sum(map(run_seed, drawn_seeds(RANDOM)))
-    assert heard > RANDOM  # Else nothing was simulated.
+    received = sum(map(run_seed, drawn_seeds(RANDOM)))
+    assert received > RANDOM  # Else nothing was simulated.
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -135,14 +135,14 @@ def test_a_text_that_is_sent_after_its_end_is_found(
 @pytest.mark.parametrize(
     ("start", "bound", "promise"),
     [
-        (lambda _reach, heard: heard, lambda _reach: 0, "no member of it"),
+        (lambda _reach, received: received, lambda _reach: 0, "no member of it"),
         (
-            lambda read_range, heard: max(heard, read_range.joined),
+            lambda read_range, received: max(received, read_range.joined),
             lambda read_range: read_range.joined,
             "missing|lost without a reason",
         ),
         (
-            lambda read_range, heard: heard if heard < 0 else max(heard, read_range.bound),
+            lambda read_range, received: received if received < 0 else max(received, read_range.bound),
             lambda read_range: read_range.since if read_range.since >= 0 else read_range.joined,
             "recovered though nobody knows",
         ),
@@ -177,9 +177,9 @@ def test_a_fault_where_many_leave_at_once_is_found(
 def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step of the clock forgets what was in use, or keeps what nobody uses."""
 
-    def collect(ledger: LocalLog) -> Forgotten:
-        lifetimes = ledger._lifetimes
-        return ledger.registry.collect(ledger._clock.wall(), lifetimes.users_s, lifetimes.channels_s)
+    def collect(log: LocalLog) -> Forgotten:
+        lifetimes = log._lifetimes
+        return log.registry.collect(log._clock.wall(), lifetimes.users_s, lifetimes.channels_s)
 
     monkeypatch.setattr("channelstream.engines.local_log.moment", lambda clock: Moment(*[clock.wall()] * 2))
     monkeypatch.setattr(LocalLog, "forget_some", collect)

@@ -217,7 +217,7 @@ def clean_log(request: pytest.FixtureRequest) -> Iterator[None]:
 def actions() -> Callable[[Any, Any, str], list[str]]:
     """Tell from a member's own stream what presence it heard, up to a marker message published now."""
 
-    def heard(member: Any, server: Any, channel: str) -> list[str]:
+    def received(member: Any, server: Any, channel: str) -> list[str]:
         server.post("/message", {"user": "test", "channel": channel, "message": {"marker": True}})
         found: list[str] = []
         while True:
@@ -227,4 +227,4 @@ def actions() -> Callable[[Any, Any, str], list[str]]:
                 elif (item.get("message") or {}).get("marker"):
                     return found
 
-    return heard
+    return received

@@ -45,7 +45,7 @@ async def crowd() -> tuple[Node, list[Line]]:
     return node, lines
 
 
-def test_very_many_good_byes_are_taken_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_disconnects_are_handled_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first ones at once, the others in the turns after that; each is answered with a close frame."""
     monkeypatch.setattr(closing, "AT_ONCE", 4)
 

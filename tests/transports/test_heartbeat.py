@@ -63,7 +63,7 @@ def test_a_client_that_stopped_reading(own_server: Any, clients: Any, transport:
     block = {"user": "test", "channel": "bulk", "message": "x" * 1_000_000}
     for _ in range(4):
         server.post("/message", [block] * 3)
-    heard: list[Any] = []
-    while len(heard) < 2:
-        heard += member.items()
-    assert [item["message"]["action"] for item in heard] == ["joined", "parted"]
+    received: list[Any] = []
+    while len(received) < 2:
+        received += member.items()
+    assert [item["message"]["action"] for item in received] == ["joined", "parted"]

@@ -80,7 +80,7 @@ def test_an_upgrade_nobody_offers(server: Any, clients: Any) -> None:
         raw.until(b"}")
 
 
-def test_very_many_upgrades_nobody_offers(server: Any, clients: Any) -> None:
+def test_many_unknown_upgrades_are_ignored(server: Any, clients: Any) -> None:
     """All that came in one piece are ignored and answered, however many: none costs stack."""
     raw = clients.raw(server.port)
     raw.send(REFUSED.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n") * 1500)

@@ -45,7 +45,7 @@ def ping_interval(stage: Stage, stream: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_what_a_line_has_taken(kind: str) -> None:
+def test_the_bytes_a_line_has_taken_are_known(kind: str) -> None:
     """It grows as the client reads, stays where it reads nothing, and is None when all was taken."""
 
     async def scenario(stage: Stage) -> None:
@@ -108,7 +108,7 @@ def test_a_stream_lives_as_long_as_its_line_moves(transport: str, kind: str) -> 
 
 
 @pytest.mark.parametrize("transport", MAKE)
-def test_a_stream_whose_line_stands_still(transport: str) -> None:
+def test_a_stream_whose_line_is_stopped(transport: str) -> None:
     """A client that takes nothing of what waits is dropped within two ping intervals."""
 
     async def scenario(stage: Stage) -> None:

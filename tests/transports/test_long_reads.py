@@ -36,7 +36,7 @@ class Tape:
         raise NotImplementedError
 
 
-def test_others_have_their_turn_while_what_is_not_heard_is_passed_over() -> None:
+def test_other_tasks_run_while_undeliverable_entries_are_skipped() -> None:
     """After a loss the log is read on to the first event for the client, piece by piece."""
 
     async def test() -> None:

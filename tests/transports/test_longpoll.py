@@ -142,7 +142,7 @@ def test_resumed_leads_the_answer(server: Any, clients: Any, channel: str) -> No
 
 
 @pytest.mark.parametrize("since", ["other-7", "garbage", None])
-def test_a_loss_is_told_once(own_server: Any, clients: Any, since: str | None) -> None:
+def test_a_loss_is_reported_once(own_server: Any, clients: Any, since: str | None) -> None:
     """A poll from the position that is told with a loss waits as always, so nobody polls in a tight loop."""
     server = own_server("--log-events", "2")
     query = f"conn_id={server.connect('ann', 'busy', 'quiet')}"
@@ -156,7 +156,7 @@ def test_a_loss_is_told_once(own_server: Any, clients: Any, since: str | None) -
     assert (again["lost"], texts(items)) == ([], ["next"])
 
 
-def test_a_loss_told_before_what_is_recovered(own_server: Any) -> None:
+def test_a_loss_is_reported_before_recovered_events(own_server: Any) -> None:
     """With a loss, the told position is right before the first event that follows, so that none can be missed."""
     server = own_server("--log-events", "2")
     query = f"conn_id={server.connect('ann', 'busy', 'quiet')}"

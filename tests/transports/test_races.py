@@ -284,12 +284,12 @@ def deleted(uuid: str, **rest: Any) -> MessageDeleted:
     return MessageDeleted(uuid=uuid, channel="a", **rest)
 
 
-def told(items: list[Any]) -> list[tuple[str, str, Any]]:
+def summary(items: list[Any]) -> list[tuple[str, str, Any]]:
     return [(item["type"], item["uuid"], item.get("message")) for item in items if "uuid" in item]
 
 
 @pytest.mark.parametrize("exclude", [None, frozenset({"u"})])
-def test_what_is_superseded_after_it_was_read_is_not_sent(exclude: frozenset[str] | None) -> None:
+def test_an_entry_superseded_after_it_was_read_is_not_sent(exclude: frozenset[str] | None) -> None:
     """Though the engine has handed it over; whether this client is sent the change or is excluded from it."""
 
     async def scenario(scene: Scene) -> list[Any]:
@@ -300,14 +300,18 @@ def test_what_is_superseded_after_it_was_read_is_not_sent(exclude: frozenset[str
 
         scene.engine.after["replay"].append(meanwhile)
         first = await scene.answer(scene.open(None))
-        return [*told(first), *told(await scene.answer(scene.open(None)))] if exclude is None else told(first)
+        return (
+            [*summary(first), *summary(await scene.answer(scene.open(None)))]
+            if exclude is None
+            else summary(first)
+        )
 
     changes = [("message:edit", "m1", 2), ("message:delete", "m2", None)]
     wanted = [("message", "m1", 2), ("message", "m3", 1)]
     assert play(scenario) == (wanted if exclude else wanted + changes)
 
 
-def test_what_changes_too_much_after_it_was_read_is_read_anew() -> None:
+def test_a_read_with_too_many_later_changes_is_repeated() -> None:
     """More edits and deletions than are remembered: the engine knows all of them."""
 
     async def scenario(scene: Scene) -> list[Any]:
@@ -320,12 +324,12 @@ def test_what_changes_too_much_after_it_was_read_is_read_anew() -> None:
             await scene.node.publish(others[:1])
 
         scene.engine.after["replay"].append(meanwhile)
-        return told(await scene.answer(scene.open(None)))
+        return summary(await scene.answer(scene.open(None)))
 
     assert play(scenario) == [("message", "m2", 1)]
 
 
-def test_what_was_held_while_a_client_caught_up_is_sent_as_it_is_now() -> None:
+def test_events_buffered_during_catch_up_are_sent_in_their_current_form() -> None:
     """It came during the read, and was superseded before that ended."""
 
     async def scenario(scene: Scene) -> list[Any]:
@@ -336,7 +340,7 @@ def test_what_was_held_while_a_client_caught_up_is_sent_as_it_is_now() -> None:
             scene.node.hub.flush()
 
         scene.engine.after["replay"].append(meanwhile)
-        return told(await scene.answer(scene.open(None)))
+        return summary(await scene.answer(scene.open(None)))
 
     assert play(scenario) == [("message", "m1", 2), ("message:edit", "m1", 2)]
 
@@ -358,7 +362,7 @@ def test_a_slow_client_is_not_sent_what_was_deleted_while_it_read(monkeypatch: p
         for _ in range(6):
             found += [item for items in parser.feed(line.take(len(line.unread))) for item in items]
             await turns(20)
-        return told(found)
+        return summary(found)
 
     assert play(scenario) == [
         ("message", "m1", 1),

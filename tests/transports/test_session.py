@@ -93,8 +93,8 @@ def test_a_lost_socket_whose_grace_is_over(
     stream = getattr(clients, transport)(server.port, f"conn_id={conn_id}&since=")
     stream.items()
     stream.reset()
-    heard = [item["message"]["action"] for item in member.items() + member.items()]
-    assert heard == ["joined", "parted"]
+    received = [item["message"]["action"] for item in member.items() + member.items()]
+    assert received == ["joined", "parted"]
     assert actions(member, server, "news") == []
     assert clients.ws(server.port, f"conn_id={conn_id}").close_code() == 4001
 
@@ -277,13 +277,13 @@ class TestSlowClients:
 
     def flood(self, server: Any, fast: Any) -> None:
         """Publish far more than the kernel buffers; a client that reads hears each at once."""
-        heard: list[str] = []
+        received: list[str] = []
         for start in range(0, self.COUNT, 10):
             numbers = [str(number) for number in range(start, start + 10)]
             publish(server, "news", *(number + self.BLOCK for number in numbers))
-            while len(heard) < start + 10:
-                heard += texts(fast.items())
-        assert [int(text.rstrip("x")) for text in heard] == list(range(self.COUNT))
+            while len(received) < start + 10:
+                received += texts(fast.items())
+        assert [int(text.rstrip("x")) for text in received] == list(range(self.COUNT))
 
     @pytest.mark.parametrize("transport", ["ws", "sse"])
     def test_catching_up(self, own_server: Any, clients: Any, transport: str) -> None:
@@ -295,10 +295,10 @@ class TestSlowClients:
         fast = clients.ws(server.port, f"conn_id={server.connect('bob', 'news')}&since=")
         slow.items(), fast.items()
         self.flood(server, fast)
-        heard: list[str] = []
-        while len(heard) < self.COUNT:
-            heard += texts(slow.items())
-        assert [int(text.rstrip("x")) for text in heard] == list(range(self.COUNT))
+        received: list[str] = []
+        while len(received) < self.COUNT:
+            received += texts(slow.items())
+        assert [int(text.rstrip("x")) for text in received] == list(range(self.COUNT))
         publish(server, "news", "live again")
         assert texts(slow.items()) == ["live again"]
 
@@ -311,19 +311,19 @@ class TestSlowClients:
         fast = clients.ws(server.port, f"conn_id={server.connect('bob', 'news')}&since=")
         slow.items(), fast.items()
         self.flood(server, fast)
-        heard, code = self.until_closed(slow)
+        received, code = self.until_closed(slow)
         assert code == 4008
-        assert heard == list(range(len(heard)))
+        assert received == list(range(len(received)))
         again = clients.ws(server.port, f"conn_id={conn_id}&since=other-1")
         assert again.items()[0]["lost"] == ["", "news"]
 
     def until_closed(self, slow: Any) -> tuple[list[int], int]:
-        heard: list[str] = []
+        received: list[str] = []
         while True:
             try:
                 items = slow.items()
             except EOFError as closed:
-                return [int(text.rstrip("x")) for text in heard], int.from_bytes(closed.args[0][:2], "big")
-            heard += texts(items)
+                return [int(text.rstrip("x")) for text in received], int.from_bytes(closed.args[0][:2], "big")
+            received += texts(items)
             if items[-1]["type"] == "closing":
-                return [int(text.rstrip("x")) for text in heard], items[-1]["code"]
+                return [int(text.rstrip("x")) for text in received], items[-1]["code"]

@@ -47,10 +47,10 @@ class Stream:
         self._client = client
 
     def write(self, data: bytes) -> None:
-        self._client.hear(json.loads(data))
+        self._client.receive(json.loads(data))
 
     def write_first(self, item: bytes, position: str) -> None:
-        self._client.hear([json.loads(item)])
+        self._client.receive([json.loads(item)])
 
     def caught_up(self) -> None:
         """Nothing to do."""
@@ -76,7 +76,7 @@ class Client:
         self.position = ""
         self._random = random
 
-    def hear(self, items: list[dict[str, Any]]) -> None:
+    def receive(self, items: list[dict[str, Any]]) -> None:
         for item in items:
             if item["type"] == "resumed":
                 assert item["lost"] == []
@@ -180,7 +180,7 @@ def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None
     asyncio.run(life())
 
 
-def test_what_is_published_while_a_channel_cannot_be_left_is_heard(redis: RedisServer) -> None:
+def test_events_are_delivered_while_a_channel_cannot_be_left(redis: RedisServer) -> None:
     """The connection is still in it, and its position says that it has heard everything."""
 
     async def life() -> None:
@@ -233,7 +233,7 @@ def test_a_connection_that_cannot_get_its_channels_back_is_unknown(redis: RedisS
     asyncio.run(life())
 
 
-def test_what_a_shard_has_forgotten_is_counted_again_as_it_was(redis: RedisServer) -> None:
+def test_a_restored_registration_keeps_its_read_range(redis: RedisServer) -> None:
     """From where a connection may read does not move when it is restored, nor when it then goes to another node."""
 
     async def life() -> None:
@@ -261,7 +261,7 @@ def test_what_a_shard_has_forgotten_is_counted_again_as_it_was(redis: RedisServe
     asyncio.run(life())
 
 
-def test_what_cannot_be_proven_after_a_move_is_lost(redis: RedisServer) -> None:
+def test_a_channel_without_proof_after_a_move_is_lost(redis: RedisServer) -> None:
     """Of a channel that was forgotten and joined again nobody knows what was missed meanwhile."""
 
     async def life() -> None:
@@ -274,12 +274,12 @@ def test_what_cannot_be_proven_after_a_move_is_lost(redis: RedisServer) -> None:
         await publish([before], "b", "", Random(0))
         connection = await after.take_over(opened.conn_id)
         assert connection is not None
-        told: list[Any] = []
+        received: list[Any] = []
         client = Client("ann", ["a", "b"], Random(0))
-        client.hear = told.extend  # type: ignore[method-assign]
+        client.receive = received.extend  # type: ignore[method-assign]
         Session(after, connection, Stream(client)).start(position)
-        await soon(lambda: bool(told), "the client is told nothing")
-        assert (told[0]["recovered"], told[0]["lost"]) == (["", "b"], ["a"])
+        await soon(lambda: bool(received), "the client is told nothing")
+        assert (received[0]["recovered"], received[0]["lost"]) == (["", "b"], ["a"])
         await before.engine.close()
         await after.engine.close()
 
@@ -318,7 +318,7 @@ class Listening(Client):
         super().__init__(user, [], Random(0))
         self.items: list[dict[str, Any]] = []
 
-    def hear(self, items: list[dict[str, Any]]) -> None:
+    def receive(self, items: list[dict[str, Any]]) -> None:
         self.items += items
 
     def texts(self) -> list[int]:
@@ -381,7 +381,7 @@ def test_a_shard_out_of_reach_is_not_needed_where_a_connection_has_nothing_in_it
     asyncio.run(life())
 
 
-def test_what_needs_a_shard_out_of_reach_stays_where_it_is(redis: RedisServer) -> None:
+def test_connections_of_an_unreachable_shard_stay_at_their_node(redis: RedisServer) -> None:
     """Its stream goes on at the node that holds it; another one takes it over, whole, when it can."""
 
     async def life() -> None:
@@ -418,7 +418,7 @@ def test_what_needs_a_shard_out_of_reach_stays_where_it_is(redis: RedisServer) -
     asyncio.run(life())
 
 
-def test_who_has_left_a_shard_does_not_need_it(redis: RedisServer) -> None:
+def test_a_connection_does_not_need_a_shard_it_has_left(redis: RedisServer) -> None:
     """It was in a channel there; when that is out of reach, it moves without it."""
 
     async def life() -> None:

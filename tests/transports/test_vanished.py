@@ -40,10 +40,10 @@ def test_vanished_clients(own_server: Any, clients: Any, namespace: Namespace) -
     poll.send(f"GET /listen?{queries['poll']} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
     poll.until(b"\r\n\r\n")
     namespace.cut()
-    heard: list[tuple[str, str]] = []
+    received: list[tuple[str, str]] = []
     for _ in range(BEATS):
         _, items = member.block()
-        heard += [(item["user"], item["message"]["action"]) for item in items]
-        if len(heard) == 2 * len(USERS):
+        received += [(item["user"], item["message"]["action"]) for item in items]
+        if len(received) == 2 * len(USERS):
             break
-    assert sorted(heard) == sorted((user, action) for user in USERS for action in ("joined", "parted"))
+    assert sorted(received) == sorted((user, action) for user in USERS for action in ("joined", "parted"))

@@ -235,10 +235,10 @@ def test_compression(own_server: Any) -> None:
         socket.send("x" * 1000)
         for text in texts:
             running.post("/message", {"channel": "zip", "user": "x", "message": text})
-        heard: list[Any] = []
-        while len(heard) < 2:
-            heard += [item["message"] for item in json.loads(socket.recv(timeout=PATIENCE_S))]
-    assert heard == texts
+        received: list[Any] = []
+        while len(received) < 2:
+            received += [item["message"] for item in json.loads(socket.recv(timeout=PATIENCE_S))]
+    assert received == texts
 
 
 def test_no_compression_by_default(server: Any) -> None:

@@ -103,7 +103,7 @@ def test_waits_grow_and_have_a_last_one() -> None:
     assert len(run.requests) == 4
 
 
-def test_retry_after_is_obeyed() -> None:
+def test_retry_after_is_respected() -> None:
     """A 503 is not repeated before the time the server named."""
     run = Run(calls.disconnect("c"), in_turn(Answer(503, b"{}", "7"), ok(True)))
     assert run.result() is True
@@ -179,12 +179,12 @@ LOST_THEN: list[tuple[Any, Any, str, Any]] = [
 
 
 @pytest.mark.parametrize(("plan", "answer", "field", "done"), LOST_THEN)
-def test_repeated_call_tells_what_it_did(plan: Any, answer: Any, field: str, done: Any) -> None:
+def test_repeated_call_returns_its_first_outcome(plan: Any, answer: Any, field: str, done: Any) -> None:
     """What a repetition finds done, the attempt whose answer was lost may have done."""
     assert getattr(Run(plan, in_turn(Unreachable("cut"), ok(answer))).result(), field) == done
 
 
-def test_repeated_change_of_a_state_tells_all_its_keys() -> None:
+def test_repeated_change_of_a_state_returns_all_its_keys() -> None:
     """A state that a lost attempt changed is told as changed."""
     answer = ok({"user_state": {"mood": "good", "status": 3}, "changed_state": [], "public_keys": []})
     after = Run(calls.user_state("ann", {"mood": "good"}), in_turn(Unreachable("cut"), answer)).result()
@@ -316,7 +316,7 @@ def test_batches_are_bounded_in_number_and_bytes() -> None:
     assert all(len(request.body) <= MAX_BATCH_BYTES + 2 for request in run.requests)
 
 
-def test_failure_after_a_batch_tells_what_was_sent() -> None:
+def test_failure_after_a_batch_names_the_sent_messages() -> None:
     """When a later request fails, the error names the messages of the earlier ones."""
     messages = [Message(user="ann", channel="news", message=n) for n in range(MAX_BATCH_MESSAGES + 5)]
     answers = in_turn(ok([SENT] * MAX_BATCH_MESSAGES), Answer(422, b"{}"))
@@ -325,7 +325,7 @@ def test_failure_after_a_batch_tells_what_was_sent() -> None:
     assert len(caught.value.sent) == MAX_BATCH_MESSAGES
 
 
-def test_what_is_not_named_is_not_sent() -> None:
+def test_an_option_not_named_is_not_sent() -> None:
     """Settings and edits say only what the caller named; a null in a state is a value."""
     edit = next(calls.edit("u", channel="news", timestamp=datetime(2026, 1, 1, tzinfo=UTC)))
     assert json.loads(edit.body) == {

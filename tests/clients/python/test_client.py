@@ -99,7 +99,7 @@ def test_state_is_changed(do: Do) -> None:
     assert do("user_status", "py-stateful", 3).user_state["status"] == 3
 
 
-def test_faults_are_told_by_field(do: Do) -> None:
+def test_faults_are_reported_by_field(do: Do) -> None:
     """A call that breaks the schema names every fault."""
     with pytest.raises(Invalid) as caught:
         do("connect", "", ["", "ok"])
@@ -113,14 +113,14 @@ def test_many_messages_are_sent_in_order(do: Do) -> None:
     assert do("publish_many", []) == []
 
 
-def test_wrong_secret_is_told(server: Any) -> None:
+def test_wrong_secret_is_reported(server: Any) -> None:
     """A secret that is not the server's is an error of its own, and is not in it."""
     with Channelstream(server.url, "wrong") as client, pytest.raises(BadSignature) as caught:
         client.info()
     assert "wrong" not in str(caught.value)
 
 
-def test_wrong_address_is_told(server: Any) -> None:
+def test_wrong_address_is_reported(server: Any) -> None:
     """A path where no server is is an error of its own; so is an address that is none."""
     with Channelstream(server.url + "/elsewhere", server.secret) as client, pytest.raises(NotFound):
         client.info()
@@ -128,7 +128,7 @@ def test_wrong_address_is_told(server: Any) -> None:
         Channelstream("localhost:8000", "secret")
 
 
-def test_no_server_is_told() -> None:
+def test_no_server_is_reported() -> None:
     """Where nothing listens, the call is unreachable."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -138,7 +138,7 @@ def test_no_server_is_told() -> None:
     assert isinstance(caught.value.__cause__, httpx.ConnectError)
 
 
-def test_answers_of_another_kind_are_told(server: Any) -> None:
+def test_answers_of_another_kind_are_errors(server: Any) -> None:
     """A good answer that lacks what the call needs is an error of this client."""
     from channelstream_client.model import Connection
     from channelstream_client.reading import read

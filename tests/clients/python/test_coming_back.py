@@ -113,7 +113,7 @@ def test_transport_that_worked_has_three_tries() -> None:
 
 
 @pytest.mark.parametrize("end", [StreamEnded(OVERLOADED, "full"), RenewalFailed("no"), StreamEnded(SLOW, "")])
-def test_what_the_server_or_application_says_keeps_the_transport(end: StreamEnded) -> None:
+def test_an_end_by_server_or_application_keeps_the_transport(end: StreamEnded) -> None:
     """A close code, a closing item and a failed renewal are not the transport's fault."""
     known = policy(transports=2)
     known.ended(end, 1.0)

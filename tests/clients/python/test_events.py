@@ -64,14 +64,14 @@ def test_unknown_kind_is_handed_on() -> None:
 @pytest.mark.parametrize(
     "item", [None, [], "text", {"type": "message"}, {"type": "message", "uuid": "u", "user": 1}]
 )
-def test_what_is_no_event_is_refused(item: Any) -> None:
+def test_a_malformed_event_is_refused(item: Any) -> None:
     """An item that lacks what its kind must have is an error of this client, not a TypeError."""
     with pytest.raises(BadAnswer):
         read_event(item)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "<html>", "null", "[[]"])
-def test_what_is_no_list_comes_from_something_between(text: str) -> None:
+def test_a_body_that_is_no_list_comes_from_a_proxy(text: str) -> None:
     """A page of a proxy in place of items means that this transport does not get through."""
     with pytest.raises(StreamEnded):
         items_of(text)

@@ -61,7 +61,7 @@ def run(test: Callable[[], Any]) -> None:
     asyncio.run(bounded())
 
 
-async def heard(listening: Listening) -> Any:
+async def received(listening: Listening) -> Any:
     """The payload of the next message."""
     while True:
         event: Event = await anext(listening)
@@ -81,14 +81,14 @@ def test_cut_line_is_resumed(server: Any, stream: Stream) -> None:
             async with listening:
                 assert isinstance(await anext(listening), Resumed)
                 await client.publish(said(1))
-                assert await heard(listening) == 1
+                assert await received(listening) == 1
                 line.cut()
                 await client.publish_many([said(2), said(3)])
                 line.mend()
                 resumed = await anext(listening)
                 assert isinstance(resumed, Resumed)
                 assert "py-listen" in resumed.recovered
-                assert [await heard(listening), await heard(listening)] == [2, 3]
+                assert [await received(listening), await received(listening)] == [2, 3]
             await client.disconnect(connection.conn_id)
         line.close()
 
@@ -106,7 +106,7 @@ def test_any_text_arrives(server: Any, stream: Stream) -> None:
             async with Listening(server.url, connection.conn_id, transports=[stream]) as listening:
                 assert isinstance(await anext(listening), Resumed)
                 await client.publish(Message(user="ann", channel="py-listen", message=text))
-                assert await heard(listening) == text
+                assert await received(listening) == text
             await client.disconnect(connection.conn_id)
 
     run(test)
@@ -141,7 +141,7 @@ def test_newer_stream_ends_the_older(server: Any) -> None:
 
 
 @pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
-def test_unknown_connection_is_told(server: Any, stream: Stream) -> None:
+def test_unknown_connection_is_reported(server: Any, stream: Stream) -> None:
     """Without a way to get a new connection, the application hears that its own is gone."""
 
     async def test() -> None:
@@ -164,13 +164,13 @@ def test_forgotten_connection_is_renewed(server: Any) -> None:
                 return await client.connect("bob", ["py-listen"], since=position)
 
             async with client.listen(first.conn_id, since=first.position, renew=renew) as listening:
-                assert await heard(listening) == 1
+                assert await received(listening) == 1
                 assert listening.conn_id != first.conn_id
 
     run(test)
 
 
-def test_restart_is_told_as_lost(start_server: Any) -> None:
+def test_restart_is_reported_as_lost(start_server: Any) -> None:
     """A server that has forgotten everything says so: the channels are lost, and new events follow."""
 
     async def test() -> None:
@@ -184,7 +184,7 @@ def test_restart_is_told_as_lost(start_server: Any) -> None:
             async with Listening(server.url, made, renew=renew, jitter=lambda: 0.1) as listening:
                 await anext(listening)
                 await client.publish(said(1))
-                assert await heard(listening) == 1
+                assert await received(listening) == 1
                 await asyncio.to_thread(server.stop)
                 again = await asyncio.to_thread(start_server, "-p", str(server.port))
                 resumed = await anext(listening)
@@ -192,7 +192,7 @@ def test_restart_is_told_as_lost(start_server: Any) -> None:
                 assert set(resumed.lost) == {"", "py-listen"}
                 assert again.port == server.port
                 await client.publish(said(2))
-                assert await heard(listening) == 2
+                assert await received(listening) == 2
 
     run(test)
 
@@ -218,7 +218,7 @@ def test_next_transport_is_tried_where_one_does_not_get_through(server: Any) -> 
             async with Listening(server.url, connection.conn_id, transports=transports) as listening:
                 await anext(listening)
                 await client.publish(said(1))
-                assert await heard(listening) == 1
+                assert await received(listening) == 1
 
     run(test)
     assert tried[:3] == ["websocket", "sse", "long_poll"]
@@ -243,7 +243,7 @@ def test_large_message_on_a_slow_line_arrives_at_once(server: Any, stream: Strea
                 line.throttle(bytes_per_s=LARGE / (2.5 * SILENCE_S))
                 began = time.monotonic()
                 await client.publish(Message(user="ann", channel="py-listen", message="x" * LARGE))
-                assert len(await heard(listening)) == LARGE
+                assert len(await received(listening)) == LARGE
                 assert time.monotonic() - began > 1.5 * SILENCE_S
             assert downs == []
             await client.disconnect(connection.conn_id)
@@ -276,7 +276,7 @@ def test_silent_line_is_given_up(server: Any, stream: Stream) -> None:
                 await client.publish(said(1))
                 await down.wait()
                 line.flow()
-                assert await heard(listening) == 1
+                assert await received(listening) == 1
             await client.disconnect(connection.conn_id)
         line.close()
 
@@ -303,7 +303,7 @@ def test_polls_share_one_client(server: Any, monkeypatch: pytest.MonkeyPatch) ->
                 assert isinstance(await anext(listening), Resumed)
                 for number in range(5):
                     await client.publish(said(number))
-                    assert await heard(listening) == number
+                    assert await received(listening) == number
             await client.disconnect(connection.conn_id)
         assert len(made) == 1
         assert made[0].is_closed
@@ -350,7 +350,7 @@ def test_own_http_client_carries_the_stream(server: Any) -> None:
 
 
 @pytest.mark.nodes(1)
-def test_wrong_path_is_told(server: Any) -> None:
+def test_wrong_path_is_reported(server: Any) -> None:
     """Where no stream is served, each transport is tried, and every attempt says what was answered."""
     downs: list[Down] = []
 

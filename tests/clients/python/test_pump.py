@@ -235,13 +235,13 @@ def test_reader_that_takes_all_as_patience_ends_gets_what_follows(monkeypatch: p
     patience: list[asyncio.Timeout] = []
     timeout = asyncio.timeout
 
-    def noted(delay: float | None) -> asyncio.Timeout:
+    def recorded(delay: float | None) -> asyncio.Timeout:
         made = timeout(delay)
         if delay == pump.PATIENCE_S:
             patience.append(made)
         return made
 
-    monkeypatch.setattr(asyncio, "timeout", noted)
+    monkeypatch.setattr(asyncio, "timeout", recorded)
     run(test)
 
 
@@ -366,7 +366,7 @@ def closed_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_every_failed_attempt_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_every_failed_attempt_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     """Where nothing listens, each attempt is logged and given to `on_down`, without the connection's id."""
     downs: list[Down] = []
 
@@ -407,8 +407,8 @@ def test_wait_without_a_stream_may_be_bounded() -> None:
 
     async def test() -> None:
         began = asyncio.get_running_loop().time()
-        with socket.create_server(("127.0.0.1", 0)) as deaf:  # It accepts, and says nothing.
-            url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        with socket.create_server(("127.0.0.1", 0)) as discarding:  # It accepts, and says nothing.
+            url = f"http://127.0.0.1:{discarding.getsockname()[1]}"
             with pytest.raises(Unreachable):
                 await anext(
                     Listening(url, "c", give_up_after_s=0.1, transports=[streams.websocket, streams.sse])
@@ -418,7 +418,7 @@ def test_wait_without_a_stream_may_be_bounded() -> None:
     run(test)
 
 
-def test_what_the_bound_counts_ends_with_a_stream() -> None:
+def test_the_counter_of_a_bound_ends_with_its_stream() -> None:
     """Attempts that failed before a stream opened do not count for the next interruption."""
 
     async def test() -> None:

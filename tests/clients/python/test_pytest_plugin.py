@@ -33,7 +33,7 @@ def test_waits_for_the_event_that_is_meant(channelstream_server):
     assert bob.wait_for(MessageEvent, where=lambda event: event.message == "one").channel == "news"
 
 
-def test_catch_up_proves_that_something_was_not_heard(channelstream_server):
+def test_catch_up_proves_that_an_event_was_missed(channelstream_server):
     bob = channelstream_server.listen("bob", ["sport"])
     say(channelstream_server, "one")
     assert [event for event in bob.catch_up() if isinstance(event, MessageEvent)] == []
@@ -57,7 +57,7 @@ def test_dropped_client_recovers(channelstream_server):
     bob.wait_for(MessageEvent, message="missed")
 
 
-def test_stalled_client_hears_later(channelstream_server):
+def test_stalled_client_receives_later(channelstream_server):
     bob = channelstream_server.listen("bob", ["news"])
     bob.stall()
     for number in range(20):
@@ -73,7 +73,7 @@ def test_text_is_no_list_of_channels(channelstream_server):
         channelstream_server.listen("bob", "news")
 
 
-def test_ended_connection_is_told(channelstream_server):
+def test_ended_connection_is_reported(channelstream_server):
     bob = channelstream_server.listen("bob", ["news"])
     channelstream_server.client.disconnect(bob.conn_id)
     with pytest.raises(NotHeard, match="ended it on purpose"):
@@ -177,7 +177,7 @@ def test_port_that_another_program_took_is_left(monkeypatch: pytest.MonkeyPatch)
         started.close()
 
 
-def test_missing_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_server_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no server is installed, the reason to skip says how to get one."""
     monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(server.shutil, "which", lambda name, path=None: None)

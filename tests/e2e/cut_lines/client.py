@@ -3,7 +3,7 @@
 import asyncio
 from random import Random
 
-from tests.e2e.cut_lines.truth import Told, Truth
+from tests.e2e.cut_lines.truth import StreamRecord, Truth
 from tests.e2e.wire import Ended, Items, Wire, open_wire
 
 COME_BACK = frozenset({4002, 4008})
@@ -15,7 +15,7 @@ class Client:
     """One user with one connection.
 
     Attributes:
-        told: all its streams and polls.
+        records: of all its streams and polls.
         handled: the last event it handled, -1 for none.
     """
 
@@ -24,7 +24,7 @@ class Client:
     ) -> None:
         self.user = user
         self.channels = channels
-        self.told: list[Told] = []
+        self.records: list[StreamRecord] = []
         self.handled = -1
         self._truth = truth
         self._transports = transports
@@ -60,29 +60,29 @@ class Client:
     async def _listen(self, wire: Wire) -> None:
         """Resume, once or poll by poll, for as long as the line lasts."""
         while not self.has_all:
-            told = Told(self.handled, self._truth.acknowledged, dict(self._lost))
-            self.told.append(told)
+            record = StreamRecord(self.handled, self._truth.acknowledged, dict(self._lost))
+            self.records.append(record)
             try:
                 await wire.ask(self._conn_id, self._position)
-                await self._follow(wire, told)
+                await self._follow(wire, record)
             finally:
-                told.check(self._truth, self.user, self.channels)
+                record.check(self._truth, self.user, self.channels)
 
-    async def _follow(self, wire: Wire, told: Told) -> None:
-        self._handle(told, await wire.items())
+    async def _follow(self, wire: Wire, record: StreamRecord) -> None:
+        self._handle(record, await wire.items())
         while not wire.answers_once and not self.has_all:
-            self._handle(told, await wire.items())
+            self._handle(record, await wire.items())
 
-    def _handle(self, told: Told, items: Items) -> None:
+    def _handle(self, record: StreamRecord, items: Items) -> None:
         for item in items:
             if item["type"] == "closing":
                 raise Ended(item["code"])
             if item["type"] == "resumed":
-                assert told.sent is None
-                told.sent = len(self._truth.events)
-                told.recovered, told.lost = frozenset(item["recovered"]), frozenset(item["lost"])
-                self._lost |= dict.fromkeys(told.lost, told.sent)
+                assert record.sent is None
+                record.sent = len(self._truth.events)
+                record.recovered, record.lost = frozenset(item["recovered"]), frozenset(item["lost"])
+                self._lost |= dict.fromkeys(record.lost, record.sent)
             else:
-                self.handled = self._truth.number(item, told.acknowledged)
-                told.heard.append(self.handled)
+                self.handled = self._truth.number(item, record.acknowledged)
+                record.received.append(self.handled)
             self._position = item["position"]

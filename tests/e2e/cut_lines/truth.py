@@ -75,7 +75,7 @@ class Truth:
 
 
 @dataclass
-class Told:
+class StreamRecord:
     """What one stream, or one poll, told its client; events are numbers in the truth.
 
     Attributes:
@@ -91,7 +91,7 @@ class Told:
     sent: int | None = None
     recovered: frozenset[str] = frozenset()
     lost: frozenset[str] = frozenset()
-    heard: list[int] = field(default_factory=list)
+    received: list[int] = field(default_factory=list)
 
     def check(self, truth: Truth, user: str, channels: frozenset[str]) -> None:
         """Compare with the truth.
@@ -100,20 +100,20 @@ class Told:
             AssertionError: something was doubled, missing, out of order, for others, or replayed though lost.
         """
         if self.sent is None:
-            assert not self.heard, "events before resumed"
+            assert not self.received, "events before resumed"
             return
         assert self.recovered | self.lost == channels | {PRIVATE}
         assert not self.recovered & self.lost
-        assert self.heard == self._due(truth, user, channels), self
+        assert self.received == self._due(truth, user, channels), self
 
     def _due(self, truth: Truth, user: str, channels: frozenset[str]) -> list[int]:
         """Return what this stream had to tell up to the last event it told."""
         due: list[int] = []
         live: set[str] = set(self.recovered)
-        for number in range(self.since + 1, max(self.heard, default=-1) + 1):
+        for number in range(self.since + 1, max(self.received, default=-1) + 1):
             event = truth.events[number]
             deleted = truth.deletion_of(number)
-            if deleted is not None and (deleted < self.acknowledged or number not in self.heard):
+            if deleted is not None and (deleted < self.acknowledged or number not in self.received):
                 continue
             if event.is_for(user, channels) and self._is_due(number, event.channel, live):
                 live.add(event.channel)
@@ -124,7 +124,7 @@ class Told:
         """A lost channel goes on somewhere between the request and `resumed`; from there on nothing is left out."""
         assert self.sent is not None
         if number < self.lost_before.get(channel, 0):
-            return number in self.heard
+            return number in self.received
         if channel in live or number >= self.sent:
             return True
-        return number >= self.acknowledged and number in self.heard
+        return number >= self.acknowledged and number in self.received

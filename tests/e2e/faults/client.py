@@ -15,7 +15,7 @@ from tests.http_client import async_client
 
 COME_BACK = frozenset({1001, 1012, 1013, 4008, 503})
 """Codes after which a client comes back with `since` (docs/api.md, Close codes); the last is that of a poll."""
-CONNECT_ANEW = frozenset({4001, 401})
+RECONNECT = frozenset({4001, 401})
 LOBBY = "lobby"
 """The channel that announces who comes and goes."""
 REPLACED = frozenset({4002, 409})
@@ -98,8 +98,8 @@ class Client:
         self._gave_up = False
 
     @property
-    def heard(self) -> int:
-        return sum(len(account.heard) for account in self.accounts.values())
+    def received(self) -> int:
+        return sum(len(account.received) for account in self.accounts.values())
 
     @property
     def missing(self) -> dict[str, list[int]]:
@@ -156,7 +156,7 @@ class Client:
             self.stream = None
         except Ended as end:
             self._note(end.code)
-            await self._obey(end.code)
+            await self._execute(end.code)
         except TimeoutError:
             self._note(None)
             self._gave_up = True
@@ -185,8 +185,8 @@ class Client:
         self.streams.append(self.stream)
         self.stream = None
 
-    async def _obey(self, code: int) -> None:
-        if code in CONNECT_ANEW and self.comes_back:
+    async def _execute(self, code: int) -> None:
+        if code in RECONNECT and self.comes_back:
             await self.register()
         elif code in REPLACED:
             # A request it gave up can be read long after, and then replaces what the client has by then.
@@ -207,7 +207,7 @@ class Client:
                 self._presence(item)
             else:
                 assert item["type"] == "message", item
-                self.accounts[item["channel"] or PRIVATE].hear(self._truth.number(item))
+                self.accounts[item["channel"] or PRIVATE].receive(self._truth.number(item))
             self._position = item["position"]
 
     def _resumed(self, stream: Stream, item: dict[str, Any]) -> None:

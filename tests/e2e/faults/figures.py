@@ -35,7 +35,7 @@ class Figures:
 
     took_s: float
     sent: int
-    heard: int
+    received: int
     refused: int
     broke: int
     ended: int
@@ -62,7 +62,7 @@ def figures_of(stage: Stage, took_s: float, delays: dict[Node, list[float]], gro
     return Figures(
         took_s=took_s,
         sent=stage.truth.acknowledged,
-        heard=sum(client.heard for client in clients),
+        received=sum(client.received for client in clients),
         refused=sum(attempt.status == 503 for attempt in stage.attempts),
         broke=sum(attempt.status is None for attempt in stage.attempts),
         ended=sum(len(client.streams) for client in clients),

@@ -95,5 +95,5 @@ def _check_losses(client: Client, scenario: Scenario) -> None:
 def _check_order(clients: list[Client], scenario: Scenario) -> None:
     """Everybody hears a channel in one order."""
     for channel in {*CHANNELS, LOBBY} - scenario.loses:
-        orders = {tuple(each.accounts[channel].heard) for each in clients if channel in each.accounts}
+        orders = {tuple(each.accounts[channel].received) for each in clients if channel in each.accounts}
         assert len(orders) == 1, f"{channel} was heard in {len(orders)} orders"

@@ -218,9 +218,9 @@ async def lose_a_master(stage: Stage) -> None:
     assert answers(200) >= ACCEPTED
     await _visit(stage, lost)
     await asyncio.to_thread(master.start)
-    hearers = [client for client in stage.clients if TALK in client.accounts]
+    receivers = [client for client in stage.clients if TALK in client.accounts]
     await stage.until(
-        "its channel is told lost", lambda: all(any(TALK in lost for lost in c.losses) for c in hearers)
+        "its channel is told lost", lambda: all(any(TALK in lost for lost in c.losses) for c in receivers)
     )
     await stage.goes_on()
 
@@ -250,10 +250,10 @@ async def _visit(stage: Stage, lost: int) -> None:
             made = await call(here, "/connect", {"username": name, "channels": names})
             await call(here, "/message", [{"user": "app", "channel": name, "message": {"visit": name}}])
             poll = f"{there.url}/listen?conn_id={made['conn_id']}&since={made['position']}"
-            resumed, *heard = await answer_of("GET", poll)
+            resumed, *received = await answer_of("GET", poll)
             assert resumed["lost"] == []
-            assert heard
-            assert all(each["message"] == {"visit": name} for each in heard)
+            assert received
+            assert all(each["message"] == {"visit": name} for each in received)
             await call(here, "/disconnect", {"conn_id": made["conn_id"]})
 
 

@@ -82,9 +82,11 @@ class Stage:
     async def goes_on(self, messages: int = 40) -> None:
         """Wait until so many more messages are acknowledged, and every client has heard something more."""
         goal = self.truth.acknowledged + messages
-        heard = {client.user: client.heard for client in self.clients}
+        received = {client.user: client.received for client in self.clients}
         await self.until(f"{messages} more are acknowledged", lambda: self.truth.acknowledged >= goal)
-        await self.until("all hear more", lambda: all(each.heard > heard[each.user] for each in self.clients))
+        await self.until(
+            "all hear more", lambda: all(each.received > received[each.user] for each in self.clients)
+        )
 
     @contextmanager
     def outage(self, *nodes: Node) -> Iterator[Outage]:
@@ -147,12 +149,12 @@ class Stage:
             yield
             self.truth.complete = True
             await asyncio.wait_for(asyncio.gather(*publishing), DEADLINE_S)
-            await self.all_heard()
+            await self.all_received()
             await self.all_counted()
             for task in listening:
                 task.cancel()
 
-    async def all_heard(self) -> None:
+    async def all_received(self) -> None:
         """Wait until no client misses anything."""
 
         def missing() -> dict[str, dict[str, list[int]]]:

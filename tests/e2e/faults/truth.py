@@ -84,15 +84,15 @@ class Account:
     """
 
     def __init__(self, truth: Truth, user: str, channel: str) -> None:
-        self.heard: list[int] = []
+        self.received: list[int] = []
         self._truth = truth
         self._user = user
         self._channel = channel
-        self._told_at = 0
+        self._reported_at = 0
         self._last: dict[int, int] = {}
         self._ever: set[int] = set()
 
-    def hear(self, number: int) -> None:
+    def receive(self, number: int) -> None:
         """Take the next message.
 
         Raises:
@@ -101,7 +101,7 @@ class Account:
         message = self._truth.messages[number]
         assert message.is_for(self._user), f"{self._user} heard a message for others: {message}"
         last = self._last.get(message.publisher)
-        if last is not None or number >= self._told_at:
+        if last is not None or number >= self._reported_at:
             due = self._next(message.publisher)
             assert number == due, (
                 f"{self._user} in {self._channel!r}: heard {number}, not {due}, after {last}"
@@ -111,11 +111,11 @@ class Account:
         )
         self._last[message.publisher] = number
         self._ever.add(number)
-        self.heard.append(number)
+        self.received.append(number)
 
     def lose(self) -> None:
         """Take that the channel is lost: from now on nothing is missing again."""
-        self._told_at = len(self._truth.messages)
+        self._reported_at = len(self._truth.messages)
         self._last.clear()
 
     def missing(self) -> list[int]:
@@ -124,5 +124,5 @@ class Account:
         return [number for number in due if number is not None]
 
     def _next(self, publisher: int) -> int | None:
-        after = self._last.get(publisher, self._told_at - 1)
+        after = self._last.get(publisher, self._reported_at - 1)
         return self._truth.next(self._channel, publisher, after, self._user)

@@ -35,7 +35,7 @@ def play(test: Callable[[Queue], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
-def test_who_asks_first_goes_first() -> None:
+def test_a_lock_is_first_come_first_served() -> None:
     """Others of the same key wait, those of another one do not; a key that nobody holds is forgotten."""
 
     async def test(queue: Queue) -> None:
@@ -48,7 +48,7 @@ def test_who_asks_first_goes_first() -> None:
     play(test)
 
 
-def test_nobody_overtakes_who_was_handed_the_turn() -> None:
+def test_nobody_overtakes_the_next_owner_of_a_lock() -> None:
     """Who asks in the moment between is behind."""
 
     async def test(queue: Queue) -> None:
@@ -74,7 +74,7 @@ def test_an_error_lets_go() -> None:
     play(test)
 
 
-def test_who_is_cancelled_while_it_waits_does_not_hold_up_the_others() -> None:
+def test_a_cancelled_waiter_does_not_block_the_others() -> None:
     """It is left out."""
 
     async def test(queue: Queue) -> None:
@@ -87,7 +87,7 @@ def test_who_is_cancelled_while_it_waits_does_not_hold_up_the_others() -> None:
     play(test)
 
 
-def test_who_is_cancelled_in_the_moment_its_turn_comes_hands_it_on() -> None:
+def test_a_waiter_cancelled_as_it_gets_the_lock_passes_it_on() -> None:
     """It has never had it."""
 
     async def test(queue: Queue) -> None:

@@ -35,7 +35,7 @@ def test_many_are_looked_at_a_few_at_a_time() -> None:
     assert [len(some) for some in looks] == [BATCH - 1, 1]
 
 
-def test_who_is_held_and_has_no_stake_shows() -> None:
+def test_a_local_connection_that_is_not_registered_is_found() -> None:
     """It may be on its way, or another one has gone."""
     index = RegistrationIndex(2)
     index.add("ann", 0)

@@ -72,7 +72,7 @@ def test_a_connection_that_loses_its_stream_ends_after_its_grace() -> None:
     asyncio.run(life())
 
 
-def test_a_client_that_shows_itself_is_waited_for_anew() -> None:
+def test_a_client_that_reconnects_has_a_new_deadline() -> None:
     """From then on; a shorter time shortens nothing."""
 
     async def life() -> None:

@@ -122,7 +122,7 @@ def test_the_application_lets_a_new_connection_read_on(place: Place) -> None:
     assert (lost, sorted(texts)) == ([], ["after", "missed", "missed, too"])
 
 
-def test_the_application_lets_a_connection_read_what_was_before(place: Place) -> None:
+def test_the_application_lets_a_connection_read_earlier_events(place: Place) -> None:
     """From the position that the subscription names, not from where the client would like."""
     conn_id = place.connect(place.lobby)
     early = place.position()
@@ -133,7 +133,7 @@ def test_the_application_lets_a_connection_read_what_was_before(place: Place) ->
     assert place.resume(conn_id, early) == ([], ["allowed"])
 
 
-def test_only_what_a_call_joins_begins_where_it_says(place: Place) -> None:
+def test_only_newly_joined_channels_begin_at_the_named_offset(place: Place) -> None:
     """A repeated /connect opens neither a channel the connection is in nor private messages of before."""
     early = place.position()
     place.say("before")
@@ -143,7 +143,7 @@ def test_only_what_a_call_joins_begins_where_it_says(place: Place) -> None:
     assert place.resume(conn_id, early) == ([], [])
 
 
-def test_a_conn_id_that_is_used_again_begins_anew(place: Place) -> None:
+def test_a_reused_conn_id_reads_from_its_new_join(place: Place) -> None:
     """It has nothing of what the connection before it could read."""
     conn_id = place.connect(place.lobby, place.priv)
     position = place.position()
@@ -169,7 +169,7 @@ def test_a_position_that_the_application_cannot_name(place: Place, spoil: Any) -
     assert place.resume(conn_id, place.position()) == ([], [])
 
 
-def test_what_the_log_no_longer_holds_is_lost(place: Place) -> None:
+def test_an_entry_no_longer_in_the_log_is_lost(place: Place) -> None:
     """An application cannot open more than there is, and the page is told so."""
     place.connect(place.lobby)  # Of a user who was not known then, nobody has kept private messages.
     place.server.post("/channel_config", {place.priv: {"log_events": 2}})
