@@ -25,18 +25,18 @@ class Document:
     async def __call__(self) -> dict[str, Any]:
         node = self._node
         call = Call.internal(node)
-        told = await channels_info(call, None, InfoOptions())
+        info = await channels_info(call, None, InfoOptions())
         users = await node.engine.users(None)
         return {
             "remembered_user_count": len(users),
             "unique_user_count": len(node.hub.users),
             "total_connections": len(node.hub.connections),
-            "total_channels": len(told["channels"]),
+            "total_channels": len(info["channels"]),
             "total_messages": node.hub.deliveries,
             "total_unique_messages": node.published,
             "open_streams": self._streams.open,
-            "channels": told["channels"],
-            "users": await call.turns.each(users, self._user),
+            "channels": info["channels"],
+            "users": await call.slices.each(users, self._user),
             "uptime": self.uptime(),
             "version": __version__,
             "engine": node.engine.name,

@@ -1,1 +1,1 @@
-"""The signed REST API: one table of endpoints, their schemas, and who may call them. Never imports `transports`."""
+"""The signed REST API: the table of endpoints, their schemas, and access control. Never imports `transports`."""

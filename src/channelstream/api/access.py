@@ -1,4 +1,4 @@
-"""Who may call the API: allowed addresses and valid signatures, decided before the body is read."""
+"""Access control of the API: allowed addresses and valid signatures, checked before the body is read."""
 
 import hmac
 from collections.abc import Callable
@@ -14,18 +14,18 @@ SECRET_HEADER = b"x-channelstream-secret"
 
 
 class Checker(Protocol):
-    """What decides on a signature (`core.signing.SignatureChecker`, or the class named by `signature_checker`)."""
+    """Verifies a signature: `core.signing.SignatureChecker`, or the class that `signature_checker` names."""
 
     def check(self, token: str, path: str, now_s: float) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
-    """The options of access.
+    """The options for access.
 
     Attributes:
-        secret: the shared secret, for requests that carry it raw in the query.
-        raw_secret: from whom that is accepted: `loopback`, `always` or `never`.
+        secret: the shared secret, for requests that carry it unsigned in the query.
+        raw_secret: which callers may send it unsigned: `loopback`, `always` or `never`.
         allowed: addresses that may call.
     """
 
@@ -35,7 +35,7 @@ class AccessRules:
 
 
 class Access:
-    """Decides on signed requests."""
+    """Admits or refuses signed requests."""
 
     def __init__(
         self, rules: AccessRules, policy: Policy, checker: Checker, wall: Callable[[], float]
@@ -47,11 +47,11 @@ class Access:
         self._loopback = Networks(("127.0.0.0/8", "::1"))
 
     def check(self, scope: Any) -> None:
-        """Accept a request by address and signature.
+        """Return if the request may proceed.
 
         Raises:
-            Forbidden: the address may not call, or nothing was given to prove anything.
-            BadSignature: what was given is not good.
+            Forbidden: the address may not call, or the request has no signature.
+            BadSignature: the signature is not valid.
         """
         address = self._policy.client(scope)
         if not self._rules.allowed.has(address):
@@ -68,7 +68,7 @@ class Access:
         self._checker.check(token, scope["path"], self._wall())
 
     def is_signed(self, scope: Any) -> bool:
-        """Say whether a request for a page carries a valid signature."""
+        """Return whether a request for a page carries a valid signature."""
         try:
             self.check(scope)
         except (Forbidden, BadSignature):

@@ -1,4 +1,4 @@
-"""What the API answers, field by field: the OpenAPI document reads these types."""
+"""The answers of the API, field by field. The OpenAPI document is generated from these types."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ class UserInfo(Struct, kw_only=True):
 
 
 class SeedUserInfo(Struct, kw_only=True):
-    """A user as the 0.2 form of `/info` tells it."""
+    """A user in the 0.2 form of `/info`."""
 
     user: UserName
     status: int
@@ -34,14 +34,14 @@ class SeedUserInfo(Struct, kw_only=True):
 
 
 class StateChange(Struct, kw_only=True):
-    """One key of a state, and its new value."""
+    """A key of a state, and its new value."""
 
     key: str
     value: StateValue
 
 
 class MessageAnswer(Struct, kw_only=True):
-    """A message as it was accepted, completed."""
+    """The accepted message, with the values that the server set."""
 
     uuid: MessageId
     timestamp: Timestamp
@@ -58,14 +58,15 @@ class MessageAnswer(Struct, kw_only=True):
 
 
 class EditAnswer(Struct, kw_only=True):
-    """An edit or a deletion as it was sent on."""
+    """The edit or deletion that was sent to the subscribers."""
 
     uuid: MessageId
     channel: ChannelName | None
     found: Annotated[
         bool | UnsetType,
         Meta(
-            description="False: the server does not keep the message. It is sent on, but no edit of a deleted one."
+            description="False: the server does not keep the message. The edit or deletion is sent nevertheless, except"
+            " an edit of a deleted message."
         ),
     ] = UNSET
     user: UserName | UnsetType = UNSET
@@ -75,7 +76,7 @@ class EditAnswer(Struct, kw_only=True):
 
 
 class HistoryItem(Struct, kw_only=True):
-    """A kept message, as browsers received it."""
+    """A message of the history, as browsers received it."""
 
     type: str
     position: Annotated[str, Meta(description="The position after this message.")]
@@ -105,7 +106,7 @@ class ChannelInfo(Struct, kw_only=True):
 
 
 class ChannelsInfo(Struct, kw_only=True):
-    """Channels by name, and the users in them."""
+    """Channels by name, and their users."""
 
     channels: dict[str, ChannelInfo]
     users: list[UserInfo]
@@ -113,7 +114,7 @@ class ChannelsInfo(Struct, kw_only=True):
 
 
 class ConnectAnswer(Struct, kw_only=True):
-    """The connection as it now is; the browser opens its stream with `conn_id`."""
+    """The registered connection. The browser opens its stream with `conn_id`."""
 
     conn_id: ConnId
     state: State
@@ -125,19 +126,19 @@ class ConnectAnswer(Struct, kw_only=True):
 
 
 class SubscribeAnswer(Struct, kw_only=True):
-    """The channels a connection now has."""
+    """The channels of a connection after the call."""
 
     channels: Annotated[list[str], Meta(description="All channels of the connection, sorted.")]
     channels_info: ChannelsInfo
-    subscribed_to: Annotated[list[str], Meta(description="The new ones, sorted.")]
+    subscribed_to: Annotated[list[str], Meta(description="The channels that were added, sorted.")]
 
 
 class UnsubscribeAnswer(Struct, kw_only=True):
-    """The channels a connection still has."""
+    """The channels that remain after the call."""
 
     channels: Annotated[list[str], Meta(description="All channels of the connection, sorted.")]
     channels_info: ChannelsInfo
-    unsubscribed_from: Annotated[list[str], Meta(description="Those it left, sorted.")]
+    unsubscribed_from: Annotated[list[str], Meta(description="The channels that were removed, sorted.")]
 
 
 class UserStateAnswer(Struct, kw_only=True):

@@ -1,4 +1,4 @@
-"""The API as an ASGI application: look the endpoint up, let the caller in, read the body, answer."""
+"""The API as an ASGI application: find the endpoint, check access, read the body, answer."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ from channelstream.errors import ChannelstreamError, Internal, Malformed, NotFou
 from channelstream.node import Node
 
 UNSIGNED_BODY_BYTES = 4096
-"""Longest body of a call that needs no signature: a stranger's bytes are few."""
+"""Longest body of a call that needs no signature."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +54,12 @@ class Api:
             await answer(scope, send, 200, b"", cors, b"text/plain")
             return
         try:
-            told = await self._serve(scope, receive)
-            body = told if isinstance(told, Parts) else encode(told)
+            result = await self._serve(scope, receive)
+            body = result if isinstance(result, Parts) else encode(result)
         except ChannelstreamError as error:
             await refuse(scope, send, error, cors)
         except ClientGone:
-            logger.debug("a client left before it had sent its request")
+            logger.debug("a client disconnected before its request was complete")
         except Exception:
             logger.exception("a call failed: %s %s", scope["method"], scope["path"])
             await refuse(scope, send, Internal(), cors)
@@ -78,7 +78,7 @@ class Api:
         try:
             return await row.handler(Call(self._node, scope, body, self._limits))
         except Malformed:
-            # Only a body that is no JSON is asked how it was encoded: the others cost nothing.
+            # Checked only when the body is not JSON: a good request pays nothing for it.
             _check_encoding(scope)
             raise
 
@@ -94,5 +94,5 @@ def _check_encoding(scope: Scope) -> None:
     encoding = header(scope["headers"], b"content-encoding")
     if encoding is not None and encoding.strip().lower() != b"identity":
         raise UnsupportedEncoding(
-            "Send the body as it is, without Content-Encoding: this server unpacks nothing."
+            "Send the body uncompressed, without Content-Encoding: this server does not decompress."
         )

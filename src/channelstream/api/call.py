@@ -1,4 +1,4 @@
-"""One API call as its handler sees it."""
+"""An API call, as its handler receives it."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -18,11 +18,11 @@ MAX_KEY = 255
 
 @dataclass(frozen=True, slots=True)
 class CallLimits:
-    """What one call may ask for.
+    """Upper bounds of one call.
 
     Attributes:
         messages: messages in one list.
-        info_users: users of a channel that one answer names.
+        info_users: users of a channel in one answer.
     """
 
     messages: int = 100_000
@@ -30,28 +30,33 @@ class CallLimits:
 
 
 class Call:
-    """A request that was let in, with its body read."""
+    """An admitted request, with its body.
 
-    __slots__ = ("_scope", "body", "limits", "node", "turns")
+    Attributes:
+        slices: divides the work of this call into short event loop turns.
+    """
+
+    __slots__ = ("_scope", "body", "limits", "node", "slices")
 
     def __init__(self, node: Node, scope: Scope, body: bytes, limits: CallLimits) -> None:
         self.node = node
         self.body = body
         self.limits = limits
-        self.turns = Slices(node.clock.steady)
+        self.slices = Slices(node.clock.steady)
         self._scope = scope
 
     @classmethod
     def internal(cls, node: Node, body: bytes = b"") -> Self:
-        """Return a call of the server's own."""
+        """Return a call that the server itself makes."""
         return cls(node, {"headers": [], "query_string": b""}, body, CallLimits())
 
     @property
     def key(self) -> str:
-        """What the header Idempotency-Key says, empty without one.
+        """The value of the header Idempotency-Key; empty if there is none.
 
         Raises:
-            Invalid: it is too long; cut, it could be that of another request, whose messages would be taken for these.
+            Invalid: it is too long. A truncated key could equal that of another request, and these messages would be
+                taken for duplicates.
         """
         text = (header(self._scope["headers"], b"idempotency-key") or b"").decode("latin-1")
         if len(text) > MAX_KEY:
@@ -59,10 +64,10 @@ class Call:
         return text
 
     def conn_id(self, named: str | None) -> str | None:
-        """Return the connection id of the body, or else of the query, in its normal form; None if it is malformed.
+        """Return the normal form of the connection id in the body, or else in the query; None if it is malformed.
 
         Raises:
-            Invalid: neither names one.
+            Invalid: neither has one.
         """
         text = named or read_query(self._scope["query_string"]).get("conn_id")
         if not text:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from channelstream.api.call import Call
-from channelstream.api.info import Answer, channels_info, told_whole
+from channelstream.api.info import Answer, channels_info, split_if_long
 from channelstream.api.schemas import (
     ChannelSettings,
     ConnectBody,
@@ -30,7 +30,7 @@ STATUS_KEY = "status"
 
 
 async def connect(call: Call) -> Answer | Parts:
-    """Register a connection of a user."""
+    """Register a connection of a user and subscribe it to channels."""
     body = decode(call.body, ConnectBody)
     opened = await call.node.connect(
         body.conn_id or None,
@@ -42,7 +42,7 @@ async def connect(call: Call) -> Answer | Parts:
     )
     user = opened.user
     info = await _info(call, opened.channels, body.info)
-    told = {
+    answer = {
         "conn_id": opened.conn_id,
         "state": user.state,
         "username": user.name,
@@ -52,32 +52,32 @@ async def connect(call: Call) -> Answer | Parts:
         "channels": opened.channels,
         "channels_info": info,
     }
-    return await told_whole(call, told, info)
+    return await split_if_long(call, answer, info)
 
 
 async def subscribe(call: Call) -> Answer | Parts:
-    """Add channels to a connection."""
+    """Subscribe a connection to channels."""
     body = await _read(call, SubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
     patches = _patches(body.channels, body.channel_configs)
     done = await call.node.subscribe(conn_id, patches, body.since or "") if conn_id else None
     if done is None:
         raise unknown_connection()
-    return await _tell(call, done, body.info, "subscribed_to")
+    return await _answer(call, done, body.info, "subscribed_to")
 
 
 async def unsubscribe(call: Call) -> Answer | Parts:
-    """Take channels from a connection."""
+    """Unsubscribe a connection from channels."""
     body = await _read(call, UnsubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
     done = await call.node.unsubscribe(conn_id, body.channels) if conn_id else None
     if done is None:
         raise unknown_connection()
-    return await _tell(call, done, body.info, "unsubscribed_from")
+    return await _answer(call, done, body.info, "unsubscribed_from")
 
 
 async def disconnect(call: Call) -> bool:
-    """End a connection; False when there is none of that name."""
+    """End a connection. Return False if there is none with this id."""
     body = decode(call.body, DisconnectBody) if call.body.strip() else DisconnectBody()
     conn_id = call.conn_id(body.conn_id or None)
     if conn_id is None:
@@ -89,7 +89,7 @@ async def _read(call: Call, schema: type[S]) -> S:
     """Read the body of a call about a connection.
 
     Raises:
-        Invalid: it breaks the schema; an unknown connection is told with the other faults, not after them.
+        Invalid: it breaks the schema. An unknown connection is reported together with the other faults.
     """
     try:
         return decode(call.body, schema)
@@ -104,14 +104,14 @@ async def _faults_of_connection(call: Call) -> Faults:
         conn_id = call.conn_id(conn_id_in(call.body))
     except Invalid as error:
         return error.faults
-    # Adding no channel changes nothing.
+    # A subscription to no channels changes nothing: it only finds out whether the connection exists.
     known = await call.node.subscribe(conn_id, {}) if conn_id else None
     return {} if known else unknown_connection().faults
 
 
-async def _tell(call: Call, done: Subscribed, options: InfoOptions, changed: str) -> Answer | Parts:
+async def _answer(call: Call, done: Subscribed, options: InfoOptions, changed: str) -> Answer | Parts:
     info = await _info(call, done.channels, options)
-    return await told_whole(
+    return await split_if_long(
         call, {"channels": done.channels, "channels_info": info, changed: done.changed}, info
     )
 

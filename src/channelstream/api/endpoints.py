@@ -1,4 +1,4 @@
-"""The table of all API endpoints: routing, access and the OpenAPI document are read from it."""
+"""The table of all API endpoints. Routing, access control and the OpenAPI document read it."""
 
 from channelstream.api import answers, channels, connections, messages, schemas, users
 from channelstream.api.table import Endpoint
@@ -22,7 +22,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         many=False,
         response=answers.SubscribeAnswer,
         summary="Add channels",
-        description="Adds channels to a connection; `conn_id` may stand in the query.",
+        description="Subscribes a connection to channels; `conn_id` may be in the query instead of the body.",
         query=("conn_id",),
     ),
     Endpoint(
@@ -33,7 +33,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         many=False,
         response=answers.UnsubscribeAnswer,
         summary="Leave channels",
-        description="Takes channels from a connection; `conn_id` may stand in the query.",
+        description="Unsubscribes a connection from channels; `conn_id` may be in the query instead of the body.",
         query=("conn_id",),
     ),
     Endpoint(
@@ -44,8 +44,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         many=True,
         response=answers.MessageAnswer,
         summary="Send messages",
-        description="Sends one message or a list, all or none. A `uuid` the log still holds, or the same "
-        "`Idempotency-Key`, is answered as before and not delivered again.",
+        description="Sends one message or a list, all or none. A message whose `uuid` is still in the log, or a request "
+        "with the same `Idempotency-Key`, is answered as before and not delivered again.",
     ),
     Endpoint(
         path="/message",
@@ -55,7 +55,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         many=True,
         response=answers.EditAnswer,
         summary="Edit messages",
-        description="Sends an edit to whoever hears the channel and changes the visible history.",
+        description="Sends an edit to the subscribers of the channel and changes the message in the visible history.",
     ),
     Endpoint(
         path="/message",
@@ -65,7 +65,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         many=True,
         response=answers.EditAnswer,
         summary="Delete messages",
-        description="Sends a deletion to whoever hears the channel and takes it out of the visible history.",
+        description="Sends a deletion to the subscribers of the channel and removes the message from the visible history.",
     ),
     Endpoint(
         path="/user_state",
@@ -75,7 +75,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         many=False,
         response=answers.UserStateAnswer,
         summary="Change a user's state",
-        description="Sets keys of a user's state; public ones are told to channels with `notify_state`.",
+        description="Sets keys of a user's state; changes of public keys are sent to channels with `notify_state`.",
     ),
     Endpoint(
         path="/user_status",
@@ -95,7 +95,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         many=False,
         response=answers.ChannelsInfo,
         summary="Change channel settings",
-        description="Changes the named settings of channels, which are created if need be.",
+        description="Changes the named settings of channels. A channel that does not exist is created.",
     ),
     Endpoint(
         path="/info",
@@ -104,8 +104,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         request=schemas.InfoBody,
         many=False,
         response=answers.ChannelsInfo,
-        summary="Tell about channels",
-        description="Describes channels, their history and users; without a body, all of them.",
+        summary="Describe channels",
+        description="Describes channels, their history and users; without a body, all channels.",
     ),
     Endpoint(
         path="/disconnect",

@@ -1,7 +1,7 @@
-"""What the API tells about channels and their users: `/info` and the `channels_info` of other answers.
+"""Descriptions of channels and their users: `/info`, and `channels_info` in other answers.
 
-Each channel names at most `CallLimits.info_users` of its users, and the work is done in turns: an answer grows neither with
-the members of a channel, nor does it hold up anybody else.
+A channel lists at most `CallLimits.info_users` users, so an answer does not grow with the members of a channel. The work is
+divided into short event loop turns, so it does not delay other requests or streams.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,94 +24,97 @@ from channelstream.core.user import User
 from channelstream.slices import STEP
 
 STATES = 10
-"""How many times the users of one channel an answer tells the states of, from all its channels together."""
+"""An answer has the states of at most this many times `info_users` users, over all its channels."""
 LOOKUP = 500
-"""Users asked for at once."""
+"""Users read from the engine in one step."""
 
 Answer = dict[str, Any]
 
 
-async def told_whole(call: Call, told: Answer, info: Answer) -> Answer | Parts:
-    """Return an answer as it is to be sent: in parts if what it tells of channels is long.
+async def split_if_long(call: Call, answer: Answer, info: Answer) -> Answer | Parts:
+    """Return the answer, or its encoded parts if its description of channels is long.
 
     Args:
-        info: the part of it that `channels_info` or `info_of` has made.
+        info: the part of the answer that `channels_info` or `info_of` returned.
     """
     channels, users = info["channels"].values(), info["users"]
-    is_long = any(isinstance(each, Raw) or _is_large(each) for each in channels)
-    return await in_parts(told, call.turns) if is_long or len(users) > STEP else told
+    is_long = any(isinstance(channel, Raw) or _is_large(channel) for channel in channels)
+    return await in_parts(answer, call.slices) if is_long or len(users) > STEP else answer
 
 
 def _is_large(channel: Answer) -> bool:
-    return sum(memoryview(shown).nbytes for shown in channel["history"]) > PART_BYTES
+    return sum(memoryview(message).nbytes for message in channel["history"]) > PART_BYTES
 
 
 async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> Answer:
-    """Describe channels; None means all. Unknown names are left out."""
-    return await _described(call, names, options, await call.node.engine.head(names))
+    """Describe channels. `names` None means all channels; unknown names are skipped."""
+    return await _describe(call, names, options, await call.node.engine.head(names))
 
 
 async def info_of(call: Call, options: InfoOptions) -> Answer:
-    """Answer `/info`: its position is the end of the whole log, as an application may let a connection read on from it."""
+    """Answer `/info`. Its position is the end of the whole log, so that an application can pass it as `since`."""
     position = await call.node.engine.head(options.channels, all_shards=True)
-    return await _described(call, options.channels, options, position)
+    return await _describe(call, options.channels, options, position)
 
 
-async def _described(
+async def _describe(
     call: Call, names: Sequence[str] | None, options: InfoOptions, position: Position
 ) -> Answer:
-    """Describe channels that are read behind `position`: what is accepted meanwhile is left to who resumes from there."""
-    channels = await _chosen(call, names, options, options.include_users)
-    return await _told(call, channels, await _pages(call, channels, options), options, position)
+    """Describe channels as of `position`, which is read before the channels are.
+
+    Events accepted between the two reads are left out of the history: a client that resumes from `position` receives them.
+    """
+    channels = await _select(call, names, options, options.include_users)
+    return await _render(call, channels, await _pages(call, channels, options), options, position)
 
 
 async def seed_info(call: Call, options: InfoOptions) -> Answer:
-    """Describe channels as the 0.2 program did; its users are objects, the other keys those of 0.7."""
+    """Describe channels in the 0.2 form: users are objects. The other keys are those of 0.7."""
     position = await call.node.engine.head(options.channels, all_shards=True)
-    channels = await _chosen(call, options.channels, options, with_users=True)
+    channels = await _select(call, options.channels, options, with_users=True)
     pages = await _pages(call, channels, options)
     for page in pages.values():
         page.users = await _seed_users(call, page)
-        await call.turns.due()
-    told = await _told(call, channels, pages, options, position)
+        await call.slices.due()
+    answer = await _render(call, channels, pages, options, position)
     unique: set[str] = set()
-    await call.turns.each(channels, lambda channel: unique.update(channel.users))
-    return told | {"unique_users": len(unique)}
+    await call.slices.each(channels, lambda channel: unique.update(channel.users))
+    return answer | {"unique_users": len(unique)}
 
 
 @dataclass(slots=True)
 class _Page:
-    """Which users of a channel an answer names.
+    """The users of a channel that are part of an answer.
 
     Attributes:
         names: sorted.
-        is_cut: whether more follow behind the last of them.
-        users: what is told of them.
+        has_more: whether the channel has users after the last name.
+        users: how the answer describes them.
     """
 
     channel: str
     names: list[str]
-    is_cut: bool
+    has_more: bool
     users: Sequence[Any]
 
 
 def _page(channel: Channel, after: str, most: int) -> _Page:
     left = [name for name in channel.users if name > after] if after else channel.users
-    is_cut = len(left) > most
-    names = nsmallest(most, left) if is_cut else sorted(left)
-    return _Page(channel.name, names, is_cut, names)
+    has_more = len(left) > most
+    names = nsmallest(most, left) if has_more else sorted(left)
+    return _Page(channel.name, names, has_more, names)
 
 
 async def _pages(call: Call, channels: Sequence[Channel], options: InfoOptions) -> dict[str, _Page]:
     def page(channel: Channel) -> tuple[str, _Page]:
         if not options.include_users:
-            return channel.name, _Page(channel.name, [], is_cut=False, users=[])
+            return channel.name, _Page(channel.name, [], has_more=False, users=[])
         return channel.name, _page(channel, options.users_after, call.limits.info_users)
 
-    return dict(await call.turns.each(channels, page))
+    return dict(await call.slices.each(channels, page))
 
 
-async def _chosen(
+async def _select(
     call: Call, names: Sequence[str] | None, options: InfoOptions, with_users: bool
 ) -> list[Channel]:
     excluded = set(options.exclude_channels)
@@ -119,7 +122,7 @@ async def _chosen(
     return [channel for channel in channels if channel.name not in excluded]
 
 
-async def _told(
+async def _render(
     call: Call,
     channels: Sequence[Channel],
     pages: Mapping[str, _Page],
@@ -127,52 +130,55 @@ async def _told(
     position: Position,
 ) -> Answer:
     connections = await _connections(call, channels) if options.include_connections else {}
-    as_json = _as_json if len(channels) > STEP else _as_it_is
+    as_json = _as_json if len(channels) > STEP else _unchanged
 
     def describe(channel: Channel) -> tuple[str, Any]:
-        told = _channel(channel, pages[channel.name], options, position) | connections.get(channel.name, {})
-        return channel.name, told if _is_large(told) else as_json(told)
+        described = _channel(channel, pages[channel.name], options, position)
+        described |= connections.get(channel.name, {})
+        return channel.name, described if _is_large(described) else as_json(described)
 
     step = 1 if options.include_history else STEP
-    told: Answer = {"channels": dict(await call.turns.each(channels, describe, step))}
-    members, is_cut = _all_members(pages.values(), STATES * call.limits.info_users)
-    told["users"] = await _users(call, members, options)
-    told["position"] = str(position)
-    if is_cut:
-        told["users_cut"] = True
-    return told
+    answer: Answer = {"channels": dict(await call.slices.each(channels, describe, step))}
+    members, has_more = _all_members(pages.values(), STATES * call.limits.info_users)
+    answer["users"] = await _users(call, members, options)
+    answer["position"] = str(position)
+    if has_more:
+        answer["users_cut"] = True
+    return answer
 
 
-def _as_it_is(told: Answer) -> Answer:
-    return told
+def _unchanged(answer: Answer) -> Answer:
+    return answer
 
 
-def _as_json(told: Answer) -> Raw:
-    """Encode a part of a long answer in the turn that made it."""
-    return Raw(encode(told))
+def _as_json(answer: Answer) -> Raw:
+    """Encode a part of a long answer at once: encoding the whole answer would take too long a turn."""
+    return Raw(encode(answer))
 
 
 def _all_members(pages: Collection[_Page], most: int) -> tuple[list[tuple[str, str]], bool]:
-    """Return the users of all pages, sorted, each with one of its channels, and whether any are missing."""
+    """Return the users of all pages, sorted, each with one of its channels, and whether users are missing."""
     members: dict[str, str] = {}
     for page in pages:
         members |= dict.fromkeys(page.names, page.channel)
         if len(members) > most:
             return sorted(members.items())[:most], True
-    return sorted(members.items()), any(page.is_cut for page in pages)
+    return sorted(members.items()), any(page.has_more for page in pages)
 
 
 async def _users(call: Call, members: Sequence[tuple[str, str]], options: InfoOptions) -> list[Any]:
-    as_json = _as_json if len(members) > STEP else _as_it_is
+    as_json = _as_json if len(members) > STEP else _unchanged
     engine = call.node.engine
 
     def state(user: User) -> Any:
         return as_json({"user": user.name, "state": _state(user, options)})
 
     return [
-        told
+        described
         for start in range(0, len(members), LOOKUP)
-        for told in await call.turns.each(await engine.states(dict(members[start : start + LOOKUP])), state)
+        for described in await call.slices.each(
+            await engine.states(dict(members[start : start + LOOKUP])), state
+        )
     ]
 
 
@@ -181,7 +187,7 @@ def _state(user: User, options: InfoOptions) -> dict[str, Any]:
 
 
 def _channel(channel: Channel, page: _Page, options: InfoOptions, position: Position) -> Answer:
-    told: Answer = {
+    answer: Answer = {
         "uuid": channel.id,
         "name": channel.name,
         "long_name": None,
@@ -199,30 +205,30 @@ def _channel(channel: Channel, page: _Page, options: InfoOptions, position: Posi
         "users": page.users,
         "position": str(position),
     }
-    if page.is_cut:
-        told["users_cut"] = True
-    return told
+    if page.has_more:
+        answer["users_cut"] = True
+    return answer
 
 
 async def _connections(call: Call, channels: Sequence[Channel]) -> dict[str, Answer]:
-    """Return what each channel tells of its connections: as many as of its users."""
-    told: dict[str, Answer] = {}
+    """Return the connections of each channel, at most `info_users` of them."""
+    connections: dict[str, Answer] = {}
     most = call.limits.info_users
     for channel in channels:
         ids = list(await call.node.members(channel.name))
-        told[channel.name] = {"connections": await _least(call, ids, most)} | (
+        connections[channel.name] = {"connections": await _least(call, ids, most)} | (
             {"connections_cut": True} if len(ids) > most else {}
         )
-        await call.turns.due()
-    return told
+        await call.slices.due()
+    return connections
 
 
 async def _least(call: Call, names: Sequence[str], most: int) -> list[str]:
-    """Return the first names in order, sorted slice by slice."""
+    """Return the first `most` names in order, sorted slice by slice."""
     least: list[str] = []
     for start in range(0, len(names), LOOKUP):
         least = sorted([*least, *names[start : start + LOOKUP]])[:most]
-        await call.turns.due()
+        await call.slices.due()
     return least
 
 
@@ -232,19 +238,19 @@ async def _seed_users(call: Call, page: _Page) -> list[Any]:
     def count(member: tuple[str, str]) -> None:
         connections.setdefault(member[1], []).append(member[0])
 
-    await call.turns.each(list((await call.node.members(page.channel)).items()), count)
+    await call.slices.each(list((await call.node.members(page.channel)).items()), count)
     users: dict[str, User] = {}
     for start in range(0, len(page.names), LOOKUP):
         found = await call.node.engine.users(page.names[start : start + LOOKUP])
         users |= {user.name: user for user in found}
-        await call.turns.due()
-    as_json = _as_json if len(page.names) > STEP else _as_it_is
+        await call.slices.due()
+    as_json = _as_json if len(page.names) > STEP else _unchanged
 
-    def tell(name: str) -> Any:
+    def row(name: str) -> Any:
         here = sorted(connections.get(name, ()))
         return as_json({"user": name, "status": _status(users.get(name)), "connections": here})
 
-    return await call.turns.each(page.names, tell)
+    return await call.slices.each(page.names, row)
 
 
 def _status(user: User | None) -> int:

@@ -1,4 +1,4 @@
-"""Long lists in a body, read piece by piece: what a list of many messages costs must hold up nobody else."""
+"""Reads long lists piece by piece, so that decoding a list of many messages does not block the event loop."""
 
 import re
 from typing import Generic, TypeVar
@@ -11,10 +11,10 @@ from channelstream.errors import Faults, Invalid, Malformed
 from channelstream.slices import Slices
 
 PIECE_BYTES = 8_192
-"""Length of a piece; a longer item makes it longer. Items of 40 bytes are read in 1 to 2 ms (measured)."""
+"""Least length of a piece; a piece ends at the end of an item. With items of 40 bytes it takes 1 to 2 ms (measured)."""
 
 _BETWEEN = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(?=\{)")
-"""What is between two objects of a list, or looks like it: in a text, or deeper."""
+"""Text between two objects of a list. It also matches inside a JSON string or a nested list."""
 _LIST = re.compile(rb"[ \t\r\n]*\[")
 
 
@@ -24,82 +24,83 @@ T = TypeVar("T", bound=msgspec.Struct)
 async def read_one_or_many(
     body: bytes,
     schema: type[T],
-    most: int,
-    turns: Slices,
+    max_items: int,
+    slices: Slices,
     piece_bytes: int = PIECE_BYTES,
 ) -> tuple[list[T], bool]:
     """Read a body that is one object or a list of them; the flag says whether it was a list (wire.md, S2).
 
     Args:
-        most: items a list may have.
-        piece_bytes: length of a piece, and of what is not worth cutting.
+        max_items: most items of a list.
+        piece_bytes: least length of a piece. A shorter body is read in one step.
 
     Raises:
         Malformed: the body is not JSON, or nests too deep.
-        Invalid: an item breaks the schema, or there are too many; the faults of a list are keyed by the item's index.
+        Invalid: an item breaks the schema, or there are too many items. The faults of a list are keyed by the item's index.
     """
     begin = _LIST.match(body) if len(body) > piece_bytes else None
     if begin is None:
         items, many = decode_one_or_many(body, schema)
     else:
-        items, many = await _Pieces(body, schema, most, piece_bytes).read(begin.end(), turns), True
-    _check_count(len(items), most)
+        items, many = await _Pieces(body, schema, max_items, piece_bytes).read(begin.end(), slices), True
+    _check_count(len(items), max_items)
     return items, many
 
 
-def _check_count(count: int, most: int) -> None:
-    if count > most:
-        raise Invalid({"_schema": [f"Longer than maximum length {most}: send several lists."]})
+def _check_count(count: int, max_items: int) -> None:
+    if count > max_items:
+        raise Invalid({"_schema": [f"Longer than maximum length {max_items}: send several lists."]})
 
 
 class _Pieces(Generic[T]):
-    """One list on its way from bytes to items, or to the faults of all of them."""
+    """Decodes one list, and collects its items or the faults of all items."""
 
-    def __init__(self, body: bytes, schema: type[T], most: int, piece_bytes: int) -> None:
+    def __init__(self, body: bytes, schema: type[T], max_items: int, piece_bytes: int) -> None:
         self._body = body
         self._schema = schema
-        self._most = most
+        self._max_items = max_items
         self._piece_bytes = piece_bytes
         self._items: list[T] = []
         self._count = 0
         self._faults: Faults = {}
 
-    async def read(self, at: int, turns: Slices) -> list[T]:
-        """Read what follows the opening bracket.
+    async def read(self, at: int, slices: Slices) -> list[T]:
+        """Read the items after the opening bracket, which ends at `at`.
 
-        A piece ends where an object seems to end. That is so if the piece is JSON: what is read of a text does not depend on
-        what follows. If not, the piece is read again with as much more; so nothing is read more than twice.
+        A piece ends where an object seems to end. If the piece is valid JSON, an object does end there, because a prefix of
+        JSON is parsed the same way whatever follows. If it is not valid, the boundary was inside a string or a nested
+        list, and the piece is read again at twice the length.
         """
         size = self._piece_bytes
         while len(self._faults) < MAX_FAULTS:
             found = _BETWEEN.search(self._body, at + size)
             if found is None:
-                self._take(b"[" + self._body[at:])
+                self._decode_piece(b"[" + self._body[at:])
                 break
             try:
-                self._take(b"[%b}]" % self._body[at : found.start()])
+                self._decode_piece(b"[%b}]" % self._body[at : found.start()])
             except Malformed:
                 size = 2 * (found.end() - at)
             else:
                 at, size = found.end(), self._piece_bytes
-                _check_count(self._count, self._most)
-            await turns.due()
+                _check_count(self._count, self._max_items)
+            await slices.due()
         if self._faults:
-            await turns.drop(self._items)
+            await slices.drop(self._items)
             raise Invalid(self._faults)
         return self._items
 
-    def _take(self, piece: bytes) -> None:
+    def _decode_piece(self, piece: bytes) -> None:
         try:
             items, _ = decode_one_or_many(piece, self._schema)
         except Invalid as error:
-            self._note(error.faults)
+            self._add_faults(error.faults)
             self._count += count_items(piece)
         else:
             self._items += items
             self._count += len(items)
 
-    def _note(self, faults: Faults) -> None:
+    def _add_faults(self, faults: Faults) -> None:
         for where, fault in faults.items():
             if len(self._faults) < MAX_FAULTS:
                 self._faults[str(self._count + int(where)) if where.isdigit() else where] = fault

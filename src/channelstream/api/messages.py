@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from channelstream.api.call import Call
 from channelstream.api.lists import read_one_or_many
-from channelstream.api.schemas import NOBODY, DeleteBody, EditBody, MessageBody
+from channelstream.api.schemas import NO_RECIPIENT, DeleteBody, EditBody, MessageBody
 from channelstream.asgi import Parts
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
 from channelstream.core.timestamps import stamp
@@ -19,62 +19,63 @@ from channelstream.engines.base import Accepted
 from channelstream.errors import Invalid
 from channelstream.slices import Slices
 
-_KEYS = UUID("5b0a57f6-5a3e-4f0f-9a5e-5f6c1c4e8a01")
-"""Namespace of the message ids that are made from an Idempotency-Key."""
+_KEY_NAMESPACE = UUID("5b0a57f6-5a3e-4f0f-9a5e-5f6c1c4e8a01")
+"""Namespace of the message ids that are derived from an Idempotency-Key."""
 
 _encode = msgspec.json.Encoder().encode
 Answer = dict[str, Any]
 
 
 CHUNK = 100
-"""Messages made, accepted and answered at a stretch: 1 to 2 ms (measured)."""
+"""Messages of a list that are sent and answered in one event loop turn: 1 to 2 ms (measured)."""
 
 Body = MessageBody | EditBody | DeleteBody
 B = TypeVar("B", bound=Body)
 Send = Callable[[Sequence[Event]], Awaitable[Sequence[Accepted]]]
-Told = Answer | list[Answer] | Parts
-"""An answer: for one, for some, or for very many, whose answer is JSON already."""
+Result = Answer | list[Answer] | Parts
+"""The answer for one message, for a list, or for a long list (encoded already)."""
 
 
-async def publish(call: Call) -> Told:
-    """Send messages, all or none of them."""
+async def publish(call: Call) -> Result:
+    """Publish messages, all or none of them."""
     bodies, many = await _read(call, MessageBody)
     now = stamp(call.node.clock.wall())
     key, new_id, numbers = call.key, call.node.new_id, count()
 
-    def made(body: MessageBody) -> Message:
+    def make_event(body: MessageBody) -> Message:
         number = next(numbers)
-        return _message(body, body.uuid or (_keyed_id(key, number) if key else new_id()), now)
+        return _message_event(body, body.uuid or (_id_from_key(key, number) if key else new_id()), now)
 
-    return await _sent(call, bodies, many, _Sending(made, call.node.publish, _published))
+    return await _send_bodies(call, bodies, many, _Publisher(make_event, call.node.publish, _publish_answer))
 
 
-async def edit(call: Call) -> Told:
-    """Change messages, and tell whoever heard them."""
+async def edit(call: Call) -> Result:
+    """Edit messages, and send the edits to their recipients."""
     bodies, many = await _read(call, EditBody)
     now = stamp(call.node.clock.wall())
 
-    def made(body: EditBody) -> MessageEdited:
-        return _edited(body, now)
+    def make_event(body: EditBody) -> MessageEdited:
+        return _edit_event(body, now)
 
-    return await _sent(call, bodies, many, _Sending(made, call.node.send, _sent_on))
+    return await _send_bodies(call, bodies, many, _Publisher(make_event, call.node.send, _edit_answer))
 
 
-async def delete(call: Call) -> Told:
-    """Take messages back, and tell whoever heard them."""
+async def delete(call: Call) -> Result:
+    """Delete messages, and send the deletions to their recipients."""
     bodies, many = await _read(call, DeleteBody)
-    return await _sent(call, bodies, many, _Sending(_deleted, call.node.send, _sent_on))
+    return await _send_bodies(call, bodies, many, _Publisher(_delete_event, call.node.send, _edit_answer))
 
 
 async def _read(call: Call, schema: type[B]) -> tuple[list[B], bool]:
-    """Read what the body holds.
+    """Return the messages of the body, and whether the body is a list.
 
     Raises:
-        Invalid: a single object is for nobody.
+        Invalid: the body is a single object without recipient. In a list such an item is skipped: the older
+            generations do so.
     """
-    bodies, many = await read_one_or_many(call.body, schema, call.limits.messages, call.turns)
+    bodies, many = await read_one_or_many(call.body, schema, call.limits.messages, call.slices)
     if not many and not _is_addressed(bodies[0]):
-        raise Invalid({"channel": [NOBODY]})
+        raise Invalid({"channel": [NO_RECIPIENT]})
     return bodies, many
 
 
@@ -83,47 +84,50 @@ def _is_addressed(body: Body) -> bool:
 
 
 @dataclass(slots=True)
-class _Sending(Generic[B]):
-    """From bodies to answers: what makes an event of a body, what sends events, and what answers."""
+class _Publisher(Generic[B]):
+    """Turns bodies into events, sends them, and turns the outcomes into answers."""
 
-    made: Callable[[B], Event]
+    make_event: Callable[[B], Event]
     send: Send
-    told: Callable[[B, Accepted], Answer]
+    to_answer: Callable[[B, Accepted], Answer]
 
-    async def of(self, bodies: Sequence[B]) -> list[Answer]:
-        events = [self.made(body) for body in bodies]
-        addressed = [each for each in zip(bodies, events, strict=True) if _is_addressed(each[0])]
+    async def send_all(self, bodies: Sequence[B]) -> list[Answer]:
+        events = [self.make_event(body) for body in bodies]
+        addressed = [pair for pair in zip(bodies, events, strict=True) if _is_addressed(pair[0])]
         accepted = await self.send([event for _, event in addressed])
-        return [self.told(body, kept) for (body, _), kept in zip(addressed, accepted, strict=True)]
+        return [self.to_answer(body, outcome) for (body, _), outcome in zip(addressed, accepted, strict=True)]
 
 
-async def _sent(call: Call, bodies: list[B], many: bool, sending: _Sending[B]) -> Told:
-    """Send what was read; of very many, chunk by chunk, so that others have their turn between."""
+async def _send_bodies(call: Call, bodies: list[B], many: bool, publisher: _Publisher[B]) -> Result:
+    """Send the bodies; a long list chunk by chunk, so that other work runs between the chunks."""
     if not many:
-        [kept] = await sending.send([sending.made(bodies[0])])
-        return sending.told(bodies[0], kept)
+        [outcome] = await publisher.send([publisher.make_event(bodies[0])])
+        return publisher.to_answer(bodies[0], outcome)
     if len(bodies) <= CHUNK:
-        return await sending.of(bodies)
-    told = [part async for part in _chunks(call.turns, bodies, sending) if part]
-    return Parts([b"[", *(part for each in told[:-1] for part in (each, b",")), *told[-1:], b"]"])
+        return await publisher.send_all(bodies)
+    chunks = [chunk async for chunk in _chunks(call.slices, bodies, publisher) if chunk]
+    return Parts([b"[", *(part for chunk in chunks[:-1] for part in (chunk, b",")), *chunks[-1:], b"]"])
 
 
-async def _chunks(turns: Slices, bodies: list[B], sending: _Sending[B]) -> AsyncIterator[bytes]:
-    """Send the bodies, which are given up as it goes, and return their answers' JSON without brackets."""
+async def _chunks(slices: Slices, bodies: list[B], publisher: _Publisher[B]) -> AsyncIterator[bytes]:
+    """Send the bodies chunk by chunk, and yield the JSON of each chunk's answers without brackets.
+
+    `bodies` is emptied meanwhile, so that the memory of a long list is freed early.
+    """
     bodies.reverse()
     while bodies:
         chunk = bodies[: -CHUNK - 1 : -1]
         del bodies[-CHUNK:]
-        yield _encode(await sending.of(chunk))[1:-1]
-        await turns.due()
+        yield _encode(await publisher.send_all(chunk))[1:-1]
+        await slices.due()
 
 
-def _keyed_id(key: str, number: int) -> str:
-    """Return the id that a request's message has whenever the request is repeated with the same key."""
-    return str(uuid5(_KEYS, f"{key}\0{number}"))
+def _id_from_key(key: str, number: int) -> str:
+    """Return the id of a message: the same for each repetition of the request with the same key."""
+    return str(uuid5(_KEY_NAMESPACE, f"{key}\0{number}"))
 
 
-def _message(body: MessageBody, uuid: str, now: str) -> Message:
+def _message_event(body: MessageBody, uuid: str, now: str) -> Message:
     return Message(
         uuid=uuid,
         channel=body.channel,
@@ -136,7 +140,7 @@ def _message(body: MessageBody, uuid: str, now: str) -> Message:
     )
 
 
-def _edited(body: EditBody, now: str) -> MessageEdited:
+def _edit_event(body: EditBody, now: str) -> MessageEdited:
     return MessageEdited(
         uuid=body.uuid,
         channel=body.channel,
@@ -149,7 +153,7 @@ def _edited(body: EditBody, now: str) -> MessageEdited:
     )
 
 
-def _deleted(body: DeleteBody) -> MessageDeleted:
+def _delete_event(body: DeleteBody) -> MessageDeleted:
     return MessageDeleted(
         uuid=body.uuid, channel=body.channel, only=_names(body.pm_users), exclude=_names(body.exclude_users)
     )
@@ -159,8 +163,8 @@ def _names(names: Sequence[str]) -> Names | None:
     return frozenset(names) if names else None
 
 
-def _published(body: MessageBody, kept: Accepted) -> Answer:
-    event: Any = kept.event
+def _publish_answer(body: MessageBody, outcome: Accepted) -> Answer:
+    event: Any = outcome.event
     answer: Answer = {
         "pm_users": body.pm_users,
         "exclude_users": body.exclude_users,
@@ -173,13 +177,13 @@ def _published(body: MessageBody, kept: Accepted) -> Answer:
     }
     if body.message is not UNSET:
         answer["message"] = msgspec.Raw(event.payload)
-    if kept.duplicate and not kept.found:
+    if outcome.duplicate and not outcome.found:
         answer["deleted"] = True
     return answer
 
 
-def _sent_on(body: EditBody | DeleteBody, kept: Accepted) -> Answer:
-    answer: Answer = msgspec.to_builtins(body) | {"found": kept.found}
-    if isinstance(kept.event, MessageEdited):
-        answer["edited"] = kept.event.edited
+def _edit_answer(body: EditBody | DeleteBody, outcome: Accepted) -> Answer:
+    answer: Answer = msgspec.to_builtins(body) | {"found": outcome.found}
+    if isinstance(outcome.event, MessageEdited):
+        answer["edited"] = outcome.event.edited
     return answer

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document of the API, written from the endpoint table and its schemas."""
+"""The OpenAPI 3.1 document of the API, generated from the endpoint table and its schemas."""
 
 from collections.abc import Iterator, Sequence
 from inspect import cleandoc
@@ -15,19 +15,19 @@ TITLE: Final = "Channelstream API"
 REFUSALS: Final = {
     "400": ("Malformed", "The body is not JSON, not UTF-8, or nested too deep."),
     "401": ("BadSignature", "The signature is wrong, expired, from the future or for another endpoint."),
-    "403": ("Forbidden", "The caller's address is not admitted, or no signature was given."),
-    "413": ("TooLarge", "The body is longer than the server takes."),
-    "415": ("UnsupportedEncoding", "The body has a `Content-Encoding`; none is unpacked."),
-    "422": ("Invalid", "The body breaks the schema: all its faults, nested like the body. Nothing was done."),
+    "403": ("Forbidden", "The caller's address is not allowed, or the request is not signed."),
+    "413": ("TooLarge", "The body is longer than the server accepts."),
+    "415": ("UnsupportedEncoding", "The body has a `Content-Encoding`; the server supports none."),
+    "422": ("Invalid", "The body breaks the schema. `faults` lists every fault. Nothing was done."),
     "503": ("Unavailable", stream_docs.REFUSALS["Unavailable"]),
 }
-"""Answers to a refused request: status -> (name in the components, what it means)."""
+"""Answers to a refused request: status -> (name in the components, description)."""
 
 _Json = dict[str, Any]
 _ERROR_REF: Final[_Json] = {"$ref": "#/components/schemas/Error"}
 _SCHEMAS = "#/components/schemas/{name}"
 _DESCRIPTION = """\
-Send messages to browsers and tell which channels they hear.
+Send messages to browsers, and control their connections, channels and user state.
 
 Calls are signed: the header `x-channelstream-secret` carries `TimestampSigner(secret).sign(path)` of
 [itsdangerous](https://itsdangerous.palletsprojects.com/). A signature is good for 60 seconds."""
@@ -41,13 +41,13 @@ _FAULTS_EXAMPLES: Final[dict[str, _Json]] = {
 }
 _ERROR: Final[_Json] = {
     "type": "object",
-    "description": "Any error. Faults by field stand at top level, too, as programs for 0.7 read them.",
+    "description": "Any error. Faults by field are also at top level, where programs for 0.7 read them.",
     "required": ["error", "code"],
     "properties": {
-        "error": {"type": "string", "description": "A sentence that says what to do."},
-        "code": {"type": "string", "pattern": "^[a-z_]+$", "description": "A word that never changes."},
-        "faults": {"type": "object", "description": "What is wrong, by field, nested like the body."},
-        "close_code": {"type": "integer", "description": "How a WebSocket says the same."},
+        "error": {"type": "string", "description": "A sentence for people: the cause, and what to do."},
+        "code": {"type": "string", "pattern": "^[a-z_]+$", "description": "A stable name, for programs."},
+        "faults": {"type": "object", "description": "The faults by field, nested like the body."},
+        "close_code": {"type": "integer", "description": "The WebSocket close code for the same error."},
         "request": {"type": "string", "description": "`Bad Signature`, as 0.7.1 answered."},
     },
 }
@@ -57,8 +57,8 @@ def document(endpoints: Sequence[Endpoint], version: str) -> _Json:
     """Describe the endpoints.
 
     Args:
-        endpoints: the table; a path may have several rows, each (path, method) only one.
-        version: version of the program, not of OpenAPI.
+        endpoints: the table. A path may have several rows, a pair of path and method only one.
+        version: the version of channelstream.
     """
     types = _types(endpoints)
     schemas, components = msgspec.json.schema_components(types, ref_template=_SCHEMAS)
@@ -74,15 +74,15 @@ def document(endpoints: Sequence[Endpoint], version: str) -> _Json:
         "security": [{"signature": []}],
         "paths": paths | stream_docs.STREAMS,
         "components": {
-            "schemas": {name: _told(schema) for name, schema in components.items()} | {"Error": _ERROR},
+            "schemas": {name: _dedented(schema) for name, schema in components.items()} | {"Error": _ERROR},
             "responses": _refusals(),
             "securitySchemes": {"signature": _signature_scheme()},
         },
     }
 
 
-def _told(schema: _Json) -> _Json:
-    """Return a schema whose docstring is not indented, which Markdown would take for code."""
+def _dedented(schema: _Json) -> _Json:
+    """Return the schema with its description dedented: Markdown shows indented text as code."""
     return schema | {"description": cleandoc(schema["description"])} if "description" in schema else schema
 
 
@@ -128,14 +128,14 @@ def _content(schema: _Json) -> _Json:
 
 def _refusal_refs(row: Endpoint, has_body: bool) -> Iterator[tuple[str, _Json]]:
     for status, (name, _) in REFUSALS.items():
-        if _can_be(status, row, has_body):
+        if _is_possible(status, row, has_body):
             yield status, {"$ref": f"#/components/responses/{name}"}
 
 
-def _can_be(status: str, row: Endpoint, has_body: bool) -> bool:
+def _is_possible(status: str, row: Endpoint, has_body: bool) -> bool:
     if status in _SIGNED_ONLY:
         return row.signed
-    # What the query says of a connection may be missing.
+    # A call without a body is also refused with 422, if the query lacks the conn_id.
     return status not in _BODY_ONLY or has_body or (status == "422" and bool(row.query))
 
 

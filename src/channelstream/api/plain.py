@@ -1,4 +1,4 @@
-"""A body as plain JSON, before any schema: what is let pass, and what is no JSON or nests too deep."""
+"""Reads a body as plain JSON, before any schema, and refuses bodies that are not JSON or nest too deep."""
 
 import json
 import re
@@ -12,7 +12,7 @@ import msgspec
 from channelstream.errors import Malformed
 
 MAX_NESTING = 250
-"""Deepest nesting of arrays and objects; what was decoded can then be encoded on any stack (Python: 1000)."""
+"""Deepest nesting of arrays and objects. Encoding a decoded value cannot exceed the recursion limit (Python: 1000)."""
 SEND_JSON = "Send one JSON value in UTF-8."
 
 _NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
@@ -20,17 +20,21 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
 _STEPS = {ord("["): 1, ord("]"): -1}
 _PASSES = 8
-"""Levels of nesting that are taken off from inside, which costs less than following each bracket; most have no more."""
+"""Levels of nesting removed from inside by `replace`, which is faster than following each bracket; few bodies have more."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _GZIP = b"\x1f\x8b"
 _split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def read_plain(body: bytes) -> Any:
-    """Decode without a schema; numbers no computer can hold show only here, as a ValidationError.
+    """Decode JSON without a schema.
 
-    A byte order mark is let pass (RFC 8259, 8.1), and so is half of a surrogate pair, which Node and Python write where a
-    text was cut inside an emoji: the walk says which fields may hold it.
+    A byte order mark is accepted (RFC 8259, 8.1). So is half of a surrogate pair, which Node and Python write when a text
+    is cut inside an emoji; `validation` decides which fields may contain it.
+
+    Raises:
+        Malformed: the body is not JSON.
+        msgspec.ValidationError: a number is out of range.
     """
     try:
         return msgspec.json.decode(body)
@@ -64,12 +68,14 @@ def _not_json(body: bytes, error: Exception) -> Malformed:
     if body.startswith((BOM_UTF16_BE, BOM_UTF16_LE)) or b"\0" in body[:2]:
         return Malformed("Invalid JSON: the body is UTF-16", SEND_JSON)
     if body.startswith(_GZIP):
-        return Malformed("Invalid JSON: the body is compressed", "Send it as it is: one JSON value in UTF-8.")
+        return Malformed(
+            "Invalid JSON: the body is compressed", "Send it uncompressed: one JSON value in UTF-8."
+        )
     return Malformed(f"Invalid JSON: {str(error).removeprefix('JSON is malformed: ')}", SEND_JSON)
 
 
 def count_items(body: bytes) -> int:
-    """Return how many items a list has that was read, or refused for its items."""
+    """Return the number of items of a list that is valid JSON."""
     try:
         return len(_split(body))
     except msgspec.DecodeError:
@@ -77,7 +83,11 @@ def count_items(body: bytes) -> int:
 
 
 def refuse_deep(body: bytes) -> None:
-    """Look for deep nesting, closely only where there are brackets enough for it."""
+    """Refuse a body that nests deeper than `MAX_NESTING`. Few bodies have enough brackets to need the exact count.
+
+    Raises:
+        Malformed: it nests too deep.
+    """
     if len(body) <= MAX_NESTING or len(body.translate(None, _NOT_OPENING)) <= MAX_NESTING:
         return
     if _nests_too_deep(body):
@@ -85,7 +95,10 @@ def refuse_deep(body: bytes) -> None:
 
 
 def _nests_too_deep(body: bytes) -> bool:
-    """Follow the brackets of valid JSON: without escapes, every second piece between quotes is no text."""
+    """Return whether valid JSON nests too deep.
+
+    Without escapes, splitting at quotes gives the text outside of strings at even indexes.
+    """
     pieces = body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
     brackets = b"".join(pieces[::2]).translate(_AS_ARRAYS, _NOT_BRACKETS)
     for _ in range(_PASSES):

@@ -1,8 +1,8 @@
-"""What the API takes, field by field: validation and the OpenAPI document read these types.
+"""The request bodies of the API, field by field. Validation and the OpenAPI document use these types.
 
-Names and meanings are those of the 0.7 API with the seed's beside them. A field that is UNSET was not named
-by the caller. Two marks in `Meta(extra=...)` are for `validation`: `"rule"` holds the `TextRule` that a
-text must also pass, and `"null_is_absent"` says that an old client's null means the field is not there.
+Names and meanings are those of the 0.7 API, and of the seed (0.2). UNSET means that the caller did not send the field.
+`validation` reads two marks in `Meta(extra=...)`: `"rule"` is a `TextRule` that the text must also satisfy, and
+`"null_is_absent"` means that null, which old clients send, counts as a missing field.
 """
 
 from collections.abc import Callable
@@ -17,28 +17,30 @@ from channelstream.core.user import MAX_STATE_KEYS
 from channelstream.errors import Faults
 
 MAX_HISTORY_SIZE = 100_000
-"""Most messages a channel may be told to keep for `/info`."""
+"""Upper bound of `history_size`."""
 MAX_LOG_EVENTS = 100_000
-"""Most events a channel may be told to keep for resuming."""
+"""Upper bound of `log_events`."""
 MAX_LOG_AGE_S = 7 * 24 * 3600
-"""Longest time, in seconds, a channel may be told to keep events for resuming."""
+"""Upper bound of `log_age_s`, in seconds."""
 MISSING = "Missing data for required field."
 MAX_NAMES = 3000
-"""Users named by a message in a channel, and excluded from any: engines accept such a list in one step."""
-TOO_MANY = f"Name at most {MAX_NAMES:,} users in a channel; send it to several lists of them, or without the channel."
-NOBODY = "Name a channel, or the users it is for in pm_users."
-"""Fault of a message for nobody; without the key, the older generations leave an item of a list out in silence."""
+"""Most names in `pm_users` beside a channel, and in `exclude_users`: engines process such a list in one step."""
+TOO_MANY = (
+    f"Name at most {MAX_NAMES:,} users in a channel; send the message several times, or without the channel."
+)
+NO_RECIPIENT = "Name a channel, or the users it is for in pm_users."
+"""Fault of a message without recipient. An item of a list that has no `channel` key is skipped, as in older versions."""
 
 _SAFE_INTEGER = 2**53 - 1
 
 
-def _in_form(parse: Callable[[str], str], text: str | UnsetType) -> str | UnsetType:
+def _parsed(parse: Callable[[str], str], text: str | UnsetType) -> str | UnsetType:
     return UNSET if text is UNSET else parse(text)
 
 
 @dataclass(frozen=True, slots=True)
 class TextRule:
-    """What a text must pass beyond its length: `parse` gives its one form or raises ValueError."""
+    """A rule that a text must satisfy besides its length: `parse` returns the normal form or raises ValueError."""
 
     parse: Callable[[str], str]
     fault: str
@@ -56,8 +58,8 @@ ChannelName = Annotated[
 ConnId = Annotated[
     str,
     Meta(
-        description=f"Identity of a connection: 1 to {MAX_CONN_ID} visible characters. Spellings of one UUID "
-        "are one id, answered lower-case and dashed.",
+        description=f"Identity of a connection: 1 to {MAX_CONN_ID} visible characters. All spellings of a UUID "
+        "are the same id; answers have it in lower case, with dashes.",
         examples=["9c1f3e52-4f0c-4f7c-8f6c-2a1f6f0e3b11"],
         extra={"rule": _CONN_ID},
     ),
@@ -74,7 +76,7 @@ MessageId = Annotated[
 Timestamp = Annotated[
     str,
     Meta(
-        description="ISO 8601 time; without a zone it is UTC. Answered in UTC, without a zone, six digits.",
+        description="ISO 8601 time; UTC if it has no zone. Answers have it in UTC, without a zone, with six digits.",
         examples=["2011-09-15T11:36:18.471862"],
         extra={"rule": _DATETIME},
         extra_json_schema={"pattern": timestamps.PATTERN},
@@ -91,13 +93,13 @@ State = Annotated[
 ]
 Status = Annotated[
     int,
-    Meta(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER, description="The seed's status number.", examples=[1]),
+    Meta(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER, description="Status number of 0.2.", examples=[1]),
 ]
 PublicKeys = Annotated[
     list[StateKey],
     Meta(
         max_length=MAX_STATE_KEYS,
-        description="State keys that others may see; absent or null keeps what was set before.",
+        description="State keys that others may see. Absent or null: the public keys do not change.",
         examples=[["color"]],
         extra={"null_is_absent": True},
     ),
@@ -106,25 +108,26 @@ UserNames = Annotated[list[UserName], _NULL_IS_ABSENT]
 PrivateTo = Annotated[
     UserNames,
     Meta(
-        description=f"Only these users get it: at most {MAX_NAMES:,} in the channel, or any number on all their"
-        " connections without one."
+        description=f"Only these users receive it. With a channel: at most {MAX_NAMES:,}, and only in that channel. Without"
+        " a channel: any number, on all their connections."
     ),
 ]
-Excluded = Annotated[UserNames, Meta(max_length=MAX_NAMES, description="These users do not get it.")]
+Excluded = Annotated[UserNames, Meta(max_length=MAX_NAMES, description="These users do not receive it.")]
 MessageChannel = Annotated[
     Annotated[str, Meta(max_length=256)] | None,
     Meta(
-        description="Channel it is for. Without it and `pm_users`, an object is refused and an item of a list left out.",
+        description="The channel of the message. Without it and without `pm_users`, a single object is refused, and an item "
+        "of a list is skipped.",
         examples=["news"],
     ),
 ]
 Payload = Annotated[
-    Any, Meta(description="What the message carries: any JSON.", examples=[{"text": "Hello, all"}])
+    Any, Meta(description="Content of the message: any JSON.", examples=[{"text": "Hello, all"}])
 ]
 
 
 class ChannelSettings(Struct, kw_only=True):
-    """Settings of a channel; what is not named stays as it is (in an answer, all are named)."""
+    """Settings of a channel. A setting that is absent does not change; an answer has all settings."""
 
     notify_presence: Annotated[bool, Meta(description="Send presence events to subscribers.")] | UnsetType = (
         UNSET
@@ -137,9 +140,7 @@ class ChannelSettings(Struct, kw_only=True):
     broadcast_presence_with_user_lists: (
         Annotated[bool, Meta(description="Put the full list of users into each presence event.")] | UnsetType
     ) = UNSET
-    notify_state: Annotated[bool, Meta(description="Send changes of users' public state.")] | UnsetType = (
-        UNSET
-    )
+    notify_state: Annotated[bool, Meta(description="Send changes of public state.")] | UnsetType = UNSET
     store_frames: Annotated[bool, Meta(description="Keep frames for clients that catch up.")] | UnsetType = (
         UNSET
     )
@@ -162,28 +163,31 @@ ChannelConfigBody = ChannelConfigs | list[tuple[ChannelName, ChannelSettings]]
 
 
 class InfoOptions(Struct, kw_only=True, frozen=True):
-    """Which channels, and what of them, an answer tells."""
+    """Which channels an answer describes, and in which detail."""
 
-    include_history: Annotated[bool, Meta(description="Tell the kept messages.")] = True
-    include_users: Annotated[bool, Meta(description="Tell the users and their state.")] = True
+    include_history: Annotated[bool, Meta(description="Include the messages of the history.")] = True
+    include_users: Annotated[bool, Meta(description="Include the users and their state.")] = True
     channels: Annotated[
-        list[str] | None, Meta(description="These channels only; null: all, empty: none. Unknown: skipped.")
+        list[str] | None, Meta(description="Only these channels; null: all, empty: none. Unknown: skipped.")
     ] = None
     exclude_channels: Annotated[list[str], Meta(description="Leave these channels out.")] = []
-    include_connections: Annotated[bool, Meta(description="Tell the connections of each channel.")] = False
+    include_connections: Annotated[bool, Meta(description="Include the connections of each channel.")] = False
     users_after: Annotated[
         str,
-        Meta(max_length=512, description="Tell the users behind this name, to read very many page by page."),
+        Meta(
+            max_length=512, description="Include only users after this name: for reading users page by page."
+        ),
     ] = ""
-    return_public_state: Annotated[bool, Meta(description="Tell only the public part of states.")] = False
+    return_public_state: Annotated[bool, Meta(description="Include only the public part of states.")] = False
 
 
 Since = Annotated[
     str,
     Meta(
-        description="A position the page had, or that of an `/info`: a stream may read what is joined by this call from "
-        "there, a new connection also its private messages, as far as the log reaches. Absent, null or empty: from now on. "
-        "One that is unreadable, or of another log, is no error: a stream that asks for what was before is told of a loss.",
+        description="A position that the page received, or the position of an `/info`. A stream may read the channels of "
+        "this call from there, and a new connection also its private messages, as far as the log reaches. Absent, null or "
+        "empty: new events only. An unreadable position, or one of another log, is no error: a stream that asks for earlier "
+        "events gets the channels in `lost`.",
         examples=["k3f9a1-1234567"],
         extra={"null_is_absent": True},
     ),
@@ -193,7 +197,7 @@ Since = Annotated[
 class ConnectBody(Struct, kw_only=True):
     """Body of `/connect`: register a connection of a user before its browser opens a stream.
 
-    One of `username` and `user` is required; `user` alone selects the seed's dialect for this connection.
+    Either `username` or `user` is required. `user` alone selects the dialect of 0.2 for this connection.
     """
 
     username: UserName | UnsetType = UNSET
@@ -203,12 +207,12 @@ class ConnectBody(Struct, kw_only=True):
         list[ChannelName], _NULL_IS_ABSENT, Meta(description="Channels to subscribe to.")
     ] = []
     state_public_keys: PublicKeys | UnsetType = UNSET
-    fresh_user_state: Annotated[State, Meta(description="State a user starts with if new here.")] = {}
+    fresh_user_state: Annotated[State, Meta(description="Initial state, used only if the user is new.")] = {}
     user_state: State = {}
     channel_configs: Annotated[
         ChannelConfigs, Meta(description="Settings for those of `channels` that are new.")
     ] = {}
-    info: Annotated[InfoOptions, Meta(description="What `channels_info` of the answer tells.")] = (
+    info: Annotated[InfoOptions, Meta(description="Content of `channels_info` in the answer.")] = (
         InfoOptions()
     )
     status: Status | UnsetType = UNSET
@@ -217,17 +221,17 @@ class ConnectBody(Struct, kw_only=True):
     def __post_init__(self) -> None:
         if self.username is UNSET and self.user is UNSET:
             raise ValueError(MISSING)
-        self.conn_id = _in_form(normalize_conn_id, self.conn_id)
+        self.conn_id = _parsed(normalize_conn_id, self.conn_id)
         self.channels = list(dict.fromkeys(self.channels))
 
     @staticmethod
     def explain(plain: dict[str, Any]) -> Faults:
-        """Tell the fault that no single field shows: nobody is named."""
+        """Return the fault that no single field shows: neither `username` nor `user` is there."""
         return {} if "username" in plain or "user" in plain else {"username": [MISSING]}
 
     @property
     def name(self) -> str:
-        """The user's name; `username` wins."""
+        """The user's name: `username` if both are there."""
         return self.username or self.user or ""
 
     @property
@@ -237,48 +241,48 @@ class ConnectBody(Struct, kw_only=True):
 
 
 class SubscribeBody(Struct, kw_only=True):
-    """Body of `/subscribe`: add channels to a connection; `conn_id` may stand in the query instead."""
+    """Body of `/subscribe`: subscribe a connection to channels. `conn_id` may be in the query instead."""
 
     channels: Annotated[list[ChannelName], Meta(min_length=1, description="Channels to subscribe to.")]
     conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
     channel_configs: Annotated[
         ChannelConfigs, Meta(description="Settings for those of `channels` that are new.")
     ] = {}
-    info: Annotated[InfoOptions, Meta(description="What `channels_info` of the answer tells.")] = (
+    info: Annotated[InfoOptions, Meta(description="Content of `channels_info` in the answer.")] = (
         InfoOptions()
     )
     since: Since | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        self.conn_id = _in_form(normalize_conn_id, self.conn_id)
+        self.conn_id = _parsed(normalize_conn_id, self.conn_id)
         self.channels = list(dict.fromkeys(self.channels))
 
 
 class UnsubscribeBody(Struct, kw_only=True):
-    """Body of `/unsubscribe`: take channels from a connection; `conn_id` may stand in the query instead."""
+    """Body of `/unsubscribe`: unsubscribe a connection from channels. `conn_id` may be in the query instead."""
 
     channels: Annotated[list[ChannelName], Meta(min_length=1, description="Channels to leave.")]
     conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
-    info: Annotated[InfoOptions, Meta(description="What `channels_info` of the answer tells.")] = (
+    info: Annotated[InfoOptions, Meta(description="Content of `channels_info` in the answer.")] = (
         InfoOptions()
     )
 
     def __post_init__(self) -> None:
-        self.conn_id = _in_form(normalize_conn_id, self.conn_id)
+        self.conn_id = _parsed(normalize_conn_id, self.conn_id)
         self.channels = list(dict.fromkeys(self.channels))
 
 
 class DisconnectBody(Struct, kw_only=True):
-    """Body of `/disconnect`: the connection to end; `conn_id` may stand in the query instead."""
+    """Body of `/disconnect`: end a connection. `conn_id` may be in the query instead."""
 
     conn_id: Annotated[ConnId, _NULL_IS_ABSENT] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        self.conn_id = _in_form(normalize_conn_id, self.conn_id)
+        self.conn_id = _parsed(normalize_conn_id, self.conn_id)
 
 
 class UserStateBody(Struct, kw_only=True):
-    """Body of `/user_state`: change keys of a user's state, or remove them by null."""
+    """Body of `/user_state`: change keys of a user's state. Null removes a key."""
 
     user: UserName
     user_state: State = {}
@@ -286,30 +290,30 @@ class UserStateBody(Struct, kw_only=True):
 
 
 class UserStatusBody(Struct, kw_only=True):
-    """Body of `/user_status`, the seed's call: set the public state key `status`."""
+    """Body of `/user_status`, a call of 0.2: set the public state key `status`."""
 
     user: UserName
     status: Status
 
 
 def _channel_for(channel: str | None, pm_users: list[str]) -> str | None:
-    """Return the channel of a message; an empty one is none, as old programs write it beside users.
+    """Return the channel of a message, or None. Old programs write an empty channel beside `pm_users`.
 
     Raises:
-        ValueError: it is empty and there are no users, or there are too many for a channel.
+        ValueError: the channel is empty and there are no users, or there are too many users for a channel.
     """
     if channel == "" and not pm_users:
-        raise ValueError(NOBODY)
+        raise ValueError(NO_RECIPIENT)
     if channel and len(pm_users) > MAX_NAMES:
         raise ValueError(TOO_MANY)
     return channel or None
 
 
 def _explain_channel(plain: dict[str, Any]) -> Faults:
-    """Tell the faults that no single field shows."""
+    """Return the faults that no single field shows."""
     channel, pm_users = plain.get("channel"), plain.get("pm_users")
     if channel == "" and not pm_users:
-        return {"channel": [NOBODY]}
+        return {"channel": [NO_RECIPIENT]}
     return (
         {"pm_users": [TOO_MANY]}
         if channel and isinstance(pm_users, list) and len(pm_users) > MAX_NAMES
@@ -318,13 +322,13 @@ def _explain_channel(plain: dict[str, Any]) -> Faults:
 
 
 class MessageBody(Struct, kw_only=True):
-    """One message to send, to a channel, to users, or to users within a channel."""
+    """A message to a channel, to users, or to users of a channel."""
 
     user: UserName
     channel: MessageChannel = None
     pm_users: PrivateTo = []
     exclude_users: Excluded = []
-    no_history: Annotated[bool, Meta(description="Do not keep it.")] = False
+    no_history: Annotated[bool, Meta(description="Keep it out of the history.")] = False
     message: Payload = UNSET
     uuid: Annotated[MessageId, _NULL_IS_ABSENT] | UnsetType = UNSET
     timestamp: Annotated[Timestamp, _NULL_IS_ABSENT] | UnsetType = UNSET
@@ -342,7 +346,7 @@ class MessageBody(Struct, kw_only=True):
 
 
 class EditBody(Struct, kw_only=True):
-    """One edit of a message: what is named replaces what was sent."""
+    """An edit of a message: the fields that are there replace those of the message."""
 
     uuid: MessageId
     channel: MessageChannel = None
@@ -358,8 +362,8 @@ class EditBody(Struct, kw_only=True):
 
     def __post_init__(self) -> None:
         self.uuid = normalize_uuid(self.uuid)
-        self.timestamp = _in_form(timestamps.normalize, self.timestamp)
-        self.edited = _in_form(timestamps.normalize, self.edited)
+        self.timestamp = _parsed(timestamps.normalize, self.timestamp)
+        self.edited = _parsed(timestamps.normalize, self.edited)
         if self.message is None:
             self.message = UNSET
         self.channel = _channel_for(self.channel, self.pm_users)
@@ -368,7 +372,7 @@ class EditBody(Struct, kw_only=True):
 
 
 class DeleteBody(Struct, kw_only=True):
-    """One message to delete."""
+    """A message to delete."""
 
     uuid: MessageId
     channel: MessageChannel = None
@@ -383,7 +387,7 @@ class DeleteBody(Struct, kw_only=True):
 
 
 class InfoBody(Struct, kw_only=True):
-    """Body of `/info`: `info` is the 0.7 form, `channels` beside it the 0.2 form, `{}` means everything."""
+    """Body of `/info`: `info` is the 0.7 form, `channels` at top level the 0.2 form. `{}` means everything."""
 
     info: Annotated[InfoOptions, Meta(description="The 0.7 form.")] | UnsetType = UNSET
     channels: (
@@ -398,5 +402,5 @@ class InfoBody(Struct, kw_only=True):
 
     @property
     def options(self) -> InfoOptions:
-        """What is asked for, whichever form asked it."""
+        """The options of the request, in either form."""
         return self.info or InfoOptions(channels=self.channels or None)

@@ -1,4 +1,4 @@
-"""How the OpenAPI document describes the streams, which are no calls: `transports` serves them."""
+"""The streams in the OpenAPI document. They are not API calls: `transports` serves them."""
 
 from typing import Any, Final
 
@@ -8,20 +8,20 @@ _CONN_ID: Final[_Json] = {
     "name": "conn_id",
     "in": "query",
     "required": True,
-    "description": "What `/connect` answered; whoever has it receives what its user receives.",
+    "description": "The `conn_id` of the answer to `/connect`. A client that has it receives the events of its user.",
     "schema": {"type": "string"},
 }
 _SINCE: Final[_Json] = {
     "name": "since",
     "in": "query",
-    "description": "The position of the last event received: the stream resumes behind it. Empty: from now on.",
+    "description": "Position of the last event received: the stream resumes after it. Empty: new events only.",
     "schema": {"type": "string"},
 }
 _LAST_EVENT_ID: Final[_Json] = _SINCE | {"name": "Last-Event-ID", "in": "header"}
 _CALLBACK: Final[_Json] = {
     "name": "callback",
     "in": "query",
-    "description": "Name of a function: the answer is JavaScript that calls it with the list (JSONP).",
+    "description": "Name of a JavaScript function. The answer is a script that calls it with the list (JSONP).",
     "schema": {"type": "string", "maxLength": 128, "pattern": r"^[A-Za-z_$][\w$.]*$"},
 }
 _EVENTS: Final[_Json] = {
@@ -59,7 +59,8 @@ def _poll(method: str) -> _Json:
     return _stream(
         f"{method}_listen",
         "Wait for events (long poll)",
-        "Answers a list of events as soon as there are any, an empty one after a while. Ask again with the last position.",
+        "Answers with a list of events as soon as there are any, or with an empty list after a timeout. Send the next poll "
+        "with the last position.",
         _CALLBACK,
         _200={
             "description": "The events, oldest first.",
@@ -74,8 +75,8 @@ STREAMS: Final[dict[str, _Json]] = {
         "get": _stream(
             "get_ws",
             "Open a WebSocket",
-            "RFC 6455. Each text message is a list of events; what a client sends is ignored. An unknown `conn_id` is "
-            "answered by close code 4001.",
+            "RFC 6455. Each text message is a list of events; messages of the client are ignored. The close code for an "
+            "unknown `conn_id` is 4001.",
             _101={"description": "The WebSocket is open."},
             _400=_refused("BadHandshake"),
             _403=_refused("Forbidden"),
@@ -97,10 +98,10 @@ STREAMS: Final[dict[str, _Json]] = {
 """Path items of the streams."""
 
 REFUSALS: Final = {
-    "BadHandshake": "The request is no WebSocket handshake.",
-    "UnknownConnection": "The `conn_id` is unknown or expired, or its connection was ended meanwhile; see `close_code`.",
+    "BadHandshake": "The request is not a WebSocket handshake.",
+    "UnknownConnection": "The `conn_id` is unknown or expired, or its connection has ended; see `close_code`.",
     "Replaced": "A newer stream of the connection took over.",
-    "UpgradeRequired": "The request is no WebSocket handshake of version 13.",
-    "Unavailable": "The server is full or restarting, or its engine is out of reach; see `Retry-After`.",
+    "UpgradeRequired": "The request is not a WebSocket handshake of version 13.",
+    "Unavailable": "The server is full or restarting, or its engine cannot be reached; see `Retry-After`.",
 }
-"""Answers that only streams refer to, or streams as well: name in the components -> what it means."""
+"""Refusals that streams use: name in the components -> description."""

@@ -1,4 +1,4 @@
-"""One row of the endpoint table: what routing, validation and the OpenAPI document all read."""
+"""The row type of the endpoint table. Routing, validation and the OpenAPI document read the rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One path and the methods that share a handler, a request and an answer.
+    """A path, and the methods that share a handler, a request schema and an answer.
 
     Attributes:
         path: literal path, without parameters.
         methods: HTTP methods, upper-case.
-        handler: what answers a request; called by the router, never from here.
-        request: schema of the body; None where there is none.
-        many: the body may be one object or a list of them, and the answer has the same form.
-        response: type of the answer (of one item, if `many`); None where it has no documented shape.
+        handler: answers a request; `app` calls it.
+        request: schema of the body; None if there is no body.
+        many: the body may be one object or a list of objects, and the answer has the same form.
+        response: type of the answer (of one item, if `many`); None if the answer has no documented form.
         summary: a few words, for the list of operations.
-        description: what the call does, in Markdown.
-        signed: whether the request must carry a signature.
-        query: names of the query parameters it reads.
+        description: the effect of the call, in Markdown.
+        signed: whether the request must be signed.
+        query: names of the query parameters that the handler reads.
     """
 
     path: str

@@ -12,7 +12,7 @@ from channelstream.engines.base import UserUpdate
 
 
 async def user_state(call: Call) -> dict[str, Any]:
-    """Change keys of a user's state, and which of them are public."""
+    """Change keys of a user's state, and the set of public keys."""
     body = decode(call.body, UserStateBody)
     keys = None if body.state_public_keys is UNSET else body.state_public_keys
     return await _change(call, body.user, UserUpdate(values=body.user_state, fresh={}, public_keys=keys))

@@ -1,7 +1,7 @@
-"""From a request's body to its schema, or to all its faults at once in the form 0.7.1 gave them.
+"""Decodes a body by its schema, or reports all its faults at once in the form of 0.7.1.
 
-A good body costs one pass of msgspec. Only a refused one is decoded again and walked field by field: that
-walk collects the faults, and forgives what 0.7.1 forgave (booleans and integers written otherwise, nulls).
+A valid body costs one pass of msgspec. Only a body that msgspec refuses is decoded again and walked field by field. The
+walk collects the faults, and accepts what 0.7.1 accepted: booleans and integers as text, nulls.
 """
 
 import re
@@ -18,11 +18,11 @@ from channelstream.api.schemas import MISSING, ChannelConfigBody, ChannelSetting
 from channelstream.errors import Faults, Invalid
 
 MAX_FAULTS = 100
-"""Faults told in one answer, so that a body of faults costs neither time nor a longer answer."""
+"""Most faults in one answer, so that a body full of faults costs neither time nor a long answer."""
 
 NULL = "Field may not be null."
 WRONG_INPUT = {"_schema": ["Invalid input type."]}
-CUT = "Not valid Unicode: half of a surrogate pair; do not cut a text inside a character."
+LONE_SURROGATE = "Not valid Unicode: half of a surrogate pair; do not cut a text inside a character."
 NOT_A_STATE_VALUE = "Must be a string, a number, a boolean or null."
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -53,11 +53,11 @@ def decode_one_or_many(body: bytes, schema: type[T]) -> tuple[list[T], bool]:
 
 
 def decode_channel_configs(body: bytes) -> dict[str, ChannelSettings]:
-    """Read the body of `/channel_config` in either form; of a name given twice the last one counts.
+    """Read the body of `/channel_config` in either form. If a name occurs twice, the last one counts.
 
     Raises:
         Malformed: the body is not JSON, or nests too deep.
-        Invalid: a name or a setting is wrong; at top level, as in 0.7.1, without the name of the channel.
+        Invalid: a name or a setting is wrong. At top level the faults have no channel name, as in 0.7.1.
     """
     try:
         return dict(_decode(body, ChannelConfigBody))
@@ -66,22 +66,22 @@ def decode_channel_configs(body: bytes) -> dict[str, ChannelSettings]:
 
 
 def conn_id_in(body: bytes) -> str | None:
-    """Return the conn_id of an object that breaks its schema elsewhere."""
+    """Return the conn_id of an object that breaks its schema in another field."""
     return read_plain(body).get("conn_id") or None
 
 
 def missing_connection() -> Invalid:
-    """Neither body nor query names a connection."""
+    """The error if neither body nor query has a conn_id."""
     return Invalid({"conn_id": [NULL]})
 
 
 def unknown_connection() -> Invalid:
-    """No connection has this conn_id."""
+    """The error if no connection has this conn_id."""
     return Invalid({"conn_id": ["Unknown connection"]})
 
 
 def unknown_user() -> Invalid:
-    """No user has this name."""
+    """The error if no user has this name."""
     return Invalid({"user": ["Unknown user"]})
 
 
@@ -130,7 +130,11 @@ def _convert(plain: Any, shape: Any) -> Any:
 
 
 class _Fault(Exception):
-    """A value is wrong: texts for itself, or the faults of its parts."""
+    """A value is invalid.
+
+    Attributes:
+        faults: texts about the value itself, or the faults of its parts.
+    """
 
     def __init__(self, faults: list[str] | Faults) -> None:
         super().__init__()
@@ -138,16 +142,16 @@ class _Fault(Exception):
 
 
 class _Walk:
-    """One walk over one body; it ends early once MAX_FAULTS were found."""
+    """One walk over one body. It ends early after `MAX_FAULTS` faults."""
 
     def __init__(self) -> None:
         self._faults_left = MAX_FAULTS
 
     def clean(self, value: Any, kind: inspect.Type) -> Any:
-        """Return the value as the schema wants it.
+        """Return the value converted to the type that the schema requires.
 
         Raises:
-            _Fault: it cannot be had.
+            _Fault: it cannot be converted.
         """
         rule: TextRule | None = None
         if isinstance(kind, inspect.Metadata):
@@ -155,7 +159,7 @@ class _Walk:
         if value is None and not isinstance(kind, _NULLABLE):
             raise _Fault([NULL])
         cleaned = _CHECKS[type(kind)](self, value, kind)
-        return _obey(rule, cleaned) if rule else cleaned
+        return _apply_rule(rule, cleaned) if rule else cleaned
 
     def union(self, value: Any, kind: inspect.UnionType) -> Any:
         for member in kind.types:
@@ -192,7 +196,9 @@ class _Walk:
     def mapping(self, value: Any, kind: inspect.DictType) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise _Fault(["Not a valid mapping type."])
-        entries = ((_mended(key), partial(self._entry, key, item, kind)) for key, item in value.items())
+        entries = (
+            (_without_surrogates(key), partial(self._entry, key, item, kind)) for key, item in value.items()
+        )
         return dict(self._each(entries))
 
     def _entry(self, key: str, item: Any, kind: inspect.DictType) -> list[Any]:
@@ -204,7 +210,7 @@ class _Walk:
         """Clean the parts of a container, and raise all their faults together.
 
         Args:
-            parts: where each part stands, and what cleans it.
+            parts: for each part its key, and the function that cleans it.
             known: faults found before.
         """
         faults, cleaned = known or {}, []
@@ -232,7 +238,7 @@ def _is_named(field: inspect.Field, body: dict[str, Any]) -> bool:
     return field.name in body and not (extra and "null_is_absent" in extra)
 
 
-def _obey(rule: TextRule, text: str) -> str:
+def _apply_rule(rule: TextRule, text: str) -> str:
     try:
         return rule.parse(text)
     except ValueError as error:
@@ -242,8 +248,8 @@ def _obey(rule: TextRule, text: str) -> str:
 def _text(_: _Walk, value: Any, kind: inspect.StrType) -> str:
     if not isinstance(value, str):
         raise _Fault(["Not a valid string."])
-    if not _is_whole(value):
-        raise _Fault([CUT])
+    if not _has_no_surrogates(value):
+        raise _Fault([LONE_SURROGATE])
     _check_length(value, kind)
     return value
 
@@ -278,28 +284,30 @@ def _boolean(_: _Walk, value: Any, __: inspect.BoolType) -> bool:
     return found
 
 
-def _as_it_is(_: _Walk, value: Any, __: inspect.Type) -> Any:
+def _unchanged(_: _Walk, value: Any, __: inspect.Type) -> Any:
     return value
 
 
 def _payload(_: _Walk, value: Any, __: inspect.Type) -> Any:
-    return _mended(value)
+    return _without_surrogates(value)
 
 
-def _mended(value: Any) -> Any:
-    """Put U+FFFD where half of a surrogate pair is: a payload is the application's, and arrives."""
+def _without_surrogates(value: Any) -> Any:
+    """Replace half of a surrogate pair by U+FFFD. A payload is not refused for it: its text is the application's."""
     if isinstance(value, str):
         return (
-            value if _is_whole(value) else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            value
+            if _has_no_surrogates(value)
+            else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         )
     if isinstance(value, list):
-        return [_mended(item) for item in value]
+        return [_without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_mended(key): _mended(item) for key, item in value.items()}
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
     return value
 
 
-def _is_whole(text: str) -> bool:
+def _has_no_surrogates(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -338,7 +346,7 @@ _JSON_TYPES: dict[type[inspect.Type], type] = {
 }
 _CHECKS: dict[type[inspect.Type], Callable[[_Walk, Any, Any], Any]] = {
     inspect.AnyType: _payload,
-    inspect.NoneType: _as_it_is,
+    inspect.NoneType: _unchanged,
     inspect.BoolType: _boolean,
     inspect.IntType: _integer,
     inspect.FloatType: _number,
