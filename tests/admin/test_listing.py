@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 
-from channelstream.admin.listing import PAGE_ROWS, SLICE_ROWS, Asked, Listing
+from channelstream.admin.listing import PAGE_ROWS, SLICE_ROWS, Listing, PageRequest
 
 ROWS = 100_000
 LISTING: Listing[int] = Listing(
-    words=lambda number: f"Room-{number:06}",
+    search_text=lambda number: f"Room-{number:06}",
     columns={"name": lambda number: f"{number:06}", "rest": lambda number: number % 1000},
-    tell=lambda number: {"name": number},
+    to_row=lambda number: {"name": number},
 )
 
 
 def page(rows: list[int], **asked: Any) -> dict[str, Any]:
-    return asyncio.run(LISTING.page(rows, Asked(**asked)))
+    return asyncio.run(LISTING.page(rows, PageRequest(**asked)))
 
 
 def names(reply: dict[str, Any]) -> list[int]:
@@ -72,7 +72,7 @@ def test_others_get_their_turn() -> None:
 
     async def main() -> None:
         counting = asyncio.ensure_future(count_turns())
-        await LISTING.page(list(range(ROWS)), Asked(search="room", page=1999))
+        await LISTING.page(list(range(ROWS)), PageRequest(search="room", page=1999))
         counting.cancel()
 
     asyncio.run(main())

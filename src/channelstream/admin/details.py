@@ -32,7 +32,7 @@ MESSAGES = 50
 """Messages shown of a channel's history."""
 EVENTS = 20
 """Last events shown of a connection."""
-LOOKED_AT = 50
+SCANNED = 50
 """Entries of each log that are looked at for them: some may be for others."""
 ENDINGS = 20
 """Endings shown of a connection."""
@@ -105,7 +105,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "state": found.state.value,
         "transport": transport_of(found),
         "dialect": "first generation" if found.dialect == 0 else "0.7",
-        "position": str(Position(node.engine.position.epochs, _heard(node, found, waiting))),
+        "position": str(Position(node.engine.position.epochs, _delivered_offsets(node, found, waiting))),
         "server_position": str(node.engine.position),
         "waiting_events": len(waiting),
         "waiting_bytes": waiting_bytes(found),
@@ -117,7 +117,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
     }
 
 
-def _heard(node: Node, found: Connection, waiting: list[Entry]) -> Offsets:
+def _delivered_offsets(node: Node, found: Connection, waiting: list[Entry]) -> Offsets:
     if found.state is not ConnectionState.LIVE:
         return found.delivered
     return waiting[0].offsets_before if waiting else node.hub.offsets
@@ -134,23 +134,23 @@ async def _last_events(node: Node, found: Connection) -> list[Entry]:
     channels = await node.engine.channels(list(found.channels), with_users=False)
     owner = await node.engine.users([found.user])
     # It may have left some of them meanwhile.
-    reaches = [(each.log, found.channels[each.name]) for each in channels if each.name in found.channels]
-    reaches += [(each.log, found.private) for each in owner]
+    readable = [(each.log, found.channels[each.name]) for each in channels if each.name in found.channels]
+    readable += [(each.log, found.private) for each in owner]
     slices = Slices(node.clock.steady)
     last: list[Entry] = []
-    for log, read_range in reaches:
-        last = nlargest(EVENTS, (*last, *_tail(log.entries, found, read_range.bound)), key=_when)
+    for log, read_range in readable:
+        last = nlargest(EVENTS, (*last, *_tail(log.entries, found, read_range.bound)), key=_by_time)
         await slices.due()
     return last
 
 
-def _when(entry: Entry) -> tuple[float, int]:
+def _by_time(entry: Entry) -> tuple[float, int]:
     return entry.at_s, entry.offset
 
 
 def _tail(entries: list[Entry], found: Connection, bound: int) -> Iterable[Entry]:
     """Yield the last few of a log's entries that this connection hears."""
     recent: Iterator[Entry] = (
-        entry for entry in islice(reversed(entries), LOOKED_AT) if found.receives(entry.event)
+        entry for entry in islice(reversed(entries), SCANNED) if found.receives(entry.event)
     )
     return (entry for entry in islice(recent, EVENTS) if entry.offset > bound)

@@ -18,7 +18,7 @@ SLICE_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PageRequest:
     """Which part of a table is wanted.
 
     Attributes:
@@ -43,32 +43,32 @@ class Listing(Generic[T]):
         tell: what is shown of a row.
     """
 
-    words: Callable[[T], str]
+    search_text: Callable[[T], str]
     columns: Mapping[str, Callable[[T], Any]]
-    tell: Callable[[T], dict[str, Any]]
+    to_row: Callable[[T], dict[str, Any]]
 
-    async def page(self, rows: Sequence[T], asked: Asked) -> dict[str, Any]:
+    async def page(self, rows: Sequence[T], request: PageRequest) -> dict[str, Any]:
         """Return one page, and how many rows there are in all and of those looked for."""
-        found = await self._found(rows, asked.search.casefold()) if asked.search else rows
+        found = await self._found(rows, request.search.casefold()) if request.search else rows
         pages = max(1, -(-len(found) // PAGE_ROWS))
-        number = min(max(asked.page, 0), pages - 1)
-        sort = asked.sort if asked.sort in self.columns else next(iter(self.columns))
-        ordered = await self._ordered(found, self.columns[sort], asked.descending, (number + 1) * PAGE_ROWS)
+        number = min(max(request.page, 0), pages - 1)
+        sort = request.sort if request.sort in self.columns else next(iter(self.columns))
+        ordered = await self._ordered(found, self.columns[sort], request.descending, (number + 1) * PAGE_ROWS)
         await _skip(ordered, number * PAGE_ROWS)
         return {
-            "rows": [self.tell(row) for row in islice(ordered, PAGE_ROWS)],
+            "rows": [self.to_row(row) for row in islice(ordered, PAGE_ROWS)],
             "page": number,
             "pages": pages,
             "found": len(found),
             "total": len(rows),
             "sort": sort,
-            "descending": asked.descending,
+            "descending": request.descending,
         }
 
     async def _found(self, rows: Sequence[T], wanted: str) -> list[T]:
         found: list[T] = []
         for piece in _slices(rows):
-            found += [row for row in piece if wanted in self.words(row).casefold()]
+            found += [row for row in piece if wanted in self.search_text(row).casefold()]
             await asyncio.sleep(0)
         return found
 

@@ -9,7 +9,7 @@ import msgspec
 
 from channelstream.admin import details
 from channelstream.admin.document import Document
-from channelstream.admin.listing import Asked
+from channelstream.admin.listing import PageRequest
 from channelstream.admin.sampler import SAMPLE_S, Sampler
 from channelstream.admin.shown import ending_row
 from channelstream.admin.tables import Tables
@@ -44,7 +44,7 @@ ACTIONS: dict[str, Callable[[Call], Awaitable[Any]]] = {
 """What an admin may do; the bodies are those of the API's calls."""
 
 
-class _Seat:
+class _Watcher:
     """One of the places of pages that watch; it is free again when whoever has it is gone, also before it has begun."""
 
     __slots__ = ("__weakref__",)
@@ -59,18 +59,18 @@ class Panel:
         self._streams = streams
         self._sampler = sampler
         self._tables = Tables(node)
-        self._seats: WeakSet[_Seat] = WeakSet()
+        self._watchers: WeakSet[_Watcher] = WeakSet()
 
     async def document(self) -> bytes:
         """Return what `/admin/admin.json` of 0.7.1 shows, as JSON."""
-        told = await in_parts(await self._document(), Slices(self._node.clock.steady))
-        return b"".join(told.parts)
+        result = await in_parts(await self._document(), Slices(self._node.clock.steady))
+        return b"".join(result.parts)
 
     async def table(
         self, name: str, search: str, sort: str, descending: bool, page: int
     ) -> dict[str, Any] | None:
         """Return a page of a table; None when there is no such table."""
-        return await self._tables.page(name, Asked(search, sort, descending, page))
+        return await self._tables.page(name, PageRequest(search, sort, descending, page))
 
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
         """Describe one thing of a kind; None when there is no such kind or thing."""
@@ -93,8 +93,8 @@ class Panel:
             KeyError: there is no such action.
             ChannelstreamError: the body is invalid, or it cannot be done now.
         """
-        told = await ACTIONS[action](Call.internal(self._node, body))
-        return msgspec.Raw(b"".join(told.parts)) if isinstance(told, Parts) else told
+        result = await ACTIONS[action](Call.internal(self._node, body))
+        return msgspec.Raw(b"".join(result.parts)) if isinstance(result, Parts) else result
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:
         """Return the last hour, then the figures of every second, and each sample as it is taken.
@@ -102,14 +102,14 @@ class Panel:
         Raises:
             Unavailable: too many pages are watching, or the server stops.
         """
-        if len(self._seats) >= WATCHERS or self._sampler.stopped.is_set():
+        if len(self._watchers) >= WATCHERS or self._sampler.stopped.is_set():
             raise Unavailable("No more admin pages can watch now; try again later.", retry_after_s=5)
         # Taken here and not when the figures begin: very many may ask in one turn of the loop.
-        seat = _Seat()
-        self._seats.add(seat)
-        return self._watch(seat)
+        watcher = _Watcher()
+        self._watchers.add(watcher)
+        return self._watch(watcher)
 
-    async def _watch(self, seat: _Seat) -> AsyncIterator[dict[str, Any]]:
+    async def _watch(self, watcher: _Watcher) -> AsyncIterator[dict[str, Any]]:
         try:
             known = 0
             for _ in range(int(WATCHED_S / FIGURES_S)):
@@ -118,7 +118,7 @@ class Panel:
                 if await self._has_stopped():
                     return
         finally:
-            self._seats.discard(seat)
+            self._watchers.discard(watcher)
 
     async def _has_stopped(self) -> bool:
         try:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from channelstream.admin.listing import Asked, Listing
+from channelstream.admin.listing import Listing, PageRequest
 from channelstream.admin.shown import KEYS, connection_row, state_of, transport_of, waiting_bytes
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
@@ -24,8 +24,8 @@ def _channel_row(channel: Channel) -> dict[str, Any]:
         "log": len(channel.log.entries),
         "last_active": stamp(channel.last_active_s),
         "marks": [
-            words
-            for words, is_on in (
+            mark
+            for mark, is_on in (
                 ("presence", settings.notify_presence),
                 ("state", settings.notify_state),
                 ("history", settings.store_history),
@@ -46,7 +46,7 @@ def _user_row(user: User) -> dict[str, Any]:
 
 
 CHANNELS: Listing[Channel] = Listing(
-    words=lambda channel: channel.name,
+    search_text=lambda channel: channel.name,
     columns={
         "name": lambda channel: channel.name.casefold(),
         "users": lambda channel: channel.user_count,
@@ -55,20 +55,20 @@ CHANNELS: Listing[Channel] = Listing(
         "log": lambda channel: len(channel.log.entries),
         "last_active": lambda channel: channel.last_active_s,
     },
-    tell=_channel_row,
+    to_row=_channel_row,
 )
 USERS: Listing[User] = Listing(
-    words=lambda user: user.name,
+    search_text=lambda user: user.name,
     columns={
         "name": lambda user: user.name.casefold(),
         "connections": lambda user: user.connections,
         "channels": lambda user: len(user.channels),
         "last_active": lambda user: user.last_active_s,
     },
-    tell=_user_row,
+    to_row=_user_row,
 )
 CONNECTIONS: Listing[Connection] = Listing(
-    words=lambda connection: f"{connection.id} {connection.user}",
+    search_text=lambda connection: f"{connection.id} {connection.user}",
     columns={
         "id": lambda connection: connection.id,
         "user": lambda connection: connection.user.casefold(),
@@ -77,18 +77,18 @@ CONNECTIONS: Listing[Connection] = Listing(
         "channels": lambda connection: len(connection.channels),
         "waiting": waiting_bytes,
     },
-    tell=connection_row,
+    to_row=connection_row,
 )
 
 
 NODES: Listing[NodeStatus] = Listing(
-    words=lambda node: f"{node.label} {node.id}",
+    search_text=lambda node: f"{node.label} {node.id}",
     columns={
         "label": lambda node: node.label,
         "connections": lambda node: node.connections,
         "last_beat": lambda node: node.heartbeat_s,
     },
-    tell=lambda node: {
+    to_row=lambda node: {
         "label": node.label,
         "id": node.id,
         "connections": node.connections,
@@ -103,35 +103,35 @@ class Tables:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def page(self, name: str, asked: Asked) -> dict[str, Any] | None:
+    async def page(self, name: str, request: PageRequest) -> dict[str, Any] | None:
         """Return a page of the table of this name; None when there is none."""
         make = _PAGES.get(name)
         if make is None:
             return None
-        async with self._turn:
-            return await make(self._node, asked)
+        async with self._lock:
+            return await make(self._node, request)
 
 
-async def _channels(node: Node, asked: Asked) -> dict[str, Any]:
-    return await CHANNELS.page(await node.engine.channels(None, with_users=False), asked)
+async def _channels(node: Node, request: PageRequest) -> dict[str, Any]:
+    return await CHANNELS.page(await node.engine.channels(None, with_users=False), request)
 
 
-async def _users(node: Node, asked: Asked) -> dict[str, Any]:
-    return await USERS.page(await node.engine.users(None), asked)
+async def _users(node: Node, request: PageRequest) -> dict[str, Any]:
+    return await USERS.page(await node.engine.users(None), request)
 
 
-async def _connections(node: Node, asked: Asked) -> dict[str, Any]:
+async def _connections(node: Node, request: PageRequest) -> dict[str, Any]:
     connections: Sequence[Connection] = list(node.hub.connections.values())
-    return await CONNECTIONS.page(connections, asked)
+    return await CONNECTIONS.page(connections, request)
 
 
-async def _nodes(node: Node, asked: Asked) -> dict[str, Any]:
-    return await NODES.page(await node.engine.nodes(), asked)
+async def _nodes(node: Node, request: PageRequest) -> dict[str, Any]:
+    return await NODES.page(await node.engine.nodes(), request)
 
 
-_PAGES: dict[str, Callable[[Node, Asked], Awaitable[dict[str, Any]]]] = {
+_PAGES: dict[str, Callable[[Node, PageRequest], Awaitable[dict[str, Any]]]] = {
     "channels": _channels,
     "users": _users,
     "connections": _connections,
