@@ -111,7 +111,7 @@ def test_tickets_are_bound_to_key_and_password(key: str, password: str, opens: b
 
     response = Response()
     scope = {"type": "http", "scheme": "http", "path": "/admin", "headers": [], "server": ("push.test", 80)}
-    gate("crumbs", "open sesame").give_ticket(Request(scope), response)
+    gate("crumbs", "open sesame").set_ticket(Request(scope), response)
     cookie = response.headers["set-cookie"].partition(";")[0]
     again = Request({**scope, "headers": [(b"cookie", cookie.encode())]})
     assert gate(key, password).has_ticket(again) is opens

@@ -94,7 +94,7 @@ class Gate:
             return False
         return bool(ticket == self._ticket)
 
-    def give_ticket(self, request: Request, response: Response) -> None:
+    def set_ticket(self, request: Request, response: Response) -> None:
         response.set_cookie(
             COOKIE,
             self._tickets.dumps(self._ticket),
@@ -105,7 +105,7 @@ class Gate:
             samesite="lax",
         )
 
-    def take_ticket(self, request: Request, response: Response) -> None:
+    def clear_ticket(self, request: Request, response: Response) -> None:
         response.delete_cookie(COOKIE, path=root(request) or "/", httponly=True, samesite="lax")
 
     def _is_password(self, password: str) -> bool:

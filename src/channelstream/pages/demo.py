@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 CHANNEL_CONFIG = {"notify_presence": True, "notify_state": True, "store_history": True, "history_size": 20}
 CHANNEL_CONFIGS = dict.fromkeys(CHANNELS, CHANNEL_CONFIG)
-WHAT_TO_TELL = {"include_history": True, "include_users": True, "return_public_state": True}
+INFO_OPTIONS = {"include_history": True, "include_users": True, "return_public_state": True}
 REMEMBERED = 10_000
 """Connections and messages whose owner is remembered; beyond it the oldest can no longer be changed."""
 
@@ -128,11 +128,11 @@ class Demo:
         visitor = self._visitors.claim(request, name)
         # A page that lost its connection is let read on from what it had seen: everybody may read these channels, and
         # private messages are the visitor's own unless the name was somebody else's before.
-        since = read_position(body.get("since")) if known and self._visitors.may_read_on(visitor) else ""
-        answer = await self._server.call("POST", "/connect", _introduction(visitor, channels, since))
+        since = read_position(body.get("since")) if known and self._visitors.may_resume(visitor) else ""
+        answer = await self._server.call("POST", "/connect", _connect_body(visitor, channels, since))
         self._connections[answer["conn_id"]] = visitor
         response = JSONResponse({**answer, "all_channels": CHANNELS})
-        self._visitors.give_cookie(request, response, visitor)
+        self._visitors.set_cookie_of(request, response, visitor)
         return response
 
     async def _leave(self, request: Request) -> Response:
@@ -144,7 +144,7 @@ class Demo:
             del self._connections[conn_id]
             await self._server.call("POST", "/disconnect", {"conn_id": conn_id})
         response = JSONResponse({})
-        self._visitors.take_cookie(request, response)
+        self._visitors.clear_cookie(request, response)
         return response
 
     async def _subscribe(self, visitor: Visitor, body: Body) -> Any:
@@ -155,8 +155,12 @@ class Demo:
 
     async def _change_channels(self, path: str, visitor: Visitor, body: Body) -> Any:
         conn_id = self._check_owner(body.get("conn_id"), visitor)
-        wish = {"conn_id": conn_id, "channels": read_channels(body.get("channels")), "info": WHAT_TO_TELL}
-        return await self._server.call("POST", path, {**wish, "channel_configs": CHANNEL_CONFIGS})
+        request_body = {
+            "conn_id": conn_id,
+            "channels": read_channels(body.get("channels")),
+            "info": INFO_OPTIONS,
+        }
+        return await self._server.call("POST", path, {**request_body, "channel_configs": CHANNEL_CONFIGS})
 
     async def _send(self, visitor: Visitor, body: Body) -> Any:
         """Send to a channel, or to one person and to the sender's own other windows."""
@@ -186,8 +190,8 @@ class Demo:
 
     async def _info(self, visitor: Visitor, body: Body) -> Any:
         """Tell what is in channels: history and who is there, for a browser that missed something."""
-        wish = {"channels": read_channels(body.get("channels")), **WHAT_TO_TELL}
-        return await self._server.call("POST", "/info", {"info": wish})
+        request_body = {"channels": read_channels(body.get("channels")), **INFO_OPTIONS}
+        return await self._server.call("POST", "/info", {"info": request_body})
 
     def _check_owner(self, conn_id: Any, visitor: Visitor) -> str:
         if not isinstance(conn_id, str) or self._connections.get(conn_id) != visitor:
@@ -208,7 +212,7 @@ class Demo:
         return endpoint
 
 
-def _introduction(visitor: Visitor, channels: list[str], since: str) -> Body:
+def _connect_body(visitor: Visitor, channels: list[str], since: str) -> Body:
     """Return the body of /connect; a status set in another window stays as it is."""
     return {
         "username": visitor.name,
@@ -217,6 +221,6 @@ def _introduction(visitor: Visitor, channels: list[str], since: str) -> Body:
         "fresh_user_state": {"status": STATUSES[0]},
         "state_public_keys": ["status"],
         "channel_configs": CHANNEL_CONFIGS,
-        "info": WHAT_TO_TELL,
+        "info": INFO_OPTIONS,
         "since": since,
     }

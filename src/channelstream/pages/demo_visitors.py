@@ -91,12 +91,12 @@ class Visitors:
         if claim and claim.visitor_id == visitor.id:
             self._claims[visitor.name.casefold()] = replace(claim, latest_s=-inf)
 
-    def may_read_on(self, visitor: Visitor) -> bool:
+    def may_resume(self, visitor: Visitor) -> bool:
         """Whether the visitor may read what was sent to the name while it had no connection."""
         claim = self._claims.get(visitor.name.casefold())
         return claim is not None and claim.visitor_id == visitor.id and claim.is_first
 
-    def give_cookie(self, request: Request, response: Response, visitor: Visitor) -> None:
+    def set_cookie_of(self, request: Request, response: Response, visitor: Visitor) -> None:
         response.set_cookie(
             COOKIE,
             self._cookies.dumps([visitor.id, visitor.name]),
@@ -107,5 +107,5 @@ class Visitors:
             samesite="lax",
         )
 
-    def take_cookie(self, request: Request, response: Response) -> None:
+    def clear_cookie(self, request: Request, response: Response) -> None:
         response.delete_cookie(COOKIE, path=f"{root(request)}/demo", httponly=True, samesite="lax")

@@ -48,13 +48,13 @@ class SignIn:
         if not known:
             return self._show(request, WRONG)
         response = redirect(request, "/admin")
-        self._gate.give_ticket(request, response)
+        self._gate.set_ticket(request, response)
         return response
 
     async def _sign_out(self, request: Request) -> Response:
         """Take the cookie back; a GET does so too, as it did in the second generation, and harms nobody."""
         response = redirect(request, "/admin/sign_in")
-        self._gate.take_ticket(request, response)
+        self._gate.clear_ticket(request, response)
         return response
 
     def _show(

@@ -62,12 +62,12 @@ class Throttle:
             self._leave(source)
 
     def _enter(self, source: str) -> None:
-        mine = self._pending.get(source, 0)
-        if mine >= PENDING_PER_ADDRESS or sum(self._pending.values()) >= PENDING:
+        pending = self._pending.get(source, 0)
+        if pending >= PENDING_PER_ADDRESS or sum(self._pending.values()) >= PENDING:
             raise TooManyRequests(
                 "Too many sign-in attempts at once. Try again in a few seconds.", RETRY_AFTER_S
             )
-        self._pending[source] = mine + 1
+        self._pending[source] = pending + 1
 
     def _leave(self, source: str) -> None:
         self._pending[source] -= 1
@@ -76,8 +76,8 @@ class Throttle:
 
     def _delay_s(self, source: str) -> float:
         now = self._clock()
-        earlier = self._failures.get(source)
-        fresh = earlier is not None and now - earlier.latest_s < FORGET_AFTER_S
-        count = earlier.count + 1 if earlier is not None and fresh else 1
+        previous = self._failures.get(source)
+        fresh = previous is not None and now - previous.latest_s < FORGET_AFTER_S
+        count = previous.count + 1 if previous is not None and fresh else 1
         self._failures[source] = Failures(count, now)
         return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(count - 1, 10)))

@@ -41,32 +41,32 @@ class TracePage:
         self._traces = traces
 
     def routes(self) -> list[BaseRoute]:
-        look = self._gate.guarded(self._look, to_sign_in)
+        view = self._gate.guarded(self._view, to_sign_in)
         start = self._gate.guarded(self._start, to_sign_in)
-        look_json = self._gate.guarded(self._look_json, refuse_page(Forbidden(SIGN_IN)))
+        view_json = self._gate.guarded(self._view_json, refuse_page(Forbidden(SIGN_IN)))
         start_json = self._gate.guarded(self._start_json, refuse_page(Forbidden(SIGN_IN)))
         return [
-            Route("/admin/trace", look, methods=["GET"]),
+            Route("/admin/trace", view, methods=["GET"]),
             Route("/admin/trace", start, methods=["POST"], max_body_size=BODY_BYTES),
-            Route("/admin/trace.json", look_json, methods=["GET"]),
+            Route("/admin/trace.json", view_json, methods=["GET"]),
             Route("/admin/trace.json", start_json, methods=["POST"], max_body_size=BODY_BYTES),
         ]
 
-    async def _look(self, request: Request) -> Response:
+    async def _view(self, request: Request) -> Response:
         if "application/json" in request.headers.get("accept", ""):
-            return await self._look_json(request)
+            return await self._view_json(request)
         try:
-            return self._show(request, self._asked(request.query_params))
+            return self._show(request, self._document(request.query_params))
         except ChannelstreamError as error:
             return self._show(request, {}, error)
 
-    async def _look_json(self, request: Request) -> Response:
+    async def _view_json(self, request: Request) -> Response:
         try:
-            return json_response(self._asked(request.query_params))
+            return json_response(self._document(request.query_params))
         except ChannelstreamError as error:
             return error_response(error)
 
-    def _asked(self, query: Mapping[str, str]) -> dict[str, Any]:
+    def _document(self, query: Mapping[str, str]) -> dict[str, Any]:
         kind, name = _subject(query)
         found = self._traces.document(kind, name, _number(query, "after", 0)) if name else {}
         return {**found, "traces": self._traces.listing()}
