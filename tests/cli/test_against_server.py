@@ -15,7 +15,7 @@ from tests.waiting import PATIENCE_S
 from channelstream.cli import main
 from channelstream.cli.listen import Subscriber
 from channelstream.cli.remote import Server
-from channelstream.cli.streams import LOST, STREAMS, Item, Place, StreamEnded
+from channelstream.cli.streams import LOST, STREAMS, Item, ResumePoint, StreamEnded
 from channelstream.errors import CloseCode
 
 pytestmark = pytest.mark.slow
@@ -76,7 +76,7 @@ class Dropping:
     def __init__(self, transport: str) -> None:
         self._stream = STREAMS[transport]
 
-    def __call__(self, server: Server, place: Place) -> Iterator[Item]:
+    def __call__(self, server: Server, place: ResumePoint) -> Iterator[Item]:
         is_first = not place.position
         item: Item = {}
         with closing(cast("Generator[Item, None, None]", self._stream(server, place))) as items:

@@ -7,7 +7,7 @@ import pytest
 
 from channelstream.cli.listen import Subscriber
 from channelstream.cli.remote import Server
-from channelstream.cli.streams import Item, Place, StreamEnded
+from channelstream.cli.streams import Item, ResumePoint, StreamEnded
 from channelstream.errors import RequestFailed
 
 Script = list[tuple[list[Item], int]]
@@ -20,8 +20,8 @@ class Scripted:
         self.acts = acts
         self.opened: list[dict[str, str]] = []
 
-    def __call__(self, server: Server, place: Place) -> Iterator[Item]:
-        self.opened.append(place.query)
+    def __call__(self, server: Server, resume_point: ResumePoint) -> Iterator[Item]:
+        self.opened.append(resume_point.query)
         items, code = self.acts.pop(0)
         yield from items
         raise StreamEnded(code, "")

@@ -13,7 +13,7 @@ from websockets.sync.server import serve as serve_websocket
 
 from channelstream.cli import streams
 from channelstream.cli.remote import Server
-from channelstream.cli.streams import LOST, STREAMS, Item, Place, StreamEnded
+from channelstream.cli.streams import LOST, STREAMS, Item, ResumePoint, StreamEnded
 from channelstream_client.testing import Line
 
 EVENT: Item = {"type": "message", "message": "hi"}
@@ -68,7 +68,7 @@ def receive(transport: str, server: Server) -> tuple[list[Item], int]:
     """What a stream yields, and the code it ends with."""
     received: list[Item] = []
     with pytest.raises(StreamEnded) as caught:
-        for item in STREAMS[transport](server, Place("c1", "e-1")):
+        for item in STREAMS[transport](server, ResumePoint("c1", "e-1")):
             received.append(item)
     return received, caught.value.code
 
@@ -150,9 +150,9 @@ def test_large_message_on_a_slow_line_arrives_at_once(
     line = Line(server.port)
     connection = server.connect("cli", "cli-slow")
     try:
-        place = Place(connection)
-        items = STREAMS[transport](Server(line.url, server.secret), place)
-        place.position = next(items)["position"]
+        resume_point = ResumePoint(connection)
+        items = STREAMS[transport](Server(line.url, server.secret), resume_point)
+        resume_point.position = next(items)["position"]
         line.throttle(size)
         server.post("/message", [{"user": "ann", "channel": "cli-slow", "message": "x" * size}])
         assert len(next(item for item in items if item["type"] == "message")["message"]) == size

@@ -15,7 +15,7 @@ _GATEWAY = (502, 504)
 """Statuses of a proxy whose server does not answer."""
 
 
-def unanswered(url: str, where: str, error: Exception) -> str:
+def no_answer(url: str, where: str, error: Exception) -> str:
     """Return why there was no answer.
 
     Args:
@@ -56,7 +56,7 @@ def refused(url: str, path: str, answer: httpx.Response) -> str:
     return f"{url}{path} answered {answer.status_code}: {text}"
 
 
-def strange(url: str, path: str) -> str:
+def not_channelstream(url: str, path: str) -> str:
     """Return what to say of an answer that is none of channelstream's."""
     return f"{url} is no channelstream server: its answer to {path} is another program's"
 

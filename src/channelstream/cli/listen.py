@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from channelstream.cli.coming_back import Waits
 from channelstream.cli.publish import DEFAULT_USER
+from channelstream.cli.reconnect import ReconnectPolicy
 from channelstream.cli.remote import Server, add_server_flags, server_of
-from channelstream.cli.streams import LOST, STREAMS, Item, Place, Stream, StreamEnded
+from channelstream.cli.streams import LOST, STREAMS, Item, ResumePoint, Stream, StreamEnded
 from channelstream.config.flags import OneLineParser
 from channelstream.errors import CloseCode, RequestFailed
 
@@ -95,20 +95,20 @@ class Subscriber:
     wait: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
-    place: Place = field(default_factory=Place)
-    waits: Waits = field(default_factory=Waits)
+    resume_point: ResumePoint = field(default_factory=ResumePoint)
+    policy: ReconnectPolicy = field(default_factory=ReconnectPolicy)
 
     def listen(self) -> int:
         """Print events until the stream ends for good; the exit code is 0 if it ended on purpose."""
         self.connect()
         while True:
             try:
-                self.follow()
+                self.read_stream()
             except StreamEnded as end:
                 say(f"stream ended: {end}")
                 if end.code in FINAL:
                     return 0 if end.code == CloseCode.NORMAL else 1
-                self.come_back(end)
+                self.wait_to_reconnect(end)
 
     def connect(self) -> None:
         """Ask for a connection, as an application does for its browsers.
@@ -120,23 +120,23 @@ class Subscriber:
             "username": self.user,
             "channels": list(self.channels),
             "info": {"include_history": False, "include_users": False},
-            "since": self.place.position,
+            "since": self.resume_point.position,
         }
-        self.place.conn_id = self.server.post("/connect", body, dict, "conn_id")["conn_id"]
+        self.resume_point.conn_id = self.server.post("/connect", body, dict, "conn_id")["conn_id"]
 
-    def follow(self) -> None:
+    def read_stream(self) -> None:
         """Handle the items of one stream.
 
         Raises:
             StreamEnded: always, in the end.
         """
-        if not self.place.conn_id:
-            self.connect_again()
-        for item in self.stream(self.server, self.place):
-            self.waits.received(self.clock())
+        if not self.resume_point.conn_id:
+            self.reconnect()
+        for item in self.stream(self.server, self.resume_point):
+            self.policy.received(self.clock())
             self.handle(item)
 
-    def connect_again(self) -> None:
+    def reconnect(self) -> None:
         """Replace a connection the server has forgotten; a server that is out of reach may come back."""
         try:
             self.connect()
@@ -148,21 +148,21 @@ class Subscriber:
     def handle(self, item: Item) -> None:
         """Print an event and remember its position; how the stream begins is for the user, not for the pipe."""
         if item.get("type") == "resumed":
-            self.tell_begin(item)
+            self.report_start(item)
         else:
             print(json.dumps(item), flush=True)
-        self.place.position = item.get("position", self.place.position)
+        self.resume_point.position = item.get("position", self.resume_point.position)
 
-    def tell_begin(self, resumed: Item) -> None:
+    def report_start(self, resumed: Item) -> None:
         """Say from when on nothing is missed, and what may be missing."""
-        if not self.place.position:
+        if not self.resume_point.position:
             say(f"listening to {', '.join(self.channels) or 'private messages'} as {self.user}")
         if resumed.get("lost"):
             lost = (name or "private messages" for name in resumed["lost"])
             say(f"events may be missing from: {', '.join(lost)}")
 
-    def come_back(self, end: StreamEnded) -> None:
+    def wait_to_reconnect(self, end: StreamEnded) -> None:
         """Wait, and ask for a new connection where the old one is unknown."""
         if end.code == CloseCode.UNKNOWN_CONNECTION:
-            self.place.conn_id = ""
-        self.wait(end.retry_after_s + self.jitter() * self.waits.longest_s(end.code, self.clock()))
+            self.resume_point.conn_id = ""
+        self.wait(end.retry_after_s + self.jitter() * self.policy.longest_s(end.code, self.clock()))

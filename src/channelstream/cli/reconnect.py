@@ -16,7 +16,7 @@ LONGEST_RETRY_AFTER_S = 300.0
 
 
 @dataclass(slots=True)
-class Waits:
+class ReconnectPolicy:
     """What is known of the streams so far; it draws no random numbers, but gives the longest waits.
 
     Attributes:
@@ -25,7 +25,7 @@ class Waits:
 
     opened_at: float | None = None
     _step: int = 0
-    _excused: set[int] = field(default_factory=set)
+    _retried_at_once: set[int] = field(default_factory=set)
 
     def received(self, now: float) -> None:
         """Note that the stream is open."""
@@ -34,30 +34,30 @@ class Waits:
 
     def longest_s(self, code: int, now: float) -> float:
         """The longest wait after a stream that ended with a close code; any part of it is to be waited."""
-        was_open = self._settle(now)
+        was_open = self._close_stream(now)
         is_crowded = code in (CloseCode.RESTARTING, CloseCode.OVERLOADED)
-        if self._excuses(code, was_open) and not is_crowded:
+        if self._is_immediate(code, was_open) and not is_crowded:
             return 0.0
         step_s = min(LONGEST_STEP_S, FIRST_STEP_S * 2.0 ** min(self._step, 32))
         self._step += 1
         return max(SPREAD_S, step_s) if is_crowded else step_s
 
-    def _settle(self, now: float) -> bool:
+    def _close_stream(self, now: float) -> bool:
         """Forget old failures after a stable stream; whether one was open."""
         opened_at, self.opened_at = self.opened_at, None
         if opened_at is not None and now - opened_at >= STABLE_S:
             self._step = 0
-            self._excused.clear()
+            self._retried_at_once.clear()
         return opened_at is not None
 
-    def _excuses(self, code: int, was_open: bool) -> bool:
+    def _is_immediate(self, code: int, was_open: bool) -> bool:
         """Whether this is a decision of the server, and the first since a stable stream."""
         is_planned = code == CloseCode.RESTARTING and was_open
-        if code in self._excused or not (
+        if code in self._retried_at_once or not (
             is_planned or code in (CloseCode.UNKNOWN_CONNECTION, CloseCode.TOO_SLOW)
         ):
             return False
-        self._excused.add(code)
+        self._retried_at_once.add(code)
         if is_planned:
             self._step = 0
         return True

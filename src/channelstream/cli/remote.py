@@ -82,18 +82,18 @@ class Server:
             with self.client() as client:
                 answer = client.request(method, path, headers=signed_headers(self.secret, path), **parts)
         except (httpx.HTTPError, OSError) as error:
-            raise RequestFailed(diagnosis.unanswered(self.url, self.where, error)) from error
+            raise RequestFailed(diagnosis.no_answer(self.url, self.where, error)) from error
         if not answer.is_success:
             raise RequestFailed(diagnosis.refused(self.where, path, answer), answer.status_code)
         try:
             return answer.json()
         except ValueError as error:
-            raise RequestFailed(diagnosis.strange(self.where, path)) from error
+            raise RequestFailed(diagnosis.not_channelstream(self.where, path)) from error
 
     def _checked(self, path: str, answer: Any, wanted: type[T], keys: Collection[str]) -> T:
         """Return an answer that is of a type, and has these keys; any other is not channelstream's."""
         if not isinstance(answer, wanted) or not all(key in cast("Collection[str]", answer) for key in keys):
-            raise RequestFailed(diagnosis.strange(self.where, path))
+            raise RequestFailed(diagnosis.not_channelstream(self.where, path))
         return answer
 
 

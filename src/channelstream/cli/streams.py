@@ -16,7 +16,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect, unix_connect
 
-from channelstream.cli.coming_back import retry_after_s
+from channelstream.cli.reconnect import retry_after_s
 from channelstream.cli.remote import REQUEST_TIMEOUT_S, Server
 from channelstream.errors import CloseCode
 
@@ -65,7 +65,7 @@ class StreamEnded(Exception):
 
 
 @dataclass(slots=True)
-class Place:
+class ResumePoint:
     """Where a subscriber is: its connection, and the position of the last event it heard."""
 
     conn_id: str = ""
@@ -76,7 +76,7 @@ class Place:
         return {"conn_id": self.conn_id, "since": self.position}
 
 
-Stream = Callable[[Server, Place], Iterator[Item]]
+Stream = Callable[[Server, ResumePoint], Iterator[Item]]
 
 
 class _Observed(ClientConnection):
@@ -95,10 +95,10 @@ class _Observed(ClientConnection):
         super().__init__(socket, protocol, **options)
 
 
-def listen_ws(server: Server, place: Place) -> Iterator[Item]:
+def listen_ws(server: Server, resume_point: ResumePoint) -> Iterator[Item]:
     """Items of a WebSocket."""
     try:
-        with _open_websocket(server, place) as socket:
+        with _open_websocket(server, resume_point) as socket:
             while True:
                 yield from _items(_next_text(socket))
     except ConnectionClosed as closed:
@@ -110,8 +110,8 @@ def listen_ws(server: Server, place: Place) -> Iterator[Item]:
         raise StreamEnded(LOST, str(error)) from error
 
 
-def _open_websocket(server: Server, place: Place) -> ClientConnection:
-    uri = f"ws{server.url.removeprefix('http')}/ws?{urlencode(place.query)}"
+def _open_websocket(server: Server, resume_point: ResumePoint) -> ClientConnection:
+    uri = f"ws{server.url.removeprefix('http')}/ws?{urlencode(resume_point.query)}"
     options: dict[str, Any] = {
         "ssl": server.tls(),
         "max_size": MAX_FRAME_BYTES,
@@ -147,10 +147,13 @@ def _closed(closed: ConnectionClosed) -> StreamEnded:
     return _too_long() if closed.sent and closed.sent.code == CloseCode.TOO_BIG else StreamEnded(LOST, "")
 
 
-def listen_sse(server: Server, place: Place) -> Iterator[Item]:
+def listen_sse(server: Server, resume_point: ResumePoint) -> Iterator[Item]:
     """Items of a text/event-stream (WHATWG HTML section 9.2); each block is one JSON list."""
     try:
-        with server.client(SILENCE_S) as client, client.stream("GET", "/sse", params=place.query) as answer:
+        with (
+            server.client(SILENCE_S) as client,
+            client.stream("GET", "/sse", params=resume_point.query) as answer,
+        ):
             if not answer.is_success:
                 raise _refused_by(answer, _body(answer))
             for line in _lines(answer):
@@ -178,12 +181,12 @@ def _too_long() -> StreamEnded:
     return StreamEnded(CloseCode.TOO_BIG, f"a list of items is longer than {MAX_FRAME_BYTES} bytes")
 
 
-def listen_poll(server: Server, place: Place) -> Iterator[Item]:
+def listen_poll(server: Server, resume_point: ResumePoint) -> Iterator[Item]:
     """Items of long polls, one after the other."""
     try:
         with server.client(SILENCE_S) as client:
             while True:
-                with client.stream("GET", "/listen", params=place.query) as answer:
+                with client.stream("GET", "/listen", params=resume_point.query) as answer:
                     body = _body(answer)
                 if not answer.is_success:
                     raise _refused_by(answer, body)
@@ -209,10 +212,10 @@ def _refused(status: int, body: bytes, retry_after: str) -> StreamEnded:
     """Why a stream was not opened or a poll ended: an error of the server says the close code itself."""
     wait_s = retry_after_s(retry_after, time.time())
     try:
-        told = _decode_refusal(body)
+        refusal = _decode_refusal(body)
     except msgspec.MsgspecError:
         return StreamEnded(_CODES.get(status, LOST), f"answered {status}", wait_s)
-    return StreamEnded(told.close_code or _CODES.get(status, LOST), told.error, wait_s)
+    return StreamEnded(refusal.close_code or _CODES.get(status, LOST), refusal.error, wait_s)
 
 
 def _items(text: str | bytes) -> Iterator[Item]:

@@ -73,9 +73,9 @@ def lines(note: Mapping[str, Any]) -> Iterator[str]:
     yield " ".join([at, fact["what"], *known, *([fact["text"]] if fact["text"] else [])])
     listed = fact["outcomes"]
     for each in listed:
-        whom = " ".join(repr(each[key]) for key in ("user", "conn_id") if each[key])
+        recipient = " ".join(repr(each[key]) for key in ("user", "conn_id") if each[key])
         wait = f" ({each['wait_s']} s left)" if each["wait_s"] is not None else ""
-        yield f"    {each['fate']}: {whom}{wait}" if whom else f"    {each['fate']}"
+        yield f"    {each['fate']}: {recipient}{wait}" if recipient else f"    {each['fate']}"
     rest = sum(fact["counts"].values()) - len(listed)
     if rest:
         yield f"    and {rest} more: {fact['counts']}"
