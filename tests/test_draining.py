@@ -15,7 +15,7 @@ from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Message
 from channelstream.engines.base import UserUpdate
 from channelstream.errors import CloseCode
-from channelstream.http.door import Door, HttpSettings
+from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.server import Server, build
 
 MANY = 30
@@ -48,14 +48,14 @@ class Sink:
 class Idle:
     """A socket that is closed at once."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, http_server: HttpServer) -> None:
+        self._http_server = http_server
 
     def stop(self) -> None:
-        self._door.leave(self)
+        self._http_server.unregister(self)
 
     def abort(self) -> None:
-        self._door.leave(self)
+        self._http_server.unregister(self)
 
 
 async def opened(**options: Any) -> tuple[Server, list[Sink]]:
@@ -115,9 +115,9 @@ def test_accepted_events_are_written_before_a_stream_is_closed() -> None:
     asyncio.run(life())
 
 
-@pytest.mark.parametrize("end", [Door.close, Door.abort])
+@pytest.mark.parametrize("end", [HttpServer.close, HttpServer.abort])
 def test_sockets_are_closed_in_short_turns(
-    monkeypatch: pytest.MonkeyPatch, end: Callable[[Door], Coroutine[Any, Any, None]]
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[HttpServer], Coroutine[Any, Any, None]]
 ) -> None:
     """The answers that others wait for are not held up by idle connections."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
@@ -127,10 +127,10 @@ def test_sockets_are_closed_in_short_turns(
 
     async def life() -> None:
         policy = build(Settings(secret="x", admin_secret="y")).streams.policy
-        door = Door(HttpSettings(), app, lambda _head, _scope: None, policy)
+        http_server = HttpServer(HttpSettings(), app, lambda _head, _scope: None, policy)
         for _ in range(MANY):
-            door.enter(Idle(door))
-        counts = await steps(end(door), lambda: len(door._sockets))
+            http_server.register(Idle(http_server))
+        counts = await steps(end(http_server), lambda: len(http_server._sockets))
         assert max(before - after for before, after in pairwise(counts)) == 1
         assert counts[-1] == 0
 

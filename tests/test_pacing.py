@@ -48,7 +48,7 @@ def test_an_idle_server_flushes_in_the_next_turn_of_the_loop() -> None:
     async def scenario() -> None:
         flush = Flush()
         pacer = FlushPacer(flush, flush.steady)
-        pacer.soon()
+        pacer.request_flush()
         await turns(2)
         assert flush.count == 1
 
@@ -60,10 +60,10 @@ def test_after_a_long_flush_the_next_one_waits() -> None:
         flush = Flush()
         pacer = FlushPacer(flush, flush.steady)
         flush.takes_s = 1.0
-        pacer.soon()
+        pacer.request_flush()
         await turns(2)
         flush.done.clear()
-        pacer.soon()
+        pacer.request_flush()
         await turns(5)
         assert flush.count == 1
         await asyncio.wait_for(flush.done.wait(), 10)
@@ -77,10 +77,10 @@ def test_the_pause_is_over_when_half_the_time_has_passed_that_the_flush_took() -
         flush = Flush()
         pacer = FlushPacer(flush, flush.steady)
         flush.takes_s = 0.01
-        pacer.soon()
+        pacer.request_flush()
         await turns(2)
         flush.now_s += 0.006
-        pacer.soon()
+        pacer.request_flush()
         await turns(2)
         assert flush.count == 2
 
@@ -93,7 +93,7 @@ def test_pending_writes_are_flushed_in_slices_without_a_pause() -> None:
         pacer = FlushPacer(flush, flush.steady)
         flush.takes_s = 1.0
         flush.parts_left = 3
-        pacer.soon()
+        pacer.request_flush()
         seen = []
         for _ in range(6):
             await turns(1)
@@ -111,7 +111,7 @@ def test_a_flush_that_fails_is_logged_and_brought_to_its_end(caplog: pytest.LogC
         pacer = FlushPacer(flush, flush.steady)
         flush.fails = True
         flush.parts_left = 3
-        pacer.soon()
+        pacer.request_flush()
         await turns(6)
         assert flush.count == 3
 

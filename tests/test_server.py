@@ -13,8 +13,8 @@ import pytest
 from tests.http_client import http
 from tests.nursery import nursery
 
-from channelstream.http.door import Door
 from channelstream.http.listener import Listener
+from channelstream.http.shared import HttpServer
 
 Finished = subprocess.CompletedProcess[str]
 
@@ -76,7 +76,7 @@ def test_port_in_use_on_one_address_of_several(first: str, second: str) -> None:
     async def refused() -> bool:
         with socket.create_server((first, 0)) as taken:
             try:
-                await Listener(Door.__new__(Door)).listen_at(second, taken.getsockname()[1])
+                await Listener(HttpServer.__new__(HttpServer)).listen_at(second, taken.getsockname()[1])
             except OSError as error:
                 return error.errno == errno.EADDRINUSE
         return False

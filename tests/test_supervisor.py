@@ -22,7 +22,7 @@ from tests.waiting import PATIENCE_S, eventually
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from channelstream.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, Seat, reserve
+from channelstream.supervisor import FIRST_PAUSE_S, LONGEST_PAUSE_S, YOUNG_S, WorkerSlot, reserve
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def test_options_that_workers_cannot_share_are_refused(flags: tuple[str, ...], p
 
 def test_a_worker_that_dies_young_is_restarted_with_backoff() -> None:
     """The pause doubles up to its limit; a worker that lived long is replaced soon."""
-    seat = Seat()
+    seat = WorkerSlot()
     pauses = []
     for now_s in range(12):
         seat.started_s = now_s

@@ -18,8 +18,8 @@ from tests.waiting import eventually
 
 from channelstream import watchdog
 from channelstream.watchdog import (
-    KEPT,
-    PAUSES_KEPT,
+    MAX_PAUSES,
+    MAX_TURNS,
     Cause,
     Clocks,
     Limit,
@@ -55,7 +55,7 @@ def turns_until(done: Callable[[Watchdog], bool], turn: Callable[[Watchdog], Non
         with watching() as dog:
             while not done(dog):
                 asyncio.get_running_loop().call_soon(turn, dog)
-                await asyncio.sleep(dog._beat_s)  # real time: the next beat must be due.
+                await asyncio.sleep(dog._tick_s)  # real time: the next beat must be due.
         return dog
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -186,18 +186,18 @@ def test_lines_are_limited() -> None:
     limit = Limit(lines=2, per_s=60.0)
     assert [limit.admits(now) for now in (0.0, 1.0, 2.0, 59.0)] == [True, True, False, False]
     assert limit.admits(60.0)
-    assert (limit.take_left_out(), limit.take_left_out()) == ("; 2 more were not logged", "")
+    assert (limit.take_omitted(), limit.take_omitted()) == ("; 2 more were not logged", "")
     assert not limit.admits(60.5)
 
 
 def test_kept_items_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """Any number are counted; the last ones are kept, and few are logged. Pauses take no place of slow turns."""
     dog = Watchdog(SLOW_S)
-    for number in range(KEPT + 5):
-        dog._note(SlowTurn(float(number), 0.3, Cause.BUSY, spent(0.3), "a.b:1"), 1.0)
-        dog._note(SlowTurn(float(number), 0.3, Cause.STOPPED, spent(), "a.b:1"), 1.0)
-    assert (dog.slow_turns, dog.pauses) == (KEPT + 5, KEPT + 5)
-    assert (len(dog.latest), len(dog.latest_pauses)) == (KEPT, PAUSES_KEPT)
+    for number in range(MAX_TURNS + 5):
+        dog._record(SlowTurn(float(number), 0.3, Cause.BUSY, spent(0.3), "a.b:1"), 1.0)
+        dog._record(SlowTurn(float(number), 0.3, Cause.STOPPED, spent(), "a.b:1"), 1.0)
+    assert (dog.slow_turns, dog.pauses) == (MAX_TURNS + 5, MAX_TURNS + 5)
+    assert (len(dog.latest), len(dog.latest_pauses)) == (MAX_TURNS, MAX_PAUSES)
     assert len(caplog.messages) == watchdog.LINES + watchdog.PAUSE_LINES
     assert [row["at"][17:19] for row in dog.rows()[:3]] == ["24", "24", "23"]
 
@@ -245,7 +245,7 @@ def test_it_leaves_nothing_behind() -> None:
 
 def test_switched_off_it_only_measures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a bound no thread runs and nothing counts; the delay is measured for the charts."""
-    monkeypatch.setattr(watchdog, "UNWATCHED_BEAT_S", 0.001)
+    monkeypatch.setattr(watchdog, "UNWATCHED_TICK_S", 0.001)
     threads = threading.active_count()
 
     async def main() -> None:

@@ -17,7 +17,7 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = b"application/json"
-AT_ONCE = "channelstream.at_once"
+WHOLE_ANSWER = "channelstream.at_once"
 """Key of an extension of the scope (ASGI, "Extensions"): `(status, headers, body) -> bool` sends a whole answer in one
 write, or returns False where it has to go the long way. Two ASGI messages cost as much as all else of a small call."""
 EXPOSED: Header = (b"access-control-expose-headers", b"Retry-After")
@@ -81,12 +81,12 @@ class Parts:
     parts: Sequence[bytes]
 
 
-async def in_parts(told: object, turns: Slices) -> Parts:
+async def in_parts(value: object, turns: Slices) -> Parts:
     """Encode a long answer in short turns of the loop; what is encoded already is taken as it is."""
     parts: list[bytes] = []
     waiting: list[Piece] = []
     size = 0
-    for piece in _pieces(told):
+    for piece in _pieces(value):
         waiting.append(piece)
         size += memoryview(piece).nbytes
         if size >= PART_BYTES:
@@ -96,34 +96,34 @@ async def in_parts(told: object, turns: Slices) -> Parts:
     return Parts([*parts, b"".join(waiting)])
 
 
-def _pieces(told: object) -> Iterator[Piece]:
+def _pieces(value: object) -> Iterator[Piece]:
     """Yield the JSON of a value; that of a list or an object item by item, where any is more than text or a number."""
-    if isinstance(told, Raw):
-        yield told
-    elif isinstance(told, dict) and any(map(_is_more, told.values())):
-        for number, (key, value) in enumerate(told.items()):
+    if isinstance(value, Raw):
+        yield value
+    elif isinstance(value, dict) and any(map(_is_more, value.values())):
+        for number, (key, item) in enumerate(value.items()):
             yield b"%b%b:" % (b"," if number else b"{", encode(key))
-            yield from _pieces(value)
+            yield from _pieces(item)
         yield b"}"
-    elif isinstance(told, list) and any(map(_is_more, told)):
-        for number, value in enumerate(told):
+    elif isinstance(value, list) and any(map(_is_more, value)):
+        for number, item in enumerate(value):
             yield b"," if number else b"["
-            yield from _pieces(value)
+            yield from _pieces(item)
         yield b"]"
     else:
-        yield encode(told)
+        yield encode(value)
 
 
 def _is_more(value: object) -> bool:
     return isinstance(value, dict | list | Raw)
 
 
-async def answer_in_parts(scope: Scope, send: Send, told: Parts, headers: Sequence[Header] = ()) -> None:
+async def answer_in_parts(scope: Scope, send: Send, value: Parts, headers: Sequence[Header] = ()) -> None:
     """Send a long answer; a server that cannot send more for now lets others have their turn."""
     scope.pop("extensions", None)
-    size = sum(map(len, told.parts))
+    size = sum(map(len, value.parts))
     await send({"type": "http.response.start", "status": 200, "headers": _head(size, headers, JSON)})
-    for part in told.parts:
+    for part in value.parts:
         await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body"})
 
@@ -154,7 +154,7 @@ def _head(size: int, headers: Sequence[Header], content_type: bytes) -> list[Hea
 
 
 async def _send(scope: Scope, send: Send, status: int, head: list[Header], body: bytes) -> None:
-    at_once = scope["extensions"][AT_ONCE] if "extensions" in scope else None
+    at_once = scope["extensions"][WHOLE_ANSWER] if "extensions" in scope else None
     if at_once is not None and at_once(status, head, body):
         return
     await send({"type": "http.response.start", "status": status, "headers": head})

@@ -34,18 +34,18 @@ class FlushPacer:
         self._spent_s = 0.0
         self._not_before_s = 0.0
 
-    def soon(self) -> None:
+    def request_flush(self) -> None:
         """Flush in one of the next turns of the loop or, right after a long flush, some milliseconds later."""
         asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
         wait_s = self._not_before_s - self._steady()
         if wait_s > 0:
-            asyncio.get_running_loop().call_later(wait_s, self._go_on)
+            asyncio.get_running_loop().call_later(wait_s, self._flush_part)
         else:
-            self._go_on()
+            self._flush_part()
 
-    def _go_on(self) -> None:
+    def _flush_part(self) -> None:
         """Write one part, and the others after whatever else is due by then."""
         began_s = self._steady()
         try:
@@ -57,7 +57,7 @@ class FlushPacer:
         ended_s = self._steady()
         self._spent_s += ended_s - began_s
         if more:
-            asyncio.get_running_loop().call_soon(self._go_on)
+            asyncio.get_running_loop().call_soon(self._flush_part)
             return
         self._not_before_s = ended_s + min(MAX_PAUSE_S, self._spent_s / 2)
         self._spent_s = 0.0

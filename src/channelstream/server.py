@@ -39,8 +39,8 @@ from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
 from channelstream.errors import BadSignature, CannotListen, ChannelstreamError, CloseCode, ConfigError
 from channelstream.housekeeping import Housekeeping
-from channelstream.http.door import Door, HttpSettings
 from channelstream.http.listener import Listener
+from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.node import Node, NodeLimits
 from channelstream.pacing import FlushPacer
 from channelstream.pages.refusals import json_errors
@@ -72,7 +72,7 @@ class Server:
         settings: Settings,
         node: Node,
         streams: Streams,
-        door: Door,
+        http_server: HttpServer,
         sampler: Sampler,
         watchdog: Watchdog,
     ) -> None:
@@ -81,8 +81,8 @@ class Server:
         self.has_started = False
         self.on_started: Callable[[], None] = lambda: None
         self._settings = settings
-        self._door = door
-        self._listener = Listener(door, server_context(settings))
+        self._http_server = http_server
+        self._listener = Listener(http_server, server_context(settings))
         self._housekeeping = Housekeeping(node)
         self._sampler = sampler
         self._watchdog = watchdog
@@ -133,13 +133,13 @@ class Server:
             await self._listener.listen_on(sockets)
             return
         try:
-            settings = await self._listen_where_told()
+            settings = await self._listen_at_address()
         except OSError as error:
             raise refusal(self._settings, error) from error
         for line in announcements(settings):
             logger.info("%s", line)
 
-    async def _listen_where_told(self) -> Settings:
+    async def _listen_at_address(self) -> Settings:
         """Listen; return the settings with the port that was taken."""
         settings = self._settings
         if settings.unix_socket:
@@ -154,7 +154,7 @@ class Server:
         await self._sampler.stop()
         self._drain = asyncio.get_running_loop().create_task(self._drained())
         await asyncio.wait((self._drain,))
-        await self._door.abort()
+        await self._http_server.abort()
         self.streams.heartbeat.stop()
         await self._housekeeping.stop()
         await self.node.engine.close()
@@ -175,9 +175,9 @@ class Server:
         await self._close_streams()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_timeout_s):
-                await self.streams.settled()
+                await self.streams.all_opened()
                 await self._close_streams()
-                await asyncio.gather(self.streams.heartbeat.empty.wait(), self._door.close())
+                await asyncio.gather(self.streams.heartbeat.empty.wait(), self._http_server.close())
 
 
 class Front:
@@ -288,8 +288,10 @@ def build(settings: Settings) -> Server:
     sampler = Sampler(node, watchdog)
     pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), access, Tracer(node)))
     front.pages = json_errors(pages, front.page_cors)
-    door = Door(_http_settings(settings), front, StreamRouter(streams), policy, lambda: streams.sockets)
-    return Server(settings, node, streams, door, sampler, watchdog)
+    http_server = HttpServer(
+        _http_settings(settings), front, StreamRouter(streams), policy, lambda: streams.sockets
+    )
+    return Server(settings, node, streams, http_server, sampler, watchdog)
 
 
 def _pages(settings: Settings, front: Front, panel: Panel, access: Access, tracer: Tracer) -> Any:
@@ -302,7 +304,7 @@ def _pages(settings: Settings, front: Front, panel: Panel, access: Access, trace
 def _node(settings: Settings) -> Node:
     clock = SystemClock()
     pacer = FlushPacer(lambda: hub.flush(), clock.steady)
-    hub = Hub(pacer.soon)
+    hub = Hub(pacer.request_flush)
     limits = RegistryLimits(
         log_bytes=settings.log_bytes,
         log_events=settings.log_events,

@@ -41,14 +41,14 @@ def supervise(settings: Settings) -> int:
     A worker returns from here as well, with its own exit code, or by the ConfigError that keeps it from serving.
     """
     try:
-        held = reserve(settings.host, settings.port)
+        reserved = reserve(settings.host, settings.port)
     except OSError as error:
         logger.error("%s", refusal(settings, error))  # noqa: TRY400
         return FAILED
-    port: int = held[0].getsockname()[1]
+    port: int = reserved[0].getsockname()[1]
     # A browser's next request may go to another worker, which must know its cookie.
     cookie_secret = settings.cookie_secret or secrets.token_urlsafe()
-    return Supervisor(replace(settings, port=port, cookie_secret=cookie_secret), held).run()
+    return Supervisor(replace(settings, port=port, cookie_secret=cookie_secret), reserved).run()
 
 
 # -- the port
@@ -65,11 +65,11 @@ def reserve(host: str, port: int) -> list[socket.socket]:
     port = probes[0].getsockname()[1]
     for probe in probes:
         probe.close()
-    held = _bound(host, port, is_shared=True)
-    for each in held:
+    reserved = _bound(host, port, is_shared=True)
+    for each in reserved:
         # The probe of another service meets these before a worker listens; it may share with any that has this option.
         each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-    return held
+    return reserved
 
 
 def _bound(host: str, port: int, is_shared: bool) -> list[socket.socket]:
@@ -100,7 +100,7 @@ def _bind(family: int, address: tuple[str | int, ...], is_shared: bool) -> socke
 # -- a worker
 
 
-def _work(settings: Settings, held: list[socket.socket], line: socket.socket) -> int:
+def _work(settings: Settings, reserved: list[socket.socket], line: socket.socket) -> int:
     """Be a worker.
 
     Raises:
@@ -108,7 +108,7 @@ def _work(settings: Settings, held: list[socket.socket], line: socket.socket) ->
     """
     # Ctrl-C in a terminal is for the parent, who tells everybody once: a second signal would end the drain.
     os.setpgid(0, 0)
-    own = [_bind(each.family, each.getsockname(), is_shared=True) for each in held]
+    own = [_bind(each.family, each.getsockname(), is_shared=True) for each in reserved]
     return serve(settings, own, partial(_report, line))
 
 
@@ -128,7 +128,7 @@ def _report(line: socket.socket, server: Server) -> None:
 
 
 @dataclass(slots=True)
-class Seat:
+class WorkerSlot:
     """The place of one worker, taken by another process after each death.
 
     Attributes:
@@ -156,11 +156,11 @@ class Seat:
 class Supervisor:
     """Keeps every seat taken, until it is told to stop or a worker cannot start."""
 
-    def __init__(self, settings: Settings, held: list[socket.socket]) -> None:
+    def __init__(self, settings: Settings, reserved: list[socket.socket]) -> None:
         self._settings = settings
-        self._held = held
-        self._seats = [Seat() for _ in range(settings.workers)]
-        self._has_settled = False
+        self._reserved = reserved
+        self._slots = [WorkerSlot() for _ in range(settings.workers)]
+        self._has_served = False
         self._code: int | None = None
         self._deadline_s = 0.0
         self._selector = selectors.DefaultSelector()
@@ -169,20 +169,20 @@ class Supervisor:
         """Run until the last worker has ended; return the exit code."""
         self._catch_signals()
         # The others wait for the first, so that a fault which all have is told once.
-        self._seats[0].due_s = time.monotonic()
-        while self._code is None or any(seat.pid for seat in self._seats):
-            for key, _ in self._selector.select(self._rest_s()):
+        self._slots[0].due_s = time.monotonic()
+        while self._code is None or any(slot.pid for slot in self._slots):
+            for key, _ in self._selector.select(self._timeout_s()):
                 act: Callable[[], None] = key.data
                 act()
             if self._code is None:
                 self._fill()
             elif time.monotonic() > self._deadline_s:
-                self._tell(signal.SIGKILL)
+                self._signal_workers(signal.SIGKILL)
         return self._code
 
-    def _rest_s(self) -> float | None:
+    def _timeout_s(self) -> float | None:
         """Seconds until something is to be done without having been told to."""
-        due = [seat.due_s for seat in self._seats if seat.due_s is not None]
+        due = [slot.due_s for slot in self._slots if slot.due_s is not None]
         if self._code is not None:
             due = [self._deadline_s]
         return max(0.0, min(due) - time.monotonic()) if due else None
@@ -191,11 +191,11 @@ class Supervisor:
 
     def _fill(self) -> None:
         now_s = time.monotonic()
-        for seat in self._seats:
-            if seat.due_s is not None and seat.due_s <= now_s:
-                self._start(seat, now_s)
+        for slot in self._slots:
+            if slot.due_s is not None and slot.due_s <= now_s:
+                self._start(slot, now_s)
 
-    def _start(self, seat: Seat, now_s: float) -> None:
+    def _start(self, slot: WorkerSlot, now_s: float) -> None:
         """Fork a worker, which leaves by SystemExit or ConfigError and never returns."""
         ours, theirs = socket.socketpair()
         # A signal meanwhile would be written down by the child, in the parent's name.
@@ -204,11 +204,11 @@ class Supervisor:
         if not pid:
             ours.close()
             self._forget_parent()
-            sys.exit(_work(self._settings, self._held, theirs))
+            sys.exit(_work(self._settings, self._reserved, theirs))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         theirs.close()
-        seat.pid, seat.line, seat.started_s, seat.due_s = pid, ours, now_s, None
-        self._selector.register(ours, selectors.EVENT_READ, partial(self._heard, seat, ours))
+        slot.pid, slot.line, slot.started_s, slot.due_s = pid, ours, now_s, None
+        self._selector.register(ours, selectors.EVENT_READ, partial(self._receive, slot, ours))
 
     def _forget_parent(self) -> None:
         """In a new worker: let go of what is the parent's. An open line would hide its death from the others."""
@@ -217,75 +217,75 @@ class Supervisor:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         self._selector.close()
-        for seat in self._seats:
-            if seat.line is not None:
-                seat.line.close()
+        for slot in self._slots:
+            if slot.line is not None:
+                slot.line.close()
 
-    def _heard(self, seat: Seat, line: socket.socket) -> None:
+    def _receive(self, slot: WorkerSlot, line: socket.socket) -> None:
         if line.recv(len(SERVING)):
-            seat.is_serving = True
-            self._settle()
+            slot.is_serving = True
+            self._start_others()
             return
         self._selector.unregister(line)
         line.close()
-        _, status = os.waitpid(seat.pid, 0)
-        self._ended(seat, os.waitstatus_to_exitcode(status))
+        _, status = os.waitpid(slot.pid, 0)
+        self._ended(slot, os.waitstatus_to_exitcode(status))
 
-    def _settle(self) -> None:
+    def _start_others(self) -> None:
         """Once the first worker serves, want the others; once all do, say so."""
-        if self._has_settled:
+        if self._has_served:
             return
-        for seat in self._seats:
-            if not seat.pid:
-                seat.due_s = time.monotonic()
-        if all(seat.is_serving for seat in self._seats):
-            self._has_settled = True
+        for slot in self._slots:
+            if not slot.pid:
+                slot.due_s = time.monotonic()
+        if all(slot.is_serving for slot in self._slots):
+            self._has_served = True
             where, *pages = announcements(self._settings)
-            for line in (f"{len(self._seats)} workers {where}", *pages):
+            for line in (f"{len(self._slots)} workers {where}", *pages):
                 logger.info("%s", line)
 
     # -- ending
 
-    def _ended(self, seat: Seat, code: int) -> None:
-        had_served, pid = seat.is_serving, seat.pid
-        seat.vacate(time.monotonic())
+    def _ended(self, slot: WorkerSlot, code: int) -> None:
+        had_served, pid = slot.is_serving, slot.pid
+        slot.vacate(time.monotonic())
         if self._code is not None:
             self._code = self._code or (FAILED if code not in (0, -signal.SIGTERM) else 0)
-        elif had_served or (self._has_settled and any(other.is_serving for other in self._seats)):
+        elif had_served or (self._has_served and any(other.is_serving for other in self._slots)):
             logger.error(
-                "worker %d has ended (%s); another one starts in %g s", pid, _reason(code), seat.pause_s
+                "worker %d has ended (%s); another one starts in %g s", pid, _reason(code), slot.pause_s
             )
         else:
             logger.error("worker %d could not start (%s): all end", pid, _reason(code))
             self._stop(code if code > 0 else FAILED)
 
     def _catch_signals(self) -> None:
-        told, tell = socket.socketpair()
-        told.setblocking(False)
-        tell.setblocking(False)
+        receiver, sender = socket.socketpair()
+        receiver.setblocking(False)
+        sender.setblocking(False)
         # Handlers that do nothing: what counts is the signal's number, which is written to the socket.
         for number in STOPPING:
             signal.signal(number, lambda *_: None)
-        signal.set_wakeup_fd(tell.fileno())
-        self._selector.register(told, selectors.EVENT_READ, partial(self._signalled, told, tell))
+        signal.set_wakeup_fd(sender.fileno())
+        self._selector.register(receiver, selectors.EVENT_READ, partial(self._signalled, receiver, sender))
 
-    def _signalled(self, told: socket.socket, _kept_open: socket.socket) -> None:
-        for number in told.recv(64):
+    def _signalled(self, receiver: socket.socket, _kept_open: socket.socket) -> None:
+        for number in receiver.recv(64):
             if self._code is None:
-                logger.info("stopping %d workers", sum(1 for seat in self._seats if seat.pid))
+                logger.info("stopping %d workers", sum(1 for slot in self._slots if slot.pid))
                 self._stop(0)
             elif number == signal.SIGINT:
-                self._tell(signal.SIGINT)
+                self._signal_workers(signal.SIGINT)
 
     def _stop(self, code: int) -> None:
         self._code = code
         self._deadline_s = time.monotonic() + 2 * self._settings.drain_timeout_s + SPARE_S
-        self._tell(signal.SIGTERM)
+        self._signal_workers(signal.SIGTERM)
 
-    def _tell(self, number: signal.Signals) -> None:
-        for seat in self._seats:
-            if seat.pid:
-                os.kill(seat.pid, number)
+    def _signal_workers(self, number: signal.Signals) -> None:
+        for slot in self._slots:
+            if slot.pid:
+                os.kill(slot.pid, number)
 
 
 def _reason(code: int) -> str:

@@ -21,16 +21,16 @@ from typing import Any
 
 from channelstream.core.timestamps import stamp
 
-BEATS = 5
+TICKS = 5
 """Beats in the time of a slow turn: a slow turn is certain to be found if it is a fifth longer than the bound."""
-LEAST_BEAT_S = 0.004
-UNWATCHED_BEAT_S = 0.25
+MIN_TICK_S = 0.004
+UNWATCHED_TICK_S = 0.25
 """Time between two beats when no turn counts as slow: the longest delay is measured all the same."""
 STUCK_S = 5.0
 """A turn of this length is logged while it still runs: it may never end."""
 LINES, PAUSE_LINES, LINES_PER_S = 6, 1, 60.0
 """Lines about slow turns, and about pauses, in so many seconds; the next one has the number of those left out."""
-KEPT, PAUSES_KEPT = 20, 5
+MAX_TURNS, MAX_PAUSES = 20, 5
 """Slow turns kept for the admin, with what ran, and pauses: those of a busy machine must leave room for the others."""
 OUTER_FRAMES, INNER_FRAMES = 2, 8
 """Frames named at most: where the turn began, and where it was."""
@@ -187,24 +187,24 @@ class Limit:
     def __init__(self, lines: int, per_s: float = LINES_PER_S) -> None:
         self._admitted_s: deque[float] = deque(maxlen=lines)
         self._per_s = per_s
-        self._left_out = 0
+        self._omitted = 0
 
     def admits(self, now_s: float) -> bool:
         full = len(self._admitted_s) == self._admitted_s.maxlen
         if full and now_s - self._admitted_s[0] < self._per_s:
-            self._left_out += 1
+            self._omitted += 1
             return False
         self._admitted_s.append(now_s)
         return True
 
-    def take_left_out(self) -> str:
+    def take_omitted(self) -> str:
         """Say how many lines were left out before this one."""
-        count, self._left_out = self._left_out, 0
+        count, self._omitted = self._omitted, 0
         return f"; {count} more were not logged" if count else ""
 
 
 @dataclass(frozen=True, slots=True)
-class _Beat:
+class _Tick:
     """When the next beat is due, and the clocks at the last one."""
 
     due_s: float
@@ -212,10 +212,10 @@ class _Beat:
 
 
 @dataclass(slots=True)
-class _Look:
+class _Sample:
     """What the thread saw while a beat was late."""
 
-    beat: _Beat
+    tick: _Tick
     on_time: bool
     stack: str
     is_stuck: bool = False
@@ -242,20 +242,20 @@ class Watchdog:
         self.slow_turns = 0
         self.pauses = 0
         self.longest_s = 0.0
-        self.latest: deque[SlowTurn] = deque(maxlen=KEPT)
-        self.latest_pauses: deque[SlowTurn] = deque(maxlen=PAUSES_KEPT)
+        self.latest: deque[SlowTurn] = deque(maxlen=MAX_TURNS)
+        self.latest_pauses: deque[SlowTurn] = deque(maxlen=MAX_PAUSES)
         self._slow_s = slow_s or float("inf")
-        self._beat_s = max(LEAST_BEAT_S, slow_s / BEATS) if slow_s else UNWATCHED_BEAT_S
+        self._tick_s = max(MIN_TICK_S, slow_s / TICKS) if slow_s else UNWATCHED_TICK_S
         self._limit, self._pause_limit = Limit(LINES), Limit(PAUSE_LINES)
         self._delay_s = 0.0
         self._collector_s = self._collecting_since_s = 0.0
-        self._look: _Look | None = None
+        self._sample: _Sample | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._timer: asyncio.Handle | None = None
         self._base: FrameType | None = None
         self._queue: RunQueue
-        self._beat: _Beat
+        self._next_tick: _Tick
 
     def start(self) -> None:
         """Watch the running loop; called in its thread."""
@@ -303,29 +303,29 @@ class Watchdog:
             self._thread.start()
 
     def _arm(self, clocks: Clocks) -> None:
-        self._beat = _Beat(clocks.steady_s + self._beat_s, clocks)
-        self._timer = asyncio.get_running_loop().call_later(self._beat_s, self._tick)
+        self._next_tick = _Tick(clocks.steady_s + self._tick_s, clocks)
+        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
 
     def _tick(self) -> None:
         clocks = self._clocks()
-        late_s = clocks.steady_s - self._beat.due_s
+        late_s = clocks.steady_s - self._next_tick.due_s
         self._delay_s = max(self._delay_s, late_s)
         if late_s > self._slow_s or late_s > self.longest_s:
             self._judge(late_s, clocks)
         self._arm(clocks)
 
     def _judge(self, late_s: float, clocks: Clocks) -> None:
-        look = self._look
-        if look is None or look.beat is not self._beat:
-            look = _Look(self._beat, on_time=False, stack=NOT_SEEN)
-        spent = clocks.since(self._beat.clocks)
-        cause = cause_of(late_s, spent, look.on_time, look.stack != NO_FRAMES, self._slow_s)
+        sample = self._sample
+        if sample is None or sample.tick is not self._next_tick:
+            sample = _Sample(self._next_tick, on_time=False, stack=NOT_SEEN)
+        spent = clocks.since(self._next_tick.clocks)
+        cause = cause_of(late_s, spent, sample.on_time, sample.stack != NO_FRAMES, self._slow_s)
         if cause.is_slow_turn:
             self.longest_s = max(self.longest_s, late_s - spent.queued_s)
         if late_s > self._slow_s:
-            self._note(SlowTurn(time.time(), late_s, cause, spent, look.stack), clocks.steady_s)
+            self._record(SlowTurn(time.time(), late_s, cause, spent, sample.stack), clocks.steady_s)
 
-    def _note(self, turn: SlowTurn, now_s: float) -> None:
+    def _record(self, turn: SlowTurn, now_s: float) -> None:
         if turn.cause.is_slow_turn:
             self.slow_turns += 1
             latest, limit = self.latest, self._limit
@@ -334,7 +334,7 @@ class Watchdog:
             latest, limit = self.latest_pauses, self._pause_limit
         latest.append(turn)
         if limit.admits(now_s):
-            logger.warning("%s%s", turn, limit.take_left_out())
+            logger.warning("%s%s", turn, limit.take_omitted())
 
     def _clocks(self) -> Clocks:
         return Clocks(
@@ -358,24 +358,24 @@ class Watchdog:
         queued_s = queue.waited_s()
         while not self._stopped.wait(pause_s):
             before_s, queued_s = queued_s, queue.waited_s()
-            pause_s = self._looked(loop_thread, queued_s - before_s)
+            pause_s = self._check(loop_thread, queued_s - before_s)
         queue.close()
 
-    def _looked(self, loop_thread: int, queued_s: float) -> float:
+    def _check(self, loop_thread: int, queued_s: float) -> float:
         """Look at the loop if it is late, and return how long to sleep.
 
         Args:
             queued_s: how long this thread waited for a processor when it woke up.
         """
-        beat = self._beat
-        late_s = time.monotonic() - beat.due_s
+        tick = self._next_tick
+        late_s = time.monotonic() - tick.due_s
         if late_s < self._slow_s / 2:
             return self._slow_s / 2 - late_s
-        look = self._look
-        if look is None or look.beat is not beat:
+        sample = self._sample
+        if sample is None or sample.tick is not tick:
             stack = stack_text(sys._current_frames().get(loop_thread), self._base)
-            self._look = _Look(beat, late_s - queued_s < self._slow_s, stack)
-        elif late_s >= STUCK_S and look.on_time and not look.is_stuck:
-            look.is_stuck = True
-            logger.error("the event loop is stuck: a turn has lasted %.0f s, in %s", late_s, look.stack)
+            self._sample = _Sample(tick, late_s - queued_s < self._slow_s, stack)
+        elif late_s >= STUCK_S and sample.on_time and not sample.is_stuck:
+            sample.is_stuck = True
+            logger.error("the event loop is stuck: a turn has lasted %.0f s, in %s", late_s, sample.stack)
         return self._slow_s

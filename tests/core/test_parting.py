@@ -36,7 +36,7 @@ class Crowd:
     def leave_while_there_is_room(self) -> int:
         """Return how many have left."""
         left = 0
-        while not self.parting.is_much:
+        while not self.parting.is_full:
             self.leave(left)
             left += 1
         return left

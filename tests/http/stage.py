@@ -11,7 +11,7 @@ from tests.waiting import PATIENCE_S
 
 from channelstream.core.policy import Policy
 from channelstream.http.connection import HttpConnection
-from channelstream.http.door import Door, HttpSettings, Router
+from channelstream.http.shared import HttpServer, HttpSettings, Router
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = [(b"content-length", b"2")]
@@ -35,7 +35,7 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.answer: App = ok
-        self.door = Door(self.settings, self._app, self.router, Policy())
+        self.http_server = HttpServer(self.settings, self._app, self.router, Policy())
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked.append(scope["path"])
@@ -48,7 +48,7 @@ class Stage:
             near = listening.accept()[0]
         for end in (near, far):
             end.setblocking(False)
-        made = HttpConnection(self.door)
+        made = HttpConnection(self.http_server)
         transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: made, near)
         self.clients.append(Client(far, made, transport))
         return self.clients[-1]

@@ -8,11 +8,11 @@ import pytest
 from tests.http.stage import GET, Client, Stage, ok, play, turns
 from tests.waiting import soon
 
-from channelstream.asgi import AT_ONCE, refuse
+from channelstream.asgi import WHOLE_ANSWER, refuse
 from channelstream.errors import TooLarge
 from channelstream.http import connection
-from channelstream.http.door import HttpSettings, Takeable
 from channelstream.http.exchange import BODY_BYTES
+from channelstream.http.shared import Detachable, HttpSettings
 
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
@@ -324,7 +324,7 @@ def test_stopping_closes_what_has_no_request(data: bytes) -> None:
         await client.send(data)
         await turns()
         before = data.count(GET)
-        await asyncio.wait_for(stage.door.close(), 5)
+        await asyncio.wait_for(stage.http_server.close(), 5)
         assert (await client.rest()).count(b"HTTP/1.1") == before
 
     play(scene)
@@ -338,7 +338,7 @@ def test_stopping_waits_for_an_answer() -> None:
         client = await stage.dial()
         await client.send(GET * 3)
         await soon(lambda: bool(stage.asked))
-        closing = asyncio.ensure_future(stage.door.close())
+        closing = asyncio.ensure_future(stage.http_server.close())
         await turns()
         assert not closing.done()
         gate.opens.set()
@@ -357,8 +357,8 @@ def test_dropping_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
         client = await stage.dial()
         await client.send(GET)
         await soon(lambda: bool(stage.asked))
-        await stage.door.abort()
-        await asyncio.wait_for(stage.door.close(), 5)
+        await stage.http_server.abort()
+        await asyncio.wait_for(stage.http_server.close(), 5)
         assert await client.rest() == b""
 
     play(scene)
@@ -460,7 +460,7 @@ def test_an_answer_in_one_write(method: bytes) -> None:
         said: list[list[bytes]] = []
 
         async def at_once(scope: Any, _receive: Any, _send: Any) -> None:
-            assert scope["extensions"][AT_ONCE](200, [(b"content-length", b"2")], b"ok")
+            assert scope["extensions"][WHOLE_ANSWER](200, [(b"content-length", b"2")], b"ok")
 
         for stage.answer in (ok, at_once):
             client = await stage.dial()
@@ -483,7 +483,7 @@ def test_a_client_that_reads_no_answer() -> None:
         async def large(scope: Any, _receive: Any, send: Any) -> None:
             size = 4_000_000
             head = [(b"content-length", b"%d" % size)]
-            if not scope["extensions"][AT_ONCE](200, head, b"x" * size):
+            if not scope["extensions"][WHOLE_ANSWER](200, head, b"x" * size):
                 await send({"type": "http.response.start", "status": 200, "headers": head})
                 await send({"type": "http.response.body", "body": b"x" * size})
 
@@ -511,11 +511,11 @@ async def more_than_the_kernel_takes(_scope: Any, _receive: Any, send: Any) -> N
 
 def test_a_socket_is_taken_over_only_when_there_is_room() -> None:
     """Its new protocol would never learn that the transport is full, and would fill it without end."""
-    taken: list[Takeable] = []
+    taken: list[Detachable] = []
 
     async def scene(stage: Stage) -> None:
         stage.answer = more_than_the_kernel_takes
-        stage.door.router = lambda head, _scope: taken.append if head.path == "/stream" else None
+        stage.http_server.router = lambda head, _scope: taken.append if head.path == "/stream" else None
         client = await stage.dial()
         await client.send(GET + GET.replace(b"/a", b"/stream"))
         await soon(lambda: client.connection.is_full)

@@ -13,8 +13,8 @@ from tests.waiting import PATIENCE_S, soon
 
 from channelstream.asgi import Send
 from channelstream.http import closing, listener
-from channelstream.http.door import SPARE_SOCKETS, HttpSettings
 from channelstream.http.listener import Listener
+from channelstream.http.shared import SPARE_SOCKETS, HttpSettings
 
 Visit = Callable[[Stage, int], Awaitable[None]]
 
@@ -25,13 +25,13 @@ def serve_tls(certificate: tuple[str, str], settings: HttpSettings, visit: Visit
     async def scene(stage: Stage) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(*certificate)
-        listening = Listener(stage.door, context)
+        listening = Listener(stage.http_server, context)
         port = await listening.listen_at("127.0.0.1", 0)
         try:
             await visit(stage, port)
         finally:
             listening.close()
-            await stage.door.abort()
+            await stage.http_server.abort()
 
     play(scene, settings)
 
@@ -51,7 +51,7 @@ def test_a_handshake_and_a_request(certificate: tuple[str, str]) -> None:
 
     async def visit(stage: Stage, port: int) -> None:
         assert (await ask(certificate, port)).endswith(b"ok")
-        await soon(lambda: stage.door.excess == -1)
+        await soon(lambda: stage.http_server.excess == -1)
 
     serve_tls(certificate, HttpSettings(max_sockets=1), visit)
 
@@ -65,13 +65,13 @@ def test_a_handshake_that_does_not_come(
     async def visit(stage: Stage, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)) as client:
             client.setblocking(False)
-            await soon(lambda: stage.door.excess == 0)
+            await soon(lambda: stage.http_server.excess == 0)
             with suppress(ConnectionError):
                 client.send(said)
                 async with asyncio.timeout(PATIENCE_S):
                     while await asyncio.get_running_loop().sock_recv(client, 100):
                         pass
-        await soon(lambda: stage.door.excess == -1)
+        await soon(lambda: stage.http_server.excess == -1)
         assert stage.asked == []
 
     serve_tls(certificate, HttpSettings(max_sockets=1, head_timeout_s=0.2), visit)
@@ -83,7 +83,7 @@ def test_silent_handshakes_fill_the_house(certificate: tuple[str, str]) -> None:
 
     async def visit(stage: Stage, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)):
-            await soon(lambda: stage.door.excess == 0)
+            await soon(lambda: stage.http_server.excess == 0)
             assert (await ask(certificate, port, b"}")).startswith(b"HTTP/1.1 503 ")
 
     serve_tls(certificate, HttpSettings(max_sockets=1), visit)
@@ -94,7 +94,7 @@ def test_more_than_the_spare_sockets(certificate: tuple[str, str]) -> None:
 
     async def visit(stage: Stage, port: int) -> None:
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
-        await soon(lambda: stage.door.excess == SPARE_SOCKETS)
+        await soon(lambda: stage.http_server.excess == SPARE_SOCKETS)
         for client in clients:
             client.close()
 
@@ -106,8 +106,8 @@ def test_stopping_ends_handshakes(certificate: tuple[str, str]) -> None:
 
     async def visit(stage: Stage, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)):
-            await soon(lambda: stage.door.excess == 0)
-            await asyncio.wait_for(stage.door.close(), PATIENCE_S)
+            await soon(lambda: stage.http_server.excess == 0)
+            await asyncio.wait_for(stage.http_server.close(), PATIENCE_S)
 
     serve_tls(certificate, HttpSettings(max_sockets=1), visit)
 
@@ -152,7 +152,7 @@ def test_a_client_that_does_not_say_good_bye(certificate: tuple[str, str]) -> No
         answer = b""
         while not answer.endswith(b"ok"):
             answer += await asyncio.to_thread(client.recv, 1000)
-        await asyncio.wait_for(stage.door.close(), 20)
+        await asyncio.wait_for(stage.http_server.close(), 20)
         assert await asyncio.to_thread(client.recv, 1000) == b""
         client.close()
 

@@ -18,7 +18,7 @@ from tests.odd_requests import OddClient
 
 from channelstream.config import Settings
 from channelstream.http.connection import HttpConnection
-from channelstream.http.door import Door, HttpSettings
+from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.server import build
 from channelstream.transports.router import StreamRouter
 
@@ -65,10 +65,10 @@ class Front:
 
     def __post_init__(self) -> None:
         streams = build(Settings(port=0)).streams
-        self._door = Door(HttpSettings(), self._app, StreamRouter(streams), streams.policy)
+        self._http_server = HttpServer(HttpSettings(), self._app, StreamRouter(streams), streams.policy)
 
     def _accept(self) -> asyncio.Protocol:
-        return HttpConnection(self._door)
+        return HttpConnection(self._http_server)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         target = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")

@@ -11,7 +11,7 @@ from tests.transports.in_process import Stage, play
 
 from channelstream.core.endings import Ending
 from channelstream.http.connection import HttpConnection
-from channelstream.http.door import Door, HttpSettings
+from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.transports.asgi import StreamsApp
 from channelstream.transports.router import StreamRouter
 
@@ -32,13 +32,13 @@ VISITS = {
 """Path, headers and last words of a client."""
 
 
-async def visit(stage: Stage, door: Door, path: str, headers: str, last_words: bytes) -> None:
+async def visit(stage: Stage, http_server: HttpServer, path: str, headers: str, last_words: bytes) -> None:
     """Open a stream, read what comes first, end it, and wait for its end."""
     loop = asyncio.get_running_loop()
     near, far = socket.socketpair()
     with far:
         far.setblocking(False)
-        transport, _ = await loop.connect_accepted_socket(lambda: HttpConnection(door), near)
+        transport, _ = await loop.connect_accepted_socket(lambda: HttpConnection(http_server), near)
         request = f"GET {path}?conn_id=c&since= HTTP/1.1\r\nHost: test\r\n{headers}\r\n"
         await loop.sock_sendall(far, request.encode())
         answer = b""
@@ -76,11 +76,11 @@ def test_ended_streams_are_gone(kind: str) -> None:
 
     async def scenario(stage: Stage) -> None:
         streams = stage.streams
-        door = Door(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
-        await visit(stage, door, *VISITS[kind])
+        http_server = HttpServer(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
+        await visit(stage, http_server, *VISITS[kind])
         before = census()
         for _ in range(ROUNDS):
-            await visit(stage, door, *VISITS[kind])
+            await visit(stage, http_server, *VISITS[kind])
         grown = {name: more for name, more in (census() - before).items() if more >= ROUNDS // 2}
         assert grown == {}
 
@@ -94,24 +94,24 @@ def test_ended_http_connections_are_gone() -> None:
 
     async def scenario(stage: Stage) -> None:
         streams = stage.streams
-        door = Door(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
-        await call(stage, door)
+        http_server = HttpServer(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
+        await call(stage, http_server)
         before = census()
         for _ in range(ROUNDS):
-            await call(stage, door)
+            await call(stage, http_server)
         grown = {name: more for name, more in (census() - before).items() if more >= ROUNDS // 2}
         assert grown == {}
 
     play(scenario)
 
 
-async def call(stage: Stage, door: Door) -> None:
+async def call(stage: Stage, http_server: HttpServer) -> None:
     """Read an answer that closes, to its end."""
     loop = asyncio.get_running_loop()
     near, far = socket.socketpair()
     with far:
         far.setblocking(False)
-        transport, _ = await loop.connect_accepted_socket(lambda: HttpConnection(door), near)
+        transport, _ = await loop.connect_accepted_socket(lambda: HttpConnection(http_server), near)
         await loop.sock_sendall(far, b"GET /listen HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
         while await loop.sock_recv(far, 65_536):
             pass

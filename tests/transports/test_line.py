@@ -11,8 +11,8 @@ from tests.waiting import PATIENCE_S
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Message
 from channelstream.http.connection import HttpConnection
-from channelstream.http.door import Door, HttpSettings
 from channelstream.http.line import Line, taken
+from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.http.unread import UnreadAnswer
 from channelstream.transports.asgi import StreamsApp
 from channelstream.transports.longpoll import PollStream
@@ -200,15 +200,15 @@ def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
         streams, transport = stage.streams, stage.transport
         payload = b'"%b"' % (b"y" * MUCH)
         await streams.node.publish([Message(uuid="m", channel="a", user="x", payload=payload, timestamp="t")])
-        door = Door(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
-        http = HttpConnection(door)
+        http_server = HttpServer(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
+        http = HttpConnection(http_server)
         transport.set_protocol(http)
         http.connection_made(transport)
         request = b"GET /listen?conn_id=c HTTP/1.1\r\nHost: x\r\n\r\n"
         await asyncio.get_running_loop().sock_sendall(stage.client, request)
         await stage.receive(20)
         async with asyncio.timeout(PATIENCE_S):
-            await streams.settled()
+            await streams.all_opened()
 
     play(scenario)
 

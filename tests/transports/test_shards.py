@@ -117,7 +117,7 @@ def node_of(redis: RedisServer, shards: int) -> Node:
     [place] = shard_addresses(redis.address)
     clock = SystemClock()
     pacer = FlushPacer(lambda: hub.flush(), clock.steady)
-    hub = Hub(pacer.soon)
+    hub = Hub(pacer.request_flush)
     engine = RedisEngine(
         [replace(place, prefix=prefix) for prefix in prefixes(shards)],
         RegistryLimits(),

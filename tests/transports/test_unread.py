@@ -10,7 +10,7 @@ from tests.transports.in_process import Stage, play
 from tests.waiting import eventually
 
 from channelstream.http.connection import HttpConnection
-from channelstream.http.door import Door, HttpSettings
+from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.http.unread import UnreadAnswer
 from channelstream.transports import router
 from channelstream.transports.asgi import StreamsApp
@@ -114,8 +114,10 @@ def test_a_refused_websocket_that_reads_nothing_is_dropped(monkeypatch: pytest.M
 
     async def scenario(stage: Stage) -> None:
         streams, transport, lost = stage.streams, stage.transport, Lost()
-        door = Door(HttpSettings(), StreamsApp(streams), router.StreamRouter(streams), streams.policy)
-        http = HttpConnection(door)
+        http_server = HttpServer(
+            HttpSettings(), StreamsApp(streams), router.StreamRouter(streams), streams.policy
+        )
+        http = HttpConnection(http_server)
         transport.set_protocol(http)
         http.connection_made(transport)
         while not transport.get_write_buffer_size():

@@ -67,8 +67,8 @@ class Frame:
         """Return, unmasked, the next `PIECE_BYTES` at most of what `data` holds of the payload from index `at` on."""
         masked = data[at : at + min(self.left, PIECE_BYTES)]
         plain = _unmask(masked, self.mask)
-        turn = len(masked) % 4
-        self.mask = self.mask[turn:] + self.mask[:turn]
+        rotation = len(masked) % 4
+        self.mask = self.mask[rotation:] + self.mask[:rotation]
         self.left -= len(masked)
         return plain
 

@@ -27,7 +27,7 @@ class LeaveBatch:
         return bool(self._users)
 
     @property
-    def is_much(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the events are as many, or as large, as one turn has time for."""
         return self._cost >= TURN_COST
 

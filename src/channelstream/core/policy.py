@@ -66,15 +66,15 @@ class Policy:
         if not self._trusted.has(peer):
             return peer
         lists = (x_forwarded_for(scope["headers"]), forwarded(scope["headers"]))
-        callers = {hops[self._first(hops)].address for hops in lists if hops}
+        callers = {hops[self._caller_index(hops)].address for hops in lists if hops}
         return (callers or {peer}).pop() if len(callers) < 2 else UNKNOWN
 
     def scheme(self, scope: Mapping[str, Any]) -> str:
         """Return `http` or `https`, as the browser sees it; `https` only if all that a trusted proxy sends says so."""
-        said = set(self._schemes(scope["headers"])) if self.is_proxied(scope) else set()
-        if not said:
+        schemes = set(self._schemes(scope["headers"])) if self.is_proxied(scope) else set()
+        if not schemes:
             return SCHEMES.get(scope["scheme"], "http")
-        return "https" if said == {"https"} else "http"
+        return "https" if schemes == {"https"} else "http"
 
     def host(self, scope: Mapping[str, Any]) -> str:
         """Return the Host the browser asked for, as a trusted proxy says in Forwarded; empty where none says it.
@@ -83,9 +83,9 @@ class Policy:
         """
         headers = scope["headers"]
         hops = forwarded(headers) if self.is_proxied(scope) and not x_forwarded_for(headers) else ()
-        return hops[self._first(hops)].host if hops else ""
+        return hops[self._caller_index(hops)].host if hops else ""
 
-    def _first(self, hops: Sequence[Hop]) -> int:
+    def _caller_index(self, hops: Sequence[Hop]) -> int:
         """Return which hop reached the first trusted proxy: what is before it a stranger may have written."""
         index = len(hops) - 1
         while index > 0 and self._trusted.has(hops[index].address):
@@ -99,11 +99,11 @@ class Policy:
             values = items(joined(headers, name)[-LIST_BYTES:])
             if values:
                 # A list that grew with that of the addresses has a value for each hop.
-                index = self._first(addresses) if len(values) == len(addresses) else -1
+                index = self._caller_index(addresses) if len(values) == len(addresses) else -1
                 yield from _known(values[index])
         hops = forwarded(headers)
         if hops:
-            yield from _known(hops[self._first(hops)].scheme)
+            yield from _known(hops[self._caller_index(hops)].scheme)
 
     def root(self, scope: Mapping[str, Any]) -> str:
         """Return the path a trusted proxy serves us under (X-Script-Name), empty for none."""

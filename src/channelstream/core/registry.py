@@ -174,10 +174,10 @@ class Registry:
     def configure(self, name: str, patch: Mapping[str, Any], floor: int, now: Moment) -> Channel:
         """Change the named settings of a channel, created if it is new; the others stay as they are."""
         channel = self.open_channel(name, {}, floor, now)
-        self.settle(channel, self._bounded(replace(channel.settings, **patch)), now.steady_s)
+        self.apply_settings(channel, self._bounded(replace(channel.settings, **patch)), now.steady_s)
         return channel
 
-    def settle(self, channel: Channel, settings: ChannelSettings, steady_s: float) -> None:
+    def apply_settings(self, channel: Channel, settings: ChannelSettings, steady_s: float) -> None:
         """Give a channel these settings."""
         channel.configure(settings, settings.log_limits(self.limits.transit_s), steady_s)
 

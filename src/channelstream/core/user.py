@@ -63,7 +63,7 @@ class User:
     def public_state(self) -> State:
         return self.listed[1]
 
-    def _list(self) -> None:
+    def _update_listed(self) -> None:
         """Make the public state anew: events share the one they were made with."""
         public = {key: self.state[key] for key in self.public_keys if key in self.state}
         self.listed = (self.name, public)
@@ -77,7 +77,7 @@ class User:
         """Set values and return what really changed, sorted by key; a null removes the key."""
         changed = [(key, value) for key, value in sorted(values.items()) if _differs(self.state, key, value)]
         _set(self.state, changed)
-        self._list()
+        self._update_listed()
         return changed
 
     def refusal_of(self, *updates: Mapping[str, StateValue]) -> str | None:
@@ -96,7 +96,7 @@ class User:
     def publish_keys(self, keys: Iterable[str]) -> None:
         """Make exactly these keys public."""
         self.public_keys = tuple(dict.fromkeys(keys))
-        self._list()
+        self._update_listed()
 
 
 def is_changed(before: State, after: State, key: str) -> bool:

@@ -209,10 +209,10 @@ class FrameReader:
         "_ended",
         "_frame",
         "_frames_left",
-        "_held",
         "_inflate",
         "_limits",
         "_message",
+        "_pending",
         "_pieces_left",
     )
 
@@ -225,7 +225,7 @@ class FrameReader:
         """
         self._limits = limits
         self._inflate = inflate
-        self._held = b""
+        self._pending = b""
         self._frame: Frame | None = None
         self._message: _Message | None = None
         self._ended = False
@@ -255,13 +255,13 @@ class FrameReader:
     def _events(self, data: bytes) -> Iterator[Inbound | None]:
         if len(data) < WHOLE_PIECE_BYTES and self._is_inside_a_frame:
             self._count_piece()
-        data, self._held, at = self._held + data, b"", 0
+        data, self._pending, at = self._pending + data, b"", 0
         while not self._ended:
             current = self._frame
             if current is None:
                 current = self._open(data, at)
                 if current is None:
-                    self._held = data[at:]
+                    self._pending = data[at:]
                     return
                 at += current.head_bytes
             chunk = current.take(data, at)
@@ -273,7 +273,7 @@ class FrameReader:
 
     @property
     def _is_inside_a_frame(self) -> bool:
-        return bool(self._held) or self._frame is not None
+        return bool(self._pending) or self._frame is not None
 
     def _count_frame(self) -> None:
         self._frames_left -= 1
@@ -339,5 +339,5 @@ class FrameReader:
 
     def _end(self) -> None:
         self._ended = True
-        self._held = b""
+        self._pending = b""
         self._frame = self._message = None

@@ -209,7 +209,7 @@ class LocalLog:
         """
         slices, now = Slices(self._clock.steady), moment(self._clock)
         parted, gone = LeaveBatch(self.registry), list[Member]()
-        while waiting and not (slices.is_over and (gone or parted)) and not parted.is_much:
+        while waiting and not (slices.is_over and (gone or parted)) and not parted.is_full:
             gone += self._count_out(waiting, parted, now, slices)
         for event in parted.events(now.wall_s):
             try:
@@ -228,7 +228,7 @@ class LocalLog:
         try:
             user = self.registry.users[member.user]
             for at, name in enumerate(channels):
-                if parted.is_much or (at and slices.is_over):
+                if parted.is_full or (at and slices.is_over):
                     waiting.appendleft(Leaving(member, channels[at:]))
                     return []
                 parted.leave(self.registry.channels[name], user, member.dialect, now)

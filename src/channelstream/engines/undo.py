@@ -56,7 +56,7 @@ def take_back_channels(
                 continue  # It was idle for too long meanwhile.
             if name in known:
                 settings, *logs = known[name]
-                registry.settle(channel, settings, clock.steady())
+                registry.apply_settings(channel, settings, clock.steady())
                 if recorded() == before:
                     for log, (entries, floor) in zip((channel.log, channel.history), logs, strict=True):
                         log.restore(entries, floor)

@@ -9,7 +9,7 @@ import select
 from enum import Enum, auto
 from typing import Any
 
-from channelstream.asgi import AT_ONCE, refusal
+from channelstream.asgi import WHOLE_ANSWER, refusal
 from channelstream.core.http_head import RequestHead
 from channelstream.core.http_reader import RequestReader
 from channelstream.core.policy import Header
@@ -21,9 +21,9 @@ from channelstream.errors import (
 )
 from channelstream.http.answers import CLOSE, lines, status_line
 from channelstream.http.closing import close_transport, is_tls
-from channelstream.http.door import SPARE_SOCKETS, Door, Socket
 from channelstream.http.exchange import Exchange
 from channelstream.http.line import LINE, Line, taken
+from channelstream.http.shared import SPARE_SOCKETS, HttpServer, Socket
 from channelstream.http.unread import UnreadAnswer
 
 ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -40,20 +40,20 @@ class Phase(Enum):
     HEAD = auto()
     EXCHANGE = auto()
     LINGER = auto()
-    OVER = auto()
+    CLOSED = auto()
 
 
 class HttpConnection(asyncio.Protocol):
     """An accepted socket."""
 
     __slots__ = (
-        "_before",
         "_client",
-        "_door",
+        "_continuation",
         "_drained",
         "_exchange",
         "_has_ended",
         "_headers",
+        "_http_server",
         "_idle_since_s",
         "_idle_timer",
         "_is_paused",
@@ -61,12 +61,12 @@ class HttpConnection(asyncio.Protocol):
         "_linger_left",
         "_loop",
         "_phase",
+        "_predecessor",
         "_reader",
         "_scheme",
         "_server",
         "_timer",
         "_transport",
-        "_turn",
         "_unread",
         "access_log",
         "date",
@@ -74,23 +74,23 @@ class HttpConnection(asyncio.Protocol):
         "write",
     )
 
-    def __init__(self, door: Door, before: Socket | None = None) -> None:
+    def __init__(self, http_server: HttpServer, predecessor: Socket | None = None) -> None:
         """Create the protocol of a socket.
 
         Args:
             before: what counted for this socket until now.
         """
-        self.access_log = door.settings.access_log
-        self.date = door.date
+        self.access_log = http_server.settings.access_log
+        self.date = http_server.date
         self.is_full = False
-        self._door = door
-        self._before = before
-        self._reader = RequestReader(door.settings.head_bytes)
+        self._http_server = http_server
+        self._predecessor = predecessor
+        self._reader = RequestReader(http_server.settings.head_bytes)
         self._phase = Phase.HEAD
         self._exchange: Exchange | None = None
         self._headers: list[Header] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._turn: asyncio.Handle | None = None
+        self._continuation: asyncio.Handle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since_s = 0.0
         self._unread: UnreadAnswer | None = None
@@ -107,23 +107,23 @@ class HttpConnection(asyncio.Protocol):
         self._client = _address(transport.get_extra_info("peername"))
         self._server = _address(transport.get_extra_info("sockname"))
         self._scheme = "https" if is_tls(transport) else "http"
-        if self._before is not None:
-            self._door.leave(self._before)
-        self._door.enter(self)
-        if self._door.excess > 0:
+        if self._predecessor is not None:
+            self._http_server.unregister(self._predecessor)
+        self._http_server.register(self)
+        if self._http_server.excess > 0:
             self._refuse(Unavailable("The server has too many connections; try again later."))
         else:
-            self._expect_head()
+            self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._over()
-        self._all_is_read()
-        self._let_write()
+        self._enter_closed()
+        self._stop_unread_timer()
+        self._wake_writers()
         if self._exchange is not None:
             self._exchange.end()
             # They hold each other, and the garbage collector comes rarely.
             self._exchange = None
-        self._door.leave(self)
+        self._http_server.unregister(self)
 
     def eof_received(self) -> bool:
         """Go on if the client may wait for an answer: it has said all, and may listen still.
@@ -136,7 +136,7 @@ class HttpConnection(asyncio.Protocol):
         if exchange is None or not exchange.is_whole or self._phase is not Phase.EXCHANGE:
             self._close()
             return False
-        exchange.leave()
+        exchange.half_close()
         return self._scheme == "http"
 
     @property
@@ -157,12 +157,12 @@ class HttpConnection(asyncio.Protocol):
 
     def release(self) -> tuple[asyncio.Transport, bytes]:
         """Let go of the socket, and keep nothing that only the garbage collector could free."""
-        self._over()
-        self._all_is_read()
+        self._enter_closed()
+        self._stop_unread_timer()
         self._exchange = None
         self._headers = []
         self._resume_reading()
-        self._door.leave(self)
+        self._http_server.unregister(self)
         return self._transport, self._reader.take_rest()
 
     # -- what the client sends
@@ -172,17 +172,17 @@ class HttpConnection(asyncio.Protocol):
             self._linger_left -= len(data)
             if self._linger_left < 0:
                 self._close()
-        elif self._phase is not Phase.OVER:
+        elif self._phase is not Phase.CLOSED:
             self._reader.receive(data)
-            self._go_on()
+            self._proceed()
 
-    def _go_on(self) -> None:
+    def _proceed(self) -> None:
         try:
-            self._read_on()
+            self._read_requests()
         except ChannelstreamError as error:
             self._refuse(error)
 
-    def _read_on(self) -> None:
+    def _read_requests(self) -> None:
         """Read up to the end of the request at hand; when its answer is out, begin with the next.
 
         One whose answer still waits for the client would find a full transport, which tells a stream nothing.
@@ -202,9 +202,9 @@ class HttpConnection(asyncio.Protocol):
         elif self._has_ended or self._is_stopping:
             self._close()
         elif self._reader.has_more:
-            self._expect_head()
+            self._wait_for_head()
         else:
-            self._expect_request()
+            self._wait_for_request()
 
     def _read_body(self, exchange: Exchange) -> None:
         reader = self._reader
@@ -214,22 +214,22 @@ class HttpConnection(asyncio.Protocol):
             if reader.is_whole:
                 self._stop_timer()
             elif reader.has_stopped and not exchange.is_full:
-                self._read_on_later()
+                self._continue_later()
         has_next = exchange.is_whole and reader.has_more and (not exchange.is_answered or self.is_full)
         if exchange.is_full or reader.has_stopped or has_next:
             self._pause_reading()
         else:
             self._resume_reading()
 
-    def _read_on_later(self) -> None:
+    def _continue_later(self) -> None:
         """Go on with the body when others had their turn."""
-        if self._turn is None:
-            self._turn = self._loop.call_soon(self._take_turn)
+        if self._continuation is None:
+            self._continuation = self._loop.call_soon(self._continue_body)
 
-    def _take_turn(self) -> None:
-        self._turn = None
+    def _continue_body(self) -> None:
+        self._continuation = None
         if self._phase is Phase.EXCHANGE:
-            self._go_on()
+            self._proceed()
 
     def _begin(self, head: RequestHead) -> None:
         """Serve a request as far as it is there."""
@@ -241,9 +241,9 @@ class HttpConnection(asyncio.Protocol):
         self._read_body(exchange)
         if not exchange.is_whole:
             self._start_timer(
-                self._door.settings.body_timeout_s, TimedOut("The body of the request took too long.")
+                self._http_server.settings.body_timeout_s, TimedOut("The body of the request took too long.")
             )
-        take_over = self._door.router(head, exchange.scope)
+        take_over = self._http_server.router(head, exchange.scope)
         if take_over is None:
             self.serve()
         else:
@@ -253,8 +253,8 @@ class HttpConnection(asyncio.Protocol):
         """Let the application answer the request at hand."""
         exchange = self._exchange
         if exchange is not None and self.is_open:
-            exchange.scope["extensions"] = {AT_ONCE: exchange.answer, LINE: Line(self._transport)}
-            self._door.run(self._loop.create_task(exchange.run(self._door.app)))
+            exchange.scope["extensions"] = {WHOLE_ANSWER: exchange.answer, LINE: Line(self._transport)}
+            self._http_server.run(self._loop.create_task(exchange.run(self._http_server.app)))
 
     def _scope(self, head: RequestHead) -> dict[str, Any]:
         return {
@@ -282,33 +282,33 @@ class HttpConnection(asyncio.Protocol):
         if not exchange.keep_alive or self._is_stopping:
             self._close_gently(is_whole=exchange.is_whole)
             return
-        self._go_on()
+        self._proceed()
 
     def fail(self) -> None:
         """Say that the request failed, unless an answer has begun: then only closing tells."""
         exchange = self._exchange
-        if exchange is None or exchange.is_over or exchange.is_answered:
+        if exchange is None or exchange.is_abandoned or exchange.is_answered:
             return
-        if exchange.has_started or exchange.has_left:
+        if exchange.has_started or exchange.is_half_closed:
             self._close()
         else:
             self._refuse(Internal())
 
-    def body_taken(self) -> None:
+    def body_consumed(self) -> None:
         if self._reader.has_stopped:
-            self._read_on_later()
+            self._continue_later()
         else:
             self._resume_reading()
 
     def pause_writing(self) -> None:
         self.is_full = True
-        self._expect_to_be_read()
+        self._watch_unread()
 
     def resume_writing(self) -> None:
-        self._let_write()
+        self._wake_writers()
         exchange = self._exchange
         if exchange is not None and exchange.is_answered and self._phase is Phase.EXCHANGE:
-            self._go_on()
+            self._proceed()
 
     async def drained(self) -> None:
         """Wait until the client has read enough, or is gone."""
@@ -317,7 +317,7 @@ class HttpConnection(asyncio.Protocol):
                 self._drained = asyncio.Event()
             await self._drained.wait()
 
-    def _let_write(self) -> None:
+    def _wake_writers(self) -> None:
         self.is_full = False
         if self._drained is not None:
             self._drained.set()
@@ -328,7 +328,7 @@ class HttpConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             exchange.end()
-        if self._transport.is_closing() or self._phase in (Phase.LINGER, Phase.OVER):
+        if self._transport.is_closing() or self._phase in (Phase.LINGER, Phase.CLOSED):
             return
         if exchange is not None and exchange.is_answered:
             # A second answer would be taken for that of the next request.
@@ -337,7 +337,7 @@ class HttpConnection(asyncio.Protocol):
         if exchange is not None and exchange.has_started:
             self._close()
             return
-        status, fields, body = refusal(error, self._door.policy.cors(self._headers))
+        status, fields, body = refusal(error, self._http_server.policy.cors(self._headers))
         close = b"" if (b"connection", b"close") in fields else CLOSE
         self.write(b"%b%b%b%b\r\n%b" % (status_line(status), self.date(), lines(fields), close, body))
         self._close_gently(is_whole=False)
@@ -350,26 +350,26 @@ class HttpConnection(asyncio.Protocol):
         Args:
             is_whole: the client has said all; otherwise what it still sends is read for a moment and thrown away.
         """
-        if is_whole or self._has_ended or self._is_stopping or self._door.excess > SPARE_SOCKETS:
+        if is_whole or self._has_ended or self._is_stopping or self._http_server.excess > SPARE_SOCKETS:
             self._close()
             return
         self._phase = Phase.LINGER
         self._stop_timer()
         self._timer = self._loop.call_later(LINGER_S, self._close)
         self._resume_reading()
-        self._expect_to_be_read()
+        self._watch_unread()
         if self._transport.can_write_eof():
             self._transport.write_eof()
 
     def _close(self) -> None:
-        self._over()
+        self._enter_closed()
         if self._exchange is not None and not self._exchange.is_answered:
             self._exchange.end()
         close_transport(self._transport)
-        self._expect_to_be_read()
+        self._watch_unread()
 
-    def _over(self) -> None:
-        self._phase = Phase.OVER
+    def _enter_closed(self) -> None:
+        self._phase = Phase.CLOSED
         self._stop_timer()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
@@ -377,21 +377,21 @@ class HttpConnection(asyncio.Protocol):
 
     # -- waiting
 
-    def _expect_head(self) -> None:
+    def _wait_for_head(self) -> None:
         """Bound the time of a head, from its first byte on, and that of the first one from the accepted socket on."""
         if self._timer is None or self._phase is not Phase.HEAD:
             self._phase = Phase.HEAD
             self._start_timer(
-                self._door.settings.head_timeout_s, TimedOut("The head of the request took too long.")
+                self._http_server.settings.head_timeout_s, TimedOut("The head of the request took too long.")
             )
 
-    def _expect_request(self) -> None:
+    def _wait_for_request(self) -> None:
         """Wait for the next request; before the first one the head's time runs."""
         if self._phase is not Phase.HEAD:
             self._phase = Phase.IDLE
             self._idle_since_s = self._loop.time()
             if self._idle_timer is None:
-                self._wait_idle(self._door.settings.keep_alive_s)
+                self._wait_idle(self._http_server.settings.keep_alive_s)
 
     def _wait_idle(self, delay_s: float) -> None:
         self._idle_timer = self._loop.call_later(delay_s, self._check_idle)
@@ -400,7 +400,7 @@ class HttpConnection(asyncio.Protocol):
         """Look at a connection after its time; a timer for each request would cost more."""
         self._idle_timer = None
         if self._phase is Phase.IDLE:
-            left_s = self._idle_since_s + self._door.settings.keep_alive_s - self._loop.time()
+            left_s = self._idle_since_s + self._http_server.settings.keep_alive_s - self._loop.time()
             if left_s > 0:
                 self._wait_idle(left_s)
             else:
@@ -411,10 +411,10 @@ class HttpConnection(asyncio.Protocol):
         if self._phase is not Phase.IDLE:
             return
         if taken(self._transport) is not None:
-            self._expect_to_be_read()
-            self._expect_request()
+            self._watch_unread()
+            self._wait_for_request()
         elif _is_readable(self._transport):
-            self._expect_request()
+            self._wait_for_request()
         else:
             self._close()
 
@@ -427,15 +427,15 @@ class HttpConnection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
 
-    def _expect_to_be_read(self) -> None:
+    def _watch_unread(self) -> None:
         """Drop a client that reads nothing of what was written."""
         if self._unread is None:
             self._unread = UnreadAnswer(
-                self._transport, self._door.settings.keep_alive_s, self._loop.call_later
+                self._transport, self._http_server.settings.keep_alive_s, self._loop.call_later
             )
         self._unread.watch()
 
-    def _all_is_read(self) -> None:
+    def _stop_unread_timer(self) -> None:
         if self._unread is not None:
             self._unread.stop()
             self._unread = None

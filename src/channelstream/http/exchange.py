@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("channelstream.access")
 
 
-class Line(Protocol):
+class AnswerSink(Protocol):
     """The connection, as far as an exchange uses it.
 
     Attributes:
@@ -31,7 +31,7 @@ class Line(Protocol):
     async def drained(self) -> None: ...
     def write(self, data: bytes) -> None: ...
     def date(self) -> bytes: ...
-    def body_taken(self) -> None:
+    def body_consumed(self) -> None:
         """The application has read: there is room for more of the body."""
 
     def answered(self) -> None:
@@ -54,33 +54,33 @@ class Exchange:
 
     __slots__ = (
         "_body",
+        "_changed",
         "_has_chunked_body",
-        "_has_told_end",
+        "_has_reported_end",
         "_is_chunked",
         "_left",
-        "_line",
-        "_news",
+        "_sink",
         "_waits_for_continue",
-        "has_left",
         "has_started",
+        "is_abandoned",
         "is_answered",
-        "is_over",
+        "is_half_closed",
         "is_whole",
         "keep_alive",
         "scope",
     )
 
-    def __init__(self, line: Line, head: RequestHead, scope: Scope) -> None:
+    def __init__(self, sink: AnswerSink, head: RequestHead, scope: Scope) -> None:
         self.scope = scope
         self.keep_alive = head.keep_alive
-        self.is_whole = self.has_left = self.is_over = False
+        self.is_whole = self.is_half_closed = self.is_abandoned = False
         self.has_started = self.is_answered = False
-        self._line = line
+        self._sink = sink
         self._body = bytearray()
-        self._has_told_end = False
+        self._has_reported_end = False
         self._has_chunked_body = head.body_bytes is None
         self._waits_for_continue = head.expects_continue
-        self._news: asyncio.Event | None = None
+        self._changed: asyncio.Event | None = None
         self._is_chunked = False
         self._left: int | None = 0  # Bytes the answer announces; None: not known before its end.
 
@@ -98,40 +98,40 @@ class Exchange:
         self.is_whole = is_whole
         self.wake()
 
-    def leave(self) -> None:
+    def half_close(self) -> None:
         """The client sends nothing more: whoever only waits for it need not go on."""
-        self.has_left = True
+        self.is_half_closed = True
         self.wake()
 
     def end(self) -> None:
         """Nobody waits for the answer."""
-        self.is_over = True
+        self.is_abandoned = True
         self.wake()
 
     def wake(self) -> None:
-        if self._news is not None:
-            self._news.set()
+        if self._changed is not None:
+            self._changed.set()
 
     async def receive(self) -> dict[str, Any]:
         """Return the next event (ASGI)."""
-        if self._waits_for_continue and not (self.is_over or self.has_started):
+        if self._waits_for_continue and not (self.is_abandoned or self.has_started):
             self._waits_for_continue = False
-            self._line.write(CONTINUE)
-        while not (self.is_over or self.is_answered):
-            if self._body or (self.is_whole and not self._has_told_end):
+            self._sink.write(CONTINUE)
+        while not (self.is_abandoned or self.is_answered):
+            if self._body or (self.is_whole and not self._has_reported_end):
                 return self._next_part()
-            if self.has_left:
+            if self.is_half_closed:
                 break
-            if self._news is None:
-                self._news = asyncio.Event()
-            self._news.clear()
-            await self._news.wait()
+            if self._changed is None:
+                self._changed = asyncio.Event()
+            self._changed.clear()
+            await self._changed.wait()
         return {"type": "http.disconnect"}
 
     def _next_part(self) -> dict[str, Any]:
         body, self._body = bytes(self._body), bytearray()
-        self._has_told_end = self.is_whole
-        self._line.body_taken()
+        self._has_reported_end = self.is_whole
+        self._sink.body_consumed()
         return {"type": "http.request", "body": body, "more_body": not self.is_whole}
 
     # -- what the application answers
@@ -141,41 +141,41 @@ class Exchange:
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
-            self._line.abort()
+            self._sink.abort()
         except Exception:
             logger.exception("the application failed")
             if not self.is_answered:
-                self._line.fail()
+                self._sink.fail()
         else:
-            if not self.is_answered and not self.is_over:
-                if not self.has_left:
+            if not self.is_answered and not self.is_abandoned:
+                if not self.is_half_closed:
                     logger.error("the application has not answered")
-                self._line.fail()
+                self._sink.fail()
         finally:
             # Scope and exchange hold each other by way of the extension; untied they need not wait for the collector.
             self.scope.pop("extensions", None)
 
     def answer(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
         """Send a whole answer in one write; False if it has to wait until the client has read (see `asgi.AT_ONCE`)."""
-        if self.is_over:
+        if self.is_abandoned:
             return True
-        if self._line.is_full:
+        if self._sink.is_full:
             return False
         self._begin(status)
         close = self._connection_line(headers)
         if self.scope["method"] == "HEAD":
             body = b""
-        self._line.write(
-            b"%b%b%b%b\r\n%b" % (status_line(status), self._line.date(), lines(headers), close, body)
+        self._sink.write(
+            b"%b%b%b%b\r\n%b" % (status_line(status), self._sink.date(), lines(headers), close, body)
         )
         self._complete()
         return True
 
     async def send(self, message: dict[str, Any]) -> None:
         """Take an event (ASGI)."""
-        if self._line.is_full:
-            await self._line.drained()
-        if self.is_over:
+        if self._sink.is_full:
+            await self._sink.drained()
+        if self.is_abandoned:
             return
         if message["type"] == "http.response.start" and not self.has_started:
             self._send_head(message["status"], list(message.get("headers", ())))
@@ -196,7 +196,7 @@ class Exchange:
         text = checked_lines(headers) + extra
         self._begin(status)
         text += self._connection_line(headers)
-        self._line.write(b"%b%b%b\r\n" % (status_line(status), self._line.date(), text))
+        self._sink.write(b"%b%b%b\r\n" % (status_line(status), self._sink.date(), text))
 
     def _unsized(self) -> bytes:
         """Return how the end of a body of unknown length is told; HTTP/1.0 knows only that of the connection."""
@@ -211,7 +211,7 @@ class Exchange:
         if self._has_chunked_body and not self.is_whole:
             # To find the end of a body nobody wants costs more than another connection.
             self.keep_alive = False
-        if self._line.access_log:
+        if self._sink.access_log:
             self._log(status)
 
     def _connection_line(self, headers: Sequence[Header]) -> bytes:
@@ -233,7 +233,7 @@ class Exchange:
             body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             body += b"" if has_more else b"0\r\n\r\n"
         if body:
-            self._line.write(body)
+            self._sink.write(body)
         if not has_more:
             self._complete()
 
@@ -241,7 +241,7 @@ class Exchange:
         self.is_answered = True
         self._body = bytearray()
         self.wake()
-        self._line.answered()
+        self._sink.answered()
 
     def _log(self, status: int) -> None:
         scope = self.scope

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from channelstream.http.connection import HttpConnection
-from channelstream.http.door import SPARE_SOCKETS, Door
+from channelstream.http.shared import SPARE_SOCKETS, HttpServer
 from channelstream.http.unix_socket import UnixSocket
 
 BACKLOG = 4096
@@ -26,8 +26,8 @@ ListeningSocket = socket.socket
 class Listener:
     """Accepts connections until it is closed."""
 
-    def __init__(self, door: Door, tls: ssl.SSLContext | None = None) -> None:
-        self._door = door
+    def __init__(self, http_server: HttpServer, tls: ssl.SSLContext | None = None) -> None:
+        self._http_server = http_server
         self._tls = tls
         self._servers: list[asyncio.Server] = []
         self._sockets: list[socket.socket] = []
@@ -83,7 +83,7 @@ class Listener:
             listening.close()
 
     def _connection(self) -> HttpConnection:
-        return HttpConnection(self._door)
+        return HttpConnection(self._http_server)
 
     def _add(self, server: asyncio.Server) -> None:
         """Keep a server; for TLS its sockets are ours, so that what they accept counts before the handshake is done."""
@@ -112,28 +112,28 @@ class Listener:
                 loop.remove_reader(listening)
                 loop.call_later(PAUSE_S, self._watch, listening, tls)
                 return
-            if self._door.excess >= SPARE_SOCKETS:
+            if self._http_server.excess >= SPARE_SOCKETS:
                 # A handshake costs more than the answer is worth.
                 accepted.close()
             else:
-                Handshake(self._door, accepted, tls).begin()
+                Handshake(self._http_server, accepted, tls).begin()
 
 
 class Handshake:
     """An accepted socket until its TLS handshake is done: it counts, and its time is bounded, like any other."""
 
-    def __init__(self, door: Door, accepted: socket.socket, tls: ssl.SSLContext) -> None:
-        self._door = door
+    def __init__(self, http_server: HttpServer, accepted: socket.socket, tls: ssl.SSLContext) -> None:
+        self._http_server = http_server
         self._accepted = accepted
         self._tls = tls
         self.stop: Callable[[], object] = accepted.close
 
     def begin(self) -> None:
         self._accepted.setblocking(False)
-        self._door.enter(self)
+        self._http_server.register(self)
         task = asyncio.get_running_loop().create_task(self._shake_hands())
         self.stop = task.cancel
-        self._door.run(task)
+        self._http_server.run(task)
 
     def abort(self) -> None:
         self.stop()
@@ -141,14 +141,14 @@ class Handshake:
     async def _shake_hands(self) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: HttpConnection(self._door, self),
+                lambda: HttpConnection(self._http_server, self),
                 self._accepted,
                 ssl=self._tls,
-                ssl_handshake_timeout=self._door.settings.head_timeout_s,
+                ssl_handshake_timeout=self._http_server.settings.head_timeout_s,
                 ssl_shutdown_timeout=SHUTDOWN_S,
             )
         except (OSError, asyncio.CancelledError):
             # It was no TLS, took too long, went away, or the server stops: there is nobody to answer.
             self._accepted.close()
         finally:
-            self._door.leave(self)
+            self._http_server.unregister(self)

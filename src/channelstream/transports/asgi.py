@@ -73,4 +73,4 @@ class StreamsApp:
         else:
             await answer(scope, send, 200, body, cors)
         if len(body) >= LONG_ANSWER_BYTES:
-            self._streams.run_beside(stream.hold_while_read())
+            self._streams.run_in_background(stream.hold_while_read())

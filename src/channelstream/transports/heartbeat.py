@@ -12,7 +12,7 @@ TICK_S = 0.1
 """Time between two slots: 15,000 streams with a heartbeat each 5 s are 300 writes a tick."""
 
 
-class Beating(Protocol):
+class HeartbeatTarget(Protocol):
     def beat(self) -> None:
         """Send a heartbeat, and whatever else is due at this one."""
 
@@ -26,7 +26,9 @@ class Heartbeat:
     """
 
     def __init__(self, interval_s: float) -> None:
-        self._slots: list[dict[Beating, None]] = [{} for _ in range(max(1, ceil(interval_s / TICK_S)))]
+        self._slots: list[dict[HeartbeatTarget, None]] = [
+            {} for _ in range(max(1, ceil(interval_s / TICK_S)))
+        ]
         self.count = 0
         self.empty = asyncio.Event()
         self.empty.set()
@@ -34,13 +36,13 @@ class Heartbeat:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._turn)
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def add(self, stream: Beating) -> int:
+    def add(self, stream: HeartbeatTarget) -> int:
         """Take a stream in; its first beat is a whole interval away. Returns its slot."""
         slot = (self._next - 1) % len(self._slots)
         self._slots[slot][stream] = None
@@ -48,13 +50,13 @@ class Heartbeat:
         self.empty.clear()
         return slot
 
-    def remove(self, stream: Beating, slot: int) -> None:
+    def remove(self, stream: HeartbeatTarget, slot: int) -> None:
         del self._slots[slot][stream]
         self.count -= 1
         if not self.count:
             self.empty.set()
 
-    def _turn(self) -> None:
+    def _tick(self) -> None:
         self.start()
         due = self._slots[self._next]
         self._next = (self._next + 1) % len(self._slots)

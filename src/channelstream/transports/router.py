@@ -18,7 +18,7 @@ from channelstream.core.websocket import close_frame
 from channelstream.errors import BadRequest, ChannelstreamError, CloseCode, Moved, Replaced, Unavailable
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_transport, is_tls
-from channelstream.http.door import Takeable, TakeOver
+from channelstream.http.shared import Detachable, TakeOver
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
@@ -61,7 +61,7 @@ class StreamRouter:
         self._streams.policy.check_origin(head.headers)
         return partial(self._open_websocket, handshake, read_query(head.query))
 
-    def _open_websocket(self, handshake: Handshake, query: dict[str, str], http: Takeable) -> None:
+    def _open_websocket(self, handshake: Handshake, query: dict[str, str], http: Detachable) -> None:
         transport, rest = http.release()
         deflate = negotiate(handshake.offers) if self._streams.settings.compression else None
         transport.write(handshake.response(deflate))
@@ -92,7 +92,7 @@ class StreamRouter:
         self._streams.policy.check_origin(scope["headers"])
         return read_query(scope["query_string"])
 
-    def _fetch_for_event_stream(self, scope: Scope, query: dict[str, str], http: Takeable) -> None:
+    def _fetch_for_event_stream(self, scope: Scope, query: dict[str, str], http: Detachable) -> None:
         """Fetch the connection, which another node has, perhaps only since a moment."""
 
         async def fetch() -> None:
@@ -105,7 +105,7 @@ class StreamRouter:
 
         self._streams.run(fetch())
 
-    def _open_event_stream(self, scope: Scope, query: dict[str, str], http: Takeable) -> None:
+    def _open_event_stream(self, scope: Scope, query: dict[str, str], http: Detachable) -> None:
         if not http.is_open:
             return
         try:

@@ -30,7 +30,7 @@ class Streams:
         self.gone = GoneClients()
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: set[asyncio.Task[None]] = set()
-        self._beside: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     @property
     def open(self) -> int:
@@ -89,11 +89,11 @@ class Streams:
         """
         _keep(work, self._opening if has_socket else self._tasks)
 
-    def run_beside(self, work: Coroutine[None, None, None]) -> None:
+    def run_in_background(self, work: Coroutine[None, None, None]) -> None:
         """Do something for a connection that has no stream at the moment; stopping does not wait for it."""
-        _keep(work, self._beside)
+        _keep(work, self._background)
 
-    async def settled(self) -> None:
+    async def all_opened(self) -> None:
         """Wait until all streams that are about to open are open, or refused."""
         while tasks := self._opening | self._tasks:
             await asyncio.wait(tasks)

@@ -46,7 +46,7 @@ class Socket(Protocol):
         """Drop it."""
 
 
-class Takeable(Protocol):
+class Detachable(Protocol):
     """A connection, as those see it who take its socket over."""
 
     @property
@@ -60,13 +60,13 @@ class Takeable(Protocol):
         """Let the application answer the request, after all."""
 
 
-TakeOver = Callable[[Takeable], None]
+TakeOver = Callable[[Detachable], None]
 """Takes the socket of a request over."""
 Router = Callable[[RequestHead, Scope], TakeOver | None]
 """Says who takes over the socket of a request; None leaves it to the application. May refuse it with an error."""
 
 
-class Door:
+class HttpServer:
     """The state of a server that its connections share."""
 
     def __init__(
@@ -97,10 +97,10 @@ class Door:
         """How many sockets there are above the limit, every accepted one counted."""
         return len(self._sockets) + self._streams() - self.settings.max_sockets
 
-    def enter(self, accepted: Socket) -> None:
+    def register(self, accepted: Socket) -> None:
         self._sockets.add(accepted)
 
-    def leave(self, accepted: Socket) -> None:
+    def unregister(self, accepted: Socket) -> None:
         self._sockets.discard(accepted)
         if not self._sockets:
             self._empty.set()
