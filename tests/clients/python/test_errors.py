@@ -13,8 +13,8 @@ from channelstream_client import (
     Refused,
     StreamClosed,
     Unreachable,
-    coming_back,
     errors,
+    reconnect,
     streams,
 )
 
@@ -50,7 +50,7 @@ def test_errors_are_pickled_and_copied(kind: type[ChannelstreamError], through: 
 
 
 @pytest.mark.parametrize(
-    "error", [streams.StreamEnded(4008, "slow", 2.0), coming_back.RenewalFailed("no answer")]
+    "error", [streams.StreamEnded(4008, "slow", 2.0), reconnect.RenewalFailed("no answer")]
 )
 def test_ends_of_streams_are_pickled(error: streams.StreamEnded) -> None:
     """The cause of a closed stream can be pickled as well."""

@@ -34,9 +34,9 @@ from channelstream_client.streams import (
     BY_HTTP,
     LOST,
     TRANSPORTS,
-    Place,
     Stream,
     StreamEnded,
+    StreamTarget,
     long_poll,
     sse,
     websocket,
@@ -202,11 +202,11 @@ def test_next_transport_is_tried_where_one_does_not_get_through(server: Any) -> 
     tried: list[str] = []
 
     def through(stream: Stream, opens: bool) -> Stream:
-        async def observed(place: Place) -> AsyncIterator[str | bytes]:
+        async def observed(target: StreamTarget) -> AsyncIterator[str | bytes]:
             tried.append(stream.__name__)
             if not opens:
                 raise StreamEnded(LOST, "answered 400", status=400)
-            async for items in stream(place):
+            async for items in stream(target):
                 yield items
 
         return observed

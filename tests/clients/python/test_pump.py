@@ -27,12 +27,12 @@ from channelstream_client import (
     StreamClosed,
     UnknownConnection,
     Unreachable,
-    coming_back,
     inbox,
     pump,
+    reconnect,
     streams,
 )
-from channelstream_client.streams import LOST, Place, Stream, StreamEnded
+from channelstream_client.streams import LOST, Stream, StreamEnded, StreamTarget
 
 URL = "http://127.0.0.1:9"
 
@@ -77,15 +77,15 @@ class Log:
         self.open = 0
         self.grown = asyncio.Condition()
 
-    async def stream(self, place: Place) -> AsyncIterator[str]:
-        self.asked.append(place.position)
-        self.conn_ids.append(place.conn_id)
+    async def stream(self, target: StreamTarget) -> AsyncIterator[str]:
+        self.asked.append(target.position)
+        self.conn_ids.append(target.conn_id)
         if self.acts:
             raise self.acts.pop(0)
         self.open += 1
         try:
-            yield json.dumps([{**RESUMED, "position": place.position or "e-0"}])
-            for number in count(int(place.position.partition("-")[2] or 0) + 1):
+            yield json.dumps([{**RESUMED, "position": target.position or "e-0"}])
+            for number in count(int(target.position.partition("-")[2] or 0) + 1):
                 async with self.grown:
                     await self.grown.wait_for(lambda number=number: self.size >= number)
                 yield json.dumps([message(number)])
@@ -200,9 +200,9 @@ def test_slow_reader_loses_nothing_in_bounded_memory(monkeypatch: pytest.MonkeyP
         log = Log(100)
         sent = 0
 
-        async def counted(place: Place) -> AsyncIterator[str | bytes]:
+        async def counted(target: StreamTarget) -> AsyncIterator[str | bytes]:
             nonlocal sent
-            async for text in log.stream(place):
+            async for text in log.stream(target):
                 sent += 1
                 yield text
 
@@ -322,10 +322,10 @@ def test_renewal_gets_the_last_position() -> None:
     async def test() -> None:
         log = Log(2)
 
-        async def forgotten(place: Place) -> AsyncIterator[str | bytes]:
-            async for text in log.stream(place):
+        async def forgotten(target: StreamTarget) -> AsyncIterator[str | bytes]:
+            async for text in log.stream(target):
                 yield text
-                if json.loads(text)[0]["position"] == "e-2" and place.conn_id == "c":
+                if json.loads(text)[0]["position"] == "e-2" and target.conn_id == "c":
                     raise StreamEnded(4001, "expired")
 
         async with listening(forgotten, renew=renew) as events:
@@ -424,8 +424,8 @@ def test_the_counter_of_a_bound_ends_with_its_stream() -> None:
     async def test() -> None:
         log = Log(1, *[StreamEnded(LOST, "cut")] * 2)
 
-        async def twice(place: Place) -> AsyncIterator[str | bytes]:
-            async for text in log.stream(place):
+        async def twice(target: StreamTarget) -> AsyncIterator[str | bytes]:
+            async for text in log.stream(target):
                 yield text
                 if json.loads(text)[0].get("message") == 1:
                     log.acts += [StreamEnded(LOST, "cut")]
@@ -443,7 +443,7 @@ def test_stream_that_only_says_why_it_ends_is_a_failed_attempt() -> None:
     """A server that takes every stream and closes it at once does not keep the bound from being reached."""
 
     async def test() -> None:
-        async def closing(place: Place) -> AsyncIterator[str]:
+        async def closing(target: StreamTarget) -> AsyncIterator[str]:
             yield json.dumps([{"type": "closing", "code": 1013, "reason": "full"}])
 
         with pytest.raises(Unreachable, match="after 3 attempts: full"):
@@ -454,7 +454,7 @@ def test_stream_that_only_says_why_it_ends_is_a_failed_attempt() -> None:
 
 def test_lesser_transport_is_left_for_the_best_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy's 404 or 429 leads to the long poll, and after a while the WebSocket is back, with nothing lost."""
-    monkeypatch.setattr(coming_back, "FIRST_UPGRADE_S", 0.01)
+    monkeypatch.setattr(reconnect, "FIRST_UPGRADE_S", 0.01)
 
     async def test() -> None:
         best = Log(3, StreamEnded(LOST, "answered 404", status=404), streams.refused(429, ""))
@@ -472,7 +472,7 @@ def test_polls_say_once_that_they_resume() -> None:
     async def test() -> None:
         loss = {**RESUMED, "lost": ["news"], "position": "e-1"}
 
-        async def polls(place: Place) -> AsyncIterator[str]:
+        async def polls(target: StreamTarget) -> AsyncIterator[str]:
             yield json.dumps([RESUMED])
             yield json.dumps([RESUMED, message(1)])
             yield json.dumps([loss])
@@ -489,7 +489,7 @@ def test_event_that_cannot_be_read_ends_it_after_those_before() -> None:
     """A broken item is an error, once what came before it was handed out."""
 
     async def test() -> None:
-        async def broken(place: Place) -> AsyncIterator[str]:
+        async def broken(target: StreamTarget) -> AsyncIterator[str]:
             yield json.dumps([RESUMED])
             yield json.dumps([{"type": "message"}])
 

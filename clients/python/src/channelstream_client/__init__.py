@@ -2,7 +2,7 @@
 
 The rule of this package: what the calls say (`calls`), how they are repeated (`exchange`) and what events mean
 (`events`) is without I/O; `client` drives it twice, blocking and awaited. `streams` reads one stream, `pump` one after
-the other, when `coming_back` says so, into an `inbox`; `listening` and `blocking` hand that out.
+the other, when `reconnect` says so, into an `inbox`; `listening` and `blocking` hand that out.
 """
 
 from channelstream_client.blocking import BlockingListening

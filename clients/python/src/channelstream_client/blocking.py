@@ -96,7 +96,7 @@ class BlockingListening:
 
     def __del__(self) -> None:
         if self._loop is not None:
-            self._loop.let_go()
+            self._loop.request_stop()
 
 
 async def _next_of(listening: Listening) -> Event | None:
@@ -127,11 +127,11 @@ class _LoopThread:
 
     def close(self) -> None:
         """End what runs, and the thread."""
-        self.let_go()
+        self.request_stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
-    def let_go(self) -> None:
+    def request_stop(self) -> None:
         """End the thread without waiting for it."""
         with self._lock:
             self._is_closed = True

@@ -144,7 +144,7 @@ def unsubscribe(conn_id: str, channels: Iterable[str], *, info: Info | None = No
 
 def publish(message: Message) -> Plan[SentMessage]:
     """Send one message."""
-    reply = yield Call("POST", "/message", _encode(_named(message)))
+    reply = yield Call("POST", "/message", _encode(_fields_of(message)))
     return read(SentMessage, reply.body)
 
 
@@ -274,11 +274,11 @@ def _call(method: str, path: str, body: Mapping[str, Any]) -> Call:
 
 def _encode(body: Any) -> bytes:
     return json.dumps(
-        body, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+        body, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_json_form
     ).encode()
 
 
-def _plain(value: Any) -> Any:
+def _json_form(value: Any) -> Any:
     """The JSON form of what json does not know; subclasses of dict and list it takes as they are."""
     if isinstance(value, datetime):
         return value.isoformat()
@@ -291,7 +291,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _named(value: Any) -> dict[str, Any]:
+def _fields_of(value: Any) -> dict[str, Any]:
     """The fields of a dataclass that are not None."""
     named = ((each.name, getattr(value, each.name)) for each in fields(value))
     return {
@@ -304,11 +304,11 @@ def _optional(what: str, names: Iterable[str] | None) -> list[str] | None:
 
 
 def _info(what: Info | None) -> dict[str, Any] | None:
-    return None if what is None else _named(what)
+    return None if what is None else _fields_of(what)
 
 
 def _configs(configs: Mapping[str, ChannelSettings] | None) -> dict[str, Any] | None:
-    return None if configs is None else {name: _named(settings) for name, settings in configs.items()}
+    return None if configs is None else {name: _fields_of(settings) for name, settings in configs.items()}
 
 
 def _items(messages: Iterable[Message]) -> list[bytes]:
@@ -320,7 +320,7 @@ def _items(messages: Iterable[Message]) -> list[bytes]:
     items: list[bytes] = []
     for message in messages:
         try:
-            items.append(_encode(_named(message)))
+            items.append(_encode(_fields_of(message)))
         except (TypeError, ValueError) as error:
             error.add_note(f"in message {len(items)} (from 0) of publish_many; nothing was sent")
             raise

@@ -38,7 +38,7 @@ def _blocking(plan: Callable[P, Plan[T]]) -> Callable[Concatenate["Channelstream
     def method(self: "Channelstream", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._do(self._caller.carry_out(plan(*args, **kwargs)))
 
-    return _like(plan, method)
+    return _with_signature_of(plan, method)
 
 
 def _awaited(
@@ -49,13 +49,13 @@ def _awaited(
     async def method(self: "AsyncChannelstream", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._do(self._caller.carry_out(plan(*args, **kwargs)))
 
-    return _like(plan, method)
+    return _with_signature_of(plan, method)
 
 
 M = TypeVar("M", bound=Callable[..., Any])
 
 
-def _like(plan: Callable[..., Any], method: M) -> M:
+def _with_signature_of(plan: Callable[..., Any], method: M) -> M:
     """A method that looks like its plan to `help()`; `self` comes first."""
     own = signature(method).parameters["self"].replace(annotation=Parameter.empty)
     looks = signature(plan)

@@ -8,7 +8,7 @@ from typing import Any
 
 from channelstream_client.errors import BadAnswer
 from channelstream_client.model import State, StateChange
-from channelstream_client.reading import parsed, read, read_list, read_time
+from channelstream_client.reading import parsed_field, read, read_list, read_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +19,9 @@ class MessageEvent:
     uuid: str
     channel: str | None = None
     user: str
-    timestamp: datetime = parsed(read_time)
+    timestamp: datetime = parsed_field(read_time)
     message: Any = None
-    edited: datetime | None = parsed(read_time, default=None)
+    edited: datetime | None = parsed_field(read_time, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +31,9 @@ class MessageEdited:
     position: str = ""
     uuid: str
     channel: str | None = None
-    edited: datetime = parsed(read_time)
+    edited: datetime = parsed_field(read_time)
     user: str | None = None
-    timestamp: datetime | None = parsed(read_time, default=None)
+    timestamp: datetime | None = parsed_field(read_time, default=None)
     message: Any = None
 
 
@@ -61,7 +61,7 @@ class Presence:
     channel: str
     user: str
     action: str
-    timestamp: datetime = parsed(read_time)
+    timestamp: datetime = parsed_field(read_time)
     state: State | None = None
     users: Sequence[Any] = ()
     users_cut: bool = False
@@ -74,9 +74,9 @@ class UserStateChanged:
     position: str = ""
     channel: str
     user: str
-    timestamp: datetime = parsed(read_time)
+    timestamp: datetime = parsed_field(read_time)
     state: State
-    changed: Sequence[StateChange] = parsed(partial(read_list, StateChange))
+    changed: Sequence[StateChange] = parsed_field(partial(read_list, StateChange))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,8 @@ class Inbox:
         self._bytes = 0
         self._is_closed = False
         self._error: BaseException | None = None
-        self._news = asyncio.Event()
-        self._room = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._has_room = asyncio.Event()
 
     @property
     def is_empty(self) -> bool:
@@ -35,13 +35,13 @@ class Inbox:
         for number, event in enumerate(events):
             self._events.append((event, 0 if number else size_bytes))
         self._bytes += size_bytes if events else 0
-        self._news.set()
+        self._changed.set()
 
     def close(self, error: BaseException | None = None) -> None:
         """Nothing follows; the error is raised once, after what waits was taken."""
         if not self._is_closed:
             self._is_closed, self._error = True, error
-            self._news.set()
+            self._changed.set()
 
     def clear(self) -> None:
         """Drop what waits."""
@@ -54,12 +54,12 @@ class Inbox:
             if self._is_closed:
                 self._raise_once()
                 return None
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
         event, size_bytes = self._events.popleft()
         self._bytes -= size_bytes
         if not self.is_full:
-            self._room.set()
+            self._has_room.set()
         return event
 
     def _raise_once(self) -> None:
@@ -70,5 +70,5 @@ class Inbox:
     async def wait_for_room(self) -> None:
         """Wait until it is no longer full."""
         while self.is_full:
-            self._room.clear()
-            await self._room.wait()
+            self._has_room.clear()
+            await self._has_room.wait()

@@ -10,7 +10,7 @@ from channelstream_client.events import Event
 from channelstream_client.inbox import Inbox
 from channelstream_client.pump import Down, Pump, Renew, Rules
 from channelstream_client.reach import Reach, tls_context
-from channelstream_client.streams import SILENCE_S, TRANSPORTS, Place, Stream
+from channelstream_client.streams import SILENCE_S, TRANSPORTS, Stream, StreamTarget
 
 
 class Listening:
@@ -54,9 +54,9 @@ class Listening:
             give_up_after_s=give_up_after_s,
             silence_s=silence_s,
         )
-        place = Place(url, conn_id, since, reach or Reach(lambda: tls_context(url, True)))
+        target = StreamTarget(url, conn_id, since, reach or Reach(lambda: tls_context(url, True)))
         self._inbox = Inbox()
-        self._pump = Pump(place, self._inbox, rules, transports, jitter)
+        self._pump = Pump(target, self._inbox, rules, transports, jitter)
         self._position = since
         self._is_closed = False
 

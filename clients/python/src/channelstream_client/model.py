@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from channelstream_client.names import check_lists
-from channelstream_client.reading import parsed, read, read_list, read_time
+from channelstream_client.reading import parsed_field, read, read_list, read_time
 
 StateValue = str | int | float | bool | None
 State = Mapping[str, StateValue]
@@ -51,14 +51,14 @@ class SentMessage:
     """
 
     uuid: str
-    timestamp: datetime = parsed(read_time)
+    timestamp: datetime = parsed_field(read_time)
     user: str
     channel: str | None
     message: Any = None
     pm_users: Sequence[str] = ()
     exclude_users: Sequence[str] = ()
     no_history: bool = False
-    edited: datetime | None = parsed(read_time, default=None)
+    edited: datetime | None = parsed_field(read_time, default=None)
     deleted: bool = False
 
 
@@ -73,7 +73,7 @@ class Change:
     uuid: str
     channel: str | None = None
     found: bool = True
-    edited: datetime | None = parsed(read_time, default=None)
+    edited: datetime | None = parsed_field(read_time, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +139,9 @@ class Channel:
 
     uuid: str
     name: str
-    settings: ChannelSettings = parsed(partial(read, ChannelSettings))
-    history: Sequence[SentMessage] = parsed(partial(read_list, SentMessage), default=())
-    last_active: datetime = parsed(read_time)
+    settings: ChannelSettings = parsed_field(partial(read, ChannelSettings))
+    history: Sequence[SentMessage] = parsed_field(partial(read_list, SentMessage), default=())
+    last_active: datetime = parsed_field(read_time)
     total_connections: int = 0
     total_users: int = 0
     users: Sequence[str] = ()
@@ -159,8 +159,8 @@ class Channels:
         position: of the log at that moment; a stream opened from there misses nothing that comes after.
     """
 
-    channels: Mapping[str, Channel] = parsed(_channels)
-    users: Sequence[User] = parsed(partial(read_list, User), default=())
+    channels: Mapping[str, Channel] = parsed_field(_channels)
+    users: Sequence[User] = parsed_field(partial(read_list, User), default=())
     position: str = ""
 
 
@@ -174,7 +174,7 @@ class Connection:
     public_state: State
     status: int
     channels: Sequence[str]
-    channels_info: Channels = parsed(partial(read, Channels))
+    channels_info: Channels = parsed_field(partial(read, Channels))
     position: str = ""
 
 
@@ -184,7 +184,7 @@ class Subscribed:
 
     channels: Sequence[str]
     subscribed_to: Sequence[str]
-    channels_info: Channels = parsed(partial(read, Channels))
+    channels_info: Channels = parsed_field(partial(read, Channels))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +193,7 @@ class Unsubscribed:
 
     channels: Sequence[str]
     unsubscribed_from: Sequence[str]
-    channels_info: Channels = parsed(partial(read, Channels))
+    channels_info: Channels = parsed_field(partial(read, Channels))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,5 +209,5 @@ class UserState:
     """A user's state after a change."""
 
     user_state: State
-    changed_state: Sequence[StateChange] = parsed(partial(read_list, StateChange))
+    changed_state: Sequence[StateChange] = parsed_field(partial(read_list, StateChange))
     public_keys: Sequence[str]

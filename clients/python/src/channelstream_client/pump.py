@@ -14,22 +14,22 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
-from channelstream_client.coming_back import ComingBack, RenewalFailed
-from channelstream_client.discretion import without_id
 from channelstream_client.errors import CLOSINGS, StreamClosed, Unreachable
 from channelstream_client.events import Event, Resumed, read_event
 from channelstream_client.inbox import Inbox
+from channelstream_client.log_filter import without_id
 from channelstream_client.model import Connection
 from channelstream_client.reach import Reach
+from channelstream_client.reconnect import ReconnectPolicy, RenewalFailed
 from channelstream_client.streams import (
     NORMAL,
     OPEN_TIMEOUT_S,
     SILENCE_S,
     UNKNOWN_CONNECTION,
     Item,
-    Place,
     Stream,
     StreamEnded,
+    StreamTarget,
     closing_of,
     items_of,
 )
@@ -92,30 +92,30 @@ class Pump:
 
     def __init__(
         self,
-        place: Place,
+        target: StreamTarget,
         inbox: Inbox,
         rules: Rules,
         transports: Sequence[Stream],
         jitter: Callable[[], float],
     ) -> None:
-        self.conn_id = place.conn_id
-        self.position = place.position
-        self._url = place.url
-        self._reach: Reach = place.reach
+        self.conn_id = target.conn_id
+        self.position = target.position
+        self._url = target.url
+        self._reach: Reach = target.reach
         self._inbox = inbox
         self._rules = rules
         self._transports = transports
-        self._policy = ComingBack(len(transports), jitter, time.monotonic())
+        self._policy = ReconnectPolicy(len(transports), jitter, time.monotonic())
         self._is_forgotten = False
         self._drops = False
-        self._loss: object = None
+        self._reported_loss: object = None
         self._limit: asyncio.Timeout | None = None
 
     async def run(self) -> None:
         """Read until the connection is ended; what it ends with is left in the inbox."""
         self._policy.down_since = time.monotonic()
         try:
-            while await self._stream_after_stream():
+            while await self._read_and_wait():
                 pass
         except Exception as error:
             self._inbox.close(error)
@@ -133,15 +133,15 @@ class Pump:
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time() + wait_s)
 
-    async def _stream_after_stream(self) -> bool:
+    async def _read_and_wait(self) -> bool:
         """Read one stream to its end and wait for the next; False where there is to be none."""
         try:
             await self._renew()
-            await self._follow()
+            await self._read_stream()
         except StreamEnded as end:
             if end.code == NORMAL:
                 return False
-            await self._come_back(end)
+            await self._wait_to_reconnect(end)
         return True
 
     async def _renew(self) -> None:
@@ -156,7 +156,7 @@ class Pump:
             return
         try:
             async with asyncio.timeout(self._rules.silence_s):
-                given = await _asked(renew, self.position)
+                given = await _call_renew(renew, self.position)
         except StreamClosed:
             raise
         except asyncio.CancelledError as error:
@@ -169,23 +169,23 @@ class Pump:
         self.position = self.position or (given.position if isinstance(given, Connection) else "")
         self._is_forgotten = False
 
-    async def _follow(self) -> None:
+    async def _read_stream(self) -> None:
         """Read one stream until it ends, or until another is to be opened at once."""
-        place = self._place()
-        stream = cast(AsyncGenerator[str | bytes, None], self._transports[self._policy.level](place))
-        self._drops, self._loss = False, None
+        target = self._target()
+        stream = cast(AsyncGenerator[str | bytes, None], self._transports[self._policy.level](target))
+        self._drops, self._reported_loss = False, None
         try:
             async with asyncio.timeout(None) as self._limit, aclosing(stream):
                 async for text in stream:
-                    await self._receive(text, place)
+                    await self._receive(text, target)
         except TimeoutError:
             (self._policy.reopen if self._drops else self._policy.upgrade)(time.monotonic())
         finally:
             self._limit = None
 
-    def _place(self) -> Place:
+    def _target(self) -> StreamTarget:
         left_s = self._left_s()
-        return Place(
+        return StreamTarget(
             self._url,
             self.conn_id,
             self.position,
@@ -194,30 +194,30 @@ class Pump:
             self._rules.silence_s,
         )
 
-    async def _receive(self, text: str | bytes, place: Place) -> None:
+    async def _receive(self, text: str | bytes, target: StreamTarget) -> None:
         items = items_of(text)
         if not items or not _is_closing(items[0]):  # A stream that only says why it ends has not opened.
-            self._note_open()
-        self._put(items, len(text), place)
+            self._on_open()
+        self._put(items, len(text), target)
         if end := closing_of(items):
             raise end
         if self._inbox.is_full and not self._drops:
             await self._wait_for_room()
 
-    def _note_open(self) -> None:
+    def _on_open(self) -> None:
         if failures := self._policy.failures:
             logger.info("stream from %s is open after %d failed attempts", self._url, failures)
         upgrade_s = self._policy.received(time.monotonic())
         if upgrade_s is not None:
             self._reopen_in(upgrade_s)
 
-    def _put(self, items: Sequence[Item], size_bytes: int, place: Place) -> None:
+    def _put(self, items: Sequence[Item], size_bytes: int, target: StreamTarget) -> None:
         events = [event for item in items if not _is_closing(item) and (event := self._event(item))]
-        place.position = next(
-            (event.position for event in reversed(events) if event.position), place.position
+        target.position = next(
+            (event.position for event in reversed(events) if event.position), target.position
         )
         if not self._drops:
-            self.position = place.position
+            self.position = target.position
             self._inbox.put(events, size_bytes)
 
     def _event(self, item: Item) -> Event | None:
@@ -225,7 +225,7 @@ class Pump:
         event = read_event(item)
         if isinstance(event, Resumed):
             loss = (event.position, *event.lost) if event.lost else ()
-            known, self._loss = self._loss, loss
+            known, self._reported_loss = self._reported_loss, loss
             return None if known is not None and (loss == known or not loss) else event
         return event
 
@@ -236,7 +236,7 @@ class Pump:
         except TimeoutError:
             self._drops = self._inbox.is_full  # The reader may have taken all in the same moment.
 
-    async def _come_back(self, end: StreamEnded) -> None:
+    async def _wait_to_reconnect(self, end: StreamEnded) -> None:
         """Wait until the next stream is due.
 
         Raises:
@@ -247,10 +247,10 @@ class Pump:
         if wait_s is None or (end.code == UNKNOWN_CONNECTION and self._rules.renew is None):
             raise CLOSINGS.get(end.code, StreamClosed)(end.code, end.reason) from end
         self._is_forgotten = self._is_forgotten or end.code == UNKNOWN_CONNECTION
-        self._give_up_perhaps(end)
+        self._check_limits(end)
         left_s = self._left_s()
         wait_s = wait_s if left_s is None else min(wait_s, left_s)
-        self._tell(end, wait_s)
+        self._report_down(end, wait_s)
         await asyncio.sleep(wait_s)
 
     def _left_s(self) -> float | None:
@@ -259,7 +259,7 @@ class Pump:
             return None
         return max(0.0, self._policy.down_since + self._rules.give_up_after_s - time.monotonic())
 
-    def _give_up_perhaps(self, end: StreamEnded) -> None:
+    def _check_limits(self, end: StreamEnded) -> None:
         most = self._rules.attempts
         if self._left_s() == 0.0 or (most is not None and self._policy.failures >= most):
             attempts = self._policy.failures
@@ -267,7 +267,7 @@ class Pump:
                 f"{self._url}: no stream after {attempts} attempts: {without_id(str(end))}"
             ) from end
 
-    def _tell(self, end: StreamEnded, wait_s: float) -> None:
+    def _report_down(self, end: StreamEnded, wait_s: float) -> None:
         reason, attempt = without_id(str(end)), self._policy.failures
         logger.warning(
             "no stream from %s: %s; attempt %d, next in %.2f s", self._url, reason, attempt, wait_s
@@ -284,7 +284,7 @@ def _is_closing(item: object) -> bool:
     return isinstance(item, dict) and item.get("type") == "closing"
 
 
-async def _asked(renew: Renew, position: str) -> str | Connection:
+async def _call_renew(renew: Renew, position: str) -> str | Connection:
     """What the application gives; the position goes to who takes it."""
     if takes_an_argument(renew):
         return await cast(Callable[[str], Renewed], renew)(position)

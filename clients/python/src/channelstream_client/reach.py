@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from channelstream_client.discretion import hide_ids
+from channelstream_client.log_filter import hide_ids
 
 Verify = ssl.SSLContext | bool | str | PathLike[str]
 """What a server's certificate is checked with: a context, a file or folder of authorities, the usual ones, or nothing."""

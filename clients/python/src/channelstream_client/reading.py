@@ -52,7 +52,7 @@ def read_time(text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def parsed(parse: Callable[[Any], Any], **more: Any) -> Any:
+def parsed_field(parse: Callable[[Any], Any], **more: Any) -> Any:
     """A field whose JSON value is parsed, where there is one."""
     return field(metadata={"parse": parse}, **more)
 

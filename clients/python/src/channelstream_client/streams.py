@@ -67,7 +67,7 @@ class StreamEnded(Exception):
 
 
 @dataclass(slots=True)
-class Place:
+class StreamTarget:
     """Where a stream is read from.
 
     Attributes:
@@ -98,7 +98,7 @@ class Place:
         return httpx.Timeout(self.open_timeout_s, read=self.silence_s)
 
 
-Stream = Callable[[Place], AsyncIterator[str | bytes]]
+Stream = Callable[[StreamTarget], AsyncIterator[str | bytes]]
 
 
 class _Observed(ClientConnection):
@@ -111,24 +111,24 @@ class _Observed(ClientConnection):
         super().data_received(data)
 
 
-async def websocket(place: Place) -> AsyncIterator[str | bytes]:
+async def websocket(target: StreamTarget) -> AsyncIterator[str | bytes]:
     """Lists of a WebSocket."""
     try:
         # Without pings of our own: an answer to them would have to wait for a large message on a slow line.
         async with connect(
-            "ws" + place.address("/ws").removeprefix("http"),
+            "ws" + target.address("/ws").removeprefix("http"),
             create_connection=_Observed,
-            ssl=place.tls,
-            proxy=True if place.reach.trust_env else None,
+            ssl=target.tls,
+            proxy=True if target.reach.trust_env else None,
             max_size=MAX_FRAME_BYTES,
             max_queue=MAX_QUEUED_FRAMES,
-            open_timeout=place.open_timeout_s,
+            open_timeout=target.open_timeout_s,
             close_timeout=CLOSE_TIMEOUT_S,
             ping_interval=None,
         ) as socket:
             try:
                 while True:
-                    yield await _next_text(socket, place.silence_s)
+                    yield await _next_text(socket, target.silence_s)
             finally:
                 # Not 1000, with which a client ends its connection.
                 await socket.close(GOING_AWAY)
@@ -169,12 +169,12 @@ def _closed(closed: ConnectionClosed) -> StreamEnded:
     return StreamEnded(LOST, str(closed.__cause__ or "the line broke"))
 
 
-async def sse(place: Place) -> AsyncIterator[bytes]:
+async def sse(target: StreamTarget) -> AsyncIterator[bytes]:
     """Lists of a text/event-stream (WHATWG HTML section 9.2), one in each block."""
-    request = place.reach.http.build_request("GET", place.address("/sse"), timeout=place.timeout)
+    request = target.reach.http.build_request("GET", target.address("/sse"), timeout=target.timeout)
     try:
-        async with asyncio.timeout(place.open_timeout_s):
-            answer = await place.reach.http.send(request, stream=True)
+        async with asyncio.timeout(target.open_timeout_s):
+            answer = await target.reach.http.send(request, stream=True)
         try:
             if not answer.is_success:
                 raise await _refusal(answer)
@@ -205,13 +205,13 @@ async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
             raise _too_long()
 
 
-async def long_poll(place: Place) -> AsyncIterator[bytes]:
+async def long_poll(target: StreamTarget) -> AsyncIterator[bytes]:
     """Lists of long polls, one after the other, each from the position that its reader has reached."""
-    http = place.reach.http
+    http = target.reach.http
     try:
         while True:
             began = time.monotonic()
-            async with http.stream("GET", place.address("/listen"), timeout=place.timeout) as answer:
+            async with http.stream("GET", target.address("/listen"), timeout=target.timeout) as answer:
                 if not answer.is_success:
                     raise await _refusal(answer)
                 body = await _body(answer, MAX_FRAME_BYTES)

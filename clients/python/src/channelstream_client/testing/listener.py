@@ -44,10 +44,10 @@ class Listener:
         self.conn_id = conn_id
         self._client = client
         self._line = line
-        self._heard: list[Event] = []
+        self._received: list[Event] = []
         self._taken: set[int] = set()
         self._ended = ""
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -56,8 +56,8 @@ class Listener:
     @property
     def events(self) -> Sequence[Event]:
         """Everything heard so far, what `wait_for` has handed out included; without the marks of `catch_up`."""
-        with self._news:
-            return [event for event in self._heard if not _is_marker(event)]
+        with self._changed:
+            return [event for event in self._received if not _is_marker(event)]
 
     @overload
     def wait_for(
@@ -103,10 +103,10 @@ class Listener:
             equal = all(getattr(event, name, None) == value for name, value in fields.items())
             return equal and (where is None or where(event))
 
-        sought = ", ".join(
+        description = ", ".join(
             [kind.__name__ if kind else "any event", *(f"{key}={value!r}" for key, value in fields.items())]
         )
-        return self._wait(matches, sought, timeout_s)
+        return self._wait(matches, description, timeout_s)
 
     def catch_up(self, *, timeout_s: float = TIMEOUT_S) -> Sequence[Event]:
         """Wait until everything published before this call has arrived, and return all that was heard.
@@ -132,8 +132,10 @@ class Listener:
 
     def restore(self, *, timeout_s: float = TIMEOUT_S) -> Resumed:
         """Mend the line and wait until the client is back; the answer says what is recovered and what is lost."""
-        with self._news:
-            self._taken |= {number for number, event in enumerate(self._heard) if isinstance(event, Resumed)}
+        with self._changed:
+            self._taken |= {
+                number for number, event in enumerate(self._received) if isinstance(event, Resumed)
+            }
         self._line.mend()
         return self.wait_for(Resumed, timeout_s=timeout_s)
 
@@ -159,53 +161,53 @@ class Listener:
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             try:
-                runner.run(self._follow())
+                runner.run(self._read_stream())
             except asyncio.CancelledError:
                 self._end("closed")
 
-    async def _follow(self) -> None:
+    async def _read_stream(self) -> None:
         self._task = asyncio.current_task()
         try:
             url = self._line.url
             reach = Reach(lambda: tls_context(url, False), trust_env=False)
             async with Listening(url, self.conn_id, reach=reach, jitter=lambda: SHARE) as events:
                 async for event in events:
-                    self._hear(event)
+                    self._add(event)
             self._end("the server ended it on purpose")
         except ChannelstreamError as error:
             self._end(f"{type(error).__name__}: {error}")
 
-    def _hear(self, event: Event) -> None:
-        with self._news:
-            self._heard.append(event)
-            self._news.notify_all()
+    def _add(self, event: Event) -> None:
+        with self._changed:
+            self._received.append(event)
+            self._changed.notify_all()
 
     def _end(self, reason: str) -> None:
-        with self._news:
+        with self._changed:
             self._ended = reason
-            self._news.notify_all()
+            self._changed.notify_all()
 
-    def _wait(self, matches: Callable[[Event], bool], sought: str, timeout_s: float) -> Event:
+    def _wait(self, matches: Callable[[Event], bool], description: str, timeout_s: float) -> Event:
         until = time.monotonic() + timeout_s
-        with self._news:
+        with self._changed:
             while (number := self._find(matches)) is None:
                 left_s = until - time.monotonic()
                 if self._ended or left_s <= 0:
-                    raise NotHeard(self._failure(sought, timeout_s))
-                self._news.wait(left_s)
+                    raise NotHeard(self._failure(description, timeout_s))
+                self._changed.wait(left_s)
             self._taken.add(number)
-            return self._heard[number]
+            return self._received[number]
 
     def _find(self, matches: Callable[[Event], bool]) -> int | None:
-        for number, event in enumerate(self._heard):
+        for number, event in enumerate(self._received):
             if number not in self._taken and matches(event):
                 return number
         return None
 
-    def _failure(self, sought: str, timeout_s: float) -> str:
+    def _failure(self, description: str, timeout_s: float) -> str:
         why = f"the stream ended ({self._ended})" if self._ended else f"not within {timeout_s:g} s"
-        shown = [(number, event) for number, event in enumerate(self._heard) if not _is_marker(event)]
-        lines = [f"{self.user} did not hear {sought}: {why}. What did arrive:"]
+        shown = [(number, event) for number, event in enumerate(self._received) if not _is_marker(event)]
+        lines = [f"{self.user} did not hear {description}: {why}. What did arrive:"]
         if len(shown) > SHOWN_EVENTS:
             lines.append(f"  ... {len(shown) - SHOWN_EVENTS} earlier ones")
         for number, event in shown[-SHOWN_EVENTS:]:

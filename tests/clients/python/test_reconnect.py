@@ -2,15 +2,15 @@
 
 import pytest
 
-from channelstream_client.coming_back import ComingBack, RenewalFailed
+from channelstream_client.reconnect import ReconnectPolicy, RenewalFailed
 from channelstream_client.streams import LOST, OVERLOADED, REPLACED, UNKNOWN_CONNECTION, StreamEnded
 
 RESTARTING, SLOW = 1012, 4008
 WS, SSE, POLL = range(3)
 
 
-def policy(jitter: float = 1.0, transports: int = 1) -> ComingBack:
-    return ComingBack(transports, lambda: jitter, 0.0)
+def policy(jitter: float = 1.0, transports: int = 1) -> ReconnectPolicy:
+    return ReconnectPolicy(transports, lambda: jitter, 0.0)
 
 
 def lost(status: int | None = None) -> StreamEnded:

@@ -34,7 +34,7 @@ class RenewalFailed(StreamEnded):
         self.args = (reason,)
 
 
-class ComingBack:
+class ReconnectPolicy:
     """What is known of the streams so far.
 
     Attributes:
@@ -59,7 +59,7 @@ class ComingBack:
         self._step = 0
         self._tries = 0
         self._proven: set[int] = set()
-        self._excused: set[int] = set()
+        self._retried_at_once: set[int] = set()
         self._opened_at: float | None = None
         self._received_at = now
         self._ghost_until = now
@@ -89,46 +89,46 @@ class ComingBack:
 
     def reopen(self, now: float) -> None:
         """The stream was closed here, to open another at once."""
-        self._settle(now)
+        self._close_stream(now)
         self._ghost_until = now + GHOST_S
 
     def ended(self, end: StreamEnded, now: float) -> float | None:
         """Seconds until the next stream; None means that there is to be none."""
-        was_open = self._settle(now)
+        was_open = self._close_stream(now)
         code = SLOW if end.code == REPLACED and now < self._ghost_until else end.code
         self._ghost_until = now + GHOST_S if code == LOST else now
         if code in FINAL:
             return None
         self.failures += 1
         is_crowded = code in (RESTARTING, OVERLOADED)
-        is_excused = self._excuses(code, was_open)
+        is_immediate = self._is_immediate(code, was_open)
         # A server that closes a stream itself shows that the transport works; an HTTP status may be a proxy's.
         is_failure = end.status is not None if is_crowded else code < UNKNOWN_CONNECTION
         is_left = is_failure and not isinstance(end, RenewalFailed) and self._leave_transport()
-        if not is_crowded and (is_excused or is_left):
+        if not is_crowded and (is_immediate or is_left):
             return 0.0
         return min(end.retry_after_s, LONGEST_RETRY_AFTER_S) + self._wait_s(is_crowded)
 
-    def _settle(self, now: float) -> bool:
+    def _close_stream(self, now: float) -> bool:
         """Forget old failures after a stable stream; whether one was open."""
         if self._opened_at is None:
             return False
         if self._received_at - self._opened_at >= STABLE_S:
             self._step = self._tries = 0
-            self._excused.clear()
+            self._retried_at_once.clear()
             if not self.level:
                 self._upgrade_s = FIRST_UPGRADE_S
         self._opened_at = None
         self.down_since = now
         return True
 
-    def _excuses(self, code: int, was_open: bool) -> bool:
+    def _is_immediate(self, code: int, was_open: bool) -> bool:
         """Whether this is a decision of the server, and the first since a stable stream."""
         if code not in (UNKNOWN_CONNECTION, SLOW) and not (code == RESTARTING and was_open):
             return False
-        if code in self._excused:
+        if code in self._retried_at_once:
             return False
-        self._excused.add(code)
+        self._retried_at_once.add(code)
         if code == RESTARTING:
             self._step = 0
         return True
