@@ -40,3 +40,10 @@ def test_machine() -> None:
     assert described.cores >= 1
     assert described.cpu
     assert os.uname().nodename not in f"{described}"
+
+
+def test_a_worker_starts_without_the_settings() -> None:
+    """It imports what it speaks with, and neither the options of a server nor the version, which take as long again."""
+    code = "import sys, channelstream.bench.worker; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert {"channelstream.config", "importlib.metadata"}.isdisjoint(loaded.split())

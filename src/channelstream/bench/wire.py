@@ -9,7 +9,6 @@ from itsdangerous import TimestampSigner
 from msgspec import Struct
 
 from channelstream.bench.load import BenchFailed, Transport
-from channelstream.config.tls import client_context
 from channelstream.errors import ConfigError
 
 _PATHS: dict[Transport, str] = {"ws": "/ws", "sse": "/sse", "poll": "/listen"}
@@ -48,6 +47,9 @@ class Wire(Struct, frozen=True, kw_only=True):
         """What to trust; None without TLS."""
         if not self.tls:
             return None
+        # Here, since it brings all settings along, which takes half the time in which a worker starts.
+        from channelstream.config.tls import client_context
+
         try:
             return client_context(self.certfile)
         except ConfigError as error:
