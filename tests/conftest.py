@@ -101,7 +101,7 @@ class RunningServer:
         return conn_id
 
     def log(self) -> str:
-        """What it has logged since it was last asked for; whoever reads on must find the pipe blocking, as it was."""
+        """What it has logged since it was last asked for; the next reader must find the pipe blocking, as it was."""
         assert self.process.stdout is not None
         descriptor, log = self.process.stdout.fileno(), b""
         os.set_blocking(descriptor, False)

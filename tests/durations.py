@@ -1,4 +1,4 @@
-"""How long each part of the tests took, and how much of the processor: told at the end of every run."""
+"""How long each part of the tests took, and how much of the processor: reported at the end of every run."""
 
 import os
 import resource

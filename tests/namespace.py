@@ -1,4 +1,4 @@
-"""A network of its own for clients, whose packets a test can drop without a word to either side."""
+"""A network of its own for clients, whose packets a test can drop without either side being informed."""
 
 import ctypes
 import os
@@ -56,7 +56,7 @@ class Namespace:
                 _enter(here.fileno())
 
     def cut(self) -> None:
-        """Drop every packet from now on; neither side is told."""
+        """Drop every packet from now on; neither side is informed."""
         _must("-n", self._name, "link", "set", f"{self._name}b", "down")
 
     def close(self) -> None:

@@ -182,7 +182,7 @@ def redis_sentinels(directory: Path, password: str = "", down_after_ms: int = 30
             stack.callback(server.kill)
             return server
 
-        # A master waits 5 s for more replicas before it copies itself, unless told otherwise.
+        # A master waits 5 s for more replicas before it copies itself, unless configured otherwise.
         quick = ("--repl-diskless-sync-delay", "0", "--save", "")
         master = started("master", first, *quick, password=password)
         of_master = ("--replicaof", "127.0.0.1", str(first))

@@ -1,4 +1,4 @@
-"""Slow turns in the servers that tests share: told at the end of a run, and no failure, as other work shares the machine."""
+"""Slow turns in the servers that tests share: reported at the end of a run, no failure, as other work shares the machine."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ NAMED = 5
 
 @dataclass(eq=False)  # Pluggy keeps plugins in sets.
 class SlowTurns:
-    """A plugin of pytest: each worker notes what its servers tell in its last report, and the first process shows all."""
+    """A plugin of pytest: each worker adds what its servers reported to its last report, and the first process shows all."""
 
     _recorded: list[str] = field(default_factory=list)
 

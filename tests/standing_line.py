@@ -1,4 +1,4 @@
-"""A line between a node and its Redis that stands still while a test wants it to."""
+"""A line between a node and its Redis that a test can stop."""
 
 import socket
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class _Pair:
 
 
 class StandingLine:
-    """A TCP line to a unix socket, on which nothing moves while it is cut, and no end is told.
+    """A TCP line to a unix socket, on which nothing moves while it is cut, and neither end is informed.
 
     A subscription's connection alone can go silent, too.
     """

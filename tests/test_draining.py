@@ -141,7 +141,7 @@ def test_sockets_are_closed_in_short_turns(
 def test_all_streams_are_closed_however_short_the_drain(
     monkeypatch: pytest.MonkeyPatch, drain_timeout_s: float
 ) -> None:
-    """The timeout counts from when all have been sent what was accepted for them and told to come back."""
+    """The timeout counts from when all have been sent what was accepted for them and asked to reconnect."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
 
     async def life() -> None:

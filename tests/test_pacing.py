@@ -11,7 +11,7 @@ from channelstream.pacing import FlushPacer
 
 
 class Flush:
-    """A flush that takes as long as it is told, on a clock of its own."""
+    """A flush that takes a given time, on its own clock."""
 
     def __init__(self) -> None:
         self.now_s = 100.0

@@ -81,7 +81,7 @@ def test_their_pages_begin_with_the_installation(built: Path, name: str) -> None
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_hold_the_licence(built: Path, name: str) -> None:
-    """Whoever has a file has the terms it comes under."""
+    """Every file comes with its terms."""
     assert "LICENSE" in in_sdist(built, name)
     with ZipFile(wheel(built, name)) as archive:
         assert any(path.endswith("/licenses/LICENSE") for path in archive.namelist())

@@ -107,7 +107,7 @@ def publish(service: Any, n: int) -> None:
 
 
 def test_a_killed_worker_is_replaced(service: Any) -> None:
-    """Its clients come back at any worker by their conn_id, and hear every acknowledged message once."""
+    """Its clients reconnect to any worker by their conn_id, and receive every acknowledged message once."""
     parent = service.process.pid
     before = children(parent)
     assert len(before) == 2
@@ -210,7 +210,7 @@ def test_a_signal_drains_all_workers(service: Any, number: signal.Signals) -> No
 
 
 def test_workers_end_when_their_parent_is_killed(service: Any) -> None:
-    """Nobody holds the port any more, so that a service manager can start anew."""
+    """The port is free, so that a service manager can start it again."""
     workers = children(service.process.pid)
     service.process.kill()
     eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "workers live on")

@@ -89,7 +89,7 @@ def test_looking_starts_nothing_and_strangers_see_nothing(server: Any) -> None:
 
 
 def test_names_stay_text_on_the_page(server: Any) -> None:
-    """HTML in a traced name is shown, not obeyed."""
+    """HTML in a traced name is shown as text."""
     auth = ("admin", server.admin_secret)
     name = "<b>trace</b>"
     begun = http.post(f"{server.url}/admin/trace", data={"kind": "user", "name": name}, auth=auth)

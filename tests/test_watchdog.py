@@ -1,4 +1,4 @@
-"""Slow turns of the event loop: found, told apart from a process that does not run, and named without any value."""
+"""Slow turns of the event loop: found, distinguished from a stopped process, and named without any value."""
 
 import asyncio
 import gc
@@ -129,7 +129,7 @@ def test_a_turn_that_may_never_end_is_logged_while_it_runs(
 
 
 def test_a_stopped_process_is_no_slow_turn(start_server: Any) -> None:
-    """It is told as a pause: the loop was not busy."""
+    """It is reported as a pause: the loop was not busy."""
     server = start_server("--slow-turn-ms", "200")
 
     def pauses() -> bool:
@@ -139,7 +139,7 @@ def test_a_stopped_process_is_no_slow_turn(start_server: Any) -> None:
         rows = server.request("GET", "/admin/data/slow_turns").json()["rows"]
         return any(row["cause"] == Cause.STOPPED and row["cpu_ms"] < row["ms"] / 2 for row in rows)
 
-    eventually(pauses, "no pause is told")
+    eventually(pauses, "no pause is reported")
     document = server.request("GET", "/admin/admin.json").json()
     assert document["pauses"] >= 1
     assert document["latest_slow_turns"][0].keys() == {"at", "ms", "cause", "cpu_ms", "collector_ms", "stack"}
@@ -156,7 +156,7 @@ def test_a_real_server_reports_its_slow_turns(start_server: Any) -> None:
         rows = server.request("GET", "/admin/data/slow_turns").json()["rows"]
         return any("channelstream.api." in row["stack"] for row in rows)
 
-    eventually(found, "no slow turn is told")
+    eventually(found, "no slow turn is reported")
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_real_server_reports_its_slow_turns(start_server: Any) -> None:
 def test_a_late_heartbeat_names_its_cause(
     late_s: float, went_by: Clocks, seen_on_time: bool, in_code: bool, cause: Cause
 ) -> None:
-    """The clocks of the thread, the process and the queue for a processor tell why a beat was late."""
+    """The clocks of the thread, the process and the queue for a processor show why a heartbeat was late."""
     assert cause_of(late_s, went_by, seen_on_time, in_code, 0.1) is cause
     line = str(SlowTurn(0.0, late_s, cause, went_by, "a.b:1"))
     assert line.startswith("slow turn" if cause.is_slow_turn else "the process did not run for 300 ms")
@@ -216,7 +216,7 @@ def test_a_deep_stack_is_cut() -> None:
 
 
 def test_without_the_system_s_figures_it_still_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A system that does not tell how long a thread waits for a processor, or has no such file, is enough."""
+    """A system that does not say how long a thread waits for a processor, or has no such file, is enough."""
     assert RunQueue().waited_s() > 0
     (tmp_path / "schedstat").write_text("")
     real_open = os.open

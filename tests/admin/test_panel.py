@@ -1,4 +1,4 @@
-"""What a real server tells its admin."""
+"""What a real server shows its admin."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def test_a_user(server: Any, admin: httpx.Client) -> None:
 
 
 def test_a_connection_from_its_stream_to_its_end(server: Any, admin: httpx.Client) -> None:
-    """Its transport, its last events as it hears them, where it is, why its stream ended, and how it ended itself."""
+    """Its transport, its last events as it received them, its position, why its stream ended, and how it ended itself."""
     conn_id = server.connect("panel-vic", "panel-v")
     assert described(admin, "connection", conn_id)["expires_in_s"] > 0
     with connect(f"{server.ws_url}/ws?conn_id={conn_id}&since=") as socket:
@@ -97,7 +97,7 @@ def test_a_connection_from_its_stream_to_its_end(server: Any, admin: httpx.Clien
 
 
 def test_a_fault_of_the_client_is_remembered(server: Any, admin: httpx.Client) -> None:
-    """A stream the server closed for a fault is told with code and reason."""
+    """A stream the server closed for a fault is shown with code and reason."""
     conn_id = server.connect("panel-wes", "panel-w")
     with connect(f"{server.ws_url}/ws?conn_id={conn_id}&since=") as socket:
         socket.send("x" * 200_000)
@@ -156,7 +156,7 @@ def test_an_admin_changes_settings_and_sends(server: Any, admin: httpx.Client) -
 
 
 def test_the_stream_of_figures_leaves_no_trace(start_server: Any) -> None:
-    """Whoever watches is no connection, no user and no delivery of the service."""
+    """A watcher is no connection, no user and no delivery of the service."""
     running = start_server()
     with httpx.Client(
         verify=False,

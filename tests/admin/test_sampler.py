@@ -55,7 +55,7 @@ def test_an_hour_is_kept() -> None:
 
 
 def test_it_samples_by_itself_until_it_is_stopped() -> None:
-    """Once started it takes samples; stopping ends its task and tells those who wait."""
+    """Once started it takes samples; stopping ends its task and wakes its waiters."""
 
     async def main() -> Sampler:
         sampler = Sampler(cast(Node, counters()), Watchdog(0.1), sample_s=0.002)

@@ -72,7 +72,7 @@ def test_a_watcher_sees_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_stopped_server_has_no_watchers() -> None:
-    """Who watches is told the end at once, and nobody new is let in."""
+    """Watchers get the end at once, and no new one is accepted."""
 
     async def main() -> None:
         panel, sampler = watched_panel()

@@ -1,4 +1,4 @@
-"""What a connection hears, told by long polls."""
+"""What a connection receives, by long polls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ Received = list[dict[str, Any]]
 
 @pytest.fixture
 def receive(server: Any) -> Callable[[str, str], Received]:
-    """Return everything a connection of a user has to hear, without waiting for what never comes.
+    """Return everything a connection of a user has to receive, without waiting for more.
 
     A private message is sent behind it all; what was polled before that message was everything.
     """

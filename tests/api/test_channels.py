@@ -1,4 +1,4 @@
-"""What /info tells in each of its forms, and what /channel_config changes."""
+"""What /info returns in each of its forms, and what /channel_config changes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -143,7 +143,7 @@ def test_a_history_has_an_upper_bound(server: Any) -> None:
     ],
 )
 def test_wrong_settings_change_nothing(server: Any, settings: dict[str, Any], field: str) -> None:
-    """The fault is told by setting, and no other channel of the request is made."""
+    """The fault is reported by setting, and no other channel of the request is made."""
     body = {"config-good": {"notify_state": True}, "config-wrong": settings}
     answer = server.request("POST", "/channel_config", body)
     reply = answer.json()
@@ -155,7 +155,7 @@ def test_wrong_settings_change_nothing(server: Any, settings: dict[str, Any], fi
 
 
 def test_presence_starts_when_it_is_configured(server: Any, receive: Receive) -> None:
-    """A changed setting counts from the next join on; a 0.7 connection hears nothing before."""
+    """A changed setting counts from the next join on; a 0.7 connection receives nothing before."""
     conn_id = server.connect("config-watch", "config-live")
     server.connect("config-before", "config-live")
     configure(server, {"config-live": {"notify_presence": True}})

@@ -1,4 +1,4 @@
-"""Connections come, take channels, leave them and end; over HTTP, heard by long polls."""
+"""Connections come, take channels, leave them and end; over HTTP, received by long polls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ Receive = Callable[[str, str], list[dict[str, Any]]]
 
 
 def channel(server: Any, name: str) -> Any:
-    """What /info tells about one channel; None when there is none."""
+    """What /info returns for one channel; None when there is none."""
     return server.post("/info", {"info": {"channels": [name]}})["channels"].get(name)
 
 
@@ -111,7 +111,7 @@ def test_another_user_cannot_take_a_connection_over(server: Any) -> None:
 
 
 def test_a_second_connect_adds_its_channels(server: Any, receive: Receive) -> None:
-    """The connection hears the old and the new ones, and counts once."""
+    """The connection receives the old and the new ones, and counts once."""
     conn_id = server.connect("conn-again", "conn-again-1")
     answer = server.post(
         "/connect", {"username": "conn-again", "conn_id": conn_id, "channels": ["conn-again-2"]}
@@ -189,7 +189,7 @@ def test_subscribing_returns_the_new_channels(server: Any) -> None:
 
 
 def test_unsubscribing_returns_the_remaining_channels(server: Any, receive: Receive) -> None:
-    """And the connection hears the channel no more."""
+    """And the connection no longer receives the channel."""
     conn_id = server.connect("conn-unsub", "conn-unsub-1", "conn-unsub-2")
     payload = {"conn_id": conn_id, "channels": ["conn-unsub-1", "conn-unsub-unknown"]}
     answer = server.post("/unsubscribe", payload)

@@ -1,4 +1,4 @@
-"""What an answer tells of very many users is bounded, and can be read page by page."""
+"""Answers about very many users are bounded, and can be read page by page."""
 
 from typing import Any
 

@@ -92,7 +92,7 @@ def test_too_many_are_refused() -> None:
 
 
 def test_faults_of_pieces_are_bounded() -> None:
-    """The first hundred are told."""
+    """The first hundred are reported."""
     faults = outcome(lambda text: read(text, piece_bytes=0), json.dumps([{"user": ""}] * 300).encode())
     assert list(faults) == [str(number) for number in range(MAX_FAULTS)]
 

@@ -1,4 +1,4 @@
-"""Messages are sent, edited and deleted; over HTTP, heard by long polls."""
+"""Messages are sent, edited and deleted; over HTTP, received by long polls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -95,7 +95,7 @@ def test_times_are_utc_with_six_digits(server: Any) -> None:
 
 
 def test_one_bad_item_refuses_all(server: Any, receive: Receive) -> None:
-    """The answer names the item and its faults, and nobody hears anything."""
+    """The answer names the item and its faults, and nothing is delivered."""
     conn_id = server.connect("msg-batch", "msg-batch")
     good = {"user": "poster", "channel": "msg-batch", "message": {}}
     bad = {"channel": "x" * 257, "timestamp": "today", "uuid": "1"}
@@ -320,7 +320,7 @@ def test_a_repeated_request_is_delivered_once(server: Any, receive: Receive) -> 
 
 
 def test_a_key_is_never_cut(server: Any) -> None:
-    """Two that differ at their ends only are two requests: the longest ones are told apart, longer ones are refused."""
+    """Two that differ at their ends only are two requests: the longest ones are distinguished, longer ones are refused."""
     item = {"user": "poster", "channel": "msg-key3", "message": {}}
 
     def post(key: str) -> Any:

@@ -1,4 +1,4 @@
-"""What users' states are, who may see them and who hears of their changes."""
+"""What users' states are, who may see them and who receives their changes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from tests.conftest import CLUSTER
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 
 Receive = Callable[[str, str], list[dict[str, Any]]]
-TOLD = {"notify_state": True}
+ANNOUNCED = {"notify_state": True}
 
 
 def test_the_answer_names_the_changed_keys(server: Any) -> None:
@@ -98,15 +98,15 @@ def test_public_keys_are_bounded(server: Any) -> None:
 
 def test_a_public_change_is_delivered(server: Any, receive: Receive) -> None:
     """Where the channel has notify_state, by the user too, and only the public part of it."""
-    config = {"state-told": TOLD}
-    watcher = server.connect("state-watcher", "state-told", "state-quiet", channel_configs=config)
-    server.connect("state-changer", "state-told", "state-quiet", state_public_keys=["a"])
+    config = {"state-announced": ANNOUNCED}
+    watcher = server.connect("state-watcher", "state-announced", "state-quiet", channel_configs=config)
+    server.connect("state-changer", "state-announced", "state-quiet", state_public_keys=["a"])
     change = {"user": "state-changer", "user_state": {"a": 1, "secret": 1}}
     server.post("/user_state", change)
     (received,) = receive("state-watcher", watcher)
     assert (received["type"], received["channel"], received["user"]) == (
         "user_state_change",
-        "state-told",
+        "state-announced",
         "state-changer",
     )
     assert received["message"] == {"state": {"a": 1}, "changed": [{"key": "a", "value": 1}]}
@@ -114,7 +114,7 @@ def test_a_public_change_is_delivered(server: Any, receive: Receive) -> None:
 
 def test_the_user_receives_its_own_change(server: Any, receive: Receive) -> None:
     """On every connection in the channel."""
-    conn_id = server.connect("state-self", "state-self", channel_configs={"state-self": TOLD})
+    conn_id = server.connect("state-self", "state-self", channel_configs={"state-self": ANNOUNCED})
     server.post(
         "/user_state", {"user": "state-self", "user_state": {"a": 1}, "state_public_keys": ["a", "never"]}
     )
@@ -123,7 +123,7 @@ def test_the_user_receives_its_own_change(server: Any, receive: Receive) -> None
 
 def test_private_or_unchanged_state_is_not_delivered(server: Any, receive: Receive) -> None:
     """An event with nothing in it is none."""
-    config = {"state-silent": TOLD}
+    config = {"state-silent": ANNOUNCED}
     conn_id = server.connect(
         "state-silent",
         "state-silent",
@@ -137,7 +137,7 @@ def test_private_or_unchanged_state_is_not_delivered(server: Any, receive: Recei
 
 def test_a_change_by_connect_is_delivered(server: Any, receive: Receive) -> None:
     """By a new connection of the user and by the same one again."""
-    config = {"state-connect": TOLD}
+    config = {"state-connect": ANNOUNCED}
     keys = {"state_public_keys": ["a"]}
     conn_id = server.connect("state-connect", "state-connect", channel_configs=config, **keys)
     server.connect("state-connect", user_state={"a": 1})
@@ -147,8 +147,8 @@ def test_a_change_by_connect_is_delivered(server: Any, receive: Receive) -> None
 
 
 def test_the_status_of_the_seed_is_a_public_key(server: Any, receive: Receive) -> None:
-    """Shown by /info in both forms, and told where notify_state is on."""
-    config = {"state-status": TOLD}
+    """Shown by /info in both forms, and announced where notify_state is on."""
+    config = {"state-status": ANNOUNCED}
     conn_id = server.connect(
         "state-status", "state-status", channel_configs=config, user_state={"a": 1}, state_public_keys=["a"]
     )

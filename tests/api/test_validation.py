@@ -228,7 +228,7 @@ def test_a_rule_the_walk_does_not_know_is_a_fault_still() -> None:
 
 
 def test_errors_of_handlers_have_the_old_words() -> None:
-    """What only a handler can know is told in 0.7.1's words."""
+    """A fault that only a handler can find is reported in 0.7.1's words."""
     assert validation.missing_connection().faults == {"conn_id": ["Field may not be null."]}
     assert validation.unknown_connection().faults == {"conn_id": ["Unknown connection"]}
     assert validation.unknown_user().faults == {"user": ["Unknown user"]}

@@ -36,7 +36,7 @@ def test_pieces_of_any_chunks(
 
 
 def test_control_frames() -> None:
-    """Pings and close frames are told from texts."""
+    """Pings and close frames are distinguished from texts."""
     assert FrameReader().feed(PING + close_frame(4008, "slow")) == [
         Piece(9, b""),
         Piece(8, (4008).to_bytes(2) + b"slow"),

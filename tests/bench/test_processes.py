@@ -1,4 +1,4 @@
-"""What the kernel tells of processes."""
+"""What the kernel reports of processes."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ def test_children_count() -> None:
 
 
 def test_unknown_process() -> None:
-    """A process that does not exist is told; one that has just ended counts nothing."""
+    """A process that does not exist is reported; one that has just ended counts nothing."""
     with pytest.raises(BenchFailed, match=f"no process {NO_PID}"):
         check_pid(NO_PID)
     assert (cpu_s(NO_PID), memory_kb(NO_PID)) == (0, 0)

@@ -103,7 +103,7 @@ def test_text_compares_steps() -> None:
 
 
 def test_text_says_what_qualifies_the_figures() -> None:
-    """Streams that were cut, and clients that had no processor time to spare, are told."""
+    """Streams that were cut, and clients that had no processor time to spare, are reported."""
     text = report_text(report_of(Made(closed=3, load=0.97).measured()))
     assert "3 stream(s) ended early: close code 4008" in text
     assert "97% of a core" in text

@@ -106,7 +106,7 @@ def test_nothing_is_missed_between_streams(
 
 
 def test_listen_outlives_a_restart(start_server: Any, listen: Listen) -> None:
-    """It subscribes anew at a server that has forgotten it, says what may be missing, and prints what comes."""
+    """It subscribes again at a server that has forgotten it, says what may be missing, and prints what comes."""
     first = start_server()
     process = listen(first, "cli-restart")
     publish(first, "cli-restart", "before")

@@ -160,13 +160,13 @@ def failure(capsys: Captured) -> str:
 
 
 def test_no_server(capsys: Captured) -> None:
-    """A server that cannot be reached is told in one line."""
+    """A server that cannot be reached is reported in one line."""
     assert main(["bench", "http://127.0.0.1:1", "--clients", "2"], {}) == 1
     assert failure(capsys).startswith("channelstream: http://127.0.0.1:1 cannot be reached: ")
 
 
 def test_wrong_secret(server: Any, capsys: Captured) -> None:
-    """A wrong secret is told in the server's words."""
+    """A wrong secret is reported in the server's words."""
     assert main(["bench", server.url, "-s", "wrong", *SMALL], {}) == 1
     assert '/connect answered 401: {"request":"Bad Signature",' in failure(capsys)
     assert main(["bench", server.url, "-s", "wrong", "--clients", "0", "--messages", "1"], {}) == 1
@@ -174,13 +174,13 @@ def test_wrong_secret(server: Any, capsys: Captured) -> None:
 
 
 def test_unknown_pid(server: Any, capsys: Captured) -> None:
-    """A process that does not exist is told."""
+    """A process that does not exist is reported."""
     assert bench(server, *SMALL, "--pid", str((1 << 22) - 1)) == 1
     assert failure(capsys) == f"channelstream: --pid: there is no process {(1 << 22) - 1} on this machine"
 
 
 def test_too_few_descriptors(server: Any, capsys: Captured) -> None:
-    """More clients than open files are allowed is told before any connects, with what to do."""
+    """More clients than open files are allowed is reported before any connects, with the remedy."""
     assert bench(server, "--clients", "1000000") == 1
     assert "ulimit -Hn" in failure(capsys)
 

@@ -14,7 +14,7 @@ def test_ok(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_all_problems_and_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All problems are told at once, and warnings with them."""
+    """All problems are reported at once, and warnings with them."""
     path = tmp_path / "file.ini"
     path.write_text("[channelstream]\nport = x\ndebug = maybe\nprot = 1\nallow_posting_from = x.x.x.x\n")
     assert main(["check-config", "-i", str(path)], {}) == 2

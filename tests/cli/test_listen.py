@@ -28,7 +28,7 @@ class Scripted:
 
 
 class Answering:
-    """A server that gives connections c1, c2, ..., or fails as it is told."""
+    """A server that gives connections c1, c2, ..., or fails on request."""
 
     def __init__(self, *failures: RequestFailed | None) -> None:
         self.failures = list(failures)
@@ -91,7 +91,7 @@ def test_waits_follow_the_policy_of_all_clients() -> None:
 
 
 def test_resumed_item_is_no_event(capsys: pytest.CaptureFixture[str]) -> None:
-    """The resumed item is not printed, its position is kept, and what is lost is told on stderr."""
+    """The resumed item is not printed, its position is kept, and lost channels are reported on stderr."""
     resumed = {"type": "resumed", "position": "e-9", "recovered": ["a"], "lost": ["news"]}
     _, stream, _ = play([([resumed], 1006), ([], 1000)])
     out, err = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""The three transports of `listen`, each against a small real server that misbehaves as it is told."""
+"""The three transports of `listen`, each against a small real server that misbehaves on request."""
 
 import json
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def websocket_that_closes(code: int, *items: Item) -> Iterator[Server]:
 
     def handle(socket: ServerConnection) -> None:
         socket.send(json.dumps(items))
-        socket.close(code, "told to")
+        socket.close(code, "asked to")
 
     with serve_websocket(handle, "127.0.0.1", 0) as server:
         thread = Thread(target=server.serve_forever)

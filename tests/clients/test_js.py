@@ -1,4 +1,4 @@
-"""The JavaScript client in node: its own tests, and what it hears from a real server over lines that break."""
+"""The JavaScript client in node: its own tests, and what it receives from a real server over lines that break."""
 
 import gzip
 import json
@@ -49,10 +49,10 @@ def server() -> Iterator[RunningServer]:
 
 
 class Listener:
-    """A stream in a process of node, and what it has heard.
+    """A stream in a process of node, and what it has received.
 
     Attributes:
-        heard: every event until now.
+        received: every event until now.
     """
 
     def __init__(self, node: str, url: str, **options: Any) -> None:
@@ -170,7 +170,7 @@ def test_a_message_is_received(server: RunningServer, listen: Listen, transport:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_cut_line_loses_nothing(server: RunningServer, line: Line, listen: Listen, transport: str) -> None:
-    """What was said before, during and after it is heard once, in order, and the channel is told as recovered."""
+    """Messages from before, during and after it arrive once, in order, and the channel is reported as recovered."""
     channel = uuid4().hex
     listener = listen(line.url, connection=connection(server, channel), transports=[transport])
     listener.until("open")
@@ -236,7 +236,7 @@ def test_it_falls_back_and_comes_up_again(
 def test_a_restart_is_survived(
     start_server: StartServer, listen: Listen, transport: str, how: signal.Signals
 ) -> None:
-    """Told to go or killed, the server is found again; the application gives a connection and hears what is lost."""
+    """Stopped or killed, the server is found again; the application gives a connection and receives the losses."""
     server = start_server(**SHORT_POLLS)
     granted = connection(server, "news")
     listener = listen(server.url, connection=granted, transports=[transport])
@@ -258,7 +258,7 @@ def test_a_restart_is_survived(
 
 
 def test_a_new_connection_misses_nothing(start_server: StartServer, listen: Listen) -> None:
-    """The application hands the last position to /connect, and what was said while there was no connection is heard."""
+    """The application hands the last position to /connect, and messages published while there was no connection arrive."""
     server = start_server(CHANNELSTREAM_DETACH_GRACE_S="0")
     line = Line(server.port)
     granted = connection(server, "news")
@@ -289,7 +289,7 @@ def members(server: RunningServer, channel: str) -> list[str]:
 
 
 def test_the_roster_is_right_through_a_restart(start_server: StartServer, listen: Listen) -> None:
-    """From the connection's answer and events alone; after a loss from what the application tells."""
+    """From the connection's answer and events alone; after a loss from what the application passes."""
     configs = {"channel_configs": {"room": {"notify_presence": True}}}
     server = start_server(**SHORT_POLLS)
     ann = server.connect("ann", "room", **configs)

@@ -120,6 +120,6 @@ def test_long_value_is_cut() -> None:
 
 
 def test_all_problems_are_found() -> None:
-    """Reading goes on after a problem, so that all can be told at once."""
+    """Reading continues after a problem, so that all are reported at once."""
     reading = read(Flags(None, {}), {"CHANNELSTREAM_PORT": "x", "CHANNELSTREAM_DEBUG": "maybe"})
     assert [problem.split(":")[0] for problem in reading.problems] == ["port", "debug"]

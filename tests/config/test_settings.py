@@ -17,7 +17,7 @@ def test_default_is_allowed(option: Option) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
 def test_bounds_are_enforced(option: Option) -> None:
-    """Every numeric option has bounds, which it tells and enforces."""
+    """Every numeric option has bounds, which it documents and enforces."""
     kind = option.declared.kind
     if not isinstance(kind, Whole | Number):
         assert not isinstance(option.default, int | float) or isinstance(option.default, bool)

@@ -74,7 +74,7 @@ def test_refuses(kind: Kind[Any], text: str) -> None:
 
 
 def test_allowed_names_bounds_and_words() -> None:
-    """What is allowed is told with its bounds and its words, the empty one included."""
+    """Allowed values are shown with their bounds and their words, the empty one included."""
     assert Whole(1, 9).allowed == "a whole number from 1 to 9"
     assert Number(0.01, 86400.0).allowed == "a number from 0.01 to 86400"
     assert Choice("", "http").allowed == "one of (empty), http"

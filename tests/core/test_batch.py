@@ -27,7 +27,7 @@ def test_every_dialect_in_every_framing_has_its_number() -> None:
 
 
 def test_the_same_events_lead_to_the_same_batch() -> None:
-    """Whoever asks for the same continuation gets the same object, any other gets another."""
+    """The same continuation is the same object, any other is another."""
     root = Batch()
     assert root.append(ONE).append(TWO) is root.append(ONE).append(TWO)
     assert root.append(TWO) is not root.append(ONE).append(TWO)
@@ -85,13 +85,13 @@ def test_a_batch_of_several_events_is_one_list() -> None:
 
 
 def test_an_event_stream_block_carries_the_last_position() -> None:
-    """A client that has read the block has heard everything up to its last event."""
+    """A client that has read the block has received everything up to its last event."""
     data = Batch().append(ONE).append(TWO).encoded(Dialect.V07, Framing.SSE)
     assert data.startswith(b"id: e-2\n")
 
 
 def test_the_discard_batch_keeps_nothing() -> None:
-    """A connection without a stream stays deaf whatever comes."""
+    """A connection without a stream discards all events."""
     assert DISCARD.append(ONE) is DISCARD
     assert DISCARD.entries() == []
 
@@ -124,7 +124,7 @@ def test_a_buffer_batch_can_be_reset() -> None:
 
 
 def test_a_buffer_batch_marked_as_overflowed_keeps_nothing() -> None:
-    """Whoever waits for a slow client costs no memory."""
+    """Waiting for a slow client costs no memory."""
     held = BufferBatch(5)
     held.append(ONE)
     held.overflow()

@@ -111,7 +111,7 @@ def test_the_last_change_wins_whomever_it_is_for() -> None:
 
 
 def test_an_older_change_does_not_touch_a_newer_entry() -> None:
-    """A message that is published anew after its deletion was forgotten is another one."""
+    """A message that is published again after its deletion was forgotten is another one."""
     assert summary(present_forms([message(5)], Changes([delete(4)]))) == [(5, "Message", b"1")]
 
 

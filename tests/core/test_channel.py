@@ -87,7 +87,7 @@ def test_the_log_always_bridges_two_polls(settings: ChannelSettings, limits: Log
 
 
 def test_new_settings_shrink_the_logs_at_once() -> None:
-    """Both logs obey the new limits as soon as they are set."""
+    """Both logs apply the new limits as soon as they are set."""
     room = channel(ChannelSettings(store_history=True, history_size=5))
     for number in range(1, 6):
         room.log.append(entry(number))

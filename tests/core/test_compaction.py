@@ -75,7 +75,7 @@ def test_a_change_leaves_the_present_form_for_the_others(
 
 
 def test_an_unchanged_entry_is_the_same_object() -> None:
-    """So that whoever holds it can tell."""
+    """So that a holder of it can compare by identity."""
     for event, change in (
         (message("ab"), delete("c")),
         (message(exclude="a"), delete("a")),

@@ -1,4 +1,4 @@
-"""Connections: the moves of their life, and what they hear."""
+"""Connections: the transitions of their state, and what they receive."""
 
 from itertools import product
 

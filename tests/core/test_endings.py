@@ -8,7 +8,7 @@ def ending(number: int, conn_id: str = "a") -> Ending:
 
 
 def test_the_latest_come_first() -> None:
-    """Endings are told newest first, as many as asked for."""
+    """Endings are listed newest first, as many as asked for."""
     endings = Endings()
     for number in range(5):
         endings.add(ending(number))
@@ -24,7 +24,7 @@ def test_the_oldest_is_forgotten() -> None:
 
 
 def test_a_connection_has_its_own() -> None:
-    """Only what befell this connection is told, up to the count."""
+    """Only endings of this connection are listed, up to the count."""
     endings = Endings()
     for number in range(6):
         endings.add(ending(number, "ab"[number % 2]))

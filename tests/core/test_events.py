@@ -1,4 +1,4 @@
-"""Events: who hears them."""
+"""Events: who receives them."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def presence(announced: bool) -> Presence:
 def test_a_message_reaches_its_recipients_and_no_excluded_user(
     only: frozenset[str] | None, exclude: frozenset[str] | None, receivers: set[str], dialect: Dialect
 ) -> None:
-    """`only` names who may hear, `exclude` takes away from that, the author counts like anyone."""
+    """`only` names who may receive, `exclude` takes away from that, the author counts like anyone."""
     event = message(only, exclude)
     assert {name for name in ("ann", "bob", "cid") if event.is_for(name, dialect)} == receivers
 
@@ -54,7 +54,7 @@ def test_only_an_event_without_names_is_public() -> None:
 
 
 def test_announced_presence_is_for_everyone_but_the_user_itself() -> None:
-    """Where the channel has notify_presence both dialects hear of others."""
+    """Where the channel has notify_presence both dialects receive the presence of others."""
     event = presence(announced=True)
     assert not event.is_public
     assert event.is_for("bob", SEED)
@@ -64,7 +64,7 @@ def test_announced_presence_is_for_everyone_but_the_user_itself() -> None:
 
 
 def test_presence_that_is_not_announced_is_for_seed_connections() -> None:
-    """Without notify_presence only the seed dialect hears who comes and goes."""
+    """Without notify_presence only the seed dialect receives joins and leaves."""
     event = presence(announced=False)
     assert event.is_for("bob", SEED)
     assert not event.is_for("bob", V07)
@@ -72,7 +72,7 @@ def test_presence_that_is_not_announced_is_for_seed_connections() -> None:
 
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_batched_leave_is_delivered_to_others(announced: bool) -> None:
-    """One of them hears of the others; where it is not announced only the seed hears of it."""
+    """One of them receives the others; where presence is not announced only the seed receives it."""
     gone = tuple(UserLeft(name, name, back) for name, back in (("ann", 1), ("bob", 0)))
     event = UsersLeft(uuid="p", channel="a", departures=gone, timestamp="t", announced=announced)
     assert (event.is_public, event.count, event.about) == (False, 2, ("ann", "bob"))
@@ -87,7 +87,7 @@ def test_a_batched_leave_is_delivered_to_others(announced: bool) -> None:
 
 
 def test_a_change_of_state_is_delivered_to_its_own_user_too() -> None:
-    """Every member hears it, whoever changed."""
+    """Every member receives it, whichever user changed."""
     event = UserStateChanged(uuid="s", channel="a", user="ann", timestamp="t", state={}, changed=())
     assert event.is_public
     assert event.is_for("ann", V07)

@@ -39,7 +39,7 @@ def test_lengths(head, length):
 
 
 def test_flags():
-    """FIN and RSV1 are told apart."""
+    """FIN and RSV1 are distinguished."""
     fragment = read_head(b"\x42\x80" + MASK, 0)
     assert fragment is not None
     assert (fragment.opcode, fragment.fin, fragment.rsv1) == (Opcode.BINARY, False, True)

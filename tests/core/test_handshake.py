@@ -95,7 +95,7 @@ def test_refused(headers, field):
     ],
 )
 def test_other_version(headers):
-    """Another version is answered 426 and told which one we speak (section 4.4, RFC 9110 section 15.5.22)."""
+    """Another version is answered 426 with the supported one (section 4.4, RFC 9110 section 15.5.22)."""
     with pytest.raises(UnsupportedVersion) as caught:
         accept(headers)
     assert caught.value.http_status == 426

@@ -1,4 +1,4 @@
-"""The hub: who hears what, in which order, in how many writes, and what happens when a write calls back."""
+"""The hub: who receives which events, in which order, in how many writes, and what happens when a write calls back."""
 
 import gc
 import json
@@ -128,7 +128,7 @@ def bench() -> Bench:
     return Bench()
 
 
-# -- who hears
+# -- who receives
 
 
 def test_only_members_receive(bench: Bench) -> None:
@@ -165,7 +165,7 @@ def test_a_message_for_nobody_reaches_nobody(bench: Bench) -> None:
 
 
 def test_a_private_message_in_a_channel_stays_in_it(bench: Bench) -> None:
-    """Only those connections of its users hear it that are members."""
+    """Only those connections of its users receive it that are members."""
     _, inside = bench.member("bob", "a")
     _, outside = bench.member("bob", "b")
     _, other = bench.member("cid", "a")
@@ -199,7 +199,7 @@ def test_presence_that_is_not_announced_reaches_the_seed_dialect_only(bench: Ben
 def test_users_of_a_batched_leave_receive_the_others_where_still_members(
     bench: Bench, announced: bool
 ) -> None:
-    """As one does that joins by another connection at that moment; elsewhere nobody hears."""
+    """As one does that joins by another connection at that moment; elsewhere it is not delivered."""
     tapes = {name: bench.member(name, "a", dialect=SEED)[1] for name in ("ann", "cid")}
     tapes["new"] = bench.member("dan", "a")[1]
     tapes["elsewhere"] = bench.member("bob", "b", dialect=SEED)[1]
@@ -324,7 +324,7 @@ def test_a_detached_connection_keeps_its_delivered_offsets(bench: Bench) -> None
 
 
 def test_a_connection_that_detaches_while_catching_up_keeps_its_offsets(bench: Bench) -> None:
-    """Held events were not written and do not count as heard."""
+    """Buffered events were not written and do not count as delivered."""
     connection, _ = bench.member("ann", "a")
     bench.hub.attach(connection, Tape(), BufferBatch(10))
     bench.say("a")
@@ -374,7 +374,7 @@ def test_muting_ends_writing_without_a_move(bench: Bench) -> None:
 @pytest.mark.parametrize("victim", [0, 1, 2, 3])
 @pytest.mark.parametrize("how", ["stall", "detach", "attach", "mute"])
 def test_a_write_may_end_or_stall_any_stream(bench: Bench, victim: int, how: str) -> None:
-    """Written before, being written or still waiting, in this format or another: each hears everything once."""
+    """Written before, being written or still waiting, in this format or another: each receives everything once."""
     framings = (Framing.POLL, Framing.POLL, Framing.POLL, Framing.SSE)
     members = [bench.member("ann", "a", framing=framing) for framing in framings]
     target = members[victim][0]
@@ -434,7 +434,7 @@ def test_a_write_may_bring_new_events(bench: Bench) -> None:
 
 
 def test_a_write_that_fails_silences_nobody_else(bench: Bench) -> None:
-    """The stream on which a write fails ends, having heard nothing of it; the others get it, now and later."""
+    """The stream on which a write fails ends, with nothing of it delivered; the others get it, now and later."""
     members = [bench.member("ann", "a") for _ in range(4)]
     connection, tape = members[1]
     offsets = bench.hub.offsets
@@ -468,7 +468,7 @@ def test_a_write_that_fails_as_it_ends_its_stream(bench: Bench) -> None:
 
 
 def test_the_last_write_of_a_stream_may_fail(bench: Bench) -> None:
-    """A stream that stalls or is replaced has heard nothing of what could not be written, and the new one is attached."""
+    """Writes that fail on a stalled or replaced stream do not count as delivered, and the new one is attached."""
     connection, tape = bench.member("ann", "a")
     offsets = bench.hub.offsets
     tape.on_write = fail
@@ -552,7 +552,7 @@ STEPS = st.lists(
 
 
 class Naive:
-    """A hub and what each connection should hear: every event is offered to every connection by the rules."""
+    """A hub and what each connection should receive: every event is offered to every connection by the rules."""
 
     def __init__(self) -> None:
         self.bench = Bench()
@@ -610,7 +610,7 @@ class Naive:
         self._open(self.members[who])
 
     def catch_up(self, who: int) -> None:
-        """Go live with what the log holds after what was heard."""
+        """Go live with the entries of the log after the delivered offsets."""
         connection = self.members[who]
         if connection.state is ConnectionState.CATCHING_UP:
             missed = [
@@ -750,7 +750,7 @@ def test_a_deletion_for_one_who_has_left_leaves_the_others_the_message(bench: Be
 
 
 def test_a_write_before_such_a_deletion_may_fail(bench: Bench) -> None:
-    """That stream ends, having heard nothing of it; the deletion is delivered."""
+    """That stream ends, with nothing of it delivered; the deletion is delivered."""
     connection, tape = bench.member("ann", "a")
     offsets = bench.hub.offsets
     tape.on_write = fail
@@ -773,7 +773,7 @@ def test_a_deletion_for_one_leaves_the_others_what_waits_for_them(bench: Bench) 
 
 
 def test_a_client_waiting_for_a_slice_is_not_sent_a_deleted_message(bench: Bench) -> None:
-    """Be it sent the deletion or not: bytes that were made for others are made anew."""
+    """Whether it is sent the deletion or not: bytes encoded for others are encoded again."""
     tapes = [bench.member("ann" if number % 2 else "bob", "a")[1] for number in range(SLICE + 2)]
     bench.say("a")
     assert bench.hub.flush()

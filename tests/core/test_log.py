@@ -56,7 +56,7 @@ def parted(offset: int, *users: str) -> Entry:
 
 
 def test_an_event_of_several_users_has_an_offset_for_each() -> None:
-    """Whoever waits for it has heard what is before the first; alone, each stands at its own place."""
+    """A client that waits for it has received all before the first; alone, each has its own offset."""
     entry_ = parted(7, "ann", "bob", "cid")
     assert (entry_.first_offset, entry_.offsets_before) == (5, (4,))
     parts = [(each.offset, each.position, each.event.about) for each in entry_.split()]
@@ -102,7 +102,7 @@ def test_an_amended_entry_keeps_its_offset() -> None:
 
 
 def test_an_entry_carries_the_position_of_its_client_after_it() -> None:
-    """That is its own number, and of the other shards what the client has heard, be it more than the node had."""
+    """That is its own offset, and of the other shards what the client has received, even if the node had less."""
     one = Entry(5, "e.f.g-3.5.7", 0.0, message("m5"), 1, (3, 5, 7))
     other = Entry(8, "e.f.g-3.5.8", 0.0, message("m8"), 2, (3, 5, 8))
     assert [(parts.offsets, parts.position) for parts in advance_positions((4, 4, 6), [one, other])] == [
@@ -129,7 +129,7 @@ def test_a_full_log_drops_its_oldest_and_remembers_how_far() -> None:
 
 
 def test_a_log_of_no_events_keeps_none_and_knows_what_it_missed() -> None:
-    """Whoever is not at its floor has lost something."""
+    """A client below its floor has lost something."""
     none = filled(3, events=0)
     assert (none.entries, none.floor) == ([], 3)
     assert none.about("m3") == ()
@@ -142,7 +142,7 @@ def test_since_returns_later_entries(offset: int, found: list[int]) -> None:
 
 
 def test_entries_are_looked_at_as_they_are_taken() -> None:
-    """Whoever takes one of a long log pays for one."""
+    """A read of one entry of a long log costs one."""
     following = filled(3).since(1, 0.0)
     assert next(following).offset == 2
 

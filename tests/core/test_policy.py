@@ -178,7 +178,7 @@ def test_any_page_may_read_answers_unless_origins_are_named() -> None:
 
 
 def test_named_origins_are_answered_by_name() -> None:
-    """Caches are told that the answer varies, also where it allows nothing."""
+    """The answer says to caches that it varies, also where it allows nothing."""
     policy = Policy(origins=(SHOP.decode(),))
     vary = (b"vary", b"origin")
     assert policy.cors([(b"origin", SHOP)]) == [(b"access-control-allow-origin", SHOP), vary, *CORS]

@@ -129,7 +129,7 @@ EARLIER, JOINED, LATER, OTHER_LOG = 3, 7, 9, -1
     ],
 )
 def test_a_client_reads_from_where_its_connection_may(named: int | None, delivered: int, start: int) -> None:
-    """From where it has heard, but not before it joined, unless the application names an earlier number."""
+    """From its delivered offset, but not before it joined, unless the application names an earlier one."""
     assert ReadRange.of(JOINED, named).start(delivered) == start
 
 

@@ -90,7 +90,7 @@ def uuids(entries: list[Entry]) -> list[str]:
 
 
 def test_a_new_user_gets_its_fresh_state_and_a_known_one_does_not(bench: Bench) -> None:
-    """`fresh_user_state` counts for whoever is new."""
+    """`fresh_user_state` counts for new users."""
     user = bench.user("ann", mood=1, departures=None)
     assert user.state == {"mood": 1}
     assert bench.user("ann", mood=2) is user
@@ -137,7 +137,7 @@ def test_a_change_of_public_state_is_announced_in_every_channel_with_notify_stat
 
 
 def test_a_removed_public_key_is_announced_as_null(bench: Bench) -> None:
-    """The state beside it no longer has the key; a removed private key is told to nobody."""
+    """The state beside it no longer has the key; a removed private key is not announced."""
     ann = bench.user("ann", mood=1, secret=2)
     ann.publish_keys(["mood"])
     bench.join(bench.channel("a", notify_state=True), ann)
@@ -173,7 +173,7 @@ def test_a_change_of_the_public_keys_of_a_user_is_announced(bench: Bench) -> Non
 
 
 def test_an_event_keeps_the_state_it_was_made_with(bench: Bench) -> None:
-    """A later change does not reach into what was told before."""
+    """A later change does not alter earlier announcements."""
     ann = bench.user("ann", mood=1)
     ann.publish_keys(["mood"])
     bench.join(bench.channel("a", notify_state=True), ann)
@@ -263,7 +263,7 @@ def test_seed_connections_always_receive_presence(bench: Bench) -> None:
 
 
 def test_a_user_list_is_bounded(bench: Bench) -> None:
-    """In a channel of more users presence goes without a list, as it costs what it is times who hears it."""
+    """In a channel of more users presence goes without a list, as it costs its size times its receivers."""
     channel = bench.channel("a", notify_presence=True, broadcast_presence_with_user_lists=True)
     events = [bench.join(channel, bench.user(f"u{number}"))[0] for number in range(MAX_LISTED_USERS + 1)]
     lists = [(len(event.users), event.users_cut) for event in events[-2:] if isinstance(event, Presence)]
@@ -460,7 +460,7 @@ def test_a_user_is_forgotten_after_its_time_without_connections(bench: Bench) ->
 
 
 def test_activity_postpones_being_forgotten(bench: Bench) -> None:
-    """The one idle for longest goes first, whoever came first."""
+    """The one idle for longest goes first, whichever came first."""
     for name in ("first", "second"):
         bench.registry.open_user(name, {}, 0, NOW)
     bench.registry.touch_user(bench.registry.users["first"], at(5))

@@ -97,7 +97,7 @@ def test_a_stamped_time_is_normalized(epoch_s: float) -> None:
 
 @given(MOMENTS, MINUTES)
 def test_a_zone_never_moves_the_moment(moment: datetime, offset_minutes: int) -> None:
-    """A moment told in any zone is the moment told in UTC."""
+    """A moment in any zone equals the same moment in UTC."""
     local = moment.replace(tzinfo=UTC).astimezone(timezone(timedelta(minutes=offset_minutes)))
     assert normalize(local.isoformat()) == moment.isoformat(timespec="microseconds")
 

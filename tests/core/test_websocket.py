@@ -144,7 +144,7 @@ def test_flood_golden(row):
 
 
 def test_renewed_allowance():
-    """Frames are counted anew after `renew`, in the middle of a message too."""
+    """Frames are counted from zero after `renew`, in the middle of a message too."""
     reader = FrameReader(LIMITS)
     flood = client_frame(0, b"", fin=False) * 199
     assert read(reader, client_frame(1, b"a", fin=False) + flood) == ([], None)

@@ -1,4 +1,4 @@
-"""Resuming over real sockets: whatever a broken line swallowed is told again, once and in order, or named as lost.
+"""Resuming over real sockets: events lost on a broken line are sent again, once and in order, or reported lost.
 
 `CUT_LINES_SEED` repeats the lines and requests of a run that failed, and the nodes they went to; the order of things between
 processes differs.
@@ -82,7 +82,7 @@ async def listen_through_cut_lines(
 
 
 def run(server: Any, configs: dict[str, Any]) -> tuple[Truth, list[Client]]:
-    """Let all clients hear all there is; each stream is judged when it ends."""
+    """Let all clients receive all events; each stream is judged when it ends."""
     number = seed()
     random = Random(number)
     truth = Truth()
@@ -102,7 +102,7 @@ def run(server: Any, configs: dict[str, Any]) -> tuple[Truth, list[Client]]:
 
 
 def test_nothing_is_missed(started: Any) -> None:
-    """With logs of the usual size every client hears all of its channels once, in order, and nothing is lost.
+    """With logs of the usual size every client receives all of its channels once, in order, and nothing is lost.
 
     Nor is anything sent to a stream that was edited or deleted before the stream was asked for.
     """

@@ -1,4 +1,4 @@
-"""Three nodes on one Redis under load, clients on all transports: what breaks, and what everybody hears all the same."""
+"""Three nodes on one Redis under load, clients on all transports: what breaks, and what all clients receive nevertheless."""
 
 from pathlib import Path
 
@@ -30,14 +30,14 @@ def test_a_killed_node(tmp_path: Path) -> None:
 
 
 def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
-    """Messages are refused meanwhile; every client is told that all is lost, and then receives everything."""
+    """Messages are refused meanwhile; every client is sent that all is lost, and then receives everything."""
     outcome = play("redis-with-data", tmp_path)
     assert (outcome.lost, has_load(outcome)) == (EVERYTHING, True)
     assert outcome.figures.refused >= REFUSED
 
 
 def test_redis_restarted_without_its_data(tmp_path: Path) -> None:
-    """The same; who was connected is counted anew."""
+    """The same; open connections are registered again."""
     outcome = play("redis-without", tmp_path)
     assert (outcome.lost, has_load(outcome)) == (EVERYTHING, True)
     assert outcome.figures.refused >= REFUSED
@@ -64,7 +64,7 @@ def test_a_node_misses_big_messages(tmp_path: Path) -> None:
 
 
 def test_redis_drops_a_subscription(tmp_path: Path) -> None:
-    """What the log holds arrives late and in order; the channel whose log is too short is told lost, and no other."""
+    """What the log holds arrives late and in order; the channel whose log is too short is reported lost, and no other."""
     outcome = play("subscription", tmp_path)
     assert (outcome.lost, has_load(outcome)) == ({SHORT}, True)
 
@@ -77,7 +77,7 @@ def test_a_killed_node_of_a_cluster(tmp_path: Path) -> None:
 
 
 def test_a_lost_master_of_a_cluster(tmp_path: Path) -> None:
-    """What needs it is refused, and what it held is told lost; the other channels go on, and lose nothing."""
+    """Calls that need it are refused, and its channels are reported lost; the others continue, and lose nothing."""
     outcome = play("cluster-lost-master", tmp_path)
     assert outcome.lost <= {PRIVATE, TALK}
     assert TALK in outcome.lost
@@ -95,4 +95,4 @@ def test_clocks_an_hour_apart(tmp_path: Path) -> None:
     """Nobody is taken for dead, nothing in the log for old, and nothing is lost."""
     outcome = play("clocks", tmp_path)
     assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
-    assert outcome.figures.anew == 0
+    assert outcome.figures.reconnected == 0

@@ -128,7 +128,7 @@ def test_connecting_twice(server: Any) -> None:
 
 @pytest.mark.parametrize("path", ["/subscribe", "/connect"])
 def test_channels_come_while_a_page_moves(server: Any, path: str) -> None:
-    """The call is answered, and the stream that stays hears old and new channels."""
+    """The call is answered, and the stream that stays receives old and new channels."""
 
     async def play(page: Page) -> None:
         new = f"{page.channel}-2"
@@ -145,7 +145,7 @@ def test_channels_come_while_a_page_moves(server: Any, path: str) -> None:
 
 
 def test_channels_go_while_a_page_moves(server: Any) -> None:
-    """The call is answered, and the stream that stays hears the old channel no more."""
+    """The call is answered, and the stream that stays no longer receives the old channel."""
 
     async def play(page: Page) -> None:
         old = f"{page.channel}-2"
@@ -178,7 +178,7 @@ def test_the_end_while_a_page_moves(server: Any) -> None:
 
 @pytest.mark.parametrize("transports", [("ws", "ws"), ("sse", "sse"), ("ws", "sse")])
 def test_two_streams_at_once(server: Any, transports: tuple[str, str]) -> None:
-    """One of them stays, and hears what comes; the other is told that it was replaced."""
+    """One of them stays, and receives all events; the other ends as replaced."""
 
     async def play(page: Page) -> None:
         await page.connect(page.channel)

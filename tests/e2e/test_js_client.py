@@ -90,12 +90,12 @@ def test_a_page_asks_its_application(
 def test_a_cut_line_loses_nothing(
     open_page: Callable[..., Page], server: RunningServer, line: Line, watch: Any
 ) -> None:
-    """What was said while the line was cut is heard once it is mended."""
+    """Messages published while the line was cut arrive once it is mended."""
     watch.expected = "WebSocket connection"
     page = open_page("/", base=line.url, bypass_csp=True)
     listen(page, server, "js-cut")
     line.cut()
-    page.wait_for_function("told.includes('down')")
+    page.wait_for_function("types.includes('down')")
     say(server, "js-cut", "missed")
     line.mend()
     page.wait_for_function("received.length")
@@ -104,7 +104,7 @@ def test_a_cut_line_loses_nothing(
 
 
 def test_a_restart_is_survived(start_server: StartServer, open_page: Callable[..., Page], watch: Any) -> None:
-    """A killed server is found again; the page asks for a connection, hears that something is lost, and goes on."""
+    """A killed server is found again; the page asks for a connection, receives a loss, and continues."""
     watch.expected = "WebSocket connection"
     server = start_server()
     watch.servers.add(urlsplit(server.url).netloc)
@@ -115,7 +115,7 @@ def test_a_restart_is_survived(start_server: StartServer, open_page: Callable[..
     server = start_server("-p", str(server.port))
     page.wait_for_function("'answer' in window")
     page.evaluate("(conn_id) => answer({ conn_id })", server.connect("js-page", "js-restart"))
-    page.wait_for_function("told.includes('lost')")
+    page.wait_for_function("types.includes('lost')")
     say(server, "js-restart", "after")
     page.wait_for_function("received.length")
     assert [text for _, text in page.evaluate("received")] == ["after"]

@@ -1,4 +1,4 @@
-"""One of two nodes is cut off from Redis, stands still, or has a wrong clock: the others' clients hear the truth."""
+"""One of two nodes is cut off from Redis, is stopped, or has a wrong clock: the others' clients receive all."""
 
 import signal
 import time
@@ -20,11 +20,11 @@ from websockets.sync.client import connect
 FLAGS = ("--node-lease-s", "6", "--engine-timeout-s", "3")
 """The lease is longer than a node waits for the answer of another that is cut off; both are long on a slow machine, too."""
 OTHERS = 120
-"""Connections that a node counts anew after an outage: enough that a client comes back meanwhile."""
+"""Connections that a node registers again after an outage: enough that a client reconnects meanwhile."""
 
 
 class Listener:
-    """A WebSocket client of one node, which comes back with its position where it is told to."""
+    """A WebSocket client of one node, which reconnects with its position as the server asks."""
 
     def __init__(self, node: Any, stack: ExitStack, user: str, **more: Any) -> None:
         self.conn_id = node.connect(user, "a", **more)
@@ -136,7 +136,7 @@ def test_a_call_that_a_node_has_given_up_is_not_done_later(
 def test_a_client_that_comes_back_to_a_cut_off_node_stays(
     redis: RedisServer, line: StandingLine, start_server: Callable[..., Any]
 ) -> None:
-    """It had been at another node meanwhile, but no newer stream replaces this one: it is never told to stop."""
+    """It had been at another node meanwhile, but no newer stream replaces this one: it is never asked to stop."""
     healthy, cut_off = (
         start_server("--engine", address, *FLAGS, "--poll-timeout-s", "2")
         for address in (redis.address, f"redis://127.0.0.1:{line.port}/0")
@@ -146,7 +146,7 @@ def test_a_client_that_comes_back_to_a_cut_off_node_stays(
             body = {"username": f"user-{n}", "channels": ["a"]}
             made = http.post(cut_off.url + "/connect", json=body, headers=cut_off.sign("/connect"))
             assert made.status_code == 200
-        # The last that the node counts anew when it is back.
+        # The last that the node registers again when it is back.
         conn_id = cut_off.connect("ann", "a", conn_id="~")
         line.cut()
         moved = http.get(f"{healthy.url}/listen?conn_id={conn_id}&since=").json()

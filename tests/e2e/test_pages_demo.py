@@ -46,7 +46,7 @@ def room(page: Page, name: str) -> Locator:
 
 
 def test_two_people_see_each_other_and_talk(join: Callable[..., Page]) -> None:
-    """Whoever joins appears in the other's list, and what one says the other reads, in order."""
+    """A visitor that joins appears in the other's list, and each reads the other's texts, in order."""
     ann = join("talk-ann")
     bob = join("talk-bob")
     expect(person(ann, "talk-bob")).to_be_visible()
@@ -154,8 +154,8 @@ def test_a_dropped_connection_is_shown_and_misses_nothing(
     """A note appears when the line is cut; what was said meanwhile is there once it is mended, once."""
     watch.expected = "ERR_CONNECTION"
     ann, bob = join("drop-ann", base=line.url), join("drop-bob")
-    say(bob, "can you hear me?")
-    expect(message(ann, "can you hear me?")).to_be_visible()
+    say(bob, "can you read me?")
+    expect(message(ann, "can you read me?")).to_be_visible()
     line.cut()
     expect(ann.get_by_role("alert")).to_contain_text("The connection dropped")
     expect(ann.locator("#link")).to_have_text("Offline")

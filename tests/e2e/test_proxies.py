@@ -107,7 +107,7 @@ def victims(node: RunningServer, proxy: Proxy, request: pytest.FixtureRequest) -
 def test_no_victim_gets_the_answer_to_a_hidden_request(
     node: RunningServer, proxy: Proxy, victims: list[Victim], upgrade: bytes, framing: str
 ) -> None:
-    """A poll that waits, hidden in a stranger's body, would be answered to whoever asks next."""
+    """A poll that waits, hidden in a stranger's body, would be answered to the next client."""
     conn_id = node.connect("stranger", "strangers")
     hidden = f"GET /listen?conn_id={conn_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     for victim in victims * 2:

@@ -52,7 +52,7 @@ def resumed(stream: Any) -> Any:
 
 
 def test_while_redis_is_stopped_calls_are_refused(redis: RedisServer, node: Any) -> None:
-    """With 503 and Retry-After; the open stream stays, and hears every message once when Redis goes on."""
+    """With 503 and Retry-After; the open stream stays, and receives every message once when Redis continues."""
     conn_id = node.connect("ann", "a")
     with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since=") as stream:
         assert resumed(stream)["type"] == "resumed"
@@ -109,7 +109,7 @@ def test_after_a_restart_of_redis_clients_are_sent_their_losses(
 def test_a_node_follows_sentinels_to_the_next_master(
     tmp_path: Path, start_server: Callable[..., Any], password: str
 ) -> None:
-    """Calls are refused meanwhile; the replica may lack what was acknowledged, so that clients are told `lost`."""
+    """Calls are refused meanwhile; the replica may lack what was acknowledged, so that clients are sent `lost`."""
     with redis_sentinels(tmp_path, password) as watched:
         node = start_server("--engine-timeout-s", "3", CHANNELSTREAM_ENGINE=watched.address)
         conn_id = node.connect("ann", "a")

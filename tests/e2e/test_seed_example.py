@@ -111,7 +111,7 @@ def test_private_messages(server: Any, call: Call) -> None:
 
 
 def test_subscribing_adds_channels(server: Any, call: Call) -> None:
-    """The connection hears them from then on."""
+    """The connection receives them from then on."""
     conn_id = _connect(call, "seed-more", "SEED_ONE")
     answer = call("/subscribe", {"channels": ["SEED_TWO"], "conn_id": conn_id})
     assert answer["channels"] == ["SEED_ONE", "SEED_TWO"]

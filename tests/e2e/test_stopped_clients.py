@@ -1,4 +1,4 @@
-"""Clients that stand still under a full broadcast cost the server little, and the others nothing."""
+"""Stopped clients under a full broadcast cost the server little, and the others nothing."""
 
 import asyncio
 import json
@@ -38,11 +38,11 @@ SLACK_BYTES = 4_000_000
 
 @dataclass
 class ListeningProcess:
-    """What a client in a process of its own has told.
+    """What a client in its own process has reported.
 
     Attributes:
         numbers: the messages it has handled.
-        lost: whether it was told that something is lost.
+        lost: whether a loss was reported to it.
         ended: with which codes its streams ended.
     """
 
@@ -63,7 +63,7 @@ class ListeningProcess:
             await self.more()
 
     def stand_still(self) -> None:
-        """Let it stand still, and wait until it does."""
+        """Stop it, and wait until it is stopped."""
         self.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
@@ -91,7 +91,7 @@ async def listening(server: Any, transport: str, buffer_bytes: int) -> AsyncIter
 
 
 Stopped = tuple[int, dict[str, ListeningProcess]]
-"""By how many bytes the server grew, and the clients that stood still meanwhile."""
+"""By how many bytes the server grew, and the clients that were stopped meanwhile."""
 
 
 def pss_bytes(server: Any) -> int:
@@ -126,7 +126,7 @@ class Stage:
         await asyncio.gather(*(received.up_to(numbers[-1]) for received in receivers))
 
     async def broadcast(self) -> int:
-        """Publish while some stand still; return by how much the server's memory grew at most."""
+        """Publish while some are stopped; return by how much the server's memory grew at most."""
         before = most = pss_bytes(self._server)
         for _ in range(REQUESTS):
             await self.publish(PER_REQUEST, self.healthy)
@@ -134,7 +134,7 @@ class Stage:
         return most - before
 
     async def wake(self, lost: bool) -> None:
-        """Let the stopped ones go on until each has heard all there is, or that something is lost."""
+        """Resume the stopped ones until each has received all messages, or a loss."""
         for client in self.stopped:
             client.process.send_signal(signal.SIGCONT)
         for client in self.stopped:
@@ -144,7 +144,7 @@ class Stage:
 
 @asynccontextmanager
 async def stage(server: Any, log_events: int) -> AsyncIterator[Stage]:
-    """Start all clients in one channel, and stop three when everybody has heard a message."""
+    """Start all clients in one channel, and stop three when all have received a message."""
     server.post("/channel_config", {"news": {"log_events": log_events}})
     async with asyncio.timeout(DEADLINE_S), AsyncExitStack() as stack:
         http = await stack.enter_async_context(async_client(base_url=server.url))
@@ -161,7 +161,7 @@ async def stage(server: Any, log_events: int) -> AsyncIterator[Stage]:
 
 
 async def broadcast_to_stopped(server: Any, log_events: int) -> Stopped:
-    """Publish while some stand still, wake them, and let everybody hear one message more."""
+    """Publish while some are stopped, resume them, and let all receive one message more."""
     async with stage(server, log_events) as on:
         grown = await on.broadcast()
         for client in on.healthy:
@@ -182,7 +182,7 @@ def growth_limit(log_events: int) -> int:
 
 
 def test_all_is_kept(start_server: Callable[..., Any]) -> None:
-    """Healthy clients hear all at once; a client that wakes hears all it missed, in order, and its stream goes on."""
+    """Healthy clients receive all at once; a resumed client receives all it missed, in order, and its stream continues."""
     log_events = 2 * COUNT
     grown, stopped = asyncio.run(broadcast_to_stopped(start_server(*FLAGS), log_events))
     assert grown < growth_limit(log_events)
@@ -192,7 +192,7 @@ def test_all_is_kept(start_server: Callable[..., Any]) -> None:
 
 
 def test_little_is_kept(start_server: Callable[..., Any]) -> None:
-    """Where the log does not reach back, a client that wakes is told so: by 4008, by `lost`, and then it goes on."""
+    """Where the log does not reach back, a resumed client is sent 4008 and `lost`, and then it continues."""
     log_events = 2 * PER_REQUEST
     grown, stopped = asyncio.run(broadcast_to_stopped(start_server(*FLAGS), log_events))
     assert grown < growth_limit(log_events)

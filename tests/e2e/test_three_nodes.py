@@ -264,7 +264,7 @@ def test_polls_may_land_at_any_node(cluster: Cluster, channel: str) -> None:
 
 
 def test_a_client_of_a_killed_node_resumes_elsewhere(cluster: Cluster, dying: Any, channel: str) -> None:
-    """At once and with its conn_id; it misses nothing, hears nothing twice, and nobody hears that it parted."""
+    """At once and with its conn_id; it misses nothing, receives nothing twice, and no leave is announced."""
     others = cluster.nodes
     config = {channel: {"notify_presence": True}}
     watcher = cluster.listen(others[0].connect("watcher", channel, channel_configs=config), at=others[0])
@@ -287,7 +287,7 @@ def test_a_client_of_a_killed_node_resumes_elsewhere(cluster: Cluster, dying: An
 
 
 def test_the_users_of_a_killed_node_part_once(cluster: Cluster, dying: Any, channel: str) -> None:
-    """After its lease, one time, whoever of the living nodes does it."""
+    """After its lease, once, whichever living node does it."""
     others = cluster.nodes
     config = {channel: {"notify_presence": True}}
     watcher = cluster.listen(others[0].connect("watcher", channel, channel_configs=config), at=others[0])

@@ -1,7 +1,7 @@
 """What every engine must do: one suite, run by each implementation.
 
 A test module of an engine imports everything from here and provides the fixture `make_engine`, a function that takes
-a `Setup` and returns an engine that has not been started. Engines whose receiver hears later than `publish` returns
+a `Setup` and returns an engine that has not been started. Engines whose receiver is called after `publish` returns
 override the fixture `settle`, a coroutine function that returns once everything accepted has been delivered.
 """
 
@@ -45,7 +45,7 @@ EMPTY = UserUpdate({}, {})
 
 
 class MovedClock:
-    """A clock that stands still until it is moved.
+    """A clock that moves only when a test moves it.
 
     Attributes:
         passed_s: seconds that have passed.
@@ -113,7 +113,7 @@ class Recorder:
         return Membership(member, dict.fromkeys(channels))
 
     async def execute(self, command: bytes) -> bytes:
-        return b"obeyed " + command
+        return b"executed " + command
 
 
 MakeEngine = Callable[[Setup], Engine]
@@ -244,7 +244,7 @@ class Lab:
 
 @pytest.fixture
 def settle() -> Settle:
-    """Nothing to wait for: the receiver hears before `publish` returns."""
+    """Nothing to wait for: the receiver is called before `publish` returns."""
 
     async def nothing(engine: Engine) -> None:
         return
@@ -318,7 +318,7 @@ def test_publishing_nothing_does_nothing(lab: Lab) -> None:
 
 
 def test_a_repeated_message_is_delivered_once(lab: Lab) -> None:
-    """Whoever repeats it is told the one accepted first; within one request as well."""
+    """A repetition returns the message accepted first; within one request as well."""
     lab.connect("ann", "a")
     first = message("m1")
     assert lab.publish(first) == [Accepted(first, duplicate=False, found=False)]
@@ -331,7 +331,7 @@ def test_a_repeated_message_is_delivered_once(lab: Lab) -> None:
 
 
 def test_a_repeated_private_message_is_delivered_once(lab: Lab) -> None:
-    """The logs of its users tell."""
+    """Its uuid is found in the logs of its users."""
     lab.connect("bob")
     assert [each.duplicate for each in lab.publish(private("p1", "bob"), private("p1", "bob"))] == [
         False,
@@ -393,7 +393,7 @@ def test_a_replay_returns_what_followed_across_channels_in_order(lab: Lab) -> No
 
 
 def test_a_replay_from_the_head_is_empty_and_loses_nothing(lab: Lab) -> None:
-    """Whoever heard everything misses nothing."""
+    """A client that received everything misses nothing."""
     lab.connect("ann", "a")
     lab.publish(message("m1"))
     replay = lab.replay("ann", a=lab.head("a"), private=lab.head("ann"))
@@ -464,7 +464,7 @@ def test_a_position_nobody_can_prove_loses_everything(lab: Lab) -> None:
 
 
 def test_a_channel_without_log_proves_only_its_head(lab: Lab) -> None:
-    """With log_events of 0 every event is lost to whoever did not hear it."""
+    """With log_events of 0 every event is lost to a client that did not receive it."""
     lab.connect("ann", "a", log_events=0)
     before = lab.head()
     lab.publish(message("m1"))
@@ -679,7 +679,7 @@ def test_a_trimmed_message_can_be_deleted_and_published_again(open_lab: Callable
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_positions_stay_valid_where_entries_are_gone(lab: Lab, limit: int) -> None:
-    """Whoever reads in stretches gets each present form once, whatever left the log in between."""
+    """A read in chunks gets each current form once, whatever left the log in between."""
     lab.connect("ann", "a")
     read_to = lab.head()
     lab.publish(*(message(f"m{number}") for number in range(6)))
@@ -770,13 +770,13 @@ def test_a_user_joins_and_parts_once(lab: Lab) -> None:
 
 
 def test_presence_is_silent_unless_wanted(lab: Lab) -> None:
-    """A channel without notify_presence and without seed connections tells nothing."""
+    """A channel without notify_presence and without seed connections announces nothing."""
     lab.disconnect(lab.connect("ann", "a"), "a")
     assert lab.received() == []
 
 
 def test_presence_is_for_seed_connections_where_it_is_not_notified(lab: Lab) -> None:
-    """They always hear it, the others do not."""
+    """They always receive it, the others do not."""
     lab.connect("old", "a", dialect=Dialect.SEED)
     lab.connect("ann", "a")
     event = lab.received()[-1]
@@ -787,7 +787,7 @@ def test_presence_is_for_seed_connections_where_it_is_not_notified(lab: Lab) -> 
 
 
 def test_presence_carries_user_lists_where_asked_for(lab: Lab) -> None:
-    """Everyone who is in the channel by then, with public state."""
+    """All members of the channel at that moment, with public state."""
     lab.connect("bob", "a", notify_presence=True, broadcast_presence_with_user_lists=True)
     lab.connect("ann", "a")
     event = lab.received()[-1]
@@ -796,7 +796,7 @@ def test_presence_carries_user_lists_where_asked_for(lab: Lab) -> None:
 
 
 def test_presence_is_in_the_log_like_any_event(lab: Lab) -> None:
-    """Who resumes hears who came and went."""
+    """A client that resumes receives the joins and leaves."""
     lab.connect("bob", "a", notify_presence=True)
     start = lab.head()
     lab.disconnect(lab.connect("ann", "a"), "a")
@@ -886,7 +886,7 @@ def test_one_and_true_are_different_values(lab: Lab) -> None:
 
 
 def test_state_set_by_connect_is_announced(lab: Lab) -> None:
-    """A second connection that changes public state is heard by the channels of the first."""
+    """A second connection that changes public state is announced in the channels of the first."""
     lab.connect("ann", "a", notify_state=True)
     update = UserUpdate({"mood": 1}, {}, ["mood"])
     lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), update))
@@ -896,7 +896,7 @@ def test_state_set_by_connect_is_announced(lab: Lab) -> None:
 
 
 def test_a_state_that_grows_too_large_is_refused_whole(lab: Lab) -> None:
-    """Nothing is stored, told or counted: neither an update nor a connection."""
+    """Nothing is stored, announced or registered: neither an update nor a connection."""
     lab.connect("ann", "a", notify_state=True)
     too_much = UserUpdate({f"k{number}": number for number in range(MAX_STATE_KEYS + 1)}, {}, ["k1"])
     with pytest.raises(Invalid):
@@ -946,7 +946,7 @@ def test_a_large_state_is_announced_in_every_channel(lab: Lab) -> None:
 
 
 def test_a_null_removes_a_key_and_makes_room(lab: Lab) -> None:
-    """Public ones too, which is told; a bound that was reached is none for ever."""
+    """Public ones too, which is announced; below its bound again, a state takes new keys."""
     lab.connect("ann", "a", notify_state=True)
     full: dict[str, Any] = {f"k{number}": number for number in range(MAX_STATE_KEYS)}
     lab.run(lab.engine.update_user("ann", UserUpdate(full, {}, ["k0", "k1"])))
@@ -1032,7 +1032,7 @@ def test_counts_follow_connections(lab: Lab) -> None:
 
 
 def test_many_disconnecting_users_leave_once_each(lab: Lab) -> None:
-    """Each with a number of its own, in whichever events; who has another connection there has not parted."""
+    """Each with its own offset, in whichever events; a user with another connection there has not left."""
     stays = lab.connect("stays", "a", "b", notify_presence=True)
     lab.connect("ann", "a", conn_id="another of ann")
     names = [f"user {number}" for number in range(5)] + ["ann"]
@@ -1054,7 +1054,7 @@ def test_many_disconnecting_users_leave_once_each(lab: Lab) -> None:
         "ann": 1,
     }
     of_a = [offset for channel, _, offset in parted if channel == "a"]
-    for number, offset in enumerate([before, *of_a]):  # Whichever of them a client has heard last.
+    for number, offset in enumerate([before, *of_a]):  # Whichever of them a client has received last.
         rest = [s.offset for e in lab.replay("stays", a=offset).entries for s in e.split()]
         assert rest == of_a[number:]
     lab.disconnect_all([stays], "a", "b")

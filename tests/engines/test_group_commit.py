@@ -11,7 +11,7 @@ from channelstream.errors import Unavailable
 
 
 class Clumsy:
-    """A writer that fails at everything it is told."""
+    """A writer that fails at every write."""
 
     def __init__(self, disk_fails: bool) -> None:
         self._disk_fails = disk_fails
@@ -45,7 +45,7 @@ def test_a_fault_after_a_commit_leaves_the_next_request_served() -> None:
 
 
 def test_a_fault_after_a_failed_write_leaves_the_next_request_answered() -> None:
-    """Each is told that the disk takes no writes."""
+    """Each raises that the disk takes no writes."""
 
     async def life(thread: ThreadPoolExecutor) -> None:
         commits = GroupCommit(Clumsy(disk_fails=True), thread)

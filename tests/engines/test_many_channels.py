@@ -110,7 +110,7 @@ def test_a_channel_is_joined_at_the_number_of_its_turn(live: Callable[[Life], No
 
 @pytest.mark.parametrize("is_in", [False, True])
 def test_a_cancelled_call_has_no_effect(live: Callable[[Life], None], is_in: bool) -> None:
-    """Whoever heard the one hears the other, too."""
+    """A client that received the one receives the other, too."""
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
         if is_in:
@@ -209,7 +209,7 @@ def _failing_at(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
 def test_a_fault_about_one_that_leaves_keeps_nobody_in(
     live: Callable[[Life], None], monkeypatch: pytest.MonkeyPatch, turn_s: float
 ) -> None:
-    """The others are counted out and have parted, and so has the one from the channels it could leave."""
+    """The others are unregistered and have left, and so has the one from the channels it could leave."""
     monkeypatch.setattr(slices, "TURN_S", turn_s)
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
@@ -239,7 +239,7 @@ def parted(recorder: Recorder) -> list[tuple[str | None, str]]:
 
 
 def test_an_event_that_cannot_be_delivered_takes_no_other_with_it(live: Callable[[Life], None]) -> None:
-    """Of those who leave at once each channel hears, but for the one whose event fails; all are in the logs."""
+    """Each channel receives the batched leave, but for the one whose event fails; all are in the logs."""
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
         await engine.join(ANN, LOUD)

@@ -62,7 +62,7 @@ def test_collecting_frees_aged_events() -> None:
 
 
 def test_a_message_edited_for_many_users_is_lost_for_the_others() -> None:
-    """Not missing without a word: who resumes from before is told so; who has had the message misses nothing."""
+    """A client that resumes from before is sent the loss; one that has had the message misses nothing."""
     engine = memory_engine(Setup())
 
     async def life() -> None:

@@ -304,7 +304,7 @@ def test_a_log_that_expired_stays_lost_when_it_is_used_again(
 
 
 def test_a_message_edited_for_many_users_is_lost_for_the_others(with_one_shard: Any) -> None:
-    """Not missing without a word: who resumes from before is told so; who has had the message misses nothing."""
+    """A client that resumes from before is sent the loss; one that has had the message misses nothing."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -435,7 +435,7 @@ def test_a_call_that_has_failed_is_not_run_later(with_a_line: Any) -> None:
 
 
 def test_a_call_that_has_failed_is_not_run_later_though_redis_set_its_clock_back(with_a_line: Any) -> None:
-    """Any answer tells the time of Redis, so that the node knows until when by that clock it waits."""
+    """Every answer carries the time of Redis, so that the node knows its deadline by that clock."""
 
     async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
         engine, listener = await near.member("ann", "a")
@@ -476,7 +476,7 @@ def test_a_clock_is_never_taken_for_further_ahead_than_it_is(redis: RedisServer,
 
 
 def deadlines(engine: RedisEngine, operation: str) -> list[float]:
-    """Note from now on until when Redis is told that the node waits for an operation, by the clock of the node, in ms."""
+    """Record from now on the deadlines that operations send to Redis, by the clock of the node, in ms."""
     found: list[float] = []
     [shard] = engine._shards
     link: Any = shard._link
@@ -492,7 +492,7 @@ def deadlines(engine: RedisEngine, operation: str) -> list[float]:
 
 
 def test_a_call_has_one_deadline_however_often_it_is_sent(with_a_line: Any) -> None:
-    """A call that is sent again since the clock of Redis was set does not wait anew."""
+    """A call that is sent again since the clock of Redis was set does not wait again."""
 
     async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.member("ann", "a")
@@ -554,7 +554,7 @@ def test_a_call_sent_near_its_deadline_does_not_break_the_link(with_a_line: Any)
 
 
 def test_a_call_in_flight_is_answered_though_its_link_is_given_up(with_one_shard: Any) -> None:
-    """What was given up is the subscription: nobody needs to be told that nothing is known of the call."""
+    """The subscription was given up: no caller needs an error that says that the outcome is unknown."""
 
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.member("ann", "a")
@@ -652,7 +652,7 @@ def test_beats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_a_lin
 def test_the_state_of_a_forgotten_user_is_no_longer_announced(
     redis: RedisServer, with_one_shard: Any
 ) -> None:
-    """Nobody goes on telling channels of the state of a user who is forgotten before all were told."""
+    """The state of a user who is forgotten is not announced in the remaining channels."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.member("ann", *MANY, notify_state=True)
@@ -824,7 +824,7 @@ def test_an_end_begun_by_one_node_is_completed_by_another(with_one_shard: Any) -
 
 @pytest.fixture
 def stopped_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No script ends because of the time it took, as on a Redis whose time stands still within a script."""
+    """No script ends because of the time it took, as on a Redis whose clock does not move within a script."""
     limits = "SLICE_BYTES, SLICE_US, SLICE_CALLS = 1048576, 5000, 2000"
     assert limits in script()
     patched = script().replace(limits, limits.replace("5000", "1e12"))
@@ -908,7 +908,7 @@ def test_operations_redis_cannot_do_now_are_refused(
 
 
 def test_a_master_that_became_a_replica_is_left(redis: RedisServer, with_one_shard: Any) -> None:
-    """The node refuses and connects anew, as it must where the address leads to another master by then."""
+    """The node refuses and reconnects, as it must where the address leads to another master meanwhile."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -955,7 +955,7 @@ def test_a_node_outlives_what_it_cannot_read(with_one_shard: Any, caplog: pytest
 
 
 def test_a_flushed_redis_is_another_log(redis: RedisServer, with_nodes: Any) -> None:
-    """The node is told so, and its connections are counted again."""
+    """The node is informed, and registers its connections again."""
 
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.member("ann", "a")
@@ -993,7 +993,7 @@ def test_a_command_reaches_the_node_of_its_connection(with_nodes: Any) -> None:
     async def life(nodes: Nodes) -> None:
         await nodes.member("ann", "a")
         other, _ = await nodes.node()
-        assert await other.ask("ann", b"\xff stop") == b"obeyed \xff stop"
+        assert await other.ask("ann", b"\xff stop") == b"executed \xff stop"
         assert await other.ask("nobody", b"stop") is None
         assert [(each.conn_id, each.user) for each in await other.members("a")] == [("ann", "ann")]
 
@@ -1049,7 +1049,7 @@ def test_how_far_back_a_connection_reads_moves_with_it(with_nodes: Any) -> None:
 
 
 def test_only_channels_with_local_members_are_received(redis: RedisServer, with_nodes: Any) -> None:
-    """After the last one left, the node hears the channel no longer."""
+    """After the last member left, the node no longer receives the channel."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.member("ann", "a")
@@ -1157,7 +1157,7 @@ def channel_in(shard: int, shards: int) -> str:
 
 
 def test_positions_never_go_back(with_three_shards: Any) -> None:
-    """Each event a node hands on is one of one shard, and what was heard of the others stays."""
+    """Each event a node hands on is of one shard, and the received offsets of the others stay."""
 
     async def life(nodes: Nodes) -> None:
         channels = [channel_in(shard, 3) for shard in range(3)]
@@ -1232,7 +1232,7 @@ def test_a_node_keeps_up_with_the_state_it_announces(redis: RedisServer, with_on
 
 @pytest.mark.parametrize("way", ["call", "restore", "follow"])
 def test_a_state_is_announced_no_faster_than_its_node_receives(with_one_shard: Any, way: str) -> None:
-    """Whoever finds that a state is still being told goes on with it a step at a time, each when the last was received."""
+    """A caller that finds a state half announced continues with it step by step, each when the last was received."""
 
     async def life(nodes: Nodes) -> None:
         names = [f"c{number}" for number in range(200)]
@@ -1260,7 +1260,7 @@ def test_a_state_is_announced_no_faster_than_its_node_receives(with_one_shard: A
 
 
 async def unfinished(operation: str, **arguments: Any) -> None:
-    """The caller that was to tell a state has gone before it did."""
+    """The caller that had to announce a state has gone before it did."""
 
 
 def answers_and_marks(shard: Any) -> list[str]:
@@ -1361,7 +1361,7 @@ def parted(recorder: Recorder) -> list[tuple[str, str]]:
 
 
 def test_nodes_are_listed_with_their_last_beats(with_nodes: Any) -> None:
-    """Each with what it holds; one that is dead until its connections are counted out."""
+    """Each with what it holds; a dead one until its connections are unregistered."""
 
     async def life(nodes: Nodes) -> None:
         dying, _ = await nodes.member("ann", "a")
@@ -1396,7 +1396,7 @@ def test_another_number_of_shards_is_refused(redis: RedisServer, with_three_shar
 
 @pytest.mark.slow
 def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
-    """Each has a shard and publishes only to those who listen there; the number is told by the address."""
+    """Each has a shard and publishes only to those who listen there; the address gives the number."""
 
     async def life(cluster: str, masters: list[RedisServer]) -> None:
         nodes = Nodes(shard_addresses(cluster))
@@ -1507,12 +1507,12 @@ def test_names_subscribed_again_have_a_deadline_for_each_chunk(
         [shard] = engine._shards
         monkeypatch.setattr(shard_module, "SUBSCRIBE_AT_ONCE", 3)
         found: list[float] = []
-        tell = Link._send_subscription
+        send = Link._send_subscription
 
         async def recorded(link: Link, command: str, names: list[bytes], until_s: float) -> None:
             found.append(until_s)
             await asyncio.sleep(0.01)  # real time: which passes between the pieces.
-            await tell(link, command, names, until_s)
+            await send(link, command, names, until_s)
 
         monkeypatch.setattr(Link, "_send_subscription", recorded)
         cut(engine)
@@ -1526,7 +1526,7 @@ def test_names_subscribed_again_have_a_deadline_for_each_chunk(
 def test_a_bug_about_one_connection_does_not_keep_the_others(
     with_one_shard: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is logged, and the groups behind it are counted out all the same."""
+    """It is logged, and the groups behind it are unregistered."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
@@ -1605,7 +1605,7 @@ async def at_most_in_a_script(redis: RedisServer, engine: RedisEngine, work: Awa
 def test_a_script_stops_at_a_number_of_commands(
     redis: RedisServer, with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where time stands still within a script, as it does from Redis 7.2 on, nothing else bounds it."""
+    """Where the clock does not move within a script, as from Redis 7.2 on, nothing else bounds it."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
@@ -1680,7 +1680,7 @@ def test_a_list_of_users_is_bounded_in_bytes(with_one_shard: Any) -> None:
 
 
 def test_a_state_is_announced_without_a_copy_of_the_channels(redis: RedisServer, with_one_shard: Any) -> None:
-    """A change is told page by page; a channel that is joined or told meanwhile is told it once."""
+    """A change is announced page by page; a channel that is joined or changed meanwhile gets it once."""
 
     async def life(nodes: Nodes) -> None:
         names = [f"c{number}" for number in range(1500)]
@@ -1712,7 +1712,7 @@ def test_a_state_is_announced_without_a_copy_of_the_channels(redis: RedisServer,
 
 
 def test_changes_of_one_message_for_many_users_are_bounded(redis: RedisServer, with_one_shard: Any) -> None:
-    """A log keeps some hundred forms of a message; who needs an older one is told that it is lost."""
+    """A log keeps some hundred forms of a message; a client that needs an older one is sent the loss."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -1795,7 +1795,7 @@ def test_logs_that_follow_one_another_are_read_in_few_steps(redis: RedisServer, 
     ],
 )
 def test_an_event_for_many_users_is_accepted_in_parts(event: Message, parts: int) -> None:
-    """For as many as a script can write the text for, whoever else it excludes; each user is in one part."""
+    """For as many as a script can write the text for, whichever users it excludes; each user is in one part."""
     users = frozenset(f"u{number}" for number in range(10_000))
     engine = Nodes(in_shards("redis://127.0.0.1", 1)).make()
     made = [part for _, part in engine._parts(msgspec.structs.replace(event, only=users))]
@@ -1887,7 +1887,7 @@ def test_a_join_costs_the_same_in_a_full_channel(redis: RedisServer, with_one_sh
             return {name: after.get(name, 0) - before.get(name, 0) for name in counted}
 
         async def join(name: str) -> dict[str, int]:
-            """The least of several: the keeper's own work, which comes when it will, may fall into one of them."""
+            """The least of several: work of the lease manager may fall into one of them."""
             joins = [await join_once(f"{name}-{number}") for number in range(5)]
             return {name: min(each[name] for each in joins) for name in joins[0]}
 
@@ -1901,7 +1901,7 @@ def test_a_join_costs_the_same_in_a_full_channel(redis: RedisServer, with_one_sh
 
 
 def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) -> None:
-    """What one channel missed is read from it, and not again and again from all the others a node hears."""
+    """What one channel missed is read from it, and not repeatedly from all the others a node receives."""
 
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.member("ann", "hot", *(f"quiet-{number}" for number in range(1000)))
@@ -2215,7 +2215,7 @@ def names_in(shard: int, letter: str) -> list[str]:
 
 
 def test_unsubscribe_during_restore_is_not_undone(with_three_shards: Any) -> None:
-    """A connection is counted in the channels it has when the shard is told, not in those it had before."""
+    """A connection is registered in the channels it has when the shard is asked, not in those it had before."""
 
     async def life(nodes: Nodes) -> None:
         left, kept = names_in(1, "c")[:2]
@@ -2240,7 +2240,7 @@ def test_unsubscribe_during_restore_is_not_undone(with_three_shards: Any) -> Non
 
 
 def test_a_node_that_was_cut_off_leaves_connections_of_a_new_owner_alone(with_three_shards: Any) -> None:
-    """Of a connection whose own shard is still out of reach, no other shard is told anything."""
+    """Of a connection whose own shard is still out of reach, no other shard is informed."""
 
     async def life(nodes: Nodes) -> None:
         left, joined = names_in(1, "c")[:2]
@@ -2308,7 +2308,7 @@ def take_out_of_reach(shard: Any) -> Callable[[], None]:
 def test_a_connection_that_left_a_shard_is_whole_for_the_next_node(
     redis: RedisServer, with_three_shards: Any
 ) -> None:
-    """Though the shard of its id could not be told, and its node has died since."""
+    """Though the shard of its id could not be reached, and its node has died since."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder, member, channel = await away(nodes)
@@ -2418,7 +2418,7 @@ def test_a_shard_that_was_never_joined_is_not_asked(redis: RedisServer, with_thr
 
 
 def test_a_shard_is_named_until_its_last_channel_is_left(redis: RedisServer, with_three_shards: Any) -> None:
-    """Also by a restoring that comes while it is just being left: whoever takes it over needs that shard."""
+    """Also by a restore during the leave: a node that takes it over needs that shard."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder, member, channel = await away(nodes)
@@ -2596,7 +2596,7 @@ def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
 
 
 def test_a_shard_that_was_unreachable_announces_a_state_later(with_three_shards: Any) -> None:
-    """The change is accepted, since the user's own shard has it; the channels of the other hear of it late."""
+    """The change is accepted, since the user's own shard has it; the channels of the other get it late."""
 
     async def life(nodes: Nodes) -> None:
         user, [channel, *_] = names_in(0, "u")[0], names_in(1, "c")
@@ -2669,7 +2669,7 @@ def test_nodes_do_not_reap_each_other_after_an_outage(with_one_shard: Any) -> No
         await asyncio.sleep(1.2)  # real time: longer than a lease of Redis.
         early.establish = establish_early  # type: ignore[method-assign]
         await soon(lambda: early.is_linked)
-        # The beat that was due by then, as it goes on in an outage.
+        # The heartbeat that was due meanwhile, as in an outage.
         await first._lease_managers[0]._heartbeat()
         await first.replay("nobody", {}, 0)
         assert parted(watcher) == []
@@ -2679,7 +2679,7 @@ def test_nodes_do_not_reap_each_other_after_an_outage(with_one_shard: Any) -> No
 
 
 def test_two_services_share_a_redis_by_their_databases(redis: RedisServer) -> None:
-    """Though what is published is heard in all of them."""
+    """Though published events arrive from all of them."""
 
     async def life(one: Nodes, other: Nodes) -> None:
         engine, listener = await one.member("ann", "a")
@@ -2850,7 +2850,7 @@ def test_nothing_of_a_deleted_text_is_in_a_snapshot(
 
 
 def test_a_node_that_was_cut_off_receives_the_current_forms(with_nodes: Any) -> None:
-    """What was superseded meanwhile is no gap: nobody is told that something is lost."""
+    """An entry superseded meanwhile is no gap: no loss is reported."""
 
     async def life(nodes: Nodes) -> None:
         listener, recorder = await nodes.member("ann", "a")

@@ -109,7 +109,7 @@ def test_a_restart_keeps_what_was_accepted(runs: Runs) -> None:
 
 
 def test_members_have_left_after_a_restart(runs: Runs) -> None:
-    """Whoever resumes heard the joining, so it hears the parting; once."""
+    """A client that resumes received the join, so it receives the leave, once."""
 
     async def life() -> None:
         engine, _ = await runs.open()
@@ -170,7 +170,7 @@ def test_a_clock_that_is_set_back_drops_and_keeps_nothing_too_long(runs: Runs, m
 
 
 def test_a_batched_leave_survives_a_restart(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With their numbers; nobody is told once more that they parted."""
+    """With their offsets; the leave is not announced again."""
     monkeypatch.setattr(slices, "TURN_S", 3600.0)
     members = [Member(name, name, Dialect.V07) for name in ("ann", "bob", "cid")]
 
@@ -230,7 +230,7 @@ def test_idle_time_outlives_a_restart_as_an_age(runs: Runs, set_s: float) -> Non
 def test_a_clock_set_between_two_runs_never_makes_entries_younger(
     runs: Runs, set_s: float, counted_s: float
 ) -> None:
-    """Set back, no time has passed between the runs; set forward, that time has passed: nobody can tell."""
+    """Set back, no time has passed between the runs; set forward, that time has passed: the two cannot be distinguished."""
     runs.setup = Setup(users_s=10_000.0, channels_s=10_000.0)
 
     async def life() -> None:
@@ -274,7 +274,7 @@ def test_a_restored_copy_begins_a_new_epoch(runs: Runs) -> None:
 
 @pytest.mark.slow
 def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> None:
-    """Requests are refused, nobody hears them, and once the disk is back all goes on, without a gap in the numbers."""
+    """Requests are refused and not delivered; once the disk is back all continues, without a gap in the offsets."""
 
     async def life() -> None:
         engine, recorder = await runs.open()

@@ -88,7 +88,7 @@ def received_by_sse(server: RunningServer, since: str, last: str) -> list[dict[s
 def test_every_acknowledged_message_outlives_kill_9(
     start_server: StartServer, tmp_path: Path, receive: Any
 ) -> None:
-    """Whoever resumes from before hears each exactly once, in the order of the log; so does who loaded the history."""
+    """A client that resumes, or that loaded the history, receives each exactly once, in offset order."""
     engine = f"--engine=sqlite:///{tmp_path / 'state.db'}"
     first = start_server(engine, "--log-events=100000")
     first.post("/channel_config", {"a": {"store_history": True, "history_size": 1000}})

@@ -43,7 +43,7 @@ def test_many_simultaneous_ends_are_closed_in_short_turns(monkeypatch: pytest.Mo
 
 
 def test_tls_is_left_to_the_loop() -> None:
-    """It closes what has ended whatever it is told."""
+    """It closes ended connections whatever it is asked."""
 
     async def life() -> None:
         line = Line(tls=object())

@@ -59,7 +59,7 @@ def test_a_client_that_ends_its_side_is_answered() -> None:
 
 
 def test_the_end_of_a_client_that_waits() -> None:
-    """An application that waits for the client's end, as a long poll does, hears of it."""
+    """An application that waits for the client's end, as a long poll does, is informed of it."""
 
     async def scene(stage: Stage) -> None:
         seen: list[str] = []
@@ -226,7 +226,7 @@ def test_refusals(data: bytes, status: int, code: str) -> None:
 
 
 def test_too_many_connections() -> None:
-    """The one too many is told when to come back, also a page of another origin."""
+    """The one too many gets Retry-After, also a page of another origin."""
 
     async def scene(stage: Stage) -> None:
         first, second = await stage.dial(), await stage.dial()
@@ -284,7 +284,7 @@ def test_bytes_after_such_an_answer_are_bounded(bound: str, monkeypatch: pytest.
 
 
 def test_a_body_that_was_not_asked_for() -> None:
-    """Whoever is refused without `100 Continue` may send the body or not: the connection closes."""
+    """A client refused without `100 Continue` may send the body or not: the connection closes."""
 
     async def scene(stage: Stage) -> None:
         client = await stage.dial()
@@ -316,7 +316,7 @@ def test_a_body_that_was_asked_for() -> None:
 
 @pytest.mark.parametrize("data", [b"", GET[:-3], GET + GET[:-3], POST % 3 + b"ab", GET])
 def test_stopping_closes_what_has_no_request(data: bytes) -> None:
-    """Idle connections and half-sent requests close at once; who sent only half hears nothing."""
+    """Idle connections and half-sent requests close at once; a half-sent request has no answer."""
 
     async def scene(stage: Stage) -> None:
         stage.answer = read_all

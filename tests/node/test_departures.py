@@ -86,7 +86,7 @@ def played(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def test_users_that_expire_in_one_turn_leave_in_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in one for each: whoever stays has one step for all of them."""
+    """Not in one for each: a remaining member gets one step for all of them."""
     monkeypatch.setattr(slices, "TURN_S", 3600.0)
 
     async def life() -> None:
@@ -150,7 +150,7 @@ def test_other_tasks_run_while_many_connections_leave(monkeypatch: pytest.Monkey
 def test_an_id_that_comes_back_between_two_turns_is_another_connection(
     monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    """It is made when the engine has counted out what had the id, and nobody ends it."""
+    """It is made when the engine has unregistered the old connection of the id, and nobody ends it."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
 
     async def life() -> None:

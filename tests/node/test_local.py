@@ -92,7 +92,7 @@ def test_a_client_that_reconnects_has_a_new_deadline() -> None:
 
 
 def test_a_connection_that_comes_back_while_its_end_waits_is_kept() -> None:
-    """Whoever ends what is overdue looks again when its turn has come."""
+    """The sweep checks the deadline again when it has the lock."""
 
     async def life() -> None:
         node = build(Settings(secret="x", admin_secret="y", unattached_timeout_s=60)).node
@@ -116,7 +116,7 @@ def test_a_connection_that_comes_back_while_its_end_waits_is_kept() -> None:
 
 
 def test_a_stream_waits_for_channels_that_are_joined_again() -> None:
-    """Else it is told of a resume without them, and never that they are lost."""
+    """Else its `resumed` lacks them, and they are never reported lost."""
 
     async def life() -> None:
         node, _ = await timed_node()

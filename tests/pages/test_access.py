@@ -90,7 +90,7 @@ def test_other_schemes_count_as_none(browser: Client) -> None:
 
 
 def test_basic_guessing_is_bounded_like_the_form(browser: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the pending bound a script gets 429 and is told when to come back."""
+    """Beyond the pending bound a script gets 429 and Retry-After."""
     monkeypatch.setattr(throttling, "PENDING_PER_ADDRESS", 0)
     answer = browser.get("/admin", auth=("admin", "open sesame"))
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "5")

@@ -42,7 +42,7 @@ def test_unknown_things_are_404(browser: Client, kind: str) -> None:
 
 
 def test_figures_come_as_a_stream(browser: Client) -> None:
-    """Each set of figures is an event; the browser is told to come back soon after the end."""
+    """Each set of figures is an event; the browser is asked to reconnect soon after the end."""
     answer = browser.get("/admin/live", headers=SIGNED)
     assert answer.headers["content-type"].startswith("text/event-stream")
     retry, *blocks = answer.text.strip().split("\n\n")

@@ -136,7 +136,7 @@ def test_only_ones_own_connection_changes_channels(
 
 
 def test_status_and_info(browser: Client, push_server) -> None:
-    """A status changes the visitor's own state; info tells of demo channels, with history and people."""
+    """A status changes the visitor's own state; info lists demo channels, with history and people."""
     browser.post("/demo/connect", json=ANN)
     browser.post("/demo/state", json={"status": "busy"})
     assert push_server.calls[-1] == ("POST", "/user_state", {"user": "ann", "user_state": {"status": "busy"}})
@@ -167,7 +167,7 @@ def test_status_and_info(browser: Client, push_server) -> None:
     ],
 )
 def test_out_of_bounds_values_get_422(browser: Client, push_server, path: str, body: dict) -> None:
-    """Names, texts, channels and statuses are checked before the push server hears of them."""
+    """Names, texts, channels and statuses are checked before the push server gets them."""
     browser.post("/demo/connect", json={"username": "zoe"})
     before = len(push_server.calls)
     answer = browser.post(path, json=body)

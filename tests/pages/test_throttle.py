@@ -9,7 +9,7 @@ from channelstream.pages.throttle import ADDRESSES, FORGET_AFTER_S, PENDING, PEN
 
 
 class Time:
-    """A clock that moves only when told, and sleeps that are noted and end at once."""
+    """A clock that moves only when a test moves it, and sleeps that are recorded and end at once."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -61,7 +61,7 @@ def test_delay_is_forgotten_with_time() -> None:
     ],
 )
 def test_addresses_of_one_guesser_share_a_key(one: str, other: str, same: bool) -> None:
-    """IPv4 addresses are told apart one by one, IPv6 by their /64."""
+    """IPv4 addresses are distinguished one by one, IPv6 by their /64."""
     time = Time()
     throttle = Throttle(time.clock, time.sleep)
     guess(throttle, one)

@@ -24,7 +24,7 @@ def main() -> int:
         except AssertionError as failure:
             print(failure, file=sys.stderr)
             return 1
-    print(f"{len(seeds)} seeds, {events} events heard, {time.monotonic() - begun_s:.1f} s")
+    print(f"{len(seeds)} seeds, {events} events received, {time.monotonic() - begun_s:.1f} s")
     return 0
 
 

@@ -82,7 +82,7 @@ class BookedHub(Hub):
         self._stays[connection, channel][-1].left = self.offsets[0]
 
     def _addressees(self, entry: Entry) -> list[Connection]:
-        """Return who hears an event, in an order that does not depend on PYTHONHASHSEED: it is that of the writes."""
+        """Return the receivers of an event, in an order that does not depend on PYTHONHASHSEED: it is that of the writes."""
         return sorted(super()._addressees(entry), key=_conn_id)
 
     def stays(self, connection: Connection, channel: str) -> list[Stay]:

@@ -44,7 +44,7 @@ class Watch:
     """One stream as it is checked.
 
     Attributes:
-        last: the highest number heard on it, or the one it resumes from.
+        last: the highest offset received on it, or the one it resumes from.
         starts: for each channel, the number after which everything is owed; empty until that is known.
         barred: for each lost channel, the number up to which nothing may come.
         over: the server has closed it; nothing more is owed.
@@ -64,7 +64,7 @@ class Watch:
         self._written: set[str] = set()
         self._cursor = 0
         self._began_offset = world.offset
-        # Of channels that it joins or leaves at this moment, either may be told.
+        # Channels that it joins or leaves at this moment may be reported or not.
         began_with = () if client.busy else connection.channels
         self._began_with = {name: len(self._stays_in(name)) for name in began_with}
         self._stays: dict[str, int] = {}
@@ -132,14 +132,14 @@ class Watch:
         return channel == PRIVATE or self._began_with.get(channel) == len(self._stays_in(channel))
 
     def _check_position(self, text: str, start: int | None) -> None:
-        """Whoever resumes from the position that is told has missed nothing of what is recovered."""
+        """A client that resumes from the position sent has missed nothing of the recovered channels."""
         position = Position.parse(text)
         assert position is not None
         readable = position.epochs == (self.truth.epoch,) and position.offsets[0] <= self.world.offset
-        demand(readable, "a position that is none is told:", text)
+        demand(readable, "a malformed position is sent:", text)
         for entry in self.truth.entries:
             passed = start is not None and start < entry.offset <= position.offsets[0]
-            demand(not (passed and self.owed(entry)), "the told position passes over:", entry.position)
+            demand(not (passed and self.owed(entry)), "the sent position passes over:", entry.position)
 
     def _owe(self, starts: dict[str, int]) -> None:
         self.starts = starts
@@ -158,7 +158,7 @@ class Watch:
     def sent(self, items: Sequence[dict[str, Any]]) -> None:
         """Check at the moment of writing that no text is sent which was edited or deleted before.
 
-        A failure is noted for the end of the step: whoever flushes outlives what a write raises.
+        A failure is kept for the end of the step: the flush catches what a write raises.
         """
         self._written.update(item["position"] for item in items if "position" in item)
         try:
@@ -176,7 +176,7 @@ class Watch:
     # -- what it is owed
 
     def owed(self, entry: Entry) -> bool:
-        """Whether the client must have heard this."""
+        """Whether the client must have received this."""
         event = entry.event
         channel = PRIVATE if event.channel is None else event.channel
         is_member = channel == PRIVATE or channel in self.connection.channels

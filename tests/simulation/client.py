@@ -1,4 +1,4 @@
-"""A client as docs/resume.md tells it to be: it keeps the position of the last event it has handled."""
+"""A client as docs/resume.md describes it: it keeps the position of the last event it has handled."""
 
 import asyncio
 import json

@@ -46,7 +46,7 @@ CHANNELS_EACH = 2
 """How many channels a connection may be in."""
 GRACE_S = 6.0
 LEFT_AFTER = 6
-"""Turns of the loop in which the client of a poll may go away: by then what the log holds for it is answered."""
+"""Turns of the loop in which the client of a poll may go away: its entries in the log are answered meanwhile."""
 UUID = "11111111-1111-4111-8111-111111111111"
 MESSAGE = Message(uuid=UUID, channel="a", user="app", payload=b"1", timestamp="2026-01-01T00:00:00.000000")
 DELETION = MessageDeleted(uuid=UUID, channel="a")
@@ -145,7 +145,7 @@ class LateEngine:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._engine, name)
-        # Of an end that fails nobody knows whether it was counted; setting that right is an engine's own (redis/keeper.py).
+        # Whether a failed end was counted is unknown; setting that right is part of an engine (redis/reconciler.py).
         return partial(self._later, method, name not in ENDS) if name in WRITES else method
 
     async def _later(
@@ -250,7 +250,7 @@ class Scene:
             demand((key in self._present) != event.joined, "joined or parted twice in a row:", key)
             (self._present.add if event.joined else self._present.remove)(key)
             mood = (event.state or {}).get("mood")
-            demand(mood not in self._refused, "presence tells a state that was refused:", mood)
+            demand(mood not in self._refused, "presence has a state that was refused:", mood)
 
     def _check_repeated(self, entry: Entry) -> None:
         event = entry.event
@@ -305,7 +305,7 @@ class Scene:
             raise
 
     async def change_state(self) -> None:
-        """Have the user's state changed; nobody may be told of one that is refused."""
+        """Have the user's state changed; a refused one must not be announced."""
         mood = next(self._numbers)
         try:
             await self.node.engine.update_user("ann", UserUpdate({"mood": mood}, {}, ["mood"]))
@@ -357,7 +357,7 @@ class Scene:
             await asyncio.sleep(0)
         gone.set()
         if await answer is None and is_registered and number == self._opened:
-            demand(connection.delivered == before, "counted as heard by a client that had gone")
+            demand(connection.delivered == before, "counted as received by a client that had gone")
 
     def _count_stream(self) -> int:
         """Return the number of a stream that opens now."""
@@ -435,7 +435,7 @@ class Scene:
         try:
             await call.work(self)
         except ChannelstreamError:
-            pass  # The application is told.
+            pass  # The application gets the error.
         self.check()
 
 

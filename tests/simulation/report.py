@@ -7,7 +7,7 @@ from tests.simulation.simulation import CLIENTS, simulate
 
 
 def run_seed(seed: int) -> int:
-    """Play a seed and return how many events were heard.
+    """Play a seed and return how many events were received.
 
     Raises:
         AssertionError: it fails; the message has the shortest script found and the command that replays the seed.

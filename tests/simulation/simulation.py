@@ -55,7 +55,7 @@ class Outcome:
     """What came of one run.
 
     Attributes:
-        heard: how many events the clients have handled.
+        received: how many events the clients have handled.
         written: a digest of all that the server has written, to whom and in which order.
     """
 
@@ -124,7 +124,7 @@ class Simulation:
             try:
                 await work
             except ChannelstreamError:
-                pass  # The application is told; nothing has changed.
+                pass  # The application gets the error; nothing has changed.
             finally:
                 if client is not None:
                     client.calls -= 1

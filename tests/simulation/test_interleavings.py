@@ -87,7 +87,7 @@ def test_a_connection_that_is_taken_back_twice_is_found(monkeypatch: pytest.Monk
 
 
 def test_messages_to_a_client_that_left_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not heard: the next poll gets it."""
+    """It is not delivered: the next poll gets it."""
     monkeypatch.setattr(Session, "mark_undelivered", lambda _session, _received: None)
     with pytest.raises(Failure, match="by a client that had gone"):
         ways("late", ("publish", "left poll"), is_connected=True)
@@ -122,7 +122,7 @@ def test_a_message_that_is_accepted_again_while_it_is_deleted_is_found(
 def test_an_uncommitted_write_that_counts_is_found(
     monkeypatch: pytest.MonkeyPatch, calls: tuple[str, str], is_connected: bool
 ) -> None:
-    """Somebody who joins meanwhile must neither keep settings nor be told of a state that was refused."""
+    """Somebody who joins meanwhile must neither keep settings nor receive a state that was refused."""
 
     async def at_once(*_: Any) -> None:
         return

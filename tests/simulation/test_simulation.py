@@ -56,7 +56,7 @@ FIXED = [
 TRIES = 30
 """Seeds played at most until a fault that was planted is found."""
 RANDOM = 24
-"""Seeds drawn anew for each commit, so that it is tried where none was before; its runs are alike."""
+"""Seeds drawn for each commit, so that it is tried where none was before; its runs are alike."""
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_random_seeds() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_many_come_and_go_at_once(seed: int) -> None:
-    """Good-byes, ends and returns between the turns in which they are counted out."""
+    """Disconnects, ends and reconnects between the turns in which they are unregistered."""
     assert simulate(seed, make_script(seed, CLIENTS, weights=CROWDED)).delivered
 
 
@@ -169,7 +169,7 @@ def test_reading_from_elsewhere_than_allowed_is_found(
 def test_a_fault_where_many_leave_at_once_is_found(
     monkeypatch: pytest.MonkeyPatch, place: str, fault: Any, promise: str, first: int
 ) -> None:
-    """A user that comes back is told that it parted itself; what is under way about an id is not waited for."""
+    """A user that reconnects receives its own leave; pending calls about an id are not waited for."""
     monkeypatch.setattr(place, fault)
     assert first_failure(promise, CROWDED, first)
 

@@ -26,7 +26,7 @@ class Truth:
         self._born: dict[Place, tuple[Log, int]] = {}
 
     def accept(self, entry: Entry) -> None:
-        for single in entry.split():  # What a client hears of it, each with a number of its own.
+        for single in entry.split():  # What a client receives of it, each with its own offset.
             self._accept(single)
 
     def _accept(self, entry: Entry) -> None:
@@ -68,7 +68,7 @@ class Truth:
         for entry in self._about[sent.event.channel, sent.event.uuid]:
             event = entry.event
             if isinstance(event, Message) and entry.offset > sent.offset:
-                continue  # Published anew after the logs had forgotten it: that is not about what was before.
+                continue  # Published again after the logs had forgotten it: the change is not about the earlier message.
             if event.only is None or user in event.only:
                 text = None if isinstance(event, MessageDeleted) else getattr(event, "payload", None) or text
         return text
@@ -123,7 +123,7 @@ class Truth:
             return False
         kept = {single.offset for entry in log.entries for single in entry.split()}
         owed = [entry for entry in self.places.get(place, ()) if entry.offset > offset]
-        # What was dropped before it was superseded cannot be told from what was not superseded.
+        # An entry dropped before it was superseded looks like one that was not superseded.
         return all(
             entry.offset in kept or (entry.offset > log.floor and self.left(place, entry)) for entry in owed
         )

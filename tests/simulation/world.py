@@ -146,7 +146,7 @@ class Wavering:
 
 
 class Tap:
-    """The engine's receiver: whatever is accepted is known to the truth before anybody is told."""
+    """The engine's receiver: accepted events are known to the truth before any client is sent them."""
 
     def __init__(self, node: Node, truth: Truth) -> None:
         self._node = node

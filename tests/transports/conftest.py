@@ -215,7 +215,7 @@ def clean_log(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def actions() -> Callable[[Any, Any, str], list[str]]:
-    """Tell from a member's own stream what presence it heard, up to a marker message published now."""
+    """Return the presence a member received on its own stream, up to a marker message published now."""
 
     def received(member: Any, server: Any, channel: str) -> list[str]:
         server.post("/message", {"user": "test", "channel": channel, "message": {"marker": True}})

@@ -12,7 +12,7 @@ PONG, PING, HEARTBEAT = 0x8A, (0x89, b""), (0x81, b"[]")
 
 
 def test_a_websocket_beats(own_server: Any, clients: Any, masked: Any) -> None:
-    """A WebSocket hears an empty list at each beat and a ping at every few, as long as it answers."""
+    """A WebSocket is sent an empty list at each heartbeat and a ping at every few, as long as it answers."""
     server = own_server(*ANSWERED)
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', 'news')}")
     for _ in range(3):
@@ -29,21 +29,21 @@ def test_a_ping_without_an_answer(own_server: Any, clients: Any) -> None:
 
 
 def test_an_event_stream_beats(own_server: Any, clients: Any) -> None:
-    """An event stream hears empty lists, which leave its position alone."""
+    """An event stream is sent empty lists, which do not change its position."""
     server = own_server(*QUICK)
     stream = clients.sse(server.port, f"conn_id={server.connect('ann', 'news')}")
     assert [stream.block() for _ in range(4)] == [(None, [])] * 4
 
 
 def test_an_idle_poll(own_server: Any) -> None:
-    """A poll that hears nothing is answered by an empty list, and so is the next one."""
+    """A poll without events is answered with an empty list, and so is the next one."""
     server = own_server("--poll-timeout-s", "0.2")
     url = f"{server.url}/listen?conn_id={server.connect('ann', 'news')}"
     assert [http.get(url).json() for _ in range(2)] == [[], []]
 
 
 def test_frames_over_many_intervals(own_server: Any, clients: Any, masked: Any) -> None:
-    """The bound of frames counts anew from each ping, so a client that chats is no flood."""
+    """The bound of frames counts again from each ping, so a client that chats is no flood."""
     server = own_server(*ANSWERED, "--max-inbound-frames", "20")
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', 'news')}")
     for _ in range(3):

@@ -287,7 +287,7 @@ def test_an_upgrade_of_http_1_0(server: Any, clients: Any) -> None:
     ],
 )
 def test_a_body_that_does_not_come(own_server: Any, clients: Any, request_head: bytes, status: bytes) -> None:
-    """Whoever announces a body and keeps it back has one answer, and no socket for longer than body_timeout_s."""
+    """A client that announces a body and does not send it gets one answer, and its socket closes after body_timeout_s."""
     client = clients.raw(own_server("--body-timeout-s", "1").port)
     client.send(request_head)
     answer = client.rest()

@@ -71,7 +71,7 @@ def test_a_waiting_poll(server: Any, clients: Any, channel: str) -> None:
 
 
 def test_a_newer_poll(server: Any, clients: Any, channel: str) -> None:
-    """The older of two polls is answered 409, the newer hears what comes."""
+    """The older of two polls is answered 409, the newer receives all events."""
     query = f"conn_id={server.connect('ann', channel)}"
     older, newer = wait_in_poll(server, clients, query), wait_in_poll(server, clients, query)
     head, _, body = older.rest().partition(b"\r\n\r\n")
@@ -143,7 +143,7 @@ def test_resumed_leads_the_answer(server: Any, clients: Any, channel: str) -> No
 
 @pytest.mark.parametrize("since", ["other-7", "garbage", None])
 def test_a_loss_is_reported_once(own_server: Any, clients: Any, since: str | None) -> None:
-    """A poll from the position that is told with a loss waits as always, so nobody polls in a tight loop."""
+    """A poll from the position sent with a loss waits as always, so that no client polls in a tight loop."""
     server = own_server("--log-events", "2")
     query = f"conn_id={server.connect('ann', 'busy', 'quiet')}"
     [first] = poll(server, f"{query}&since=").json()
@@ -157,7 +157,7 @@ def test_a_loss_is_reported_once(own_server: Any, clients: Any, since: str | Non
 
 
 def test_a_loss_is_reported_before_recovered_events(own_server: Any) -> None:
-    """With a loss, the told position is right before the first event that follows, so that none can be missed."""
+    """With a loss, the sent position is right before the first event that follows, so that none can be missed."""
     server = own_server("--log-events", "2")
     query = f"conn_id={server.connect('ann', 'busy', 'quiet')}"
     [first] = poll(server, f"{query}&since=").json()
@@ -170,7 +170,7 @@ def test_a_loss_is_reported_before_recovered_events(own_server: Any) -> None:
 
 
 def test_a_client_that_leaves_while_its_poll_catches_up(server: Any, clients: Any, channel: str) -> None:
-    """What was read from the log for a client that has left by then is the next poll's answer."""
+    """Entries read from the log for a client that left meanwhile are the next poll's answer."""
     node = server.any
     query = f"conn_id={server.connect('ann', channel)}"
     assert poll(node, f"{query}&since=").status_code == 200  # Brings the connection to this node.

@@ -83,7 +83,7 @@ class Scene:
         return poll
 
     async def answer(self, poll: PollStream) -> list[Any]:
-        """Return what a client that stays hears."""
+        """Return what a client that stays receives."""
         items = json.loads(await poll.wait(_nothing) or b"null")
         assert isinstance(items, list)
         return items
@@ -101,7 +101,7 @@ async def _gone() -> dict[str, str]:
 
 
 def play(scenario: Callable[[Scene], Awaitable[Any]]) -> Any:
-    """Return what a scenario tells."""
+    """Return the summary of a scenario."""
 
     async def whole() -> Any:
         scene = Scene()
@@ -152,7 +152,7 @@ def test_a_stream_that_comes_while_a_channel_is_being_joined(monkeypatch: pytest
 
 
 def test_leaving_while_the_log_is_read() -> None:
-    """A client that leaves a channel hears nothing that is published there afterwards."""
+    """A client that leaves a channel receives nothing that is published there afterwards."""
 
     async def scenario(scene: Scene) -> list[str]:
         await scene.node.subscribe("c1", {"left": {}})
@@ -194,8 +194,8 @@ def test_a_stream_replaced_before_it_knows_where_to_begin() -> None:
 
     async def scenario(scene: Scene) -> list[str]:
         old = str(await scene.node.engine.head())
-        await scene.publish("a", "heard")
-        assert await scene.uuids(scene.open(None)) == ["heard"]
+        await scene.publish("a", "received")
+        assert await scene.uuids(scene.open(None)) == ["received"]
         newer: list[PollStream] = []
 
         async def meanwhile() -> None:
@@ -261,7 +261,7 @@ def test_a_lost_answer_that_is_noticed_after_the_next_one() -> None:
 
 
 def test_lost_and_recovered_in_one_answer() -> None:
-    """A poll that is told of a loss brings what is recovered along, however long the engine takes."""
+    """A poll that reports a loss brings the recovered events too, however long the engine takes."""
 
     async def scenario(scene: Scene) -> list[str]:
         position = str(await scene.node.engine.head())

@@ -40,7 +40,7 @@ class Place:
         return self.server.post("/info", {"info": asked})["position"]  # type: ignore[no-any-return]
 
     def resume(self, conn_id: str, since: str) -> tuple[list[str], list[str]]:
-        """Return what a stream is told to be lost, and the texts that it brings."""
+        """Return the channels a stream reports lost, and the texts that it brings."""
         self.say("the end", where=self.lobby)
         query = {"conn_id": conn_id, "since": since}
         lost: list[str] = []
@@ -84,7 +84,7 @@ def test_a_stream_begins_where_its_connection_joined(place: Place, lie: Any) -> 
 
 
 def test_nothing_of_the_time_between_two_subscriptions(place: Place) -> None:
-    """Who was put out of a channel and let in again hears what follows; what was said before it went is gone with that."""
+    """A user removed from a channel and let in again receives what follows, and nothing from before it was removed."""
     conn_id = place.connect(place.lobby, place.priv)
     position = place.position()
     place.say("first stay")
@@ -111,7 +111,7 @@ def test_a_new_connection_begins_where_it_was_registered(place: Place, lie: Any)
 def test_the_application_lets_a_new_connection_read_on(place: Place) -> None:
     """A page that comes back with its position and a new conn_id has missed nothing."""
     gone = place.connect(place.lobby, place.priv)
-    place.say("heard")
+    place.say("received")
     position = place.position()
     place.say("missed")
     place.server.post("/disconnect", {"conn_id": gone})
@@ -157,7 +157,7 @@ def test_a_reused_conn_id_reads_from_its_new_join(place: Place) -> None:
 
 @pytest.mark.parametrize("spoil", [elsewhere, lambda position: "no position at all"])
 def test_a_position_that_the_application_cannot_name(place: Place, spoil: Any) -> None:
-    """It is no error; who asks for what was before is told that it is lost, and not that nothing is missing."""
+    """It is no error; a client that asks for earlier events is sent the loss, and not that nothing is missing."""
     early = place.position()
     place.say("before", where=place.lobby)
     place.say("before")
@@ -170,7 +170,7 @@ def test_a_position_that_the_application_cannot_name(place: Place, spoil: Any) -
 
 
 def test_an_entry_no_longer_in_the_log_is_lost(place: Place) -> None:
-    """An application cannot open more than there is, and the page is told so."""
+    """An application cannot open more than there is, and the page is sent the loss."""
     place.connect(place.lobby)  # Of a user who was not known then, nobody has kept private messages.
     place.server.post("/channel_config", {place.priv: {"log_events": 2}})
     position = place.position()

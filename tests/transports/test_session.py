@@ -53,7 +53,7 @@ def settled(server: Any) -> None:
 
 @pytest.fixture
 def member(server: Any, clients: Any, channel: str) -> Any:
-    """Somebody in the channel who hears presence."""
+    """A member of the channel that receives presence."""
     conn_id = server.connect("bob", channel, channel_configs={channel: PRESENCE})
     stream = clients.ws(server.port, f"conn_id={conn_id}&since=")
     stream.items()
@@ -65,7 +65,7 @@ def member(server: Any, clients: Any, channel: str) -> Any:
 def test_moving_between_transports(
     server: Any, clients: Any, channel: str, member: Any, actions: Any, first: str, then: str
 ) -> None:
-    """A connection that moves keeps its identity, loses nothing, and nobody hears of it."""
+    """A connection that moves keeps its identity, loses nothing, and no presence is announced."""
     query = f"conn_id={server.connect('ann', channel)}"
     node = server.any
     stream = getattr(clients, first)(node.port, query)
@@ -176,7 +176,7 @@ def test_resuming(server: Any, clients: Any, channel: str, transport: str) -> No
 def test_resuming_after_an_edit_and_a_deletion(
     server: Any, clients: Any, channel: str, transport: str
 ) -> None:
-    """Nobody is sent a text that was edited or deleted, nor told a loss; who has it is sent what has changed."""
+    """No client is sent a text that was edited or deleted, nor a loss; one that has it is sent the change."""
     query = f"conn_id={server.connect('ann', channel)}"
     position = next_items(server, clients, "poll", f"{query}&since=")[0]["position"]
     sent = [
@@ -276,7 +276,7 @@ class TestSlowClients:
     COUNT = 120
 
     def flood(self, server: Any, fast: Any) -> None:
-        """Publish far more than the kernel buffers; a client that reads hears each at once."""
+        """Publish far more than the kernel buffers; a client that reads receives each at once."""
         received: list[str] = []
         for start in range(0, self.COUNT, 10):
             numbers = [str(number) for number in range(start, start + 10)]

@@ -66,7 +66,7 @@ class Client:
     """A user's connection, which moves from node to node.
 
     Attributes:
-        heard: the numbers heard in each channel, and of private messages under the user's name.
+        received: the numbers received in each channel, and of private messages under the user's name.
     """
 
     def __init__(self, user: str, channels: list[str], random: Random) -> None:
@@ -149,7 +149,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.mark.parametrize("shards", [1, 2, 5])
 def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None:
-    """Each hears all of its channels and all its private messages, in order and once; positions only grow."""
+    """Each receives all of its channels and all its private messages, in order and once; positions only grow."""
 
     async def life() -> None:
         random = Random(shards)
@@ -181,7 +181,7 @@ def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None
 
 
 def test_events_are_delivered_while_a_channel_cannot_be_left(redis: RedisServer) -> None:
-    """The connection is still in it, and its position says that it has heard everything."""
+    """The connection is still in it, and its position says that it has received everything."""
 
     async def life() -> None:
         node = node_of(redis, 1)
@@ -278,7 +278,7 @@ def test_a_channel_without_proof_after_a_move_is_lost(redis: RedisServer) -> Non
         client = Client("ann", ["a", "b"], Random(0))
         client.receive = received.extend  # type: ignore[method-assign]
         Session(after, connection, Stream(client)).start(position)
-        await soon(lambda: bool(received), "the client is told nothing")
+        await soon(lambda: bool(received), "the client is sent nothing")
         assert (received[0]["recovered"], received[0]["lost"]) == (["", "b"], ["a"])
         await before.engine.close()
         await after.engine.close()
@@ -336,7 +336,7 @@ def say(channel: str, number: int) -> Message:
 
 
 def test_a_shard_out_of_reach_is_not_needed_where_a_connection_has_nothing_in_it(redis: RedisServer) -> None:
-    """It is made, resumes at another node, hears, changes and ends; of that shard its position has less, and never more."""
+    """It is made, resumes at another node, receives, changes and ends; its offset of that shard is lower, never higher."""
 
     async def life() -> None:
         before, after = node_of(redis, 3), node_of(redis, 3)

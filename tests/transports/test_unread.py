@@ -49,7 +49,7 @@ class Timer:
 
 
 def test_a_client_that_reads_slowly() -> None:
-    """Whoever has read something in each interval is waited for, until all is read."""
+    """A client that reads something in each interval is waited for, until all is read."""
     buffer, timer = Buffer(300, 200, 1, 0), Timer()
     UnreadAnswer(buffer, 1.0, timer.call_later).watch()  # type: ignore[arg-type]
     for _ in range(3):
@@ -58,7 +58,7 @@ def test_a_client_that_reads_slowly() -> None:
 
 
 def test_a_client_that_stops() -> None:
-    """Whoever has read nothing for an interval is dropped."""
+    """A client that reads nothing for an interval is dropped."""
     buffer, timer = Buffer(300, 200, 200), Timer()
     UnreadAnswer(buffer, 1.0, timer.call_later).watch()  # type: ignore[arg-type]
     timer.pass_by()
@@ -78,7 +78,7 @@ def test_a_watch_that_is_stopped() -> None:
 
 
 def is_held(port: int, peer_port: int) -> bool:
-    """Tell whether a process has the server's end of a connection; what only the kernel still has, has no inode."""
+    """Return whether a process has the server's end of a connection; one that only the kernel still has, has no inode."""
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ends = (f":{port:04X}", f":{peer_port:04X}")
     return any((row[1][-5:], row[2][-5:]) == ends and row[9] != "0" for row in rows)

@@ -95,7 +95,7 @@ def test_the_close_of_a_client(server: Any, clients: Any, masked: Any, channel: 
 @pytest.mark.parametrize("query", ["conn_id=unknown", "conn_id=%00", "conn_id=", ""])
 @pytest.mark.nodes(1, 3)
 def test_an_unknown_connection(server: Any, clients: Any, query: str) -> None:
-    """An unknown, malformed or missing conn_id is told by 4001, after the handshake browsers need for it."""
+    """An unknown, malformed or missing conn_id is answered with 4001, after the handshake browsers need for it."""
     stream = clients.ws(server.port, query)
     assert stream.head.startswith(b"HTTP/1.1 101 ")
     assert stream.close_code() == 4001
@@ -104,7 +104,7 @@ def test_an_unknown_connection(server: Any, clients: Any, query: str) -> None:
 
 @pytest.mark.nodes(1, 3)
 def test_a_newer_socket(server: Any, clients: Any, channel: str) -> None:
-    """A newer socket of the same connection closes the older with 4002 and hears what follows."""
+    """A newer socket of the same connection closes the older with 4002 and receives all that follows."""
     query = f"conn_id={server.connect('ann', channel)}&since="
     older = clients.ws(server.port, query)
     older.items()
@@ -196,7 +196,7 @@ def test_disconnect_closes_the_socket(server: Any, clients: Any, channel: str) -
 
 
 def test_another_version(server: Any, clients: Any) -> None:
-    """A handshake of another version is told which one is spoken (RFC 6455, 4.4)."""
+    """A handshake of another version is answered with the supported one (RFC 6455, 4.4)."""
     raw = clients.raw(server.port)
     raw.send(
         b"GET /ws?conn_id=x HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -208,7 +208,7 @@ def test_another_version(server: Any, clients: Any) -> None:
 
 
 def test_a_plain_get(server: Any) -> None:
-    """A request that asks for no upgrade is answered 426 and told what to ask for."""
+    """A request that asks for no upgrade is answered 426 with the upgrade to ask for."""
     response = server.request("GET", "/ws?conn_id=x")
     assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
 

@@ -185,7 +185,7 @@ def test_repeated_call_returns_its_first_outcome(plan: Any, answer: Any, field: 
 
 
 def test_repeated_change_of_a_state_returns_all_its_keys() -> None:
-    """A state that a lost attempt changed is told as changed."""
+    """A state that a lost attempt changed is returned as changed."""
     answer = ok({"user_state": {"mood": "good", "status": 3}, "changed_state": [], "public_keys": []})
     after = Run(calls.user_state("ann", {"mood": "good"}), in_turn(Unreachable("cut"), answer)).result()
     assert [(change.key, change.value) for change in after.changed_state] == [("mood", "good")]

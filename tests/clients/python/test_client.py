@@ -91,7 +91,7 @@ def test_message_sent_twice_is_kept_once(do: Do) -> None:
 
 
 def test_state_is_changed(do: Do) -> None:
-    """State and status are set by key, and the answer tells what changed."""
+    """State and status are set by key, and the answer names the changes."""
     do("connect", "py-stateful")
     after = do("user_state", "py-stateful", {"mood": "good", "age": None}, public_keys=["mood"])
     assert after.user_state["mood"] == "good"

@@ -40,7 +40,7 @@ def test_presence_is_the_same_in_both_dialects() -> None:
 
 
 def test_changed_state_is_unpacked() -> None:
-    """A change of state tells the whole state and the keys that changed."""
+    """A change of state has the whole state and the keys that changed."""
     (item,) = (item for item in VECTORS["items"] if item["event"]["kind"] == "UserStateChanged")
     event = read_event(item["v07"]["live"])
     assert isinstance(event, UserStateChanged)

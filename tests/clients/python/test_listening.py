@@ -126,7 +126,7 @@ def test_end_on_purpose_ends_the_iteration(server: Any) -> None:
 
 
 def test_newer_stream_ends_the_older(server: Any) -> None:
-    """A connection that is heard elsewhere is not fought for."""
+    """A connection with a stream elsewhere is not fought for."""
 
     async def test() -> None:
         async with AsyncChannelstream(server.url, server.secret) as client:
@@ -142,7 +142,7 @@ def test_newer_stream_ends_the_older(server: Any) -> None:
 
 @pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
 def test_unknown_connection_is_reported(server: Any, stream: Stream) -> None:
-    """Without a way to get a new connection, the application hears that its own is gone."""
+    """Without a way to get a new connection, the application is informed that its own is gone."""
 
     async def test() -> None:
         with pytest.raises(UnknownConnection):
@@ -364,7 +364,7 @@ def test_wrong_path_is_reported(server: Any) -> None:
 
 
 def test_certificates_are_checked(start_server: Any, certificate: tuple[str, str]) -> None:
-    """A certificate that is not trusted is told on every transport; with `verify` calls and streams trust it."""
+    """A certificate that is not trusted is reported on every transport; with `verify` calls and streams trust it."""
     cert, key = certificate
     server = start_server("--ssl-certfile", cert, "--ssl-keyfile", key)
     url = f"https://127.0.0.1:{server.port}"

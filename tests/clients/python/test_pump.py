@@ -389,7 +389,7 @@ def test_every_failed_attempt_is_reported(caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_fault_of_on_down_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """What an application does wrong when it is told of an end does not end the iteration."""
+    """An error of the application's handler of an end does not end the iteration."""
 
     def fail(down: Down) -> None:
         raise KeyError("bug")

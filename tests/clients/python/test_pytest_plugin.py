@@ -45,7 +45,7 @@ def test_failure_lists_what_did_arrive(channelstream_server):
     bob.catch_up()
     with pytest.raises(NotHeard) as caught:
         bob.wait_for(Presence, user="carl", timeout_s=0.01)
-    assert "bob did not hear Presence, user='carl': not within 0.01 s" in str(caught.value)
+    assert "bob did not receive Presence, user='carl': not within 0.01 s" in str(caught.value)
     assert "message='hello'" in str(caught.value)
 
 
@@ -139,9 +139,9 @@ def test_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     """The start has a bound, and the failure has the log."""
     # A shell has said so long before the time is over, also on a slow machine.
     monkeypatch.setattr(
-        server, "command", lambda: ["/bin/sh", "-c", "echo I am up, but deaf; exec sleep 600"]
+        server, "command", lambda: ["/bin/sh", "-c", "echo I am up, but mute; exec sleep 600"]
     )
-    with pytest.raises(RuntimeError, match=r"(?s)no answer within 5 s.*up, but deaf"):
+    with pytest.raises(RuntimeError, match=r"(?s)no answer within 5 s.*up, but mute"):
         server.TestServer(start_timeout_s=5)
 
 

@@ -41,10 +41,10 @@ class Client:
         return self._truth.complete and self.handled == len(self._truth.events) - 1
 
     async def run(self, port: int) -> None:
-        """Listen through the line at this port until there is nothing more to hear.
+        """Listen through the line at this port until there is nothing more to receive.
 
         Raises:
-            AssertionError: a stream told something wrong.
+            AssertionError: a stream sent something wrong.
         """
         while not self.has_all:
             wire = await open_wire(self._random.choice(self._transports), port)

@@ -88,7 +88,7 @@ class CuttingLine:
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, limit: int | None) -> bool:
-    """Carry bytes in one direction; tell whether the limit, and not one of the ends, has stopped it."""
+    """Carry bytes in one direction; return whether the limit, and not one of the ends, has stopped it."""
     carried = 0
     with suppress(ConnectionError):
         while data := await source.read(65_536):

@@ -1,4 +1,4 @@
-"""What was published, in the order of the log, and the judge of what a stream told."""
+"""What was published, in the order of the log, and the judge of what a stream sent."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 PRIVATE = ""
 """The name under which private messages count in `recovered` and `lost`."""
 Key = tuple[str, str]
-"""What tells an event: its type and the uuid; a message is edited or deleted once at most."""
+"""What identifies an event: its type and the uuid; a message is edited or deleted once at most."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class Truth:
 
 @dataclass
 class StreamRecord:
-    """What one stream, or one poll, told its client; events are numbers in the truth.
+    """What one stream, or one poll, sent its client; events are numbers in the truth.
 
     Attributes:
         since: the last event its client had handled before, -1 for none.
         acknowledged: how many events were accepted before it was asked for.
-        lost_before: how many were sent when its client was last told that a channel is lost.
-        sent: how many were sent when its client heard `resumed`; None before.
+        lost_before: how many were sent when a channel was last reported lost to its client.
+        sent: how many were sent when its client received `resumed`; None before.
     """
 
     since: int
@@ -107,7 +107,7 @@ class StreamRecord:
         assert self.received == self._due(truth, user, channels), self
 
     def _due(self, truth: Truth, user: str, channels: frozenset[str]) -> list[int]:
-        """Return what this stream had to tell up to the last event it told."""
+        """Return the events this stream had to send up to the last one it sent."""
         due: list[int] = []
         live: set[str] = set(self.recovered)
         for number in range(self.since + 1, max(self.received, default=-1) + 1):

@@ -1,4 +1,4 @@
-"""A client that does as docs/resume.md tells: it comes back to any node from the last event it handled."""
+"""A client that follows docs/resume.md: it reconnects to any node from the last event it handled."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ class Stream:
     """One stream, or one poll, of a client.
 
     Attributes:
-        resumed: whether it has told so.
+        resumed: whether it has sent `resumed`.
         ended_s: when it ended, unless the client left it by itself.
         code: how; None where the line broke.
     """
@@ -55,11 +55,11 @@ class Client:
     """One user, with one connection at a time.
 
     Attributes:
-        accounts: what it heard, by channel.
-        presence: what it heard of who comes to the lobby and goes; None stands for a loss.
+        accounts: what it received, by channel.
+        presence: the joins and leaves of the lobby it received; None stands for a loss.
         streams: those that ended.
         stream: the one that it has now.
-        losses: what it was told is lost, each time.
+        losses: the channels reported lost to it, each time.
         registered: how often it asked for a connection.
         comes_back: whether it does when a stream ends.
     """
@@ -103,7 +103,7 @@ class Client:
 
     @property
     def missing(self) -> dict[str, list[int]]:
-        """What it has still to hear, by channel."""
+        """The messages it has still to receive, by channel."""
         missing = {name: account.missing() for name, account in self.accounts.items()}
         return {name: numbers for name, numbers in missing.items() if numbers}
 
@@ -135,7 +135,7 @@ class Client:
         """Listen, at this node first, until cancelled.
 
         Raises:
-            AssertionError: a stream told something wrong.
+            AssertionError: a stream sent something wrong.
         """
         node = first
         while True:
@@ -189,7 +189,7 @@ class Client:
         if code in RECONNECT and self.comes_back:
             await self.register()
         elif code in REPLACED:
-            # A request it gave up can be read long after, and then replaces what the client has by then.
+            # A request it gave up can be read long after, and then replaces the client's newer stream.
             assert self._gave_up, f"{self.user} was replaced by nobody: {self.streams[-5:]}"
         else:
             assert code in COME_BACK, self.streams[-1]
@@ -227,5 +227,5 @@ class Client:
         assert item["user"] != self.user, item
         seen = Seen(item["user"], item["message"]["action"], item["timestamp"])
         before = next((e for e in self.presence[::-1] if e is None or e.user == seen.user), None)
-        assert before is None or before.action != seen.action, f"{self.user} heard twice: {seen}"
+        assert before is None or before.action != seen.action, f"{self.user} received twice: {seen}"
         self.presence.append(seen)

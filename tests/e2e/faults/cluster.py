@@ -97,7 +97,7 @@ class Node:
         return Path(f"/proc/{self._server.process.pid}") / name
 
     async def info(self, http: httpx.AsyncClient, channel: str) -> Any:
-        """Return what this node tells of a channel; None while it cannot."""
+        """Return this node's answer about a channel; None while it cannot."""
         body = {"info": {"channels": [channel], "include_history": False}}
         answer = await http.post(self.url + "/info", json=body, headers=self.sign("/info"))
         return answer.json()["channels"].get(channel) if answer.status_code == 200 else None

@@ -20,13 +20,13 @@ class Figures:
     """One row of the table.
 
     Attributes:
-        took_s: from the first message to the last that was heard.
+        took_s: from the first message to the last that was received.
         sent: messages, all acknowledged.
-        heard: by all clients together.
+        received: by all clients together.
         refused: answers 503.
         broke: requests whose line broke, or that nobody answered.
         ended: streams and polls that the server ended or that broke.
-        anew: connections that had to be asked for again.
+        reconnected: connections that had to be asked for again.
         lost: tellings of a loss.
         delay_p50_ms, delay_max_ms: of the event loops of all nodes, from their samples: each is the worst of 5 s.
         others_max_ms: the worst of the nodes to which the scenario did nothing.
@@ -39,7 +39,7 @@ class Figures:
     refused: int
     broke: int
     ended: int
-    anew: int
+    reconnected: int
     lost: int
     delay_p50_ms: float
     delay_max_ms: float
@@ -66,7 +66,7 @@ def figures_of(stage: Stage, took_s: float, delays: dict[Node, list[float]], gro
         refused=sum(attempt.status == 503 for attempt in stage.attempts),
         broke=sum(attempt.status is None for attempt in stage.attempts),
         ended=sum(len(client.streams) for client in clients),
-        anew=sum(client.registered - 1 for client in clients),
+        reconnected=sum(client.registered - 1 for client in clients),
         lost=sum(len(client.losses) for client in clients),
         delay_p50_ms=median(every) if every else 0.0,
         delay_max_ms=max(every, default=0.0),

@@ -25,7 +25,7 @@ class Outcome:
     """What came of a scenario.
 
     Attributes:
-        lost: the channels that any client was told are lost.
+        lost: the channels reported lost to any client.
     """
 
     figures: Figures
@@ -87,13 +87,13 @@ async def _play(stage: Stage, scenario: Scenario, sampled: bool) -> Outcome:
 
 
 def _check_losses(client: Client, scenario: Scenario) -> None:
-    """Nothing is told lost but what the scenario loses."""
+    """Nothing is reported lost but what the scenario loses."""
     for lost in client.losses:
-        assert lost <= scenario.loses, f"{client.user} was told that {sorted(lost)} is lost"
+        assert lost <= scenario.loses, f"{sorted(lost)} was reported lost to {client.user}"
 
 
 def _check_order(clients: list[Client], scenario: Scenario) -> None:
-    """Everybody hears a channel in one order."""
+    """All clients receive a channel in one order."""
     for channel in {*CHANNELS, LOBBY} - scenario.loses:
         orders = {tuple(each.accounts[channel].received) for each in clients if channel in each.accounts}
-        assert len(orders) == 1, f"{channel} was heard in {len(orders)} orders"
+        assert len(orders) == 1, f"{channel} was received in {len(orders)} orders"

@@ -51,7 +51,7 @@ class Scenario:
 
     Attributes:
         breaks: does the fault, and waits until all goes on.
-        loses: the channels that clients may be told are lost; of others, no one.
+        loses: the channels that may be reported lost to clients; no others may.
         shape: makes how the cluster is started, given a directory.
         absent: clients at the victim that do not come back.
         more_channels: those that half of the clients are in besides.
@@ -72,7 +72,7 @@ async def kill_a_node(stage: Stage) -> None:
     await stage.goes_on()
     gone = {client.user for client in stage.absent}
     await stage.until(
-        "all hear who has parted",
+        "all receive the leave",
         lambda: all(gone <= {seen.user for seen in parted(client.presence)} for client in stage.clients),
     )
     await stage.goes_on()
@@ -111,7 +111,7 @@ async def _restart_redis(stage: Stage, between: Callable[[Path], None]) -> None:
         between(redis.socket.parent)
     await asyncio.to_thread(redis.start)
     await stage.until(
-        "all are told that all is lost",
+        "all are sent that all is lost",
         lambda: all(frozenset(each.accounts) in each.losses for each in stage.clients),
     )
     await stage.goes_on()
@@ -164,7 +164,7 @@ async def miss_big_messages(stage: Stage) -> None:
 
 
 async def overflow_a_subscription(stage: Stage) -> None:
-    """Redis drops a subscription that stands still: what the log holds comes late, what it does not is told lost."""
+    """Redis drops a stalled subscription: entries in the log arrive late, others are reported lost."""
     redis = stage.cluster.redis
     redis.cli("CONFIG", "SET", "client-output-buffer-limit", f"pubsub {SUBSCRIPTION_BYTES} 0 0")
     await stage.goes_on()
@@ -183,9 +183,9 @@ async def overflow_a_subscription(stage: Stage) -> None:
     finally:
         stage.victim.signal(signal.SIGCONT)
     await stage.until(
-        "somebody is told the loss", lambda: any(frozenset({SHORT}) in each.losses for each in stage.clients)
+        "a client is sent the loss", lambda: any(frozenset({SHORT}) in each.losses for each in stage.clients)
     )
-    await stage.until("it hears again", lambda: subscriptions() == before)
+    await stage.until("it receives again", lambda: subscriptions() == before)
     await short.burst(stage.others[0], SHORT_EVENTS, 0)
     await stage.goes_on()
 
@@ -202,7 +202,7 @@ async def slow_a_node(stage: Stage) -> None:
 
 
 async def lose_a_master(stage: Stage) -> None:
-    """Calls that need it are refused, others are not; back without data, what it held is told lost, and nothing else."""
+    """Calls that need it are refused, others are not; back without data, its channels are reported lost, and no others."""
     await stage.goes_on()
     lost = shard_of(TALK, MASTERS)
     prefix = prefixes(MASTERS)[lost]
@@ -220,7 +220,7 @@ async def lose_a_master(stage: Stage) -> None:
     await asyncio.to_thread(master.start)
     receivers = [client for client in stage.clients if TALK in client.accounts]
     await stage.until(
-        "its channel is told lost", lambda: all(any(TALK in lost for lost in c.losses) for c in receivers)
+        "its channel is reported lost", lambda: all(any(TALK in lost for lost in c.losses) for c in receivers)
     )
     await stage.goes_on()
 

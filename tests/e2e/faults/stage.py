@@ -80,12 +80,12 @@ class Stage:
         await soon(holds, f"it does not come that {what}", DEADLINE_S)
 
     async def goes_on(self, messages: int = 40) -> None:
-        """Wait until so many more messages are acknowledged, and every client has heard something more."""
+        """Wait until so many more messages are acknowledged, and every client has received something more."""
         goal = self.truth.acknowledged + messages
         received = {client.user: client.received for client in self.clients}
         await self.until(f"{messages} more are acknowledged", lambda: self.truth.acknowledged >= goal)
         await self.until(
-            "all hear more", lambda: all(each.received > received[each.user] for each in self.clients)
+            "all receive more", lambda: all(each.received > received[each.user] for each in self.clients)
         )
 
     @contextmanager
@@ -138,7 +138,7 @@ class Stage:
 
     @asynccontextmanager
     async def load(self) -> AsyncIterator[None]:
-        """Let all run; at the end every client has to hear all there is."""
+        """Let all run; at the end every client must have received all messages."""
         async with asyncio.TaskGroup() as group:
             listening = [
                 group.create_task(client.run(self.cluster.nodes[number % len(self.cluster.nodes)]))
@@ -163,7 +163,7 @@ class Stage:
         await soon(lambda: not missing(), lambda: f"acknowledged and missing: {missing()}", DEADLINE_S)
 
     async def all_counted(self) -> None:
-        """Wait until every node tells who is in the lobby: all clients, and nobody else."""
+        """Wait until every node lists the members of the lobby: all clients, and nobody else."""
         users = sorted(client.user for client in self.clients)
 
         async def counts_all(node: Node) -> bool:

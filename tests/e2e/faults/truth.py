@@ -1,4 +1,4 @@
-"""What was sent, and the judge of what one client heard of one channel."""
+"""What was sent, and the judge of what one client received of one channel."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -54,7 +54,7 @@ class Truth:
         self.messages.append(message)
 
     def number(self, item: dict[str, Any]) -> int:
-        """Return the number of a message that was heard; it must be what was sent."""
+        """Return the number of a message that was received; it must be what was sent."""
         number = self._numbers[item["uuid"]]
         assert (item["channel"] or PRIVATE) == self.messages[number].channel
         assert item["message"]["n"] == number
@@ -65,7 +65,7 @@ class Truth:
         return list(self._lines[channel])
 
     def next(self, channel: str, publisher: int, after: int, user: str) -> int | None:
-        """Return what this user hears of a publisher in a channel next after a number."""
+        """Return the next message of a publisher in a channel that this user must receive after a number."""
         line = self._lines[channel][publisher]
         for place in range(bisect_right(line, after), len(line)):
             if self.messages[line[place]].is_for(user):
@@ -74,13 +74,13 @@ class Truth:
 
 
 class Account:
-    """What one client has heard of one channel.
+    """What one client has received of one channel.
 
-    It must be, of each publisher, all messages in their order and each once. Only where the client is told that the channel
-    is lost, what was sent before it was told may be missing; and may come once more, if its publisher had to repeat it.
+    It must be, of each publisher, all messages in their order and each once. Only where the channel is reported lost,
+    what was sent before that may be missing, or arrive once more if its publisher had to repeat it.
 
     Attributes:
-        heard: the numbers, in the order of hearing.
+        received: the numbers, in the order in which they arrived.
     """
 
     def __init__(self, truth: Truth, user: str, channel: str) -> None:
@@ -96,18 +96,18 @@ class Account:
         """Take the next message.
 
         Raises:
-            AssertionError: it is for others, was heard before, or something before it is missing.
+            AssertionError: it is for others, was received before, or something before it is missing.
         """
         message = self._truth.messages[number]
-        assert message.is_for(self._user), f"{self._user} heard a message for others: {message}"
+        assert message.is_for(self._user), f"{self._user} received a message for others: {message}"
         last = self._last.get(message.publisher)
         if last is not None or number >= self._reported_at:
             due = self._next(message.publisher)
             assert number == due, (
-                f"{self._user} in {self._channel!r}: heard {number}, not {due}, after {last}"
+                f"{self._user} in {self._channel!r}: received {number}, not {due}, after {last}"
             )
         assert number not in self._ever or message.attempts > 1, (
-            f"{self._user} heard {number} once more after a loss"
+            f"{self._user} received {number} once more after a loss"
         )
         self._last[message.publisher] = number
         self._ever.add(number)
@@ -119,7 +119,7 @@ class Account:
         self._last.clear()
 
     def missing(self) -> list[int]:
-        """Return what is to be heard next of each publisher."""
+        """Return the message that must come next of each publisher."""
         due = (self._next(publisher) for publisher in self._truth.publishers(self._channel))
         return [number for number in due if number is not None]
 

@@ -207,7 +207,7 @@ class Listener:
     def _failure(self, description: str, timeout_s: float) -> str:
         why = f"the stream ended ({self._ended})" if self._ended else f"not within {timeout_s:g} s"
         shown = [(number, event) for number, event in enumerate(self._received) if not _is_marker(event)]
-        lines = [f"{self.user} did not hear {description}: {why}. What did arrive:"]
+        lines = [f"{self.user} did not receive {description}: {why}. What did arrive:"]
         if len(shown) > SHOWN_EVENTS:
             lines.append(f"  ... {len(shown) - SHOWN_EVENTS} earlier ones")
         for number, event in shown[-SHOWN_EVENTS:]:
