@@ -128,10 +128,10 @@ async def _all_rounds(
 async def _measured(peer: Peer, load: Load, progress: Progress) -> Measured:
     """One run; server and load each on a core of its own where there are two."""
     cpus, serving = _cpus(), peer.serve()
-    with _on(cpus and cpus[0]):
+    with _pinned_to(cpus and cpus[0]):
         target = await serving.__aenter__()
     try:
-        with _on(cpus and cpus[1]):
+        with _pinned_to(cpus and cpus[1]):
             return await measure(target, load, progress)
     finally:
         await serving.__aexit__(None, None, None)
@@ -144,7 +144,7 @@ def _cpus() -> tuple[int, int] | None:
 
 
 @contextmanager
-def _on(cpu: int | None) -> Iterator[None]:
+def _pinned_to(cpu: int | None) -> Iterator[None]:
     """Run on one core, and start processes that stay on it."""
     before = os.sched_getaffinity(0)
     if cpu is not None:

@@ -20,7 +20,7 @@ from figures.listeners import listeners
 from figures.nodes import nodes
 from figures.operations import operations
 from figures.presence import presence
-from figures.reckoning import reckoned
+from figures.reckoning import estimates
 from figures.recovery import recovery
 from figures.scripts import scripts
 from figures.sizes import FULL, QUICK, Sizes
@@ -118,17 +118,17 @@ async def _measured(names: list[str], sizes: Sizes, progress: Progress) -> list[
     for name in names:
         tables += await PARTS[name](sizes, progress)
     if set(names) == set(PARTS):
-        tables += reckoned({table.id: table for table in tables})
+        tables += estimates({table.id: table for table in tables})
     return tables
 
 
 def _versions() -> dict[str, str]:
-    told = subprocess.run(
+    version_text = subprocess.run(
         [shutil.which("redis-server") or "", "--version"], capture_output=True, text=True, check=True
     )
     return {
         "channelstream": __version__,
-        "Redis": told.stdout.partition("v=")[2].split()[0],
+        "Redis": version_text.stdout.partition("v=")[2].split()[0],
         "Python": platform.python_version(),
         "uvloop": version("uvloop"),
     }

@@ -32,7 +32,7 @@ GOOD_BYE = masked(CLOSE_FRAME, (1000).to_bytes(2))
 
 
 @dataclass
-class Heard:
+class Received:
     """What those who stay receive."""
 
     bytes: int = 0
@@ -45,9 +45,9 @@ class Client(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, opening: bytes, heard: Heard | None) -> None:
+    def __init__(self, opening: bytes, received: Received | None) -> None:
         self._opening = opening
-        self._heard = heard
+        self._received = received
         self._read: list[bytes] = []
         self.attached = asyncio.get_running_loop().create_future()
 
@@ -58,21 +58,21 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self.attached.done():
             self.attached.set_result(None)
-        if self._heard is not None:
-            self._heard.bytes += len(data)
-            self._heard.last_s = time.monotonic()
+        if self._received is not None:
+            self._received.bytes += len(data)
+            self._received.last_s = time.monotonic()
             self._read.append(data)
 
     def parted(self) -> Counter[str]:
         """Return who has parted, each as often as that was said."""
-        said: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for payload in _texts(b"".join(self._read).partition(b"\r\n\r\n")[2]):
-            said.update(
+            counts.update(
                 item["user"]
                 for item in msgspec.json.decode(payload)
                 if item.get("message") == {"action": "parted"}
             )
-        return said
+        return counts
 
 
 def _texts(frames: bytes) -> Iterator[bytes]:
@@ -105,21 +105,21 @@ async def _connect(calls: list[HttpConnection], wire: Wire, names: list[str]) ->
     return ids
 
 
-async def _attach(wire: Wire, conn_id: str, heard: Heard | None) -> Client:
+async def _attach(wire: Wire, conn_id: str, received: Received | None) -> Client:
     loop = asyncio.get_running_loop()
     opening = wire.stream("ws", conn_id)
-    _, client = await loop.create_connection(lambda: Client(opening, heard), wire.host, wire.port)
+    _, client = await loop.create_connection(lambda: Client(opening, received), wire.host, wire.port)
     await client.attached
     return client
 
 
-async def _crowd(wire: Wire, prefix: str, count: int, heard: Heard | None) -> list[Client]:
+async def _crowd(wire: Wire, prefix: str, count: int, received: Received | None) -> list[Client]:
     calls = [await open_http(wire, None) for _ in range(min(32, count))]
     clients: list[Client] = []
     for first in range(0, count, AT_ONCE):
         names = [f"{prefix}-{number}" for number in range(first, min(count, first + AT_ONCE))]
         ids = await _connect(calls, wire, names)
-        clients += await asyncio.gather(*(_attach(wire, conn_id, heard) for conn_id in ids))
+        clients += await asyncio.gather(*(_attach(wire, conn_id, received) for conn_id in ids))
     for call in calls:
         call.close()
     return clients
@@ -153,23 +153,23 @@ async def _longest_turn_ms(wire: Wire) -> float:
 
 
 async def _storm(target: Target, how: str, leaving: int, staying: int, with_lists: bool) -> dict[str, object]:
-    heard = Heard()
-    stay = await _crowd(target.wire, "stays", staying, heard)
+    received = Received()
+    stay = await _crowd(target.wire, "stays", staying, received)
     leave = await _crowd(target.wire, "leaves", leaving, None)
     await _configure(target.wire, with_lists)
     await asyncio.sleep(1.0)  # the server may have something to put away
     before_ms, before_s = await _longest_turn_ms(target.wire), target.cpu_s()
     probing = asyncio.create_task(probe(target.wire, PROBED_S[how]))
     await asyncio.sleep(0.5)  # the probe runs before the storm begins
-    heard.bytes = 0
+    received.bytes = 0
     began_s = time.monotonic()
     _leave(leave, how)
     waits = await probing
-    while time.monotonic() - heard.last_s < QUIET_S:  # noqa: ASYNC110 - what is on its way has no event
+    while time.monotonic() - received.last_s < QUIET_S:  # noqa: ASYNC110 - what is on its way has no event
         await asyncio.sleep(0.1)
     after_s = target.cpu_s()
     for client in stay:
-        heard.parted += client.parted()
+        received.parted += client.parted()
     expected = {f"leaves-{number}": staying for number in range(leaving)}
     return {
         "how": how,
@@ -181,9 +181,9 @@ async def _storm(target: Target, how: str, leaving: int, staying: int, with_list
         "longest wait ms": round(waits.max_ns / 1e6, 1),
         "99th percentile ms": round(_percentile(waits), 2),
         "cpu s": round((after_s or 0.0) - (before_s or 0.0), 2),
-        "MB": round(heard.bytes / 1e6, 1),
-        "over after s": round(heard.last_s - began_s, 1),
-        "all heard once": dict(heard.parted) == expected,
+        "MB": round(received.bytes / 1e6, 1),
+        "over after s": round(received.last_s - began_s, 1),
+        "all heard once": dict(received.parted) == expected,
     }
 
 

@@ -42,13 +42,13 @@ class Sink:
     process: Process
     clients: int
     received: int = 0
-    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    progressed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def read(self) -> None:
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
             self.received = int(line)
-            self.heard.set()
+            self.progressed.set()
 
     @property
     def has_ended(self) -> bool:
@@ -115,7 +115,7 @@ async def deliver(
         for crew in crews:
             await crew.register(0, load.clients)
             await crew.attach()
-            crew.ticked = sink.heard
+            crew.ticked = sink.progressed
         return await _deliver(nodes, crews, sink, run, load, processes)
 
 
@@ -135,7 +135,7 @@ async def _deliver(
     await publishing.run(
         publishers,
         lambda: sink.received - earlier + sum(sum(crew.received) for crew in crews),
-        sink.heard,
+        sink.progressed,
     )
     accepted_s = (time.monotonic_ns() - start_ns) / 1e9
     sent = [(*source, count) for source, count in publishing.sent.items()]
@@ -166,10 +166,10 @@ async def until_all(sink: Sink, wanted: int) -> None:
         BenchFailed: they do not come, or more do.
     """
     while sink.received < wanted:
-        sink.heard.clear()
+        sink.progressed.clear()
         try:
             async with asyncio.timeout(QUIET_S):
-                await sink.heard.wait()
+                await sink.progressed.wait()
         except TimeoutError:
             missing = wanted - sink.received
             raise BenchFailed(f"{missing:,} messages did not come to the many clients") from None

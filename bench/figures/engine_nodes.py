@@ -29,7 +29,7 @@ _NOTHING = UserUpdate({}, {})
 
 
 @dataclass(slots=True)
-class Holder:
+class Receiver:
     """The receiver: it holds connections, and counts what it hears.
 
     Attributes:
@@ -42,11 +42,11 @@ class Holder:
     members: dict[str, Member] = field(default_factory=dict)
     channels: dict[str, str] = field(default_factory=dict)
     joined: dict[str, Sequence[str]] = field(default_factory=dict)
-    heard: int = 0
+    received: int = 0
     renewals: int = 0
 
     def deliver(self, entry: Entry) -> None:
-        self.heard += 1
+        self.received += 1
 
     def advance(self, offsets: Offsets) -> None:
         """Nothing waits for it."""
@@ -84,29 +84,29 @@ class EngineNode:
     """An engine and who holds its connections."""
 
     engine: RedisEngine
-    holder: Holder
+    receiver: Receiver
 
     async def register(self, names: Sequence[str]) -> list[Member]:
         """Register a connection of a user of its own for each name."""
         members = [Member(f"id-{name}", name, Dialect.V07) for name in names]
-        self.holder.members |= {member.conn_id: member for member in members}
-        await together([self.engine.connect(member, _NOTHING) for member in members])
+        self.receiver.members |= {member.conn_id: member for member in members}
+        await run_in_batches([self.engine.connect(member, _NOTHING) for member in members])
         return members
 
     async def join(self, members: Sequence[Member], channel: str, settings: Mapping[str, Any]) -> None:
         """Let connections join a channel, which is made with these settings."""
-        self.holder.channels |= {member.conn_id: channel for member in members}
-        await together([self.engine.join(member, {channel: settings}) for member in members])
+        self.receiver.channels |= {member.conn_id: channel for member in members}
+        await run_in_batches([self.engine.join(member, {channel: settings}) for member in members])
 
     async def disconnect(self, members: Sequence[Member]) -> None:
         for member in members:
-            del self.holder.members[member.conn_id]
-        await together(
-            [self.engine.disconnect(member, [self.holder.channels[member.conn_id]]) for member in members]
+            del self.receiver.members[member.conn_id]
+        await run_in_batches(
+            [self.engine.disconnect(member, [self.receiver.channels[member.conn_id]]) for member in members]
         )
 
 
-async def together(work: Sequence[Coroutine[Any, Any, Any]]) -> None:
+async def run_in_batches(work: Sequence[Coroutine[Any, Any, Any]]) -> None:
     """Do all of it, some at once."""
     for start in range(0, len(work), AT_ONCE):
         await asyncio.gather(*work[start : start + AT_ONCE])
@@ -126,8 +126,8 @@ async def engine_node(
         "bench",
         settings,
     )
-    node = EngineNode(engine, Holder())
-    await engine.start(node.holder)
+    node = EngineNode(engine, Receiver())
+    await engine.start(node.receiver)
     try:
         yield node
     finally:

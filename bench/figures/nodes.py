@@ -81,8 +81,8 @@ async def nodes(sizes: Sizes, progress: Progress) -> list[Table]:
                 progress.begin(f"nodes, round {number + 1}, {name}")
                 for id_, figures in (await _figures(crowds[name], sizes, progress)).items():
                     rounds[id_][name].append(figures)
-    told = {"publishers": PUBLISHERS, "crowd": sizes.crowd, "pace": PACE_PER_S}
-    return [medians(id_, TITLES[id_].format(**told), each) for id_, each in rounds.items()]
+    values = {"publishers": PUBLISHERS, "crowd": sizes.crowd, "pace": PACE_PER_S}
+    return [medians(id_, TITLES[id_].format(**values), each) for id_, each in rounds.items()]
 
 
 @asynccontextmanager

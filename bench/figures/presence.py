@@ -74,13 +74,13 @@ async def _fill(node: EngineNode, channel: str, count: int, progress: Progress) 
 
 async def _join(store: Store, node: EngineNode, channel: str, run: str, count: int) -> Figures:
     members = await node.register([f"{run}-{number}" for number in range(count)])
-    lap, heard = Lap(), node.holder.heard
+    lap, received = Lap(), node.receiver.received
     before = await _total(store)
     for member in members:
-        node.holder.channels[member.conn_id] = channel
+        node.receiver.channels[member.conn_id] = channel
         await lap.of(node.engine.join(member, {channel: {}}))
     used = await _total(store) - before
-    if node.holder.heard - heard < count - 1:
+    if node.receiver.received - received < count - 1:
         raise BenchFailed(f"joins of {channel} were not announced")
     await node.disconnect(members)
     return per(used, count) | {"round trip p50, ms": lap.ms(50)}

@@ -19,10 +19,10 @@ LEAST_US = 0.1
 _CPU = "CPU of Redis, µs"
 
 
-def reckoned(tables: Mapping[str, Table]) -> list[Table]:
+def estimates(tables: Mapping[str, Table]) -> list[Table]:
     """Make the tables, from all that was measured."""
     one, many = tables["operations"], tables[id_of(MAX_SHARDS)]
-    return [_limits(tables, one, many), _very_many(tables, one, many)]
+    return [_limits(tables, one, many), _at_scale(tables, one, many)]
 
 
 def _limits(tables: Mapping[str, Table], one: Table, many: Table) -> Table:
@@ -36,10 +36,12 @@ def _limits(tables: Mapping[str, Table], one: Table, many: Table) -> Table:
         "counting a million anew, s",
     ]
     recovery = tables["recovery"]
-    anew_us = {shards: recovery.figure(shards, "CPU of Redis each, µs") for shards in ("Redis", "3 shards")}
+    recovery_us = {
+        shards: recovery.figure(shards, "CPU of Redis each, µs") for shards in ("Redis", "3 shards")
+    }
     rows = [
-        _limit("one Redis", 1, one, anew_us["Redis"], columns),
-        _limit(f"{MAX_SHARDS} masters", MAX_SHARDS, many, anew_us["3 shards"], columns),
+        _limit("one Redis", 1, one, recovery_us["Redis"], columns),
+        _limit(f"{MAX_SHARDS} masters", MAX_SHARDS, many, recovery_us["3 shards"], columns),
     ]
     title = (
         f"Masters that are full; a session takes {SESSION_S} s, and counting anew in shards is that of three."
@@ -47,7 +49,7 @@ def _limits(tables: Mapping[str, Table], one: Table, many: Table) -> Table:
     return Table("limits", title, columns, rows)
 
 
-def _limit(name: str, masters: int, table: Table, anew_us: float, columns: list[str]) -> Row:
+def _limit(name: str, masters: int, table: Table, recovery_us: float, columns: list[str]) -> Row:
     session_us, publish_us = _session_us(table), table.figure(PUBLISH, _CPU)
     sessions = masters * 1e6 / session_us
     figures = [
@@ -56,7 +58,7 @@ def _limit(name: str, masters: int, table: Table, anew_us: float, columns: list[
         sessions * SESSION_S / 1e6,
         publish_us,
         masters * 1e6 / publish_us,
-        anew_us / masters,
+        recovery_us / masters,
     ]
     return Row(name, [significant(figure) for figure in figures])
 
@@ -65,7 +67,7 @@ def _session_us(table: Table) -> float:
     return sum(table.figure(step, _CPU) for step in (CONNECT, OPEN, DISCONNECT))
 
 
-def _very_many(tables: Mapping[str, Table], one: Table, many: Table) -> Table:
+def _at_scale(tables: Mapping[str, Table], one: Table, many: Table) -> Table:
     columns = [
         "workers",
         "memory of the nodes, GB",

@@ -57,7 +57,7 @@ async def _recover(store: Store, node: EngineNode) -> Figures:
     )
     seconds, cpu_s = time.monotonic() - start, time.process_time() - started_cpu_s
     used = sum(await store.used(), Used()) - before
-    count = len(node.holder.members)
+    count = len(node.receiver.members)
     return {
         "seconds": seconds,
         "connections/s": count / seconds,
@@ -72,8 +72,8 @@ async def _counters(store: Store, node: EngineNode) -> dict[str, int]:
     [status] = await node.engine.nodes()
     prefixes = [place.prefix for place in shard_addresses(store.address)]
     counters = {f"{prefix}nk:{status.id}": 0 for prefix in prefixes}
-    for conn_id, member in node.holder.members.items():
-        names = (conn_id, member.user, node.holder.channels[conn_id])
+    for conn_id, member in node.receiver.members.items():
+        names = (conn_id, member.user, node.receiver.channels[conn_id])
         for shard in {shard_of(name, len(prefixes)) for name in names}:
             counters[f"{prefixes[shard]}nk:{status.id}"] += 1
     return counters

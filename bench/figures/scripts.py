@@ -12,7 +12,7 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
-from figures.engine_nodes import PATIENT, EngineNode, engine_node, together
+from figures.engine_nodes import PATIENT, EngineNode, engine_node, run_in_batches
 from figures.sizes import Sizes
 from figures.stores import Store, one_redis, until
 from figures.table import Figures, Row, Table, significant
@@ -56,7 +56,7 @@ class Log:
         await self._master.command("CONFIG", "SET", "slowlog-log-slower-than", SLOW_US)
         await self._master.command("CONFIG", "SET", "slowlog-max-len", "100000")
 
-    async def of(self, name: str, work: Work, scans_within: bool = False) -> None:
+    async def measure(self, name: str, work: Work, scans_within: bool = False) -> None:
         """Do it, and note what it took.
 
         Args:
@@ -66,8 +66,8 @@ class Log:
         await self._master.command("SLOWLOG", "RESET")
         before = await self._master.used()
         await work()
-        told = await self._master.command("SLOWLOG", "GET", "-1")
-        took_ms = [int(entry[2]) / 1000 for entry in told if entry[3][0].upper() == b"EVALSHA"]
+        entries = await self._master.command("SLOWLOG", "GET", "-1")
+        took_ms = [int(entry[2]) / 1000 for entry in entries if entry[3][0].upper() == b"EVALSHA"]
         used = await self._master.used() - before
         pages = 0 if scans_within else used.pages
         self.rows[name] = {
@@ -114,36 +114,38 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
     names = [f"many-{number}" for number in range(count)]
     [member] = await node.register(["collector"])
     settings = {"notify_presence": True, "notify_state": True}
-    await log.of(f"join {count:,} channels", lambda: engine.join(member, dict.fromkeys(names, settings)))
-    node.holder.joined[member.conn_id] = names
-    await log.of(f"count one with {count:,} channels anew", lambda: engine.confirm_ownership(member.conn_id))
-    await log.of(
+    await log.measure(f"join {count:,} channels", lambda: engine.join(member, dict.fromkeys(names, settings)))
+    node.receiver.joined[member.conn_id] = names
+    await log.measure(
+        f"count one with {count:,} channels anew", lambda: engine.confirm_ownership(member.conn_id)
+    )
+    await log.measure(
         f"configure {count:,} channels", lambda: engine.configure({name: {"log_events": 5} for name in names})
     )
-    await log.of(f"`channels` of {count:,}", lambda: engine.channels(names))
-    await log.of(f"`users` in {count:,} channels", lambda: engine.users([member.user]))
+    await log.measure(f"`channels` of {count:,}", lambda: engine.channels(names))
+    await log.measure(f"`users` in {count:,} channels", lambda: engine.users([member.user]))
     change = UserUpdate({"mood": "fine"}, {}, ["mood"])
-    await log.of(
+    await log.measure(
         f"state of one in {count:,} channels",
         lambda: engine.update_user(member.user, change),
         scans_within=True,
     )
-    await log.of(
+    await log.measure(
         f"replay of {count:,} channels", lambda: engine.replay(member.user, dict.fromkeys(names, 0), 256)
     )
 
     async def nothing_to_leave() -> None:
         return
 
-    await log.of(
+    await log.measure(
         f"claim one with {count:,} channels",
         lambda: engine.claim(member.conn_id, orphan=False, request_release=nothing_to_leave),
     )
-    await log.of(f"leave {count:,} channels", lambda: engine.leave(member, names))
+    await log.measure(f"leave {count:,} channels", lambda: engine.leave(member, names))
     await engine.join(member, dict.fromkeys(names, settings))
-    node.holder.joined.pop(member.conn_id)
-    del node.holder.members[member.conn_id]
-    await log.of(f"disconnect one with {count:,} channels", lambda: engine.disconnect(member, names))
+    node.receiver.joined.pop(member.conn_id)
+    del node.receiver.members[member.conn_id]
+    await log.measure(f"disconnect one with {count:,} channels", lambda: engine.disconnect(member, names))
 
 
 async def _state(node: EngineNode, sizes: Sizes, log: Log) -> None:
@@ -154,18 +156,18 @@ async def _state(node: EngineNode, sizes: Sizes, log: Log) -> None:
     await engine.join(member, {name: {"notify_state": True} for name in names})
     keys = [f"key-{number}" for number in range(200)]
     await engine.update_user(member.user, UserUpdate(dict.fromkeys(keys, "x"), {}, keys))
-    await log.of(
+    await log.measure(
         f"state of 200 keys, one changes, {len(names):,} channels",
         lambda: engine.update_user(member.user, UserUpdate({keys[0]: "y"}, {})),
         scans_within=True,
     )
     big = dict.fromkeys(keys[:60], "y" * KEPT_BYTES)
-    await log.of(
+    await log.measure(
         f"state of 60 keys of 1 KB, all change, {len(names):,} channels",
         lambda: engine.update_user(member.user, UserUpdate(big, {})),
         scans_within=True,
     )
-    del node.holder.members[member.conn_id]
+    del node.receiver.members[member.conn_id]
     await engine.disconnect(member, names)
 
 
@@ -175,16 +177,18 @@ async def _states(node: EngineNode, sizes: Sizes, log: Log) -> None:
     members = await node.register([f"big-{number}" for number in range(count)])
     await node.join(members, "states", {})
     big = dict.fromkeys([f"key-{number}" for number in range(64)], "y" * KEPT_BYTES)
-    await together([engine.update_user(member.user, UserUpdate(big, {})) for member in members])
+    await run_in_batches([engine.update_user(member.user, UserUpdate(big, {})) for member in members])
     names = {member.user: "states" for member in members}
-    await log.of(f"`states` of {count:,} users, 64 KB each", lambda: engine.states(names))
+    await log.measure(f"`states` of {count:,} users, 64 KB each", lambda: engine.states(names))
     listed = await node.register([f"listed-{number}" for number in range(count - 1)])
     await node.join(listed, "lists", {"notify_presence": True})
     keys = dict.fromkeys([f"key-{number}" for number in range(20)], 1)
-    await together([engine.update_user(each.user, UserUpdate(keys, {}, list(keys))) for each in listed])
+    await run_in_batches([engine.update_user(each.user, UserUpdate(keys, {}, list(keys))) for each in listed])
     await engine.configure({"lists": {"broadcast_presence_with_user_lists": True}})
-    await log.of(f"join {count - 1:,} told with user lists", lambda: engine.join(members[0], {"lists": {}}))
-    node.holder.joined[members[0].conn_id] = ["states", "lists"]
+    await log.measure(
+        f"join {count - 1:,} told with user lists", lambda: engine.join(members[0], {"lists": {}})
+    )
+    node.receiver.joined[members[0].conn_id] = ["states", "lists"]
 
 
 async def _histories(node: EngineNode, sizes: Sizes, log: Log) -> None:
@@ -197,19 +201,19 @@ async def _histories(node: EngineNode, sizes: Sizes, log: Log) -> None:
             await engine.publish(
                 [_message(f"{name}-{start + number}", name, KEPT_BYTES) for number in range(250)]
             )
-    await log.of(f"`channels` of {len(names)} with 1,000 messages", lambda: engine.channels(names))
+    await log.measure(f"`channels` of {len(names)} with 1,000 messages", lambda: engine.channels(names))
     starts = dict.fromkeys(names, 0)
-    await log.of(f"replay of {len(names)} logs of 1,000", lambda: engine.replay("nobody", starts, 256))
-    await log.of(
+    await log.measure(f"replay of {len(names)} logs of 1,000", lambda: engine.replay("nobody", starts, 256))
+    await log.measure(
         "publish a list of 200",
         lambda: engine.publish([_message(f"l-{n}", names[0], 100) for n in range(200)]),
     )
-    await log.of(
+    await log.measure(
         "configure: keep 1 of 1,000",
         lambda: engine.configure({names[1]: {"log_events": 1, "history_size": 1}}),
     )
     async with engine_node(log.store, lifetimes=Lifetimes(0, 0.001)) as impatient:
-        await log.of(f"collect {len(names)} channels", impatient.engine.collect)
+        await log.measure(f"collect {len(names)} channels", impatient.engine.collect)
 
 
 async def _big_messages(node: EngineNode, sizes: Sizes, log: Log) -> None:
@@ -223,17 +227,17 @@ async def _big_messages(node: EngineNode, sizes: Sizes, log: Log) -> None:
         for event in events:
             await engine.publish([event])
 
-    await log.of("publish a big message", publish)
-    await log.of("the same again", lambda: engine.publish([events[-1]]))
+    await log.measure("publish a big message", publish)
+    await log.measure("the same again", lambda: engine.publish([events[-1]]))
     big = b'"%b"' % (b"y" * sizes.big_bytes)
     edit = MessageEdited(uuid=events[-1].uuid, channel=name, edited="t", payload=big)
-    await log.of("edit a big message", lambda: engine.publish([edit]))
-    await log.of(
+    await log.measure("edit a big message", lambda: engine.publish([edit]))
+    await log.measure(
         "delete a big message", lambda: engine.publish([MessageDeleted(uuid=events[-1].uuid, channel=name)])
     )
-    await log.of("replay of big messages", lambda: _replay_all(engine, name))
-    await log.of("`channels` with a big history", lambda: engine.channels([name]))
-    await log.of(
+    await log.measure("replay of big messages", lambda: _replay_all(engine, name))
+    await log.measure("`channels` with a big history", lambda: engine.channels([name]))
+    await log.measure(
         "configure: keep none of the big",
         lambda: engine.configure({name: {"log_events": 0, "history_size": 0}}),
     )
@@ -251,16 +255,16 @@ async def _many_users(node: EngineNode, sizes: Sizes, log: Log) -> None:
     """A private message to very many."""
     engine = node.engine
     users = frozenset(f"addressee-{number}" for number in range(sizes.channels))
-    await together(
+    await run_in_batches(
         [engine.connect(Member(f"of-{user}", user, Dialect.V07), _NOTHING) for user in sorted(users)]
     )
     private = Message(uuid="private", user="app", payload=b'"hi"', timestamp="t", only=users)
-    await log.of(f"private message to {len(users):,}", lambda: engine.publish([private]))
+    await log.measure(f"private message to {len(users):,}", lambda: engine.publish([private]))
     some = frozenset(sorted(users)[:100])
     large = Message(uuid="large", user="app", payload=b'"%b"' % (b"x" * 250_000), timestamp="t", only=some)
-    await log.of("private message of 250 KB to 100", lambda: engine.publish([large]))
+    await log.measure("private message of 250 KB to 100", lambda: engine.publish([large]))
     deleted = MessageDeleted(uuid="private", only=users)
-    await log.of(f"delete it for {len(users):,}", lambda: engine.publish([deleted]))
+    await log.measure(f"delete it for {len(users):,}", lambda: engine.publish([deleted]))
 
 
 async def _forms(node: EngineNode, sizes: Sizes, log: Log) -> None:
@@ -274,14 +278,14 @@ async def _forms(node: EngineNode, sizes: Sizes, log: Log) -> None:
         )
         for number in range(count)
     ]
-    await log.of(f"edit a message for {count:,}, one by one", lambda: engine.publish(edits))
+    await log.measure(f"edit a message for {count:,}, one by one", lambda: engine.publish(edits))
     deleted = MessageDeleted(uuid="formed", channel="forms")
-    await log.of("delete it for all of them", lambda: engine.publish([deleted]))
+    await log.measure("delete it for all of them", lambda: engine.publish([deleted]))
     names = frozenset(f"a-reader-of-{number:08}" for number in range(NAMED))
     named = replace(_message("named", "forms", 100), only=names)
-    await log.of(f"a message to {NAMED:,} in a channel", lambda: engine.publish([named]))
+    await log.measure(f"a message to {NAMED:,} in a channel", lambda: engine.publish([named]))
     edit = MessageEdited(uuid="named", channel="forms", edited="t", payload=b"1", only=names)
-    await log.of("edit it for all of them", lambda: engine.publish([edit]))
+    await log.measure("edit it for all of them", lambda: engine.publish([edit]))
 
 
 async def _crowd(node: EngineNode, sizes: Sizes, log: Log) -> None:
@@ -291,12 +295,12 @@ async def _crowd(node: EngineNode, sizes: Sizes, log: Log) -> None:
             [f"crowd-{number}" for number in range(start, min(start + 10_000, count))]
         )
         await node.join(members, CROWDED, {})
-    await log.of(f"`members` of {count:,}", lambda: engine.members(CROWDED))
-    await log.of(f"`channels` of one with {count:,} users", lambda: engine.channels([CROWDED]))
-    await log.of(f"`users`, {count:,}", lambda: engine.users(None))
+    await log.measure(f"`members` of {count:,}", lambda: engine.members(CROWDED))
+    await log.measure(f"`channels` of one with {count:,} users", lambda: engine.channels([CROWDED]))
+    await log.measure(f"`users`, {count:,}", lambda: engine.users(None))
     lists = {"notify_presence": True, "broadcast_presence_with_user_lists": True}
     await engine.configure({CROWDED: lists})
-    await log.of(f"leave {count:,} told with user lists", lambda: engine.leave(members[0], [CROWDED]))
+    await log.measure(f"leave {count:,} told with user lists", lambda: engine.leave(members[0], [CROWDED]))
     await engine.configure({CROWDED: {"notify_presence": False}})
 
 
@@ -307,17 +311,17 @@ async def _dead_node(node: EngineNode, sizes: Sizes, log: Log) -> None:
     async with engine_node(log.store) as dying:
         members = await dying.register([f"dying-{number}" for number in range(count)])
         channels = {f"dying-{number}": {"notify_presence": True} for number in range(10)}
-        await together([dying.engine.join(member, channels) for member in members])
+        await run_in_batches([dying.engine.join(member, channels) for member in members])
         [dead] = await _ids(dying) - before
     async with engine_node(log.store, RedisSettings(60.0, QUICK_LEASE_S)) as living:
 
-        async def buried() -> None:
+        async def reaped() -> None:
             await log.store.masters[0].command(
                 "DEL", f"{shard_addresses(log.store.address)[0].prefix}nl:{dead}"
             )
             await until(lambda: _is_gone(living, dead), PATIENT.timeout_s, "the dead node was not buried")
 
-        await log.of(f"count out {count:,} connections of a dead node", buried)
+        await log.measure(f"count out {count:,} connections of a dead node", reaped)
 
 
 async def _ids(node: EngineNode) -> set[str]:

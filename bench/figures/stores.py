@@ -74,7 +74,7 @@ class Master:
         self.socket = f"{folder}/redis.sock"
         self.address = f"unix://{self.socket}"
         self._connection: AbstractConnection = shard_addresses(self.address)[0].connect()
-        self._told = 0
+        self._own_bytes = 0
 
     async def command(self, *parts: Any) -> Any:
         """Have it run one command."""
@@ -91,8 +91,8 @@ class Master:
 
     async def used(self) -> Used:
         """Read what it has used, without what the asking costs."""
-        told = await self.command("INFO", "all")
-        fields = dict(line.split(":", 1) for line in told.decode().splitlines() if ":" in line)
+        info = await self.command("INFO", "all")
+        fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
         stats = {
             name.removeprefix("cmdstat_"): dict(pair.split("=") for pair in fields[name].split(","))
             for name in fields
@@ -106,11 +106,11 @@ class Master:
             pages=calls.get("hscan", 0) + calls.get("sscan", 0),
             commands=sum(count for name, count in calls.items() if name not in (*_NESTED_IN, *_OWN)),
             bytes_in=int(fields["total_net_input_bytes"]) - asked * len("*2\r\n$4\r\nINFO\r\n$3\r\nall\r\n"),
-            bytes_out=int(fields["total_net_output_bytes"]) - self._told,
+            bytes_out=int(fields["total_net_output_bytes"]) - self._own_bytes,
             busy_us=sum(float(stats[name]["usec"]) for name in _AT_TOP if name in stats),
             cpu_us=(float(fields["used_cpu_user"]) + float(fields["used_cpu_sys"])) * 1e6,
         )
-        self._told += len(told) + len(f"${len(told)}\r\n\r\n")
+        self._own_bytes += len(info) + len(f"${len(info)}\r\n\r\n")
         return used
 
     async def close(self) -> None:
@@ -142,8 +142,8 @@ class Store:
 
     async def memory(self) -> int:
         """Return the bytes that all masters keep."""
-        told = [(await master.command("INFO", "memory")).decode() for master in self.masters]
-        return sum(int(each.partition("used_memory:")[2].split()[0]) for each in told)
+        info = [(await master.command("INFO", "memory")).decode() for master in self.masters]
+        return sum(int(each.partition("used_memory:")[2].split()[0]) for each in info)
 
     @property
     def pids(self) -> list[int]:
@@ -177,8 +177,8 @@ async def cluster(shards: int, count: int = 3) -> AsyncIterator[Store]:
 
 
 async def _are_whole(masters: Sequence[Master]) -> bool:
-    told = [await master.command("CLUSTER", "INFO") for master in masters]
-    return all(b"cluster_state:ok" in each for each in told)
+    info = [await master.command("CLUSTER", "INFO") for master in masters]
+    return all(b"cluster_state:ok" in each for each in info)
 
 
 async def until(holds: Callable[[], Awaitable[bool]], timeout_s: float, otherwise: str) -> None:

@@ -1,6 +1,6 @@
 """The checker: what is lost, doubled or out of order in a stream is found, for each client by itself."""
 
-from channelstream.bench.checker import Checker, Faults, Place
+from channelstream.bench.checker import Checker, Faults, ReceiveState
 from channelstream.bench.stamps import Stamp, payload
 
 SENT_NS = 1_000_000
@@ -14,54 +14,54 @@ def delivery(*numbers: int, positions: tuple[int, ...] = ()) -> bytes:
     return b"[" + b",".join(items) + b"]"
 
 
-def go(checker: Checker, *chunks: bytes, start: Place | None = None) -> Place:
+def go(checker: Checker, *chunks: bytes, start: ReceiveState | None = None) -> ReceiveState:
     """One client's way through chunks, as a stream goes it."""
-    place = start or Place()
+    state = start or ReceiveState()
     for chunk in chunks:
-        step = place.steps.get(chunk) or checker.learn(place, chunk, [chunk])
-        place = checker.take(step, SENT_NS)
-    return place
+        step = state.steps.get(chunk) or checker.learn(state, chunk, [chunk])
+        state = checker.take(step, SENT_NS)
+    return state
 
 
 def test_everything_in_order() -> None:
     """All messages, one by one or together, are right."""
     checker = Checker()
-    place = go(checker, delivery(0), delivery(1, 2), delivery(3, positions=(7, 8)))
-    assert (checker.received, checker.faults, place.lost({SOURCE: 4})) == (4, Faults(), 0)
+    state = go(checker, delivery(0), delivery(1, 2), delivery(3, positions=(7, 8)))
+    assert (checker.received, checker.faults, state.lost({SOURCE: 4})) == (4, Faults(), 0)
 
 
 def test_gap() -> None:
     """What was skipped is lost."""
     checker = Checker()
-    place = go(checker, delivery(0), delivery(3))
-    assert (checker.faults, place.lost({SOURCE: 4})) == (Faults(), 2)
+    state = go(checker, delivery(0), delivery(3))
+    assert (checker.faults, state.lost({SOURCE: 4})) == (Faults(), 2)
 
 
 def test_missing_end() -> None:
     """What was sent after the last message that came is lost, also where none came."""
     assert go(Checker(), delivery(0, 1)).lost({SOURCE: 5}) == 3
-    assert Place().lost({SOURCE: 5, (1, 0): 2}) == 7
+    assert ReceiveState().lost({SOURCE: 5, (1, 0): 2}) == 7
 
 
 def test_duplicate() -> None:
     """A message that came twice is doubled, and nothing is lost."""
     checker = Checker()
-    place = go(checker, delivery(0, 1), delivery(1), delivery(2))
-    assert (checker.faults, place.lost({SOURCE: 3})) == (Faults(duplicated=1), 0)
+    state = go(checker, delivery(0, 1), delivery(1), delivery(2))
+    assert (checker.faults, state.lost({SOURCE: 3})) == (Faults(duplicated=1), 0)
 
 
 def test_swap() -> None:
     """A message that came after a later one is out of order, and not lost."""
     checker = Checker()
-    place = go(checker, delivery(0), delivery(2), delivery(1), delivery(3))
-    assert (checker.faults, place.lost({SOURCE: 4})) == (Faults(out_of_order=1), 0)
+    state = go(checker, delivery(0), delivery(2), delivery(1), delivery(3))
+    assert (checker.faults, state.lost({SOURCE: 4})) == (Faults(out_of_order=1), 0)
 
 
 def test_gap_duplicate_and_swap_at_once() -> None:
     """Each fault of a stream is counted once, under its own name."""
     checker = Checker()
-    place = go(checker, delivery(0, 1), delivery(1), delivery(4, 3), delivery(5))
-    assert (checker.faults, place.lost({SOURCE: 6})) == (Faults(duplicated=1, out_of_order=1), 1)
+    state = go(checker, delivery(0, 1), delivery(1), delivery(4, 3), delivery(5))
+    assert (checker.faults, state.lost({SOURCE: 6})) == (Faults(duplicated=1, out_of_order=1), 1)
 
 
 def test_position_that_does_not_grow() -> None:
@@ -77,13 +77,13 @@ def test_sources_are_counted_apart() -> None:
     chunk = (
         payload(Stamp(0, 0, 0, 1), "x") + payload(Stamp(0, 1, 0, 1), "x") + payload(Stamp(1, 0, 0, 1), "x")
     )
-    place = go(checker, chunk)
-    assert (checker.faults, place.lost({(0, 0): 1, (0, 1): 1, (1, 0): 1})) == (Faults(), 0)
+    state = go(checker, chunk)
+    assert (checker.faults, state.lost({(0, 0): 1, (0, 1): 1, (1, 0): 1})) == (Faults(), 0)
 
 
 def test_clients_share_their_way() -> None:
     """A second client that receives the same bytes is at the same place, and counts; a third that does not is elsewhere."""
-    checker, start = Checker(), Place()
+    checker, start = Checker(), ReceiveState()
     first = go(checker, delivery(0), delivery(1), start=start)
     second = go(checker, delivery(0), delivery(1), start=start)
     third = go(checker, delivery(1), start=start)
@@ -93,7 +93,7 @@ def test_clients_share_their_way() -> None:
 
 def test_fault_counts_for_each_client() -> None:
     """A fault that happens to two clients is two faults, though its bytes are read once."""
-    checker, start = Checker(), Place()
+    checker, start = Checker(), ReceiveState()
     for _ in range(2):
         go(checker, delivery(0), delivery(0), start=start)
     assert checker.faults == Faults(duplicated=2)
@@ -101,8 +101,8 @@ def test_fault_counts_for_each_client() -> None:
 
 def test_latency_is_counted_for_each_message_of_each_client() -> None:
     """The histogram holds, once folded, the time from stamp to receipt, to 16 µs."""
-    checker, place = Checker(), Place()
-    step = checker.learn(place, b"chunk", [delivery(0, 1)])
+    checker, state = Checker(), ReceiveState()
+    step = checker.learn(state, b"chunk", [delivery(0, 1)])
     for _ in range(3):
         checker.take(step, SENT_NS + 5_000_000)
     checker.fold()
@@ -113,7 +113,7 @@ def test_latency_is_counted_for_each_message_of_each_client() -> None:
 
 def test_ways_are_bounded() -> None:
     """A place does not remember more than some hundred ways out of it."""
-    checker, place = Checker(), Place()
+    checker, state = Checker(), ReceiveState()
     for number in range(1000):
-        go(checker, delivery(number), start=place)
-    assert len(place.steps) <= 256
+        go(checker, delivery(number), start=state)
+    assert len(state.steps) <= 256

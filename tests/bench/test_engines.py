@@ -84,7 +84,7 @@ def test_tables_are_complete(part: str, measured: Any) -> None:
 def test_the_page_shows_tables_of_the_program(measured: Any) -> None:
     """Each table that docs/scaling.md marks has the columns of the table the program makes."""
     from figures.operations import id_of
-    from figures.reckoning import reckoned
+    from figures.reckoning import estimates
     from figures.sizes import FULL, QUICK
     from figures.table import Row, Table
 
@@ -96,7 +96,7 @@ def test_the_page_shows_tables_of_the_program(measured: Any) -> None:
     # One table of a cluster is made as the other.
     tables |= {id_of(shards): tables[id_of(QUICK.shards[0])] for shards in FULL.shards}
     # Where the kernel's ticks have noticed nothing, nothing could be divided by it.
-    tables |= {table.id: table for table in reckoned(tables)}
+    tables |= {table.id: table for table in estimates(tables)}
     page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
     marked = re.findall(r"^<!-- engines\.py: (\S+) -->\n(.*)$", page, re.MULTILINE)
     assert {name for name, _ in marked} >= {"head", "engines", "nodes-fanout", "operations", "limits"}

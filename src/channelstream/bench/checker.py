@@ -1,6 +1,6 @@
 """What every client has received: nothing lost, nothing twice, all in order, and how late it was.
 
-Clients that received the same so far share one `Place`, and a place remembers where each piece of bytes leads. So the
+Clients that received the same so far share one `ReceiveState`, and a place remembers where each piece of bytes leads. So the
 bytes that a server sends to 10,000 clients are read once, and every other client costs one look into a table:
 the check is exact for each client and still cheaper than the server's own work.
 """
@@ -43,7 +43,7 @@ class Faults:
         self.position_disorder += other.position_disorder
 
 
-class Place:
+class ReceiveState:
     """What a client has received: the last number of every source, and the numbers it skipped.
 
     Attributes:
@@ -82,10 +82,10 @@ class Step:
         receipts: how often it was taken at which time, in units of 2 ** RESOLUTION_BITS ns, since the last fold.
     """
 
-    __slots__ = ("faults", "place", "receipts", "stamps")
+    __slots__ = ("faults", "receipts", "stamps", "state")
 
-    def __init__(self, place: Place, stamps: Sequence[Stamp], faults: Faults) -> None:
-        self.place = place
+    def __init__(self, state: ReceiveState, stamps: Sequence[Stamp], faults: Faults) -> None:
+        self.state = state
         self.stamps = stamps
         self.faults = faults
         self.receipts: dict[int, int] = {}
@@ -106,12 +106,12 @@ class Checker:
         self.latency = Histogram()
         self._touched: list[Step] = []
 
-    def take(self, step: Step, now_ns: int) -> Place:
+    def take(self, step: Step, now_ns: int) -> ReceiveState:
         """A client goes a known step; return its new place."""
         if step.faults:
             self.faults.add(step.faults)
         if not step.stamps:
-            return step.place
+            return step.state
         self.received += len(step.stamps)
         self.last_ns = now_ns
         receipts = step.receipts
@@ -119,20 +119,20 @@ class Checker:
             self._touched.append(step)
         unit = now_ns >> RESOLUTION_BITS
         receipts[unit] = receipts.get(unit, 0) + 1
-        return step.place
+        return step.state
 
-    def learn(self, place: Place, data: bytes, payloads: Iterable[bytes]) -> Step:
+    def learn(self, state: ReceiveState, data: bytes, payloads: Iterable[bytes]) -> Step:
         """Read bytes that nobody has received at this place before.
 
         Args:
             data: the bytes as they came, by which the step is found again; empty where it must not be.
             payloads: the messages of the protocol that they hold.
         """
-        step = _step(place, b"".join(payloads))
+        step = _step(state, b"".join(payloads))
         if data:
-            if len(place.steps) >= _STEPS_KEPT:
-                place.steps.clear()
-            place.steps[data] = step
+            if len(state.steps) >= _STEPS_KEPT:
+                state.steps.clear()
+            state.steps[data] = step
         return step
 
     def fold(self) -> None:
@@ -146,20 +146,20 @@ class Checker:
         self._touched.clear()
 
 
-def _step(place: Place, data: bytes) -> Step:
+def _step(state: ReceiveState, data: bytes) -> Step:
     """Where received bytes lead from a place."""
     stamps = stamps_in(data)
     faults = Faults()
-    position = place.position
+    position = state.position
     for number in positions_in(data):
         faults.position_disorder += number <= position
         position = max(position, number)
-    if not stamps and position == place.position:
-        return Step(place, (), faults)
-    last, missing = dict(place.last), set(place.missing)
+    if not stamps and position == state.position:
+        return Step(state, (), faults)
+    last, missing = dict(state.last), set(state.missing)
     for stamp in stamps:
         _count(stamp, last, missing, faults)
-    return Step(Place(position, last, frozenset(missing)), stamps, faults)
+    return Step(ReceiveState(position, last, frozenset(missing)), stamps, faults)
 
 
 def _count(stamp: Stamp, last: dict[Source, int], missing: set[tuple[Source, int]], faults: Faults) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import cast
 
-from channelstream.bench.checker import Checker, Place
+from channelstream.bench.checker import Checker, ReceiveState
 from channelstream.bench.inbound import (
     CLOSE,
     DATA_OPCODES,
@@ -46,7 +46,7 @@ class Audience:
         self.transport = transport
         self.deflate = deflate
         self.checker = Checker()
-        self.start = Place()
+        self.start = ReceiveState()
         self.bytes = 0
         self.closed: dict[str, int] = {}
 
@@ -62,7 +62,7 @@ class Client(asyncio.Protocol):
         attached: done when the server has accepted the stream, or failed when it has not.
     """
 
-    __slots__ = ("_audience", "_conn_id", "_ending", "_head", "_reader", "_transport", "attached", "place")
+    __slots__ = ("_audience", "_conn_id", "_ending", "_head", "_reader", "_transport", "attached", "state")
 
     def __init__(self, audience: Audience, conn_id: str) -> None:
         self._audience = audience
@@ -71,7 +71,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._head: bytes | None = None if audience.transport == "poll" else b""
         self._ending = False
-        self.place = audience.start
+        self.state = audience.start
         self.attached: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -89,9 +89,9 @@ class Client(asyncio.Protocol):
         audience = self._audience
         audience.bytes += len(data)
         if not self._reader.rest and self._head is None and self.attached is None:
-            step = self.place.steps.get(data)
+            step = self.state.steps.get(data)
             if step is not None:
-                self.place = audience.checker.take(step, time.monotonic_ns())
+                self.state = audience.checker.take(step, time.monotonic_ns())
                 return
         try:
             self._read(data)
@@ -112,8 +112,8 @@ class Client(asyncio.Protocol):
             # Control frames to answer and polls to repeat must be seen each time; so they are not remembered.
             plain = len(payloads) == len(pieces) and self._audience.transport != "poll"
             is_whole = was_whole and not self._reader.rest and plain
-            step = self._audience.checker.learn(self.place, data if is_whole else b"", payloads)
-            self.place = self._audience.checker.take(step, time.monotonic_ns())
+            step = self._audience.checker.learn(self.state, data if is_whole else b"", payloads)
+            self.state = self._audience.checker.take(step, time.monotonic_ns())
         for piece in pieces:
             self._respond(piece)
 

@@ -55,8 +55,8 @@ class HttpConnection(asyncio.Protocol):
         body = await self._answer
         if self._reader.status >= 300:
             path = request.split(None, 2)[1].partition(b"?")[0].decode()
-            told = " ".join(body.decode(errors="replace").split())[:_SHOWN_CHARS]
-            raise BenchFailed(f"{path} answered {self._reader.status}: {told}")
+            text = " ".join(body.decode(errors="replace").split())[:_SHOWN_CHARS]
+            raise BenchFailed(f"{path} answered {self._reader.status}: {text}")
         return body
 
     def close(self) -> None:

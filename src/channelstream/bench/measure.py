@@ -54,7 +54,7 @@ class Target:
     wire: Wire
     pid: int | None = None
     publisher: OpenPublisher = open_publisher
-    tells_turns: bool = False
+    reports_turns: bool = False
 
     def cpu_s(self) -> float | None:
         return None if self.pid is None else cpu_s(self.pid)
@@ -120,7 +120,7 @@ class Run:
     async def measured(self) -> Measured:
         """Measure, and ask last how long the longest turn of the server's loop was."""
         measured = await self._measured()
-        if not self.target.tells_turns:
+        if not self.target.reports_turns:
             return measured
         return structs.replace(measured, longest_turn_ms=await longest_turn_ms(self.target.wire))
 

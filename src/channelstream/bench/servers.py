@@ -36,7 +36,7 @@ _REFERENCES: dict[Reference, str] = {
 def product(*flags: str) -> AbstractAsyncContextManager[Target]:
     """The product on a free port, with its defaults but for these flags, and its loop watched more closely."""
     turns = ("--slow-turn-ms", SLOW_TURN_MS)
-    return started("channelstream", ["channelstream", "-p", "0", *turns, *flags], tells_turns=True)
+    return started("channelstream", ["channelstream", "-p", "0", *turns, *flags], reports_turns=True)
 
 
 def reference(kind: Reference) -> AbstractAsyncContextManager[Target]:
@@ -46,7 +46,7 @@ def reference(kind: Reference) -> AbstractAsyncContextManager[Target]:
 
 @asynccontextmanager
 async def started(
-    name: str, module: Sequence[str], signs: bool = True, tells_turns: bool = False
+    name: str, module: Sequence[str], signs: bool = True, reports_turns: bool = False
 ) -> AsyncIterator[Target]:
     """A server of ours on a free port of this machine, while it is needed.
 
@@ -75,7 +75,7 @@ async def started(
         port = await _port(log, lines, name)
         reading = asyncio.ensure_future(_follow(log))
         wire = Wire(host=HOST, port=port, secret=secret if signs else "")
-        yield Target(name, wire, process.pid, tells_turns=tells_turns)
+        yield Target(name, wire, process.pid, reports_turns=reports_turns)
     finally:
         await _stop(process)
     await reading

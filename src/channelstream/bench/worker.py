@@ -128,11 +128,11 @@ class Worker:
         """Wait for what is still to come, and sum up."""
         sent = {(publisher, channel): count for publisher, channel, count in order.sent}
         wanted = sum(sent.values()) * len(self._clients)
-        heard, since = self.received, time.monotonic()
+        received_before, since = self.received, time.monotonic()
         while self.received < wanted and time.monotonic() - since < order.quiet_s:
             await asyncio.sleep(TICK_S)
-            if self.received != heard:
-                heard, since = self.received, time.monotonic()
+            if self.received != received_before:
+                received_before, since = self.received, time.monotonic()
         return self._result(sent)
 
     def _result(self, sent: dict[tuple[int, int], int]) -> Result:
@@ -140,7 +140,7 @@ class Worker:
         audience.checker.fold()
         return Result(
             received=self.received,
-            lost=sum(client.place.lost(sent) for client in self._clients),
+            lost=sum(client.state.lost(sent) for client in self._clients),
             bytes=audience.bytes,
             faults=audience.checker.faults,
             closed=audience.closed,
@@ -150,15 +150,15 @@ class Worker:
             cpu_s=_cpu_s() - self._cpu_s,
         )
 
-    async def tick(self, say: Callable[[Answer], None]) -> None:
+    async def tick(self, send_answer: Callable[[Answer], None]) -> None:
         """Tell from time to time what has come; between two receipts of a batch, the histogram is brought up to date."""
-        said = 0
+        reported = 0
         while True:
             await asyncio.sleep(TICK_S)
-            if self.received != said:
-                said = self.received
+            if self.received != reported:
+                reported = self.received
                 self._audience.checker.fold()
-                say(Tick(said))
+                send_answer(Tick(reported))
 
     async def leave(self) -> None:
         """End all streams, and let the loop send what that takes."""
@@ -182,16 +182,16 @@ async def work() -> None:
     first = order_from(await orders.readline())
     assert isinstance(first, Start)  # noqa: S101 - the conductor's first line
     worker = Worker(first)
-    say(await _answer(worker.prepare()))
+    send_answer(await _answer(worker.prepare()))
     actions: dict[type, Callable[[Any], Awaitable[Answer]]] = {
         Register: worker.register,
         Attach: worker.attach,
         Finish: worker.finish,
     }
-    ticking = asyncio.ensure_future(worker.tick(say))
+    ticking = asyncio.ensure_future(worker.tick(send_answer))
     while line := await orders.readline():
         order = order_from(line)
-        say(await _answer(actions[type(order)](order)))
+        send_answer(await _answer(actions[type(order)](order)))
     ticking.cancel()
     await worker.leave()
 
@@ -209,7 +209,7 @@ async def _answer(action: Awaitable[Answer]) -> Answer:
         return Failed(str(failures.exceptions[0]))
 
 
-def say(answer: Answer) -> None:
+def send_answer(answer: Answer) -> None:
     """Write one answer; the conductor always reads."""
     sys.stdout.buffer.write(to_line(answer))
     sys.stdout.buffer.flush()
