@@ -17,7 +17,7 @@ from figures.timed import Lap, timed
 
 AT_ONCE = 16
 TITLE = (
-    "One node. Round trips of publish calls that one connection makes one after the other, heard by one client;"
+    "One node. Round trips of publish calls that one connection makes one after the other, received by one client;"
     f" the same from {AT_ONCE} connections; fan-out to {{clients}} clients by 8 publishers, flat out."
 )
 

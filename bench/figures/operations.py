@@ -26,7 +26,7 @@ TITLE = (
     "{where}: each call, one after the other, {count} in each round, with {channels} channels whose logs are"
     " full. Commands are those within the script, and subscriptions; a connect is of a new user with one channel."
 )
-PUBLISH, CONNECT, DISCONNECT = "publish, heard by one node", "connect, with one channel", "disconnect"
+PUBLISH, CONNECT, DISCONNECT = "publish, received by one node", "connect, with one channel", "disconnect"
 OPEN = "open a stream"
 
 Call = Callable[[int], Awaitable[object]]
@@ -137,7 +137,7 @@ async def _steps(site: Site, count: int, progress: Progress) -> dict[str, Figure
 
     steps: dict[str, Call] = {
         PUBLISH: lambda number: api.publish(near(number)),
-        "publish, heard by two": lambda number: api.publish(site.wide[number % len(site.wide)]),
+        "publish, received by two": lambda number: api.publish(site.wide[number % len(site.wide)]),
         CONNECT: connect,
         OPEN: stream,
         "subscribe to one more": lambda number: api.subscribe(ids[number], near(number + 1)),

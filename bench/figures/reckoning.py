@@ -33,7 +33,7 @@ def _limits(tables: Mapping[str, Table], one: Table, many: Table) -> Table:
         "million connections",
         "CPU for a publish, µs",
         "publishes/s",
-        "counting a million anew, s",
+        "registering a million again, s",
     ]
     recovery = tables["recovery"]
     recovery_us = {
@@ -43,9 +43,7 @@ def _limits(tables: Mapping[str, Table], one: Table, many: Table) -> Table:
         _limit("one Redis", 1, one, recovery_us["Redis"], columns),
         _limit(f"{MAX_SHARDS} masters", MAX_SHARDS, many, recovery_us["3 shards"], columns),
     ]
-    title = (
-        f"Masters that are full; a session takes {SESSION_S} s, and counting anew in shards is that of three."
-    )
+    title = f"Masters that are full; a session takes {SESSION_S} s, and registering again in shards is that of three."
     return Table("limits", title, columns, rows)
 
 
@@ -76,7 +74,7 @@ def _at_scale(tables: Mapping[str, Table], one: Table, many: Table) -> Table:
         "full cores of Redis, 1 shard",
         f"{MAX_SHARDS} shards",
         "connections of each master",
-        "a publish heard by all nodes, KB",
+        "a publish received by all nodes, KB",
         "of these, /s, by CPU",
         "by 10 Gbit/s",
     ]

@@ -117,7 +117,7 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
     await log.measure(f"join {count:,} channels", lambda: engine.join(member, dict.fromkeys(names, settings)))
     node.receiver.joined[member.conn_id] = names
     await log.measure(
-        f"count one with {count:,} channels anew", lambda: engine.confirm_ownership(member.conn_id)
+        f"register one with {count:,} channels again", lambda: engine.confirm_ownership(member.conn_id)
     )
     await log.measure(
         f"configure {count:,} channels", lambda: engine.configure({name: {"log_events": 5} for name in names})
@@ -185,9 +185,7 @@ async def _states(node: EngineNode, sizes: Sizes, log: Log) -> None:
     keys = dict.fromkeys([f"key-{number}" for number in range(20)], 1)
     await run_in_batches([engine.update_user(each.user, UserUpdate(keys, {}, list(keys))) for each in listed])
     await engine.configure({"lists": {"broadcast_presence_with_user_lists": True}})
-    await log.measure(
-        f"join {count - 1:,} told with user lists", lambda: engine.join(members[0], {"lists": {}})
-    )
+    await log.measure(f"join {count - 1:,} with user lists", lambda: engine.join(members[0], {"lists": {}}))
     node.receiver.joined[members[0].conn_id] = ["states", "lists"]
 
 
@@ -300,7 +298,7 @@ async def _crowd(node: EngineNode, sizes: Sizes, log: Log) -> None:
     await log.measure(f"`users`, {count:,}", lambda: engine.users(None))
     lists = {"notify_presence": True, "broadcast_presence_with_user_lists": True}
     await engine.configure({CROWDED: lists})
-    await log.measure(f"leave {count:,} told with user lists", lambda: engine.leave(members[0], [CROWDED]))
+    await log.measure(f"leave {count:,} with user lists", lambda: engine.leave(members[0], [CROWDED]))
     await engine.configure({CROWDED: {"notify_presence": False}})
 
 
@@ -321,7 +319,7 @@ async def _dead_node(node: EngineNode, sizes: Sizes, log: Log) -> None:
             )
             await until(lambda: _is_gone(living, dead), PATIENT.timeout_s, "the dead node was not buried")
 
-        await log.measure(f"count out {count:,} connections of a dead node", reaped)
+        await log.measure(f"reap {count:,} connections of a dead node", reaped)
 
 
 async def _ids(node: EngineNode) -> set[str]:
