@@ -44,7 +44,7 @@ async def _attempt(work: Callable[[], Awaitable[None]]) -> None:
     try:
         await work()
     except Unavailable as error:
-        logger.warning("housekeeping waits for the engine: %s", error)
+        logger.warning("housekeeping is delayed, the engine is not available: %s", error)
     except Exception:
         # Whatever went wrong for one connection, the others must still expire.
-        logger.exception("housekeeping failed; it goes on")
+        logger.exception("housekeeping failed; the next round runs as planned")

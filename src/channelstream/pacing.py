@@ -52,7 +52,7 @@ class FlushPacer:
             more = self._flush()
         except Exception:
             # A hub that waits for a flush asks for no other: whatever went wrong for one must not silence all.
-            logger.exception("a part of what was to be written is lost")
+            logger.exception("a flush failed: events in it may be lost")
             more = True
         ended_s = self._steady()
         self._spent_s += ended_s - began_s

@@ -228,7 +228,7 @@ class Front:
         try:
             await self.pages(seen, receive, send)
         except ClientDisconnect:
-            logger.debug("a client left before it had sent its request")
+            logger.debug("a client disconnected before its request was complete")
 
     def _headers(self, scope: Scope) -> list[Header]:
         """Return the headers with the Host the browser asked for, if a proxy that has changed it says which."""
@@ -380,7 +380,7 @@ def _checker(settings: Settings) -> Checker:
 def _http_settings(settings: Settings) -> HttpSettings:
     descriptors = _descriptors()
     if settings.max_connections > descriptors:
-        logger.warning("max_connections is cut to %d: the process may open no more sockets", descriptors)
+        logger.warning("max_connections is reduced to %d: the process may not open more sockets", descriptors)
     return HttpSettings(
         max_sockets=min(settings.max_connections or descriptors, descriptors),
         head_bytes=settings.max_head_bytes,

@@ -256,7 +256,7 @@ class Supervisor:
                 "worker %d has ended (%s); another one starts in %g s", pid, _reason(code), slot.pause_s
             )
         else:
-            logger.error("worker %d could not start (%s): all end", pid, _reason(code))
+            logger.error("worker %d could not start (%s): stopping all workers", pid, _reason(code))
             self._stop(code if code > 0 else FAILED)
 
     def _catch_signals(self) -> None:

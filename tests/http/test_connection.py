@@ -388,7 +388,9 @@ def test_an_application_that_fails(begins: bool, caplog: pytest.LogCaptureFixtur
         assert answer.count(b"HTTP/1.1") == 1
 
     play(scene)
-    assert [record.getMessage() for record in caplog.records] == ["the application failed"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "an HTTP request failed with an unexpected error"
+    ]
 
 
 async def silent(_scope: Any, _receive: Any, _send: Any) -> None:

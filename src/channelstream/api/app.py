@@ -61,7 +61,7 @@ class Api:
         except ClientGone:
             logger.debug("a client disconnected before its request was complete")
         except Exception:
-            logger.exception("a call failed: %s %s", scope["method"], scope["path"])
+            logger.exception("an API call failed: %s %s", scope["method"], scope["path"])
             await refuse(scope, send, Internal(), cors)
         else:
             await _answer(scope, send, body, cors)

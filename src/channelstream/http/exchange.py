@@ -143,13 +143,13 @@ class Exchange:
         except asyncio.CancelledError:
             self._sink.abort()
         except Exception:
-            logger.exception("the application failed")
+            logger.exception("an HTTP request failed with an unexpected error")
             if not self.is_answered:
                 self._sink.fail()
         else:
             if not self.is_answered and not self.is_abandoned:
                 if not self.is_half_closed:
-                    logger.error("the application has not answered")
+                    logger.error("an HTTP request handler returned without an answer")
                 self._sink.fail()
         finally:
             # Scope and exchange hold each other by way of the extension; untied they need not wait for the collector.

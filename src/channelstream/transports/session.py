@@ -155,9 +155,9 @@ class Session:
                 self._stream.close(CloseCode.OVERLOADED, error.message)
         except Exception:
             # An open stream that is sent nothing would be worse than one that ends: its client reconnects.
-            logger.exception("a stream has failed while it caught up")
+            logger.exception("a stream failed while catching up")
             if self.is_current:
-                self._stream.close(CloseCode.OVERLOADED, "what was missed could not be sent")
+                self._stream.close(CloseCode.OVERLOADED, "missed events could not be sent")
 
     # -- catching up
 
