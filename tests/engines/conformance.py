@@ -132,12 +132,12 @@ class Lab:
         self.run(engine.start(self.recorder))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        async def settled() -> T:
+        async def flush() -> T:
             result = await work
             await self._settle(self.engine)
             return result
 
-        return self._runner.run(settled())
+        return self._runner.run(flush())
 
     def received(self) -> list[Event]:
         """What the receiver was handed so far, in order."""

@@ -16,7 +16,7 @@ class Clumsy:
     def __init__(self, disk_fails: bool) -> None:
         self._disk_fails = disk_fails
 
-    def sealed(self, batch: Batch) -> Callable[[], None]:
+    def seal(self, batch: Batch) -> Callable[[], None]:
         return self._write
 
     def _write(self) -> None:
@@ -26,7 +26,7 @@ class Clumsy:
     async def written(self, batch: Batch) -> None:
         raise RuntimeError("a bug in delivery")
 
-    def refused(self, batches: list[Batch]) -> None:
+    def rejected(self, batches: list[Batch]) -> None:
         raise RuntimeError("a bug in taking back")
 
 
@@ -37,7 +37,7 @@ def test_a_fault_after_a_commit_leaves_the_next_request_served() -> None:
         commits = GroupCommit(Clumsy(disk_fails=False), thread)
         for _ in range(2):
             commits.batch()
-            await asyncio.wait_for(commits.committed(), 10)
+            await asyncio.wait_for(commits.flush(), 10)
         await commits.close()
 
     with ThreadPoolExecutor(1) as thread:
@@ -52,7 +52,7 @@ def test_a_fault_after_a_failed_write_leaves_the_next_request_answered() -> None
         for _ in range(2):
             commits.batch()
             with pytest.raises(Unavailable):
-                await asyncio.wait_for(commits.committed(), 10)
+                await asyncio.wait_for(commits.flush(), 10)
         await commits.close()
 
     with ThreadPoolExecutor(1) as thread:

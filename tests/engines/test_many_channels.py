@@ -80,7 +80,7 @@ def test_others_have_their_turn_in_between(live: Callable[[Life], None], ends: b
         end = engine.disconnect(ANN, list(LOUD)) if ends else engine.leave(ANN, list(LOUD))
         leaving = await steps(engine, end)
         if isinstance(engine, SqliteEngine):
-            await engine.settled()
+            await engine.flush()
         for counts, last in ((joining, len(LOUD)), (leaving, 0)):
             assert max(abs(after - before) for before, after in pairwise(counts)) == 1
             assert counts[-1] == last
@@ -125,7 +125,7 @@ def test_a_cancelled_call_has_no_effect(live: Callable[[Life], None], is_in: boo
         assert task.cancelled()
         assert members(engine) == before
         if isinstance(engine, SqliteEngine):
-            await engine.settled()
+            await engine.flush()
         presence = dict(announced(recorder))
         assert [name for name, joined in presence.items() if joined] == (list(LOUD) if is_in else [])
 
@@ -221,7 +221,7 @@ def test_a_fault_about_one_that_leaves_keeps_nobody_in(
         leaving[4] = Leaving(crowd[4], ["a", "unknown"])
         await engine.disconnect_all(leaving)
         if isinstance(engine, SqliteEngine):
-            await engine.settled()
+            await engine.flush()
         channels = engine.registry.channels
         assert (channels["a"].users, list(channels["b"].users)) == ({}, ["user 4"])
         assert parted(recorder) == [*(("a", each.user) for each in crowd)] + [
@@ -244,7 +244,7 @@ def test_an_event_that_cannot_be_delivered_takes_no_other_with_it(live: Callable
     async def life(engine: InProcess, recorder: Recorder) -> None:
         await engine.join(ANN, LOUD)
         if isinstance(engine, SqliteEngine):
-            await engine.settled()
+            await engine.flush()
         deliver, recorder.entries = recorder.deliver, []
 
         def fail(entry: Entry) -> None:
@@ -255,7 +255,7 @@ def test_an_event_that_cannot_be_delivered_takes_no_other_with_it(live: Callable
         recorder.deliver = fail  # type: ignore[method-assign]
         await engine.disconnect_all([Leaving(ANN, list(LOUD))])
         if isinstance(engine, SqliteEngine):
-            await engine.settled()
+            await engine.flush()
         assert parted(recorder) == sorted((name, "ann") for name in LOUD if name != "c10")
         found = await engine.replay("ann", dict.fromkeys(LOUD, engine.position.offsets[0] - 1), 99)
         assert found.read_to == engine.position.offsets

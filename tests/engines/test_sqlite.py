@@ -47,11 +47,11 @@ def make_engine(tmp_path: Path) -> MakeEngine:
 
 @pytest.fixture
 def settle() -> Settle:
-    async def settled(engine: Engine) -> None:
+    async def flush(engine: Engine) -> None:
         assert isinstance(engine, SqliteEngine)
-        await engine.settled()
+        await engine.flush()
 
-    return settled
+    return flush
 
 
 class Runs:
@@ -180,7 +180,7 @@ def test_a_batched_leave_survives_a_restart(runs: Runs, monkeypatch: pytest.Monk
             await engine.connect(member, EMPTY)
             await engine.join(member, {"a": {"notify_presence": True}})
         await engine.disconnect_all([Leaving(member, ["a"]) for member in members])
-        await engine.settled()
+        await engine.flush()
         position = engine.position
         await engine.close()
         again, recorder = await runs.open()
@@ -337,7 +337,7 @@ def test_a_connection_whose_request_is_cancelled_is_counted_out(runs: Runs) -> N
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        await engine.settled()
+        await engine.flush()
         await asyncio.sleep(0)
         (user,) = await engine.users(None)
         assert (user.connections, user.state) == (0, {"mood": 1})

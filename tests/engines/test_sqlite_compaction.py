@@ -79,7 +79,7 @@ def test_no_byte_of_what_was_superseded_stays_in_the_files(runs: Runs) -> None:
         for begin in range(0, 400, 40):
             await engine.publish(messages[begin : begin + 40])
         await engine.collect()
-        await engine.settled()
+        await engine.flush()
         assert len(texts_in(runs)) == 400
         gone = [each for number, each in enumerate(messages) if number % 3]
         changes: list[Event] = [
@@ -95,12 +95,12 @@ def test_no_byte_of_what_was_superseded_stays_in_the_files(runs: Runs) -> None:
             b"%05d" % number for number in range(0, 400, 3)
         }
         await engine.collect()
-        await engine.settled()
+        await engine.flush()
         left = texts_in(runs) - set(range(0, 400, 3))
         assert len(left) < len(gone) / 10  # Of rows that were moved between pages.
         runs.setup.clock.passed_s += REBUILD_S
         await engine.collect()
-        await engine.settled()
+        await engine.flush()
         assert texts_in(runs) == set(range(0, 400, 3))
         await engine.publish([delete("m0", channel=None, only=BOTH), delete(messages[3].uuid)])
 
@@ -119,7 +119,7 @@ def test_a_deleted_text_leaves_the_files_with_its_deletion(runs: Runs) -> None:
             await engine.publish([delete(text.uuid)])
             assert texts_in(runs) == ({2} if number == 2 else set())
         await engine.collect()
-        await engine.settled()
+        await engine.flush()
         assert texts_in(runs) == set()
 
     live(runs, life)
@@ -151,10 +151,10 @@ def test_a_program_that_reads_the_file_only_puts_it_off(runs: Runs) -> None:
             other.execute("SELECT count(*) FROM events").fetchone()
             await engine.publish([delete()])
             await engine.collect()
-            await engine.settled()
+            await engine.flush()
             assert texts_in(runs) == {1}
         await engine.collect()
-        await engine.settled()
+        await engine.flush()
         assert texts_in(runs) == set()
 
     live(runs, life)
@@ -276,7 +276,7 @@ def test_a_dropped_entry_leaves_the_file_with_its_edit(runs: Runs) -> None:
         await engine.collect()
         assert (await engine.publish([edit("old")]))[0].found
         await engine.collect()
-        await engine.settled()
+        await engine.flush()
         assert texts_in(runs) == set()
         again = await reopened(runs, "again.db")
         (channel,) = await again.channels(["a"])

@@ -39,7 +39,7 @@ async def shown(engine: SqliteEngine) -> dict[str, tuple[list[str], list[str], i
 async def trimmed(engine: SqliteEngine) -> None:
     """Wait until the round that has begun is over."""
     while engine._upkeep.is_due:
-        await engine.settled()
+        await engine.flush()
         await asyncio.sleep(0)
 
 
@@ -197,7 +197,7 @@ def test_idle_users_and_channels_are_forgotten_in_short_turns(
             if counts[-1] == 3:
                 await engine.configure({CHANNELS[0]: {"log_events": 9}})
         assert max(before - after for before, after in pairwise(counts)) == 2
-        await engine.settled()
+        await engine.flush()
         again = await reopened(runs, "killed.db")
         assert [each.name for each in await again.channels(None)] == CHANNELS[:1]
         await again.close()

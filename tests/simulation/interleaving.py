@@ -194,7 +194,7 @@ class DisklessEngine(SqliteEngine):
         restore = Restore(Stored({"epoch": "e"}, [], [], [], [], []), self.registry, self._clock)
         begin = Position.single("e", restore.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
-        self._upkeep = Upkeep(self.registry, self._clock, restore.offset_s)
+        self._upkeep = Upkeep(self.registry, self._clock, restore.clock_offset_s)
         return []
 
 

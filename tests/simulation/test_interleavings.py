@@ -78,10 +78,10 @@ def test_calls_that_do_not_take_turns_are_found(
 def test_a_connection_that_is_taken_back_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the write that is refused, and for the caller that has gone."""
 
-    def count_out(engine: SqliteEngine, _done: Any, member: Member) -> None:
-        engine._log.take_back_connect(member)
+    def undo_connect(engine: SqliteEngine, _done: Any, member: Member) -> None:
+        engine._log.undo_connect(member)
 
-    monkeypatch.setattr(SqliteEngine, "_count_out", count_out)
+    monkeypatch.setattr(SqliteEngine, "_undo_connect", undo_connect)
     with pytest.raises(Failure):
         ways("diskless", ("given-up connect",), is_connected=False)
 

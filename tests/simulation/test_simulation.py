@@ -182,7 +182,7 @@ def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -
         return log.registry.collect(log._clock.wall(), lifetimes.users_s, lifetimes.channels_s)
 
     monkeypatch.setattr("channelstream.engines.local_log.moment", lambda clock: Moment(*[clock.wall()] * 2))
-    monkeypatch.setattr(LocalLog, "forget_some", collect)
+    monkeypatch.setattr(LocalLog, "forget_idle", collect)
     assert first_failure("forgotten too early|idle for too long")
 
 

@@ -23,7 +23,7 @@ WAITING_BYTES = 16 << 20
 RETRY_S = 1.0
 """When to try again after a failure what nobody waits for."""
 
-AFTER_A_FAULT = "the engine goes on after a fault"
+AFTER_FAULT = "the engine continues after an unexpected error"
 """A bug of the writer must not end the task: all later requests would wait for ever."""
 
 logger = logging.getLogger(__name__)
@@ -48,8 +48,8 @@ class Batch:
     entries: list[Entry] = field(default_factory=list)
     channels: set[str] = field(default_factory=set)
     users: set[str] = field(default_factory=set)
-    gone_channels: list[str] = field(default_factory=list)
-    gone_users: list[str] = field(default_factory=list)
+    forgotten_channels: list[str] = field(default_factory=list)
+    forgotten_users: list[str] = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
     size: int = 0
 
@@ -66,13 +66,13 @@ class Batch:
 class Writer(Protocol):
     """What is done with batches."""
 
-    def sealed(self, batch: Batch) -> Callable[[], None]:
+    def seal(self, batch: Batch) -> Callable[[], None]:
         """Take no more into the batch, and return what writes it, to be called in the thread."""
 
     async def written(self, batch: Batch) -> None:
         """Let it count, in short turns."""
 
-    def refused(self, batches: list[Batch]) -> None:
+    def rejected(self, batches: list[Batch]) -> None:
         """Take back what these would have changed."""
 
 
@@ -100,15 +100,15 @@ class GroupCommit:
     def batch(self) -> Batch:
         """Return the batch that takes what is to be written."""
         self._work.set()
-        return self.owed()
+        return self.deferred()
 
-    def owed(self) -> Batch:
+    def deferred(self) -> Batch:
         """Likewise, for what can wait until somebody else writes, or a while."""
         if not self._queue or self._queue[-1].is_full:
             self._queue.append(Batch(asyncio.get_running_loop().create_future()))
         return self._queue[-1]
 
-    async def committed(self) -> None:
+    async def flush(self) -> None:
         """Wait until everything that waits now is written.
 
         Raises:
@@ -124,7 +124,7 @@ class GroupCommit:
     async def close(self) -> None:
         """Write what waits, and stop."""
         try:
-            await self.committed()
+            await self.flush()
         except Unavailable:
             logger.warning("stopping without what could not be written")
         self._task.cancel()
@@ -140,7 +140,7 @@ class GroupCommit:
                 continue
             batch = self._writing = self._queue.popleft()
             try:
-                write = self._writer.sealed(batch)
+                write = self._writer.seal(batch)
                 await asyncio.get_running_loop().run_in_executor(self._thread, write)
             except Exception as error:
                 # Whatever it is - the disk, the file, a bug - the callers must be told, and the next batch tried.
@@ -156,7 +156,7 @@ class GroupCommit:
         try:
             await self._writer.written(batch)
         except Exception:
-            logger.exception(AFTER_A_FAULT)
+            logger.exception(AFTER_FAULT)
         batch.done.set_result(True)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
@@ -169,9 +169,9 @@ class GroupCommit:
         self._queue.clear()
         self._work.clear()
         try:
-            self._writer.refused(failed)
+            self._writer.rejected(failed)
         except Exception:
-            logger.exception(AFTER_A_FAULT)
-        for each in failed:
-            each.done.set_result(False)
+            logger.exception(AFTER_FAULT)
+        for failed_batch in failed:
+            failed_batch.done.set_result(False)
         asyncio.get_running_loop().call_later(RETRY_S, self._work.set)

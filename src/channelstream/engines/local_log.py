@@ -197,30 +197,30 @@ class LocalLog:
         self.registry.connect(user)
         return self._update(user, update)
 
-    def take_back_connect(self, member: Member) -> None:
+    def undo_connect(self, member: Member) -> None:
         """Count a connection that has joined nothing out of its user."""
         self.registry.disconnect(self.registry.users[member.user], moment(self._clock))
 
-    def disconnect_some(self, waiting: deque[Leaving]) -> list[Member]:
+    def disconnect_next(self, waiting: deque[Leaving]) -> list[Member]:
         """Count out the first of these connections, as many as one turn of the loop has time for, and return them.
 
         Users whose last connection left a channel part in one event. A connection with very many channels may stay for the
         next turn, with those it is still in.
         """
         slices, now = Slices(self._clock.steady), moment(self._clock)
-        parted, gone = LeaveBatch(self.registry), list[Member]()
-        while waiting and not (slices.is_over and (gone or parted)) and not parted.is_full:
-            gone += self._count_out(waiting, parted, now, slices)
-        for event in parted.events(now.wall_s):
+        leaves, disconnected = LeaveBatch(self.registry), list[Member]()
+        while waiting and not (slices.is_over and (disconnected or leaves)) and not leaves.is_full:
+            disconnected += self._unregister(waiting, leaves, now, slices)
+        for event in leaves.events(now.wall_s):
             try:
                 self._accept(event)
             except Exception:
                 # Nobody is left to be answered, and the other channels must hear who has parted, too.
                 logger.exception("users who parted could not be announced")
-        return gone
+        return disconnected
 
-    def _count_out(
-        self, waiting: deque[Leaving], parted: LeaveBatch, now: Moment, slices: Slices
+    def _unregister(
+        self, waiting: deque[Leaving], leaves: LeaveBatch, now: Moment, slices: Slices
     ) -> list[Member]:
         """Count out the first connection and return it; nothing where it stays, with what is too much for this turn."""
         first = waiting.popleft()
@@ -228,17 +228,17 @@ class LocalLog:
         try:
             user = self.registry.users[member.user]
             for at, name in enumerate(channels):
-                if parted.is_full or (at and slices.is_over):
+                if leaves.is_full or (at and slices.is_over):
                     waiting.appendleft(Leaving(member, channels[at:]))
                     return []
-                parted.leave(self.registry.channels[name], user, member.dialect, now)
+                leaves.leave(self.registry.channels[name], user, member.dialect, now)
             self.registry.disconnect(user, now)
         except Exception:
             # A bug about one of them must not keep the others in their channels for ever.
             logger.exception("a connection could not be counted out")
         return [member]
 
-    def join_some(
+    def join_next(
         self, member: Member, waiting: deque[tuple[str, Mapping[str, Any]]], joined: dict[str, int]
     ) -> list[str]:
         """Count a connection into the first of these channels, as many as one turn of the loop has time for.
@@ -268,9 +268,9 @@ class LocalLog:
         """Count a connection into channels it is not in."""
         waiting: deque[tuple[str, Mapping[str, Any]]] = deque((name, {}) for name in channels)
         while waiting:
-            self.join_some(member, waiting, {})
+            self.join_next(member, waiting, {})
 
-    def leave_some(self, member: Member, waiting: deque[str], left: list[str]) -> None:
+    def leave_next(self, member: Member, waiting: deque[str], left: list[str]) -> None:
         """Count a connection out of the first of these channels, as many as one turn of the loop has time for.
 
         Args:
@@ -291,7 +291,7 @@ class LocalLog:
         """Count a connection out of channels it is in."""
         waiting = deque(channels)
         while waiting:
-            self.leave_some(member, waiting, [])
+            self.leave_next(member, waiting, [])
 
     # -- settings and state
 
@@ -341,11 +341,11 @@ class LocalLog:
             forgotten: told of those of each turn, before any other has its turn.
         """
         slices = Slices(self._clock.steady)
-        while gone := self.forget_some():
-            forgotten(gone)
+        while idle := self.forget_idle():
+            forgotten(idle)
             await slices.due()
 
-    def forget_some(self) -> Forgotten:
+    def forget_idle(self) -> Forgotten:
         """Forget a few idle users and empty channels."""
         idle_s = self._lifetimes
         return self.registry.collect(

@@ -86,7 +86,7 @@ class MemoryEngine:
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
         waiting = deque(leaving)
         while waiting:
-            self._log.disconnect_some(waiting)
+            self._log.disconnect_next(waiting)
             await asyncio.sleep(0)
 
     async def join(
@@ -95,7 +95,7 @@ class MemoryEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
-                self._log.join_some(member, waiting, joined)
+                self._log.join_next(member, waiting, joined)
                 if waiting:
                     await asyncio.sleep(0)
         except BaseException:  # Cancelled, or a bug: nothing is done then.
@@ -107,7 +107,7 @@ class MemoryEngine:
         waiting, left = deque(channels), list[str]()
         try:
             while waiting:
-                self._log.leave_some(member, waiting, left)
+                self._log.leave_next(member, waiting, left)
                 if waiting:
                     await asyncio.sleep(0)
         except BaseException:

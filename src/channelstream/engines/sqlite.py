@@ -34,14 +34,14 @@ from channelstream.engines.base import (
     UserChange,
     UserUpdate,
 )
-from channelstream.engines.group_commit import AFTER_A_FAULT, Batch, GroupCommit
+from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
-from channelstream.engines.undo import take_back_channels, take_back_user
+from channelstream.engines.undo import undo_channels, undo_user
 from channelstream.errors import ConfigError, Unavailable
 from channelstream.slices import Slices, to_its_end
 
@@ -49,7 +49,7 @@ REBUILD_S = 3600.0
 """How often the file is written anew at most, in seconds, where texts were edited or deleted."""
 ERASE_S = 1.0
 """How often the write-ahead log is emptied at most because texts were, in seconds."""
-RETURN_S = 600.0
+IDLE_GRACE_S = 600.0
 """How long nothing idle is forgotten after a start, in seconds: whoever used it must have time to come back."""
 
 CHANNELS_AT_ONCE = 1000
@@ -97,7 +97,7 @@ class SqliteEngine:
         self._commits: GroupCommit
         self._unwritten: dict[_Changed, asyncio.Future[bool]] = {}
         self._receiver: Receiver
-        self._offset_s = 0.0
+        self._clock_offset_s = 0.0
         self._trimming = False
 
     @property
@@ -114,9 +114,9 @@ class SqliteEngine:
         members = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
         self._commits = GroupCommit(self, self._thread)
         for channel, user, announced in members:
-            self._accept(self._parted(channel, user, bool(announced)))
+            self._accept(self._leave_event(channel, user, bool(announced)))
         try:
-            await self._commits.committed()
+            await self._commits.flush()
         except Unavailable as error:
             raise ConfigError(f"engine: {str(self._path)!r} cannot be written to") from error
 
@@ -126,13 +126,13 @@ class SqliteEngine:
         self._file.rebuild()
         stored = self._file.read()
         restore = Restore(stored, self.registry, self._clock)
-        self._offset_s = restore.offset_s
+        self._clock_offset_s = restore.clock_offset_s
         begin = Position.single(stored.meta["epoch"], restore.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
-        self._upkeep = Upkeep(self.registry, self._clock, restore.offset_s)
+        self._upkeep = Upkeep(self.registry, self._clock, restore.clock_offset_s)
         return stored.members
 
-    def _parted(self, channel: str, user: str, announced: bool) -> Presence:
+    def _leave_event(self, channel: str, user: str, announced: bool) -> Presence:
         """Return what tells that a member has not outlived the last run: whoever resumes heard it join."""
         return Presence(
             uuid=self._new_id(),
@@ -145,22 +145,22 @@ class SqliteEngine:
         )
 
     async def close(self) -> None:
-        await self._upkeep.everything()
+        await self._upkeep.schedule_all()
         with suppress(Unavailable):
             while self._upkeep.is_due:
                 self._commits.batch()
-                await self._commits.committed()
+                await self._commits.flush()
         await self._commits.close()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
         self._thread.shutdown()
 
-    async def settled(self) -> None:
+    async def flush(self) -> None:
         """Wait until everything accepted is delivered.
 
         Raises:
             Unavailable: it could not be written.
         """
-        await self._commits.committed()
+        await self._commits.flush()
 
     # -- what group_commit.Writer asks for
 
@@ -169,18 +169,18 @@ class SqliteEngine:
         self._log.stage(entry)
         self._commits.batch().add(entry)
 
-    def sealed(self, batch: Batch) -> Callable[[], None]:
-        self._upkeep.forget(batch.gone_channels)
+    def seal(self, batch: Batch) -> Callable[[], None]:
+        self._upkeep.forget(batch.forgotten_channels)
         self._trimming = self._upkeep.is_due
-        recorded = self._log.committed
-        upkeep = self._upkeep.writes(recorded) if self._trimming else ()
-        changes = writes_of(batch, self.registry, recorded, self._offset_s)
+        committed = self._log.committed
+        upkeep = self._upkeep.writes(committed) if self._trimming else ()
+        changes = writes_of(batch, self.registry, committed, self._clock_offset_s)
         compaction = Compaction(batch.entries, self.registry)
-        file, offset_s, entries = self._file, self._offset_s, batch.entries
+        file, clock_offset_s, entries = self._file, self._clock_offset_s, batch.entries
         erases = self._erasing(compaction.supersedes)
 
         def write() -> None:
-            after = changes.after(entries, compaction, offset_s)
+            after = changes.after(entries, compaction, clock_offset_s)
             file.write([*changes.before, *upkeep, *after], erases=compaction.supersedes)
             erases()
 
@@ -194,7 +194,7 @@ class SqliteEngine:
             return self._file.rebuild
         if self._trimming or (supersedes and now_s - self._erased_s >= ERASE_S):
             self._erased_s = now_s
-            return self._file.forget_erased
+            return self._file.empty_wal
         return lambda: None
 
     async def written(self, batch: Batch) -> None:
@@ -208,38 +208,38 @@ class SqliteEngine:
                 # In one turn, so that the log has exactly what was delivered.
                 self._log.unstage([entry])
                 self._log.commit(entry)
-                self._upkeep.note(entry)
+                self._upkeep.track(entry)
                 self._receiver.deliver(entry)
             except Exception:
                 # The file has the others as well: they must count, too.
-                logger.exception(AFTER_A_FAULT)
+                logger.exception(AFTER_FAULT)
             await slices.due()
 
-    def refused(self, batches: list[Batch]) -> None:
+    def rejected(self, batches: list[Batch]) -> None:
         if self._trimming:
             self._upkeep.failed()
         for batch in reversed(batches):
             for undo in reversed(batch.undo):
                 undo()
         self._log.roll_back(entry for batch in batches for entry in batch.entries)
-        owed = self._commits.owed()
+        deferred = self._commits.deferred()
         for batch in batches:
-            owed.gone_channels += batch.gone_channels
-            owed.gone_users += batch.gone_users
-            owed.channels |= batch.channels
-            owed.users |= batch.users
+            deferred.forgotten_channels += batch.forgotten_channels
+            deferred.forgotten_users += batch.forgotten_users
+            deferred.channels |= batch.channels
+            deferred.users |= batch.users
             # Who is a member is true in memory, whatever the disk says, so it will be told.
             for entry in batch.entries:
                 if isinstance(entry.event, Presence | UsersLeft):
                     again = self._log.assign(entry.event)
-                    self._commits.owed().add(again)
+                    self._commits.deferred().add(again)
 
     # -- the port
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
         self._commits.check_room()
         accepted = self._log.publish(events)
-        await self._commits.committed()
+        await self._commits.flush()
         return accepted
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
@@ -252,38 +252,38 @@ class SqliteEngine:
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
         self._commits.check_room()
-        undo = take_back_user(self.registry, member.user, self._clock, connected=True)
-        shown = self._shown_state(member.user)
+        undo = undo_user(self.registry, member.user, self._clock, connected=True)
+        announced_before = self._public_state(member.user)
         change = self._log.connect(member, update)
         batch = self._commits.batch()
         try:
-            await self._save_user(member.user, undo, shown)
+            await self._save_user(member.user, undo, announced_before)
         except asyncio.CancelledError:
             # Nobody is left to count it out; a batch that is refused does so itself.
-            batch.done.add_done_callback(lambda done: self._count_out(done, member))
+            batch.done.add_done_callback(lambda done: self._undo_connect(done, member))
             raise
         return change
 
-    def _count_out(self, done: "asyncio.Future[bool]", member: Member) -> None:
+    def _undo_connect(self, done: "asyncio.Future[bool]", member: Member) -> None:
         if not done.cancelled() and done.result():
-            self._log.take_back_connect(member)
-            self._commits.owed().users.add(member.user)
+            self._log.undo_connect(member)
+            self._commits.deferred().users.add(member.user)
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         self._commits.check_room()
-        undo = take_back_user(self.registry, name, self._clock, connected=False)
-        shown = self._shown_state(name)
+        undo = undo_user(self.registry, name, self._clock, connected=False)
+        announced_before = self._public_state(name)
         change = self._log.update_user(name, update)
         if change is not None:
-            await self._save_user(name, undo, shown)
+            await self._save_user(name, undo, announced_before)
         return change
 
-    def _shown_state(self, name: str) -> State:
+    def _public_state(self, name: str) -> State:
         """Return what is told of a user's state where it joins."""
         user = self.registry.users.get(name)
         return user.public_state if user else {}
 
-    async def _save_user(self, name: str, undo: Callable[[], None], shown: State) -> None:
+    async def _save_user(self, name: str, undo: Callable[[], None], announced_before: State) -> None:
         """Have a user written.
 
         Args:
@@ -292,21 +292,21 @@ class SqliteEngine:
         batch = self._commits.batch()
         batch.users.add(name)
         batch.undo.append(undo)
-        if self._shown_state(name) != shown:
-            self._note_unwritten(batch, [("user", name)])
-        await self._commits.committed()
+        if self._public_state(name) != announced_before:
+            self._track_unwritten(batch, [("user", name)])
+        await self._commits.flush()
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         self._commits.check_room()
-        undo = take_back_channels(self.registry, list(patches), self._clock, lambda: self._log.committed)
+        undo = undo_channels(self.registry, list(patches), self._clock, lambda: self._log.committed)
         self._log.configure(patches)
         batch = self._commits.batch()
         batch.channels.update(patches)
         batch.undo.append(undo)
-        self._note_unwritten(batch, [("channel", name) for name in patches])
-        await self._commits.committed()
+        self._track_unwritten(batch, [("channel", name) for name in patches])
+        await self._commits.flush()
 
-    def _note_unwritten(self, batch: Batch, changed: Sequence[_Changed]) -> None:
+    def _track_unwritten(self, batch: Batch, changed: Sequence[_Changed]) -> None:
         self._unwritten |= dict.fromkeys(changed, batch.done)
         batch.done.add_done_callback(partial(self._forget_unwritten, changed))
 
@@ -334,7 +334,7 @@ class SqliteEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
-                new = self._log.join_some(member, waiting, joined)
+                new = self._log.join_next(member, waiting, joined)
                 if new:
                     self._commits.batch().channels.update(new)
                 if waiting:
@@ -342,7 +342,7 @@ class SqliteEngine:
                     await self._changes_written((name for name, _ in waiting), [member.user])
             # The connection is a member whatever the disk says; its announcement is written as soon as that is possible.
             with suppress(Unavailable):
-                await self._commits.committed()
+                await self._commits.flush()
         except BaseException:  # Cancelled, or a bug: nothing is done then.
             self._log.leave(member, joined)
             raise
@@ -354,7 +354,7 @@ class SqliteEngine:
         waiting, left = deque(channels), list[str]()
         try:
             while waiting:
-                self._log.leave_some(member, waiting, left)
+                self._log.leave_next(member, waiting, left)
                 if waiting:
                     await asyncio.sleep(0)
                     await self._changes_written(waiting)
@@ -367,11 +367,11 @@ class SqliteEngine:
 
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
         """Take effect in many short turns; the announcements follow when they are written."""
-        for some in _parts(leaving):
-            while some:
-                await self._changes_written(name for each in some for name in each.channels)
-                gone = self._log.disconnect_some(some)
-                self._commits.owed().users.update(member.user for member in gone)
+        for batch in _groups(leaving):
+            while batch:
+                await self._changes_written(name for each in batch for name in each.channels)
+                disconnected = self._log.disconnect_next(batch)
+                self._commits.deferred().users.update(member.user for member in disconnected)
                 await asyncio.sleep(0)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
@@ -408,24 +408,24 @@ class SqliteEngine:
 
     async def collect(self) -> None:
         await self._log.sweep()
-        if self._clock.steady() - self._started_s >= RETURN_S:
+        if self._clock.steady() - self._started_s >= IDLE_GRACE_S:
             await self._log.collect(self._forgotten)
-        await self._upkeep.everything()
+        await self._upkeep.schedule_all()
         self._commits.batch()
 
-    def _forgotten(self, gone: Forgotten) -> None:
+    def _forgotten(self, forgotten: Forgotten) -> None:
         batch = self._commits.batch()
-        batch.gone_channels += gone.channels
-        batch.gone_users += gone.users
+        batch.forgotten_channels += forgotten.channels
+        batch.forgotten_users += forgotten.users
 
 
-def _parts(leaving: Iterable[Leaving]) -> Iterator[deque[Leaving]]:
+def _groups(leaving: Iterable[Leaving]) -> Iterator[deque[Leaving]]:
     """Cut connections that leave where they are in `CHANNELS_AT_ONCE` channels together, or one is in more."""
-    part, size = deque[Leaving](), 0
+    group, size = deque[Leaving](), 0
     for each in leaving:
-        part.append(each)
+        group.append(each)
         size += len(each.channels)
         if size >= CHANNELS_AT_ONCE:
-            yield part
-            part, size = deque(), 0
-    yield part
+            yield group
+            group, size = deque(), 0
+    yield group

@@ -34,13 +34,13 @@ class Compaction:
         self._registry = registry
         self._rows: dict[int, Entry | None] = {}
         self._new: dict[int, Entry] = {}
-        self._seqs: dict[str, list[int]] = {}
+        self._offsets: dict[str, list[int]] = {}
         self._shown: dict[tuple[str, str], Entry | None] = {}
         self._floors: dict[str, int] = {}
         self.supersedes = False
         for entry in entries:
             self._new[entry.offset] = entry if entry.event.supersedes is None else self._compact(entry)
-            self._seqs.setdefault(entry.event.uuid, []).append(entry.offset)
+            self._offsets.setdefault(entry.event.uuid, []).append(entry.offset)
 
     def _compact(self, entry: Entry) -> Entry:
         self.supersedes = True
@@ -56,9 +56,9 @@ class Compaction:
 
     def _about(self, change: Event) -> list[Entry]:
         """Return what is written, or about to be, of the message a change is about."""
-        recorded = [self._rows.get(old.offset, old) for old in self._registry.entries_about(change)]
-        new = [self._new.get(offset) for offset in self._seqs.get(change.uuid, ())]
-        return [old for old in (*recorded, *new) if old is not None and _is_about(change, old.event)]
+        stored = [self._rows.get(old.offset, old) for old in self._registry.entries_about(change)]
+        new = [self._new.get(offset) for offset in self._offsets.get(change.uuid, ())]
+        return [old for old in (*stored, *new) if old is not None and _is_about(change, old.event)]
 
     def _put(self, old: Entry, event: Event | None) -> None:
         if event is old.event:
@@ -82,23 +82,23 @@ class Compaction:
         """Return how far the logs of channels are cut, for which their rows have to be there."""
         return [(RAISE_FLOORS, list(self._floors.items()))]
 
-    def writes(self, offset_s: float) -> Writes:
+    def writes(self, clock_offset_s: float) -> Writes:
         """Return what is written; to be called in the thread, as it encodes.
 
         Args:
             offset_s: seconds from the clock of the entries to that of the file.
         """
         gone: list[Row] = [(offset,) for offset, entry in self._rows.items() if entry is None]
-        struck: list[Row] = [key for key, entry in self._shown.items() if entry is None]
+        removed: list[Row] = [key for key, entry in self._shown.items() if entry is None]
         put = [entry for entry in (*self._rows.values(), *self._new.values()) if entry is not None]
         return [
             (DROP_EVENTS, gone),
-            (PUT_EVENTS, [event_row(entry, entry.at_s + offset_s) for entry in put]),
-            (DROP_HISTORY, struck),
+            (PUT_EVENTS, [event_row(entry, entry.at_s + clock_offset_s) for entry in put]),
+            (DROP_HISTORY, removed),
             (
                 PUT_HISTORY,
                 [
-                    history_row(channel, entry, entry.at_s + offset_s)
+                    history_row(channel, entry, entry.at_s + clock_offset_s)
                     for (channel, _), entry in self._shown.items()
                     if entry is not None
                 ],

@@ -60,10 +60,10 @@ class SqliteFile:
         """
         self._path = path
         self._has_erased = self._has_moved = True
-        with self._refusing(), ExitStack() as stack:
+        with self._as_config_error(), ExitStack() as stack:
             # SQLite names its log after the file a symbolic link leads to, and so is the run's name kept beside that.
-            self._own = _lock(path, path)
-            stack.callback(os.close, self._own)
+            self._database_lock = _lock(path, path)
+            stack.callback(os.close, self._database_lock)
             self._lock = _lock(Path(f"{path.resolve()}-lock"), path)
             stack.callback(os.close, self._lock)
             self._database = self._open(new_epoch)
@@ -126,7 +126,7 @@ class SqliteFile:
         os.fsync(self._lock)
 
     @contextmanager
-    def _refusing(self) -> Iterator[None]:
+    def _as_config_error(self) -> Iterator[None]:
         """Say of a file that cannot be used why."""
         try:
             yield
@@ -139,7 +139,7 @@ class SqliteFile:
         Raises:
             ConfigError: the file is damaged.
         """
-        with self._refusing():
+        with self._as_config_error():
             return Stored(
                 dict(self._all("SELECT key, value FROM meta")),
                 self._all("SELECT * FROM channels ORDER BY last_active NULLS LAST"),
@@ -156,7 +156,7 @@ class SqliteFile:
         """Do all of it, or nothing.
 
         Args:
-            erases: what it deletes is not to be found in the file any more, soon (`forget_erased`, `rebuild`).
+            erases: what it deletes is not to be found in the file any more, soon (`empty_wal`, `rebuild`).
 
         Raises:
             NotWritten: nothing was done.
@@ -182,7 +182,7 @@ class SqliteFile:
                     cursor.execute("ROLLBACK")
                 raise
 
-    def forget_erased(self) -> None:
+    def empty_wal(self) -> None:
         """Empty the write-ahead log, which still has what was erased; a program that reads the file puts it off."""
         if not self._has_erased:
             return
@@ -208,20 +208,20 @@ class SqliteFile:
                 self.write([(PUT_META, [(ERASED, 0)])])
                 self._has_erased = True
             self._has_moved = False
-        self.forget_erased()
+        self.empty_wal()
 
     def close(self) -> None:
         """Close the file; SQLite then empties its write-ahead log."""
         self.rebuild()
         self._database.close()
         os.close(self._lock)
-        os.close(self._own)
+        os.close(self._database_lock)
 
 
 def _execute(cursor: sqlite3.Cursor, bulk: Bulk, rows: Sequence[Row]) -> None:
     for begin in range(0, len(rows), ROWS_AT_ONCE):
-        some = rows[begin : begin + ROWS_AT_ONCE]
-        cursor.execute(bulk.sql(len(some)), [value for row in some for value in row])
+        batch = rows[begin : begin + ROWS_AT_ONCE]
+        cursor.execute(bulk.sql(len(batch)), [value for row in batch for value in row])
 
 
 def _lock(file: Path, database: Path) -> int:

@@ -26,7 +26,7 @@ class Restore:
     def __init__(self, stored: Stored, registry: Registry, clock: Clock) -> None:
         last = stored.events[-1] if stored.events else (0, 0.0)
         self.offset = max(last[0], int(stored.meta.get("seq", 0)))
-        self.offset_s = max(clock.wall(), last[1], float(stored.meta.get("at", 0.0))) - clock.steady()
+        self.clock_offset_s = max(clock.wall(), last[1], float(stored.meta.get("at", 0.0))) - clock.steady()
         self._epoch = stored.meta["epoch"]
         self._registry = registry
         self._now = moment(clock)
@@ -53,7 +53,7 @@ class Restore:
     def _active(self, active_s: float | None) -> Moment:
         """Return when something was last in use: now where it still was, and never later than now."""
         wall_s, steady_s = self._now
-        age_s = 0.0 if active_s is None else max(0.0, steady_s + self.offset_s - active_s)
+        age_s = 0.0 if active_s is None else max(0.0, steady_s + self.clock_offset_s - active_s)
         return Moment(wall_s - age_s, steady_s - age_s)
 
     def _add_entries(self, stored: Stored) -> None:
@@ -64,16 +64,16 @@ class Restore:
             self._add(written.get(offset), shown.get(offset))
 
     def _entry(self, offset: int, at: float, event: Row) -> Entry:
-        return Entry(offset, f"{self._epoch}-{offset}", at - self.offset_s, read_event(*event))
+        return Entry(offset, f"{self._epoch}-{offset}", at - self.clock_offset_s, read_event(*event))
 
-    def _add(self, written: Entry | None, noted: Entry | None) -> None:
+    def _add(self, written: Entry | None, history_entry: Entry | None) -> None:
         if written is not None:
             # Of a file that an older version wrote, which kept what was superseded.
             kept = self._registry.compact(written) if written.event.supersedes is not None else written
             for log in self._registry.logs_of(written.event):
                 if written.offset > log.floor:
                     log.append(kept)
-        shown = noted or written
+        shown = history_entry or written
         if shown is None or shown.event.channel is None:
             return
         channel = self._registry.channels.get(shown.event.channel)

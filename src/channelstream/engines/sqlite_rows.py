@@ -178,7 +178,7 @@ def history_row(channel: str, entry: Entry, at: float) -> Row:
     return channel, entry.event.uuid, entry.offset, at, *event_columns(entry.event)
 
 
-def channel_row(channel: Channel, recorded: int, offset_s: float) -> Row:
+def channel_row(channel: Channel, committed: int, clock_offset_s: float) -> Row:
     """A row of `channels`.
 
     Args:
@@ -186,12 +186,12 @@ def channel_row(channel: Channel, recorded: int, offset_s: float) -> Row:
         offset_s: seconds from the engine's clock to that of the file.
     """
     shown = channel.history.entries
-    history_floor = shown[0].offset - 1 if shown else recorded
-    active_s = None if channel.connections else channel.idle_since_s + offset_s
+    history_floor = shown[0].offset - 1 if shown else committed
+    active_s = None if channel.connections else channel.idle_since_s + clock_offset_s
     return channel.name, channel.id, _encode(channel.settings), channel.log.floor, history_floor, active_s
 
 
-def user_row(user: User, offset_s: float) -> Row:
-    """A row of `users`; `offset_s` as for a channel."""
-    active_s = None if user.connections else user.idle_since_s + offset_s
+def user_row(user: User, clock_offset_s: float) -> Row:
+    """A row of `users`; `clock_offset_s` as for a channel."""
+    active_s = None if user.connections else user.idle_since_s + clock_offset_s
     return user.name, user.id, _encode(user.state), _encode(user.public_keys), user.log.floor, active_s

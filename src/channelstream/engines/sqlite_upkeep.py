@@ -37,7 +37,7 @@ EVENTS_BETWEEN = 8192
 """Events after which the file is trimmed, even before the time has come (`Engine.collect`): what it may hold too many."""
 ROWS_AT_ONCE = 500
 """Rows that are made for one batch: about 2 ms. What is left, also of one channel, goes with the next."""
-STRUCK_AT_COST = 10
+REMOVED_PER_ROW = 10
 """Messages that a history does not show any more, at the cost of a row of one that it shows."""
 
 
@@ -51,7 +51,7 @@ class Upkeep:
         everything_is_due: a round begins with the next batch, however little has changed.
     """
 
-    def __init__(self, registry: Registry, clock: Clock, offset_s: float) -> None:
+    def __init__(self, registry: Registry, clock: Clock, clock_offset_s: float) -> None:
         """Create one.
 
         Args:
@@ -60,14 +60,14 @@ class Upkeep:
         """
         self._registry = registry
         self._clock = clock
-        self._offset_s = offset_s
+        self._clock_offset_s = clock_offset_s
         self._changed: dict[str, set[str]] = {}
         self._receivers: dict[str, None] = {}
         self._due: dict[str, set[str]] = {}
         self._due_receivers: dict[str, None] = {}
-        self._strays: list[Row] = []
+        self._orphans: list[Row] = []
         self._floors: dict[str, int] = {}
-        self._upto: dict[str, int] = {}
+        self._trim_to: dict[str, int] = {}
         self._part = _Part({}, [], 0)
         self._events = 0
         self.everything_is_due = False
@@ -80,7 +80,7 @@ class Upkeep:
     def _has_begun(self) -> bool:
         return bool(self._due or self._due_receivers)
 
-    def note(self, entry: Entry) -> None:
+    def track(self, entry: Entry) -> None:
         """Remember an event that was written."""
         event = entry.event
         self._events += 1
@@ -89,7 +89,7 @@ class Upkeep:
         elif event.channel in self._registry.channels:
             self._changed.setdefault(event.channel, set()).add(event.uuid)
         else:
-            self._strays.append((entry.offset,))
+            self._orphans.append((entry.offset,))
 
     def forget(self, channels: Iterable[str]) -> None:
         """Remember no more of channels that are gone."""
@@ -97,19 +97,19 @@ class Upkeep:
             self._changed.pop(name, None)
             self._due.pop(name, None)
             self._floors.pop(name, None)
-            self._upto.pop(name, None)
+            self._trim_to.pop(name, None)
 
-    async def everything(self) -> None:
+    async def schedule_all(self) -> None:
         """Have everything written that has changed, the channels included of which entries grew too old."""
         slices = Slices(self._clock.steady)
-        await slices.each(list(self._registry.channels.values()), self._note_floor)
+        await slices.each(list(self._registry.channels.values()), self._check_floor)
         self.everything_is_due = True
 
-    def _note_floor(self, channel: Channel) -> None:
+    def _check_floor(self, channel: Channel) -> None:
         if channel.log.floor != self._floors.get(channel.name):
             self._changed.setdefault(channel.name, set())
 
-    def writes(self, recorded: int) -> Writes:
+    def writes(self, committed: int) -> Writes:
         """Return what brings a part of the file up to date with the registry.
 
         Args:
@@ -120,21 +120,21 @@ class Upkeep:
         known, now_s = self._registry.channels, self._clock.steady()
         part = self._part = self._next_part()
         channels = [known[name] for name in part.channels if name in known and self._is_last(name)]
-        read_to = {channel.name: min(channel.log.floor, self._upto[channel.name]) for channel in channels}
+        read_to = {channel.name: min(channel.log.floor, self._trim_to[channel.name]) for channel in channels}
         receivers = [self._registry.users[name] for name in part.receivers if name in self._registry.users]
         self._floors |= read_to
-        aged: list[Row] = [(now_s + self._offset_s - self._registry.limits.log_age_s,)]
+        aged: list[Row] = [(now_s + self._clock_offset_s - self._registry.limits.log_age_s,)]
         return [
             *self._history_writes(known[name] for name in part.channels if name in known),
-            (PUT_CHANNELS, [channel_row(channel, recorded, self._offset_s) for channel in channels]),
+            (PUT_CHANNELS, [channel_row(channel, committed, self._clock_offset_s) for channel in channels]),
             (TRIM_HISTORY, [(channel.name, channel.history.floor) for channel in channels]),
             (TRIM_EVENTS, list(read_to.items())),
-            (PUT_USERS, [user_row(user, self._offset_s) for user in receivers]),
+            (PUT_USERS, [user_row(user, self._clock_offset_s) for user in receivers]),
             (TRIM_PRIVATE, [(user.name, user.log.floor) for user in receivers]),
             (AGE_USERS, aged),
             (AGE_PRIVATE, aged),
-            (DROP_EVENTS, self._strays[: part.strays]),
-            (PUT_META, [("seq", recorded), ("at", now_s + self._offset_s)]),
+            (DROP_EVENTS, self._orphans[: part.orphans]),
+            (PUT_META, [("seq", committed), ("at", now_s + self._clock_offset_s)]),
         ]
 
     def _begin(self) -> None:
@@ -144,17 +144,17 @@ class Upkeep:
         self.everything_is_due = False
 
     def _next_part(self) -> "_Part":
-        part = _Part({}, [], len(self._strays))
+        part = _Part({}, [], len(self._orphans))
         rows = 0.0
         for name, uuids in self._due.items():
             if rows >= ROWS_AT_ONCE:
                 break
-            if name not in self._upto:
+            if name not in self._trim_to:
                 # Its events are trimmed up to where its log begins now: what its history shows of them is written first.
                 uuids |= self._changed.pop(name, set())
-                self._upto[name] = self._floor(name)
-            taken, cost = self._taken(name, uuids, ROWS_AT_ONCE - rows)
-            part.channels[name] = taken
+                self._trim_to[name] = self._floor(name)
+            selected, cost = self._select(name, uuids, ROWS_AT_ONCE - rows)
+            part.channels[name] = selected
             rows += 1 + cost
         part.receivers.extend(islice(self._due_receivers, max(0, ROWS_AT_ONCE - ceil(rows))))
         return part
@@ -163,17 +163,17 @@ class Upkeep:
         channel = self._registry.channels.get(name)
         return channel.log.floor if channel else 0
 
-    def _taken(self, name: str, uuids: set[str], most: float) -> tuple[list[str], float]:
+    def _select(self, name: str, uuids: set[str], most: float) -> tuple[list[str], float]:
         """Return some of a channel's messages, and about how many rows they cost: to strike one costs little."""
         channel = self._registry.channels.get(name)
-        taken: list[str] = []
+        selected: list[str] = []
         cost = 0.0
         for uuid in uuids:
             if cost >= most:
                 break
-            taken.append(uuid)
-            cost += (len(channel.history.about(uuid)) if channel else 0) or 1 / STRUCK_AT_COST
-        return taken, cost
+            selected.append(uuid)
+            cost += (len(channel.history.about(uuid)) if channel else 0) or 1 / REMOVED_PER_ROW
+        return selected, cost
 
     def _is_last(self, name: str) -> bool:
         """Whether the part has all that is left of a channel."""
@@ -181,14 +181,14 @@ class Upkeep:
 
     def done(self) -> None:
         """Note that `writes` were written; nothing was noted in between."""
-        for name, taken in self._part.channels.items():
+        for name, selected in self._part.channels.items():
             if name in self._due:
-                self._due[name].difference_update(taken)
+                self._due[name].difference_update(selected)
                 if not self._due[name]:
-                    del self._due[name], self._upto[name]
+                    del self._due[name], self._trim_to[name]
         for name in self._part.receivers:
             del self._due_receivers[name]
-        del self._strays[: self._part.strays]
+        del self._orphans[: self._part.orphans]
 
     def failed(self) -> None:
         """Note that `writes` were not written: they are due again."""
@@ -196,14 +196,16 @@ class Upkeep:
 
     def _history_writes(self, channels: Iterable[Channel]) -> Writes:
         shown: list[Row] = []
-        struck: list[Row] = []
+        removed: list[Row] = []
         for channel in channels:
             for uuid in self._part.channels[channel.name]:
                 entries = channel.history.about(uuid)
-                shown += [history_row(channel.name, entry, entry.at_s + self._offset_s) for entry in entries]
+                shown += [
+                    history_row(channel.name, entry, entry.at_s + self._clock_offset_s) for entry in entries
+                ]
                 if not entries:
-                    struck.append((channel.name, uuid))
-        return [(PUT_HISTORY, shown), (DROP_HISTORY, struck)]
+                    removed.append((channel.name, uuid))
+        return [(PUT_HISTORY, shown), (DROP_HISTORY, removed)]
 
 
 class _Part(NamedTuple):
@@ -211,4 +213,4 @@ class _Part(NamedTuple):
 
     channels: dict[str, list[str]]
     receivers: list[str]
-    strays: int
+    orphans: int

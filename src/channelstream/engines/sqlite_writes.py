@@ -34,32 +34,37 @@ class BatchWrites:
     before: Writes
     state: Writes
 
-    def after(self, entries: Sequence[Entry], compaction: Compaction, offset_s: float) -> Writes:
+    def after(self, entries: Sequence[Entry], compaction: Compaction, clock_offset_s: float) -> Writes:
         """Return the rest; encoding the events is left to the thread.
 
         Args:
             offset_s: seconds from the clock of the entries to that of the file.
         """
-        return [*compaction.writes(offset_s), *self.state, *compaction.floors(), *_member_writes(entries)]
+        return [
+            *compaction.writes(clock_offset_s),
+            *self.state,
+            *compaction.floors(),
+            *_member_writes(entries),
+        ]
 
 
-def writes_of(batch: Batch, registry: Registry, recorded: int, offset_s: float) -> BatchWrites:
+def writes_of(batch: Batch, registry: Registry, committed: int, clock_offset_s: float) -> BatchWrites:
     """Return what a batch writes, as things stand now.
 
     Args:
         recorded: the last number that counts.
         offset_s: seconds from the engine's clock to that of the file.
     """
-    names = [(name,) for name in batch.gone_channels]
+    names = [(name,) for name in batch.forgotten_channels]
     before: Writes = [
         *((bulk, names) for bulk in DROP_CHANNELS),
-        (DROP_USERS, [(name,) for name in batch.gone_users]),
+        (DROP_USERS, [(name,) for name in batch.forgotten_users]),
     ]
     channels = (registry.channels.get(name) for name in batch.channels)
     users = (registry.users.get(name) for name in batch.users)
     state: Writes = [
-        (PUT_CHANNELS, [channel_row(channel, recorded, offset_s) for channel in channels if channel]),
-        (PUT_USERS, [user_row(user, offset_s) for user in users if user]),
+        (PUT_CHANNELS, [channel_row(channel, committed, clock_offset_s) for channel in channels if channel]),
+        (PUT_USERS, [user_row(user, clock_offset_s) for user in users if user]),
     ]
     return BatchWrites(before, state)
 
@@ -70,12 +75,12 @@ def _member_writes(entries: Sequence[Entry]) -> Writes:
         (event.channel, event.user): event
         for entry in entries
         if isinstance(entry.event, Presence | UsersLeft)
-        for event in _each(entry.event)
+        for event in _presences(entry.event)
     }
     joined: list[Row] = [(*key, event.announced) for key, event in last.items() if event.joined]
-    parted: list[Row] = [key for key, event in last.items() if not event.joined]
-    return [(PUT_MEMBERS, joined), (DROP_MEMBERS, parted)]
+    left: list[Row] = [key for key, event in last.items() if not event.joined]
+    return [(PUT_MEMBERS, joined), (DROP_MEMBERS, left)]
 
 
-def _each(event: Presence | UsersLeft) -> list[Presence]:
+def _presences(event: Presence | UsersLeft) -> list[Presence]:
     return [event] if isinstance(event, Presence) else [single for _, single in event.split()]

@@ -11,7 +11,7 @@ _Kept = tuple[list[Entry], int]
 """What a log held, and its floor."""
 
 
-def take_back_user(registry: Registry, name: str, clock: Clock, connected: bool) -> Callable[[], None]:
+def undo_user(registry: Registry, name: str, clock: Clock, connected: bool) -> Callable[[], None]:
     """Return what makes a user as it is now.
 
     Args:
@@ -35,8 +35,8 @@ def take_back_user(registry: Registry, name: str, clock: Clock, connected: bool)
     return undo
 
 
-def take_back_channels(
-    registry: Registry, names: Sequence[str], clock: Clock, recorded: Callable[[], int]
+def undo_channels(
+    registry: Registry, names: Sequence[str], clock: Clock, committed: Callable[[], int]
 ) -> Callable[[], None]:
     """Return what gives channels the settings and entries they have now, and forgets those that are not there yet.
 
@@ -46,7 +46,7 @@ def take_back_channels(
         recorded: returns the last number that counts. When it has grown, a log that had to shrink stays shrunk, as its
             floor tells: a message that was deleted meanwhile must not come back.
     """
-    before = recorded()
+    before = committed()
     known = {name: _kept(registry.channels[name]) for name in names if name in registry.channels}
 
     def undo() -> None:
@@ -57,7 +57,7 @@ def take_back_channels(
             if name in known:
                 settings, *logs = known[name]
                 registry.apply_settings(channel, settings, clock.steady())
-                if recorded() == before:
+                if committed() == before:
                     for log, (entries, floor) in zip((channel.log, channel.history), logs, strict=True):
                         log.restore(entries, floor)
             else:
