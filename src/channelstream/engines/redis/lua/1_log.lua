@@ -31,23 +31,23 @@ local SLICE_BYTES, SLICE_US, SLICE_CALLS = 1048576, 5000, 2000
 -- What the bytes that a script reads itself count for, beside those that are read without it; and those of each part of a hash.
 local COPIED, PART_BYTES = 4, 32
 
-local handled_bytes = 0
-local function handle(bytes) handled_bytes = handled_bytes + bytes end
+local used_bytes = 0
+local function use_bytes(bytes) used_bytes = used_bytes + bytes end
 
 -- What such a command as HGETALL answers, counted.
-local function all_of(command, name)
+local function read_all(command, name)
   local found = call(command, name)
-  for _, each in ipairs(found) do handle(COPIED * (PART_BYTES + #each)) end
+  for _, each in ipairs(found) do use_bytes(COPIED * (PART_BYTES + #each)) end
   return found
 end
 
-local function has_run()
+local function is_out_of_time()
   if calls >= SLICE_CALLS then return true end
-  local present = call('TIME')
-  return (present[1] - time[1]) * 1000000 + present[2] - time[2] >= SLICE_US
+  local now = call('TIME')
+  return (now[1] - time[1]) * 1000000 + now[2] - time[2] >= SLICE_US
 end
 
-local function is_over() return handled_bytes >= SLICE_BYTES or has_run() end
+local function is_out_of_budget() return used_bytes >= SLICE_BYTES or is_out_of_time() end
 
 local function head() return tonumber(call('HGET', LOG, 'seq') or '0') end
 
@@ -55,7 +55,7 @@ local function head() return tonumber(call('HGET', LOG, 'seq') or '0') end
 -- takes, such as leaving, begins with this. If `is_full`, such scripts leave out what is optional: lists of users.
 local is_full = false
 
-local function free_first()
+local function detect_full()
   local nothing = PREFIX .. 'nothing'
   is_full = type(redis.pcall('SETRANGE', nothing, 0, '')) == 'table'
   call('DEL', nothing)
@@ -112,21 +112,21 @@ end
 -- Each log (c, u) and each visible history (h) counts its own references. For example, message m with payload P is entry 7-0 of
 -- channel a, and m is shown in its history:
 --   the node     HSET cp:a T1 P, HSET hp:a T1 P      T1 is the token
---   `lay`        cq:a { @7-0 = T1, T1 = 1 }           the owner in a log is the id of an entry
---   `lay`        hq:a { @m = T1, T1 = 1 }             the owner in a history is the uuid
--- An edit with payload Q and token T2 is entry 8-0. `lay` gives T2 to the owner 7-0 as well, whose record now has that payload,
--- and to 8-0: cq:a { @7-0 = T2, @8-0 = T2, T2 = 2 }, hq:a { @m = T2, T2 = 1 }. T1 has count 0, so P is deleted. A deletion, or `drop`, takes
--- entries out, and `clear` their references. `tidy` deletes a payload that got no reference at all, such as that of a message
+--   `set_payload`        cq:a { @7-0 = T1, T1 = 1 }           the owner in a log is the id of an entry
+--   `set_payload`        hq:a { @m = T1, T1 = 1 }             the owner in a history is the uuid
+-- An edit with payload Q and token T2 is entry 8-0. `set_payload` gives T2 to the owner 7-0 as well, whose record now has that payload,
+-- and to 8-0: cq:a { @7-0 = T2, @8-0 = T2, T2 = 2 }, hq:a { @m = T2, T2 = 1 }. T1 has count 0, so P is deleted. A deletion, or `drop_oldest`, takes
+-- entries out, and `clear_payloads` their references. `drop_unreferenced` deletes a payload that got no reference at all, such as that of a message
 -- that was published before.
--- `note` has nothing to do with payloads: it notes which entries are about a uuid.
+-- `index_records` has nothing to do with payloads: it notes which entries are about a uuid.
 
 -- The keys of what a log (c, u) or a visible history (h) has beside: payloads by token; by @owner its token, and by token how
 -- many owners have it.
-local function shelf(kind, name) return { key(kind .. 'p', name), key(kind .. 'q', name) } end
+local function payload_keys(kind, name) return { key(kind .. 'p', name), key(kind .. 'q', name) } end
 
 -- Let an owner have the payload of a token, nil for none, in place of the one it had.
-local function lay(kind, name, owner, token)
-  local payloads, owners = unpack(shelf(kind, name))
+local function set_payload(kind, name, owner, token)
+  local payloads, owners = unpack(payload_keys(kind, name))
   local before = call('HGET', owners, '@' .. owner)
   if before == (token or false) then return end
   if token then
@@ -142,54 +142,54 @@ local function lay(kind, name, owner, token)
 end
 
 -- The same for owners that are gone.
-local function clear(kind, name, gone)
-  if call('EXISTS', shelf(kind, name)[2]) == 0 then return end
-  for _, owner in ipairs(gone) do lay(kind, name, owner, nil) end
+local function clear_payloads(kind, name, gone)
+  if call('EXISTS', payload_keys(kind, name)[2]) == 0 then return end
+  for _, owner in ipairs(gone) do set_payload(kind, name, owner, nil) end
 end
 
 -- Where the node has put the payload of an event.
-local function shelves_of(event)
-  if event.channel then return { shelf('c', event.channel), shelf('h', event.channel) } end
+local function payload_keys_of(event)
+  if event.channel then return { payload_keys('c', event.channel), payload_keys('h', event.channel) } end
   local found = {}
-  for number, user in ipairs(event.only) do found[number] = shelf('u', user) end
+  for number, user in ipairs(event.only) do found[number] = payload_keys('u', user) end
   return found
 end
 
 -- Take the payload of an event out where nobody has it.
-local function tidy(event)
+local function drop_unreferenced(event)
   local token = event.parts and token_of({ [PARTS] = event.parts })
   if not token then return end
-  for _, each in ipairs(shelves_of(event)) do
+  for _, each in ipairs(payload_keys_of(event)) do
     if call('HEXISTS', each[2], token) == 0 then call('HDEL', each[1], token) end
   end
 end
 
--- What `about` has answered, until it changes: a change is accepted and kept in one script.
-local looked_up = {}
+-- What `records_of` has answered, until it changes: a change is accepted and kept in one script.
+local record_cache = {}
 
 -- Let a uuid have the records of these ids.
-local function note(ids, uuid, left)
-  looked_up[ids .. ' ' .. uuid] = nil
+local function index_records(ids, uuid, left)
+  record_cache[ids .. ' ' .. uuid] = nil
   if #left == 0 then call('HDEL', ids, uuid) else call('HSET', ids, uuid, table.concat(left, ' ')) end
 end
 
 -- Records of one uuid that a log has, and of how many bytes, as each change of a message looks through all of them.
-local FORMS, FORM_BYTES = 500, SLICE_BYTES / 2
+local MAX_RECORDS, MAX_RECORD_BYTES = 500, SLICE_BYTES / 2
 
 -- Note up to where a log is no longer whole. Its floor never goes back: it may lie behind entries that are still there.
-local function raise_floor(holder, seq)
+local function raise_floor(holder, offset)
   local floor = tonumber(call('HGET', holder, 'floor') or '0')
-  if seq > floor then call('HSET', holder, 'floor', whole(seq)) end
+  if offset > floor then call('HSET', holder, 'floor', whole(offset)) end
 end
 
 -- Take records of one uuid, newest first, out of the middle of a log, which no longer reaches back behind them.
-local function give_up(kind, name, gone)
+local function drop_records(kind, name, gone)
   local holder, log, texts = log_keys(kind, name)
   for _, id in ipairs(gone) do
     call('XDEL', log, id)
     call('HDEL', texts, id)
   end
-  clear(kind, name, gone)
+  clear_payloads(kind, name, gone)
   raise_floor(holder, tonumber(gone[1]:match('^%d+')))
 end
 
@@ -201,14 +201,14 @@ end
 
 -- The records about a uuid that a log has, oldest first. What is too much is given up, the oldest behind the first, which is
 -- mostly the message.
-local function about(kind, name, uuid)
+local function records_of(kind, name, uuid)
   local _, _, texts, ids = log_keys(kind, name)
-  local at_hand = looked_up[ids .. ' ' .. uuid]
-  if at_hand then return at_hand end
+  local cached = record_cache[ids .. ' ' .. uuid]
+  if cached then return cached end
   local known, records, left, gone, bytes = {}, {}, {}, {}, 0
   for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do known[#known + 1] = id end
   for at = #known, 1, -1 do
-    if at == 1 or #left < FORMS and bytes < FORM_BYTES then
+    if at == 1 or #left < MAX_RECORDS and bytes < MAX_RECORD_BYTES then
       local packed = call('HGET', texts, known[at])
       left[#left + 1] = known[at]
       bytes = bytes + #(packed or '')
@@ -218,11 +218,11 @@ local function about(kind, name, uuid)
     end
   end
   if #gone > 0 then
-    give_up(kind, name, gone)
-    note(ids, uuid, reversed(left))
+    drop_records(kind, name, gone)
+    index_records(ids, uuid, reversed(left))
   end
-  looked_up[ids .. ' ' .. uuid] = reversed(records)
-  return looked_up[ids .. ' ' .. uuid]
+  record_cache[ids .. ' ' .. uuid] = reversed(records)
+  return record_cache[ids .. ' ' .. uuid]
 end
 
 local function copy(record, field, value)
@@ -286,7 +286,7 @@ local function affects(names, record)
 end
 
 -- The parts of an older record, with those of a newer one that it has.
-local function over(newer, older)
+local function overlay(newer, older)
   local parts = {}
   for number, part in ipairs(newer) do parts[number] = part ~= '' and part or older[number] end
   return parts
@@ -294,7 +294,7 @@ end
 
 local function current(record, change)
   if change[KIND] == 'edit' then
-    if record[KIND] == 'message' then return copy(record, PARTS, over(change[PARTS], record[PARTS])) end
+    if record[KIND] == 'message' then return copy(record, PARTS, overlay(change[PARTS], record[PARTS])) end
     return record[KIND] == 'delete' and record or nil
   end
   return nil
@@ -307,7 +307,7 @@ end
 
 local function merged(change, older)
   if change[KIND] ~= 'edit' or older[KIND] ~= 'edit' or not covers(older[ONLY], change) then return change end
-  return copy(change, PARTS, over(change[PARTS], older[PARTS]))
+  return copy(change, PARTS, overlay(change[PARTS], older[PARTS]))
 end
 
 -- Leave of what a change supersedes in a log its present form; return the change as the log keeps it, and the ids that are gone,
@@ -315,14 +315,14 @@ end
 local function supersede(kind, name, uuid, change)
   local holder, log, texts, ids = log_keys(kind, name)
   local left, gone, kept = {}, {}, change
-  for _, older in ipairs(about(kind, name, uuid)) do
+  for _, older in ipairs(records_of(kind, name, uuid)) do
     kept = merged(kept, older)
     local form
     if kind == 'u' then form = current(older, change) else form = present(older, change) end
     if form then
       left[#left + 1] = older[ID]
       if form ~= older then call('HSET', texts, older[ID], cmsgpack.pack(form)) end
-      if token_of(form) ~= token_of(older) then lay(kind, name, older[ID], token_of(form)) end
+      if token_of(form) ~= token_of(older) then set_payload(kind, name, older[ID], token_of(form)) end
     else
       gone[#gone + 1] = older[ID]
       if kind == 'c' and not covers(change[ONLY], older) then
@@ -333,28 +333,28 @@ local function supersede(kind, name, uuid, change)
       call('HDEL', texts, older[ID])
     end
   end
-  note(ids, uuid, left)
+  index_records(ids, uuid, left)
   return kept, gone
 end
 
 -- -- logs
 
 -- Entries dropped at once: fewer where some have big payloads, whose memory takes long to give back.
-local function most_dropped(kind, name) return call('EXISTS', shelf(kind, name)[2]) == 1 and 10 or 100 end
+local function drop_limit(kind, name) return call('EXISTS', payload_keys(kind, name)[2]) == 1 and 10 or 100 end
 
 local function uuid_of(entry) return entry[2][4] end
 
 -- Forget which records of a uuid were among entries that are gone.
-local function forget_ids(ids, uuid, gone)
+local function unindex(ids, uuid, gone)
   local left = {}
   for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do
     if not gone[id] then left[#left + 1] = id end
   end
-  note(ids, uuid, left)
+  index_records(ids, uuid, left)
 end
 
 -- Drop the oldest entries of a log.
-local function drop(kind, name, entries)
+local function drop_oldest(kind, name, entries)
   local holder, log, texts, ids = log_keys(kind, name)
   local gone, by_uuid = {}, {}
   for number, entry in ipairs(entries) do
@@ -365,76 +365,76 @@ local function drop(kind, name, entries)
       by_uuid[uuid][entry[1]] = true
     end
   end
-  for uuid, its in pairs(by_uuid) do forget_ids(ids, uuid, its) end
+  for uuid, its in pairs(by_uuid) do unindex(ids, uuid, its) end
   call('HDEL', texts, unpack(gone))
-  clear(kind, name, gone)
+  clear_payloads(kind, name, gone)
   local last = tonumber(gone[#gone]:match('^%d+'))
   call('XTRIM', log, 'MINID', whole(last + 1) .. '-0')
   raise_floor(holder, last)
 end
 
 -- Drop some of what is more than a log may keep; whether there is more.
-local function shorten(kind, name, limit)
+local function trim_to_limit(kind, name, limit)
   local _, log = log_keys(kind, name)
-  local over = call('XLEN', log) - limit
-  if over <= 0 then return false end
-  local most = most_dropped(kind, name)
-  drop(kind, name, call('XRANGE', log, '-', '+', 'COUNT', math.min(over, most)))
-  return over > most
+  local excess = call('XLEN', log) - limit
+  if excess <= 0 then return false end
+  local most = drop_limit(kind, name)
+  drop_oldest(kind, name, call('XRANGE', log, '-', '+', 'COUNT', math.min(excess, most)))
+  return excess > most
 end
 
 local function is_aged(entry, age) return tonumber(entry[2][2]) < now_ms - age end
 
 -- Drop some of what is too old.
-local function expire(kind, name, age)
+local function trim_aged(kind, name, age)
   local _, log = log_keys(kind, name)
   -- Only a look at the oldest, unless that is too old.
   local first = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   if not first or not is_aged(first, age) then return end
   local aged = {}
-  for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', most_dropped(kind, name))) do
+  for _, entry in ipairs(call('XRANGE', log, '-', '+', 'COUNT', drop_limit(kind, name))) do
     if not is_aged(entry, age) then break end
     aged[#aged + 1] = entry
   end
-  drop(kind, name, aged)
+  drop_oldest(kind, name, aged)
 end
 
--- What is quiet for long expires; its floor is then its last number: see `find`, and `emit` for a log that is used again.
-local function prolong(kind, name, age)
+-- What is quiet for long expires; its floor is then its last number: see `read_log`, and `emit` for a log that is used again.
+local function extend_expiry(kind, name, age)
   local _, log, texts, ids = log_keys(kind, name)
-  for _, each in ipairs({ log, texts, ids, unpack(shelf(kind, name)) }) do call('PEXPIRE', each, whole(age + 60000)) end
+  for _, each in ipairs({ log, texts, ids, unpack(payload_keys(kind, name)) }) do call('PEXPIRE', each, whole(age + 60000)) end
 end
 
 -- Keep an event: a record, or the JSON of what is none.
-local function keep(kind, name, limit, age, seq, uuid, json, record)
+local function store(kind, name, limit, age, offset, uuid, json, record)
   local holder, log, texts, ids = log_keys(kind, name)
   if limit <= 0 then
-    call('HSET', holder, 'floor', whole(seq))
+    call('HSET', holder, 'floor', whole(offset))
     return
   end
-  local id = whole(seq) .. '-0'
+  local id = whole(offset) .. '-0'
   if record then
-    looked_up[ids .. ' ' .. uuid] = nil
+    record_cache[ids .. ' ' .. uuid] = nil
     local known = call('HGET', ids, uuid)
     call('HSET', ids, uuid, known and known .. ' ' .. id or id)
     call('HSET', texts, id, cmsgpack.pack(copy(record, ID, id)))
     call('XADD', log, id, 'a', whole(now_ms), 'u', uuid)
-    if token_of(record) then lay(kind, name, id, token_of(record)) end
+    if token_of(record) then set_payload(kind, name, id, token_of(record)) end
   else
     call('HSET', texts, id, json)
     call('XADD', log, id, 'a', whole(now_ms))
   end
   -- Some of what is too much or too old; the next event drops some more.
-  shorten(kind, name, limit)
-  expire(kind, name, age)
-  prolong(kind, name, age)
+  trim_to_limit(kind, name, limit)
+  trim_aged(kind, name, age)
+  extend_expiry(kind, name, age)
 end
 
 -- Count the next number; `emit` is to be called for each holder the event belongs to.
-local function next_seq() return call('HINCRBY', LOG, 'seq', 1) end
+local function next_offset() return call('HINCRBY', LOG, 'seq', 1) end
 
 -- Keep and publish an event, given as JSON, and as a record too where it is one; return whether the channel or user is known.
-local function emit(kind, name, seq, uuid, json, record)
+local function emit(kind, name, offset, uuid, json, record)
   local holder, log = log_keys(kind, name)
   local known = call('HMGET', holder, 'last', 'n', 'age')
   if known[2] then
@@ -442,42 +442,42 @@ local function emit(kind, name, seq, uuid, json, record)
     if known[1] and call('EXISTS', log) == 0 then raise_floor(holder, tonumber(known[1])) end
     local kept, gone = record, {}
     if record and record[KIND] ~= 'message' then kept, gone = supersede(kind, name, uuid, record) end
-    keep(kind, name, tonumber(known[2]), tonumber(known[3]), seq, uuid, json, kept)
-    clear(kind, name, gone)
-    call('HSET', holder, 'last', whole(seq))
+    store(kind, name, tonumber(known[2]), tonumber(known[3]), offset, uuid, json, kept)
+    clear_payloads(kind, name, gone)
+    call('HSET', holder, 'last', whole(offset))
   end
   local token = record and token_of(record)
-  handle(#json)
-  call(PUBLISH, key('#' .. kind, name), whole(seq) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json .. (token and '\n' .. token or ''))
+  use_bytes(#json)
+  call(PUBLISH, key('#' .. kind, name), whole(offset) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json .. (token and '\n' .. token or ''))
   return known[2]
 end
 
 -- What is answered of a record: number, time, JSON, and the hash and the token of a payload that lies beside. Nil where that is
 -- gone though it should not be.
-local function told(record, kind, name, seq, at)
+local function encode_record(record, kind, name, offset, at)
   local json, token = json_of(record), token_of(record)
-  handle(COPIED * #json)
-  if not token then return { seq, at, json } end
-  local payloads = shelf(kind, name)[1]
+  use_bytes(COPIED * #json)
+  if not token then return { offset, at, json } end
+  local payloads = payload_keys(kind, name)[1]
   local bytes = call('HSTRLEN', payloads, token)
-  handle(bytes)
-  if bytes > 0 then return { seq, at, json, payloads, token } end
+  use_bytes(bytes)
+  if bytes > 0 then return { offset, at, json, payloads, token } end
 end
 
--- What is answered of one form of an entry, as `told` does. A private message is for the users in whose logs it has this form.
-local function told_form(text, kind, name, seq, at, users)
+-- What is answered of one form of an entry, as `encode_record` does. A private message is for the users in whose logs it has this form.
+local function encode_form(text, kind, name, offset, at, users)
   if text:sub(1, 1) == '{' then
-    handle(COPIED * #text)
-    return { seq, at, text }
+    use_bytes(COPIED * #text)
+    return { offset, at, text }
   end
   local record = cmsgpack.unpack(text)
-  return told(kind == 'u' and copy(record, ONLY, users) or record, kind, name, seq, at)
+  return encode_record(kind == 'u' and copy(record, ONLY, users) or record, kind, name, offset, at)
 end
 
 -- Add to `entries` what is answered of one number, as it is now, and to `lost` the logs where it is gone though it should not be.
 -- `group` holds it for each log, {number, kind, name, id, at, log}. The logs of users have several forms of a private message
 -- after an edit or a deletion for some of them; each form is answered once.
-local function tell_number(group, entries, lost)
+local function add_forms(group, entries, lost)
   local forms, by_text = {}, {}
   for _, each in ipairs(group) do
     local _, _, texts = log_keys(each[2], each[3])
@@ -485,7 +485,7 @@ local function tell_number(group, entries, lost)
     if not text then
       lost[#lost + 1] = each[6]
     else
-      handle(#text)
+      use_bytes(#text)
       local form = by_text[text] or { first = each, text = text, users = {}, logs = {} }
       if not by_text[text] then forms[#forms + 1] = form end
       by_text[text] = form
@@ -493,25 +493,25 @@ local function tell_number(group, entries, lost)
     end
   end
   for _, form in ipairs(forms) do
-    local seq, kind, name, _, at = unpack(form.first)
-    local entry = told_form(form.text, kind, name, whole(seq), at, form.users)
+    local offset, kind, name, _, at = unpack(form.first)
+    local entry = encode_form(form.text, kind, name, whole(offset), at, form.users)
     if entry then entries[#entries + 1] = entry end
     for _, log in ipairs(entry and {} or form.logs) do lost[#lost + 1] = log end
   end
 end
 
 -- What is known of a log: its last number, its age, and up to where it was dropped.
-local function reach_of(kind, name) return call('HMGET', key(kind, name), 'last', 'age', 'floor') end
+local function log_state(kind, name) return call('HMGET', key(kind, name), 'last', 'age', 'floor') end
 
--- Find the entries of one log after `start` and up to `upto`, or nil where it no longer reaches back. What is too old counts as
+-- Find the entries of one log after `start` and up to `read_to`, or nil where it no longer reaches back. What is too old counts as
 -- dropped; to drop it is left to those who publish, so that to read many logs takes no longer than to read few.
-local function find(kind, name, known, start, upto, count)
+local function read_log(kind, name, known, start, read_to, count)
   if not known[2] then return nil end
   local last, floor = tonumber(known[1] or '0'), tonumber(known[3] or '0')
   -- Of most logs nothing is missing.
   if known[1] and start >= last then return {} end
   local _, log = log_keys(kind, name)
-  local entries = call('XRANGE', log, whole(start + 1) .. '-0', whole(upto) .. '-0', 'COUNT', count)
+  local entries = call('XRANGE', log, whole(start + 1) .. '-0', whole(read_to) .. '-0', 'COUNT', count)
   if not entries[1] and call('EXISTS', log) == 0 then floor = math.max(floor, last) end
   if start < floor or entries[1] and is_aged(entries[1], tonumber(known[2])) then return nil end
   return entries

@@ -16,7 +16,7 @@ local function count_connection(kind, name, by)
   touch(kind, name, connections)
 end
 
-local function apply(name, settings, bounds)
+local function write_settings(name, settings, bounds)
   settings.history_size = math.min(settings.history_size, bounds.history_size)
   local age = math.max(settings.store_frames and settings.log_age_s or 0, bounds.transit_s) * 1000
   local shown = settings.store_history and settings.history_size or 0
@@ -32,20 +32,20 @@ local function open_channel(name, patch, bounds)
   call('HSET', key('c', name), 'id', new_id(), 'floor', whole(head()), 'connections', '0',
     'seed', '0')
   call('SADD', PREFIX .. 'known:c', name)
-  apply(name, settings, bounds)
+  write_settings(name, settings, bounds)
   touch('c', name, 0)
 end
 
 -- Take some of what is too much out of a visible history; whether there is more.
-local function show_at_most(name, shown)
-  local over = call('ZCARD', key('ho', name)) - shown
-  if over <= 0 then return false end
-  local most = most_dropped('h', name)
-  local gone = call('ZRANGE', key('ho', name), 0, math.min(over, most) - 1)
+local function trim_history(name, shown)
+  local excess = call('ZCARD', key('ho', name)) - shown
+  if excess <= 0 then return false end
+  local most = drop_limit('h', name)
+  local gone = call('ZRANGE', key('ho', name), 0, math.min(excess, most) - 1)
   call('HDEL', key('hr', name), unpack(gone))
   call('ZREM', key('ho', name), unpack(gone))
-  clear('h', name, gone)
-  return over > most
+  clear_payloads('h', name, gone)
+  return excess > most
 end
 
 -- Change settings; whether all that is now too much is gone. If not, it is to be called again.
@@ -53,14 +53,14 @@ local function configure(name, patch, bounds)
   open_channel(name, {}, bounds)
   local settings = cjson.decode(call('HGET', key('c', name), 'settings'))
   for field, value in pairs(patch) do settings[field] = value end
-  apply(name, settings, bounds)
+  write_settings(name, settings, bounds)
   local shown, age = unpack(call('HMGET', key('c', name), 'shown', 'age'))
   shown = tonumber(shown)
-  prolong('c', name, tonumber(age))
+  extend_expiry('c', name, tonumber(age))
   repeat
-    local more = shorten('c', name, settings.log_events)
-    more = show_at_most(name, shown) or more
-  until not more or is_over()
+    local more = trim_to_limit('c', name, settings.log_events)
+    more = trim_history(name, shown) or more
+  until not more or is_out_of_budget()
   return call('XLEN', key('cl', name)) <= settings.log_events and call('ZCARD', key('ho', name)) <= shown
 end
 
@@ -74,10 +74,10 @@ end
 -- What others see of the user, as JSON: built once for each change, as a list of users has those of a thousand.
 local function public_state(user) return call('HGET', key('u', user), 'seen') or '{}' end
 
-local function is_at_home(user) return call('HEXISTS', key('u', user), 'id') == 1 end
+local function is_home(user) return call('HEXISTS', key('u', user), 'id') == 1 end
 
 local function open_user(user, fresh, bounds)
-  if not is_at_home(user) then
+  if not is_home(user) then
     call('HSET', key('u', user), 'id', new_id(), 'floor', whole(head()), 'connections', '0',
       'n', whole(bounds.user_log_events), 'age', whole(bounds.log_age_s * 1000))
     call('SADD', PREFIX .. 'known:u', user)
@@ -89,7 +89,7 @@ end
 
 -- Which bound the state would break after these values, one after the other; nil if none. What is more than that since before is
 -- let be.
-local function broken_bound(user, bounds, ...)
+local function exceeded_limit(user, bounds, ...)
   local state, before, size, count = call('HGETALL', key('us', user)), 0, 0, 0
   local after = {}
   for at = 1, #state, 2 do
@@ -107,7 +107,7 @@ local function broken_bound(user, bounds, ...)
 end
 
 -- What others see of the user: value by key.
-local function view(user)
+local function visible_state(user)
   local names, seen = public_keys(user), {}
   local values = names[1] and call('HMGET', key('us', user), unpack(names))
   for number, name in ipairs(names) do seen[name] = values[number] or nil end
@@ -115,8 +115,8 @@ local function view(user)
 end
 
 -- Note it as JSON after a change.
-local function keep_seen(user)
-  local parts, seen = {}, view(user)
+local function cache_visible_state(user)
+  local parts, seen = {}, visible_state(user)
   for _, name in ipairs(public_keys(user)) do
     if seen[name] then parts[#parts + 1] = name .. ':' .. seen[name] end
   end
@@ -141,25 +141,25 @@ local function differences(before, after)
 end
 
 -- Channels of a user that are looked at together.
-local TOLD = 50
-local TELLING = PREFIX .. 'telling'
+local STATE_PAGE = 50
+local ANNOUNCING = PREFIX .. 'telling'
 
 -- Tell channels of a state, given as the rest of the event; the number of those that are told.
-local function tell(channels, rest)
+local function announce_to(channels, rest)
   for number, channel in ipairs(channels) do
     if call('HGET', key('c', channel), 'state') == '1' then
       local uuid = new_id()
-      emit('c', channel, next_seq(), uuid, '{"kind":"state","uuid":"' .. uuid .. '","channel":' ..
+      emit('c', channel, next_offset(), uuid, '{"kind":"state","uuid":"' .. uuid .. '","channel":' ..
         cjson.encode(channel) .. rest)
       touch('c', channel)
     end
-    if is_over() then return number end
+    if is_out_of_budget() then return number end
   end
   return #channels
 end
 
 -- Channels in a page of a user's, sorted, that have another version of the state than this one.
-local function behind(page, version)
+local function outdated(page, version)
   local channels = {}
   for at = 1, #page, 2 do
     if page[at + 1] ~= version then channels[#channels + 1] = page[at] end
@@ -169,7 +169,7 @@ local function behind(page, version)
 end
 
 -- Note that channels have this version of the state.
-local function bring_up(user, channels, count, version)
+local function set_versions(user, channels, count, version)
   local pairs_of = {}
   for number = 1, count do
     pairs_of[2 * number - 1], pairs_of[2 * number] = channels[number], version
@@ -179,54 +179,54 @@ end
 
 -- Tell the user's channels that have an older state, page by page, as many as fit into this slice: the cursor from which to go on,
 -- or nil. In `uc` each channel has the version that it was told, so that none is told twice, nor one that is joined meanwhile.
-local function tell_from(user, rest, cursor)
+local function announce_from(user, rest, cursor)
   local version = version_of(user)
   repeat
-    local following, page = unpack(call('HSCAN', key('uc', user), cursor, 'COUNT', TOLD))
-    local channels = behind(page, version)
-    local count = tell(channels, rest)
-    bring_up(user, channels, count, version)
+    local following, page = unpack(call('HSCAN', key('uc', user), cursor, 'COUNT', STATE_PAGE))
+    local channels = outdated(page, version)
+    local count = announce_to(channels, rest)
+    set_versions(user, channels, count, version)
     if count < #channels then return cursor end
     cursor = following
-  until cursor == '0' or is_over()
+  until cursor == '0' or is_out_of_budget()
   return cursor ~= '0' and cursor or nil
 end
 
 -- Go on telling a user's channels of the last change; whether all are told. Until then the state does not change again: who wants
 -- to change it goes on with this first. So each channel is sent every change, in their order.
-local function tell_on(user)
+local function continue_announcing(user)
   local uv = key('uv', user)
   local rest, cursor = unpack(call('HMGET', uv, 'rest', 'cursor'))
   if not rest then return true end
-  cursor = tell_from(user, rest, cursor)
+  cursor = announce_from(user, rest, cursor)
   if cursor then
     call('HSET', uv, 'cursor', cursor)
     return false
   end
   call('DEL', uv)
-  call('SREM', TELLING, user)
+  call('SREM', ANNOUNCING, user)
   return true
 end
 
 -- Go on with states that are just told, as who began with it may have died.
-local function tell_some()
-  for _, user in ipairs(call('SRANDMEMBER', TELLING, TOLD)) do
-    if not tell_on(user) then return end
+local function continue_others()
+  for _, user in ipairs(call('SRANDMEMBER', ANNOUNCING, STATE_PAGE)) do
+    if not continue_announcing(user) then return end
     -- Also where there was nothing to go on with.
-    call('SREM', TELLING, user)
+    call('SREM', ANNOUNCING, user)
   end
 end
 
--- Tell the user's channels what has changed for those who saw `before`: as many as fit into this slice, `tell_on` the others.
-local function tell_state(user, before)
-  local parts = differences(before, view(user))
+-- Tell the user's channels what has changed for those who saw `before`: as many as fit into this slice, `continue_announcing` the others.
+local function announce_change(user, before)
+  local parts = differences(before, visible_state(user))
   if #parts == 0 then return end
   local rest = ',"user":' .. cjson.encode(user) .. ',"at":' .. whole(now_ms) .. ',"state":' .. public_state(user) ..
     ',"changed":[' .. table.concat(parts, ',') .. ']}'
-  local cursor = tell_from(user, rest, '0')
+  local cursor = announce_from(user, rest, '0')
   if not cursor then return end
   call('HSET', key('uv', user), 'rest', rest, 'cursor', cursor)
-  call('SADD', TELLING, user)
+  call('SADD', ANNOUNCING, user)
 end
 
 -- A null removes the key.
@@ -241,7 +241,7 @@ local function update_user(user, update)
     for _, other in ipairs(keys) do known = known or other == name end
     if not known then keys[#keys + 1] = name end
   end
-  local changed, before = {}, view(user)
+  local changed, before = {}, visible_state(user)
   for _, pair in ipairs(update.values) do
     local old = call('HGET', key('us', user), pair[1])
     if old ~= pair[2] and (old or pair[2] ~= 'null') then
@@ -253,8 +253,8 @@ local function update_user(user, update)
     -- The time, so that a state that was lost and began anew is newer than all copies of the one before.
     local version = math.max(tonumber(version_of(user)) + 1, now_ms)
     call('HSET', key('u', user), 'version', whole(version), 'public', cmsgpack.pack(keys))
-    keep_seen(user)
-    tell_state(user, before)
+    cache_visible_state(user)
+    announce_change(user, before)
   end
   return changed
 end
@@ -286,16 +286,16 @@ local function changes_to(user, state)
 end
 
 -- Take over a newer state from the user's home, and tell the channels here what has changed.
-local function copy_state(packed)
+local function apply_copy(packed)
   if packed == '' then return end
   local user, version, public, state = unpack(cmsgpack.unpack(packed))
   if tonumber(version) <= tonumber(version_of(user)) then return end
-  local before = view(user)
+  local before = visible_state(user)
   for _, pair in ipairs(changes_to(user, state)) do set_state(user, pair[1], pair[2]) end
   call('HSET', key('u', user), 'version', version, 'public', public)
-  keep_seen(user)
+  cache_visible_state(user)
   if needs_copy(user) then
-    tell_state(user, before)
+    announce_change(user, before)
   else
     -- A user who is about to join would find the older state that it brings along.
     call('EXPIRE', key('u', user), COPY_S)
@@ -303,57 +303,57 @@ local function copy_state(packed)
   end
 end
 
-local function keep_copy(user)
-  if is_at_home(user) or not needs_copy(user) then return end
+local function persist_copy(user)
+  if is_home(user) or not needs_copy(user) then return end
   call('PERSIST', key('u', user))
   call('PERSIST', key('us', user))
 end
 
 local function drop_copy(user)
-  if not is_at_home(user) and not needs_copy(user) then call('DEL', key('u', user), key('us', user)) end
+  if not is_home(user) and not needs_copy(user) then call('DEL', key('u', user), key('us', user)) end
 end
 
 -- -- presence
 
 -- Users in the list that a presence event carries, and bytes; of more there is none, as it would be sent to each of them.
-local LISTED, LISTED_BYTES = 1000, SLICE_BYTES / 8
+local MAX_LISTED, MAX_LISTED_BYTES = 1000, SLICE_BYTES / 8
 
 -- The members of a channel as JSON; nil where they are too many for a list.
-local function list_of(channel)
+local function user_list(channel)
   local users, size = {}, 0
-  if is_full or call('HLEN', key('cu', channel)) > LISTED then return nil end
+  if is_full or call('HLEN', key('cu', channel)) > MAX_LISTED then return nil end
   for _, name in ipairs(call('HKEYS', key('cu', channel))) do
     users[#users + 1] = '[' .. cjson.encode(name) .. ',' .. public_state(name) .. ']'
     size = size + #users[#users]
-    if size > LISTED_BYTES then return nil end
+    if size > MAX_LISTED_BYTES then return nil end
   end
-  handle(COPIED * size)
+  use_bytes(COPIED * size)
   return table.concat(users, ',')
 end
 
-local function announce(channel, user, joined)
+local function announce_presence(channel, user, joined)
   local known = call('HMGET', key('c', channel), 'presence', 'lists', 'seed')
   if known[1] ~= '1' and tonumber(known[3]) == 0 then return end
-  local asks = known[1] == '1' and known[2] == '1'
-  local users = asks and list_of(channel) or nil
+  local wants_list = known[1] == '1' and known[2] == '1'
+  local users = wants_list and user_list(channel) or nil
   local uuid = new_id()
-  emit('c', channel, next_seq(), uuid, '{"kind":"presence","uuid":"' .. uuid .. '","channel":' ..
+  emit('c', channel, next_offset(), uuid, '{"kind":"presence","uuid":"' .. uuid .. '","channel":' ..
     cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"joined":' .. tostring(joined) .. ',"at":' ..
     whole(now_ms) .. ',"state":' .. (joined and public_state(user) or 'null') .. ',"users":[' ..
-    (users or '') .. '],"users_cut":' .. tostring(asks and not users) .. ',"announced":' .. tostring(known[1] == '1') .. '}')
+    (users or '') .. '],"users_cut":' .. tostring(wants_list and not users) .. ',"announced":' .. tostring(known[1] == '1') .. '}')
 end
 
--- Count a connection in or out (by = 1 or -1); the user's first and last are announced. `reach` is from where it may read.
-local function count(channel, conn_id, user, is_seed, by, reach)
+-- Count a connection in or out (by = 1 or -1); the user's first and last are announced. `read_range` is from where it may read.
+local function change_membership(channel, conn_id, user, is_seed, by, read_range)
   count_connection('c', channel, by)
   if is_seed then call('HINCRBY', key('c', channel), 'seed', by) end
   local left = call('HINCRBY', key('cu', channel), user, by)
   if by == 1 then
     call('HSET', key('cm', channel), conn_id, user)
-    call('HSET', key('kc', conn_id), channel, reach)
+    call('HSET', key('kc', conn_id), channel, read_range)
     if left == 1 then
       call('HSET', key('uc', user), channel, version_of(user))
-      announce(channel, user, true)
+      announce_presence(channel, user, true)
     end
   else
     call('HDEL', key('cm', channel), conn_id)
@@ -361,7 +361,7 @@ local function count(channel, conn_id, user, is_seed, by, reach)
     if left <= 0 then
       call('HDEL', key('cu', channel), user)
       call('HDEL', key('uc', user), channel)
-      announce(channel, user, false)
+      announce_presence(channel, user, false)
       drop_copy(user)
     end
   end

@@ -10,16 +10,16 @@ local function without(nodes, node)
   return table.concat(others, ' ')
 end
 
-local function is_held_by(conn_id, node)
+local function is_registered_for(conn_id, node)
   local nodes = call('HGET', key('k', conn_id), 'nodes')
   return nodes and without(nodes, node) ~= nodes
 end
 
 -- Let a node speak for a connection that these other shards count as well.
-local function speak_for(conn_id, node, shards) call('HSET', key('k', conn_id), 'dir', node, 'shards', shards) end
+local function set_owner(conn_id, node, shards) call('HSET', key('k', conn_id), 'dir', node, 'shards', shards) end
 
 -- Note that other shards are about to count a connection, or no longer do; false: another node speaks for it.
-local function spread(conn_id, node, more, less)
+local function update_shards(conn_id, node, more, less)
   local known = call('HMGET', key('k', conn_id), 'dir', 'shards')
   if known[1] ~= node then return false end
   local shards = known[2] or ''
@@ -30,28 +30,28 @@ local function spread(conn_id, node, more, less)
 end
 
 -- From where a connection that joins now may read: its number here, and the one that the application has named, if it has.
-local function reach_from_now(named) return whole(head()) .. (named and ' ' .. whole(named) or '') end
+local function range_from_now(named) return whole(head()) .. (named and ' ' .. whole(named) or '') end
 
--- `reach`: from where it may read private messages; false: from where it is noted, or from now on.
-local function count_user_in(conn_id, user, reach)
+-- `read_range`: from where it may read private messages; false: from where it is noted, or from now on.
+local function register_user(conn_id, user, read_range)
   local is_new = call('HSETNX', key('k', conn_id), 'home', '1') == 1
-  if is_new or reach then call('HSET', key('k', conn_id), 'seq', reach or reach_from_now(false)) end
+  if is_new or read_range then call('HSET', key('k', conn_id), 'seq', read_range or range_from_now(false)) end
   if is_new then count_connection('u', user, 1) end
 end
 
--- Of each channel: its name, the settings it gets if it is new, and from where it may be read, as for `count_user_in`. Returns
+-- Of each channel: its name, the settings it gets if it is new, and from where it may be read, as for `register_user`. Returns
 -- how many of them are joined; the rest is for a later call.
 local function join(conn_id, user, is_seed, channels, bounds)
-  local now = reach_from_now(false)
+  local now = range_from_now(false)
   for number, wanted in ipairs(channels) do
-    local name, settings, reach = wanted[1], wanted[2], wanted[3]
+    local name, settings, read_range = wanted[1], wanted[2], wanted[3]
     if call('HEXISTS', key('kc', conn_id), name) == 0 then
       open_channel(name, settings, bounds)
-      count(name, conn_id, user, is_seed, 1, reach or now)
-    elseif reach then
-      call('HSET', key('kc', conn_id), name, reach)
+      change_membership(name, conn_id, user, is_seed, 1, read_range or now)
+    elseif read_range then
+      call('HSET', key('kc', conn_id), name, read_range)
     end
-    if is_over() then return number end
+    if is_out_of_budget() then return number end
   end
   return #channels
 end
@@ -60,19 +60,19 @@ end
 local function leave(conn_id, channels)
   local known = call('HMGET', key('k', conn_id), 'user', 'seed')
   for number, channel in ipairs(channels) do
-    if call('HEXISTS', key('kc', conn_id), channel) == 1 then count(channel, conn_id, known[1], known[2] == '1', -1) end
-    if is_over() then return number == #channels end
+    if call('HEXISTS', key('kc', conn_id), channel) == 1 then change_membership(channel, conn_id, known[1], known[2] == '1', -1) end
+    if is_out_of_budget() then return number == #channels end
   end
   return true
 end
 
 -- Channels left in one step at most, and answered without being asked for page by page.
-local LEAVE, MANY = 100, 1000
+local MAX_LEFT, MAX_PAGE = 100, 1000
 
 -- Some channels of a connection, mostly all.
-local function channels_of(conn_id)
+local function some_channels_of(conn_id)
   local kc = key('kc', conn_id)
-  local channels = call('HLEN', kc) <= LEAVE and call('HKEYS', kc) or call('HRANDFIELD', kc, LEAVE)
+  local channels = call('HLEN', kc) <= MAX_LEFT and call('HKEYS', kc) or call('HRANDFIELD', kc, MAX_LEFT)
   table.sort(channels)
   return channels
 end
@@ -87,7 +87,7 @@ local function unregister(conn_id)
   local k = key('k', conn_id)
   local known = call('HMGET', k, 'user', 'home', 'nodes')
   for node in (known[3] or ''):gmatch('%S+') do call('SREM', key('nk', node), conn_id) end
-  if not leave(conn_id, channels_of(conn_id)) or call('EXISTS', key('kc', conn_id)) == 1 then
+  if not leave(conn_id, some_channels_of(conn_id)) or call('EXISTS', key('kc', conn_id)) == 1 then
     call('HDEL', k, 'nodes')
     call('HSET', k, 'ending', '1')
     call('SADD', ENDING, conn_id)
@@ -100,18 +100,18 @@ local function unregister(conn_id)
 end
 
 -- Go on with connections that are ending for as long as a slice lasts, as the node that began may have died; whether none is left.
-local function end_some()
-  for _, conn_id in ipairs(call('SRANDMEMBER', ENDING, LEAVE)) do
+local function continue_ending()
+  for _, conn_id in ipairs(call('SRANDMEMBER', ENDING, MAX_LEFT)) do
     while not unregister(conn_id) do
-      if is_over() then return false end
+      if is_out_of_budget() then return false end
     end
-    if is_over() then break end
+    if is_out_of_budget() then break end
   end
   return call('EXISTS', ENDING) == 0
 end
 
 -- Let a node hold a connection; false: what the id was before is not counted out yet.
-local function hold(conn_id, node, user, is_seed)
+local function register(conn_id, node, user, is_seed)
   local known = call('HMGET', key('k', conn_id), 'nodes', 'user', 'ending')
   if known[3] or known[2] and known[2] ~= user then
     -- An id that is used again before it has ended, or whose end this shard was not told.
@@ -137,20 +137,20 @@ local function release(conn_id, node)
 end
 
 -- Fields and values of a hash, or false where they are to be asked for page by page.
-local function unless_many(name) return call('HLEN', name) <= MANY and all_of('HGETALL', name) end
+local function read_small(name) return call('HLEN', name) <= MAX_PAGE and read_all('HGETALL', name) end
 
 -- A user's channels here, likewise.
-local function channels_in(user)
+local function channels_of_user(user)
   local uc = key('uc', user)
-  return call('HLEN', uc) <= MANY and all_of('HKEYS', uc)
+  return call('HLEN', uc) <= MAX_PAGE and read_all('HKEYS', uc)
 end
 
 -- One more node holds a connection: {from where it may read private messages, channels}, or nothing where it is not counted.
 local function reserve(conn_id, node)
   local known = call('HMGET', key('k', conn_id), 'user', 'seed', 'seq', 'ending')
   if not known[1] or known[4] then return false end
-  hold(conn_id, node, known[1], known[2] == '1')
-  return { known[3] or '', unless_many(key('kc', conn_id)) }
+  register(conn_id, node, known[1], known[2] == '1')
+  return { known[3] or '', read_small(key('kc', conn_id)) }
 end
 
 -- The same, in place of another node.
@@ -163,7 +163,7 @@ end
 local function read_user(user)
   local known = call('HMGET', key('u', user), 'id', 'public', 'active', 'connections')
   if not known[1] then return false end
-  return { user, known[1], known[2] or '', known[3], known[4], all_of('HGETALL', key('us', user)), channels_in(user) }
+  return { user, known[1], known[2] or '', known[3], known[4], read_all('HGETALL', key('us', user)), channels_of_user(user) }
 end
 
 local function changed_user(user, changed)

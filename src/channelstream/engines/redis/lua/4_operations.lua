@@ -13,16 +13,16 @@ function operations.hello(a)
   local known = call('HMGET', LOG, 'epoch', 'run', 'seq', 'shard', 'layout')
   if known[1] and known[5] ~= LAYOUT then return redis.error_reply('LAYOUT ' .. (known[5] or '1')) end
   if known[4] and known[4] ~= a.shard then return redis.error_reply('SHARD this is shard ' .. known[4]) end
-  local seq = tonumber(known[3] or '0')
+  local offset = tonumber(known[3] or '0')
   local epoch = known[1]
-  if not epoch or known[2] ~= a.run or a.distrust or (epoch == a.known_epoch and seq < a.known_seq) then
+  if not epoch or known[2] ~= a.run or a.distrust or (epoch == a.known_epoch and offset < a.known_seq) then
     -- Nothing proves that the data is what it was: positions of the older log must not be taken for its own.
-    epoch, seq = a.candidate, math.max(seq, a.known_seq)
-    call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(seq), 'shard', a.shard,
+    epoch, offset = a.candidate, math.max(offset, a.known_seq)
+    call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(offset), 'shard', a.shard,
       'layout', LAYOUT)
     call(PUBLISH, PREFIX .. '#all', 'epoch ' .. epoch)
   end
-  return { epoch, whole(seq) }
+  return { epoch, whole(offset) }
 end
 
 function operations.head() return whole(head()) end
@@ -38,15 +38,15 @@ local function shown_record(channel, uuid)
   return packed and cmsgpack.unpack(packed)
 end
 
-local function show(event, record, seq)
+local function update_history(event, record, offset)
   local records, order = key('hr', event.channel), key('ho', event.channel)
   if record[KIND] == 'message' then
     local at_most = tonumber(call('HGET', key('c', event.channel), 'shown') or '0')
     if event.no_history or at_most <= 0 then return end
-    call('HSET', records, event.uuid, cmsgpack.pack({ whole(seq), whole(now_ms), record }))
-    call('ZADD', order, whole(seq), event.uuid)
-    if token_of(record) then lay('h', event.channel, event.uuid, token_of(record)) end
-    show_at_most(event.channel, at_most)
+    call('HSET', records, event.uuid, cmsgpack.pack({ whole(offset), whole(now_ms), record }))
+    call('ZADD', order, whole(offset), event.uuid)
+    if token_of(record) then set_payload('h', event.channel, event.uuid, token_of(record)) end
+    trim_history(event.channel, at_most)
     return
   end
   local shown = shown_record(event.channel, event.uuid)
@@ -54,11 +54,11 @@ local function show(event, record, seq)
   local form = current(shown[3], record)
   if form then
     call('HSET', records, event.uuid, cmsgpack.pack({ shown[1], shown[2], form }))
-    if token_of(form) ~= token_of(shown[3]) then lay('h', event.channel, event.uuid, token_of(form)) end
+    if token_of(form) ~= token_of(shown[3]) then set_payload('h', event.channel, event.uuid, token_of(form)) end
   else
     call('HDEL', records, event.uuid)
     call('ZREM', order, event.uuid)
-    clear('h', event.channel, { event.uuid })
+    clear_payloads('h', event.channel, { event.uuid })
   end
 end
 
@@ -66,13 +66,13 @@ end
 local function known_about(event)
   local known, new = {}, {}
   if event.channel then
-    for number, record in ipairs(about('c', event.channel, event.uuid)) do known[number] = record end
+    for number, record in ipairs(records_of('c', event.channel, event.uuid)) do known[number] = record end
     local shown = shown_record(event.channel, event.uuid)
     if shown then known[#known + 1] = shown[3] end
     return known
   end
   for _, user in ipairs(event.only) do
-    local records = about('u', user, event.uuid)
+    local records = records_of('u', user, event.uuid)
     for _, record in ipairs(records) do known[#known + 1] = copy(record, ONLY, { user }) end
     if #records == 0 and call('EXISTS', key('u', user)) == 1 then new[#new + 1] = user end
   end
@@ -96,15 +96,15 @@ local function of_kind(known, kind)
 end
 
 -- Where a payload lies that one of the users of an event has, or its channel.
-local function found_in(event, token)
-  for _, each in ipairs(shelves_of(event)) do
+local function find_payload(event, token)
+  for _, each in ipairs(payload_keys_of(event)) do
     if call('HEXISTS', each[1], token) == 1 then return each[1] end
   end
 end
 
 -- The answer to a message that everybody has already: it as it is now, if its payload is not gone though it should not be, or that
 -- it was deleted.
-local function repeated(event, record, known)
+local function duplicate_answer(event, record, known)
   local form = of_kind(known, 'message')[1] or record
   for _, each in ipairs(known) do
     if form == nil then break end
@@ -113,26 +113,26 @@ local function repeated(event, record, known)
   if not form then return { 'deleted' } end
   local token = token_of(form)
   if not token then return { 'repeated', json_of(form) } end
-  local payloads = found_in(event, token)
+  local payloads = find_payload(event, token)
   return payloads and { 'repeated', json_of(form), payloads, token } or { 'repeated' }
 end
 
-local function send(event, record, seq)
+local function store_and_publish(event, record, offset)
   local json = json_of(record)
   if event.channel then
-    if emit('c', event.channel, seq, event.uuid, json, record) then
+    if emit('c', event.channel, offset, event.uuid, json, record) then
       touch('c', event.channel)
-      if not record[ONLY] then show(event, record, seq) end
+      if not record[ONLY] then update_history(event, record, offset) end
     end
     return
   end
   local excluded = set_of(record[EXCLUDE])
   for _, user in ipairs(record[ONLY]) do
     if not excluded[user] then
-      emit('u', user, seq, event.uuid, json, record)
+      emit('u', user, offset, event.uuid, json, record)
     elseif record[KIND] ~= 'message' then
       local _, gone = supersede('u', user, event.uuid, record)
-      clear('u', user, gone)
+      clear_payloads('u', user, gone)
     end
   end
 end
@@ -144,14 +144,14 @@ local function accept(event)
   if event.kind == 'message' then
     local rest = unknown_part(record, known)
     if not event.channel and #known > 0 then rest = #new > 0 and copy(record, ONLY, new) or nil end
-    if not rest then return repeated(event, record, known) end
+    if not rest then return duplicate_answer(event, record, known) end
     record = rest
   else
     for _, each in ipairs(of_kind(known, 'message')) do found = found or affects(event.only, each) end
     if event.kind == 'edit' then record = unknown_part(record, of_kind(known, 'delete')) end
     if not record then return { 'deleted' } end
   end
-  send(event, record, next_seq())
+  store_and_publish(event, record, next_offset())
   return { found and 'found' or 'accepted' }
 end
 
@@ -160,47 +160,47 @@ function operations.publish(a)
   local answers = {}
   for number, event in ipairs(a.events) do
     answers[number] = accept(event)
-    tidy(event)
-    if is_over() then break end
+    drop_unreferenced(event)
+    if is_out_of_budget() then break end
   end
   return answers
 end
 
 -- A look at what followed in one of several logs, `wanted` is {kind, name, start}: it notes in `found` what is not yet there, and
 -- returns how many entries it has read and where the last of them is; nil where the log no longer reaches back.
-local function look(found, number, wanted, known, after, upto, count)
+local function scan_log(found, number, wanted, known, after, read_to, count)
   local kind, name = wanted[1], wanted[2]
-  local entries = find(kind, name, known, after, upto, count)
+  local entries = read_log(kind, name, known, after, read_to, count)
   if not entries then return nil end
-  local seq = after
+  local offset = after
   for _, entry in ipairs(entries) do
-    seq = tonumber(entry[1]:match('^%d+'))
+    offset = tonumber(entry[1]:match('^%d+'))
     -- A private message has one number in the logs of all its users, which may have several forms of it.
-    local slot = kind == 'u' and entry[1] .. name or seq
-    found[slot] = found[slot] or { seq, kind, name, entry[1], entry[2][2], number }
+    local slot = kind == 'u' and entry[1] .. name or offset
+    found[slot] = found[slot] or { offset, kind, name, entry[1], entry[2][2], number }
   end
-  return #entries, seq
+  return #entries, offset
 end
 
 -- The log, of those of which not all is found, whose last entry is the oldest.
-local function hindmost(ends)
+local function least_advanced(ends)
   local least
-  for number, seq in pairs(ends) do
-    if not least or seq < ends[least] then least = number end
+  for number, offset in pairs(ends) do
+    if not least or offset < ends[least] then least = number end
   end
   return least
 end
 
-local function up_to(found, upto)
+local function entries_up_to(found, read_to)
   local read = {}
   for _, each in pairs(found) do
-    if each[1] <= upto then read[#read + 1] = each end
+    if each[1] <= read_to then read[#read + 1] = each end
   end
   return read
 end
 
 -- Of each log that has something a fair share is found, so that many cost hardly more than few: what share that is.
-local function share_of(starts, known, limit)
+local function fair_share(starts, known, limit)
   local busy = 1
   for number, wanted in ipairs(starts) do
     if tonumber(known[number][1] or '0') > wanted[3] then busy = busy + 1 end
@@ -209,10 +209,10 @@ local function share_of(starts, known, limit)
 end
 
 -- Steps in which logs that hold up the others are read on, so that these may follow one another as well.
-local STEPS = 4
+local MAX_REFILLS = 4
 
 -- Entries in their order, in groups of one number.
-local function by_number(read)
+local function by_offset(read)
   table.sort(read, function(one, other) return one[1] < other[1] or one[1] == other[1] and one[6] < other[6] end)
   local groups, last = {}, nil
   for _, each in ipairs(read) do
@@ -225,47 +225,47 @@ end
 
 -- Find what followed in several logs: groups of entries {number, kind, name, id, at, log}, each group of one number, in their
 -- order, the numbers of lost logs, and up to where these are all.
-local function find_all(starts, limit, upto)
+local function find_all(starts, limit, read_to)
   local known, newest, lost, found, ends = {}, head(), {}, {}, {}
-  for number, wanted in ipairs(starts) do known[number] = reach_of(wanted[1], wanted[2]) end
-  local share = share_of(starts, known, limit)
+  for number, wanted in ipairs(starts) do known[number] = log_state(wanted[1], wanted[2]) end
+  local share = fair_share(starts, known, limit)
   for number, wanted in ipairs(starts) do
     local count, last
-    if wanted[3] <= newest then count, last = look(found, number, wanted, known[number], wanted[3], upto, share) end
+    if wanted[3] <= newest then count, last = scan_log(found, number, wanted, known[number], wanted[3], read_to, share) end
     if not count then lost[#lost + 1] = number end
     if count == share then ends[number] = last end
   end
-  local more = math.ceil(limit / STEPS)
-  for _ = 1, STEPS do
-    local number = hindmost(ends)
-    if not number or #up_to(found, ends[number]) >= limit then break end
-    local count, last = look(found, number, starts[number], known[number], ends[number], upto, more)
+  local more = math.ceil(limit / MAX_REFILLS)
+  for _ = 1, MAX_REFILLS do
+    local number = least_advanced(ends)
+    if not number or #entries_up_to(found, ends[number]) >= limit then break end
+    local count, last = scan_log(found, number, starts[number], known[number], ends[number], read_to, more)
     if not count then lost[#lost + 1] = number end
     ends[number] = count == more and last or nil
   end
-  local number = hindmost(ends)
-  upto = number and math.min(upto, ends[number]) or upto
-  return by_number(up_to(found, upto)), lost, upto
+  local number = least_advanced(ends)
+  read_to = number and math.min(read_to, ends[number]) or read_to
+  return by_offset(entries_up_to(found, read_to)), lost, read_to
 end
 
 -- Entries read however long it takes, since to find them took as long.
-local AT_LEAST = 64
+local MIN_ENTRIES = 64
 
--- Read several logs: {head, upto, lost numbers, entries}. `starts` holds {kind, name, start}; what is newer than `upto`, or no
+-- Read several logs: {head, upto, lost numbers, entries}. `starts` holds {kind, name, start}; what is newer than `read_to`, or no
 -- longer fits into the answer, is asked for again.
 function operations.replay(a)
-  local found, lost, upto = find_all(a.starts, a.limit, math.min(head(), a.upto or head()))
+  local found, lost, read_to = find_all(a.starts, a.limit, math.min(head(), a.upto or head()))
   local entries = {}
   for _, group in ipairs(found) do
     -- Not within a number, as the next call goes on behind it.
-    if #entries >= a.limit or handled_bytes >= SLICE_BYTES or #entries >= AT_LEAST and has_run() then
-      upto = group[1][1] - 1
+    if #entries >= a.limit or used_bytes >= SLICE_BYTES or #entries >= MIN_ENTRIES and is_out_of_time() then
+      read_to = group[1][1] - 1
       break
     end
-    tell_number(group, entries, lost)
+    add_forms(group, entries, lost)
   end
   publish_mark(a)
-  return { whole(head()), whole(upto), lost, entries }
+  return { whole(head()), whole(read_to), lost, entries }
 end
 
 -- -- connections
@@ -275,39 +275,39 @@ function operations.connect(a)
   if is_ending(a.conn_id) and not unregister(a.conn_id) then return AGAIN end
   if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
   if not a.home then
-    if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
-    speak_for(a.conn_id, a.node, a.shards)
+    if not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
+    set_owner(a.conn_id, a.node, a.shards)
     return 'reserved'
   end
-  if not tell_on(a.user) then return AGAIN end
-  local fresh = is_at_home(a.user) and {} or a.update.fresh
-  local broken = broken_bound(a.user, a.bounds, fresh, a.update.values)
+  if not continue_announcing(a.user) then return AGAIN end
+  local fresh = is_home(a.user) and {} or a.update.fresh
+  local broken = exceeded_limit(a.user, a.bounds, fresh, a.update.values)
   if broken then return broken end
-  if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
-  if a.dir then speak_for(a.conn_id, a.node, a.shards) end
+  if not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
+  if a.dir then set_owner(a.conn_id, a.node, a.shards) end
   open_user(a.user, fresh, a.bounds)
-  count_user_in(a.conn_id, a.user, reach_from_now(a.since))
+  register_user(a.conn_id, a.user, range_from_now(a.since))
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
 -- Count a connection into channels: {after which number, how many of them}. Where its id or its user lies it is counted already,
 -- or gone (`known`).
 function operations.join(a)
-  if a.known and not is_held_by(a.conn_id, a.node) then return 'gone' end
-  if not a.known and not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
-  if not tell_on(a.user) then return AGAIN end
-  copy_state(ARGV[7])
-  local joined, reach = whole(head()), reach_from_now(a.since)
-  for _, wanted in ipairs(a.channels) do wanted[3] = reach end
+  if a.known and not is_registered_for(a.conn_id, a.node) then return 'gone' end
+  if not a.known and not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
+  if not continue_announcing(a.user) then return AGAIN end
+  apply_copy(ARGV[7])
+  local joined, read_range = whole(head()), range_from_now(a.since)
+  for _, wanted in ipairs(a.channels) do wanted[3] = read_range end
   local count = join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
-  keep_copy(a.user)
+  persist_copy(a.user)
   call(PUBLISH, key('#n', a.node), 'mark 0 ' .. joined)
   return { joined, count }
 end
 
 -- Count a connection out of channels; 0: this shard has nothing more of it, but goes on counting it.
 function operations.leave(a)
-  if not is_held_by(a.conn_id, a.node) then return 'gone' end
+  if not is_registered_for(a.conn_id, a.node) then return 'gone' end
   if not leave(a.conn_id, a.channels) then return AGAIN end
   return (a.known or call('EXISTS', key('kc', a.conn_id)) == 1) and 1 or 0
 end
@@ -323,23 +323,23 @@ end
 function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
-  if not hold(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
-  if not tell_on(a.user) then return AGAIN end
-  if a.dir then speak_for(a.conn_id, a.node, a.shards) end
+  if not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
+  if not continue_announcing(a.user) then return AGAIN end
+  if a.dir then set_owner(a.conn_id, a.node, a.shards) end
   if a.home then
     open_user(a.user, {}, a.bounds)
-    count_user_in(a.conn_id, a.user, a.private)
+    register_user(a.conn_id, a.user, a.private)
   end
-  copy_state(ARGV[7])
+  apply_copy(ARGV[7])
   local wanted, others = {}, {}
   for _, channel in ipairs(a.channels) do wanted[channel[1]] = true end
-  local is_small = a.whole and call('HLEN', key('kc', a.conn_id)) <= LEAVE
-  for _, channel in ipairs(is_small and channels_of(a.conn_id) or {}) do
+  local is_small = a.whole and call('HLEN', key('kc', a.conn_id)) <= MAX_LEFT
+  for _, channel in ipairs(is_small and some_channels_of(a.conn_id) or {}) do
     if not wanted[channel] then others[#others + 1] = channel end
   end
   local is_left = leave(a.conn_id, others) and is_small
   local count = join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
-  keep_copy(a.user)
+  persist_copy(a.user)
   return { count, is_left and 1 or 0 }
 end
 
@@ -351,18 +351,18 @@ function operations.claim(a)
   if not known[1] or known[5] then return false end
   -- Only of a node that hears nothing any more: a living one gives its connections away itself.
   if a.orphan and call(PUBLISH, key('#n', known[1]), 'there 0') > 0 then return 'held' end
-  local told = { known[1], known[2], known[3], known[4] or '' }
-  if not a.sure then return told end
+  local answer = { known[1], known[2], known[3], known[4] or '' }
+  if not a.sure then return answer end
   local sure = set_of(a.sure)
-  for shard in told[4]:gmatch('%S+') do
-    if not sure[shard] then return told end
+  for shard in answer[4]:gmatch('%S+') do
+    if not sure[shard] then return answer end
   end
   if known[1] ~= a.node then
     call('HSET', key('k', a.conn_id), 'dir', a.node)
     call(PUBLISH, key('#n', known[1]), 'yielded ' .. a.conn_id)
   end
-  told[5] = move(a.conn_id, known[1], a.node)
-  return told
+  answer[5] = move(a.conn_id, known[1], a.node)
+  return answer
 end
 
 -- Before that, in a shard that is not that of its id: where it fails, the node that speaks for the connection still does.
@@ -372,7 +372,7 @@ function operations.reserve(a) return reserve(a.conn_id, a.node) end
 function operations.follow(a) return move(a.conn_id, a.from, a.node) end
 
 -- In the shard of its id: that others are about to count it, or no longer do.
-function operations.spread(a) return spread(a.conn_id, a.node, a.more, a.less) and 1 or 'gone' end
+function operations.spread(a) return update_shards(a.conn_id, a.node, a.more, a.less) and 1 or 'gone' end
 
 -- Send to the node that holds a connection; the number of nodes that heard it, -1 where nobody holds it.
 function operations.ask(a)
@@ -389,15 +389,15 @@ function operations.reply(a) call(PUBLISH, key('#n', a.node), 'reply ' .. a.toke
 function operations.configure(a)
   for number, wanted in ipairs(a.channels) do
     if not configure(wanted[1], wanted[2], a.bounds) then return number - 1 end
-    if is_over() then return number end
+    if is_out_of_budget() then return number end
   end
   return #a.channels
 end
 
 function operations.update_user(a)
-  if not is_at_home(a.user) then return false end
-  if not tell_on(a.user) then return AGAIN end
-  local broken = broken_bound(a.user, a.bounds, a.update.values)
+  if not is_home(a.user) then return false end
+  if not continue_announcing(a.user) then return AGAIN end
+  local broken = exceeded_limit(a.user, a.bounds, a.update.values)
   if broken then return broken end
   touch('u', a.user)
   return changed_user(a.user, update_user(a.user, a.update))
@@ -406,80 +406,80 @@ end
 -- The state of a user for a shard whose channels it joins, which is told of all that changes from now on. Where the id of the
 -- connection that joins lies here, too, `more` are the shards that are about to count it.
 function operations.copy(a)
-  if a.more and not spread(a.conn_id, a.node, a.more, {}) then return 'gone' end
+  if a.more and not update_shards(a.conn_id, a.node, a.more, {}) then return 'gone' end
   local copies = call('HGET', key('u', a.user), 'copies') or ''
   for _, shard in ipairs(a.shards) do copies = without(copies, shard) .. ' ' .. shard end
-  if is_at_home(a.user) then call('HSET', key('u', a.user), 'copies', copies) end
+  if is_home(a.user) then call('HSET', key('u', a.user), 'copies', copies) end
   return state_to_copy(a.user)
 end
 
 function operations.follow_state(a)
-  if not tell_on(a.user) then return AGAIN end
-  copy_state(ARGV[7])
-  return tell_on(a.user) and 'done' or AGAIN
+  if not continue_announcing(a.user) then return AGAIN end
+  apply_copy(ARGV[7])
+  return continue_announcing(a.user) and 'done' or AGAIN
 end
 
 -- Go on telling channels of a user's state.
-function operations.tell(a) return tell_on(a.user) and 'done' or AGAIN end
+function operations.tell(a) return continue_announcing(a.user) and 'done' or AGAIN end
 
 -- What `read` returns of the first names, as many as fit into a slice: {how many, what was found}.
-local function each_of(names, read)
+local function for_each(names, read)
   local found = {}
   for number, name in ipairs(names) do
     local is_cut
     found[#found + 1], is_cut = read(name)
-    if is_cut or is_over() then return { number, found } end
+    if is_cut or is_out_of_budget() then return { number, found } end
   end
   return { #names, found }
 end
 
 -- Of each user the channels of this shard.
 function operations.user_channels(a)
-  return each_of(a.names, function(name) return { name, channels_in(name) } end)
+  return for_each(a.names, function(name) return { name, channels_of_user(name) } end)
 end
 
 -- Messages looked for in one step.
-local STEP = 50
+local HISTORY_STEP = 50
 
 -- A part of a visible history, after a number: {entries, the number after which there is more or false}.
-local function history(name, after)
+local function read_history(name, after)
   local shown, is_last = {}
   repeat
-    local order = call('ZRANGEBYSCORE', key('ho', name), '(' .. whole(after), '+inf', 'WITHSCORES', 'LIMIT', 0, STEP)
-    is_last = #order < 2 * STEP
+    local order = call('ZRANGEBYSCORE', key('ho', name), '(' .. whole(after), '+inf', 'WITHSCORES', 'LIMIT', 0, HISTORY_STEP)
+    is_last = #order < 2 * HISTORY_STEP
     for at = 1, #order, 2 do
       local found = shown_record(name, order[at])
       after = tonumber(order[at + 1])
       if found then
-        shown[#shown + 1] = told(found[3], 'h', name, found[1], found[2])
+        shown[#shown + 1] = encode_record(found[3], 'h', name, found[1], found[2])
       end
-      if is_over() then return { shown, whole(after) } end
+      if is_out_of_budget() then return { shown, whole(after) } end
     end
   until is_last
   return { shown, false }
 end
 
-function operations.history(a) return history(a.channel, a.after) end
+function operations.history(a) return read_history(a.channel, a.after) end
 
 function operations.channels(a)
-  return each_of(a.names, function(name)
+  return for_each(a.names, function(name)
     local known = call('HMGET', key('c', name), 'id', 'settings', 'active', 'connections', 'seed', 'floor')
     if not known[1] then return end
-    local users = a.users and unless_many(key('cu', name)) or call('HLEN', key('cu', name))
-    local shown, after = unpack(history(name, 0))
+    local users = a.users and read_small(key('cu', name)) or call('HLEN', key('cu', name))
+    local shown, after = unpack(read_history(name, 0))
     return { name, known, users, shown, after }, after
   end)
 end
 
 function operations.users(a)
-  return each_of(a.names, function(name) return read_user(name) or nil end)
+  return for_each(a.names, function(name) return read_user(name) or nil end)
 end
 
 -- Of each user who is in a channel of this shard: name, public keys and state. One who is not at home here has a copy.
 function operations.states(a)
-  return each_of(a.names, function(name)
-    if not is_at_home(name) and not needs_copy(name) then return nil end
-    return { name, call('HGET', key('u', name), 'public') or '', all_of('HGETALL', key('us', name)) }
+  return for_each(a.names, function(name)
+    if not is_home(name) and not needs_copy(name) then return nil end
+    return { name, call('HGET', key('u', name), 'public') or '', read_all('HGETALL', key('us', name)) }
   end)
 end
 
@@ -496,7 +496,7 @@ function operations.beat(a)
     if call('EXISTS', key('nl', node)) == 0 then dead[#dead + 1] = node end
   end
   publish_mark(a)
-  if end_some() then tell_some() end
+  if continue_ending() then continue_others() end
   return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 
@@ -504,9 +504,9 @@ end
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
   local room = a.count
-  for _, conn_id in ipairs(end_some() and call('SRANDMEMBER', key('nk', a.dead), a.count) or {}) do
+  for _, conn_id in ipairs(continue_ending() and call('SRANDMEMBER', key('nk', a.dead), a.count) or {}) do
     room = room - 1 - call('HLEN', key('kc', conn_id))
-    if not release(conn_id, a.dead) or room <= 0 or is_over() then break end
+    if not release(conn_id, a.dead) or room <= 0 or is_out_of_budget() then break end
   end
   local left = call('SCARD', key('nk', a.dead)) + call('SCARD', ENDING)
   if left == 0 then
@@ -531,11 +531,11 @@ end
 local function forget(kind, name)
   local keys = { log_keys(kind, name) }
   local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho', 'hp', 'hq' } or { 'us', 'uc', 'uv' }
-  for _, each in ipairs(shelf(kind, name)) do keys[#keys + 1] = each end
+  for _, each in ipairs(payload_keys(kind, name)) do keys[#keys + 1] = each end
   for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
   -- Not DEL: a log of very many entries is freed beside what Redis does for others.
   call('UNLINK', unpack(keys))
-  if kind == 'u' then call('SREM', TELLING, name) end
+  if kind == 'u' then call('SREM', ANNOUNCING, name) end
   call('SREM', PREFIX .. 'known:' .. kind, name)
   call('ZREM', PREFIX .. 'idle:' .. kind, name)
 end
@@ -549,7 +549,7 @@ function operations.collect(a)
     for _, name in ipairs(names) do
       forget(rule[1], name)
       gone = gone + 1
-      if is_over() then return gone end
+      if is_out_of_budget() then return gone end
     end
   end
   return gone
@@ -557,14 +557,14 @@ end
 
 -- What a refused call has brought does not stay.
 local function refuse(a, reason)
-  for _, event in ipairs(a.events or {}) do tidy(event) end
+  for _, event in ipairs(a.events or {}) do drop_unreferenced(event) end
   return redis.error_reply(reason)
 end
 
 local arguments = cmsgpack.unpack(ARGV[6])
 if time_ms >= tonumber(ARGV[8]) then return refuse(arguments, 'LATE nobody waits for this any more') end
 if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then return refuse(arguments, 'EPOCH the log is another one') end
-if FREEING[ARGV[5]] then free_first() end
+if FREEING[ARGV[5]] then detect_full() end
 local answer = operations[ARGV[5]](arguments) or false
 if type(answer) == 'table' and answer.err then return answer end
 -- With the time, from which the node tells how far this clock is ahead of its own.
