@@ -954,6 +954,47 @@ def test_a_node_outlives_what_it_cannot_read(with_one_shard: Any, caplog: pytest
     assert "Traceback" not in caplog.text
 
 
+def test_a_message_of_an_unknown_kind_keeps_the_link(
+    with_one_shard: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newer version may send one during a rolling upgrade; it is no reply to a call that waits."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, _ = await nodes.node()
+        [shard] = engine._shards
+        link = shard._link
+        assert link is not None
+        async with shard._replies.expect() as (token, reply):
+            to_node = f"{shard._address.prefix}#n:{shard._node.name}"
+            await link.command("PUBLISH", to_node, f"newer {token} text")
+            await engine.catch_up([0])
+            assert not reply.done()
+        assert shard._link is link
+        assert not link.broken.is_set()
+
+    with_one_shard(life)
+    assert "unknown kind: b'newer'" in caplog.text
+
+
+def test_what_another_program_publishes_to_all_breaks_the_link(
+    with_one_shard: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not taken for a new epoch: the log is read again, and is the same one."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, listener = await nodes.node()
+        [shard] = engine._shards
+        link = shard._link
+        assert link is not None
+        await link.command("PUBLISH", f"{shard._address.prefix}#all", "anything else")
+        await soon(link.broken.is_set)
+        await soon(lambda: shard.is_linked)
+        assert listener.renewals == 0
+
+    with_one_shard(life)
+    assert "something else than channelstream publishes to '#all'" in caplog.text
+
+
 def test_a_flushed_redis_is_another_log(redis: RedisServer, with_nodes: Any) -> None:
     """The node is informed, and registers its connections again."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 from msgspec import Raw, Struct
@@ -124,11 +124,15 @@ def _names(names: Names | None) -> list[str] | bool:
 
 def _parts(event: Event) -> tuple[str, Sequence[bytes]]:
     """Return the kind of an event and its parts: user, payload, timestamp, time of the edit, each as JSON or empty."""
-    if isinstance(event, MessageDeleted):
-        return "delete", [b""] * 4
-    if not isinstance(event, Message | MessageEdited):
-        raise TypeError(event)
-    kind = "message" if isinstance(event, Message) else "edit"
+    match event:
+        case MessageDeleted():
+            return "delete", [b""] * 4
+        case Message():
+            kind = "message"
+        case MessageEdited():
+            kind = "edit"
+        case _:
+            raise TypeError(event)
     return kind, [_text(event.user), event.payload or b"", _text(event.timestamp), _text(event.edited)]
 
 
@@ -176,7 +180,7 @@ def read_event(data: bytes, payload: bytes = b"") -> Event:
                 users_cut=kept.users_cut,
                 announced=kept.announced,
             )
-        case _:
+        case _State():
             return UserStateChanged(
                 **common,
                 user=kept.user,
@@ -184,6 +188,8 @@ def read_event(data: bytes, payload: bytes = b"") -> Event:
                 state=kept.state,
                 changed=kept.changed,
             )
+        case _:
+            assert_never(kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ What it promises is in docs/engines.md.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from heapq import merge
 from typing import Any
 
@@ -53,6 +54,15 @@ LEAVING_AT_ONCE = 64
 """Connections that are counted out side by side."""
 
 logger = logging.getLogger(__name__)
+
+
+class _Outcome(Enum):
+    """What the script answers to a published event; an unknown answer raises ValueError."""
+
+    ACCEPTED = b"accepted"
+    FOUND = b"found"
+    REPEATED = b"repeated"
+    DELETED = b"deleted"
 
 
 class RedisEngine:
@@ -186,11 +196,12 @@ class RedisEngine:
 
     def _accepted(self, event: Event, answers: Sequence[Sequence[bytes]]) -> Accepted:
         """Put together what became of an event in each shard: nothing is new where none has accepted it."""
-        by_outcome = {answer[0]: answer for answer in answers}
-        if b"accepted" in by_outcome or b"found" in by_outcome:
-            return Accepted(event, duplicate=False, found=b"found" in by_outcome or b"repeated" in by_outcome)
-        if b"repeated" in by_outcome:
-            form = by_outcome[b"repeated"][1:]
+        by_outcome = {_Outcome(answer[0]): answer for answer in answers}
+        if _Outcome.ACCEPTED in by_outcome or _Outcome.FOUND in by_outcome:
+            found = _Outcome.FOUND in by_outcome or _Outcome.REPEATED in by_outcome
+            return Accepted(event, duplicate=False, found=found)
+        if _Outcome.REPEATED in by_outcome:
+            form = by_outcome[_Outcome.REPEATED][1:]
             kept = codec.read_event(*form) if form else event
             # One of several parts names its own users.
             whole = replace(kept, only=event.only, exclude=event.exclude) if len(answers) > 1 else kept

@@ -44,6 +44,8 @@ CHUNK = 100
 """Channels or users named in one call; the script says how many of them it has done."""
 PAYLOAD_PREFIX = b"payload "
 """How what is published begins where it is a payload: with a token behind it."""
+EPOCH = b"epoch "
+"""How the message to all nodes begins that announces a new epoch."""
 AGAIN = b"again"
 """How the script answers where the same call is to be made once more."""
 FIELDS_WITH_TOKEN = 5
@@ -439,7 +441,13 @@ class Shard:
         elif kind == b"#n":
             self._payloads.clear()
             self._on_node_message(*data.split(b" ", 1))
-        elif data.partition(b" ")[2].decode() != self.epoch and self._link is not None:
+        elif kind == b"#all" and data.startswith(EPOCH):
+            self._on_epoch(data.removeprefix(EPOCH).decode())
+        else:
+            raise ValueError(name)
+
+    def _on_epoch(self, epoch: str) -> None:
+        if epoch != self.epoch and self._link is not None:
             self._link.abandon("the log is another one")
 
     def _on_entry(self, name: str, data: bytes) -> None:
@@ -479,16 +487,22 @@ class Shard:
 
     def _on_node_message(self, kind: bytes, rest: bytes) -> None:
         """Hear what is meant for this node alone."""
-        if kind == b"yielded":
-            self._events.taken_over(rest.decode())
-        elif kind == b"ask":
-            node, token, command = rest.split(b" ", 2)
-            self._run(self._answer(node.decode(), token.decode(), command))
-        else:
-            token, _, data = rest.partition(b" ")
-            if kind == b"mark":
-                self._advance(int(data))
-            self._replies.resolve(token, data)
+        match kind:
+            case b"yielded":
+                self._events.taken_over(rest.decode())
+            case b"ask":
+                node, token, command = rest.split(b" ", 2)
+                self._run(self._answer(node.decode(), token.decode(), command))
+            case b"mark" | b"reply":
+                token, _, data = rest.partition(b" ")
+                if kind == b"mark":
+                    self._advance(int(data))
+                self._replies.resolve(token, data)
+            case b"there":
+                pass  # Only the number of receivers matters: `claim` in Lua counts them.
+            case _:
+                # A newer version may send it during a rolling upgrade.
+                logger.warning("a node sent a message of an unknown kind: %r", kind)
 
     def _run(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -541,8 +555,8 @@ class Shard:
 
     def _is_used(self, name: str) -> bool:
         kind, _, rest = name.partition(":")
-        receiver = self._events.receiver
-        return receiver.has_channel(rest) if kind == "#c" else receiver.has_user(rest)
+        is_used = {"#c": self._events.receiver.has_channel, "#u": self._events.receiver.has_user}[kind]
+        return is_used(rest)
 
     # -- the log
 
