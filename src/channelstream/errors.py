@@ -112,7 +112,9 @@ class BadSignature(ChannelstreamError):
     http_status = 401
 
     def __init__(self) -> None:
-        super().__init__("Bad Signature: sign the path with the server's secret and a right clock.")
+        super().__init__(
+            "Bad Signature: sign the path of the call with the server's secret, and check the clock."
+        )
 
     @property
     def body(self) -> dict[str, Any]:
@@ -260,7 +262,9 @@ class Internal(ChannelstreamError):
     http_status = 500
 
     def __init__(self) -> None:
-        super().__init__("The server failed at this request: its log says why. It may have taken effect.")
+        super().__init__(
+            "The server failed to process this request; its log has the reason. The request may have taken effect."
+        )
 
 
 class Unavailable(TryLater):
@@ -290,12 +294,12 @@ def closed(code: CloseCode, reason: str) -> ChannelstreamError:
     reason = f"{reason[:1].upper()}{reason[1:]}"
     match code:
         case CloseCode.REPLACED:
-            return Replaced(f"{reason}; stop this one.")
+            return Replaced(f"{reason}; do not reconnect this one.")
         case CloseCode.UNKNOWN_CONNECTION:
             return Unauthorized(f"{reason}; ask the application for a new conn_id.")
         case CloseCode.NORMAL:
-            return Ended(f"{reason}; there is nothing to come back for.")
-    error = Unavailable(f"{reason}; come back with `since` in a moment.")
+            return Ended(f"{reason}; do not reconnect.")
+    error = Unavailable(f"{reason}; reconnect with `since` in a moment.")
     error.close_code = code
     return error
 

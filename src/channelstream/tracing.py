@@ -192,7 +192,7 @@ class Tracer:
         self._note_all(connection, Fact(what=FactKind.ATTACHED, text="it has a stream"))
 
     def detached(self, connection: Connection, grace_s: float) -> None:
-        text = f"it has no stream; it is waited for {grace_s:g} seconds"
+        text = f"it has no stream; it ends in {grace_s:g} seconds unless one attaches"
         self._note_all(connection, Fact(what=FactKind.DETACHED, text=text))
 
     def stalled(self, connection: Connection) -> None:

@@ -61,8 +61,8 @@ def test_no_arguments() -> None:
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
-        (["a.ini", "b.ini"], "one file"),
-        (["-i", "a.ini", "b.ini"], "one file"),
+        (["a.ini", "b.ini"], "name one INI file"),
+        (["-i", "a.ini", "b.ini"], "name one INI file"),
         (["--secrte=hunter2"], "there is no option '--secrte' (did you mean --secret?)"),
         (["--secrte", "hunter2"], "there is no option '--secrte'"),
         (["--port"], "expected one argument"),

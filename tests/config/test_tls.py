@@ -52,7 +52,7 @@ def files(certificate: tuple[str, str], tmp_path: Path) -> Files:
         ("cert", "junk", r"ssl_keyfile: '.*/junk.pem' holds no PEM key that can be used: "),
         ("cert", "missing", r"ssl_keyfile: '.*/missing' cannot be read: "),
         ("cert", "other", r"ssl_keyfile: '.*/other.pem' is not the key of the certificate in '.*/cert.pem'"),
-        ("cert", "encrypted", r"ssl_keyfile: the key in '.*/encrypted.pem' is encrypted, and nobody "),
+        ("cert", "encrypted", r"ssl_keyfile: the key in '.*/encrypted.pem' is encrypted, and the server "),
     ],
 )
 def test_unusable_files(files: Files, cert: str, key: str, said: str) -> None:

@@ -137,7 +137,7 @@ def read_flags(parser: OneLineParser, argv: Sequence[str]) -> Flags:
     if "ini" in namespace:
         files.insert(0, namespace.ini)
     if len(files) > 1:
-        parser.error(f"one file, please, not {len(files)}")
+        parser.error(f"name one INI file, not {len(files)}")
     return Flags(files[0] if files else None, given_flags(namespace))
 
 

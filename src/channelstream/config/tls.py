@@ -6,7 +6,7 @@ from pathlib import Path
 from channelstream.config.settings import Settings
 from channelstream.errors import ConfigError
 
-_ENCRYPTED = "ssl_keyfile: the key in {!r} is encrypted, and nobody is there to type its password: name one that is not"
+_ENCRYPTED = "ssl_keyfile: the key in {!r} is encrypted, and the server cannot ask for its password: name a key without one"
 
 
 class _PasswordWanted(Exception):

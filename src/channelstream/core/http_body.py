@@ -87,11 +87,11 @@ class ChunkedBody:
         end = _line_end(data, at, CHUNK_LINE_BYTES)
         if end < 0:
             if len(data) - at > CHUNK_LINE_BYTES:
-                raise BadRequest("The line before a chunk is too long.")
+                raise BadRequest("The size line of a chunk is too long.")
             return at
         line = _CHUNK_LINE.fullmatch(data, at, end)
         if line is None:
-            raise BadRequest("A chunk begins with its size.")
+            raise BadRequest("A chunk must begin with its size in hexadecimal digits.")
         size = int(line[1], 16)
         self._is_last = not size
         self._left = size + 2
@@ -108,7 +108,7 @@ class ChunkedBody:
         if left > 2 or len(data) - at < 2:
             return at
         if data[at : at + 2] != b"\r\n":
-            raise BadRequest("A chunk is longer than its size says.")
+            raise BadRequest("A chunk does not end where its size says.")
         self._left = None
         return at + 2
 

@@ -91,7 +91,7 @@ def check_beginning(data: bytes, start: int, seen: int) -> None:
         BadRequest: it is no HTTP/1.1.
     """
     if _BEGINNING.match(data, start) is None or _BARE.search(data, seen) is not None:
-        raise BadRequest("This is no request of HTTP/1.1.")
+        raise BadRequest("This is not an HTTP/1.1 request: begin with a line such as GET /path HTTP/1.1.")
 
 
 def check_trailers(data: bytes) -> None:
@@ -123,7 +123,7 @@ def _by_name(headers: list[Header]) -> _Fields:
             values.setdefault(name, []).append(value)
         for name, title in _SINGLE.items():
             if len(values.get(name, ())) > 1:
-                raise BadRequest(f"A request has one {title} header.")
+                raise BadRequest(f"Send exactly one {title} header.")
         fields = {name: b",".join(each) for name, each in values.items()}
     return fields
 
@@ -139,7 +139,7 @@ def _check_host(host: bytes | None, is_needed: bool) -> None:
     """Refuse a request without a Host, or with one that is no host and port (RFC 9112, 3.2)."""
     if host is None:
         if is_needed:
-            raise BadRequest("A request has one Host header.")
+            raise BadRequest("Send exactly one Host header.")
     elif _HOST.fullmatch(host) is None:
         raise BadRequest("The Host header must be a host, with or without a port.")
 
@@ -147,7 +147,7 @@ def _check_host(host: bytes | None, is_needed: bool) -> None:
 def _read_target(method: bytes, target: bytes, headers: list[Header]) -> tuple[bytes, bytes]:
     """Return path and query of the target, in any of its forms but that of CONNECT (RFC 9112, 3.2)."""
     if method == b"CONNECT":
-        raise BadRequest("This server is no proxy: it does not CONNECT.")
+        raise BadRequest("This server is not a proxy: CONNECT is not supported.")
     if target[:1] != b"/" and not (target == b"*" and method == b"OPTIONS"):
         target = _origin_form(target, headers)
     path, _, query = target.partition(b"#")[0].partition(b"?")
@@ -168,13 +168,13 @@ def _body_bytes(fields: _Fields, is_1_1: bool) -> int | None:
     length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     if coding is not None:
         if length is not None or not is_1_1:
-            raise BadRequest("Transfer-Encoding is of HTTP/1.1, and stands in place of Content-Length.")
+            raise BadRequest("Send Transfer-Encoding in HTTP/1.1 only, and without Content-Length.")
         _check_codings([item.strip() for item in coding.lower().split(b",")])
         return None
     if length is None:
         return 0
     if _LENGTH.fullmatch(length) is None:
-        raise BadRequest("Content-Length is one number of bytes.")
+        raise BadRequest("Content-Length must be one number of bytes.")
     return int(length)
 
 

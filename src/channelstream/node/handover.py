@@ -97,7 +97,7 @@ class Handover:
             await self._local.join_again(connection, forgotten)
         elif not claim.is_whole:
             await self._local.disconnect(
-                connection, CloseCode.UNKNOWN_CONNECTION, "its channels are not known any more"
+                connection, CloseCode.UNKNOWN_CONNECTION, "its channels are no longer known"
             )
             return None
         return connection

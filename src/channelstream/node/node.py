@@ -126,7 +126,7 @@ class Node:
                 opened = await self._open(asked, Member(asked.conn_id, user, dialect), update)
             if opened := opened or await self._reconnect(asked, user):
                 return opened
-        raise Unavailable("This connection was made a moment ago; try again.")
+        raise Unavailable("Other calls create and end this connection at the moment; try again.")
 
     def _new_id_beside(self, user: str) -> str:
         """Return a new id in the shard of the user, so that the connection depends on one shard less."""
@@ -160,7 +160,7 @@ class Node:
             return None
         users = await self.engine.users([user], with_channels=False)
         if not users:
-            raise Unavailable("The user of this connection is gone; connect again.")
+            raise Unavailable("The user of this connection was removed; connect again.")
         return Opened(asked.conn_id, users[0], answer.channels)
 
     async def subscribe(

@@ -55,7 +55,7 @@ class Streams:
         if connection is None:
             raise _unknown()
         if not self.node.engine.owns(connection.id):
-            raise Unavailable("The engine is out of reach; come back in a moment.")
+            raise Unavailable("The engine is out of reach; reconnect in a moment.")
         return connection
 
     def is_elsewhere(self, query: dict[str, str]) -> bool:
@@ -100,7 +100,7 @@ class Streams:
 
     def _conn_id(self, query: dict[str, str]) -> str | None:
         if self.node.draining:
-            raise Unavailable("The server restarts; come back in a moment.")
+            raise Unavailable("The server restarts; reconnect in a moment.")
         if "conn_id" not in query:
             raise Invalid({"conn_id": ["Missing data for required field."]})
         try:
