@@ -25,7 +25,9 @@ AT_ONCE = 50
 """Clients that are registered, and then attached, side by side."""
 GRACE_S = 20
 """How long the server waits for a lost client: longer than it takes to lose them all, so that they expire together."""
-PROBED_S = {"good-bye": 8.0, "lost": GRACE_S + 10.0}
+PROBED_S = {"good-bye": 8.0, "lost": GRACE_S + 20.0}
+PING_S = 3600
+"""Longer than a run: these clients do not answer pings, and would be dropped at the second one."""
 QUIET_S = 3.0
 SLOW_MS = 20
 GOOD_BYE = masked(CLOSE_FRAME, (1000).to_bytes(2))
@@ -196,7 +198,8 @@ async def _run(options: argparse.Namespace) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for how in options.how:
         for leaving, with_lists in ((options.leaving, False), (options.leaving // 5, True)):
-            flags = ["--detach-grace-s", str(GRACE_S), "--slow-turn-ms", str(SLOW_MS), *options.flag]
+            flags = ["--detach-grace-s", str(GRACE_S), "--slow-turn-ms", str(SLOW_MS)]
+            flags += ["--ping-interval-s", str(PING_S), *options.flag]
             async with product(*flags) as target:
                 row = await _storm(target, how, leaving, options.staying, with_lists)
             print("  ".join(f"{name}: {value}" for name, value in row.items()), flush=True)
