@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import replace
 
 from channelstream.core.deflate import compress
 from channelstream.core.events import (
@@ -75,10 +76,13 @@ def catchup_item(entry: Entry, dialect: Dialect) -> bytes:
 
 
 def _encoded(entry: Entry, dialect: Dialect, catchup: bool) -> bytes:
-    if not isinstance(entry.event, UsersLeft):
+    event = entry.event
+    if not isinstance(event, UsersLeft):
         return _encode(_build(entry, dialect, catchup))
-    users = Raw(_encode(_listed(entry.event.users)))
-    built = [_build(single, dialect, catchup) for single in entry.split()]
+    users = Raw(_encode(_listed(event.users)))  # Once: every item has the same list, which may be long.
+    built = [
+        _build(single, dialect, catchup) for single in entry.with_event(replace(event, users=())).split()
+    ]
     for each in built:
         if each.users is not UNSET:
             each.users = users

@@ -11,7 +11,7 @@ TURN_COST = 20_000
 """What the events of one turn may cost, in pointers moved, or names listed (0.1 us each, measured)."""
 EVENT_COST = 200
 """What an event costs besides, in the same unit."""
-USERS_AT_ONCE = 500
+USERS_AT_ONCE = 250
 """Users of one event: clients of the older generations are sent an item for each."""
 
 
