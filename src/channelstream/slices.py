@@ -1,6 +1,7 @@
 """Much work, done in many short turns of the event loop, so that no other request or stream waits for it."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -66,3 +67,53 @@ class Slices:
             done += map(do, items[start : start + step])
             await self.due()
         return done
+
+
+class TurnQueue:
+    """Small pieces of work for many clients: a few in each turn of the loop, the others in the next turns, in order.
+
+    A loop calls in one turn the protocol of every socket that is ready, and would do the work of all of them in that turn.
+    """
+
+    __slots__ = ("_at_once", "_done", "_waiting")
+
+    def __init__(self, at_once: int) -> None:
+        """Create an empty queue.
+
+        Args:
+            at_once: pieces done in one turn.
+        """
+        self._at_once = at_once
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._done = 0  # Pieces done in this turn.
+
+    def has_room(self) -> bool:
+        """Return whether the caller may do one more piece in this turn, and count it."""
+        self._wake()
+        if self._done >= self._at_once or self._waiting:
+            return False
+        self._done += 1
+        return True
+
+    def put(self, work: Callable[[], None]) -> None:
+        """Do a piece of work in one of the next turns, after those that wait."""
+        self._wake()
+        self._waiting.append(work)
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do a piece of work now if this turn has room for it, else in one of the next turns."""
+        if self.has_room():
+            work()
+        else:
+            self.put(work)
+
+    def _wake(self) -> None:
+        if not self._done and not self._waiting:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._done = min(self._at_once, len(self._waiting))
+        if self._done:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        for _ in range(self._done):
+            self._waiting.popleft()()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core import changes
+from channelstream.core import changes, hub
 from channelstream.core.batch import DISCARD, Batch, BufferBatch
 from channelstream.core.changes import KEPT
 from channelstream.core.codec import Framing
@@ -309,6 +309,41 @@ def test_events_during_catch_up_follow_when_live(bench: Bench) -> None:
     assert tape.uuids() == [["1", "2"]]
 
 
+def test_pending_events_of_a_client_that_left_stay_in_the_log(bench: Bench) -> None:
+    """Nothing more is written to it, and the connection has been sent what it was sent before."""
+    connection, tape = bench.member("ann", "a")
+    bench.say("a")
+    bench.flush_all()
+    bench.say("a")
+    bench.hub.discard_pending(connection)
+    bench.say("a")
+    bench.flush_all()
+    assert (tape.uuids(), connection.delivered) == ([["1"]], (1,))
+    bench.hub.discard_pending(connection)
+    bench.hub.stop_writing(connection)
+    bench.hub.detach(connection, 99.0)
+    assert (tape.uuids(), connection.delivered) == ([["1"]], (1,))
+
+
+def test_a_client_that_left_with_nothing_pending_was_sent_all(bench: Bench) -> None:
+    connection, _ = bench.member("ann", "a")
+    bench.say("a")
+    bench.flush_all()
+    bench.hub.discard_pending(connection)
+    bench.say("a")
+    bench.hub.detach(connection, 99.0)
+    assert connection.delivered == (1,)
+
+
+def test_a_client_that_leaves_while_it_catches_up_keeps_its_buffer(bench: Bench) -> None:
+    """It has no pending batch: its session writes what it reads from the log, and sees that the stream has ended."""
+    connection, _ = bench.member("ann", "a")
+    buffer = BufferBatch(10)
+    bench.hub.attach(connection, Tape(), buffer)
+    bench.hub.discard_pending(connection)
+    assert connection.batch is buffer
+
+
 def test_a_detached_connection_keeps_its_delivered_offsets(bench: Bench) -> None:
     """What waited is not written to a stream that is gone; it is left to the log, with what comes later."""
     connection, tape = bench.member("ann", "a")
@@ -497,6 +532,68 @@ def test_many_connections_are_written_to_in_slices(bench: Bench) -> None:
     assert bench.flushes_asked == 2
     assert not bench.hub.flush()
     assert tapes[0].uuids() == [["1"], ["2"]]
+
+
+def test_a_very_large_batch_is_written_in_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is one write, in order, and the same bytes for all; an entry that is too large goes alone."""
+    tapes = [bench.member(user, "a")[1] for user in ("ann", "bob")]
+    first = bench.say("a")
+    monkeypatch.setattr(hub, "BATCH_SIZE", 2 * first.size + 1)
+    large = b'"%b"' % (b"x" * first.size)
+    bench.deliver(Message(uuid="2", channel="a", user="ann", payload=large, timestamp="t"))
+    for _ in range(3):
+        bench.say("a")
+    bench.flush_all()
+    assert tapes[0].uuids() == [["1"]]
+    bench.say("a")
+    for _ in range(3):
+        bench.flush_all()
+    assert tapes[0].uuids() == [["1"], ["2"], ["3", "4"], ["5", "6"]]
+    assert all(one is other for one, other in zip(tapes[0].written, tapes[1].written, strict=True))
+    assert bench.flushes_asked == 4
+
+
+def test_a_poll_that_takes_a_part_of_a_batch_leaves_the_rest_in_the_log(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stream ends with the write; the next one begins after what was written."""
+    connection, tape = bench.member("ann", "a")
+    tape.on_write = lambda: bench.hub.detach(connection, 99.0)
+    size = bench.say("a").size
+    bench.say("a")
+    monkeypatch.setattr(hub, "BATCH_SIZE", size)
+    bench.flush_all()
+    bench.flush_all()
+    assert (tape.uuids(), connection.delivered) == ([["1"]], (1,))
+
+
+def test_a_message_deleted_before_a_round_is_not_sent_in_a_later_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of a very large batch is older than the round it is written in."""
+    _, tape = bench.member("bob", "a")
+    size = bench.say("a").size
+    said = bench.say("a")
+    bench.say("a")
+    bench.deliver(MessageDeleted(uuid=said.event.uuid, channel="a", exclude=frozenset({"bob"})))
+    monkeypatch.setattr(hub, "BATCH_SIZE", size)
+    for _ in range(4):
+        bench.flush_all()
+    assert tape.uuids() == [["1"], ["3"]]
+
+
+def test_large_writes_count_as_several(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice of them is shorter."""
+    tapes = [bench.member("ann", "a")[1] for _ in range(5)]
+    bench.say("a")
+    monkeypatch.setattr(hub, "SLICE", 4)
+    monkeypatch.setattr(hub, "WRITE_BYTES", 100)
+    assert bench.hub.flush()
+    size = len(tapes[0].written[0])
+    assert 100 < size < 200
+    assert [len(tape.written) for tape in tapes] == [1, 1, 0, 0, 0]
+    bench.flush_all()
+    assert [len(tape.written) for tape in tapes] == [1] * 5
 
 
 def test_a_client_waiting_for_a_slice_may_reconnect_by_another_transport(bench: Bench) -> None:

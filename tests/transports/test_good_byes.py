@@ -7,19 +7,35 @@ import pytest
 from tests.simulation.line import Line
 
 from channelstream.config import Settings
-from channelstream.core.events import Dialect
+from channelstream.core.connection import ConnectionState
+from channelstream.core.events import Dialect, Message
 from channelstream.core.policy import Policy
 from channelstream.engines.base import UserUpdate
 from channelstream.http import closing
 from channelstream.node import Node
 from channelstream.server import build
-from channelstream.transports import websocket
+from channelstream.transports import streams, websocket
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import WebSocketStream
 
 GOOD_BYE = b"\x88\x82\0\0\0\0\x03\xe8"
+PINGS = b"\x89\x83\0\0\0\0one", b"\x89\x83\0\0\0\0two"
 MANY = 11
+
+
+class Socket(Line):
+    """A line whose reading the server may pause."""
+
+    pauses = 0
+    is_paused = False
+
+    def pause_reading(self) -> None:
+        self.pauses += 1
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
 
 
 @pytest.fixture(autouse=True)
@@ -28,18 +44,18 @@ def _long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "TURN_S", 3600.0)
 
 
-async def crowd() -> tuple[Node, list[Line]]:
+async def crowd() -> tuple[Node, list[Socket]]:
     """A node with so many connections, each with an open socket."""
     node = build(Settings(secret="x", admin_secret="y", unattached_timeout_s=3600)).node
     await node.start()
-    streams = Streams(node, StreamSettings(), Policy())
+    shared = Streams(node, StreamSettings(), Policy())
     lines = []
     for number in range(MANY):
         await node.connect(f"c{number}", f"u{number}", Dialect.V07, {"a": {}}, UserUpdate({}, {}))
         connection = node.connection(f"c{number}")
         assert connection is not None
-        line = Line(65_536, pauses_late=False)
-        line.protocol = stream = WebSocketStream(streams, line, connection, deflate=False)
+        line = Socket(65_536, pauses_late=False)
+        line.protocol = stream = WebSocketStream(shared, line, connection, deflate=False)
         stream.open("")
         lines.append(line)
     return node, lines
@@ -64,7 +80,7 @@ def test_many_disconnects_are_handled_in_short_turns(monkeypatch: pytest.MonkeyP
 
 
 def test_a_good_bye_counts_though_the_socket_is_lost_before_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connection ends then; it is not waited for."""
+    """The connection ends; it is not waited for."""
     monkeypatch.setattr(closing, "AT_ONCE", 1)
 
     async def life() -> None:
@@ -73,10 +89,78 @@ def test_a_good_bye_counts_though_the_socket_is_lost_before_its_turn(monkeypatch
             line.protocol.data_received(GOOD_BYE)
         for line in lines:
             line.protocol.connection_lost(None)
-        assert node.hub.connections == {}
-        for _ in range(MANY):
+        for _ in range(3 * MANY):
             await asyncio.sleep(0)
+        assert node.hub.connections == {}
         (channel,) = await node.engine.channels(["a"])
         assert channel.connections == 0
+
+    asyncio.run(life())
+
+
+def test_frames_of_very_many_clients_are_taken_in_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which they came, and each client's own in order, though it sends more before its turn."""
+    monkeypatch.setattr(streams, "READS_AT_ONCE", 4)
+
+    async def life() -> None:
+        _, lines = await crowd()
+        for line in lines:
+            line.protocol.data_received(PINGS[0])
+        lines[-1].protocol.data_received(PINGS[1])
+        counts = []
+        for _ in range(4):
+            counts.append(sum(b"\x8a\x03one" in line.unread for line in lines))
+            await asyncio.sleep(0)
+        assert counts == [4, 8, 11, 11]
+        assert bytes(lines[-1].unread).endswith(b"\x8a\x03one\x8a\x03two")
+        assert [(line.pauses, line.is_paused) for line in lines[-2:]] == [(0, False), (1, False)]
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("end", ["eof", "lost"])
+def test_a_good_bye_counts_though_the_socket_ends_before_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """The connection ends and is not waited for; a client that still reads gets its answer."""
+    monkeypatch.setattr(streams, "READS_AT_ONCE", 1)
+
+    async def life() -> None:
+        node, lines = await crowd()
+        for line in lines:
+            line.protocol.data_received(GOOD_BYE)
+        for line in lines:
+            if end == "eof":
+                assert line.protocol.eof_received()
+            else:
+                line.abort()
+        for _ in range(4 * MANY):
+            await asyncio.sleep(0)
+        assert node.hub.connections == {}
+        assert all(line.is_closing() for line in lines)
+        assert end == "lost" or all(line.unread.endswith(b"\x88\x02\x03\xe8") for line in lines)
+
+    asyncio.run(life())
+
+
+def test_nothing_is_written_to_clients_that_wait_for_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They read no more: the first bytes would have their sockets reset."""
+    monkeypatch.setattr(closing, "AT_ONCE", 1)
+
+    async def life() -> None:
+        node, lines = await crowd()
+        while any(each.state is not ConnectionState.LIVE for each in node.hub.connections.values()):
+            await asyncio.sleep(0)
+        for line in lines[1:]:
+            line.unread.clear()
+            line.protocol.data_received(GOOD_BYE)
+        event = Message(uuid="m", channel="a", user="app", payload=b"1", timestamp="t")
+        await node.publish([event])
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert b'"uuid":"m"' in lines[0].unread
+        for _ in range(2 * MANY):
+            await asyncio.sleep(0)
+        assert {bytes(line.unread) for line in lines[1:]} == {b"\x88\x02\x03\xe8"}
 
     asyncio.run(life())

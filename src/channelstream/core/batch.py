@@ -24,13 +24,17 @@ class Batch:
     """Events to send together: those of `parent`, then `entry`.
 
     The root of a tree has neither: it stands for "nothing to send yet".
+
+    Attributes:
+        size: bytes its entries count for in the budget.
     """
 
-    __slots__ = ("_bytes", "_made_after", "_next", "entry", "parent")
+    __slots__ = ("_bytes", "_made_after", "_next", "entry", "parent", "size")
 
     def __init__(self, parent: "Batch | None" = None, entry: Entry | None = None) -> None:
         self.parent = parent
         self.entry = entry
+        self.size: int = 0 if parent is None or entry is None else parent.size + entry.size
         self._next: dict[Entry, Batch] | None = None
         self._bytes: list[bytes | None] | None = None
         self._made_after: Entry | None = None
@@ -63,10 +67,21 @@ class Batch:
                 grown.extend(batch._next.values())
                 batch._next = None
 
+    def head(self, size: int) -> "Batch":
+        """Return the longest part from the first entry on that is not larger, or the first entry alone."""
+        batch = self
+        while batch.size > size and batch.parent is not None and batch.parent.entry is not None:
+            batch = batch.parent
+        return batch
+
     def entries(self) -> list[Entry]:
+        return self.entries_after(None)
+
+    def entries_after(self, part: "Batch | None") -> list[Entry]:
+        """Return the entries that follow a part of this batch that `head` has returned."""
         found = []
         batch: Batch | None = self
-        while batch is not None and batch.entry is not None:
+        while batch is not None and batch is not part and batch.entry is not None:
             found.append(batch.entry)
             batch = batch.parent
         found.reverse()

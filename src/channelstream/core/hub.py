@@ -16,8 +16,12 @@ from channelstream.core.log import Entry
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.errors import CloseCode
 
-SLICE = 2_000
-"""Connections written to at a stretch: about 10 ms, a write being 5 us (measured, docs/performance.md)."""
+BATCH_SIZE = 262_144
+"""Size of the entries, as the budget counts them, that are encoded and written together: 2 to 5 ms to encode."""
+SLICE = 1_000
+"""Connections written to in one call of `flush`: about 5 ms, a write being 5 us (measured, docs/performance.md)."""
+WRITE_BYTES = 16_384
+"""Bytes that count as one more write: the kernel copies that many in the time one write takes besides."""
 
 
 class Hub:
@@ -135,16 +139,16 @@ class Hub:
     def flush(self) -> bool:
         """Write what waits: one write per connection, the same bytes for all that got the same events.
 
-        Of very many connections only the next `SLICE` are written, so that other work gets its turn; then the answer is
-        True and the caller calls again soon. What comes meanwhile for those that still wait joins what they wait for.
+        One call does about 5 ms of work, so that other work gets its turn: `SLICE` writes, or fewer of large batches. If
+        more is left it returns True, and the caller calls again soon. Events that are delivered meanwhile to connections
+        that still wait join their batches.
         """
         if not self._slices:
             self._begin_round()
         left = SLICE
         while self._slices and left > 0:
             number, waiting = self._slices.popleft()
-            left -= len(waiting)
-            self._write_out(number, waiting)
+            left = self._write_out(number, waiting, left)
         if self._slices:
             return True
         self._sent.forget()
@@ -199,30 +203,58 @@ class Hub:
         assert changes is not None  # noqa: S101 - those were kept
         return Changes(changes)
 
-    def _write_out(self, number: int, waiting: list[Connection]) -> None:
-        """Write to each; where one write fails, that stream ends, and the others wait for the next call of `flush`."""
+    def _write_out(self, number: int, waiting: list[Connection], left: int) -> int:
+        """Write to each of the connections, and return how many writes of `left` remain.
+
+        Connections that are not reached wait for the next call of `flush`. If a write fails, that stream ends, and the
+        connections after it wait for the next call, too.
+        """
         dialect, framing = Dialect(number // len(Framing)), Framing(number % len(Framing))
         root = self._root
         changes = self._waiting_changes()
         last: Batch | None = None
+        following = root
         data = b""
         batch = root
+        cost = 1
         rest = iter(waiting)
         try:
             for connection in rest:
                 batch = connection.batch
                 if batch is not last:
                     last = batch
-                    data = batch.encoded(dialect, framing, changes)
+                    first, following = self._split(batch)
+                    data = first.encoded(dialect, framing, changes)
+                    cost = 1 + len(data) // WRITE_BYTES
                 # Not so for one that was detached after it had begun to wait, or came back by another transport.
                 if batch.entry is not None and connection.format == number:
-                    connection.batch = root
+                    connection.batch = following
+                    if following is not root:
+                        self._waiting_by_format[number].append(connection)
                     if data:
                         connection.write(data)
+                        left -= cost
+                        if left <= 0:
+                            break
         except Exception:
-            self._slices.appendleft((number, list(rest)))
             self._close_failed(connection, batch)
             raise
+        finally:
+            if remaining := list(rest):
+                self._slices.appendleft((number, remaining))
+        return left
+
+    def _split(self, batch: Batch) -> tuple[Batch, Batch]:
+        """Return what is written of a batch now, and what is written in the next round: nothing unless it is very large.
+
+        Encoding a very large batch at once would hold up the loop, and during that time it would only grow.
+        """
+        first, following = batch.head(BATCH_SIZE), self._root
+        if first is not batch:
+            for entry in batch.entries_after(first):
+                following = following.append(entry)
+            self._began = min(self._began, self._sent_began)
+        return first, following
 
     def _close_failed(self, connection: Connection, batch: Batch) -> None:
         """End a stream on which a write has failed: its client comes back for this batch."""
@@ -271,19 +303,29 @@ class Hub:
 
         What waits to be written is not: the stream is gone, and the log keeps it for the next one.
         """
-        waiting = connection.batch.entries()
-        if waiting:
-            connection.delivered = waiting[0].offsets_before
-        elif connection.batch is self._root:
-            connection.delivered = self.offsets
+        self.discard_pending(connection)
         connection.move(Step.DETACH)
         connection.stream = None
         connection.deadline_s = deadline_s
         connection.batch = DISCARD
 
+    def discard_pending(self, connection: Connection) -> None:
+        """Write nothing more to a live connection whose client reads no more, until another stream is attached.
+
+        What waits to be written stays in the log. A connection that is not live is left as it is.
+        """
+        waiting = connection.batch.entries()
+        if waiting:
+            connection.delivered = waiting[0].offsets_before
+        elif connection.batch is self._root:
+            connection.delivered = self.offsets
+        else:
+            return
+        connection.batch = DISCARD
+
     def stop_writing(self, connection: Connection) -> None:
         """Stop writing to a connection and settle what it has heard."""
-        if connection.state is ConnectionState.LIVE:
+        if connection.state is ConnectionState.LIVE and connection.batch is not DISCARD:
             self._flush_pending(connection)
         connection.batch = DISCARD
 

@@ -1,10 +1,10 @@
 """Closing a socket: plain TCP is done with it at once, TLS would wait for the client's good-bye."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from channelstream.http.line import acknowledged, taken
+from channelstream.slices import TurnQueue
 
 CHECK_S = 0.1
 """How often a socket of TLS that closes is looked at."""
@@ -13,15 +13,10 @@ AT_ONCE = 50
 
 
 class GoneClients:
-    """Sockets whose clients have said that they send nothing more, and ends of streams: a few in each turn of the loop.
-
-    A loop reads in one turn that very many have gone, and would close them all in the next.
-    """
+    """Sockets whose clients have said that they send nothing more, and ends of streams: a few in each turn of the loop."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._done = 0
-        """How many there were in this turn."""
+        self._queue = TurnQueue(AT_ONCE)
 
     def close(self, transport: asyncio.Transport) -> bool:
         """Close a socket soon, behind what was written to it.
@@ -31,29 +26,12 @@ class GoneClients:
         """
         if is_tls(transport):
             return False
-        self._wake()
-        self._waiting.append(transport.close)
+        self._queue.put(transport.close)
         return True
 
     def end(self, stream: Callable[[], None]) -> None:
         """Do what ends a stream: at once, unless very many end in this turn."""
-        self._wake()
-        if self._done >= AT_ONCE or self._waiting:
-            self._waiting.append(stream)
-        else:
-            self._done += 1
-            stream()
-
-    def _wake(self) -> None:
-        if not self._done and not self._waiting:
-            asyncio.get_running_loop().call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        self._done = min(AT_ONCE, len(self._waiting))
-        if self._done:
-            asyncio.get_running_loop().call_soon(self._go_on)
-        for _ in range(self._done):
-            self._waiting.popleft()()
+        self._queue.run(stream)
 
 
 def close_transport(transport: asyncio.Transport) -> None:

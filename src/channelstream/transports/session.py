@@ -130,6 +130,11 @@ class Session:
             self._delivered_when_lost = self.connection.delivered
         self.resume()
 
+    def discard_pending(self) -> None:
+        """Write nothing more: the client reads no more, and the end of the stream follows in a later turn of the loop."""
+        if self.is_current:
+            self._node.hub.discard_pending(self.connection)
+
     def mark_undelivered(self, delivered: Offsets) -> None:
         """Move `delivered` back to these offsets, since the client had gone before it read the last write.
 

@@ -99,6 +99,10 @@ class SSEStream(asyncio.Protocol):
         self._streams.heartbeat.remove(self, self._slot)
         if self._close_timer is not None:
             self._close_timer.cancel()
+        self._session.discard_pending()
+        self._streams.gone.end(self._end)
+
+    def _end(self) -> None:
         self._detach(None, LINE_LOST)
         # They hold each other, and the garbage collector comes rarely. Nobody calls a stream whose socket is lost.
         del self._session

@@ -14,7 +14,7 @@ from channelstream.core.deflate import inflate
 from channelstream.core.frame_head import FrameError
 from channelstream.core.websocket import PING, Close, FrameReader, Inbound, Ping, close_frame, pong_frame
 from channelstream.errors import CloseCode
-from channelstream.http.closing import close_transport
+from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.line import taken
 from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
 from channelstream.transports.streams import Streams
@@ -38,7 +38,9 @@ class WebSocketStream(asyncio.Protocol):
         "_close_timer",
         "_closing",
         "_good_bye",
+        "_has_left",
         "_heard",
+        "_is_lost",
         "_linger_timer",
         "_paused",
         "_pinged",
@@ -67,6 +69,7 @@ class WebSocketStream(asyncio.Protocol):
         self._beats = 0
         self._taken: int | None = None
         self._heard = self._pinged = self._paused = self._closing = False
+        self._has_left = self._is_lost = False
         self._good_bye: Close | None = None
         """What the client has closed the stream with, until that is done."""
         self._close_timer: asyncio.TimerHandle | None = None
@@ -110,23 +113,37 @@ class WebSocketStream(asyncio.Protocol):
         self._heard = True
         reading = self._reader.feed(data)
         if self._reading is not None:
-            self._reading = chain(self._reading, reading)  # The transport had read it before it was paused.
+            # Two chunks at most: the transport had read the second one before it was paused, or is paused now.
+            self._reading = chain(self._reading, reading)
+            self._pause_reading()
+        elif not self._streams.inbound.has_room():
+            self._reading = reading
+            if is_large:
+                self._pause_reading()
+            self._streams.inbound.put(self._read_on)
         elif self._read_for_a_turn(reading) or is_large:
             self._reading = reading
             self._read_on_later()
 
-    def _read_on_later(self) -> None:
+    def _pause_reading(self) -> None:
         if not self._transport.is_closing():
             self._transport.pause_reading()
-            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on_later(self) -> None:
+        self._pause_reading()
+        self._streams.inbound.put(self._read_on)
 
     def _read_on(self) -> None:
-        """Go on with what the last turn left, after others had theirs."""
+        """Go on with what an earlier turn left, after others had theirs."""
         if self._reading is not None and self._read_for_a_turn(self._reading):
             self._read_on_later()
             return
         self._reading = None
-        if not self._transport.is_closing():
+        if self._is_lost:
+            self._streams.gone.end(self._end)
+        elif self._has_left:
+            self._streams.gone.close(self._transport)
+        elif not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _read_for_a_turn(self, reading: Iterator[Inbound | None]) -> bool:
@@ -139,6 +156,7 @@ class WebSocketStream(asyncio.Protocol):
                     self.write(pong_frame(event.payload))
                 elif isinstance(event, Close):
                     self._good_bye = event
+                    self._session.discard_pending()
                     self._streams.gone.end(self._closed_by_client)
                 if now_s() >= until_s:
                     return True
@@ -149,12 +167,13 @@ class WebSocketStream(asyncio.Protocol):
     def _closed_by_client(self) -> None:
         close, self._good_bye = self._good_bye, None
         if close is None:
-            return  # The socket was lost in between.
+            return  # The client has sent two close frames in one turn.
         says_good_bye = close.code == CloseCode.NORMAL and self._session.is_current
         if not self._closing:
             self._closing = True
             self._detach(close.code, CLOSED_BY_CLIENT)
-            self.write(close_frame(close.code))
+            if not self._transport.is_closing():  # It may be lost by now.
+                self.write(close_frame(close.code))
         if says_good_bye:
             self._session.left()
         close_transport(self._transport)
@@ -175,7 +194,8 @@ class WebSocketStream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self._session.pause()
+        if self._good_bye is None:
+            self._session.pause()
 
     def resume_writing(self) -> None:
         self._paused = False
@@ -184,6 +204,9 @@ class WebSocketStream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client went away without a close frame, or has read ours."""
+        if self._reading is not None and not is_tls(self._transport):
+            self._has_left = True  # A good-bye may be in what it sent before.
+            return True
         return self._streams.gone.close(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -191,8 +214,12 @@ class WebSocketStream(asyncio.Protocol):
         for timer in (self._close_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
-        self._reading = None
-        self._closed_by_client()
+        self._session.discard_pending()
+        self._is_lost = True
+        if self._reading is None:
+            self._streams.gone.end(self._end)
+
+    def _end(self) -> None:
         self._detach(None, LINE_LOST)
         # They hold each other, and the garbage collector comes rarely. Nobody calls a stream whose socket is lost.
         del self._session

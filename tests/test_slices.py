@@ -1,0 +1,40 @@
+"""Work that is spread over turns of the loop."""
+
+import asyncio
+
+from channelstream.slices import TurnQueue
+
+
+def test_a_turn_queue_does_a_few_pieces_in_each_turn_in_order() -> None:
+    """The first at once; what comes later waits behind the others, also where it is another kind of call."""
+
+    async def life() -> None:
+        queue, done = TurnQueue(2), list[int]()
+        for number in range(4):
+            queue.run(lambda number=number: done.append(number))
+        queue.put(lambda: done.append(4))
+        assert not queue.has_room()
+        counts = [len(done)]
+        for _ in range(3):
+            await asyncio.sleep(0)
+            counts.append(len(done))
+        assert (done, counts) == ([0, 1, 2, 3, 4], [2, 4, 5, 5])
+        assert queue.has_room()
+
+    asyncio.run(life())
+
+
+def test_a_piece_that_fails_does_not_hold_up_the_others() -> None:
+    async def life() -> None:
+        queue, done, failures = TurnQueue(2), list[int](), list[object]()
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: failures.append(context["exception"])
+        )
+        queue.put(lambda: done.append(1 // 0))
+        queue.put(lambda: done.append(2))
+        queue.put(lambda: done.append(3))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (done, [type(each) for each in failures]) == ([2, 3], [ZeroDivisionError])
+
+    asyncio.run(life())
