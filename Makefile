@@ -16,7 +16,7 @@ CORE_TESTS := tests/core tests/engines/test_sqlite.py tests/test_tracing.py
 .DEFAULT_GOAL := help
 .PHONY: help run example test test-fast coverage check bench bench-peers bench-engines simulate faults format options screenshots clean ready-run \
         ready-dev ready-system \
-        check-format check-lint check-types check-layers core-coverage
+        check-format check-lint check-types check-layers check-words core-coverage
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
@@ -37,11 +37,12 @@ coverage: ready-dev ready-system ## Show the coverage of all tests; half as fast
 	$(PYTEST) --cov --cov-report=term $(ARGS)
 	@$(MAKE) --no-print-directory core-coverage
 
-check: ready-dev ## Format, lint, types, layers, tests and all branches of core/: what a change must pass.
+check: ready-dev ## Format, lint, types, layers, words, tests and all branches of core/: what a change must pass.
 	@$(MAKE) --no-print-directory check-format
 	@$(MAKE) --no-print-directory check-lint
 	@$(MAKE) --no-print-directory check-types
 	@$(MAKE) --no-print-directory check-layers
+	@$(MAKE) --no-print-directory check-words
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory core-coverage
 
@@ -97,6 +98,9 @@ check-types:
 
 check-layers:
 	$(BIN)/python -m pytest tests/test_layers.py
+
+check-words:
+	$(BIN)/python -m pytest tests/test_words.py
 
 core-coverage: ready-dev
 	$(PYTEST) $(CORE_TESTS) --cov=channelstream.core --cov-report=term --cov-fail-under=100
