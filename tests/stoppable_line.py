@@ -16,7 +16,7 @@ class _Pair:
         self.passes.set()
 
 
-class StandingLine:
+class StoppableLine:
     """A TCP line to a unix socket, on which nothing moves while it is cut, and neither end is informed.
 
     A subscription's connection alone can go silent, too.

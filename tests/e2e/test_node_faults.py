@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.clocks import shifted_clock
 from tests.http_client import http
 from tests.redis_server import RedisServer
-from tests.standing_line import StandingLine
+from tests.stoppable_line import StoppableLine
 from tests.streams import next_items
 from tests.waiting import PATIENCE_S, eventually
 from websockets.sync.client import connect
@@ -69,8 +69,8 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def line(redis: RedisServer) -> Iterator[StandingLine]:
-    line = StandingLine(redis.socket)
+def line(redis: RedisServer) -> Iterator[StoppableLine]:
+    line = StoppableLine(redis.socket)
     yield line
     line.close()
 
@@ -96,7 +96,7 @@ def watcher_of(node: Any, stack: ExitStack) -> Listener:
 
 
 def test_a_node_that_is_cut_off_catches_up(
-    healthy: Any, line: StandingLine, start_server: Callable[..., Any]
+    healthy: Any, line: StoppableLine, start_server: Callable[..., Any]
 ) -> None:
     """It refuses calls; its users part once and join once again, and its clients miss nothing."""
     cut_off = start_server("--engine", f"redis://127.0.0.1:{line.port}/0", *FLAGS)
@@ -118,7 +118,7 @@ def test_a_node_that_is_cut_off_catches_up(
 
 
 def test_a_call_that_a_node_has_given_up_is_not_done_later(
-    healthy: Any, line: StandingLine, start_server: Callable[..., Any]
+    healthy: Any, line: StoppableLine, start_server: Callable[..., Any]
 ) -> None:
     """A client was refused by a node that was cut off; what that node had asked of the other does not end its stream."""
     cut_off = start_server("--engine", f"redis://127.0.0.1:{line.port}/0", *FLAGS)
@@ -134,7 +134,7 @@ def test_a_call_that_a_node_has_given_up_is_not_done_later(
 
 
 def test_a_client_that_comes_back_to_a_cut_off_node_stays(
-    redis: RedisServer, line: StandingLine, start_server: Callable[..., Any]
+    redis: RedisServer, line: StoppableLine, start_server: Callable[..., Any]
 ) -> None:
     """It had been at another node meanwhile, but no newer stream replaces this one: it is never asked to stop."""
     healthy, cut_off = (
@@ -172,20 +172,20 @@ def test_a_node_that_was_stopped_catches_up(
     redis: RedisServer, healthy: Any, start_server: Callable[..., Any]
 ) -> None:
     """For longer than its lease: its users have parted once, join once again, and its clients miss nothing."""
-    standing = start_server("--engine", redis.address, *FLAGS)
+    stopped = start_server("--engine", redis.address, *FLAGS)
     with ExitStack() as stack:
         watcher = watcher_of(healthy, stack)
-        ann = Listener(standing, stack, "ann")
+        ann = Listener(stopped, stack, "ann")
         assert watcher.presence() == ("ann", "joined")
-        standing.process.send_signal(signal.SIGSTOP)
+        stopped.process.send_signal(signal.SIGSTOP)
         try:
             assert watcher.presence() == ("ann", "parted")
             for n in range(20):
                 post(healthy, n)
         finally:
-            standing.process.send_signal(signal.SIGCONT)
+            stopped.process.send_signal(signal.SIGCONT)
         assert watcher.presence() == ("ann", "joined")
-        post(standing, 20)
+        post(stopped, 20)
         assert ann.texts(21) == list(range(21))
         assert watcher.texts(21) == list(range(21))
 

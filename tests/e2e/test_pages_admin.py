@@ -35,7 +35,7 @@ def test_a_wrong_password_stays_outside(sign_in: Callable[..., Page]) -> None:
 
 
 def test_figures_are_live(start_server: Any, open_page: OpenPage, watch: Any) -> None:
-    """A connection made while the overview is open is counted in it, and its end is shown with its reason."""
+    """A connection made while the overview is open appears in it, and its end is shown with its reason."""
     running = start_server()
     watch.servers.add(f"127.0.0.1:{running.port}")
     page = open_page("/admin", base=running.url)

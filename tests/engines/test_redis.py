@@ -18,7 +18,7 @@ import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import EMPTY, MakeEngine, Recorder, Settle, Setup, delete, edit, message, uuids
 from tests.redis_server import RedisServer, free_ports, redis_cluster
-from tests.standing_line import StandingLine
+from tests.stoppable_line import StoppableLine
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.clock import new_epoch
@@ -205,7 +205,7 @@ def received(recorder: Recorder) -> list[str]:
 
 
 Life = Callable[[Nodes], Coroutine[Any, Any, None]]
-LifeOnALine = Callable[[StandingLine, Nodes, Nodes], Coroutine[Any, Any, None]]
+LifeOnALine = Callable[[StoppableLine, Nodes, Nodes], Coroutine[Any, Any, None]]
 
 
 def run_on(redis: RedisServer, shards: int, test: Life, timeout_s: float = 5.0, lease_s: float = 1.0) -> None:
@@ -360,7 +360,7 @@ def test_a_stopped_redis_refuses_and_recovers(redis: RedisServer, with_nodes: An
 @pytest.fixture
 def with_a_line(redis: RedisServer) -> Iterator[Callable[..., None]]:
     """Run a test with nodes that reach Redis by a line, and with others."""
-    line = StandingLine(redis.socket)
+    line = StoppableLine(redis.socket)
 
     async def life(test: LifeOnALine, timeout_s: float = SHORT_S) -> None:
         near = Nodes(shard_addresses(f"redis://127.0.0.1:{line.port}/0"), timeout_s)
@@ -382,7 +382,7 @@ def test_a_subscription_that_goes_silent_is_given_up(
 ) -> None:
     """Its connection does not end, and calls are answered as always: what was published arrives all the same."""
 
-    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+    async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, listener = await near.member("ann", "a")
         speaker, _ = await others.node()
         await published(speaker, message("m1"))
@@ -415,7 +415,7 @@ async def in_flight(engine: RedisEngine, work: Coroutine[Any, Any, Any]) -> "asy
 def test_a_call_that_has_failed_is_not_run_later(with_a_line: Any) -> None:
     """Though its link broke right after it was sent: it fails when Redis would not run it any more."""
 
-    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+    async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, listener = await near.member("ann", "a")
         speaker, _ = await others.node()
         line.cut()
@@ -437,7 +437,7 @@ def test_a_call_that_has_failed_is_not_run_later(with_a_line: Any) -> None:
 def test_a_call_that_has_failed_is_not_run_later_though_redis_set_its_clock_back(with_a_line: Any) -> None:
     """Every answer carries the time of Redis, so that the node knows its deadline by that clock."""
 
-    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+    async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, listener = await near.member("ann", "a")
         [shard] = engine._shards
         assert shard._link is not None
@@ -494,7 +494,7 @@ def deadlines(engine: RedisEngine, operation: str) -> list[float]:
 def test_a_call_has_one_deadline_however_often_it_is_sent(with_a_line: Any) -> None:
     """A call that is sent again since the clock of Redis was set does not wait again."""
 
-    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+    async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.member("ann", "a")
         [shard] = engine._shards
         assert shard._link is not None
@@ -537,7 +537,7 @@ def test_steps_of_a_call_have_one_deadline(with_one_shard: Any) -> None:
 def test_a_call_sent_near_its_deadline_does_not_break_the_link(with_a_line: Any) -> None:
     """That it has no answer yet proves nothing."""
 
-    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+    async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
         [shard] = engine._shards
         link = shard._link
@@ -632,7 +632,7 @@ def test_a_beat_is_never_refused_because_too_much_waits(
 def test_beats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_a_line: Any) -> None:
     """Three may wait; each of them renews the lease when Redis comes to it."""
 
-    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+    async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
         [lease_manager] = engine._lease_managers
         lease = f"{PREFIX}nl:{engine._connections.node}"
@@ -1370,7 +1370,7 @@ def test_a_loss_in_one_shard_leaves_the_others(redis: RedisServer, with_three_sh
     with_three_shards(life)
 
 
-def test_the_connections_of_a_dead_node_are_counted_out_of_every_shard(with_three_shards: Any) -> None:
+def test_the_connections_of_a_dead_node_are_unregistered_in_every_shard(with_three_shards: Any) -> None:
     """Its users part once in each channel; who was taken over by a living node stays."""
 
     async def life(nodes: Nodes) -> None:
@@ -1501,7 +1501,7 @@ def test_a_link_is_closed_though_letting_go_of_it_was_cancelled(
 def test_a_link_is_closed_where_a_big_payload_was_never_answered(with_a_line: Any) -> None:
     """Only the last of the commands that are sent together has a caller: the others must not keep the socket."""
 
-    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+    async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
         [shard] = engine._shards
         link = shard._link
@@ -1522,7 +1522,7 @@ def test_a_link_is_closed_where_a_big_payload_was_never_answered(with_a_line: An
 def test_a_link_is_closed_though_an_answer_that_nobody_waits_for_never_comes(with_a_line: Any) -> None:
     """Such as that to the removal of a payload whose call was refused."""
 
-    async def life(line: StandingLine, near: Nodes, others: Nodes) -> None:
+    async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
         [shard] = engine._shards
         link = shard._link
@@ -1589,7 +1589,7 @@ def test_a_bug_about_one_connection_does_not_keep_the_others(
         assert await users_of(engine, ["a"]) == {"ann": 1}
 
     with_one_shard(life, lease_s=600.0)
-    assert "a connection could not be counted out" in caplog.text
+    assert "a connection could not be unregistered" in caplog.text
 
 
 BIG = 300_000
@@ -2737,7 +2737,7 @@ def test_two_services_share_a_redis_by_their_databases(redis: RedisServer) -> No
     asyncio.run(life(Nodes(shard_addresses(redis.address)), Nodes(shard_addresses(f"{redis.address}?db=1"))))
 
 
-def test_the_dead_are_counted_out_in_small_steps(with_one_shard: Any) -> None:
+def test_dead_nodes_are_unregistered_in_small_steps(with_one_shard: Any) -> None:
     """However many channels their connections are in, so that Redis serves others in between."""
 
     async def life(nodes: Nodes) -> None:

@@ -327,7 +327,7 @@ def test_a_refused_change_of_settings_drops_nothing(runs: Runs) -> None:
     asyncio.run(life())
 
 
-def test_a_connection_whose_request_is_cancelled_is_counted_out(runs: Runs) -> None:
+def test_a_connection_whose_request_is_cancelled_is_unregistered(runs: Runs) -> None:
     """Its commit goes on; the user must not seem connected for ever."""
 
     async def life() -> None:

@@ -235,7 +235,7 @@ class LocalLog:
             self.registry.disconnect(user, now)
         except Exception:
             # A bug about one of them must not keep the others in their channels for ever.
-            logger.exception("a connection could not be counted out")
+            logger.exception("a connection could not be unregistered")
         return [member]
 
     def join_next(

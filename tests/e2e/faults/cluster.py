@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from tests.conftest import RunningServer, launch
 from tests.redis_server import RedisServer, address, redis_cluster
-from tests.standing_line import StandingLine
+from tests.stoppable_line import StoppableLine
 
 NODES = 3
 LEASE_S = 6.0
@@ -116,7 +116,7 @@ class Cluster:
 
     masters: list[RedisServer]
     nodes: list[Node]
-    lines: Mapping[int, StandingLine]
+    lines: Mapping[int, StoppableLine]
     all: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -161,7 +161,7 @@ def running(directory: Path, shape: Shape) -> Iterator[Cluster]:
     """Start Redis and the nodes; end them in any case."""
     with ExitStack() as stack:
         masters = _masters(stack, directory, shape)
-        lines = {place: StandingLine(masters[0].socket) for place in shape.cut}
+        lines = {place: StoppableLine(masters[0].socket) for place in shape.cut}
         for line in lines.values():
             stack.callback(line.close)
 

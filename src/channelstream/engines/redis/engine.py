@@ -253,7 +253,7 @@ class RedisEngine:
                     failed = outcome
                 elif isinstance(outcome, Exception):
                     # A bug about one of them must not keep the others in their channels.
-                    logger.error("a connection could not be counted out", exc_info=outcome)
+                    logger.error("a connection could not be unregistered", exc_info=outcome)
                 else:
                     raise outcome
         if failed is not None:
