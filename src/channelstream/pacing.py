@@ -1,33 +1,42 @@
-"""When the hub flushes: at once while there is little to do, and a little later while it is busy."""
+"""Decides when the hub flushes: at once on an idle server, and after a short pause on a busy one.
+
+Why pausing pays: a delivery costs little more than one `write` system call, whatever its length. Events that are
+published while a connection waits for its flush are written with the same call. So a pause after each flush saves
+calls, as long as events arrive during it, at the price of latency.
+
+The pause is half of the time that the last flush took, and 10 ms at most. It is proportional to the load: a flush of
+few connections takes microseconds, and so does its pause; a flush of 20,000 connections takes 100 ms, and 10 ms more
+do not matter. A pause as long as the flush would save a fifth more processor time, but double the median latency
+(docs/performance.md). A timer with a fixed period would delay the first event on an idle server, too. Here an idle
+server does not wait, since its last flush ended long ago.
+
+Invariant: a hub that has asked for a flush gets one, even if a flush fails. The hub asks once, and not again until it
+was flushed: an error that ended the pacer would silence every connection.
+"""
 
 import asyncio
 import logging
 from collections.abc import Callable
 
 MAX_PAUSE_S = 0.01
-"""Longest pause after a flush, and so what a message may come later under load.
+"""Longest pause after a flush, which is the most that it adds to the latency of an event.
 
-Half of the flush's time is a compromise: a pause as long as the flush saves a fifth of the processor time more and
-doubles the median latency under full load, which was 18 ms without a pause and is 25 with half (docs/performance.md).
+The median latency under full load is 18 ms without a pause, and 25 ms with half of the flush's time
+(docs/performance.md).
 """
 
 logger = logging.getLogger(__name__)
 
 
 class FlushPacer:
-    """Runs `flush` soon after it is asked to.
-
-    Nearly all of a delivery is the kernel's work for one write, whatever its length. So after a flush the
-    next one waits half as long as that one took: what is published meanwhile travels in the same writes. A server that is
-    not busy does not wait, since its last flush was long ago.
-    """
+    """Calls `flush` after each request for it."""
 
     def __init__(self, flush: Callable[[], bool], steady: Callable[[], float]) -> None:
         """Create a pacer.
 
         Args:
-            flush: writes a part of what waits, and says whether more is left.
-            steady: the time in seconds, which never jumps.
+            flush: writes a part of the waiting batches; returns whether more is left.
+            steady: a clock that never jumps, in seconds.
         """
         self._flush = flush
         self._steady = steady
@@ -35,7 +44,7 @@ class FlushPacer:
         self._not_before_s = 0.0
 
     def request_flush(self) -> None:
-        """Flush in one of the next turns of the loop or, right after a long flush, some milliseconds later."""
+        """Flush in the next loop turn, or after the pause that follows the last flush."""
         asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
@@ -46,12 +55,12 @@ class FlushPacer:
             self._flush_part()
 
     def _flush_part(self) -> None:
-        """Write one part, and the others after whatever else is due by then."""
+        """Flush one part; the next part follows in another loop turn, after other work that is due."""
         began_s = self._steady()
         try:
             more = self._flush()
         except Exception:
-            # A hub that waits for a flush asks for no other: whatever went wrong for one must not silence all.
+            # The hub does not ask again: the error of one connection must not silence all others.
             logger.exception("a flush failed: events in it may be lost")
             more = True
         ended_s = self._steady()

@@ -1,4 +1,4 @@
-"""The bytes of an answer's head."""
+"""Bytes of the head of an answer."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,15 +20,15 @@ def status_line(status: int) -> bytes:
 
 
 def lines(headers: Sequence[Header]) -> bytes:
-    """Return the lines of headers that have no line ends in them."""
+    """Return the header lines; the values must not contain line ends."""
     return b"".join([b"%b: %b\r\n" % field for field in headers])
 
 
 def checked_lines(headers: Sequence[Header]) -> bytes:
-    """Return the lines of anybody's headers.
+    """Return the header lines of an application.
 
     Raises:
-        ValueError: a value would end its line.
+        ValueError: a name or value contains a line end.
     """
     text = lines(headers)
     if text.count(b"\n") != len(headers) or text.count(b"\r") != len(headers):

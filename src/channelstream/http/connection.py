@@ -1,7 +1,21 @@
-"""One accepted socket as long as it speaks HTTP: a request, its answer, the next request.
+"""One accepted socket while it speaks HTTP: a request, its answer, the next request.
 
-The next request is read when the answer before it is out. What a client sends meanwhile is at most one packet, then the
-socket is not read: requests whose answers nobody reads fill no memory.
+Invariant: at most one request is in progress, and the memory of a socket is bounded whatever its client does. The
+next request is read when the answer before it has been written. A client that sends requests ahead (pipelining) has
+at most one packet read; then reading stops until the answer is out. To parse ahead would need a bound of its own for
+requests whose answers nobody reads.
+
+Every wait has a bound, by its phase (`Phase`): for a head, for a body, for the next request, and for a client that
+reads nothing of its answer. An idle connection is closed only if nothing of a request has arrived. The loop may not
+have read yet what the kernel already holds, so the socket is checked for it (`close_if_idle`): a request that crosses
+with the close would get a reset as answer.
+
+An answer that closes the connection before the whole request was read would be lost, since the kernel resets a socket
+that is closed with unread bytes, and the reset overtakes the answer. So the connection lingers (`Phase.LINGER`): it
+closes its own side, and reads and discards for `LINGER_S` (RFC 9112, 9.6).
+
+A request may also leave HTTP: `release` hands the socket to a stream, and this object keeps no reference that only
+the garbage collector could free, since idle streams are many.
 """
 
 import asyncio
@@ -29,17 +43,20 @@ from channelstream.http.unread import UnreadAnswer
 ASGI = {"version": "3.0", "spec_version": "2.3"}
 LINGER_S = 2.0
 LINGER_BYTES = 16_777_216
-"""What a client may still send behind an answer that closes, and how long. It is thrown away: a socket that is closed
-with unread bytes is reset, and many clients then never see the answer."""
+"""How long, and how much, a client may still send after an answer that closes the connection; it is discarded."""
 
 
 class Phase(Enum):
-    """Where a connection is."""
+    """The phase of a connection, which decides what it waits for."""
 
     IDLE = auto()
+    """Between two requests; closed after `keep_alive_s`."""
     HEAD = auto()
+    """Before the first request, or inside a head; refused with 408 after `head_timeout_s`."""
     EXCHANGE = auto()
+    """A request is in progress; its body has `body_timeout_s`."""
     LINGER = auto()
+    """The last answer has been written; what the client still sends is discarded for `LINGER_S`."""
     CLOSED = auto()
 
 
@@ -78,7 +95,8 @@ class HttpConnection(asyncio.Protocol):
         """Create the protocol of a socket.
 
         Args:
-            before: what counted for this socket until now.
+            http_server: the state that all connections share.
+            predecessor: the entry of this socket in `HttpServer` until now: its TLS handshake.
         """
         self.access_log = http_server.settings.access_log
         self.date = http_server.date
@@ -121,15 +139,15 @@ class HttpConnection(asyncio.Protocol):
         self._wake_writers()
         if self._exchange is not None:
             self._exchange.end()
-            # They hold each other, and the garbage collector comes rarely.
+            # The two refer to each other, and the garbage collector runs rarely.
             self._exchange = None
         self._http_server.unregister(self)
 
     def eof_received(self) -> bool:
-        """Go on if the client may wait for an answer: it has said all, and may listen still.
+        """Keep the socket open if its client may wait for an answer: it has closed its own side only.
 
         Returns:
-            Whether the socket stays open for writing; one of TLS never does.
+            Whether the socket stays open for writing; with TLS it never does.
         """
         self._has_ended = True
         exchange = self._exchange
@@ -144,7 +162,7 @@ class HttpConnection(asyncio.Protocol):
         return self._phase is Phase.EXCHANGE and not self._transport.is_closing()
 
     def stop(self) -> None:
-        """Close at once, or behind the answer if the request is there."""
+        """Close at once, or after the answer if a whole request is in progress."""
         self._is_stopping = True
         exchange = self._exchange if self._phase is Phase.EXCHANGE else None
         if exchange is None or exchange.is_answered or not exchange.is_whole:
@@ -156,7 +174,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport.abort()
 
     def release(self) -> tuple[asyncio.Transport, bytes]:
-        """Let go of the socket, and keep nothing that only the garbage collector could free."""
+        """Return the socket, and the received bytes that are not read; nothing of it stays here."""
         self._enter_closed()
         self._stop_unread_timer()
         self._exchange = None
@@ -183,12 +201,13 @@ class HttpConnection(asyncio.Protocol):
             self._refuse(error)
 
     def _read_requests(self) -> None:
-        """Read up to the end of the request at hand; when its answer is out, begin with the next.
+        """Read to the end of the request in progress; once its answer is out, begin the next one.
 
-        One whose answer still waits for the client would find a full transport, which tells a stream nothing.
+        Not while the answer still fills the transport: a stream that took over a full one would get no
+        `pause_writing`.
 
         Raises:
-            ChannelstreamError: the client broke the rules.
+            ChannelstreamError: the client broke the protocol.
         """
         exchange = self._exchange
         if exchange is not None:
@@ -222,7 +241,7 @@ class HttpConnection(asyncio.Protocol):
             self._resume_reading()
 
     def _continue_later(self) -> None:
-        """Go on with the body when others had their turn."""
+        """Continue with the body in the next loop turn."""
         if self._continuation is None:
             self._continuation = self._loop.call_soon(self._continue_body)
 
@@ -232,7 +251,7 @@ class HttpConnection(asyncio.Protocol):
             self._proceed()
 
     def _begin(self, head: RequestHead) -> None:
-        """Serve a request as far as it is there."""
+        """Begin a request whose head is complete."""
         self._phase = Phase.EXCHANGE
         self._stop_timer()
         self._headers = head.headers
@@ -250,7 +269,7 @@ class HttpConnection(asyncio.Protocol):
             take_over(self)
 
     def serve(self) -> None:
-        """Let the application answer the request at hand."""
+        """Let the application answer the request in progress."""
         exchange = self._exchange
         if exchange is not None and self.is_open:
             exchange.scope["extensions"] = {WHOLE_ANSWER: exchange.answer, LINE: Line(self._transport)}
@@ -275,7 +294,7 @@ class HttpConnection(asyncio.Protocol):
     # -- the answer
 
     def answered(self) -> None:
-        """Go on after an answer."""
+        """Continue after an answer: with the next request, or by closing."""
         exchange = self._exchange
         if exchange is None or self._phase is not Phase.EXCHANGE:
             return
@@ -285,7 +304,7 @@ class HttpConnection(asyncio.Protocol):
         self._proceed()
 
     def fail(self) -> None:
-        """Say that the request failed, unless an answer has begun: then only closing tells."""
+        """Answer with 500, or close if an answer has begun already."""
         exchange = self._exchange
         if exchange is None or exchange.is_abandoned or exchange.is_answered:
             return
@@ -311,7 +330,7 @@ class HttpConnection(asyncio.Protocol):
             self._proceed()
 
     async def drained(self) -> None:
-        """Wait until the client has read enough, or is gone."""
+        """Wait until the transport has room, or is closed."""
         while self.is_full:
             if self._drained is None:
                 self._drained = asyncio.Event()
@@ -324,7 +343,7 @@ class HttpConnection(asyncio.Protocol):
             self._drained = None
 
     def _refuse(self, error: ChannelstreamError) -> None:
-        """Answer with an error and close; behind an answer, or the beginning of one, only close."""
+        """Answer with an error and close; if an answer has begun, only close."""
         exchange = self._exchange
         if exchange is not None:
             exchange.end()
@@ -345,10 +364,10 @@ class HttpConnection(asyncio.Protocol):
     # -- closing
 
     def _close_gently(self, is_whole: bool) -> None:
-        """Close behind an answer.
+        """Close after an answer.
 
         Args:
-            is_whole: the client has said all; otherwise what it still sends is read for a moment and thrown away.
+            is_whole: the request was read to its end; if not, the connection lingers (see the head of this file).
         """
         if is_whole or self._has_ended or self._is_stopping or self._http_server.excess > SPARE_SOCKETS:
             self._close()
@@ -378,7 +397,7 @@ class HttpConnection(asyncio.Protocol):
     # -- waiting
 
     def _wait_for_head(self) -> None:
-        """Bound the time of a head, from its first byte on, and that of the first one from the accepted socket on."""
+        """Start the timer of a head: at its first byte, or for the first head when the socket is accepted."""
         if self._timer is None or self._phase is not Phase.HEAD:
             self._phase = Phase.HEAD
             self._start_timer(
@@ -386,7 +405,7 @@ class HttpConnection(asyncio.Protocol):
             )
 
     def _wait_for_request(self) -> None:
-        """Wait for the next request; before the first one the head's time runs."""
+        """Wait for the next request; before the first one the timer of the head runs."""
         if self._phase is not Phase.HEAD:
             self._phase = Phase.IDLE
             self._idle_since_s = self._loop.time()
@@ -397,7 +416,7 @@ class HttpConnection(asyncio.Protocol):
         self._idle_timer = self._loop.call_later(delay_s, self._check_idle)
 
     def _check_idle(self) -> None:
-        """Look at a connection after its time; a timer for each request would cost more."""
+        """Close the connection if it has been idle for long enough; one timer serves many requests."""
         self._idle_timer = None
         if self._phase is Phase.IDLE:
             left_s = self._idle_since_s + self._http_server.settings.keep_alive_s - self._loop.time()
@@ -407,7 +426,7 @@ class HttpConnection(asyncio.Protocol):
                 self.close_if_idle()
 
     def close_if_idle(self) -> None:
-        """Close an idle connection, unless its client still reads, or has sent what the loop has not seen yet."""
+        """Close an idle connection, unless its client still reads an answer, or the kernel holds unread bytes of it."""
         if self._phase is not Phase.IDLE:
             return
         if taken(self._transport) is not None:
@@ -452,12 +471,12 @@ class HttpConnection(asyncio.Protocol):
 
 
 def _address(name: Any) -> tuple[str, int] | None:
-    """Return host and port; those of a unix socket have none."""
+    """Return host and port; None for a unix socket."""
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
 
 
 def _is_readable(transport: asyncio.Transport) -> bool:
-    """Say whether the kernel holds something that the client has sent, its end included."""
+    """Whether the kernel holds unread bytes of the client, or its end of input."""
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(poll.poll(0))

@@ -1,4 +1,20 @@
-"""One request and its answer, as ASGI sees them."""
+"""One request and its answer, as ASGI sees them.
+
+The parser pushes the body in as it arrives, and the application pulls it out and writes its answer whenever it likes;
+either side may stop first. Invariants: at most `BODY_BYTES` and one packet of the body are buffered, since the socket
+is not read while `is_full`; and an answer is framed exactly as its head says (Content-Length, chunks, or the end of
+the connection), or the connection is closed, so that no byte of it can be taken for the next answer.
+
+Races that the flags stand for:
+
+- `is_half_closed`: the client has closed its sending side. It may still read the answer, so the request continues;
+  but a long poll, which only waits, learns by `http.disconnect` that it may end.
+- `is_abandoned`: no one reads the answer any more. The application is not cancelled, as its call may have taken
+  effect half-way; what it still sends is dropped.
+- `is_answered` before `is_whole`: the application did not read the whole body. The rest is read and discarded up to
+  its end, or, if it is chunked or the client waits for `100 Continue`, the connection is closed: its end may never
+  come.
+"""
 
 import asyncio
 import logging
@@ -11,7 +27,7 @@ from channelstream.core.policy import Header
 from channelstream.http.answers import CLOSE, CONTINUE, checked_lines, lines, status_line
 
 BODY_BYTES = 65_536
-"""Bytes of a body that wait for the application; while there are more the socket is not read."""
+"""Bytes of a body that may wait for the application; while there are more, the socket is not read."""
 WITHOUT_BODY = (204, 304)
 
 logger = logging.getLogger(__name__)
@@ -19,10 +35,10 @@ access_logger = logging.getLogger("channelstream.access")
 
 
 class AnswerSink(Protocol):
-    """The connection, as far as an exchange uses it.
+    """The connection that an exchange writes its answer to.
 
     Attributes:
-        is_full: the client has not read enough of what was written; `drained` waits until it has.
+        is_full: the transport is full, as the client reads too slowly; `drained` waits until it has room.
     """
 
     is_full: bool
@@ -32,13 +48,13 @@ class AnswerSink(Protocol):
     def write(self, data: bytes) -> None: ...
     def date(self) -> bytes: ...
     def body_consumed(self) -> None:
-        """The application has read: there is room for more of the body."""
+        """Called when the application has read from the body: there is room for more of it."""
 
     def answered(self) -> None:
-        """The answer is complete."""
+        """Called when the answer is complete."""
 
     def fail(self) -> None:
-        """There is no answer, or only the beginning of one."""
+        """Called when the application ended without an answer, or after the beginning of one."""
 
     def abort(self) -> None: ...
 
@@ -48,8 +64,8 @@ class Exchange:
 
     Attributes:
         is_whole: the body has been received to its end.
-        has_left: the client sends nothing more, and may be gone.
-        is_over: nobody waits for the answer, which is dropped.
+        is_half_closed: the client sends nothing more; it may still read.
+        is_abandoned: no one reads the answer, which is dropped.
     """
 
     __slots__ = (
@@ -88,23 +104,23 @@ class Exchange:
 
     @property
     def is_full(self) -> bool:
-        """Whether the application has to read before more is received."""
+        """Whether the application must read before more of the body is received."""
         return len(self._body) > BODY_BYTES
 
     def receive_body(self, part: bytes, is_whole: bool) -> None:
-        """Take some of the body, unless the answer is out: then it is thrown away."""
+        """Buffer a part of the body; after the answer, discard it."""
         if not self.is_answered:
             self._body += part
         self.is_whole = is_whole
         self.wake()
 
     def half_close(self) -> None:
-        """The client sends nothing more: whoever only waits for it need not go on."""
+        """Note that the client sends nothing more, and wake an application that waits for it."""
         self.is_half_closed = True
         self.wake()
 
     def end(self) -> None:
-        """Nobody waits for the answer."""
+        """Drop the answer from now on, and wake an application that waits for the client."""
         self.is_abandoned = True
         self.wake()
 
@@ -137,7 +153,7 @@ class Exchange:
     # -- what the application answers
 
     async def run(self, app: App) -> None:
-        """Let the application answer; its faults are ours to log and to answer."""
+        """Run the application; log its errors, and answer them with 500."""
         try:
             await app(self.scope, self.receive, self.send)
         except asyncio.CancelledError:
@@ -152,11 +168,11 @@ class Exchange:
                     logger.error("an HTTP request handler returned without an answer")
                 self._sink.fail()
         finally:
-            # Scope and exchange hold each other by way of the extension; untied they need not wait for the collector.
+            # Scope and exchange refer to each other by the extension: this frees them without the garbage collector.
             self.scope.pop("extensions", None)
 
     def answer(self, status: int, headers: Sequence[Header], body: bytes) -> bool:
-        """Send a whole answer in one write; False if it has to wait until the client has read (see `asgi.AT_ONCE`)."""
+        """Send a whole answer in one write; False if the transport is full (see `asgi.WHOLE_ANSWER`)."""
         if self.is_abandoned:
             return True
         if self._sink.is_full:
@@ -172,7 +188,7 @@ class Exchange:
         return True
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Take an event (ASGI)."""
+        """Send an event of the application (ASGI)."""
         if self._sink.is_full:
             await self._sink.drained()
         if self.is_abandoned:
@@ -199,23 +215,23 @@ class Exchange:
         self._sink.write(b"%b%b%b\r\n" % (status_line(status), self._sink.date(), text))
 
     def _unsized(self) -> bytes:
-        """Return how the end of a body of unknown length is told; HTTP/1.0 knows only that of the connection."""
+        """Return the header of a body of unknown length; with HTTP/1.0 only the end of the connection ends it."""
         self._is_chunked = self.scope["http_version"] == "1.1"
         return b"transfer-encoding: chunked\r\n" if self._is_chunked else b""
 
     def _begin(self, status: int) -> None:
         self.has_started = True
         if self._waits_for_continue:
-            # The client may send the body or not: what comes next can be read in two ways (RFC 9110, 10.1.1).
+            # The client may still send the body or not, so the next bytes are ambiguous (RFC 9110, 10.1.1).
             self.keep_alive = False
         if self._has_chunked_body and not self.is_whole:
-            # To find the end of a body nobody wants costs more than another connection.
+            # To read a body of unknown length to its end costs more than a new connection.
             self.keep_alive = False
         if self._sink.access_log:
             self._log(status)
 
     def _connection_line(self, headers: Sequence[Header]) -> bytes:
-        """Return the line that says that the connection closes, unless the application says so itself."""
+        """Return the header that announces the close of the connection, unless the application has sent it."""
         for name, value in headers:
             if name == b"connection" and b"close" in value:
                 self.keep_alive = False

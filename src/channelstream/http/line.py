@@ -1,7 +1,7 @@
-"""How far a client's line has taken what was written to it: the sign of life of one that is slow.
+"""How many of the written bytes a client has acknowledged: tells a slow client from one that is gone.
 
-What the kernel has taken over says little: it buffers megabytes for a client that is gone. What the client's side has
-acknowledged tells a line that moves from one that is dead.
+That the kernel has accepted bytes proves nothing, since it buffers megabytes for a client that is gone. Only the
+acknowledgements of the client's TCP show that it still reads.
 """
 
 import asyncio
@@ -12,19 +12,19 @@ import struct
 import termios
 
 LINE = "channelstream.line"
-"""Key in `scope["extensions"]` of the `Line` a request came by."""
+"""Key in `scope["extensions"]` of the `Line` of a request."""
 
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _INFO_BYTES = 128
 _BYTES_ACKED_AT = 120
-"""Where `struct tcp_info` has `tcpi_bytes_acked` (Linux 4.1, include/uapi/linux/tcp.h)."""
+"""Offset of `tcpi_bytes_acked` in `struct tcp_info` (Linux 4.1, include/uapi/linux/tcp.h)."""
 
 
 _ENDED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 class Line:
-    """The line a request came by, for an application that sees no transport."""
+    """The socket of a request, for an application that has no transport."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -33,7 +33,7 @@ class Line:
         return taken(self._transport)
 
     def has_ended(self) -> bool:
-        """Say whether the client has gone, also where the loop has not come to reading that yet."""
+        """Whether the client has closed its side; asks the kernel, since the loop may not have read that yet."""
         if self._transport.is_closing():
             return True
         ended = select.poll()
@@ -42,22 +42,22 @@ class Line:
 
 
 def taken(transport: asyncio.Transport) -> int | None:
-    """Return a number that grows as the line takes bytes; None if it has taken all that was written.
+    """Return a number that grows as the client acknowledges bytes; None once all written bytes are acknowledged.
 
-    The number is what TCP has had acknowledged. Where the socket cannot tell that, it is the negated number of bytes that
-    wait, which grows as long as nothing more is written.
+    It is the number of bytes that TCP has had acknowledged. If the socket does not report that, it is the negated
+    number of waiting bytes, which grows as long as nothing more is written.
     """
     buffered = transport.get_write_buffer_size()
     try:
         line = transport.get_extra_info("socket")
         waiting = buffered + _queued_bytes(line.fileno())
         return _acknowledged_bytes(line, waiting) if waiting else None
-    except (AttributeError, OSError, ValueError):  # No socket, none any more, or no Linux.
+    except (AttributeError, OSError, ValueError):  # No socket, a closed one, or not Linux.
         return -buffered or None
 
 
 def acknowledged(transport: asyncio.Transport) -> int | None:
-    """Return how many bytes TCP has had acknowledged, 0 where the socket cannot tell; None if it is closed."""
+    """Return the bytes that TCP has had acknowledged, 0 if the socket does not report it; None if it is closed."""
     line = transport.get_extra_info("socket")
     if line is None or line.fileno() < 0:
         return None
@@ -65,7 +65,7 @@ def acknowledged(transport: asyncio.Transport) -> int | None:
 
 
 def _queued_bytes(descriptor: int) -> int:
-    """Return how many bytes the kernel holds that the other side has not acknowledged (tcp(7), unix(7): SIOCOUTQ)."""
+    """Return the bytes in the kernel that the client has not acknowledged (tcp(7), unix(7): SIOCOUTQ)."""
     return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), "little")
 
 

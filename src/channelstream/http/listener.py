@@ -1,4 +1,4 @@
-"""Listening sockets, and the TLS handshake of what they accept."""
+"""Listening sockets, and the TLS handshakes of the accepted ones."""
 
 import asyncio
 import os
@@ -13,14 +13,14 @@ from channelstream.http.unix_socket import UnixSocket
 
 BACKLOG = 4096
 ACCEPTS_AT_ONCE = 64
-"""Sockets accepted in one turn of the loop."""
+"""Sockets accepted in one loop turn."""
 PAUSE_S = 0.5
-"""How long nothing is accepted after the process could open no more sockets."""
+"""Pause in accepting after the process could open no more sockets, in seconds."""
 SHUTDOWN_S = 86_400.0
-"""What the loop allows TLS for its end. It would cut off a client that reads its answer slowly: `closing` and those who
-close see to it that nobody stays that long."""
+"""The loop's limit for the end of a TLS connection. A shorter one would cut off a client that reads its answer slowly;
+`closing.py` and its callers drop clients that read nothing."""
 ListeningSocket = socket.socket
-"""Whose sockets accept; a test has one that cannot."""
+"""Class of the sockets that accept; a test replaces it by one that fails."""
 
 
 class Listener:
@@ -37,7 +37,7 @@ class Listener:
         """Listen at all addresses of a host; return the port.
 
         Raises:
-            OSError: the address cannot be had.
+            OSError: the address cannot be used.
         """
         loop = asyncio.get_running_loop()
         server = await loop.create_server(
@@ -47,7 +47,7 @@ class Listener:
         return int(server.sockets[0].getsockname()[1])
 
     async def listen_on(self, sockets: Iterable[socket.socket]) -> None:
-        """Listen on sockets that are bound."""
+        """Listen on bound sockets."""
         loop = asyncio.get_running_loop()
         for bound in sockets:
             self._add(
@@ -57,11 +57,11 @@ class Listener:
             )
 
     async def listen_at_path(self, path: str) -> None:
-        """Listen on a unix socket, in place of one at which nobody listens.
+        """Listen on a unix socket, and replace one on which no process listens.
 
         Raises:
-            FileExistsError: the path is no socket.
-            OSError: the path cannot be had; with EADDRINUSE a server listens there.
+            FileExistsError: the path exists and is not a socket.
+            OSError: the path cannot be used; with EADDRINUSE a server listens there.
         """
         unix = UnixSocket(path, BACKLOG)
         self._unix = unix
@@ -73,7 +73,7 @@ class Listener:
         )
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting."""
         if self._unix is not None:
             self._unix.remove()
         for server in self._servers:
@@ -86,7 +86,7 @@ class Listener:
         return HttpConnection(self._http_server)
 
     def _add(self, server: asyncio.Server) -> None:
-        """Keep a server; for TLS its sockets are ours, so that what they accept counts before the handshake is done."""
+        """Keep a server. With TLS, accept here and not in the loop: sockets count before their handshake is done."""
         self._servers.append(server)
         if self._tls is not None:
             for bound in server.sockets:
@@ -113,14 +113,14 @@ class Listener:
                 loop.call_later(PAUSE_S, self._watch, listening, tls)
                 return
             if self._http_server.excess >= SPARE_SOCKETS:
-                # A handshake costs more than the answer is worth.
+                # A handshake would cost more than the refusal is worth.
                 accepted.close()
             else:
                 Handshake(self._http_server, accepted, tls).begin()
 
 
 class Handshake:
-    """An accepted socket until its TLS handshake is done: it counts, and its time is bounded, like any other."""
+    """An accepted socket during its TLS handshake, counted and bounded in time like any other."""
 
     def __init__(self, http_server: HttpServer, accepted: socket.socket, tls: ssl.SSLContext) -> None:
         self._http_server = http_server
@@ -148,7 +148,7 @@ class Handshake:
                 ssl_shutdown_timeout=SHUTDOWN_S,
             )
         except (OSError, asyncio.CancelledError):
-            # It was no TLS, took too long, went away, or the server stops: there is nobody to answer.
+            # Not TLS, too slow, disconnected, or the server stops: no answer is possible.
             self._accepted.close()
         finally:
             self._http_server.unregister(self)

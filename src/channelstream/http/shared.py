@@ -1,4 +1,4 @@
-"""What all connections of a server share: what they are bounded by, who answers, and which of them are open."""
+"""What all connections of a server share: their bounds, the application, and the set of open sockets."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from channelstream.http.answers import DateLine
 from channelstream.slices import Slices
 
 SPARE_SOCKETS = 32
-"""Sockets above the limit whose clients may read why they are refused; more are closed at once."""
+"""Sockets above the limit that are answered with 503; any more are closed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class HttpSettings:
     """Bounds of connections; sizes in bytes, times in seconds.
 
     Attributes:
-        max_sockets: open sockets, above which new ones are answered 503.
+        max_sockets: open sockets; beyond, new ones are answered with 503.
         head_bytes: longest head of a request.
-        head_timeout_s: how long a client may take to send it, TLS handshake included.
-        body_timeout_s: how long a client may take to send what follows the head.
-        keep_alive_s: how long an idle connection stays open, and how long a client may read nothing of its answer.
+        head_timeout_s: time in which a client must send it, TLS handshake included.
+        body_timeout_s: time in which a client must send the body.
+        keep_alive_s: time after which an idle connection is closed, or one whose client reads nothing of its answer.
         access_log: log every request.
     """
 
@@ -37,33 +37,33 @@ class HttpSettings:
 
 
 class Socket(Protocol):
-    """An accepted socket, as the door sees it."""
+    """An accepted socket, as `HttpServer` sees it."""
 
     def stop(self) -> object:
-        """Close at once, or behind the answer the client waits for."""
+        """Close at once, or after the answer that the client waits for."""
 
     def abort(self) -> object:
-        """Drop it."""
+        """Drop it at once."""
 
 
 class Detachable(Protocol):
-    """A connection, as those see it who take its socket over."""
+    """A connection whose socket can be taken over."""
 
     @property
     def is_open(self) -> bool:
-        """Whether the client is still there and its request unanswered."""
+        """Whether the request is unanswered and the socket open."""
 
     def release(self) -> tuple[asyncio.Transport, bytes]:
-        """Let go of the socket; return it, and what has been received behind the request."""
+        """Give up the socket; return it, and the bytes received after the request."""
 
     def serve(self) -> None:
-        """Let the application answer the request, after all."""
+        """Let the application answer the request instead."""
 
 
 TakeOver = Callable[[Detachable], None]
-"""Takes the socket of a request over."""
+"""Takes over the socket of a request."""
 Router = Callable[[RequestHead, Scope], TakeOver | None]
-"""Says who takes over the socket of a request; None leaves it to the application. May refuse it with an error."""
+"""Returns the function that takes over the socket of a request; None leaves it to the application. May raise a refusal."""
 
 
 class HttpServer:
@@ -77,10 +77,10 @@ class HttpServer:
         policy: Policy,
         streams: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Create a door through which nobody has come.
+        """Create the state of a server without connections.
 
         Args:
-            streams: says how many sockets have been taken over and are open.
+            streams: returns the number of open sockets that were taken over.
         """
         self.settings = settings
         self.app = app
@@ -94,7 +94,7 @@ class HttpServer:
 
     @property
     def excess(self) -> int:
-        """How many sockets there are above the limit, every accepted one counted."""
+        """The number of accepted sockets above the limit; negative below it."""
         return len(self._sockets) + self._streams() - self.settings.max_sockets
 
     def register(self, accepted: Socket) -> None:
@@ -111,21 +111,21 @@ class HttpServer:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Close what is idle, let answers that are due go out, and return when all sockets are closed."""
+        """Close idle sockets, the others after their answer, and return when all are closed."""
         await self._each(lambda accepted: accepted.stop())
         while self._sockets:
             self._empty.clear()
             await self._empty.wait()
 
     async def abort(self) -> None:
-        """Drop every socket, and end the work for it."""
+        """Drop every socket, and cancel its tasks."""
         await self._each(lambda accepted: accepted.abort())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _each(self, do: Callable[[Socket], object]) -> None:
-        """Do something to every socket that is open now, of very many in short turns."""
+        """Call a function with every socket that is open now, in short loop turns."""
         slices = Slices(asyncio.get_running_loop().time)
         for accepted in list(self._sockets):
             if accepted in self._sockets:

@@ -1,4 +1,9 @@
-"""The path of a unix socket: taken from no server that lives, and given up only while it leads to us."""
+"""The path of a unix socket: never taken from a living server, and removed only while it leads to this one.
+
+Race: two servers may start at the same path, or one stops while another starts. To look whether somebody listens and
+then to bind, or to compare and then to remove, are two steps each. An exclusive lock on the directory makes them one
+for all servers (`_locked`). A lock file beside the socket would do the same, and would have to be cleaned up.
+"""
 
 import errno
 import fcntl
@@ -10,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 USUAL_RIGHTS = 0o666
-"""Everybody may connect; the rights of the directory say who gets there."""
+"""Mode of a new socket: everyone may connect who has access to its directory."""
 
 
 class UnixSocket:
@@ -21,20 +26,20 @@ class UnixSocket:
     """
 
     def __init__(self, path: str, backlog: int) -> None:
-        """Listen at a path, with the rights of the socket that was there before, if any.
+        """Listen at a path, with the mode of the socket that was there before, if any.
 
         Raises:
-            FileExistsError: the path is no socket.
-            OSError: the path cannot be had; with EADDRINUSE a server listens there.
+            FileExistsError: the path exists and is not a socket.
+            OSError: the path cannot be used; with EADDRINUSE a server listens there.
         """
         self._path = Path(path)
         self.listening = socket.socket(socket.AF_UNIX)
         try:
-            with _alone(self._path):
+            with _locked(self._path):
                 self._rights = _cleared(self._path)
                 self.listening.bind(path)
                 self._path.chmod(self._rights)
-                # Only who listens is seen by the next one that asks whether somebody is there.
+                # Inside the lock: a socket that is bound but does not listen yet looks abandoned to the next server.
                 self.listening.listen(backlog)
                 self._inode = _inode(self._path.lstat())
         except BaseException:
@@ -42,17 +47,17 @@ class UnixSocket:
             raise
 
     def remove(self) -> None:
-        """Remove the file, unless it is another server's by now, or has rights that the next server takes over."""
-        # A file that stays leads to nobody: the next server finds that out, and takes its place.
-        with suppress(OSError), _alone(self._path):
+        """Remove the file, unless another server has replaced it, or its mode was changed for the next server to keep."""
+        # A file that stays refuses connections, so the next server replaces it.
+        with suppress(OSError), _locked(self._path):
             found = self._path.lstat()
             if _inode(found) == self._inode and stat.S_IMODE(found.st_mode) == USUAL_RIGHTS:
                 self._path.unlink()
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep other servers from the sockets of the directory for the moment between looking and acting."""
+def _locked(path: Path) -> Iterator[None]:
+    """Lock the directory against other servers for a check and the act that depends on it."""
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
@@ -62,13 +67,13 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _cleared(path: Path) -> int:
-    """Remove a socket at which nobody listens; return the rights for the next one."""
+    """Remove a socket on which no process listens; return the mode for the next one."""
     try:
         found = path.lstat().st_mode
     except FileNotFoundError:
         return USUAL_RIGHTS
     if not stat.S_ISSOCK(found):
-        raise FileExistsError(errno.EEXIST, "there is something else than a socket", str(path))
+        raise FileExistsError(errno.EEXIST, "it exists and is not a socket", str(path))
     if _is_listened_at(path):
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), str(path))
     path.unlink()
@@ -76,7 +81,7 @@ def _cleared(path: Path) -> int:
 
 
 def _is_listened_at(path: Path) -> bool:
-    """Whether a process holds the socket; only a refused connection proves that none does (connect(2))."""
+    """Whether a process listens on the socket; only a refused connection proves that none does (connect(2))."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:

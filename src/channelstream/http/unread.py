@@ -1,4 +1,4 @@
-"""The time a client has for reading its answer, measured by progress: however slowly it reads, it may end."""
+"""Bounds how long a client may read nothing of its answer; one that reads slowly may take as long as it needs."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from channelstream.http.line import taken
 
 
 class UnreadAnswer:
-    """Drops a client that reads nothing of what was written to it.
+    """Drops a client that reads nothing of the bytes written to it.
 
-    Closing such a socket in the usual way would wait for the client, and keep socket and answer for as long as it likes.
+    To close such a socket normally would wait for the client, and keep socket and answer for as long as it likes.
     """
 
     __slots__ = ("_call_later", "_patience_s", "_timer", "_transport")
@@ -17,11 +17,11 @@ class UnreadAnswer:
     def __init__(
         self, transport: asyncio.Transport, patience_s: float, call_later: Callable[..., asyncio.TimerHandle]
     ) -> None:
-        """Create a watch that is not running.
+        """Create a watch that is stopped.
 
         Args:
-            patience_s: how long a client may acknowledge nothing.
-            call_later: that of the event loop.
+            patience_s: time in which a client must acknowledge at least one byte.
+            call_later: of the event loop.
         """
         self._transport = transport
         self._patience_s = patience_s
@@ -29,7 +29,7 @@ class UnreadAnswer:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Begin, unless it has begun; it ends by itself when all is read."""
+        """Start watching, unless it has started; it stops when all bytes are acknowledged."""
         if self._timer is None:
             self._wait(taken(self._transport))
 
