@@ -582,6 +582,35 @@ def test_a_message_deleted_before_a_round_is_not_sent_in_a_later_one(
     assert tape.uuids() == [["1"], ["3"]]
 
 
+def test_a_stream_that_stalls_takes_no_more_of_a_very_large_batch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transport is full: the rest of the batch is read from the log once it has drained."""
+    connection, tape = bench.member("ann", "a")
+    buffer = BufferBatch(0)
+
+    def stall() -> None:
+        tape.on_write = lambda: None
+        bench.hub.stall(connection, buffer)
+
+    tape.on_write = stall
+    size = bench.say("a").size
+    for _ in range(3):
+        bench.say("a")
+    monkeypatch.setattr(hub, "BATCH_SIZE", 2 * size)
+    bench.flush_all()
+    bench.flush_all()
+    assert tape.uuids() == [["1", "2"], ["3", "4"]]
+    assert connection.delivered == (4,)
+    bench.hub.go_live(connection, [])
+    tape.on_write = stall
+    for _ in range(7):
+        bench.say("a")
+    bench.flush_all()
+    assert tape.uuids()[2:] == [["5", "6"]]
+    assert (connection.batch, connection.delivered) == (buffer, (6,))
+
+
 def test_large_writes_count_as_several(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slice of them is shorter."""
     tapes = [bench.member("ann", "a")[1] for _ in range(5)]

@@ -330,10 +330,14 @@ class Hub:
         connection.batch = DISCARD
 
     def _flush_pending(self, connection: Connection) -> None:
-        """Write what waits for a connection that was live until now, so that it has heard everything up to here.
+        """Write the pending events of a connection that was live until now, so that it has been sent everything up to here.
 
-        Where that fails it has heard nothing of it, and gets it from the log.
+        If the write fails, or if the batch is a very large one, its client gets those events from the log. So a transport
+        that is full takes no more than `BATCH_SIZE` beyond its bound.
         """
+        if connection.batch.size > BATCH_SIZE:
+            self.discard_pending(connection)
+            return
         batch, connection.batch = connection.batch, self._root
         delivered = None
         try:
