@@ -20,13 +20,13 @@ def entry(offset: int) -> Entry:
 ONE, TWO, THREE = entry(1), entry(2), entry(3)
 
 
-def test_every_dialect_in_every_framing_has_its_number() -> None:
+def test_every_dialect_in_every_framing_has_its_index() -> None:
     """The numbers are distinct and dense, since they index lists."""
     numbers = [format_of(dialect, framing) for dialect in Dialect for framing in Framing]
     assert sorted(numbers) == list(range(FORMATS))
 
 
-def test_the_same_events_lead_to_the_same_batch() -> None:
+def test_the_same_events_share_a_batch() -> None:
     """The same continuation is the same object, any other is another."""
     root = Batch()
     assert root.append(ONE).append(TWO) is root.append(ONE).append(TWO)

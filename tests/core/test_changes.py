@@ -65,7 +65,7 @@ def test_only_so_many_are_remembered() -> None:
     assert len(recent.after(6) or ()) == KEPT * 2
 
 
-def test_a_list_has_only_the_present_forms() -> None:
+def test_a_list_has_only_the_current_forms() -> None:
     """A message its newest text, its edits one that says all; a deleted one nothing but the deletion."""
     other = message(3, "other")
     edits = [message(1), edit(2, user="v"), other, edit(4, b"3")]
@@ -101,7 +101,7 @@ def test_a_change_counts_for_those_who_are_not_sent_it() -> None:
     assert present_forms([private], Changes([delete(2, channel=None, only=ANN | {"bob"})])) == []
 
 
-def test_the_last_change_wins_whomever_it_is_for() -> None:
+def test_the_last_change_wins_for_each_recipient() -> None:
     """An edit for everybody does not undo the one that some were sent after it, in the same list."""
     first, later = edit(2, b"2"), edit(3, b"3", only=ANN)
     assert summary(present_forms([message(1), first, later], Changes([first, later]))) == [

@@ -38,7 +38,7 @@ def test_users_are_known_or_only_counted() -> None:
     assert room.user_count == 1
 
 
-def test_the_first_connection_of_a_user_joins_and_the_last_one_parts() -> None:
+def test_the_first_connection_of_a_user_joins_and_the_last_one_leaves() -> None:
     """Connections in between are counted and announce nothing."""
     room = channel()
     assert room.join("ann", seed=False)
@@ -50,7 +50,7 @@ def test_the_first_connection_of_a_user_joins_and_the_last_one_parts() -> None:
     assert (room.users, room.connections, room.seed_connections) == ({"bob": 1}, 1, 0)
 
 
-def test_parting_without_having_joined_is_a_bug_that_shows() -> None:
+def test_leaving_without_having_joined_raises() -> None:
     """The counts stay as they were."""
     room = channel()
     with pytest.raises(KeyError):

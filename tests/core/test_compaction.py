@@ -66,7 +66,7 @@ EDITED = Message(uuid="m", channel="a", user="u", payload=b"2", timestamp="t", e
         (edit("a"), edit("ab"), edit("b")),
     ],
 )
-def test_a_change_leaves_the_present_form_for_the_others(
+def test_a_change_leaves_the_current_form_for_the_others(
     change: Event, event: Event, left: Event | None
 ) -> None:
     """Nothing of what is deleted, of a message its newest text; for those it is not about, what they have."""
@@ -136,7 +136,7 @@ def test_a_repetition_reaches_those_who_have_not_received_it(
     assert unknown_part(event, known) == rest
 
 
-def test_a_repeated_message_is_as_it_is_now() -> None:
+def test_a_repeated_message_has_its_current_form() -> None:
     """As it is kept; or else with the edits that are known, or deleted."""
     assert first_form(message(payload=b"9"), [message(), delete("a")]) == message()
     assert first_form(message(), [edit()]) == EDITED

@@ -21,7 +21,7 @@ def test_a_new_connection_receives_nothing_and_has_a_deadline() -> None:
 
 
 @pytest.mark.parametrize(("state", "step"), list(product(ConnectionState, Step)))
-def test_a_connection_makes_the_moves_of_the_table_and_no_other(state: ConnectionState, step: Step) -> None:
+def test_a_connection_makes_only_the_transitions_of_the_table(state: ConnectionState, step: Step) -> None:
     """Every other move is a bug that shows."""
     moving = connection()
     moving.state = state
@@ -33,7 +33,7 @@ def test_a_connection_makes_the_moves_of_the_table_and_no_other(state: Connectio
             moving.move(step)
 
 
-def test_every_life_ends_and_no_closed_connection_comes_back() -> None:
+def test_every_state_can_be_closed_and_a_closed_connection_stays_closed() -> None:
     """Each state but the last can be closed; from the last nothing leads away."""
     closable = {state for state, step in TRANSITIONS if step is Step.CLOSE}
     assert closable == set(ConnectionState) - {ConnectionState.CLOSED}

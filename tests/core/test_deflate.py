@@ -98,7 +98,7 @@ def test_messages_share_no_context():
     assert compress(b"hello" * 100) == compress(b"hello" * 100)
 
 
-def test_bomb():
+def test_a_message_that_inflates_beyond_the_cap_is_refused():
     """A message that inflates beyond the cap is 1009, one that just reaches it passes."""
     bomb = compress(bytes(1 << 20))
     assert refusal(bomb, (1 << 20) - 1) == CloseCode.TOO_BIG

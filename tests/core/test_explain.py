@@ -210,7 +210,7 @@ def test_the_summary_agrees_with_the_outcome_of_each(event: Event, named: int) -
     assert summarize_all(hub, event, 2.0, named) == summarize(outcomes(hub, event, 2.0), named)
 
 
-def test_members_who_are_alike_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_members_with_one_outcome_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a large channel nobody is asked one by one who is not named, does not catch up, and is not written out."""
     asked: list[Connection] = []
     ask = explain.outcome

@@ -102,7 +102,7 @@ def test_a_long_list_is_not_read() -> None:
 
 
 @given(some.text(alphabet='for=19.,;"\\ []:_xby\t', max_size=40))
-def test_a_stranger_cannot_put_words_into_a_proxys_mouth(text: str) -> None:
+def test_a_client_cannot_forge_the_hop_of_a_proxy(text: str) -> None:
     """Whatever precedes what the proxy appends, the last hop is the proxy's, or all is unknown."""
     own = 'for="[2001:db8::1]:443";proto=https;host="push.example:80"'
     found = hops(text.encode() + b", " + own.encode())

@@ -392,7 +392,7 @@ def test_a_new_stream_takes_over_from_the_old_one(bench: Bench) -> None:
     assert connection.deadline_s is None
 
 
-def test_muting_ends_writing_without_a_move(bench: Bench) -> None:
+def test_stop_writing_changes_no_state(bench: Bench) -> None:
     """The last step before a connection is closed: what waits is written, then nothing."""
     connection, tape = bench.member("ann", "a")
     bench.say("a")
@@ -468,7 +468,7 @@ def test_a_write_may_bring_new_events(bench: Bench) -> None:
     assert [[uuid for write in tape.uuids() for uuid in write] for tape in members] == [["1", "2"]] * 3
 
 
-def test_a_write_that_fails_silences_nobody_else(bench: Bench) -> None:
+def test_a_failed_write_ends_only_its_own_stream(bench: Bench) -> None:
     """The stream on which a write fails ends, with nothing of it delivered; the others get it, now and later."""
     members = [bench.member("ann", "a") for _ in range(4)]
     connection, tape = members[1]
@@ -794,7 +794,7 @@ def test_equal_recipients_share_the_same_bytes(said: list[str], count: int) -> N
     assert all(len(tape.written) == 1 for tape in tapes)
 
 
-def test_a_closed_connection_makes_no_more_moves(bench: Bench) -> None:
+def test_a_closed_connection_makes_no_transitions(bench: Bench) -> None:
     """Attaching to it is a bug that shows."""
     connection, _ = bench.member("ann")
     bench.hub.stop_writing(connection)
@@ -928,9 +928,7 @@ def test_bytes_encoded_before_a_deletion_are_encoded_again_later(bench: Bench) -
     assert tape.written == []
 
 
-def test_many_changes_cost_a_flush_no_more_than_one_look_at_each(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_changes_cost_a_flush_one_lookup_each(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many clients wait for different ones."""
     looked_at: list[Entry] = []
     subject = changes._subject
@@ -952,7 +950,7 @@ def test_a_stall_sends_pending_events_in_their_current_form(bench: Bench) -> Non
     assert connection.delivered == bench.hub.offsets
 
 
-def test_changes_are_remembered_as_long_as_anything_waits(bench: Bench) -> None:
+def test_changes_are_remembered_while_events_are_pending(bench: Bench) -> None:
     """A flush that is over needs none of the older ones."""
     bench.member("bob", "a")
     for _ in range(3):

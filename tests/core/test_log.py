@@ -141,7 +141,7 @@ def test_since_returns_later_entries(offset: int, found: list[int]) -> None:
     assert [kept.offset for kept in filled(3).since(offset, 0.0)] == found
 
 
-def test_entries_are_looked_at_as_they_are_taken() -> None:
+def test_entries_are_read_lazily() -> None:
     """A read of one entry of a long log costs one."""
     following = filled(3).since(1, 0.0)
     assert next(following).offset == 2
@@ -152,7 +152,7 @@ def test_since_of_an_empty_log_is_empty() -> None:
     assert list(log().since(0, 0.0)) == []
 
 
-def test_since_brings_the_floor_up_to_date() -> None:
+def test_since_updates_the_floor() -> None:
     """What has grown too old is dropped before the floor is looked at."""
     ageing = filled(3, age_s=10.0)
     assert [kept.offset for kept in ageing.since(0, 12.5)] == [3]
@@ -232,7 +232,7 @@ def test_the_only_entry_can_be_superseded() -> None:
     assert (single.entries, other.entries, budget.used_bytes) == ([], [], 0)
 
 
-def test_an_entry_that_leaves_is_no_gap() -> None:
+def test_a_removed_entry_is_no_gap() -> None:
     """Nothing that is sent was lost, so the floor stays; not even where nothing is left."""
     budget = Budget(PLENTY)
     full = filled(3, budget=budget)
@@ -308,7 +308,7 @@ def test_the_log_quiet_for_longest_pays() -> None:
     assert offsets(busy) == [1, 4, 5]
 
 
-def test_a_log_that_emptied_is_not_asked_again() -> None:
+def test_an_emptied_log_is_not_trimmed_again() -> None:
     """When the quietest has nothing left, the next one pays."""
     budget = Budget(2 * ONE)
     first, second = log(budget=budget), log(budget=budget)
@@ -378,7 +378,7 @@ def test_a_sweep_frees_expired_entries_everywhere() -> None:
     assert (offsets(history), offsets(patient), budget.used_bytes) == ([1], [], ONE)
 
 
-def test_a_sweep_looks_only_at_logs_whose_oldest_entry_is_too_old() -> None:
+def test_a_sweep_examines_only_logs_with_an_expired_entry() -> None:
     """However many there are; one that has dropped its oldest for another reason is looked at once in vain."""
     budget = Budget(PLENTY)
     logs = [log(events=2, age_s=10.0, budget=budget) for _ in range(100)]
@@ -402,7 +402,7 @@ def test_a_sweep_frees_a_long_log_step_by_step(monkeypatch: pytest.MonkeyPatch) 
     assert offsets(long) == []
 
 
-def test_a_sweep_knows_of_ages_that_were_changed() -> None:
+def test_a_sweep_applies_changed_age_limits() -> None:
     """Shorter, longer, none, and what was put back."""
     budget = Budget(PLENTY)
     shorter, longer, never, back = (log(age_s=10.0, budget=budget) for _ in range(4))
@@ -539,7 +539,7 @@ class LogsTogether:
 
 
 @given(STEPS)
-def test_a_log_does_what_its_model_does(steps: list[tuple[str, int, int | None]]) -> None:
+def test_a_log_agrees_with_its_model(steps: list[tuple[str, int, int | None]]) -> None:
     """Entries, floor, message index and budget agree after any sequence of steps."""
     both = LogsTogether()
     for name, first, second in steps:

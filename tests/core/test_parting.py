@@ -42,7 +42,7 @@ class Crowd:
         return left
 
 
-def test_one_user_parts_as_ever() -> None:
+def test_one_user_leaves_with_the_event_for_one() -> None:
     """With the event that stands for one."""
     crowd = Crowd(2, notify_presence=True)
     assert not crowd.parting
@@ -53,7 +53,7 @@ def test_one_user_parts_as_ever() -> None:
     assert (event.user, event.joined) == ("u0", False)
 
 
-def test_several_users_part_in_one_event() -> None:
+def test_several_users_leave_in_one_event() -> None:
     """In the order in which they left; who has another connection there has not."""
     crowd = Crowd(4, notify_presence=True, broadcast_presence_with_user_lists=True)
     crowd.registry.join(crowd.channel, crowd.registry.users["u1"], Dialect.V07, NOW)
@@ -76,13 +76,13 @@ def test_without_notify_presence_the_seed_receives_presence(staying: Dialect, an
     assert [event.about for event in crowd.events()] == [("u0", "u1")] * announced
 
 
-def test_a_turn_has_so_many_users() -> None:
+def test_a_turn_has_a_bounded_number_of_users() -> None:
     """Clients are sent an item for each."""
     crowd = Crowd(2 * USERS_AT_ONCE, notify_presence=True)
     assert USERS_AT_ONCE / 2 < crowd.leave_while_there_is_room() <= USERS_AT_ONCE
 
 
-def test_a_turn_lists_so_many_names() -> None:
+def test_a_turn_lists_a_bounded_number_of_names() -> None:
     """Of a large channel that broadcasts lists few users leave at a time, as each item has the whole list."""
     crowd = Crowd(USERS_AT_ONCE, notify_presence=True, broadcast_presence_with_user_lists=True)
     assert crowd.leave_while_there_is_room() <= TURN_COST / USERS_AT_ONCE

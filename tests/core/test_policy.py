@@ -49,7 +49,7 @@ def standard(value: bytes) -> Header:
         ("10.0.0.1", (standard(b'for=127.0.0.1;x=", for=9.9.9.9'),), UNKNOWN),
     ],
 )
-def test_the_caller_is_the_last_one_no_trusted_proxy_stands_for(
+def test_the_caller_is_the_last_hop_that_is_no_trusted_proxy(
     peer: str | None, headers: tuple[Header, ...], client: str
 ) -> None:
     """Headers count from trusted proxies only, and what a stranger put before counts never."""
@@ -67,7 +67,7 @@ def test_the_caller_is_the_last_one_no_trusted_proxy_stands_for(
         (b"unknown", b"for=127.0.0.1", UNKNOWN),
     ],
 )
-def test_two_headers_that_disagree_name_nobody(listed: bytes, standardized: bytes, client: str) -> None:
+def test_headers_that_disagree_name_no_caller(listed: bytes, standardized: bytes, client: str) -> None:
     """A proxy that sets one of them may pass on the other as a stranger wrote it, and which one cannot be known."""
     assert BEHIND_PROXY.client(scope("10.0.0.1", forwarded(listed), standard(standardized))) == client
 

@@ -35,7 +35,7 @@ def test_a_position_survives_the_wire(shards: list[tuple[str, int]]) -> None:
     assert Position.parse(str(position)) == position
 
 
-def test_a_position_is_written_as_epochs_and_numbers() -> None:
+def test_a_position_is_written_as_epochs_and_offsets() -> None:
     """With dots between those of several shards."""
     assert str(Position.single("e", 5)) == "e-5"
     assert str(Position(("e", "f"), (5, 0))) == "e.f-5.0"
@@ -74,20 +74,20 @@ def test_a_malformed_position_is_none(text: str) -> None:
     assert Position.parse(text) is None
 
 
-def test_a_position_has_a_longest_text() -> None:
+def test_the_text_of_a_position_is_bounded() -> None:
     """It is read, one character more is not looked at."""
     longest = "e" * (MAX_TEXT - 2) + "-1"
     assert Position.parse(longest) == Position.single("e" * (MAX_TEXT - 2), 1)
     assert Position.parse(longest + "1") is None
 
 
-def test_a_position_has_a_highest_number() -> None:
+def test_the_offset_of_a_position_is_bounded() -> None:
     """Any engine can keep it."""
     assert Position.parse(f"e-{MAX_OFFSET}") == Position.single("e", MAX_OFFSET)
 
 
 @given(NUMBERS)
-def test_numbers_are_joined_for_each_shard(pair: Iterable[tuple[int, ...]]) -> None:
+def test_offsets_are_merged_for_each_shard(pair: Iterable[tuple[int, ...]]) -> None:
     """The later of two is behind both in every shard, the earlier before both."""
     one, other = pair
     pairs = list(zip(one, other, strict=True))
@@ -95,7 +95,7 @@ def test_numbers_are_joined_for_each_shard(pair: Iterable[tuple[int, ...]]) -> N
     assert min_offsets(one, other) == tuple(min(each) for each in pairs)
 
 
-def test_one_number_is_replaced() -> None:
+def test_one_offset_is_replaced() -> None:
     """Those of the other shards stay."""
     assert [with_offset((1, 2, 3), shard, 9) for shard in range(3)] == [(9, 2, 3), (1, 9, 3), (1, 2, 9)]
 
@@ -134,12 +134,12 @@ def test_a_client_reads_from_where_its_connection_may(named: int | None, deliver
 
 
 @pytest.mark.parametrize(("named", "bound"), [(None, JOINED), (5, 5), (LATER, JOINED), (OTHER_LOG, JOINED)])
-def test_nothing_before_its_bound_is_a_connections_to_read(named: int | None, bound: int) -> None:
+def test_a_connection_reads_nothing_before_its_bound(named: int | None, bound: int) -> None:
     """That is where it joined, or an earlier number that the application has named."""
     assert ReadRange.of(JOINED, named).bound == bound
 
 
-def test_a_position_has_a_number_in_its_own_log_only() -> None:
+def test_a_position_has_an_offset_in_its_own_log_only() -> None:
     """In each shard by itself; a log with another number of shards is another one."""
     position = Position(("a", "b"), (4, 5))
     assert [position.offset_in(("a", "b"), shard) for shard in (0, 1)] == [4, 5]

@@ -23,7 +23,7 @@ def test_parameters_are_decoded(query: bytes, parameters: dict[str, str]) -> Non
     assert read_query(query) == parameters
 
 
-def test_too_many_parameters_are_none() -> None:
+def test_too_many_parameters_are_refused() -> None:
     """The bound is on their number, so that nobody pays for reading them."""
     assert len(read_query(b"&".join(b"k%d=1" % number for number in range(MAX_FIELDS)))) == MAX_FIELDS
     assert read_query(b"&".join([b"a=1"] * (MAX_FIELDS + 1))) == {}

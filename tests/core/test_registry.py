@@ -362,7 +362,7 @@ def test_an_edit_changes_history_and_log(bench: Bench) -> None:
     assert last == MessageEdited(uuid="m1", channel="a", user="bob", payload=b"5", timestamp="u", edited="f")
 
 
-def test_a_message_that_too_many_have_otherwise_is_lost_for_the_others(bench: Bench) -> None:
+def test_a_message_edited_for_too_many_users_is_lost_for_the_others(bench: Bench) -> None:
     """The log no longer holds it for those who still need it, and says so by its floor."""
     log = bench.channel("a").log
     bench.commit(message("m"))
@@ -388,7 +388,7 @@ def test_a_deletion_is_all_that_remains(bench: Bench) -> None:
     assert (bob.log.floor, cid.log.floor) == (0, 0)
 
 
-def test_a_private_message_leaves_the_logs_of_those_it_is_taken_back_from(bench: Bench) -> None:
+def test_a_private_message_leaves_the_logs_of_users_it_is_deleted_for(bench: Bench) -> None:
     """And stays in those of the others, for them alone."""
     bob, cid = bench.user("bob"), bench.user("cid")
     bench.commit(message("p1", channel=None, only=frozenset({"bob", "cid"})))

@@ -51,9 +51,7 @@ def is_accepted(
         (SignedText.ANY, "channelstream", True),
     ],
 )
-def test_the_signed_text_decides_what_a_signature_is_good_for(
-    text: SignedText, signed: str, accepted: bool
-) -> None:
+def test_a_signature_is_valid_for_its_signed_text_only(text: SignedText, signed: str, accepted: bool) -> None:
     """Another endpoint's path opens nothing unless any text does."""
     assert is_accepted(sign(signed), text) is accepted
 
@@ -63,7 +61,7 @@ def test_the_signed_text_decides_what_a_signature_is_good_for(
     ("age_s", "accepted"),
     [(0, True), (60, True), (61, True), (62, False), (-60, True), (-61, False), (10**6, False)],
 )
-def test_a_stamp_is_good_for_a_minute_each_way(counted_from_s: int, age_s: int, accepted: bool) -> None:
+def test_a_stamp_is_valid_for_a_minute_each_way(counted_from_s: int, age_s: int, accepted: bool) -> None:
     """Whether it counts from 1970 or, as itsdangerous before 1.0, from 2011; it is rounded down to a second."""
     assert is_accepted(sign("/message", NOW_S - age_s - counted_from_s)) is accepted
 
@@ -88,12 +86,12 @@ def test_any_age_is_accepted_where_none_is_asked_for() -> None:
         sign("x" * MAX_TOKEN),
     ],
 )
-def test_whatever_is_wrong_the_answer_is_the_same(token: str) -> None:
+def test_every_wrong_signature_has_the_same_answer(token: str) -> None:
     """Nothing, no signature, another secret, cut, prefixed, an impossible time, no text, too long."""
     assert not is_accepted(token)
 
 
 @given(st.text(max_size=100))
-def test_no_text_of_a_stranger_is_accepted_or_raises_anything_else(token: str) -> None:
+def test_an_unsigned_text_is_always_refused(token: str) -> None:
     """Only the secret makes a signature."""
     assert not is_accepted(token)

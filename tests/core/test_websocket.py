@@ -355,7 +355,7 @@ def test_fault_names_its_reason():
     assert caught.value.reason == "reserved opcode"
 
 
-def test_breaking_off_ends_the_reader():
+def test_a_reader_that_is_closed_gives_nothing_more():
     """A caller that stops reading in the middle of a chunk gets nothing more."""
     reader = FrameReader(LIMITS)
     events = reader.feed(client_frame(9, b"1") + client_frame(9, b"2"))

@@ -29,28 +29,28 @@ def test_a_killed_node(tmp_path: Path) -> None:
     assert outcome.figures.ended > 0
 
 
-def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
+def test_a_redis_restarted_with_its_data_loses_all_positions(tmp_path: Path) -> None:
     """Messages are refused meanwhile; every client is sent that all is lost, and then receives everything."""
     outcome = play("redis-with-data", tmp_path)
     assert (outcome.lost, has_load(outcome)) == (EVERYTHING, True)
     assert outcome.figures.refused >= REFUSED
 
 
-def test_redis_restarted_without_its_data(tmp_path: Path) -> None:
+def test_a_redis_restarted_without_its_data_loses_all_positions(tmp_path: Path) -> None:
     """The same; open connections are registered again."""
     outcome = play("redis-without", tmp_path)
     assert (outcome.lost, has_load(outcome)) == (EVERYTHING, True)
     assert outcome.figures.refused >= REFUSED
 
 
-def test_redis_is_stopped(tmp_path: Path) -> None:
+def test_a_stopped_redis_loses_nothing(tmp_path: Path) -> None:
     """Messages are refused meanwhile, open streams stay open, and nothing is lost."""
     outcome = play("redis-stopped", tmp_path, OUTAGE_S)
     assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
     assert outcome.figures.refused >= REFUSED
 
 
-def test_a_node_is_cut_off(tmp_path: Path) -> None:
+def test_a_node_that_is_cut_off_loses_nothing(tmp_path: Path) -> None:
     """It refuses messages, its streams stay open, and nothing is lost at any node."""
     outcome = play("node-cut-off", tmp_path, OUTAGE_S)
     assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
@@ -63,7 +63,7 @@ def test_a_node_misses_big_messages(tmp_path: Path) -> None:
     assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
 
 
-def test_redis_drops_a_subscription(tmp_path: Path) -> None:
+def test_a_dropped_subscription_loses_only_the_trimmed_channel(tmp_path: Path) -> None:
     """What the log holds arrives late and in order; the channel whose log is too short is reported lost, and no other."""
     outcome = play("subscription", tmp_path)
     assert (outcome.lost, has_load(outcome)) == ({SHORT}, True)

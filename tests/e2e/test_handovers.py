@@ -114,7 +114,7 @@ def race(server: Any, play: Play) -> None:
     asyncio.run(rounds())
 
 
-def test_connecting_twice(server: Any) -> None:
+def test_two_connects_at_once_give_the_channels_of_both(server: Any) -> None:
     """Both calls are answered, and the connection has the channels of both."""
 
     async def play(page: Page) -> None:
@@ -127,7 +127,7 @@ def test_connecting_twice(server: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/subscribe", "/connect"])
-def test_channels_come_while_a_page_moves(server: Any, path: str) -> None:
+def test_a_subscribe_during_a_handover_takes_effect(server: Any, path: str) -> None:
     """The call is answered, and the stream that stays receives old and new channels."""
 
     async def play(page: Page) -> None:
@@ -144,7 +144,7 @@ def test_channels_come_while_a_page_moves(server: Any, path: str) -> None:
     race(server, play)
 
 
-def test_channels_go_while_a_page_moves(server: Any) -> None:
+def test_an_unsubscribe_during_a_handover_takes_effect(server: Any) -> None:
     """The call is answered, and the stream that stays no longer receives the old channel."""
 
     async def play(page: Page) -> None:
@@ -160,7 +160,7 @@ def test_channels_go_while_a_page_moves(server: Any) -> None:
     race(server, play)
 
 
-def test_the_end_while_a_page_moves(server: Any) -> None:
+def test_a_disconnect_during_a_handover_ends_the_connection(server: Any) -> None:
     """When `/disconnect` has answered, no node knows the connection."""
 
     async def play(page: Page) -> None:
@@ -177,7 +177,7 @@ def test_the_end_while_a_page_moves(server: Any) -> None:
 
 
 @pytest.mark.parametrize("transports", [("ws", "ws"), ("sse", "sse"), ("ws", "sse")])
-def test_two_streams_at_once(server: Any, transports: tuple[str, str]) -> None:
+def test_of_two_streams_at_once_one_stays(server: Any, transports: tuple[str, str]) -> None:
     """One of them stays, and receives all events; the other ends as replaced."""
 
     async def play(page: Page) -> None:

@@ -117,7 +117,7 @@ def test_a_node_that_is_cut_off_catches_up(
         assert watcher.texts(3) == [1, 2, 3]
 
 
-def test_a_call_that_a_node_has_given_up_is_not_done_later(
+def test_a_call_that_a_node_gave_up_is_not_executed_later(
     healthy: Any, line: StoppableLine, start_server: Callable[..., Any]
 ) -> None:
     """A client was refused by a node that was cut off; what that node had asked of the other does not end its stream."""
@@ -133,7 +133,7 @@ def test_a_call_that_a_node_has_given_up_is_not_done_later(
         assert ann.texts(2) == [1, 2]
 
 
-def test_a_client_that_comes_back_to_a_cut_off_node_stays(
+def test_a_client_that_returns_to_a_cut_off_node_stays(
     redis: RedisServer, line: StoppableLine, start_server: Callable[..., Any]
 ) -> None:
     """It had been at another node meanwhile, but no newer stream replaces this one: it is never asked to stop."""

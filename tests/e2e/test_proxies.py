@@ -144,7 +144,7 @@ def test_no_victim_suffers_from_odd_requests(proxy: Proxy, victims: list[Victim]
                     raise AssertionError(f"seed {seed}: {error}") from error
 
 
-def test_a_websocket_comes_through(node: RunningServer, proxy: Proxy) -> None:
+def test_a_websocket_passes_the_proxies(node: RunningServer, proxy: Proxy) -> None:
     """Both ways, and with what was published meanwhile."""
     conn_id = node.connect("ann", "proxied-ws")
     with connect(f"ws://127.0.0.1:{proxy.port}/ws?conn_id={conn_id}&since=") as stream:
@@ -153,7 +153,7 @@ def test_a_websocket_comes_through(node: RunningServer, proxy: Proxy) -> None:
             assert "error" not in text
 
 
-def test_an_event_stream_comes_through(node: RunningServer, proxy: Proxy) -> None:
+def test_an_event_stream_passes_the_proxies(node: RunningServer, proxy: Proxy) -> None:
     """As it comes, without waiting in a buffer."""
     conn_id = node.connect("ann", "proxied-sse")
     url = f"http://127.0.0.1:{proxy.port}/sse?conn_id={conn_id}&since="

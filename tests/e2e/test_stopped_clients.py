@@ -181,7 +181,7 @@ def growth_limit(log_events: int) -> int:
     return log_bytes + len(TRANSPORTS) * (OUTBOX_BYTES + REQUEST_BYTES) + SLACK_BYTES
 
 
-def test_all_is_kept(start_server: Callable[..., Any]) -> None:
+def test_a_resumed_client_receives_all_that_the_log_keeps(start_server: Callable[..., Any]) -> None:
     """Healthy clients receive all at once; a resumed client receives all it missed, in order, and its stream continues."""
     log_events = 2 * COUNT
     grown, stopped = asyncio.run(broadcast_to_stopped(start_server(*FLAGS), log_events))
@@ -191,7 +191,7 @@ def test_all_is_kept(start_server: Callable[..., Any]) -> None:
         assert client.ended == []
 
 
-def test_little_is_kept(start_server: Callable[..., Any]) -> None:
+def test_a_resumed_client_is_sent_the_loss_where_the_log_is_trimmed(start_server: Callable[..., Any]) -> None:
     """Where the log does not reach back, a resumed client is sent 4008 and `lost`, and then it continues."""
     log_events = 2 * PER_REQUEST
     grown, stopped = asyncio.run(broadcast_to_stopped(start_server(*FLAGS), log_events))

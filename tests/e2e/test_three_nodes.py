@@ -286,7 +286,7 @@ def test_a_client_of_a_killed_node_resumes_elsewhere(cluster: Cluster, dying: An
     assert (parted["user"], parted["message"]["action"]) == ("ann", "parted")
 
 
-def test_the_users_of_a_killed_node_part_once(cluster: Cluster, dying: Any, channel: str) -> None:
+def test_the_users_of_a_killed_node_leave_once(cluster: Cluster, dying: Any, channel: str) -> None:
     """After its lease, once, whichever living node does it."""
     others = cluster.nodes
     config = {channel: {"notify_presence": True}}

@@ -401,7 +401,7 @@ def test_a_replay_from_the_head_is_empty_and_loses_nothing(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
-def test_a_long_replay_is_read_in_stretches(lab: Lab, limit: int) -> None:
+def test_a_long_replay_is_read_in_chunks(lab: Lab, limit: int) -> None:
     """Asked on from `read_to` until it is the head, it returns every event once, in order."""
     lab.connect("ann", "a", "b")
     found: list[Event] = []
@@ -457,7 +457,7 @@ def test_unknown_channels_and_users_are_lost(lab: Lab) -> None:
     assert lab.replay("nobody", private=0, unknown=0).lost == {PRIVATE, "unknown"}
 
 
-def test_a_position_nobody_can_prove_loses_everything(lab: Lab) -> None:
+def test_a_position_without_proof_loses_everything(lab: Lab) -> None:
     """A start of -1, for a position of another epoch, is below every floor."""
     lab.connect("ann", "a")
     assert lab.replay("ann", a=-1, private=-1).lost == {"a", PRIVATE}
@@ -522,7 +522,7 @@ def test_a_deleted_message_is_never_replayed(lab: Lab) -> None:
     assert texts(lab.replay("ann", a=seen[2])) == ["m1"]
 
 
-def test_an_edited_message_is_replayed_in_its_present_form(lab: Lab) -> None:
+def test_an_edited_message_is_replayed_in_its_current_form(lab: Lab) -> None:
     """At its old place; who has the older text is sent one edit that says all that has changed."""
     lab.connect("ann", "a")
     start = lab.head()
@@ -612,7 +612,7 @@ def test_private_messages_that_were_deleted_are_not_found_either(lab: Lab) -> No
     assert texts(lab.replay("ann", private=0)) == ["p1"]
 
 
-def test_a_message_that_is_repeated_after_an_edit_is_answered_as_it_is_now(lab: Lab) -> None:
+def test_a_message_repeated_after_an_edit_is_answered_in_its_current_form(lab: Lab) -> None:
     """Whether the log holds it, the history only, or the edit only."""
     lab.connect("ann", "a", store_history=True, log_events=2)
     present = Message(uuid="m1", channel="a", user="ann", payload=b'"new"', timestamp="t", edited="e")
@@ -714,7 +714,7 @@ def newest(events: Iterable[Event], uuid: str, user: str) -> bytes | None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_nobody_is_replayed_a_past_text_whatever_happens(lab: Lab, seed: int) -> None:
+def test_a_replay_never_has_a_superseded_text(lab: Lab, seed: int) -> None:
     """Of any messages, edits and deletions, for all or for some: the newest text of each, or none."""
     chance = random.Random(seed)
     users = ("ann", "bob", "cid")
@@ -757,7 +757,7 @@ def test_nobody_is_replayed_a_past_text_whatever_happens(lab: Lab, seed: int) ->
 # -- presence
 
 
-def test_a_user_joins_and_parts_once(lab: Lab) -> None:
+def test_a_user_joins_and_leaves_once(lab: Lab) -> None:
     """With its first and its last connection in the channel, wherever notify_presence is on."""
     lab.connect("bob", "a", notify_presence=True)
     one = lab.connect("ann", "a", conn_id="1")
@@ -996,7 +996,7 @@ def test_configuring_keeps_what_the_new_settings_keep(lab: Lab) -> None:
     assert uuids(lab.replay("ann", a=0)) == ["m0", "m1"]
 
 
-def test_history_shows_the_last_messages_as_they_are_now(lab: Lab) -> None:
+def test_history_shows_the_last_messages_in_their_current_form(lab: Lab) -> None:
     """Edited ones edited, deleted ones gone, at most as many as the channel shows."""
     lab.connect("ann", "a", store_history=True, history_size=3)
     lab.publish(*(message(f"m{number}") for number in range(5)))
@@ -1078,7 +1078,7 @@ def test_a_read_that_ends_before_a_batched_leave_continues_with_all_of_it(lab: L
     assert len(found) == 5
 
 
-def test_users_are_counted_where_nobody_asks_who_they_are(lab: Lab) -> None:
+def test_users_are_counted_without_listing_them(lab: Lab) -> None:
     """At a cost that does not grow with them."""
     lab.connect("ann", "a", conn_id="1")
     lab.connect("ann", "a", conn_id="2")
@@ -1133,7 +1133,7 @@ def test_the_nodes_are_those_that_share_the_log(lab: Lab) -> None:
 # -- ageing
 
 
-def test_the_unused_is_forgotten_in_its_time(lab: Lab) -> None:
+def test_idle_users_and_channels_are_forgotten_after_their_time(lab: Lab) -> None:
     """Users without connections first, then empty channels; who is connected stays."""
     lab.connect("here", "kept")
     lab.disconnect(lab.connect("gone", "left"), "left")
@@ -1173,7 +1173,7 @@ def test_a_touched_user_is_kept(lab: Lab) -> None:
     assert [user.name for user in lab.users()] == ["ann"]
 
 
-def test_a_channel_that_comes_back_is_a_new_one(lab: Lab) -> None:
+def test_a_recreated_channel_is_a_new_one(lab: Lab) -> None:
     """What the forgotten one held is lost, never silently skipped."""
     lab.disconnect(lab.connect("ann", "a", history_size=3), "a")
     before = lab.head()

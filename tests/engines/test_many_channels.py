@@ -72,7 +72,7 @@ def announced(recorder: Recorder) -> list[tuple[str | None, bool]]:
 
 
 @pytest.mark.parametrize("ends", [False, True])
-def test_others_have_their_turn_in_between(live: Callable[[Life], None], ends: bool) -> None:
+def test_other_tasks_run_in_between(live: Callable[[Life], None], ends: bool) -> None:
     """Each channel is joined and left once, and says so."""
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
@@ -89,7 +89,7 @@ def test_others_have_their_turn_in_between(live: Callable[[Life], None], ends: b
     live(life)
 
 
-def test_a_channel_is_joined_at_the_number_of_its_turn(live: Callable[[Life], None]) -> None:
+def test_a_channel_is_joined_at_the_offset_of_its_turn(live: Callable[[Life], None]) -> None:
     """What is said in it meanwhile, before it is joined, is not the connection's; what is said after that is."""
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
@@ -206,7 +206,7 @@ def _failing_at(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("turn_s", [-1.0, 3600.0])
-def test_a_fault_about_one_that_leaves_keeps_nobody_in(
+def test_a_fault_about_one_leave_does_not_stop_the_others(
     live: Callable[[Life], None], monkeypatch: pytest.MonkeyPatch, turn_s: float
 ) -> None:
     """The others are unregistered and have left, and so has the one from the channels it could leave."""

@@ -377,9 +377,7 @@ def with_a_line(redis: RedisServer) -> Iterator[Callable[..., None]]:
     line.close()
 
 
-def test_a_subscription_that_goes_silent_is_given_up(
-    with_a_line: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_silent_subscription_is_closed(with_a_line: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Its connection does not end, and calls are answered as always: what was published arrives all the same."""
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
@@ -613,7 +611,7 @@ def test_a_lease_is_renewed_while_connections_are_counted_again(redis: RedisServ
     with_nodes(life)
 
 
-def test_a_beat_is_never_refused_because_too_much_waits(
+def test_a_heartbeat_is_never_refused_for_a_full_queue(
     with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others would take a busy node for dead."""
@@ -629,7 +627,7 @@ def test_a_beat_is_never_refused_because_too_much_waits(
     with_one_shard(life)
 
 
-def test_beats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_a_line: Any) -> None:
+def test_heartbeats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_a_line: Any) -> None:
     """Three may wait; each of them renews the lease when Redis comes to it."""
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
@@ -686,7 +684,7 @@ def test_a_user_without_pending_state_is_dropped_by_a_heartbeat(
     with_one_shard(life)
 
 
-def test_a_redis_that_takes_no_writes_is_left_no_connections_behind(
+def test_a_link_without_a_lease_is_closed_before_the_next_one(
     redis: RedisServer, with_one_shard: Any
 ) -> None:
     """A link that cannot renew the lease is let go of before the next one is made."""
@@ -784,7 +782,7 @@ async def users_of(engine: RedisEngine, names: list[str]) -> dict[str, int]:
     return counts
 
 
-def test_a_connection_that_is_ending_is_nobodys(with_one_shard: Any) -> None:
+def test_an_ending_connection_has_no_owner(with_one_shard: Any) -> None:
     """Nobody can claim or ask it; who uses its id again ends it first, and has none of its channels."""
 
     async def life(nodes: Nodes) -> None:
@@ -832,7 +830,7 @@ def stopped_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("stopped_time")
-def test_a_beat_ends_as_many_channels_as_a_script_may(redis: RedisServer, with_one_shard: Any) -> None:
+def test_a_heartbeat_leaves_as_many_channels_as_a_script_may(redis: RedisServer, with_one_shard: Any) -> None:
     """It goes on behind the first step of a connection that is ending."""
 
     async def life(nodes: Nodes) -> None:
@@ -927,7 +925,7 @@ def test_a_master_that_became_a_replica_is_left(redis: RedisServer, with_one_sha
     with_one_shard(life)
 
 
-def test_a_node_outlives_what_it_cannot_read(with_one_shard: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_node_survives_an_unreadable_answer(with_one_shard: Any, caplog: pytest.LogCaptureFixture) -> None:
     """An answer that is none of Redis is named in the log, once and without a traceback, and the node links again."""
 
     async def life(nodes: Nodes) -> None:
@@ -976,7 +974,7 @@ def test_a_message_of_an_unknown_kind_keeps_the_link(
     assert "unknown kind: b'newer'" in caplog.text
 
 
-def test_what_another_program_publishes_to_all_breaks_the_link(
+def test_a_foreign_publish_to_all_breaks_the_link(
     with_one_shard: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is not taken for a new epoch: the log is read again, and is the same one."""
@@ -995,7 +993,7 @@ def test_what_another_program_publishes_to_all_breaks_the_link(
     assert "something else than channelstream publishes to '#all'" in caplog.text
 
 
-def test_a_flushed_redis_is_another_log(redis: RedisServer, with_nodes: Any) -> None:
+def test_a_flushed_redis_has_a_new_epoch(redis: RedisServer, with_nodes: Any) -> None:
     """The node is informed, and registers its connections again."""
 
     async def life(nodes: Nodes) -> None:
@@ -1012,7 +1010,7 @@ def test_a_flushed_redis_is_another_log(redis: RedisServer, with_nodes: Any) -> 
     with_nodes(life)
 
 
-def test_a_clock_of_redis_that_is_set_refuses_nothing(with_nodes: Any) -> None:
+def test_setting_the_clock_of_redis_refuses_nothing(with_nodes: Any) -> None:
     """However far it jumps: the node looks at it again."""
 
     async def life(nodes: Nodes) -> None:
@@ -1060,7 +1058,7 @@ def test_a_claimed_connection_is_released_and_delivered_there(with_nodes: Any) -
     with_nodes(life)
 
 
-def test_how_far_back_a_connection_reads_moves_with_it(with_nodes: Any) -> None:
+def test_the_read_range_of_a_connection_moves_with_it(with_nodes: Any) -> None:
     """Where it joined each channel and was registered, and what the application has named then: also to a third node."""
 
     async def life(nodes: Nodes) -> None:
@@ -1108,7 +1106,7 @@ def test_only_channels_with_local_members_are_received(redis: RedisServer, with_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("has_data", [True, False])
-def test_a_restarted_redis_is_another_log(tmp_path: Path, has_data: bool) -> None:
+def test_a_restarted_redis_has_a_new_epoch(tmp_path: Path, has_data: bool) -> None:
     """Even with its data: what was acknowledged last may be missing, and no older position is believed."""
 
     async def life(server: RedisServer) -> None:
@@ -1170,7 +1168,7 @@ STRANGERS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", STRANGERS)
-def test_a_stranger_on_the_port_of_redis_stops_the_start(
+def test_another_program_on_the_port_of_redis_stops_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     """Whatever another program answers, the option is named and nothing is logged with a traceback."""
@@ -1197,7 +1195,7 @@ def channel_in(shard: int, shards: int) -> str:
     return next(name for name in map("c{}".format, range(100)) if shard_of(name, shards) == shard)
 
 
-def test_positions_never_go_back(with_three_shards: Any) -> None:
+def test_positions_never_decrease(with_three_shards: Any) -> None:
     """Each event a node hands on is of one shard, and the received offsets of the others stay."""
 
     async def life(nodes: Nodes) -> None:
@@ -1401,7 +1399,7 @@ def parted(recorder: Recorder) -> list[tuple[str, str]]:
     return [(each.user, str(each.channel)) for each in events if not each.joined]
 
 
-def test_nodes_are_listed_with_their_last_beats(with_nodes: Any) -> None:
+def test_nodes_are_listed_with_their_last_heartbeats(with_nodes: Any) -> None:
     """Each with what it holds; a dead one until its connections are unregistered."""
 
     async def life(nodes: Nodes) -> None:
@@ -1460,7 +1458,7 @@ def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
         asyncio.run(life(f"redis+cluster://{members}", masters))
 
 
-def test_data_of_another_form_stops_the_start(redis: RedisServer) -> None:
+def test_data_of_another_format_stops_the_start(redis: RedisServer) -> None:
     """With a sentence that says what to do: read as one's own, old texts would be lost, and deleted ones be kept."""
 
     redis.cli("FLUSHALL")
@@ -1478,9 +1476,7 @@ def test_data_of_another_form_stops_the_start(redis: RedisServer) -> None:
     asyncio.run(life())
 
 
-def test_a_link_is_closed_though_letting_go_of_it_was_cancelled(
-    redis: RedisServer, with_one_shard: Any
-) -> None:
+def test_a_link_is_closed_though_its_close_was_cancelled(redis: RedisServer, with_one_shard: Any) -> None:
     """As it is where the engine is closed while it finds that Redis is out of reach."""
 
     async def life(nodes: Nodes) -> None:
@@ -1519,7 +1515,7 @@ def test_a_link_is_closed_where_a_big_payload_was_never_answered(with_a_line: An
     with_a_line(life)
 
 
-def test_a_link_is_closed_though_an_answer_that_nobody_waits_for_never_comes(with_a_line: Any) -> None:
+def test_a_link_is_closed_though_an_unawaited_answer_never_comes(with_a_line: Any) -> None:
     """Such as that to the removal of a payload whose call was refused."""
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
@@ -1564,7 +1560,7 @@ def test_names_subscribed_again_have_a_deadline_for_each_chunk(
     with_one_shard(life)
 
 
-def test_a_bug_about_one_connection_does_not_keep_the_others(
+def test_a_bug_about_one_connection_does_not_stop_the_others(
     with_one_shard: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is logged, and the groups behind it are unregistered."""
@@ -1685,7 +1681,7 @@ def test_answers_about_many_users_are_bounded_in_bytes(with_one_shard: Any) -> N
     with_one_shard(life)
 
 
-def test_a_list_of_users_costs_a_script_one_look_at_each(redis: RedisServer, with_one_shard: Any) -> None:
+def test_a_list_of_users_costs_a_script_one_lookup_each(redis: RedisServer, with_one_shard: Any) -> None:
     """However many keys of their states are public: what others see of a user is built when it changes."""
 
     async def life(nodes: Nodes) -> None:
@@ -1868,7 +1864,7 @@ def test_a_message_in_a_channel_to_many_users_reaches_each_once(with_one_shard: 
 
 
 @pytest.mark.slow
-def test_a_lost_master_of_a_cluster_loses_its_shard_alone(tmp_path: Path) -> None:
+def test_a_lost_master_of_a_cluster_loses_only_its_shard(tmp_path: Path) -> None:
     """While it is away calls about its channels are refused, others are not; back without data, it is another log."""
 
     async def life(cluster: str, masters: list[RedisServer]) -> None:
@@ -2346,7 +2342,7 @@ def take_out_of_reach(shard: Any) -> Callable[[], None]:
     return mend
 
 
-def test_a_connection_that_left_a_shard_is_whole_for_the_next_node(
+def test_a_connection_that_left_a_shard_is_complete_for_the_next_node(
     redis: RedisServer, with_three_shards: Any
 ) -> None:
     """Though the shard of its id could not be reached, and its node has died since."""
@@ -2382,9 +2378,7 @@ def test_a_shard_that_was_left_is_not_asked_when_the_shard_of_the_id_returns(
     with_three_shards(life)
 
 
-def test_a_shard_that_is_joined_after_an_answer_was_lost_is_named(
-    redis: RedisServer, with_three_shards: Any
-) -> None:
+def test_a_shard_joined_after_a_lost_answer_is_named(redis: RedisServer, with_three_shards: Any) -> None:
     """Nobody knows whether that of the id has ceased to name it when its last channel was left."""
 
     async def life(nodes: Nodes) -> None:
@@ -2408,9 +2402,7 @@ def test_a_shard_that_is_joined_after_an_answer_was_lost_is_named(
     with_three_shards(life, lease_s=PATIENCE_S)
 
 
-def test_a_shard_that_was_named_for_a_join_that_failed_is_not_asked(
-    redis: RedisServer, with_three_shards: Any
-) -> None:
+def test_a_shard_named_for_a_failed_join_is_not_asked(redis: RedisServer, with_three_shards: Any) -> None:
     """The shard of the id had named it, but the answer was lost, so that it was not joined."""
 
     async def life(nodes: Nodes) -> None:
@@ -2497,7 +2489,7 @@ def test_a_shard_left_during_a_handover_no_longer_counts_the_connection(with_thr
 
 
 @pytest.mark.parametrize("slow", ["spread", "disconnect"])
-def test_a_channel_that_is_joined_while_its_shard_is_left_counts(with_three_shards: Any, slow: str) -> None:
+def test_a_channel_joined_while_its_shard_is_left_counts(with_three_shards: Any, slow: str) -> None:
     """A reconciler finds that a shard has nothing of a connection, which joins a channel there before that is settled.
 
     Args:
@@ -2542,7 +2534,7 @@ def hold_back(shard: Any, operation: str, answered: asyncio.Event, let_go: async
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-def test_a_connection_whose_connecting_failed_is_removed_at_once(
+def test_a_connection_that_failed_to_connect_is_removed_at_once(
     redis: RedisServer, with_nodes: Any, is_cancelled: bool
 ) -> None:
     """Though all of it lies in one shard, which has counted it in before the answer was lost, or the caller gone."""
@@ -2665,7 +2657,7 @@ def test_a_shard_that_was_unreachable_announces_a_state_later(with_three_shards:
 
 
 @pytest.mark.parametrize("has_another", [True, False])
-def test_a_join_that_was_cancelled_leaves_no_ghost(with_three_shards: Any, has_another: bool) -> None:
+def test_a_cancelled_join_leaves_no_stale_registration(with_three_shards: Any, has_another: bool) -> None:
     """Its shard may have counted it all the same; a beat sets that right."""
 
     async def life(nodes: Nodes) -> None:
@@ -2837,7 +2829,7 @@ def test_a_cluster_that_names_no_host_means_the_member_that_was_asked(
         server.kill()
 
 
-def test_an_id_that_another_user_uses_again_leaves_no_ghost_of_the_first(with_three_shards: Any) -> None:
+def test_a_reused_conn_id_leaves_no_stale_registration_of_the_first_user(with_three_shards: Any) -> None:
     """Though a shard was out of reach when the first one's connection ended."""
 
     async def life(nodes: Nodes) -> None:

@@ -24,7 +24,7 @@ def test_a_shard_counts_a_connection_once() -> None:
     assert (index.counts, of(index, 2)) == ([0, 0, 0], [])
 
 
-def test_many_are_looked_at_a_few_at_a_time() -> None:
+def test_many_connections_are_examined_in_batches() -> None:
     """So that other work has its turn in between; what is forgotten meanwhile is not among them."""
     index = RegistrationIndex(2)
     for number in range(2 * BATCH + 1):

@@ -43,7 +43,7 @@ def test_a_node_follows_a_failover(tmp_path: Path) -> None:
         asyncio.run(life())
 
 
-def test_a_master_nobody_knows_stops_the_start(tmp_path: Path) -> None:
+def test_an_unknown_master_stops_the_start(tmp_path: Path) -> None:
     """With a sentence that names the option."""
 
     async def life(address: str) -> None:

@@ -382,7 +382,7 @@ def test_deliveries_arrive_in_offset_order_for_every_awaiter(runs: Runs) -> None
     asyncio.run(life())
 
 
-def test_more_than_may_wait_for_the_disk_is_refused(runs: Runs) -> None:
+def test_requests_beyond_the_disk_queue_are_refused(runs: Runs) -> None:
     """And what waited already is accepted."""
 
     async def life() -> None:

@@ -62,7 +62,7 @@ def texts_in(runs: Runs) -> set[int]:
     return set(map(int, re.findall(rb"secret (\d{5})", data)))
 
 
-def test_no_byte_of_what_was_superseded_stays_in_the_files(runs: Runs) -> None:
+def test_no_byte_of_a_superseded_entry_stays_in_the_files(runs: Runs) -> None:
     """Neither in free pages nor in the write-ahead log, once that was emptied: logs, history, private messages."""
     sizes = (5, 300, 3000, 20_000)
     runs.setup = Setup(limits=RegistryLimits(log_age_s=10 * REBUILD_S))
@@ -160,7 +160,7 @@ def test_a_program_that_reads_the_file_only_puts_it_off(runs: Runs) -> None:
     live(runs, life)
 
 
-def test_a_killed_process_leaves_the_present_forms(runs: Runs) -> None:
+def test_a_killed_process_leaves_the_current_forms(runs: Runs) -> None:
     """Whether the message was written before or with what supersedes it; the history as well."""
 
     async def life(engine: SqliteEngine, _: Recorder) -> None:

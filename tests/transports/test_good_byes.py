@@ -79,7 +79,9 @@ def test_many_disconnects_are_handled_in_short_turns(monkeypatch: pytest.MonkeyP
     asyncio.run(life())
 
 
-def test_a_good_bye_counts_though_the_socket_is_lost_before_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_close_frame_counts_though_the_socket_is_lost_before_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The connection ends; it is not waited for."""
     monkeypatch.setattr(closing, "AT_ONCE", 1)
 
@@ -98,7 +100,7 @@ def test_a_good_bye_counts_though_the_socket_is_lost_before_its_turn(monkeypatch
     asyncio.run(life())
 
 
-def test_frames_of_very_many_clients_are_taken_in_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_of_many_clients_are_read_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order in which they came, and each client's own in order, though it sends more before its turn."""
     monkeypatch.setattr(streams, "READS_AT_ONCE", 4)
 
@@ -119,7 +121,7 @@ def test_frames_of_very_many_clients_are_taken_in_in_short_turns(monkeypatch: py
 
 
 @pytest.mark.parametrize("end", ["eof", "lost"])
-def test_a_good_bye_counts_though_the_socket_ends_before_it_is_read(
+def test_a_close_frame_counts_though_the_socket_ends_before_it_is_read(
     monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     """The connection ends and is not waited for; a client that still reads gets its answer."""

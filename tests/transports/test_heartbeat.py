@@ -11,7 +11,7 @@ ANSWERED = ("--heartbeat-interval-s", "0.5", "--ping-interval-s", "1")
 PONG, PING, HEARTBEAT = 0x8A, (0x89, b""), (0x81, b"[]")
 
 
-def test_a_websocket_beats(own_server: Any, clients: Any, masked: Any) -> None:
+def test_a_websocket_is_sent_heartbeats_and_pings(own_server: Any, clients: Any, masked: Any) -> None:
     """A WebSocket is sent an empty list at each heartbeat and a ping at every few, as long as it answers."""
     server = own_server(*ANSWERED)
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', 'news')}")
@@ -20,7 +20,7 @@ def test_a_websocket_beats(own_server: Any, clients: Any, masked: Any) -> None:
         stream.send(masked(b"", PONG))
 
 
-def test_a_ping_without_an_answer(own_server: Any, clients: Any) -> None:
+def test_a_websocket_that_answers_no_ping_is_dropped(own_server: Any, clients: Any) -> None:
     """A WebSocket that answers no ping is dropped when the next one is due."""
     server = own_server(*QUICK)
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', 'news')}")
@@ -28,21 +28,21 @@ def test_a_ping_without_an_answer(own_server: Any, clients: Any) -> None:
     assert stream.rest() == b""
 
 
-def test_an_event_stream_beats(own_server: Any, clients: Any) -> None:
+def test_an_event_stream_is_sent_heartbeats(own_server: Any, clients: Any) -> None:
     """An event stream is sent empty lists, which do not change its position."""
     server = own_server(*QUICK)
     stream = clients.sse(server.port, f"conn_id={server.connect('ann', 'news')}")
     assert [stream.block() for _ in range(4)] == [(None, [])] * 4
 
 
-def test_an_idle_poll(own_server: Any) -> None:
+def test_an_idle_poll_is_answered_with_an_empty_list(own_server: Any) -> None:
     """A poll without events is answered with an empty list, and so is the next one."""
     server = own_server("--poll-timeout-s", "0.2")
     url = f"{server.url}/listen?conn_id={server.connect('ann', 'news')}"
     assert [http.get(url).json() for _ in range(2)] == [[], []]
 
 
-def test_frames_over_many_intervals(own_server: Any, clients: Any, masked: Any) -> None:
+def test_the_bound_of_frames_counts_from_each_ping(own_server: Any, clients: Any, masked: Any) -> None:
     """The bound of frames counts again from each ping, so a client that chats is no flood."""
     server = own_server(*ANSWERED, "--max-inbound-frames", "20")
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', 'news')}")
@@ -52,7 +52,7 @@ def test_frames_over_many_intervals(own_server: Any, clients: Any, masked: Any) 
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-def test_a_client_that_stopped_reading(own_server: Any, clients: Any, transport: str) -> None:
+def test_a_client_that_stops_reading_is_dropped(own_server: Any, clients: Any, transport: str) -> None:
     """A client that reads nothing any more is dropped in bounded time, and parted after its grace."""
     server = own_server(*QUICK, "--detach-grace-s", "0.2", "--outbox-bytes", "4096")
     bob = server.connect("bob", "news", channel_configs={"news": {"notify_presence": True}})

@@ -13,7 +13,7 @@ from tests.waiting import PATIENCE_S
 REFUSED = b"GET /listen?conn_id=x HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
-def test_a_long_head(server: Any, clients: Any) -> None:
+def test_a_head_over_the_limit_is_answered_431(server: Any, clients: Any) -> None:
     """A head longer than allowed is answered 431."""
     raw = clients.raw(server.port)
     raw.send(b"GET /listen HTTP/1.1\r\nHost: test\r\nX-Long: " + b"x" * 40_000)
@@ -21,7 +21,7 @@ def test_a_long_head(server: Any, clients: Any) -> None:
 
 
 @pytest.mark.parametrize("head", [b"", b"GET /listen HTTP/1.1\r\nHost: te"])
-def test_a_slow_head(own_server: Any, clients: Any, head: bytes) -> None:
+def test_an_incomplete_head_is_answered_408(own_server: Any, clients: Any, head: bytes) -> None:
     """A head that is not complete in time is answered 408."""
     raw = clients.raw(own_server("--head-timeout-s", "1").port)
     raw.send(head)
@@ -38,7 +38,7 @@ def test_garbage(server: Any, clients: Any, garbage: bytes) -> None:
     assert raw.rest().startswith(b"HTTP/1.1 400 ")
 
 
-def test_pipelined_requests(server: Any, clients: Any) -> None:
+def test_pipelined_requests_are_answered_in_order(server: Any, clients: Any) -> None:
     """Requests in one packet are answered in their order, byte by byte as well."""
     raw = clients.raw(server.port)
     raw.send(REFUSED * 3)
@@ -49,7 +49,7 @@ def test_pipelined_requests(server: Any, clients: Any) -> None:
         raw.until(b"}")
 
 
-def test_answers_that_nobody_reads_stop_the_reading(server: Any, clients: Any) -> None:
+def test_unread_answers_pause_the_reading(server: Any, clients: Any) -> None:
     """A client that sends requests and reads no answers is not read from: it fills no memory, and may go on later."""
     raw = clients.raw(server.port, receive_bytes=4096)
     before = resident_bytes(server)
@@ -71,7 +71,7 @@ def resident_bytes(server: Any) -> int:
     return int(pages) * resource.getpagesize()
 
 
-def test_an_upgrade_nobody_offers(server: Any, clients: Any) -> None:
+def test_an_unknown_upgrade_is_ignored(server: Any, clients: Any) -> None:
     """An upgrade to anything else is ignored, and the request behind it is answered (RFC 9110, 7.8)."""
     raw = clients.raw(server.port)
     raw.send(REFUSED.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n") + REFUSED)
@@ -105,7 +105,7 @@ BODIES = [
 @pytest.mark.parametrize("body", BODIES, ids=["length", "chunked"])
 @pytest.mark.parametrize("upgrade", UPGRADES, ids=["h2c", "foo", "websocket"])
 @pytest.mark.parametrize("step", [1, 10_000], ids=["byte by byte", "whole"])
-def test_the_body_behind_an_upgrade_nobody_offers(
+def test_the_body_behind_an_unknown_upgrade_is_a_body(
     server: Any, clients: Any, upgrade: bytes, body: bytes, step: int
 ) -> None:
     """The body of a request whose upgrade is ignored is its body, never the next request (RFC 9110, 7.8)."""
@@ -139,7 +139,7 @@ def test_the_body_behind_an_upgrade_is_read(server: Any, clients: Any) -> None:
 
 
 @pytest.mark.parametrize("body", BODIES, ids=["length", "chunked"])
-def test_a_websocket_request_with_a_body(server: Any, clients: Any, body: bytes) -> None:
+def test_a_websocket_request_with_a_body_is_refused(server: Any, clients: Any, body: bytes) -> None:
     """What follows could be a body or frames: it is refused and nothing behind it is read."""
     raw = clients.raw(server.port)
     raw.send(
@@ -152,7 +152,7 @@ def test_a_websocket_request_with_a_body(server: Any, clients: Any, body: bytes)
     assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_the_body_of_a_refused_request(server: Any, clients: Any) -> None:
+def test_the_body_of_a_refused_request_is_skipped(server: Any, clients: Any) -> None:
     """The body of a request that was refused by its head is passed over, however long it is."""
     raw = clients.raw(server.port)
     raw.send(b"POST /message HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n")
@@ -162,7 +162,7 @@ def test_the_body_of_a_refused_request(server: Any, clients: Any) -> None:
     assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 401 ")
 
 
-def test_too_many_sockets(own_server: Any, clients: Any) -> None:
+def test_too_many_sockets_are_answered_503(own_server: Any, clients: Any) -> None:
     """More sockets than allowed are answered 503 at once."""
     server = own_server("--max-connections", "2")
     clients.raw(server.port), clients.raw(server.port)
@@ -172,7 +172,9 @@ def test_too_many_sockets(own_server: Any, clients: Any) -> None:
 @pytest.mark.parametrize(
     ("number", "timeout_s"), [(signal.SIGTERM, "5"), (signal.SIGINT, "5"), (signal.SIGTERM, "0")]
 )
-def test_the_drain(start_server: Any, clients: Any, number: int, timeout_s: str) -> None:
+def test_the_drain_closes_every_stream_and_exits_0(
+    start_server: Any, clients: Any, number: int, timeout_s: str
+) -> None:
     """A signal closes every stream, says that the server restarts, and ends the process with 0 and a clean log."""
     server = start_server("--drain-timeout-s", timeout_s)
     streams = {kind: server.connect(kind, "news") for kind in ("ws", "sse", "poll")}
@@ -205,7 +207,7 @@ HALVES = [
 ]
 
 
-def test_stopping_in_the_middle_of_requests(own_server: Any, clients: Any) -> None:
+def test_stopping_does_not_wait_for_idle_or_partial_requests(own_server: Any, clients: Any) -> None:
     """Idle connections, halves of requests and queued requests keep nobody waiting, and the log stays clean."""
     server = own_server("--drain-timeout-s", "600")
     for half in HALVES:
@@ -219,7 +221,7 @@ def test_stopping_in_the_middle_of_requests(own_server: Any, clients: Any) -> No
     assert (code, "Traceback" in log) == (0, False), log
 
 
-def test_stopping_with_answers_that_nobody_reads(own_server: Any, clients: Any) -> None:
+def test_stopping_waits_for_unread_answers_until_the_drain_ends(own_server: Any, clients: Any) -> None:
     """They are waited for as long as the drain may take, then dropped."""
     server = own_server("--drain-timeout-s", "0.3")
     raw = clients.raw(server.port, receive_bytes=4096)
@@ -232,7 +234,9 @@ def test_stopping_with_answers_that_nobody_reads(own_server: Any, clients: Any) 
 
 
 @pytest.mark.parametrize("engine", ["memory", "sqlite"])
-def test_a_client_that_ends_its_side(own_server: Any, clients: Any, engine: str, tmp_path: Path) -> None:
+def test_a_client_that_ends_its_side_is_answered(
+    own_server: Any, clients: Any, engine: str, tmp_path: Path
+) -> None:
     """It is answered, whether the engine answers at once or later."""
     server = own_server(*(("--engine", f"sqlite:///{tmp_path}/x.db") if engine == "sqlite" else ()))
     body = b'[{"user": "a", "channel": "c", "message": {}}]'
@@ -246,7 +250,7 @@ def test_a_client_that_ends_its_side(own_server: Any, clients: Any, engine: str,
     assert raw.rest().startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_long_head_behind_a_waiting_poll(server: Any, clients: Any) -> None:
+def test_a_head_behind_a_waiting_poll_is_bounded(server: Any, clients: Any) -> None:
     """A head is bounded as well while the answer before it is not ready, and refused behind that answer."""
     raw = clients.raw(server.port)
     conn_id = server.connect("ann", "long-head")
@@ -260,7 +264,7 @@ def test_a_long_head_behind_a_waiting_poll(server: Any, clients: Any) -> None:
     assert b"HTTP/1.1 431 " in answers
 
 
-def test_endless_trailers(server: Any, clients: Any) -> None:
+def test_trailers_are_bounded(server: Any, clients: Any) -> None:
     """What follows a chunked body is bounded like a head."""
     raw = clients.raw(server.port)
     conn_id = server.connect("ann")
@@ -269,7 +273,7 @@ def test_endless_trailers(server: Any, clients: Any) -> None:
     assert raw.rest().startswith(b"HTTP/1.1 431 ")
 
 
-def test_an_upgrade_of_http_1_0(server: Any, clients: Any) -> None:
+def test_http_1_0_opens_no_websocket(server: Any, clients: Any) -> None:
     """HTTP/1.0 opens no WebSocket (RFC 6455, 4.1)."""
     raw = clients.raw(server.port)
     raw.send(
@@ -286,7 +290,9 @@ def test_an_upgrade_of_http_1_0(server: Any, clients: Any) -> None:
         (b"POST /connect HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{", b"403"),
     ],
 )
-def test_a_body_that_does_not_come(own_server: Any, clients: Any, request_head: bytes, status: bytes) -> None:
+def test_a_body_that_does_not_come_is_answered_once(
+    own_server: Any, clients: Any, request_head: bytes, status: bytes
+) -> None:
     """A client that announces a body and does not send it gets one answer, and its socket closes after body_timeout_s."""
     client = clients.raw(own_server("--body-timeout-s", "1").port)
     client.send(request_head)
@@ -295,14 +301,14 @@ def test_a_body_that_does_not_come(own_server: Any, clients: Any, request_head: 
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-def test_the_body_of_an_unsigned_call(server: Any, clients: Any) -> None:
+def test_the_body_of_an_unsigned_call_is_bounded(server: Any, clients: Any) -> None:
     """A stranger's body is short: more than 4096 bytes are refused by the declared length."""
     client = clients.raw(server.port)
     client.send(b"POST /disconnect HTTP/1.1\r\nHost: x\r\nContent-Length: 4097\r\n\r\n")
     assert b" 413 " in client.until(b"\r\n")
 
 
-def test_a_form_that_is_broken_off(own_server: Any, clients: Any) -> None:
+def test_an_aborted_form_leaves_no_traceback(own_server: Any, clients: Any) -> None:
     """A client that leaves in the middle of the sign-in form leaves no traceback (own_server looks for one)."""
     running = own_server()
     client = clients.raw(running.port)
@@ -314,7 +320,7 @@ def test_a_form_that_is_broken_off(own_server: Any, clients: Any) -> None:
     assert running.request("GET", "/info").status_code == 200
 
 
-def test_streams_under_the_prefix_of_a_proxy(own_server: Any, clients: Any) -> None:
+def test_streams_are_found_under_the_prefix_of_a_proxy(own_server: Any, clients: Any) -> None:
     """A trusted proxy that keeps its path says so, and API and streams are found under it."""
     running = own_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", "127.0.0.1")
     conn_id = running.connect("prefixed", "prefixed")

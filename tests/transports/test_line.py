@@ -60,7 +60,7 @@ def test_the_bytes_a_line_has_taken_are_known(kind: str) -> None:
     play(scenario, kind=kind)
 
 
-def test_a_line_that_is_gone() -> None:
+def test_a_dropped_socket_shows_no_progress() -> None:
     """Asking of a socket that was dropped is no fault, and shows no progress."""
 
     async def scenario(stage: Stage) -> None:
@@ -75,7 +75,7 @@ def test_a_line_that_is_gone() -> None:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-def test_a_client_that_has_gone(kind: str) -> None:
+def test_the_end_of_a_client_is_seen_at_once(kind: str) -> None:
     """The end of a client is seen at once, also behind what it sent before; so is that of a dropped socket."""
 
     async def scenario(stage: Stage) -> None:
@@ -108,7 +108,7 @@ def test_a_stream_lives_as_long_as_its_line_moves(transport: str, kind: str) -> 
 
 
 @pytest.mark.parametrize("transport", MAKE)
-def test_a_stream_whose_line_is_stopped(transport: str) -> None:
+def test_a_stream_without_progress_is_dropped(transport: str) -> None:
     """A client that takes nothing of what waits is dropped within two ping intervals."""
 
     async def scenario(stage: Stage) -> None:
@@ -126,7 +126,7 @@ def test_a_stream_whose_line_is_stopped(transport: str) -> None:
     play(scenario)
 
 
-def test_a_websocket_that_answers_no_ping() -> None:
+def test_a_websocket_that_takes_bytes_and_answers_no_ping_is_dropped() -> None:
     """That the kernel of the other side takes heartbeats is no sign of life: a program that hangs is dropped."""
 
     async def scenario(stage: Stage) -> None:
@@ -173,7 +173,7 @@ def test_an_answer_that_moves_slowly_is_not_unread() -> None:
 
 
 @pytest.mark.slow
-def test_a_poll_whose_answer_is_on_its_way() -> None:
+def test_a_poll_is_kept_while_its_client_reads() -> None:
     """The connection of a poll is kept while its client reads a long answer, and not when it stops."""
 
     async def scenario(stage: Stage) -> None:
@@ -213,7 +213,7 @@ def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
     play(scenario)
 
 
-def test_a_poll_on_a_slow_line(own_server: Any, clients: Any) -> None:
+def test_a_poll_on_a_slow_line_gets_its_whole_answer(own_server: Any, clients: Any) -> None:
     """An answer that takes many gaps between polls arrives whole, and the connection is there for the next poll."""
     server = own_server("--poll-gap-s", "1", "--keep-alive-s", "2", "--heartbeat-interval-s", "0.2")
     pace = clients.sse(server.port, f"conn_id={server.connect('bob', 'other')}")
@@ -233,7 +233,7 @@ def test_a_poll_on_a_slow_line(own_server: Any, clients: Any) -> None:
 
 
 @pytest.mark.parametrize("transport", MAKE)
-def test_a_stream_that_is_full_before_it_is_live(transport: str) -> None:
+def test_events_wait_in_the_log_for_a_stream_that_is_full(transport: str) -> None:
     """What is published waits in the log while the line takes what was written first, and follows then."""
 
     async def scenario(stage: Stage) -> None:

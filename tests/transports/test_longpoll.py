@@ -50,7 +50,7 @@ def wait_in_poll(server: Any, clients: Any, query: str) -> Any:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_messages_between_two_polls(server: Any, channel: str, method: str) -> None:
+def test_messages_between_two_polls_are_the_next_answer(server: Any, channel: str, method: str) -> None:
     """What comes between two polls, or before the first, is the next one's answer, in order."""
     query = f"conn_id={server.connect('ann', channel)}"
     publish(server, channel, "one", "two")
@@ -60,7 +60,7 @@ def test_messages_between_two_polls(server: Any, channel: str, method: str) -> N
     assert texts(poll(server, query, method).json()) == ["three", "four"]
 
 
-def test_a_waiting_poll(server: Any, clients: Any, channel: str) -> None:
+def test_a_waiting_poll_is_answered_by_the_first_message(server: Any, clients: Any, channel: str) -> None:
     """A poll that waits is answered by the first message, as JSON that nobody stores."""
     raw = wait_in_poll(server, clients, f"conn_id={server.connect('ann', channel)}")
     publish(server, channel, "at last")
@@ -70,7 +70,7 @@ def test_a_waiting_poll(server: Any, clients: Any, channel: str) -> None:
     assert texts(json.loads(body)) == ["at last"]
 
 
-def test_a_newer_poll(server: Any, clients: Any, channel: str) -> None:
+def test_a_newer_poll_replaces_the_older_one(server: Any, clients: Any, channel: str) -> None:
     """The older of two polls is answered 409, the newer receives all events."""
     query = f"conn_id={server.connect('ann', channel)}"
     older, newer = wait_in_poll(server, clients, query), wait_in_poll(server, clients, query)
@@ -93,7 +93,7 @@ def test_disconnect(server: Any, clients: Any, channel: str) -> None:
 
 
 @pytest.mark.parametrize("callback", ["cb", "a.b.c", "$_9"])
-def test_jsonp(server: Any, channel: str, callback: str) -> None:
+def test_jsonp_is_a_script(server: Any, channel: str, callback: str) -> None:
     """A callback gets the list as a script that can be taken for nothing else."""
     query = f"conn_id={server.connect('ann', channel)}&callback={callback}"
     publish(server, channel, "hello")
@@ -104,7 +104,7 @@ def test_jsonp(server: Any, channel: str, callback: str) -> None:
     assert texts(json.loads(response.text[len(f"/**/{callback}(") : -2])) == ["hello"]
 
 
-def test_jsonp_of_any_text(server: Any, channel: str) -> None:
+def test_jsonp_escapes_line_ends_of_scripts(server: Any, channel: str) -> None:
     """A JSONP answer has no character that ends a line of a script, and means the same text."""
     query = f"conn_id={server.connect('ann', channel)}&callback=cb"
     text = "a\u2028b\u2029c é \U0001f600"
@@ -115,7 +115,7 @@ def test_jsonp_of_any_text(server: Any, channel: str) -> None:
 
 
 @pytest.mark.parametrize("callback", ["", "9a", "alert(1)", "a;b", "a%0A", "a b", "%C3%A9", "a" * 129])
-def test_a_bad_callback(server: Any, channel: str, callback: str) -> None:
+def test_a_bad_callback_is_refused_first(server: Any, channel: str, callback: str) -> None:
     """A callback that is no plain name is refused before anything is read from the stream."""
     conn_id = server.connect("ann", channel)
     publish(server, channel, "kept")
@@ -169,7 +169,9 @@ def test_a_loss_is_reported_before_recovered_events(own_server: Any) -> None:
     assert texts(poll(server, f"{query}&since={resumed['position']}").json()) == ["recovered"]
 
 
-def test_a_client_that_leaves_while_its_poll_catches_up(server: Any, clients: Any, channel: str) -> None:
+def test_events_for_a_client_that_left_its_poll_are_in_the_next_answer(
+    server: Any, clients: Any, channel: str
+) -> None:
     """Entries read from the log for a client that left meanwhile are the next poll's answer."""
     node = server.any
     query = f"conn_id={server.connect('ann', channel)}"
@@ -187,7 +189,7 @@ def test_a_client_that_leaves_while_its_poll_catches_up(server: Any, clients: An
     assert texts(poll(node, query).json()) == ["one", "two"]
 
 
-def test_a_message_for_a_poll_whose_client_has_gone() -> None:
+def test_a_message_written_to_a_closed_poll_is_in_the_next_answer() -> None:
     """What was written to nobody is not lost: the next poll has it."""
 
     async def scenario() -> list[Any]:

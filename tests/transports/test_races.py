@@ -111,7 +111,7 @@ def play(scenario: Callable[[Scene], Awaitable[Any]]) -> Any:
     return asyncio.run(whole())
 
 
-def test_joining_while_the_log_is_read() -> None:
+def test_a_channel_joined_during_catch_up_is_caught_up() -> None:
     """What a channel joined meanwhile has brought is part of what the client catches up with, in order."""
 
     async def scenario(scene: Scene) -> list[str]:
@@ -126,7 +126,7 @@ def test_joining_while_the_log_is_read() -> None:
     assert play(scenario) == ["in late", "in a"]
 
 
-def test_a_stream_that_comes_while_a_channel_is_being_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_opened_during_a_join_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for the engine and does not read the log again and again; then it is sent what both channels brought."""
     answered, join = asyncio.Event(), MemoryEngine.join
 
@@ -151,7 +151,7 @@ def test_a_stream_that_comes_while_a_channel_is_being_joined(monkeypatch: pytest
     assert play(scenario) == ["in late", "in a"]
 
 
-def test_leaving_while_the_log_is_read() -> None:
+def test_a_channel_left_during_catch_up_is_not_delivered() -> None:
     """A client that leaves a channel receives nothing that is published there afterwards."""
 
     async def scenario(scene: Scene) -> list[str]:
@@ -168,7 +168,7 @@ def test_leaving_while_the_log_is_read() -> None:
     assert play(scenario) == ["in a"]
 
 
-def test_leaving_and_joining_again_while_the_log_is_read() -> None:
+def test_messages_between_leave_and_join_during_catch_up_are_not_delivered() -> None:
     """What was said between the two is not the client's, though its stream began before."""
 
     async def scenario(scene: Scene) -> list[str]:
@@ -189,7 +189,7 @@ def test_leaving_and_joining_again_while_the_log_is_read() -> None:
     assert play(scenario) == ["in again", "in a"]
 
 
-def test_a_stream_replaced_before_it_knows_where_to_begin() -> None:
+def test_a_replaced_stream_does_not_move_the_start_of_its_successor() -> None:
     """It does not change where the stream that took over begins."""
 
     async def scenario(scene: Scene) -> list[str]:
@@ -211,7 +211,7 @@ def test_a_stream_replaced_before_it_knows_where_to_begin() -> None:
     assert play(scenario) == ["new"]
 
 
-def test_a_stream_that_comes_while_its_connection_is_registered_again(
+def test_a_stream_opened_during_a_registration_waits_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It waits until it is known from where private messages may be read: that may be far back."""
@@ -240,7 +240,7 @@ def test_a_stream_that_comes_while_its_connection_is_registered_again(
     play(scenario)
 
 
-def test_a_lost_answer_that_is_noticed_after_the_next_one() -> None:
+def test_a_lost_answer_noticed_late_is_not_sent_again() -> None:
     """What the next poll has been sent does not come again."""
 
     async def scenario(scene: Scene) -> list[str]:
@@ -260,7 +260,7 @@ def test_a_lost_answer_that_is_noticed_after_the_next_one() -> None:
     assert play(scenario) == ["three"]
 
 
-def test_lost_and_recovered_in_one_answer() -> None:
+def test_one_answer_has_losses_and_recovered_events() -> None:
     """A poll that reports a loss brings the recovered events too, however long the engine takes."""
 
     async def scenario(scene: Scene) -> list[str]:

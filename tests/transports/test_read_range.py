@@ -83,7 +83,7 @@ def test_a_stream_begins_where_its_connection_joined(place: Place, lie: Any) -> 
     assert place.resume(conn_id, lie(position)) == ([], ["after"])
 
 
-def test_nothing_of_the_time_between_two_subscriptions(place: Place) -> None:
+def test_messages_between_two_subscriptions_are_not_delivered(place: Place) -> None:
     """A user removed from a channel and let in again receives what follows, and nothing from before it was removed."""
     conn_id = place.connect(place.lobby, place.priv)
     position = place.position()
@@ -156,7 +156,7 @@ def test_a_reused_conn_id_reads_from_its_new_join(place: Place) -> None:
 
 
 @pytest.mark.parametrize("spoil", [elsewhere, lambda position: "no position at all"])
-def test_a_position_that_the_application_cannot_name(place: Place, spoil: Any) -> None:
+def test_an_unprovable_position_of_the_application_is_lost(place: Place, spoil: Any) -> None:
     """It is no error; a client that asks for earlier events is sent the loss, and not that nothing is missing."""
     early = place.position()
     place.say("before", where=place.lobby)
@@ -180,7 +180,7 @@ def test_an_entry_no_longer_in_the_log_is_lost(place: Place) -> None:
 
 
 @pytest.mark.parametrize("since", [None, ""])
-def test_no_position_is_from_now_on(place: Place, since: str | None) -> None:
+def test_no_position_means_from_now_on(place: Place, since: str | None) -> None:
     """Null, and the empty position of a page that has none yet."""
     early = place.position()
     place.say("before")
@@ -200,7 +200,7 @@ def test_an_older_client_begins_where_it_was_registered(place: Place) -> None:
 
 
 @pytest.mark.nodes(1)
-def test_a_page_comes_back_after_a_restart(own_server: Any, start_server: Any, tmp_path: Path) -> None:
+def test_a_page_resumes_after_a_restart(own_server: Any, start_server: Any, tmp_path: Path) -> None:
     """The SQLite engine keeps positions: what the application names of before the restart is read from there."""
     engine = f"sqlite:///{tmp_path / 'log.db'}"
     before = Place(own_server("--engine", engine))

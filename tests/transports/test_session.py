@@ -62,7 +62,7 @@ def member(server: Any, clients: Any, channel: str) -> Any:
 
 @pytest.mark.parametrize("then", TRANSPORTS)
 @pytest.mark.parametrize("first", ["ws", "sse"])
-def test_moving_between_transports(
+def test_a_connection_that_changes_its_transport_loses_nothing(
     server: Any, clients: Any, channel: str, member: Any, actions: Any, first: str, then: str
 ) -> None:
     """A connection that moves keeps its identity, loses nothing, and no presence is announced."""
@@ -81,7 +81,7 @@ def test_moving_between_transports(
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-def test_a_lost_socket_whose_grace_is_over(
+def test_a_connection_that_does_not_reconnect_leaves_once(
     own_server: Any, clients: Any, actions: Any, transport: str
 ) -> None:
     """A connection that does not come back is parted exactly once, and its id is unknown."""
@@ -109,7 +109,7 @@ def stays(server: Any, clients: Any) -> Any:
                 return member
 
 
-def test_a_connection_that_never_attaches(own_server: Any, clients: Any) -> None:
+def test_a_connection_without_a_stream_leaves_after_its_time(own_server: Any, clients: Any) -> None:
     """A connection without any stream is parted after its time."""
     server = own_server("--unattached-timeout-s", "0.5")
     member = stays(server, clients)
@@ -117,7 +117,7 @@ def test_a_connection_that_never_attaches(own_server: Any, clients: Any) -> None
     assert [item["message"]["action"] for item in member.items() + member.items()] == ["joined", "parted"]
 
 
-def test_polls_that_stop(own_server: Any, clients: Any) -> None:
+def test_a_connection_without_polls_leaves_after_its_gap(own_server: Any, clients: Any) -> None:
     """A connection whose polls stop is parted after the gap they may have."""
     server = own_server("--poll-gap-s", "0.5", "--poll-timeout-s", "0.2")
     bob = server.connect("bob", "news", channel_configs={"news": PRESENCE})
@@ -128,7 +128,7 @@ def test_polls_that_stop(own_server: Any, clients: Any) -> None:
     assert http.get(f"{server.url}/listen?conn_id={conn_id}").status_code == 401
 
 
-def test_a_client_that_says_good_bye(
+def test_a_close_with_1000_leaves_at_once(
     server: Any, clients: Any, masked: Any, channel: str, member: Any
 ) -> None:
     """A close with 1000 parts the user long before the grace of a lost socket is over."""
@@ -139,7 +139,7 @@ def test_a_client_that_says_good_bye(
     assert clients.ws(server.port, f"conn_id={conn_id}").close_code() == 4001
 
 
-def test_a_page_that_is_left(
+def test_a_close_with_1001_keeps_the_connection_for_its_grace(
     server: Any, clients: Any, masked: Any, channel: str, member: Any, actions: Any
 ) -> None:
     """A close with 1001 keeps the connection for its grace, as browsers say it when a page reloads."""
@@ -152,7 +152,9 @@ def test_a_page_that_is_left(
     assert actions(member, server, channel) == ["ann joined"]
 
 
-def test_disconnect_parts_at_once(server: Any, clients: Any, channel: str, member: Any, actions: Any) -> None:
+def test_disconnect_leaves_at_once(
+    server: Any, clients: Any, channel: str, member: Any, actions: Any
+) -> None:
     """`/disconnect` has parted the user when it answers."""
     conn_id = server.connect("ann", channel)
     server.post("/disconnect", {"conn_id": conn_id})
@@ -160,7 +162,9 @@ def test_disconnect_parts_at_once(server: Any, clients: Any, channel: str, membe
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_resuming(server: Any, clients: Any, channel: str, transport: str) -> None:
+def test_a_resumed_stream_has_everything_after_its_position(
+    server: Any, clients: Any, channel: str, transport: str
+) -> None:
     """Everything after the position follows the resumed item, in order, and nothing twice."""
     query = f"conn_id={server.connect('ann', channel)}"
     position = next_items(server, clients, "poll", f"{query}&since=")[0]["position"]
@@ -173,7 +177,7 @@ def test_resuming(server: Any, clients: Any, channel: str, transport: str) -> No
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_resuming_after_an_edit_and_a_deletion(
+def test_a_resumed_stream_has_only_current_forms(
     server: Any, clients: Any, channel: str, transport: str
 ) -> None:
     """No client is sent a text that was edited or deleted, nor a loss; one that has it is sent the change."""
@@ -200,7 +204,9 @@ def test_resuming_after_an_edit_and_a_deletion(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_resuming_twice_from_one_position(server: Any, clients: Any, channel: str, transport: str) -> None:
+def test_a_position_can_be_resumed_from_twice(
+    server: Any, clients: Any, channel: str, transport: str
+) -> None:
     """What was sent and maybe never read is sent again to a client that asks for it."""
     query = f"conn_id={server.connect('ann', channel)}"
     position = next_items(server, clients, "poll", f"{query}&since=")[0]["position"]
@@ -211,7 +217,7 @@ def test_resuming_twice_from_one_position(server: Any, clients: Any, channel: st
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_an_empty_since(server: Any, clients: Any, channel: str, transport: str) -> None:
+def test_an_empty_since_begins_now(server: Any, clients: Any, channel: str, transport: str) -> None:
     """A client without a position gets one, and nothing from before."""
     publish(server, channel, "before")
     query = f"conn_id={server.connect('ann', channel)}&since=&"
@@ -234,7 +240,7 @@ def _future(position: str) -> str:
 @pytest.mark.nodes(1, 3)  # What is spoilt here is one shard's part of a position.
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("spoil", [_unreadable, _other_epoch, _future])
-def test_a_position_that_proves_nothing(
+def test_a_position_without_proof_loses_every_channel(
     server: Any, clients: Any, channel: str, transport: str, spoil: Callable[[str], str]
 ) -> None:
     """An unreadable position, one of another epoch and one of the future put every channel into `lost`."""
@@ -247,7 +253,7 @@ def test_a_position_that_proves_nothing(
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-def test_live_after_lost(server: Any, clients: Any, channel: str, transport: str) -> None:
+def test_live_events_follow_a_loss(server: Any, clients: Any, channel: str, transport: str) -> None:
     """Live events follow where a channel was lost."""
     query = f"conn_id={server.connect('ann', channel)}&since=other-1"
     stream = getattr(clients, transport)(server.port, query)
@@ -257,7 +263,9 @@ def test_live_after_lost(server: Any, clients: Any, channel: str, transport: str
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_trimmed_log(own_server: Any, clients: Any, transport: str) -> None:
+def test_a_trimmed_channel_is_lost_and_the_others_recovered(
+    own_server: Any, clients: Any, transport: str
+) -> None:
     """A channel whose log no longer reaches back is lost; the others are recovered."""
     server = own_server("--log-events", "3")
     query = f"conn_id={server.connect('ann', 'busy', 'quiet')}"
@@ -286,7 +294,7 @@ class TestSlowClients:
         assert [int(text.rstrip("x")) for text in received] == list(range(self.COUNT))
 
     @pytest.mark.parametrize("transport", ["ws", "sse"])
-    def test_catching_up(self, own_server: Any, clients: Any, transport: str) -> None:
+    def test_a_slow_client_catches_up_in_order(self, own_server: Any, clients: Any, transport: str) -> None:
         """A client that reads again gets all it missed in order; one that always read never waited."""
         server = own_server("--outbox-bytes", "4096")
         slow = getattr(clients, transport)(
@@ -303,7 +311,9 @@ class TestSlowClients:
         assert texts(slow.items()) == ["live again"]
 
     @pytest.mark.parametrize("transport", ["ws", "sse"])
-    def test_too_slow(self, own_server: Any, clients: Any, transport: str) -> None:
+    def test_a_client_behind_the_log_is_closed_with_4008(
+        self, own_server: Any, clients: Any, transport: str
+    ) -> None:
         """When the log no longer reaches back the stream ends with 4008, after what was sent in order."""
         server = own_server("--outbox-bytes", "4096", "--log-events", "20")
         conn_id = server.connect("ann", "news")

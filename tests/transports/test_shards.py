@@ -208,7 +208,7 @@ def test_events_are_delivered_while_a_channel_cannot_be_left(redis: RedisServer)
     asyncio.run(life())
 
 
-def test_a_connection_that_cannot_get_its_channels_back_is_unknown(redis: RedisServer) -> None:
+def test_a_connection_whose_channels_cannot_be_restored_is_unknown(redis: RedisServer) -> None:
     """A channel that its shard has forgotten, and that cannot be joined again, does not drop out of it silently."""
 
     async def life() -> None:
@@ -335,7 +335,7 @@ def say(channel: str, number: int) -> Message:
     return Message(uuid=new_id(), channel=channel, user="app", payload=payload, timestamp="t")
 
 
-def test_a_shard_out_of_reach_is_not_needed_where_a_connection_has_nothing_in_it(redis: RedisServer) -> None:
+def test_a_connection_does_not_need_a_shard_it_is_not_registered_in(redis: RedisServer) -> None:
     """It is made, resumes at another node, receives, changes and ends; its offset of that shard is lower, never higher."""
 
     async def life() -> None:
@@ -441,7 +441,7 @@ def test_a_connection_does_not_need_a_shard_it_has_left(redis: RedisServer) -> N
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_calls_about_one_connection_at_two_nodes(redis: RedisServer, shards: int) -> None:
+def test_concurrent_calls_about_one_connection_at_two_nodes_agree(redis: RedisServer, shards: int) -> None:
     """Whatever is asked at once, and where: no call fails without saying why, and what is counted is who is there."""
 
     async def life() -> None:

@@ -58,7 +58,7 @@ def test_an_empty_last_event_id(server: Any, clients: Any, channel: str) -> None
     assert [item["message"]["text"] for item in again.items()] == ["missed"]
 
 
-def test_a_newer_stream(server: Any, clients: Any, channel: str) -> None:
+def test_a_newer_stream_replaces_the_older_one(server: Any, clients: Any, channel: str) -> None:
     """The older of two streams ends with a closing item that says 4002."""
     query = f"conn_id={server.connect('ann', channel)}&since="
     older = clients.sse(server.port, query)
@@ -85,7 +85,7 @@ def test_refusals(server: Any, query: str, status: int) -> None:
     assert server.request("GET", f"/sse?{query}").status_code == status
 
 
-def test_a_line_break_in_since(server: Any, clients: Any, channel: str) -> None:
+def test_a_line_break_in_since_adds_no_line(server: Any, clients: Any, channel: str) -> None:
     """A position that holds a line break makes no line of the stream."""
     query = f"conn_id={server.connect('ann', channel)}&since=a%0Adata:%20evil-1"
     position, [resumed] = clients.sse(server.port, query).full_block()
@@ -94,7 +94,9 @@ def test_a_line_break_in_since(server: Any, clients: Any, channel: str) -> None:
     assert resumed["lost"] == ["", channel]
 
 
-def test_a_stream_behind_another_request(server: Any, clients: Any, channel: str) -> None:
+def test_a_stream_behind_another_request_opens_after_its_answer(
+    server: Any, clients: Any, channel: str
+) -> None:
     """An event stream asked for in the packet of an earlier request opens after its answer."""
     raw = clients.raw(server.port)
     conn_id = server.connect("ann", channel)
@@ -107,7 +109,7 @@ def test_a_stream_behind_another_request(server: Any, clients: Any, channel: str
     raw.until(b'"resumed"')
 
 
-def test_a_client_that_goes_on_talking(server: Any, clients: Any, channel: str) -> None:
+def test_a_client_that_keeps_sending_is_dropped(server: Any, clients: Any, channel: str) -> None:
     """A client that sends more after its request than anybody needs to is dropped."""
     stream = clients.sse(server.port, f"conn_id={server.connect('ann', channel)}&since=")
     stream.items()

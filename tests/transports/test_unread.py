@@ -48,7 +48,7 @@ class Timer:
         callback(*arguments)
 
 
-def test_a_client_that_reads_slowly() -> None:
+def test_a_client_that_reads_slowly_is_waited_for() -> None:
     """A client that reads something in each interval is waited for, until all is read."""
     buffer, timer = Buffer(300, 200, 1, 0), Timer()
     UnreadAnswer(buffer, 1.0, timer.call_later).watch()  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def test_a_client_that_reads_slowly() -> None:
     assert (timer.waiting, buffer.aborted) == ([], False)
 
 
-def test_a_client_that_stops() -> None:
+def test_a_client_that_reads_nothing_is_dropped() -> None:
     """A client that reads nothing for an interval is dropped."""
     buffer, timer = Buffer(300, 200, 200), Timer()
     UnreadAnswer(buffer, 1.0, timer.call_later).watch()  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def test_a_client_that_stops() -> None:
     assert (timer.waiting, buffer.aborted) == ([], True)
 
 
-def test_a_watch_that_is_stopped() -> None:
+def test_a_stopped_watch_does_not_watch() -> None:
     """It watches once however often it is begun, and not at all when it was stopped."""
     buffer, timer = Buffer(300, 300), Timer()
     watch = UnreadAnswer(buffer, 1.0, timer.call_later)  # type: ignore[arg-type]
@@ -85,7 +85,7 @@ def is_held(port: int, peer_port: int) -> bool:
 
 
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
-def test_a_poll_that_is_never_read(own_server: Any, clients: Any, connection: str) -> None:
+def test_a_poll_that_is_never_read_loses_its_socket(own_server: Any, clients: Any, connection: str) -> None:
     """A client that stops reading the megabytes of its answer loses its socket."""
     server = own_server("--keep-alive-s", "1")
     answer = server.post("/connect", {"username": "ann", "channels": ["bulk"]})

@@ -25,7 +25,7 @@ def namespace() -> Iterator[Namespace]:
     made.close()
 
 
-def test_vanished_clients(own_server: Any, clients: Any, namespace: Namespace) -> None:
+def test_vanished_clients_are_dropped(own_server: Any, clients: Any, namespace: Namespace) -> None:
     """Whatever the transport, a client that vanishes is dropped, and its user has left, in bounded time."""
     server = own_server(*QUICK)
     bob = server.connect("bob", "news", channel_configs={"news": {"notify_presence": True}})

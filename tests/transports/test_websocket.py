@@ -42,7 +42,7 @@ def texts(items: list[Any]) -> list[str]:
 
 
 @pytest.mark.parametrize(("first", "payload", "code"), BAD_FRAMES)
-def test_a_frame_that_breaks_the_protocol(
+def test_a_faulty_frame_ends_the_stream_with_its_code(
     server: Any, clients: Any, masked: Any, channel: str, first: int, payload: bytes, code: int
 ) -> None:
     """A faulty frame ends the stream with the code RFC 6455 names for it."""
@@ -52,21 +52,23 @@ def test_a_frame_that_breaks_the_protocol(
     assert stream.rest() == b""
 
 
-def test_an_unmasked_frame(server: Any, clients: Any, masked: Any, channel: str) -> None:
+def test_an_unmasked_frame_ends_the_stream(server: Any, clients: Any, masked: Any, channel: str) -> None:
     """A frame without a mask ends the stream with 1002."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
     stream.send(masked(b"hello", mask=False))
     assert stream.close_code() == 1002
 
 
-def test_a_message_inside_a_fragmented_one(server: Any, clients: Any, masked: Any, channel: str) -> None:
+def test_a_message_inside_a_fragmented_one_ends_the_stream(
+    server: Any, clients: Any, masked: Any, channel: str
+) -> None:
     """A new message before the last fragment of another ends the stream with 1002."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
     stream.send(masked(b"one", 0x01) + masked(b"two"))
     assert stream.close_code() == 1002
 
 
-def test_a_ping_between_fragments(server: Any, clients: Any, masked: Any, channel: str) -> None:
+def test_a_ping_between_fragments_is_answered(server: Any, clients: Any, masked: Any, channel: str) -> None:
     """A ping between fragments is answered, the message is ignored, and the stream goes on."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}&since=")
     stream.items()
@@ -76,7 +78,7 @@ def test_a_ping_between_fragments(server: Any, clients: Any, masked: Any, channe
     assert texts(stream.items()) == ["still here"]
 
 
-def test_data_in_the_packet_of_the_handshake(server: Any, clients: Any, masked: Any, channel: str) -> None:
+def test_bytes_after_the_handshake_are_frames(server: Any, clients: Any, masked: Any, channel: str) -> None:
     """What follows the handshake in the same packet is read as frames."""
     query = f"conn_id={server.connect('ann', channel)}"
     stream = clients.ws(server.port, query, early=masked(b"early", 0x89))
@@ -84,7 +86,9 @@ def test_data_in_the_packet_of_the_handshake(server: Any, clients: Any, masked: 
 
 
 @pytest.mark.parametrize("payload", [b"", (1000).to_bytes(2, "big"), (4321).to_bytes(2, "big")])
-def test_the_close_of_a_client(server: Any, clients: Any, masked: Any, channel: str, payload: bytes) -> None:
+def test_a_close_frame_is_answered_with_its_code(
+    server: Any, clients: Any, masked: Any, channel: str, payload: bytes
+) -> None:
     """A close frame is answered with its code, or none where it has none, and the socket ends."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
     stream.send(masked(payload, 0x88))
@@ -103,7 +107,7 @@ def test_an_unknown_connection(server: Any, clients: Any, query: str) -> None:
 
 
 @pytest.mark.nodes(1, 3)
-def test_a_newer_socket(server: Any, clients: Any, channel: str) -> None:
+def test_a_newer_socket_replaces_the_older_one(server: Any, clients: Any, channel: str) -> None:
     """A newer socket of the same connection closes the older with 4002 and receives all that follows."""
     query = f"conn_id={server.connect('ann', channel)}&since="
     older = clients.ws(server.port, query)
@@ -128,14 +132,16 @@ def test_nothing_follows_a_close_frame(server: Any, clients: Any, masked: Any, c
 
 
 @pytest.mark.parametrize("first", [0x81, 0x82, 0x89, 0x8A])
-def test_a_flood_of_frames(server: Any, clients: Any, masked: Any, channel: str, first: int) -> None:
+def test_a_flood_of_frames_ends_the_stream(
+    server: Any, clients: Any, masked: Any, channel: str, first: int
+) -> None:
     """More frames than allowed between two pings end the stream with 1008."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
     stream.send(masked(b"x", first) * 300)
     assert stream.close_code() == 1008
 
 
-def test_a_flood_inside_one_message(server: Any, clients: Any, masked: Any, channel: str) -> None:
+def test_a_flood_of_fragments_ends_the_stream(server: Any, clients: Any, masked: Any, channel: str) -> None:
     """Fragments count like any frame, though they complete nothing, and a signed call beside them is answered."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
     stream.send(masked(b"x", 0x01) + masked(b"", 0x00) * 10_000)
@@ -143,7 +149,7 @@ def test_a_flood_inside_one_message(server: Any, clients: Any, masked: Any, chan
     assert server.post("/info", {"info": {"channels": [channel]}})
 
 
-def test_turns_of_the_loop(masked: Any) -> None:
+def test_one_chunk_is_read_in_many_turns(masked: Any) -> None:
     """What one chunk brings is taken in over many turns of the loop, so that others have theirs in between."""
 
     async def scenario(stage: Stage) -> None:
@@ -163,7 +169,7 @@ def test_turns_of_the_loop(masked: Any) -> None:
     play(scenario, step_s=TURN_S)
 
 
-def test_a_turn_after_a_large_chunk(masked: Any) -> None:
+def test_other_tasks_run_after_a_large_chunk(masked: Any) -> None:
     """After a large chunk others have their turn, before the next one of the same socket."""
 
     async def scenario(stage: Stage) -> None:
@@ -177,7 +183,7 @@ def test_a_turn_after_a_large_chunk(masked: Any) -> None:
     play(scenario, step_s=0.0)
 
 
-def test_a_message_at_the_limit(server: Any, clients: Any, masked: Any, channel: str) -> None:
+def test_a_message_at_the_limit_is_ignored(server: Any, clients: Any, masked: Any, channel: str) -> None:
     """A message of exactly the allowed length is ignored like any other."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}")
     stream.send(masked(b"x" * 131_072) + masked(b"", 0x89))
@@ -195,7 +201,7 @@ def test_disconnect_closes_the_socket(server: Any, clients: Any, channel: str) -
     assert clients.ws(server.port, f"conn_id={conn_id}").close_code() == 4001
 
 
-def test_another_version(server: Any, clients: Any) -> None:
+def test_another_version_is_answered_with_the_supported_one(server: Any, clients: Any) -> None:
     """A handshake of another version is answered with the supported one (RFC 6455, 4.4)."""
     raw = clients.raw(server.port)
     raw.send(
@@ -207,13 +213,13 @@ def test_another_version(server: Any, clients: Any) -> None:
     assert b"\r\nsec-websocket-version: 13\r\n" in head
 
 
-def test_a_plain_get(server: Any) -> None:
+def test_a_plain_get_is_answered_426(server: Any) -> None:
     """A request that asks for no upgrade is answered 426 with the upgrade to ask for."""
     response = server.request("GET", "/ws?conn_id=x")
     assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
 
 
-def test_a_foreign_origin(own_server: Any, clients: Any) -> None:
+def test_a_foreign_origin_opens_no_stream(own_server: Any, clients: Any) -> None:
     """A page of an origin that is not allowed opens no stream."""
     server = own_server("--allow-cors", "https://a.example")
     raw = clients.raw(server.port)
