@@ -1,9 +1,24 @@
-"""The engine port: what the node asks of the place where the shared truth lives.
+"""The engine port: the methods the node calls, and the callbacks by which an engine delivers events to the node.
 
-An engine accepts events, gives each a number in its shard of the log (most have one shard), keeps what resuming needs, and
-hands every accepted event to its receiver in that order - here and on every other node. An engine that several nodes share
-also knows which node holds which connection, and carries commands between them. Every implementation runs
+An engine accepts events, assigns each an offset in its shard of the log (most engines have one shard), keeps the logs
+that clients resume from, and delivers every accepted event to the receiver of every node. An engine that several nodes
+share also records which node owns each connection, and carries commands between nodes. Every implementation runs
 `tests/engines/conformance.py`.
+
+Three invariants hold for every engine. Callers and receivers rely on them and check nothing again:
+
+- **Order and completeness.** Events of one shard arrive in offset order, each once, and `Engine.position` never passes
+  an event that concerns this node and is neither delivered nor reported as lost. A client's position is derived from it:
+  a position that is too low costs a repeated read, one that is too high skips events for ever. So an engine that is
+  not sure reports the lower offset, and one that finds it was too high begins a new epoch (`Receiver.log_replaced`).
+- **Ambiguous failure.** `Unavailable` is ambiguous: the operation may have been applied, because an answer can be lost
+  after the change was made. Callers repeat with the same uuid (`publish` drops the duplicate), or leave the repair to
+  the engine (`join`, `leave`, `disconnect`). Any other error proves that nothing was accepted. To exclude the ambiguity,
+  an engine would need a second round trip for each publish.
+- **One owner.** At most one node owns a connection. A call for a connection that another node owns raises `Moved` and
+  leaves the new owner's registration as it is, so a node that was out of reach, and was declared dead meanwhile, cannot
+  undo what the new owner does. `owns` answers from memory, because it is asked for every stream that opens; while it is
+  false, the stream waits for `confirm_ownership`.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -20,23 +35,23 @@ from channelstream.core.registry import Moment
 from channelstream.core.user import StateValue, User
 
 RequestRelease = Callable[[], Awaitable[None]]
-"""Has the node that holds a connection give it up."""
+"""Asks the owner of a connection to release it; returns when the owner has, or does not answer."""
 
 PRIVATE = ""
-"""How the private messages of a user are called where channels are listed (docs/resume.md)."""
+"""The name that stands for the private messages of a user among the names of channels (docs/resume.md)."""
 
 
 class Receiver(Protocol):
-    """The node as its engine sees it. An engine of one process calls nothing but `deliver`."""
+    """The node as its engine sees it. An engine of one process calls only `deliver`."""
 
     def deliver(self, entry: Entry) -> None:
-        """Hear an accepted event; those of one shard come in its order."""
+        """Deliver an accepted event. Events of one shard arrive in offset order."""
 
     def advance(self, offsets: Offsets) -> None:
-        """Hear that everything up to these numbers which concerns this node has been delivered."""
+        """Report that every event up to these offsets that concerns this node has been delivered."""
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
-        """Hear that events of these channels and private messages of these users could not be delivered."""
+        """Report that events of these channels, and private messages of these users, cannot be delivered any more."""
 
     def log_replaced(self, shard: int, offsets: Offsets) -> None:
         """Handle the replacement of a shard's log by a new one that begins at `offsets[shard]`.
@@ -45,42 +60,42 @@ class Receiver(Protocol):
         """
 
     def taken_over(self, conn_id: str) -> None:
-        """Hear that another node has taken over a connection."""
+        """Report that another node owns a connection from now on."""
 
     def local_connections(self) -> Collection[str]:
-        """Return the ids of the connections this node holds."""
+        """Return the ids of the connections of this node."""
 
     def has_channel(self, name: str) -> bool:
-        """Say whether a connection of this node is in the channel."""
+        """Return whether a connection of this node is in the channel."""
 
     def has_user(self, name: str) -> bool:
-        """Say whether a connection of this node is the user's."""
+        """Return whether the user has a connection at this node."""
 
     def membership(self, conn_id: str) -> "Membership | None":
-        """Return what a connection of this node is in, to be counted anew; None if it is gone."""
+        """Return the current channels of a connection, to register it again; None if it has left this node."""
 
     async def execute(self, command: bytes) -> bytes:
-        """Do what another node asks and return the answer."""
+        """Execute a command of another node and return the answer."""
 
 
 class Clock(Protocol):
     """Time as the engine sees it, in seconds."""
 
     def wall(self) -> float:
-        """Seconds since 1970, for timestamps."""
+        """Return seconds since 1970, for timestamps."""
 
     def steady(self) -> float:
-        """Seconds that never jump, for ages and deadlines."""
+        """Return seconds that never jump, for ages and deadlines."""
 
 
 def moment(clock: Clock) -> Moment:
-    """Return this moment by both clocks."""
+    """Return the current time of both clocks."""
     return Moment(clock.wall(), clock.steady())
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A connection, as far as the engine counts it."""
+    """A connection, as the engine registers it."""
 
     conn_id: str
     user: str
@@ -89,7 +104,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """A connection that ends, with the channels it is in."""
+    """A connection to unregister, with the channels it is in."""
 
     member: Member
     channels: Sequence[str]
@@ -97,11 +112,11 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What a connection is in, as the node that holds it knows.
+    """The channels of a connection, as its owner knows them.
 
     Attributes:
-        channels: each with from where the connection may read it; None while it is just joining.
-        private: from where it may read its user's private messages.
+        channels: each with its read range; None while the connection is joining it.
+        private: the read range of its user's private messages; None while it is not known.
     """
 
     member: Member
@@ -111,12 +126,12 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class UserUpdate:
-    """What a request says about a user.
+    """Changes of a user that a request asks for.
 
     Attributes:
-        values: state to set.
-        fresh: state to set only if the user is new.
-        public_keys: the keys that are public from now on; None keeps those it has.
+        values: state to set; a null removes the key.
+        fresh: state to set first if the user is new.
+        public_keys: replaces the keys that are public; None keeps them.
         add_public: keys that become public in addition.
     """
 
@@ -132,7 +147,7 @@ class UserChange:
 
     Attributes:
         changed: the (key, value) pairs that changed.
-        seqs: up to where the user has missed nothing at that moment.
+        offsets: the user has missed no event up to these offsets.
     """
 
     user: User
@@ -142,13 +157,13 @@ class UserChange:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A connection that was taken over.
+    """A connection that this node owns from now on.
 
     Attributes:
-        channels: its channels, each with from where it may read it.
-        private: likewise for its user's private messages; None where their shard knows nothing of the connection.
-        seqs: up to where it has certainly missed nothing, though it may have heard more.
-        is_whole: whether these are all channels it was in; a part of the log may have lost what it knew of it.
+        channels: its channels, each with its read range.
+        private: the read range of its user's private messages; None where their shard has no registration of it.
+        offsets: it has missed no event up to these offsets. It may have been sent later ones.
+        is_whole: false where a shard has lost its registration, so that channels may be missing here.
     """
 
     member: Member
@@ -160,14 +175,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A node, as those that share its log know it.
+    """A node, as the engine lists it.
 
     Attributes:
-        id: what logs call it.
+        id: its name in log lines.
         label: the machine and the process, for people.
-        connections: how many it held at its last beat.
-        beat_s: when that was, in seconds since 1970, by the clock all nodes share.
-        is_alive: whether its lease still runs; of one whose lease has ended, others count the connections out.
+        connections: how many it had at its last heartbeat.
+        heartbeat_s: time of that heartbeat, in seconds since 1970, by the clock that all nodes share.
+        is_alive: whether its lease runs. The other nodes unregister the connections of a node whose lease has ended.
     """
 
     id: str
@@ -178,12 +193,13 @@ class NodeStatus:
 
 
 class Accepted(Struct, frozen=True, gc=False):
-    """What became of one published event.
+    """The outcome of one published event.
 
     Attributes:
-        event: as it was published; for a repeated message, what is kept of it by now.
-        repeated: nothing was delivered: everybody it is for has that message, or it was deleted for them (then not `found`).
-        found: whether the message is still kept: that of an edit or a deletion, or the one that is repeated.
+        event: the event as it was published; for a duplicate, the current form of the message that the log has.
+        duplicate: nothing was delivered, since every recipient has the message already, or it was deleted for all of them
+            (then not `found`).
+        found: whether the log or the history has the message: the one that is edited, deleted or published again.
     """
 
     event: Event
@@ -193,13 +209,13 @@ class Accepted(Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A stretch of the log.
+    """A range of the log.
 
     Attributes:
-        entries: in the order of each shard, across channels.
-        lost: the channels whose log no longer reaches back to where they were asked from.
-        upto: everything up to these numbers that was asked for is in `entries`.
-        head: the numbers of the last events when they were read; equal to `read_to` when nothing is left to read.
+        entries: in offset order within each shard, across channels.
+        lost: the channels whose log no longer reaches back to the requested offset.
+        read_to: `entries` is complete up to these offsets.
+        head: the last offsets at the time of the read; equal to `read_to` when nothing is left to read.
     """
 
     entries: list[Entry]
@@ -211,176 +227,178 @@ class Replay:
 class Engine(Protocol):
     """The port. Methods that change something are atomic: all of it is accepted, or an error is raised and nothing is.
 
-    Every method that asks a service raises `Unavailable` where that is out of reach, and lets no other error of it pass.
-
-    Only `Unavailable` is no proof of that: an engine out of reach may have accepted what it could not confirm.
+    A method that needs a service raises `Unavailable` when the service is out of reach, and no other error of that
+    service. `Unavailable` is ambiguous (see above); a method over several shards may have been applied in some of them.
     """
 
     name: str
-    """How it is called in the configuration and by `/info`."""
+    """Its name in the configuration and in `/info`."""
     shared: bool
-    """Whether several nodes can use it at once; `ask` and `claim` of one that is not know no connection."""
+    """Whether several nodes can use it at once. Otherwise `ask` and `claim` know no connection."""
 
     @property
     def position(self) -> Position:
-        """What this node was handed, in the present epochs; `core.position.shard_of` tells what is in which shard."""
+        """The offsets up to which this node was delivered everything, in the current epochs, one for each shard."""
 
     async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
-        """Return the position behind the last events that were accepted on any node.
+        """Return the position after the last events that were accepted on any node.
 
         Args:
-            names: the channels and users it is needed for. In shards that have none of them it is what this node was handed,
-                which may be less than there is, and never more. None means all shards.
-            others: ask the other shards as well; only one that is out of reach has what this node was handed.
+            names: the channels and users it is needed for; None means all shards. For a shard with none of them the
+                offset is the one in `position`, which may be lower than the last offset and is never higher.
+            all_shards: ask those shards as well; one that is out of reach falls back to `position`.
         """
 
     async def start(self, receiver: Receiver) -> None:
-        """Begin to hand accepted events to `receiver`, from the position on.
+        """Deliver accepted events to `receiver` from now on, beginning after `position`.
 
         Raises:
             ConfigError: the engine cannot be used as it is configured.
         """
 
     async def close(self) -> None:
-        """Stop; everything acknowledged is as safe as this engine promises."""
+        """Stop; everything that was acknowledged is as durable as this engine promises."""
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        """Accept events in this order, but not what everybody they are for has already.
+        """Accept events in this order, except duplicates.
 
-        That is a message of which the log holds the uuid, or its deletion, and an edit of what was deleted. Once an event is
-        accepted nothing that it supersedes is replayed any more, nor kept (`core.compaction`).
+        A duplicate is a message whose uuid, or whose deletion, the log has for every recipient, or an edit of a deleted
+        message. Once an event is accepted, what it supersedes is neither kept nor replayed (`core.compaction`).
         """
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
-        """Read what followed.
+        """Read the events after given offsets.
+
+        When this returns, the receiver has been delivered everything up to `Replay.head`: what it is delivered later is
+        newer. So a caller that switches from the replay to live events at `head` misses none and sends none twice. This
+        holds for the shards that were read; for the others `head` repeats `position`. With no `from_offsets` nothing is
+        read, and it holds for all shards.
 
         Args:
-            user: whose private messages are meant by the name `PRIVATE` in `from_offsets`.
-            starts: for each channel the number, in its shard, after which to read; channels lost are not read.
-            limit: about how many entries to return at most; the caller asks on from `read_to`.
-
-        When it returns, the receiver has been handed everything up to the replay's head: what it hears later is newer. That
-        goes for the shards that were read, and of the others the head is what the receiver was handed; without any start
-        nothing is read, and it goes for all.
+            user: the owner of the private messages, named `PRIVATE` in `from_offsets`.
+            from_offsets: for each channel the offset, in its shard, to read after. A lost channel is not read.
+            limit: about how many entries to return at most; the caller continues from `read_to`.
         """
 
     async def catch_up(self, shards: Iterable[int]) -> None:
-        """Have the receiver handed all that was accepted by now in some shards, where it may have been told of nothing."""
+        """Return when the receiver was delivered every event that these shards have accepted up to this call."""
 
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
-        """Count a new connection of a user, created if need be, and update the user; None: another node has that id.
+        """Register a new connection and update its user, created if need be; return None if the id is taken.
 
         Args:
-            since: from where it may read private messages, to be told to whoever claims it; None means from now on.
+            since: the position from which it may read private messages, passed on to a later owner; None means from now on.
         """
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
-        """Count a connection out of its channels and of its user.
+        """Unregister a connection: from its channels and from its user.
 
         Raises:
-            Moved: another node speaks for it by now.
+            Moved: another node owns it.
         """
 
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
-        """Count many connections out, each as `disconnect` does, but for those another node speaks for by now.
+        """Unregister many connections, each as `disconnect` does; those that another node owns are skipped.
 
-        Others have their turn in between, and see some of them gone and others not. Users who leave a channel in one turn
-        may part in one event.
+        Not atomic: it takes several turns of the event loop, and other calls in between see a part of it. Users who leave
+        a channel in one turn may share one event.
 
         Raises:
-            Unavailable: some of them are not counted out.
+            Unavailable: some of them are still registered.
         """
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
     ) -> dict[str, int]:
-        """Count a connection into channels it is not in; each with the settings it gets if it is new.
-
-        Of very many others have their turn in between, and see it in some of them.
+        """Join channels that a connection is not in. Very many are joined in several turns of the event loop.
 
         Args:
-            since: from where it may read them, to be told to whoever claims the connection; None means from now on.
+            channels: each with the settings it gets if it is created.
+            since: the position from which it may read them, passed on to a later owner; None means from now on.
 
         Returns:
-            For each the number, in its shard, after which it is a member; the receiver is handed every later event of it.
+            For each channel the offset, in its shard, after which the connection is a member; the receiver is delivered
+            every later event of the channel.
 
         Raises:
-            Moved: another node speaks for it by now.
+            Moved: another node owns the connection.
         """
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
-        """Count a connection out of channels it is in; of very many as `join` does.
+        """Leave channels that a connection is in; very many in several turns of the event loop.
 
         Raises:
-            Moved: another node speaks for it by now.
+            Moved: another node owns the connection.
         """
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
-        """Change the named settings of channels, created if need be."""
+        """Change settings of channels, created if need be; settings that are not named keep their values."""
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
-        """Change a known user's state; None when it is unknown."""
+        """Change the state of a user; return None if the user is unknown."""
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
-        """Return these channels, the unknown left out; None means all.
+        """Return the known channels among these; None means all.
 
         Args:
-            with_users: False where the number of users will do, which costs the same however many there are.
+            with_users: false returns only the number of users, at a cost that does not grow with it.
         """
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
-        """Return these users, the unknown left out; None means all.
+        """Return the known users among these; None means all.
 
         Args:
-            with_channels: False where nobody asks for their channels, which any shard may have.
+            with_channels: false leaves out their channels, which may lie in any shard.
         """
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
-        """Return the states of users, those left out that are not members any more; nothing else of them is sure.
+        """Return users of whom only the state is valid; users that are no longer members are left out.
 
         Args:
-            members: users, each with a channel that it is in: no other shard needs to be asked.
+            members: users, each with a channel that it is in, so that only the shard of that channel is asked.
         """
 
     async def members(self, channel: str) -> list[Member]:
-        """Return the channel's connections that other nodes hold, and perhaps those of this one."""
+        """Return the connections in a channel at other nodes, and possibly those at this one."""
 
     async def nodes(self) -> list[NodeStatus]:
-        """Return the nodes that share the log, this one among them; none where the log is this process's own."""
+        """Return all nodes that share the log, this one included; none if the log belongs to this process alone."""
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        """Have the node that holds a connection obey, and return its answer; None where no living node holds it.
+        """Send a command to the owner of a connection and return its answer; None if no living node owns it.
 
         Raises:
-            Unavailable: that node does not answer.
+            Unavailable: the owner does not answer.
         """
 
     def owns(self, conn_id: str) -> bool:
-        """Say whether a connection that is held here is this node's for certain: no other can have it by now."""
+        """Return whether this node certainly owns a connection it has; false where another node may have claimed it."""
 
     async def confirm_ownership(self, conn_id: str) -> None:
-        """Count a connection that is held here anew, or yield it to the node that has it by now.
+        """Register a connection of this node again; if another node owns it, `Receiver.taken_over` is called instead.
 
         Raises:
-            Unavailable: the engine is out of reach.
+            Unavailable: the engine is out of reach, and the owner is still not known.
         """
 
     async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
-        """Take a connection over from whichever node held it, which is told so; None: it is unknown.
+        """Make this node the owner of a connection; return None if it is unknown.
 
-        The receiver is handed every event of its channels and of its user from before this returns.
+        The former owner is notified (`Receiver.taken_over`). From before this returns, the receiver is delivered every
+        event of the connection's channels and of its user.
 
         Args:
-            orphan: only if the node that holds it has died.
-            leave: awaited once, when nothing that the connection needs is out of reach and before it moves.
+            orphan: claim it only if its owner has died.
+            request_release: awaited once, when every shard that the connection needs is within reach and before it moves,
+                so that the former owner does not drop its stream for a claim that cannot succeed.
 
         Raises:
-            Moved: that node lives.
-            Unavailable: a part of the log in which the connection has something is out of reach. It has not moved, unless
-                that was the part of its id.
+            Moved: `orphan`, and the owner lives.
+            Unavailable: a shard that the connection needs is out of reach. The owner has hardly changed; if it has, since
+                the shard failed in the middle, a repeated claim continues.
         """
 
     async def collect(self) -> None:
-        """Forget idle users, empty channels and aged logs; called every few seconds."""
+        """Forget idle users, empty channels and aged entries; called every few seconds."""

@@ -1,4 +1,4 @@
-"""Which engines there are: how the option `engine` names each, and how it is made. One row per engine."""
+"""The table of engines, one row each: how the option `engine` names it, and how it is made."""
 
 import re
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from channelstream.engines.local_log import Lifetimes
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What engines are made of; each takes what it needs.
+    """The parts an engine is made of; each engine takes those it needs.
 
     Attributes:
-        address: the option `engine` as it was written.
+        address: the value of the option `engine`.
         new_epoch: returns text that no other log had, without a dot, and without a hyphen at its end.
-        timeout_s: how long a service that holds the log may take to answer.
-        lease_s: how long the connections of a node that has died are kept.
-        label: the machine and the process, for those who look at the list of nodes.
+        timeout_s: how long the service that has the log may take to answer.
+        lease_s: how long the connections of a dead node stay registered.
+        label: the machine and the process, for the list of nodes.
     """
 
     address: str
@@ -35,13 +35,13 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class EngineKind:
-    """An engine as the configuration knows it.
+    """An engine in the configuration.
 
     Attributes:
-        form: how it is written, for people.
-        pattern: regular expression of that form.
-        shared: whether processes can share it.
-        make: imports the engine when it is wanted, so that nobody loads what another one needs.
+        form: the form of its address, for people.
+        pattern: a regular expression of that form.
+        shared: whether several processes can share it.
+        make: makes the engine; imports its module only then, so that unused engines load no dependency.
     """
 
     form: str
@@ -93,13 +93,13 @@ ENGINES = (
     EngineKind("sqlite:///path", "sqlite:///.+", False, _sqlite),
 )
 PATTERN = "|".join(kind.pattern for kind in ENGINES)
-"""What the option `engine` may hold."""
+"""A regular expression of every valid address."""
 FORMS = " or ".join(kind.form for kind in ENGINES)
-"""The same, for people."""
+"""All forms of addresses, for people."""
 
 
 def is_shared(address: str) -> bool:
-    """Whether several processes can share the engine of an address."""
+    """Return whether several processes can share the engine of an address."""
     return any(kind.shared for kind in ENGINES if re.fullmatch(kind.pattern, address))
 
 
@@ -107,8 +107,8 @@ def make_engine(parts: Parts) -> Engine:
     """Return the engine of an address, not yet started.
 
     Raises:
-        LookupError: the address is none of `PATTERN`.
-        ConfigError: it is one, and cannot be used.
+        LookupError: the address does not match `PATTERN`.
+        ConfigError: it matches, and cannot be used.
     """
     for kind in ENGINES:
         if re.fullmatch(kind.pattern, parts.address):

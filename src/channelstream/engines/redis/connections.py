@@ -1,8 +1,33 @@
-"""The connections of a node, and which shards count them: that of the id, which knows who holds it, that of the user, and
-those of the channels.
+"""Registers the connections of a node in the shards of the log, and moves their ownership between nodes.
 
-Each shard counts by itself, and a connection as long as any node holds it there; so steps that fail, or overtake each other,
-leave nothing that the keepers do not set right (`reconciler.py`).
+A connection is registered in several shards: the shard of its id (its directory), the shard of its user, and the shards
+of its channels. No transaction spans two shards, and a node may die, or lose a shard, between any two steps. Four
+rules keep every intermediate state harmless:
+
+- **The directory decides who owns a connection.** It is one field in one shard, changed by one script. Everything else
+  can be repaired from it.
+- **A shard registers a connection for each node separately**, and unregisters it when the last node has released it. So
+  a claiming node first reserves: it is registered beside the owner, and the connection stays a member of its channels
+  when the owner dies, releases it, or is reaped in the middle of the move. To replace the owner shard by shard instead
+  would announce the user as left, and joined again, whenever a step fails.
+- **The directory lists every other shard in which the connection has a channel**: it lists a shard before the first
+  channel is joined there, and removes it after the last one is left. A claim asks only the listed shards, so it misses no
+  channel, and a listed shard that does not know the connection has lost its data (`Claim.is_whole`). To ask all shards
+  would make every move fail while any one of up to 16 is out of reach.
+- **The owner knows best.** It keeps the channels of its connections in memory, so a call whose outcome is unknown is not
+  undone: the connection is marked (`Shard.unconfirmed`), and `restore` registers it later as it is then.
+
+A claim runs in this order: read owner and list from the directory; reserve in every listed shard; ask the owner to
+release the stream; change the owner in the directory; release the former owner in the other shards. Until the
+directory has changed, the claim can fail with no change of owner. The directory compares its list in the same script: if
+the owner has joined a channel in a further shard meanwhile, the claim reserves there and asks again. After that no
+other shard is needed: one that is out of reach keeps both registrations, and the reconciler of the former owner, or
+the node that reaps it, releases the old one.
+
+What is left behind by a lost answer, a broken link or an expired lease is found by comparison (`reconciler.py`). While
+the directory of a connection is out of reach this node may lose it without notice: the message about a claim is
+published and not stored, and the lease may end. So `owns` is false from then on (`suspect`) until the directory has
+confirmed the owner.
 """
 
 import asyncio
@@ -31,18 +56,18 @@ from channelstream.engines.redis.shards import Shards, gather_all, refusal_in
 from channelstream.errors import Moved, Unavailable
 
 MOVED_FIELD = 4
-"""Where the answer to `claim` has what was moved; a shorter one says that nothing was."""
+"""Index, in the reply to `claim`, of the registration that was moved; a shorter reply says that the owner did not change."""
 SUSPECTED_AT_ONCE = 1000
-"""Connections looked at before other work has its turn."""
+"""Connections marked as suspected in one turn of the event loop."""
 
 
 @dataclass(slots=True)
 class _Reserved:
-    """The shards that count a connection for this node as well, which is about to take it over.
+    """The shards that register a connection for this node as well, while it claims the connection.
 
     Attributes:
-        owner: the node that speaks for it until then.
-        parts: what each shard has said of it.
+        owner: the owner until the claim succeeds.
+        replies: the registration in each of these shards; None where the outcome is unknown.
     """
 
     owner: str = ""
@@ -50,7 +75,7 @@ class _Reserved:
 
 
 class Connections:
-    """What the engine port says of connections."""
+    """The methods of the engine port that concern connections, and the repairs that reconcilers ask for."""
 
     receiver: Receiver
 
@@ -63,15 +88,15 @@ class Connections:
         self._claiming: set[str] = set()
         self._suspected: set[str] = set()
 
-    # -- what reconcilers ask
+    # -- for reconcilers
 
     def count_matches(self, shard: Shard, count: int) -> bool:
-        """Say whether a shard seems to count the connections of this node, and no others."""
+        """Return whether a shard seems to register exactly the connections of this node: only the numbers are compared."""
         has_stale = self._registrations.has_stale(self.receiver.local_connections())
         return not has_stale and count == self._registrations.counts[shard.index]
 
     async def drop_stale(self) -> None:
-        """Forget which shards count the connections that this node holds no longer."""
+        """Forget the registrations of connections that this node no longer has."""
         if not self._registrations.has_stale(self.receiver.local_connections()):
             return
         for batch in self._registrations.batches():
@@ -81,21 +106,22 @@ class Connections:
             await asyncio.sleep(0)
 
     def registered_in(self, shard: Shard) -> Iterator[list[str]]:
-        """Yield the ids of the connections of this node that a shard should count, some at a time."""
+        """Yield the ids of the connections of this node that a shard should register, in batches."""
         return self._registrations.batches_in(shard.index)
 
     def should_register(self, shard: Shard, conn_id: str) -> bool:
-        """Say whether a shard should count a connection for this node."""
+        """Return whether a shard should register a connection for this node."""
         return self._registrations.has(conn_id, shard.index)
 
     def is_ours(self, conn_id: str) -> bool:
-        """Whether this node holds a connection, or is about to."""
+        """Return whether this node has a connection, or claims it now: then its reservations must stay."""
         return conn_id in self.receiver.local_connections() or conn_id in self._claiming
 
     async def suspect(self, shard: Shard) -> None:
-        """Be unsure of what a shard that was out of reach counts for this node: another one may have it by now."""
+        """Suspect all connections whose directory is this shard, which was out of reach: another node may own them."""
         everything = iter(list(self.receiver.local_connections()))
         while batch := list(islice(everything, SUSPECTED_AT_ONCE)):
+            # Read again in each turn: a connection that ended meanwhile would stay suspected for ever.
             local = self.receiver.local_connections()
             self._suspected.update(
                 conn_id for conn_id in batch if conn_id in local and self._shards.at(conn_id) is shard
@@ -103,28 +129,32 @@ class Connections:
             await asyncio.sleep(0)
 
     def confirm(self, conn_ids: Iterable[str], shard: Shard) -> None:
-        """Be sure of connections that a shard counts for this node, as far as it is the one that would know."""
+        """Clear the suspicion of connections that their directory registers for this node.
+
+        In the directory, owner and registration change in one script: it registers nothing for a former owner.
+        """
         self._suspected -= {conn_id for conn_id in conn_ids if self._shards.at(conn_id) is shard}
 
     def owns(self, conn_id: str) -> bool:
         return conn_id not in self._suspected and self._shards.at(conn_id).is_linked
 
     async def restore(self, conn_id: str, shard: Shard) -> None:
-        """Let a shard count a connection of this node as it is, after it was forgotten or its last change failed."""
+        """Register a connection of this node in a shard as it is now, after the shard lost it or a call about it failed."""
         if shard is not self._shards.at(conn_id) and not self.owns(conn_id):
-            # Another node may have it by now, in other channels: later.
+            # Another node may own it, in other channels. The reconciler repeats this once the directory has answered.
             shard.unconfirmed.add(conn_id)
             return
         while not await self._restore_once(conn_id, shard):
             pass
 
     async def _restore_once(self, conn_id: str, shard: Shard) -> bool:
-        """Return whether it is done; where the script was not done, the connection may have changed meanwhile."""
+        """Return whether it is done. If the script stopped at its limits, the connection may have changed: read it again."""
         state = b""
         membership = self.receiver.membership(conn_id)
         if membership is not None and self._channels_in(shard, membership.channels):
             state = await self._shards.state_for(membership.member.user, [shard])
-            # It may have left or joined meanwhile, or gone; from here on calls to the shard keep their order.
+            # It may have joined, left or ended while this waited. Nothing is awaited between this read and the call, so the
+            # shard receives the call before any call about a later change.
             membership = self.receiver.membership(conn_id)
         if membership is None:
             self._suspected.discard(conn_id)
@@ -173,9 +203,10 @@ class Connections:
         )
 
     async def _restore_rest(self, conn_id: str, shard: Shard, state: bytes) -> None:
-        """Restore a connection in very many channels: join those that are not counted, then leave those that should not be.
+        """Restore a connection in very many channels: join those that are missing in the shard, then leave the extra ones.
 
-        Each call is made for what the connection is in at that moment, so that it keeps its order with those that change it.
+        Each call is made from the channels at that moment, without an await in between, so that it keeps its order with
+        the calls that change them.
         """
         registered = {name.decode() for name in await shard.fields("kc", conn_id)}
         while (membership := self.receiver.membership(conn_id)) is not None:
@@ -201,16 +232,16 @@ class Connections:
                 return
 
     def _other_shards(self, membership: Membership) -> str:
-        """Return the shards that count a connection, or are about to, but for that of its id.
+        """Return the shards to list in the directory: all that register the connection, or are about to.
 
-        One that has only channels which the connection is just leaving counts it until it has said otherwise.
+        A shard whose last channel the connection is leaving registers it until it has confirmed that.
         """
         conn_id = membership.member.conn_id
         shards = self._registered_shards(conn_id, membership.member.user, membership.channels)
         return " ".join(str(shard.index) for shard in shards if shard is not self._shards.at(conn_id))
 
     def _registered_shards(self, conn_id: str, user: str, channels: Iterable[str]) -> list[Shard]:
-        """Return the shards that count a connection with this user and these channels, or may do so."""
+        """Return every shard that may register a connection with this user and these channels."""
         known = map(self._shards.by_index, self._registrations.shards(conn_id))
         return list(dict.fromkeys((*self._shards.split((conn_id, user, *channels)), *known)))
 
@@ -218,7 +249,7 @@ class Connections:
         return [name for name in channels if self._shards.at(name) is shard]
 
     async def send_states(self, shard: Shard) -> None:
-        """Tell a shard what it has missed of the states of users."""
+        """Send a shard the states of users that changed while it was out of reach."""
         for user in sorted(shard.pending_state):
             with suppress(Unavailable):  # The user's own shard may be out of reach as well.
                 await shard.send_paced(
@@ -227,32 +258,33 @@ class Connections:
                 shard.pending_state.discard(user)
 
     def taken_over(self, conn_id: str) -> None:
-        """Hear that another node speaks for a connection."""
+        """Forget a connection that another node owns, and report it to the receiver."""
         self._forget(conn_id)
         self.receiver.taken_over(conn_id)
 
     def _forget(self, conn_id: str) -> None:
-        """Keep nothing of a connection that this node does not hold any more."""
+        """Forget everything about a connection that this node no longer has."""
         self._registrations.forget(conn_id)
         self._suspected.discard(conn_id)
         for shard in self._shards:
             shard.unconfirmed.discard(conn_id)
 
-    # -- coming and going
+    # -- connect and disconnect
 
     async def connect(self, member: Member, update: UserUpdate, since: Position | None) -> UserChange | None:
         home, directory = self._shards.at(member.user), self._shards.at(member.conn_id)
+        # Before it is registered: an event that is published right after would be missed otherwise.
         await home.subscribe([f"#u:{member.user}"])
         try:
             if directory is not home and not await self._reserve_id(directory, home, member):
                 return None
             return await self._connect_user(home, member, update, since)
-        except BaseException:  # Cancelled as well: a shard may have counted it in.
+        except BaseException:  # Cancellation included: a shard may have registered it.
             await self._undo_connect(member)
             raise
 
     async def _reserve_id(self, directory: Shard, home: Shard, member: Member) -> bool:
-        """Return whether nobody has the id of a new connection, which is this node's from then on."""
+        """Make this node the owner of a new id; return false if the id is taken."""
         reply = await directory.call(
             "connect", **self._identity(member), dir=True, home=False, shards=str(home.index)
         )
@@ -281,7 +313,7 @@ class Connections:
         return await self._shards.propagate(home, reply)
 
     async def _undo_connect(self, member: Member) -> None:
-        """Count out a connection that could not be counted in; where that fails too, a reconciler will do it."""
+        """Unregister a connection that could not be connected; a reconciler does it where this fails, too."""
         registered = self._registered_shards(member.conn_id, member.user, ())
         self._forget(member.conn_id)
         await self._release(member.conn_id, registered)
@@ -290,7 +322,7 @@ class Connections:
         directory = self._shards.at(member.conn_id)
         registered = self._registered_shards(member.conn_id, member.user, channels)
         self._forget(member.conn_id)
-        # What a shard that is out of reach still counts is counted out when it is back.
+        # Only the directory has to answer. A reconciler releases it in a shard that is out of reach now.
         others = [shard for shard in registered if shard is not directory]
         ended = directory.call("disconnect", conn_id=member.conn_id, node=self.node)
         reply, _ = await gather_all([ended, self._release(member.conn_id, others)])
@@ -298,14 +330,14 @@ class Connections:
             raise Moved
 
     async def _release(self, conn_id: str, shards: Iterable[Shard]) -> None:
-        """Have shards count a connection for this node no longer; where that fails a reconciler will do it."""
+        """Release a connection in shards; a reconciler does it where this fails."""
         calls = (shard.call("disconnect", conn_id=conn_id, node=self.node) for shard in shards)
         for failure in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(failure, BaseException) and not isinstance(failure, Unavailable):
                 raise failure
 
     async def release_unowned(self, conn_id: str, shard: Shard) -> None:
-        """Have a shard count a connection for this node no longer, unless the node holds it by now."""
+        """Release a connection that this node does not have; nothing happens if it has claimed the connection meanwhile."""
         while not self.is_ours(conn_id):
             if await shard.step("disconnect", conn_id=conn_id, node=self.node) != AGAIN:
                 return
@@ -317,7 +349,7 @@ class Connections:
     ) -> dict[str, int]:
         parts = self._shards.split(channels)
         if not all(shard.is_linked for shard in parts):
-            # Before they are named as about to count it: without one of them the connection could not move.
+            # Before the directory lists them: the connection could not move while one of them is out of reach.
             raise Unavailable(OUT_OF_REACH)
         try:
             state = await self._list_shards(member, parts)
@@ -325,19 +357,19 @@ class Connections:
                 self._join(shard, member, {name: channels[name] for name in names}, state, since)
                 for shard, names in parts.items()
             )
-        except BaseException:  # Cancelled as well: the shard may have done it.
-            # And if it has not, the shard of the id must not go on naming it.
+        except BaseException:  # Cancellation included: a shard may have joined it.
+            # If it has not, the directory lists it in vain, and is corrected as well.
             self._mark_unconfirmed(member, (*parts, self._shards.at(member.conn_id)))
             raise
         return {name: offset for part in joined for name, offset in part.items()}
 
     async def _list_shards(self, member: Member, shards: Collection[Shard]) -> bytes:
-        """Let the shard of a connection's id know which others are about to count it, and return its user's state for them.
+        """List shards in the directory before a connection joins channels there; return its user's state for them.
 
-        Only those are asked when it moves to another node (`claim`), so that it must know before they do.
+        Where directory and user lie in one shard, one call does both.
 
         Raises:
-            Moved: another node speaks for the connection by now.
+            Moved: another node owns the connection.
         """
         directory, home = self._shards.at(member.conn_id), self._shards.at(member.user)
         new = [
@@ -361,7 +393,8 @@ class Connections:
         state: bytes,
         since: Position | None,
     ) -> dict[str, int]:
-        """Join channels of one shard, in as many calls as it takes; those of a call are joined at one number."""
+        """Join channels of one shard, in as many calls as it takes; those of one call are joined at one offset."""
+        # Before the join: every event after the offset of the join is received.
         new = set(await shard.subscribe([f"#c:{name}" for name in channels]))
         wanted, joined = list(channels.items()), dict[str, int]()
         while len(joined) < len(wanted):
@@ -387,7 +420,7 @@ class Connections:
         parts = self._shards.split(channels)
         try:
             await gather_all(self._leave(shard, member, names) for shard, names in parts.items())
-        except BaseException:  # Cancelled as well: the shard may have done it.
+        except BaseException:  # Cancellation included: a shard may have left them.
             self._mark_unconfirmed(member, parts)
             raise
 
@@ -403,12 +436,12 @@ class Connections:
             await self._unregister(shard, member.conn_id)
 
     async def _unregister(self, shard: Shard, conn_id: str) -> None:
-        """Have a shard count a connection no longer that is in none of its channels, and is neither of its id nor its user.
+        """Unregister a connection in a shard that has none of its channels, and neither its id nor its user.
 
-        The shard of its id ceases to name it first: what is named and does not count the connection has lost it (`claim`).
-        Where either is out of reach, the shard goes on counting the connection until a reconciler comes.
+        The directory removes the shard from its list first: a listed shard that does not register the connection counts
+        as one that lost it (`claim`). If either is out of reach, the shard registers it until the reconciler repeats this.
         """
-        # From here on a join has the shard named again.
+        # From here on a join lists the shard again.
         self._registrations.discard(conn_id, shard.index)
         less = {"conn_id": conn_id, "node": self.node, "less": [str(shard.index)]}
         try:
@@ -416,7 +449,7 @@ class Connections:
             while not self._has_channels_in(shard, conn_id):
                 if await shard.step("disconnect", conn_id=conn_id, node=self.node) != AGAIN:
                     return
-            # It has joined a channel there meanwhile, or is about to.
+            # It has joined a channel there meanwhile, or is about to: the directory has to list the shard.
             shard.unconfirmed.add(conn_id)
         except BaseException as error:
             if self.is_ours(conn_id):
@@ -426,35 +459,35 @@ class Connections:
                 raise
 
     def _has_channels_in(self, shard: Shard, conn_id: str) -> bool:
-        """Whether a connection of this node is in channels of a shard, or is about to be."""
+        """Return whether a connection of this node is in channels of a shard, or is joining one."""
         membership = self.receiver.membership(conn_id)
         return membership is not None and bool(self._channels_in(shard, membership.channels))
 
     def _is_listed(self, shard: Shard, conn_id: str) -> bool:
-        """Whether the shard of a connection's id certainly names another one that counts it."""
+        """Return whether the directory certainly lists a shard for a connection."""
         return self.should_register(shard, conn_id) and conn_id not in shard.unconfirmed
 
     def _is_permanent(self, shard: Shard, member: Member) -> bool:
-        """Whether a shard counts a connection even without any channel."""
+        """Return whether a shard registers a connection even without any channel: that of its id or of its user."""
         return shard in (self._shards.at(member.conn_id), self._shards.at(member.user))
 
     def _mark_unconfirmed(self, member: Member, shards: Iterable[Shard]) -> None:
-        """Have the channels of a connection set right after a change of which a part may have failed."""
+        """Have a connection restored in shards after a call with an unknown outcome."""
         for shard in shards if self.is_ours(member.conn_id) else ():
             shard.unconfirmed.add(member.conn_id)
 
     def _since_offset(self, since: Position | None, shard: Shard) -> int | bool:
-        """Return the number a position has in a shard, as the script takes it; False where none was named."""
+        """Return the offset of a position in a shard, as the script takes it; False if there is no position."""
         return False if since is None else since.offset_in(self._shards.epochs, shard.index)
 
     def _identity(self, member: Member) -> dict[str, Any]:
         is_seed = member.dialect is Dialect.SEED
         return {"conn_id": member.conn_id, "node": self.node, "user": member.user, "seed": is_seed}
 
-    # -- from another node
+    # -- claims
 
     async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
-        self._claiming.add(conn_id)
+        self._claiming.add(conn_id)  # The reconciler must not release the reservations as unowned.
         try:
             return await self._claim(conn_id, orphan, request_release)
         finally:
@@ -466,13 +499,15 @@ class Connections:
         try:
             moved = await self._move_directory(conn_id, orphan, request_release, reserved)
         finally:
+            # If the directory names this node already, an earlier claim succeeded and its answer was lost: keep all.
             if moved is None and reserved.owner != self.node:
                 await self._release(conn_id, reserved.replies)
         if moved is None:
             return None
         previous, user, seed, listed, part = moved
         others = [self._shards.by_index(index) for index in listed.split()]
-        # The connection has left its last channel in the rest meanwhile, and nobody would ask them again.
+        # It left its last channel in the other reserved shards meanwhile. No list names them, so nobody else would
+        # release them.
         await self._release(conn_id, reserved.replies.keys() - set(others))
         moved_parts = await self._move_others(
             conn_id, previous.decode(), {shard: reserved.replies[shard] for shard in others}
@@ -485,10 +520,11 @@ class Connections:
     async def _move_directory(
         self, conn_id: str, orphan: bool, request_release: RequestRelease, reserved: "_Reserved"
     ) -> Sequence[Any] | None:
-        """Speak for a connection once all other shards that count it do so for this node, too; None: it is unknown.
+        """Reserve the connection in all listed shards, then become its owner; return None if it is unknown.
 
         Raises:
-            Unavailable: one of them is out of reach.
+            Moved: only an orphan was wanted, and the owner lives.
+            Unavailable: one of the shards is out of reach.
         """
         directory, about = self._shards.at(conn_id), {"conn_id": conn_id, "node": self.node}
         sure: list[str] | bool = False
@@ -505,6 +541,7 @@ class Connections:
             shards = [self._shards.by_index(index) for index in reply[MOVED_FIELD - 1].split()]
             await self._reserve([shard for shard in shards if shard not in reserved.replies], about, reserved)
             if sure is False:
+                # Not earlier: the owner must not drop the stream for a claim that fails in a shard.
                 await request_release()
             sure = [str(shard.index) for shard in reserved.replies]
 
@@ -521,7 +558,7 @@ class Connections:
     async def _move_others(
         self, conn_id: str, previous: str, reserved: Mapping[Shard, Any]
     ) -> dict[Shard, Any]:
-        """Have other shards count a connection for this node alone; of one out of reach by now counts what it has said."""
+        """Release the former owner in other shards; for one that is out of reach, use what it replied to the reservation."""
         follow = {"conn_id": conn_id, "node": self.node, "from": previous}
         calls = (shard.call("follow", **follow) for shard in reserved)
         moved_parts: dict[Shard, Any] = {}
@@ -552,5 +589,5 @@ class Connections:
             channels |= channels_here
         if private is None:
             home.unconfirmed.add(member.conn_id)
-        # A shard that should count it and knows nothing of it has lost what it knew.
+        # A listed shard that does not know it has lost its data.
         return Claim(member, channels, private, offsets, is_whole=all(parts.values()))

@@ -1,7 +1,20 @@
-"""What keeps a node alive in a shard: it links anew after an outage, renews its lease and removes dead nodes.
+"""Keeps a node alive in one shard: reconnects after an outage, renews its lease, and reaps dead nodes.
 
-A node that has not renewed its lease in time is dead to the others: its connections are counted out, each once, its users
-part. Where it lives after all - Redis or the node itself stood still - it finds out and counts its connections anew.
+A lease is a key with an expiry that only its node renews. When it has expired, the other nodes treat the node as dead:
+they unregister its connections, each once, and its users leave. They cannot know whether it is. So the rules are:
+
+- **Death can be wrong.** A node that lives after all (it was stopped, or Redis was) learns from its next heartbeat that
+  its lease had lapsed, and registers its connections again. A connection that another node has claimed meanwhile is
+  not taken back: the claim was published to this node, and if its link was broken then, `Connections.owns` is false
+  until the directory has answered.
+- **Two observations.** A node is reaped when two heartbeats in a row, at least a third of a lease apart, have found it
+  dead. After an outage of Redis all leases have expired, and the nodes come back within a second or so: with one
+  observation the first of them would reap all others. The price is one third of a lease more for each real death.
+- **Nothing delays a heartbeat.** It has its own task, is never refused for too many calls, and does not wait for the
+  one before. A node that is busy registering a million connections again must not die of it. At most three heartbeats
+  wait, since each renews the lease at the moment Redis runs it.
+- **Reaping is repeatable.** The script checks the lease again in each step, so a node that comes back is left alone, and
+  two nodes may reap the same one: each step takes connections that are still registered.
 """
 
 import asyncio
@@ -17,17 +30,19 @@ from channelstream.engines.redis.reconciler import Reconciler
 from channelstream.engines.redis.shard import Shard, failure_reason
 
 HEARTBEATS_PER_LEASE = 3
+"""Heartbeats in the time of a lease: two may fail before it ends."""
 MAX_HEARTBEATS = HEARTBEATS_PER_LEASE
-"""Beats that wait for their answers. While so many do none is added, as each renews the lease when Redis comes to it."""
+"""Heartbeats that may wait for their answers; while so many wait no further one is sent."""
 REAP_AT_ONCE = 100
-"""Connections and channels of theirs counted out in one step of the script, so that Redis serves others in between."""
+"""Connections, and channels of theirs, released in one step of the script; Redis serves other callers in between."""
 RETRY_MIN_S, RETRY_MAX_S = 0.05, 1.0
+"""Pauses before a node tries to reconnect, in seconds: doubled each time, with jitter."""
 
 logger = logging.getLogger(__name__)
 
 
 class LeaseManager:
-    """The tasks beside a shard. None waits for another, so that nothing delays the beats."""
+    """The tasks of one shard. None waits for another, so that nothing delays the heartbeats."""
 
     def __init__(self, connections: Connections, shard: Shard, lease_s: float) -> None:
         self._connections = connections
@@ -75,19 +90,20 @@ class LeaseManager:
             logger.info("%s is within reach again", self._shard.label)
 
     async def _reconnect(self) -> None:
-        """Try until it works; a reason other than silence is logged once, as it may need somebody to act."""
+        """Reconnect, however often it fails; a reason other than silence is logged once, since it may need an operator."""
         delay_s, logged = RETRY_MIN_S, OUT_OF_REACH
+        # While the link was down a claim by another node was not received.
         await self._connections.suspect(self._shard)
         while (failure := await failure_reason(self._establish)) is not None:
             if failure not in (logged, OUT_OF_REACH):
                 logger.warning("%s", failure)
                 logged = failure
-            # All nodes lose Redis at once; they need not come back at once.
+            # All nodes lose Redis at the same moment; jitter spreads their return.
             await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))  # noqa: S311
             delay_s = min(2 * delay_s, RETRY_MAX_S)
 
     async def _establish(self) -> None:
-        if self._shard.is_linked:  # And could not be beaten over.
+        if self._shard.is_linked:  # The link was established, and the first heartbeat failed.
             await self._shard.unlink()
             await self._connections.suspect(self._shard)
         await self._shard.establish()
@@ -97,7 +113,7 @@ class LeaseManager:
     # -- the lease
 
     async def _send_heartbeats(self) -> None:
-        """Beat at its pace, whatever becomes of the beats before."""
+        """Send heartbeats at a fixed pace, whatever becomes of earlier ones."""
         while True:
             self._start_heartbeat()
             await asyncio.sleep(self._lease_s / HEARTBEATS_PER_LEASE)
@@ -109,7 +125,7 @@ class LeaseManager:
             heartbeat.add_done_callback(self._heartbeats.discard)
 
     async def _heartbeat(self) -> None:
-        """Renew the lease, and hand on what the shard says: how many it counts, and which nodes are dead."""
+        """Renew the lease, and act on the answer: how many connections are registered, and which nodes are dead."""
         connections = self._connections
         began_s = asyncio.get_running_loop().time()
         count, dead, lapsed = await self._shard.heartbeat(
@@ -121,9 +137,9 @@ class LeaseManager:
         self._record_dead((node.decode() for node in dead), began_s)
 
     def _record_dead(self, nodes: Iterable[str], now_s: float) -> None:
-        """Remove the nodes that two beats in a row have found dead.
+        """Schedule the reaping of nodes that two heartbeats in a row have found dead.
 
-        After an outage all come back, not in the same moment; and the first beat then is not one of those in a row.
+        `_seen_dead` is cleared when the link breaks, so the first heartbeat after an outage is never the second one.
         """
         self._seen_dead = {node: self._seen_dead.get(node, now_s) for node in nodes}
         pause_s = self._lease_s / HEARTBEATS_PER_LEASE

@@ -1,9 +1,21 @@
-"""A node's two connections with a shard: one that calls the script, pipelined, and one for its subscriptions.
+"""The two connections of a node with a shard: one that calls the script, pipelined, and one for its subscriptions.
 
-Neither is used again once one has failed: what was published meanwhile is found in the log. Calls that were sent still get
-their answers where their connection works. Otherwise a call that changes something fails at its deadline and not before,
-since Redis may run it until then: a call that has failed is not run later. A call has one deadline, however often
-it is sent.
+- **A link is used once.** When either connection fails, the link is broken and never used again; the shard opens
+  another one and reads from the log what was published meanwhile (`shard.py`). To repair one of the two connections instead
+  would need a proof of what the other one missed.
+- **A failed call is not run later.** Redis may run a call at any time until its answer arrives. So each call carries its
+  deadline in the time of Redis, and the script refuses one that is late. A call that changes something fails at its deadline
+  and not before, even when the connection breaks earlier. The caller may then repeat it without the danger that an
+  older call overtakes the new one. A call keeps its deadline however often it is sent.
+- **The estimate of the Redis clock errs to one side.** It is taken when an answer arrives, so it is late by the time the
+  answer was on its way, and the deadline Redis sees is never later than the one the node waits for. At worst Redis refuses a
+  call that was still in time, and the call is sent again with a fresh estimate. The exception is a clock of Redis that is
+  set back while the call lies unread there. The alternative is a second round trip for each call.
+- **Silence is found by marks.** TCP does not report a peer that is gone, and a subscription may be silent by right. A node
+  publishes a mark to itself through its calls; when the mark arrives, everything published before it has arrived, too
+  (`await_mark`). A silent link is given up after the timeout.
+- **Nothing overtakes the catch-up.** Messages that arrive between `open` and `listen` are buffered, bounded in number and
+  bytes, until the shard has delivered what it missed.
 """
 
 import asyncio
@@ -26,43 +38,46 @@ from channelstream.errors import Unavailable
 MAX_CALLS = 10_000
 """Calls that may wait for their answers; more are refused."""
 MAX_CALL_BYTES = 64 << 20
-"""Bytes of the calls that wait for their answers, above which more are refused."""
+"""Bytes of calls that may wait for their answers; more are refused."""
 MAX_BUFFERED = 20_000
 MAX_BUFFERED_BYTES = 64 << 20
-"""Events, and their bytes, held while the log is read after an outage; more break the link, and it is read again."""
+"""Messages, and their bytes, buffered while the log is read after an outage; more break the link, and it is read again."""
 DISPATCHED_AT_ONCE = 200
-"""Of them, how many are passed on before other work has its turn."""
+"""Buffered messages passed on in one turn of the event loop."""
 SHARDED_SINCE = 7
-"""The first version of Redis that can publish within one part of a cluster."""
+"""The first version of Redis with sharded publish (SPUBLISH)."""
 OUT_OF_REACH = "Redis is out of reach; try again later."
 LINK_BROKE = "The connection with Redis broke; try again."
 NOT_REDIS = "what answers at its address is no Redis, or one that another program has changed; look at the option engine"
 UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, msgspec.MsgspecError)
-"""What reading an answer raises that has another form than one of Redis."""
+"""Errors that reading an answer or message raises when it is not in a form of ours."""
 SUBSCRIBE_AT_ONCE = 1000
 """Channels named in one SUBSCRIBE."""
 MIN_TIMEOUT_SHARE = 0.5
-"""The share of the timeout that a call must have had for its silence to break the link."""
+"""The share of the timeout that a call must have had left when it was sent, for its silence to break the link.
+
+A call of several steps has one deadline, so its last step may have had a few milliseconds: that proves nothing.
+"""
 READS = frozenset({"channels", "head", "history", "nodes", "replay", "states", "user_channels", "users"})
-"""Operations of the script that change nothing, so that running one late does no harm."""
+"""Operations of the script that change nothing: a lost one fails at once, since running it late does no harm."""
 URGENT = frozenset({"beat"})
-"""Operations that are never refused because too much waits: without them this node would be dead to the others."""
+"""Operations that are never refused because too much waits: without them the lease would end."""
 
 logger = logging.getLogger(__name__)
 
 _pack = msgspec.msgpack.Encoder().encode
 Command = tuple[Any, ...]
-"""Its name and its arguments."""
+"""A Redis command: its name and its arguments."""
 OnMessage = Callable[[bytes, bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A command whose answer is due.
+    """A command that waits for its answer.
 
     Attributes:
         size: its bytes.
-        reads: whether it changes nothing.
+        reads: it changes nothing, so it fails as soon as its answer is lost, and not only at its deadline.
     """
 
     answer: "asyncio.Future[Any]"
@@ -71,7 +86,7 @@ class _Call:
 
 
 def script() -> str:
-    """Return the one script: all files of `lua/`, in the order of their names."""
+    """Return the script: all files of `lua/`, in the order of their names."""
     parts = sorted(files(__package__).joinpath("lua").iterdir(), key=lambda part: part.name)
     return "\n".join(part.read_text(encoding="utf-8") for part in parts if part.name.endswith(".lua"))
 
@@ -80,18 +95,18 @@ class Link:
     """Both connections, from `open` until either breaks or `close`.
 
     Attributes:
-        run: the run id of the Redis it is connected with.
-        speaks: with which command events are published; that of a cluster tells only those who listen in the same part.
-        broken: set when it is of no more use.
-        why: that is so; empty before.
+        run_id: the run id of the Redis it is connected with: another one after each restart and failover.
+        publish_command: PUBLISH or, in a cluster from version 7, SPUBLISH, which reaches only subscribers at this master.
+        broken: set when the link cannot be used any more.
+        reason: why it is broken; empty before.
     """
 
     def __init__(self, address: ShardAddress, on_message: OnMessage, timeout_s: float) -> None:
         """Create a link that is not open.
 
         Args:
-            heard: called with channel (without the prefix) and data, in the order of publishing, after `listen`.
-            timeout_s: how long any answer may take before the link counts as broken.
+            on_message: called with channel (without the prefix) and data, in the order of publishing, after `listen`.
+            timeout_s: how long an answer may take, in seconds, before the link counts as broken.
         """
         self.run_id = ""
         self.reason = ""
@@ -103,14 +118,14 @@ class Link:
         self._on_message = on_message
         self._timeout_s = timeout_s
         self._sha = ""
-        self._clock_offset_ms = 0.0  # The clock of Redis, of this process's steady one.
+        self._clock_offset_ms = 0.0  # From the steady clock of this process to the clock of Redis.
         self._calls: deque[_Call] = deque()
         self._call_bytes = 0
         self._unsent: list[bytes] = []
         self._unsent_event = asyncio.Event()
         self._confirmations: dict[bytes, asyncio.Future[None]] = {}
         self._marks: set[asyncio.Future[bytes]] = set()
-        self._last_message_s = 0.0  # When anything last came over the subscription.
+        self._last_message_s = 0.0  # When anything last arrived over the subscription, by the steady clock.
         self._replies_are_lost = False
         self._unsubscribing: set[bytes] = set()
         self._buffered: deque[tuple[bytes, bytes]] | None = deque()
@@ -146,7 +161,7 @@ class Link:
 
     @property
     def deadline_s(self) -> float:
-        """Until when a call that begins now may wait, by the clock of the loop."""
+        """The deadline of a call that begins now, by the clock of the loop."""
         return asyncio.get_running_loop().time() + self._timeout_s
 
     async def _measure_clock_offset(self, until_s: float) -> None:
@@ -154,15 +169,14 @@ class Link:
         self._update_clock_offset(int(seconds) * 1000 + int(microseconds) / 1000)
 
     def _update_clock_offset(self, redis_ms: float) -> None:
-        """Take the time of Redis from an answer that has just come; its clock may have been set since the last one.
+        """Take the time of Redis from an answer that has just arrived; its clock may have been set since the last one.
 
-        What is noted is too little by the time that the answer was on its way. So Redis runs nothing that this node has
-        given up; at worst it refuses a call that was a long time on its way, which is then sent again.
+        The offset is too low by the time that the answer was on its way, never too high (see the head of this file).
         """
         self._clock_offset_ms = redis_ms - _steady_ms()
 
     async def stop_listening(self) -> None:
-        """Use it no more, and hear nothing more of what is published."""
+        """Stop sending and receiving messages; calls that were sent may still be answered."""
         self._mark_broken()
         if self._subscription_task is not None:
             self._subscription_task.cancel()
@@ -170,7 +184,7 @@ class Link:
         await self._pubsub.disconnect(nowait=True)
 
     async def drain(self) -> None:
-        """Close it once every call that was sent has its answer or has passed its deadline."""
+        """Close the link once every call that was sent has its answer or has passed its deadline."""
         try:
             await self.stop_listening()
             waiting = [call.answer for call in self._calls if not call.answer.done()]
@@ -194,19 +208,19 @@ class Link:
         except (RedisError, OSError) as error:
             give_up(str(error) or "it broke")
         except Exception:
-            # What cannot be read must not be passed over: the log is read anew.
+            # A message that cannot be read must not be skipped: the position would pass it. The log is read again.
             logger.exception("the connection with Redis failed")
             give_up("what it said could not be read")
 
     def abandon(self, reason: str) -> None:
-        """Send nothing more; what waits for something published fails."""
+        """Break the link: nothing more is sent, and whatever waits for a message fails."""
         if not self.broken.is_set():
             self.reason = reason
             logger.warning("the connection with Redis is given up: %s", reason)
         self._mark_broken()
 
     def _lose_replies(self, reason: str) -> None:
-        """Expect no answers any more: calls that only read fail, the others do at their deadlines."""
+        """Break the link and expect no answers: calls that only read fail now, the others at their deadlines."""
         self.abandon(reason)
         self._replies_are_lost = True
         for call in self._calls:
@@ -235,12 +249,12 @@ class Link:
         """Run one operation of the script.
 
         Args:
-            blob: bytes to hand on; the MessagePack of Redis knows only text.
-            first: commands that are run right before it, in one step with it.
+            blob: bytes to pass on; the MessagePack of Redis has only text.
+            first: commands that are run right before the script, in one transaction with it.
             until_s: the deadline, by the clock of the loop; None means that of a call that begins now.
 
         Raises:
-            Unavailable: nobody knows whether it has run.
+            Unavailable: the outcome is unknown.
             ResponseError: the script has refused.
         """
         until_s = self.deadline_s if until_s is None else until_s
@@ -258,7 +272,7 @@ class Link:
         except ResponseError as error:
             if not str(error).startswith("LATE"):
                 raise
-        # The answer is here in time, and nothing was done: the clock of Redis was set.
+        # The answer arrived in time and nothing was done, so the estimate was wrong: the clock of Redis was set.
         await self._measure_clock_offset(until_s)
         return await self._run(operation, argv, first, until_s)
 
@@ -277,7 +291,7 @@ class Link:
         return answer
 
     async def command(self, *parts: Any) -> Any:
-        """Run a command that changes nothing of the log."""
+        """Run a command that changes nothing in the log."""
         self._check_room()
         return await self._ask(parts, self.deadline_s, reads=True)
 
@@ -289,7 +303,7 @@ class Link:
         return await self._before_deadline(self._enqueue(parts, reads), until_s)
 
     async def _ask_in_transaction(self, commands: Sequence[Command], until_s: float) -> Any:
-        """Run commands in one step, and return the answer of the last."""
+        """Run commands in one transaction, and return the answer of the last."""
         opened, *queued, done = [
             self._enqueue(parts, reads=False) for parts in (("MULTI",), *commands, ("EXEC",))
         ]
@@ -298,14 +312,14 @@ class Link:
         try:
             answer = (await self._before_deadline(done, until_s))[-1]
         except ExecAbortError:
-            # Why is what Redis said of the first that it did not take.
+            # The reason is the error of the first command that was not queued.
             raise next(filter(None, (each.exception() for each in queued))) from None
         finally:
-            # Nobody waits for their answers, so no deadline ends them.
+            # Nothing waits for these answers, so no deadline ends them.
             for each in (opened, *queued):
                 each.cancel()
         if isinstance(answer, ResponseError):
-            # What was put there for a script that has not run does not stay.
+            # The script has not run, so nothing refers to the payloads that were written for it.
             for name, key, field, *_ in commands:
                 if name == "HSET":
                     self._enqueue(("HDEL", key, field), reads=True).add_done_callback(_ignore_error)
@@ -313,7 +327,7 @@ class Link:
         return answer
 
     def _enqueue(self, parts: Command, reads: bool) -> "asyncio.Future[Any]":
-        """Send a command with the next packet, and return what will be its answer."""
+        """Send a command with the next packet, and return the future of its answer."""
         if self.broken.is_set():
             raise Unavailable(OUT_OF_REACH)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -336,7 +350,7 @@ class Link:
             raise Unavailable("Redis does not answer; try again later.") from None
 
     async def _send(self) -> None:
-        """Send what has gathered while the last was being sent: the more calls, the fewer packets."""
+        """Send everything that was queued while the last packet was being sent: more calls share a packet under load."""
         while True:
             await self._unsent_event.wait()
             self._unsent_event.clear()
@@ -363,7 +377,7 @@ class Link:
     # -- what is published
 
     async def subscribe(self, names: Collection[str]) -> None:
-        """Hear these channels; when this returns, nothing published from now on is missed.
+        """Subscribe to channels; when this returns, every message published from now on is received.
 
         All of it has one deadline.
         """
@@ -378,7 +392,7 @@ class Link:
 
     def _confirmation(self, name: bytes) -> "asyncio.Future[None]":
         answer = self._confirmations[name] = asyncio.get_running_loop().create_future()
-        # Whoever waits for it may have gone when the link breaks.
+        # The caller may have been cancelled when the link breaks.
         answer.add_done_callback(_ignore_error)
         return answer
 
@@ -403,13 +417,13 @@ class Link:
             raise Unavailable(LINK_BROKE) from error
 
     async def await_mark(self, mark: "asyncio.Future[bytes]", until_s: float) -> None:
-        """Wait for a mark that this node has published to itself; the link is given up where its subscription is silent.
+        """Wait for a mark that this node has published to itself: then all earlier messages have been received.
 
         Args:
-            until_s: the deadline of the call that has published it.
+            until_s: the deadline of the call that published it.
 
         Raises:
-            TimeoutError: it did not come in time.
+            TimeoutError: it did not arrive in time. If nothing else did either, the link is given up.
             Unavailable: the link broke.
         """
         self._marks.add(mark)
@@ -418,13 +432,13 @@ class Link:
             async with asyncio.timeout_at(until_s):
                 await mark
         except TimeoutError:
-            # What comes in the meantime may be so much that the mark is behind it.
+            # A subscription that is merely behind, by a long backlog before the mark, is not silent.
             if time.monotonic() - self._last_message_s >= self._timeout_s:
                 self.abandon(f"nothing came over its subscription for {self._timeout_s:g} s")
             raise
 
     async def listen(self) -> None:
-        """Pass on what was held since the link was opened, and from now on everything as it comes."""
+        """Pass on the messages buffered since the link was opened, and from now on each as it arrives."""
         while self._buffered:
             for _ in range(min(DISPATCHED_AT_ONCE, len(self._buffered))):
                 name, data = self._buffered.popleft()
@@ -474,7 +488,7 @@ class Link:
 
 
 def _ignore_error(done: "asyncio.Future[Any]") -> None:
-    """Let asyncio not complain of an error that nobody asks for."""
+    """Mark an exception as retrieved, so that asyncio does not log it."""
     if not done.cancelled():
         done.exception()
 
@@ -485,7 +499,7 @@ def _fail_waiting(waiting: "asyncio.Future[Any]") -> None:
 
 
 def _steady_ms() -> float:
-    # Not that of the loop, which may be one of some time ago.
+    # Not the time of the loop: uvloop reads it once per turn, so it may be too early.
     return 1000 * time.monotonic()
 
 

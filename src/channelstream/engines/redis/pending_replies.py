@@ -1,4 +1,8 @@
-"""What a node waits to be told on its own channel, by another or by the script: a note carries the token of who waits."""
+"""The replies that a node waits for on its own channel, from another node or from the script.
+
+Each caller makes a token that nobody had before, and the reply carries it. So a reply to a caller that has given up is
+dropped, and is never taken for the reply to a later one.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,10 +12,10 @@ from channelstream.errors import Unavailable
 
 
 class PendingReplies:
-    """Who waits for which."""
+    """The callers that wait, by token."""
 
     def __init__(self, new_id: Callable[[], str]) -> None:
-        """Create notes nobody waits for.
+        """Create one with no callers.
 
         Args:
             new_id: makes tokens.
@@ -21,10 +25,10 @@ class PendingReplies:
 
     @asynccontextmanager
     async def expect(self) -> AsyncIterator[tuple[str, "asyncio.Future[bytes]"]]:
-        """Make a token, and a future for the note that will carry it.
+        """Make a token, and the future of the reply that will carry it.
 
         Raises:
-            Unavailable: whoever waits has given up waiting (TimeoutError).
+            Unavailable: the caller's wait has timed out (TimeoutError in the block).
         """
         token = self._new_id()
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -37,7 +41,7 @@ class PendingReplies:
             self._waiting.pop(token.encode(), None)
 
     def resolve(self, token: bytes, reply: bytes) -> None:
-        """Hand a note to whoever waits for it; one that nobody waits for any more is dropped."""
+        """Pass a reply to the caller that waits for it; drop it if none does."""
         waiting = self._waiting.pop(token, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)

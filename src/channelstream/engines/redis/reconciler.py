@@ -1,7 +1,19 @@
-"""What makes a shard count exactly the connections that this node holds.
+"""Makes a shard register exactly the connections of this node.
 
-Mostly it does. After an outage, or after a call of which nobody knows the outcome, connections are counted anew or out, some
-at a time: with a million of them that takes minutes, in which the lease is renewed as always (`keeper.py`).
+Differences arise when an answer is lost, when the shard was out of reach, or when the lease has ended and other nodes have
+unregistered connections. No log of pending repairs exists that could be lost, too: the reconciler compares the shard
+with the memory of the node, so it finds every difference whatever its cause.
+
+- **Cheap when nothing differs.** Each heartbeat returns one number, and equal numbers count as equal sets. Only
+  different numbers, an outage, an ended lease or a marked connection (`Shard.unconfirmed`) cause a comparison. Two
+  differences that cancel out are found after the next outage; to compare all ids at each heartbeat would cost a million
+  ids per node every few seconds.
+- **Not too early.** A difference may be a connection that is connecting, ending or moving at this moment. So it is
+  repaired only when it has lasted for a whole lease. After an outage or an ended lease every difference is repaired at
+  once: waiting would leave the members of a channel wrong for seconds, and each repair is safe by itself, since it
+  registers the connection as the node has it then, or releases it only if the node does not have it.
+- **Beside the heartbeats.** To register a million connections again takes minutes. It is done in batches by a task of
+  its own, so that the lease is renewed as always (`lease_manager.py`).
 """
 
 import asyncio
@@ -14,13 +26,13 @@ from channelstream.engines.redis.shard import Shard, failure_reason
 from channelstream.errors import Unavailable
 
 RESTORE_AT_ONCE = 200
-"""Connections set right side by side."""
+"""Connections repaired concurrently."""
 RETRY_MIN_S = 0.2
-"""The first pause after an outage when not everything could be set right; each that follows is twice as long."""
+"""The first pause before a retry after an outage, in seconds; each further one is twice as long."""
 
 
 class Reconciler:
-    """Compares what one shard counts for this node with what this node holds, one comparison after the other."""
+    """Compares the registrations in one shard with the connections of this node, one comparison at a time."""
 
     def __init__(self, connections: Connections, shard: Shard, lease_s: float) -> None:
         self._connections = connections
@@ -33,17 +45,17 @@ class Reconciler:
         self._differences: dict[str, float] = {}
 
     def on_reconnect(self) -> None:
-        """Compare everything: the shard was out of reach, so that every difference counts at once."""
+        """Schedule a comparison of everything: the shard was out of reach, so every difference is repaired at once."""
         self._retry_s = RETRY_MIN_S
         self._compare_everything = True
         self._due.set()
 
     def on_heartbeat(self, count: int, lapsed: bool) -> None:
-        """Take what a beat has found.
+        """Schedule a comparison if the result of a heartbeat asks for one.
 
         Args:
-            count: how many connections the shard counts for this node.
-            lapsed: whether the lease had ended, so that others may have removed any of them.
+            count: how many connections the shard registers for this node.
+            lapsed: whether the lease had ended, so that other nodes may have unregistered any of them.
         """
         shard = self._shard
         self._count = count
@@ -59,7 +71,7 @@ class Reconciler:
             self._due.set()
 
     async def run(self) -> None:
-        """Compare whenever it is due."""
+        """Compare whenever a comparison is due."""
         while True:
             await self._due.wait()
             self._due.clear()
@@ -67,7 +79,7 @@ class Reconciler:
             self._schedule_retry()
 
     def _schedule_retry(self) -> None:
-        """Set right soon what could not be while other shards were being linked again, too."""
+        """Repeat soon the repairs that failed because other shards were still reconnecting, too."""
         if self._shard.unconfirmed and self._shard.is_linked and self._retry_s < self._lease_s:
             asyncio.get_running_loop().call_later(self._retry_s, self._due.set)
             self._retry_s *= 2
@@ -84,17 +96,16 @@ class Reconciler:
             await self._compare(at_once=False)
 
     async def _restore_unconfirmed(self) -> None:
-        """Count the connections whose last change nobody knows to have been made as they are now."""
+        """Restore the connections whose last call has an unknown outcome."""
         unconfirmed = self._shard.unconfirmed
         unconfirmed.difference_update([each for each in unconfirmed if not self._connections.is_ours(each)])
         await self._restore(list(unconfirmed))
 
     async def _compare(self, at_once: bool) -> None:
-        """Count held connections that are not counted, and out those that are not held.
+        """Register connections that are missing in the shard, and release those that this node does not have.
 
         Args:
-            at_once: every difference counts now. Otherwise only after a whole lease, since it may show a connection that is
-                just coming, going, or on its way to another node.
+            at_once: repair every difference now, otherwise those that have lasted for a whole lease.
         """
         connections, shard = self._connections, self._shard
         known_since, self._differences = self._differences, {}
@@ -112,7 +123,7 @@ class Reconciler:
         connections, shard = self._connections, self._shard
         to_repair = [conn_id for conn_id in conn_ids if at_once or self._has_lasted(conn_id, known_since)]
         local = connections.receiver.local_connections()
-        # What is counted of a connection that should not be counted here is set right as well.
+        # Also a connection of this node that the shard should not register: `restore` unregisters it there.
         await self._restore([conn_id for conn_id in to_repair if conn_id in local])
         for conn_id in to_repair:
             await connections.release_unowned(conn_id, shard)
@@ -133,8 +144,9 @@ class Reconciler:
                 raise Unavailable(OUT_OF_REACH)
 
     async def _restore_one(self, conn_id: str) -> None:
-        """Count a connection as it is; a later beat does it where that needs a shard which is out of reach."""
+        """Restore a connection; the next comparison repeats it if that needs a shard which is out of reach."""
         unconfirmed = self._shard.unconfirmed
+        # Before the call, not after it: another call about it may fail meanwhile and mark it again.
         unconfirmed.discard(conn_id)
         try:
             await self._connections.restore(conn_id, self._shard)

@@ -1,7 +1,25 @@
-"""One shard of the log: linked with the Redis that has it, it asks the script and hears what is published there.
+"""One shard of the log, as one node sees it: calls of the script, subscriptions, and catching up after an outage.
 
-Each shard has an epoch and numbers of its own, watches its own channels and users, and comes back from an outage by itself.
-It knows of no other; `engine.py` puts them together.
+A shard has its own epoch and offsets, and reconnects independently of the others; `engine.py` combines them.
+
+The invariant is that of `Engine.position`: `offset` never passes an event of a subscribed channel or user that was
+neither delivered nor reported as lost. Pub/sub alone cannot give it: Redis drops messages of a broken connection, and
+of a subscriber that is too slow. The log has them all, so:
+
+- **Gaps are detected.** Each message carries the offset of the previous event in its channel. If that one was not received,
+  the link is broken on purpose and the log is read (`_on_gap`). One counter for all messages would not do, since each
+  node subscribes to other channels.
+- **Catching up comes before live messages.** `establish` subscribes first, then reads the log, and only then passes on
+  the messages that arrived meanwhile; the link buffers them. In the other order an event published between
+  the two steps would be missed. Events that arrive twice are recognized by their offset.
+- **All logs advance together.** The log of a channel is read in pieces, and a position has one offset for all
+  channels of the shard. So the catch-up delivers events only up to the offset that every log has been read to. To
+  finish channel after channel would move `offset` past unread events of the others, or need all of them in memory.
+- **A position that was too high ends the epoch.** If a gap is found behind `offset`, clients may already have a position
+  that passes the missed event. No later read can repair that, so the node asks for a new epoch: all positions of the
+  shard become invalid, and clients are sent that its channels are lost. That is rare, and the alternative is silent loss.
+- **Another Redis is another log.** After a restart or a failover the data may lack acknowledged events. The script
+  compares the run id and begins a new epoch (`hello` in `lua/4_operations.lua`).
 """
 
 import asyncio
@@ -39,53 +57,53 @@ from channelstream.engines.redis.pending_replies import PendingReplies
 from channelstream.errors import ConfigError, Unavailable
 
 SCANNED_AT_ONCE = 1000
-"""Connections compared at once with those that a shard counts."""
+"""Items in one page of a scan."""
 CHUNK = 100
-"""Channels or users named in one call; the script says how many of them it has done."""
+"""Channels or users named in one call; the script answers how many of them it has done."""
 PAYLOAD_PREFIX = b"payload "
-"""How what is published begins where it is a payload: with a token behind it."""
+"""How a published payload begins; its token follows."""
 EPOCH = b"epoch "
 """How the message to all nodes begins that announces a new epoch."""
 AGAIN = b"again"
-"""How the script answers where the same call is to be made once more."""
+"""The answer of the script when it stopped at its limits: the caller makes the same call again."""
 FIELDS_WITH_TOKEN = 5
-"""How many parts the script answers of an entry with a payload beside it: the last two are where that is."""
+"""Parts of an answered entry whose payload lies beside the log: the last two are its key and its token."""
 DUPLICATE_WITH_TOKEN = 4
-"""The same of the answer to a message that was published before."""
+"""The same for the answer to a duplicate message."""
 CATCH_UP_AT_ONCE = 2000
-"""Entries read in one round of healing, of all channels and users together."""
+"""Entries read in one round of catching up, of all channels and users together."""
 READ_AT_ONCE = 200
-"""Entries read by one call; the script ends earlier where they have more than 1 MiB, of small ones 256 KiB."""
+"""Entries read by one call; the script stops earlier at 1 MiB, or at 256 KiB of small entries."""
 DELIVERED_AT_ONCE = 200
-"""Of them, how many are delivered before other work has its turn."""
+"""Entries delivered in one turn of the event loop."""
 ASK_TIMEOUT_S = 2.0
-"""How long another node may take to obey."""
+"""How long another node may take to execute a command, in seconds."""
 ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, MovedError, AskError, ClusterDownError)
-"""Answers after which the node connects anew: the server has changed its part, or was another one all along."""
+"""Errors after which the node reconnects: the server has another role now, or was replaced."""
 OTHER_LOG = ("EPOCH", "LATE", "READONLY")
-"""How answers begin after which the node connects anew as well."""
+"""How the error texts begin after which the node reconnects as well."""
 BUSY = ("BUSY", "MISCONF", "NOREPLICAS", "OOM")
-"""How answers begin with which Redis, like with OutOfMemoryError, only says that it cannot do it now."""
+"""How the error texts begin that mean, like OutOfMemoryError, that Redis cannot do it now."""
 WRAPPED = re.compile(r"Error running script .*: -(?=[A-Z]+ )")
-"""What Redis 6.2 puts before the answer to a command of a script; 7.0 hands that on as it is."""
+"""The text that Redis 6.2 puts before the error of a command in a script; 7.0 passes the error on as it is."""
 REFUSED = "The engine cannot do that now; try again later."
-"""What callers are told where Redis refuses; why is in the log."""
+"""The error text for callers when Redis refuses; the reason is logged."""
 
 logger = logging.getLogger(__name__)
 
 Logs = list[tuple[str, str, int]]
-"""Logs to read: kind (c for a channel, u for a user), name, and the number after which to read."""
+"""Logs to read: kind (c for a channel, u for a user), name, and the offset to read after."""
 Read = tuple[int, int, list[int], list[list[bytes]]]
-"""What was read: the head, up to where it is all, the numbers (from 1) of lost logs, and entries in order."""
+"""The result of a read: head, offset up to which it is complete, indexes (from 1) of lost logs, entries in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedisSettings:
-    """How a node lives with Redis.
+    """Timings of a node in Redis.
 
     Attributes:
-        timeout_s: how long any answer of Redis may take before it counts as out of reach.
-        lease_s: how long the connections of a node that has died are kept.
+        timeout_s: how long an answer of Redis may take before Redis counts as out of reach.
+        lease_s: how long the connections of a dead node stay registered.
     """
 
     timeout_s: float = 5.0
@@ -94,13 +112,15 @@ class RedisSettings:
 
 @dataclass(frozen=True, slots=True)
 class NodeContext:
-    """What all shards of a node share.
+    """The values that all shards of a node share.
 
     Attributes:
-        name: what the node is called in Redis.
+        name: the id of the node in Redis.
         label: the machine and the process, for people.
+        shards: the number of shards of the log.
         new_id: makes tokens.
-        clock: for the ages of what is kept; None means that of Redis, which all nodes share.
+        new_epoch: makes the candidate for a new epoch.
+        clock: for the ages of entries; None means the clock of Redis, which all nodes share.
     """
 
     name: str
@@ -113,31 +133,31 @@ class NodeContext:
 
 
 class ShardEvents(Protocol):
-    """The engine, as its shards see it."""
+    """The callbacks of the engine that a shard calls."""
 
     receiver: Receiver
 
     def deliver(self, shard: int, offset: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
-        """Hear an event, after the shard has counted it."""
+        """Deliver an event; `Shard.offset` includes it already."""
 
     def advance(self) -> None:
-        """Hear that a shard has counted on without an event for this node."""
+        """Report that the offset of a shard has advanced without an event for this node."""
 
     def log_replaced(self, shard: int) -> None:
-        """Hear that what a shard knew of its log counts no longer."""
+        """Report that the log of a shard is another one."""
 
     def taken_over(self, conn_id: str) -> None:
-        """Hear that another node speaks for a connection."""
+        """Report that another node owns a connection."""
 
 
 class Shard:
     """One node's view of one shard.
 
     Attributes:
-        epoch: which log it is.
-        seq: the number up to which this node was handed what concerns it.
-        doubtful: connections whose last change nobody knows to have been made.
-        untold: users whose state has changed without it being told here.
+        epoch: the identity of its log; empty before the first `establish`.
+        offset: every event up to here that concerns this node was delivered, or reported as lost.
+        unconfirmed: connections whose last call to this shard has an unknown outcome; the reconciler restores them.
+        pending_state: users whose state has changed, and was not sent here yet.
     """
 
     def __init__(self, index: int, address: ShardAddress, node: NodeContext, events: ShardEvents) -> None:
@@ -158,11 +178,11 @@ class Shard:
         self._payloads: dict[bytes, bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    # -- connected
+    # -- the link
 
     @property
     def label(self) -> str:
-        """How logs call it."""
+        """Its name in log lines."""
         return (
             "Redis" if self._node.shards == 1 else f"shard {self.index + 1} of {self._node.shards} in Redis"
         )
@@ -180,16 +200,16 @@ class Shard:
             await link.close()
 
     async def wait_broken(self) -> None:
-        """Wait until Redis is out of reach, and let go of what is left of the link."""
+        """Return when Redis is out of reach, after unlinking."""
         if self._link is not None:
             await self._link.broken.wait()
             await self.unlink()
 
     async def unlink(self) -> None:
-        """Hear nothing more over the link; calls that were sent over it may still have their answers."""
+        """Drop the link: no message of it is delivered any more, but calls that were sent may still be answered."""
         link, self._link = self._link, None
         if link is not None:
-            self._draining.add(link)  # First: where this is cancelled, `close` still finds it.
+            self._draining.add(link)  # First: if this is cancelled, `close` still finds the link.
             await link.stop_listening()
             self._run(self._drain(link))
 
@@ -198,16 +218,17 @@ class Shard:
         self._draining.discard(link)
 
     async def establish(self) -> None:
-        """Connect, in place of an older link, and deliver what was missed since the last time.
+        """Open a new link in place of an older one, and deliver the events missed since then.
 
         Raises:
-            Unavailable: it did not work.
-            ConfigError: what is there is no shard of this log.
+            Unavailable: Redis is out of reach, or failed meanwhile.
+            ConfigError: Redis has no shard of this log.
         """
         await self.unlink()
         link = Link(self._address, self._on_message, self._node.settings.timeout_s)
         try:
             await link.open()
+            # In this order: subscribed before the log is read, live messages only after it.
             await self._resubscribe(link)
             await self._hello(link)
             await link.listen()
@@ -224,7 +245,7 @@ class Shard:
         self._link = link
 
     async def _resubscribe(self, link: Link) -> None:
-        """Subscribe to all that is watched: a piece that is confirmed proves progress, and the next has a new deadline."""
+        """Subscribe to all channels again, in batches, each with its own deadline: a confirmed one proves progress."""
         names = [f"#n:{self._node.name}", "#all", *self._subscribed]
         for start in range(0, len(names), SUBSCRIBE_AT_ONCE):
             await link.subscribe(names[start : start + SUBSCRIBE_AT_ONCE])
@@ -248,7 +269,7 @@ class Shard:
         return Unavailable(f"Redis is of no use now: {error}")
 
     async def _hello(self, link: Link) -> None:
-        """Learn which log there is; heal what was missed of the one this node knows, or begin with another one."""
+        """Compare the epoch: catch up with the same log, or begin with the new one."""
         epoch, offset = await link.call(
             "",
             "",
@@ -266,19 +287,19 @@ class Shard:
             return
         is_first = not self.epoch
         self.epoch, self.offset = epoch.decode(), int(offset)
-        self._subscribed = dict.fromkeys(self._subscribed, -1)
+        self._subscribed = dict.fromkeys(self._subscribed, -1)  # No offset of the former log proves anything.
         if not is_first:
             logger.warning("the log in Redis is another one: clients are told that what it held is lost")
             self._events.log_replaced(self.index)
 
     async def call(self, operation: str, **arguments: Any) -> Any:
-        """Run an operation of the script in the log this node knows, in as many steps as it takes until one deadline.
+        """Run an operation of the script in as many steps as it takes, within one deadline.
 
-        That is of the steps and of what is received between them: a caller who finds very much still to be sent is refused.
+        The deadline includes the messages received between steps, so a caller that needs very much to be sent is refused.
 
         Raises:
-            Unavailable: Redis is out of reach, or its log is another one by now. Of several steps some may be done: who asks
-                again goes on there.
+            Unavailable: Redis is out of reach, or its log is another one. Some steps may be done: a repeated call
+                continues after them.
         """
         until_s = self._linked().deadline_s
         while (answer := await self.step(operation, until_s=until_s, **arguments)) == AGAIN:
@@ -286,9 +307,10 @@ class Shard:
         return answer
 
     async def step(self, operation: str, until_s: float | None = None, **arguments: Any) -> Any:
-        """Run it once; AGAIN is the answer where there is more to do, once this node has received what this step published.
+        """Run one step; AGAIN is the answer if there is more to do.
 
-        Redis drops a subscription that is too far behind (`client-output-buffer-limit`).
+        After AGAIN it waits until this node has received what the step published: Redis drops a subscriber that falls
+        too far behind (`client-output-buffer-limit`).
         """
         answer = await self._call(self._linked(), operation, until_s=until_s, **arguments)
         if answer == AGAIN:
@@ -296,14 +318,14 @@ class Shard:
         return answer
 
     async def send_paced(self, operation: str, **arguments: Any) -> None:
-        """Run an operation that publishes very much: each step proves progress, and the next has a new deadline."""
+        """Run an operation that publishes very much, each step with its own deadline: a finished step proves progress."""
         while await self.step(operation, **arguments) == AGAIN:
             pass
 
     async def publish(self, events: Sequence[Event]) -> list[list[bytes]]:
-        """Publish some events; those that have no answer are to be published by the next call.
+        """Publish the first of some events; the caller publishes those without an answer by the next call.
 
-        A big payload comes alone.
+        An event with a big payload is published alone.
         """
         token = self._node.new_id()
         payload = codec.big_payload(events[0])
@@ -315,16 +337,16 @@ class Shard:
         ]
 
     async def _with_payload(self, event: Event, answer: list[bytes]) -> list[bytes]:
-        """Return the answer to an event with the payload of the message it repeats, where that lies beside."""
+        """Return the answer to a duplicate with its payload, where that lies beside the log."""
         if len(answer) < DUPLICATE_WITH_TOKEN:
             return answer
         payload = await self._linked().command("HGET", *answer[2:])
-        if payload is None:  # It was superseded since, so this time the answer is another one.
+        if payload is None:  # It was superseded between the two commands: the answer is another one now.
             return (await self.publish([event]))[0]
         return [*answer[:2], payload]
 
     def _payload_commands(self, fields: dict[str, Any], token: str, payload: bytes) -> list[Command]:
-        """Return the commands that put a payload where the script may keep it, and publish it."""
+        """Return the commands that write a payload where the script may keep it, and publish it."""
         prefix, channel = self._address.prefix, fields["channel"]
         names = [f"c:{channel}"] if channel else [f"u:{user}" for user in fields["only"]]
         kept = [f"{kind}p:{name}" for kind, _, name in (each.partition(":") for each in names)]
@@ -338,17 +360,17 @@ class Shard:
         ]
 
     async def call_for_each(self, operation: str, name: str, items: Sequence[Any], **arguments: Any) -> None:
-        """Run an operation on a list, in as many calls as it takes: each answers how much of the list it has done.
+        """Run an operation on a list, in as many calls as it takes: each answers how many items it has done.
 
         Args:
-            name: what the operation calls the list.
+            name: the argument of the operation that takes the list.
         """
         done = 0
         while done < len(items):
             done += await self.call(operation, **{name: items[done : done + CHUNK]}, **arguments)
 
     async def read_each(self, operation: str, names: Sequence[str], **options: bool) -> list[Any]:
-        """Run an operation that reads about names, in as many calls as it takes: each answers how many it has read."""
+        """Run an operation that reads a list of names, in as many calls as it takes: each answers how many it has read."""
         found: list[Any] = []
         done = 0
         while done < len(names):
@@ -379,7 +401,7 @@ class Shard:
     async def names(self, kind: str) -> list[str]:
         """Return all channels (c) or users (u) it has, sorted."""
         key = f"{self._address.prefix}known:{kind}"
-        # One may come twice.
+        # A scan may return a name twice.
         return sorted({name.decode() async for batch in self._scan("SSCAN", key) for name in batch})
 
     @property
@@ -387,19 +409,19 @@ class Shard:
         return f"{self._address.prefix}nk:{self._node.name}"
 
     async def registered(self) -> AsyncIterator[list[str]]:
-        """Yield the ids of the connections it counts for this node, some at a time; one may come twice."""
+        """Yield the ids of the connections registered for this node, in batches; one may come twice."""
         async for batch in self._scan("SSCAN", self._registered):
             yield [conn_id.decode() for conn_id in batch]
 
     async def fields(self, kind: str, name: str) -> dict[bytes, bytes]:
-        """Return a hash of any size, such as the members of a channel: all that are in it the whole time."""
+        """Return a hash of any size: every field that is in it during the whole scan."""
         found: dict[bytes, bytes] = {}
         async for flat in self._scan("HSCAN", f"{self._address.prefix}{kind}:{name}"):
             found |= zip(flat[::2], flat[1::2], strict=True)
         return found
 
     async def _scan(self, command: str, key: str) -> AsyncIterator[list[bytes]]:
-        """Read a set or a hash page by page, as Redis serves nobody else during a page."""
+        """Read a set or a hash page by page: Redis serves no other caller during a page."""
         link = self._linked()
         cursor = b"0"
         while True:
@@ -409,15 +431,16 @@ class Shard:
                 return
 
     async def unregistered(self, conn_ids: Sequence[str]) -> list[str]:
-        """Return those of some connections that it does not count for this node."""
+        """Return the connections among these that are not registered for this node."""
         known = await self._linked().command("SMISMEMBER", self._registered, *conn_ids)
         return [conn_id for conn_id, is_known in zip(conn_ids, known, strict=True) if not is_known]
 
     async def heartbeat(self, **arguments: Any) -> tuple[int, list[bytes], int]:
-        """Renew this node's lease, and prove that what is published still arrives here.
+        """Renew this node's lease, and verify that the subscription still delivers messages.
 
         Returns:
-            How many connections it counts for this node, the nodes whose lease has ended, and whether that of this one had.
+            The number of connections registered for this node, the nodes whose lease has ended, and whether the lease of
+            this node had.
         """
         link = self._linked()
         until_s = link.deadline_s
@@ -428,12 +451,12 @@ class Shard:
             await link.await_mark(mark, until_s)
         return count, dead, lapsed
 
-    # -- news
+    # -- messages
 
     def _on_message(self, name: bytes, data: bytes) -> None:
         kind = name.partition(b":")[0]
         if data.startswith(PAYLOAD_PREFIX):
-            # What it belongs to comes right behind it, so that an earlier one belongs to what was refused.
+            # Its event follows at once, in the same transaction. An older payload here is that of a refused event.
             _, token, payload = data.split(b" ", 2)
             self._payloads = {token: payload}
         elif kind in (b"#c", b"#u"):
@@ -457,7 +480,7 @@ class Shard:
         if not token:
             self._payloads.clear()
         elif not payload:
-            raise Lost(f"the payload of event {int(offset)} was not told")
+            raise Lost(f"the payload of event {int(offset)} was not received")
         number, seen = int(offset), self._subscribed.get(name, -1)
         if -1 < seen < int(previous):
             self._on_gap(int(previous))
@@ -468,13 +491,14 @@ class Shard:
             self._deliver(offset, at_ms, json, payload)
 
     def _on_gap(self, number: int) -> None:
-        """Read the log anew; where a client's position may have passed over it already, no position is safe any more.
+        """Break the link, so that the log is read from the gap.
 
         Raises:
-            Lost: the link hears nothing more, as positions would pass over it.
+            Lost: always. One more message would move `offset` past the missed event.
         """
+        # Behind `offset`: a client's position may have passed the event already, so no position is valid any more.
         self._needs_new_epoch = self._needs_new_epoch or number <= self.offset
-        raise Lost(f"event {number} was not told")
+        raise Lost(f"event {number} was not received")
 
     def _deliver(self, offset: bytes, at_ms: bytes, json: bytes, payload: bytes = b"") -> None:
         self.offset = int(offset)
@@ -486,7 +510,7 @@ class Shard:
             self._events.advance()
 
     def _on_node_message(self, kind: bytes, rest: bytes) -> None:
-        """Hear what is meant for this node alone."""
+        """Handle a message to this node alone."""
         match kind:
             case b"yielded":
                 self._events.taken_over(rest.decode())
@@ -525,12 +549,13 @@ class Shard:
             )
             return None if receivers <= 0 else await asyncio.wait_for(reply, ASK_TIMEOUT_S)
 
-    # -- watching
+    # -- subscriptions
 
     async def subscribe(self, names: Sequence[str]) -> list[str]:
-        """Hear these from now on; return those that were not heard before."""
+        """Subscribe to channels and users; return those that are new."""
         new = [name for name in names if name not in self._subscribed]
-        self._unused.difference_update(names)  # Whoever asks is about to have a member.
+        # The caller is about to have a member: a collection that runs meanwhile must not unsubscribe them.
+        self._unused.difference_update(names)
         link = self._linked()
         if new:
             await link.subscribe(new)
@@ -538,13 +563,13 @@ class Shard:
         return new
 
     def mark_complete(self, names: Sequence[str], offset: int) -> None:
-        """Note up to where nothing of these was missed."""
+        """Record that no event of these is missing up to an offset: gaps are detected from there."""
         self._subscribed |= {
             name: max(self._subscribed[name], offset) for name in names if name in self._subscribed
         }
 
     async def unsubscribe_unused(self) -> None:
-        """Hear no longer what has had no member here for two collections."""
+        """Unsubscribe from channels and users that had no member here in two collections in a row."""
         unused = {name for name in self._subscribed if not self._is_used(name)}
         unsubscribed = unused & self._unused
         self._unused = unused - unsubscribed
@@ -561,9 +586,10 @@ class Shard:
     # -- the log
 
     async def _catch_up(self, link: Link) -> None:
-        """Deliver what was published while the link was down, in the order of the log, round by round.
+        """Deliver the events published while the link was down, in offset order, round by round.
 
-        Each round reads on only in those logs that hold up the others; what is newer than the head of the first is heard.
+        Each round reads on in the logs that are furthest behind, and delivers up to the offset that all have reached.
+        Events after the head that is read first are in the buffer of the subscription.
         """
         starts = [(name[1], name[3:], max(self.offset, seen)) for name, seen in self._subscribed.items()]
         head = int(await self._call(link, "head"))
@@ -585,10 +611,10 @@ class Shard:
     async def _read_missed(
         self, link: Link, starts: Logs, limit: int, found: dict[int, list[list[bytes]]]
     ) -> tuple[int, Logs]:
-        """Add what is read in logs to what was found, tell what cannot be read any more, and return where to read on."""
+        """Read from logs into `found`, report the lost ones, and return up to where and from where to read on."""
         _, read_to, lost_numbers, entries = await self._read(link, starts, limit)
         for entry in entries:
-            # A private message may have other forms for other users, in the same answer or in that about other logs.
+            # One offset may have several forms: a private message that was edited for some of its users.
             found.setdefault(int(entry[0]), []).append(entry)
         lost = {starts[number - 1][:2] for number in lost_numbers}
         if lost:
@@ -600,7 +626,7 @@ class Shard:
         return read_to, rest
 
     async def _deliver_found(self, found: dict[int, list[list[bytes]]], read_to: int) -> None:
-        """Deliver what was found up to a number, all of one number in one turn of the loop, and keep the rest."""
+        """Deliver the found entries up to an offset, all forms of one offset in one turn of the loop."""
         for number, offset in enumerate(sorted(offset for offset in found if offset <= read_to), start=1):
             for entry in found.pop(offset):
                 self._deliver(*entry)
@@ -609,9 +635,9 @@ class Shard:
         self._advance(read_to)
 
     async def history(self, channel: str, after: int = 0) -> list[list[bytes]]:
-        """Read a visible history behind a number, with the payloads that lie beside.
+        """Read a visible history after an offset, with the payloads that lie beside it.
 
-        Those of one answer are fetched before the next is asked for, so that no more than one answer has is in flight.
+        The payloads of one answer are fetched before the next call, so at most those of one answer are in flight.
         """
         found: list[list[bytes]] = []
         more: int | None = after
@@ -623,20 +649,20 @@ class Shard:
         return found
 
     async def history_from(self, channel: str, first: list[list[bytes]], after: int) -> list[list[bytes]]:
-        """Return a visible history of which the first entries were read without what lies beside.
+        """Complete a visible history whose first entries were read without the payloads beside it.
 
         Args:
-            after: the number behind which the rest is; 0 where these are all.
+            after: the offset after which the rest follows; 0 if there is none.
         """
         if not await self._add_payloads(self._linked(), first):
             return await self.history(channel)
         return first + (await self.history(channel, after) if after else [])
 
     async def replay(self, logs: Logs, limit: int) -> Read:
-        """Read logs, each entry once.
+        """Read logs, each entry once; when it returns, the receiver was delivered everything up to the returned head.
 
-        When it returns, the receiver has been handed everything up to that head. Very many logs are read by several calls:
-        the first one tells the head, and none reads further than those before it.
+        Very many logs are read by several calls: the head is that of the first, and none reads further than the calls
+        before it.
         """
         head, read_to, lost, entries = await self._replay_marked(logs[:CHUNK], limit)
         for start in range(CHUNK, len(logs), CHUNK):
@@ -673,7 +699,7 @@ class Shard:
         return int(head), read_to, lost, entries
 
     async def _add_payloads(self, link: Link, entries: list[list[bytes]]) -> bool:
-        """Put payloads that lie beside into what was read; False: one was superseded since, and all is to be read anew."""
+        """Fetch the payloads beside the log; return false if one was superseded meanwhile: then all is read again."""
         with_token = [entry for entry in entries if len(entry) == FIELDS_WITH_TOKEN]
         payloads = await asyncio.gather(*(link.command("HGET", *entry[-2:]) for entry in with_token))
         if None in payloads:
@@ -684,14 +710,14 @@ class Shard:
 
 
 async def failure_reason(work: Callable[[], Awaitable[None]]) -> str | None:
-    """Do what keeps this node alive, and return why it could not be done; None: it is done."""
+    """Run a periodic task of this node; return why it failed, None if it succeeded."""
     try:
         await work()
     except Unavailable as error:
         logger.debug("not now: %s", error)
         return error.message
     except Exception as error:
-        # Whatever went wrong once, a node without link or beats would be dead to the others.
-        logger.exception("a beat failed")
+        # A task that ends with an error would leave the node without link or lease until it is restarted.
+        logger.exception("a periodic task failed")
         return str(error)
     return None

@@ -1,4 +1,10 @@
-"""The shards of the log together: which one has what, and calls to several at once."""
+"""All shards of the log: which shard has which name, and calls to several shards at once.
+
+Nothing is atomic over two shards. A user's state lives in one shard, its home, and is copied to the shards of the user's
+channels, each copy with its version. A shard that is out of reach when the state changes is remembered
+(`Shard.pending_state`) and receives the newest state when it is back, so that at most one state per user waits. Where
+even that is too much, the change is refused.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
@@ -12,16 +18,16 @@ from channelstream.engines.redis.shard import Shard
 from channelstream.errors import Invalid, Unavailable
 
 MAX_PENDING_STATE = 10_000
-"""Users whose changed state may wait for a shard that is out of reach."""
+"""Users whose changed state may wait for a shard that is out of reach; more changes raise `Unavailable`."""
 
 REFUSED_STATES = {b"full": TOO_MANY_KEYS, b"large": TOO_MANY_BYTES}
-"""What is said where the script refuses a state."""
+"""Error texts for the refusals of the script."""
 
 T = TypeVar("T")
 
 
 class Shards:
-    """All shards, in their order."""
+    """All shards, in the order of their index."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._shards = shards
@@ -38,11 +44,11 @@ class Shards:
 
     @property
     def offsets(self) -> Offsets:
-        """Up to where this node was handed what concerns it."""
+        """The offsets up to which this node was delivered everything."""
         return tuple(shard.offset for shard in self._shards)
 
     def at(self, name: str) -> Shard:
-        """Return the shard of a channel, a user, or of a connection's id."""
+        """Return the shard of a channel, a user or a connection id."""
         return self._shards[shard_of(name, len(self._shards))]
 
     def by_index(self, index: bytes | int) -> Shard:
@@ -55,18 +61,22 @@ class Shards:
         return parts
 
     def replay_origin(self, shard: Shard) -> codec.Origin:
-        """Return where entries come from that are read from a shard's log: of the others nothing is said."""
+        """Return the origin of entries read from a shard's log: their positions have offset 0 in all other shards.
+
+        A position must not promise what was not read; `core.log.advance_positions` raises them to those of the client.
+        """
         return codec.Origin(self.epochs, (0,) * len(self._shards), shard.index)
 
     def live_origin(self, shard: int) -> codec.Origin:
-        """Return where entries come from that this node is handed now."""
+        """Return the origin of entries delivered live: their positions have the offsets delivered in all other shards."""
         return codec.Origin(self.epochs, self.offsets, shard)
 
     async def state_for(self, user: str, shards: Iterable[Shard], **joining: Any) -> bytes:
-        """Return a user's state for shards that are not its own, which are told of its changes from then on.
+        """Return a user's state for other shards than its home; these receive every later change.
 
         Args:
-            joining: what to note of the connection that joins, where its id lies in the same shard as the user.
+            joining: the arguments that list these shards in the directory of the joining connection, where that lies in
+                the home shard, too.
         """
         home = self.at(user)
         away = [str(shard.index) for shard in shards if shard is not home]
@@ -74,7 +84,7 @@ class Shards:
         return state
 
     async def propagate(self, home: Shard, answer: Any) -> UserChange:
-        """Read an answer about a user's state, and pass it on to the other shards that need it.
+        """Read the answer to a change of a user's state, and send the state to the shards that have a copy.
 
         Raises:
             Invalid: the state would have too many keys or bytes; it has not changed.
@@ -93,10 +103,10 @@ class Shards:
         )
 
     async def _send_state(self, shard: Shard, user: str, state: bytes) -> None:
-        """Tell a shard of a change; one that is out of reach hears of it when it is back.
+        """Send a changed state to a shard; one that is out of reach receives it when it is back.
 
         Raises:
-            Unavailable: it is out of reach, and as many changes wait for it as may.
+            Unavailable: it is out of reach, and `MAX_PENDING_STATE` users wait for it.
         """
         try:
             await shard.send_paced("follow_state", user=user, blob=state)
@@ -107,14 +117,14 @@ class Shards:
 
 
 def refusal_in(answer: Any) -> str | None:
-    """Return why the script has refused a state; None: it has not."""
+    """Return why the script has refused a state; None if it has not."""
     return REFUSED_STATES.get(answer) if isinstance(answer, bytes) else None
 
 
 async def gather_all(work: Iterable[Awaitable[T]]) -> list[T]:
-    """Do all of it at once; when all has ended, raise the first error there was.
+    """Run all of it concurrently; when all has ended, return the results or raise the first error.
 
-    A single piece, which is all there is where the log has one shard, needs no tasks.
+    A single piece, as with a log of one shard, runs without a task.
     """
     pieces = list(work)
     if len(pieces) == 1:
