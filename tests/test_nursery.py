@@ -51,7 +51,7 @@ def started() -> Iterator[Callable[[Nursery], Child]]:
         child.stdout.close()
 
 
-def test_an_exit_code_and_a_log() -> None:
+def test_a_server_leaves_an_exit_code_and_a_log() -> None:
     """A server that ends by itself leaves both, as `subprocess` has them."""
     child = nursery().start(["--no-such-option"], os.environ)
     assert child.wait(PATIENCE_S) == child.poll() == child.returncode == 2
@@ -59,7 +59,7 @@ def test_an_exit_code_and_a_log() -> None:
     assert child.communicate() == ("", None)
 
 
-def test_a_run_to_the_end(tmp_path: Path) -> None:
+def test_a_run_has_its_streams_and_exit_code(tmp_path: Path) -> None:
     """Both streams, the exit code and the folder are those of the program."""
     made = nursery().run(["make-config"], {}, tmp_path)
     assert (made.returncode, (tmp_path / "channelstream.ini").exists()) == (0, True)
@@ -68,7 +68,7 @@ def test_a_run_to_the_end(tmp_path: Path) -> None:
     assert "no option '--no-such-option'" in wrong.stderr
 
 
-def test_a_line_of_the_log() -> None:
+def test_a_line_of_the_log_is_read_alone() -> None:
     """It is read alone: what follows is still there."""
     child = nursery().start(["--help"], os.environ)
     first, second = (child.line(PATIENCE_S) for _ in range(2))
@@ -79,7 +79,7 @@ def test_a_line_of_the_log() -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -9)])
-def test_a_signal(number: signal.Signals, code: int, started: Any) -> None:
+def test_a_signal_reaches_the_server(number: signal.Signals, code: int, started: Any) -> None:
     """It arrives, whatever the run itself ignores, and the exit code says so."""
     child = started(nursery())
     assert child.poll() is None
@@ -98,7 +98,7 @@ def test_a_wait_ends(started: Any) -> None:
     assert child.line(0.01) == ""
 
 
-def test_a_suspended_server(started: Any) -> None:
+def test_a_suspended_server_does_not_run(started: Any) -> None:
     """It does not run, and runs again."""
     child = started(nursery())
     child.suspend()
@@ -109,7 +109,7 @@ def test_a_suspended_server(started: Any) -> None:
     assert child.wait(PATIENCE_S) == 0
 
 
-def test_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_has_the_given_environment_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the one given and no other; the folder, the time zone and the path of modules go by it."""
     monkeypatch.setenv("CHANNELSTREAM_OF_THE_RUN", "no")
     monkeypatch.chdir(tmp_path)
@@ -130,7 +130,7 @@ def test_random_numbers_differ(tmp_path: Path) -> None:
     assert not set(one) & set(other)
 
 
-def test_descriptors_and_signals(tmp_path: Path, started: Any) -> None:
+def test_a_server_inherits_no_descriptors_or_signal_handlers(tmp_path: Path, started: Any) -> None:
     """A server holds nothing of its siblings and of the nursery, and signals do by default what they do elsewhere."""
     started(nursery())
     program = (
@@ -145,7 +145,7 @@ def test_descriptors_and_signals(tmp_path: Path, started: Any) -> None:
     assert signals == "True True -1 1 set()"
 
 
-def test_no_zombies() -> None:
+def test_ended_servers_are_reaped() -> None:
     """Ended servers are reaped while others start, in any order and many at once."""
     children = [nursery().start(["--no-such-option"], os.environ) for _ in range(5)]
     for child in reversed(children):
@@ -154,7 +154,7 @@ def test_no_zombies() -> None:
         assert not Path(f"/proc/{child.pid}").exists()
 
 
-def test_a_nursery_that_is_killed(own: Nursery, started: Any) -> None:
+def test_a_killed_nursery_takes_its_servers_along(own: Nursery, started: Any) -> None:
     """It takes its servers along; another start fails at once, and says why."""
     child = started(own)
     os.kill(own.pid, signal.SIGKILL)
@@ -164,7 +164,7 @@ def test_a_nursery_that_is_killed(own: Nursery, started: Any) -> None:
         own.start([], os.environ)
 
 
-def test_a_nursery_that_hangs(own: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_nursery_is_not_waited_for(own: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not waited for without end, neither for a server nor for its own end."""
     monkeypatch.setattr("tests.nursery.PATIENCE_S", 0.01)
     own._control.settimeout(0.01)
@@ -177,7 +177,7 @@ def test_a_nursery_that_hangs(own: Nursery, monkeypatch: pytest.MonkeyPatch) -> 
     assert not is_running(own.pid)
 
 
-def test_a_closed_nursery(own: Nursery, started: Any) -> None:
+def test_closing_a_nursery_ends_its_servers(own: Nursery, started: Any) -> None:
     """The end of the process that has asked for them is the end of nursery and servers."""
     child = started(own)
     own.close()

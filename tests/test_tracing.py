@@ -24,7 +24,7 @@ def node() -> Node:
     return build(Settings(port=0)).node
 
 
-def test_off_it_is_not_there(node: Node) -> None:
+def test_tracing_that_is_off_costs_nothing(node: Node) -> None:
     """Before the first and after the last trace the engine calls the hub's own method, and nobody observes."""
     tracer = Tracer(node)
     assert node.deliver == node.hub.deliver

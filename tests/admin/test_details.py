@@ -20,7 +20,7 @@ def said(number: int) -> Message:
     )
 
 
-def test_others_have_their_turn_while_the_last_events_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_tasks_run_while_the_last_events_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are the last ones of all channels, also where the connection leaves one meanwhile."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
 

@@ -27,7 +27,7 @@ def names(reply: dict[str, Any]) -> list[int]:
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("sort", ["name", "rest"])
 @pytest.mark.parametrize("number", [0, 1, 999, 1999])
-def test_any_page_of_many_rows(sort: str, descending: bool, number: int) -> None:
+def test_any_page_of_many_rows_equals_a_full_sort(sort: str, descending: bool, number: int) -> None:
     """Of 100,000 rows each page is what sorting all of them would give."""
     rows = [(index * 7919) % ROWS for index in range(ROWS)]
     reply = page(rows, sort=sort, descending=descending, page=number)
@@ -60,7 +60,7 @@ def test_an_unknown_column_is_the_first() -> None:
     assert page([2, 1], sort="__class__")["sort"] == "name"
 
 
-def test_others_get_their_turn() -> None:
+def test_other_tasks_run_between_slices() -> None:
     """The loop turns between slices: searching and sorting 100,000 rows and cutting the last page holds nobody up."""
     turns = 0
 

@@ -37,7 +37,7 @@ def until(read: Callable[[], dict[str, Any]], holds: Callable[[dict[str, Any]], 
     return answers[0]
 
 
-def test_a_channel(server: Any, admin: httpx.Client) -> None:
+def test_a_channel_shows_its_settings_users_and_messages(server: Any, admin: httpx.Client) -> None:
     """Settings, users with the number of their connections, and the kept messages, the newest first."""
     server.connect("ann", "panel/<b>", channel_configs={"panel/<b>": {"store_history": True}})
     server.connect("ann", "panel/<b>")
@@ -50,7 +50,7 @@ def test_a_channel(server: Any, admin: httpx.Client) -> None:
     assert [message["json"] for message in details["messages"]] == ['"' + "x" * 399 + "…", '"old"']
 
 
-def test_a_user(server: Any, admin: httpx.Client) -> None:
+def test_a_user_shows_its_state_and_connections(server: Any, admin: httpx.Client) -> None:
     """State, what of it is public, connections and channels."""
     conn_id = server.connect("panel-uma", "panel-a", user_state={"k": "v", "n": 1}, state_public_keys=["k"])
     details = described(admin, "user", "panel-uma")
@@ -60,7 +60,7 @@ def test_a_user(server: Any, admin: httpx.Client) -> None:
     assert (row["id"], row["state"], row["transport"]) == (conn_id, "new", "")
 
 
-def test_a_connection_from_its_stream_to_its_end(server: Any, admin: httpx.Client) -> None:
+def test_a_connection_shows_its_stream_and_its_end(server: Any, admin: httpx.Client) -> None:
     """Its transport, its last events as it received them, its position, why its stream ended, and how it ended itself."""
     conn_id = server.connect("panel-vic", "panel-v")
     assert described(admin, "connection", conn_id)["expires_in_s"] > 0

@@ -39,7 +39,7 @@ def ask(server: Any, given: str | None, query: str = "", **headers: str) -> http
     return http.post(server.url + "/info" + query, headers=signature | headers)
 
 
-def test_nothing_given_is_forbidden(server: Any) -> None:
+def test_a_request_without_credentials_is_forbidden(server: Any) -> None:
     """403: neither a header nor a query, an empty one of either, and an empty header before a good query."""
     good = token(server)
     answers = [
@@ -68,7 +68,9 @@ def test_nothing_given_is_forbidden(server: Any) -> None:
         ("/info", -EPOCH_2011_S + 70, 401),
     ],
 )
-def test_the_signed_text_and_its_age(server: Any, text: str, ahead_s: int, status: int) -> None:
+def test_a_signature_is_valid_for_its_path_and_its_minute(
+    server: Any, text: str, ahead_s: int, status: int
+) -> None:
     """The path or a text without a slash, a minute each way, counted from 1970 or from 2011."""
     given = token(server, text, ahead_s)
     for answer in (ask(server, given), ask(server, None, f"?secret={given}")):
@@ -100,24 +102,24 @@ def test_bytes_that_are_no_text_are_a_bad_signature(server: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/connect", "/subscribe", "/unsubscribe", "/user_state", "/user_status"])
-def test_every_endpoint_asks(server: Any, path: str) -> None:
+def test_every_endpoint_requires_its_own_signature(server: Any, path: str) -> None:
     """And a signature for another one opens none of them."""
     assert http.post(server.url + path, json={}).status_code == 403
     assert http.post(server.url + path, json={}, headers={HEADER: token(server)}).status_code == 401
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
-def test_every_method_asks(server: Any, method: str) -> None:
+def test_every_method_requires_a_signature(server: Any, method: str) -> None:
     """Of /message."""
     assert http.request(method, server.url + "/message", json=[]).status_code == 403
 
 
-def test_disconnect_is_open_to_all(server: Any) -> None:
+def test_disconnect_needs_no_signature(server: Any) -> None:
     """The conn_id is the credential."""
     assert http.post(server.url + "/disconnect", json={"conn_id": "access-unknown"}).json() is False
 
 
-def test_a_stranger_is_refused_before_the_body_is_read(server: Any) -> None:
+def test_an_unsigned_request_is_refused_before_its_body_is_read(server: Any) -> None:
     """A body is announced and never sent; the answer comes all the same."""
     for signature, status in (("", b"403"), (f"{HEADER}: bad\r\n", b"401")):
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as raw:
@@ -135,7 +137,9 @@ def test_an_unsigned_request_learns_nothing_about_its_body(server: Any) -> None:
 @pytest.mark.parametrize(
     ("mode", "local", "remote"), [("loopback", 200, 401), ("always", 200, 200), ("never", 401, 401)]
 )
-def test_the_raw_secret_in_the_query(start_server: Any, mode: str, local: int, remote: int) -> None:
+def test_the_secret_in_the_query_is_accepted_as_the_option_says(
+    start_server: Any, mode: str, local: int, remote: int
+) -> None:
     """From this machine only, from everybody or from nobody, as the option says; a near miss never."""
     flags = ["--trusted-proxies", "127.0.0.1", "--allow-posting-from", "0.0.0.0"]
     server = start_server("--raw-secret-in-query", mode, *flags)
@@ -163,7 +167,7 @@ def test_the_raw_secret_in_the_query(start_server: Any, mode: str, local: int, r
         ("0.0.0.0", ["203.0.113.9", "2001:db8::9", ""], []),
     ],
 )
-def test_addresses_behind_a_trusted_proxy(
+def test_the_address_behind_a_trusted_proxy_counts(
     start_server: Any, allowed: str, welcome: list[str], refused: list[str]
 ) -> None:
     """The last one no trusted proxy stands for must be among the addresses and networks that may call."""
@@ -174,7 +178,7 @@ def test_addresses_behind_a_trusted_proxy(
             assert ask(server, token(server), **headers).status_code == status, caller
 
 
-def test_forwarded_behind_a_trusted_proxy(start_server: Any) -> None:
+def test_forwarded_of_a_trusted_proxy_counts(start_server: Any) -> None:
     """The standard header counts like the older one; what is hidden, malformed or contradicted is no allowed address."""
     server = start_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", "192.0.2.1,2001:db8::1")
     listed = {"x-forwarded-for": "192.0.2.1"}
@@ -190,7 +194,7 @@ def test_forwarded_behind_a_trusted_proxy(start_server: Any) -> None:
         assert ask(server, token(server), **headers).status_code == status, headers
 
 
-def test_a_guesser_is_one_whatever_port_the_proxy_names(start_server: Any) -> None:
+def test_the_throttle_ignores_the_port_that_a_proxy_names(start_server: Any) -> None:
     """The throttle of the sign-in form counts addresses: a fourth attempt at once is refused."""
     server = start_server("--trusted-proxies", "127.0.0.1", "--demo", "true")
     with ExitStack() as stack:
@@ -228,7 +232,7 @@ def test_a_second_forwarded_header_counts(start_server: Any) -> None:
     assert http.post(server.url + "/info", headers=headers).status_code == 403
 
 
-def test_nobody_is_believed_without_trusted_proxies(start_server: Any, server: Any) -> None:
+def test_forwarded_headers_are_ignored_without_trusted_proxies(start_server: Any, server: Any) -> None:
     """Neither to get in nor to be kept out."""
     elsewhere = start_server("--allow-posting-from", "192.0.2.1")
     claim = {"x-forwarded-for": "192.0.2.1"}
@@ -242,21 +246,21 @@ def test_the_address_comes_before_the_signature(start_server: Any) -> None:
     assert ask(server, "bad").status_code == 403
 
 
-def test_signatures_of_any_age(start_server: Any) -> None:
+def test_signatures_of_any_age_pass_without_validate_requests(start_server: Any) -> None:
     """Where validate_requests is off; the secret still counts."""
     server = start_server("--validate-requests", "false")
     assert ask(server, token(server, ahead_s=-(10**7))).status_code == 200
     assert ask(server, token(server, secret="another secret")).status_code == 401
 
 
-def test_only_the_path_opens_where_the_option_says_so(start_server: Any) -> None:
+def test_signature_text_path_accepts_only_the_path(start_server: Any) -> None:
     """signature_text = path."""
     server = start_server("--signature-text", "path")
     assert ask(server, token(server)).status_code == 200
     assert ask(server, token(server, "channelstream")).status_code == 401
 
 
-def test_a_peer_of_the_other_family(start_server: Any) -> None:
+def test_an_ipv6_peer_is_allowed_alone_and_in_a_network(start_server: Any) -> None:
     """Over a real IPv6 socket, alone and in a network."""
     for allowed, status in (("::1", 200), ("::/64", 200), ("2001:db8::/32", 403), ("127.0.0.1", 403)):
         server = start_server("-o", "::1", "--allow-posting-from", allowed)
@@ -275,7 +279,7 @@ class Checker:
 """
 
 
-def test_a_checker_of_ones_own(start_server: Any, tmp_path: Path) -> None:
+def test_a_custom_signature_checker_decides(start_server: Any, tmp_path: Path) -> None:
     """The class the option names decides, and whatever it raises is a bad signature."""
     (tmp_path / "my_checker.py").write_text(CHECKER)
     server = start_server("--signature-checker", "my_checker.Checker", PYTHONPATH=str(tmp_path))

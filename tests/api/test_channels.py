@@ -30,7 +30,7 @@ def known(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: settings[key] for key in DEFAULTS}
 
 
-def test_no_body_and_an_empty_one_mean_everything(start_server: Any) -> None:
+def test_info_without_a_body_describes_everything(start_server: Any) -> None:
     """By GET and by POST, without a body, with {} and with an empty `info`."""
     server = start_server()
     server.connect("info-all", "info-a", "info-b")
@@ -101,13 +101,13 @@ def test_options_choose_what_is_shown(server: Any) -> None:
         ([], "_schema"),
     ],
 )
-def test_faults_of_info(server: Any, body: Any, field: str) -> None:
+def test_wrong_info_requests_are_reported_by_field(server: Any, body: Any, field: str) -> None:
     """By field."""
     answer = server.request("POST", "/info", body)
     assert (answer.status_code, list(answer.json()["faults"])) == (422, [field])
 
 
-def test_settings_not_named_stay(server: Any) -> None:
+def test_settings_not_named_keep_their_values(server: Any) -> None:
     """A channel is created with the defaults, and keeps what a later call does not name."""
     (made,) = configure(server, {"config-part": {"notify_state": True}}).values()
     assert known(made["settings"]) == DEFAULTS | {"notify_state": True}
@@ -118,7 +118,7 @@ def test_settings_not_named_stay(server: Any) -> None:
     assert (changed["uuid"], changed["users"], changed["history"]) == (made["uuid"], [], [])
 
 
-def test_the_list_of_pairs_of_0_2(server: Any) -> None:
+def test_the_list_of_pairs_of_0_2_equals_an_object(server: Any) -> None:
     """Says the same as an object."""
     reply = configure(server, [["config-pair-1", {"notify_presence": True}], ["config-pair-2", {}]])
     assert {name: one["settings"]["notify_presence"] for name, one in reply.items()} == {
@@ -128,7 +128,7 @@ def test_the_list_of_pairs_of_0_2(server: Any) -> None:
     assert configure(server, []) == configure(server, {}) == {}
 
 
-def test_a_history_has_an_upper_bound(server: Any) -> None:
+def test_the_size_of_a_history_is_bounded_by_the_server(server: Any) -> None:
     """The server's, whatever the channel asks for."""
     reply = configure(server, {"config-bound": {"history_size": 100_000}})
     assert reply["config-bound"]["settings"]["history_size"] == 1000

@@ -62,7 +62,7 @@ def test_the_name_key_selects_the_dialect(server: Any, receive: Receive, more: d
     assert ("date" in received) is (not more)
 
 
-def test_nobody_is_refused(server: Any) -> None:
+def test_a_connection_without_a_user_is_refused(server: Any) -> None:
     """A connection needs a user."""
     assert refused(server, "/connect", {"channels": ["x"]}) == {
         "username": ["Missing data for required field."]
@@ -100,7 +100,7 @@ def test_channels_are_optional(server: Any) -> None:
         assert server.post("/connect", {"username": "conn-bare"} | more)["channels"] == []
 
 
-def test_another_user_cannot_take_a_connection_over(server: Any) -> None:
+def test_another_user_cannot_take_over_a_connection(server: Any) -> None:
     """422, and nothing has changed."""
     conn_id = server.connect("conn-owner", "conn-owned")
     payload = {"username": "conn-thief", "conn_id": conn_id, "channels": ["conn-stolen"]}
@@ -153,7 +153,7 @@ def test_configs_apply_to_new_channels_only(server: Any) -> None:
     assert channel(server, "conn-absent") is None
 
 
-def test_info_of_the_answer_is_chosen(server: Any) -> None:
+def test_the_caller_chooses_the_info_of_the_answer(server: Any) -> None:
     """History, users, connections and channels, in the answers of /connect and /subscribe alike."""
     info = {
         "include_history": False,
@@ -200,7 +200,7 @@ def test_unsubscribing_returns_the_remaining_channels(server: Any, receive: Rece
 
 
 @pytest.mark.parametrize("path", ["/subscribe", "/unsubscribe"])
-def test_an_unknown_or_missing_connection(server: Any, path: str) -> None:
+def test_an_unknown_or_missing_connection_is_refused(server: Any, path: str) -> None:
     """Is refused in the words of 0.7.1."""
     some = {"channels": ["conn-nowhere"]}
     assert refused(server, path, some | {"conn_id": str(uuid4())}) == {"conn_id": ["Unknown connection"]}
@@ -253,7 +253,7 @@ def test_an_unknown_connection_is_reported_with_other_faults(server: Any, path: 
     assert refused(server, path, bad | {"conn_id": server.connect("conn-both")}) == channels
 
 
-def test_disconnecting_nobody(server: Any) -> None:
+def test_disconnect_without_a_conn_id_is_refused(server: Any) -> None:
     """Without a conn_id there is nothing to say yes or no to."""
     answer = http.post(server.url + "/disconnect")
     assert (answer.status_code, answer.json()["faults"]) == (422, {"conn_id": ["Field may not be null."]})
@@ -274,7 +274,7 @@ def test_presence_is_announced_once_per_user(server: Any, receive: Receive) -> N
     assert (parted["message"], parted["state"]) == ({"action": "parted"}, None)
 
 
-def test_presence_with_user_lists(server: Any, receive: Receive) -> None:
+def test_presence_has_user_lists_where_asked_for(server: Any, receive: Receive) -> None:
     """Where the channel asks for it: all members and their public states."""
     config = {"notify_presence": True, "broadcast_presence_with_user_lists": True}
     one = server.connect("conn-list-1", "conn-lists", channel_configs={"conn-lists": config})

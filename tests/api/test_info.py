@@ -53,7 +53,7 @@ def test_connections_and_the_older_form_are_cut_too(small: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/connect", "/subscribe", "/unsubscribe"])
-def test_other_answers_are_cut_as_well(small: Any, path: str) -> None:
+def test_channels_info_is_cut_as_well(small: Any, path: str) -> None:
     """`channels_info` of each."""
     conn_id = small.connect(f"late{path}", "other", "one", info={"channels": []})
     body = {"username": f"late{path}", "conn_id": conn_id, "channels": ["other" if "un" in path else "two"]}
@@ -75,7 +75,7 @@ def test_states_in_an_answer_are_bounded_together(small: Any) -> None:
         small.post("/disconnect", {"conn_id": conn_id})
 
 
-def test_info_of_many_channels(server: Any) -> None:
+def test_info_of_many_channels_is_complete(server: Any) -> None:
     """Is the same as of few, whole."""
     names = [f"info-many-{number}" for number in range(120)]
     answer = server.post("/channel_config", {name: {"history_size": 3} for name in names})

@@ -62,7 +62,7 @@ def outcome(reading: Callable[[bytes], Any], body: bytes) -> Any:
 @pytest.mark.slow
 @settings(max_examples=150)
 @given(items=ITEMS, indent=st.sampled_from([None, 1]), piece_bytes=st.integers(0, 60))
-def test_pieces_are_read_as_the_whole(items: list[Any], indent: int | None, piece_bytes: int) -> None:
+def test_chunks_are_read_as_the_whole(items: list[Any], indent: int | None, piece_bytes: int) -> None:
     """Wherever they are cut: the same items, or the same faults at the same indexes."""
     body = json.dumps(items, indent=indent).encode()
     whole = outcome(lambda text: decode_one_or_many(text, schemas.MessageBody), body)
@@ -82,7 +82,7 @@ def test_a_broken_value_is_refused(items: list[Any], form: bytes, piece_bytes: i
             read(body, piece_bytes=piece_bytes)
 
 
-def test_too_many_are_refused() -> None:
+def test_too_many_items_are_refused() -> None:
     """At the bound they pass; beyond it the list is not read on."""
     item = b'{"user":"x","channel":"c"}'
     for piece_bytes in (0, 10_000):
@@ -91,7 +91,7 @@ def test_too_many_are_refused() -> None:
             read(b"[%b]" % b",".join([item] * 10), 9, piece_bytes)
 
 
-def test_faults_of_pieces_are_bounded() -> None:
+def test_faults_of_chunks_are_bounded() -> None:
     """The first hundred are reported."""
     faults = outcome(lambda text: read(text, piece_bytes=0), json.dumps([{"user": ""}] * 300).encode())
     assert list(faults) == [str(number) for number in range(MAX_FAULTS)]
@@ -115,7 +115,7 @@ async def turns_of_others(work: Callable[[], Any]) -> int:
     return had - before
 
 
-def test_others_have_their_turn_while_a_list_is_read() -> None:
+def test_other_tasks_run_while_a_list_is_read() -> None:
     """After every piece, where the clock says that it took as long."""
     body = json.dumps([{"user": "x", "channel": "c"}] * 3_000).encode()
 
@@ -127,7 +127,7 @@ def test_others_have_their_turn_while_a_list_is_read() -> None:
     assert asyncio.run(reading(0)) == 0
 
 
-def test_each_and_drop_take_turns() -> None:
+def test_each_and_drop_yield_between_chunks() -> None:
     """All is done, in order, and others have their turn between."""
 
     async def scenario() -> tuple[int, list[int], list[int]]:

@@ -140,7 +140,7 @@ def test_a_deleted_message_is_not_sent_again(server: Any, receive: Receive) -> N
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 @pytest.mark.parametrize("nobody", [{}, {"channel": None, "pm_users": None}, {"pm_users": []}])
-def test_a_message_for_nobody(server: Any, method: str, nobody: Any) -> None:
+def test_a_message_without_recipients_is_refused(server: Any, method: str, nobody: Any) -> None:
     """Without channel and pm_users it is left out of a list, as in 0.7.1; alone it is refused."""
     body = {"user": "poster", "message": {"n": 1}, "uuid": str(uuid4()), **nobody}
     good = body | {"channel": "msg-somebody", "uuid": str(uuid4())}
@@ -152,7 +152,7 @@ def test_a_message_for_nobody(server: Any, method: str, nobody: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
-def test_a_channel_without_a_name(server: Any, method: str) -> None:
+def test_an_empty_channel_name_is_refused(server: Any, method: str) -> None:
     """422, in a list too, but beside users it is none, as old programs write it."""
     body = {"user": "poster", "uuid": str(uuid4()), "channel": ""}
     fault = {"channel": ["Name a channel, or the users it is for in pm_users."]}
@@ -174,7 +174,7 @@ def test_a_channel_message_names_a_bounded_number_of_users(server: Any, method: 
     assert server.request(method, "/message", body | {"pm_users": names}).status_code == 200
 
 
-def test_many_messages_of_one_list(server: Any) -> None:
+def test_many_messages_of_one_list_arrive_in_order(server: Any) -> None:
     """Arrive whole and in order, and the answer names each of them."""
     items = [{"user": "poster", "channel": "msg-many", "message": n} for n in range(1_500)]
     items[700] |= {"channel": None}

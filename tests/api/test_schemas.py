@@ -52,7 +52,7 @@ def test_every_uuid_keeps_its_value(value: uuid.UUID) -> None:
 @pytest.mark.parametrize(
     "text", ["", "1-2", UUID[:-1], UUID + "0", f"{{{UUID}", UUID.replace("-", "_"), f" {UUID}"]
 )
-def test_no_uuid_is_refused(text: str) -> None:
+def test_a_text_that_resembles_a_uuid_is_refused(text: str) -> None:
     """A text that only resembles a UUID is no message id."""
     with pytest.raises(ValueError):
         normalize_uuid(text)

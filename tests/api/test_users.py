@@ -161,7 +161,7 @@ def test_the_status_of_the_seed_is_a_public_key(server: Any, receive: Receive) -
     assert reply["users"][0]["state"]["status"] == 4
 
 
-def test_a_status_is_a_number(server: Any) -> None:
+def test_a_status_must_be_a_number(server: Any) -> None:
     """And required."""
     server.connect("state-number")
     for payload in ({"user": "state-number"}, {"user": "state-number", "status": "away"}):

@@ -13,7 +13,7 @@ NO_PID = 1 << 22
 """Above the greatest that Linux gives."""
 
 
-def test_own_process() -> None:
+def test_the_own_process_has_time_and_memory() -> None:
     """A process has used time and memory."""
     assert cpu_s(os.getpid()) > 0
     assert memory_kb(os.getpid()) > 1000

@@ -68,7 +68,7 @@ def tls(certificate: tuple[str, str]) -> ssl.SSLContext:
 
 
 @every_command
-def test_nobody_there(capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_an_unused_port_is_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
     """A port at which nobody listens is named with what to do."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -91,7 +91,9 @@ def test_nobody_there(capsys: pytest.CaptureFixture[str], command: str) -> None:
         (b"220 mail.example ESMTP\r\n", "gives no HTTP answer, so it is no channelstream server: "),
     ],
 )
-def test_another_program(capsys: pytest.CaptureFixture[str], command: str, answer: bytes, said: str) -> None:
+def test_another_program_is_named(
+    capsys: pytest.CaptureFixture[str], command: str, answer: bytes, said: str
+) -> None:
     """What answers otherwise than channelstream is named as that, and no traceback follows."""
     with answering(answer) as port:
         assert said in complaint(capsys, command, "--url", f"http://127.0.0.1:{port}")

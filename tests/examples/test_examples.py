@@ -84,7 +84,7 @@ def sign_in(browser: Browser, address: str, name: str) -> Page:
     return page
 
 
-def test_a_chat(chromium: Browser, example: str) -> None:
+def test_a_chat_reaches_both_pages_in_order(chromium: Browser, example: str) -> None:
     """What one sends is on both pages, in order; who comes later sees who is there and what was said."""
     text = f"Hello from {uuid4()}"  # The chat is that of all examples, and has a history.
     ann = sign_in(chromium, example, "Ann")

@@ -58,7 +58,7 @@ def test_a_client_that_ends_its_side_is_answered() -> None:
     play(scene)
 
 
-def test_the_end_of_a_client_that_waits() -> None:
+def test_a_waiting_application_is_informed_of_the_end_of_its_client() -> None:
     """An application that waits for the client's end, as a long poll does, is informed of it."""
 
     async def scene(stage: Stage) -> None:
@@ -80,7 +80,7 @@ def test_the_end_of_a_client_that_waits() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", GET[:-3], POST % 3 + b"ab"])
-def test_the_end_of_a_client_that_has_not_asked(data: bytes) -> None:
+def test_a_partial_request_at_the_end_is_not_answered(data: bytes) -> None:
     """Nothing is answered to the beginning of a request."""
 
     async def scene(stage: Stage) -> None:
@@ -96,7 +96,7 @@ def test_the_end_of_a_client_that_has_not_asked(data: bytes) -> None:
 # -- idle connections
 
 
-def test_a_request_that_comes_as_the_idle_time_ends() -> None:
+def test_a_request_received_as_the_idle_time_ends_is_answered() -> None:
     """What the client has sent is answered, although the loop has not seen it when the time is over."""
 
     async def scene(stage: Stage) -> None:
@@ -225,7 +225,7 @@ def test_refusals(data: bytes, status: int, code: str) -> None:
     play(scene, HttpSettings(head_timeout_s=0.05, body_timeout_s=0.05) if is_late else HttpSettings())
 
 
-def test_too_many_connections() -> None:
+def test_too_many_connections_are_answered_503() -> None:
     """The one too many gets Retry-After, also a page of another origin."""
 
     async def scene(stage: Stage) -> None:
@@ -283,7 +283,7 @@ def test_bytes_after_such_an_answer_are_bounded(bound: str, monkeypatch: pytest.
     play(scene)
 
 
-def test_a_body_that_was_not_asked_for() -> None:
+def test_a_connection_closes_after_a_refusal_without_100_continue() -> None:
     """A client refused without `100 Continue` may send the body or not: the connection closes."""
 
     async def scene(stage: Stage) -> None:
@@ -296,7 +296,7 @@ def test_a_body_that_was_not_asked_for() -> None:
     play(scene)
 
 
-def test_a_body_that_was_asked_for() -> None:
+def test_continue_is_sent_when_the_application_reads() -> None:
     """The client is asked when the application reads, and the connection goes on."""
 
     async def scene(stage: Stage) -> None:
@@ -315,7 +315,7 @@ def test_a_body_that_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", GET[:-3], GET + GET[:-3], POST % 3 + b"ab", GET])
-def test_stopping_closes_what_has_no_request(data: bytes) -> None:
+def test_stopping_closes_connections_without_a_request(data: bytes) -> None:
     """Idle connections and half-sent requests close at once; a half-sent request has no answer."""
 
     async def scene(stage: Stage) -> None:
@@ -349,7 +349,7 @@ def test_stopping_waits_for_an_answer() -> None:
     play(scene)
 
 
-def test_dropping_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
+def test_dropping_closes_unfinished_connections(caplog: pytest.LogCaptureFixture) -> None:
     """Requests without an answer and answers without a reader are dropped, quietly."""
 
     async def scene(stage: Stage) -> None:
@@ -369,7 +369,7 @@ def test_dropping_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("begins", [False, True])
-def test_an_application_that_fails(begins: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_application_is_answered_500(begins: bool, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, and answered 500 unless an answer has begun; that one only ends."""
 
     async def scene(stage: Stage) -> None:
@@ -407,7 +407,7 @@ async def too_long(_scope: Any, _receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize(("app", "status"), [(silent, 500), (split_header, 500), (too_long, 200)])
-def test_an_application_that_answers_wrong(app: Any, status: int) -> None:
+def test_a_malformed_answer_is_not_sent(app: Any, status: int) -> None:
     """Nothing goes out that a client could take for another answer."""
 
     async def scene(stage: Stage) -> None:
@@ -441,7 +441,7 @@ def parts(*bodies: bytes) -> Any:
     ],
     ids=["1.1", "1.0", "HEAD"],
 )
-def test_answers_of_unknown_length(request_head: bytes, end: bytes) -> None:
+def test_answers_of_unknown_length_are_chunked(request_head: bytes, end: bytes) -> None:
     """They come in chunks, of HTTP/1.0 up to the end of the connection, and not at all of HEAD."""
 
     async def scene(stage: Stage) -> None:
@@ -455,7 +455,7 @@ def test_answers_of_unknown_length(request_head: bytes, end: bytes) -> None:
 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
-def test_an_answer_in_one_write(method: bytes) -> None:
+def test_an_answer_in_one_write_equals_the_long_way(method: bytes) -> None:
     """The shortcut of the API gives the same as the long way."""
 
     async def scene(stage: Stage) -> None:
@@ -477,7 +477,7 @@ def test_an_answer_in_one_write(method: bytes) -> None:
     play(scene)
 
 
-def test_a_client_that_reads_no_answer() -> None:
+def test_unread_answers_pause_the_next_request() -> None:
     """The next request is not read before there is room for its answer."""
 
     async def scene(stage: Stage) -> None:
@@ -532,7 +532,7 @@ def test_a_socket_is_taken_over_only_when_there_is_room() -> None:
     play(scene)
 
 
-def test_stopping_behind_an_answer_that_is_not_read() -> None:
+def test_stopping_drops_requests_behind_an_unread_answer() -> None:
     """The requests behind it are not served any more; the answer goes out."""
 
     async def scene(stage: Stage) -> None:
@@ -585,7 +585,7 @@ def test_the_rest_of_a_chunked_body_is_not_read() -> None:
 # -- one answer for one request
 
 
-def test_a_body_that_ends_late_behind_its_answer() -> None:
+def test_a_late_end_of_a_body_gets_no_second_answer() -> None:
     """The connection closes without a second answer, which would be taken for that of the next request."""
 
     async def scene(stage: Stage) -> None:
@@ -640,7 +640,7 @@ def test_continue_never_stands_in_an_answer() -> None:
     play(scene)
 
 
-def test_the_bound_of_a_body_is_small() -> None:
+def test_the_buffer_of_a_body_is_bounded() -> None:
     """What waits for an application is no way to fill the memory."""
     assert BODY_BYTES <= 65_536
 

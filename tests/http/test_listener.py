@@ -46,7 +46,7 @@ async def ask(certificate: tuple[str, str], port: int, end: bytes = b"ok") -> by
     return answer
 
 
-def test_a_handshake_and_a_request(certificate: tuple[str, str]) -> None:
+def test_a_tls_handshake_is_followed_by_http(certificate: tuple[str, str]) -> None:
     """After the handshake it is HTTP; when all are gone nothing counts any more."""
 
     async def visit(stage: Stage, port: int) -> None:
@@ -57,7 +57,7 @@ def test_a_handshake_and_a_request(certificate: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01", GET])
-def test_a_handshake_that_does_not_come(
+def test_a_missing_tls_handshake_times_out(
     certificate: tuple[str, str], said: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It counts from accept on, has no more time than a head, and leaves nothing in the log."""
@@ -78,7 +78,7 @@ def test_a_handshake_that_does_not_come(
     assert caplog.records == []
 
 
-def test_silent_handshakes_fill_the_house(certificate: tuple[str, str]) -> None:
+def test_silent_handshakes_count_as_sockets(certificate: tuple[str, str]) -> None:
     """Beside as many of them as there may be sockets, a request is answered 503."""
 
     async def visit(stage: Stage, port: int) -> None:
@@ -89,7 +89,7 @@ def test_silent_handshakes_fill_the_house(certificate: tuple[str, str]) -> None:
     serve_tls(certificate, HttpSettings(max_sockets=1), visit)
 
 
-def test_more_than_the_spare_sockets(certificate: tuple[str, str]) -> None:
+def test_sockets_beyond_the_spare_ones_are_dropped(certificate: tuple[str, str]) -> None:
     """So many above the limit are dropped without a handshake, which costs more than it is worth."""
 
     async def visit(stage: Stage, port: int) -> None:
@@ -112,7 +112,9 @@ def test_stopping_ends_handshakes(certificate: tuple[str, str]) -> None:
     serve_tls(certificate, HttpSettings(max_sockets=1), visit)
 
 
-def test_no_more_descriptors(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accepting_resumes_after_descriptors_ran_out(
+    certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the process can open no more, it waits a little and accepts later."""
     monkeypatch.setattr(listener, "PAUSE_S", 0.01)
     refused: list[int] = []
@@ -144,7 +146,7 @@ def visit_in_silence(certificate: tuple[str, str], port: int, request: bytes) ->
     return client
 
 
-def test_a_client_that_does_not_say_good_bye(certificate: tuple[str, str]) -> None:
+def test_stopping_does_not_wait_for_close_notify(certificate: tuple[str, str]) -> None:
     """Stopping does not wait for it, as closing need not be answered; it has its answer, and sees a clean end."""
 
     async def visit(stage: Stage, port: int) -> None:
@@ -159,7 +161,9 @@ def test_a_client_that_does_not_say_good_bye(certificate: tuple[str, str]) -> No
     serve_tls(certificate, HttpSettings(), visit)
 
 
-def test_a_slow_reader_behind_the_end(certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_reader_gets_its_whole_answer_after_the_end(
+    certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It gets all of its answer, however often the closing socket is looked at while it reads."""
     monkeypatch.setattr(closing, "CHECK_S", 0.001)
     body = b"x" * 8_000_000

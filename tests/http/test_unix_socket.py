@@ -32,7 +32,7 @@ def reach(path: Path) -> None:
         client.connect(str(path))
 
 
-def test_everybody_may_connect(first: UnixSocket, path: Path) -> None:
+def test_a_new_socket_has_the_usual_rights(first: UnixSocket, path: Path) -> None:
     """A new socket has the usual rights, whatever the umask of the process."""
     assert rights(path) == USUAL_RIGHTS
 
@@ -103,7 +103,7 @@ def test_chosen_rights_outlive_the_server(first: UnixSocket, path: Path) -> None
     assert rights(path) == 0o600
 
 
-def test_gone_directory(first: UnixSocket, path: Path) -> None:
+def test_a_removed_directory_is_no_error(first: UnixSocket, path: Path) -> None:
     """A path that is not there any more ends nothing in error."""
     path.unlink()
     path.parent.rmdir()

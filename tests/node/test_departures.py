@@ -147,7 +147,7 @@ def test_other_tasks_run_while_many_connections_leave(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("count", [1, MANY])
-def test_an_id_that_comes_back_between_two_turns_is_another_connection(
+def test_an_id_reused_between_two_turns_is_another_connection(
     monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     """It is made when the engine has unregistered the old connection of the id, and nobody ends it."""
@@ -190,7 +190,9 @@ def test_pending_calls_of_a_connection_complete_before_its_end() -> None:
 
 
 @pytest.mark.parametrize("error", [Unavailable("Not now."), ZeroDivisionError()])
-def test_an_engine_that_fails_holds_up_nobody(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_a_failed_engine_releases_the_locks_of_its_sweep(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     """The turns are let go, the sweep says that the engine is out of reach, and the next ones leave."""
 
     async def life() -> None:

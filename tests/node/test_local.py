@@ -91,7 +91,7 @@ def test_a_client_that_reconnects_has_a_new_deadline() -> None:
     asyncio.run(life())
 
 
-def test_a_connection_that_comes_back_while_its_end_waits_is_kept() -> None:
+def test_a_connection_that_reconnects_before_its_end_is_kept() -> None:
     """The sweep checks the deadline again when it has the lock."""
 
     async def life() -> None:

@@ -62,7 +62,7 @@ def test_nobody_overtakes_the_next_owner_of_a_lock() -> None:
     play(test)
 
 
-def test_an_error_lets_go() -> None:
+def test_an_error_releases_the_lock() -> None:
     """The next one has its turn."""
 
     async def test(queue: Queue) -> None:

@@ -164,7 +164,7 @@ def test_one_client_serves_several_loops(server: Any) -> None:
 
 
 @pytest.mark.nodes(1)
-def test_loop_closed_without_a_word_is_forgotten(server: Any) -> None:
+def test_clients_of_closed_loops_are_forgotten(server: Any) -> None:
     """Clients of loops that are gone are not kept."""
     client = AsyncChannelstream(server.url, server.secret)
     for _ in range(2):

@@ -146,7 +146,7 @@ def test_failure_of_the_best_transport_after_an_upgrade_leads_back_down() -> Non
     assert known.level == SSE
 
 
-def test_replacement_by_ones_own_ghost_is_no_replacement() -> None:
+def test_a_replacement_by_an_own_stale_stream_is_no_replacement() -> None:
     """A stream that was given up may reach the server late, and must not end the newer one for good."""
     known = policy()
     known.ended(lost(), 100.0)
