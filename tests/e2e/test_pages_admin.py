@@ -84,7 +84,7 @@ def test_thousands_of_rows_are_searched_and_paged(
     page.reload()
     expect(rows.first).to_contain_text("rows-of-many-1199")
     page.get_by_label("Find a channel").fill("nothing like it")
-    expect(page.locator("#rest")).to_have_text("Nothing like that.")
+    expect(page.locator("#rest")).to_have_text("Nothing found.")
     expect(page.get_by_role("button", name="Next")).to_be_hidden()
 
 
@@ -157,7 +157,7 @@ def test_a_connection_is_found_and_ended(open_admin: Callable[..., Page], post: 
     page.get_by_role("link", name="admin-kim", exact=True).press("Enter")
     expect(page.locator("#state")).to_contain_text("<u>")
     page.get_by_role("link", name="admin-kim-1").press("Enter")
-    expect(page.locator("#facts")).to_contain_text("Ends unless it comes back in")
+    expect(page.locator("#facts")).to_contain_text("Ends unless it reconnects within")
     page.get_by_role("button", name="Disconnect").press("Enter")
     expect(page.get_by_role("dialog")).to_contain_text("Disconnect admin-kim-1?")
     page.keyboard.press("Escape")
@@ -188,7 +188,7 @@ def test_a_cut_line_is_shown_and_reconnected(open_page: OpenPage, line: Any, ser
     page.get_by_role("button", name="Sign in").click()
     expect(page.locator("#freshness")).to_have_text("Live")
     line.cut()
-    expect(page.locator("#freshness")).to_have_text("No answer, trying again")
+    expect(page.locator("#freshness")).to_have_text("No answer, retrying")
     line.mend()
     expect(page.locator("#freshness")).to_have_text("Live")
 

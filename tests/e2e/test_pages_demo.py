@@ -157,7 +157,7 @@ def test_a_dropped_connection_is_shown_and_misses_nothing(
     say(bob, "can you read me?")
     expect(message(ann, "can you read me?")).to_be_visible()
     line.cut()
-    expect(ann.get_by_role("alert")).to_contain_text("The connection dropped")
+    expect(ann.get_by_role("alert")).to_contain_text("The connection was lost")
     expect(ann.locator("#link")).to_have_text("Offline")
     say(bob, "said while ann was away")
     expect(message(bob, "said while ann was away")).to_be_visible()

@@ -1,4 +1,4 @@
-"""Who may see the admin pages: a signed-in browser, a script with the admin's password, a signed request."""
+"""Access control of the admin pages: a signed-in browser, a script with the admin password, or a signed request."""
 
 import hmac
 from base64 import b64decode
@@ -15,7 +15,7 @@ from channelstream.pages.refusals import error_response
 from channelstream.pages.throttle import Throttle
 
 COOKIE = "auth_tkt"
-"""The second generation's name for it."""
+"""The name that 0.7 gave the cookie."""
 COOKIE_AGE_S = 30 * 24 * 3600
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -25,11 +25,11 @@ class Gate:
     """Guards endpoints and issues the cookie that opens them.
 
     Args:
-        user: name asked for by the sign-in form.
-        password: its password; empty means that nobody can sign in with a password.
+        user: the user name for the sign-in form.
+        password: the password; empty means that nobody can sign in with a password.
         cookie_secret: key of the cookie's signature.
         is_signed: whether a request carries a valid API signature from an allowed address.
-        throttle: slows down guessing, for the form and for HTTP Basic alike.
+        throttle: delays wrong attempts, for the form and for HTTP Basic.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Gate:
         self._user = user
         self._password = password
         self._tickets = URLSafeTimedSerializer(cookie_secret, salt="channelstream.admin")
-        # A ticket names the password it was got with, so a new password signs everybody out.
+        # A ticket contains a hash of the password, so a new password signs everybody out.
         self._ticket = sha256(f"{user}\0{password}".encode()).hexdigest()[:16]
         self._is_signed = is_signed
         self._throttle = throttle
 
     def guarded(self, endpoint: Endpoint, otherwise: Callable[[Request], Response]) -> Endpoint:
-        """Return an endpoint that answers `otherwise` to who shows no credentials, 401 to wrong ones."""
+        """Return an endpoint that answers `otherwise` to a request without credentials, and 401 to wrong credentials."""
 
         async def guarded(request: Request) -> Response:
             if self.has_ticket(request) or self._is_signed(request):
@@ -66,7 +66,7 @@ class Gate:
         return guarded
 
     def guarded_data(self, endpoint: Endpoint, otherwise: Callable[[Request], Response]) -> Endpoint:
-        """Return an endpoint of data: a browser without credentials is answered `otherwise`, a program 401."""
+        """Return an endpoint for data: without credentials a browser gets the answer `otherwise`, a program 401."""
 
         def refuse(request: Request) -> Response:
             return otherwise(request) if _is_browser(request) else _basic_refused()
@@ -74,20 +74,20 @@ class Gate:
         return self.guarded(endpoint, refuse)
 
     async def sign_in(self, request: Request, user: str, password: str) -> bool:
-        """Say whether these open the door; a wrong answer comes late.
+        """Return whether user and password are right. A wrong attempt is answered with a delay.
 
         Raises:
             TooManyRequests: too many attempts are waiting.
         """
 
         def check() -> bool:
-            # Both are compared, always: the time taken tells nothing about either.
+            # Both are always compared, so that the time taken reveals nothing about either.
             return _equal(user, self._user) & self._is_password(password)
 
         return await self._throttle.attempt(_address(request), check)
 
     def has_ticket(self, request: Request) -> bool:
-        """Whether the request carries a cookie we gave, at most `COOKIE_AGE_S` old."""
+        """Return whether the request carries a valid cookie of this server, at most `COOKIE_AGE_S` old."""
         try:
             ticket = self._tickets.loads(request.cookies.get(COOKIE, ""), max_age=COOKIE_AGE_S)
         except BadSignature:
@@ -113,7 +113,7 @@ class Gate:
 
 
 def _equal(one: str, other: str) -> bool:
-    """Compare in a time that depends on neither."""
+    """Compare two texts in a time that depends on neither."""
     return hmac.compare_digest(sha256(one.encode()).digest(), sha256(other.encode()).digest())
 
 
@@ -122,7 +122,7 @@ def _address(request: Request) -> str:
 
 
 def _basic_password(request: Request) -> str | None:
-    """Return the password of HTTP Basic (RFC 7617), None without one; any user name will do."""
+    """Return the password of HTTP Basic (RFC 7617), or None if there is none. The user name is ignored."""
     scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -134,11 +134,11 @@ def _basic_password(request: Request) -> str | None:
 
 
 def _is_browser(request: Request) -> bool:
-    """Whether a page asks, or somebody at the address bar: a 401 would make the browser ask for a password itself."""
+    """Return whether a browser sent the request. To a browser a 401 would mean its own password dialog."""
     return "sec-fetch-mode" in request.headers or "text/html" in request.headers.get("accept", "")
 
 
 def _basic_refused() -> Response:
-    error = Unauthenticated("Send the password of the option admin_secret; any user name will do.")
+    error = Unauthenticated("Send the password of the option admin_secret; the user name is ignored.")
     challenge = 'Basic realm="channelstream admin", charset="UTF-8"'
     return error_response(error, {"WWW-Authenticate": challenge})

@@ -1,4 +1,4 @@
-"""The admin's pages: what they show comes from `admin_data`, in their scripts."""
+"""The admin pages. Their scripts fetch the data from `admin_data`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -55,20 +55,20 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
             ("label", "Node"),
             ("connections", "Connections"),
             ("", "Lease"),
-            ("last_beat", "Last beat"),
+            ("last_beat", "Last heartbeat"),
             ("", "Id"),
         ),
     },
 }
-"""The pages with tables: for each its columns, by the name to sort by (empty: not sorted) and the heading."""
+"""The pages with tables. A column is the name to sort by (empty: not sortable) and the heading."""
 NUMBERS = frozenset({"users", "connections", "channels", "history", "log", "waiting"})
-"""Columns that hold numbers, and are drawn to the right."""
+"""Columns with numbers, which are aligned to the right."""
 DETAILS = {"channel": "channels", "user": "users", "connection": "connections"}
-"""The pages about one thing, and the table they belong to."""
+"""The detail pages, each with the table that it belongs to."""
 
 
 class Admin:
-    """`/admin` and the pages below it; strangers are sent to the sign-in form."""
+    """`/admin` and the pages below it. Without credentials they redirect to the sign-in form."""
 
     def __init__(self, gate: Gate, renderer: Renderer) -> None:
         self._gate = gate

@@ -1,4 +1,4 @@
-"""What the admin's pages are made of: figures as a stream, pages of tables, single things, and what an admin may do."""
+"""The data of the admin pages: a stream of figures, pages of tables, details, and the admin's actions."""
 
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
@@ -19,41 +19,41 @@ ACTIONS = ("disconnect", "settings", "message")
 ACTION_BYTES = 65_536
 """Longest body of an action; a longer one is refused with 413."""
 NAME_CHARACTERS = 512
-"""Longest name that is looked up, and longest text that is searched for; of a longer one the beginning counts."""
+"""Longest name or search text. A longer text is truncated."""
 LAST_PAGE = 1_000_000
 RETRY_MS = 500
-"""How soon a browser comes back when its stream has ended, which each does after a while."""
+"""How soon a browser reconnects after its stream has ended. The server ends each stream after a while."""
 
 
 class Panel(Protocol):
-    """What the server tells its admin; `admin.panel` is it."""
+    """What the pages need from the server; `admin.panel.Panel` implements it."""
 
     async def document(self) -> bytes:
-        """Return what `/admin/admin.json` shows, as JSON."""
+        """Return the JSON of `/admin/admin.json`."""
 
     async def table(
         self, name: str, search: str, sort: str, descending: bool, page: int
     ) -> dict[str, Any] | None:
-        """Return a page of a table; None when there is no such table."""
+        """Return a page of a table, or None if there is no such table."""
 
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
-        """Describe one thing of a kind; None when there is no such kind or thing."""
+        """Describe a channel, user or connection. Return None if the kind or the name is unknown."""
 
     def endings(self) -> list[dict[str, Any]]:
-        """Return how streams and connections ended lately, newest first."""
+        """Return how streams and connections ended recently, newest first."""
 
     def slow_turns(self) -> dict[str, Any]:
-        """Return the figures of the event loop, and its last slow turns, newest first."""
+        """Return the figures of the event loop, and its latest slow turns, newest first."""
 
     async def act(self, action: str, body: bytes) -> Any:
-        """Do one of `ACTIONS`; raises ChannelstreamError where the API's call would."""
+        """Do one of `ACTIONS`. Raises ChannelstreamError as the call of the API does."""
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:
-        """Return figures as they come; raises Unavailable when too many watch."""
+        """Yield figures periodically. Raises Unavailable if too many pages watch."""
 
 
 class AdminData:
-    """Everything below `/admin` that is no page for people."""
+    """The endpoints below `/admin` that return data."""
 
     def __init__(self, gate: Gate, panel: Panel) -> None:
         self._gate = gate
@@ -110,7 +110,7 @@ class AdminData:
         return detail
 
     async def _live(self, request: Request) -> Response:
-        """Send figures as server-sent events for as long as the page watches."""
+        """Send figures as server-sent events while the page watches."""
         events = self._panel.watch()
         headers = {**HEADERS, "X-Accel-Buffering": "no"}
         return StreamingResponse(_blocks(events), headers=headers, media_type="text/event-stream")
@@ -125,7 +125,7 @@ class AdminData:
 
 
 def answered(endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint that answers our errors as the API does."""
+    """Return an endpoint that answers a `ChannelstreamError` as the API does."""
 
     async def answered(request: Request) -> Response:
         try:
@@ -137,12 +137,12 @@ def answered(endpoint: Endpoint) -> Endpoint:
 
 
 async def _blocks(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
-    """Write each event as a block of the stream (WHATWG HTML, 9.2.5); JSON has no line breaks."""
+    """Yield each event as a block of the stream (WHATWG HTML, 9.2.5). The JSON has no line breaks."""
     yield b"retry: %d\n\n" % RETRY_MS
     async for event in events:
         yield b"data: %b\n\n" % msgspec.json.encode(event)
 
 
 def _page(text: str | None) -> int:
-    """Read the number of a page; what is none stands for the first."""
+    """Return the number of a page. Text that is not a number means the first page, 0."""
     return min(int(text), LAST_PAGE) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0

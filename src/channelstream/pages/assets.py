@@ -1,4 +1,4 @@
-"""Scripts, styles and pictures, all served by us below a path that changes with their content."""
+"""Scripts, styles and images, served below a path that changes with their content."""
 
 from hashlib import sha256
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 STATIC = Path(__file__).parent / "static"
 SWAGGER_UI_FILES = ("swagger-ui.css", "swagger-ui-bundle.js")
-"""What the explorer needs of the package; its own page, which loads a sample from elsewhere, stays out."""
+"""The files of the package that are served. Its own HTML page is not: it loads a sample from another host."""
 ASSET_HEADERS = {
     "Cache-Control": "public, max-age=31536000, immutable",
     "X-Content-Type-Options": "nosniff",
@@ -24,12 +24,12 @@ CLIENT = STATIC / "client" / "channelstream.js"
 
 
 def client_url() -> str:
-    """Return the path of the JavaScript client for pages of applications; it stays the same within a version."""
+    """Return the path of the JavaScript client for pages of applications. It is constant within a version."""
     return f"/static/client/{version('channelstream')}/channelstream.js"
 
 
 def static_url() -> str:
-    """Return the path of the assets, which names their content: browsers may keep them for good."""
+    """Return the path of the assets. It contains a hash of their content, so browsers may cache them for ever."""
     digest = sha256(version("openapi-ui-bundles").encode())
     for file in sorted(path for path in STATIC.rglob("*") if path.is_file()):
         digest.update(file.relative_to(STATIC).as_posix().encode() + file.read_bytes())
@@ -37,17 +37,17 @@ def static_url() -> str:
 
 
 def asset_routes(url: str) -> list[BaseRoute]:
-    """Serve our assets and the two files of Swagger UI below `url`."""
+    """Return routes for the assets and the two files of Swagger UI below `url`."""
     return [
         Route(f"{url}/swagger-ui/{{name}}", _swagger_ui_file),
         Route(client_url(), _client),
-        # The client is a link into clients/js; in a wheel it is the file itself.
+        # In a checkout the client is a symbolic link into clients/js; in a wheel it is the file itself.
         Mount(url, _Assets(directory=STATIC, follow_symlink=True)),
     ]
 
 
 async def _client(request: Request) -> Response:
-    """Serve the client to pages of any origin; only what is released never changes."""
+    """Serve the client to pages of any origin. Only a released version may be cached for ever."""
     is_released = "dev" not in version("channelstream")
     caching = ASSET_HEADERS if is_released else ASSET_HEADERS | {"Cache-Control": "no-cache"}
     headers = {**caching, "Access-Control-Allow-Origin": "*"}
@@ -62,7 +62,7 @@ async def _swagger_ui_file(request: Request) -> Response:
 
 
 class _Assets(StaticFiles):
-    """Static files that browsers keep for good."""
+    """Static files that browsers may cache for ever."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""A table that cannot outgrow its bound."""
+"""A dict with a bound."""
 
 from collections import OrderedDict
 from typing import TypeVar
@@ -8,7 +8,7 @@ V = TypeVar("V")
 
 
 class Bounded(OrderedDict[K, V]):
-    """A dict of at most `bound` entries; at the bound the entry written longest ago is forgotten."""
+    """A dict of at most `bound` entries. At the bound the entry that was written longest ago is removed."""
 
     def __init__(self, bound: int) -> None:
         super().__init__()

@@ -1,12 +1,11 @@
 """The chat demo's backend: how a web application uses channelstream.
 
-Read it as the application's half of the story. Browsers ask this application for everything they want to
-do; it decides who they are and what they may do, then tells the push server in a signed HTTP request
-(`PushServer.call`). What happens then reaches the browsers straight from the push server, over their
-WebSocket; the browser's half is in ``static/demo/``.
+This is the application's half. Browsers send every action to this application. It decides who they are and
+what they may do, and then calls the push server with a signed HTTP request (`PushServer.call`). The push
+server sends the resulting events to the browsers over their WebSocket. The browser's half is in ``static/demo/``.
 
-Your application knows its users from their session, and who wrote a message from its database. This one
-gives each visitor a signed cookie (``demo_visitors.py``) and remembers authors in a bounded table.
+Your application knows its users from their session, and the author of a message from its database. This
+application gives each visitor a signed cookie (``demo_visitors.py``) and keeps authors in a bounded table.
 """
 
 from collections.abc import Awaitable, Callable
@@ -47,13 +46,13 @@ CHANNEL_CONFIG = {"notify_presence": True, "notify_state": True, "store_history"
 CHANNEL_CONFIGS = dict.fromkeys(CHANNELS, CHANNEL_CONFIG)
 INFO_OPTIONS = {"include_history": True, "include_users": True, "return_public_state": True}
 REMEMBERED = 10_000
-"""Connections and messages whose owner is remembered; beyond it the oldest can no longer be changed."""
+"""Most connections and most messages whose owner is remembered. Older messages can no longer be changed."""
 
 Action = Callable[[Visitor, Body], Awaitable[Any]]
 
 
 class PushServer:
-    """The push server as an application sees it: JSON over HTTP, signed with the shared secret."""
+    """Calls the push server as any application does: JSON over HTTP, signed with the shared secret."""
 
     def __init__(self, connect: "Callable[[], httpx.AsyncClient]", secret: str) -> None:
         self._connect = connect
@@ -64,10 +63,10 @@ class PushServer:
         return self._connect()
 
     async def call(self, method: str, path: str, body: Any) -> Any:
-        """Send one request and return the JSON answer.
+        """Send a request and return the JSON answer.
 
         Raises:
-            Refused: the server refused it; the body of a 422 tells why, field by field.
+            Refused: the server refused it. The body of a 422 lists the faults, field by field.
         """
         signature = self._signer.sign(path).decode()
         headers = {"x-channelstream-secret": signature}
@@ -79,14 +78,14 @@ class PushServer:
 
 @dataclass(frozen=True)
 class Sent:
-    """Who wrote a message and where it went, so that nobody else changes it."""
+    """The author and the recipients of a message, so that only the author can change it."""
 
     author: Visitor
-    where: Body
+    recipients: Body
 
 
 class Demo:
-    """The demo's page and what its buttons do."""
+    """The demo's page, and the actions of its buttons."""
 
     def __init__(self, server: PushServer, renderer: Renderer, cookie_secret: str) -> None:
         self._server = server
@@ -117,17 +116,17 @@ class Demo:
         )
 
     async def _connect(self, request: Request) -> Response:
-        """Sign in under a name, or under the cookie's, and announce the visitor to the push server.
+        """Sign in with a name, or with that of the cookie, and register a connection at the push server.
 
-        The answer's conn_id is what the browser opens its WebSocket with.
+        The browser opens its WebSocket with the conn_id of the answer.
         """
         body = await read_json(request)
         known = "username" not in body
         name = self._visitors.signed_in(request).name if known else read_name(body["username"])
         channels = read_channels(body.get("channels", CHANNELS[:2]))
         visitor = self._visitors.claim(request, name)
-        # A page that lost its connection is let read on from what it had seen: everybody may read these channels, and
-        # private messages are the visitor's own unless the name was somebody else's before.
+        # A page that lost its connection may resume from its last position: everybody may read these channels, and the
+        # private messages are the visitor's own unless another visitor had the name before.
         since = read_position(body.get("since")) if known and self._visitors.may_resume(visitor) else ""
         answer = await self._server.call("POST", "/connect", _connect_body(visitor, channels, since))
         self._connections[answer["conn_id"]] = visitor
@@ -136,7 +135,7 @@ class Demo:
         return response
 
     async def _leave(self, request: Request) -> Response:
-        """End the visitor's connections at once and let the name go."""
+        """End the visitor's connections at once and release the name."""
         await read_json(request)
         visitor = self._visitors.signed_in(request)
         self._visitors.release(visitor)
@@ -163,16 +162,16 @@ class Demo:
         return await self._server.call("POST", path, {**request_body, "channel_configs": CHANNEL_CONFIGS})
 
     async def _send(self, visitor: Visitor, body: Body) -> Any:
-        """Send to a channel, or to one person and to the sender's own other windows."""
+        """Send to a channel, or privately to one person and the sender's other windows."""
         message: Body = {"text": read_text(body.get("text"))}
         if body.get("to") is None:
-            where: Body = {"channel": read_channels([body.get("channel")])[0]}
+            recipients: Body = {"channel": read_channels([body.get("channel")])[0]}
         else:
             message["to"] = read_name(body["to"])
-            where = {"pm_users": sorted({visitor.name, message["to"]})}
+            recipients = {"pm_users": sorted({visitor.name, message["to"]})}
         uuid = str(uuid4())
-        self._sent[uuid] = Sent(visitor, where)
-        item = {**where, "uuid": uuid, "user": visitor.name, "message": message}
+        self._sent[uuid] = Sent(visitor, recipients)
+        item = {**recipients, "uuid": uuid, "user": visitor.name, "message": message}
         return await self._server.call("POST", "/message", [item])
 
     async def _edit(self, visitor: Visitor, body: Body) -> Any:
@@ -189,7 +188,7 @@ class Demo:
         return await self._server.call("POST", "/user_state", state)
 
     async def _info(self, visitor: Visitor, body: Body) -> Any:
-        """Tell what is in channels: history and who is there, for a browser that missed something."""
+        """Return history and users of channels, for a browser that missed events."""
         request_body = {"channels": read_channels(body.get("channels")), **INFO_OPTIONS}
         return await self._server.call("POST", "/info", {"info": request_body})
 
@@ -202,7 +201,7 @@ class Demo:
         sent = self._sent.get(str(body.get("uuid")))
         if sent is None or sent.author != visitor:
             raise Refused(403, "Only its author can change a message.")
-        return {**sent.where, "user": visitor.name, "uuid": body["uuid"]}
+        return {**sent.recipients, "user": visitor.name, "uuid": body["uuid"]}
 
     def _signed_in(self, action: Action) -> Endpoint:
         async def endpoint(request: Request) -> Response:
@@ -213,7 +212,7 @@ class Demo:
 
 
 def _connect_body(visitor: Visitor, channels: list[str], since: str) -> Body:
-    """Return the body of /connect; a status set in another window stays as it is."""
+    """Return the body of /connect. `fresh_user_state` keeps a status that was set in another window."""
     return {
         "username": visitor.name,
         "conn_id": str(uuid4()),

@@ -1,4 +1,4 @@
-"""Reads what strangers send to the demo, and answers refusals in words its page can show."""
+"""Validates untrusted input of the demo. A refusal has a text that the page can show."""
 
 import unicodedata
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ from starlette.routing import Route
 from channelstream.pages.origin import is_same_origin
 
 CHANNELS = ("demo-general", "demo-random", "demo-help")
-"""All that visitors can reach; a real application's channels on the same server are none of theirs."""
+"""The channels that visitors can use. They have no access to channels of other applications on this server."""
 STATUSES = ("available", "away", "busy")
 NAME_CHARACTERS = 32
 TEXT_CHARACTERS = 2000
@@ -30,11 +30,11 @@ CODES = {
     422: "invalid",
     502: "push_server_refused",
 }
-"""The word for programs beside the text of a refusal, as the push server's errors have one."""
+"""The error code of each status, in the form of the push server's errors."""
 
 
 class Refused(Exception):
-    """The visitor may not do that; the text is shown."""
+    """The visitor may not do that. The page shows the text."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -43,7 +43,7 @@ class Refused(Exception):
 
 
 def answered(path: str, endpoint: Endpoint, method: str = "POST") -> Route:
-    """Return a route that answers refusals, ours and the push server's, as JSON."""
+    """Return a route that answers refusals of this application and of the push server as JSON."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -59,7 +59,7 @@ def _refusal(text: str, status: int) -> Response:
 
 
 async def read_json(request: Request) -> Body:
-    """Read the body, only of a JSON request from our own page: no other site can make a browser send one."""
+    """Return the body of a JSON request from the demo's own page. Other sites cannot make a browser send such a request."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip()
     if content_type != "application/json" or not is_same_origin(request):
         raise Refused(403, "Requests come from the demo's own page.")
@@ -76,7 +76,7 @@ def read_channels(value: Any) -> list[str]:
 
 
 def read_name(value: Any) -> str:
-    """Read a name: visible, short, and in one spelling (Unicode NFKC), so that fewer look alike."""
+    """Return a name: visible, short, and normalized (Unicode NFKC), so that fewer names look alike."""
     name = unicodedata.normalize("NFKC", value).strip() if isinstance(value, str) else ""
     if not (0 < len(name) <= NAME_CHARACTERS and name.isprintable()):
         raise Refused(422, f"A name has 1 to {NAME_CHARACTERS} visible characters.")
@@ -91,7 +91,7 @@ def read_text(value: Any) -> str:
 
 
 def read_position(value: Any) -> str:
-    """Read what the page had seen; the push server takes any text for a position, and knows what is none."""
+    """Return the page's last position. The push server checks it: any text is accepted there."""
     return value if isinstance(value, str) else ""
 
 

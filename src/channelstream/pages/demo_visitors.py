@@ -1,4 +1,4 @@
-"""Who the demo's visitors are: a name, kept in a signed cookie, that nobody else may take."""
+"""The demo's visitors. A visitor has a name that no other visitor can take, kept in a signed cookie."""
 
 import secrets
 import time
@@ -16,14 +16,14 @@ from channelstream.pages.html import root
 
 COOKIE = "demo_visitor"
 COOKIE_AGE_S = 24 * 3600
-"""A name that is not used for as long is free again."""
+"""After so long without use a name is free again."""
 NAMES = 10_000
-"""Names remembered; beyond it the one used longest ago is free again."""
+"""Most names that are remembered. Beyond it the name that was used longest ago is free again."""
 
 
 @dataclass(frozen=True)
 class Visitor:
-    """Someone at a browser; the random id tells two people apart who want the same name."""
+    """A person at a browser. The random id distinguishes two people who want the same name."""
 
     id: str
     name: str
@@ -31,11 +31,11 @@ class Visitor:
 
 @dataclass(frozen=True)
 class Claim:
-    """Whose a name is.
+    """The owner of a name.
 
     Attributes:
-        latest_s: when it was last used; minus infinity once it was let go.
-        is_first: nobody else is known to have had it, so that what was sent to it was meant for this visitor.
+        latest_s: when the name was last used; minus infinity after it was released.
+        is_first: no other visitor is known to have had the name, so messages to it were meant for this visitor.
     """
 
     visitor_id: str
@@ -44,7 +44,7 @@ class Claim:
 
 
 class Visitors:
-    """Gives names to visitors and knows them again by their cookie."""
+    """Gives names to visitors and recognizes visitors by their cookie."""
 
     def __init__(self, cookie_secret: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._cookies = URLSafeTimedSerializer(cookie_secret, salt="channelstream.demo")
@@ -52,17 +52,17 @@ class Visitors:
         self._claims: Bounded[str, Claim] = Bounded(NAMES)
 
     def of(self, request: Request) -> Visitor | None:
-        """Return who sent the request, None without a cookie of ours."""
+        """Return the visitor who sent the request, or None if it has no valid cookie."""
         try:
             return Visitor(*self._cookies.loads(request.cookies.get(COOKIE, ""), max_age=COOKIE_AGE_S))
         except BadSignature:
             return None
 
     def signed_in(self, request: Request) -> Visitor:
-        """Return who sent the request.
+        """Return the visitor who sent the request.
 
         Raises:
-            Refused: nobody has signed in.
+            Refused: the visitor has not signed in.
         """
         visitor = self.of(request)
         if visitor is None:
@@ -70,10 +70,10 @@ class Visitors:
         return visitor
 
     def claim(self, request: Request, name: str) -> Visitor:
-        """Give the name to whoever sent the request; Bob and bob are one name.
+        """Give the name to the visitor who sent the request. Upper and lower case are the same name.
 
         Raises:
-            Refused: somebody else has it.
+            Refused: another visitor has it.
         """
         known = self.of(request)
         visitor_id = known.id if known else secrets.token_urlsafe(16)
@@ -86,13 +86,13 @@ class Visitors:
         return Visitor(visitor_id, name)
 
     def release(self, visitor: Visitor) -> None:
-        """Let others have the visitor's name."""
+        """Make the visitor's name free for others."""
         claim = self._claims.get(visitor.name.casefold())
         if claim and claim.visitor_id == visitor.id:
             self._claims[visitor.name.casefold()] = replace(claim, latest_s=-inf)
 
     def may_resume(self, visitor: Visitor) -> bool:
-        """Whether the visitor may read what was sent to the name while it had no connection."""
+        """Return whether the visitor may read messages that were sent to the name while it had no connection."""
         claim = self._claims.get(visitor.name.casefold())
         return claim is not None and claim.visitor_id == visitor.id and claim.is_first
 

@@ -1,4 +1,4 @@
-"""The API explorer: Swagger UI over our own OpenAPI document, with calls that are signed."""
+"""The API explorer: Swagger UI with the server's OpenAPI document. The server signs its calls."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from channelstream.pages.origin import is_same_origin
 from channelstream.pages.refusals import SIGN_IN, error_response, refuse_page
 
 SIGN_BYTES = 1024
-# Swagger UI's style sheet carries its icons as data: pictures.
+# Swagger UI's style sheet contains its icons as data: images.
 EXPLORER_POLICY = {"Content-Security-Policy": CONTENT_SECURITY_POLICY + "; img-src 'self' data:"}
 
 
@@ -26,7 +26,7 @@ class Explorer:
 
     Args:
         openapi: returns the OpenAPI document.
-        secret: the API's secret; it never leaves the server, only signatures of single paths do.
+        secret: the API's secret. It never leaves the server; only signatures of single paths do.
     """
 
     def __init__(

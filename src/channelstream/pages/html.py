@@ -1,4 +1,4 @@
-"""Rendering of pages: one template environment, and the headers that fence a page in."""
+"""Rendering of pages: the template environment and the security headers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,20 +25,20 @@ HEADERS: Mapping[str, str] = {
 
 
 def root(request: Request) -> str:
-    """Return the prefix a proxy in front has stripped, to put before every link: "" or "/prefix"."""
+    """Return the path prefix that a proxy has stripped, "" or "/prefix". Every link starts with it."""
     return str(request.scope.get("root_path", "")).rstrip("/")
 
 
 def redirect(request: Request, path: str) -> Response:
-    """Answer 302, as the second generation did; `path` begins with a slash and is one of ours."""
+    """Answer 302, as 0.7 did. `path` is a path of this server and begins with a slash."""
     return RedirectResponse(root(request) + path, status_code=302, headers=dict(HEADERS))
 
 
 class Renderer:
-    """Turns a template into a fenced page.
+    """Renders templates, and adds the security headers.
 
     Args:
-        static_url: path below which the assets are, without the proxy's prefix.
+        static_url: path of the assets, without the proxy's prefix.
         demo: whether links to the demo are shown.
     """
 
@@ -62,7 +62,7 @@ class Renderer:
         status: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Render `template`; `headers` replace or join the usual ones."""
+        """Render `template`. `headers` replace headers of `HEADERS`, or are added to them."""
         prefix = root(request)
         text = self._environment.get_template(template).render(
             {"root": prefix, "static": prefix + self._static_url, **(context or {})}

@@ -1,7 +1,7 @@
-"""Whether a browser sent a request from one of our own pages: the guard against cross-site forgery.
+"""Protection against cross-site request forgery: did a page of this server send the request?
 
-A check of what the browser itself says about the sender needs no token in the form, so scripts of the older
-generations that post the sign-in form directly go on working; they send neither header.
+The check reads headers that the browser sets, so forms need no token. Scripts for older versions that post the
+sign-in form directly still work: they send neither header.
 """
 
 from urllib.parse import urlsplit
@@ -10,10 +10,10 @@ from starlette.requests import Request
 
 
 def is_same_origin(request: Request) -> bool:
-    """True unless a browser says that another site made this request.
+    """Return False if a browser reports that another site made this request.
 
-    `Sec-Fetch-Site` (W3C Fetch Metadata, sent over HTTPS and to loopback) decides; otherwise `Origin`
-    (RFC 6454) must name the host asked for. Hosts only: a proxy that ends TLS changes the scheme.
+    `Sec-Fetch-Site` (W3C Fetch Metadata, sent over HTTPS and to loopback) decides if it is there. Otherwise `Origin`
+    (RFC 6454) must have the host of the request. Only hosts are compared: a proxy that ends TLS changes the scheme.
     """
     site = request.headers.get("sec-fetch-site")
     if site is not None:
@@ -25,5 +25,5 @@ def is_same_origin(request: Request) -> bool:
 def _host(origin: str) -> str | None:
     try:
         return urlsplit(origin).netloc
-    except ValueError:  # Such as "http://[", which no browser sends.
+    except ValueError:  # For example "http://[", which no browser sends.
         return None

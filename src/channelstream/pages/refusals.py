@@ -1,4 +1,4 @@
-"""Errors of the pages, in the one shape of all errors (docs/api.md, "Errors")."""
+"""Errors of the pages, in the form of all errors (docs/api.md, "Errors")."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -15,25 +15,25 @@ FOREIGN = "This was sent from another site: send it from this server's own page.
 
 _BY_STATUS: Mapping[int, Callable[[Scope], ChannelstreamError]] = {
     404: lambda scope: NotFound.path(scope["path"]),
-    405: lambda scope: MethodNotAllowed(f"This page takes no {scope['method']}: see the header Allow."),
-    413: lambda _: TooLarge("Send a shorter body: this page takes a form of its own, not more."),
+    405: lambda scope: MethodNotAllowed(f"This page does not allow {scope['method']}: see the header Allow."),
+    413: lambda _: TooLarge("Send a shorter body: the page accepts only its own short requests."),
     500: lambda _: Internal(),
 }
-"""What Starlette answers by itself, as text."""
+"""The errors that Starlette answers as plain text."""
 
 
 def error_response(error: ChannelstreamError, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the answer for an error of a page, fenced in like all of them; `headers` replace or join those."""
+    """Return the answer for an error, with the security headers. `headers` replace them, or are added."""
     status, head, body = refusal(error)
     fields = {name.decode(): value.decode() for name, value in head}
     return Response(body, status, {**HEADERS, **fields, **(headers or {})})
 
 
 def json_errors(app: App, cors: Callable[[Scope], Sequence[Header]]) -> App:
-    """Return the application with the errors it answers as plain text in the shape of all errors.
+    """Return the application with its plain-text errors replaced by errors in JSON.
 
     Args:
-        cors: the header fields that let pages of other origins read an answer to this request.
+        cors: returns the header fields that allow pages of other origins to read the answer to this request.
     """
 
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,7 +43,7 @@ def json_errors(app: App, cors: Callable[[Scope], Sequence[Header]]) -> App:
 
 
 class _Replacing:
-    """The `send` of one request: it leaves out the text of an error it has answered."""
+    """The `send` of one request. It replaces an error of `_BY_STATUS`, and drops the rest of its text."""
 
     def __init__(self, scope: Scope, send: Send, cors: Sequence[Header]) -> None:
         self._scope = scope
@@ -71,5 +71,5 @@ def _is_text(start: Scope) -> bool:
 
 
 def refuse_page(error: ChannelstreamError) -> Callable[[Request], Response]:
-    """Return what a guarded page answers to who may not see it."""
+    """Return a function that answers every request with this error."""
     return lambda _: error_response(error)

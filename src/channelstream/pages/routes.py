@@ -1,4 +1,4 @@
-"""All pages of the server, put together."""
+"""The routes of all pages."""
 
 import secrets
 from collections.abc import Awaitable, Callable
@@ -38,13 +38,13 @@ def routes(
 
     Args:
         settings: the server's options.
-        api: the whole server; the demo calls it as any application does.
-        panel: what the admin pages show and do.
+        api: the whole server as an ASGI application; the demo calls it as any application does.
+        panel: data and actions of the admin pages.
         openapi: returns the OpenAPI document.
         is_signed: whether a request carries a valid API signature from an allowed address.
-        traces: what `/admin/trace` starts and shows.
+        traces: starts and describes the traces of `/admin/trace`.
     """
-    # Without the option, cookies end with the process.
+    # Without the option, cookies are valid until the process ends.
     cookie_secret = settings.cookie_secret or secrets.token_urlsafe(32)
     assets = static_url()
     renderer = Renderer(assets, demo=settings.serves_demo)
@@ -68,7 +68,7 @@ def _demo(settings: Settings, api: ASGIApp, renderer: Renderer, cookie_secret: s
 
 
 def _client(api: ASGIApp, url: str) -> "httpx.AsyncClient":
-    import httpx  # A quarter of a server's start, needed once somebody opens the demo.
+    import httpx  # Takes a quarter of a server's start time, so it is imported when the demo is first used.
 
     transport = httpx.ASGITransport(app=api, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url=url, trust_env=False)

@@ -1,4 +1,4 @@
-"""The admin's way in and out: a form, a cookie, and back."""
+"""Sign-in and sign-out of the admin, with a form and a cookie."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
@@ -52,7 +52,7 @@ class SignIn:
         return response
 
     async def _sign_out(self, request: Request) -> Response:
-        """Take the cookie back; a GET does so too, as it did in the second generation, and harms nobody."""
+        """Delete the cookie. A GET does so too, as in 0.7; it does no harm."""
         response = redirect(request, "/admin/sign_in")
         self._gate.clear_ticket(request, response)
         return response
@@ -64,7 +64,7 @@ class SignIn:
 
 
 def _fields(body: bytes) -> dict[str, str]:
-    """Read an urlencoded form; one that is not, is empty."""
+    """Return the fields of an urlencoded form, or no fields if it is malformed."""
     try:
         return dict(parse_qsl(body.decode(), max_num_fields=16))
     except ValueError:

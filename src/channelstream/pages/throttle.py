@@ -1,4 +1,4 @@
-"""Slows down guessing of the admin password without holding up anything else."""
+"""Delays answers to wrong admin passwords, without blocking other requests."""
 
 import asyncio
 import time
@@ -10,15 +10,15 @@ from channelstream.errors import TooManyRequests
 from channelstream.pages.bounded import Bounded
 
 FIRST_DELAY_S = 0.5
-"""Wait after a first wrong password, as the second generation did."""
+"""Delay after the first wrong password, as in 0.7. It doubles with each further one."""
 LONGEST_DELAY_S = 4.0
 FORGET_AFTER_S = 15 * 60
 ADDRESSES = 4096
-"""Addresses whose failures are remembered; beyond it the oldest is forgotten."""
+"""Most addresses whose failures are remembered. Beyond it the oldest is forgotten."""
 PENDING_PER_ADDRESS = 3
 RETRY_AFTER_S = 5
 PENDING = 100
-"""Attempts that may wait at once, from all addresses."""
+"""Most attempts of all addresses that wait at once."""
 
 
 @dataclass
@@ -28,9 +28,9 @@ class Failures:
 
 
 class Throttle:
-    """Runs password checks; a wrong one is answered later and later, per client address.
+    """Runs password checks. After each failure of a client address the delay grows.
 
-    Attempts beyond the pending bounds are refused before the password is looked at, so that guessing in
+    Attempts beyond the pending bounds are refused before the password is checked, so that guessing in
     parallel gains nothing.
     """
 
@@ -45,7 +45,7 @@ class Throttle:
         self._pending: dict[str, int] = {}
 
     async def attempt(self, address: str, check: Callable[[], bool]) -> bool:
-        """Return what `check` says; after a failure only once the delay is over.
+        """Return the result of `check`; a failure is returned after a delay.
 
         Raises:
             TooManyRequests: too many attempts of this address, or of all, are still waiting.

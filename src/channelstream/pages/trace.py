@@ -1,4 +1,4 @@
-"""The trace page: why something was not delivered. Looking is a GET and changes nothing; starting is a POST."""
+"""The trace page: why an event was not delivered. A GET shows a trace and changes nothing; a POST starts one."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -18,12 +18,12 @@ from channelstream.pages.refusals import FOREIGN, SIGN_IN, error_response, refus
 
 BODY_BYTES = 4096
 MINUTES = 5
-"""How long a trace runs where the request does not say."""
+"""How long a trace runs by default."""
 KINDS = ("user", "channel", "conn_id")
 
 
 class Traces(Protocol):
-    """What starts and keeps traces (`channelstream.tracing`)."""
+    """Starts and describes traces; `channelstream.tracing` implements it."""
 
     def start(self, kind: str, name: str, minutes: int) -> None: ...
 
@@ -94,7 +94,7 @@ class TracePage:
             return error_response(error)
 
     def _begin(self, fields: Mapping[str, str]) -> tuple[str, str]:
-        """Start or stop what the fields name, and return its kind and name."""
+        """Start or stop the trace that the fields name, and return its kind and name."""
         kind, name = _subject(fields)
         if not name:
             raise Malformed("Name a user, a channel or a conn_id.")
@@ -120,10 +120,10 @@ def _subject(fields: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _number(fields: Mapping[str, str], name: str, default: int) -> int:
-    """Return a whole number of at most 9 digits.
+    """Return the value of a field as a whole number of at most 9 digits.
 
     Raises:
-        Malformed: it is none.
+        Malformed: it is not such a number.
     """
     text = fields.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) <= 9):

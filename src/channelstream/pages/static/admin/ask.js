@@ -1,13 +1,13 @@
-/** Asks before something is done that cannot be taken back. */
+/** Asks for confirmation before an action that cannot be undone. */
 
 import { byId, element } from "./dom.js";
 
-/** How many questions there were. */
+/** Number of questions so far. */
 let asked = 0;
 
 /**
- * @param title the question. @param lines what will happen. @param yes the word on the button.
- * @returns whether the person said yes; Escape and Cancel say no.
+ * @param title the question. @param lines the effects. @param yes the label of the button.
+ * @returns whether the person confirmed; Escape and Cancel do not.
  */
 export function ask(title, lines, yes) {
   const dialog = byId("ask");
@@ -20,7 +20,7 @@ export function ask(title, lines, yes) {
   return new Promise((resolve) => {
     function closed() {
       const isLatest = number === asked;
-      // The event follows the closing: that of the question before may come when this one is open already.
+      // The close event is asynchronous: that of the previous question may arrive when this one is already open.
       if (isLatest && dialog.open) return;
       dialog.removeEventListener("close", closed);
       resolve(isLatest && dialog.returnValue === "yes");

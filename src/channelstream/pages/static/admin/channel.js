@@ -1,4 +1,4 @@
-/** A channel: who is in it, what it keeps, its settings, and a message to it. */
+/** A channel: its users, history, settings, and a form to send a message. */
 
 import { ask } from "./ask.js";
 import { eventItem, facts, follow, linkItem, name } from "./detail.js";
@@ -19,7 +19,7 @@ function show(channel) {
     ["Last active", time(channel.last_active)],
   ]);
   settings = channel.settings;
-  // What is being edited is not overwritten.
+  // Settings that are being edited are not overwritten.
   if (!edited) showSettings();
   const users = channel.listed_users.map(({ name: user, connections }) => linkItem("user", user, connections > 1 ? ` × ${connections}` : ""));
   fill("users", users, { all: channel.users, none: "Nobody is here." });
@@ -47,21 +47,21 @@ async function save() {
   const lines = changed.map((field) => `${field.name}: ${settings[field.name]} → ${valueOf(field)}`);
   if (!(await ask(`Change the settings of ${name}?`, lines, "Change"))) return;
   const patch = Object.fromEntries(changed.map((field) => [field.name, valueOf(field)]));
-  await tried("settings", "Saved.", () => act("settings", { [name]: patch }));
+  await attempt("settings", "Saved.", () => act("settings", { [name]: patch }));
   edited = false;
   now();
 }
 
 async function send() {
   const { user, message } = Object.fromEntries(new FormData(byId("send")));
-  await tried("send", "Sent.", async () => {
+  await attempt("send", "Sent.", async () => {
     await act("message", { channel: name, user, message: asJson(message) });
     byId("send").elements.message.value = "";
   });
   now();
 }
 
-/** What is no JSON is meant as text. */
+/** Text that is not JSON is sent as `{text}`. */
 function asJson(text) {
   try {
     return JSON.parse(text);
@@ -70,7 +70,7 @@ function asJson(text) {
   }
 }
 
-async function tried(id, done, work) {
+async function attempt(id, done, work) {
   try {
     await work();
     note(id, done);

@@ -1,11 +1,11 @@
-/** A line over the last hour as inline SVG, with its figures in words for whoever does not see it. */
+/** A line chart of the last hour as inline SVG, with its figures in words for screen readers. */
 
 import { element } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 600;
 const HEIGHT = 120;
-/** A young server's line fills the width too: the shortest time that is drawn, in seconds. */
+/** Shortest time that the width shows, in seconds: the line of a server that has just started also fills the width. */
 const SHORTEST_S = 60;
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 
@@ -30,7 +30,7 @@ export class Chart {
   #begin = element("span");
   #end = element("span", {}, "now");
 
-  /** @param title what is drawn. @param words writes a value. @param floor the least height of the scale, in `unit`s. */
+  /** @param title of the chart. @param words formats a value. @param floor least top of the scale, in `unit`s. */
   constructor(title, { words, floor = 5, unit = 1 }) {
     this.#title = title;
     this.#words = words;
@@ -48,7 +48,7 @@ export class Chart {
     );
   }
 
-  /** Draw points, each of a time in seconds and a value, oldest first. */
+  /** Draw points, oldest first. A point is a time in seconds and a value. */
   show(points) {
     this.#points = points;
     const values = points.map(([, value]) => value);
@@ -78,7 +78,7 @@ export class Chart {
     return `${this.#title}, the last ${Math.round(this.#span() / 60)} minutes: now ${now}, lowest ${low}, highest ${high}`;
   }
 
-  /** Tell the value under the pointer. */
+  /** Show the value under the pointer. */
   #point(event) {
     if (!this.#points.length) return;
     const box = this.#svg.getBoundingClientRect();

@@ -1,4 +1,4 @@
-/** A connection: what carries it, how far it has heard, what it heard last, and how its streams ended. */
+/** A connection: its transport, its position, its last events, and how its streams ended. */
 
 import { ask } from "./ask.js";
 import { endingItem, eventItem, facts, follow, linkItem, name } from "./detail.js";
@@ -9,7 +9,7 @@ function show(connection) {
   const open = connection.state !== "closed";
   byId("disconnect").hidden = !open;
   for (const section of document.querySelectorAll(".open-only")) section.hidden = !open;
-  fill("endings", connection.endings.map(endingItem), { none: "None has ended lately." });
+  fill("endings", connection.endings.map(endingItem), { none: "No stream has ended recently." });
   if (!open) return facts([["State", "closed"]]);
   facts(factsOf(connection));
   fill("channels", connection.listed_channels.map((channel) => linkItem("channel", channel)), { all: connection.channels, none: "In no channel." });
@@ -18,22 +18,22 @@ function show(connection) {
 }
 
 function factsOf(connection) {
-  const expires = connection.expires_in_s === null ? [] : [["Ends unless it comes back in", `${connection.expires_in_s} s`]];
+  const expires = connection.expires_in_s === null ? [] : [["Ends unless it reconnects within", `${connection.expires_in_s} s`]];
   return [
     ["User", link("user", connection.user)],
     ["State", connection.state],
     ["Transport", connection.transport || "none yet"],
     ["Wire format", connection.dialect],
-    ["Has heard up to", element("code", {}, connection.position)],
-    ["The server is at", element("code", {}, connection.server_position)],
+    ["Position", element("code", {}, connection.position)],
+    ["Position of the server", element("code", {}, connection.server_position)],
     ["Waiting to be written", `${number(connection.waiting_events)} events`],
-    ["Written, not yet taken", bytes(connection.waiting_bytes)],
+    ["Written, not yet read by the client", bytes(connection.waiting_bytes)],
     ...expires,
   ];
 }
 
 byId("disconnect").addEventListener("click", async () => {
-  const lines = ["Its stream ends, its user leaves its channels, and the client is told not to come back."];
+  const lines = ["Its stream is closed with a code after which the client does not reconnect. Its user leaves its channels."];
   if (!(await ask(`Disconnect ${name}?`, lines, "Disconnect"))) return;
   await act("disconnect", { conn_id: name }).catch((error) => fault(error.message));
   now();

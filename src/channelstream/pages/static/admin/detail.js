@@ -1,15 +1,15 @@
-/** What the pages about one channel, user or connection share. */
+/** Shared code of the pages about one channel, user or connection. */
 
 import { byId, element, fault, link, time } from "./dom.js";
 import { keepFresh, read } from "./server.js";
 
 const { root } = document.documentElement.dataset;
-/** What the page of traces calls these things. */
+/** The kinds, by their names on the trace page. */
 const TRACED = { channel: "channel", user: "user", connection: "conn_id" };
 
 export const name = new URLSearchParams(location.search).get("name") ?? "";
 
-/** Fetch the thing again and again and `show` it; returns a function that does so at once. */
+/** Fetch the channel, user or connection repeatedly and `show` it. Returns a function that does so at once. */
 export function follow(kind, show) {
   byId("title").textContent = name;
   byId("trace").href = `${root}/admin/trace?${new URLSearchParams({ [TRACED[kind]]: name })}`;
@@ -21,13 +21,13 @@ export function follow(kind, show) {
       fault("");
     } catch (error) {
       fault(error.message);
-      // What is gone is no longer shown; what could not be fetched stays.
+      // Not found: hide it. Any other failure leaves the last content on the page.
       if (error.status === 404) byId("detail").hidden = true;
     }
   });
 }
 
-/** Show facts, each a name and what to write, text or an element. */
+/** Show facts. Each is a name and a value; the value is a text or an element. */
 export function facts(pairs) {
   const rows = pairs.map(([term, what]) => element("div", {}, element("dt", {}, term), element("dd", {}, what)));
   byId("facts").replaceChildren(...rows);
@@ -35,7 +35,7 @@ export function facts(pairs) {
 
 export const linkItem = (kind, text, note = "") => element("li", {}, link(kind, text), note);
 
-/** A line of a list of events: a head in grey, and JSON as it went over the line. */
+/** An item of a list of events: a head in grey, and the JSON as the client received it. */
 export function eventItem(head, json) {
   return element("li", {}, element("p", { className: "muted" }, ...head), ...(json ? [element("code", {}, json)] : []));
 }

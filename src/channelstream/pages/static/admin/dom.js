@@ -1,4 +1,4 @@
-/** Making elements, and writing numbers and times. Text of strangers only ever becomes text. */
+/** Creates elements and formats numbers and times. Untrusted text becomes text nodes only, never HTML. */
 
 const { root } = document.documentElement.dataset;
 const whole = new Intl.NumberFormat();
@@ -25,7 +25,7 @@ export function chips(texts) {
   return element("div", { className: "chips" }, ...texts.map((text) => element("span", { className: "chip" }, text)));
 }
 
-/** The server's times are UTC and say no zone. */
+/** The server's times are in UTC, without a zone. */
 export function time(timestamp) {
   const zoned = /Z|[+-]\d\d:?\d\d$/.test(timestamp) ? timestamp : `${timestamp}Z`;
   const read = new Date(zoned);
@@ -39,13 +39,13 @@ export function bytes(count) {
   return `${number(Number((count / 1024 ** step).toPrecision(3)))} ${units[step - 1]}`;
 }
 
-/** Show what went wrong; nothing hides it. */
+/** Show an error, or hide it if the text is empty. */
 export function fault(text) {
   byId("fault").textContent = text;
   byId("fault").hidden = !text;
 }
 
-/** Fill a list or a table's body, and say below it that it is empty or that there is more. */
+/** Fill a list or a table's body. Below it the page says that it is empty, or how many items are left out. */
 export function fill(id, items, { all = items.length, none = "None." } = {}) {
   const target = byId(id);
   (target.tBodies?.[0] ?? target).replaceChildren(...items);

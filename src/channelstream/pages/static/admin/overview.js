@@ -1,4 +1,4 @@
-/** The overview: figures that move, the last hour in charts, and what ended lately. */
+/** The overview: live figures, charts of the last hour, and streams and connections that ended recently. */
 
 import { Chart } from "./chart.js";
 import { byId, bytes, cell, element, fill, link, number, time } from "./dom.js";
@@ -8,23 +8,23 @@ const KEPT = 720;
 const TURNS = ["slow_turns", "longest_turn_ms", "pauses"];
 const FIGURES = ["connections", "streams", "users", "channels", "published", "deliveries", ...TURNS];
 const rate = (value) => `${number(value)}/s`;
-/** What is drawn, with the place of its value in a sample. */
+/** The charts, each with the index of its value in a sample. */
 const CHARTS = [
   [1, new Chart("Connections", { words: number })],
   [2, new Chart("Deliveries", { words: rate })],
   [3, new Chart("Messages published", { words: rate })],
   [4, new Chart("Delay of the event loop", { words: (value) => `${number(value)} ms`, floor: 10 })],
-  [5, new Chart("Slow clients waited for", { words: number })],
+  [5, new Chart("Stalls of slow clients", { words: number })],
   [6, new Chart("Memory", { words: bytes, unit: 1024 * 1024 })],
 ];
 let samples = [];
 
-function heard(event, first) {
+function showFigures(event, first) {
   for (const name of FIGURES) byId(name).textContent = number(event.figures[name]);
   byId("uptime").textContent = event.figures.uptime;
   if (!first && !event.samples.length) return;
   samples = (first ? event.samples : [...samples, ...event.samples]).slice(-KEPT);
-  for (const [place, chart] of CHARTS) chart.show(samples.map((sample) => [sample[0], sample[place]]));
+  for (const [index, chart] of CHARTS) chart.show(samples.map((sample) => [sample[0], sample[index]]));
   showEndings();
   showTurns();
 }
@@ -65,4 +65,4 @@ function turnRow({ at, ms, cpu_ms: cpu, cause, stack }) {
 
 byId("charts").append(...CHARTS.map(([, chart]) => chart.element));
 for (const [, chart] of CHARTS) chart.show([]);
-watch(heard);
+watch(showFigures);

@@ -1,13 +1,13 @@
-/** The admin's own endpoints: reading, doing, and watching the server's stream of figures. */
+/** Calls of the admin endpoints: read data, do an action, watch the server's stream of figures. */
 
 import { byId } from "./dom.js";
 
 const { root } = document.documentElement.dataset;
-/** Without a word from the server for so long, what is shown is called old. */
+/** If nothing arrives from the server for so long, the page says that its figures are stale. */
 const STALE_MS = 3000;
 const RETRY_MS = 4000;
 
-/** What the server refused, with its status. */
+/** A refusal of the server, with its status. */
 export class Refused extends Error {
   constructor(status, body) {
     super(typeof body?.error === "string" ? body.error : `The server answered ${status}: ${JSON.stringify(body)}`);
@@ -15,7 +15,7 @@ export class Refused extends Error {
   }
 }
 
-/** Fetch a document below /admin; whoever is no longer signed in goes to the form. */
+/** Fetch a document below /admin. If the admin is no longer signed in, the page goes to the sign-in form. */
 export async function read(path) {
   return answer(await fetch(`${root}/admin${path}`, { redirect: "manual", cache: "no-store" }));
 }
@@ -32,17 +32,17 @@ async function answer(response) {
     location.assign(`${root}/admin/sign_in`);
     return new Promise(() => {});
   }
-  // An answer whose end is missing is a line that was lost, as if there had been none.
+  // A truncated success means that the connection was lost: it fails like a request without an answer.
   const body = await (response.ok ? response.json() : response.json().catch(() => null));
   if (!response.ok) throw new Refused(response.status, body);
   return body;
 }
 
 /**
- * Watch the server's figures for as long as somebody sees this page; a hidden page holds no line.
- * @param heard is called with each event, and with true for the first of a stream, which has the whole hour.
+ * Watch the server's figures while this page is visible. A hidden page holds no connection.
+ * @param receive is called with each event, and with true for the first of a stream, which has the whole hour.
  */
-export function watch(heard) {
+export function watch(receive) {
   let source = null;
   let first = true;
   let stale = 0;
@@ -56,13 +56,13 @@ export function watch(heard) {
       fresh(true);
       clearTimeout(stale);
       stale = setTimeout(() => fresh(false), STALE_MS);
-      heard(JSON.parse(data), first);
+      receive(JSON.parse(data), first);
       first = false;
     };
     source.onerror = () => source.readyState === EventSource.CLOSED && refused();
   }
 
-  /** The browser gave up: the server is full, or nobody is signed in any more, which `read` finds out. */
+  /** The browser does not retry: the server is full, or the admin is no longer signed in, which `read` detects. */
   async function refused() {
     fresh(false);
     await read("/data/endings").catch(() => {});
@@ -83,15 +83,15 @@ export function watch(heard) {
 
 function fresh(live) {
   const mark = byId("freshness");
-  const text = live ? "Live" : "No answer, trying again";
+  const text = live ? "Live" : "No answer, retrying";
   if (mark.textContent === text) return;
   mark.textContent = text;
   mark.toggleAttribute("data-live", live);
 }
 
 /**
- * Keep a page up to date: `refresh` is called now, and after each sample the server takes, never twice at once.
- * A large table is answered slowly; asking for it takes at most a tenth of the time.
+ * Keep a page up to date: `refresh` is called now, and after each sample of the server, never twice at once.
+ * A large table takes the server long, so refreshing takes at most a tenth of the time.
  * @returns a function that refreshes at once.
  */
 export function keepFresh(refresh) {

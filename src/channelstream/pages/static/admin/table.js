@@ -1,4 +1,4 @@
-/** A table whose rows stay on the server: it searches, sorts and cuts; this page shows one part. */
+/** A table whose rows stay on the server: the server searches, sorts and pages; this page shows one part. */
 
 import { byId, bytes, cell, chips, element, fault, link, number, time } from "./dom.js";
 import { keepFresh, read } from "./server.js";
@@ -35,7 +35,7 @@ const CELLS = {
     cell("id", row.id),
   ],
 };
-const NONE = { nodes: "The engine of this server is its own: there are no nodes that share it." };
+const NONE = { nodes: "This server does not share its engine with other nodes." };
 const headings = [...document.querySelectorAll("th[data-sort]")];
 const asked = {
   search: "",
@@ -59,12 +59,12 @@ async function refresh() {
 
 function show(answer) {
   const content = JSON.stringify(answer.rows);
-  // Rows that have not changed stay, and with them the focus.
+  // Unchanged rows are not replaced, so the focus stays.
   if (content !== shown) byId("rows").tBodies[0].replaceChildren(...answer.rows.map((row) => element("tr", {}, ...CELLS[kind](row))));
   shown = content;
   byId("count").textContent = number(answer.total);
   byId("found").textContent = asked.search ? `${number(answer.found)} found` : "";
-  byId("rest").textContent = answer.found ? "" : asked.search ? "Nothing like that." : (NONE[kind] ?? "None yet.");
+  byId("rest").textContent = answer.found ? "" : asked.search ? "Nothing found." : (NONE[kind] ?? "None yet.");
   showPager(answer);
   for (const heading of headings) {
     const here = heading.dataset.sort === answer.sort;
@@ -81,7 +81,7 @@ function showPager({ page, pages }) {
   asked.page = String(page);
 }
 
-/** Ask for another part, and keep the wish in the address: it can be reloaded and sent on. */
+/** Ask for another part, and keep the request in the page's address, so that it can be reloaded and shared. */
 function ask(change) {
   Object.assign(asked, { page: "0" }, change);
   history.replaceState(null, "", `?${new URLSearchParams(asked)}`);
@@ -90,7 +90,7 @@ function ask(change) {
 
 function sortBy(heading) {
   const { sort } = heading.dataset;
-  // Numbers and times begin with the greatest: that is what one looks for.
+  // Numbers and times are sorted from the greatest at first: the largest values are the interesting ones.
   const usual = heading.classList.contains("number") || sort.startsWith("last_");
   ask({ sort, descending: String(sort === asked.sort ? asked.descending !== "true" : usual) });
 }

@@ -1,8 +1,8 @@
-/** Calls to the application: everything a visitor does goes there, never to the push server. */
+/** Calls to the application. Every action of a visitor goes to the application, never to the push server. */
 
 const root = document.documentElement.dataset.root;
 
-/** The application said no; `status` 0 means that it could not be reached. */
+/** The application refused a request; `status` 0 means that it could not be reached. */
 export class Refused extends Error {
   constructor(status, text) {
     super(text);

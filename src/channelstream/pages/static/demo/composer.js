@@ -1,4 +1,4 @@
-/** The field messages are written in, and in which one's own messages are edited. */
+/** The field in which messages are written, and own messages are edited. */
 
 import { byId } from "./view.js";
 
@@ -8,7 +8,7 @@ export class Composer {
   #draft = "";
   #field = byId("text");
 
-  /** @param actions send(text) and amend(uuid, text), which return whether it was done; lastOwnMessage() */
+  /** @param actions send(text) and amend(uuid, text), which return whether they succeeded; lastOwnMessage() */
   constructor(actions) {
     this.#actions = actions;
     this.#field.addEventListener("keydown", (event) => this.#key(event));
@@ -19,7 +19,7 @@ export class Composer {
     });
   }
 
-  /** Put a message into the field; what was being written comes back afterwards. */
+  /** Put a message into the field. The present draft is restored afterwards. */
   edit(message) {
     if (!this.#editing) this.#draft = this.#field.value;
     this.#editing = message.uuid;

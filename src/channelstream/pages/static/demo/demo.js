@@ -1,4 +1,4 @@
-/** The chat: joins what the visitor does, the application, the push server's stream and the page. */
+/** The chat: connects the visitor's actions, the application, the push server's stream and the page. */
 
 import { Channelstream } from "../client/channelstream.js";
 import { Refused, ask } from "./app.js";
@@ -10,7 +10,7 @@ const root = document.documentElement.dataset.root;
 
 const ENDED = {
   1000: "You have left the chat in another window.",
-  4002: "This chat goes on in another window.",
+  4002: "This chat continues in another window.",
 };
 
 const model = new Model();
@@ -21,7 +21,7 @@ let connection = "";
 
 // -- connecting ---------------------------------------------------------------------------------------------------
 
-/** Get a connection under a name, or as the cookie says, that reads on from a position. */
+/** Get a connection, under the given name or that of the cookie, which resumes from a position. */
 async function connect({ username, since }) {
   const joined = model.channels().filter((channel) => channel.joined).map((channel) => channel.name);
   const answer = await ask("connect", { ...(username && { username }), ...(joined.length && { channels: joined }), since });
@@ -34,14 +34,14 @@ async function connect({ username, since }) {
   return answer;
 }
 
-/** Listen with a connection; without one, and when it has expired, get one, however long that takes. */
+/** Open the stream of a connection. Without a connection, or when it has expired, the client gets one, with retries. */
 function listen(first) {
   stop();
   stream = new Channelstream({ url: `${root}/`, connection: first, fetchConnection });
   stream.on("open", up);
   stream.on("down", down);
   stream.on("close", ({ code }) => stream && ended(code));
-  stream.on("*", heard);
+  stream.on("*", receive);
   stream.open();
 }
 
@@ -64,19 +64,19 @@ function welcome(fault) {
   stop();
   byId("chat").hidden = true;
   byId("welcome").hidden = false;
-  tell("sign-in-fault", fault);
+  showText("sign-in-fault", fault);
   byId("name").focus();
 }
 
 // -- the stream ---------------------------------------------------------------------------------------------------
 
-function heard(event) {
+function receive(event) {
   model.apply(event);
   if (event.type === "lost") reload(event.channels.filter((channel) => channel !== ""));
   if (model.room) view.render();
 }
 
-/** Ask the application what the stream could not replay. */
+/** Load from the application the channels whose events the stream could not replay. */
 async function reload(channels) {
   if (!channels.length) return;
   await attempt("send-fault", async () => model.informed(await ask("info", { channels })));
@@ -91,7 +91,7 @@ function up() {
 function down() {
   delete byId("link").dataset.up;
   byId("link").textContent = "Offline";
-  note("The connection dropped. Coming back for what you miss.");
+  note("The connection was lost. Reconnecting; missed messages will follow.");
 }
 
 function ended(code) {
@@ -138,22 +138,22 @@ function changeMembership() {
   });
 }
 
-/** Do something the application may refuse; its words are shown at `place`. Returns whether it was done. */
+/** Do something that the application may refuse. A refusal is shown in the element `place`. Returns whether it succeeded. */
 async function attempt(place, action) {
   try {
     await action();
-    tell(place, "");
+    showText(place, "");
     return true;
   } catch (refusal) {
     if (!(refusal instanceof Refused)) throw refusal;
-    tell(place, refusal.message);
+    showText(place, refusal.message);
     return false;
   } finally {
     if (model.room) view.render();
   }
 }
 
-function tell(place, text) {
+function showText(place, text) {
   byId(place).textContent = text;
   byId(place).hidden = !text;
 }

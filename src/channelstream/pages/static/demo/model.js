@@ -1,10 +1,10 @@
-/** What the visitor knows: conversations, people, and how each event of the push server changes them. */
+/** The state that the page shows: conversations and people, and how each event of the push server changes them. */
 
 const KEPT_MESSAGES = 200;
 const channelKey = (name) => `#${name}`;
 const directKey = (name) => `@${name}`;
 
-/** One conversation: a channel, or everything exchanged with one person. */
+/** A conversation: a channel, or all private messages with one person. */
 class Conversation {
   constructor(kind, name) {
     this.kind = kind;
@@ -42,7 +42,7 @@ export class Model {
   conversations = new Map();
   statuses = new Map();
 
-  /** Start, or start again, from the application's answer to connect. */
+  /** Load the application's answer to connect, at the start and after each reconnect. */
   connected(answer) {
     this.me = answer.username;
     for (const name of answer.all_channels) this.#conversation("channel", name);
@@ -50,18 +50,18 @@ export class Model {
     if (!this.conversations.has(this.current)) this.current = channelKey(answer.channels[0]);
   }
 
-  /** Take over which channels are joined, and what the server told about them. */
+  /** Load which channels are joined, and the server's description of them. */
   subscribed(answer) {
     for (const conversation of this.channels()) conversation.joined = answer.channels.includes(conversation.name);
     this.informed(answer.channels_info);
   }
 
-  /** Take over history, people and their status as the server has them. */
+  /** Load history, people and their status from the server. */
   informed({ channels, users }) {
-    for (const [name, told] of Object.entries(channels)) {
+    for (const [name, info] of Object.entries(channels)) {
       const conversation = this.#conversation("channel", name);
-      conversation.users = new Set(told.users);
-      conversation.messages = told.history.filter((event) => event.type === "message").map(fromEvent);
+      conversation.users = new Set(info.users);
+      conversation.messages = info.history.filter((event) => event.type === "message").map(fromEvent);
     }
     for (const { user, state } of users) this.statuses.set(user, state.status);
   }
@@ -78,7 +78,7 @@ export class Model {
     return this.conversations.get(this.current);
   }
 
-  /** Show a conversation; one with a person begins when it is first shown. */
+  /** Show a conversation. A conversation with a person is created when it is first shown. */
   show(kind, name) {
     const conversation = this.#conversation(kind, name);
     conversation.unread = 0;
@@ -89,7 +89,7 @@ export class Model {
     return this.room.messages.findLast(({ user, kind }) => kind === "message" && user === this.me);
   }
 
-  /** Change what is known by one event of the push server. */
+  /** Apply one event of the push server. */
   apply(event) {
     const handler = { message: this.#said, presence: this.#came, user_state_change: this.#changed }[event.type];
     if (handler) handler.call(this, event);

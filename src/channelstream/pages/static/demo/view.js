@@ -1,7 +1,7 @@
-/** Puts the model on the page. Names and texts only ever become text nodes. */
+/** Renders the model. Names and texts become text nodes only, never HTML. */
 
 const TOGETHER_MS = 5 * 60_000;
-/** Numbers close to each other get colours far apart. */
+/** Degrees between the hues of consecutive numbers: close numbers get distant colours. */
 const GOLDEN_ANGLE = 137.508;
 const STATUS_WORDS = { available: "Available", away: "Away", busy: "Busy" };
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -15,7 +15,7 @@ export function element(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Dress an element as somebody's avatar: initials, a colour of their own, and a dot for the status. */
+/** Show an element as the avatar of a person: initials, a colour made from the name, and a dot for the status. */
 export function dressAvatar(avatar, name, status) {
   const number = [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 9973, 7);
   avatar.style.setProperty("--hue", (number * GOLDEN_ANGLE) % 360);
@@ -87,12 +87,12 @@ export class View {
     const items = room.messages.map((message, at) => this.#messageItem(message, room.messages[at - 1]));
     refill(byId("messages"), items);
     byId("empty").hidden = items.length > 0;
-    byId("empty").textContent = room.joined ? "Nothing said yet. Say something." : "Join the channel to read and write.";
+    byId("empty").textContent = room.joined ? "No messages yet. Write the first one." : "Join the channel to read and write.";
     if (atEnd || this.#shown !== current) scroll.scrollTop = scroll.scrollHeight;
     this.#shown = current;
   }
 
-  /** Elements are kept while their message is the same, so that focus and the screen reader stay where they are. */
+  /** An element is reused while its message is the same, so that focus and the screen reader keep their position. */
   #messageItem(message, before) {
     const follows = isFollowedUp(before, message);
     const known = this.#items.get(message.uuid);
@@ -150,7 +150,7 @@ export class View {
   }
 }
 
-/** Replace a list's children, and give the focus back to the one that had it. */
+/** Replace a list's children, and restore the focus. */
 function refill(list, items) {
   const key = list.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   const same = items.length === list.children.length && items.every((item, at) => item === list.children[at]);
@@ -158,7 +158,7 @@ function refill(list, items) {
   if (key) list.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
 }
 
-/** Bring the children of a list to `items`, touching only what differs. */
+/** Make `items` the children of a list, and change only what differs. */
 function reconcile(list, items) {
   const wanted = new Set(items);
   for (const child of [...list.children]) if (!wanted.has(child)) child.remove();
@@ -190,7 +190,7 @@ function noticeItem(notice) {
   return element("li", { className: "event" }, `${notice.text} at ${clock.format(asDate(notice.timestamp))}`);
 }
 
-/** The server's times are UTC and say no zone. */
+/** The server's times are in UTC, without a zone. */
 function asDate(timestamp) {
   return new Date(/Z|[+-]\d\d:\d\d$/.test(timestamp) ? timestamp : `${timestamp}Z`);
 }

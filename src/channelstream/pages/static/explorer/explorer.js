@@ -2,7 +2,7 @@
 
 const { root } = document.documentElement.dataset;
 
-/** Ask for the signature of a path; the secret itself never comes to the browser. */
+/** Get the signature of a path. The secret itself never leaves the server. */
 async function sign(path) {
   const response = await fetch(`${root}/admin/sign`, {
     method: "POST",
