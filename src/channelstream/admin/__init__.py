@@ -1,1 +1,1 @@
-"""What the admin pages show and do: read from a running node, never on the way of an event."""
+"""Data and actions of the admin pages. They read a running node and are never on the path of an event."""

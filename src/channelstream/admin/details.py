@@ -27,19 +27,19 @@ from channelstream.node import Node
 from channelstream.slices import Slices
 
 LISTED = 200
-"""Users, channels and connections listed on one page; their number is always told."""
+"""Most users, channels or connections listed on one page. The page always shows their number."""
 MESSAGES = 50
-"""Messages shown of a channel's history."""
+"""Most messages of a channel's history that are shown."""
 EVENTS = 20
-"""Last events shown of a connection."""
+"""Most events of a connection that are shown."""
 SCANNED = 50
-"""Entries of each log that are looked at for them: some may be for others."""
+"""Entries of each log that are searched for these events: the connection may not receive all of them."""
 ENDINGS = 20
-"""Endings shown of a connection."""
+"""Most endings of a connection that are shown."""
 
 
 async def channel(node: Node, name: str) -> dict[str, Any] | None:
-    """Describe a channel; None for an unknown one."""
+    """Describe a channel. Return None if it is unknown."""
     found: Channel | None = next(iter(await node.engine.channels([name])), None)
     if found is None:
         return None
@@ -73,7 +73,7 @@ def _message_row(entry: Entry) -> dict[str, Any]:
 
 
 async def user(node: Node, name: str) -> dict[str, Any] | None:
-    """Describe a user; None for an unknown one."""
+    """Describe a user. Return None if it is unknown."""
     found: User | None = next(iter(await node.engine.users([name])), None)
     if found is None:
         return None
@@ -93,7 +93,7 @@ async def user(node: Node, name: str) -> dict[str, Any] | None:
 
 
 async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
-    """Describe a connection, or how the one of this id ended; None for one nothing is known of."""
+    """Describe a connection, or how the connection with this id ended. Return None if neither is known."""
     endings = [ending_row(ending) for ending in node.endings.of(conn_id, ENDINGS)]
     found = node.connection(conn_id)
     if found is None:
@@ -130,10 +130,10 @@ def _expires_in_s(node: Node, found: Connection) -> float | None:
 
 
 async def _last_events(node: Node, found: Connection) -> list[Entry]:
-    """Return the last events the connection hears, newest first, as far as the logs still hold them."""
+    """Return the last events that the connection received, newest first, as far as the logs still contain them."""
     channels = await node.engine.channels(list(found.channels), with_users=False)
     owner = await node.engine.users([found.user])
-    # It may have left some of them meanwhile.
+    # During the await the connection may have left some of its channels.
     readable = [(each.log, found.channels[each.name]) for each in channels if each.name in found.channels]
     readable += [(each.log, found.private) for each in owner]
     slices = Slices(node.clock.steady)
@@ -149,7 +149,7 @@ def _by_time(entry: Entry) -> tuple[float, int]:
 
 
 def _tail(entries: list[Entry], found: Connection, bound: int) -> Iterable[Entry]:
-    """Yield the last few of a log's entries that this connection hears."""
+    """Yield the last entries of a log that this connection receives."""
     recent: Iterator[Entry] = (
         entry for entry in islice(reversed(entries), SCANNED) if found.receives(entry.event)
     )

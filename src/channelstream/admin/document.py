@@ -1,4 +1,4 @@
-"""The document of 0.7.1's `/admin/admin.json`, and some figures more."""
+"""The document of `/admin/admin.json`: that of 0.7.1, with additional figures."""
 
 from datetime import timedelta
 from typing import Any
@@ -54,5 +54,5 @@ class Document:
         }
 
     def uptime(self) -> str:
-        """Return how long the node has run, as 0.7.1 writes it: H:MM:SS."""
+        """Return how long the node has run, in the format of 0.7.1: H:MM:SS."""
         return str(timedelta(seconds=int(self._node.clock.steady() - self._started_s)))

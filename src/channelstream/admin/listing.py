@@ -1,6 +1,6 @@
-"""A page of a table with very many rows: searched, sorted and cut here, so that a browser gets only what it shows.
+"""Pages of tables with many rows. The server searches and sorts, and sends only the rows of one page.
 
-The loop is never held up for long: all work on rows is done in slices, and others get their turn between them.
+All work on rows is done in slices, with an event loop turn between them, so it does not block the loop.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 PAGE_ROWS = 50
 SLICE_ROWS = 1000
-"""Rows looked at between two turns of the loop: at most about 1 ms (measured with 100,000 channels)."""
+"""Rows processed in one event loop turn: at most about 1 ms (measured with 100,000 channels)."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Which part of a table is wanted.
+    """Which part of a table to return.
 
     Attributes:
-        search: text that a row's words must contain, in any case; empty for all rows.
-        sort: name of a column; an unknown one stands for the first.
-        page: number of the page, from 0; beyond the end the last one is meant.
+        search: text that a row must contain, in upper or lower case; empty means all rows.
+        sort: name of a column; an unknown name means the first column.
+        page: number of the page, from 0; a number beyond the end means the last page.
     """
 
     search: str = ""
@@ -35,12 +35,12 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """How rows of one kind are searched, sorted and told.
+    """How rows of one kind are searched, sorted and shown.
 
     Attributes:
-        words: the text a search looks at.
-        columns: by name, what to sort by.
-        tell: what is shown of a row.
+        search_text: returns the text that is searched.
+        columns: by name, the sort keys.
+        to_row: returns the shown values.
     """
 
     search_text: Callable[[T], str]
@@ -48,7 +48,7 @@ class Listing(Generic[T]):
     to_row: Callable[[T], dict[str, Any]]
 
     async def page(self, rows: Sequence[T], request: PageRequest) -> dict[str, Any]:
-        """Return one page, and how many rows there are in all and of those looked for."""
+        """Return one page, with the number of all rows and of the rows found."""
         found = await self._found(rows, request.search.casefold()) if request.search else rows
         pages = max(1, -(-len(found) // PAGE_ROWS))
         number = min(max(request.page, 0), pages - 1)
@@ -75,7 +75,7 @@ class Listing(Generic[T]):
     async def _ordered(
         self, rows: Sequence[T], key: Callable[[T], Any], descending: bool, count: int
     ) -> Iterator[T]:
-        """Return at least the first `count` rows in order: slices are sorted one by one and then merged lazily."""
+        """Return at least the first `count` rows in order. Slices are sorted one by one and then merged lazily."""
         runs = []
         for piece in _slices(rows):
             runs.append(sorted(piece, key=key, reverse=descending)[:count])
@@ -88,7 +88,7 @@ def _slices(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 async def _skip(rows: Iterable[Any], count: int) -> None:
-    """Pass over rows in front of the page."""
+    """Skip the rows before the page."""
     while count > 0:
         for _ in islice(rows, min(count, SLICE_ROWS)):
             pass

@@ -1,4 +1,4 @@
-"""Everything the admin pages ask for, in one place: the server hands it to the pages, which know no node."""
+"""`Panel`: all that the admin pages need from a node. `pages` use it without importing `node`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,13 +22,13 @@ from channelstream.slices import Slices
 from channelstream.transports.streams import Streams
 
 FIGURES_S = 1.0
-"""Time between two sets of figures to a page that watches."""
+"""Interval of the figures that a watching page receives."""
 WATCHED_S = 60.0
-"""How long a page may watch before it has to ask anew, and so show its credentials again."""
+"""How long a page may watch before it must reconnect, and so send its credentials again."""
 WATCHERS = 32
-"""Pages that may watch at a time; more are refused with 503."""
+"""Most pages that watch at the same time. More are refused with 503."""
 ENDINGS = 50
-"""Endings told of the whole server."""
+"""Most endings of the whole server that are shown."""
 
 Detail = Callable[[Node, str], Awaitable[dict[str, Any] | None]]
 DETAILS: dict[str, Detail] = {
@@ -41,11 +41,11 @@ ACTIONS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "settings": channels.channel_config,
     "message": messages.publish,
 }
-"""What an admin may do; the bodies are those of the API's calls."""
+"""The actions of an admin. Their bodies are those of the API's calls."""
 
 
 class _Watcher:
-    """One of the places of pages that watch; it is free again when whoever has it is gone, also before it has begun."""
+    """One of the `WATCHERS` places. A weak set holds it, so it is free again even if its generator is never started."""
 
     __slots__ = ("__weakref__",)
 
@@ -62,49 +62,49 @@ class Panel:
         self._watchers: WeakSet[_Watcher] = WeakSet()
 
     async def document(self) -> bytes:
-        """Return what `/admin/admin.json` of 0.7.1 shows, as JSON."""
+        """Return the JSON of `/admin/admin.json`."""
         result = await in_parts(await self._document(), Slices(self._node.clock.steady))
         return b"".join(result.parts)
 
     async def table(
         self, name: str, search: str, sort: str, descending: bool, page: int
     ) -> dict[str, Any] | None:
-        """Return a page of a table; None when there is no such table."""
+        """Return a page of a table, or None if there is no such table."""
         return await self._tables.page(name, PageRequest(search, sort, descending, page))
 
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
-        """Describe one thing of a kind; None when there is no such kind or thing."""
+        """Describe a channel, user or connection. Return None if the kind or the name is unknown."""
         describe = DETAILS.get(kind)
         return await describe(self._node, name) if describe else None
 
     def endings(self) -> list[dict[str, Any]]:
-        """Return how streams and connections ended lately, newest first."""
+        """Return how streams and connections ended recently, newest first."""
         return [ending_row(ending) for ending in self._node.endings.latest(ENDINGS)]
 
     def slow_turns(self) -> dict[str, Any]:
-        """Return the figures of the event loop, and its last slow turns, newest first."""
+        """Return the figures of the event loop, and its latest slow turns, newest first."""
         loop = self._sampler.loop
         return {**loop.figures(), "rows": loop.rows()}
 
     async def act(self, action: str, body: bytes) -> Any:
-        """Do what the API's call does.
+        """Do an action and return its answer: both are those of the API's call.
 
         Raises:
             KeyError: there is no such action.
-            ChannelstreamError: the body is invalid, or it cannot be done now.
+            ChannelstreamError: the body is invalid, or the action cannot be done now.
         """
         result = await ACTIONS[action](Call.internal(self._node, body))
         return msgspec.Raw(b"".join(result.parts)) if isinstance(result, Parts) else result
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:
-        """Return the last hour, then the figures of every second, and each sample as it is taken.
+        """Yield the samples of the last hour, then figures every second, and each new sample.
 
         Raises:
             Unavailable: too many pages are watching, or the server stops.
         """
         if len(self._watchers) >= WATCHERS or self._sampler.stopped.is_set():
             raise Unavailable("No more admin pages can watch now; try again later.", retry_after_s=5)
-        # Taken here and not when the figures begin: very many may ask in one turn of the loop.
+        # The place is taken here, not in the generator: many requests may arrive in one event loop turn.
         watcher = _Watcher()
         self._watchers.add(watcher)
         return self._watch(watcher)

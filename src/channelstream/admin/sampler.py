@@ -1,6 +1,6 @@
-"""Figures of the last hour: a bounded ring of samples, taken off the way of any event.
+"""Figures of the last hour: a bounded ring of samples, taken by a periodic task.
 
-The hot path keeps plain counters (`Hub.deliveries`, `Node.published`, `Node.stalls`); their growth is read here.
+The hot path only increments counters (`Hub.deliveries`, `Node.published`, `Node.stalls`). A sample has their increase.
 """
 
 import asyncio
@@ -14,37 +14,37 @@ from msgspec import Struct
 from channelstream.node import Node
 
 SAMPLE_S = 5.0
-"""Time between two samples."""
+"""Interval of the samples."""
 SAMPLES = 720
-"""Samples kept: one hour; the oldest goes."""
+"""Most samples kept: one hour. Beyond it the oldest is dropped."""
 
 _STATM = Path("/proc/self/statm")
 
 
 class Loop(Protocol):
-    """What is known of the event loop; `watchdog.Watchdog` is it."""
+    """Figures of the event loop; `watchdog.Watchdog` implements it."""
 
     def take_delay_s(self) -> float:
-        """Return how late a timer came at most since this was last asked."""
+        """Return the longest delay of a timer since the last call."""
 
     def figures(self) -> dict[str, Any]:
-        """Return the slow turns in figures."""
+        """Return the figures of slow turns."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """Describe the last slow turns, newest first."""
+        """Describe the latest slow turns, newest first."""
 
 
 class Sample(Struct, frozen=True, array_like=True):
-    """What was measured over one interval; written as an array, in this order.
+    """The measurements of one interval, encoded as an array in this order.
 
     Attributes:
-        at_s: its end, in epoch seconds.
-        connections: registered at its end.
-        deliveries: events handed to connections, per second.
+        at_s: end of the interval, in epoch seconds.
+        connections: connections registered at the end.
+        deliveries: events delivered to connections, per second.
         published: messages accepted, per second.
-        delay_ms: the longest time a timer of the loop came late: so long an event waited at most for its turn.
+        delay_ms: longest delay of a timer of the event loop. An event waited at most so long for its turn.
         stalls: how often a client was too slow to be written to.
-        memory_bytes: resident memory of the process at its end.
+        memory_bytes: resident memory of the process at the end.
     """
 
     at_s: float
@@ -60,10 +60,10 @@ class Sampler:
     """Takes the samples.
 
     Attributes:
-        loop: where the delay is read.
+        loop: source of the delay.
         samples: the ring, oldest first.
-        count: samples taken since the start, the forgotten ones too.
-        stopped: set when the server ends, for whoever waits for more.
+        count: number of samples since the start, including those that were dropped.
+        stopped: set when the server stops, so that watching pages end.
     """
 
     def __init__(self, node: Node, loop: Loop, sample_s: float = SAMPLE_S) -> None:
@@ -86,7 +86,7 @@ class Sampler:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def since(self, count: int) -> list[Sample]:
-        """Return the samples taken after the first `count`, as far as they are kept."""
+        """Return the samples after the first `count` ones, as far as they are kept."""
         new = min(self.count - count, len(self.samples))
         return list(self.samples)[len(self.samples) - new :]
 
@@ -96,7 +96,7 @@ class Sampler:
             self.take(self.loop.take_delay_s())
 
     def take(self, delay_s: float) -> None:
-        """Append a sample of what happened since the one before."""
+        """Append a sample of the time since the previous sample."""
         node = self._node
         now = (node.clock.steady(), node.hub.deliveries, node.published, node.stalls)
         passed_s, deliveries, published, stalls = (
@@ -118,5 +118,5 @@ class Sampler:
 
 
 def resident_bytes() -> int:
-    """Return the memory this process has in RAM (Linux: proc(5), statm)."""
+    """Return the resident memory of this process (Linux: proc(5), statm)."""
     return int(_STATM.read_bytes().split()[1]) * getpagesize()

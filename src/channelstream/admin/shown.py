@@ -1,4 +1,4 @@
-"""How values of strangers are told to the admin pages: cut to a length a page can hold."""
+"""Formats untrusted values for the admin pages: long texts are truncated."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
 
 TEXT = 400
-"""Characters shown of a message or a value of a state."""
+"""Most characters of a message or a state value that are shown."""
 KEYS = 8
-"""Keys shown of a state in a table."""
+"""Most keys of a state that a table shows."""
 TRANSPORTS = {
     Framing.WEBSOCKET: "WebSocket",
     Framing.DEFLATE: "WebSocket, compressed",
@@ -23,20 +23,20 @@ TRANSPORTS = {
 
 
 def cut(data: bytes | str) -> str:
-    """Return the beginning of a text, with a sign where it was cut."""
-    # A character has at most four bytes: what is decoded is bounded as well.
+    """Return a text, truncated with an ellipsis if it is too long."""
+    # A character has at most four bytes, so decoding is bounded as well.
     text = data if isinstance(data, str) else data[: 4 * TEXT].decode(errors="ignore")
     return text if len(text) <= TEXT else text[:TEXT] + "…"
 
 
 def state_of(state: State, keys: int | None = None) -> dict[str, Any]:
-    """Return a state, or the first keys of it, with long texts cut."""
+    """Return a state, or its first keys, with long texts truncated."""
     shown = list(state.items())[:keys]
     return {key: cut(value) if isinstance(value, str) else value for key, value in shown}
 
 
 def transport_of(connection: Connection) -> str:
-    """Name what carries the connection, or carried it last; empty when nothing ever did."""
+    """Return the name of the connection's present or last transport; empty if it never had one."""
     if connection.state is ConnectionState.NEW:
         return ""
     return TRANSPORTS[Framing(connection.format % len(Framing))]
@@ -54,12 +54,12 @@ def connection_row(connection: Connection) -> dict[str, Any]:
 
 
 def waiting_bytes(connection: Connection) -> int:
-    """Return the bytes written for a connection that its client has not taken yet."""
+    """Return the number of bytes written for a connection that the transport still buffers."""
     return connection.stream.buffered_bytes() if connection.stream else 0
 
 
 def event_row(entry: Entry, dialect: Dialect) -> dict[str, Any]:
-    """Tell an event as a connection hears it."""
+    """Describe an event in the form that a connection receives."""
     return {
         "position": entry.position,
         "channel": entry.event.channel,

@@ -99,14 +99,14 @@ NODES: Listing[NodeStatus] = Listing(
 
 
 class Tables:
-    """Pages of the tables. One page is made at a time: many wishes at once cost no more than one after another."""
+    """Pages of the tables. One page is built at a time, so that concurrent requests do not add up in one event loop turn."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._lock = asyncio.Lock()
 
     async def page(self, name: str, request: PageRequest) -> dict[str, Any] | None:
-        """Return a page of the table of this name; None when there is none."""
+        """Return a page of the table of this name, or None if there is none."""
         make = _PAGES.get(name)
         if make is None:
             return None
