@@ -72,7 +72,7 @@ def test_without_pid(server: Any, capsys: Captured) -> None:
     """Without it processor time and memory are left out, and that is said."""
     assert bench(server, *SMALL) == 0
     out, err = capsys.readouterr()
-    assert "CPU and memory are left out" in err
+    assert "CPU and memory are not measured" in err
     assert "CPU per delivery" not in out
 
 

@@ -73,7 +73,7 @@ def test_an_unused_port_is_named(capsys: pytest.CaptureFixture[str], command: st
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    advice = "start the server, or say where it is with --url"
+    advice = "start the server, or pass its address with --url"
     assert complaint(capsys, command, "--url", url) == f"nothing listens at {url}: {advice}"
 
 
@@ -82,13 +82,13 @@ def test_an_unused_port_is_named(capsys: pytest.CaptureFixture[str], command: st
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (http("200 OK", "<html>"), "is no channelstream server: its answer to /"),
-        (http("200 OK", '"hello"'), "is no channelstream server: its answer to /"),
-        (http("404 Not Found", "<html>"), "is no channelstream server: it answered 404 to /"),
+        (http("200 OK", "<html>"), "is not a channelstream server: its answer to /"),
+        (http("200 OK", '"hello"'), "is not a channelstream server: its answer to /"),
+        (http("404 Not Found", "<html>"), " with 404 and no JSON"),
         (http("502 Bad Gateway", "<html>"), "is a proxy whose server does not answer (502)"),
-        (http("301 Moved", "", "Location: https://x/"), "on to 'https://x/': use the address it means"),
-        (http("400 Bad Request", "sent to HTTPS port"), "speaks TLS: its address begins with https://"),
-        (b"220 mail.example ESMTP\r\n", "gives no HTTP answer, so it is no channelstream server: "),
+        (http("301 Moved", "", "Location: https://x/"), "to 'https://x/': use that address"),
+        (http("400 Bad Request", "sent to HTTPS port"), "uses TLS: use an address with https://"),
+        (b"220 mail.example ESMTP\r\n", "does not answer with HTTP, so it is not a channelstream server: "),
     ],
 )
 def test_another_program_is_named(
@@ -105,9 +105,7 @@ def test_http_spoken_to_https(capsys: pytest.CaptureFixture[str], tls: ssl.SSLCo
     """A server that speaks TLS is recognized when it is spoken HTTP to."""
     with answering(b"", tls) as port:
         url = f"http://127.0.0.1:{port}"
-        assert (
-            complaint(capsys, command, "--url", url) == f"{url} speaks TLS: its address begins with https://"
-        )
+        assert complaint(capsys, command, "--url", url) == f"{url} uses TLS: use an address with https://"
 
 
 @every_command
@@ -116,8 +114,7 @@ def test_https_spoken_to_http(capsys: pytest.CaptureFixture[str], command: str) 
     with answering(http("400 Bad Request", "")) as port:
         url = f"https://127.0.0.1:{port}"
         assert (
-            complaint(capsys, command, "--url", url)
-            == f"{url} speaks no TLS: its address begins with http://"
+            complaint(capsys, command, "--url", url) == f"{url} does not use TLS: use an address with http://"
         )
 
 
@@ -133,4 +130,4 @@ def test_unknown_certificate(
         assert line.startswith(f"the certificate of {url} is not trusted: ")
         assert line.endswith("--ssl-certfile")
         line = complaint(capsys, command, "--url", url, "--ssl-certfile", certificate[0])
-        assert line.startswith(f"{url} is no channelstream server: its answer to /")
+        assert line.startswith(f"{url} is not a channelstream server: its answer to /")

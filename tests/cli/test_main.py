@@ -48,9 +48,9 @@ def test_a_module_is_the_program(module: str, argument: str, code: int) -> None:
         (["sign", "message"], "PATH: 'message'"),
         (
             ["publsh", "-c", "news", "hi"],
-            "there is no command 'publsh' (did you mean publish?), nor such a file",
+            "there is no command and no file 'publsh' (did you mean publish?)",
         ),
-        (["teleport"], "there is no command 'teleport', nor such a file"),
+        (["teleport"], "there is no command and no file 'teleport'"),
     ],
 )
 def test_wrong_configuration(argv: list[str], said: str) -> None:

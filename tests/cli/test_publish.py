@@ -106,4 +106,4 @@ def test_broken_json_is_sent_as_a_text_with_a_hint(
     assert main(["publish", "--url", server.url, "-c", "news", text], {}) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)
-    assert ("begins like JSON" in err) is is_hinted
+    assert ("starts like JSON" in err) is is_hinted

@@ -1,8 +1,8 @@
 """The command line: `channelstream [COMMAND]`, one module for each command.
 
-A command is a function of its arguments and the environment that returns an exit code: 0 when done, 1 when
-the work failed, 2 when the command line or the configuration is wrong. Only the module of the command that
-runs is imported: a server starts without the clients' HTTP library and the load generator.
+A command is a function of its arguments and the environment, and returns an exit code: 0 for success, 1 if
+the work failed, 2 if the command line or the configuration is wrong. Only the module of the command that runs
+is imported: a server starts without the HTTP library of the clients and without the load generator.
 """
 
 import os
@@ -30,20 +30,20 @@ COMMANDS = {
 """The module of each command; its function `run` is the command."""
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z_-]*")
-"""What looks like a command, and not like the path of an INI file."""
+"""Matches a word that looks like a command, not like the path of an INI file."""
 
 FAILED = 1
 BAD_CONFIGURATION = 2
 INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells report it."""
+"""128 plus the number of SIGINT, as shells report it."""
 
 
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run the command the arguments name, or serve.
+    """Run the command that the arguments name; without one, serve.
 
     Args:
-        argv: arguments without the program's name; None means those of this process.
-        environ: the environment; None means that of this process.
+        argv: arguments without the program's name; None means the arguments of this process.
+        environ: the environment; None means the environment of this process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments and arguments[0] in COMMANDS:
@@ -52,27 +52,27 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
 
 
 def _command(module: str, function: str = "run") -> Command:
-    """Import the module of a command and return the command."""
+    """Import the module of a command and return its function."""
     command: Command = getattr(import_module(f"channelstream.cli.{module}"), function)
     return command
 
 
 def _serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Serve; a first word that may name neither a command nor a file is refused.
+    """Serve.
 
     Raises:
-        ConfigError: it does not, or the settings are wrong.
+        ConfigError: the first word is neither a command nor a file, or the settings are wrong.
     """
     word = argv[0] if argv else ""
     if _WORD.fullmatch(word) and not Path(word).exists():
         close = get_close_matches(word, COMMANDS, n=1)
         meant = f" (did you mean {close[0]}?)" if close else ""
-        raise ConfigError(f"there is no command {word!r}{meant}, nor such a file (see channelstream -h)")
+        raise ConfigError(f"there is no command and no file {word!r}{meant}; see channelstream -h")
     return _command("serve")(argv, environ)
 
 
 def utils_main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """The second generation's `channelstream_utils make_config`; it replaces a file that is there."""
+    """Run `channelstream_utils make_config`, the command of 0.7. It replaces an existing file."""
     return _run(_command("make_config", "run_old"), sys.argv[1:] if argv is None else argv, environ)
 
 
@@ -88,6 +88,6 @@ def _run(command: Command, argv: Sequence[str], environ: Mapping[str, str] | Non
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has enough; the flush at exit must not complain about it.
+        # The reader closed the pipe, as `head` does: the flush at exit must not fail because of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

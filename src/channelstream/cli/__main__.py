@@ -1,4 +1,4 @@
-"""`python -m channelstream.cli` is `channelstream`."""
+"""`python -m channelstream.cli`: the same as `channelstream`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`channelstream bench`: measure a running server, or one that is started for it."""
+"""`channelstream bench`: measure a running server, or a server that it starts."""
 
 import sys
 from argparse import Namespace
@@ -26,8 +26,8 @@ from channelstream.config.settings import BY_NAME
 from channelstream.errors import ConfigError, RequestFailed
 
 DESCRIPTION = """\
-Connect subscribers to a server, publish, and print what a delivery costs, how late it is, and whether anything was
-lost or out of order: then the exit code is 1. Without URL a server is started on a free port, with default options."""
+Connect subscribers to a server, publish messages, and print CPU per delivery, latency, lost messages and order. The exit
+code is 1 if messages were lost or out of order. Without URL a server is started on a free port, with default options."""
 QUICK_NAME = "quick"
 NOT_RIGHT = 1
 
@@ -35,17 +35,17 @@ _INTEGERS = {
     "clients": ("--clients", "N", "Subscribers", 0, 1_000_000),
     "channels": ("--channels", "N", "Channels of each client", 1, 1000),
     "messages": ("--messages", "N", "Messages to publish; 0 means none", 0, 100_000_000),
-    "publishers": ("--publishers", "N", "Calls under way at once", 1, 1000),
+    "publishers": ("--publishers", "N", "Concurrent calls", 1, 1000),
     "payload_bytes": ("--payload-bytes", "BYTES", "Length of a message's text", 0, 1 << 20),
     "items": ("--items", "N", "Messages in one call", 1, 10_000),
-    "workers": ("--workers", "N", "Processes the clients are spread over", 1, 64),
+    "workers": ("--workers", "N", "Processes that run the clients", 1, 64),
 }
 _NUMBERS = {
     "duration_s": ("--duration", "S", "End after so many seconds, instead of --messages", 0.1, 86_400),
-    "rate_per_s": ("--rate", "N", "Messages a second; 0 means flat out", 0, 1_000_000),
-    "idle_s": ("--idle", "S", "Leave the clients alone and probe the server before publishing", 0, 86_400),
+    "rate_per_s": ("--rate", "N", "Messages a second; 0 means as fast as possible", 0, 1_000_000),
+    "idle_s": ("--idle", "S", "Seconds with idle clients before publishing, to probe the server", 0, 86_400),
 }
-"""Parameters of a load: flag, placeholder, sentence, least and greatest value."""
+"""Parameters of a load: flag, placeholder, help text, least and greatest value."""
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -73,23 +73,21 @@ def _parser() -> OneLineParser:
     parser = OneLineParser("channelstream bench", DESCRIPTION, _EPILOG)
     parser.add_argument("url", metavar="URL", nargs="?", help="The server to measure [start one].")
     parser.add_argument(
-        "--scenario", metavar="NAME[,NAME]", help=f"Named runs, or {QUICK_NAME} for a set of them [none]."
+        "--scenario", metavar="NAME[,NAME]", help=f"Predefined loads; {QUICK_NAME} means a short set [none]."
     )
     parser.add_argument("--list", action="store_true", help="Print the scenarios.")
-    parser.add_argument("--pid", metavar="PID", help="The server's process, for its CPU and memory.")
-    parser.add_argument(
-        "--no-reference", action="store_true", help="Do not measure the reference server as well."
-    )
-    load = parser.add_argument_group("Load (changes a scenario's)")
+    parser.add_argument("--pid", metavar="PID", help="The server's process, to measure CPU and memory.")
+    parser.add_argument("--no-reference", action="store_true", help="Do not measure the reference server.")
+    load = parser.add_argument_group("Load (overrides that of a scenario)")
     load.add_argument("--transport", choices=("ws", "sse", "poll"), help="How clients listen [ws].")
     for name, (flag, metavar, sentence, *_) in (_INTEGERS | _NUMBERS).items():
         load.add_argument(flag, dest=name, metavar=metavar, help=f"{sentence} [{getattr(Load(), name):g}].")
-    load.add_argument("--deflate", action="store_true", help="Clients insist on permessage-deflate.")
+    load.add_argument("--deflate", action="store_true", help="Clients require permessage-deflate.")
     results = parser.add_argument_group("Results")
     results.add_argument("--json", metavar="FILE", help="Write the report of one scenario as JSON.")
     results.add_argument("--svg", metavar="FILE", help="Write its chart as SVG.")
     results.add_argument(
-        "--output", metavar="DIR", help="Write NAME.json and NAME.svg of every scenario there."
+        "--output", metavar="DIR", help="Write NAME.json and NAME.svg of every scenario to DIR."
     )
     group = parser.add_argument_group("Settings")
     add_file_flag(group.add_argument)
@@ -106,12 +104,12 @@ examples:
 
 
 def scenarios_text() -> str:
-    """The scenarios by name, with what they answer."""
+    """Return the scenarios as text: name and question."""
     lines = [f"  {scenario.name:14}{scenario.question}" for scenario in SCENARIOS.values()]
     return "\n".join([*lines, f"  {QUICK_NAME:14}{', '.join(QUICK)}"])
 
 
-# -- what is to be done
+# -- arguments
 
 
 def _scenarios(parser: OneLineParser, arguments: Namespace) -> list[Scenario]:
@@ -130,7 +128,7 @@ def _scenarios(parser: OneLineParser, arguments: Namespace) -> list[Scenario]:
 
 
 def _changes(parser: OneLineParser, arguments: Namespace) -> dict[str, Any]:
-    """The parameters that were given."""
+    """Return the parameters that the arguments set."""
     given = vars(arguments)
     changes: dict[str, Any] = {name: given[name] for name in ("transport", "deflate") if name in given}
     for table, kind in ((_INTEGERS, int), (_NUMBERS, float)):
@@ -157,7 +155,7 @@ def _number(
 
 
 def _target(parser: OneLineParser, arguments: Namespace, environ: Mapping[str, str]) -> Target | None:
-    """The running server that is to be measured; None means that one has to be started."""
+    """Return the running server to measure; None means that a server has to be started."""
     if "url" not in arguments or arguments.url is None:
         if "pid" in arguments:
             parser.error("--pid is the process of the server at URL")
@@ -181,19 +179,19 @@ def _target(parser: OneLineParser, arguments: Namespace, environ: Mapping[str, s
 
 def _pid(parser: OneLineParser, arguments: Namespace) -> int | None:
     if "pid" not in arguments:
-        print("channelstream: CPU and memory are left out; --pid names the server's process", file=sys.stderr)
+        print("channelstream: CPU and memory are not measured: pass --pid PID of the server", file=sys.stderr)
         return None
     pid = int(_number(parser, "--pid", arguments.pid, int, 1, 1 << 22))
     check_pid(pid)
     return pid
 
 
-# -- doing it
+# -- runs and results
 
 
 def _conducted(scenario: Scenario, target: Target | None, arguments: Namespace) -> Report:
     progress = Progress(sys.stderr)
-    # Without the server's CPU there is nothing that a reference would make comparable.
+    # The reference makes CPU figures comparable. Without the server's CPU it is of no use.
     with_reference = "no_reference" not in arguments and (target is None or target.pid is not None)
     try:
         report = uvloop.run(conduct(scenario, target, with_reference, progress))

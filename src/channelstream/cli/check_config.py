@@ -1,4 +1,4 @@
-"""`channelstream check-config`: everything that is wrong with a configuration, at once."""
+"""`channelstream check-config`: report all problems of a configuration at once."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from channelstream.config import loading, safety
 from channelstream.config.flags import read_flags, settings_parser
 
-DESCRIPTION = "Check the configuration that `channelstream` would serve with: file, environment and flags."
+DESCRIPTION = "Check the configuration with which `channelstream` would serve: file, environment and flags."
 USAGE = "channelstream check-config [-i FILE] [option ...]"
 BAD_CONFIGURATION = 2
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Print OK, or all problems; warnings do not count.
+    """Print OK, or all problems. Warnings do not change the exit code.
 
     Raises:
         ConfigError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Why a server did not answer as a channelstream does, and what to do about it, in one sentence."""
+"""Error texts for a server that does not answer as channelstream does: the cause and the remedy, in one sentence."""
 
 import socket
 import ssl
@@ -10,9 +10,9 @@ import httpx
 
 PROBE_TIMEOUT_S = 2.0
 _SHOWN_CHARS = 500
-"""How much of an error answer is repeated."""
+"""Most characters of an error answer that are shown."""
 _GATEWAY = (502, 504)
-"""Statuses of a proxy whose server does not answer."""
+"""Statuses of a proxy that gets no answer from its server."""
 
 
 def no_answer(url: str, where: str, error: Exception) -> str:
@@ -20,45 +20,47 @@ def no_answer(url: str, where: str, error: Exception) -> str:
 
     Args:
         url: the server's address.
-        where: the same for people; a unix socket has a path.
+        where: the address to show: for a unix socket its path.
     """
     for cause in _causes(error):
         match cause:
             case ssl.SSLCertVerificationError():
-                advice = "name its authority, or the certificate itself, with --ssl-certfile"
+                advice = "pass the certificate of its authority, or its own, with --ssl-certfile"
                 return f"the certificate of {where} is not trusted: {cause.verify_message}; {advice}"
             case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE" | "HTTP_REQUEST"):
-                return f"{where} speaks no TLS: its address begins with http://"
+                return f"{where} does not use TLS: use an address with http://"
             case ConnectionRefusedError() | FileNotFoundError():
-                return f"nothing listens at {where}: start the server, or say where it is with --url"
+                return f"nothing listens at {where}: start the server, or pass its address with --url"
             case socket.gaierror():
                 return f"there is no host {urlsplit(url).hostname!r}: correct the address {where}"
             case httpx.TimeoutException():
-                return f"{where} does not answer in time: it is stuck, or no HTTP server"
+                return f"{where} does not answer in time: it is overloaded or stuck, or not an HTTP server"
     if isinstance(error, httpx.ConnectError):
         return f"{where} cannot be reached: {error}"
     if url.startswith("http:") and _speaks_tls(url):
-        return f"{where} speaks TLS: its address begins with https://"
-    return f"{where} gives no HTTP answer, so it is no channelstream server: {error}"
+        return f"{where} uses TLS: use an address with https://"
+    return f"{where} does not answer with HTTP, so it is not a channelstream server: {error}"
 
 
 def refused(url: str, path: str, answer: httpx.Response) -> str:
-    """Return what an error answer says; `url` is the server's address."""
+    """Return the text for an error answer; `url` is the server's address."""
     if answer.is_redirect:
-        return f"{url} sends {path} on to {answer.headers.get('location', '')!r}: use the address it means"
+        return f"{url} redirects {path} to {answer.headers.get('location', '')!r}: use that address"
     if not _is_json(answer):
         if answer.status_code in _GATEWAY:
-            return f"{url} is a proxy whose server does not answer ({answer.status_code}): start that"
+            return f"{url} is a proxy whose server does not answer ({answer.status_code}): start the server"
         if answer.status_code == 400 and "HTTPS" in answer.text:
-            return f"{url} speaks TLS: its address begins with https://"
-        return f"{url} is no channelstream server: it answered {answer.status_code} to {path}, and no JSON"
+            return f"{url} uses TLS: use an address with https://"
+        return (
+            f"{url} is not a channelstream server: it answered {path} with {answer.status_code} and no JSON"
+        )
     text = " ".join(answer.text.split())[:_SHOWN_CHARS]
     return f"{url}{path} answered {answer.status_code}: {text}"
 
 
 def not_channelstream(url: str, path: str) -> str:
-    """Return what to say of an answer that is none of channelstream's."""
-    return f"{url} is no channelstream server: its answer to {path} is another program's"
+    """Return the text for an answer that channelstream does not give."""
+    return f"{url} is not a channelstream server: its answer to {path} has another form"
 
 
 def _causes(error: BaseException | None) -> Iterator[Any]:
@@ -76,7 +78,7 @@ def _is_json(answer: httpx.Response) -> bool:
 
 
 def _speaks_tls(url: str) -> bool:
-    """Whether a TLS handshake succeeds where HTTP did not; nothing is sent in it, so nobody needs to be trusted."""
+    """Return whether a TLS handshake succeeds. Nothing is sent over it, so the certificate is not verified."""
     parts = urlsplit(url)
     context = ssl.create_default_context()
     context.check_hostname = False

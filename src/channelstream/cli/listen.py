@@ -1,4 +1,4 @@
-"""`channelstream listen`: print what a subscriber hears, through every interruption."""
+"""`channelstream listen`: print the events of a subscriber, and reconnect after every interruption."""
 
 import json
 import random
@@ -15,8 +15,8 @@ from channelstream.config.flags import OneLineParser
 from channelstream.errors import CloseCode, RequestFailed
 
 DESCRIPTION = """\
-Subscribe to channels and print one JSON line for each event. A stream that drops is resumed where it was;
-what cannot be recovered is named on stderr. Ctrl-C ends it."""
+Subscribe to channels and print one JSON line for each event. A stream that breaks is resumed from its position;
+channels whose events are lost are reported on stderr. Ctrl-C ends it."""
 EPILOG = """\
 examples:
   channelstream listen -c news sport
@@ -34,12 +34,12 @@ FINAL = frozenset(
         CloseCode.TOO_BIG,
     }
 )
-"""Codes after which a client must not come back."""
+"""Close codes after which a client must not reconnect."""
 TOO_MANY_REQUESTS = 429
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Listen until the server ends it, or the user does.
+    """Listen until the server ends the connection, or the user presses Ctrl-C.
 
     Raises:
         ConfigError: the arguments or settings are wrong.
@@ -66,7 +66,11 @@ def _parser() -> OneLineParser:
         help="Channels to subscribe to; none means private messages only.",
     )
     parser.add_argument(
-        "-u", "--user", metavar="USER", default=DEFAULT_USER, help=f"Who listens [{DEFAULT_USER}]."
+        "-u",
+        "--user",
+        metavar="USER",
+        default=DEFAULT_USER,
+        help=f"The user who subscribes [{DEFAULT_USER}].",
     )
     parser.add_argument("--transport", choices=tuple(STREAMS), default="ws", help="How to listen [ws].")
     add_server_flags(parser)
@@ -74,18 +78,18 @@ def _parser() -> OneLineParser:
 
 
 def say(text: str) -> None:
-    """Tell the user something that is not an event."""
+    """Print a line that is not an event, to stderr."""
     print(f"channelstream: {text}", file=sys.stderr, flush=True)
 
 
 @dataclass(slots=True)
 class Subscriber:
-    """One user listening to some channels over one transport.
+    """A user who subscribes to channels over one transport.
 
     Attributes:
-        wait: called before each return with the seconds to wait.
-        jitter: random numbers from 0 to 1, so that a crowd spreads.
-        clock: seconds that do not jump.
+        wait: sleeps before a reconnect; takes seconds.
+        jitter: returns random numbers from 0 to 1, so that many clients do not reconnect at the same time.
+        clock: a monotonic clock, in seconds.
     """
 
     server: Server
@@ -99,7 +103,7 @@ class Subscriber:
     policy: ReconnectPolicy = field(default_factory=ReconnectPolicy)
 
     def listen(self) -> int:
-        """Print events until the stream ends for good; the exit code is 0 if it ended on purpose."""
+        """Print events until the server ends the connection. Return the exit code: 0 if it ended with 1000."""
         self.connect()
         while True:
             try:
@@ -111,10 +115,10 @@ class Subscriber:
                 self.wait_to_reconnect(end)
 
     def connect(self) -> None:
-        """Ask for a connection, as an application does for its browsers.
+        """Register a connection, as an application does for its browsers.
 
         Raises:
-            RequestFailed: the server gives none.
+            RequestFailed: the server refused it or cannot be reached.
         """
         body = {
             "username": self.user,
@@ -125,10 +129,10 @@ class Subscriber:
         self.resume_point.conn_id = self.server.post("/connect", body, dict, "conn_id")["conn_id"]
 
     def read_stream(self) -> None:
-        """Handle the items of one stream.
+        """Handle the items of one stream until it ends.
 
         Raises:
-            StreamEnded: always, in the end.
+            StreamEnded: always.
         """
         if not self.resume_point.conn_id:
             self.reconnect()
@@ -137,7 +141,12 @@ class Subscriber:
             self.handle(item)
 
     def reconnect(self) -> None:
-        """Replace a connection the server has forgotten; a server that is out of reach may come back."""
+        """Register a new connection if the old one is unknown. An unreachable or overloaded server is tried again.
+
+        Raises:
+            RequestFailed: the server refused it.
+            StreamEnded: the server cannot be reached, or answered 5xx or 429.
+        """
         try:
             self.connect()
         except RequestFailed as error:
@@ -146,7 +155,7 @@ class Subscriber:
             raise StreamEnded(LOST, str(error)) from error
 
     def handle(self, item: Item) -> None:
-        """Print an event and remember its position; how the stream begins is for the user, not for the pipe."""
+        """Print an event and store its position. A `resumed` item is reported on stderr instead of stdout."""
         if item.get("type") == "resumed":
             self.report_start(item)
         else:
@@ -154,7 +163,7 @@ class Subscriber:
         self.resume_point.position = item.get("position", self.resume_point.position)
 
     def report_start(self, resumed: Item) -> None:
-        """Say from when on nothing is missed, and what may be missing."""
+        """Report the first start of the stream, and channels whose events may be missing."""
         if not self.resume_point.position:
             say(f"listening to {', '.join(self.channels) or 'private messages'} as {self.user}")
         if resumed.get("lost"):
@@ -162,7 +171,7 @@ class Subscriber:
             say(f"events may be missing from: {', '.join(lost)}")
 
     def wait_to_reconnect(self, end: StreamEnded) -> None:
-        """Wait, and ask for a new connection where the old one is unknown."""
+        """Wait before the next stream, and drop a connection that the server does not know."""
         if end.code == CloseCode.UNKNOWN_CONNECTION:
             self.resume_point.conn_id = ""
         self.wait(end.retry_after_s + self.jitter() * self.policy.longest_s(end.code, self.clock()))

@@ -14,8 +14,8 @@ from channelstream.config.template import random_secrets, render_ini, texts_of_j
 from channelstream.errors import ConfigError
 
 DESCRIPTION = """\
-Write an INI file that explains every option and holds random secrets. Options set in the environment
-(CHANNELSTREAM_*) or by -j are set in the file; all others are shown as comments with their defaults."""
+Write an INI file that explains every option and contains random secrets. Options from the environment
+(CHANNELSTREAM_*) or from -j are set in the file; all others are comments with their defaults."""
 OWNER_ONLY = 0o600
 
 
@@ -27,13 +27,13 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     parser = OneLineParser("channelstream make-config", DESCRIPTION)
     _add_arguments(parser)
-    parser.add_argument("--force", action="store_true", default=False, help="Replace a file that is there.")
+    parser.add_argument("--force", action="store_true", default=False, help="Replace an existing file.")
     arguments = parser.parse_strictly(argv)
     return _make(arguments, environ, replace=arguments.force)
 
 
 def run_old(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """`channelstream_utils make_config`: the same by its old name; it replaces a file that is there."""
+    """Run `channelstream_utils make_config`, the name of 0.7. It replaces an existing file."""
     parser = OneLineParser("channelstream_utils", DESCRIPTION)
     parser.add_argument("operation", choices=["make_config"], help="The only operation.")
     _add_arguments(parser)
@@ -64,7 +64,7 @@ def _make(arguments: Namespace, environ: Mapping[str, str], replace: bool) -> in
 
 
 def _values(document: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Option texts for the file: random secrets, beaten by the environment, beaten by the JSON."""
+    """Return option texts for the file: JSON overrides the environment, which overrides random secrets."""
     overrides = {name: Given(text, "--json") for name, text in texts_of_json(document).items()}
     reading = read_layers([from_environ(environ), Layer(overrides)])
     if reading.problems:
@@ -74,7 +74,7 @@ def _values(document: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _write(path: Path, text: str, replace: bool) -> None:
-    """Write a file only its owner may read, from the moment it exists."""
+    """Write a file that only its owner may read. It never exists with wider permissions."""
     try:
         if replace:
             path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`channelstream publish`: post one message."""
+"""`channelstream publish`: publish one message."""
 
 import json
 import sys
@@ -8,26 +8,24 @@ from typing import Any
 from channelstream.cli.remote import add_server_flags, server_of
 from channelstream.config.flags import OneLineParser
 
-DESCRIPTION = (
-    "Post a message to a channel, to users, or to users within a channel; print the server's answer."
-)
+DESCRIPTION = "Publish a message to a channel, to users, or to users of a channel; print the server's answer."
 EPILOG = """\
 examples:
   channelstream publish -c news '{"text": "hello"}'
   channelstream publish --to alice --to bob "lunch?"
 """
 NOT_JSON = (
-    "channelstream: MESSAGE is sent as a text: it begins like JSON but is none"
-    " (JSON has double quotes around names and texts)"
+    "channelstream: MESSAGE is sent as text: it starts like JSON but is not valid JSON"
+    " (JSON needs double quotes around names and strings)"
 )
 DEFAULT_USER = "channelstream-cli"
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Post the message.
+    """Publish the message.
 
     Raises:
-        ConfigError: it has no destination, or the settings are wrong.
+        ConfigError: it has no recipient, or the settings are wrong.
         RequestFailed: the server refused it or cannot be reached.
     """
     parser = _parser()
@@ -49,20 +47,24 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def _parser() -> OneLineParser:
     parser = OneLineParser("channelstream publish", DESCRIPTION, EPILOG)
-    parser.add_argument("message", metavar="MESSAGE", help="JSON; what is not JSON is sent as a text.")
-    parser.add_argument("-c", "--channel", metavar="CHANNEL", default=None, help="The channel to post to.")
+    parser.add_argument("message", metavar="MESSAGE", help="JSON; anything else is sent as text.")
+    parser.add_argument("-c", "--channel", metavar="CHANNEL", default=None, help="The channel to publish to.")
     parser.add_argument(
-        "--to", metavar="USER", action="append", default=[], help="Only this user hears it; may be repeated."
+        "--to",
+        metavar="USER",
+        action="append",
+        default=[],
+        help="Only this user receives it; may be repeated.",
     )
     parser.add_argument(
-        "-u", "--user", metavar="USER", default=DEFAULT_USER, help=f"Who says it [{DEFAULT_USER}]."
+        "-u", "--user", metavar="USER", default=DEFAULT_USER, help=f"The user who sends it [{DEFAULT_USER}]."
     )
     add_server_flags(parser)
     return parser
 
 
 def payload(text: str) -> Any:
-    """The JSON value a text holds, or the text itself."""
+    """Return the value of a JSON text, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:
@@ -70,5 +72,5 @@ def payload(text: str) -> Any:
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether a text that is sent as it is was probably meant as JSON."""
+    """Return whether a text is not JSON, but was probably meant as JSON."""
     return text.lstrip()[:1] in ("{", "[") and payload(text) is text

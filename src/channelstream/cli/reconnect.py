@@ -1,4 +1,4 @@
-"""How long a subscriber waits before its stream is opened again: the policy of docs/resume.md, "Reconnect policy"."""
+"""How long a subscriber waits before it reopens its stream: the policy of docs/resume.md, "Reconnect policy"."""
 
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -9,18 +9,18 @@ from channelstream.errors import CloseCode
 FIRST_STEP_S = 0.5
 LONGEST_STEP_S = 30.0
 SPREAD_S = 3.0
-"""All clients come back from a restart at once: each waits any time up to this."""
+"""After a restart all clients reconnect at once. Each waits a random time up to this."""
 STABLE_S = 10.0
-"""A stream that was open for so long makes waits short again."""
+"""A stream that was open for so long resets the backoff."""
 LONGEST_RETRY_AFTER_S = 300.0
 
 
 @dataclass(slots=True)
 class ReconnectPolicy:
-    """What is known of the streams so far; it draws no random numbers, but gives the longest waits.
+    """The backoff over the streams so far. It returns upper bounds; the caller applies jitter.
 
     Attributes:
-        opened_at: when the present stream received its first item, in seconds of any clock; None while there is none.
+        opened_at: when the present stream received its first item, in seconds of any clock; None if no stream is open.
     """
 
     opened_at: float | None = None
@@ -28,12 +28,12 @@ class ReconnectPolicy:
     _retried_at_once: set[int] = field(default_factory=set)
 
     def received(self, now: float) -> None:
-        """Note that the stream is open."""
+        """Record that the stream is open."""
         if self.opened_at is None:
             self.opened_at = now
 
     def longest_s(self, code: int, now: float) -> float:
-        """The longest wait after a stream that ended with a close code; any part of it is to be waited."""
+        """Return the longest wait after a stream that ended with this close code."""
         was_open = self._close_stream(now)
         is_crowded = code in (CloseCode.RESTARTING, CloseCode.OVERLOADED)
         if self._is_immediate(code, was_open) and not is_crowded:
@@ -43,7 +43,7 @@ class ReconnectPolicy:
         return max(SPREAD_S, step_s) if is_crowded else step_s
 
     def _close_stream(self, now: float) -> bool:
-        """Forget old failures after a stable stream; whether one was open."""
+        """Record the end of the stream, and reset the backoff if it was stable. Return whether a stream was open."""
         opened_at, self.opened_at = self.opened_at, None
         if opened_at is not None and now - opened_at >= STABLE_S:
             self._step = 0
@@ -51,7 +51,9 @@ class ReconnectPolicy:
         return opened_at is not None
 
     def _is_immediate(self, code: int, was_open: bool) -> bool:
-        """Whether this is a decision of the server, and the first since a stable stream."""
+        """Return whether to reconnect without a wait: the server chose to end the stream, for the first time since a
+        stable one.
+        """
         is_planned = code == CloseCode.RESTARTING and was_open
         if code in self._retried_at_once or not (
             is_planned or code in (CloseCode.UNKNOWN_CONNECTION, CloseCode.TOO_SLOW)
@@ -64,7 +66,7 @@ class ReconnectPolicy:
 
 
 def retry_after_s(header: str, now: float) -> float:
-    """Seconds that a `Retry-After` asks for (RFC 9110 section 10.2.3), within a bound; 0 where it says nothing.
+    """Return the wait of a `Retry-After` (RFC 9110 section 10.2.3) in seconds, within a bound; 0 if it is unreadable.
 
     Args:
         now: seconds since the epoch.

@@ -1,4 +1,4 @@
-"""A running server as the client commands see it: its address, signed requests, what it refuses."""
+"""Calls of a running server by the client commands: its address, signed requests, error texts."""
 
 import ssl
 from argparse import Namespace
@@ -23,20 +23,20 @@ T = TypeVar("T")
 
 
 def signed_headers(secret: str, path: str) -> dict[str, str]:
-    """The headers of a signed request; both older generations send the second, which is never read."""
+    """Return the headers of a signed request. The second one is not needed: older clients send it."""
     token = TimestampSigner(secret).sign(path).decode()
     return {"x-channelstream-secret": token, "x-channelstream-endpoint": path}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where the server is and how to sign for it.
+    """Address and secret of a server.
 
     Attributes:
         url: its address, without a slash at the end.
-        secret: the key to sign with.
-        unix_socket: path of the socket to reach it by; empty means TCP.
-        certfile: certificate to trust besides the system's; empty means none.
+        secret: the key for signatures.
+        unix_socket: path of its unix socket; empty means TCP.
+        certfile: certificate to trust besides those of the system; empty means none.
     """
 
     url: str
@@ -45,13 +45,13 @@ class Server:
     certfile: str = ""
 
     def tls(self) -> ssl.SSLContext | None:
-        """What to trust; None where the address is not https."""
+        """Return the TLS context, or None if the address is not https."""
         if not self.url.startswith("https:"):
             return None
         return client_context(self.certfile)
 
     def client(self, timeout_s: float = REQUEST_TIMEOUT_S) -> httpx.Client:
-        """A client for unsigned requests; proxies of the environment are not asked, as loopback is usual."""
+        """Return a client for unsigned requests. It ignores proxies of the environment: loopback is the usual case."""
         transport = httpx.HTTPTransport(
             verify=self.tls() or True, uds=self.unix_socket or None, trust_env=False
         )
@@ -59,24 +59,24 @@ class Server:
         return httpx.Client(base_url=self.url, transport=transport, timeout=timeout, trust_env=False)
 
     def post(self, path: str, body: object, wanted: type[T], *keys: str) -> T:
-        """Post a signed request and return the answer's JSON; see `_ask`."""
+        """Send a signed POST and return the answer's JSON; see `_ask`."""
         return self._checked(path, self._ask("POST", path, json=body), wanted, keys)
 
     def get(self, path: str, query: Mapping[str, str], wanted: type[T], *keys: str) -> T:
-        """Make a signed GET and return the answer's JSON; see `_ask`."""
+        """Send a signed GET and return the answer's JSON; see `_ask`."""
         return self._checked(path, self._ask("GET", path, params=query), wanted, keys)
 
     @property
     def where(self) -> str:
-        """Its address, for people."""
+        """The address for messages to the user."""
         return f"unix:{self.unix_socket}" if self.unix_socket else self.url
 
     def _ask(self, method: str, path: str, **parts: Any) -> Any:
-        """Make a signed request and return the answer's JSON.
+        """Send a signed request and return the answer's JSON.
 
         Raises:
             ConfigError: the certificate to trust cannot be used.
-            RequestFailed: the server cannot be reached, is another program or answers with an error.
+            RequestFailed: the server cannot be reached, is not channelstream, or answers with an error.
         """
         try:
             with self.client() as client:
@@ -91,33 +91,37 @@ class Server:
             raise RequestFailed(diagnosis.not_channelstream(self.where, path)) from error
 
     def _checked(self, path: str, answer: Any, wanted: type[T], keys: Collection[str]) -> T:
-        """Return an answer that is of a type, and has these keys; any other is not channelstream's."""
+        """Return the answer if it has this type and these keys.
+
+        Raises:
+            RequestFailed: it has not, so the server is not channelstream.
+        """
         if not isinstance(answer, wanted) or not all(key in cast("Collection[str]", answer) for key in keys):
             raise RequestFailed(diagnosis.not_channelstream(self.where, path))
         return answer
 
 
 def add_server_flags(parser: OneLineParser) -> None:
-    """Add the flags that say where the server is and what its secret is."""
-    parser.add_argument("--url", help="Address of the server [that of the settings].")
+    """Add the flags for the server's address and secret."""
+    parser.add_argument("--url", help="Address of the server [the address of the settings].")
     group = parser.add_argument_group("Settings")
     add_file_flag(group.add_argument)
     add_flags(group.add_argument, [BY_NAME[name] for name in _OPTIONS])
     group.add_argument(
         "--ssl-certfile",
         metavar="FILE",
-        help="Trust this certificate as well: an authority's, or the server's own.",
+        help="A certificate to trust: that of an authority, or the server's own.",
     )
 
 
 def settings_of(arguments: Namespace, environ: Mapping[str, str]) -> Settings:
-    """The settings that parsed arguments, environment and file make."""
+    """Return the settings from parsed arguments, environment and file."""
     file = getattr(arguments, "ini", None)
     return load(Flags(file, given_flags(arguments)), environ).settings
 
 
 def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
-    """The server at `--url`, or else where the settings say it listens.
+    """Return the server at `--url`, or else at the address of the settings.
 
     Raises:
         ConfigError: the address or the settings are wrong.
@@ -129,10 +133,10 @@ def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
 
 
 def checked_url(text: str) -> str:
-    """The address of a server, without a slash at the end; its path is a prefix that a proxy strips.
+    """Return the address of a server without a slash at the end. Its path is a prefix that a proxy strips.
 
     Raises:
-        ConfigError: it is no http address.
+        ConfigError: it is not an http or https address.
     """
     try:
         url = httpx.URL(text)
@@ -144,14 +148,14 @@ def checked_url(text: str) -> str:
 
 
 def url_of(settings: Settings) -> str:
-    """The address under which this machine reaches a server with these settings."""
+    """Return the address at which this machine reaches a server with these settings."""
     scheme = "https" if settings.ssl_certfile else "http"
     host = "127.0.0.1" if settings.unix_socket else _reachable(settings.host)
     return f"{scheme}://{host}:{settings.port}"
 
 
 def _reachable(host: str) -> str:
-    """A host to connect to: loopback where the server listens on all addresses."""
+    """Return the host to connect to: loopback if the server listens on all addresses."""
     if not host:
         return "127.0.0.1"
     try:

@@ -1,4 +1,4 @@
-"""`channelstream`: serve until told to stop."""
+"""`channelstream`: run the server until a signal stops it."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,20 +8,20 @@ from channelstream.config.flags import OneLineParser, read_flags, settings_parse
 from channelstream.config.loading import load
 from channelstream.config.safety import check_safety
 
-DESCRIPTION = "A push server: a web application posts signed messages, browsers hear them."
+DESCRIPTION = "A push server: web applications publish signed messages, browsers receive them."
 USAGE = """
   channelstream [FILE.ini] [option ...]        serve
-  channelstream COMMAND [option ...]           do one of these; COMMAND -h says how"""
+  channelstream COMMAND [option ...]           run a command; COMMAND -h shows its options"""
 COMMANDS = """
 commands:
   make-config     write an INI file with random secrets
-  check-config    say what is wrong with a configuration
+  check-config    report problems of a configuration
   sign PATH       print the headers of a signed request
-  publish         post a message to a channel or to users
-  listen          print what a subscriber hears
-  trace           print to whom each event goes, and what keeps it from others
+  publish         publish a message to a channel or to users
+  listen          subscribe and print events
+  trace           print who receives each event, and why others do not
   bench           measure a server
-  serve           serve, as without a command
+  serve           run the server, as without a command
 """
 EPILOG = """\
 examples:
@@ -31,24 +31,24 @@ examples:
   channelstream listen -c news &  channelstream publish -c news '{"text": "hello"}'
 
 Every option is also an INI key and an environment variable: poll_timeout_s,
-CHANNELSTREAM_POLL_TIMEOUT_S. Flags beat the environment, which beats the file.
+CHANNELSTREAM_POLL_TIMEOUT_S. Flags override the environment, which overrides the file.
 """
 
 logger = logging.getLogger(__name__)
 
 
 def parser() -> OneLineParser:
-    """The parser of `channelstream` and `channelstream check-config`."""
+    """Return the parser of `channelstream` without a command."""
     made = settings_parser(description=DESCRIPTION + "\n" + COMMANDS, epilog=EPILOG, usage=USAGE)
     made.add_argument("-v", "--version", action="version", version=__version__, help="Print the version.")
     return made
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Serve with the settings of flags, environment and file.
+    """Run the server with the settings of flags, environment and file.
 
     Raises:
-        ConfigError: they are wrong, or not safe to serve.
+        ConfigError: the settings are wrong or unsafe.
     """
     loaded = load(read_flags(parser(), argv), environ)
     check_safety(loaded.settings)

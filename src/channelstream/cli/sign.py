@@ -1,4 +1,4 @@
-"""`channelstream sign PATH`: the headers of a signed request."""
+"""`channelstream sign PATH`: print the headers of a signed request."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         ConfigError: the path does not begin with a slash, or the settings are wrong.
     """
     parser = OneLineParser("channelstream sign", DESCRIPTION, EPILOG)
-    parser.add_argument("path", metavar="PATH", help="Path of the request, such as /message.")
+    parser.add_argument("path", metavar="PATH", help="Path of the request, for example /message.")
     add_file_flag(parser.add_argument)
     add_flags(parser.add_argument, [BY_NAME["secret"]])
     arguments = parser.parse_strictly(argv)

@@ -1,6 +1,6 @@
-"""The three transports from the subscriber's side: each yields items until its stream ends.
+"""The three transports of a subscriber. Each yields items until its stream ends, and raises `StreamEnded`.
 
-Silence is judged by received bytes: a list that takes long to arrive is not cut while some of it arrives.
+The silence timeout counts from the last received byte: a long list may take longer, as long as bytes arrive.
 """
 
 import socket as sockets
@@ -23,12 +23,12 @@ from channelstream.errors import CloseCode
 Item = dict[str, Any]
 
 SILENCE_S = 60.0
-"""A stream without even a heartbeat for so long is taken for lost; heartbeats come every few seconds."""
+"""A stream without any bytes for so long counts as lost. The server sends heartbeats every few seconds."""
 CLOSE_TIMEOUT_S = 1.0
 MAX_FRAME_BYTES = 64 << 20
-"""Longest list of items taken; a longer one ends the stream for good, as it would come again."""
+"""Longest list of items. A longer one ends listening, because a replay would send it again."""
 LOST = 1006
-"""The stream broke without a word (RFC 6455 section 7.1.5)."""
+"""The stream broke without a close frame (RFC 6455 section 7.1.5)."""
 
 _CODES = {
     401: CloseCode.UNKNOWN_CONNECTION,
@@ -36,11 +36,11 @@ _CODES = {
     429: CloseCode.OVERLOADED,
     503: CloseCode.OVERLOADED,
 }
-"""What HTTP statuses say, as close codes."""
+"""Close codes of HTTP statuses."""
 
 
 class _Refusal(msgspec.Struct):
-    """The part of an error that a stream's reader needs (docs/api.md, "Errors")."""
+    """The fields of an error answer that matter here (docs/api.md, "Errors")."""
 
     error: str
     close_code: int = 0
@@ -51,11 +51,11 @@ _decode_refusal = msgspec.json.Decoder(_Refusal).decode
 
 
 class StreamEnded(Exception):
-    """A stream is over.
+    """A stream has ended.
 
     Attributes:
-        code: the close code that says why.
-        retry_after_s: what an answer said about when to come back, in seconds.
+        code: the close code.
+        retry_after_s: the wait that an error answer asks for, in seconds.
     """
 
     def __init__(self, code: int, reason: str, retry_after_s: float = 0.0) -> None:
@@ -66,7 +66,7 @@ class StreamEnded(Exception):
 
 @dataclass(slots=True)
 class ResumePoint:
-    """Where a subscriber is: its connection, and the position of the last event it heard."""
+    """From where a subscriber resumes: its connection, and the position of the last event it received."""
 
     conn_id: str = ""
     position: str = ""
@@ -80,7 +80,7 @@ Stream = Callable[[Server, ResumePoint], Iterator[Item]]
 
 
 class _Observed(ClientConnection):
-    """A WebSocket that knows when bytes arrived last."""
+    """A WebSocket that records when the last bytes arrived."""
 
     received_at = 0.0
 
@@ -96,7 +96,7 @@ class _Observed(ClientConnection):
 
 
 def listen_ws(server: Server, resume_point: ResumePoint) -> Iterator[Item]:
-    """Items of a WebSocket."""
+    """Yield the items of a WebSocket."""
     try:
         with _open_websocket(server, resume_point) as socket:
             while True:
@@ -118,7 +118,7 @@ def _open_websocket(server: Server, resume_point: ResumePoint) -> ClientConnecti
         "open_timeout": REQUEST_TIMEOUT_S,
         "close_timeout": CLOSE_TIMEOUT_S,
         "create_connection": _Observed,
-        # An answer to a ping would have to wait for a large message on a slow line.
+        # No pings: on a slow network the pong would wait behind a large message.
         "ping_interval": None,
     }
     if server.unix_socket:
@@ -127,7 +127,7 @@ def _open_websocket(server: Server, resume_point: ResumePoint) -> ClientConnecti
 
 
 def _next_text(socket: ClientConnection) -> str | bytes:
-    """The next message, however long it takes while bytes arrive."""
+    """Return the next message. It may take long, as long as bytes arrive."""
     since = time.monotonic()
     while True:
         last = max(since, socket.received_at if isinstance(socket, _Observed) else 0.0)
@@ -141,14 +141,14 @@ def _next_text(socket: ClientConnection) -> str | bytes:
 
 
 def _closed(closed: ConnectionClosed) -> StreamEnded:
-    """What ended a WebSocket: the server's code, or ours where a message was refused here."""
+    """Return why a WebSocket ended: the server's close code, or this client's if it refused a message."""
     if closed.rcvd:
         return StreamEnded(closed.rcvd.code, closed.rcvd.reason)
     return _too_long() if closed.sent and closed.sent.code == CloseCode.TOO_BIG else StreamEnded(LOST, "")
 
 
 def listen_sse(server: Server, resume_point: ResumePoint) -> Iterator[Item]:
-    """Items of a text/event-stream (WHATWG HTML section 9.2); each block is one JSON list."""
+    """Yield the items of a text/event-stream (WHATWG HTML section 9.2). Each block is one JSON list."""
     try:
         with (
             server.client(SILENCE_S) as client,
@@ -165,7 +165,7 @@ def listen_sse(server: Server, resume_point: ResumePoint) -> Iterator[Item]:
 
 
 def _lines(answer: httpx.Response) -> Iterator[bytes]:
-    """Lines as the server ends them; those of httpx also end at U+2028 and others, which a JSON text may hold."""
+    r"""Yield lines that end with `\n`. httpx also splits at U+2028 and others, which may occur inside JSON strings."""
     held = bytearray()
     for data in answer.iter_bytes():
         held += data
@@ -182,7 +182,7 @@ def _too_long() -> StreamEnded:
 
 
 def listen_poll(server: Server, resume_point: ResumePoint) -> Iterator[Item]:
-    """Items of long polls, one after the other."""
+    """Yield the items of consecutive long polls."""
     try:
         with server.client(SILENCE_S) as client:
             while True:
@@ -209,7 +209,7 @@ def _refused_by(answer: httpx.Response, body: bytes) -> StreamEnded:
 
 
 def _refused(status: int, body: bytes, retry_after: str) -> StreamEnded:
-    """Why a stream was not opened or a poll ended: an error of the server says the close code itself."""
+    """Return why a stream was refused or a poll ended: by the close code in the answer, or else by the status."""
     wait_s = retry_after_s(retry_after, time.time())
     try:
         refusal = _decode_refusal(body)
@@ -219,7 +219,7 @@ def _refused(status: int, body: bytes, retry_after: str) -> StreamEnded:
 
 
 def _items(text: str | bytes) -> Iterator[Item]:
-    """The items of one JSON list; a last word of SSE and long poll ends the stream."""
+    """Yield the items of one JSON list. A `closing` item, which SSE and long poll send at the end, ends the stream."""
     try:
         items = _decode(text)
     except msgspec.MsgspecError as error:

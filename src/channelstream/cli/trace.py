@@ -1,4 +1,4 @@
-"""`channelstream trace`: tell why something was not delivered, while it happens."""
+"""`channelstream trace`: show live why events are not delivered."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from channelstream.cli.remote import Server, add_server_flags, server_of
 from channelstream.config.flags import OneLineParser
 
 DESCRIPTION = """\
-Trace a user, a channel or a connection: print to whom each event goes, and what keeps it from the others.
+Trace a user, a channel or a connection: print who receives each event, and why the others do not.
 Ctrl-C stops the trace."""
 EPILOG = """\
 examples:
@@ -53,7 +53,7 @@ def _parser() -> OneLineParser:
 
 
 def _follow(server: Server, subject: Mapping[str, str], after: int) -> None:
-    """Print notes as they come, until the trace has ended."""
+    """Print new notes until the trace ends."""
     while True:
         document = server.get(PATH, {**subject, "after": str(after)}, dict, "notes", "seconds_left")
         for note in document["notes"]:
@@ -66,7 +66,7 @@ def _follow(server: Server, subject: Mapping[str, str], after: int) -> None:
 
 
 def lines(note: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a note as text: what happened, then one line for each recipient."""
+    """Yield a note as text: the event, then one line for each connection."""
     fact = note["fact"]
     at = datetime.fromtimestamp(note["at_s"], UTC).strftime("%H:%M:%S")
     known = [f"{key}={fact[key]!r}" for key in _KEYS if fact[key] is not None]
