@@ -6,8 +6,8 @@ from channelstream.core.changes import (
     Changes,
     RecentChanges,
     compacted,
+    current_forms,
     forms_for,
-    present_forms,
 )
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.log import Entry
@@ -46,7 +46,7 @@ def test_changes_are_remembered_in_order() -> None:
     recent = RecentChanges()
     first, second = delete(1), edit(2)
     for each in (first, second):
-        recent.note(each, needed=0)
+        recent.add(each, needed=0)
     assert [recent.after(number) for number in range(3)] == [[first, second], [second], []]
 
 
@@ -55,13 +55,13 @@ def test_only_so_many_are_remembered() -> None:
     for big, count in ((False, KEPT), (True, 4)):
         recent, size = RecentChanges(), KEPT_BYTES // 9 if big else 1
         for number in range(1, count + 3):
-            recent.note(edit(number, b"x" * size), needed=number)
+            recent.add(edit(number, b"x" * size), needed=number)
         assert recent.after(1) is None
         kept = recent.after(2)
         assert kept is not None
         assert len(kept) == count
     for number in range(KEPT * 2):
-        recent.note(delete(number), needed=6)
+        recent.add(delete(number), needed=6)
     assert len(recent.after(6) or ()) == KEPT * 2
 
 
@@ -84,27 +84,27 @@ def test_a_list_has_only_the_current_forms() -> None:
 def test_unchanged_entries_are_returned_as_they_are() -> None:
     """The usual case costs nothing."""
     entries = [message(1), message(2, "other")]
-    assert present_forms(entries, Changes()) is entries
+    assert current_forms(entries, Changes()) is entries
 
 
 def test_a_change_counts_for_those_who_are_not_sent_it() -> None:
     """Where it is about all whom an entry is for; one for some leaves the others what they have."""
     pending = [message(1), message(2, "other"), message(3, channel="b")]
-    assert summary(present_forms(pending, Changes([delete(4, exclude=ANN)]))) == [
+    assert summary(current_forms(pending, Changes([delete(4, exclude=ANN)]))) == [
         (2, "Message", b"1"),
         (3, "Message", b"1"),
     ]
-    assert summary(present_forms(pending[:1], Changes([edit(4)]))) == [(1, "Message", b"2")]
-    assert summary(present_forms(pending[:1], Changes([edit(4), delete(5), edit(6)]))) == []
-    assert present_forms(pending[:1], Changes([delete(4, only=ANN)])) == pending[:1]
+    assert summary(current_forms(pending[:1], Changes([edit(4)]))) == [(1, "Message", b"2")]
+    assert summary(current_forms(pending[:1], Changes([edit(4), delete(5), edit(6)]))) == []
+    assert current_forms(pending[:1], Changes([delete(4, only=ANN)])) == pending[:1]
     private = message(1, channel=None, only=ANN)
-    assert present_forms([private], Changes([delete(2, channel=None, only=ANN | {"bob"})])) == []
+    assert current_forms([private], Changes([delete(2, channel=None, only=ANN | {"bob"})])) == []
 
 
 def test_the_last_change_wins_for_each_recipient() -> None:
     """An edit for everybody does not undo the one that some were sent after it, in the same list."""
     first, later = edit(2, b"2"), edit(3, b"3", only=ANN)
-    assert summary(present_forms([message(1), first, later], Changes([first, later]))) == [
+    assert summary(current_forms([message(1), first, later], Changes([first, later]))) == [
         (1, "Message", b"3"),
         (3, "MessageEdited", b"3"),
     ]
@@ -112,7 +112,7 @@ def test_the_last_change_wins_for_each_recipient() -> None:
 
 def test_an_older_change_does_not_touch_a_newer_entry() -> None:
     """A message that is published again after its deletion was forgotten is another one."""
-    assert summary(present_forms([message(5)], Changes([delete(4)]))) == [(5, "Message", b"1")]
+    assert summary(current_forms([message(5)], Changes([delete(4)]))) == [(5, "Message", b"1")]
 
 
 def test_a_user_is_not_sent_what_a_change_about_it_supersedes() -> None:

@@ -8,7 +8,7 @@ import pytest
 from tests.transports.in_process import Stage, play
 
 from channelstream.http import closing
-from channelstream.http.closing import GoneClients
+from channelstream.http.closing import ClosingQueue
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.websocket import WebSocketStream
 
@@ -29,7 +29,7 @@ def test_many_simultaneous_ends_are_closed_in_short_turns(monkeypatch: pytest.Mo
     monkeypatch.setattr(closing, "AT_ONCE", 4)
 
     async def life() -> None:
-        gone, lines = GoneClients(), [Line() for _ in range(11)]
+        gone, lines = ClosingQueue(), [Line() for _ in range(11)]
         assert all(gone.close(line) for line in lines[:10])
         counts = [0]
         for turn in range(4):
@@ -47,7 +47,7 @@ def test_tls_is_left_to_the_loop() -> None:
 
     async def life() -> None:
         line = Line(tls=object())
-        assert not GoneClients().close(line)
+        assert not ClosingQueue().close(line)
         await asyncio.sleep(0)
         assert not line.is_closed
 

@@ -11,7 +11,7 @@ from tests.waiting import PATIENCE_S
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Message
 from channelstream.http.connection import HttpConnection
-from channelstream.http.line import Line, taken
+from channelstream.http.line import Line, ack_progress
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.http.unread import UnreadAnswer
 from channelstream.transports.asgi import StreamsApp
@@ -33,10 +33,10 @@ MAKE: dict[str, Callable[[Stage], Any]] = {
 
 async def read_on(stage: Stage) -> None:
     """Let the client read until its line has taken more."""
-    before = taken(stage.transport)
+    before = ack_progress(stage.transport)
     assert before is not None
     await stage.receive(PIECE)
-    await stage.until(lambda: (now := taken(stage.transport)) is None or now > before)
+    await stage.until(lambda: (now := ack_progress(stage.transport)) is None or now > before)
 
 
 def ping_interval(stage: Stage, stream: Any) -> None:
@@ -49,13 +49,13 @@ def test_the_bytes_a_line_has_taken_are_known(kind: str) -> None:
     """It grows as the client reads, stays where it reads nothing, and is None when all was taken."""
 
     async def scenario(stage: Stage) -> None:
-        assert taken(stage.transport) is None
+        assert ack_progress(stage.transport) is None
         stage.transport.write(b"x" * MUCH)
-        await stage.until(lambda: taken(stage.transport) == taken(stage.transport))
+        await stage.until(lambda: ack_progress(stage.transport) == ack_progress(stage.transport))
         for _ in range(3):
             await read_on(stage)
         await stage.receive(MUCH - 3 * PIECE)
-        await stage.until(lambda: taken(stage.transport) is None)
+        await stage.until(lambda: ack_progress(stage.transport) is None)
 
     play(scenario, kind=kind)
 
@@ -65,11 +65,11 @@ def test_a_dropped_socket_shows_no_progress() -> None:
 
     async def scenario(stage: Stage) -> None:
         stage.transport.write(b"x" * MUCH)
-        before = taken(stage.transport)
+        before = ack_progress(stage.transport)
         stage.transport.abort()
         await asyncio.sleep(0)
         assert before is not None
-        assert (taken(stage.transport) or 0) <= before
+        assert (ack_progress(stage.transport) or 0) <= before
 
     play(scenario)
 
@@ -134,7 +134,7 @@ def test_a_websocket_that_takes_bytes_and_answers_no_ping_is_dropped() -> None:
         for _ in range(2 * stage.streams.ping_every):
             assert not stage.transport.is_closing()
             stream.beat()
-            await stage.until(lambda: taken(stage.transport) is None or stage.transport.is_closing())
+            await stage.until(lambda: ack_progress(stage.transport) is None or stage.transport.is_closing())
         assert stage.transport.is_closing()
 
     play(scenario)

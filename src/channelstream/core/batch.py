@@ -5,7 +5,7 @@ tick point at the same node, so its bytes are made once per format and the per-r
 pointer. `IDLE` states of a connection are nodes as well, which keeps branches out of the delivery loop.
 """
 
-from channelstream.core.changes import Changes, present_forms
+from channelstream.core.changes import Changes, current_forms
 from channelstream.core.codec import ENCLOSE, Framing, item
 from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
@@ -29,7 +29,7 @@ class Batch:
         size: bytes its entries count for in the budget.
     """
 
-    __slots__ = ("_bytes", "_made_after", "_next", "entry", "parent", "size")
+    __slots__ = ("_bytes", "_encoded_after", "_next", "entry", "parent", "size")
 
     def __init__(self, parent: "Batch | None" = None, entry: Entry | None = None) -> None:
         self.parent = parent
@@ -37,7 +37,7 @@ class Batch:
         self.size: int = 0 if parent is None or entry is None else parent.size + entry.size
         self._next: dict[Entry, Batch] | None = None
         self._bytes: list[bytes | None] | None = None
-        self._made_after: Entry | None = None
+        self._encoded_after: Entry | None = None
 
     def append(self, entry: Entry) -> "Batch":
         """Return this batch followed by `entry`, the same object for everyone who asks."""
@@ -95,13 +95,13 @@ class Batch:
                 the last call makes the bytes anew.
         """
         known = self._bytes
-        if known is None or self._made_after is not changes.last:
+        if known is None or self._encoded_after is not changes.last:
             known = self._bytes = [None] * FORMATS
-            self._made_after = changes.last
+            self._encoded_after = changes.last
         number = format_of(dialect, framing)
         data = known[number]
         if data is None:
-            entries = present_forms(self.entries(), changes)
+            entries = current_forms(self.entries(), changes)
             if not entries:
                 return b""
             items = [item(entry, dialect) for entry in entries]

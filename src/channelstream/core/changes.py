@@ -40,7 +40,7 @@ class RecentChanges:
         self._kept: deque[Entry] = deque()
         self._bytes = 0
 
-    def note(self, entry: Entry, needed: int) -> None:
+    def add(self, entry: Entry, needed: int) -> None:
         """Add a change.
 
         Args:
@@ -86,7 +86,7 @@ class Changes:
         return self._by_subject.get(_subject(entry), ())
 
 
-def present_forms(entries: Sequence[Entry], changes: Changes) -> Sequence[Entry]:
+def current_forms(entries: Sequence[Entry], changes: Changes) -> Sequence[Entry]:
     """Return the current form of entries that all go to the same clients.
 
     Args:

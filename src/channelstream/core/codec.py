@@ -5,7 +5,7 @@ Key names and types are those of the two older generations (spec/vectors/items.j
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -29,6 +29,9 @@ DEFLATE_FROM_BYTES = 256
 """Shortest list of items that is compressed: below it deflate saves a few bytes and costs as much as the delivery."""
 
 _encode = msgspec.json.Encoder().encode
+
+_SingleEvent = Message | MessageEdited | MessageDeleted | Presence | UserStateChanged
+"""An event that is one item."""
 
 
 class Framing(IntEnum):
@@ -78,29 +81,46 @@ def catchup_item(entry: Entry, dialect: Dialect) -> bytes:
 def _encoded(entry: Entry, dialect: Dialect, catchup: bool) -> bytes:
     event = entry.event
     if not isinstance(event, UsersLeft):
-        return _encode(_build(entry, dialect, catchup))
+        return _encode(_build(event, entry.position, dialect, catchup))
     users = Raw(_encode(_listed(event.users)))  # Once: every item has the same list, which may be long.
-    built = [
-        _build(single, dialect, catchup) for single in entry.with_event(replace(event, users=())).split()
-    ]
-    for each in built:
-        if each.users is not UNSET:
-            each.users = users
-    return b",".join(map(_encode, built))
+    items: list[bytes] = []
+    for single in entry.with_event(replace(event, users=())).split():
+        assert isinstance(single.event, Presence)  # noqa: S101 - for the types
+        built = _build(single.event, single.position, dialect, catchup)
+        if built.users is not UNSET:
+            built.users = users
+        items.append(_encode(built))
+    return b",".join(items)
 
 
 def _listed(users: Iterable[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     return [{"user": name, "state": state} for name, state in users]
 
 
-def _build(entry: Entry, dialect: Dialect, catchup: bool) -> _Item:
-    built = _BUILDERS[type(entry.event)](entry.event, dialect)
-    built.position = entry.position
-    if catchup or not isinstance(entry.event, MessageEdited | MessageDeleted):
+def _build(event: _SingleEvent, position: str, dialect: Dialect, catchup: bool) -> _Item:
+    built = _fields(event, dialect)
+    built.position = position
+    if catchup or not isinstance(event, MessageEdited | MessageDeleted):
         built.catchup = catchup
     if dialect is Dialect.SEED and built.timestamp is not UNSET:
         built.date = built.timestamp
     return built
+
+
+def _fields(event: _SingleEvent, dialect: Dialect) -> _Item:
+    match event:
+        case Message():
+            return _message(event, dialect)
+        case MessageEdited():
+            return _edited(event, dialect)
+        case MessageDeleted():
+            return _deleted(event, dialect)
+        case Presence():
+            return _presence(event, dialect)
+        case UserStateChanged():
+            return _state_changed(event)
+        case _:
+            assert_never(event)
 
 
 def _message(event: Message, dialect: Dialect) -> _Item:
@@ -146,7 +166,7 @@ def _presence(event: Presence, dialect: Dialect) -> _Item:
     return built
 
 
-def _state_changed(event: UserStateChanged, _dialect: Dialect) -> _Item:
+def _state_changed(event: UserStateChanged) -> _Item:
     changed = [{"key": key, "value": value} for key, value in event.changed]
     return _Item(
         "user_state_change",
@@ -157,15 +177,6 @@ def _state_changed(event: UserStateChanged, _dialect: Dialect) -> _Item:
         user=event.user,
         message={"state": event.state, "changed": changed},
     )
-
-
-_BUILDERS: dict[type[Event], Callable[[Any, Dialect], _Item]] = {
-    Message: _message,
-    MessageEdited: _edited,
-    MessageDeleted: _deleted,
-    Presence: _presence,
-    UserStateChanged: _state_changed,
-}
 
 
 def _channel(event: Event, dialect: Dialect) -> str | UnsetType | None:

@@ -82,7 +82,7 @@ class Hub:
         self.offsets = entry.offsets
         event = entry.event
         if event.supersedes is not None:
-            self._note_change(entry)
+            self._record_change(entry)
         if event.channel is None or event.only is not None:
             self._enqueue(self._addressees(entry), entry)
             return
@@ -116,7 +116,7 @@ class Hub:
     def _enqueue(self, recipients: dict[Connection, None] | list[Connection], entry: Entry) -> None:
         self.deliveries += len(recipients)
         root = self._root
-        outlets = self._waiting_by_format
+        waiting = self._waiting_by_format
         # Neighbours mostly hold the same batch, so the last answer of `append` is kept at hand: it saves a call for each.
         last: Batch | None = None
         following: Batch = root
@@ -128,7 +128,7 @@ class Hub:
                 last = batch
                 following = connection.batch = batch.append(entry)
             if batch is root:
-                outlets[connection.format].append(connection)
+                waiting[connection.format].append(connection)
         if not self._flush_is_due:
             self._ask_for_flush()
 
@@ -169,10 +169,10 @@ class Hub:
         self._sent = self._root.detach_children()
         self._sent_began, self._began = self._began, self.changes.number
 
-    def _note_change(self, entry: Entry) -> None:
+    def _record_change(self, entry: Entry) -> None:
         if not self._flush_is_due:  # Nothing waits that an older change could be about.
             self._sent_began = self._began = self.changes.number
-        self.changes.note(entry, needed=self._sent_began)
+        self.changes.add(entry, needed=self._sent_began)
         for name in sorted(entry.event.only or ()):
             for connection in list(self.users.get(name, ())):
                 if not _is_in_audience(connection, entry.event):
@@ -284,11 +284,11 @@ class Hub:
         connection.batch = batch
         connection.deadline_s = None
 
-    def go_live(self, connection: Connection, held: Iterable[Entry]) -> None:
-        """From now on write events as they come, after those `held` while it caught up."""
+    def go_live(self, connection: Connection, buffered: Iterable[Entry]) -> None:
+        """From now on write events as they come, after those `buffered` while it caught up."""
         connection.move(Step.CAUGHT_UP)
         connection.batch = self._root
-        for entry in held:
+        for entry in buffered:
             self._enqueue([connection], entry)
 
     def stall(self, connection: Connection, batch: Batch) -> None:

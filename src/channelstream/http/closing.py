@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from channelstream.http.line import acknowledged, taken
+from channelstream.http.line import ack_progress, acknowledged
 from channelstream.slices import TurnQueue
 
 CHECK_S = 0.1
@@ -12,7 +12,7 @@ AT_ONCE = 50
 """Sockets closed in one turn of the loop where very many clients have gone: 20 to 40 us each, half of it the kernel's."""
 
 
-class GoneClients:
+class ClosingQueue:
     """Sockets whose clients have said that they send nothing more, and ends of streams: a few in each turn of the loop."""
 
     def __init__(self) -> None:
@@ -44,18 +44,18 @@ def close_transport(transport: asyncio.Transport) -> None:
         return
     transport.close()
     if is_tls(transport):
-        _look_later(transport, None)
+        _check_later(transport, None)
 
 
 def is_tls(transport: asyncio.Transport) -> bool:
     return transport.get_extra_info("sslcontext") is not None
 
 
-def _look_later(transport: asyncio.Transport, before: int | None) -> None:
-    asyncio.get_running_loop().call_later(CHECK_S, _drop_if_taken, transport, before)
+def _check_later(transport: asyncio.Transport, before: int | None) -> None:
+    asyncio.get_running_loop().call_later(CHECK_S, _drop_if_acknowledged, transport, before)
 
 
-def _drop_if_taken(transport: asyncio.Transport, before: int | None) -> None:
+def _drop_if_acknowledged(transport: asyncio.Transport, before: int | None) -> None:
     """Drop a socket where nothing waits and nothing has moved since the last look.
 
     Args:
@@ -64,9 +64,9 @@ def _drop_if_taken(transport: asyncio.Transport, before: int | None) -> None:
     now = acknowledged(transport)
     if now is None:
         return
-    if taken(transport) is not None:
-        _look_later(transport, None)
+    if ack_progress(transport) is not None:
+        _check_later(transport, None)
     elif now == before:
         transport.abort()
     else:
-        _look_later(transport, now)
+        _check_later(transport, now)

@@ -36,7 +36,7 @@ from channelstream.errors import (
 from channelstream.http.answers import CLOSE, lines, status_line
 from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.exchange import Exchange
-from channelstream.http.line import LINE, Line, taken
+from channelstream.http.line import LINE, Line, ack_progress
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer, Socket
 from channelstream.http.unread import UnreadAnswer
 
@@ -429,7 +429,7 @@ class HttpConnection(asyncio.Protocol):
         """Close an idle connection, unless its client still reads an answer, or the kernel holds unread bytes of it."""
         if self._phase is not Phase.IDLE:
             return
-        if taken(self._transport) is not None:
+        if ack_progress(self._transport) is not None:
             self._watch_unread()
             self._wait_for_request()
         elif _is_readable(self._transport):

@@ -29,8 +29,8 @@ class Line:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
 
-    def taken(self) -> int | None:
-        return taken(self._transport)
+    def ack_progress(self) -> int | None:
+        return ack_progress(self._transport)
 
     def has_ended(self) -> bool:
         """Whether the client has closed its side; asks the kernel, since the loop may not have read that yet."""
@@ -41,7 +41,7 @@ class Line:
         return bool(ended.poll(0))
 
 
-def taken(transport: asyncio.Transport) -> int | None:
+def ack_progress(transport: asyncio.Transport) -> int | None:
     """Return a number that grows as the client acknowledges bytes; None once all written bytes are acknowledged.
 
     It is the number of bytes that TCP has had acknowledged. If the socket does not report that, it is the negated

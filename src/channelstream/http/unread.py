@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from channelstream.http.line import taken
+from channelstream.http.line import ack_progress
 
 
 class UnreadAnswer:
@@ -31,7 +31,7 @@ class UnreadAnswer:
     def watch(self) -> None:
         """Start watching, unless it has started; it stops when all bytes are acknowledged."""
         if self._timer is None:
-            self._wait(taken(self._transport))
+            self._wait(ack_progress(self._transport))
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -43,7 +43,7 @@ class UnreadAnswer:
 
     def _check(self, before: int | None) -> None:
         self._timer = None
-        now = taken(self._transport)
+        now = ack_progress(self._transport)
         if now is None:
             return
         if before is not None and now <= before:

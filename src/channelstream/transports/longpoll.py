@@ -127,10 +127,10 @@ class PollStream:
         if line is None:
             return
         gap_s, connection = self._streams.settings.poll_gap_s, self._connection
-        before = line.taken()
+        before = line.ack_progress()
         while before is not None and connection.stream is None:
             await asyncio.sleep(gap_s / 2)
-            now = line.taken()
+            now = line.ack_progress()
             if now is not None and now <= before:
                 return
             self._streams.node.hold(connection, gap_s)

@@ -10,7 +10,7 @@ from channelstream.core.codec import Framing, closing_item, sse_block
 from channelstream.core.connection import Connection
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport
-from channelstream.http.line import taken
+from channelstream.http.line import ack_progress
 from channelstream.transports.session import LINE_LOST, Session
 from channelstream.transports.streams import Streams
 
@@ -31,11 +31,11 @@ class SSEStream(asyncio.Protocol):
         "_close_timer",
         "_closing",
         "_inbound_left",
+        "_last_progress",
         "_paused",
         "_session",
         "_slot",
         "_streams",
-        "_taken",
         "_transport",
         "write",
     )
@@ -50,7 +50,7 @@ class SSEStream(asyncio.Protocol):
         self._paused = self._closing = False
         self._close_timer: asyncio.TimerHandle | None = None
         self._beats = 0
-        self._taken: int | None = None
+        self._last_progress: int | None = None
 
     def open(self, since: str | None) -> None:
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
@@ -88,19 +88,19 @@ class SSEStream(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._taken = None
+        self._last_progress = None
         self._session.resume()
 
     def eof_received(self) -> bool:
         """The client went away."""
-        return self._streams.gone.close(self._transport)
+        return self._streams.closing.close(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._streams.heartbeat.remove(self, self._slot)
         if self._close_timer is not None:
             self._close_timer.cancel()
         self._session.discard_pending()
-        self._streams.gone.end(self._end)
+        self._streams.closing.end(self._end)
 
     def _end(self) -> None:
         self._detach(None, LINE_LOST)
@@ -117,5 +117,5 @@ class SSEStream(asyncio.Protocol):
 
     def _is_alive(self) -> bool:
         """Say whether the line has taken something since the last time, or all there was."""
-        before, self._taken = self._taken, taken(self._transport)
-        return before is None or self._taken is None or self._taken > before
+        before, self._last_progress = self._last_progress, ack_progress(self._transport)
+        return before is None or self._last_progress is None or self._last_progress > before

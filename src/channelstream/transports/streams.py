@@ -9,7 +9,7 @@ from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import Policy
 from channelstream.core.websocket import Limits
 from channelstream.errors import Invalid, Unauthorized, Unavailable
-from channelstream.http.closing import GoneClients
+from channelstream.http.closing import ClosingQueue
 from channelstream.node import Node
 from channelstream.slices import TurnQueue
 from channelstream.transports.heartbeat import Heartbeat
@@ -31,7 +31,7 @@ class Streams:
         """How many heartbeats there are between two WebSocket pings."""
         self.limits = Limits(settings.inbound_bytes, settings.inbound_bytes, settings.inbound_frames)
         """What a WebSocket client may make this server hold."""
-        self.gone = GoneClients()
+        self.closing = ClosingQueue()
         self.inbound = TurnQueue(READS_AT_ONCE)
         """What WebSocket clients have sent and is not taken in yet."""
         self._tasks: set[asyncio.Task[None]] = set()

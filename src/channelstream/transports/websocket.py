@@ -15,7 +15,7 @@ from channelstream.core.frame_head import FrameError
 from channelstream.core.websocket import PING, Close, FrameReader, Inbound, Ping, close_frame, pong_frame
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport, is_tls
-from channelstream.http.line import taken
+from channelstream.http.line import ack_progress
 from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
 from channelstream.transports.streams import Streams
 
@@ -35,12 +35,13 @@ class WebSocketStream(asyncio.Protocol):
 
     __slots__ = (
         "_beats",
+        "_client_close",
         "_close_timer",
         "_closing",
-        "_good_bye",
         "_has_left",
-        "_heard",
         "_is_lost",
+        "_is_responsive",
+        "_last_progress",
         "_linger_timer",
         "_paused",
         "_pinged",
@@ -49,7 +50,6 @@ class WebSocketStream(asyncio.Protocol):
         "_session",
         "_slot",
         "_streams",
-        "_taken",
         "_transport",
         "framing",
         "write",
@@ -67,10 +67,10 @@ class WebSocketStream(asyncio.Protocol):
         self._session = Session(streams.node, connection, self)
         self._slot = streams.heartbeat.add(self)
         self._beats = 0
-        self._taken: int | None = None
-        self._heard = self._pinged = self._paused = self._closing = False
+        self._last_progress: int | None = None
+        self._is_responsive = self._pinged = self._paused = self._closing = False
         self._has_left = self._is_lost = False
-        self._good_bye: Close | None = None
+        self._client_close: Close | None = None
         """What the client has closed the stream with, until that is done."""
         self._close_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
@@ -110,7 +110,7 @@ class WebSocketStream(asyncio.Protocol):
             if is_large and not self._transport.is_closing():
                 self._transport.pause_reading()
             return
-        self._heard = True
+        self._is_responsive = True
         reading = self._reader.feed(data)
         if self._reading is not None:
             # Two chunks at most: the transport had read the second one before it was paused, or is paused now.
@@ -120,33 +120,33 @@ class WebSocketStream(asyncio.Protocol):
             self._reading = reading
             if is_large:
                 self._pause_reading()
-            self._streams.inbound.put(self._read_on)
-        elif self._read_for_a_turn(reading) or is_large:
+            self._streams.inbound.put(self._continue_reading)
+        elif self._read_slice(reading) or is_large:
             self._reading = reading
-            self._read_on_later()
+            self._continue_later()
 
     def _pause_reading(self) -> None:
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
-    def _read_on_later(self) -> None:
+    def _continue_later(self) -> None:
         self._pause_reading()
-        self._streams.inbound.put(self._read_on)
+        self._streams.inbound.put(self._continue_reading)
 
-    def _read_on(self) -> None:
+    def _continue_reading(self) -> None:
         """Go on with what an earlier turn left, after others had theirs."""
-        if self._reading is not None and self._read_for_a_turn(self._reading):
-            self._read_on_later()
+        if self._reading is not None and self._read_slice(self._reading):
+            self._continue_later()
             return
         self._reading = None
         if self._is_lost:
-            self._streams.gone.end(self._end)
+            self._streams.closing.end(self._end)
         elif self._has_left:
-            self._streams.gone.close(self._transport)
+            self._streams.closing.close(self._transport)
         elif not self._transport.is_closing():
             self._transport.resume_reading()
 
-    def _read_for_a_turn(self, reading: Iterator[Inbound | None]) -> bool:
+    def _read_slice(self, reading: Iterator[Inbound | None]) -> bool:
         """Take in what the client sent, for `TURN_S` at most; True: there is more."""
         now_s = self._streams.node.clock.steady
         until_s = now_s() + TURN_S
@@ -155,9 +155,9 @@ class WebSocketStream(asyncio.Protocol):
                 if isinstance(event, Ping) and not self._paused and not self._closing:
                     self.write(pong_frame(event.payload))
                 elif isinstance(event, Close):
-                    self._good_bye = event
+                    self._client_close = event
                     self._session.discard_pending()
-                    self._streams.gone.end(self._closed_by_client)
+                    self._streams.closing.end(self._closed_by_client)
                 if now_s() >= until_s:
                     return True
         except FrameError as error:
@@ -165,7 +165,7 @@ class WebSocketStream(asyncio.Protocol):
         return False
 
     def _closed_by_client(self) -> None:
-        close, self._good_bye = self._good_bye, None
+        close, self._client_close = self._client_close, None
         if close is None:
             return  # The client has sent two close frames in one turn.
         says_good_bye = close.code == CloseCode.NORMAL and self._session.is_current
@@ -194,12 +194,12 @@ class WebSocketStream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        if self._good_bye is None:
+        if self._client_close is None:
             self._session.pause()
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._heard = True
+        self._is_responsive = True
         self._session.resume()
 
     def eof_received(self) -> bool:
@@ -207,7 +207,7 @@ class WebSocketStream(asyncio.Protocol):
         if self._reading is not None and not is_tls(self._transport):
             self._has_left = True  # A good-bye may be in what it sent before.
             return True
-        return self._streams.gone.close(self._transport)
+        return self._streams.closing.close(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._streams.heartbeat.remove(self, self._slot)
@@ -217,7 +217,7 @@ class WebSocketStream(asyncio.Protocol):
         self._session.discard_pending()
         self._is_lost = True
         if self._reading is None:
-            self._streams.gone.end(self._end)
+            self._streams.closing.end(self._end)
 
     def _end(self) -> None:
         self._detach(None, LINE_LOST)
@@ -229,22 +229,22 @@ class WebSocketStream(asyncio.Protocol):
     def beat(self) -> None:
         """Send `[]`, which old clients expect, and at every few of them a ping."""
         self._beats += 1
-        if self._pinged and not self._heard:
-            self._heard = self._is_moving()
+        if self._pinged and not self._is_responsive:
+            self._is_responsive = self._is_moving()
         ping = self._beats % self._streams.ping_every == 0
         if ping:
             self._reader.renew()
-            if self._pinged and not self._heard:
+            if self._pinged and not self._is_responsive:
                 # Since the last ping nothing came back, and the line has not moved: the client is gone or stuck.
                 self._transport.abort()
                 return
-            self._pinged, self._heard = True, False
+            self._pinged, self._is_responsive = True, False
         if not self._paused and not self._closing:
             self.write(HEARTBEAT + PING if ping else HEARTBEAT)
         if ping:
-            self._taken = taken(self._transport)
+            self._last_progress = ack_progress(self._transport)
 
     def _is_moving(self) -> bool:
         """Say whether the line is taking what waits: a ping behind megabytes cannot be answered in time."""
-        before, self._taken = self._taken, taken(self._transport)
-        return before is not None and self._taken is not None and self._taken > before
+        before, self._last_progress = self._last_progress, ack_progress(self._transport)
+        return before is not None and self._last_progress is not None and self._last_progress > before
