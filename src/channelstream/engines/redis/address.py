@@ -1,4 +1,4 @@
-"""Where Redis is: from the option `engine` to what makes connections with each shard of the log."""
+"""The address of Redis: from the option `engine` to a factory of connections for each shard of the log."""
 
 import asyncio
 from abc import abstractmethod
@@ -19,28 +19,28 @@ from channelstream.core.position import MAX_SHARDS
 from channelstream.errors import ConfigError
 
 NAME = "channelstream"
-"""What all keys begin with, in braces: the part of a key that says where in a cluster it lies."""
+"""The begin of all keys, in braces: the hash tag, which alone decides the slot of a key in a cluster."""
 SLOTS = 16_384
-"""Of a Redis cluster."""
+"""The number of slots of a Redis cluster."""
 DEFAULT_SHARDS = 3
-"""Of a log in a cluster: the fewest masters one can have."""
+"""The shards of a log in a cluster: the smallest number of masters that a cluster has."""
 _OPTIONS: dict[str, Any] = {"protocol": 2, "socket_timeout": None, "health_check_interval": 0}
-"""The engine has timeouts of its own."""
+"""Options of every connection; timeouts are those of the engine."""
 _UNREADABLE = "this is no address of Redis; in a password write %2F for /, %40 for @ and %23 for #"
 
 Host = tuple[str, int]
 
 Connect = Callable[[], AbstractConnection]
-"""Makes a connection that is not connected yet."""
+"""Returns a connection that is not connected yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardAddress:
-    """Where one shard of the log lies.
+    """The address of one shard of the log.
 
     Attributes:
         prefix: of all its keys and channels.
-        in_cluster: whether it is a part of a cluster, in which published events need not go to all members.
+        in_cluster: whether it lies in a cluster, where sharded publish may be used.
     """
 
     connect: Connect
@@ -49,14 +49,14 @@ class ShardAddress:
 
 
 def shard_addresses(address: str) -> list[ShardAddress]:
-    """Return where each shard is.
+    """Return the address of each shard.
 
     Args:
-        address: one of Redis' own forms, or `redis+sentinel://host:port,host:port/name/number`, or
-            `redis+cluster://host:port,host:port?shards=3`. What is special in a user or a password is percent-encoded.
+        address: a URL of Redis, or `redis+sentinel://host:port,host:port/name/number`, or
+            `redis+cluster://host:port,host:port?shards=3`. Special characters in a user or a password are percent-encoded.
 
     Raises:
-        ConfigError: the address cannot be read. It repeats nothing of it: what is wrong may be a password.
+        ConfigError: the address cannot be read. The error repeats nothing of it: the fault may be in a password.
     """
     options = _OPTIONS | {"retry": Retry(NoBackoff(), 0)}
     try:
@@ -67,25 +67,25 @@ def shard_addresses(address: str) -> list[ShardAddress]:
         connect = (
             _by_sentinel(parts, options) if parts.scheme == "redis+sentinel" else _by_url(parts, options)
         )
-        # Made and dropped: redis-py judges the options in an address only now.
+        # Made and dropped: redis-py validates the options of an address only when it makes a connection.
         number = connect().db
     except _Mistake as error:
         raise ConfigError(f"engine: {error}") from None
     except (ValueError, TypeError):
         raise ConfigError(f"engine: {_UNREADABLE}") from None
-    # What is published is heard in all databases of a Redis.
+    # Pub/sub channels are shared by all databases of a Redis.
     part = f"{number}:" if number else ""
     return [ShardAddress(connect, prefix + part) for prefix in prefixes(1)]
 
 
 class _Mistake(Exception):
-    """What is wrong with an address, without anything of it."""
+    """A fault in an address; the text repeats nothing of the address."""
 
 
 def prefixes(shards: int) -> list[str]:
-    """Return the prefixes of so many shards, each in another of as many equal parts of a cluster's slots.
+    """Return a prefix for each shard, each in another of as many equal parts of a cluster's slots.
 
-    The first is always the same, so that nodes that disagree about their number find out.
+    The first is the same for every number of shards, so nodes that disagree about the number find out.
     """
     part = SLOTS // shards
     first = key_slot(NAME.encode()) // part
@@ -94,7 +94,7 @@ def prefixes(shards: int) -> list[str]:
 
 
 def _name_in(start: int, slots: int) -> str:
-    """Return the first name in the middle half of so many slots, as masters do not have exactly the same number."""
+    """Return a name in the middle half of a part of the slots, since masters do not have exactly equal parts."""
     names = (f"{NAME}:{number}" for number in count())
     return next(name for name in names if slots // 4 <= key_slot(name.encode()) - start < 3 * slots // 4)
 
@@ -158,10 +158,10 @@ def _login(netloc: str) -> dict[str, str]:
 
 
 class _FoundConnection(Connection):
-    """A connection with a server that others know, who are asked at each connecting."""
+    """A connection with a server whose address is asked from others at each connect."""
 
     nobody: str
-    """What is said when none of them knows."""
+    """The error text when none of them knows it."""
 
     def __init__(self, hosts: Sequence[Host], options: dict[str, Any]) -> None:
         self._hosts = hosts
@@ -173,7 +173,7 @@ class _FoundConnection(Connection):
         await super().connect()  # type: ignore[no-untyped-call]
 
     async def _find(self) -> Host:
-        """Ask all at once: one that hangs, as it does where its machine is gone, must not keep the others from answering."""
+        """Ask all at once: one that hangs, for example because its machine is down, must not delay the others."""
         asked = [asyncio.ensure_future(self._ask(host)) for host in self._hosts]
         try:
             for answer in asyncio.as_completed(asked):
@@ -190,11 +190,11 @@ class _FoundConnection(Connection):
 
     @abstractmethod
     async def _ask(self, host: Host) -> Host | None:
-        """Return where one member says the server is, None where it knows of none."""
+        """Return the address of the server according to one member; None if it knows none."""
 
 
 async def _answer(host: Host, options: dict[str, Any], *command: str) -> Any:
-    """Run one command on a connection of its own."""
+    """Run one command on a new connection."""
     member: Any = Connection(host=host[0], port=host[1], **options)
     try:
         await member.connect()
@@ -205,7 +205,7 @@ async def _answer(host: Host, options: dict[str, Any], *command: str) -> Any:
 
 
 class _SentinelConnection(_FoundConnection):
-    """A connection with the master that sentinels know by a name. They ask for no password."""
+    """A connection with the master that sentinels know by a name. Sentinels are asked without a password."""
 
     def __init__(self, hosts: Sequence[Host], name: str, options: dict[str, Any]) -> None:
         self._name = name
@@ -219,7 +219,7 @@ class _SentinelConnection(_FoundConnection):
 
 
 class _ClusterConnection(_FoundConnection):
-    """A connection with the part of a cluster that has the keys of a prefix, wherever that is by now."""
+    """A connection with the master that has the slot of a prefix at the time of the connect."""
 
     nobody = "no member of the cluster answers, or none has our keys"
 
@@ -231,6 +231,6 @@ class _ClusterConnection(_FoundConnection):
     async def _ask(self, host: Host) -> Host | None:
         for first, last, owner, *_ in await _answer(host, self._options, "CLUSTER", "SLOTS"):
             if first <= self._slot <= last:
-                # Empty or nothing: the member we asked, at another port.
+                # An empty host means the member that answered.
                 return (owner[0] or b"").decode() or host[0], owner[1]
         return None

@@ -1,4 +1,9 @@
-"""How events travel and rest in Redis, and how its answers become channels, users and entries."""
+"""The form of events in Redis, and how answers of the script become channels, users and entries.
+
+The script reads and changes parts of an event (its users, its payload), so an event is sent to it in parts, each a JSON text
+that Lua never has to parse. Field names and kinds are stored in Redis: they keep their names whatever the attributes here
+are called.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +30,13 @@ from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, StateValue,
 from channelstream.engines.base import UserUpdate
 
 BIG_BYTES = 64 << 10
-"""Of a payload from which on the scripts do not touch it: it lies beside, under a token."""
+"""The size from which on a payload does not pass through the script: it lies beside the log, under a token."""
 _UNBOUNDED = 1 << 62
-"""Bytes of a budget that limits nothing: what is read from Redis was bounded there."""
+"""The budget of logs that were read from Redis: they were bounded there."""
 
 
 class _Stored(Struct, tag_field="kind", omit_defaults=True):
-    """What all events have; the kinds are those of the scripts."""
+    """The fields that all events have; the kinds are those of the script."""
 
     uuid: str
     channel: str | None = None
@@ -59,7 +64,7 @@ class _Deleted(_Stored, tag="delete"):
 
 
 class _Presence(_Stored, tag="presence", kw_only=True):
-    """Made by the scripts; `at` is the time in ms."""
+    """Made by the script; `at` is the time in ms."""
 
     user: str
     joined: bool
@@ -71,7 +76,7 @@ class _Presence(_Stored, tag="presence", kw_only=True):
 
 
 class _State(_Stored, tag="state", kw_only=True):
-    """Made by the scripts; `at` is the time in ms."""
+    """Made by the script; `at` is the time in ms."""
 
     user: str
     at: int
@@ -87,16 +92,16 @@ _value = msgspec.json.Decoder().decode
 
 
 def big_payload(event: Event) -> bytes | None:
-    """Return the payload of an event that lies beside its record; None where it has none, or a small one."""
+    """Return the payload of an event if it is big enough to lie beside the log, otherwise None."""
     payload = event.payload if isinstance(event, Message | MessageEdited) else None
     return None if payload is None or len(payload) < BIG_BYTES else payload
 
 
 def write_event(event: Event, token: str) -> dict[str, Any]:
-    """Return what the script `publish` needs of an event: JSON, in parts where edits may change or take them.
+    """Return an event as the operation `publish` takes it: JSON, in parts that edits and deletions replace or remove.
 
     Args:
-        token: for a big payload, which is not part of it.
+        token: stands for a big payload.
     """
     kind, (user, payload, timestamp, edited) = _parts(event)
     fields: dict[str, Any] = {
@@ -123,7 +128,11 @@ def _names(names: Names | None) -> list[str] | bool:
 
 
 def _parts(event: Event) -> tuple[str, Sequence[bytes]]:
-    """Return the kind of an event and its parts: user, payload, timestamp, time of the edit, each as JSON or empty."""
+    """Return the kind of an event and its parts: user, payload, timestamp, time of the edit, each JSON or empty.
+
+    Raises:
+        TypeError: it is an event that only the script makes.
+    """
     match event:
         case MessageDeleted():
             return "delete", [b""] * 4
@@ -141,7 +150,7 @@ def _text(value: str | None) -> bytes:
 
 
 def read_event(data: bytes, payload: bytes = b"") -> Event:
-    """Return the event of its JSON text, and of its payload where that is not in the text."""
+    """Return the event of a JSON text, with its payload where that is not in the text."""
     kept = _decode(data)
     common: dict[str, Any] = {
         "uuid": kept.uuid,
@@ -194,10 +203,10 @@ def read_event(data: bytes, payload: bytes = b"") -> Event:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where entries come from.
+    """The log that entries come from, for their positions.
 
     Attributes:
-        seqs: up to where whoever hears them has heard the other shards: zeros where that is not known.
+        offsets: the offsets delivered in all shards; 0 where they are not known.
     """
 
     epochs: tuple[str, ...]
@@ -236,7 +245,7 @@ def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
 
 
 def read_user(answer: Sequence[Any]) -> User:
-    """Return the user of an answer; where its channels were too many for that, without them."""
+    """Return the user of an answer; without channels where they were too many for the answer."""
     name, user_id, public, active_ms, connections, state, channels = answer
     log = Log(LogLimits(0), Budget(_UNBOUNDED), 0)
     user = User(name.decode(), user_id.decode(), log, int(active_ms) / 1000)
@@ -250,7 +259,7 @@ def read_user(answer: Sequence[Any]) -> User:
 
 
 def read_state(answer: Sequence[Any]) -> User:
-    """Return a user of whom only the state is known."""
+    """Return a user with only its state."""
     name, public, state = answer
     return read_user((name, b"", public, b"0", b"0", state, ()))
 
@@ -260,7 +269,7 @@ def read_changed(flat: Sequence[bytes]) -> list[tuple[str, StateValue]]:
 
 
 def encode_read_range(read_range: ReadRange | None) -> str | bool:
-    """Return how the scripts note from where a connection may read; False where that is not known."""
+    """Return a read range as the script stores it; False where it is not known."""
     if read_range is None:
         return False
     return (
@@ -276,7 +285,7 @@ def decode_read_range(text: bytes) -> ReadRange:
 
 
 def write_state(values: Mapping[str, StateValue]) -> list[tuple[str, str]]:
-    """Return keys and values as JSON texts, which keep apart what Lua would not; sorted by key."""
+    """Return keys and values as JSON texts, sorted by key: Lua would not distinguish 1 from 1.0, nor {} from []."""
     return [(write_key(key), _encode(value).decode()) for key, value in sorted(values.items())]
 
 
@@ -295,7 +304,7 @@ def write_update(update: UserUpdate) -> dict[str, Any]:
 
 
 def write_bounds(limits: RegistryLimits) -> dict[str, Any]:
-    """Return the bounds the scripts keep."""
+    """Return the limits that the script enforces."""
     defaults = ChannelSettings(log_events=limits.log_events, log_age_s=limits.log_age_s)
     return {
         "settings": _encode(defaults).decode(),

@@ -1,6 +1,17 @@
-"""The engine port on Redis: which shards of the log each method asks, and what their answers make together.
+"""The engine port on Redis: which shards each method asks, and how their answers are combined.
 
-What it promises is in docs/engines.md.
+What it promises is in docs/engines.md. Each shard is atomic by itself: one script accepts an event, assigns its offset and
+publishes it. Nothing is atomic over two shards, and no order exists between them. A transaction over shards would need
+locks that survive the death of a node, and would make every call as unavailable as the worst shard. So a method over
+several shards is written to be repeated:
+
+- `publish` splits an event by the shards of its recipients. When one fails, the others may have accepted their part. The
+  caller repeats the whole list with the same uuids, and the parts that were accepted are duplicates.
+- `connect`, `join`, `leave`, `disconnect` and `claim` leave registrations behind when they fail; see `connections.py`.
+- `replay` and `head` combine one offset for each shard. For a shard that was not asked, or is out of reach, they use what
+  this node was delivered, which is never too high.
+
+A shard that is out of reach fails only the calls that need it.
 """
 
 import asyncio
@@ -47,17 +58,17 @@ EVENTS_AT_ONCE = 50
 USERS_AT_ONCE = 20
 """Users for whom a private event is accepted together."""
 NAMES_BYTES = 32 << 10
-"""Names for which an event in a channel is accepted together: scripts take them apart one by one."""
+"""Bytes of user names for which an event in a channel is accepted together: a script handles them one by one."""
 PUBLISH_BYTES = 1 << 20
-"""Bytes of events after which the next call begins, and what a private message may be written for the users of one event."""
+"""Bytes of events in one call, and bytes that a private message may take in the logs of the users of one event."""
 LEAVING_AT_ONCE = 64
-"""Connections that are counted out side by side."""
+"""Connections that are unregistered concurrently."""
 
 logger = logging.getLogger(__name__)
 
 
 class _Outcome(Enum):
-    """What the script answers to a published event; an unknown answer raises ValueError."""
+    """The answers of the script to a published event."""
 
     ACCEPTED = b"accepted"
     FOUND = b"found"
@@ -66,14 +77,14 @@ class _Outcome(Enum):
 
 
 class RedisEngine:
-    """One node's part of the log that all nodes share."""
+    """One node of the log that all nodes share."""
 
     name = "redis"
     shared = True
 
     def __init__(
         self,
-        places: Sequence[ShardAddress],
+        addresses: Sequence[ShardAddress],
         limits: RegistryLimits,
         lifetimes: Lifetimes,
         new_id: Callable[[], str],
@@ -85,16 +96,16 @@ class RedisEngine:
         """Create an engine that is not connected.
 
         Args:
-            places: where each shard of the log is.
+            addresses: one for each shard of the log.
             new_id: makes the node's name, and tokens.
             label: the machine and the process, for people.
-            clock: for the ages of what is kept; None means that of Redis, which all nodes share.
+            clock: for the ages of entries; None means the clock of Redis, which all nodes share.
         """
         self.receiver: Receiver
         self._lifetimes = lifetimes
         self._bounds = codec.write_bounds(limits)
-        node = NodeContext(new_id(), label, len(places), settings, new_id, new_epoch, clock)
-        self._shards = Shards([Shard(index, place, node, self) for index, place in enumerate(places)])
+        node = NodeContext(new_id(), label, len(addresses), settings, new_id, new_epoch, clock)
+        self._shards = Shards([Shard(index, address, node, self) for index, address in enumerate(addresses)])
         self._connections = Connections(self._shards, node, self._bounds)
         self._lease_managers = [
             LeaseManager(self._connections, shard, settings.lease_s) for shard in self._shards
@@ -126,7 +137,7 @@ class RedisEngine:
     async def start(self, receiver: Receiver) -> None:
         self.receiver = self._connections.receiver = receiver
         try:
-            # The first tells whether the number of shards is right, before anything is written to others.
+            # The first shard refuses a wrong number of shards, before anything is written to the others.
             first, *others = self._shards
             await first.establish()
             await gather_all(shard.establish() for shard in others)
@@ -141,7 +152,7 @@ class RedisEngine:
         for shard in self._shards:
             await shard.close()
 
-    # -- what shards tell
+    # -- callbacks of the shards
 
     def deliver(self, shard: int, offset: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
         self.receiver.deliver(self._shards.live_origin(shard).entry(offset, at_ms, json, payload))
@@ -170,9 +181,9 @@ class RedisEngine:
         return [self._accepted(event, replies) for event, replies in zip(events, answers, strict=True)]
 
     def _parts(self, event: Event) -> Iterable[tuple[Shard, Event]]:
-        """Return which shards accept an event; what names very many users is accepted for some at a time.
+        """Return the shards that accept an event; for very many users, in several parts for some users each.
 
-        A private message is in the logs of its users, with the names of all for whom it is accepted together.
+        A private message is in the log of each of its users, with the names of all users of that part.
         """
         fits: Fits
         if event.channel is not None:
@@ -183,19 +194,19 @@ class RedisEngine:
             return [(shard, event) for shard in names]
         return [
             (shard, _for_users(event, frozenset(batch)))
-            for shard, mine in names.items()
-            for batch in _groups(mine, fits)
+            for shard, users in names.items()
+            for batch in _groups(users, fits)
         ]
 
     async def _publish(self, shard: Shard, batch: Sequence[tuple[int, Event]]) -> Sequence[Any]:
-        """Publish in a shard, in several calls where it is much; what follows a call that fails is not published."""
+        """Publish in a shard, in as many calls as it takes; nothing after a failed call is published."""
         answers: list[Any] = []
         while len(answers) < len(batch):
             answers += await shard.publish(_next_events(batch, len(answers)))
         return answers
 
     def _accepted(self, event: Event, answers: Sequence[Sequence[bytes]]) -> Accepted:
-        """Put together what became of an event in each shard: nothing is new where none has accepted it."""
+        """Combine the outcomes of an event in each shard: it is a duplicate only if no shard has accepted it."""
         by_outcome = {_Outcome(answer[0]): answer for answer in answers}
         if _Outcome.ACCEPTED in by_outcome or _Outcome.FOUND in by_outcome:
             found = _Outcome.FOUND in by_outcome or _Outcome.REPEATED in by_outcome
@@ -203,7 +214,7 @@ class RedisEngine:
         if _Outcome.REPEATED in by_outcome:
             form = by_outcome[_Outcome.REPEATED][1:]
             kept = codec.read_event(*form) if form else event
-            # One of several parts names its own users.
+            # The part names only its own users.
             whole = replace(kept, only=event.only, exclude=event.exclude) if len(answers) > 1 else kept
             return Accepted(whole, duplicate=True, found=True)
         return Accepted(event, duplicate=True, found=False)
@@ -215,7 +226,7 @@ class RedisEngine:
         logs = {
             shard: _logs(user, {name: from_offsets[name] for name in batch}) for shard, batch in names.items()
         }
-        # Of a shard that is not asked nothing is missing.
+        # Nothing is missing in a shard that is not asked.
         read_to = head = self._shards.offsets
         found: list[list[Entry]] = []
         lost: set[str] = set()
@@ -241,7 +252,7 @@ class RedisEngine:
         await self._connections.disconnect(member, channels)
 
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
-        """Ask for some at a time, in one packet; each is one script, and its users part in events of their own."""
+        """Unregister them in batches, one packet each. Each connection is one script, so users leave in separate events."""
         failed: Unavailable | None = None
         for begin in range(0, len(leaving), LEAVING_AT_ONCE):
             batch = leaving[begin : begin + LEAVING_AT_ONCE]
@@ -290,7 +301,7 @@ class RedisEngine:
         return list(found.values()) if names is None else [found[name] for name in names if name in found]
 
     async def _channel(self, shard: Shard, answer: Any, with_users: bool) -> Channel:
-        """Read what the script tells of a channel, and ask for what was too much for one call."""
+        """Read the answer about a channel, and fetch what was too much for one call."""
         name, known, users, shown, after = answer
         if with_users and isinstance(users, int):
             users = await shard.fields("cu", name.decode())
@@ -307,7 +318,7 @@ class RedisEngine:
         return list(found.values()) if names is None else [found[name] for name in names if name in found]
 
     async def _channels_of(self, shard: Shard, user: str, listed: Sequence[bytes] | None) -> Iterable[bytes]:
-        """Return a user's channels in a shard: those the script has told, unless they are too many for that."""
+        """Return a user's channels in a shard: the listed ones, or a scan where they were too many for the answer."""
         return await shard.fields("uc", user) if listed is None else listed
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
@@ -319,7 +330,7 @@ class RedisEngine:
         return [by_name[name] for name in members if name in by_name]
 
     async def _add_channels(self, shard: Shard, users: Mapping[str, User]) -> None:
-        """Let users have their channels of one shard."""
+        """Add the users' channels in one shard."""
         for name, listed in await shard.read_each("user_channels", list(users)):
             channels = await self._channels_of(shard, name.decode(), listed)
             users[name.decode()].channels |= {channel.decode() for channel in channels}
@@ -327,7 +338,7 @@ class RedisEngine:
     async def _read(
         self, operation: str, kind: str, names: Sequence[str] | None, **options: bool
     ) -> list[tuple[Shard, str, Any]]:
-        """Ask the shards about channels or users, in pieces; None means all that each has."""
+        """Ask the shards about channels or users; None means all that each has."""
         wanted = dict.fromkeys(self._shards) if names is None else self._shards.split(names)
         found = await gather_all(
             self._read_in(shard, operation, kind, batch, **options) for shard, batch in wanted.items()
@@ -350,7 +361,7 @@ class RedisEngine:
         return [Member(conn_id.decode(), user.decode(), Dialect.V07) for conn_id, user in found.items()]
 
     async def nodes(self) -> list[NodeStatus]:
-        # Every node beats in every shard.
+        # Every node sends heartbeats to every shard.
         shard = next((each for each in self._shards if each.is_linked), self._shards.at(""))
         answer = await shard.call("nodes")
         return [
@@ -382,21 +393,21 @@ class RedisEngine:
 
 
 def _for_users(event: Event, names: frozenset[str]) -> Event:
-    """Return an event for some of those it names."""
+    """Return an event for some of its users."""
     return replace(event, only=names, exclude=(event.exclude or frozenset()) & names or None)
 
 
 Fits = Callable[[int, int], bool]
-"""Whether an event may be accepted for so many users together, whose names have so many bytes."""
+"""Returns whether an event may be accepted for this many users together, whose names have this many bytes."""
 
 
 def _in_channel(_: int, name_bytes: int) -> bool:
-    """Say whether names fit for an event in a channel, which is written once."""
+    """Return whether names fit for an event in a channel, which is written once."""
     return name_bytes <= NAMES_BYTES
 
 
 def _private(event: Event) -> Fits:
-    """Return what holds for a private event, which is written for each of the users."""
+    """Return the limit for a private event, which is written once for each user."""
     text_bytes = len(event.payload or b"") if isinstance(event, Message | MessageEdited) else 0
 
     def fits(users: int, name_bytes: int) -> bool:
@@ -406,7 +417,7 @@ def _private(event: Event) -> Fits:
 
 
 def _groups(names: Sequence[str], fits: Fits) -> Iterator[list[str]]:
-    """Yield names in groups that fit, of at least one."""
+    """Yield names in groups that fit, of at least one name."""
     group: list[str] = []
     size = 0
     for name in names:
@@ -419,7 +430,7 @@ def _groups(names: Sequence[str], fits: Fits) -> Iterator[list[str]]:
 
 
 def _next_events(batch: Sequence[tuple[int, Event]], start: int) -> list[Event]:
-    """Return the events of the next call."""
+    """Return the events of the next call: at most 50 and about 1 MiB, or one with a big payload."""
     events: list[Event] = []
     size = 0
     for _, event in batch[start : start + EVENTS_AT_ONCE]:

@@ -155,7 +155,7 @@ class LeaseManager:
                 await failure_reason(partial(self._reap, self._dead.pop()))
 
     async def _reap(self, node: str) -> None:
-        logger.warning("node %s is gone: its connections are counted out", node)
+        logger.warning("node %s is dead: its connections are unregistered", node)
         left = 1
         while left:
             left = await self._shard.call("reap", dead=node, count=REAP_AT_ONCE)
