@@ -61,12 +61,12 @@ FULL = Sizes(
 )
 QUICK = Sizes(
     rounds=1,
-    calls=60,
+    calls=40,
     call_channels=6,
     shards=(MAX_SHARDS,),
-    fanout_clients=20,
-    fanout_messages=60,
-    crowd=100,
+    fanout_clients=10,
+    fanout_messages=40,
+    crowd=40,
     crowd_messages=20,
     paced_s=0.5,
     members=(10, 100),
