@@ -98,35 +98,35 @@ def test_the_discard_batch_keeps_nothing() -> None:
 
 def test_a_buffer_batch_keeps_events_up_to_its_limit() -> None:
     """Events wait in the order they came."""
-    held = BufferBatch(2)
-    assert held.append(ONE) is held
-    assert held.append(TWO) is held
-    assert (held.buffered, held.overflowed) == ([ONE, TWO], False)
+    buffer = BufferBatch(2)
+    assert buffer.append(ONE) is buffer
+    assert buffer.append(TWO) is buffer
+    assert (buffer.buffered, buffer.overflowed) == ([ONE, TWO], False)
 
 
 def test_a_buffer_batch_that_overflows_keeps_nothing() -> None:
     """One event more than it may hold: it lets go of all and keeps none of what follows."""
-    held = BufferBatch(1)
-    held.append(ONE)
+    buffer = BufferBatch(1)
+    buffer.append(ONE)
     for later in (TWO, THREE):
-        assert held.append(later) is held
-        assert (held.buffered, held.overflowed) == ([], True)
+        assert buffer.append(later) is buffer
+        assert (buffer.buffered, buffer.overflowed) == ([], True)
 
 
 def test_a_buffer_batch_can_be_reset() -> None:
     """After a reset it holds events again, and says that it missed none."""
-    held = BufferBatch(1)
-    held.append(ONE)
-    held.append(TWO)
-    held.reset()
-    held.append(THREE)
-    assert (held.buffered, held.overflowed) == ([THREE], False)
+    buffer = BufferBatch(1)
+    buffer.append(ONE)
+    buffer.append(TWO)
+    buffer.reset()
+    buffer.append(THREE)
+    assert (buffer.buffered, buffer.overflowed) == ([THREE], False)
 
 
 def test_a_buffer_batch_marked_as_overflowed_keeps_nothing() -> None:
     """Waiting for a slow client costs no memory."""
-    held = BufferBatch(5)
-    held.append(ONE)
-    held.overflow()
-    held.append(TWO)
-    assert (held.buffered, held.overflowed) == ([], True)
+    buffer = BufferBatch(5)
+    buffer.append(ONE)
+    buffer.overflow()
+    buffer.append(TWO)
+    assert (buffer.buffered, buffer.overflowed) == ([], True)

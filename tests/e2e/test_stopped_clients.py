@@ -62,7 +62,7 @@ class ListeningProcess:
         while not self.numbers or self.numbers[-1] < number:
             await self.more()
 
-    def stand_still(self) -> None:
+    def suspend(self) -> None:
         """Stop it, and wait until it is stopped."""
         self.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
@@ -133,7 +133,7 @@ class Stage:
             most = max(most, pss_bytes(self._server))
         return most - before
 
-    async def wake(self, lost: bool) -> None:
+    async def resume(self, lost: bool) -> None:
         """Resume the stopped ones until each has received all messages, or a loss."""
         for client in self.stopped:
             client.process.send_signal(signal.SIGCONT)
@@ -156,7 +156,7 @@ async def stage(server: Any, log_events: int) -> AsyncIterator[Stage]:
         on = Stage(server, http, clients[:3], clients[3:])
         await on.publish(1, clients)
         for client in on.stopped:
-            client.stand_still()
+            client.suspend()
         yield on
 
 
@@ -167,7 +167,7 @@ async def broadcast_to_stopped(server: Any, log_events: int) -> Stopped:
         for client in on.healthy:
             assert client.numbers == list(range(COUNT + 1))
             assert client.ended == []
-        await on.wake(lost=log_events < COUNT)
+        await on.resume(lost=log_events < COUNT)
         await on.publish(1, on.healthy + on.stopped)
         return grown, dict(zip(TRANSPORTS, on.stopped, strict=True))
 

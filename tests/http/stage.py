@@ -61,7 +61,7 @@ class Client:
     socket: socket.socket
     connection: HttpConnection
     transport: asyncio.Transport
-    _held: bytes = b""
+    _buffer: bytes = b""
 
     async def send(self, data: bytes) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -73,14 +73,14 @@ class Client:
 
     async def until(self, mark: bytes) -> bytes:
         """Read up to and with the mark."""
-        while mark not in self._held:
-            self._held += await self._more()
-        found, _, self._held = self._held.partition(mark)
+        while mark not in self._buffer:
+            self._buffer += await self._more()
+        found, _, self._buffer = self._buffer.partition(mark)
         return found + mark
 
     async def rest(self) -> bytes:
         """Read until the server closes; a reset is an error."""
-        held = bytearray(self._held)
+        held = bytearray(self._buffer)
         while data := await self._more():
             held += data
         return bytes(held)

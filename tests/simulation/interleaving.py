@@ -315,7 +315,7 @@ class Scene:
             demand(user is None or user.state.get("mood") != mood, "refused and done")
             raise
 
-    async def say_good_bye(self) -> None:
+    async def close_normally(self) -> None:
         """Open a socket, and close it with the code that ends the connection."""
         line = self._socket()
         if line is not None:
@@ -458,7 +458,7 @@ CALLS = {
         Call("subscribe c", lambda scene: scene.subscribe("c")),
         Call("unsubscribe a", lambda scene: scene.unsubscribe("a")),
         Call("end", Scene.end),
-        Call("good-bye", Scene.say_good_bye),
+        Call("good-bye", Scene.close_normally),
         Call("lost socket", Scene.lose_socket),
         Call("configure a", Scene.configure),
         Call("change state", Scene.change_state),

@@ -26,22 +26,22 @@ class RawSocket:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self.socket.settimeout(PATIENCE_S)
         self.socket.connect((host, port))
-        self._held = b""
+        self._buffer = b""
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
     def until(self, mark: bytes) -> bytes:
         """Read up to and with the mark."""
-        while mark not in self._held:
+        while mark not in self._buffer:
             self._more()
-        found, _, self._held = self._held.partition(mark)
+        found, _, self._buffer = self._buffer.partition(mark)
         return found + mark
 
     def exactly(self, size: int) -> bytes:
-        while len(self._held) < size:
+        while len(self._buffer) < size:
             self._more()
-        found, self._held = self._held[:size], self._held[size:]
+        found, self._buffer = self._buffer[:size], self._buffer[size:]
         return found
 
     def rest(self) -> bytes:
@@ -50,7 +50,7 @@ class RawSocket:
             while True:
                 self._more()
         except (EOFError, ConnectionResetError):
-            return self._held
+            return self._buffer
 
     def reset(self) -> None:
         """Lose the socket as a client does that crashes: the server sees RST."""
@@ -63,8 +63,8 @@ class RawSocket:
     def _more(self) -> None:
         data = self.socket.recv(65_536)
         if not data:
-            raise EOFError(self._held)
-        self._held += data
+            raise EOFError(self._buffer)
+        self._buffer += data
 
 
 class RawWebSocket(RawSocket):

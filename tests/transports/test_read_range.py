@@ -12,7 +12,7 @@ from tests.waiting import PATIENCE_S
 pytestmark = pytest.mark.nodes(1, SQLITE, 3, CLUSTER)
 
 
-class Place:
+class Scene:
     """A lobby and a private channel of one test, and a connection in the lobby."""
 
     def __init__(self, server: Any) -> None:
@@ -56,8 +56,8 @@ class Place:
 
 
 @pytest.fixture
-def place(server: Any) -> Place:
-    return Place(server)
+def scene(server: Any) -> Scene:
+    return Scene(server)
 
 
 def forged(position: str) -> str:
@@ -67,135 +67,135 @@ def forged(position: str) -> str:
 
 
 def elsewhere(position: str) -> str:
-    """A place in another log, in all of its shards."""
+    """A position in another log, in all of its shards."""
     epochs, _, numbers = position.rpartition("-")
     return f"{'.'.join('0' + epoch for epoch in epochs.split('.'))}-{numbers}"
 
 
 @pytest.mark.parametrize("lie", [str, forged])
-def test_a_stream_begins_where_its_connection_joined(place: Place, lie: Any) -> None:
+def test_a_stream_begins_where_its_connection_joined(scene: Scene, lie: Any) -> None:
     """Whatever position a client asks from, what was said in a channel before it joined is not its own, and not lost."""
-    conn_id = place.connect(place.lobby)
-    position = place.position()
-    place.say("before")
-    place.server.post("/subscribe", {"conn_id": conn_id, "channels": [place.priv]})
-    place.say("after")
-    assert place.resume(conn_id, lie(position)) == ([], ["after"])
+    conn_id = scene.connect(scene.lobby)
+    position = scene.position()
+    scene.say("before")
+    scene.server.post("/subscribe", {"conn_id": conn_id, "channels": [scene.priv]})
+    scene.say("after")
+    assert scene.resume(conn_id, lie(position)) == ([], ["after"])
 
 
-def test_messages_between_two_subscriptions_are_not_delivered(place: Place) -> None:
+def test_messages_between_two_subscriptions_are_not_delivered(scene: Scene) -> None:
     """A user removed from a channel and let in again receives what follows, and nothing from before it was removed."""
-    conn_id = place.connect(place.lobby, place.priv)
-    position = place.position()
-    place.say("first stay")
-    place.server.post("/unsubscribe", {"conn_id": conn_id, "channels": [place.priv]})
-    place.say("between")
-    place.server.post("/subscribe", {"conn_id": conn_id, "channels": [place.priv]})
-    place.say("second stay")
-    assert place.resume(conn_id, position) == ([], ["second stay"])
+    conn_id = scene.connect(scene.lobby, scene.priv)
+    position = scene.position()
+    scene.say("first stay")
+    scene.server.post("/unsubscribe", {"conn_id": conn_id, "channels": [scene.priv]})
+    scene.say("between")
+    scene.server.post("/subscribe", {"conn_id": conn_id, "channels": [scene.priv]})
+    scene.say("second stay")
+    assert scene.resume(conn_id, position) == ([], ["second stay"])
 
 
 @pytest.mark.parametrize("lie", [str, forged])
-def test_a_new_connection_begins_where_it_was_registered(place: Place, lie: Any) -> None:
+def test_a_new_connection_begins_where_it_was_registered(scene: Scene, lie: Any) -> None:
     """In its channels and with private messages; another connection of the user that was there before keeps them."""
-    older = place.connect(place.lobby)
-    position = place.position()
-    place.whisper("before")
-    place.say("before, too")
-    newer = place.connect(place.lobby, place.priv)
-    place.whisper("after")
-    assert place.resume(newer, lie(position)) == ([], ["after"])
-    assert place.resume(older, position)[1] == ["before", "after", "the end"]
+    older = scene.connect(scene.lobby)
+    position = scene.position()
+    scene.whisper("before")
+    scene.say("before, too")
+    newer = scene.connect(scene.lobby, scene.priv)
+    scene.whisper("after")
+    assert scene.resume(newer, lie(position)) == ([], ["after"])
+    assert scene.resume(older, position)[1] == ["before", "after", "the end"]
 
 
-def test_the_application_lets_a_new_connection_read_on(place: Place) -> None:
+def test_the_application_lets_a_new_connection_read_on(scene: Scene) -> None:
     """A page that comes back with its position and a new conn_id has missed nothing."""
-    gone = place.connect(place.lobby, place.priv)
-    place.say("received")
-    position = place.position()
-    place.say("missed")
-    place.server.post("/disconnect", {"conn_id": gone})
-    place.whisper("missed, too")
-    conn_id = place.connect(place.lobby, place.priv, since=position)
-    place.say("after")
-    lost, texts = place.resume(conn_id, position)
+    gone = scene.connect(scene.lobby, scene.priv)
+    scene.say("received")
+    position = scene.position()
+    scene.say("missed")
+    scene.server.post("/disconnect", {"conn_id": gone})
+    scene.whisper("missed, too")
+    conn_id = scene.connect(scene.lobby, scene.priv, since=position)
+    scene.say("after")
+    lost, texts = scene.resume(conn_id, position)
     assert (lost, sorted(texts)) == ([], ["after", "missed", "missed, too"])
 
 
-def test_the_application_lets_a_connection_read_earlier_events(place: Place) -> None:
+def test_the_application_lets_a_connection_read_earlier_events(scene: Scene) -> None:
     """From the position that the subscription names, not from where the client would like."""
-    conn_id = place.connect(place.lobby)
-    early = place.position()
-    place.say("too early")
-    named = place.position()
-    place.say("allowed")
-    place.server.post("/subscribe", {"conn_id": conn_id, "channels": [place.priv], "since": named})
-    assert place.resume(conn_id, early) == ([], ["allowed"])
+    conn_id = scene.connect(scene.lobby)
+    early = scene.position()
+    scene.say("too early")
+    named = scene.position()
+    scene.say("allowed")
+    scene.server.post("/subscribe", {"conn_id": conn_id, "channels": [scene.priv], "since": named})
+    assert scene.resume(conn_id, early) == ([], ["allowed"])
 
 
-def test_only_newly_joined_channels_begin_at_the_named_offset(place: Place) -> None:
+def test_only_newly_joined_channels_begin_at_the_named_offset(scene: Scene) -> None:
     """A repeated /connect opens neither a channel the connection is in nor private messages of before."""
-    early = place.position()
-    place.say("before")
-    place.whisper("before")
-    conn_id = place.connect(place.lobby, place.priv)
-    place.connect(place.lobby, place.priv, conn_id=conn_id, since=early)
-    assert place.resume(conn_id, early) == ([], [])
+    early = scene.position()
+    scene.say("before")
+    scene.whisper("before")
+    conn_id = scene.connect(scene.lobby, scene.priv)
+    scene.connect(scene.lobby, scene.priv, conn_id=conn_id, since=early)
+    assert scene.resume(conn_id, early) == ([], [])
 
 
-def test_a_reused_conn_id_reads_from_its_new_join(place: Place) -> None:
+def test_a_reused_conn_id_reads_from_its_new_join(scene: Scene) -> None:
     """It has nothing of what the connection before it could read."""
-    conn_id = place.connect(place.lobby, place.priv)
-    position = place.position()
-    place.server.post("/disconnect", {"conn_id": conn_id})
-    place.say("between")
-    place.whisper("between")
-    assert place.connect(place.lobby, place.priv, conn_id=conn_id) == conn_id
-    place.say("after")
-    assert place.resume(conn_id, position) == ([], ["after"])
+    conn_id = scene.connect(scene.lobby, scene.priv)
+    position = scene.position()
+    scene.server.post("/disconnect", {"conn_id": conn_id})
+    scene.say("between")
+    scene.whisper("between")
+    assert scene.connect(scene.lobby, scene.priv, conn_id=conn_id) == conn_id
+    scene.say("after")
+    assert scene.resume(conn_id, position) == ([], ["after"])
 
 
 @pytest.mark.parametrize("spoil", [elsewhere, lambda position: "no position at all"])
-def test_an_unprovable_position_of_the_application_is_lost(place: Place, spoil: Any) -> None:
+def test_an_unprovable_position_of_the_application_is_lost(scene: Scene, spoil: Any) -> None:
     """It is no error; a client that asks for earlier events is sent the loss, and not that nothing is missing."""
-    early = place.position()
-    place.say("before", where=place.lobby)
-    place.say("before")
-    place.whisper("before")
-    conn_id = place.connect(place.lobby, place.priv, since=spoil(early))
-    place.say("after")
-    lost, _ = place.resume(conn_id, early)
-    assert sorted(lost) == sorted(["", place.lobby, place.priv])
-    assert place.resume(conn_id, place.position()) == ([], [])
+    early = scene.position()
+    scene.say("before", where=scene.lobby)
+    scene.say("before")
+    scene.whisper("before")
+    conn_id = scene.connect(scene.lobby, scene.priv, since=spoil(early))
+    scene.say("after")
+    lost, _ = scene.resume(conn_id, early)
+    assert sorted(lost) == sorted(["", scene.lobby, scene.priv])
+    assert scene.resume(conn_id, scene.position()) == ([], [])
 
 
-def test_an_entry_no_longer_in_the_log_is_lost(place: Place) -> None:
+def test_an_entry_no_longer_in_the_log_is_lost(scene: Scene) -> None:
     """An application cannot open more than there is, and the page is sent the loss."""
-    place.connect(place.lobby)  # Of a user who was not known then, nobody has kept private messages.
-    place.server.post("/channel_config", {place.priv: {"log_events": 2}})
-    position = place.position()
-    place.say("1", "2", "3")
-    conn_id = place.connect(place.lobby, place.priv, since=position)
-    assert place.resume(conn_id, position) == ([place.priv], [])
+    scene.connect(scene.lobby)  # Of a user who was not known then, nobody has kept private messages.
+    scene.server.post("/channel_config", {scene.priv: {"log_events": 2}})
+    position = scene.position()
+    scene.say("1", "2", "3")
+    conn_id = scene.connect(scene.lobby, scene.priv, since=position)
+    assert scene.resume(conn_id, position) == ([scene.priv], [])
 
 
 @pytest.mark.parametrize("since", [None, ""])
-def test_no_position_means_from_now_on(place: Place, since: str | None) -> None:
+def test_no_position_means_from_now_on(scene: Scene, since: str | None) -> None:
     """Null, and the empty position of a page that has none yet."""
-    early = place.position()
-    place.say("before")
-    conn_id = place.connect(place.lobby, place.priv, since=since)
-    assert place.resume(conn_id, early) == ([], [])
+    early = scene.position()
+    scene.say("before")
+    conn_id = scene.connect(scene.lobby, scene.priv, since=since)
+    assert scene.resume(conn_id, early) == ([], [])
 
 
-def test_an_older_client_begins_where_it_was_registered(place: Place) -> None:
+def test_an_older_client_begins_where_it_was_registered(scene: Scene) -> None:
     """A stream without `since` brings what came since /connect, whatever that has named."""
-    early = place.position()
-    place.say("before")
-    place.whisper("before")
-    conn_id = place.connect(place.lobby, place.priv, since=early)
-    place.say("after")
-    items = httpx.get(f"{place.server.url}/listen", params={"conn_id": conn_id}, timeout=PATIENCE_S).json()
+    early = scene.position()
+    scene.say("before")
+    scene.whisper("before")
+    conn_id = scene.connect(scene.lobby, scene.priv, since=early)
+    scene.say("after")
+    items = httpx.get(f"{scene.server.url}/listen", params={"conn_id": conn_id}, timeout=PATIENCE_S).json()
     assert [item["message"]["text"] for item in items] == ["after"]
 
 
@@ -203,13 +203,13 @@ def test_an_older_client_begins_where_it_was_registered(place: Place) -> None:
 def test_a_page_resumes_after_a_restart(own_server: Any, start_server: Any, tmp_path: Path) -> None:
     """The SQLite engine keeps positions: what the application names of before the restart is read from there."""
     engine = f"sqlite:///{tmp_path / 'log.db'}"
-    before = Place(own_server("--engine", engine))
+    before = Scene(own_server("--engine", engine))
     before.connect(before.lobby, before.priv)
     position = before.position()
     before.say("missed")
     before.whisper("missed, too")
     before.server.stop()
-    after = Place(own_server("--engine", engine))
+    after = Scene(own_server("--engine", engine))
     after.user, after.lobby, after.priv = before.user, before.lobby, before.priv
     after.connect(after.lobby, after.priv)
     assert after.resume(after.connect(after.lobby, after.priv), position) == ([], [])

@@ -66,16 +66,16 @@ class Scenario:
 
 async def kill_a_node(stage: Stage) -> None:
     """Its clients resume elsewhere; who does not come back has parted, once and not before the lease ended."""
-    await stage.goes_on()
+    await stage.progress()
     killed_at = datetime.now(UTC)
     stage.cluster.kill(stage.victim)
-    await stage.goes_on()
+    await stage.progress()
     gone = {client.user for client in stage.absent}
     await stage.until(
         "all receive the leave",
         lambda: all(gone <= {seen.user for seen in parted(client.presence)} for client in stage.clients),
     )
-    await stage.goes_on()
+    await stage.progress()
     for client in stage.clients:
         seen = parted(client.presence)
         assert sorted(each.user for each in seen) == sorted(gone), client.user
@@ -104,7 +104,7 @@ async def restart_redis_without_data(stage: Stage) -> None:
 
 async def _restart_redis(stage: Stage, between: Callable[[Path], None]) -> None:
     redis = stage.cluster.redis
-    await stage.goes_on()
+    await stage.progress()
     redis.kill()
     with stage.outage(*stage.cluster.nodes) as outage:
         await stage.refused(outage)
@@ -114,12 +114,12 @@ async def _restart_redis(stage: Stage, between: Callable[[Path], None]) -> None:
         "all are sent that all is lost",
         lambda: all(frozenset(each.accounts) in each.losses for each in stage.clients),
     )
-    await stage.goes_on()
+    await stage.progress()
 
 
 async def stop_redis(stage: Stage) -> None:
     redis = stage.cluster.redis
-    await stage.goes_on()
+    await stage.progress()
     redis.signal(signal.SIGSTOP)
     try:
         with stage.outage(*stage.cluster.nodes) as outage:
@@ -127,47 +127,47 @@ async def stop_redis(stage: Stage) -> None:
             await asyncio.sleep(stage.outage_s)  # real time: the length of the outage.
     finally:
         redis.signal(signal.SIGCONT)
-    await stage.goes_on()
+    await stage.progress()
 
 
 async def cut_a_node_off(stage: Stage) -> None:
     [line] = stage.cluster.lines.values()
-    await stage.goes_on()
+    await stage.progress()
     line.cut()
     with stage.outage(stage.victim) as outage:
         await stage.refused(outage)
         await asyncio.sleep(stage.outage_s)  # real time: the length of the outage.
     line.mend()
-    await stage.goes_on()
+    await stage.progress()
 
 
 async def silence_a_subscription(stage: Stage) -> None:
     """Only what is published comes to a node no more, and no line ends: it finds out, and its clients miss nothing."""
     [line] = stage.cluster.lines.values()
-    await stage.goes_on()
+    await stage.progress()
     line.silence_subscriptions()
     await stage.until("the node gives it up", lambda: SILENT in stage.victim.log)
-    await stage.goes_on()
+    await stage.progress()
 
 
 async def miss_big_messages(stage: Stage) -> None:
     """A node that is cut off while megabytes are published reads them in bounded steps, and the others go on meanwhile."""
     [line] = stage.cluster.lines.values()
-    await stage.goes_on()
+    await stage.progress()
     big = stage.publisher(BIG)
     line.cut()
     with stage.outage(stage.victim) as outage:
         await big.burst(stage.others[0], BIG_BURST, BIG_BYTES)
         await stage.refused(outage)
     line.mend()
-    await stage.goes_on()
+    await stage.progress()
 
 
 async def overflow_a_subscription(stage: Stage) -> None:
     """Redis drops a stalled subscription: entries in the log arrive late, others are reported lost."""
     redis = stage.cluster.redis
     redis.cli("CONFIG", "SET", "client-output-buffer-limit", f"pubsub {SUBSCRIPTION_BYTES} 0 0")
-    await stage.goes_on()
+    await stage.progress()
 
     def subscriptions() -> int:
         return redis.cli("CLIENT", "LIST", "TYPE", "pubsub").count("\n") + 1
@@ -187,23 +187,23 @@ async def overflow_a_subscription(stage: Stage) -> None:
     )
     await stage.until("it receives again", lambda: subscriptions() == before)
     await short.burst(stage.others[0], SHORT_EVENTS, 0)
-    await stage.goes_on()
+    await stage.progress()
 
 
 async def slow_a_node(stage: Stage) -> None:
     """The victim has a fifth of its time for some seconds."""
-    await stage.goes_on()
+    await stage.progress()
     for _ in range(PULSES):
         stage.victim.signal(signal.SIGSTOP)
         await asyncio.sleep(STILL_S)  # real time: the node is stopped.
         stage.victim.signal(signal.SIGCONT)
         await asyncio.sleep(MOVING_S)  # real time: the node runs.
-    await stage.goes_on()
+    await stage.progress()
 
 
 async def lose_a_master(stage: Stage) -> None:
     """Calls that need it are refused, others are not; back without data, its channels are reported lost, and no others."""
-    await stage.goes_on()
+    await stage.progress()
     lost = shard_of(TALK, MASTERS)
     prefix = prefixes(MASTERS)[lost]
     master = next(each for each in stage.cluster.masters if each.cli("KEYS", f"{prefix}*"))
@@ -222,7 +222,7 @@ async def lose_a_master(stage: Stage) -> None:
     await stage.until(
         "its channel is reported lost", lambda: all(any(TALK in lost for lost in c.losses) for c in receivers)
     )
-    await stage.goes_on()
+    await stage.progress()
 
 
 async def _visit(stage: Stage, lost: int) -> None:
@@ -258,7 +258,7 @@ async def _visit(stage: Stage, lost: int) -> None:
 
 
 async def only_go_on(stage: Stage) -> None:
-    await stage.goes_on(120)
+    await stage.progress(120)
 
 
 def _with_data(_: Path) -> Shape:

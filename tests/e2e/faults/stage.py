@@ -79,7 +79,7 @@ class Stage:
         """
         await soon(holds, f"it does not come that {what}", DEADLINE_S)
 
-    async def goes_on(self, messages: int = 40) -> None:
+    async def progress(self, messages: int = 40) -> None:
         """Wait until so many more messages are acknowledged, and every client has received something more."""
         goal = self.truth.acknowledged + messages
         received = {client.user: client.received for client in self.clients}
