@@ -1,17 +1,17 @@
-/** Ways to listen, best first. */
+/** The transports, best first. */
 export type TransportName = "websocket" | "sse" | "poll";
 export type StreamState = "idle" | "connecting" | "open" | "waiting" | "asleep" | "closed";
 /** The public state of a user. */
 export type UserState = Record<string, string | number | boolean | null>;
 
 interface OfServer {
-  /** Of the message it is about, for edits and deletions. */
+  /** Id of the event; for edits and deletions the id of the message. */
   uuid: string;
-  /** Where the server's log stands with this event. */
+  /** Position in the server's log after this event. */
   position: string;
 }
 
-/** Something was said; without a channel it is private. `Payload` is what your application sends. */
+/** A message; without a channel it is private. `Payload` is the content that your application sends. */
 export interface Message<Payload = any> extends OfServer {
   type: "message";
   channel: string | null;
@@ -19,11 +19,11 @@ export interface Message<Payload = any> extends OfServer {
   message: Payload;
   timestamp: string;
   edited: string | null;
-  /** True of what was sent while the client was away, in a stream that was opened without `since` only. */
+  /** True for a message that was sent while the client was away. Only in a stream that was opened without `since`. */
   catchup?: boolean;
 }
 
-/** A message has changed; only what was changed is there. */
+/** A message was edited. Fields that did not change are absent. */
 export interface MessageEdit<Payload = any> extends OfServer {
   type: "message:edit";
   channel: string | null;
@@ -31,28 +31,29 @@ export interface MessageEdit<Payload = any> extends OfServer {
   user?: string;
   message?: Payload;
   timestamp?: string;
-  /** As in `Message`; absent where it is not true. */
+  /** As in `Message`; absent instead of false. */
   catchup?: boolean;
 }
 
+/** A message was deleted. */
 export interface MessageDelete extends OfServer {
   type: "message:delete";
   channel: string | null;
-  /** As in `Message`; absent where it is not true. */
+  /** As in `Message`; absent instead of false. */
   catchup?: boolean;
 }
 
-/** A user's first connection has joined a channel, or the last one has left it. */
+/** A user joined a channel with its first connection, or left it with its last one. */
 export interface Presence extends OfServer {
   type: "presence";
   channel: string;
   user: string;
   message: { action: "joined" | "parted" };
-  /** Null for who has parted. */
+  /** Null for a user who left. */
   state: UserState | null;
-  /** All members, where the channel has `broadcast_presence_with_user_lists`. */
+  /** All members, if the channel has `broadcast_presence_with_user_lists`. */
   users: { user: string; state: UserState }[];
-  /** They would be listed, but are too many. */
+  /** The list is left out, because the channel has too many members. */
   users_cut?: true;
   timestamp: string;
   catchup?: boolean;
@@ -67,20 +68,20 @@ export interface UserStateChange extends OfServer {
   catchup?: boolean;
 }
 
-/** Nothing was missed of these channels; "" stands for private messages. */
+/** Every missed event of these channels follows; "" means private messages. */
 export interface Recovered {
   type: "recovered";
   channels: string[];
 }
 
-/** Something may be missing of these channels; "" stands for private messages. Load them anew. */
+/** Events of these channels may be missing; "" means private messages. Load the channels again. */
 export interface Lost {
   type: "lost";
   channels: string[];
   reason: "no longer kept" | "buffer full";
 }
 
-/** The application has given a connection. */
+/** The application returned a connection. */
 export interface Connected {
   type: "connection";
   connection: Connection;
@@ -91,7 +92,7 @@ export interface Opened {
   transport: TransportName;
 }
 
-/** There is no line; the next attempt is in `retryMs`, which is null while the page is asleep. */
+/** No transport is connected. The next attempt is in `retryMs`, which is null while the page is asleep. */
 export interface Down {
   type: "down";
   code: number;
@@ -99,13 +100,13 @@ export interface Down {
   retryMs: number | null;
 }
 
-/** Who is in a channel, or the state of somebody there, has changed. */
+/** The members of a channel, or the state of a member, have changed. */
 export interface RosterChange {
   type: "roster";
   channel: string;
 }
 
-/** The end: a close code, and the application's error if that is why. */
+/** The stream has ended for good: the close code, and the application's error if that is the cause. */
 export interface Closed {
   type: "close";
   code: number;
@@ -113,7 +114,7 @@ export interface Closed {
   error?: unknown;
 }
 
-/** What an iteration gives. */
+/** The items of an iteration. */
 export type Item<Payload = any> =
   | Message<Payload>
   | MessageEdit<Payload>
@@ -122,83 +123,83 @@ export type Item<Payload = any> =
   | UserStateChange
   | Recovered
   | Lost;
-/** What a listener may hear of. */
+/** The events for listeners. */
 export type StreamEvent<Payload = any> = Item<Payload> | Connected | Opened | Down | RosterChange | Closed;
 export type EventType = StreamEvent["type"];
-/** The event of a type; of "*", any. */
+/** The event of a type; for "*" any event. */
 export type EventOf<Type extends EventType | "*", Payload = any> = Type extends "*"
   ? StreamEvent<Payload>
   : Extract<StreamEvent<Payload>, { type: Type }>;
 
-/** The answer of the server's /connect, as the application passes it on. */
+/** The answer of the server's /connect, which the application passes to the page. */
 export interface Connection {
   conn_id: string;
-  /** Where to begin; without one the stream begins when it opens. */
+  /** Position from which the stream reads; without it the stream reads new events only. */
   position?: string;
   [key: string]: unknown;
 }
 
-/** What the application is asked with. */
+/** The request to the application for a connection. */
 export interface Asked {
   /** The connection that has expired, if there was one. */
   expired: string | null;
-  /** The last position, if there is one: hand it to /connect, so that nothing is missed. */
+  /** The last position, if there is one. Pass it to /connect, so that no event is missed. */
   since?: string;
 }
 
 export interface Options {
-  /** Where the push server is; relative to the page. Default "/". */
+  /** URL of the push server, relative to the page. Default "/". */
   url?: string;
-  /** The first connection, if there is one already. */
+  /** The first connection, if the page already has one. */
   connection?: Connection;
-  /** Get a connection from the application; throw an error with `retry: false` to stop for good. `signal` ends when it takes too long. */
+  /** Get a connection from the application. Throw an error with `retry: false` to stop for good. `signal` aborts at the timeout. */
   fetchConnection?: (asked: Asked & { signal: AbortSignal }) => Connection | Promise<Connection>;
-  /** Instead: an endpoint of the application, which is sent `Asked` as JSON by POST and answers with a connection. Relative to the page. */
+  /** Instead: URL of an endpoint of the application, relative to the page. It receives `Asked` as JSON by POST, and answers with a connection. */
   connectUrl?: string;
-  /** Headers for `connectUrl`, such as a CSRF token; a function is called for each attempt. */
+  /** Headers for `connectUrl`, for example a CSRF token. A function is called for each attempt. */
   connectHeaders?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>);
-  /** Whether `connectUrl` is sent cookies. Default "same-origin". */
+  /** Whether requests to `connectUrl` send cookies. Default "same-origin". */
   connectCredentials?: RequestCredentials;
-  /** Get /info about channels from the application, for the roster after a loss. */
+  /** Get the /info of channels from the application. It updates the roster after a loss. */
   fetchInfo?: (channels: string[]) => Promise<object>;
   /** Which transports to use, best first. */
   transports?: TransportName[];
-  /** First step of the waits, in milliseconds. Default 500. */
+  /** First step of the backoff, in milliseconds. Default 500. */
   backoffBaseMs?: number;
-  /** Longest step, in milliseconds. Default 30,000. */
+  /** Longest step of the backoff, in milliseconds. Default 30,000. */
   backoffCapMs?: number;
-  /** Least step of the waits while the server restarts or is overloaded, in milliseconds. Default 3,000. */
+  /** Least step while the server restarts or is overloaded, in milliseconds. Default 3,000. */
   spreadMs?: number;
   /** How long a WebSocket or an event stream may take to open, in milliseconds. Default 5,000. */
   openTimeoutMs?: number;
-  /** How long a line may be silent and the application may take to answer, in milliseconds; more than two heartbeats. Default 16,000. */
+  /** How long a stream may receive nothing, and the application may take to answer, in milliseconds. More than two heartbeats. Default 16,000. */
   silenceMs?: number;
-  /** First wait before a better transport is tried again, in milliseconds; it doubles up to ten minutes. Default 30,000. */
+  /** First wait before the best transport is tried again, in milliseconds. It doubles up to ten minutes. Default 30,000. */
   upgradeMs?: number;
-  /** Events kept for an iteration that is slow; beyond it they are replaced by one `lost`. Default 1,000. */
+  /** Events buffered for a slow iteration. Beyond it one `lost` replaces them. Default 1,000. */
   bufferSize?: number;
   fetch?: typeof fetch;
-  /** Needed in a node older than 22. */
+  /** Needed in node before version 22. */
   WebSocket?: new (url: string) => any;
 }
 
-/** Who is in which channel: a snapshot, kept right by the events after it. */
+/** The members of channels: a snapshot that events keep up to date. */
 export class Roster {
-  /** `changed` is called when a change is in place. */
+  /** `changed` is called after each change of a channel. */
   constructor(changed?: (channel: string) => void);
   readonly channels: string[];
-  /** By name. */
+  /** The members of a channel, sorted by name. */
   users(channel: string): { user: string; state: UserState }[];
   state(user: string): UserState;
-  /** Take over an answer of /connect, /subscribe, /unsubscribe or /info; channels among `names` that it leaves out are empty. */
+  /** Load an answer of /connect, /subscribe, /unsubscribe or /info. Channels among `names` that the answer leaves out are empty. */
   load(answer: object, names?: string[]): void;
-  /** The same with an answer to come; what happens until then counts more. */
+  /** The same for an answer that is still to come. Events that are applied meanwhile override it. */
   loadLater(answer: Promise<object>, names?: string[]): Promise<void>;
-  /** Take over a `presence` or `user_state_change`; others change nothing. */
+  /** Apply a `presence` or `user_state_change`. Other events change nothing. */
   apply(event: StreamEvent): void;
 }
 
-/** A stream of events; `Payload` is what your application sends as a message. */
+/** A stream of events. `Payload` is the content of messages that your application sends. */
 export class Channelstream<Payload = any> implements AsyncIterable<Item<Payload>> {
   constructor(options?: Options);
   readonly state: StreamState;
@@ -209,13 +210,13 @@ export class Channelstream<Payload = any> implements AsyncIterable<Item<Payload>
   open(): this;
   /** End the stream and the connection. */
   close(): void;
-  /** Hear events of a type, or all ("*"), until the returned function is called. */
+  /** Call `listener` for events of a type, or all ("*"), until the returned function is called. */
   on<Type extends EventType | "*">(type: Type, listener: (event: EventOf<Type, Payload>) => void): () => void;
-  /** What the server sends from the first next() on, which opens the stream. Throws an error with the close `code` if the server ends it. */
+  /** Iterate over the items from the first next() on, which opens the stream. Throws an error with the close `code` if the server ends the stream. */
   [Symbol.asyncIterator](): AsyncIterableIterator<Item<Payload>>;
 }
 
-/** Full jitter: a wait in milliseconds, from nothing to a step that doubles up to its cap, and is never below its floor. */
+/** Full jitter: a random wait in milliseconds, from 0 to a step that doubles up to its cap and is never below its floor. */
 export function backoff(
   attempt: number,
   options?: { baseMs?: number; capMs?: number; floorMs?: number; random?: () => number },

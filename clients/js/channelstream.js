@@ -21,9 +21,9 @@ const DEFAULTS = {
 };
 const STABLE_MS = 10_000;
 const RETRY_AFTER_CAP_MS = 300_000;
-/** Failures in a row of a transport that has worked before. */
+/** Failures in a row after which a transport that has worked is left. */
 const TRIES = 3;
-/** A stream we gave up may still reach the server, and replace a newer one. */
+/** A stream that timed out here may still reach the server and replace a newer one. */
 const GHOST_MS = 30_000;
 const UPGRADE_CAP_MS = 600_000;
 const REST_CHARACTERS = 2 ** 24;
@@ -36,7 +36,7 @@ export function backoff(attempt, { baseMs = 500, capMs = 30_000, floorMs = 0, ra
 
 export class Roster {
   #channels = new Map();
-  #people = new Map(); // to a state and the number of their channels
+  #people = new Map(); // user -> state, number of channels
   #recordings = new Set();
   #changed;
 
@@ -67,28 +67,28 @@ export class Roster {
     changed.forEach((name) => this.#changed(name));
   }
 
-  /** Of the events meanwhile, the last one of each user is applied again. */
+  /** Afterwards the last event of each user that came meanwhile is applied again. */
   async loadLater(promise, names) {
-    const heard = new Map();
-    this.#recordings.add(heard);
+    const events = new Map();
+    this.#recordings.add(events);
     try {
       const answer = await promise;
       if (!(answer.channels_info ?? answer).channels) throw new TypeError("no channels");
       this.load(answer, names);
     } finally {
-      this.#recordings.delete(heard);
+      this.#recordings.delete(events);
     }
-    for (const event of heard.values()) this.apply(event);
+    for (const event of events.values()) this.apply(event);
   }
 
   apply(event) {
     const { type, channel, user, message, state } = event;
     const isPresence = type === "presence";
     if (!isPresence && type !== "user_state_change") return;
-    for (const heard of this.#recordings) {
+    for (const events of this.#recordings) {
       const key = JSON.stringify([isPresence, channel, user]);
-      heard.delete(key);
-      heard.set(key, event);
+      events.delete(key);
+      events.set(key, event);
     }
     const changed = new Set([channel]);
     if (isPresence) this.#move(channel, user, message.action === "joined");
@@ -109,7 +109,7 @@ export class Roster {
     this.#channels.set(channel, isIn ? users.add(user) : users);
     if (!isIn) users.delete(user);
     person.count += isIn ? 1 : -1;
-    // Only people who are somewhere have a state.
+    // Only users of a channel have a state.
     if (person.count) this.#people.set(user, person);
     else this.#people.delete(user);
   }
@@ -122,19 +122,19 @@ export class Roster {
   }
 }
 
-// Transports listen until the line ends, and return {code, reason, waitMs}.
+// A transport receives until its stream ends, and returns {code, reason, waitMs}.
 
 function websocket({ address, WebSocket, signal, receive }) {
   return new Promise((resolve) => {
     const socket = new WebSocket(address("ws").replace(/^http/, "ws"));
     socket.onmessage = ({ data }) => receive(data);
     socket.onclose = resolve;
-    socket.onerror = () => {}; // some throw without one
+    socket.onerror = () => {}; // some throw without it
     signal.addEventListener("abort", () => socket.close());
   });
 }
 
-/** Read a body; `take` gets what it left before and a new chunk. */
+/** Read a body; `take` gets the rest so far and a chunk, and returns the new rest. */
 async function read({ body }, take) {
   const reader = body.getReader();
   const decoder = new TextDecoder();
@@ -166,10 +166,10 @@ async function poll({ address, fetch, signal, receive, alive }) {
     const asked = address("listen");
     const response = await fetch(asked, { signal, cache: "no-store" });
     if (!response.ok) return refusal(response);
-    // Not every platform shows the bytes.
+    // Not every platform has streams.
     receive(response.body ? await read(response, (rest, chunk) => alive(rest + chunk)) : await response.text());
     alive("");
-    // A proxy may answer the same, at once.
+    // A cache may answer at once.
     if (asked === address("listen") && Date.now() - started < 1_000) await pause(1_000, signal);
   }
 }
@@ -187,7 +187,7 @@ function checked(connection) {
   throw new TypeError("it has no conn_id");
 }
 
-/** What `ask` answers within `ms` and the life of `signal`; what comes after that goes to `late`. */
+/** The result of `ask` within `ms` and before `signal` aborts; a later result goes to `late`. */
 function answer(ask, ms, signal, late) {
   return new Promise((resolve, reject) => {
     const limit = new AbortController(); // AbortSignal.timeout is too new
@@ -208,13 +208,13 @@ const pause = (ms, signal) => answer(() => new Promise(() => {}), ms, signal).ca
 
 const TRANSPORTS = { websocket, sse, poll };
 
-/** What an error answer says, by its body or its status. */
+/** The end that an error answer means, by its body or status. */
 async function refusal(response) {
   const { status, headers } = response;
   const after = headers.get("retry-after");
   const waitMs = 1_000 * after || Date.parse(after) - Date.now();
   const { error = `HTTP ${status}`, close_code } = (await response.json().catch(() => null)) ?? {};
-  // Only our server names a close code.
+  // Without a close code it may be a proxy's.
   return { code: close_code ?? STATUS[status] ?? 0, reason: `${error}`, waitMs, status: close_code ? 0 : status };
 }
 
@@ -230,25 +230,25 @@ export class Channelstream {
   #readers = new Set();
   #connId;
   #expired = null;
-  #life; // from open() to the end
+  #life; // aborted at the end
   #end;
   #finish; // ends #listen
-  #wakeUp; // ends #stayDown
+  #wakeUp; // ends #wait
   #asleep = false;
   #level = 0;
   #attempts = 0;
   #failures = 0;
-  #excused = new Set();
+  #immediate = new Set();
   #proven = new Set();
-  #heardAt = 0;
+  #receivedAt = 0;
   #upAt = 0;
-  #partial = ""; // of an item that is on its way
-  #silences = 0; // of WebSockets, in a row
+  #partial = ""; // received part of an item
+  #silences = 0; // WebSocket timeouts in a row
   #ghostUntil = 0;
-  #told = "";
+  #reported = "";
   #upgradeMs;
   #stale = new Set();
-  #resyncing; // the signal of the life it is for
+  #resyncing; // signal of the running resync
 
   constructor(options = {}) {
     this.#options = { ...DEFAULTS, fetch: (...args) => fetch(...args), WebSocket: globalThis.WebSocket, ...options };
@@ -267,7 +267,7 @@ export class Channelstream {
     if (this.#life) return this;
     this.#life = new AbortController();
     this.#level = this.#attempts = this.#failures = 0;
-    this.#excused.clear();
+    this.#immediate.clear();
     this.#asleep = false;
     this.#end = null;
     this.#watchPage(this.#life.signal);
@@ -331,16 +331,16 @@ export class Channelstream {
 
   async #run(signal) {
     while (!signal.aborted) {
-      const end = await (this.#asleep ? this.#rest() : this.#connId ? this.#listen() : this.#obtain(signal));
+      const end = await (this.#asleep ? this.#sleep() : this.#connId ? this.#listen() : this.#connect(signal));
       if (end && !signal.aborted) await this.#recover(end);
     }
   }
 
-  async #obtain(signal) {
+  async #connect(signal) {
     this.state = "connecting";
     try {
       const given = (!this.#expired && this.connection) || checked(await this.#ask(signal));
-      if (signal.aborted) return this.#unwanted(given);
+      if (signal.aborted) return this.#discard(given);
       this.connection = given;
       this.#connId = given.conn_id;
       this.position ||= given.position ?? "";
@@ -357,10 +357,10 @@ export class Channelstream {
     if (!fetchConnection && !this.#connectUrl) throw Object.assign(new Error("no way to get a new one"), { retry: false });
     const asked = { expired: this.#expired, since: this.position || undefined };
     const ask = (signal) => (fetchConnection ? fetchConnection({ ...asked, signal }) : this.#post(asked, signal));
-    return answer(ask, silenceMs, life, (given) => this.#unwanted(given));
+    return answer(ask, silenceMs, life, (given) => this.#discard(given));
   }
 
-  #unwanted(given) {
+  #discard(given) {
     const connId = given?.conn_id;
     if (connId && connId !== this.#connId) this.#disconnect(connId);
   }
@@ -384,9 +384,9 @@ export class Channelstream {
     const { signal } = line;
     this.state = "connecting";
     this.transport = name;
-    this.#heardAt = Date.now();
+    this.#receivedAt = Date.now();
     this.#upAt = 0;
-    this.#told = this.#partial = "";
+    this.#reported = this.#partial = "";
     return new Promise((resolve) => {
       const finish = ({ code, reason, ...more } = {}) => {
         if (signal.aborted) return;
@@ -397,16 +397,16 @@ export class Channelstream {
       };
       const watch = () => {
         const isOpen = this.#upAt || name === "poll";
-        // A WebSocket does not show that a long message is on its way.
+        // A WebSocket does not show the arrival of a long message.
         const limitMs = isOpen ? Math.min(silenceMs * 2 ** this.#silences, UPGRADE_CAP_MS) : openTimeoutMs;
-        if (Date.now() - this.#heardAt > limitMs) finish({ code: 0, reason: "silent", isSilent: isOpen });
+        if (Date.now() - this.#receivedAt > limitMs) finish({ code: 0, reason: "silent", isSilent: isOpen });
       };
       const watchdog = setInterval(watch, 250);
       this.#finish = finish;
       const receive = (text) => this.#receive(text, signal, finish);
       const address = (path) => this.#address(path, this.#connId, { since: this.position });
       const alive = (rest) => {
-        this.#heardAt = Date.now();
+        this.#receivedAt = Date.now();
         return (this.#partial = rest);
       };
       const run = async () => TRANSPORTS[name]({ address, fetch, WebSocket, signal, receive, alive });
@@ -424,9 +424,9 @@ export class Channelstream {
     try {
       if (signal.aborted) return;
       const items = JSON.parse(text);
-      this.#heardAt = Date.now();
+      this.#receivedAt = Date.now();
       if (this.#upAt) this.#silences = 0;
-      // A poll may wait long for `resumed`.
+      // A poll may get `resumed` late.
       if (!this.#upAt && (this.transport === "poll" || items[0]?.type === "resumed")) this.#up(signal);
       for (const item of items) {
         if (signal.aborted) return;
@@ -450,7 +450,7 @@ export class Channelstream {
 
   #upgradeLater(signal) {
     const upgrade = () => {
-      // Not while an item is on its way.
+      // Not while an item arrives.
       if (this.#partial) timer = setTimeout(upgrade, 1_000);
       else this.#finish({ code: 0, upgrade: true });
     };
@@ -460,11 +460,11 @@ export class Channelstream {
   }
 
   #resumed({ position, recovered, lost }) {
-    // Each poll may say the same again.
-    const before = this.#told;
-    this.#told = JSON.stringify([position, lost]);
+    // Polls may repeat it.
+    const before = this.#reported;
+    this.#reported = JSON.stringify([position, lost]);
     if (!before && recovered.length) this.#deliver({ type: "recovered", channels: recovered });
-    if (!lost.length || before === this.#told) return;
+    if (!lost.length || before === this.#reported) return;
     this.#deliver({ type: "lost", channels: lost, reason: "no longer kept" });
     for (const name of lost) if (name) this.#stale.add(name);
     const { signal } = this.#life ?? {};
@@ -490,47 +490,47 @@ export class Channelstream {
   async #recover({ code, reason = "", waitMs, error, name, status, upgrade, now, isSilent }) {
     const { backoffBaseMs, backoffCapMs, spreadMs } = this.#options;
     const wasUp = this.#upAt > 0;
-    if (wasUp && this.#heardAt - this.#upAt >= STABLE_MS) this.#calm();
+    if (wasUp && this.#receivedAt - this.#upAt >= STABLE_MS) this.#reset();
     this.#upAt = 0;
     if (isSilent && name === "websocket") this.#silences++;
     if (code === REPLACED && Date.now() < this.#ghostUntil) code = SLOW;
     this.#ghostUntil = code ? 0 : Date.now() + GHOST_MS;
     if (upgrade) {
       this.#level = 0;
-      this.#failures = TRIES - 1; // the next leads back down
+      this.#failures = TRIES - 1; // one failure falls back
       return;
     }
     if (FINAL.includes(code)) return this.#stop({ code: error ? UNKNOWN_CONNECTION : code, reason, error });
     if (this.#asleep) return;
     const isCrowded = code === RESTARTING || code === OVERLOADED;
-    const isExcused = this.#excuses(code, wasUp);
+    const isImmediate = this.#isImmediate(code, wasUp);
     const fallsBack = name && (isCrowded ? status : code < 4000) && this.#fallsBack(name);
-    const atOnce = now || (!isCrowded && (isExcused || fallsBack));
+    const atOnce = now || (!isCrowded && (isImmediate || fallsBack));
     const jitter = { baseMs: backoffBaseMs, capMs: backoffCapMs, floorMs: isCrowded ? spreadMs : 0 };
     const afterMs = Math.min(Math.max(waitMs || 0, 0), RETRY_AFTER_CAP_MS);
     const retryMs = atOnce ? 0 : afterMs + backoff(this.#attempts++, jitter);
-    if (retryMs || wasUp) await this.#stayDown("waiting", { code, reason, retryMs }, retryMs);
+    if (retryMs || wasUp) await this.#wait("waiting", { code, reason, retryMs }, retryMs);
   }
 
-  #calm() {
+  #reset() {
     this.#attempts = this.#failures = 0;
-    this.#excused.clear();
+    this.#immediate.clear();
     if (!this.#level) this.#upgradeMs = this.#options.upgradeMs;
   }
 
-  /** What the server decides is no failure, once. */
-  #excuses(code, wasUp) {
+  /** At once if the server chose to end the stream, the first time since a stable one. */
+  #isImmediate(code, wasUp) {
     if (code === UNKNOWN_CONNECTION) {
       this.#expired = this.#connId;
       this.#connId = null;
     } else if (code !== SLOW && !(code === RESTARTING && wasUp)) return false;
-    if (this.#excused.has(code)) return false;
-    this.#excused.add(code);
+    if (this.#immediate.has(code)) return false;
+    this.#immediate.add(code);
     if (code === RESTARTING) this.#attempts = 0;
     return true;
   }
 
-  /** Returns whether the next transport is to be tried at once. */
+  /** Whether to try the next transport at once. */
   #fallsBack(name) {
     const isProven = this.#proven.has(name);
     if (++this.#failures < (isProven ? TRIES : 1)) return false;
@@ -539,7 +539,7 @@ export class Channelstream {
     return this.#level > 0;
   }
 
-  #stayDown(state, event, ms) {
+  #wait(state, event, ms) {
     this.state = state;
     this.transport = null;
     return new Promise((resolve) => {
@@ -556,7 +556,7 @@ export class Channelstream {
     if (!globalThis.document) return;
     const listen = (target, type, listener) => target.addEventListener(type, listener, { signal });
     listen(window, "pagehide", () => {
-      this.#asleep = true; // with a line, no page is cached
+      this.#asleep = true; // the page cache wants no connection
       this.#finish?.({ code: 0, reason: "asleep" });
     });
     listen(window, "pageshow", () => this.#wake());
@@ -564,13 +564,13 @@ export class Channelstream {
     listen(document, "visibilitychange", () => document.hidden || this.#wake());
   }
 
-  #rest() {
-    return this.#stayDown("asleep", { code: 0, reason: "asleep", retryMs: null }, FOREVER_MS);
+  #sleep() {
+    return this.#wait("asleep", { code: 0, reason: "asleep", retryMs: null }, FOREVER_MS);
   }
 
   #wake(hasNewNetwork) {
     this.#asleep = false;
-    const isDead = hasNewNetwork || Date.now() - this.#heardAt > this.#options.silenceMs;
+    const isDead = hasNewNetwork || Date.now() - this.#receivedAt > this.#options.silenceMs;
     if (isDead) this.#finish?.({ code: 0, reason: "silent", now: true });
     this.#wakeUp?.();
   }
@@ -602,7 +602,7 @@ export class Channelstream {
   }
 }
 
-/** A listener's fault is reported as uncaught. */
+/** A listener's error is reported as uncaught. */
 function call(listener, event) {
   try {
     listener(event);

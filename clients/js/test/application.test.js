@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeSocket, answers, heard, maker, settled } from "./fakes.js";
+import { FakeSocket, answers, eventOf, maker, settled } from "./fakes.js";
 
 const made = maker({ backoffCapMs: 1 });
 
@@ -35,14 +35,14 @@ test("connectUrl that answers with a page is asked again", async () => {
   assert.equal(fetch.asked.length, 3);
 });
 
-test("a first connection without an id is a fault of the program", () => {
+test("a first connection without an id throws", () => {
   for (const connection of [{}, { conn_id: "" }, "text"]) assert.throws(() => made({ connection }), TypeError);
 });
 
 test("connectUrl is asked again while it fails, and not after a refusal", async () => {
   const fetch = answers({ status: 502 }, { status: 503, headers: { "retry-after": "0" } }, { status: 403 });
   const stream = open({ connectUrl: "http://app.test/mine", fetch });
-  const { code, reason } = await heard(stream, "close");
+  const { code, reason } = await eventOf(stream, "close");
   assert.deepEqual([code, reason], [4001, "no connection: HTTP 403"]);
   assert.deepEqual(fetch.asked.map(String), Array(3).fill("http://app.test/mine"));
 });
@@ -65,12 +65,12 @@ test("url may be relative to the page as well", async (t) => {
   assert.equal((await FakeSocket.next()).url.href, "wss://app.test/chat/push/ws?conn_id=c&since=");
 });
 
-test("without a page both URLs have to be absolute, and the error says so", () => {
+test("without a page both URLs must be absolute", () => {
   assert.throws(() => made({ connectUrl: "/connection" }), { message: "connectUrl must be an absolute URL where there is no page" });
   assert.throws(() => made({ url: "/" }), { message: "url must be an absolute URL where there is no page" });
 });
 
-test("connectUrl is sent the headers and credentials of the application, made anew for each attempt", async () => {
+test("each request to connectUrl has fresh headers and the credentials of the application", async () => {
   const fetch = answers({ status: 500 }, { body: { conn_id: "c" } });
   let token = 0;
   const connectHeaders = async () => ({ "X-CSRFToken": `token-${++token}` });
@@ -81,7 +81,7 @@ test("connectUrl is sent the headers and credentials of the application, made an
   assert.deepEqual(sent, [["POST", headers("token-1"), "include"], ["POST", headers("token-2"), "include"]]);
 });
 
-test("headers may be an object, and who names none sends none of their own", async () => {
+test("headers may be an object or absent", async () => {
   const fetch = answers({ body: { conn_id: "c" } });
   for (const connectHeaders of [undefined, { Authorization: "Bearer t" }]) {
     open({ connectUrl: "http://app.test/", connectHeaders, fetch });
@@ -117,7 +117,7 @@ test("fetchConnection gets the same", async () => {
   assert.deepEqual(asked, [[null, undefined, true], ["c1", "p-3", true]]);
 });
 
-test("an application that does not answer is asked again, and what it answers later is ended", async () => {
+test("an application that does not answer is asked again, and a late connection is ended", async () => {
   const asked = [];
   const fetch = answers({ body: true });
   const fetchConnection = ({ signal }) =>
@@ -138,7 +138,7 @@ test("it works where AbortSignal.timeout is missing", async (t) => {
   assert.equal((await FakeSocket.next()).url.searchParams.get("conn_id"), "c");
 });
 
-test("twenty times opened and closed at once, it leaves no connection behind", async () => {
+test("opening and closing twenty times at once leaves no connection", async () => {
   let registered = 0;
   const fetch = answers({ body: true });
   const stream = made({ fetchConnection: async () => (await new Promise(setImmediate), { conn_id: `c${++registered}` }), fetch });
@@ -152,7 +152,7 @@ test("twenty times opened and closed at once, it leaves no connection behind", a
   assert.equal(FakeSocket.opened.length, 0);
 });
 
-test("a connection that comes after close() is not the one of the next open()", async () => {
+test("a connection that arrives after close() is not used by the next open()", async () => {
   const given = [];
   const fetch = answers({ body: true });
   const stream = made({ fetchConnection: () => new Promise((resolve) => given.push(resolve)), fetch });

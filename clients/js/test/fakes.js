@@ -1,4 +1,4 @@
-/** A server in the test's hands: each socket the client opens is told what to say. */
+/** A fake server: each socket that the client opens receives what the test sends. */
 
 import { afterEach } from "node:test";
 
@@ -54,7 +54,7 @@ export function maker(defaults) {
 }
 
 /** The next event of a type. */
-export function heard(stream, type) {
+export function eventOf(stream, type) {
   return new Promise((resolve) => {
     const off = stream.on(type, (event) => (off(), resolve(event)));
   });

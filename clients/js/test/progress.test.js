@@ -52,7 +52,7 @@ afterEach(() => {
   FakeSocket.opened.length = 0;
 });
 
-test("an event stream on which a long item is on its way is not silent", async () => {
+test("an event stream that is receiving a long item is not silent", async () => {
   const { body, send } = pieces();
   open({ transports: ["sse"], fetch: answers({ body }) });
   send(`data:${LEAD}\n\n`);
@@ -60,7 +60,7 @@ test("an event stream on which a long item is on its way is not silent", async (
   assert.deepEqual(events, ["sse", "recovered", "p-2"]);
 });
 
-test("nor is a long poll", async () => {
+test("a long poll that is receiving a long item is not silent", async () => {
   const { body, send, end } = pieces();
   open({ transports: ["poll"], fetch: answers({ body: JSON.parse(LEAD) }, { body }, { body: [] }) });
   await settled();
@@ -95,7 +95,7 @@ for (const transport of ["sse", "poll"])
     assert.deepEqual(events, ["RangeError: too long"]);
   });
 
-test("a long poll works where a platform shows no bytes", async () => {
+test("a long poll works on a platform without streams", async () => {
   const texts = [LEAD, LONG];
   const fetch = () => (texts.length ? Promise.resolve({ ok: true, text: async () => texts.shift() }) : new Promise(() => {}));
   open({ transports: ["poll"], fetch: (url) => (url.includes("/listen") ? fetch() : Promise.resolve()) });
@@ -103,7 +103,7 @@ test("a long poll works where a platform shows no bytes", async () => {
   assert.deepEqual(events, ["poll", "recovered", "p-2"]);
 });
 
-test("an error page that stops is silent as well", async () => {
+test("an error page that stalls is silent", async () => {
   const { body, send } = pieces();
   const fetch = answers({ status: 500, body }, { status: 500 });
   open({ transports: ["poll"], fetch });
@@ -130,7 +130,7 @@ async function patience(socket, step = 1) {
   return seconds;
 }
 
-test("a WebSocket that is given up for its silence is waited for twice as long the next time, until an item has come", async () => {
+test("the silence limit of WebSockets doubles with each timeout, until an item arrives", async () => {
   open({ transports: ["websocket"] });
   const patiences = [];
   for (let time = 0; time < 3; time++) patiences.push(await patience(await nextSocket()));
@@ -141,14 +141,14 @@ test("a WebSocket that is given up for its silence is waited for twice as long t
   assert.deepEqual(patiences, [17, 33, 65, 17, 33]);
 });
 
-test("the patience has an end", async () => {
+test("the silence limit has an upper bound", async () => {
   open({ transports: ["websocket"], silenceMs: 200_000 });
   const patiences = [];
   for (let time = 0; time < 3; time++) patiences.push(await patience(await nextSocket(), 50));
   assert.deepEqual(patiences, [250, 450, 650]);
 });
 
-test("after three such silences the item is received where its bytes are seen", async () => {
+test("after three silent WebSockets the item is received by SSE", async () => {
   const { body, send } = pieces();
   open({ fetch: answers({ body }) });
   for (let time = 0; time < 3; time++) await patience(await nextSocket());
@@ -158,7 +158,7 @@ test("after three such silences the item is received where its bytes are seen", 
   assert.deepEqual(events, ["sse", "recovered", "p-2"]);
 });
 
-test("the best transport is not tried again within an item", async () => {
+test("the best transport is not tried again while an item arrives", async () => {
   const { body, send } = pieces();
   open({ transports: ["websocket", "sse"], fetch: answers({ body }), upgradeMs: 20_000 });
   (await FakeSocket.next()).end(1006);
@@ -172,7 +172,7 @@ test("the best transport is not tried again within an item", async () => {
   assert.deepEqual([events.at(-1), FakeSocket.opened.length], ["p-2", 1]);
 });
 
-test("a proxy that gives the same answer again and again does not make the poll spin", async () => {
+test("a proxy that repeats its answer does not make the poll spin", async () => {
   const fetch = answers({ body: [{ type: "message", position: "p-5" }] });
   open({ transports: ["poll"], fetch });
   await pass(5);

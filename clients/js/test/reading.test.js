@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FakeSocket, answers, heard, maker, settled, timers } from "./fakes.js";
+import { FakeSocket, answers, eventOf, maker, settled, timers } from "./fakes.js";
 
 const made = maker({ connection: { conn_id: "first" }, backoffCapMs: 5 });
 const open = (options) => made(options).open();
@@ -11,7 +11,7 @@ const open = (options) => made(options).open();
 const item = (position, channel = "a") => ({ type: "message", channel, position });
 const places = (results) => results.map(({ value, done }) => value?.position ?? done);
 
-test("a listener's fault keeps nothing from the others", async (t) => {
+test("an error of a listener does not affect the other listeners", async (t) => {
   const stream = open();
   const faults = [];
   t.mock.method(globalThis, "queueMicrotask", (report) => {
@@ -24,7 +24,7 @@ test("a listener's fault keeps nothing from the others", async (t) => {
   stream.on("message", () => {
     throw new Error("the application's");
   });
-  const message = heard(stream, "message");
+  const message = eventOf(stream, "message");
   (await FakeSocket.next()).say({ type: "message", position: "p-1" });
   await message;
   assert.deepEqual(faults, ["the application's"]);
@@ -55,7 +55,7 @@ test("an iteration ends with the stream, by an error unless the application want
   await assert.rejects(stream[Symbol.asyncIterator]().next(), { code: 4002 });
 });
 
-test("what came before close() is still read, by two iterations that do not disturb each other", async () => {
+test("items from before close() are still read, by two independent iterations", async () => {
   const stream = open();
   const [one, two] = [stream[Symbol.asyncIterator](), stream[Symbol.asyncIterator]()];
   const first = [one.next(), two.next()];
@@ -66,7 +66,7 @@ test("what came before close() is still read, by two iterations that do not dist
   assert.deepEqual(places([await one.next(), await one.next(), await two.next(), await two.next()]), ["p-2", true, "p-2", true]);
 });
 
-test("items go to those who wait in the order in which they asked", async () => {
+test("items go to waiting calls of next() in their order", async () => {
   const iterator = open()[Symbol.asyncIterator]();
   const asked = [iterator.next(), iterator.next(), iterator.next()];
   (await FakeSocket.next()).say(item("p-1"), item("p-2"), item("p-3"));
@@ -84,7 +84,7 @@ test("return() ends an iteration whose next() still waits", async () => {
   assert.equal(stream.state, "connecting");
 });
 
-test("break leaves the loop and the stream goes on", async () => {
+test("break leaves the loop and the stream continues", async () => {
   const stream = open();
   const socket = FakeSocket.next().then((socket) => socket.say(item("p-1")));
   for await (const { position } of stream) {
@@ -95,7 +95,7 @@ test("break leaves the loop and the stream goes on", async () => {
   assert.equal(stream.state, "connecting");
 });
 
-test("a slow reader is given a loss for what its buffer could not keep", async () => {
+test("a slow reader receives `lost` for items that did not fit into its buffer", async () => {
   const iterator = open({ bufferSize: 3 })[Symbol.asyncIterator]();
   const first = iterator.next();
   const socket = await FakeSocket.next();
@@ -105,7 +105,7 @@ test("a slow reader is given a loss for what its buffer could not keep", async (
   assert.deepEqual(places([await iterator.next(), await iterator.next()]), ["p-4", "p-5"]);
 });
 
-test("a buffer that is just full loses nothing when the stream is closed", async () => {
+test("a full buffer loses nothing when the stream is closed", async () => {
   const stream = open({ bufferSize: 2 });
   const iterator = stream[Symbol.asyncIterator]();
   const first = iterator.next();
@@ -126,16 +126,16 @@ const MOMENTS = {
   "by a listener, when a lesser transport opens": async (start) => {
     const stream = start({ transports: ["sse", "poll"], fetch: answers({ status: 404 }, UP) });
     stream.on("open", () => stream.close());
-    await heard(stream, "close");
+    await eventOf(stream, "close");
   },
-  "on a lesser transport": (stream) => heard(stream({ transports: ["sse", "poll"], fetch: answers({ status: 404 }, UP) }), "open"),
+  "on a lesser transport": (stream) => eventOf(stream({ transports: ["sse", "poll"], fetch: answers({ status: 404 }, UP) }), "open"),
   "while it waits to come back": async (stream) => {
     const waiting = stream({ backoffBaseMs: 60_000, backoffCapMs: 60_000 });
-    const down = heard(waiting, "down");
+    const down = eventOf(waiting, "down");
     (await FakeSocket.next()).end(1006);
     await down;
   },
-  "between two polls": async (stream) => heard(stream({ transports: ["poll"], fetch: answers(UP) }), "open"),
+  "between two polls": async (stream) => eventOf(stream({ transports: ["poll"], fetch: answers(UP) }), "open"),
   "while /info is asked for": async (stream) => {
     stream({ fetchInfo: never });
     (await FakeSocket.next()).say(LOSS);
@@ -158,7 +158,7 @@ for (const [moment, reach] of Object.entries(MOMENTS))
     assert.equal(pending.size, 0);
   });
 
-test("closed by a listener at a second loss, it asks for no /info any more", async () => {
+test("a stream that a listener closes at a second loss does not ask for /info again", async () => {
   const asked = [];
   const stream = open({ fetchInfo: (names) => new Promise(() => asked.push(names)) });
   const socket = await FakeSocket.next();

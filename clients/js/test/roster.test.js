@@ -22,21 +22,21 @@ function loaded() {
   return roster;
 }
 
-test("an answer of /connect is the beginning", () => {
+test("an answer of /connect fills the roster", () => {
   const roster = loaded();
   assert.deepEqual(roster.channels, ["a", "b"]);
   assert.deepEqual(roster.users("a"), [{ user: "ann", state: { mood: "fine" } }, { user: "zoe", state: {} }]);
   assert.deepEqual(roster.users("elsewhere"), []);
 });
 
-test("people come and go, with their state", () => {
+test("users join and leave, with their state", () => {
   const roster = loaded();
   roster.apply(presence("joined", "bob", { mood: "new" }));
   roster.apply(presence("parted", "zoe", null));
   assert.deepEqual(roster.users("a").map(({ user, state }) => [user, state.mood]), [["ann", "fine"], ["bob", "new"]]);
 });
 
-test("a state is known as long as somebody is somewhere", () => {
+test("a state is known while its user is in a channel", () => {
   const roster = loaded();
   roster.apply(presence("parted", "ann", null));
   assert.equal(roster.state("ann").mood, "fine");
@@ -44,7 +44,7 @@ test("a state is known as long as somebody is somewhere", () => {
   assert.deepEqual(roster.state("ann"), {});
 });
 
-test("a change of state replaces it, and only for those who are there", () => {
+test("a change of state replaces it, only for users of a channel", () => {
   const roster = loaded();
   const change = (user) => ({ type: "user_state_change", channel: "a", user, message: { state: { mood: "busy" } } });
   roster.apply(change("ann"));
@@ -52,7 +52,7 @@ test("a change of state replaces it, and only for those who are there", () => {
   assert.deepEqual([roster.state("ann"), roster.state("stranger")], [{ mood: "busy" }, {}]);
 });
 
-test("channels that one has left are gone; those an answer of /info leaves out are empty", () => {
+test("left channels are removed; channels that an answer of /info leaves out are empty", () => {
   const roster = loaded();
   roster.load({ channels: { a: { users: ["ann"] } }, users: [] }, ["a", "b"]);
   assert.deepEqual([names(roster), names(roster, "b")], [["ann"], []]);
@@ -68,14 +68,14 @@ function watched(...answers) {
   return { roster, shown };
 }
 
-test("a change is announced when members and states are in place", () => {
+test("a change is announced after members and states are updated", () => {
   const { roster, shown } = watched(ANSWER);
   assert.deepEqual(shown.splice(0), [["a", "ann:fine", "zoe:undefined"], ["b", "ann:fine"]]);
   roster.apply(presence("joined", "bob", { mood: "new" }));
   assert.deepEqual(shown, [["a", "ann:fine", "bob:new", "zoe:undefined"]]);
 });
 
-test("channels that are gone, and all channels of a user whose state changed, are announced", () => {
+test("removed channels, and all channels of a user whose state changed, are announced", () => {
   const { roster, shown } = watched(ANSWER);
   shown.length = 0;
   roster.apply({ type: "user_state_change", channel: "b", user: "ann", message: { state: { mood: "busy" } } });
@@ -86,7 +86,7 @@ test("channels that are gone, and all channels of a user whose state changed, ar
   assert.deepEqual(shown, [["a"]]);
 });
 
-test("a user who parts from one channel is counted in the other, however often it is said", () => {
+test("a repeated leave of one channel does not affect another channel", () => {
   const { roster } = watched(ANSWER, ANSWER);
   for (let time = 0; time < 2; time++) roster.apply(presence("joined", "ann", { mood: "fine" }));
   for (let time = 0; time < 2; time++) roster.apply(presence("parted", "ann", null));
@@ -96,12 +96,12 @@ test("a user who parts from one channel is counted in the other, however often i
   assert.deepEqual([roster.channels, roster.state("ann"), roster.state("zoe")], [[], {}, {}]);
 });
 
-test("an answer that only names the channels says nothing about who is there", () => {
+test("an answer with channel names only does not change the members", () => {
   const { roster } = watched({ conn_id: "c", channels: ["a"] });
   assert.deepEqual(roster.channels, []);
 });
 
-test("someone who parts costs the same among many as among few", () => {
+test("a leave costs the same in a large channel as in a small one", () => {
   const users = Array.from({ length: 20_000 }, (_, at) => `user-${at}`);
   const roster = new Roster();
   roster.load({ channels: { a: { users } }, users: users.map((user) => ({ user, state: {} })) });
@@ -110,7 +110,7 @@ test("someone who parts costs the same among many as among few", () => {
   assert.ok(performance.now() - started < 500); // seconds, if each looked at all users
 });
 
-test("what is heard while an answer is on its way counts more than the answer", async () => {
+test("events that arrive before an answer override the answer", async () => {
   const roster = loaded();
   let answer;
   const loading = roster.loadLater(new Promise((resolve) => (answer = resolve)));
@@ -122,7 +122,7 @@ test("what is heard while an answer is on its way counts more than the answer", 
   assert.deepEqual(names(roster), ["ann", "eve"]);
 });
 
-test("after a loss the stream asks the application anew, until it answers with channels", async (t) => {
+test("after a loss the stream asks the application until it answers with channels", async (t) => {
   t.mock.method(Math, "random", () => 0);
   const asked = [];
   const fetchInfo = async (channels) => {

@@ -4,12 +4,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { backoff } from "../channelstream.js";
-import { FakeSocket, answers, heard, maker } from "./fakes.js";
+import { FakeSocket, answers, eventOf, maker } from "./fakes.js";
 
 const made = maker({ connection: { conn_id: "first" }, backoffCapMs: 5 });
 const open = (options) => made(options).open();
 
-test("waits double up to the cap, and chance takes any part of them", () => {
+test("waits double up to the cap, with full jitter", () => {
   const steps = [0, 1, 2, 9, 2_000].map((attempt) => backoff(attempt, { baseMs: 500, capMs: 30_000, random: () => 1 }));
   assert.deepEqual(steps, [500, 1_000, 2_000, 30_000, 30_000]);
   assert.equal(backoff(3, { random: () => 0 }), 0);
@@ -20,7 +20,7 @@ for (const code of [1000, 1002, 1003, 1007, 1008, 1009, 4002])
     const stream = open();
     const socket = await FakeSocket.next();
     socket.resume();
-    const closed = heard(stream, "close");
+    const closed = eventOf(stream, "close");
     socket.end(code, "why");
     assert.deepEqual({ ...(await closed), error: undefined }, { type: "close", code, reason: "why", error: undefined });
     assert.equal(stream.state, "closed");
@@ -33,7 +33,7 @@ for (const code of [1001, 1005, 1006, 1011, 1012, 1013, 4008])
     const socket = await FakeSocket.next();
     socket.resume();
     socket.say({ type: "message", position: "p-7" });
-    const down = heard(stream, "down");
+    const down = eventOf(stream, "down");
     socket.end(code);
     const { retryMs } = await down;
     const again = await FakeSocket.next();
@@ -47,7 +47,7 @@ test("a second 4008 in a row has to wait", async () => {
   for (const hurried of [true, false]) {
     const socket = await FakeSocket.next();
     socket.resume();
-    const down = heard(stream, "down");
+    const down = eventOf(stream, "down");
     socket.end(4008);
     assert.equal((await down).retryMs === 0, hurried);
   }
@@ -69,7 +69,7 @@ for (const transport of ["websocket", "poll"])
         socket.end(opens ? 1012 : 1006);
       }
     }
-    while (waits.length < 5) await heard(stream, "down");
+    while (waits.length < 5) await eventOf(stream, "down");
     assert.deepEqual(waits, [1, 2, 1, 2, 4]);
   });
 
@@ -84,14 +84,14 @@ test("a stream that opens and is silent is not stable", async (t) => {
     socket.resume();
     now += 20_000;
     if (signs) socket.say();
-    const down = heard(stream, "down");
+    const down = eventOf(stream, "down");
     socket.end(1006);
     waits.push((await down).retryMs);
   }
   assert.deepEqual(waits, [1, 2, 1]);
 });
 
-test("an unknown connection is replaced by the application's next, and the stream goes on from its position", async () => {
+test("an unknown connection is replaced, and the stream resumes from its position", async () => {
   const asked = [];
   const fetchConnection = async ({ expired }) => {
     asked.push(expired);
@@ -107,9 +107,9 @@ test("an unknown connection is replaced by the application's next, and the strea
   assert.equal(again.url.searchParams.get("since"), "p-3");
 });
 
-test("without a way to a new connection an unknown one is the end", async () => {
+test("without a way to get a new connection an unknown one ends the stream", async () => {
   const stream = open();
-  const closed = heard(stream, "close");
+  const closed = eventOf(stream, "close");
   (await FakeSocket.next()).end(4001);
   assert.equal((await closed).code, 4001);
 });
@@ -118,13 +118,13 @@ for (const [status, code] of [[401, 4001], [409, 4002]])
   for (const transport of ["sse", "poll"])
     test(`HTTP ${status} of ${transport} means ${code}`, async () => {
       const stream = open({ transports: [transport], fetch: answers({ status }) });
-      assert.equal((await heard(stream, "close")).code, code);
+      assert.equal((await eventOf(stream, "close")).code, code);
     });
 
-test("after HTTP 503 it waits as long as Retry-After says, and longer", async () => {
+test("after HTTP 503 it waits at least as long as Retry-After says", async () => {
   const stream = open({ transports: ["poll"], fetch: answers({ status: 503, headers: { "retry-after": "7" } }) });
   // Not up before, so only the wait tells.
-  const { code, retryMs } = await heard(stream, "down");
+  const { code, retryMs } = await eventOf(stream, "down");
   assert.equal(code, 1013);
   assert.ok(retryMs >= 7_000);
 });
@@ -133,20 +133,20 @@ for (const after of ["2592000", "9".repeat(400), new Date(Date.now() + 2_592_000
   test(`five minutes of "Retry-After: ${after.slice(0, 30)}" count`, async (t) => {
     t.mock.method(Math, "random", () => 0);
     const fetch = answers({ status: 503, headers: { "retry-after": after } });
-    assert.equal((await heard(open({ transports: ["poll"], fetch }), "down")).retryMs, 300_000);
+    assert.equal((await eventOf(open({ transports: ["poll"], fetch }), "down")).retryMs, 300_000);
   });
 
 for (const after of ["soon", "-5", new Date(0).toUTCString(), ""])
   test(`"Retry-After: ${after}" costs no wait`, async (t) => {
     t.mock.method(Math, "random", () => 1);
     const fetch = answers({ status: 429, headers: { "retry-after": after } });
-    assert.equal((await heard(open({ transports: ["poll"], spreadMs: 1_234, fetch }), "down")).retryMs, 1_234);
+    assert.equal((await eventOf(open({ transports: ["poll"], spreadMs: 1_234, fetch }), "down")).retryMs, 1_234);
   });
 
 test("no wait is too long for a timer", async (t) => {
   t.mock.method(Math, "random", () => 1);
   const timer = t.mock.method(globalThis, "setTimeout", () => {});
-  await heard(open({ transports: ["poll"], backoffBaseMs: 2 ** 40, backoffCapMs: 2 ** 50, fetch: answers({ status: 500 }) }), "down");
+  await eventOf(open({ transports: ["poll"], backoffBaseMs: 2 ** 40, backoffCapMs: 2 ** 50, fetch: answers({ status: 500 }) }), "down");
   assert.deepEqual(timer.mock.calls.map((call) => call.arguments[1]), [2 ** 31 - 1]);
 });
 
@@ -156,19 +156,19 @@ for (const status of [404, 429, 503])
     const fetch = answers(polled, ...Array(3).fill({ status }), polled);
     const stream = open({ transports: ["websocket", "poll"], spreadMs: 5, upgradeMs: 60_000, fetch });
     (await FakeSocket.next()).end(1006);
-    await heard(stream, "open");
+    await eventOf(stream, "open");
     (await FakeSocket.next()).resume();
     assert.equal(stream.transport, "websocket");
   });
 
-test("the close code of an error counts more than its status", async () => {
+test("the close code of an error overrides its status", async () => {
   const body = { error: "Disconnected.", code: "connection_ended", close_code: 1000 };
   const stream = open({ transports: ["poll"], fetch: answers({ status: 401, body }) });
-  const { code, reason } = await heard(stream, "close");
+  const { code, reason } = await eventOf(stream, "close");
   assert.deepEqual([code, reason], [1000, "Disconnected."]);
 });
 
-test("a stream that we gave up and that replaced a newer one is no reason to stop", async () => {
+test("4002 by a stream that timed out here is no reason to stop", async () => {
   const stream = open({ openTimeoutMs: 1 });
   const late = await FakeSocket.next();
   const newer = await FakeSocket.next();
@@ -179,15 +179,15 @@ test("a stream that we gave up and that replaced a newer one is no reason to sto
   assert.equal(stream.state, "open");
 });
 
-test("a silent line is given up", async () => {
+test("a silent stream is closed", async () => {
   const stream = open({ silenceMs: 1 });
   const socket = await FakeSocket.next();
   socket.resume();
-  assert.equal((await heard(stream, "down")).reason, "silent");
+  assert.equal((await eventOf(stream, "down")).reason, "silent");
   assert.ok(socket.wasClosed);
 });
 
-test("what cannot be read ends the line, not the stream", async () => {
+test("unreadable data ends the transport, not the stream", async () => {
   open();
   const socket = await FakeSocket.next();
   socket.resume();
@@ -198,7 +198,7 @@ test("what cannot be read ends the line, not the stream", async () => {
 test("a transport that does not work is left for the next at once, and tried again later", async () => {
   const fetch = answers({ status: 404 }, { body: [{ type: "resumed", position: "p-1", recovered: [""], lost: [] }] });
   const stream = open({ transports: ["websocket", "sse", "poll"], fetch, upgradeMs: 20 });
-  const opened = heard(stream, "open");
+  const opened = eventOf(stream, "open");
   (await FakeSocket.next()).end(1006);
   assert.equal((await opened).transport, "poll");
   assert.deepEqual(fetch.asked.slice(0, 2).map((url) => url.pathname), ["/sse", "/listen"]);
@@ -206,22 +206,22 @@ test("a transport that does not work is left for the next at once, and tried aga
   assert.equal(stream.transport, "websocket");
 });
 
-test("what was recovered and what is lost is told", async () => {
+test("recovered and lost channels are reported", async () => {
   const stream = open();
-  const told = [heard(stream, "recovered"), heard(stream, "lost")];
+  const events = [eventOf(stream, "recovered"), eventOf(stream, "lost")];
   (await FakeSocket.next()).resume({ recovered: ["", "a"], lost: ["b"] });
-  const [recovered, lost] = await Promise.all(told);
+  const [recovered, lost] = await Promise.all(events);
   assert.deepEqual([recovered.channels, lost.channels], [["", "a"], ["b"]]);
 });
 
-test("a loss that a poll tells again is told once, another one again", async () => {
+test("a loss that a poll repeats is reported once, a new loss again", async () => {
   const poll = (position, lost, text) => ({
     body: [{ type: "resumed", position, recovered: ["b"], lost }, { type: "message", position: text, message: { text } }],
   });
   const list = [poll("p-1", ["a"], "x"), poll("p-1", ["a"], "y"), poll("p-9", ["a"], "z")];
   const stream = open({ transports: ["poll"], fetch: answers(...list) });
-  const told = [];
-  stream.on("*", ({ type }) => told.push(type));
-  while ((await heard(stream, "message")).message.text !== "z");
-  assert.deepEqual(told.filter((type) => type === "lost" || type === "recovered"), ["recovered", "lost", "lost"]);
+  const types = [];
+  stream.on("*", ({ type }) => types.push(type));
+  while ((await eventOf(stream, "message")).message.text !== "z");
+  assert.deepEqual(types.filter((type) => type === "lost" || type === "recovered"), ["recovered", "lost", "lost"]);
 });
