@@ -32,7 +32,7 @@ def test_the_defaults_are_those_of_the_second_generation() -> None:
 def test_users_are_known_or_only_counted() -> None:
     """A channel that was read without its users still has their number."""
     room = channel()
-    room.only_count(3)
+    room.set_user_count(3)
     assert (room.user_count, room.users) == (3, {})
     room.join("ann", seed=False)
     assert room.user_count == 1
@@ -45,8 +45,8 @@ def test_the_first_connection_of_a_user_joins_and_the_last_one_leaves() -> None:
     assert not room.join("ann", seed=True)
     assert room.join("bob", seed=False)
     assert (room.users, room.connections, room.seed_connections) == ({"ann": 2, "bob": 1}, 3, 1)
-    assert not room.part("ann", seed=True)
-    assert room.part("ann", seed=False)
+    assert not room.leave("ann", seed=True)
+    assert room.leave("ann", seed=False)
     assert (room.users, room.connections, room.seed_connections) == ({"bob": 1}, 1, 0)
 
 
@@ -54,7 +54,7 @@ def test_leaving_without_having_joined_raises() -> None:
     """The counts stay as they were."""
     room = channel()
     with pytest.raises(KeyError):
-        room.part("ann", seed=False)
+        room.leave("ann", seed=False)
     assert room.connections == 0
 
 

@@ -64,7 +64,7 @@ class Bench:
         return self.registry.join(channel, user, dialect, NOW)
 
     def part(self, channel: Channel, user: User, dialect: Dialect = V07) -> list[Event]:
-        return self.registry.part(channel, user, dialect, NOW)
+        return self.registry.leave_and_announce(channel, user, dialect, NOW)
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_a_user_list_is_bounded(bench: Bench) -> None:
     events = [bench.join(channel, bench.user(f"u{number}"))[0] for number in range(MAX_LISTED_USERS + 1)]
     lists = [(len(event.users), event.users_cut) for event in events[-2:] if isinstance(event, Presence)]
     assert lists == [(MAX_LISTED_USERS, False), (0, True)]
-    [parted] = bench.registry.parted(channel, ["u1", "u2"], 0.0)
+    [parted] = bench.registry.departure_events(channel, ["u1", "u2"], 0.0)
     assert isinstance(parted, UsersLeft)
     assert [each.users_cut for _, each in parted.split()] == [True, True]
     quiet = bench.channel("b", notify_presence=True)
@@ -436,11 +436,11 @@ def test_a_message_is_known_as_long_as_log_or_history_holds_it(bench: Bench) -> 
     assert registry.entries_about(of_m1) == [entry]
     assert registry.entries_about(MessageDeleted(uuid="p1", only=frozenset({"cid", "bob"}))) == [private]
     channel.log.clear()
-    assert (registry.entries_about(of_m1), registry.shown_message(of_m1)) == ([], entry)
+    assert (registry.entries_about(of_m1), registry.history_message(of_m1)) == ([], entry)
     channel.history.clear()
-    assert registry.shown_message(of_m1) is None
+    assert registry.history_message(of_m1) is None
     for elsewhere in (MessageDeleted(uuid="m1", channel="unknown"), MessageDeleted(uuid="m1")):
-        assert (registry.entries_about(elsewhere), registry.shown_message(elsewhere)) == ([], None)
+        assert (registry.entries_about(elsewhere), registry.history_message(elsewhere)) == ([], None)
 
 
 # -- ageing
@@ -553,7 +553,9 @@ class Churn:
 
     def part(self, user: str, name: str) -> None:
         if (user, name) in self.joined:
-            self.registry.part(self.registry.channels[name], self.registry.users[user], V07, self.now)
+            self.registry.leave_and_announce(
+                self.registry.channels[name], self.registry.users[user], V07, self.now
+            )
             self.joined.remove((user, name))
 
     def say(self, user: str, name: str) -> None:

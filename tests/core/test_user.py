@@ -62,16 +62,16 @@ def test_keys_are_counted_as_they_would_be_after_updates(user: User) -> None:
     """One update after the other: what is removed makes room, what is set twice counts once."""
     user.update_state({"a": 1, "b": 2})
     room = MAX_STATE_KEYS - 2
-    assert user.refusal_of() is None
-    assert user.refusal_of({f"k{number}": 0 for number in range(room)}) is None
-    assert user.refusal_of({f"k{number}": 0 for number in range(room + 1)}) == TOO_MANY_KEYS
-    assert user.refusal_of({f"k{number}": 0 for number in range(room + 1)}, {"k0": None}) is None
+    assert user.exceeded_limit() is None
+    assert user.exceeded_limit({f"k{number}": 0 for number in range(room)}) is None
+    assert user.exceeded_limit({f"k{number}": 0 for number in range(room + 1)}) == TOO_MANY_KEYS
+    assert user.exceeded_limit({f"k{number}": 0 for number in range(room + 1)}, {"k0": None}) is None
     # Quotes and the key count as well; what is too large already may stay, or shrink.
-    assert user.refusal_of({"a": "", "b": "x" * (MAX_STATE_BYTES - 10)}) is None
-    assert user.refusal_of({"a": "", "b": "x" * (MAX_STATE_BYTES - 9)}) == TOO_MANY_BYTES
+    assert user.exceeded_limit({"a": "", "b": "x" * (MAX_STATE_BYTES - 10)}) is None
+    assert user.exceeded_limit({"a": "", "b": "x" * (MAX_STATE_BYTES - 9)}) == TOO_MANY_BYTES
     user.state["a"] = "x" * MAX_STATE_BYTES
-    assert user.refusal_of({"b": None}) is None
-    assert user.refusal_of({"c": 1}) == TOO_MANY_BYTES
+    assert user.exceeded_limit({"b": None}) is None
+    assert user.exceeded_limit({"c": 1}) == TOO_MANY_BYTES
 
 
 def test_public_state_has_the_public_keys_that_exist(user: User) -> None:

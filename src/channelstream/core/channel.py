@@ -93,7 +93,7 @@ class Channel:
     def user_count(self) -> int:
         return len(self.users) or self._only_counted
 
-    def only_count(self, users: int) -> None:
+    def set_user_count(self, users: int) -> None:
         """Have so many users without knowing them, as nobody asked who they are."""
         self._only_counted = users
 
@@ -105,7 +105,7 @@ class Channel:
         self.seed_connections += seed
         return before == 0
 
-    def part(self, user: str, seed: bool) -> bool:
+    def leave(self, user: str, seed: bool) -> bool:
         """Count one connection less; True when it was the user's last."""
         left = self.users[user] - 1
         self.connections -= 1

@@ -46,4 +46,4 @@ class LeaveBatch:
     def events(self, now_s: float) -> Iterator[Event]:
         """Yield what announces it."""
         for channel, users in self._users.items():
-            yield from self._registry.parted(channel, users, now_s)
+            yield from self._registry.departure_events(channel, users, now_s)

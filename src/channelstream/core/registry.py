@@ -101,7 +101,7 @@ class Registry:
             Invalid: more than `MAX_STATE_KEYS` keys, or than `MAX_STATE_BYTES`.
         """
         user = self.users.get(name) or User(name, "", Log(self._user_limits, self.budget, 0), 0.0)
-        refusal = user.refusal_of(*values)
+        refusal = user.exceeded_limit(*values)
         if refusal is not None:
             raise Invalid({"user_state": [refusal]})
 
@@ -194,7 +194,7 @@ class Registry:
         user.channels.add(channel.name)
         return self._presence(channel, user, joined=True, now_s=now.wall_s) if first else []
 
-    def part(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> list[Event]:
+    def leave_and_announce(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> list[Event]:
         """Count a connection out; the user's last one is announced."""
         if not self.leave(channel, user, dialect, now):
             return []
@@ -202,13 +202,13 @@ class Registry:
 
     def leave(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> bool:
         """Count a connection out; True when it was the user's last one, which is to be announced."""
-        last = channel.part(user.name, dialect is Dialect.SEED)
+        last = channel.leave(user.name, dialect is Dialect.SEED)
         self._touch_channel(channel, *now)
         if last:
             user.channels.discard(channel.name)
         return last
 
-    def parted(self, channel: Channel, users: Sequence[str], now_s: float) -> list[Event]:
+    def departure_events(self, channel: Channel, users: Sequence[str], now_s: float) -> list[Event]:
         """Announce that the last connections of these users have left a channel, all at once."""
         if len(users) == 1:
             return self._presence(channel, self.users[users[0]], joined=False, now_s=now_s)
@@ -284,7 +284,7 @@ class Registry:
         found = {entry.offset: entry for log in logs for entry in log.about(event.uuid)}
         return sorted(found.values(), key=_offset)
 
-    def shown_message(self, event: Event) -> Entry | None:
+    def history_message(self, event: Event) -> Entry | None:
         """Return the message with the event's uuid from the history of its channel."""
         channel = self.channels.get(event.channel) if event.channel is not None else None
         return next(iter(channel.history.about(event.uuid)), None) if channel else None
@@ -302,7 +302,7 @@ class Registry:
         channel = self.channels.get(event.channel) if event.channel is not None else None
         if channel is not None:
             self._touch_channel(channel, now_s, entry.at_s)
-            self.show(channel, entry)
+            self.update_history(channel, entry)
 
     def compact(self, entry: Entry) -> Entry:
         """Leave of what an event supersedes its present form in every log that holds it; return the event as it is kept."""
@@ -323,7 +323,7 @@ class Registry:
         for log in self.logs_of(old.event):
             log.supersede(old, new if log in still else None)
 
-    def show(self, channel: Channel, entry: Entry) -> None:
+    def update_history(self, channel: Channel, entry: Entry) -> None:
         """Let an event of a channel change what its history shows."""
         event = entry.event
         if event.only is not None:

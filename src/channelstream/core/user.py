@@ -80,7 +80,7 @@ class User:
         self._update_listed()
         return changed
 
-    def refusal_of(self, *updates: Mapping[str, StateValue]) -> str | None:
+    def exceeded_limit(self, *updates: Mapping[str, StateValue]) -> str | None:
         """Return which bound the state would break after these updates, one after the other; None: it keeps all.
 
         What is larger since before is let be as long as it does not grow.

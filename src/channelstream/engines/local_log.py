@@ -146,7 +146,7 @@ class LocalLog:
     def _known(self, event: Event) -> list[Event]:
         """Return what there is about the event's uuid where it belongs, in its present form."""
         known = [entry.event for entry in self.registry.entries_about(event)]
-        shown = self.registry.shown_message(event)
+        shown = self.registry.history_message(event)
         if shown is not None and not any(isinstance(each, Message) for each in known):
             known.append(shown.event)
         for change in self._staged_about(event):
@@ -281,7 +281,7 @@ class LocalLog:
         user = self.registry.users[member.user]
         while waiting:
             name = waiting.popleft()
-            events = self.registry.part(self.registry.channels[name], user, member.dialect, now)
+            events = self.registry.leave_and_announce(self.registry.channels[name], user, member.dialect, now)
             left.append(name)
             self._accept_all(events)
             if slices.is_over:

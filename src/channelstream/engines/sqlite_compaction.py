@@ -72,7 +72,7 @@ class Compaction:
             del self._new[old.offset]
 
     def _show(self, channel: str, change: Event) -> None:
-        shown = self._registry.shown_message(change)
+        shown = self._registry.history_message(change)
         old = self._shown.get((channel, change.uuid), shown)
         if shown is not None and old is not None:
             new = retained(old.event, change)

@@ -78,4 +78,4 @@ class Restore:
             return
         channel = self._registry.channels.get(shown.event.channel)
         if channel is not None and shown.offset > channel.history.floor:
-            self._registry.show(channel, shown)
+            self._registry.update_history(channel, shown)

@@ -112,19 +112,19 @@ class HttpServer:
 
     async def close(self) -> None:
         """Close idle sockets, the others after their answer, and return when all are closed."""
-        await self._each(lambda accepted: accepted.stop())
+        await self._for_each(lambda accepted: accepted.stop())
         while self._sockets:
             self._empty.clear()
             await self._empty.wait()
 
     async def abort(self) -> None:
         """Drop every socket, and cancel its tasks."""
-        await self._each(lambda accepted: accepted.abort())
+        await self._for_each(lambda accepted: accepted.abort())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _each(self, do: Callable[[Socket], object]) -> None:
+    async def _for_each(self, do: Callable[[Socket], object]) -> None:
         """Call a function with every socket that is open now, in short loop turns."""
         slices = Slices(asyncio.get_running_loop().time)
         for accepted in list(self._sockets):

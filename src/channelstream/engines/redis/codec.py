@@ -233,7 +233,7 @@ def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
         int(active_ms) / 1000,
     )
     if isinstance(users, int):
-        channel.only_count(users)
+        channel.set_user_count(users)
     else:
         counts = users.items() if isinstance(users, dict) else pairs(users)
         channel.users = {user.decode(): int(count) for user, count in counts}
