@@ -22,7 +22,7 @@ from tests.fleet import Fleet
 pytestmark = pytest.mark.slow
 
 DEADLINE_S = 200.0
-REQUESTS = 150
+REQUESTS = 100
 CHANNELS = ("news", "sport", "talk")
 TRANSPORTS = {
     "ann": ("ws",),
