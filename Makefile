@@ -8,7 +8,7 @@ NAME ?=
 # Processes that share the tests: twice the cores, since many tests wait.
 WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 # Those of `make test-fast`: each has to import all tests first, and few of these wait.
-FAST_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
+FAST_WORKERS ?= $(shell nproc)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 # What covers all of core/ in this process; the other tests start servers.
 CORE_TESTS := tests/core tests/engines/test_sqlite.py tests/test_tracing.py
