@@ -11,6 +11,8 @@ import pytest
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 ALL = "all"
+NOTED_EVERY_S = 0.02
+"""Short tests are noted with the one after them: to look at every process costs more than many of them take."""
 SMALLEST_TABLE = 4
 """Lines of a table about one folder, which says nothing."""
 
@@ -46,16 +48,18 @@ def cpu_s() -> float:
 
 @dataclass(eq=False)  # Pluggy keeps plugins in sets.
 class Durations:
-    """A plugin of pytest: each worker notes the CPU time of a test in its last report, and the first process adds up."""
+    """A plugin of pytest: each worker notes the CPU time of tests in their last reports, and the first process adds up."""
 
     _before_s: float = field(default_factory=cpu_s)
     _begun_s: float = field(default_factory=time.monotonic)
+    _noted_s: float = 0.0
     _last: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        if report.when == "teardown":
+        if report.when == "teardown" and time.monotonic() - self._noted_s > NOTED_EVERY_S:
+            self._noted_s = time.monotonic()
             now_s = cpu_s()
             report.cpu_s, self._before_s = max(0.0, now_s - self._before_s), now_s  # type: ignore[attr-defined]
         return report
