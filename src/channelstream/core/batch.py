@@ -1,8 +1,17 @@
-"""Batches: what a connection is going to be sent at the end of the loop tick.
+"""Batches: the events that a connection is sent with the next flush.
 
-A batch is a node of a tree: "the events of my parent, then this one". Connections that got the same events in a
-tick point at the same node, so its bytes are made once per format and the per-recipient work of a delivery is one
-pointer. `IDLE` states of a connection are nodes as well, which keeps branches out of the delivery loop.
+A batch is a node of a tree: the events of its parent, then one more. `append` returns the same child for the same
+entry, so connections that received the same events since the last flush point at the same node, however they came
+there. Two things follow: the work of a delivery is one pointer for each recipient, and the bytes of a batch are made
+once per format for all of them. With a list for each connection, both would grow with recipients x events.
+
+Invariant: a batch never changes once it exists; a connection only moves on to a child. So a batch may be shared, and
+encoded at any moment after its last entry was appended. What does change is the form of its entries, by edits and
+deletions: `encoded` gets these changes as an argument, and keeps its bytes only as long as the last change is the
+same.
+
+A connection that must not be written to points at a node as well: `DiscardBatch` or `BufferBatch`, whose `append`
+returns itself. So the delivery loop needs no branch for it.
 """
 
 from channelstream.core.changes import Changes, current_forms
@@ -11,22 +20,22 @@ from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
 
 FORMATS = len(Dialect) * len(Framing)
-"""Number of formats: every dialect in every framing."""
+"""Number of formats, which are the pairs of a dialect and a framing."""
 UNCHANGED = Changes()
 
 
 def format_of(dialect: Dialect, framing: Framing) -> int:
-    """Return the number under which a batch keeps its bytes for this dialect and framing."""
+    """Return the number of a format, by which a batch keeps its bytes."""
     return dialect * len(Framing) + framing
 
 
 class Batch:
     """Events to send together: those of `parent`, then `entry`.
 
-    The root of a tree has neither: it stands for "nothing to send yet".
+    The root of a tree has neither: nothing waits.
 
     Attributes:
-        size: bytes its entries count for in the budget.
+        size: sum of the `Entry.size` of its entries, in bytes.
     """
 
     __slots__ = ("_bytes", "_encoded_after", "_next", "entry", "parent", "size")
@@ -40,7 +49,7 @@ class Batch:
         self._encoded_after: Entry | None = None
 
     def append(self, entry: Entry) -> "Batch":
-        """Return this batch followed by `entry`, the same object for everyone who asks."""
+        """Return this batch followed by `entry`: the same object for every call with this entry."""
         following = self._next
         if following is None:
             following = self._next = {}
@@ -50,25 +59,25 @@ class Batch:
         return batch
 
     def detach_children(self) -> "Batch":
-        """Give up what grew from this root and return a root that holds it."""
+        """Move the children of this root to a new root, and return that."""
         taken = Batch()
         taken._next, self._next = self._next, None
         return taken
 
     def forget(self) -> None:
-        """Let go of the batches that grew from this root, and they of theirs: their tick is over.
+        """Drop all descendants of this root, after they have been written.
 
-        Parent and child hold each other; untied they go at once, and need not wait for the garbage collector.
+        Parents and children refer to each other: cutting the links frees them at once, without the garbage collector.
         """
-        grown = [self]
-        while grown:
-            batch = grown.pop()
+        descendants = [self]
+        while descendants:
+            batch = descendants.pop()
             if batch._next is not None:
-                grown.extend(batch._next.values())
+                descendants.extend(batch._next.values())
                 batch._next = None
 
     def head(self, size: int) -> "Batch":
-        """Return the longest part from the first entry on that is not larger, or the first entry alone."""
+        """Return the longest ancestor of at most this size, or the first entry alone if it is larger."""
         batch = self
         while batch.size > size and batch.parent is not None and batch.parent.entry is not None:
             batch = batch.parent
@@ -78,7 +87,7 @@ class Batch:
         return self.entries_after(None)
 
     def entries_after(self, part: "Batch | None") -> list[Entry]:
-        """Return the entries that follow a part of this batch that `head` has returned."""
+        """Return the entries after a part of this batch, which `head` has returned; None means all entries."""
         found = []
         batch: Batch | None = self
         while batch is not None and batch is not part and batch.entry is not None:
@@ -88,11 +97,13 @@ class Batch:
         return found
 
     def encoded(self, dialect: Dialect, framing: Framing, changes: Changes = UNCHANGED) -> bytes:
-        """Return the bytes of the whole batch, made at the first call for a format; none where there is nothing to send.
+        """Return the bytes of the whole batch, made at the first call for a format; empty if nothing of it is sent.
 
         Args:
-            changes: edits and deletions that were delivered since the batch began, to whomever; another last one than at
-                the last call makes the bytes anew.
+            dialect: of the recipients.
+            framing: of the recipients.
+            changes: edits and deletions since the batch began, for any recipients. If the last one differs from that
+                of the last call, the bytes are made again.
         """
         known = self._bytes
         if known is None or self._encoded_after is not changes.last:
@@ -110,7 +121,7 @@ class Batch:
 
 
 class DiscardBatch(Batch):
-    """The batch of a connection that nothing is to be sent to: what comes is left to the log."""
+    """The batch of a connection that is not written to: events are dropped, and stay in the log."""
 
     __slots__ = ()
 
@@ -119,11 +130,11 @@ class DiscardBatch(Batch):
 
 
 class BufferBatch(Batch):
-    """The batch of a connection that catches up: what comes meanwhile waits here.
+    """The batch of a connection that catches up: buffers the events that arrive meanwhile.
 
     Attributes:
-        held: entries in log order, at most `limit`.
-        overflowed: more came than it may hold, so it holds nothing; the log has to be read once more.
+        buffered: entries in the order of their delivery, at most `limit`.
+        overflowed: more than `limit` arrived, so it buffers nothing; the log has to be read once more.
     """
 
     __slots__ = ("buffered", "limit", "overflowed")
@@ -136,7 +147,7 @@ class BufferBatch(Batch):
 
     @property
     def has_room(self) -> bool:
-        """Whether it holds what comes next."""
+        """Whether it buffers the next entry."""
         return not self.overflowed and len(self.buffered) < self.limit
 
     def append(self, entry: Entry) -> Batch:
@@ -147,12 +158,12 @@ class BufferBatch(Batch):
         return self
 
     def overflow(self) -> None:
-        """Hold nothing from now on: whoever waits for a slow client shall cost no memory."""
+        """Buffer nothing from now on: a connection that waits for a slow client must cost no memory."""
         self.overflowed = True
         self.buffered.clear()
 
     def reset(self) -> None:
-        """Begin to hold anew, just before the log is read."""
+        """Buffer again from now on, just before the log is read."""
         self.overflowed = False
         self.buffered.clear()
 

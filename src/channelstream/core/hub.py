@@ -1,7 +1,27 @@
-"""This process's connections and who of them hears what. `deliver` and `flush` are the hot path.
+"""The connections of this process, and the delivery of events to them. `deliver` and `flush` are the hot path.
 
-`deliver` only moves one pointer per recipient (see `core.batch`); `flush`, once per loop tick, makes the bytes of each
-distinct batch once and writes them. No await, no logging, no encoding and no copying per recipient in either.
+`deliver` moves one pointer for each recipient (`core.batch`): its batch, followed by the new entry. `flush` encodes
+each distinct batch once per format, and calls each connection's `write` once. Neither awaits, logs, encodes or copies
+anything per recipient. A queue for each connection would cost an append per recipient and event, and an encoding per
+connection.
+
+Rounds: a flush of many connections is split into slices, with other work in between. `_begin_round` moves the waiting
+connections to `_slices`, and gives their batches to the root `_sent`. An event that is delivered meanwhile to a
+connection that still waits extends its batch of this round; one to a connection that was already written to begins a
+batch of the next round, at `_root`. So no connection is written to twice for one event, and none is skipped.
+
+Invariants at a slice or a lost stream:
+
+- `connection.batch` is `_root` (live, nothing waits), a batch that grew from `_root` or `_sent` (live, events wait),
+  a `BufferBatch` (catching up) or `DISCARD` (nothing is to be written). `deliver` treats them alike, without a
+  branch.
+- A connection may leave its slice: it is detached, or attached by another transport while it waits. So `_write_out`
+  checks batch and format again just before it writes.
+- `connection.delivered` is not maintained while a connection is live, as that would cost a write per recipient. It is
+  settled from the batch when the connection stops being live: the position before the first entry that was not
+  written.
+- Edits and deletions arrive between delivery and flush. The batches are encoded after the changes since their round
+  began (`_sent_began`), so that no past form is written (`core.changes`).
 """
 
 from collections import deque
@@ -17,7 +37,7 @@ from channelstream.core.position import Offsets, ReadRange
 from channelstream.errors import CloseCode
 
 BATCH_SIZE = 262_144
-"""Size of the entries, as the budget counts them, that are encoded and written together: 2 to 5 ms to encode."""
+"""Size of the entries (`Entry.size`) that are encoded and written together: 2 to 5 ms to encode."""
 SLICE = 1_000
 """Connections written to in one call of `flush`: about 5 ms, a write being 5 us (measured, docs/performance.md)."""
 WRITE_BYTES = 16_384
@@ -28,17 +48,17 @@ class Hub:
     """Registry of local connections, their channels and users.
 
     Attributes:
-        seqs: up to where each shard of the log was delivered here.
-        deliveries: events handed to connections since the start.
-        changes: the edits and deletions among what was delivered lately.
+        offsets: the position up to which this node has received the log, one offset for each shard.
+        deliveries: deliveries to connections since the start, one for each event and recipient.
+        changes: recent edits and deletions.
     """
 
     def __init__(self, schedule_flush: Callable[[], None]) -> None:
         """Create an empty hub.
 
         Args:
-            schedule_flush: called once when something waits to be written; it must see to it that `flush` is called
-                soon, after the work at hand.
+            schedule_flush: called once when connections wait; it must call `flush` soon, but not at once, and again
+                while `flush` returns True.
         """
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, dict[Connection, None]] = {}
@@ -47,23 +67,22 @@ class Hub:
         self.deliveries = 0
         self.changes = RecentChanges()
         self._root = Batch()
-        self._began = self._sent_began = (
-            0  # How many changes there were when this round and the one being written began.
-        )
+        # The number of the last change when the collecting round, and the one being written, began.
+        self._began = self._sent_began = 0
         self._waiting_by_format: list[list[Connection]] = [[] for _ in range(FORMATS)]
         self._slices: deque[tuple[int, list[Connection]]] = deque()
         self._sent = Batch()
         self._flush_is_due = False
         self._schedule_flush = schedule_flush
 
-    # -- who is here
+    # -- the registry
 
     def add(self, connection: Connection) -> None:
         self.connections[connection.id] = connection
         self.users.setdefault(connection.user, {})[connection] = None
 
     def remove(self, connection: Connection) -> None:
-        """Forget a connection; its channels must have been left."""
+        """Remove a connection, which must have been unsubscribed from all its channels."""
         del self.connections[connection.id]
         _discard(self.users, connection.user, connection)
 
@@ -78,7 +97,7 @@ class Hub:
     # -- the hot path
 
     def deliver(self, entry: Entry) -> None:
-        """Hand one accepted event to everyone here who hears it; entries come in the order of each shard."""
+        """Deliver an accepted event to its recipients on this node; entries of one shard arrive in offset order."""
         self.offsets = entry.offsets
         event = entry.event
         if event.supersedes is not None:
@@ -97,7 +116,7 @@ class Hub:
             self._enqueue([member for member in members if member.receives(event)], entry)
 
     def _enqueue_about(self, members: dict[Connection, None], entry: Entry) -> None:
-        """Hand an event that is about some users to who hears it; their own connections hear what is about the others."""
+        """Deliver an event about some users; their own connections receive the part about the others."""
         event, name = entry.event, entry.event.channel
         own = {
             connection: None
@@ -105,10 +124,13 @@ class Hub:
             for connection in self.users.get(user, ())
             if name in connection.channels
         }
-        if not event.is_for("", Dialect.V07):  # Not announced: only connections of the seed hear it.
-            self._enqueue([each for each in members if each.receives(event) and each not in own], entry)
+        if not event.is_for("", Dialect.V07):
+            # Not announced: only connections of the seed dialect receive it.
+            self._enqueue(
+                [member for member in members if member.receives(event) and member not in own], entry
+            )
         else:
-            self._enqueue([each for each in members if each not in own] if own else members, entry)
+            self._enqueue([member for member in members if member not in own] if own else members, entry)
         for connection in own:
             if connection.receives(event):
                 self._enqueue([connection], entry.for_user(connection.user))
@@ -117,7 +139,7 @@ class Hub:
         self.deliveries += len(recipients)
         root = self._root
         waiting = self._waiting_by_format
-        # Neighbours mostly hold the same batch, so the last answer of `append` is kept at hand: it saves a call for each.
+        # Neighbours mostly have the same batch, so the last result of `append` is reused: it saves a call for each.
         last: Batch | None = None
         following: Batch = root
         for connection in recipients:
@@ -137,11 +159,10 @@ class Hub:
         self._schedule_flush()
 
     def flush(self) -> bool:
-        """Write what waits: one write per connection, the same bytes for all that got the same events.
+        """Write the waiting batches: one write per connection, the same bytes for all with the same events.
 
-        One call does about 5 ms of work, so that other work gets its turn: `SLICE` writes, or fewer of large batches. If
-        more is left it returns True, and the caller calls again soon. Events that are delivered meanwhile to connections
-        that still wait join their batches.
+        One call does about 5 ms of work: `SLICE` writes, or fewer if the batches are large. If more is left it
+        returns True, and the caller calls again soon.
         """
         if not self._slices:
             self._begin_round()
@@ -159,7 +180,7 @@ class Hub:
         return False
 
     def _begin_round(self) -> None:
-        """Take over who waits now; whoever is delivered to from here on, and has been written to, is in the next round."""
+        """Move the waiting connections and their batches to the round that is written; others wait for the next one."""
         for number, waiting in enumerate(self._waiting_by_format):
             if waiting:
                 self._waiting_by_format[number] = []
@@ -170,7 +191,7 @@ class Hub:
         self._sent_began, self._began = self._began, self.changes.number
 
     def _record_change(self, entry: Entry) -> None:
-        if not self._flush_is_due:  # Nothing waits that an older change could be about.
+        if not self._flush_is_due:  # Nothing waits, so no entry needs the older changes.
             self._sent_began = self._began = self.changes.number
         self.changes.add(entry, needed=self._sent_began)
         for name in sorted(entry.event.only or ()):
@@ -179,9 +200,9 @@ class Hub:
                     self._flush_alone(connection)
 
     def _flush_alone(self, connection: Connection) -> None:
-        """Write what waits for a connection that a change is about and is not sent to: excluded, or not in the channel.
+        """Write the batch of a connection that a change is for, but that does not receive it (excluded, no member).
 
-        Only this user must not be sent the older form, and others may share the batch.
+        This user must not be sent the older form, while others that share the batch may need it.
         """
         batch = connection.batch
         if connection.state is not ConnectionState.LIVE or batch.entry is None:
@@ -192,22 +213,22 @@ class Hub:
         connection.batch = self._root
         try:
             if forms:
-                items = [item(each, connection.dialect) for each in forms]
+                items = [item(form, connection.dialect) for form in forms]
                 connection.write(ENCLOSE[framing](items, forms[-1].position))
         except Exception:
             self._close_failed(connection, batch)
 
     def _waiting_changes(self) -> Changes:
-        """Return the changes that were delivered since anything that waits to be written was."""
+        """Return the changes since the first entry of the round that is written was delivered."""
         changes = self.changes.after(self._sent_began)
-        assert changes is not None  # noqa: S101 - those were kept
+        assert changes is not None  # noqa: S101 - `RecentChanges.add` keeps them
         return Changes(changes)
 
     def _write_out(self, number: int, waiting: list[Connection], left: int) -> int:
         """Write to each of the connections, and return how many writes of `left` remain.
 
-        Connections that are not reached wait for the next call of `flush`. If a write fails, that stream ends, and the
-        connections after it wait for the next call, too.
+        The others wait for the next call of `flush`. If a write fails, that stream ends, and the connections after it
+        wait for the next call.
         """
         dialect, framing = Dialect(number // len(Framing)), Framing(number % len(Framing))
         root = self._root
@@ -226,7 +247,7 @@ class Hub:
                     first, following = self._split(batch)
                     data = first.encoded(dialect, framing, changes)
                     cost = 1 + len(data) // WRITE_BYTES
-                # Not so for one that was detached after it had begun to wait, or came back by another transport.
+                # Not if it was detached while it waited, or attached by another transport.
                 if batch.entry is not None and connection.format == number:
                     connection.batch = following
                     if following is not root:
@@ -245,25 +266,26 @@ class Hub:
         return left
 
     def _split(self, batch: Batch) -> tuple[Batch, Batch]:
-        """Return what is written of a batch now, and what is written in the next round: nothing unless it is very large.
+        """Return the part of a batch that is written now, and the rest for the next round (the root if all is written).
 
-        Encoding a very large batch at once would hold up the loop, and during that time it would only grow.
+        To encode a very large batch at once would block the loop, and meanwhile more would arrive.
         """
         first, following = batch.head(BATCH_SIZE), self._root
         if first is not batch:
             for entry in batch.entries_after(first):
                 following = following.append(entry)
+            # The rest needs the changes since it was delivered, which is in this round.
             self._began = min(self._began, self._sent_began)
         return first, following
 
     def _close_failed(self, connection: Connection, batch: Batch) -> None:
-        """End a stream on which a write has failed: its client comes back for this batch."""
+        """Close a stream on which a write has failed; its batch is put back, so that `delivered` is settled before it."""
         if connection.stream is not None and connection.state is ConnectionState.LIVE:
             connection.batch = batch
             connection.stream.close(CloseCode.OVERLOADED, "a write has failed")
 
     def _addressees(self, entry: Entry) -> list[Connection]:
-        """Return who hears an event meant for certain users, by way of the users and not of the channel."""
+        """Return the recipients of an event for certain users, by the index of users and not by the channel."""
         event = entry.event
         return [
             connection
@@ -275,7 +297,7 @@ class Hub:
     # -- a connection's stream
 
     def attach(self, connection: Connection, stream: Stream, batch: Batch) -> None:
-        """Give a connection a stream; until `go_live` what it is to hear gathers in `batch`."""
+        """Attach a stream to a connection; until `go_live` its events are collected in `batch`."""
         self.stop_writing(connection)
         connection.move(Step.ATTACH)
         connection.stream = stream
@@ -285,23 +307,23 @@ class Hub:
         connection.deadline_s = None
 
     def go_live(self, connection: Connection, buffered: Iterable[Entry]) -> None:
-        """From now on write events as they come, after those `buffered` while it caught up."""
+        """Write events as they arrive from now on, after those `buffered` while it caught up."""
         connection.move(Step.CAUGHT_UP)
         connection.batch = self._root
         for entry in buffered:
             self._enqueue([connection], entry)
 
     def stall(self, connection: Connection, batch: Batch) -> None:
-        """Write no more to a live connection; what it is to hear gathers in `batch`."""
+        """Write no more to a live connection; its events are collected in `batch`."""
         connection.move(Step.STALL)
         self._flush_pending(connection)
-        if connection.state is ConnectionState.CATCHING_UP:
+        if connection.state is ConnectionState.CATCHING_UP:  # Unless that write has ended the stream.
             connection.batch = batch
 
     def detach(self, connection: Connection, deadline_s: float) -> None:
-        """Take the stream away; the connection stays a member until its deadline.
+        """Take the stream from a connection, which stays a member until its deadline.
 
-        What waits to be written is not: the stream is gone, and the log keeps it for the next one.
+        The events that wait are not written: the log has them for the next stream.
         """
         self.discard_pending(connection)
         connection.move(Step.DETACH)
@@ -310,9 +332,9 @@ class Hub:
         connection.batch = DISCARD
 
     def discard_pending(self, connection: Connection) -> None:
-        """Write nothing more to a live connection whose client reads no more, until another stream is attached.
+        """Write nothing more to a live connection whose client no longer reads; its events stay in the log.
 
-        What waits to be written stays in the log. A connection that is not live is left as it is.
+        A connection that is not live is left unchanged.
         """
         waiting = connection.batch.entries()
         if waiting:
@@ -324,16 +346,15 @@ class Hub:
         connection.batch = DISCARD
 
     def stop_writing(self, connection: Connection) -> None:
-        """Stop writing to a connection and settle what it has heard."""
+        """Write the events that wait, and nothing more; `connection.delivered` is valid afterwards."""
         if connection.state is ConnectionState.LIVE and connection.batch is not DISCARD:
             self._flush_pending(connection)
         connection.batch = DISCARD
 
     def _flush_pending(self, connection: Connection) -> None:
-        """Write the pending events of a connection that was live until now, so that it has been sent everything up to here.
+        """Write the batch of a connection that was live until now, and set `delivered` to the position after it.
 
-        If the write fails, or if the batch is a very large one, its client gets those events from the log. So a transport
-        that is full takes no more than `BATCH_SIZE` beyond its bound.
+        If the write fails, `delivered` is the position before it: the client gets these events from the log.
         """
         if connection.batch.size > BATCH_SIZE:
             self.discard_pending(connection)
@@ -352,12 +373,12 @@ class Hub:
 
 
 def _is_in_audience(connection: Connection, event: Event) -> bool:
-    """Whether a connection of a user whom an event is for is sent it."""
+    """Whether a connection of an addressed user receives the event: not outside its channel."""
     return (event.channel is None or event.channel in connection.channels) and connection.receives(event)
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:
-    """Take a connection out of an index and leave no empty entry behind."""
+    """Remove a connection from an index, and its key if it was the last one."""
     entries = index[key]
     del entries[connection]
     if not entries:
