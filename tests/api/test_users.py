@@ -50,7 +50,7 @@ def test_fresh_state_is_for_new_users(server: Any) -> None:
 
 
 def test_true_and_one_are_different(server: Any) -> None:
-    """As they are in JSON."""
+    """1 and true are different in JSON."""
     server.connect("state-types", user_state={"a": 1})
     answer = server.post("/user_state", {"user": "state-types", "user_state": {"a": True}})
     assert answer["changed_state"] == [{"key": "a", "value": True}]

@@ -289,7 +289,7 @@ def uuids(replay: Replay) -> list[str]:
 
 
 def test_accepted_events_are_delivered_in_order(lab: Lab) -> None:
-    """In the order of the request and of the requests, each with a higher number than the one before."""
+    """In the order of each request and of the requests, with increasing offsets."""
     lab.connect("ann", "a", "b")
     events = [message("m1"), message("m2", channel="b"), MessageDeleted(uuid="m1", channel="a")]
     accepted = lab.publish(*events)
@@ -341,7 +341,7 @@ def test_a_repeated_private_message_is_delivered_once(lab: Lab) -> None:
 
 
 def test_the_same_uuid_in_another_channel_is_another_message(lab: Lab) -> None:
-    """Uuids are looked for where the message belongs."""
+    """A uuid is unique within its channel, or within its user's private messages."""
     lab.connect("ann", "a", "b")
     assert [each.duplicate for each in lab.publish(message("m1"), message("m1", channel="b"))] == [
         False,
@@ -350,7 +350,7 @@ def test_the_same_uuid_in_another_channel_is_another_message(lab: Lab) -> None:
 
 
 def test_edits_and_deletions_return_whether_the_message_is_kept(lab: Lab) -> None:
-    """They are delivered in any case: the application is the authority."""
+    """They are delivered in both cases: the application is the authority."""
     lab.connect("ann", "a", "b")
     lab.publish(message("m1"))
     events = [
@@ -370,7 +370,7 @@ def test_edits_and_deletions_return_whether_the_message_is_kept(lab: Lab) -> Non
 
 
 def test_a_message_to_an_unknown_channel_is_accepted_and_not_kept(lab: Lab) -> None:
-    """No channel comes into being by it."""
+    """It creates no channel."""
     (accepted,) = lab.publish(message("m1", channel="nowhere"))
     assert accepted == Accepted(message("m1", channel="nowhere"), duplicate=False, found=False)
     assert lab.channels() == []
@@ -380,7 +380,7 @@ def test_a_message_to_an_unknown_channel_is_accepted_and_not_kept(lab: Lab) -> N
 
 
 def test_a_replay_returns_what_followed_across_channels_in_order(lab: Lab) -> None:
-    """Each channel from its own number on, private messages by their name, nothing else."""
+    """Each channel from its own offset on, private messages under their name, nothing else."""
     lab.connect("ann", "a", "b", "c")
     lab.publish(message("a1"), message("b1", channel="b"), private("p1", "ann"), message("c1", channel="c"))
     numbers = {entry.event.uuid: entry.offset for entry in lab.received_entries()}
@@ -402,7 +402,7 @@ def test_a_replay_from_the_head_is_empty_and_loses_nothing(lab: Lab) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 3])
 def test_a_long_replay_is_read_in_chunks(lab: Lab, limit: int) -> None:
-    """Asked on from `read_to` until it is the head, it returns every event once, in order."""
+    """Repeated from `read_to` until that is the head, it returns every event once, in order."""
     lab.connect("ann", "a", "b")
     found: list[Event] = []
     events = [message(f"m{number}", channel="ab"[number % 2]) for number in range(7)]
@@ -418,7 +418,7 @@ def test_a_long_replay_is_read_in_chunks(lab: Lab, limit: int) -> None:
 
 
 def test_a_replay_of_no_entries_reports_lost_channels(lab: Lab) -> None:
-    """With a limit of 0 nothing is read, and `read_to` does not claim otherwise."""
+    """With a limit of 0 nothing is read, and `read_to` is the start."""
     lab.connect("ann", "a")
     start = lab.head()
     lab.publish(message("m1"), message("m2"))
@@ -429,7 +429,7 @@ def test_a_replay_of_no_entries_reports_lost_channels(lab: Lab) -> None:
 
 
 def test_a_trimmed_entry_is_lost_and_not_replayed(open_lab: Callable[..., Lab]) -> None:
-    """A channel is recovered whole or not at all; the others do not suffer."""
+    """A channel is recovered completely or not at all; the others are not affected."""
     lab = open_lab(limits=RegistryLimits(log_events=2, user_log_events=1))
     lab.connect("ann", "a", "b")
     lab.publish(message("b1", channel="b"), private("p1", "ann"), private("p2", "ann"))
@@ -441,7 +441,7 @@ def test_a_trimmed_entry_is_lost_and_not_replayed(open_lab: Callable[..., Lab]) 
 
 
 def test_an_expired_entry_is_lost(open_lab: Callable[..., Lab]) -> None:
-    """Without any call in between: the age is looked at when it matters."""
+    """Without any call in between: a replay checks the age."""
     lab = open_lab(limits=RegistryLimits(log_age_s=60.0))
     lab.connect("ann", "a")
     lab.publish(message("m1"))
@@ -453,7 +453,7 @@ def test_an_expired_entry_is_lost(open_lab: Callable[..., Lab]) -> None:
 
 
 def test_unknown_channels_and_users_are_lost(lab: Lab) -> None:
-    """Nothing can be proven about what is not there."""
+    """A name without a log proves nothing."""
     assert lab.replay("nobody", private=0, unknown=0).lost == {PRIVATE, "unknown"}
 
 
@@ -503,7 +503,7 @@ def outcomes(accepted: Iterable[Accepted]) -> list[tuple[bool, bool]]:
 
 
 def test_a_deleted_message_is_never_replayed(lab: Lab) -> None:
-    """Only its deletion is, wherever the client begins; what stands around it is, and nothing is lost."""
+    """Only its deletion is, from every start; the entries around it are replayed, and nothing is lost."""
     lab.connect("ann", "a")
     start = lab.head()
     lab.publish(message("m0"), message("m1"), message("m2"))
@@ -523,7 +523,7 @@ def test_a_deleted_message_is_never_replayed(lab: Lab) -> None:
 
 
 def test_an_edited_message_is_replayed_in_its_current_form(lab: Lab) -> None:
-    """At its old place; who has the older text is sent one edit that says all that has changed."""
+    """At its old offset; a client with the older text is sent one edit with all the changes."""
     lab.connect("ann", "a")
     start = lab.head()
     lab.publish(message("m1"), message("m2"))
@@ -553,7 +553,7 @@ def test_private_messages_are_edited_and_deleted_as_well(lab: Lab) -> None:
 
 
 def test_a_change_for_some_leaves_the_others_what_they_have(lab: Lab) -> None:
-    """Of private messages, and of those of a channel: who it is for is sent the newest, or nothing of it."""
+    """In private messages and in channels: recipients of the change are sent the newest text, or nothing."""
     lab.connect("ann", "a")
     lab.connect("bob", "a")
     bob = frozenset({"bob"})
@@ -573,7 +573,7 @@ def test_a_change_for_some_leaves_the_others_what_they_have(lab: Lab) -> None:
 
 
 def test_a_user_excluded_from_a_change_is_not_sent_the_superseded_message(lab: Lab) -> None:
-    """It knows already, and another page of it must not get the old text."""
+    """It has made the change itself, and another page of it must not get the old text."""
     lab.connect("ann", "a")
     lab.connect("bob")
     ann, both = frozenset({"ann"}), frozenset({"ann", "bob"})
@@ -588,7 +588,7 @@ def test_a_user_excluded_from_a_change_is_not_sent_the_superseded_message(lab: L
 
 
 def test_a_deleted_message_is_no_longer_found(lab: Lab) -> None:
-    """A second deletion is sent on; an edit is not, nor is the message when it is published once more."""
+    """A second deletion is delivered; an edit is not, nor is the message when it is published again."""
     lab.connect("ann", "a", store_history=True)
     lab.publish(message("m1"), delete())
     before = len(lab.received())
@@ -613,7 +613,7 @@ def test_private_messages_that_were_deleted_are_not_found_either(lab: Lab) -> No
 
 
 def test_a_message_repeated_after_an_edit_is_answered_in_its_current_form(lab: Lab) -> None:
-    """Whether the log holds it, the history only, or the edit only."""
+    """Whether the log has it, only the history, or only the edit."""
     lab.connect("ann", "a", store_history=True, log_events=2)
     present = Message(uuid="m1", channel="a", user="ann", payload=b'"new"', timestamp="t", edited="e")
     lab.publish(message("m1"), edit())
@@ -628,7 +628,7 @@ def test_a_message_repeated_after_an_edit_is_answered_in_its_current_form(lab: L
 
 
 def test_the_same_message_for_further_users_reaches_them(lab: Lab) -> None:
-    """And nobody twice; private ones, and those for some in a channel."""
+    """And no user twice; private messages, and those for some users of a channel."""
     for user in ("ann", "bob"):
         lab.connect(user, "a")
     lab.publish(private("p1", "ann"), message("m1", only=frozenset({"ann"})))
@@ -650,7 +650,7 @@ def test_the_same_message_for_further_users_reaches_them(lab: Lab) -> None:
 
 
 def test_compacted_entries_make_room_in_the_log(open_lab: Callable[..., Lab]) -> None:
-    """A log of three entries holds what a message has become, not what it was."""
+    """A log of three entries has the current form of a message, not the earlier ones."""
     lab = open_lab(limits=RegistryLimits(log_events=3, user_log_events=3))
     lab.connect("ann", "a")
     start = lab.head()
@@ -666,7 +666,7 @@ def test_compacted_entries_make_room_in_the_log(open_lab: Callable[..., Lab]) ->
 
 
 def test_a_trimmed_message_can_be_deleted_and_published_again(open_lab: Callable[..., Lab]) -> None:
-    """What the log forgot is not found; nothing of an older form is left to stand in the way."""
+    """A trimmed message is not found, and no older form of it prevents either."""
     lab = open_lab(limits=RegistryLimits(log_events=2))
     lab.connect("ann", "a")
     lab.publish(message("m1"), edit(), message("m2"))
@@ -758,7 +758,7 @@ def test_a_replay_never_has_a_superseded_text(lab: Lab, seed: int) -> None:
 
 
 def test_a_user_joins_and_leaves_once(lab: Lab) -> None:
-    """With its first and its last connection in the channel, wherever notify_presence is on."""
+    """With its first and its last connection in the channel, where notify_presence is on."""
     lab.connect("bob", "a", notify_presence=True)
     one = lab.connect("ann", "a", conn_id="1")
     two = lab.connect("ann", "a", conn_id="2")
@@ -808,7 +808,7 @@ def test_presence_is_in_the_log_like_any_event(lab: Lab) -> None:
 
 
 def test_fresh_state_is_for_new_users_only(lab: Lab) -> None:
-    """State of the request is for everyone and counts as a change."""
+    """`state` of the request applies to known users too and counts as a change."""
     member = Member("1", "ann", Dialect.V07)
     update = UserUpdate({"status": 1}, {"mood": "new", "status": 0}, ["status"])
     change = lab.run(lab.engine.connect(member, update))
@@ -877,7 +877,7 @@ def test_a_change_of_the_public_keys_is_announced(lab: Lab) -> None:
 
 
 def test_one_and_true_are_different_values(lab: Lab) -> None:
-    """As they are in JSON."""
+    """1 and true are different in JSON."""
     lab.connect("ann", "a", notify_state=True)
     lab.run(lab.engine.update_user("ann", UserUpdate({"flag": 1}, {}, ["flag"])))
     lab.run(lab.engine.update_user("ann", UserUpdate({"flag": True}, {})))
@@ -923,7 +923,7 @@ def test_a_state_of_too_many_bytes_is_refused_whole(lab: Lab) -> None:
 
 
 def test_a_large_state_is_announced_in_every_channel(lab: Lab) -> None:
-    """Also where others change it at the same time: each channel is sent no change twice, and the newest state last."""
+    """Also with concurrent changes: each channel is sent no change twice, and the newest state last."""
     channels = [f"c{number}" for number in range(60)]
     lab.connect("ann", *channels, notify_state=True)
     large = UserUpdate({"large": "x" * 40_000}, {}, ["large", "mood"])
@@ -965,7 +965,7 @@ def test_a_null_removes_a_key_and_makes_room(lab: Lab) -> None:
 
 
 def test_an_unknown_user_is_not_made_by_an_update(lab: Lab) -> None:
-    """The answer is None, and nobody comes into being."""
+    """The answer is None, and no user is created."""
     assert lab.run(lab.engine.update_user("nobody", EMPTY)) is None
     assert lab.users() == []
 
@@ -997,7 +997,7 @@ def test_configuring_keeps_what_the_new_settings_keep(lab: Lab) -> None:
 
 
 def test_history_shows_the_last_messages_in_their_current_form(lab: Lab) -> None:
-    """Edited ones edited, deleted ones gone, at most as many as the channel shows."""
+    """Edited ones with their new text, without deleted ones, at most as many as the channel shows."""
     lab.connect("ann", "a", store_history=True, history_size=3)
     lab.publish(*(message(f"m{number}") for number in range(5)))
     lab.publish(
@@ -1063,7 +1063,7 @@ def test_many_disconnecting_users_leave_once_each(lab: Lab) -> None:
 
 
 def test_a_read_that_ends_before_a_batched_leave_continues_with_all_of_it(lab: Lab) -> None:
-    """However few are read at a time."""
+    """For every size of a read."""
     lab.connect("stays", "a", notify_presence=True)
     crowd = [lab.connect(f"user {number}", "a") for number in range(4)]
     before = lab.head()
@@ -1079,7 +1079,7 @@ def test_a_read_that_ends_before_a_batched_leave_continues_with_all_of_it(lab: L
 
 
 def test_users_are_counted_without_listing_them(lab: Lab) -> None:
-    """At a cost that does not grow with them."""
+    """At a cost that does not grow with their number."""
     lab.connect("ann", "a", conn_id="1")
     lab.connect("ann", "a", conn_id="2")
     lab.connect("bob", "a")
@@ -1101,7 +1101,7 @@ def test_unknown_names_are_left_out_of_the_answer(lab: Lab) -> None:
 
 
 def test_the_states_of_members_are_found_by_their_channels(lab: Lab) -> None:
-    """As they are by now, with their public keys, in the order asked; who is unknown is left out."""
+    """The current ones, with their public keys, in the order asked; unknown users are left out."""
     lab.connect("ann", "a", "b")
     lab.connect("bob", "a")
     lab.run(lab.engine.update_user("ann", UserUpdate({"mood": "fine", "key": 1}, {}, ["mood"])))
@@ -1114,7 +1114,7 @@ def test_the_states_of_members_are_found_by_their_channels(lab: Lab) -> None:
 
 
 def test_the_head_of_some_shards_is_asked_for_by_names(lab: Lab) -> None:
-    """It is that of all there is, where anything of these names lies."""
+    """The head covers the shards of these names, and leaves the others out."""
     lab.connect("ann", "a", "b")
     lab.run(lab.engine.publish([message("m1"), message("m2", channel="b")]))
     everything = lab.run(lab.engine.head())
@@ -1126,7 +1126,7 @@ def test_the_head_of_some_shards_is_asked_for_by_names(lab: Lab) -> None:
 
 
 def test_the_nodes_are_those_that_share_the_log(lab: Lab) -> None:
-    """This one, as soon as it has said that it is there; none where nobody can share it."""
+    """This one, once it has registered; none where the log cannot be shared."""
     assert len(lab.run(lab.engine.nodes())) <= int(lab.engine.shared)
 
 
@@ -1134,7 +1134,7 @@ def test_the_nodes_are_those_that_share_the_log(lab: Lab) -> None:
 
 
 def test_idle_users_and_channels_are_forgotten_after_their_time(lab: Lab) -> None:
-    """Users without connections first, then empty channels; who is connected stays."""
+    """Users without connections first, then empty channels; connected users stay."""
     lab.connect("here", "kept")
     lab.disconnect(lab.connect("gone", "left"), "left")
     lab.collect(after_s=1000.0)
@@ -1174,7 +1174,7 @@ def test_a_touched_user_is_kept(lab: Lab) -> None:
 
 
 def test_a_recreated_channel_is_a_new_one(lab: Lab) -> None:
-    """What the forgotten one held is lost, never silently skipped."""
+    """The entries of the forgotten one are lost, never silently skipped."""
     lab.disconnect(lab.connect("ann", "a", history_size=3), "a")
     before = lab.head()
     lab.publish(message("m1"))

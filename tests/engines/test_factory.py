@@ -19,7 +19,7 @@ def test_the_memory_engine_is_named_memory() -> None:
 
 
 def test_an_unknown_address_is_no_engine() -> None:
-    """Whatever the patterns do not know is refused."""
+    """An address that matches no pattern is refused."""
     with pytest.raises(LookupError):
         make_engine(replace(PARTS, address="memory://x"))
 

@@ -31,7 +31,7 @@ class Clumsy:
 
 
 def test_a_fault_after_a_commit_leaves_the_next_request_served() -> None:
-    """What is written counts as written, and the task that commits lives on."""
+    """The commit counts, and the committing task continues."""
 
     async def life(thread: ThreadPoolExecutor) -> None:
         commits = GroupCommit(Clumsy(disk_fails=False), thread)

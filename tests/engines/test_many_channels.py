@@ -90,7 +90,7 @@ def test_other_tasks_run_in_between(live: Callable[[Life], None], ends: bool) ->
 
 
 def test_a_channel_is_joined_at_the_offset_of_its_turn(live: Callable[[Life], None]) -> None:
-    """What is said in it meanwhile, before it is joined, is not the connection's; what is said after that is."""
+    """Messages from before the join are not delivered to the connection; later ones are."""
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
         await engine.join(ANN, {"early": {}})
@@ -133,7 +133,7 @@ def test_a_cancelled_call_has_no_effect(live: Callable[[Life], None], is_in: boo
 
 
 def test_a_connection_whose_end_is_cancelled_has_left(live: Callable[[Life], None]) -> None:
-    """Nobody holds it any more, so nobody could end it again."""
+    """No node has it any more, so that no later call could end it."""
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
         await engine.join(ANN, LOUD)
@@ -151,7 +151,7 @@ def test_a_connection_whose_end_is_cancelled_has_left(live: Callable[[Life], Non
 
 
 def test_a_change_of_settings_that_is_not_written_yet_is_waited_for(tmp_path: Path) -> None:
-    """Also where it comes while the first channels are joined, or left: it may be taken back."""
+    """Also while the first channels are joined, or left: the change may still be undone."""
 
     async def life() -> None:
         engine = sqlite_engine(tmp_path / "a.db", Setup())
@@ -179,7 +179,7 @@ def test_a_change_of_settings_that_is_not_written_yet_is_waited_for(tmp_path: Pa
 def test_a_fault_midway_leaves_nothing_half_done(
     live: Callable[[Life], None], monkeypatch: pytest.MonkeyPatch, is_in: bool
 ) -> None:
-    """What was joined, or left, in the same turn as the channel that fails is taken back as well."""
+    """Joins and leaves in the same turn as the channel that fails are undone as well."""
     monkeypatch.setattr(slices, "TURN_S", 3600.0)
 
     async def life(engine: InProcess, recorder: Recorder) -> None:

@@ -46,7 +46,7 @@ def test_its_position_begins_at_zero_in_its_epoch() -> None:
 
 
 def test_collecting_frees_aged_events() -> None:
-    """The budget gets the bytes back without anybody asking for the log."""
+    """The budget gets the bytes back without a read of the log."""
     clock = MovedClock()
     engine = memory_engine(Setup(clock, RegistryLimits(log_age_s=60.0)))
 

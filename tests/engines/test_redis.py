@@ -243,7 +243,7 @@ def with_three_shards(redis: RedisServer) -> Callable[..., None]:
 
 
 def test_a_dropped_subscription_is_healed_in_order(redis: RedisServer, with_nodes: Any) -> None:
-    """What was published while a node was cut off is delivered once, and in each channel before anything newer."""
+    """Events published while a node was cut off are delivered once, and in each channel before newer ones."""
 
     async def life(nodes: Nodes) -> None:
         _, listener = await nodes.member("ann", "a", "b")
@@ -267,7 +267,7 @@ def test_a_dropped_subscription_is_healed_in_order(redis: RedisServer, with_node
 
 
 def test_entries_no_longer_in_the_log_are_reported_lost(with_nodes: Any) -> None:
-    """A channel that cannot be healed is lost, and what is delivered then is newer."""
+    """A channel that cannot be healed is lost, and later events are delivered."""
 
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.member("ann", "a", log_events=2)
@@ -285,7 +285,7 @@ def test_entries_no_longer_in_the_log_are_reported_lost(with_nodes: Any) -> None
 def test_a_log_that_expired_stays_lost_when_it_is_used_again(
     redis: RedisServer, with_one_shard: Any, kind: str, place: dict[str, Any]
 ) -> None:
-    """The stream of the log is a new one then, and only the floor knows that an older one expired."""
+    """The stream of the log is a new one then, and only the floor shows that an older one expired."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
@@ -336,7 +336,7 @@ def test_a_log_of_deleted_messages_is_whole(redis: RedisServer, with_one_shard: 
 
 
 def test_a_stopped_redis_refuses_and_recovers(redis: RedisServer, with_nodes: Any) -> None:
-    """Calls fail in time; when it goes on, the log is the same one and nothing is missed or doubled."""
+    """Calls fail in time; when Redis continues, the log is the same one and nothing is missed or doubled."""
 
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.member("ann", "a")
@@ -378,7 +378,7 @@ def with_a_line(redis: RedisServer) -> Iterator[Callable[..., None]]:
 
 
 def test_a_silent_subscription_is_closed(with_a_line: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Its connection does not end, and calls are answered as always: what was published arrives all the same."""
+    """Its connection does not end, and calls are answered as always; after the close all events arrive."""
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, listener = await near.member("ann", "a")
@@ -411,7 +411,7 @@ async def in_flight(engine: RedisEngine, work: Coroutine[Any, Any, Any]) -> "asy
 
 
 def test_a_call_that_has_failed_is_not_run_later(with_a_line: Any) -> None:
-    """Though its link broke right after it was sent: it fails when Redis would not run it any more."""
+    """Though its link broke right after it was sent: it fails only when Redis would refuse to run it."""
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, listener = await near.member("ann", "a")
@@ -454,7 +454,7 @@ def test_a_call_that_has_failed_is_not_run_later_though_redis_set_its_clock_back
 
 
 def test_a_clock_is_never_taken_for_further_ahead_than_it_is(redis: RedisServer, with_one_shard: Any) -> None:
-    """However long an answer was on its way: what is sent then is given up by Redis first."""
+    """However long an answer was on its way: Redis gives up a later call before the node does."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -510,7 +510,7 @@ def test_a_call_has_one_deadline_however_often_it_is_sent(with_a_line: Any) -> N
 
 
 def test_steps_of_a_call_have_one_deadline(with_one_shard: Any) -> None:
-    """Where Redis does it a slice at a time, the last slice is given up when the first would be."""
+    """Where Redis does it in slices, the last slice has the deadline of the first."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
@@ -533,7 +533,7 @@ def test_steps_of_a_call_have_one_deadline(with_one_shard: Any) -> None:
 
 
 def test_a_call_sent_near_its_deadline_does_not_break_the_link(with_a_line: Any) -> None:
-    """That it has no answer yet proves nothing."""
+    """A missing answer does not show that the link is broken."""
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
@@ -566,7 +566,7 @@ def test_a_call_in_flight_is_answered_though_its_link_is_given_up(with_one_shard
 
 
 def test_a_call_that_only_reads_fails_with_its_connection(redis: RedisServer, tmp_path: Path) -> None:
-    """Nothing is lost by running it late, so that nobody has to wait."""
+    """A late run of it changes nothing, so that the caller need not wait."""
 
     async def life(server: RedisServer) -> None:
         nodes = Nodes(shard_addresses(server.address), timeout_s=PATIENCE_S)
@@ -585,7 +585,7 @@ def test_a_call_that_only_reads_fails_with_its_connection(redis: RedisServer, tm
 
 
 def test_a_lease_is_renewed_while_connections_are_counted_again(redis: RedisServer, with_nodes: Any) -> None:
-    """However long that takes: here as long as the test wants. Nobody takes the node for dead."""
+    """However long that takes; no other node takes this one for dead."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
@@ -614,7 +614,7 @@ def test_a_lease_is_renewed_while_connections_are_counted_again(redis: RedisServ
 def test_a_heartbeat_is_never_refused_for_a_full_queue(
     with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others would take a busy node for dead."""
+    """Otherwise other nodes would take a busy one for dead."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -687,7 +687,7 @@ def test_a_user_without_pending_state_is_dropped_by_a_heartbeat(
 def test_a_link_without_a_lease_is_closed_before_the_next_one(
     redis: RedisServer, with_one_shard: Any
 ) -> None:
-    """A link that cannot renew the lease is let go of before the next one is made."""
+    """A link that cannot renew the lease is closed before the next one opens."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -718,7 +718,7 @@ def test_a_link_without_a_lease_is_closed_before_the_next_one(
 
 
 def test_a_full_redis_is_emptied_by_leaving(redis: RedisServer, with_nodes: Any) -> None:
-    """It refuses what is new; leases are renewed, connections leave and end, and then there is room again."""
+    """It refuses new data; leases are renewed, connections leave and end, and then there is room again."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.member("ann", "a", notify_presence=True)
@@ -783,7 +783,7 @@ async def users_of(engine: RedisEngine, names: list[str]) -> dict[str, int]:
 
 
 def test_an_ending_connection_has_no_owner(with_one_shard: Any) -> None:
-    """Nobody can claim or ask it; who uses its id again ends it first, and has none of its channels."""
+    """No node can claim or command it; a new use of its id ends it first, and gets none of its channels."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
@@ -802,7 +802,7 @@ def test_an_ending_connection_has_no_owner(with_one_shard: Any) -> None:
 
 
 def test_an_end_begun_by_one_node_is_completed_by_another(with_one_shard: Any) -> None:
-    """Though that node makes no more calls: beats go on with it."""
+    """Though that node makes no more calls: heartbeats continue it."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
@@ -831,7 +831,7 @@ def stopped_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("stopped_time")
 def test_a_heartbeat_leaves_as_many_channels_as_a_script_may(redis: RedisServer, with_one_shard: Any) -> None:
-    """It goes on behind the first step of a connection that is ending."""
+    """It continues behind the first step of a connection that is ending."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
@@ -848,7 +848,7 @@ def test_a_heartbeat_leaves_as_many_channels_as_a_script_may(redis: RedisServer,
 def test_a_connection_in_many_channels_is_counted_again_exactly(
     redis: RedisServer, with_one_shard: Any
 ) -> None:
-    """What Redis has forgotten of them is joined, and what it should not have is left."""
+    """Registrations that Redis has lost are restored, and stale ones are removed."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
@@ -863,7 +863,7 @@ def test_a_connection_in_many_channels_is_counted_again_exactly(
 
 
 def test_a_raised_age_prolongs_the_log(redis: RedisServer, with_one_shard: Any) -> None:
-    """Also of a channel to which nothing is published any more."""
+    """Also of a channel without further messages."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -926,7 +926,7 @@ def test_a_master_that_became_a_replica_is_left(redis: RedisServer, with_one_sha
 
 
 def test_a_node_survives_an_unreadable_answer(with_one_shard: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """An answer that is none of Redis is named in the log, once and without a traceback, and the node links again."""
+    """An answer that Redis does not give is logged once, without a traceback, and the node reconnects."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -977,7 +977,7 @@ def test_a_message_of_an_unknown_kind_keeps_the_link(
 def test_a_foreign_publish_to_all_breaks_the_link(
     with_one_shard: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is not taken for a new epoch: the log is read again, and is the same one."""
+    """It is not taken for a new epoch: the node reads the log again, and its epoch is the same."""
 
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.node()
@@ -1011,7 +1011,7 @@ def test_a_flushed_redis_has_a_new_epoch(redis: RedisServer, with_nodes: Any) ->
 
 
 def test_setting_the_clock_of_redis_refuses_nothing(with_nodes: Any) -> None:
-    """However far it jumps: the node looks at it again."""
+    """However far it jumps: the node reads the clock again."""
 
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.member("ann", "a")
@@ -1027,7 +1027,7 @@ def test_setting_the_clock_of_redis_refuses_nothing(with_nodes: Any) -> None:
 
 
 def test_a_command_reaches_the_node_of_its_connection(with_nodes: Any) -> None:
-    """And the answer comes back; a connection that nobody has is known to nobody."""
+    """And the answer returns; a connection without an owner is unknown."""
 
     async def life(nodes: Nodes) -> None:
         await nodes.member("ann", "a")
@@ -1059,7 +1059,7 @@ def test_a_claimed_connection_is_released_and_delivered_there(with_nodes: Any) -
 
 
 def test_the_read_range_of_a_connection_moves_with_it(with_nodes: Any) -> None:
-    """Where it joined each channel and was registered, and what the application has named then: also to a third node."""
+    """The offsets of its joins and its registration, and those that the application named: also to a third node."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
@@ -1107,7 +1107,7 @@ def test_only_channels_with_local_members_are_received(redis: RedisServer, with_
 @pytest.mark.slow
 @pytest.mark.parametrize("has_data", [True, False])
 def test_a_restarted_redis_has_a_new_epoch(tmp_path: Path, has_data: bool) -> None:
-    """Even with its data: what was acknowledged last may be missing, and no older position is believed."""
+    """Even with its data: the last acknowledged writes may be missing, so that older positions prove nothing."""
 
     async def life(server: RedisServer) -> None:
         nodes = Nodes(shard_addresses(server.address), SHORT_S)
@@ -1144,7 +1144,7 @@ def test_an_unreachable_redis_stops_the_start(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_silent_redis_stops_the_start(tmp_path: Path) -> None:
-    """Who accepts and never answers is out of reach, and that is said."""
+    """A Redis that accepts and never answers is reported as unreachable."""
 
     async def life() -> None:
         with pytest.raises(ConfigError, match="engine: Redis is out of reach: no answer in time"):
@@ -1215,7 +1215,7 @@ def test_positions_never_decrease(with_three_shards: Any) -> None:
 
 
 def test_a_state_is_announced_in_channels_of_every_shard(with_three_shards: Any) -> None:
-    """To those the user is in, once for each change, with the public part; presence carries it as well."""
+    """In the channels of the user, once for each change, with the public part; presence has it as well."""
 
     async def life(nodes: Nodes) -> None:
         channels = [channel_in(shard, 3) for shard in range(3)]
@@ -1332,7 +1332,7 @@ def last_joined(recorder: Recorder, channel: str) -> Any:
 
 
 def test_a_private_message_to_users_of_many_shards_reaches_each_once(with_three_shards: Any) -> None:
-    """And is recognised when it is repeated."""
+    """And a repetition is recognized."""
 
     async def life(nodes: Nodes) -> None:
         users = [channel_in(shard, 3) for shard in range(3)]
@@ -1350,7 +1350,7 @@ def test_a_private_message_to_users_of_many_shards_reaches_each_once(with_three_
 
 
 def test_a_loss_in_one_shard_leaves_the_others(redis: RedisServer, with_three_shards: Any) -> None:
-    """Its epoch changes, and only that; who was counted there is counted again."""
+    """Only its epoch changes; its registrations are restored."""
 
     async def life(nodes: Nodes) -> None:
         channels = [channel_in(shard, 3) for shard in range(3)]
@@ -1369,7 +1369,7 @@ def test_a_loss_in_one_shard_leaves_the_others(redis: RedisServer, with_three_sh
 
 
 def test_the_connections_of_a_dead_node_are_unregistered_in_every_shard(with_three_shards: Any) -> None:
-    """Its users part once in each channel; who was taken over by a living node stays."""
+    """Its users leave once in each channel; connections that a living node has claimed stay."""
 
     async def life(nodes: Nodes) -> None:
         channels = [channel_in(shard, 3) for shard in range(3)]
@@ -1400,7 +1400,7 @@ def parted(recorder: Recorder) -> list[tuple[str, str]]:
 
 
 def test_nodes_are_listed_with_their_last_heartbeats(with_nodes: Any) -> None:
-    """Each with what it holds; a dead one until its connections are unregistered."""
+    """Each with its number of connections; a dead one until these are unregistered."""
 
     async def life(nodes: Nodes) -> None:
         dying, _ = await nodes.member("ann", "a")
@@ -1421,7 +1421,7 @@ def test_nodes_are_listed_with_their_last_heartbeats(with_nodes: Any) -> None:
 
 
 def test_another_number_of_shards_is_refused(redis: RedisServer, with_three_shards: Any) -> None:
-    """Nodes that reckon otherwise would miss each other's events."""
+    """Nodes with different numbers of shards would miss each other's events."""
 
     async def life(nodes: Nodes) -> None:
         await nodes.node()
@@ -1459,7 +1459,7 @@ def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
 
 
 def test_data_of_another_format_stops_the_start(redis: RedisServer) -> None:
-    """With a sentence that says what to do: read as one's own, old texts would be lost, and deleted ones be kept."""
+    """With a sentence that says what to do: misread, old texts would be lost, and deleted ones kept."""
 
     redis.cli("FLUSHALL")
 
@@ -1477,7 +1477,7 @@ def test_data_of_another_format_stops_the_start(redis: RedisServer) -> None:
 
 
 def test_a_link_is_closed_though_its_close_was_cancelled(redis: RedisServer, with_one_shard: Any) -> None:
-    """As it is where the engine is closed while it finds that Redis is out of reach."""
+    """As happens where the engine is closed while Redis is out of reach."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
@@ -1495,7 +1495,7 @@ def test_a_link_is_closed_though_its_close_was_cancelled(redis: RedisServer, wit
 
 
 def test_a_link_is_closed_where_a_big_payload_was_never_answered(with_a_line: Any) -> None:
-    """Only the last of the commands that are sent together has a caller: the others must not keep the socket."""
+    """Only the last command of a pipeline has a caller: the others must not keep the socket open."""
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
@@ -1516,7 +1516,7 @@ def test_a_link_is_closed_where_a_big_payload_was_never_answered(with_a_line: An
 
 
 def test_a_link_is_closed_though_an_unawaited_answer_never_comes(with_a_line: Any) -> None:
-    """Such as that to the removal of a payload whose call was refused."""
+    """Such as the answer to the removal of a payload whose call was refused."""
 
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
@@ -1537,7 +1537,7 @@ def test_a_link_is_closed_though_an_unawaited_answer_never_comes(with_a_line: An
 def test_names_subscribed_again_have_a_deadline_for_each_chunk(
     with_one_shard: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many a node watches, it comes back after an outage: each piece that is confirmed proves progress."""
+    """However many names a node watches, it reconnects after an outage: each confirmed chunk proves progress."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", *[f"c{number}" for number in range(8)])
@@ -1614,7 +1614,7 @@ def commands(redis: RedisServer) -> tuple[int, int]:
 
 
 async def for_each_script(redis: RedisServer, work: Awaitable[Any]) -> float:
-    """Do it, and return how many commands its scripts had on average; those of beats count as well."""
+    """Do it, and return how many commands its scripts had on average, heartbeats included."""
     before = commands(redis)
     await work
     after = commands(redis)
@@ -1665,7 +1665,7 @@ async def enter(node: tuple[RedisEngine, Recorder], name: str, channel: str, sta
 
 
 def test_answers_about_many_users_are_bounded_in_bytes(with_one_shard: Any) -> None:
-    """However big their states are: a script answers as many as fit, and the next one goes on."""
+    """However big their states are: a script answers as many as fit, and the next one continues."""
 
     async def life(nodes: Nodes) -> None:
         node = engine, _ = await nodes.node()
@@ -1682,7 +1682,7 @@ def test_answers_about_many_users_are_bounded_in_bytes(with_one_shard: Any) -> N
 
 
 def test_a_list_of_users_costs_a_script_one_lookup_each(redis: RedisServer, with_one_shard: Any) -> None:
-    """However many keys of their states are public: what others see of a user is built when it changes."""
+    """However many keys of their states are public: the public state of a user is built when it changes."""
 
     async def life(nodes: Nodes) -> None:
         settings = {"notify_presence": True, "broadcast_presence_with_user_lists": True}
@@ -1797,7 +1797,7 @@ def replaced_for(event: Event, *users: str) -> Event:
 
 
 def test_logs_that_follow_one_another_are_read_in_few_steps(redis: RedisServer, with_one_shard: Any) -> None:
-    """Of the one that holds up the others more is read, and what is too old is passed over in one step."""
+    """More is read of the log that is behind, and expired entries are skipped in one step."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -1843,7 +1843,7 @@ def test_an_event_for_many_users_is_accepted_in_parts(event: Message, parts: int
 
 
 def test_a_message_in_a_channel_to_many_users_reaches_each_once(with_one_shard: Any) -> None:
-    """It is edited and repeated as one, and answered with all of them."""
+    """It is edited and repeated as one message, and answered with all its users."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.member("ann", "a")
@@ -1865,7 +1865,7 @@ def test_a_message_in_a_channel_to_many_users_reaches_each_once(with_one_shard: 
 
 @pytest.mark.slow
 def test_a_lost_master_of_a_cluster_loses_only_its_shard(tmp_path: Path) -> None:
-    """While it is away calls about its channels are refused, others are not; back without data, it is another log."""
+    """While it is away only calls about its channels are refused; back without data, it has a new epoch."""
 
     async def life(cluster: str, masters: list[RedisServer]) -> None:
         nodes = Nodes(shard_addresses(cluster), SHORT_S)
@@ -1899,7 +1899,7 @@ def test_a_lost_master_of_a_cluster_loses_only_its_shard(tmp_path: Path) -> None
 
 
 def test_a_join_costs_the_same_in_a_full_channel(redis: RedisServer, with_one_shard: Any) -> None:
-    """Redis runs as many commands for it, none of which grows with the members."""
+    """Redis runs the same number of commands, none of which grows with the members."""
 
     def commands() -> dict[str, int]:
         lines = redis.cli("INFO", "commandstats").splitlines()
@@ -1967,7 +1967,7 @@ def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) 
 
 
 def sizes_read(shard: Any) -> list[int]:
-    """Note from now on how many bytes of entries each read of a shard's log has."""
+    """Record from now on how many bytes of entries each read of a shard's log has."""
     sizes: list[int] = []
     read = shard._read
 
@@ -1981,7 +1981,7 @@ def sizes_read(shard: Any) -> list[int]:
 
 
 def test_a_replay_is_bounded_in_bytes(with_one_shard: Any) -> None:
-    """One read ends after a mebibyte, says up to where it is all, and the next goes on there."""
+    """One read ends after a mebibyte, returns its end, and the next one continues there."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -2001,7 +2001,7 @@ def test_a_replay_is_bounded_in_bytes(with_one_shard: Any) -> None:
 
 
 def test_a_node_that_missed_much_reads_it_in_bounded_steps(with_one_shard: Any) -> None:
-    """However many bytes its channels were sent meanwhile: it delivers all of it, in order."""
+    """However many bytes its channels were sent meanwhile, it delivers all of them, in order."""
 
     async def life(nodes: Nodes) -> None:
         listener, recorder = await nodes.member("ann", "a")
@@ -2027,7 +2027,7 @@ def test_a_node_that_missed_much_reads_it_in_bounded_steps(with_one_shard: Any) 
 
 
 def payloads_in_flight(engine: RedisEngine) -> list[int]:
-    """Note from now on how many payloads a node waits for, each time it asks for one."""
+    """Record from now on how many payloads a node waits for, each time it asks for one."""
     counts: list[int] = []
     waiting: set[Any] = set()
     [shard] = engine._shards
@@ -2047,7 +2047,7 @@ def payloads_in_flight(engine: RedisEngine) -> list[int]:
 
 
 def test_big_payloads_of_a_history_are_fetched_a_mebibyte_at_a_time(with_one_shard: Any) -> None:
-    """However many there are: what is in flight is that of one answer, and beats do not wait behind more."""
+    """However many there are: only the payloads of one answer are in flight, so that heartbeats do not wait."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -2065,7 +2065,7 @@ def test_big_payloads_of_a_history_are_fetched_a_mebibyte_at_a_time(with_one_sha
 
 
 def sent_to_scripts(engine: RedisEngine) -> list[int]:
-    """Note from now on how many bytes each script is handed, and how many it answers."""
+    """Record from now on how many bytes each script receives, and how many it answers."""
     sizes: list[int] = []
     [shard] = engine._shards
     link: Any = shard._link
@@ -2128,7 +2128,7 @@ def test_a_big_private_message_reaches_each_of_its_users_once(with_nodes: Any) -
 
 
 def test_a_refused_call_leaves_no_payload_behind(redis: RedisServer, with_one_shard: Any) -> None:
-    """Neither where the log is another one, the uuid is known, or the script is not, nor in an unknown channel."""
+    """Neither with a new epoch, a known uuid or an unknown script, nor in an unknown channel."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a", store_history=True)
@@ -2170,7 +2170,7 @@ def test_payloads_of_refused_calls_do_not_pile_up_at_the_receiver(with_one_shard
 
 @pytest.mark.parametrize("change", [edit("m1", b'"newer"'), delete("m1")], ids=["edited", "deleted"])
 def test_an_entry_superseded_during_a_read_is_read_again(with_one_shard: Any, change: Event) -> None:
-    """The script has answered where a payload lies; when it is asked for, it is gone."""
+    """The payload that a script's answer refers to may be gone when the node reads it."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a", store_history=True)
@@ -2203,7 +2203,7 @@ def test_an_entry_superseded_during_a_read_is_read_again(with_one_shard: Any, ch
 
 
 def test_many_logs_are_read_by_several_calls(with_one_shard: Any) -> None:
-    """Together they are one replay: each entry once, in order, up to one number of all of them."""
+    """Together they are one replay: each entry once, in order, up to one common offset."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -2223,7 +2223,7 @@ def test_many_logs_are_read_by_several_calls(with_one_shard: Any) -> None:
 
 
 def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) -> None:
-    """What waits behind the event that shows a gap would let positions pass over what is missing."""
+    """Events behind a gap would move positions past the missing ones."""
 
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.member("ann", "a", "b")
@@ -2379,7 +2379,7 @@ def test_a_shard_that_was_left_is_not_asked_when_the_shard_of_the_id_returns(
 
 
 def test_a_shard_joined_after_a_lost_answer_is_named(redis: RedisServer, with_three_shards: Any) -> None:
-    """Nobody knows whether that of the id has ceased to name it when its last channel was left."""
+    """It is unknown whether the shard of the id removed the name when the last channel was left."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder, member, channel = await away(nodes)
@@ -2428,7 +2428,7 @@ def test_a_shard_named_for_a_failed_join_is_not_asked(redis: RedisServer, with_t
 
 
 def test_a_shard_that_was_never_joined_is_not_asked(redis: RedisServer, with_three_shards: Any) -> None:
-    """It went out of reach right after the shard of the id had named it, and stays so."""
+    """It became unreachable right after the shard of the id had named it, and stays unreachable."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder, member, channel = await away(nodes)
@@ -2490,7 +2490,7 @@ def test_a_shard_left_during_a_handover_no_longer_counts_the_connection(with_thr
 
 @pytest.mark.parametrize("slow", ["spread", "disconnect"])
 def test_a_channel_joined_while_its_shard_is_left_counts(with_three_shards: Any, slow: str) -> None:
-    """A reconciler finds that a shard has nothing of a connection, which joins a channel there before that is settled.
+    """The reconciler finds no channel of a connection in a shard, and the connection joins one there before the removal.
 
     Args:
         slow: which of the calls is answered after it has joined.
@@ -2520,7 +2520,7 @@ def test_a_channel_joined_while_its_shard_is_left_counts(with_three_shards: Any,
 
 
 def hold_back(shard: Any, operation: str, answered: asyncio.Event, let_go: asyncio.Event) -> None:
-    """Keep the first answer to an operation until it is let go."""
+    """Keep the first answer to an operation until it is released."""
     step = shard.step
 
     async def late(asked: str, **arguments: Any) -> Any:
@@ -2537,7 +2537,7 @@ def hold_back(shard: Any, operation: str, answered: asyncio.Event, let_go: async
 def test_a_connection_that_failed_to_connect_is_removed_at_once(
     redis: RedisServer, with_nodes: Any, is_cancelled: bool
 ) -> None:
-    """Though all of it lies in one shard, which has counted it in before the answer was lost, or the caller gone."""
+    """Though one shard registered all of it before the answer was lost, or the caller left."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
@@ -2567,7 +2567,7 @@ def test_a_connection_that_failed_to_connect_is_removed_at_once(
 
 
 def test_nothing_is_kept_of_a_connection_that_ended_in_an_outage(with_nodes: Any) -> None:
-    """Neither that it is unsure who has it, nor that its channels are in doubt."""
+    """Neither its unconfirmed owner, nor its unconfirmed channels."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.member("ann", "a")
@@ -2590,7 +2590,7 @@ def test_nothing_is_kept_of_a_connection_that_ended_in_an_outage(with_nodes: Any
 def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
     redis: RedisServer, with_three_shards: Any
 ) -> None:
-    """A connection that cannot be restored yet, as its user lies elsewhere, waits for a later beat."""
+    """A connection that cannot be restored yet, as its user is in another shard, waits for a later heartbeat."""
 
     async def life(nodes: Nodes) -> None:
         [channel, *_] = names_in(1, "c")
@@ -2658,7 +2658,7 @@ def test_a_shard_that_was_unreachable_announces_a_state_later(with_three_shards:
 
 @pytest.mark.parametrize("has_another", [True, False])
 def test_a_cancelled_join_leaves_no_stale_registration(with_three_shards: Any, has_another: bool) -> None:
-    """Its shard may have counted it all the same; a beat sets that right."""
+    """Its shard may have registered it nevertheless; a heartbeat corrects that."""
 
     async def life(nodes: Nodes) -> None:
         joined, other = names_in(1, "c")[:2]
@@ -2685,7 +2685,7 @@ def test_a_cancelled_join_leaves_no_stale_registration(with_three_shards: Any, h
 
 
 def test_nodes_do_not_reap_each_other_after_an_outage(with_one_shard: Any) -> None:
-    """The first one leaves the others the time between two beats, though all leases have ended."""
+    """The first one gives the others the time between two heartbeats, though all leases have expired."""
 
     async def life(nodes: Nodes) -> None:
         first, watcher = await nodes.member("ann", "a", notify_presence=True)
@@ -2761,7 +2761,7 @@ def test_dead_nodes_are_unregistered_in_small_steps(with_one_shard: Any) -> None
 
 
 def test_a_channel_about_to_have_a_member_stays_subscribed(with_one_shard: Any) -> None:
-    """A collection that comes before a claimed connection is held takes nothing from it."""
+    """A collection between the claim of a connection and its take-over removes nothing of it."""
 
     async def life(nodes: Nodes) -> None:
         owner, _ = await nodes.member("ann", "a")
@@ -2780,7 +2780,7 @@ def test_a_channel_about_to_have_a_member_stays_subscribed(with_one_shard: Any) 
 
 
 def test_a_copy_of_a_state_that_no_channel_needs_expires(redis: RedisServer, with_three_shards: Any) -> None:
-    """Also where the connection is restored in that shard, as its id lies there."""
+    """Also where the connection is restored in that shard because of its id."""
 
     async def life(nodes: Nodes) -> None:
         [channel, *_] = names_in(1, "c")
@@ -2801,7 +2801,7 @@ def test_a_copy_of_a_state_that_no_channel_needs_expires(redis: RedisServer, wit
 def test_a_cluster_that_names_no_host_means_the_member_that_was_asked(
     redis: RedisServer, tmp_path: Path
 ) -> None:
-    """As it may since Redis 7, where its members have no names that all can use."""
+    """As Redis 7 and later may answer, where members have no name that every client can resolve."""
     if "redis_version:6" in redis.cli("INFO", "server"):
         pytest.skip("This Redis always names hosts.")
     flags = (
@@ -2830,7 +2830,7 @@ def test_a_cluster_that_names_no_host_means_the_member_that_was_asked(
 
 
 def test_a_reused_conn_id_leaves_no_stale_registration_of_the_first_user(with_three_shards: Any) -> None:
-    """Though a shard was out of reach when the first one's connection ended."""
+    """Though a shard was unreachable when the connection of the first user ended."""
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
@@ -2859,7 +2859,7 @@ def said(number: int, channel: str | None = "a", **rest: Any) -> Message:
 def test_nothing_of_a_deleted_text_is_in_a_snapshot(
     redis: RedisServer, with_one_shard: Any, monkeypatch: pytest.MonkeyPatch, big_bytes: int
 ) -> None:
-    """Neither of its log, nor of the history, nor of private messages: it has left with its edit or deletion."""
+    """Neither in its log, nor in the history, nor in private messages: its edit or deletion removed it."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a", store_history=True, history_size=100)
@@ -2916,7 +2916,7 @@ def test_a_node_that_was_cut_off_receives_the_current_forms(with_nodes: Any) -> 
 def test_healing_delivers_the_form_of_a_private_message_of_each_user(
     with_one_shard: Any, monkeypatch: pytest.MonkeyPatch, at_once: int, read: int, one: str, big_bytes: int
 ) -> None:
-    """It has one number in the logs of all its users, and another text after an edit for one of them."""
+    """It has one offset in the logs of all its users, and another text for one of them after an edit."""
 
     async def life(nodes: Nodes) -> None:
         node = engine, recorder = await nodes.node()
@@ -2958,7 +2958,7 @@ def test_healing_delivers_the_form_of_a_private_message_of_each_user(
 def test_a_message_whose_record_was_evicted_is_lost_and_not_passed_over(
     redis: RedisServer, with_one_shard: Any, gone: str
 ) -> None:
-    """A Redis that evicts keys takes the records, or big payloads, and leaves the log."""
+    """A Redis that evicts keys removes records or big payloads, and keeps the log."""
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a", store_history=True)

@@ -8,7 +8,7 @@ def of(index: RegistrationIndex, shard: int) -> list[str]:
 
 
 def test_a_shard_counts_a_connection_once() -> None:
-    """However often it is said; and no longer when it is said to have gone."""
+    """However often it is added; and not after it was discarded."""
     index = RegistrationIndex(3)
     for shard in (0, 2, 2):
         index.add("ann", shard)
@@ -25,7 +25,7 @@ def test_a_shard_counts_a_connection_once() -> None:
 
 
 def test_many_connections_are_examined_in_batches() -> None:
-    """So that other work has its turn in between; what is forgotten meanwhile is not among them."""
+    """So that other tasks run in between; a connection forgotten meanwhile is left out."""
     index = RegistrationIndex(2)
     for number in range(2 * BATCH + 1):
         index.add(f"k{number}", 0)
@@ -36,7 +36,7 @@ def test_many_connections_are_examined_in_batches() -> None:
 
 
 def test_a_local_connection_that_is_not_registered_is_found() -> None:
-    """It may be on its way, or another one has gone."""
+    """Its registration may be under way, or a stale one may remain."""
     index = RegistrationIndex(2)
     index.add("ann", 0)
     assert not index.has_stale(["ann"])

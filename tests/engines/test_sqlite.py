@@ -78,7 +78,7 @@ ANN = Member("1", "ann", Dialect.V07)
 
 
 def test_a_restart_keeps_what_was_accepted(runs: Runs) -> None:
-    """Logs, private messages, history with its edits, settings, state, ids, position: all as before."""
+    """Logs, private messages, history with its edits, settings, state, ids and position are as before."""
 
     async def life() -> None:
         engine, _ = await runs.open()
@@ -126,7 +126,7 @@ def test_members_have_left_after_a_restart(runs: Runs) -> None:
 
 
 def test_a_trimmed_entry_is_lost_after_a_restart(runs: Runs) -> None:
-    """The marks are kept, and the file holds no more than the logs."""
+    """The floors are kept, and the file has no more than the logs."""
     runs.setup = Setup(limits=RegistryLimits(log_events=2, user_log_events=1))
 
     async def life() -> None:
@@ -150,7 +150,7 @@ def test_a_trimmed_entry_is_lost_after_a_restart(runs: Runs) -> None:
 
 @pytest.mark.parametrize("moved_s", [-100_000.0, 59.0])
 def test_a_clock_that_is_set_back_drops_and_keeps_nothing_too_long(runs: Runs, moved_s: float) -> None:
-    """What is younger than the limit stays, and it ages while the server runs."""
+    """Entries younger than the limit stay, and they age while the server runs."""
     runs.setup = Setup(limits=RegistryLimits(log_age_s=60.0))
 
     async def life() -> None:
@@ -304,7 +304,7 @@ def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> 
 
 @pytest.mark.slow
 def test_a_refused_change_of_settings_drops_nothing(runs: Runs) -> None:
-    """What a shorter log would have dropped can still be resumed to, and the history shows it."""
+    """Entries that a shorter log would have dropped can still be resumed from, and the history shows them."""
 
     async def life() -> None:
         engine, _ = await runs.open()
@@ -328,7 +328,7 @@ def test_a_refused_change_of_settings_drops_nothing(runs: Runs) -> None:
 
 
 def test_a_connection_whose_request_is_cancelled_is_unregistered(runs: Runs) -> None:
-    """Its commit goes on; the user must not seem connected for ever."""
+    """Its commit continues; the user must not stay connected for ever."""
 
     async def life() -> None:
         engine, _ = await runs.open()
@@ -347,7 +347,7 @@ def test_a_connection_whose_request_is_cancelled_is_unregistered(runs: Runs) -> 
 
 
 def test_writes_under_way_when_the_engine_closes_are_kept(runs: Runs) -> None:
-    """It is written first, though its caller is gone."""
+    """They are written first, though their callers are gone."""
 
     async def life() -> None:
         engine, _ = await runs.open()
@@ -383,7 +383,7 @@ def test_deliveries_arrive_in_offset_order_for_every_awaiter(runs: Runs) -> None
 
 
 def test_requests_beyond_the_disk_queue_are_refused(runs: Runs) -> None:
-    """And what waited already is accepted."""
+    """And requests that waited already are accepted."""
 
     async def life() -> None:
         engine, _ = await runs.open()
@@ -435,7 +435,7 @@ def test_a_file_that_cannot_be_used_is_refused(
 
 
 def test_a_missing_directory_is_refused(runs: Runs) -> None:
-    """It is not made."""
+    """The server does not create it."""
     runs.path = runs.path.parent / "missing" / "state.db"
     with pytest.raises(ConfigError, match="its directory is not there: make it"):
         asyncio.run(runs.open())

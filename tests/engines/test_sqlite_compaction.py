@@ -126,7 +126,7 @@ def test_a_deleted_text_leaves_the_files_with_its_deletion(runs: Runs) -> None:
 
 
 def test_a_process_that_was_killed_leaves_nothing_after_its_next_start(runs: Runs) -> None:
-    """What SQLite left of rows that it moved is gone before anything is served."""
+    """Remains of rows that SQLite moved are gone before anything is served."""
 
     async def life(engine: SqliteEngine, _: Recorder) -> None:
         await engine.publish([message("m1"), delete("m1")])
@@ -142,7 +142,7 @@ def test_a_process_that_was_killed_leaves_nothing_after_its_next_start(runs: Run
 
 
 def test_a_program_that_reads_the_file_only_puts_it_off(runs: Runs) -> None:
-    """The log is emptied at the next time; meanwhile nobody waits."""
+    """The write-ahead log is emptied the next time; meanwhile no request waits."""
 
     async def life(engine: SqliteEngine, _: Recorder) -> None:
         await engine.publish([Message(uuid="m1", channel="a", user="ann", payload=said(1, 9), timestamp="t")])
@@ -234,7 +234,7 @@ def test_a_deletion_the_disk_refuses_has_deleted_nothing(runs: Runs) -> None:
 
 
 def test_a_uuid_is_accepted_once_while_a_deletion_of_it_is_written(runs: Runs) -> None:
-    """What waits to be written counts until it is written, whatever else with its uuid is done before."""
+    """A pending write counts until it is committed, whatever else is done with its uuid before."""
 
     async def life(engine: SqliteEngine, recorder: Recorder) -> None:
         for change in (delete("m1", only=frozenset({"bob"})), edit("m2", only=frozenset({"bob"}))):
@@ -253,7 +253,7 @@ def test_a_uuid_is_accepted_once_while_a_deletion_of_it_is_written(runs: Runs) -
 
 
 def test_a_batch_that_deletes_what_it_brings_counts_it_found(runs: Runs) -> None:
-    """Though nothing of it is recorded yet."""
+    """Though nothing of it is committed yet."""
 
     async def life(engine: SqliteEngine, recorder: Recorder) -> None:
         accepted = await engine.publish([message("m1"), edit(), delete(), delete(), message("m1")])
@@ -291,7 +291,7 @@ def test_a_dropped_entry_leaves_the_file_with_its_edit(runs: Runs) -> None:
 
 
 def test_a_message_edited_for_many_users_is_lost_after_a_restart(runs: Runs) -> None:
-    """Where it was written before, and where it is in the batch that takes it back."""
+    """Whether it was written before, or is in the batch that deletes it."""
     many = frozenset(f"u{number}" for number in range(MAX_EXCLUDED + 1))
 
     async def life(engine: SqliteEngine, _: Recorder) -> None:

@@ -1,4 +1,4 @@
-"""What is said of a file that takes no writes."""
+"""The errors of a file that takes no writes."""
 
 import sqlite3
 from contextlib import closing
@@ -32,5 +32,5 @@ def test_read_only(tmp_path: Path) -> None:
 
 
 def test_other_faults() -> None:
-    """What is not foreseen is passed on as SQLite says it."""
+    """Other errors have the text of SQLite."""
     assert str(NotWritten(sqlite3.OperationalError("no such table: t"))) == "no such table: t"

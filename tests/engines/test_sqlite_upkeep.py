@@ -59,7 +59,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def test_a_file_is_trimmed_part_by_part(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much is due, a batch makes few rows of it; when all are written a killed process loses nothing."""
+    """However much is due, a batch writes few rows of it; when all are written a killed process loses nothing."""
     monkeypatch.setattr(sqlite_upkeep, "ROWS_AT_ONCE", 10)
 
     async def life() -> None:
@@ -156,7 +156,7 @@ def _refuse(_writes: object) -> None:
 
 
 def test_a_batch_is_delivered_in_short_turns(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In each the log grows by what is delivered in it, so that nobody misses anything who reads it in between."""
+    """In each turn the log grows by the events delivered in it, so that a read in between misses nothing."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
 
     async def life() -> None:
@@ -180,7 +180,7 @@ def test_a_batch_is_delivered_in_short_turns(runs: Runs, monkeypatch: pytest.Mon
 def test_idle_users_and_channels_are_forgotten_in_short_turns(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A channel that comes back between two of them is another one, and stays in the file."""
+    """A channel recreated between two turns is another one, and stays in the file."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
     monkeypatch.setattr(local_log, "FORGOTTEN_AT_ONCE", 2)
     runs.setup.channels_s = 100.0
