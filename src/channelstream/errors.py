@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, assert_never
 
 
 class CloseCode(IntEnum):
@@ -299,6 +299,22 @@ def closed(code: CloseCode, reason: str) -> ChannelstreamError:
             return Unauthorized(f"{reason}; ask the application for a new conn_id.")
         case CloseCode.NORMAL:
             return Ended(f"{reason}; do not reconnect.")
+        case (
+            CloseCode.RESTARTING
+            | CloseCode.OVERLOADED
+            | CloseCode.TOO_SLOW
+            | CloseCode.PROTOCOL_ERROR
+            | CloseCode.UNSUPPORTED_DATA
+            | CloseCode.INVALID_TEXT
+            | CloseCode.POLICY_VIOLATION
+            | CloseCode.TOO_BIG
+        ):
+            return _reconnect_later(code, reason)
+        case _:
+            assert_never(code)
+
+
+def _reconnect_later(code: CloseCode, reason: str) -> Unavailable:
     error = Unavailable(f"{reason}; reconnect with `since` in a moment.")
     error.close_code = code
     return error

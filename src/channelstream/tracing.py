@@ -6,7 +6,7 @@ Off, it costs nothing: what the engine calls is the hub's own `deliver`, and the
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from itertools import islice
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 
@@ -101,11 +101,16 @@ class Tracer:
     def _connections(self, subject: Subject) -> list[Connection]:
         """Return the subject's connections, at most `MAX_OUTCOMES`."""
         hub = self._node.hub
-        if subject.kind is Kind.CONN_ID:
-            connection = hub.connections.get(subject.name)
-            return [connection] if connection else []
-        index = hub.users if subject.kind is Kind.USER else hub.channels
-        return list(islice(index.get(subject.name, ()), MAX_OUTCOMES))
+        match subject.kind:
+            case Kind.CONN_ID:
+                connection = hub.connections.get(subject.name)
+                return [connection] if connection else []
+            case Kind.USER:
+                return list(islice(hub.users.get(subject.name, ()), MAX_OUTCOMES))
+            case Kind.CHANNEL:
+                return list(islice(hub.channels.get(subject.name, ()), MAX_OUTCOMES))
+            case _:
+                assert_never(subject.kind)
 
     def _make_room(self) -> None:
         if len(self._traces) < MAX_TRACES:
@@ -150,18 +155,20 @@ class Tracer:
         )  # Of a large channel, for many traces.
 
         def of(subject: Subject) -> OutcomeSummary:
-            if subject.kind is Kind.CHANNEL:
-                return of_all() if event.channel == subject.name else NOTHING
-            if subject.kind is Kind.USER:
-                if is_by(event, subject.name):
-                    return of_all()
-                return summarize(outcomes_for_user(hub, event, subject.name, now_s), MAX_OUTCOMES)
-            connection = hub.connections.get(subject.name)
-            return (
-                summarize(outcomes_for_connection(connection, event, now_s), MAX_OUTCOMES)
-                if connection
-                else NOTHING
-            )
+            match subject.kind:
+                case Kind.CHANNEL:
+                    return of_all() if event.channel == subject.name else NOTHING
+                case Kind.USER:
+                    if is_by(event, subject.name):
+                        return of_all()
+                    return summarize(outcomes_for_user(hub, event, subject.name, now_s), MAX_OUTCOMES)
+                case Kind.CONN_ID:
+                    connection = hub.connections.get(subject.name)
+                    if connection is None:
+                        return NOTHING
+                    return summarize(outcomes_for_connection(connection, event, now_s), MAX_OUTCOMES)
+                case _:
+                    assert_never(subject.kind)
 
         return of
 
@@ -221,9 +228,15 @@ def _subject(kind: str, name: str) -> Subject:
 
 
 def _covers(subject: Subject, connection: Connection) -> bool:
-    if subject.kind is Kind.CHANNEL:
-        return subject.name in connection.channels
-    return subject.name == (connection.user if subject.kind is Kind.USER else connection.id)
+    match subject.kind:
+        case Kind.CHANNEL:
+            return subject.name in connection.channels
+        case Kind.USER:
+            return subject.name == connection.user
+        case Kind.CONN_ID:
+            return subject.name == connection.id
+        case _:
+            assert_never(subject.kind)
 
 
 def _is_shown(subject: Subject, channel: str | None) -> bool:

@@ -354,7 +354,8 @@ class Hub:
     def _flush_pending(self, connection: Connection) -> None:
         """Write the batch of a connection that was live until now, and set `delivered` to the position after it.
 
-        If the write fails, `delivered` is the position before it: the client gets these events from the log.
+        If the write fails, or the batch is a very large one, `delivered` is the position before it, and the client gets
+        these events from the log. So a full transport takes at most `BATCH_SIZE` beyond its bound.
         """
         if connection.batch.size > BATCH_SIZE:
             self.discard_pending(connection)

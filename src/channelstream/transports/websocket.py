@@ -7,12 +7,23 @@ with its own read buffer takes 8.4 KB.
 import asyncio
 from collections.abc import Iterator
 from itertools import chain
+from typing import assert_never
 
 from channelstream.core.codec import Framing, websocket_frame
 from channelstream.core.connection import Connection
 from channelstream.core.deflate import inflate
 from channelstream.core.frame_head import FrameError
-from channelstream.core.websocket import PING, Close, FrameReader, Inbound, Ping, close_frame, pong_frame
+from channelstream.core.websocket import (
+    PING,
+    Close,
+    Data,
+    FrameReader,
+    Inbound,
+    Ping,
+    Pong,
+    close_frame,
+    pong_frame,
+)
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.line import ack_progress
@@ -152,12 +163,18 @@ class WebSocketStream(asyncio.Protocol):
         until_s = now_s() + TURN_S
         try:
             for event in reading:
-                if isinstance(event, Ping) and not self._paused and not self._closing:
-                    self.write(pong_frame(event.payload))
-                elif isinstance(event, Close):
-                    self._client_close = event
-                    self._session.discard_pending()
-                    self._streams.closing.end(self._closed_by_client)
+                match event:
+                    case Ping():
+                        if not self._paused and not self._closing:
+                            self.write(pong_frame(event.payload))
+                    case Close():
+                        self._client_close = event
+                        self._session.discard_pending()
+                        self._streams.closing.end(self._closed_by_client)
+                    case Data() | Pong() | None:
+                        pass  # Clients publish by the API; `data_received` has noted that this one is there.
+                    case _:
+                        assert_never(event)
                 if now_s() >= until_s:
                     return True
         except FrameError as error:
