@@ -1,8 +1,27 @@
--- Numbers, logs and time. The files of this directory are one script, joined in the order of their names. It runs in one
--- shard of the log and knows of no other.
--- ARGV: the epoch the node knows (empty: any), now in ms (empty: the server's time, which all nodes share),
--- the prefix of all keys, the command that publishes, the operation, its arguments in MessagePack, bytes to hand
--- on, and until when, by the server's time in ms, the node waits for the answer: what comes later has been given up.
+-- Offsets, logs and time. The files of this directory are one script, joined in the order of their names. It runs in one
+-- shard of the log and knows no other.
+--
+-- Atomic, and why. An event gets its offset, enters the logs of its channel or users, takes what it supersedes out of
+-- them, and is published, all in one script. If another client could run between two of these steps, then two nodes could
+-- receive events in different orders; a reader could see a head whose entry is not in the log yet, and skip it for ever;
+-- or a deleted text could be read again after its deletion. The alternative, WATCH and MULTI, retries under load, on
+-- exactly the channels that are busy.
+--
+-- Not atomic: errors. Redis does not undo the writes of a script that fails in the middle. So an operation checks what it
+-- may refuse (late, another epoch, a state that is too large) before it makes its change; only a bug fails after that.
+--
+-- Bounded. Redis serves no other client while a script runs. So each script stops at about 5 ms, 2000 commands or 1 MiB of
+-- text, after at least one step, and its answer says how to continue (`4_operations.lua`). Each step alone is bounded: it
+-- trims at most 100 entries, looks at 500 records of a message, leaves 100 channels. What would take longer is left to
+-- later calls: a log that is too long after a change of settings is trimmed a little by each event that enters it.
+--
+-- Keys. Only the prefix is declared (KEYS[1]); the others are computed, since which keys an event touches is known only
+-- after reading (the users of a channel, the records of a message). That is safe because all keys begin with the prefix,
+-- which has the hash tag: in a cluster they lie in one slot, and Redis routes and refuses the script by that slot.
+--
+-- ARGV: 1 the epoch the node knows (empty: any), 2 the time in ms (empty: that of the server, which all nodes share),
+-- 3 the prefix of all keys, 4 the command that publishes, 5 the operation, 6 its arguments in MessagePack, 7 bytes to
+-- pass on, 8 the deadline of the call, by the server's time in ms: a later call is refused (`link.py`).
 
 local EPOCH, PREFIX, PUBLISH = ARGV[1], ARGV[3], ARGV[4]
 
@@ -14,7 +33,7 @@ end
 
 local function key(kind, name) return PREFIX .. kind .. ':' .. name end
 local LOG = PREFIX .. 'log'
--- The form of the data. Whoever changes what keys hold, or how they are called, counts it up.
+-- The version of the data. A change of the names or contents of keys increments it.
 local LAYOUT = '3'
 
 local time = call('TIME')
@@ -23,18 +42,17 @@ local now_ms = tonumber(ARGV[2]) or time_ms
 
 local function whole(number) return string.format('%.0f', number) end
 
--- What one script may read, or write into logs, and how long it may run, since Redis serves nobody else meanwhile. At least one step is always
--- done; the answer says where the next call goes on. From version 7.2 on Redis' time stands still within a script, so that commands are
--- counted as well: these many take about 5 ms.
+-- The limits of one script: bytes read or written, time, and commands. From version 7.2 on, the time of Redis does not
+-- advance within a script, so commands are counted as well: 2000 take about 5 ms.
 local SLICE_BYTES, SLICE_US, SLICE_CALLS = 1048576, 5000, 2000
 
--- What the bytes that a script reads itself count for, beside those that are read without it; and those of each part of a hash.
+-- The weight of bytes that Lua itself copies, compared with bytes that only pass through, and the overhead of each field.
 local COPIED, PART_BYTES = 4, 32
 
 local used_bytes = 0
 local function use_bytes(bytes) used_bytes = used_bytes + bytes end
 
--- What such a command as HGETALL answers, counted.
+-- The answer of a command such as HGETALL; its bytes count.
 local function read_all(command, name)
   local found = call(command, name)
   for _, each in ipairs(found) do use_bytes(COPIED * (PART_BYTES + #each)) end
@@ -51,8 +69,9 @@ local function is_out_of_budget() return used_bytes >= SLICE_BYTES or is_out_of_
 
 local function head() return tonumber(call('HGET', LOG, 'seq') or '0') end
 
--- A full Redis refuses the first write of a script if that may grow, and none behind one that cannot. What gives more than it
--- takes, such as leaving, begins with this. If `is_full`, such scripts leave out what is optional: lists of users.
+-- Redis checks its memory limit only until the first write of a script. So a script that frees more memory than it takes,
+-- such as leaving, begins with a write that Redis never refuses, and then runs even when Redis is full. If `is_full`, it
+-- leaves out the optional parts: lists of users.
 local is_full = false
 
 local function detect_full()
@@ -62,7 +81,7 @@ local function detect_full()
 end
 
 local made = 0
--- A UUID in the form of version 4, from what never repeats.
+-- A UUID in the form of version 4, made from the epoch and a counter.
 local function new_id()
   made = made + 1
   local hex = redis.sha1hex(EPOCH .. call('HINCRBY', LOG, 'ids', 1) .. ':' .. made)
@@ -70,14 +89,15 @@ local function new_id()
     .. hex:sub(21, 32)
 end
 
--- A log is a stream whose ids are the log's numbers. Its entries hold no text, so that reading numbers costs the same whatever
--- they are about. The texts are in a hash beside it, by the entry's id: JSON for presence and states, and a packed record for
--- messages, edits and deletions, which is overwritten in the step that supersedes it. Another hash has the ids of the
--- records of each uuid. `holder` is the key of the channel's or user's hash, with the fields last, floor, n (most events
--- kept) and age (ms).
+-- A log is a stream whose ids are the offsets of its events. Its entries have no text, so reading offsets costs the same
+-- whatever the events are. The texts are in a hash beside it, by the id of the entry: JSON for presence and states, and a
+-- packed record for messages, edits and deletions, which is overwritten by the script that supersedes it. Another hash has
+-- the ids of the records of each uuid. `holder` is the key of the channel's or user's hash, with the fields last (offset
+-- of the last event), floor (the log is complete after it), n (most entries) and age (ms).
 
--- A record: the id of its entry, kind, JSON without what follows and without its closing brace, lists of users or false, and
--- parts as JSON texts, empty where there are none. A big payload lies beside: its part is a table with its token.
+-- A record: the id of its entry, kind, JSON without the fields below and without its closing brace, two lists of users or
+-- false, and parts as JSON texts, empty where missing. A big payload lies beside the log: its part is a table with its
+-- token.
 local ID, KIND, HEAD, ONLY, EXCLUDE, PARTS = 1, 2, 3, 4, 5, 6
 local PAYLOAD = 2
 local PART_NAMES = { 'user', 'payload', 'timestamp', 'edited' }
@@ -105,26 +125,25 @@ local function log_keys(kind, name)
   return key(kind, name), key(kind .. 'l', name), key(kind .. 'r', name), key(kind .. 'x', name)
 end
 
--- Lua hashes and copies each text it touches, 8 ms for 4 MB. So it never touches big payloads. The node that publishes one puts
--- it into the hashes where it may be kept, under a token, and publishes it, by commands in one transaction with the script.
--- The script keeps the token and deletes the payload where no record refers to it; a reader fetches it by a command.
+-- Big payloads. Lua hashes and copies each text it touches, 8 ms for 4 MB, so it never touches big payloads. The node that
+-- publishes one writes it into the hashes where it may be kept, under a token, and publishes it, by commands in one
+-- transaction with the script. The script stores the token, counts its references, and deletes the payload with the last
+-- one; a reader fetches it by a command.
 --
--- Each log (c, u) and each visible history (h) counts its own references. For example, message m with payload P is entry 7-0 of
--- channel a, and m is shown in its history:
---   the node     HSET cp:a T1 P, HSET hp:a T1 P      T1 is the token
---   `set_payload`        cq:a { @7-0 = T1, T1 = 1 }           the owner in a log is the id of an entry
---   `set_payload`        hq:a { @m = T1, T1 = 1 }             the owner in a history is the uuid
--- An edit with payload Q and token T2 is entry 8-0. `set_payload` gives T2 to the owner 7-0 as well, whose record now has that payload,
--- and to 8-0: cq:a { @7-0 = T2, @8-0 = T2, T2 = 2 }, hq:a { @m = T2, T2 = 1 }. T1 has count 0, so P is deleted. A deletion, or `drop_oldest`, takes
--- entries out, and `clear_payloads` their references. `drop_unreferenced` deletes a payload that got no reference at all, such as that of a message
--- that was published before.
--- `index_records` has nothing to do with payloads: it notes which entries are about a uuid.
+-- Each log (c, u) and each visible history (h) counts its own references. For example, message m with payload P is entry
+-- 7-0 of channel a, and is shown in its history:
+--   the node         HSET cp:a T1 P, HSET hp:a T1 P    T1 is the token
+--   `set_payload`    cq:a { @7-0 = T1, T1 = 1 }        the holder in a log is the id of an entry
+--   `set_payload`    hq:a { @m = T1, T1 = 1 }          the holder in a history is the uuid
+-- An edit with payload Q and token T2 is entry 8-0. `set_payload` gives T2 to 8-0, and to 7-0 as well, whose record has that
+-- payload now: cq:a { @7-0 = T2, @8-0 = T2, T2 = 2 }, hq:a { @m = T2, T2 = 1 }. T1 has no reference, so P is deleted.
+-- `clear_payloads` removes the references of entries that leave a log. `drop_unreferenced` deletes a payload that got no
+-- reference at all, such as that of a duplicate.
 
--- The keys of what a log (c, u) or a visible history (h) has beside: payloads by token; by @owner its token, and by token how
--- many owners have it.
+-- The two keys beside a log (c, u) or a visible history (h): payloads by token; and @holder = token, token = references.
 local function payload_keys(kind, name) return { key(kind .. 'p', name), key(kind .. 'q', name) } end
 
--- Let an owner have the payload of a token, nil for none, in place of the one it had.
+-- Give a holder the payload of a token, nil for none, in place of its former one.
 local function set_payload(kind, name, owner, token)
   local payloads, owners = unpack(payload_keys(kind, name))
   local before = call('HGET', owners, '@' .. owner)
@@ -141,13 +160,13 @@ local function set_payload(kind, name, owner, token)
   end
 end
 
--- The same for owners that are gone.
-local function clear_payloads(kind, name, gone)
+-- Remove the references of holders that were dropped.
+local function clear_payloads(kind, name, dropped)
   if call('EXISTS', payload_keys(kind, name)[2]) == 0 then return end
-  for _, owner in ipairs(gone) do set_payload(kind, name, owner, nil) end
+  for _, owner in ipairs(dropped) do set_payload(kind, name, owner, nil) end
 end
 
--- Where the node has put the payload of an event.
+-- The places into which the node may have written the payload of an event.
 local function payload_keys_of(event)
   if event.channel then return { payload_keys('c', event.channel), payload_keys('h', event.channel) } end
   local found = {}
@@ -155,7 +174,7 @@ local function payload_keys_of(event)
   return found
 end
 
--- Take the payload of an event out where nobody has it.
+-- Delete the payload of an event wherever nothing refers to it.
 local function drop_unreferenced(event)
   local token = event.parts and token_of({ [PARTS] = event.parts })
   if not token then return end
@@ -164,33 +183,33 @@ local function drop_unreferenced(event)
   end
 end
 
--- What `records_of` has answered, until it changes: a change is accepted and kept in one script.
+-- Answers of `records_of`, until they change: accepting and storing an event both ask for them.
 local record_cache = {}
 
--- Let a uuid have the records of these ids.
+-- Set the ids of the records about a uuid.
 local function index_records(ids, uuid, left)
   record_cache[ids .. ' ' .. uuid] = nil
   if #left == 0 then call('HDEL', ids, uuid) else call('HSET', ids, uuid, table.concat(left, ' ')) end
 end
 
--- Records of one uuid that a log has, and of how many bytes, as each change of a message looks through all of them.
+-- Most records about one uuid in a log, and their bytes: each change of a message reads all of them.
 local MAX_RECORDS, MAX_RECORD_BYTES = 500, SLICE_BYTES / 2
 
--- Note up to where a log is no longer whole. Its floor never goes back: it may lie behind entries that are still there.
+-- Raise the floor of a log: it is complete only after that offset. It never sinks, and entries before it may still exist.
 local function raise_floor(holder, offset)
   local floor = tonumber(call('HGET', holder, 'floor') or '0')
   if offset > floor then call('HSET', holder, 'floor', whole(offset)) end
 end
 
--- Take records of one uuid, newest first, out of the middle of a log, which no longer reaches back behind them.
-local function drop_records(kind, name, gone)
+-- Take records of one uuid, newest first, out of the middle of a log; its floor rises to the newest of them.
+local function drop_records(kind, name, dropped)
   local holder, log, texts = log_keys(kind, name)
-  for _, id in ipairs(gone) do
+  for _, id in ipairs(dropped) do
     call('XDEL', log, id)
     call('HDEL', texts, id)
   end
-  clear_payloads(kind, name, gone)
-  raise_floor(holder, tonumber(gone[1]:match('^%d+')))
+  clear_payloads(kind, name, dropped)
+  raise_floor(holder, tonumber(dropped[1]:match('^%d+')))
 end
 
 local function reversed(list)
@@ -199,13 +218,13 @@ local function reversed(list)
   return made
 end
 
--- The records about a uuid that a log has, oldest first. What is too much is given up, the oldest behind the first, which is
--- mostly the message.
+-- The records about a uuid in a log, oldest first. Beyond the limits, the oldest are dropped, except the first one, which is
+-- mostly the message itself.
 local function records_of(kind, name, uuid)
   local _, _, texts, ids = log_keys(kind, name)
   local cached = record_cache[ids .. ' ' .. uuid]
   if cached then return cached end
-  local known, records, left, gone, bytes = {}, {}, {}, {}, 0
+  local known, records, left, dropped, bytes = {}, {}, {}, {}, 0
   for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do known[#known + 1] = id end
   for at = #known, 1, -1 do
     if at == 1 or #left < MAX_RECORDS and bytes < MAX_RECORD_BYTES then
@@ -214,11 +233,11 @@ local function records_of(kind, name, uuid)
       bytes = bytes + #(packed or '')
       if packed then records[#records + 1] = cmsgpack.unpack(packed) end
     else
-      gone[#gone + 1] = known[at]
+      dropped[#dropped + 1] = known[at]
     end
   end
-  if #gone > 0 then
-    drop_records(kind, name, gone)
+  if #dropped > 0 then
+    drop_records(kind, name, dropped)
     index_records(ids, uuid, reversed(left))
   end
   record_cache[ids .. ' ' .. uuid] = reversed(records)
@@ -231,7 +250,7 @@ local function copy(record, field, value)
   return made
 end
 
--- By their lists, which do not change: very many records may be compared with one of them.
+-- Sets by their lists, which do not change: very many records may be compared with the same list.
 local sets = {}
 
 local function set_of(names)
@@ -244,14 +263,14 @@ local function set_of(names)
   return sets[names]
 end
 
--- -- compaction, as in core/compaction.py: `names` are those a change is about, false for everybody
+-- -- compaction, as in core/compaction.py: `names` are the users a change is for, false for everybody
 
 local function covers(names, record)
   if not names then return true end
   if not record[ONLY] then return false end
-  local gone, excluded = set_of(names), set_of(record[EXCLUDE])
+  local dropped, excluded = set_of(names), set_of(record[EXCLUDE])
   for _, name in ipairs(record[ONLY]) do
-    if not gone[name] and not excluded[name] then return false end
+    if not dropped[name] and not excluded[name] then return false end
   end
   return true
 end
@@ -260,9 +279,9 @@ local function without_names(record, names, bounded)
   if covers(names, record) then return nil end
   local left = {}
   if record[ONLY] then
-    local gone = set_of(names)
+    local dropped = set_of(names)
     for _, name in ipairs(record[ONLY]) do
-      if not gone[name] then left[#left + 1] = name end
+      if not dropped[name] then left[#left + 1] = name end
     end
     return #left == #record[ONLY] and record or copy(record, ONLY, left)
   end
@@ -285,7 +304,7 @@ local function affects(names, record)
   return false
 end
 
--- The parts of an older record, with those of a newer one that it has.
+-- The parts of a newer record, and those of an older one where the newer has none.
 local function overlay(newer, older)
   local parts = {}
   for number, part in ipairs(newer) do parts[number] = part ~= '' and part or older[number] end
@@ -310,11 +329,12 @@ local function merged(change, older)
   return copy(change, PARTS, overlay(change[PARTS], older[PARTS]))
 end
 
--- Leave of what a change supersedes in a log its present form; return the change as the log keeps it, and the ids that are gone,
--- whose payload it may have. A user's log is of one user, so what is in it is superseded for everybody.
+-- Replace the records that a change supersedes by their current form. Return the change as the log stores it, and the ids
+-- that were dropped; the caller clears their payloads last, since the stored change may have taken one over. A user's log
+-- has one reader, so a change supersedes everything in it.
 local function supersede(kind, name, uuid, change)
   local holder, log, texts, ids = log_keys(kind, name)
-  local left, gone, kept = {}, {}, change
+  local left, dropped, kept = {}, {}, change
   for _, older in ipairs(records_of(kind, name, uuid)) do
     kept = merged(kept, older)
     local form
@@ -324,9 +344,9 @@ local function supersede(kind, name, uuid, change)
       if form ~= older then call('HSET', texts, older[ID], cmsgpack.pack(form)) end
       if token_of(form) ~= token_of(older) then set_payload(kind, name, older[ID], token_of(form)) end
     else
-      gone[#gone + 1] = older[ID]
+      dropped[#dropped + 1] = older[ID]
       if kind == 'c' and not covers(change[ONLY], older) then
-        -- Others still need it, but too many are excluded: who resumes from before it is told of a loss.
+        -- Other users still need it, but too many are excluded: a client that resumes from before it is sent `lost`.
         raise_floor(holder, tonumber(older[ID]:match('^%d+')))
       end
       call('XDEL', log, older[ID])
@@ -334,21 +354,21 @@ local function supersede(kind, name, uuid, change)
     end
   end
   index_records(ids, uuid, left)
-  return kept, gone
+  return kept, dropped
 end
 
 -- -- logs
 
--- Entries dropped at once: fewer where some have big payloads, whose memory takes long to give back.
+-- Most entries dropped in one step: fewer where some have big payloads, whose memory takes long to free.
 local function drop_limit(kind, name) return call('EXISTS', payload_keys(kind, name)[2]) == 1 and 10 or 100 end
 
 local function uuid_of(entry) return entry[2][4] end
 
--- Forget which records of a uuid were among entries that are gone.
-local function unindex(ids, uuid, gone)
+-- Remove dropped entries from the ids of a uuid.
+local function unindex(ids, uuid, dropped)
   local left = {}
   for id in (call('HGET', ids, uuid) or ''):gmatch('%S+') do
-    if not gone[id] then left[#left + 1] = id end
+    if not dropped[id] then left[#left + 1] = id end
   end
   index_records(ids, uuid, left)
 end
@@ -356,24 +376,24 @@ end
 -- Drop the oldest entries of a log.
 local function drop_oldest(kind, name, entries)
   local holder, log, texts, ids = log_keys(kind, name)
-  local gone, by_uuid = {}, {}
+  local dropped, by_uuid = {}, {}
   for number, entry in ipairs(entries) do
     local uuid = uuid_of(entry)
-    gone[number] = entry[1]
+    dropped[number] = entry[1]
     if uuid then
       by_uuid[uuid] = by_uuid[uuid] or {}
       by_uuid[uuid][entry[1]] = true
     end
   end
-  for uuid, its in pairs(by_uuid) do unindex(ids, uuid, its) end
-  call('HDEL', texts, unpack(gone))
-  clear_payloads(kind, name, gone)
-  local last = tonumber(gone[#gone]:match('^%d+'))
+  for uuid, ids_of_it in pairs(by_uuid) do unindex(ids, uuid, ids_of_it) end
+  call('HDEL', texts, unpack(dropped))
+  clear_payloads(kind, name, dropped)
+  local last = tonumber(dropped[#dropped]:match('^%d+'))
   call('XTRIM', log, 'MINID', whole(last + 1) .. '-0')
   raise_floor(holder, last)
 end
 
--- Drop some of what is more than a log may keep; whether there is more.
+-- Drop some entries beyond the limit of a log; return whether there are more.
 local function trim_to_limit(kind, name, limit)
   local _, log = log_keys(kind, name)
   local excess = call('XLEN', log) - limit
@@ -385,10 +405,10 @@ end
 
 local function is_aged(entry, age) return tonumber(entry[2][2]) < now_ms - age end
 
--- Drop some of what is too old.
+-- Drop some entries that are too old.
 local function trim_aged(kind, name, age)
   local _, log = log_keys(kind, name)
-  -- Only a look at the oldest, unless that is too old.
+  -- Mostly this look at the oldest entry is all.
   local first = call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
   if not first or not is_aged(first, age) then return end
   local aged = {}
@@ -399,13 +419,14 @@ local function trim_aged(kind, name, age)
   drop_oldest(kind, name, aged)
 end
 
--- What is quiet for long expires; its floor is then its last number: see `read_log`, and `emit` for a log that is used again.
+-- A quiet log expires as a whole. Its last offset then counts as its floor: see `read_log`, and `emit` when it is used
+-- again.
 local function extend_expiry(kind, name, age)
   local _, log, texts, ids = log_keys(kind, name)
   for _, each in ipairs({ log, texts, ids, unpack(payload_keys(kind, name)) }) do call('PEXPIRE', each, whole(age + 60000)) end
 end
 
--- Keep an event: a record, or the JSON of what is none.
+-- Store an event: a record, or JSON for an event that has none.
 local function store(kind, name, limit, age, offset, uuid, json, record)
   local holder, log, texts, ids = log_keys(kind, name)
   if limit <= 0 then
@@ -424,26 +445,27 @@ local function store(kind, name, limit, age, offset, uuid, json, record)
     call('HSET', texts, id, json)
     call('XADD', log, id, 'a', whole(now_ms))
   end
-  -- Some of what is too much or too old; the next event drops some more.
+  -- Not everything that is too much or too old: the next event drops some more.
   trim_to_limit(kind, name, limit)
   trim_aged(kind, name, age)
   extend_expiry(kind, name, age)
 end
 
--- Count the next number; `emit` is to be called for each holder the event belongs to.
+-- Assign the next offset; the caller then calls `emit` for each log the event belongs to.
 local function next_offset() return call('HINCRBY', LOG, 'seq', 1) end
 
--- Keep and publish an event, given as JSON, and as a record too where it is one; return whether the channel or user is known.
+-- Store and publish an event, given as JSON, and as a record if it has one; return whether the channel or user is known.
 local function emit(kind, name, offset, uuid, json, record)
   local holder, log = log_keys(kind, name)
   local known = call('HMGET', holder, 'last', 'n', 'age')
   if known[2] then
-    -- An entry makes the stream of an expired log anew. A log whose entries were all taken out has an empty stream.
+    -- The new entry creates the stream of an expired log again, which would hide that older entries are missing: raise the
+    -- floor first. A log whose entries were all dropped has an empty stream, which exists.
     if known[1] and call('EXISTS', log) == 0 then raise_floor(holder, tonumber(known[1])) end
-    local kept, gone = record, {}
-    if record and record[KIND] ~= 'message' then kept, gone = supersede(kind, name, uuid, record) end
+    local kept, dropped = record, {}
+    if record and record[KIND] ~= 'message' then kept, dropped = supersede(kind, name, uuid, record) end
     store(kind, name, tonumber(known[2]), tonumber(known[3]), offset, uuid, json, kept)
-    clear_payloads(kind, name, gone)
+    clear_payloads(kind, name, dropped)
     call('HSET', holder, 'last', whole(offset))
   end
   local token = record and token_of(record)
@@ -452,8 +474,8 @@ local function emit(kind, name, offset, uuid, json, record)
   return known[2]
 end
 
--- What is answered of a record: number, time, JSON, and the hash and the token of a payload that lies beside. Nil where that is
--- gone though it should not be.
+-- The answer about a record: offset, time, JSON, and the key and token of a payload beside the log. Nil if that payload is
+-- missing.
 local function encode_record(record, kind, name, offset, at)
   local json, token = json_of(record), token_of(record)
   use_bytes(COPIED * #json)
@@ -464,7 +486,7 @@ local function encode_record(record, kind, name, offset, at)
   if bytes > 0 then return { offset, at, json, payloads, token } end
 end
 
--- What is answered of one form of an entry, as `encode_record` does. A private message is for the users in whose logs it has this form.
+-- The answer about one form of an entry. A private message names the users in whose logs it has this form.
 local function encode_form(text, kind, name, offset, at, users)
   if text:sub(1, 1) == '{' then
     use_bytes(COPIED * #text)
@@ -474,9 +496,9 @@ local function encode_form(text, kind, name, offset, at, users)
   return encode_record(kind == 'u' and copy(record, ONLY, users) or record, kind, name, offset, at)
 end
 
--- Add to `entries` what is answered of one number, as it is now, and to `lost` the logs where it is gone though it should not be.
--- `group` holds it for each log, {number, kind, name, id, at, log}. The logs of users have several forms of a private message
--- after an edit or a deletion for some of them; each form is answered once.
+-- Add the entries of one offset, in their current form, to `entries`, and the logs where one is missing to `lost`. `group`
+-- has them for each log: {offset, kind, name, id, at, log}. After an edit or a deletion for some of its users, a private
+-- message has several forms; each is answered once.
 local function add_forms(group, entries, lost)
   local forms, by_text = {}, {}
   for _, each in ipairs(group) do
@@ -500,15 +522,15 @@ local function add_forms(group, entries, lost)
   end
 end
 
--- What is known of a log: its last number, its age, and up to where it was dropped.
+-- The state of a log: its last offset, its age limit and its floor.
 local function log_state(kind, name) return call('HMGET', key(kind, name), 'last', 'age', 'floor') end
 
--- Find the entries of one log after `start` and up to `read_to`, or nil where it no longer reaches back. What is too old counts as
--- dropped; to drop it is left to those who publish, so that to read many logs takes no longer than to read few.
+-- Return the entries of one log after `start` and up to `read_to`, or nil if it no longer reaches back to `start`. Entries
+-- that are too old count as dropped. Reading never drops any, so its cost does not depend on how much is too old.
 local function read_log(kind, name, known, start, read_to, count)
   if not known[2] then return nil end
   local last, floor = tonumber(known[1] or '0'), tonumber(known[3] or '0')
-  -- Of most logs nothing is missing.
+  -- Most logs have nothing new.
   if known[1] and start >= last then return {} end
   local _, log = log_keys(kind, name)
   local entries = call('XRANGE', log, whole(start + 1) .. '-0', whole(read_to) .. '-0', 'COUNT', count)

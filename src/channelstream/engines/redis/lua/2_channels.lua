@@ -1,7 +1,24 @@
--- Channels: settings, presence, history. Users: state. A user is at home in one shard, which has an `id` for it, and whose
--- state counts; a shard of its channels may be another one, and then keeps a copy of the state, as long as it needs it.
+-- Channels: settings, presence, history. Users: state.
+--
+-- Presence. A channel counts the connections of each user, and announces only the first and the last. Count and
+-- announcement are one step of one script: if they were two, two nodes whose connections of one user join and leave at the
+-- same time could announce a leave after the join, and the user would be missing for everybody until the next change. The
+-- counts live in the shard of the channel, so no other shard has to answer.
+--
+-- State. The home of a user is the shard of its name: its hash has an `id` there, and only there the state changes. A
+-- shard with channels of the user has a copy with a version, as long as it needs it. A newer version replaces an older
+-- one and never the reverse, so copies may arrive twice or in the wrong order.
+--
+-- Announcing a state. A user may be in more channels than one script may publish to. So a change is announced in pages, and
+-- the progress is stored (`uv`: the text and a cursor). Three rules keep the order of changes in every channel:
+--   the state does not change again before all channels have the last change: an operation that wants to change it, or
+--     joins a channel, continues the announcement first and answers AGAIN until it is done;
+--   `uc` has for each channel the version it was sent, so a repeated page sends nothing twice, and a channel that is
+--     joined meanwhile, with the new state, is skipped;
+--   the user is in the set ANNOUNCING, from which any heartbeat continues: the node that began may have died.
+-- One script for all channels would stop Redis for all nodes; a queue per channel would let states overtake joins.
 
--- Note that something happened. What has no connection is forgotten after a while, so its time is kept in order.
+-- Record the time of use. A channel or user with no connection is also put into a set ordered by time, for `collect`.
 local function touch(kind, name, connections)
   call('HSET', key(kind, name), 'active', whole(now_ms))
   if tonumber(connections or call('HGET', key(kind, name), 'connections') or '0') <= 0 then
@@ -9,7 +26,7 @@ local function touch(kind, name, connections)
   end
 end
 
--- Count a connection of a channel or a user in or out (by = 1 or -1).
+-- Change the number of connections of a channel or a user (by = 1 or -1).
 local function count_connection(kind, name, by)
   local connections = call('HINCRBY', key(kind, name), 'connections', by)
   if by == 1 and connections == 1 then call('ZREM', PREFIX .. 'idle:' .. kind, name) end
@@ -36,19 +53,19 @@ local function open_channel(name, patch, bounds)
   touch('c', name, 0)
 end
 
--- Take some of what is too much out of a visible history; whether there is more.
+-- Drop some messages beyond the limit of a visible history; return whether there are more.
 local function trim_history(name, shown)
   local excess = call('ZCARD', key('ho', name)) - shown
   if excess <= 0 then return false end
   local most = drop_limit('h', name)
-  local gone = call('ZRANGE', key('ho', name), 0, math.min(excess, most) - 1)
-  call('HDEL', key('hr', name), unpack(gone))
-  call('ZREM', key('ho', name), unpack(gone))
-  clear_payloads('h', name, gone)
+  local dropped = call('ZRANGE', key('ho', name), 0, math.min(excess, most) - 1)
+  call('HDEL', key('hr', name), unpack(dropped))
+  call('ZREM', key('ho', name), unpack(dropped))
+  clear_payloads('h', name, dropped)
   return excess > most
 end
 
--- Change settings; whether all that is now too much is gone. If not, it is to be called again.
+-- Change settings, and trim log and history to them; return whether that is done. If not, the caller repeats it.
 local function configure(name, patch, bounds)
   open_channel(name, {}, bounds)
   local settings = cjson.decode(call('HGET', key('c', name), 'settings'))
@@ -71,7 +88,7 @@ local function public_keys(user)
   return packed and packed ~= '' and cmsgpack.unpack(packed) or {}
 end
 
--- What others see of the user, as JSON: built once for each change, as a list of users has those of a thousand.
+-- The public state of a user as JSON: built once for each change, since a list of users has up to a thousand of them.
 local function public_state(user) return call('HGET', key('u', user), 'seen') or '{}' end
 
 local function is_home(user) return call('HEXISTS', key('u', user), 'id') == 1 end
@@ -87,8 +104,8 @@ local function open_user(user, fresh, bounds)
   end
 end
 
--- Which bound the state would break after these values, one after the other; nil if none. What is more than that since before is
--- let be.
+-- The limit that the state would exceed after these lists of values are set in order; nil if none. A state that is too
+-- large already may shrink.
 local function exceeded_limit(user, bounds, ...)
   local state, before, size, count = call('HGETALL', key('us', user)), 0, 0, 0
   local after = {}
@@ -106,7 +123,7 @@ local function exceeded_limit(user, bounds, ...)
   if size > bounds.state_bytes and size > before then return 'large' end
 end
 
--- What others see of the user: value by key.
+-- The public state of a user: value by key.
 local function visible_state(user)
   local names, seen = public_keys(user), {}
   local values = names[1] and call('HMGET', key('us', user), unpack(names))
@@ -114,7 +131,7 @@ local function visible_state(user)
   return seen
 end
 
--- Note it as JSON after a change.
+-- Store the public state as JSON, after a change.
 local function cache_visible_state(user)
   local parts, seen = {}, visible_state(user)
   for _, name in ipairs(public_keys(user)) do
@@ -123,10 +140,10 @@ local function cache_visible_state(user)
   call('HSET', key('u', user), 'seen', '{' .. table.concat(parts, ',') .. '}')
 end
 
--- Which state it is: the greater, the newer.
+-- The version of a state: a greater one is newer.
 local function version_of(user) return call('HGET', key('u', user), 'version') or '0' end
 
--- A key that is no longer public is gone, for those who see no others.
+-- The changes between two public states, as JSON. A key that is no longer public becomes null.
 local function differences(before, after)
   local names, parts = {}, {}
   for name, value in pairs(after) do
@@ -140,11 +157,11 @@ local function differences(before, after)
   return parts
 end
 
--- Channels of a user that are looked at together.
+-- Channels of a user in one page.
 local STATE_PAGE = 50
 local ANNOUNCING = PREFIX .. 'telling'
 
--- Tell channels of a state, given as the rest of the event; the number of those that are told.
+-- Publish a state to channels, given as the rest of the event; return to how many before the limits were reached.
 local function announce_to(channels, rest)
   for number, channel in ipairs(channels) do
     if call('HGET', key('c', channel), 'state') == '1' then
@@ -158,7 +175,7 @@ local function announce_to(channels, rest)
   return #channels
 end
 
--- Channels in a page of a user's, sorted, that have another version of the state than this one.
+-- The channels of a page, sorted, that were not sent this version of the state.
 local function outdated(page, version)
   local channels = {}
   for at = 1, #page, 2 do
@@ -168,7 +185,7 @@ local function outdated(page, version)
   return channels
 end
 
--- Note that channels have this version of the state.
+-- Record that channels were sent this version of the state.
 local function set_versions(user, channels, count, version)
   local pairs_of = {}
   for number = 1, count do
@@ -177,8 +194,8 @@ local function set_versions(user, channels, count, version)
   if count > 0 then call('HSET', key('uc', user), unpack(pairs_of)) end
 end
 
--- Tell the user's channels that have an older state, page by page, as many as fit into this slice: the cursor from which to go on,
--- or nil. In `uc` each channel has the version that it was told, so that none is told twice, nor one that is joined meanwhile.
+-- Announce a state to the user's channels, page by page, until the limits are reached; return the cursor from which to
+-- continue, or nil if all have it.
 local function announce_from(user, rest, cursor)
   local version = version_of(user)
   repeat
@@ -192,8 +209,8 @@ local function announce_from(user, rest, cursor)
   return cursor ~= '0' and cursor or nil
 end
 
--- Go on telling a user's channels of the last change; whether all are told. Until then the state does not change again: who wants
--- to change it goes on with this first. So each channel is sent every change, in their order.
+-- Continue the announcement of a user's last change; return whether all channels have it. Every operation that changes the
+-- state, or depends on it, calls this first.
 local function continue_announcing(user)
   local uv = key('uv', user)
   local rest, cursor = unpack(call('HMGET', uv, 'rest', 'cursor'))
@@ -208,16 +225,16 @@ local function continue_announcing(user)
   return true
 end
 
--- Go on with states that are just told, as who began with it may have died.
+-- Continue announcements that other callers began: they may have died.
 local function continue_others()
   for _, user in ipairs(call('SRANDMEMBER', ANNOUNCING, STATE_PAGE)) do
     if not continue_announcing(user) then return end
-    -- Also where there was nothing to go on with.
+    -- Also if there was nothing to continue: the set must not keep it.
     call('SREM', ANNOUNCING, user)
   end
 end
 
--- Tell the user's channels what has changed for those who saw `before`: as many as fit into this slice, `continue_announcing` the others.
+-- Announce to the user's channels what has changed since the public state `before`; `continue_announcing` does the rest.
 local function announce_change(user, before)
   local parts = differences(before, visible_state(user))
   if #parts == 0 then return end
@@ -229,7 +246,7 @@ local function announce_change(user, before)
   call('SADD', ANNOUNCING, user)
 end
 
--- A null removes the key.
+-- Set a key; null removes it.
 local function set_state(user, name, value)
   if value == 'null' then call('HDEL', key('us', user), name) else call('HSET', key('us', user), name, value) end
 end
@@ -250,7 +267,7 @@ local function update_user(user, update)
     end
   end
   if #changed > 0 or update.public_keys or #update.add_public > 0 then
-    -- The time, so that a state that was lost and began anew is newer than all copies of the one before.
+    -- At least the time: if the home loses its data, the version must still be greater than those of all older copies.
     local version = math.max(tonumber(version_of(user)) + 1, now_ms)
     call('HSET', key('u', user), 'version', whole(version), 'public', cmsgpack.pack(keys))
     cache_visible_state(user)
@@ -259,7 +276,7 @@ local function update_user(user, update)
   return changed
 end
 
--- What other shards need of a user, packed.
+-- The copy of a user's state for other shards, packed.
 local function state_to_copy(user)
   local known = call('HMGET', key('u', user), 'version', 'public')
   return cmsgpack.pack({ user, known[1] or '0', known[2] or '', call('HGETALL', key('us', user)) })
@@ -269,7 +286,7 @@ local COPY_S = 60
 
 local function needs_copy(user) return call('EXISTS', key('uc', user)) == 1 end
 
--- What makes the state here the one at the user's home, given as fields and values.
+-- The changes that make the state here equal to that of the home, given as fields and values.
 local function changes_to(user, state)
   local changed, there = {}, {}
   for at = 1, #state, 2 do
@@ -285,7 +302,7 @@ local function changes_to(user, state)
   return changed
 end
 
--- Take over a newer state from the user's home, and tell the channels here what has changed.
+-- Apply a newer state from the user's home, and announce the changes to the channels here.
 local function apply_copy(packed)
   if packed == '' then return end
   local user, version, public, state = unpack(cmsgpack.unpack(packed))
@@ -297,7 +314,7 @@ local function apply_copy(packed)
   if needs_copy(user) then
     announce_change(user, before)
   else
-    -- A user who is about to join would find the older state that it brings along.
+    -- Kept for a minute: a join that is on its way brings an older copy, which must not replace this one.
     call('EXPIRE', key('u', user), COPY_S)
     call('EXPIRE', key('us', user), COPY_S)
   end
@@ -315,10 +332,10 @@ end
 
 -- -- presence
 
--- Users in the list that a presence event carries, and bytes; of more there is none, as it would be sent to each of them.
+-- Most users, and bytes, in the list of a presence event. Above that it has no list: it would be sent to each of them.
 local MAX_LISTED, MAX_LISTED_BYTES = 1000, SLICE_BYTES / 8
 
--- The members of a channel as JSON; nil where they are too many for a list.
+-- The members of a channel as JSON; nil if they are too many.
 local function user_list(channel)
   local users, size = {}, 0
   if is_full or call('HLEN', key('cu', channel)) > MAX_LISTED then return nil end
@@ -343,7 +360,7 @@ local function announce_presence(channel, user, joined)
     (users or '') .. '],"users_cut":' .. tostring(wants_list and not users) .. ',"announced":' .. tostring(known[1] == '1') .. '}')
 end
 
--- Count a connection in or out (by = 1 or -1); the user's first and last are announced. `read_range` is from where it may read.
+-- Add a connection to a channel or remove it (by = 1 or -1), and announce the user's first and last one.
 local function change_membership(channel, conn_id, user, is_seed, by, read_range)
   count_connection('c', channel, by)
   if is_seed then call('HINCRBY', key('c', channel), 'seed', by) end

@@ -1,6 +1,21 @@
--- Connections as this shard counts them, and the nodes that hold them. The hash k of a connection has its user, and in `nodes`
--- who holds it: mostly one, two while it moves; when none is left it is counted out. In the shard of the connection's id, `dir`
--- is the one node that speaks for it. In the user's shard, `home` says that the user's connections are counted with it.
+-- The connections registered in this shard, and the nodes they are registered for (see `connections.py` for the protocol
+-- between shards).
+--
+-- The hash k of a connection has its `user`; in `nodes` the nodes it is registered for: one, or two while it moves; in its
+-- directory, the shard of its id, `dir` is its owner and `shards` lists the other shards; in the shard of its user, `home`
+-- says that it counts among the user's connections, and `seq` is the read range of private messages. The hash kc has its
+-- channels here with their read ranges, and the set nk of each node its connections, for reaping and comparing.
+--
+-- Atomic, and why. The nodes of a connection, its channels and the presence they cause change together. The last release
+-- unregisters it in the same script: otherwise a claim could reserve it between the two steps, and be left with a
+-- connection whose channels are gone. A claim changes the owner and moves the registration in one script: otherwise a
+-- reaper in between would unregister a connection that was just claimed. `release` for one node never affects
+-- another, so a late or repeated release is harmless.
+--
+-- Ending. A connection in more channels than one script may leave is unregistered in steps. The first step marks it as
+-- `ending` and removes its nodes: nobody can claim it, and its id cannot be used again before it has ended. The caller
+-- repeats the call; the set ENDING lets any heartbeat and any reaper continue if the caller dies. One script for all
+-- channels would stop Redis for all nodes; steps without the mark would let a claim take half a connection.
 
 local function without(nodes, node)
   local others = {}
@@ -15,10 +30,10 @@ local function is_registered_for(conn_id, node)
   return nodes and without(nodes, node) ~= nodes
 end
 
--- Let a node speak for a connection that these other shards count as well.
+-- Make a node the owner of a connection, with the list of other shards that register it.
 local function set_owner(conn_id, node, shards) call('HSET', key('k', conn_id), 'dir', node, 'shards', shards) end
 
--- Note that other shards are about to count a connection, or no longer do; false: another node speaks for it.
+-- Add shards to the list of a connection, or remove them; false if another node owns it.
 local function update_shards(conn_id, node, more, less)
   local known = call('HMGET', key('k', conn_id), 'dir', 'shards')
   if known[1] ~= node then return false end
@@ -29,18 +44,19 @@ local function update_shards(conn_id, node, more, less)
   return true
 end
 
--- From where a connection that joins now may read: its number here, and the one that the application has named, if it has.
+-- The read range of a connection that joins now: the current offset, and the offset the application has named, if any.
 local function range_from_now(named) return whole(head()) .. (named and ' ' .. whole(named) or '') end
 
--- `read_range`: from where it may read private messages; false: from where it is noted, or from now on.
+-- Register a connection with its user. `read_range` is that of private messages; false keeps the stored one, or means from
+-- now on.
 local function register_user(conn_id, user, read_range)
   local is_new = call('HSETNX', key('k', conn_id), 'home', '1') == 1
   if is_new or read_range then call('HSET', key('k', conn_id), 'seq', read_range or range_from_now(false)) end
   if is_new then count_connection('u', user, 1) end
 end
 
--- Of each channel: its name, the settings it gets if it is new, and from where it may be read, as for `register_user`. Returns
--- how many of them are joined; the rest is for a later call.
+-- Join channels, given as {name, settings if it is new, read range as for `register_user`}; return how many were joined
+-- before the limits were reached. The caller repeats the others.
 local function join(conn_id, user, is_seed, channels, bounds)
   local now = range_from_now(false)
   for number, wanted in ipairs(channels) do
@@ -56,7 +72,7 @@ local function join(conn_id, user, is_seed, channels, bounds)
   return #channels
 end
 
--- Leave channels; whether all are left.
+-- Leave channels; return whether all were left. A repeated call skips those that are left already.
 local function leave(conn_id, channels)
   local known = call('HMGET', key('k', conn_id), 'user', 'seed')
   for number, channel in ipairs(channels) do
@@ -66,10 +82,10 @@ local function leave(conn_id, channels)
   return true
 end
 
--- Channels left in one step at most, and answered without being asked for page by page.
+-- Most channels left in one step, and most fields answered at once; more are read page by page.
 local MAX_LEFT, MAX_PAGE = 100, 1000
 
--- Some channels of a connection, mostly all.
+-- The channels of a connection, or some of very many.
 local function some_channels_of(conn_id)
   local kc = key('kc', conn_id)
   local channels = call('HLEN', kc) <= MAX_LEFT and call('HKEYS', kc) or call('HRANDFIELD', kc, MAX_LEFT)
@@ -81,8 +97,7 @@ local ENDING = PREFIX .. 'ending'
 
 local function is_ending(conn_id) return call('HEXISTS', key('k', conn_id), 'ending') == 1 end
 
--- Count a connection out; whether that is done. One in very many channels is ending first: nobody holds it any more, nobody can
--- claim it, and whoever calls this goes on with it.
+-- Unregister a connection; return whether that is done. If not, it is marked as ending and the caller repeats the call.
 local function unregister(conn_id)
   local k = key('k', conn_id)
   local known = call('HMGET', k, 'user', 'home', 'nodes')
@@ -99,7 +114,8 @@ local function unregister(conn_id)
   return true
 end
 
--- Go on with connections that are ending for as long as a slice lasts, as the node that began may have died; whether none is left.
+-- Continue to unregister connections that are ending, within the limits: their callers may have died. Return whether none is
+-- left.
 local function continue_ending()
   for _, conn_id in ipairs(call('SRANDMEMBER', ENDING, MAX_LEFT)) do
     while not unregister(conn_id) do
@@ -110,11 +126,11 @@ local function continue_ending()
   return call('EXISTS', ENDING) == 0
 end
 
--- Let a node hold a connection; false: what the id was before is not counted out yet.
+-- Register a connection for a node; false if a former connection with the same id is not unregistered yet.
 local function register(conn_id, node, user, is_seed)
   local known = call('HMGET', key('k', conn_id), 'nodes', 'user', 'ending')
   if known[3] or known[2] and known[2] ~= user then
-    -- An id that is used again before it has ended, or whose end this shard was not told.
+    -- The id is used again before the former connection has ended here, or this shard missed its end.
     if not unregister(conn_id) then return false end
     known[1] = false
   end
@@ -125,7 +141,7 @@ local function register(conn_id, node, user, is_seed)
   return true
 end
 
--- One node holds a connection no longer; whether that is done.
+-- Release a connection for one node; return whether that is done.
 local function release(conn_id, node)
   if is_ending(conn_id) then return unregister(conn_id) end
   local nodes = call('HGET', key('k', conn_id), 'nodes')
@@ -136,16 +152,16 @@ local function release(conn_id, node)
   return true
 end
 
--- Fields and values of a hash, or false where they are to be asked for page by page.
+-- The fields and values of a hash, or false if the caller has to read it page by page.
 local function read_small(name) return call('HLEN', name) <= MAX_PAGE and read_all('HGETALL', name) end
 
--- A user's channels here, likewise.
+-- The user's channels here, or false, likewise.
 local function channels_of_user(user)
   local uc = key('uc', user)
   return call('HLEN', uc) <= MAX_PAGE and read_all('HKEYS', uc)
 end
 
--- One more node holds a connection: {from where it may read private messages, channels}, or nothing where it is not counted.
+-- Register a connection for one more node: {read range of private messages, channels}, or false if it is not registered.
 local function reserve(conn_id, node)
   local known = call('HMGET', key('k', conn_id), 'user', 'seed', 'seq', 'ending')
   if not known[1] or known[4] then return false end
@@ -153,7 +169,7 @@ local function reserve(conn_id, node)
   return { known[3] or '', read_small(key('kc', conn_id)) }
 end
 
--- The same, in place of another node.
+-- Register it for one node in place of another.
 local function move(conn_id, from, to)
   local held = reserve(conn_id, to)
   if held and from ~= to then release(conn_id, from) end

@@ -1,10 +1,22 @@
--- What the engine calls, by name; `a` is what it packed. No call does more than fits into a slice: those about a list answer how
--- much of it is done, and AGAIN says that the same call is to be made once more.
+-- The operations that the engine calls, by name; `a` has the arguments it packed.
+--
+-- Each call is one atomic step, within the limits of `1_log.lua`. What does not fit is repeated by the caller, in one of
+-- three forms:
+--   AGAIN: the same call once more. It is answered before the operation makes its own change, or by an operation whose
+--     repetition skips what is done. The caller first receives what this step has published (`Shard.step`).
+--   a count: the operation has done so many items of its list; the caller sends the others.
+--   an offset or a cursor: the caller continues after it.
+-- Between two calls other clients run, so a list is not atomic: each item is.
+--
+-- Refusals come first, at the end of this file: LATE, if the caller has given the call up already, so that a call that has
+-- failed never runs later; EPOCH, if the log is not the one the caller knows, so that a node never writes into a log whose
+-- offsets it would misread. A payload that came with a refused call is deleted. Both checks are part of the script since
+-- a check before it could be overtaken by a failover.
 local AGAIN = 'again'
 
 local operations = {}
 
--- What a full Redis does all the same: what ends connections, and what keeps nodes and the connections they hold alive.
+-- The operations that run even when Redis is full: they free memory, or keep nodes and their connections alive.
 local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'claim', 'reserve', 'follow', 'spread' })
 
 -- -- the log
@@ -16,7 +28,8 @@ function operations.hello(a)
   local offset = tonumber(known[3] or '0')
   local epoch = known[1]
   if not epoch or known[2] ~= a.run or a.distrust or (epoch == a.known_epoch and offset < a.known_seq) then
-    -- Nothing proves that the data is what it was: positions of the older log must not be taken for its own.
+    -- Another server process, or a log that went back: it may lack acknowledged events whose offsets it will assign again to
+    -- other events. A new epoch makes all older positions invalid. The offset continues from the highest that is known.
     epoch, offset = a.candidate, math.max(offset, a.known_seq)
     call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(offset), 'shard', a.shard,
       'layout', LAYOUT)
@@ -27,13 +40,13 @@ end
 
 function operations.head() return whole(head()) end
 
--- Show a node that it has heard everything up to here, where it asks for that.
+-- Publish a mark to the node, if it asks for one: when the mark arrives, everything published before it has arrived.
 local function publish_mark(a)
   if a.mark then call(PUBLISH, key('#n', a.node), 'mark ' .. a.mark .. ' ' .. whole(head())) end
 end
 
--- The visible history, by uuid: {seq, at, record}.
-local function shown_record(channel, uuid)
+-- A message of the visible history: {offset, at, record}.
+local function history_record(channel, uuid)
   local packed = call('HGET', key('hr', channel), uuid)
   return packed and cmsgpack.unpack(packed)
 end
@@ -49,7 +62,7 @@ local function update_history(event, record, offset)
     trim_history(event.channel, at_most)
     return
   end
-  local shown = shown_record(event.channel, event.uuid)
+  local shown = history_record(event.channel, event.uuid)
   if not shown then return end
   local form = current(shown[3], record)
   if form then
@@ -62,12 +75,12 @@ local function update_history(event, record, offset)
   end
 end
 
--- All that is kept about an event's uuid where it belongs, and of a private one which of its users have none of it.
+-- The records about an event's uuid in its log and history; for a private event also its users whose logs have none.
 local function known_about(event)
   local known, new = {}, {}
   if event.channel then
     for number, record in ipairs(records_of('c', event.channel, event.uuid)) do known[number] = record end
-    local shown = shown_record(event.channel, event.uuid)
+    local shown = history_record(event.channel, event.uuid)
     if shown then known[#known + 1] = shown[3] end
     return known
   end
@@ -79,7 +92,7 @@ local function known_about(event)
   return known, new
 end
 
--- A record for those it is for who have nothing of what is known yet; nil where there is nobody.
+-- A record restricted to the recipients that have none of the known records; nil if there are none.
 local function unknown_part(record, known)
   for _, each in ipairs(known) do
     record = record and without_names(record, each[ONLY])
@@ -95,14 +108,14 @@ local function of_kind(known, kind)
   return found
 end
 
--- Where a payload lies that one of the users of an event has, or its channel.
+-- The key of a payload beside the log of the event's channel or of one of its users.
 local function find_payload(event, token)
   for _, each in ipairs(payload_keys_of(event)) do
     if call('HEXISTS', each[1], token) == 1 then return each[1] end
   end
 end
 
--- The answer to a message that everybody has already: it as it is now, if its payload is not gone though it should not be, or that
+-- The answer to a message that every recipient has already: its current form, without it if its payload is missing, or that
 -- it was deleted.
 local function duplicate_answer(event, record, known)
   local form = of_kind(known, 'message')[1] or record
@@ -131,8 +144,8 @@ local function store_and_publish(event, record, offset)
     if not excluded[user] then
       emit('u', user, offset, event.uuid, json, record)
     elseif record[KIND] ~= 'message' then
-      local _, gone = supersede('u', user, event.uuid, record)
-      clear_payloads('u', user, gone)
+      local _, dropped = supersede('u', user, event.uuid, record)
+      clear_payloads('u', user, dropped)
     end
   end
 end
@@ -155,7 +168,7 @@ local function accept(event)
   return { found and 'found' or 'accepted' }
 end
 
--- Accept events; those that have no answer are left for the next call.
+-- Accept events; the caller repeats those without an answer.
 function operations.publish(a)
   local answers = {}
   for number, event in ipairs(a.events) do
@@ -166,8 +179,8 @@ function operations.publish(a)
   return answers
 end
 
--- A look at what followed in one of several logs, `wanted` is {kind, name, start}: it notes in `found` what is not yet there, and
--- returns how many entries it has read and where the last of them is; nil where the log no longer reaches back.
+-- Read one of several logs, `wanted` is {kind, name, start}: add entries to `found`, and return how many were read and the
+-- offset of the last; nil if the log no longer reaches back to the start.
 local function scan_log(found, number, wanted, known, after, read_to, count)
   local kind, name = wanted[1], wanted[2]
   local entries = read_log(kind, name, known, after, read_to, count)
@@ -175,14 +188,14 @@ local function scan_log(found, number, wanted, known, after, read_to, count)
   local offset = after
   for _, entry in ipairs(entries) do
     offset = tonumber(entry[1]:match('^%d+'))
-    -- A private message has one number in the logs of all its users, which may have several forms of it.
+    -- A private message has one offset in the logs of all its users, which may have several forms of it.
     local slot = kind == 'u' and entry[1] .. name or offset
     found[slot] = found[slot] or { offset, kind, name, entry[1], entry[2][2], number }
   end
   return #entries, offset
 end
 
--- The log, of those of which not all is found, whose last entry is the oldest.
+-- The log, among those not read to their end, that has been read the least far.
 local function least_advanced(ends)
   local least
   for number, offset in pairs(ends) do
@@ -199,7 +212,8 @@ local function entries_up_to(found, read_to)
   return read
 end
 
--- Of each log that has something a fair share is found, so that many cost hardly more than few: what share that is.
+-- How many entries to read first from each log that has new ones: shares of the limit, so many logs cost hardly more than
+-- few.
 local function fair_share(starts, known, limit)
   local busy = 1
   for number, wanted in ipairs(starts) do
@@ -208,10 +222,10 @@ local function fair_share(starts, known, limit)
   return math.min(limit + 1, math.max(2, math.ceil(limit / busy)))
 end
 
--- Steps in which logs that hold up the others are read on, so that these may follow one another as well.
+-- How often the log that is furthest behind is read on, since the answer ends where that log was read to.
 local MAX_REFILLS = 4
 
--- Entries in their order, in groups of one number.
+-- Entries in offset order, in groups of one offset.
 local function by_offset(read)
   table.sort(read, function(one, other) return one[1] < other[1] or one[1] == other[1] and one[6] < other[6] end)
   local groups, last = {}, nil
@@ -223,8 +237,8 @@ local function by_offset(read)
   return groups
 end
 
--- Find what followed in several logs: groups of entries {number, kind, name, id, at, log}, each group of one number, in their
--- order, the numbers of lost logs, and up to where these are all.
+-- Read several logs: groups of entries {offset, kind, name, id, at, log}, one for each offset, in order; the indexes of lost
+-- logs; and the offset up to which this is complete.
 local function find_all(starts, limit, read_to)
   local known, newest, lost, found, ends = {}, head(), {}, {}, {}
   for number, wanted in ipairs(starts) do known[number] = log_state(wanted[1], wanted[2]) end
@@ -248,16 +262,16 @@ local function find_all(starts, limit, read_to)
   return by_offset(entries_up_to(found, read_to)), lost, read_to
 end
 
--- Entries read however long it takes, since to find them took as long.
+-- Entries that are answered whatever the time: to find them took as long, and a repeated call would find them again.
 local MIN_ENTRIES = 64
 
--- Read several logs: {head, upto, lost numbers, entries}. `starts` holds {kind, name, start}; what is newer than `read_to`, or no
--- longer fits into the answer, is asked for again.
+-- Read several logs: {head, offset up to which it is complete, indexes of lost logs, entries}. `starts` has {kind, name,
+-- start}. The caller asks again for what does not fit into the answer.
 function operations.replay(a)
   local found, lost, read_to = find_all(a.starts, a.limit, math.min(head(), a.upto or head()))
   local entries = {}
   for _, group in ipairs(found) do
-    -- Not within a number, as the next call goes on behind it.
+    -- Never within one offset: the next call continues after it.
     if #entries >= a.limit or used_bytes >= SLICE_BYTES or #entries >= MIN_ENTRIES and is_out_of_time() then
       read_to = group[1][1] - 1
       break
@@ -270,7 +284,7 @@ end
 
 -- -- connections
 
--- Count a new connection in: in the shard of its id (`dir`), in that of its user (`home`), which may be one.
+-- Register a new connection: in its directory (`dir`), or in the shard of its user (`home`), or both in one.
 function operations.connect(a)
   if is_ending(a.conn_id) and not unregister(a.conn_id) then return AGAIN end
   if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
@@ -290,8 +304,8 @@ function operations.connect(a)
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
--- Count a connection into channels: {after which number, how many of them}. Where its id or its user lies it is counted already,
--- or gone (`known`).
+-- Join channels: {the offset of the join, how many were joined}. In its directory and in the shard of its user (`known`) the
+-- connection must be registered already: otherwise it has ended or moved, and must not be registered again by this.
 function operations.join(a)
   if a.known and not is_registered_for(a.conn_id, a.node) then return 'gone' end
   if not a.known and not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
@@ -305,7 +319,7 @@ function operations.join(a)
   return { joined, count }
 end
 
--- Count a connection out of channels; 0: this shard has nothing more of it, but goes on counting it.
+-- Leave channels. 0: none is left here, but the connection stays registered, until the directory no longer lists this shard.
 function operations.leave(a)
   if not is_registered_for(a.conn_id, a.node) then return 'gone' end
   if not leave(a.conn_id, a.channels) then return AGAIN end
@@ -318,8 +332,8 @@ function operations.disconnect(a)
   return dir and dir ~= a.node and 'gone' or 'done'
 end
 
--- Count a connection of this node with these channels: {how many of them, whether it is in no others}; 0: another node speaks for
--- it by now.
+-- Register a connection with exactly these channels: {how many were joined, whether it is in no others}; 0 if another node
+-- owns it.
 function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
@@ -343,13 +357,14 @@ function operations.restore(a)
   return { count, is_left and 1 or 0 }
 end
 
--- Let a node speak for a connection from now on: who has until now, user, generation, which other shards count it, and what
--- `move` tells. Nothing is done, and the last is missing, where those shards are not all among `sure`, which count it for the
--- node already, and where `sure` is false.
+-- Make a node the owner of a connection, if all shards that its directory lists are among `sure`, those in which the node
+-- has reserved it. Return {former owner, user, generation, listed shards, registration}; without the last if the list has
+-- other shards, or if `sure` is false: then nothing has changed. List and owner are compared and changed in one step,
+-- because the owner may join a channel in a further shard at any time.
 function operations.claim(a)
   local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'shards', 'ending')
   if not known[1] or known[5] then return false end
-  -- Only of a node that hears nothing any more: a living one gives its connections away itself.
+  -- An orphan is claimed only from a node with no subscription: a living one is asked to release its connections.
   if a.orphan and call(PUBLISH, key('#n', known[1]), 'there 0') > 0 then return 'held' end
   local answer = { known[1], known[2], known[3], known[4] or '' }
   if not a.sure then return answer end
@@ -365,16 +380,16 @@ function operations.claim(a)
   return answer
 end
 
--- Before that, in a shard that is not that of its id: where it fails, the node that speaks for the connection still does.
+-- Before `claim`, in each other shard: if it fails, the owner has not changed.
 function operations.reserve(a) return reserve(a.conn_id, a.node) end
 
--- After that.
+-- After `claim`, in each other shard: release the former owner.
 function operations.follow(a) return move(a.conn_id, a.from, a.node) end
 
--- In the shard of its id: that others are about to count it, or no longer do.
+-- In the directory: add shards before they register the connection, remove them before they unregister it.
 function operations.spread(a) return update_shards(a.conn_id, a.node, a.more, a.less) and 1 or 'gone' end
 
--- Send to the node that holds a connection; the number of nodes that heard it, -1 where nobody holds it.
+-- Send a command to the owner of a connection; return the number of nodes that received it, -1 if nobody owns it.
 function operations.ask(a)
   local node, ending = unpack(call('HMGET', key('k', a.conn_id), 'dir', 'ending'))
   if not node or ending then return -1 end
@@ -383,9 +398,9 @@ end
 
 function operations.reply(a) call(PUBLISH, key('#n', a.node), 'reply ' .. a.token .. ' ' .. ARGV[7]) end
 
--- -- what is asked for
+-- -- settings, state and reading
 
--- Configure channels; how many of them are done.
+-- Configure channels; return how many are done.
 function operations.configure(a)
   for number, wanted in ipairs(a.channels) do
     if not configure(wanted[1], wanted[2], a.bounds) then return number - 1 end
@@ -403,8 +418,8 @@ function operations.update_user(a)
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
--- The state of a user for a shard whose channels it joins, which is told of all that changes from now on. Where the id of the
--- connection that joins lies here, too, `more` are the shards that are about to count it.
+-- The state of a user for shards whose channels it joins; these receive every later change. If the directory of the joining
+-- connection lies here, too, `more` are the shards to list.
 function operations.copy(a)
   if a.more and not update_shards(a.conn_id, a.node, a.more, {}) then return 'gone' end
   local copies = call('HGET', key('u', a.user), 'copies') or ''
@@ -419,10 +434,10 @@ function operations.follow_state(a)
   return continue_announcing(a.user) and 'done' or AGAIN
 end
 
--- Go on telling channels of a user's state.
+-- Continue the announcement of a user's state.
 function operations.tell(a) return continue_announcing(a.user) and 'done' or AGAIN end
 
--- What `read` returns of the first names, as many as fit into a slice: {how many, what was found}.
+-- Call `read` for each name until the limits are reached: {how many names, results}.
 local function for_each(names, read)
   local found = {}
   for number, name in ipairs(names) do
@@ -433,22 +448,22 @@ local function for_each(names, read)
   return { #names, found }
 end
 
--- Of each user the channels of this shard.
+-- The channels of each user in this shard.
 function operations.user_channels(a)
   return for_each(a.names, function(name) return { name, channels_of_user(name) } end)
 end
 
--- Messages looked for in one step.
+-- Messages of a history read in one step.
 local HISTORY_STEP = 50
 
--- A part of a visible history, after a number: {entries, the number after which there is more or false}.
+-- A part of a visible history, after an offset: {entries, the offset after which there is more, or false}.
 local function read_history(name, after)
   local shown, is_last = {}
   repeat
     local order = call('ZRANGEBYSCORE', key('ho', name), '(' .. whole(after), '+inf', 'WITHSCORES', 'LIMIT', 0, HISTORY_STEP)
     is_last = #order < 2 * HISTORY_STEP
     for at = 1, #order, 2 do
-      local found = shown_record(name, order[at])
+      local found = history_record(name, order[at])
       after = tonumber(order[at + 1])
       if found then
         shown[#shown + 1] = encode_record(found[3], 'h', name, found[1], found[2])
@@ -475,7 +490,7 @@ function operations.users(a)
   return for_each(a.names, function(name) return read_user(name) or nil end)
 end
 
--- Of each user who is in a channel of this shard: name, public keys and state. One who is not at home here has a copy.
+-- Name, public keys and state of each user that is in a channel of this shard, or has its home here.
 function operations.states(a)
   return for_each(a.names, function(name)
     if not is_home(name) and not needs_copy(name) then return nil end
@@ -485,7 +500,7 @@ end
 
 -- -- nodes
 
--- Renew the lease: {connections counted for this node, nodes whose lease has run out, whether its own had}.
+-- Renew the lease: {connections registered for this node, nodes whose lease has ended, whether its own had}.
 function operations.beat(a)
   local lapsed = call('EXISTS', key('nl', a.node)) == 0
   call('SET', key('nl', a.node), '1', 'PX', whole(a.lease_ms))
@@ -500,7 +515,8 @@ function operations.beat(a)
   return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 
--- Disconnect some of what a dead node held, with about so many channels together; the number that is left.
+-- Release connections of a dead node, with about `count` channels together; return how many are left. The lease is checked
+-- in each step: a node that has come back is left alone.
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
   local room = a.count
@@ -516,7 +532,7 @@ function operations.reap(a)
   return left
 end
 
--- All nodes: {id, label, connections, last beat, whether the lease runs}.
+-- All nodes: {id, label, connections, time of the last heartbeat, whether the lease runs}.
 function operations.nodes()
   local found = {}
   for _, node in ipairs(call('SMEMBERS', PREFIX .. 'nodes')) do
@@ -533,29 +549,29 @@ local function forget(kind, name)
   local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho', 'hp', 'hq' } or { 'us', 'uc', 'uv' }
   for _, each in ipairs(payload_keys(kind, name)) do keys[#keys + 1] = each end
   for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
-  -- Not DEL: a log of very many entries is freed beside what Redis does for others.
+  -- Not DEL: UNLINK frees the memory in another thread.
   call('UNLINK', unpack(keys))
   if kind == 'u' then call('SREM', ANNOUNCING, name) end
   call('SREM', PREFIX .. 'known:' .. kind, name)
   call('ZREM', PREFIX .. 'idle:' .. kind, name)
 end
 
--- Forget some of what was idle for too long; how many went.
+-- Forget some channels and users that were idle for too long; return how many.
 function operations.collect(a)
-  local gone = 0
+  local dropped = 0
   for _, rule in ipairs(a.rules) do
     local names = call('ZRANGEBYSCORE', PREFIX .. 'idle:' .. rule[1], '-inf', '(' .. whole(now_ms - rule[2]), 'LIMIT',
       0, a.count)
     for _, name in ipairs(names) do
       forget(rule[1], name)
-      gone = gone + 1
-      if is_out_of_budget() then return gone end
+      dropped = dropped + 1
+      if is_out_of_budget() then return dropped end
     end
   end
-  return gone
+  return dropped
 end
 
--- What a refused call has brought does not stay.
+-- Refuse a call, and delete the payloads that came with it.
 local function refuse(a, reason)
   for _, event in ipairs(a.events or {}) do drop_unreferenced(event) end
   return redis.error_reply(reason)
@@ -567,5 +583,5 @@ if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then return refuse(argume
 if FREEING[ARGV[5]] then detect_full() end
 local answer = operations[ARGV[5]](arguments) or false
 if type(answer) == 'table' and answer.err then return answer end
--- With the time, from which the node tells how far this clock is ahead of its own.
+-- The time lets the node estimate the offset of this clock from its own.
 return { whole(time_ms), answer }
