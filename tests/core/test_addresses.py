@@ -41,7 +41,7 @@ def test_networks_hold_addresses(entries: tuple[str, ...], address: str, inside:
     ],
 )
 def test_an_address_has_one_spelling(text: str, spelled: str) -> None:
-    """The shortest, whatever it was written like."""
+    """The shortest, for every spelling read."""
     assert str(read_address(text)) == spelled
 
 
@@ -49,7 +49,7 @@ def test_an_address_has_one_spelling(text: str, spelled: str) -> None:
     "text", ["", "unknown", "010.1.2.3", "10.1.2", "1234", "[::1]", "10.1.2.3:80", "::1::"]
 )
 def test_a_malformed_address_is_refused(text: str) -> None:
-    """Octal and short forms, which other programs read in other ways, among it."""
+    """Octal and short forms are refused too, as programs disagree about them."""
     with pytest.raises(ValueError):
         read_address(text)
     with pytest.raises(ValueError):

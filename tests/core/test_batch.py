@@ -34,14 +34,14 @@ def test_the_same_events_share_a_batch() -> None:
 
 
 def test_a_batch_holds_its_events_in_the_order_they_came() -> None:
-    """The root holds none, every node those of its parent and its own."""
+    """The root has none, every node those of its parent and its own."""
     root = Batch()
     assert root.entries() == []
     assert root.append(ONE).append(TWO).append(THREE).entries() == [ONE, TWO, THREE]
 
 
 def test_a_root_forgets_the_batches_of_a_tick() -> None:
-    """After that the same event starts a new batch, and the old one still knows its events."""
+    """After that the same event starts a new batch, and the old one keeps its events."""
     root = Batch()
     old = root.append(ONE)
     root.forget()
@@ -50,7 +50,7 @@ def test_a_root_forgets_the_batches_of_a_tick() -> None:
 
 
 def test_forgotten_batches_are_freed_without_the_garbage_collector() -> None:
-    """However many grew from one another, on however many branches, nothing holds their events any more."""
+    """However many grew from one another, on however many branches, nothing refers to their events."""
     root = Batch()
     events = [entry(number) for number in range(2000)]
     before = [sys.getrefcount(each) for each in events]
@@ -105,7 +105,7 @@ def test_a_buffer_batch_keeps_events_up_to_its_limit() -> None:
 
 
 def test_a_buffer_batch_that_overflows_keeps_nothing() -> None:
-    """One event more than it may hold: it lets go of all and keeps none of what follows."""
+    """One event beyond its limit: it drops all and keeps no later one."""
     buffer = BufferBatch(1)
     buffer.append(ONE)
     for later in (TWO, THREE):
@@ -114,7 +114,7 @@ def test_a_buffer_batch_that_overflows_keeps_nothing() -> None:
 
 
 def test_a_buffer_batch_can_be_reset() -> None:
-    """After a reset it holds events again, and says that it missed none."""
+    """After a reset it buffers events again and has not overflowed."""
     buffer = BufferBatch(1)
     buffer.append(ONE)
     buffer.append(TWO)

@@ -1,4 +1,4 @@
-"""Recent changes: what is sent of an entry that was delivered, held or read before them."""
+"""Recent changes: what is sent of an entry that was delivered, buffered or read before them."""
 
 from channelstream.core.changes import (
     KEPT,
@@ -42,7 +42,7 @@ ANN = frozenset({"ann"})
 
 
 def test_changes_are_remembered_in_order() -> None:
-    """From any number on that is not too long ago."""
+    """From any offset that is still remembered."""
     recent = RecentChanges()
     first, second = delete(1), edit(2)
     for each in (first, second):
@@ -51,7 +51,7 @@ def test_changes_are_remembered_in_order() -> None:
 
 
 def test_only_so_many_are_remembered() -> None:
-    """By count and by bytes; but those that wait for a flush are, however many."""
+    """By count and by bytes; those that wait for a flush are all remembered."""
     for big, count in ((False, KEPT), (True, 4)):
         recent, size = RecentChanges(), KEPT_BYTES // 9 if big else 1
         for number in range(1, count + 3):
@@ -66,7 +66,7 @@ def test_only_so_many_are_remembered() -> None:
 
 
 def test_a_list_has_only_the_current_forms() -> None:
-    """A message its newest text, its edits one that says all; a deleted one nothing but the deletion."""
+    """A message with its newest text, one edit with all changes; of a deleted message only the deletion."""
     other = message(3, "other")
     edits = [message(1), edit(2, user="v"), other, edit(4, b"3")]
     assert summary(compacted(edits)) == [
@@ -88,7 +88,7 @@ def test_unchanged_entries_are_returned_as_they_are() -> None:
 
 
 def test_a_change_counts_for_those_who_are_not_sent_it() -> None:
-    """Where it is about all whom an entry is for; one for some leaves the others what they have."""
+    """Where it covers all recipients of an entry; a change for some leaves the entry to the others."""
     pending = [message(1), message(2, "other"), message(3, channel="b")]
     assert summary(current_forms(pending, Changes([delete(4, exclude=ANN)]))) == [
         (2, "Message", b"1"),
@@ -102,7 +102,7 @@ def test_a_change_counts_for_those_who_are_not_sent_it() -> None:
 
 
 def test_the_last_change_wins_for_each_recipient() -> None:
-    """An edit for everybody does not undo the one that some were sent after it, in the same list."""
+    """An edit for all does not undo a later one for some, in the same list."""
     first, later = edit(2, b"2"), edit(3, b"3", only=ANN)
     assert summary(current_forms([message(1), first, later], Changes([first, later]))) == [
         (1, "Message", b"3"),
@@ -116,7 +116,7 @@ def test_an_older_change_does_not_touch_a_newer_entry() -> None:
 
 
 def test_a_user_is_not_sent_what_a_change_about_it_supersedes() -> None:
-    """Whether the change is for all or for some; a change about others is none for it."""
+    """Whether the change is for all or for some; a change about others does not count."""
     entries = [message(1), message(2, "other")]
     for user, change, left in (
         ("ann", delete(3, only=ANN), [2]),

@@ -1,4 +1,4 @@
-"""Channels: who counts as first and last, and what settings do to the logs."""
+"""Channels: first and last connections of users, and the effect of settings on the logs."""
 
 import pytest
 from msgspec.structs import replace
@@ -30,7 +30,7 @@ def test_the_defaults_are_those_of_the_second_generation() -> None:
 
 
 def test_users_are_known_or_only_counted() -> None:
-    """A channel that was read without its users still has their number."""
+    """A channel read without its users still has their number."""
     room = channel()
     room.set_user_count(3)
     assert (room.user_count, room.users) == (3, {})
@@ -68,7 +68,7 @@ def test_leaving_without_having_joined_raises() -> None:
     ],
 )
 def test_history_shows_nothing_unless_asked_for(settings: ChannelSettings, events: int) -> None:
-    """A size of 0 means none, and so does history that is off; its age never matters."""
+    """A size of 0 means none, and so does history that is off; its age does not matter."""
     assert settings.history_limits() == LogLimits(events, None)
 
 
@@ -82,7 +82,7 @@ def test_history_shows_nothing_unless_asked_for(settings: ChannelSettings, event
     ],
 )
 def test_the_log_always_bridges_two_polls(settings: ChannelSettings, limits: LogLimits) -> None:
-    """Its age limit is never below the time a poll may be away, whatever the settings say."""
+    """Its age limit is never below the time between two polls, whatever the settings say."""
     assert settings.log_limits(15.0) == limits
 
 

@@ -77,14 +77,14 @@ def test_a_batched_leave_is_an_item_for_each_user(dialect: Dialect) -> None:
 
 
 def test_every_kind_of_event_has_a_vector() -> None:
-    """No event goes out in a form that nobody wrote down."""
+    """Every form on the wire has a golden vector."""
     assert {vector["event"]["kind"] for vector in VECTORS["items"]} == set(KINDS)
     assert {vector["event"]["kind"] for vector in VECTORS["together"]} == {UsersLeft.__name__}
     assert {*KINDS.values(), UsersLeft} == set(get_args(Event))
 
 
 def test_an_item_is_made_once_per_dialect() -> None:
-    """Everyone gets the same object; catching up leaves it alone."""
+    """All recipients get the same object; catching up does not change it."""
     each = entry(VECTORS["items"][0])
     live = item(each, Dialect.V07)
     catchup_item(each, Dialect.V07)
@@ -116,7 +116,7 @@ def test_no_items_are_an_empty_list() -> None:
 
 
 def test_the_first_and_the_last_item_of_a_stream_are_golden() -> None:
-    """What a resuming client reads first, and what a stream says when the server ends it."""
+    """The `resumed` item of a resuming client, and the closing item of a stream that the server ends."""
     golden = {name: msgspec.json.encode(form) for name, form in VECTORS["control"].items()}
     assert resumed_item("k3f9a1-7", ["a", "b"], ["c"]) == golden["resumed"]
     assert closing_item(4008, "too slow") == golden["closing"]

@@ -1,4 +1,4 @@
-"""Compaction: for whom a change leaves what of an event."""
+"""Compaction: what a change leaves of an event, and for which users."""
 
 import pytest
 
@@ -69,7 +69,7 @@ EDITED = Message(uuid="m", channel="a", user="u", payload=b"2", timestamp="t", e
 def test_a_change_leaves_the_current_form_for_the_others(
     change: Event, event: Event, left: Event | None
 ) -> None:
-    """Nothing of what is deleted, of a message its newest text; for those it is not about, what they have."""
+    """Nothing of a deleted message, the newest text of an edited one; users not concerned keep the old form."""
     assert retained(event, change) == left
     assert affects(change, event) or left == event
 
@@ -88,7 +88,7 @@ def test_an_unchanged_entry_is_the_same_object() -> None:
 
 
 def test_a_message_deleted_for_many_users_is_lost_for_the_others() -> None:
-    """The list of those who do not get it is bounded where it grows; one that is long already may stay."""
+    """The list of excluded users is bounded where it grows; one that is long already may stay."""
     many = frozenset(map(str, range(MAX_EXCLUDED)))
     one_by_one = retained(message(), MessageDeleted(uuid="m", channel="a", only=many))
     assert one_by_one is not None
@@ -105,7 +105,7 @@ def test_a_message_deleted_for_many_users_is_lost_for_the_others() -> None:
 
 
 def test_an_edit_says_what_the_one_before_has_changed() -> None:
-    """As far as that was for all who get the new one: nobody learns what was not meant for it."""
+    """If all recipients of the new edit were recipients of that one: no user learns of a change not meant for it."""
     assert merged(edit(payload=None, user="v"), edit()) == edit(user="v")
     assert merged(edit(payload=b"3"), edit()) == edit(payload=b"3")
     assert merged(edit("a", payload=None), edit("ab")) == edit("a")
@@ -132,12 +132,12 @@ def test_an_edit_says_what_the_one_before_has_changed() -> None:
 def test_a_repetition_reaches_those_who_have_not_received_it(
     event: Event, known: list[Event], rest: Event | None
 ) -> None:
-    """Nobody gets a message twice, or one that was deleted."""
+    """No user gets a message twice, or a deleted one."""
     assert unknown_part(event, known) == rest
 
 
 def test_a_repeated_message_has_its_current_form() -> None:
-    """As it is kept; or else with the edits that are known, or deleted."""
+    """The kept form; else with the known edits, or deleted."""
     assert first_form(message(payload=b"9"), [message(), delete("a")]) == message()
     assert first_form(message(), [edit()]) == EDITED
     assert first_form(message(), [edit(), delete()]) is None

@@ -14,7 +14,7 @@ def connection(dialect: Dialect = Dialect.V07) -> Connection:
 
 
 def test_a_new_connection_receives_nothing_and_has_a_deadline() -> None:
-    """It is registered, has no stream, and what comes is left to the log."""
+    """It is registered, has no stream, and leaves events to the log."""
     new = connection()
     assert new.state is ConnectionState.NEW
     assert (new.stream, new.batch, new.delivered, new.deadline_s) == (None, DISCARD, (7,), 15.0)
@@ -22,7 +22,7 @@ def test_a_new_connection_receives_nothing_and_has_a_deadline() -> None:
 
 @pytest.mark.parametrize(("state", "step"), list(product(ConnectionState, Step)))
 def test_a_connection_makes_only_the_transitions_of_the_table(state: ConnectionState, step: Step) -> None:
-    """Every other move is a bug that shows."""
+    """Every other transition raises."""
     moving = connection()
     moving.state = state
     if (state, step) in TRANSITIONS:

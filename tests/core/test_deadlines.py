@@ -1,4 +1,4 @@
-"""What is due is found, once, and nothing else is looked at."""
+"""Due items are found once, and no others are examined."""
 
 from channelstream.core.deadlines import SLOT_S, SPARE_NUMBERS, Deadlines
 
@@ -49,7 +49,7 @@ def test_a_dropped_deadline_is_never_due() -> None:
 
 
 def test_a_table_keeps_nothing_of_past_items() -> None:
-    """Slots that are over are gone, and so are those to come of which every item has moved on."""
+    """Past slots are removed, and so are later ones whose items have all moved."""
     table = Deadlines[str]()
     for number in range(100):
         table.set("polls", float(number))
@@ -78,7 +78,7 @@ def test_a_table_keeps_nothing_of_many_dropped_items() -> None:
 
 
 def test_a_slot_may_come_again() -> None:
-    """Its items are due once, also where its number is still known from before."""
+    """Its items are due once, also where its number is still known."""
     table = Deadlines[str]()
     for _ in range(3):
         table.set("a", 1.0)

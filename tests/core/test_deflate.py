@@ -81,7 +81,7 @@ def test_next_offer_is_tried():
 
 @given(st.binary(max_size=2000))
 def test_round_trip(payload):
-    """What is compressed is read back, by us and by a plain zlib stream."""
+    """A compressed message is read back, by us and by a plain zlib stream."""
     packed = compress(payload)
     assert inflated(packed, len(payload)) == payload
     assert zlib.decompressobj(-15).decompress(packed + TAIL) == payload

@@ -46,7 +46,7 @@ def test_a_message_reaches_its_recipients_and_no_excluded_user(
 
 
 def test_only_an_event_without_names_is_public() -> None:
-    """Nobody has to be asked where neither list is given; an empty list is a list."""
+    """No recipient is examined where neither list is given; an empty list is a list."""
     assert message().is_public
     assert not message(only=frozenset()).is_public
     assert not message(exclude=frozenset()).is_public
@@ -94,7 +94,7 @@ def test_a_change_of_state_is_delivered_to_its_own_user_too() -> None:
 
 
 def test_events_are_frozen() -> None:
-    """What is shared by all recipients cannot be changed by one."""
+    """An event shared by recipients cannot be changed by one."""
     with pytest.raises(AttributeError):
         message().user = "eve"  # type: ignore[misc]
 

@@ -1,4 +1,4 @@
-"""Why an event reaches a connection or not: one case for each fate."""
+"""Why an event reaches a connection or not: one case for each outcome."""
 
 from itertools import count
 from typing import Any
@@ -146,7 +146,7 @@ def test_the_seconds_left_are_shown() -> None:
     ],
 )
 def test_a_user_gets_the_outcomes_that_concern_it(name: str, event: Event, fates: list[Fate]) -> None:
-    """A user's trace has its channels and what is meant for it; where its own messages went is another question."""
+    """A user's trace has its channels and messages to it, and not where its own messages went."""
     hub, _, _ = hub_with("live")
     assert [each.fate for each in outcomes_for_user(hub, event, name, 0.0)] == fates
 
@@ -211,7 +211,7 @@ def test_the_summary_agrees_with_the_outcome_of_each(event: Event, named: int) -
 
 
 def test_members_with_one_outcome_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a large channel nobody is asked one by one who is not named, does not catch up, and is not written out."""
+    """In a large channel only members that are named, catch up or are listed are examined one by one."""
     asked: list[Connection] = []
     ask = explain.outcome
 

@@ -89,7 +89,7 @@ def test_forwarded_is_read_by_its_grammar(lines: list[bytes], expected: list[Hop
     ],
 )  # fmt: skip
 def test_a_list_that_breaks_the_grammar_is_unknown(line: bytes) -> None:
-    """All of it: an open quote would swallow what the next proxy appends."""
+    """The whole list: an open quote would swallow the part of the next proxy."""
     assert hops(line) == [Hop(UNKNOWN)]
 
 
@@ -103,7 +103,7 @@ def test_a_long_list_is_not_read() -> None:
 
 @given(some.text(alphabet='for=19.,;"\\ []:_xby\t', max_size=40))
 def test_a_client_cannot_forge_the_hop_of_a_proxy(text: str) -> None:
-    """Whatever precedes what the proxy appends, the last hop is the proxy's, or all is unknown."""
+    """Whatever stands before the proxy's part, the last hop is the proxy's, or all is unknown."""
     own = 'for="[2001:db8::1]:443";proto=https;host="push.example:80"'
     found = hops(text.encode() + b", " + own.encode())
     assert found[-1] in (Hop("2001:db8::1", "https", "push.example:80"), Hop(UNKNOWN))

@@ -21,7 +21,7 @@ CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Read:
-    """What a reader makes of pieces, as a connection would drive it."""
+    """What a reader makes of chunks, as a connection would drive it."""
 
     def __init__(self, pieces: list[bytes], limit: int = LIMIT) -> None:
         self.reader = RequestReader(limit)
@@ -142,7 +142,7 @@ def test_garbage(data: bytes, size: int) -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=20), max_size=5), st.integers(1, 30))
 def test_chunks_of_any_size(chunks: list[bytes], size: int) -> None:
-    """A body is what its chunks held, and the next request begins behind it."""
+    """A body is the content of its chunks, and the next request begins behind it."""
     body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
     (_, found), (_, _) = Read(pieces_of(CHUNKED + body + b"0\r\n\r\n" + GET, size)).result[0]
     assert found == b"".join(chunks)
@@ -180,7 +180,7 @@ def test_a_long_line_before_a_chunk() -> None:
 
 
 def test_many_chunks_are_read_in_steps() -> None:
-    """A step ends after so many chunks, says so, and the next one goes on there."""
+    """A step ends after a number of chunks, reports it, and the next one continues there."""
     reader = RequestReader(LIMIT)
     count = 3 * CHUNK_STEPS
     reader.receive(CHUNKED + b"1\r\nx\r\n" * count + b"0\r\n\r\n")
@@ -195,7 +195,7 @@ def test_many_chunks_are_read_in_steps() -> None:
 
 
 def test_the_beginning_of_a_chunk_is_waited_for() -> None:
-    """A body that needs more bytes is not one that has stopped."""
+    """A body that needs more bytes has not ended."""
     reader = RequestReader(LIMIT)
     reader.receive(CHUNKED + b"5\r\nab")
     assert reader.head() is not None
@@ -204,7 +204,7 @@ def test_the_beginning_of_a_chunk_is_waited_for() -> None:
 
 
 def test_unread_bytes_are_handed_over() -> None:
-    """Behind a request the rest is handed over as it came, and then it is gone."""
+    """The bytes behind a request are handed over unchanged, and once."""
     reader = RequestReader(LIMIT)
     reader.receive(GET + b"\x81\x00")
     assert reader.head() is not None
@@ -213,7 +213,7 @@ def test_unread_bytes_are_handed_over() -> None:
 
 
 def test_one_request_at_a_time() -> None:
-    """Nothing behind a request is looked at before it is asked for."""
+    """Bytes behind a request are not read before the next request is asked for."""
     reader = RequestReader(LIMIT)
     reader.receive(GET + b"garbage\r\n\r\n")
     assert reader.head() is not None

@@ -61,7 +61,7 @@ class Tape:
 
 
 def fail() -> None:
-    """What a stream does whose transport has a bug."""
+    """Raise, as a stream does whose transport has a bug."""
     raise OSError("a bug in a transport")
 
 
@@ -141,13 +141,13 @@ def test_only_members_receive(bench: Bench) -> None:
 
 
 def test_a_channel_without_members_here_costs_nothing(bench: Bench) -> None:
-    """The number is noted, no flush is asked for."""
+    """The offset is recorded, no flush is requested."""
     bench.say("nobody's")
     assert (bench.hub.offsets, bench.flushes_asked, bench.hub.deliveries) == ((1,), 0, 0)
 
 
 def test_a_private_message_reaches_all_connections_of_its_users(bench: Bench) -> None:
-    """Whatever channels they are in; names nobody has here are skipped."""
+    """Whatever channels they are in; users without a local connection are skipped."""
     _, one = bench.member("bob", "a")
     _, two = bench.member("bob")
     _, other = bench.member("cid", "a")
@@ -217,7 +217,7 @@ def test_users_of_a_batched_leave_receive_the_others_where_still_members(
 
 
 def test_a_user_that_left_a_channel_receives_nothing_of_it(bench: Bench) -> None:
-    """What came before is still written; empty indexes are not kept."""
+    """Earlier events are still written; empty indexes are not kept."""
     connection, tape = bench.member("ann", "a")
     bench.say("a")
     bench.hub.unsubscribe(connection, "a")
@@ -255,7 +255,7 @@ def test_a_tick_is_one_write_of_the_same_bytes(bench: Bench) -> None:
 
 
 def test_a_flush_is_asked_for_once_a_tick(bench: Bench) -> None:
-    """The first delivery asks; after the flush the next one asks again; a flush of nothing writes nothing."""
+    """The first delivery requests it; after the flush the next one does so again; an empty flush writes nothing."""
     _, tape = bench.member("ann", "a")
     bench.say("a")
     bench.say("a")
@@ -270,7 +270,7 @@ def test_a_flush_is_asked_for_once_a_tick(bench: Bench) -> None:
 @pytest.mark.parametrize("framing", Framing)
 @pytest.mark.parametrize("dialect", Dialect)
 def test_each_connection_is_written_its_own_format(bench: Bench, dialect: Dialect, framing: Framing) -> None:
-    """Dialect and framing decide about the bytes, beside neighbours with other formats."""
+    """Dialect and framing choose the bytes, beside connections with other formats."""
     for other in Framing:
         bench.member("bob", "a", dialect=SEED, framing=other)
     _, tape = bench.member("ann", "a", dialect=dialect, framing=framing)
@@ -296,7 +296,7 @@ def test_deliveries_are_counted(bench: Bench) -> None:
 
 
 def test_events_during_catch_up_follow_when_live(bench: Bench) -> None:
-    """Held events are written with the next flush, before what comes later, in one write."""
+    """Buffered events are written with the next flush, before later ones, in one write."""
     connection, _ = bench.member("ann", "a")
     tape, held = Tape(), BufferBatch(10)
     bench.hub.attach(connection, tape, held)
@@ -310,7 +310,7 @@ def test_events_during_catch_up_follow_when_live(bench: Bench) -> None:
 
 
 def test_pending_events_of_a_client_that_left_stay_in_the_log(bench: Bench) -> None:
-    """Nothing more is written to it, and the connection has been sent what it was sent before."""
+    """Nothing more is written to it, and the delivered offsets stay."""
     connection, tape = bench.member("ann", "a")
     bench.say("a")
     bench.flush_all()
@@ -345,7 +345,7 @@ def test_a_client_that_leaves_while_it_catches_up_keeps_its_buffer(bench: Bench)
 
 
 def test_a_detached_connection_keeps_its_delivered_offsets(bench: Bench) -> None:
-    """What waited is not written to a stream that is gone; it is left to the log, with what comes later."""
+    """Pending events are not written to a closed stream; they are left to the log, with later ones."""
     connection, tape = bench.member("ann", "a")
     bench.say("a")
     bench.hub.flush()
@@ -368,7 +368,7 @@ def test_a_connection_that_detaches_while_catching_up_keeps_its_offsets(bench: B
 
 
 def test_nothing_is_written_to_a_stalled_connection(bench: Bench) -> None:
-    """What waited is written, what follows gathers in the batch it was given."""
+    """Pending events are written, later ones gather in the given batch."""
     connection, tape = bench.member("ann", "a")
     held = BufferBatch(10)
     bench.say("a")
@@ -381,7 +381,7 @@ def test_nothing_is_written_to_a_stalled_connection(bench: Bench) -> None:
 
 
 def test_a_new_stream_takes_over_from_the_old_one(bench: Bench) -> None:
-    """What waited goes to the old stream, what follows to the new one, in its own format."""
+    """Pending events go to the old stream, later ones to the new one, in its own format."""
     connection, old = bench.member("ann", "a")
     bench.say("a")
     new = bench.attach(connection, Framing.SSE)
@@ -393,7 +393,7 @@ def test_a_new_stream_takes_over_from_the_old_one(bench: Bench) -> None:
 
 
 def test_stop_writing_changes_no_state(bench: Bench) -> None:
-    """The last step before a connection is closed: what waits is written, then nothing."""
+    """The last step before a connection is closed: pending events are written, then nothing."""
     connection, tape = bench.member("ann", "a")
     bench.say("a")
     bench.hub.stop_writing(connection)
@@ -440,7 +440,7 @@ def test_a_write_may_end_or_stall_any_stream(bench: Bench, victim: int, how: str
 
 
 def test_the_last_write_of_a_stalling_stream_may_end_it(bench: Bench) -> None:
-    """The stream that is written out because it stalls is found dead: it is detached, and stays so."""
+    """The last write to a stalling stream finds it closed: the connection is detached, and stays so."""
     connection, tape = bench.member("ann", "a")
     tape.on_write = lambda: bench.hub.detach(connection, 99.0)
     bench.say("a")
@@ -453,7 +453,7 @@ def test_the_last_write_of_a_stalling_stream_may_end_it(bench: Bench) -> None:
 
 
 def test_a_write_may_bring_new_events(bench: Bench) -> None:
-    """They reach everyone once, after what came before; another flush is asked for where it is needed."""
+    """They reach all recipients once, after earlier ones; another flush is requested where needed."""
     members = [bench.member("ann", "a")[1] for _ in range(3)]
 
     def speak() -> None:
@@ -522,7 +522,7 @@ def test_the_last_write_of_a_stream_may_fail(bench: Bench) -> None:
 
 
 def test_many_connections_are_written_to_in_slices(bench: Bench) -> None:
-    """Who waits for the next slice gets what comes meanwhile in the same write; who was served gets it in the next round."""
+    """A client in a later slice gets new events in the same write; one already served gets them in the next round."""
     tapes = [bench.member("ann", "a")[1] for _ in range(SLICE + 1)]
     bench.say("a")
     assert bench.hub.flush()
@@ -535,7 +535,7 @@ def test_many_connections_are_written_to_in_slices(bench: Bench) -> None:
 
 
 def test_a_very_large_batch_is_written_in_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part is one write, in order, and the same bytes for all; an entry that is too large goes alone."""
+    """Each part is one write, in order, and the same bytes for all; an entry that is too large is one part."""
     tapes = [bench.member(user, "a")[1] for user in ("ann", "bob")]
     first = bench.say("a")
     monkeypatch.setattr(hub, "BATCH_SIZE", 2 * first.size + 1)
@@ -556,7 +556,7 @@ def test_a_very_large_batch_is_written_in_parts(bench: Bench, monkeypatch: pytes
 def test_a_poll_that_takes_a_part_of_a_batch_leaves_the_rest_in_the_log(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its stream ends with the write; the next one begins after what was written."""
+    """Its stream ends with the write; the next one begins after the written part."""
     connection, tape = bench.member("ann", "a")
     tape.on_write = lambda: bench.hub.detach(connection, 99.0)
     size = bench.say("a").size
@@ -626,7 +626,7 @@ def test_large_writes_count_as_several(bench: Bench, monkeypatch: pytest.MonkeyP
 
 
 def test_a_client_waiting_for_a_slice_may_reconnect_by_another_transport(bench: Bench) -> None:
-    """The new stream gets what follows in its own framing, and nothing of the old one's."""
+    """The new stream gets the later events in its own framing, and nothing in the old one."""
     for _ in range(SLICE):
         bench.member("ann", "a", framing=Framing.WEBSOCKET)
     connection, old = bench.member("bob", "a", framing=Framing.POLL)
@@ -783,7 +783,7 @@ def test_every_connection_receives_exactly_its_events_in_order(steps: list[tuple
 
 @given(st.lists(st.sampled_from(ROOMS), min_size=1, max_size=8), st.integers(2, 6))
 def test_equal_recipients_share_the_same_bytes(said: list[str], count: int) -> None:
-    """Whatever is said in a tick, those in the same channels are written one object."""
+    """Members of the same channels are written one object in each tick."""
     bench = Bench()
     tapes = [bench.member(f"u{number}", *ROOMS)[1] for number in range(count)]
     bench.member("partly", "a")
@@ -795,7 +795,7 @@ def test_equal_recipients_share_the_same_bytes(said: list[str], count: int) -> N
 
 
 def test_a_closed_connection_makes_no_transitions(bench: Bench) -> None:
-    """Attaching to it is a bug that shows."""
+    """Attaching to it raises."""
     connection, _ = bench.member("ann")
     bench.hub.stop_writing(connection)
     connection.move(Step.CLOSE)
@@ -828,7 +828,7 @@ def test_a_message_deleted_before_the_flush_is_not_sent(bench: Bench) -> None:
 
 
 def test_a_user_not_sent_the_deletion_is_not_sent_the_message(bench: Bench) -> None:
-    """One excluded from it, and one that has left; they are served in the next flush as ever."""
+    """One excluded from it, and one that has left; the next flush serves them as usual."""
     excluded, tape = bench.member("ann", "a")
     left, other = bench.member("bob", "a")
     bench.say("a")
@@ -848,7 +848,7 @@ def about_one_who_is_excluded(uuid: str) -> MessageDeleted:
 
 
 def test_a_deletion_about_one_user_who_is_not_sent_it_leaves_the_others_the_message(bench: Bench) -> None:
-    """Who shares the batch is sent it as ever; one that has nothing to be sent, or no stream, is not written to."""
+    """Users who share the batch are sent it as usual; nothing is written where nothing remains, or without a stream."""
     _, tape = bench.member("ann", "a")
     _, other = bench.member("bob", "a")
     _, silent = bench.member("ann")
@@ -865,7 +865,7 @@ def test_a_deletion_about_one_user_who_is_not_sent_it_leaves_the_others_the_mess
 
 
 def test_a_deletion_for_one_who_has_left_leaves_the_others_the_message(bench: Bench) -> None:
-    """Who left the channel while the message waited is sent neither; who shares the batch is sent the message."""
+    """A user that left while the message was pending is sent neither; users who share the batch are sent the message."""
     left, tape = bench.member("ann", "a")
     _, other = bench.member("bob", "a")
     bench.say("a")
@@ -912,7 +912,7 @@ def test_a_client_waiting_for_a_slice_is_not_sent_a_deleted_message(bench: Bench
 
 
 def test_bytes_encoded_before_a_deletion_are_encoded_again_later(bench: Bench) -> None:
-    """Although as many changes are looked at in the later round as when they were made."""
+    """Although the later round applies the same changes."""
     for _ in range(SLICE + 1):
         bench.member("zoe", "a")
     stalling, _ = bench.member("ann", "b")
@@ -962,7 +962,7 @@ def test_changes_are_remembered_while_events_are_pending(bench: Bench) -> None:
 
 
 def test_changes_without_a_local_receiver_are_not_kept(bench: Bench) -> None:
-    """No flush comes that would need them."""
+    """No flush needs them."""
     bench.member("bob", "a")
     bench.say("a")
     bench.hub.flush()

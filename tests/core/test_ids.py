@@ -38,7 +38,7 @@ def test_a_uuid_in_its_form_stays_as_it_is(value: uuid.UUID) -> None:
     "text", ["", "x", DASHED + "0", DASHED[:-1], "{" + DASHED, DASHED + "}", DASHED[:-1] + "g"]
 )
 def test_a_malformed_uuid_is_refused(text: str) -> None:
-    """Too long, too short, half a brace, a digit that is none."""
+    """Too long, too short, an open brace, a character that is no digit."""
     with pytest.raises(ValueError, match="not a UUID"):
         normalize_uuid(text)
 
@@ -51,7 +51,7 @@ def test_any_visible_text_is_a_conn_id(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "x" * (MAX_CONN_ID + 1), "a b", "a\nb", "a\x00", "a\u00a0b", "\ud800"])
 def test_invisible_characters_are_no_conn_id(text: str) -> None:
-    """Nothing, too much, white space, control characters, half a character."""
+    """Empty, too long, white space, control characters, half a character."""
     with pytest.raises(ValueError, match="not a conn_id"):
         normalize_conn_id(text)
 

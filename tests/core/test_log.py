@@ -71,7 +71,7 @@ def test_an_event_of_several_users_has_an_offset_for_each() -> None:
 def test_a_client_that_received_part_of_an_event_reads_the_rest(
     delivered: int, rest: tuple[str, ...] | None
 ) -> None:
-    """Nothing twice, and nothing missing, whichever number is resumed from."""
+    """Nothing twice, and nothing missing, from every offset."""
     full = log()
     full.append(parted(6, "ann", "bob"))
     full.append(entry(8))
@@ -81,7 +81,7 @@ def test_a_client_that_received_part_of_an_event_reads_the_rest(
 
 
 def test_one_of_the_users_receives_the_others() -> None:
-    """Everybody else, and every other event, is left as it is."""
+    """Other users, and other events, are not affected."""
     together, message_ = parted(6, "ann", "bob"), entry(7)
     assert together.for_user("ann").event.about == ("bob",)
     assert together.for_user("cid") is together
@@ -92,7 +92,7 @@ def test_one_of_the_users_receives_the_others() -> None:
 
 
 def test_an_amended_entry_keeps_its_offset() -> None:
-    """It has number, position and time of the old one, and nothing of its encoded forms."""
+    """It has offset, position and time of the old one, and none of its encoded forms."""
     old = entry(3, 4.0)
     old.items[Dialect.V07] = b"old"
     new = old.with_event(message("m3", b"[1,2]"))
@@ -122,7 +122,7 @@ def test_in_one_shard_an_entry_is_the_same_for_all() -> None:
 
 
 def test_a_full_log_drops_its_oldest_and_remembers_how_far() -> None:
-    """The floor is the highest number dropped."""
+    """The floor is the highest dropped offset."""
     full = filled(5, events=3)
     assert offsets(full) == [3, 4, 5]
     assert full.floor == 2
@@ -137,7 +137,7 @@ def test_a_log_of_no_events_keeps_none_and_knows_what_it_missed() -> None:
 
 @pytest.mark.parametrize(("offset", "found"), [(0, [1, 2, 3]), (1, [2, 3]), (2, [3]), (3, []), (9, [])])
 def test_since_returns_later_entries(offset: int, found: list[int]) -> None:
-    """The entries after a number, none where it is the last or beyond."""
+    """The entries after an offset, none from the last one on."""
     assert [kept.offset for kept in filled(3).since(offset, 0.0)] == found
 
 
@@ -153,7 +153,7 @@ def test_since_of_an_empty_log_is_empty() -> None:
 
 
 def test_since_updates_the_floor() -> None:
-    """What has grown too old is dropped before the floor is looked at."""
+    """Expired entries are dropped before the floor is read."""
     ageing = filled(3, age_s=10.0)
     assert [kept.offset for kept in ageing.since(0, 12.5)] == [3]
     assert ageing.floor == 2
@@ -161,7 +161,7 @@ def test_since_updates_the_floor() -> None:
 
 @pytest.mark.parametrize("is_swept", [True, False])
 def test_an_entry_after_a_long_silence_does_not_hide_expired_entries(is_swept: bool) -> None:
-    """Where all older ones are too old, the floor is above them, swept or not: who has not read them has lost them."""
+    """Where all older ones have expired, the floor is above them, swept or not: unread ones are lost."""
     budget = Budget(PLENTY)
     ageing = filled(3, age_s=10.0, budget=budget)
     if is_swept:
@@ -209,7 +209,7 @@ def test_clearing_forgets_everything() -> None:
 
 
 def test_a_superseded_entry_keeps_its_offset() -> None:
-    """The present form stands where the old one stood, is found by its uuid, and is what the budget counts."""
+    """The current form has the old offset, is found by its uuid, and counts in the budget."""
     budget = Budget(PLENTY)
     full = filled(3, budget=budget)
     old = full.entries[1]
@@ -233,7 +233,7 @@ def test_the_only_entry_can_be_superseded() -> None:
 
 
 def test_a_removed_entry_is_no_gap() -> None:
-    """Nothing that is sent was lost, so the floor stays; not even where nothing is left."""
+    """No deliverable entry was lost, so the floor stays, also where the log is empty."""
     budget = Budget(PLENTY)
     full = filled(3, budget=budget)
     full.supersede(full.entries[0], None)
@@ -246,7 +246,7 @@ def test_a_removed_entry_is_no_gap() -> None:
 
 
 def test_a_log_is_cut_up_to_a_number() -> None:
-    """Also one that it does not hold any more; never back."""
+    """Also one that it no longer has; the floor never decreases."""
     full = filled(4)
     full.supersede(full.entries[1], None)
     full.drop_through(2)
@@ -256,7 +256,7 @@ def test_a_log_is_cut_up_to_a_number() -> None:
 
 
 def test_a_dropped_entry_is_not_superseded() -> None:
-    """The budget may have taken it meanwhile; nothing comes back by that."""
+    """The budget may have dropped it meanwhile; the change does not restore it."""
     full = filled(3)
     gone = full.entries[0]
     full.drop_oldest(1)
@@ -265,7 +265,7 @@ def test_a_dropped_entry_is_not_superseded() -> None:
 
 
 def test_a_message_and_what_is_about_it_are_found_by_uuid() -> None:
-    """In the order of the log, each as long as it is held."""
+    """In the order of the log, each as long as the log has it."""
     mixed = log(events=2)
     assert mixed.about("m2") == ()
     mixed.append(Entry(1, "e-1", 0.0, MessageEdited(uuid="m2", channel="a", edited="t")))
@@ -276,7 +276,7 @@ def test_a_message_and_what_is_about_it_are_found_by_uuid() -> None:
 
 
 def test_an_event_about_no_message_is_not_found_by_uuid() -> None:
-    """Nor missed when it is dropped, among messages."""
+    """And its drop does not touch the index of messages."""
     mixed = log(events=1)
     mixed.append(Entry(1, "e-1", 0.0, Presence(uuid="p", user="ann", joined=True, timestamp="t", state=None)))
     assert mixed.about("p") == ()
@@ -309,7 +309,7 @@ def test_the_log_quiet_for_longest_pays() -> None:
 
 
 def test_an_emptied_log_is_not_trimmed_again() -> None:
-    """When the quietest has nothing left, the next one pays."""
+    """When the log quiet for longest is empty, the next one pays."""
     budget = Budget(2 * ONE)
     first, second = log(budget=budget), log(budget=budget)
     first.append(entry(1))
@@ -320,7 +320,7 @@ def test_an_emptied_log_is_not_trimmed_again() -> None:
 
 
 def test_an_entry_larger_than_the_budget_is_not_kept() -> None:
-    """It pushes out everything, itself included, and the log says so by its floor."""
+    """It pushes out everything, itself included, and the floor rises."""
     budget = Budget(2 * ONE)
     other, own = log(budget=budget), log(budget=budget)
     other.append(entry(1))
@@ -338,7 +338,7 @@ def test_a_single_log_shrinks_to_the_budget() -> None:
 
 
 def test_a_full_log_takes_from_itself_before_it_takes_from_others() -> None:
-    """Where the log's own bound makes room, no other log loses an entry."""
+    """Where the log's own bound frees enough, no other log loses an entry."""
     budget = Budget(3 * ONE)
     quiet, full = log(budget=budget), log(events=2, budget=budget)
     quiet.append(entry(1))
@@ -348,7 +348,7 @@ def test_a_full_log_takes_from_itself_before_it_takes_from_others() -> None:
 
 
 def test_a_log_that_keeps_nothing_costs_others_nothing() -> None:
-    """What is not kept does not count."""
+    """An entry that is not kept does not count."""
     budget = Budget(ONE)
     quiet, none = log(budget=budget), log(events=0, budget=budget)
     quiet.append(entry(1))
@@ -357,7 +357,7 @@ def test_a_log_that_keeps_nothing_costs_others_nothing() -> None:
 
 
 def sweep(budget: Budget, now_s: float) -> int:
-    """Free what is too old; return in how many steps."""
+    """Free expired entries; return in how many steps."""
     return sum(1 for _ in budget.sweep(now_s))
 
 
@@ -379,7 +379,7 @@ def test_a_sweep_frees_expired_entries_everywhere() -> None:
 
 
 def test_a_sweep_examines_only_logs_with_an_expired_entry() -> None:
-    """However many there are; one that has dropped its oldest for another reason is looked at once in vain."""
+    """However many logs there are; one that dropped its oldest for another reason is examined once in vain."""
     budget = Budget(PLENTY)
     logs = [log(events=2, age_s=10.0, budget=budget) for _ in range(100)]
     for number, aged in enumerate(logs):
@@ -395,7 +395,7 @@ def test_a_sweep_examines_only_logs_with_an_expired_entry() -> None:
 
 
 def test_a_sweep_frees_a_long_log_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others have their turn in between."""
+    """Other tasks run in between."""
     monkeypatch.setattr("channelstream.core.log.EXPIRY_BATCH", 4)
     long = filled(9, age_s=1.0)
     assert sweep(long._budget, 100.0) == 3
@@ -403,7 +403,7 @@ def test_a_sweep_frees_a_long_log_step_by_step(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_sweep_applies_changed_age_limits() -> None:
-    """Shorter, longer, none, and what was put back."""
+    """Shorter, longer, none, and restored ones."""
     budget = Budget(PLENTY)
     shorter, longer, never, back = (log(age_s=10.0, budget=budget) for _ in range(4))
     for aged in (shorter, longer, never, back):

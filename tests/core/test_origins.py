@@ -1,4 +1,4 @@
-"""Origins: what the option says becomes what browsers send, or is refused."""
+"""Origins: values of the option become the form that browsers send, or are refused."""
 
 import pytest
 
@@ -28,7 +28,7 @@ from channelstream.core.origins import normalize_origin
     ],
 )
 def test_an_origin_has_one_form(text: str, origin: str) -> None:
-    """And is its own form."""
+    """Normalizing that form changes nothing."""
     assert normalize_origin(text) == origin
     assert normalize_origin(origin) == origin
 
@@ -57,6 +57,6 @@ def test_an_origin_has_one_form(text: str, origin: str) -> None:
     ],
 )
 def test_an_impossible_origin_is_refused(text: str) -> None:
-    """A pattern, a path, a user or a host that is none."""
+    """A pattern, a path, a user or a malformed host."""
     with pytest.raises(ValueError):
         normalize_origin(text)

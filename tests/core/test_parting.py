@@ -43,7 +43,7 @@ class Crowd:
 
 
 def test_one_user_leaves_with_the_event_for_one() -> None:
-    """With the event that stands for one."""
+    """With the single event."""
     crowd = Crowd(2, notify_presence=True)
     assert not crowd.parting
     crowd.leave(0)
@@ -54,7 +54,7 @@ def test_one_user_leaves_with_the_event_for_one() -> None:
 
 
 def test_several_users_leave_in_one_event() -> None:
-    """In the order in which they left; who has another connection there has not."""
+    """In the order in which they left; a user with another connection there has not left."""
     crowd = Crowd(4, notify_presence=True, broadcast_presence_with_user_lists=True)
     crowd.registry.join(crowd.channel, crowd.registry.users["u1"], Dialect.V07, NOW)
     crowd.leave(2, 1, 0)

@@ -52,7 +52,7 @@ def standard(value: bytes) -> Header:
 def test_the_caller_is_the_last_hop_that_is_no_trusted_proxy(
     peer: str | None, headers: tuple[Header, ...], client: str
 ) -> None:
-    """Headers count from trusted proxies only, and what a stranger put before counts never."""
+    """Headers count from trusted proxies only, and earlier hops that a client wrote never do."""
     assert BEHIND_PROXY.client(scope(peer, *headers)) == client
 
 
@@ -68,13 +68,13 @@ def test_the_caller_is_the_last_hop_that_is_no_trusted_proxy(
     ],
 )
 def test_headers_that_disagree_name_no_caller(listed: bytes, standardized: bytes, client: str) -> None:
-    """A proxy that sets one of them may pass on the other as a stranger wrote it, and which one cannot be known."""
+    """A proxy that sets one of them may pass on the other as the client wrote it, and which one is unknown."""
     assert BEHIND_PROXY.client(scope("10.0.0.1", forwarded(listed), standard(standardized))) == client
 
 
 @pytest.mark.parametrize("name", [b"x-forwarded-proto", b"x-url-scheme", b"x-scheme"])
 def test_the_scheme_is_what_a_trusted_proxy_says(name: bytes) -> None:
-    """From anyone else the header counts nothing, and neither does nonsense."""
+    """From other peers the header is ignored, and so is a malformed one."""
     assert BEHIND_PROXY.scheme(scope("10.0.0.1", (name, b"https"))) == "https"
     assert BEHIND_PROXY.scheme(scope("10.0.0.1", (name, b"http"), scheme="https")) == "http"
     assert BEHIND_PROXY.scheme(scope("10.0.0.1", (name, b"gopher"))) == "http"
@@ -104,7 +104,7 @@ def test_the_scheme_is_what_a_trusted_proxy_says(name: bytes) -> None:
 def test_the_scheme_is_that_of_the_call_to_the_first_trusted_proxy(
     headers: tuple[Header, ...], scheme: str
 ) -> None:
-    """Of a list what stands beside the caller's address, else what was appended last; `https` if no header denies it."""
+    """Of a list the item beside the caller's address, else the last one; `https` if no header denies it."""
     request = {"client": ("10.0.0.1", 1), "headers": list(headers), "scheme": "http"}
     assert BEHIND_PROXY.scheme(request) == scheme
 
@@ -216,7 +216,7 @@ def test_every_line_of_forwarded_addresses_counts() -> None:
 def test_the_prefix_of_a_trusted_proxy_is_stripped(
     peer: str, prefix: bytes, path: str, stripped: str
 ) -> None:
-    """Only whole segments, only from whom we trust, and whether the proxy left it in place or not."""
+    """Only whole segments, only from trusted proxies, and whether the proxy left it in place or not."""
     scope = {"client": (peer, 1), "headers": [(b"x-script-name", prefix)], "path": path}
     assert BEHIND_PROXY.path(scope) == stripped
 

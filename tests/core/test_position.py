@@ -1,4 +1,4 @@
-"""Positions: written and read back, and nothing else taken for one."""
+"""Positions: written and read back, and no other text is one."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -29,7 +29,7 @@ NUMBERS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1).
 
 @given(SHARDS)
 def test_a_position_survives_the_wire(shards: list[tuple[str, int]]) -> None:
-    """What the server wrote it reads back as the same place, in one shard or in the most there can be."""
+    """The server reads its own text back as the same position, in one shard or in the most there can be."""
     epochs, offsets = zip(*shards, strict=True)
     position = Position(epochs, offsets)
     assert Position.parse(str(position)) == position
@@ -43,7 +43,7 @@ def test_a_position_is_written_as_epochs_and_offsets() -> None:
 
 @given(st.text(max_size=MAX_TEXT + 2))
 def test_any_text_is_a_position_or_none(text: str) -> None:
-    """No text a client may send raises; what is read has as many epochs as numbers."""
+    """No text of a client raises; a position has as many epochs as offsets."""
     position = Position.parse(text)
     assert position is None or len(position.epochs) == len(position.offsets) > 0
 
@@ -75,20 +75,20 @@ def test_a_malformed_position_is_none(text: str) -> None:
 
 
 def test_the_text_of_a_position_is_bounded() -> None:
-    """It is read, one character more is not looked at."""
+    """The longest one is read, one character more is refused."""
     longest = "e" * (MAX_TEXT - 2) + "-1"
     assert Position.parse(longest) == Position.single("e" * (MAX_TEXT - 2), 1)
     assert Position.parse(longest + "1") is None
 
 
 def test_the_offset_of_a_position_is_bounded() -> None:
-    """Any engine can keep it."""
+    """Every engine can store it."""
     assert Position.parse(f"e-{MAX_OFFSET}") == Position.single("e", MAX_OFFSET)
 
 
 @given(NUMBERS)
 def test_offsets_are_merged_for_each_shard(pair: Iterable[tuple[int, ...]]) -> None:
-    """The later of two is behind both in every shard, the earlier before both."""
+    """The later of two is at or after both in every shard, the earlier at or before both."""
     one, other = pair
     pairs = list(zip(one, other, strict=True))
     assert max_offsets(one, other) == tuple(max(each) for each in pairs)
@@ -96,12 +96,12 @@ def test_offsets_are_merged_for_each_shard(pair: Iterable[tuple[int, ...]]) -> N
 
 
 def test_one_offset_is_replaced() -> None:
-    """Those of the other shards stay."""
+    """The offsets of the other shards stay."""
     assert [with_offset((1, 2, 3), shard, 9) for shard in range(3)] == [(9, 2, 3), (1, 9, 3), (1, 2, 9)]
 
 
 def test_names_are_spread_over_the_shards() -> None:
-    """Each has its fair part, one name is always in the same, and where there is one shard it has all."""
+    """Each has its share, a name is always in the same one, and a single shard has all."""
     counts = Counter(shard_of(f"channel-{number}", 4) for number in range(4000))
     assert set(counts) == {0, 1, 2, 3}
     assert min(counts.values()) > 900
@@ -135,12 +135,12 @@ def test_a_client_reads_from_where_its_connection_may(named: int | None, deliver
 
 @pytest.mark.parametrize(("named", "bound"), [(None, JOINED), (5, 5), (LATER, JOINED), (OTHER_LOG, JOINED)])
 def test_a_connection_reads_nothing_before_its_bound(named: int | None, bound: int) -> None:
-    """That is where it joined, or an earlier number that the application has named."""
+    """The bound is where it joined, or an earlier offset that the application named."""
     assert ReadRange.of(JOINED, named).bound == bound
 
 
 def test_a_position_has_an_offset_in_its_own_log_only() -> None:
-    """In each shard by itself; a log with another number of shards is another one."""
+    """In each shard; a log with another number of shards is another log."""
     position = Position(("a", "b"), (4, 5))
     assert [position.offset_in(("a", "b"), shard) for shard in (0, 1)] == [4, 5]
     assert [position.offset_in(("a", "x"), shard) for shard in (0, 1)] == [4, -1]

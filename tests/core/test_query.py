@@ -19,17 +19,17 @@ from channelstream.core.query import MAX_FIELDS, read_query
     ],
 )
 def test_parameters_are_decoded(query: bytes, parameters: dict[str, str]) -> None:
-    """Blank values stay, of one given twice the first counts."""
+    """Blank values stay; of a repeated parameter the first counts."""
     assert read_query(query) == parameters
 
 
 def test_too_many_parameters_are_refused() -> None:
-    """The bound is on their number, so that nobody pays for reading them."""
+    """Their number is bounded before they are read."""
     assert len(read_query(b"&".join(b"k%d=1" % number for number in range(MAX_FIELDS)))) == MAX_FIELDS
     assert read_query(b"&".join([b"a=1"] * (MAX_FIELDS + 1))) == {}
 
 
 @given(st.binary(max_size=64))
 def test_no_bytes_raise(query: bytes) -> None:
-    """Strangers write what they like."""
+    """Every text of a client is read or refused."""
     assert isinstance(read_query(query), dict)

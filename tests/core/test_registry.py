@@ -1,4 +1,4 @@
-"""The registry: which changes bring about which events, what is kept where, and what is forgotten when."""
+"""The registry: the events of each change, where they are kept, and when users and channels are forgotten."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -99,7 +99,7 @@ def test_a_new_user_gets_its_fresh_state_and_a_known_one_does_not(bench: Bench) 
 
 
 def test_a_state_has_at_most_256_keys(bench: Bench) -> None:
-    """Keys it has, those for new users and those set count together, each once."""
+    """Existing keys, those for new users and set ones count together, each once."""
     full = {f"k{number}": number for number in range(MAX_STATE_KEYS)}
     bench.registry.check_state("new", full, {"k1": 5})
     with pytest.raises(Invalid, match="at most 256 keys"):
@@ -113,7 +113,7 @@ def test_a_state_has_at_most_256_keys(bench: Bench) -> None:
 
 
 def test_a_new_user_has_missed_nothing_yet(bench: Bench) -> None:
-    """Its log begins where the engine is."""
+    """Its log begins at the engine's current offset."""
     bench.commit(message("m1"))
     assert bench.user("ann").log.floor == 1
 
@@ -206,14 +206,14 @@ def test_a_patch_keeps_the_other_settings(bench: Bench) -> None:
 
 
 def test_the_size_of_a_history_is_bounded() -> None:
-    """More than the server allows is asked for in vain, at creation and later."""
+    """The server's bound wins, at creation and later."""
     bench = Bench(RegistryLimits(history_size=4))
     assert bench.channel("a", history_size=99).settings.history_size == 4
     assert bench.registry.configure("a", {"history_size": 50}, 0, NOW).settings.history_size == 4
 
 
 def test_defaults_come_from_the_limits() -> None:
-    """How much a log keeps is the server's business unless a channel says otherwise."""
+    """The server's limits apply unless a channel has its own."""
     bench = Bench(RegistryLimits(log_events=7, log_age_s=33.0, user_log_events=5, transit_s=20.0))
     channel = bench.channel("a")
     assert (channel.log.limits.events, channel.log.limits.age_s) == (7, 33.0)
@@ -227,7 +227,7 @@ def test_defaults_come_from_the_limits() -> None:
 
 
 def test_presence_announces_the_first_join_and_the_last_leave(bench: Bench) -> None:
-    """With the public state when joining, and none when parting."""
+    """With the public state of a join, and none of a leave."""
     ann = bench.user("ann", mood=1, secret=2)
     ann.publish_keys(["mood"])
     channel = bench.channel("a", notify_presence=True)
@@ -278,7 +278,7 @@ def test_a_user_list_is_bounded(bench: Bench) -> None:
 
 
 def test_a_user_list_travels_where_the_channel_asks_for_it(bench: Bench) -> None:
-    """All members with their public state, the one who joined among them, the one who parted not."""
+    """All members with their public state, with the user that joined, without the one that left."""
     channel = bench.channel("a", notify_presence=True, broadcast_presence_with_user_lists=True)
     ann, bob = bench.user("ann", mood=1), bench.user("bob")
     ann.publish_keys(["mood"])
@@ -304,7 +304,7 @@ def test_an_event_of_a_channel_is_kept_in_its_log(bench: Bench) -> None:
 
 
 def test_a_private_message_is_kept_for_each_of_its_users(bench: Bench) -> None:
-    """Except for those left out, and those nobody knows."""
+    """Except for excluded and unknown users."""
     ann, bob, cid = bench.user("ann"), bench.user("bob"), bench.user("cid")
     only = frozenset({"ann", "bob", "nobody"})
     bench.commit(message("m1", channel=None, only=only, exclude=frozenset({"ann"})))
@@ -313,7 +313,7 @@ def test_a_private_message_is_kept_for_each_of_its_users(bench: Bench) -> None:
 
 
 def test_a_full_budget_drops_from_the_logs_of_addressees_in_the_order_of_names() -> None:
-    """Not in the order of a set of text, which is another in every process."""
+    """Not in the order of a set of strings, which differs between processes."""
     names = [f"user {number}" for number in range(9)]
     bench = Bench(RegistryLimits(log_bytes=20_000))
     users = [bench.user(name) for name in names]
@@ -348,7 +348,7 @@ def test_a_history_that_is_off_shows_nothing(bench: Bench) -> None:
 
 
 def test_an_edit_changes_history_and_log(bench: Bench) -> None:
-    """Both have the new text in the old place; who resumes gets the message as it is, and one edit that says it all."""
+    """Both have the new text at the old offset; a resumed client gets the current message and one edit with all changes."""
     channel = bench.channel("a", store_history=True)
     bench.commit(message("m1"))
     bench.commit(message("m2"))
@@ -363,7 +363,7 @@ def test_an_edit_changes_history_and_log(bench: Bench) -> None:
 
 
 def test_a_message_edited_for_too_many_users_is_lost_for_the_others(bench: Bench) -> None:
-    """The log no longer holds it for those who still need it, and says so by its floor."""
+    """The log drops it for users who still need it, and its floor rises."""
     log = bench.channel("a").log
     bench.commit(message("m"))
     many = frozenset(f"u{number}" for number in range(MAX_EXCLUDED))
@@ -389,7 +389,7 @@ def test_a_deletion_is_all_that_remains(bench: Bench) -> None:
 
 
 def test_a_private_message_leaves_the_logs_of_users_it_is_deleted_for(bench: Bench) -> None:
-    """And stays in those of the others, for them alone."""
+    """And stays in the logs of the other users, for them alone."""
     bob, cid = bench.user("bob"), bench.user("cid")
     bench.commit(message("p1", channel=None, only=frozenset({"bob", "cid"})))
     bench.commit(MessageDeleted(uuid="p1", only=frozenset({"bob"})))
@@ -418,7 +418,7 @@ def test_a_deletion_takes_the_message_from_the_history(bench: Bench) -> None:
     ],
 )
 def test_an_edit_of_a_message_not_shown_changes_nothing(bench: Bench, event: Event) -> None:
-    """It is still an event of the log."""
+    """The edit is still an event of the log."""
     channel = bench.channel("a", store_history=True)
     bench.commit(message("m1"))
     bench.commit(event)
@@ -469,7 +469,7 @@ def test_activity_postpones_being_forgotten(bench: Bench) -> None:
 
 
 def test_an_empty_channel_is_forgotten_after_its_time(bench: Bench) -> None:
-    """With log and history; a channel with members stays, and so does one that was spoken in."""
+    """With log and history; a channel with members or a recent message stays."""
     empty, full, busy = (bench.channel(name, store_history=True) for name in ("empty", "full", "busy"))
     bench.join(full, bench.user("ann"))
     for name in ("empty", "full"):
@@ -499,7 +499,7 @@ def test_setting_the_wall_clock_neither_forgets_nor_keeps_what_is_idle(bench: Be
 
 
 def test_zero_keeps_for_ever(bench: Bench) -> None:
-    """Both lifetimes can be switched off."""
+    """0 switches off each of the lifetimes."""
     bench.registry.open_user("ann", {}, 0, NOW)
     bench.channel("a")
     bench.registry.collect(STEADY_S * 2, users_after_s=0, channels_after_s=0)
@@ -596,7 +596,7 @@ class Churn:
 def test_random_joins_and_leaves_are_counted_and_forgotten(
     steps: list[tuple[str, int, int, int, int]],
 ) -> None:
-    """Nobody present is forgotten, nobody idle for too long is kept, however the wall clock is set; no step ever fails."""
+    """Connected users stay and idle ones go, however the wall clock is set; no step fails."""
     churn = Churn()
     for step, user, channel, wait_s, set_s in steps:
         churn.pass_time(wait_s, set_s)

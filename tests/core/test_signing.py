@@ -1,4 +1,4 @@
-"""Signatures: both ways of counting time, whose text counts, and one answer for all faults."""
+"""Signatures: both epochs of their time, the signed text, and one answer for all faults."""
 
 import pytest
 from hypothesis import given
@@ -52,7 +52,7 @@ def is_accepted(
     ],
 )
 def test_a_signature_is_valid_for_its_signed_text_only(text: SignedText, signed: str, accepted: bool) -> None:
-    """Another endpoint's path opens nothing unless any text does."""
+    """Another endpoint's path is refused, unless every text is accepted."""
     assert is_accepted(sign(signed), text) is accepted
 
 
@@ -87,7 +87,7 @@ def test_any_age_is_accepted_where_none_is_asked_for() -> None:
     ],
 )
 def test_every_wrong_signature_has_the_same_answer(token: str) -> None:
-    """Nothing, no signature, another secret, cut, prefixed, an impossible time, no text, too long."""
+    """Empty, unsigned, another secret, cut, prefixed, an impossible time, no text, too long."""
     assert not is_accepted(token)
 
 

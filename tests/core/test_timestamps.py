@@ -84,7 +84,7 @@ def test_every_accepted_form_becomes_one(text: str, normal: str) -> None:
     ],
 )
 def test_anything_else_is_refused(text: str) -> None:
-    """What is not such a time, or leaves the calendar on its way to UTC, is a ValueError."""
+    """Another text, or a time outside the calendar in UTC, is a ValueError."""
     with pytest.raises(ValueError):
         normalize(text)
 

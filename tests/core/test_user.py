@@ -1,4 +1,4 @@
-"""Users: what changes of their state count as changes, and what is public."""
+"""Users: which updates of a state are changes, and which keys are public."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_a_null_removes_a_key(user: User) -> None:
 
 
 def test_keys_are_counted_as_they_would_be_after_updates(user: User) -> None:
-    """One update after the other: what is removed makes room, what is set twice counts once."""
+    """One update after the other: removed keys make room, a key set twice counts once."""
     user.update_state({"a": 1, "b": 2})
     room = MAX_STATE_KEYS - 2
     assert user.exceeded_limit() is None
@@ -91,7 +91,7 @@ def test_publishing_keys_replaces_the_old_ones(user: User) -> None:
 
 
 def test_the_presence_entry_is_rebuilt_only_by_a_change(user: User) -> None:
-    """Very many events share it, and those made before a change keep what they were made with."""
+    """Very many events share it, and those made before a change keep the old one."""
     user.update_state({"a": 1, "b": 2})
     user.publish_keys(["a"])
     first = user.listed

@@ -158,7 +158,7 @@ def pieces(data: bytes, size: int) -> list[bytes]:
 
 
 def test_small_pieces_count():
-    """Frames sent byte by byte have an allowance too; a long one may come in any number of TCP segments."""
+    """Frames sent byte by byte are bounded too; a long one may come in any number of TCP segments."""
     of_201_bytes = client_frame(2, b"x" * 193)
     assert fault(*pieces(of_201_bytes, 1), client_frame(9, b"")) is None
     assert fault(*pieces(of_201_bytes + client_frame(9, b""), 1)) == CloseCode.POLICY_VIOLATION
@@ -194,7 +194,7 @@ def empty_blocks(count: int) -> bytes:
     ],
 )
 def test_steps_are_bounded(wire, least):
-    """What one client sends is read in steps of bounded work, so others can have their turn between them."""
+    """The bytes of one client are read in steps of bounded work, so that other tasks run between them."""
     reader = FrameReader(MANY, inflate)
     assert steps(reader, wire) >= least
     assert steps(reader, client_frame(10, b"")) == 1  # It was no fault that ended the steps.
@@ -231,7 +231,7 @@ def test_any_fragments_and_chunks(data):
 
 @given(st.lists(st.binary(max_size=700), max_size=12))
 def test_random_bytes(chunks):
-    """Whatever arrives raises nothing but FrameError and never makes the reader hold more than its caps."""
+    """No bytes raise anything but FrameError or make the reader buffer more than its caps."""
     reader = FrameReader(SMALL, inflate)
     for chunk in chunks:
         read(reader, chunk)
@@ -356,7 +356,7 @@ def test_fault_names_its_reason():
 
 
 def test_a_reader_that_is_closed_gives_nothing_more():
-    """A caller that stops reading in the middle of a chunk gets nothing more."""
+    """A caller that stops in the middle of a chunk gets nothing more."""
     reader = FrameReader(LIMITS)
     events = reader.feed(client_frame(9, b"1") + client_frame(9, b"2"))
     assert next(events) == Ping(b"1")
