@@ -15,7 +15,7 @@ from tests.line import Line
 
 @dataclass
 class Watch:
-    """What the pages of one test said and asked for.
+    """The console errors and requests of the pages of one test.
 
     Attributes:
         servers: hosts with ports that pages may ask.
@@ -83,7 +83,7 @@ def watch(server: Any) -> Watch:
 
 @pytest.fixture
 def open_page(chromium: Browser, server: Any, watch: Watch) -> Iterator[Callable[..., Page]]:
-    """Open pages, each of a browser of its own; afterwards nothing may have gone wrong in any of them."""
+    """Open pages, each in its own browser; afterwards none of them may have logged an error."""
     contexts: list[BrowserContext] = []
 
     def open_page(path: str, base: str = server.url, cookies: Sequence[Any] = (), **options: Any) -> Page:

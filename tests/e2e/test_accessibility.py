@@ -35,7 +35,7 @@ BEHIND_THE_DOOR = (
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core objects to: in the light everything, in the dark what depends on colors."""
+    """Return the violations that axe-core finds: in light mode all, in dark mode those of colors."""
     page.evaluate(Axe().axe_script)
     found = []
     for scheme, rules in (("light", RULES), ("dark", COLORS)):
@@ -67,7 +67,7 @@ def test_open_pages(open_page: Callable[..., Page], path: str) -> None:
 
 
 def test_the_chat(start_server: Any, open_page: Callable[..., Page], watch: Any) -> None:
-    """The demo has no fault while people talk; its server outlives its page, which would complain."""
+    """The demo has no fault while people talk; its server runs longer than its page, which would show an error."""
     running = start_server()
     watch.servers.add(f"127.0.0.1:{running.port}")
     page = open_page("/demo", base=running.url)
@@ -82,7 +82,7 @@ def test_the_chat(start_server: Any, open_page: Callable[..., Page], watch: Any)
 @pytest.mark.usefixtures("something_to_show")
 @pytest.mark.parametrize("path", BEHIND_THE_DOOR)
 def test_admin_pages(open_admin: Callable[..., Page], watch: Any, path: str) -> None:
-    """Pages for the admin have no fault, with rows, without, and about what has ended or never was."""
+    """Pages for the admin have no fault, with rows, without, and about ended or unknown items."""
     watch.expected = "404"
     page = open_admin(path)
     if page.locator("#freshness").count():

@@ -119,7 +119,7 @@ def test_nothing_is_missed(started: Any) -> None:
 
 @pytest.mark.parametrize("started", ["memory", "three nodes"], indirect=True)
 def test_losses_are_named(started: Any) -> None:
-    """With logs of a few events much is lost: named, not replayed, and what follows has no gap."""
+    """With logs of a few events much is lost: it is named and not replayed, and later events have no gap."""
     _, clients = run(started, {name: {"log_events": 5} for name in CHANNELS})
     lost = [record.lost for client in clients for record in client.records]
     assert any(lost)

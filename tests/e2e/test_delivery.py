@@ -89,7 +89,7 @@ def test_many_messages_of_many_requests_keep_their_order(server: Any, listeners:
 
 
 def test_a_private_message_reaches_its_user_only(server: Any) -> None:
-    """A message for named users comes to their connections, and to nobody else's in the channel."""
+    """A message for named users reaches their connections, and no others in the channel."""
     channel = uuid4().hex
     one, other = f"one-{channel}", f"other-{channel}"
     private = {"user": "app", "pm_users": [one], "message": {"text": "for one"}}

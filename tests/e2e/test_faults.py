@@ -18,12 +18,12 @@ NOTHING: frozenset[str] = frozenset()
 
 
 def has_load(outcome: Outcome) -> bool:
-    """Whether there was something to lose: every client is in two channels at least, so more arrives than is sent."""
+    """Whether the load was enough to lose something: clients are in two channels at least, so more arrives than is sent."""
     return outcome.figures.sent >= 100 and outcome.figures.received > outcome.figures.sent
 
 
 def test_a_killed_node(tmp_path: Path) -> None:
-    """Its clients resume elsewhere and miss nothing; only who does not come back has parted, once, after the lease."""
+    """Its clients resume elsewhere and miss nothing; only users that do not reconnect leave, once, after the lease."""
     outcome = play("killed-node", tmp_path)
     assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
     assert outcome.figures.ended > 0
@@ -58,13 +58,13 @@ def test_a_node_that_is_cut_off_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_node_misses_big_messages(tmp_path: Path) -> None:
-    """It comes back however many bytes it has to read; nothing is lost, and messages are refused only meanwhile."""
+    """It catches up however many bytes it has to read; nothing is lost, and messages are refused only meanwhile."""
     outcome = play("big-messages", tmp_path)
     assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
 
 
 def test_a_dropped_subscription_loses_only_the_trimmed_channel(tmp_path: Path) -> None:
-    """What the log holds arrives late and in order; the channel whose log is too short is reported lost, and no other."""
+    """Entries in the log arrive late and in order; the channel whose log is too short is reported lost, and no other."""
     outcome = play("subscription", tmp_path)
     assert (outcome.lost, has_load(outcome)) == ({SHORT}, True)
 
@@ -92,7 +92,7 @@ def test_a_slow_node(tmp_path: Path) -> None:
 
 
 def test_clocks_an_hour_apart(tmp_path: Path) -> None:
-    """Nobody is taken for dead, nothing in the log for old, and nothing is lost."""
+    """No node is taken for dead, no entry for expired, and nothing is lost."""
     outcome = play("clocks", tmp_path)
     assert (outcome.lost, has_load(outcome)) == (NOTHING, True)
     assert outcome.figures.reconnected == 0

@@ -1,4 +1,4 @@
-"""Calls and streams of one connection that come at once: whichever is first, each is done, and one stream stays.
+"""Concurrent calls and streams of one connection: in every order each call is executed, and one stream stays.
 
 Across three nodes the connection is handed from one to the other meanwhile.
 """
@@ -100,7 +100,7 @@ async def received(wire: Wire, last: str) -> list[str]:
 
 
 def race(server: Any, play: Play) -> None:
-    """Play a race again and again, each time with another connection."""
+    """Play a race several times, each time with another connection."""
 
     async def rounds() -> None:
         async with asyncio.timeout(DEADLINE_S), async_client() as http:

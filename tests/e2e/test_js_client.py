@@ -39,7 +39,7 @@ def say(server: RunningServer, channel: str, text: str) -> None:
 
 
 def test_a_page_receives_by_websocket(open_page: Callable[..., Page], server: RunningServer) -> None:
-    """With nothing but the module and a connection's id."""
+    """With only the module and a connection's id."""
     page = open_page("/", bypass_csp=True)
     listen(page, server, "js-page")
     say(server, "js-page", "hi")
@@ -62,7 +62,7 @@ ASK = """async ([client, url]) => {
 def test_a_page_asks_its_application(
     open_page: Callable[..., Page], server: RunningServer, line: Line
 ) -> None:
-    """`connectUrl` belongs to the page, wherever the server is; what twenty visits open is ended and not left to expire."""
+    """`connectUrl` is relative to the page, wherever the server is; connections of twenty visits are ended."""
     given: list[str] = []
     asked: list[Any] = []
 

@@ -98,7 +98,7 @@ def watcher_of(node: Any, stack: ExitStack) -> Listener:
 def test_a_node_that_is_cut_off_catches_up(
     healthy: Any, line: StoppableLine, start_server: Callable[..., Any]
 ) -> None:
-    """It refuses calls; its users part once and join once again, and its clients miss nothing."""
+    """It refuses calls; its users leave once and join once again, and its clients miss nothing."""
     cut_off = start_server("--engine", f"redis://127.0.0.1:{line.port}/0", *FLAGS)
     with ExitStack() as stack:
         watcher = watcher_of(healthy, stack)
@@ -120,7 +120,7 @@ def test_a_node_that_is_cut_off_catches_up(
 def test_a_call_that_a_node_gave_up_is_not_executed_later(
     healthy: Any, line: StoppableLine, start_server: Callable[..., Any]
 ) -> None:
-    """A client was refused by a node that was cut off; what that node had asked of the other does not end its stream."""
+    """A client was refused by a node that was cut off; the pending command of that node does not end its stream later."""
     cut_off = start_server("--engine", f"redis://127.0.0.1:{line.port}/0", *FLAGS)
     with ExitStack() as stack:
         ann = Listener(healthy, stack, "ann")
@@ -171,7 +171,7 @@ def wait_for_users(node: Any, users: list[str]) -> None:
 def test_a_node_that_was_stopped_catches_up(
     redis: RedisServer, healthy: Any, start_server: Callable[..., Any]
 ) -> None:
-    """For longer than its lease: its users have parted once, join once again, and its clients miss nothing."""
+    """For longer than its lease: its users leave once, join once again, and its clients miss nothing."""
     stopped = start_server("--engine", redis.address, *FLAGS)
     with ExitStack() as stack:
         watcher = watcher_of(healthy, stack)
@@ -193,7 +193,7 @@ def test_a_node_that_was_stopped_catches_up(
 def test_a_clock_an_hour_ahead_changes_nothing(
     redis: RedisServer, healthy: Any, start_server: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Times come from Redis: nobody is taken for dead, and nothing of the log for old, at either node."""
+    """Times come from Redis: no node is taken for dead, and no entry for expired, at either node."""
     ahead = start_server(
         "--engine",
         redis.address,

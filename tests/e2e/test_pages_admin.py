@@ -27,7 +27,7 @@ def sign_in(open_page: OpenPage, server: Any) -> Callable[..., Page]:
 
 
 def test_a_wrong_password_stays_outside(sign_in: Callable[..., Page]) -> None:
-    """The form comes back and says what is wrong."""
+    """The form is shown again and says what is wrong."""
     page = sign_in("wrong")
     expect(page.get_by_role("alert")).to_have_text("User name or password is wrong.")
     page.goto("/admin")
@@ -127,7 +127,7 @@ def test_a_message_is_sent_from_the_page(open_admin: Callable[..., Page], post: 
 def test_a_question_may_be_asked_again_at_once(
     open_admin: Callable[..., Page], post: Callable[..., Any]
 ) -> None:
-    """Before the browser has announced that the dialog was closed: no answer gets lost, or counts for both."""
+    """Before the browser has reported that the dialog was closed: no answer gets lost, or counts for both."""
     post("/connect", {"username": "admin-lee", "conn_id": "admin-lee-1", "channels": ["admin-lee"]})
     page = open_admin("/admin/connection?name=admin-lee-1")
     page.get_by_role("button", name="Disconnect").press("Enter")
@@ -180,7 +180,7 @@ def test_missing_items_are_named(open_admin: Callable[..., Page], watch: Any) ->
 
 
 def test_a_cut_line_is_shown_and_reconnected(open_page: OpenPage, line: Any, server: Any, watch: Any) -> None:
-    """When the server is out of reach the page says so, and goes on by itself afterwards."""
+    """While the server is unreachable the page says so, and it continues by itself afterwards."""
     watch.expected = "ERR_"
     page = open_page("/admin", base=line.url)
     page.get_by_label("User name").fill("admin")
@@ -194,7 +194,7 @@ def test_a_cut_line_is_shown_and_reconnected(open_page: OpenPage, line: Any, ser
 
 
 def test_signing_out_closes_the_panel(open_admin: Callable[..., Page]) -> None:
-    """The button leads to the form; a panel that is still open in another tab goes there too."""
+    """The button leads to the form; a panel open in another tab goes there too."""
     page = open_admin()
     expect(page.locator("#freshness")).to_have_text("Live")
     other = page.context.new_page()
@@ -231,7 +231,7 @@ PAGES = (
 
 
 def test_pages_fit_a_phone(open_admin: Callable[..., Page], post: Callable[..., Any]) -> None:
-    """At 390 pixels nothing sticks out; wide tables scroll by themselves."""
+    """At 390 pixels nothing overflows; wide tables scroll."""
     post("/connect", {"username": "phone-user", "conn_id": "phone-connection", "channels": ["phone"]})
     page = open_admin(viewport={"width": 390, "height": 780})
     for path in PAGES:

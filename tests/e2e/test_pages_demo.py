@@ -151,7 +151,7 @@ def test_history_is_there_after_a_reload(join: Callable[..., Page]) -> None:
 def test_a_dropped_connection_is_shown_and_misses_nothing(
     join: Callable[..., Page], line: Any, watch: Any
 ) -> None:
-    """A note appears when the line is cut; what was said meanwhile is there once it is mended, once."""
+    """A note appears when the line is cut; messages sent meanwhile appear once it is mended, once each."""
     watch.expected = "ERR_CONNECTION"
     ann, bob = join("drop-ann", base=line.url), join("drop-bob")
     say(bob, "can you read me?")

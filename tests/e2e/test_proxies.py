@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[RunningServer]:
-    """A server that believes its proxies."""
+    """A server that trusts its proxies."""
     running = launch("--trusted-proxies", "127.0.0.1")
     yield running
     code, log = running.stop()
@@ -130,7 +130,7 @@ def test_no_victim_is_read_as_the_body_of_a_hidden_request(
 
 
 def test_no_victim_suffers_from_odd_requests(proxy: Proxy, victims: list[Victim]) -> None:
-    """Whatever a stranger sends, of all that `tests/odd_requests.py` draws, others are answered as ever."""
+    """Whatever a stranger sends, of all that `tests/odd_requests.py` draws, other clients get their own answers."""
     for seed in range(STRANGERS):
         with socket.create_connection(("127.0.0.1", proxy.port), timeout=PATIENCE_S) as stranger:
             stranger.sendall(OddClient(seed).data().removesuffix(LAST * 2))
@@ -145,7 +145,7 @@ def test_no_victim_suffers_from_odd_requests(proxy: Proxy, victims: list[Victim]
 
 
 def test_a_websocket_passes_the_proxies(node: RunningServer, proxy: Proxy) -> None:
-    """Both ways, and with what was published meanwhile."""
+    """In both directions, with the messages published meanwhile."""
     conn_id = node.connect("ann", "proxied-ws")
     with connect(f"ws://127.0.0.1:{proxy.port}/ws?conn_id={conn_id}&since=") as stream:
         node.post("/message", {"channel": "proxied-ws", "message": {"text": "hello"}, "user": "bob"})
@@ -166,7 +166,7 @@ def test_an_event_stream_passes_the_proxies(node: RunningServer, proxy: Proxy) -
     "claim", ["X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9", "X-Script-Name: /x"]
 )
 def test_forged_headers_do_not_reach_the_server(node: RunningServer, proxy: Proxy, claim: str) -> None:
-    """The proxies replace or remove it: else the call would come from nowhere, or from elsewhere."""
+    """The proxies replace or remove them: otherwise the call would have a forged address."""
     name, _, value = claim.partition(": ")
     url = f"http://127.0.0.1:{proxy.port}/info"
     assert http_client.post(url, headers=node.sign("/info") | {name: value}).status_code == 200

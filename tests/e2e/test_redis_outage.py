@@ -1,4 +1,4 @@
-"""A node whose Redis goes away: calls are refused, streams stay open, and afterwards every client knows what it missed."""
+"""A node whose Redis goes away: calls are refused, streams stay open, and afterwards every client is sent its losses."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def test_while_redis_is_stopped_calls_are_refused(redis: RedisServer, node: Any)
 def test_after_a_restart_of_redis_clients_are_sent_their_losses(
     redis: RedisServer, node: Any, has_data: bool
 ) -> None:
-    """Their streams are closed with 1012; they come back with the same conn_id, and go on from there."""
+    """Their streams are closed with 1012; they reconnect with the same conn_id, and continue from there."""
     conn_id = node.connect("ann", "a")
     with connect(f"{node.ws_url}/ws?conn_id={conn_id}&since=") as stream:
         resumed(stream)

@@ -111,7 +111,7 @@ def test_private_messages(server: Any, call: Call) -> None:
 
 
 def test_subscribing_adds_channels(server: Any, call: Call) -> None:
-    """The connection receives them from then on."""
+    """The connection receives the new channels from then on."""
     conn_id = _connect(call, "seed-more", "SEED_ONE")
     answer = call("/subscribe", {"channels": ["SEED_TWO"], "conn_id": conn_id})
     assert answer["channels"] == ["SEED_ONE", "SEED_TWO"]
@@ -120,7 +120,7 @@ def test_subscribing_adds_channels(server: Any, call: Call) -> None:
 
 
 def test_info_describes_channels(call: Call) -> None:
-    """About those asked for, and about all when the list is empty."""
+    """The requested ones, and all for an empty list."""
     conn_id = _connect(call, "seed-info", "SEED_INFO", "SEED_OTHER")
     call("/user_status", {"user": "seed-info", "status": 7})
     answer = call("/info", {"channels": ["SEED_INFO"]})
@@ -132,7 +132,7 @@ def test_info_describes_channels(call: Call) -> None:
 
 
 def test_a_connection_is_ended(server: Any, call: Call) -> None:
-    """At once: the next poll is refused and nothing of it is left in /info."""
+    """At once: the next poll is refused and /info no longer has it."""
     conn_id = _connect(call, "seed-leaving", "SEED_LEFT")
     assert call("/disconnect", {"conn_id": conn_id}) is True
     assert http.get(server.url + "/listen", params={"conn_id": conn_id}).status_code == 401

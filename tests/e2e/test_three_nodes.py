@@ -54,14 +54,14 @@ class Cluster:
 
 
 class Listener:
-    """One WebSocket; heartbeats pass by."""
+    """One WebSocket; heartbeats are skipped."""
 
     def __init__(self, stream: ClientConnection) -> None:
         self.stream = stream
         self._items: list[Any] = []
 
     def next(self, kind: str) -> Any:
-        """Return the next item of a type; others before it are passed over."""
+        """Return the next item of a type; others before it are skipped."""
         while True:
             while self._items:
                 item = self._items.pop(0)
@@ -129,7 +129,7 @@ def say(channel: str | None, n: int, **more: Any) -> list[dict[str, Any]]:
 
 
 def test_any_node_serves_any_call(cluster: Cluster, channel: str) -> None:
-    """Messages of any node reach streams at every node, in the order in which they were answered."""
+    """Messages of every node reach streams at every node, in the order in which they were answered."""
     streams = [
         cluster.listen(cluster.connect(f"u{number}", channel), at=node)
         for number, node in enumerate([*cluster.nodes, *cluster.nodes])
@@ -184,7 +184,7 @@ def test_every_node_answers_the_same(cluster: Cluster, channel: str) -> None:
 
 
 def test_presence_state_and_private_messages_cross_nodes(cluster: Cluster, channel: str) -> None:
-    """A user joins with its first connection anywhere and parts with its last; private messages find it everywhere."""
+    """A user joins with its first connection at any node and leaves with its last; private messages reach it anywhere."""
     here, there, _ = cluster.nodes
     config = {channel: {"notify_presence": True, "notify_state": True}}
     watcher = cluster.listen(here.connect("watcher", channel, channel_configs=config), at=here)
@@ -217,7 +217,7 @@ def test_a_message_repeated_at_another_node_is_delivered_once(cluster: Cluster, 
 
 
 def test_a_stream_opens_at_a_node_that_did_not_register_it(cluster: Cluster, channel: str) -> None:
-    """By WebSocket, event stream and long poll; what was said before it came is caught up."""
+    """By WebSocket, event stream and long poll; earlier messages are caught up."""
     for kind in ("ws", "sse", "listen"):
         conn_id = cluster.nodes[0].connect(f"{kind}-user", channel)
         cluster.post("/message", say(channel, 1))
@@ -252,7 +252,7 @@ def test_a_stream_that_moves_closes_the_older_one(cluster: Cluster, channel: str
 
 
 def test_polls_may_land_at_any_node(cluster: Cluster, channel: str) -> None:
-    """Each of them goes on where the one before ended, without `since`."""
+    """Each of them continues where the one before ended, without `since`."""
     conn_id = cluster.connect("ann", channel)
     received: list[int] = []
     for n in range(12):

@@ -53,7 +53,7 @@ class RawSocket:
             return self._buffer
 
     def reset(self) -> None:
-        """Lose the socket as a client does that crashes: the server sees RST."""
+        """Drop the socket as a crash of the client does: the server receives RST."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.socket.close()
 
@@ -90,13 +90,13 @@ class RawWebSocket(RawSocket):
         return first, self.exactly(size)
 
     def answer(self) -> tuple[int, bytes]:
-        """Read the next frame that is no heartbeat: those come at any time."""
+        """Read the next frame, and skip heartbeats, which come at any time."""
         while (frame := self.frame()) == HEARTBEAT:
             pass
         return frame
 
     def items(self) -> list[Any]:
-        """Read text frames until one holds items; heartbeats and pings pass by."""
+        """Read text frames until one has items; heartbeats and pings are skipped."""
         while True:
             first, payload = self.answer()
             if first == 0x88:
@@ -128,13 +128,13 @@ class RawSSE(RawSocket):
         return fields.get("id"), json.loads(fields["data"])
 
     def full_block(self) -> tuple[str | None, list[Any]]:
-        """Read the next block that is no heartbeat: those come at any time."""
+        """Read the next block, and skip heartbeats, which come at any time."""
         while not (block := self.block())[1]:
             pass
         return block
 
     def items(self) -> list[Any]:
-        """Read blocks until one holds items."""
+        """Read blocks until one has items."""
         return self.full_block()[1]
 
 

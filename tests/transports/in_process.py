@@ -1,4 +1,4 @@
-"""A stream in the test's own process, on a real transport, with the client's end of its socket in the test's hands."""
+"""A stream in the test's process, on a real transport, with the client's end of its socket under the test's control."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ CLIENT_BUFFER_BYTES = 65_536
 
 
 class StepClock:
-    """A clock on which each look takes so many seconds."""
+    """A clock that moves by so many seconds at each read."""
 
     def __init__(self, step_s: float) -> None:
         self._step_s = step_s
@@ -68,7 +68,7 @@ class Stage:
         return count
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Let the loop turn until something holds."""
+        """Run the loop until a condition holds."""
         async with asyncio.timeout(PATIENCE_S):
             while not holds():
                 await asyncio.sleep(0)
@@ -90,7 +90,7 @@ def play(
     """Play a scenario.
 
     Args:
-        step_s: how long each look at the node's clock takes; None leaves it the system's clock.
+        step_s: by how much the node's clock moves at each read; None means the system's clock.
         kind: of the socket, `tcp` or `unix`.
         more: settings of the server.
     """

@@ -33,7 +33,7 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d) ")
 
 @dataclass(frozen=True)
 class Answered:
-    """What came back on a line, and whether the server closed it."""
+    """The answers on a line, and whether the server closed it."""
 
     said: bytes
     is_closed: bool
@@ -49,7 +49,7 @@ class Answered:
 
 @dataclass
 class Served:
-    """A request as the application saw it; `body` is None where it answered without a look at it."""
+    """A request as the application saw it; `body` is None where it answered without reading it."""
 
     method: bytes
     target: bytes
@@ -59,7 +59,7 @@ class Served:
 
 @dataclass
 class Front:
-    """The real front of a server, with an application that notes what it is asked."""
+    """The real front of a server, with an application that records its requests."""
 
     served: list[Served] = field(default_factory=list)
 
@@ -87,7 +87,7 @@ class Front:
         await send({"type": "http.response.body", "body": b""})
 
     async def speak(self, pieces: list[bytes]) -> Answered:
-        """Send these over a line of their own, one by one, and return what has come back when all is quiet."""
+        """Send these over their own line, one by one, and return the answers when no more come."""
         self.served.clear()
         client, ours = socket.socketpair()
         client.setblocking(False)
@@ -122,7 +122,7 @@ class Front:
 
 
 def fault(expected: Cut, served: list[Served], answered: Answered) -> str:
-    """Say in what the server and the reference differ, empty for nothing."""
+    """Return where the server and the reference differ; empty if they agree."""
     if len(served) > len(expected.requests):
         return "it served a request that is none"
     for one, request in zip(served, expected.requests, strict=False):
@@ -147,7 +147,7 @@ def fault(expected: Cut, served: list[Served], answered: Answered) -> str:
 
 
 def _is_taken_over(expected: Cut, served: list[Served]) -> bool:
-    """Whether the request behind those that were served may have become something else than HTTP."""
+    """Whether the request behind the served ones may have switched to another protocol."""
     behind = expected.requests[len(served) : len(served) + 1]
     return bool(behind) and behind[0].may_take_over and not behind[0].body
 
@@ -162,7 +162,7 @@ def _is_same(one: Served, request: Request) -> bool:
 
 
 def faults(seeds: range, tally: Counter[str]) -> Iterator[str]:
-    """Compare what is drawn by these seeds, and count what was served and refused."""
+    """Compare the requests drawn by these seeds, and count served and refused ones."""
     with asyncio.Runner() as runner:
         front = Front()
         for seed in seeds:
@@ -177,7 +177,7 @@ def faults(seeds: range, tally: Counter[str]) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_requests_end_where_the_reference_says() -> None:
-    """Whatever is odd about them, and however it is cut into packets; FRAMING_SEED draws others."""
+    """For all oddities, and however they are cut into packets; FRAMING_SEED draws others."""
     first = int(os.environ.get("FRAMING_SEED", "0"))
     tally: Counter[str] = Counter()
     assert next(faults(range(first, first + CONNECTIONS), tally), "") == ""
@@ -189,7 +189,7 @@ def test_requests_end_where_the_reference_says() -> None:
 @pytest.mark.parametrize("step", [1, 10_000], ids=["byte by byte", "whole"])
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["name"])
 def test_the_vectors(vector: Any, step: int) -> None:
-    """The reference sees in each what the vector says, and the server the same, or it refuses."""
+    """The reference finds in each what the vector says, and the server the same, or it refuses."""
     data = vector["sent"].encode("latin-1")
     expected = cut(data)
     seen = [[one.method, one.target, one.body] for one in expected.requests if one.is_whole]

@@ -1,4 +1,4 @@
-"""Streams that have ended leave nothing behind for the garbage collector, which comes rarely (`server.GC_THRESHOLDS`)."""
+"""Ended streams leave nothing to the garbage collector, which runs rarely (`server.GC_THRESHOLDS`)."""
 
 import asyncio
 import gc
@@ -33,7 +33,7 @@ VISITS = {
 
 
 async def visit(stage: Stage, http_server: HttpServer, path: str, headers: str, last_words: bytes) -> None:
-    """Open a stream, read what comes first, end it, and wait for its end."""
+    """Open a stream, read its first item, end it, and wait for its end."""
     loop = asyncio.get_running_loop()
     near, far = socket.socketpair()
     with far:
@@ -90,7 +90,7 @@ def test_ended_streams_are_gone(kind: str) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("_no_collector")
 def test_ended_http_connections_are_gone() -> None:
-    """One that closes behind its answer, as those of many proxies do, is freed at once."""
+    """One that closes after its answer, as those of many proxies do, is freed at once."""
 
     async def scenario(stage: Stage) -> None:
         streams = stage.streams

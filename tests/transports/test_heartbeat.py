@@ -1,4 +1,4 @@
-"""Heartbeats and pings over real sockets, and the ends of those who do not answer."""
+"""Heartbeats and pings over real sockets, and the ends of clients that do not answer."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def test_the_bound_of_frames_counts_from_each_ping(own_server: Any, clients: Any
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
 def test_a_client_that_stops_reading_is_dropped(own_server: Any, clients: Any, transport: str) -> None:
-    """A client that reads nothing any more is dropped in bounded time, and parted after its grace."""
+    """A client that stops reading is dropped in bounded time, and leaves after its grace period."""
     server = own_server(*QUICK, "--detach-grace-s", "0.2", "--outbox-bytes", "4096")
     bob = server.connect("bob", "news", channel_configs={"news": {"notify_presence": True}})
     member = clients.sse(server.port, f"conn_id={bob}&since=")

@@ -32,7 +32,7 @@ def test_an_incomplete_head_is_answered_408(own_server: Any, clients: Any, head:
     "garbage", [b"\x16\x03\x01\x02\x00\x01\x00", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
 )
 def test_garbage(server: Any, clients: Any, garbage: bytes) -> None:
-    """What is no HTTP is answered 400."""
+    """Bytes that are no HTTP are answered 400."""
     raw = clients.raw(server.port)
     raw.send(garbage)
     assert raw.rest().startswith(b"HTTP/1.1 400 ")
@@ -50,7 +50,7 @@ def test_pipelined_requests_are_answered_in_order(server: Any, clients: Any) -> 
 
 
 def test_unread_answers_pause_the_reading(server: Any, clients: Any) -> None:
-    """A client that sends requests and reads no answers is not read from: it fills no memory, and may go on later."""
+    """A client that sends requests and reads no answers is not read from: it fills no memory, and may continue later."""
     raw = clients.raw(server.port, receive_bytes=4096)
     before = resident_bytes(server)
     raw.socket.settimeout(0.5)
@@ -81,7 +81,7 @@ def test_an_unknown_upgrade_is_ignored(server: Any, clients: Any) -> None:
 
 
 def test_many_unknown_upgrades_are_ignored(server: Any, clients: Any) -> None:
-    """All that came in one piece are ignored and answered, however many: none costs stack."""
+    """All requests of one packet are answered, and their upgrades ignored, however many: none costs stack."""
     raw = clients.raw(server.port)
     raw.send(REFUSED.replace(b"\r\n\r\n", b"\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n") * 1500)
     for _ in range(1500):
@@ -140,7 +140,7 @@ def test_the_body_behind_an_upgrade_is_read(server: Any, clients: Any) -> None:
 
 @pytest.mark.parametrize("body", BODIES, ids=["length", "chunked"])
 def test_a_websocket_request_with_a_body_is_refused(server: Any, clients: Any, body: bytes) -> None:
-    """What follows could be a body or frames: it is refused and nothing behind it is read."""
+    """The next bytes could be a body or frames: it is refused and nothing behind it is read."""
     raw = clients.raw(server.port)
     raw.send(
         b"GET /ws?conn_id=%b HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -153,7 +153,7 @@ def test_a_websocket_request_with_a_body_is_refused(server: Any, clients: Any, b
 
 
 def test_the_body_of_a_refused_request_is_skipped(server: Any, clients: Any) -> None:
-    """The body of a request that was refused by its head is passed over, however long it is."""
+    """The body of a request that was refused by its head is skipped, however long it is."""
     raw = clients.raw(server.port)
     raw.send(b"POST /message HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n")
     assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 403 ")
@@ -208,7 +208,7 @@ HALVES = [
 
 
 def test_stopping_does_not_wait_for_idle_or_partial_requests(own_server: Any, clients: Any) -> None:
-    """Idle connections, halves of requests and queued requests keep nobody waiting, and the log stays clean."""
+    """Idle connections, partial and queued requests do not delay the stop, and the log stays clean."""
     server = own_server("--drain-timeout-s", "600")
     for half in HALVES:
         clients.raw(server.port).send(half)
@@ -222,7 +222,7 @@ def test_stopping_does_not_wait_for_idle_or_partial_requests(own_server: Any, cl
 
 
 def test_stopping_waits_for_unread_answers_until_the_drain_ends(own_server: Any, clients: Any) -> None:
-    """They are waited for as long as the drain may take, then dropped."""
+    """The stop waits for them as long as the drain may take, then drops them."""
     server = own_server("--drain-timeout-s", "0.3")
     raw = clients.raw(server.port, receive_bytes=4096)
     raw.socket.settimeout(0.5)
@@ -237,7 +237,7 @@ def test_stopping_waits_for_unread_answers_until_the_drain_ends(own_server: Any,
 def test_a_client_that_ends_its_side_is_answered(
     own_server: Any, clients: Any, engine: str, tmp_path: Path
 ) -> None:
-    """It is answered, whether the engine answers at once or later."""
+    """Its request is answered, whether the engine answers at once or later."""
     server = own_server(*(("--engine", f"sqlite:///{tmp_path}/x.db") if engine == "sqlite" else ()))
     body = b'[{"user": "a", "channel": "c", "message": {}}]'
     signature = server.sign("/message")["x-channelstream-secret"].encode()
@@ -265,7 +265,7 @@ def test_a_head_behind_a_waiting_poll_is_bounded(server: Any, clients: Any) -> N
 
 
 def test_trailers_are_bounded(server: Any, clients: Any) -> None:
-    """What follows a chunked body is bounded like a head."""
+    """Trailers of a chunked body are bounded like a head."""
     raw = clients.raw(server.port)
     conn_id = server.connect("ann")
     raw.send(f"POST /listen?conn_id={conn_id} HTTP/1.1\r\nHost: test\r\n".encode())
@@ -321,7 +321,7 @@ def test_an_aborted_form_leaves_no_traceback(own_server: Any, clients: Any) -> N
 
 
 def test_streams_are_found_under_the_prefix_of_a_proxy(own_server: Any, clients: Any) -> None:
-    """A trusted proxy that keeps its path says so, and API and streams are found under it."""
+    """A trusted proxy names the prefix that it keeps, and API and streams are found under it."""
     running = own_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", "127.0.0.1")
     conn_id = running.connect("prefixed", "prefixed")
     client = clients.raw(running.port)

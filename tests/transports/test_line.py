@@ -1,4 +1,4 @@
-"""The sign of life of slow clients: what their line has taken, and the streams that live as long as it moves."""
+"""The sign of life of slow clients: the bytes that their line has taken, and streams that stay open as long as it moves."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,7 +32,7 @@ MAKE: dict[str, Callable[[Stage], Any]] = {
 
 
 async def read_on(stage: Stage) -> None:
-    """Let the client read until its line has taken more."""
+    """Have the client read until its line has taken more."""
     before = ack_progress(stage.transport)
     assert before is not None
     await stage.receive(PIECE)
@@ -61,7 +61,7 @@ def test_the_bytes_a_line_has_taken_are_known(kind: str) -> None:
 
 
 def test_a_dropped_socket_shows_no_progress() -> None:
-    """Asking of a socket that was dropped is no fault, and shows no progress."""
+    """A query of a dropped socket is no fault, and shows no progress."""
 
     async def scenario(stage: Stage) -> None:
         stage.transport.write(b"x" * MUCH)
@@ -76,7 +76,7 @@ def test_a_dropped_socket_shows_no_progress() -> None:
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_the_end_of_a_client_is_seen_at_once(kind: str) -> None:
-    """The end of a client is seen at once, also behind what it sent before; so is that of a dropped socket."""
+    """The end of a client is detected at once, also behind earlier bytes; so is that of a dropped socket."""
 
     async def scenario(stage: Stage) -> None:
         line = Line(stage.transport)
@@ -109,7 +109,7 @@ def test_a_stream_lives_as_long_as_its_line_moves(transport: str, kind: str) -> 
 
 @pytest.mark.parametrize("transport", MAKE)
 def test_a_stream_without_progress_is_dropped(transport: str) -> None:
-    """A client that takes nothing of what waits is dropped within two ping intervals."""
+    """A client that takes nothing of the pending bytes is dropped within two ping intervals."""
 
     async def scenario(stage: Stage) -> None:
         stream = await stage.opened(MAKE[transport](stage))
@@ -127,7 +127,7 @@ def test_a_stream_without_progress_is_dropped(transport: str) -> None:
 
 
 def test_a_websocket_that_takes_bytes_and_answers_no_ping_is_dropped() -> None:
-    """That the kernel of the other side takes heartbeats is no sign of life: a program that hangs is dropped."""
+    """Heartbeats taken by the client's kernel are no sign of life: a program that hangs is dropped."""
 
     async def scenario(stage: Stage) -> None:
         stream = await stage.opened(MAKE["ws"](stage))
@@ -156,7 +156,7 @@ class Timer:
 
 
 def test_an_answer_that_moves_slowly_is_not_unread() -> None:
-    """A client that reads on from what the kernel holds is waited for, though the server itself can send nothing."""
+    """A client that reads on from the kernel's buffer is waited for, though the server itself can send nothing."""
 
     async def scenario(stage: Stage) -> None:
         timer = Timer()
@@ -194,7 +194,7 @@ def test_a_poll_is_kept_while_its_client_reads() -> None:
 
 
 def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
-    """A client that reads a long answer of a poll is no stream that is about to open."""
+    """A client that reads a long answer of a poll is not taken for a stream about to open."""
 
     async def scenario(stage: Stage) -> None:
         streams, transport = stage.streams, stage.transport
@@ -234,7 +234,7 @@ def test_a_poll_on_a_slow_line_gets_its_whole_answer(own_server: Any, clients: A
 
 @pytest.mark.parametrize("transport", MAKE)
 def test_events_wait_in_the_log_for_a_stream_that_is_full(transport: str) -> None:
-    """What is published waits in the log while the line takes what was written first, and follows then."""
+    """New events wait in the log while the line takes the first ones, and follow then."""
 
     async def scenario(stage: Stage) -> None:
         stream, node = MAKE[transport](stage), stage.streams.node

@@ -1,4 +1,4 @@
-"""A client that comes back to long logs of which nothing is for it."""
+"""A client that resumes from long logs without an entry for it."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ from channelstream.transports.session import CHUNK, Session
 
 
 class Tape:
-    """A stream that notes the head of what it is sent."""
+    """A stream that records the head of each write."""
 
     framing = Framing.POLL
 
@@ -37,7 +37,7 @@ class Tape:
 
 
 def test_other_tasks_run_while_undeliverable_entries_are_skipped() -> None:
-    """After a loss the log is read on to the first event for the client, piece by piece."""
+    """After a loss the log is read in chunks up to the first event for the client."""
 
     async def test() -> None:
         node = build(Settings(secret="x", admin_secret="y")).node
@@ -79,7 +79,7 @@ def test_other_tasks_run_while_undeliverable_entries_are_skipped() -> None:
 
 
 def test_a_stream_that_fails_while_it_catches_up_ends(caplog: pytest.LogCaptureFixture) -> None:
-    """Its client comes back; it would wait for ever on one that stays open and is sent nothing."""
+    """Its client reconnects; a stream that stays open and silent would keep it waiting for ever."""
 
     class Broken(Tape):
         """A stream that cannot be written to."""

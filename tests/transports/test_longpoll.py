@@ -1,4 +1,4 @@
-"""Long polls over real sockets: answers, JSONP, refusals, and what comes between two polls."""
+"""Long polls over real sockets: answers, JSONP, refusals, and events between two polls."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ def poll(server: Any, query: str, method: str = "GET") -> httpx.Response:
 
 
 def wait_in_poll(server: Any, clients: Any, query: str) -> Any:
-    """Begin a poll; when this returns it waits: a node answers in order of arrival what it need not fetch."""
+    """Begin a poll; it is waiting when this returns: a node answers in order of arrival where it need not fetch."""
     node = server.any
     conn_id = query.partition("&")[0]
     assert poll(node, f"{conn_id}&since=").status_code == 200  # Brings the connection to this node.
@@ -51,7 +51,7 @@ def wait_in_poll(server: Any, clients: Any, query: str) -> Any:
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_messages_between_two_polls_are_the_next_answer(server: Any, channel: str, method: str) -> None:
-    """What comes between two polls, or before the first, is the next one's answer, in order."""
+    """Events between two polls, or before the first, are the next one's answer, in order."""
     query = f"conn_id={server.connect('ann', channel)}"
     publish(server, channel, "one", "two")
     assert texts(poll(server, query, method).json()) == ["one", "two"]
@@ -61,7 +61,7 @@ def test_messages_between_two_polls_are_the_next_answer(server: Any, channel: st
 
 
 def test_a_waiting_poll_is_answered_by_the_first_message(server: Any, clients: Any, channel: str) -> None:
-    """A poll that waits is answered by the first message, as JSON that nobody stores."""
+    """A waiting poll is answered by the first message, as JSON that no cache stores."""
     raw = wait_in_poll(server, clients, f"conn_id={server.connect('ann', channel)}")
     publish(server, channel, "at last")
     head, _, body = raw.rest().partition(b"\r\n\r\n")
@@ -94,7 +94,7 @@ def test_disconnect(server: Any, clients: Any, channel: str) -> None:
 
 @pytest.mark.parametrize("callback", ["cb", "a.b.c", "$_9"])
 def test_jsonp_is_a_script(server: Any, channel: str, callback: str) -> None:
-    """A callback gets the list as a script that can be taken for nothing else."""
+    """A callback gets the list as a script that cannot be read as another type."""
     query = f"conn_id={server.connect('ann', channel)}&callback={callback}"
     publish(server, channel, "hello")
     response = poll(server, query)
@@ -190,7 +190,7 @@ def test_events_for_a_client_that_left_its_poll_are_in_the_next_answer(
 
 
 def test_a_message_written_to_a_closed_poll_is_in_the_next_answer() -> None:
-    """What was written to nobody is not lost: the next poll has it."""
+    """An answer to a closed client is not lost: the next poll has it."""
 
     async def scenario() -> list[Any]:
         server = build(Settings(secret="x", admin_secret="y"))

@@ -1,4 +1,4 @@
-"""What happens to a stream while its engine takes its time to answer: others publish, join, leave and take over."""
+"""Races with a slow engine: while it answers, others publish, join, leave and take over."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ Meanwhile = Callable[[], Awaitable[Any]]
 
 
 class SlowEngine:
-    """An engine before and after whose work something else happens, once each, in order."""
+    """An engine that runs a given action before and after each operation, once each, in order."""
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
@@ -112,7 +112,7 @@ def play(scenario: Callable[[Scene], Awaitable[Any]]) -> Any:
 
 
 def test_a_channel_joined_during_catch_up_is_caught_up() -> None:
-    """What a channel joined meanwhile has brought is part of what the client catches up with, in order."""
+    """The client catches up with a channel joined meanwhile too, in order."""
 
     async def scenario(scene: Scene) -> list[str]:
         async def meanwhile() -> None:
@@ -127,7 +127,7 @@ def test_a_channel_joined_during_catch_up_is_caught_up() -> None:
 
 
 def test_a_stream_opened_during_a_join_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It waits for the engine and does not read the log again and again; then it is sent what both channels brought."""
+    """It waits for the engine and does not read the log repeatedly; then it is sent the messages of both channels."""
     answered, join = asyncio.Event(), MemoryEngine.join
 
     async def join_slowly(*args: Any) -> Any:
@@ -169,7 +169,7 @@ def test_a_channel_left_during_catch_up_is_not_delivered() -> None:
 
 
 def test_messages_between_leave_and_join_during_catch_up_are_not_delivered() -> None:
-    """What was said between the two is not the client's, though its stream began before."""
+    """Messages between the two are not delivered, though the stream began before."""
 
     async def scenario(scene: Scene) -> list[str]:
         position = str(await scene.node.engine.head())
@@ -214,7 +214,7 @@ def test_a_replaced_stream_does_not_move_the_start_of_its_successor() -> None:
 def test_a_stream_opened_during_a_registration_waits_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It waits until it is known from where private messages may be read: that may be far back."""
+    """It waits until the start of its private messages is known, which may be far back."""
     known, connect = asyncio.Event(), MemoryEngine.connect
 
     async def connect_late(*args: Any) -> Any:
@@ -241,7 +241,7 @@ def test_a_stream_opened_during_a_registration_waits_for_it(
 
 
 def test_a_lost_answer_noticed_late_is_not_sent_again() -> None:
-    """What the next poll has been sent does not come again."""
+    """Events of the next poll are not sent again."""
 
     async def scenario(scene: Scene) -> list[str]:
         async def answered(uuid: str) -> PollStream:
@@ -330,7 +330,7 @@ def test_a_read_with_too_many_later_changes_is_repeated() -> None:
 
 
 def test_events_buffered_during_catch_up_are_sent_in_their_current_form() -> None:
-    """It came during the read, and was superseded before that ended."""
+    """An event arrives during the read, and is superseded before the read ends."""
 
     async def scenario(scene: Scene) -> list[Any]:
         async def meanwhile() -> None:
@@ -346,7 +346,7 @@ def test_events_buffered_during_catch_up_are_sent_in_their_current_form() -> Non
 
 
 def test_a_slow_client_is_not_sent_what_was_deleted_while_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was read from the log for it waits until it has read what came before."""
+    """Entries read from the log wait until it has read the earlier ones."""
     monkeypatch.setattr(session, "PIECE_BYTES", 1)
 
     async def scenario(scene: Scene) -> list[Any]:

@@ -1,4 +1,4 @@
-"""How far back a stream reads: from where its connection joined, or from where the application lets it."""
+"""The read range of a stream: from the join of its connection, or from the position that the application names."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Scene:
         self.server.post("/message", [{"user": "x", **to, "message": {"text": text}} for text in texts])
 
     def position(self) -> str:
-        """Ask about all channels: of others than those it is asked about a node says what it was handed."""
+        """Ask about all channels: for other channels a node repeats the offsets it was given."""
         asked = {"include_users": False}
         return self.server.post("/info", {"info": asked})["position"]  # type: ignore[no-any-return]
 
@@ -74,7 +74,7 @@ def elsewhere(position: str) -> str:
 
 @pytest.mark.parametrize("lie", [str, forged])
 def test_a_stream_begins_where_its_connection_joined(scene: Scene, lie: Any) -> None:
-    """Whatever position a client asks from, what was said in a channel before it joined is not its own, and not lost."""
+    """Whatever position a client names, messages from before its join are neither delivered nor lost."""
     conn_id = scene.connect(scene.lobby)
     position = scene.position()
     scene.say("before")
@@ -97,7 +97,7 @@ def test_messages_between_two_subscriptions_are_not_delivered(scene: Scene) -> N
 
 @pytest.mark.parametrize("lie", [str, forged])
 def test_a_new_connection_begins_where_it_was_registered(scene: Scene, lie: Any) -> None:
-    """In its channels and with private messages; another connection of the user that was there before keeps them."""
+    """In its channels and with private messages; an older connection of the user still receives them."""
     older = scene.connect(scene.lobby)
     position = scene.position()
     scene.whisper("before")
@@ -144,7 +144,7 @@ def test_only_newly_joined_channels_begin_at_the_named_offset(scene: Scene) -> N
 
 
 def test_a_reused_conn_id_reads_from_its_new_join(scene: Scene) -> None:
-    """It has nothing of what the connection before it could read."""
+    """It cannot read what the earlier connection could."""
     conn_id = scene.connect(scene.lobby, scene.priv)
     position = scene.position()
     scene.server.post("/disconnect", {"conn_id": conn_id})
@@ -189,7 +189,7 @@ def test_no_position_means_from_now_on(scene: Scene, since: str | None) -> None:
 
 
 def test_an_older_client_begins_where_it_was_registered(scene: Scene) -> None:
-    """A stream without `since` brings what came since /connect, whatever that has named."""
+    """A stream without `since` brings the events since /connect, whatever position that named."""
     early = scene.position()
     scene.say("before")
     scene.whisper("before")
@@ -201,7 +201,7 @@ def test_an_older_client_begins_where_it_was_registered(scene: Scene) -> None:
 
 @pytest.mark.nodes(1)
 def test_a_page_resumes_after_a_restart(own_server: Any, start_server: Any, tmp_path: Path) -> None:
-    """The SQLite engine keeps positions: what the application names of before the restart is read from there."""
+    """The SQLite engine keeps positions: a position from before the restart is read from."""
     engine = f"sqlite:///{tmp_path / 'log.db'}"
     before = Scene(own_server("--engine", engine))
     before.connect(before.lobby, before.priv)

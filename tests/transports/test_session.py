@@ -84,7 +84,7 @@ def test_a_connection_that_changes_its_transport_loses_nothing(
 def test_a_connection_that_does_not_reconnect_leaves_once(
     own_server: Any, clients: Any, actions: Any, transport: str
 ) -> None:
-    """A connection that does not come back is parted exactly once, and its id is unknown."""
+    """A connection that does not reconnect leaves exactly once, and its id is unknown."""
     server = own_server("--detach-grace-s", "0.3")
     bob = server.connect("bob", "news", channel_configs={"news": PRESENCE})
     member = clients.ws(server.port, f"conn_id={bob}&since=")
@@ -100,7 +100,7 @@ def test_a_connection_that_does_not_reconnect_leaves_once(
 
 
 def stays(server: Any, clients: Any) -> Any:
-    """Connect somebody who is a member for good, where a slow machine may need several attempts to attach in time."""
+    """Connect a permanent member; a slow machine may need several attempts to attach in time."""
     while True:
         bob = server.connect("bob", "news", channel_configs={"news": PRESENCE})
         member = clients.ws(server.port, f"conn_id={bob}&since=")
@@ -110,7 +110,7 @@ def stays(server: Any, clients: Any) -> Any:
 
 
 def test_a_connection_without_a_stream_leaves_after_its_time(own_server: Any, clients: Any) -> None:
-    """A connection without any stream is parted after its time."""
+    """A connection without any stream leaves after its timeout."""
     server = own_server("--unattached-timeout-s", "0.5")
     member = stays(server, clients)
     server.connect("ann", "news")
@@ -118,7 +118,7 @@ def test_a_connection_without_a_stream_leaves_after_its_time(own_server: Any, cl
 
 
 def test_a_connection_without_polls_leaves_after_its_gap(own_server: Any, clients: Any) -> None:
-    """A connection whose polls stop is parted after the gap they may have."""
+    """A connection whose polls stop leaves after the longest gap between polls."""
     server = own_server("--poll-gap-s", "0.5", "--poll-timeout-s", "0.2")
     bob = server.connect("bob", "news", channel_configs={"news": PRESENCE})
     member = clients.ws(server.port, f"conn_id={bob}")
@@ -131,7 +131,7 @@ def test_a_connection_without_polls_leaves_after_its_gap(own_server: Any, client
 def test_a_close_with_1000_leaves_at_once(
     server: Any, clients: Any, masked: Any, channel: str, member: Any
 ) -> None:
-    """A close with 1000 parts the user long before the grace of a lost socket is over."""
+    """After a close with 1000 the user leaves long before the grace period of a lost socket is over."""
     conn_id = server.connect("ann", channel)
     stream = clients.ws(server.port, f"conn_id={conn_id}")
     stream.send(masked((1000).to_bytes(2, "big"), 0x88))
@@ -155,7 +155,7 @@ def test_a_close_with_1001_keeps_the_connection_for_its_grace(
 def test_disconnect_leaves_at_once(
     server: Any, clients: Any, channel: str, member: Any, actions: Any
 ) -> None:
-    """`/disconnect` has parted the user when it answers."""
+    """The user has left when `/disconnect` answers."""
     conn_id = server.connect("ann", channel)
     server.post("/disconnect", {"conn_id": conn_id})
     assert actions(member, server, channel) == ["ann joined", "ann parted"]
@@ -207,7 +207,7 @@ def test_a_resumed_stream_has_only_current_forms(
 def test_a_position_can_be_resumed_from_twice(
     server: Any, clients: Any, channel: str, transport: str
 ) -> None:
-    """What was sent and maybe never read is sent again to a client that asks for it."""
+    """Events that were sent and perhaps not read are sent again to a client that asks for them."""
     query = f"conn_id={server.connect('ann', channel)}"
     position = next_items(server, clients, "poll", f"{query}&since=")[0]["position"]
     publish(server, channel, "one")
@@ -218,7 +218,7 @@ def test_a_position_can_be_resumed_from_twice(
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_an_empty_since_begins_now(server: Any, clients: Any, channel: str, transport: str) -> None:
-    """A client without a position gets one, and nothing from before."""
+    """A client without a position gets one, and no earlier events."""
     publish(server, channel, "before")
     query = f"conn_id={server.connect('ann', channel)}&since=&"
     [resumed] = next_items(server, clients, transport, query)
@@ -254,7 +254,7 @@ def test_a_position_without_proof_loses_every_channel(
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
 def test_live_events_follow_a_loss(server: Any, clients: Any, channel: str, transport: str) -> None:
-    """Live events follow where a channel was lost."""
+    """Live events of a lost channel follow."""
     query = f"conn_id={server.connect('ann', channel)}&since=other-1"
     stream = getattr(clients, transport)(server.port, query)
     assert stream.items()[0]["lost"] == ["", channel]
@@ -314,7 +314,7 @@ class TestSlowClients:
     def test_a_client_behind_the_log_is_closed_with_4008(
         self, own_server: Any, clients: Any, transport: str
     ) -> None:
-        """When the log no longer reaches back the stream ends with 4008, after what was sent in order."""
+        """When the log no longer reaches back the stream ends with 4008, after the events sent in order."""
         server = own_server("--outbox-bytes", "4096", "--log-events", "20")
         conn_id = server.connect("ann", "news")
         slow = getattr(clients, transport)(server.port, f"conn_id={conn_id}&since=", receive_bytes=4096)

@@ -1,4 +1,4 @@
-"""Sessions over a log in several shards: clients wander between two nodes, come and go, read slowly, and miss nothing."""
+"""Sessions over a log in several shards: clients move between two nodes, connect and leave, and miss nothing."""
 
 import asyncio
 import json
@@ -131,7 +131,7 @@ def node_of(redis: RedisServer, shards: int) -> Node:
 
 
 async def publish(nodes: list[Node], channel: str | None, user: str, random: Random) -> None:
-    """Say everything there is to say in a channel, or to a user, one after the other and each at any node."""
+    """Publish all messages of a channel, or to a user, one after the other and each at any node."""
     only = frozenset({user}) if channel is None else None
     for number in range(MESSAGES):
         payload = json.dumps({"n": number}).encode()
@@ -209,7 +209,7 @@ def test_events_are_delivered_while_a_channel_cannot_be_left(redis: RedisServer)
 
 
 def test_a_connection_whose_channels_cannot_be_restored_is_unknown(redis: RedisServer) -> None:
-    """A channel that its shard has forgotten, and that cannot be joined again, does not drop out of it silently."""
+    """A channel that its shard has forgotten, and that cannot be joined again, does not vanish from it silently."""
 
     async def life() -> None:
         before, after = node_of(redis, 1), node_of(redis, 1)
@@ -262,7 +262,7 @@ def test_a_restored_registration_keeps_its_read_range(redis: RedisServer) -> Non
 
 
 def test_a_channel_without_proof_after_a_move_is_lost(redis: RedisServer) -> None:
-    """Of a channel that was forgotten and joined again nobody knows what was missed meanwhile."""
+    """The log of a channel that was forgotten and joined again does not prove what was missed meanwhile."""
 
     async def life() -> None:
         before, after = node_of(redis, 1), node_of(redis, 1)
@@ -382,7 +382,7 @@ def test_a_connection_does_not_need_a_shard_it_is_not_registered_in(redis: Redis
 
 
 def test_connections_of_an_unreachable_shard_stay_at_their_node(redis: RedisServer) -> None:
-    """Its stream goes on at the node that holds it; another one takes it over, whole, when it can."""
+    """Its stream continues at its node; another node takes it over, complete, when it can."""
 
     async def life() -> None:
         before, after = node_of(redis, 3), node_of(redis, 3)
@@ -442,7 +442,7 @@ def test_a_connection_does_not_need_a_shard_it_has_left(redis: RedisServer) -> N
 
 @pytest.mark.parametrize("shards", [1, 3])
 def test_concurrent_calls_about_one_connection_at_two_nodes_agree(redis: RedisServer, shards: int) -> None:
-    """Whatever is asked at once, and where: no call fails without saying why, and what is counted is who is there."""
+    """Concurrent calls at both nodes fail only with a reason, and the registrations agree with the members."""
 
     async def life() -> None:
         random = Random(shards)

@@ -1,4 +1,4 @@
-"""Very many WebSockets that are closed by their clients in one turn of the loop."""
+"""Very many WebSockets that their clients close in one turn of the loop."""
 
 import asyncio
 from itertools import pairwise
@@ -40,7 +40,7 @@ class Socket(Line):
 
 @pytest.fixture(autouse=True)
 def _long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine, what one client sends is read in one turn."""
+    """However slow the machine, the bytes of one client are read in one turn."""
     monkeypatch.setattr(websocket, "TURN_S", 3600.0)
 
 
@@ -62,7 +62,7 @@ async def crowd() -> tuple[Node, list[Socket]]:
 
 
 def test_many_disconnects_are_handled_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first ones at once, the others in the turns after that; each is answered with a close frame."""
+    """The first ones at once, the others in later turns; each is answered with a close frame."""
     monkeypatch.setattr(closing, "AT_ONCE", 4)
 
     async def life() -> None:
@@ -101,7 +101,7 @@ def test_a_close_frame_counts_though_the_socket_is_lost_before_its_turn(
 
 
 def test_frames_of_many_clients_are_read_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order in which they came, and each client's own in order, though it sends more before its turn."""
+    """In the order of arrival, and those of each client in order, though it sends more before its turn."""
     monkeypatch.setattr(streams, "READS_AT_ONCE", 4)
 
     async def life() -> None:
@@ -146,7 +146,7 @@ def test_a_close_frame_counts_though_the_socket_ends_before_it_is_read(
 
 
 def test_nothing_is_written_to_clients_that_wait_for_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They read no more: the first bytes would have their sockets reset."""
+    """They no longer read: the first bytes would reset their sockets."""
     monkeypatch.setattr(closing, "AT_ONCE", 1)
 
     async def life() -> None:

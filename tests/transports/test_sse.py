@@ -110,7 +110,7 @@ def test_a_stream_behind_another_request_opens_after_its_answer(
 
 
 def test_a_client_that_keeps_sending_is_dropped(server: Any, clients: Any, channel: str) -> None:
-    """A client that sends more after its request than anybody needs to is dropped."""
+    """A client that sends many bytes after its request is dropped."""
     stream = clients.sse(server.port, f"conn_id={server.connect('ann', channel)}&since=")
     stream.items()
     stream.send(b"x" * 5000)

@@ -1,4 +1,4 @@
-"""The time clients have for reading their answers."""
+"""The time that clients have to read their answers."""
 
 import asyncio
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def test_a_client_that_reads_nothing_is_dropped() -> None:
 
 
 def test_a_stopped_watch_does_not_watch() -> None:
-    """It watches once however often it is begun, and not at all when it was stopped."""
+    """It runs once however often it is started, and not after it was stopped."""
     buffer, timer = Buffer(300, 300), Timer()
     watch = UnreadAnswer(buffer, 1.0, timer.call_later)  # type: ignore[arg-type]
     watch.watch(), watch.watch()
@@ -109,7 +109,7 @@ class Lost(asyncio.Protocol):
 
 
 def test_a_refused_websocket_that_reads_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its socket has left HTTP and no stream has it: nothing else would bound how long it stays, uncounted."""
+    """Its socket has left HTTP and belongs to no stream: nothing else would bound how long it stays."""
     monkeypatch.setattr(router, "CLOSE_TIMEOUT_S", 0.0)
 
     async def scenario(stage: Stage) -> None:

@@ -79,7 +79,7 @@ def test_a_ping_between_fragments_is_answered(server: Any, clients: Any, masked:
 
 
 def test_bytes_after_the_handshake_are_frames(server: Any, clients: Any, masked: Any, channel: str) -> None:
-    """What follows the handshake in the same packet is read as frames."""
+    """Bytes behind the handshake in the same packet are read as frames."""
     query = f"conn_id={server.connect('ann', channel)}"
     stream = clients.ws(server.port, query, early=masked(b"early", 0x89))
     assert stream.answer() == (0x8A, b"early")
@@ -121,7 +121,7 @@ def test_a_newer_socket_replaces_the_older_one(server: Any, clients: Any, channe
 
 
 def test_nothing_follows_a_close_frame(server: Any, clients: Any, masked: Any, channel: str) -> None:
-    """What is published after the server's close frame waits for the next stream (RFC 6455, 5.5.1)."""
+    """Events after the server's close frame wait for the next stream (RFC 6455, 5.5.1)."""
     query = f"conn_id={server.connect('ann', channel)}"
     stream = clients.ws(server.port, query)
     stream.send(masked(b"", 0x83))
@@ -150,7 +150,7 @@ def test_a_flood_of_fragments_ends_the_stream(server: Any, clients: Any, masked:
 
 
 def test_one_chunk_is_read_in_many_turns(masked: Any) -> None:
-    """What one chunk brings is taken in over many turns of the loop, so that others have theirs in between."""
+    """The frames of one chunk are read in many turns of the loop, so that other tasks run in between."""
 
     async def scenario(stage: Stage) -> None:
         stream = await stage.opened(
@@ -170,7 +170,7 @@ def test_one_chunk_is_read_in_many_turns(masked: Any) -> None:
 
 
 def test_other_tasks_run_after_a_large_chunk(masked: Any) -> None:
-    """After a large chunk others have their turn, before the next one of the same socket."""
+    """After a large chunk other tasks run, before the next one of the same socket."""
 
     async def scenario(stage: Stage) -> None:
         stream = await stage.opened(

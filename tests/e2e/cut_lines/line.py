@@ -22,7 +22,7 @@ is far behind gets on."""
 
 @dataclass(frozen=True)
 class Cut:
-    """Where one connection breaks: the first direction to have carried its bytes ends both; None is no limit."""
+    """Where one connection breaks: the first direction to carry so many bytes ends both; None is no limit."""
 
     from_client: int | None
     from_server: int

@@ -72,7 +72,7 @@ class Publisher:
         return message
 
     def _recipients(self) -> dict[str, Any]:
-        """Draw where a message goes: mostly to a channel, also to some users in it or without it."""
+        """Draw the recipients of a message: mostly a channel, also some users in it or without it."""
         channel = self._random.choice(self._audience.channels)
         some = self._random.sample(self._audience.users, 3)
         return self._random.choices(

@@ -34,7 +34,7 @@ class Truth:
     Attributes:
         events: all that was sent, acknowledged or on its way.
         acknowledged: how many of them the server has accepted for certain.
-        complete: nothing is added any more.
+        complete: nothing more is added.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Truth:
         self.events.append(event)
 
     def number(self, item: dict[str, Any], acknowledged: int) -> int:
-        """Return an item's place in the order; its position must be the same for everybody, and its text the present one.
+        """Return an item's number; its position must be the same for all clients, and its text the current one.
 
         Args:
             acknowledged: how many events had been accepted when the client asked for its stream.
@@ -66,7 +66,7 @@ class Truth:
         return number
 
     def deletion_of(self, number: int) -> int | None:
-        """Return the place of what deleted a message."""
+        """Return the number of the deletion of a message."""
         kind, uuid = self.events[number].key
         return self._numbers.get(("message:delete", uuid)) if kind == "message" else None
 
@@ -121,7 +121,7 @@ class StreamRecord:
         return due
 
     def _is_due(self, number: int, channel: str, live: set[str]) -> bool:
-        """A lost channel goes on somewhere between the request and `resumed`; from there on nothing is left out."""
+        """A lost channel continues somewhere between the request and `resumed`; from there on nothing is missing."""
         assert self.sent is not None
         if number < self.lost_before.get(channel, 0):
             return number in self.received

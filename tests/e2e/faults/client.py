@@ -61,7 +61,7 @@ class Client:
         stream: the one that it has now.
         losses: the channels reported lost to it, each time.
         registered: how often it asked for a connection.
-        comes_back: whether it does when a stream ends.
+        comes_back: whether it reconnects when a stream ends.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Client:
 
         Args:
             transports: which it chooses from, each time.
-            roams: the chance that it leaves after a list by itself, to come back elsewhere.
+            roams: the chance that it leaves after a list, to reconnect to another node.
         """
         self.user = user
         self.channels = frozenset(channels)

@@ -61,12 +61,12 @@ class Node:
         self._server.process.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once, as `kill -9` does."""
+        """Kill it, as `kill -9` does."""
         self._server.process.kill()
         self._server.process.wait()
 
     def stop(self) -> None:
-        """End it in order, if it still runs, and read its log to the end."""
+        """Stop it gracefully, if it still runs, and read its log to the end."""
         if self.is_alive:
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGINT)
@@ -132,7 +132,7 @@ class Cluster:
         return random.choice(self.nodes)
 
     def kill(self, node: Node) -> None:
-        """Kill a node; a balancer sends nothing there any more."""
+        """Kill a node; the balancer sends nothing there afterwards."""
         self.nodes.remove(node)
         node.kill()
 

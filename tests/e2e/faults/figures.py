@@ -27,7 +27,7 @@ class Figures:
         broke: requests whose line broke, or that nobody answered.
         ended: streams and polls that the server ended or that broke.
         reconnected: connections that had to be asked for again.
-        lost: tellings of a loss.
+        lost: reports of a loss.
         delay_p50_ms, delay_max_ms: of the event loops of all nodes, from their samples: each is the worst of 5 s.
         others_max_ms: the worst of the nodes to which the scenario did nothing.
         grown_mb: by how much the node that grew most was larger than at the beginning, at any time.

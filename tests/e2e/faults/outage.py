@@ -10,7 +10,7 @@ from tests.e2e.faults.publisher import Attempt
 
 @dataclass
 class Outage:
-    """From its first moment on nothing new reaches Redis from these nodes, until its last.
+    """From its begin to its end nothing new reaches Redis from these nodes.
 
     Attributes:
         had: the streams of the clients at its beginning, by user.

@@ -22,7 +22,7 @@ LOG_TAIL = 4000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a scenario.
+    """The outcome of a scenario.
 
     Attributes:
         lost: the channels reported lost to any client.

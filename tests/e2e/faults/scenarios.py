@@ -1,4 +1,4 @@
-"""What breaks in each scenario, and what may be lost by it."""
+"""The fault of each scenario, and what it may lose."""
 
 import asyncio
 import signal
@@ -50,7 +50,7 @@ class Scenario:
     """One fault under load.
 
     Attributes:
-        breaks: does the fault, and waits until all goes on.
+        breaks: does the fault, and waits until all continues.
         loses: the channels that may be reported lost to clients; no others may.
         shape: makes how the cluster is started, given a directory.
         absent: clients at the victim that do not come back.
@@ -65,7 +65,7 @@ class Scenario:
 
 
 async def kill_a_node(stage: Stage) -> None:
-    """Its clients resume elsewhere; who does not come back has parted, once and not before the lease ended."""
+    """Its clients resume elsewhere; the others leave, once and not before the lease has expired."""
     await stage.progress()
     killed_at = datetime.now(UTC)
     stage.cluster.kill(stage.victim)
@@ -142,7 +142,7 @@ async def cut_a_node_off(stage: Stage) -> None:
 
 
 async def silence_a_subscription(stage: Stage) -> None:
-    """Only what is published comes to a node no more, and no line ends: it finds out, and its clients miss nothing."""
+    """A node no longer receives published events, and no line ends: it detects that, and its clients miss nothing."""
     [line] = stage.cluster.lines.values()
     await stage.progress()
     line.silence_subscriptions()
@@ -151,7 +151,7 @@ async def silence_a_subscription(stage: Stage) -> None:
 
 
 async def miss_big_messages(stage: Stage) -> None:
-    """A node that is cut off while megabytes are published reads them in bounded steps, and the others go on meanwhile."""
+    """A node that is cut off while megabytes are published reads them in bounded steps; the others continue."""
     [line] = stage.cluster.lines.values()
     await stage.progress()
     big = stage.publisher(BIG)
@@ -191,7 +191,7 @@ async def overflow_a_subscription(stage: Stage) -> None:
 
 
 async def slow_a_node(stage: Stage) -> None:
-    """The victim has a fifth of its time for some seconds."""
+    """The victim gets a fifth of its processor time for some seconds."""
     await stage.progress()
     for _ in range(PULSES):
         stage.victim.signal(signal.SIGSTOP)
@@ -231,7 +231,7 @@ async def _visit(stage: Stage, lost: int) -> None:
     async with async_client(timeout=ANSWER_S) as http:
 
         async def answer_of(method: str, url: str, **more: Any) -> Any:
-            """Ask again where a living master did not answer a busy machine in time; the lost one stays away meanwhile."""
+            """Ask again where a live master did not answer in time on a busy machine; the lost one stays away meanwhile."""
             answers: list[httpx.Response] = []
 
             async def is_done() -> bool:

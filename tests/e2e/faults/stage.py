@@ -1,4 +1,4 @@
-"""The load of a scenario: publishers and clients, and what has to hold when it ends."""
+"""The load of a scenario: publishers and clients, and the checks at its end."""
 
 import asyncio
 import time
@@ -90,7 +90,7 @@ class Stage:
 
     @contextmanager
     def outage(self, *nodes: Node) -> Iterator[Outage]:
-        """Mark a time in which these nodes have no Redis."""
+        """Mark the outage of Redis for these nodes."""
         outage = Outage(nodes, time.monotonic(), {each.user: each.stream for each in self.clients})
         yield outage
         outage.ended_s = time.monotonic()

@@ -16,7 +16,7 @@ class Message:
     Attributes:
         channel: where to, or PRIVATE.
         only: the users it is for; None means all of the channel.
-        attempts: how often it was sent; more than once where nobody knew whether it was accepted.
+        attempts: how often it was sent; more than once where it was unknown whether it was accepted.
     """
 
     uuid: str
@@ -37,7 +37,7 @@ class Truth:
 
     Attributes:
         acknowledged: how many were answered with 200.
-        complete: nothing is added any more.
+        complete: nothing more is added.
     """
 
     messages: list[Message] = field(default_factory=list)
@@ -114,7 +114,7 @@ class Account:
         self.received.append(number)
 
     def lose(self) -> None:
-        """Take that the channel is lost: from now on nothing is missing again."""
+        """Accept that the channel is lost: from now on nothing may be missing."""
         self._reported_at = len(self._truth.messages)
         self._last.clear()
 
