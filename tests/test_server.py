@@ -39,7 +39,9 @@ def test_serves_a_unix_socket(start_server: Any, tmp_path: Path) -> None:
     """It listens on the socket's path instead of a port."""
     path = str(tmp_path / "s.sock")
     running = start_server("--unix-socket", path)
-    with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://push") as client:
+    with httpx.Client(
+        transport=httpx.HTTPTransport(verify=False, uds=path), base_url="http://push"
+    ) as client:
         assert client.get("/info", headers=running.sign("/info")).status_code == 200
 
 
@@ -95,7 +97,9 @@ def test_taken_unix_socket(start_server: Any, tmp_path: Path) -> None:
         f"unix_socket: cannot listen on '{path}': another server listens there; "
         "stop it, or take another path with --unix-socket"
     )
-    with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://push") as client:
+    with httpx.Client(
+        transport=httpx.HTTPTransport(verify=False, uds=path), base_url="http://push"
+    ) as client:
         assert client.get("/info", headers=running.sign("/info")).status_code == 200
     running.stop()
     assert not Path(path).exists()

@@ -221,7 +221,7 @@ def test_pages_see_the_host_a_trusted_proxy_names(start_server: Any) -> None:
         (403, {"forwarded": "for=192.0.2.1;host=push.example", "x-forwarded-for": "192.0.2.1"}),
         (403, {"forwarded": "for=192.0.2.1;host=push.example, for=192.0.2.2"}),
     ):
-        answer = httpx.post(**form, headers={"origin": "https://push.example"} | sent)
+        answer = http.post(**form, headers={"origin": "https://push.example"} | sent)
         assert answer.status_code == status, sent
 
 

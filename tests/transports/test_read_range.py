@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from tests.conftest import CLUSTER, SQLITE
-from tests.waiting import PATIENCE_S
+from tests.http_client import http
 
 pytestmark = pytest.mark.nodes(1, SQLITE, 3, CLUSTER)
 
@@ -46,7 +45,7 @@ class Scene:
         lost: list[str] = []
         texts: list[str] = []
         while "the end" not in texts:
-            for item in httpx.get(f"{self.server.url}/listen", params=query, timeout=PATIENCE_S).json():
+            for item in http.get(f"{self.server.url}/listen", params=query).json():
                 lost += item.get("lost", [])
                 texts += [item["message"]["text"]] if item["type"] == "message" else []
                 query["since"] = item["position"]
@@ -195,7 +194,7 @@ def test_an_older_client_begins_where_it_was_registered(scene: Scene) -> None:
     scene.whisper("before")
     conn_id = scene.connect(scene.lobby, scene.priv, since=early)
     scene.say("after")
-    items = httpx.get(f"{scene.server.url}/listen", params={"conn_id": conn_id}, timeout=PATIENCE_S).json()
+    items = http.get(f"{scene.server.url}/listen", params={"conn_id": conn_id}).json()
     assert [item["message"]["text"] for item in items] == ["after"]
 
 
