@@ -21,7 +21,7 @@ def said(number: int) -> Message:
 
 
 def test_other_tasks_run_while_the_last_events_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are the last ones of all channels, also where the connection leaves one meanwhile."""
+    """They are the last events of all channels, also where the connection leaves one meanwhile."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
 
     async def life() -> None:

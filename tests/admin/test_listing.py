@@ -28,7 +28,7 @@ def names(reply: dict[str, Any]) -> list[int]:
 @pytest.mark.parametrize("sort", ["name", "rest"])
 @pytest.mark.parametrize("number", [0, 1, 999, 1999])
 def test_any_page_of_many_rows_equals_a_full_sort(sort: str, descending: bool, number: int) -> None:
-    """Of 100,000 rows each page is what sorting all of them would give."""
+    """Each page of 100,000 rows equals that of a full sort."""
     rows = [(index * 7919) % ROWS for index in range(ROWS)]
     reply = page(rows, sort=sort, descending=descending, page=number)
     whole = sorted(rows, key=LISTING.columns[sort], reverse=descending)
@@ -37,7 +37,7 @@ def test_any_page_of_many_rows_equals_a_full_sort(sort: str, descending: bool, n
 
 
 def test_search_finds_in_any_case() -> None:
-    """A search looks at the words of all rows and says how many have it."""
+    """A search covers the words of all rows and returns the number of matches."""
     reply = page(list(range(ROWS)), search="ROOM-09999", descending=True)
     assert names(reply) == list(range(99_999, 99_989, -1))
     assert (reply["found"], reply["total"], reply["pages"]) == (10, ROWS, 1)
@@ -56,12 +56,12 @@ def test_beyond_the_end_is_the_last_page() -> None:
 
 
 def test_an_unknown_column_is_the_first() -> None:
-    """Whatever a stranger sorts by, the answer names what was sorted by."""
+    """For any requested column, the answer names the one that was used."""
     assert page([2, 1], sort="__class__")["sort"] == "name"
 
 
 def test_other_tasks_run_between_slices() -> None:
-    """The loop turns between slices: searching and sorting 100,000 rows and cutting the last page holds nobody up."""
+    """The loop turns between slices of a search and a sort of 100,000 rows, and of the last page."""
     turns = 0
 
     async def count_turns() -> None:

@@ -118,7 +118,7 @@ def test_a_lost_line_is_remembered(server: Any, admin: httpx.Client) -> None:
 
 
 def test_tables_sort_and_search(server: Any, admin: httpx.Client) -> None:
-    """Each table is asked for a part of it by words and by a column."""
+    """Each table is searched by words and sorted by a column."""
     for number in range(3):
         server.connect(f"panel-t{number}", *(f"panel-t{each}" for each in range(number + 1)))
 
@@ -135,7 +135,7 @@ def test_tables_sort_and_search(server: Any, admin: httpx.Client) -> None:
 
 
 def test_every_column_can_be_sorted_by(server: Any, admin: httpx.Client) -> None:
-    """What a page offers to sort by is known to the server."""
+    """The server knows every column that a page offers."""
     server.connect("panel-sort", "panel-sort")
     for table in ("channels", "users", "connections", "nodes"):
         offered = admin.get(f"/{table}").text.split('data-sort="')[1:]

@@ -27,7 +27,7 @@ def counters() -> Any:
 
 
 def test_a_sample_is_what_happened_since_the_last() -> None:
-    """Counters become rates over the time that really passed; stalls stay a number."""
+    """Counters become rates over the time that has passed; stalls stay a number."""
     node = counters()
     sampler = Sampler(cast(Node, node), Watchdog(0.1))
     node.hub.deliveries, node.published, node.stalls, node.clock.now_s = 1000, 50, 3, 110.0

@@ -1,4 +1,4 @@
-"""Who may watch the figures, and for how long."""
+"""Watchers of the figures: their number and their time."""
 
 import asyncio
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def test_watchers_are_bounded() -> None:
 
 
 def test_watchers_that_have_not_begun_count() -> None:
-    """Very many that ask at the same time are bounded too; one that goes before it has begun makes room."""
+    """Many concurrent requests are bounded too; one that leaves before it has begun makes room."""
 
     async def main() -> None:
         panel, _ = watched_panel()
@@ -54,7 +54,7 @@ def test_watchers_that_have_not_begun_count() -> None:
 
 
 def test_a_watcher_sees_each_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """First come the samples of the hour, then only new ones; after its time the stream ends."""
+    """First the samples of the hour, then only new ones; the stream ends after its time."""
     monkeypatch.setattr(panels, "FIGURES_S", 0.001)
     monkeypatch.setattr(panels, "WATCHED_S", 0.003)
 

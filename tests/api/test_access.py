@@ -1,4 +1,4 @@
-"""Who is let in: addresses, signatures and the secret in the query, decided before the body is read."""
+"""Access: addresses, signatures and the secret in the query, checked before the body is read."""
 
 import socket
 from contextlib import ExitStack
@@ -120,7 +120,7 @@ def test_disconnect_needs_no_signature(server: Any) -> None:
 
 
 def test_an_unsigned_request_is_refused_before_its_body_is_read(server: Any) -> None:
-    """A body is announced and never sent; the answer comes all the same."""
+    """A body is announced and never sent; the answer does not wait for it."""
     for signature, status in (("", b"403"), (f"{HEADER}: bad\r\n", b"401")):
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as raw:
             head = f"POST /message HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n{signature}\r\n"
@@ -170,7 +170,7 @@ def test_the_secret_in_the_query_is_accepted_as_the_option_says(
 def test_the_address_behind_a_trusted_proxy_counts(
     start_server: Any, allowed: str, welcome: list[str], refused: list[str]
 ) -> None:
-    """The last one no trusted proxy stands for must be among the addresses and networks that may call."""
+    """The last hop that is no trusted proxy must be among the allowed addresses and networks."""
     server = start_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", allowed)
     for status, callers in ((200, welcome), (403, refused)):
         for caller in callers:
@@ -179,7 +179,7 @@ def test_the_address_behind_a_trusted_proxy_counts(
 
 
 def test_forwarded_of_a_trusted_proxy_counts(start_server: Any) -> None:
-    """The standard header counts like the older one; what is hidden, malformed or contradicted is no allowed address."""
+    """The standard header counts like the older one; a hidden, malformed or contradicted item is no allowed address."""
     server = start_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", "192.0.2.1,2001:db8::1")
     listed = {"x-forwarded-for": "192.0.2.1"}
     for status, headers in (
@@ -212,7 +212,7 @@ def test_the_throttle_ignores_the_port_that_a_proxy_names(start_server: Any) -> 
 
 
 def test_pages_see_the_host_a_trusted_proxy_names(start_server: Any) -> None:
-    """Else the form of a page behind a proxy that changes Host would seem to come from another site."""
+    """Otherwise the form of a page behind a proxy that changes Host seems to come from another site."""
     server = start_server("--trusted-proxies", "127.0.0.1")
     form = {"url": server.url + "/admin/sign_in", "data": {"username": "x", "password": server.admin_secret}}
     for status, sent in (
@@ -226,14 +226,14 @@ def test_pages_see_the_host_a_trusted_proxy_names(start_server: Any) -> None:
 
 
 def test_a_second_forwarded_header_counts(start_server: Any) -> None:
-    """Some proxies add a header of their own behind the one a stranger sent (RFC 9110, 5.3)."""
+    """Some proxies add their header behind the one that a client sent (RFC 9110, 5.3)."""
     server = start_server("--trusted-proxies", "127.0.0.1", "--allow-posting-from", "192.0.2.1")
     headers = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-for", "203.0.113.9"), (HEADER, token(server))]
     assert http.post(server.url + "/info", headers=headers).status_code == 403
 
 
 def test_forwarded_headers_are_ignored_without_trusted_proxies(start_server: Any, server: Any) -> None:
-    """Neither to get in nor to be kept out."""
+    """Neither to be accepted nor to be refused."""
     elsewhere = start_server("--allow-posting-from", "192.0.2.1")
     claim = {"x-forwarded-for": "192.0.2.1"}
     assert ask(elsewhere, token(elsewhere), **claim).status_code == 403
@@ -241,7 +241,7 @@ def test_forwarded_headers_are_ignored_without_trusted_proxies(start_server: Any
 
 
 def test_the_address_comes_before_the_signature(start_server: Any) -> None:
-    """Outside the allowed addresses a bad signature is not looked at."""
+    """Outside the allowed addresses a bad signature is not checked."""
     server = start_server("--allow-posting-from", "192.0.2.1")
     assert ask(server, "bad").status_code == 403
 
@@ -280,7 +280,7 @@ class Checker:
 
 
 def test_a_custom_signature_checker_decides(start_server: Any, tmp_path: Path) -> None:
-    """The class the option names decides, and whatever it raises is a bad signature."""
+    """The class that the option names decides, and each of its exceptions is a bad signature."""
     (tmp_path / "my_checker.py").write_text(CHECKER)
     server = start_server("--signature-checker", "my_checker.Checker", PYTHONPATH=str(tmp_path))
     assert ask(server, server.secret + "-of-mine").status_code == 200
@@ -289,7 +289,7 @@ def test_a_custom_signature_checker_decides(start_server: Any, tmp_path: Path) -
 
 
 def test_a_refused_body_does_not_spoil_the_socket(server: Any) -> None:
-    """What was not read is passed over; the next request is answered as ever."""
+    """Unread bytes are skipped; the next request is answered as usual."""
     with httpx.Client(verify=False, timeout=PATIENCE_S, base_url=server.url) as client:
         assert client.post("/message", content=b"x" * 1_000_000).status_code == 403
         assert client.post("/info", headers={HEADER: token(server)}).status_code == 200

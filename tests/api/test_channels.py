@@ -65,7 +65,7 @@ def test_a_channel_has_the_keys_of_0_7(server: Any) -> None:
 
 
 def test_the_0_2_form_lists_users_as_objects(server: Any) -> None:
-    """Selected by `channels` at the top; `info` wins where both are there."""
+    """Selected by `channels` at the top level; `info` wins where both are given."""
     conn_id = server.connect("info-old", "info-old")
     reply = server.post("/info", {"channels": ["info-old"]})
     user = {"user": "info-old", "status": 0, "connections": [conn_id]}
@@ -108,7 +108,7 @@ def test_wrong_info_requests_are_reported_by_field(server: Any, body: Any, field
 
 
 def test_settings_not_named_keep_their_values(server: Any) -> None:
-    """A channel is created with the defaults, and keeps what a later call does not name."""
+    """A channel is created with the defaults, and keeps settings that a later call does not name."""
     (made,) = configure(server, {"config-part": {"notify_state": True}}).values()
     assert known(made["settings"]) == DEFAULTS | {"notify_state": True}
     (changed,) = configure(server, {"config-part": {"history_size": 3, "store_history": True}}).values()
@@ -119,7 +119,7 @@ def test_settings_not_named_keep_their_values(server: Any) -> None:
 
 
 def test_the_list_of_pairs_of_0_2_equals_an_object(server: Any) -> None:
-    """Says the same as an object."""
+    """The pairs mean the same as an object."""
     reply = configure(server, [["config-pair-1", {"notify_presence": True}], ["config-pair-2", {}]])
     assert {name: one["settings"]["notify_presence"] for name, one in reply.items()} == {
         "config-pair-1": True,
@@ -129,7 +129,7 @@ def test_the_list_of_pairs_of_0_2_equals_an_object(server: Any) -> None:
 
 
 def test_the_size_of_a_history_is_bounded_by_the_server(server: Any) -> None:
-    """The server's, whatever the channel asks for."""
+    """The bound of the server, whatever the channel names."""
     reply = configure(server, {"config-bound": {"history_size": 100_000}})
     assert reply["config-bound"]["settings"]["history_size"] == 1000
 

@@ -89,7 +89,7 @@ def test_spellings_of_one_uuid_are_one_connection(server: Any) -> None:
 
 
 def test_any_visible_text_is_a_conn_id(server: Any) -> None:
-    """Kept as it is."""
+    """It is not changed."""
     assert server.connect("conn-text", conn_id="My-Tab_1") == "My-Tab_1"
     assert list(refused(server, "/connect", {"username": "conn-text", "conn_id": "x" * 129})) == ["conn_id"]
 
@@ -201,14 +201,14 @@ def test_unsubscribing_returns_the_remaining_channels(server: Any, receive: Rece
 
 @pytest.mark.parametrize("path", ["/subscribe", "/unsubscribe"])
 def test_an_unknown_or_missing_connection_is_refused(server: Any, path: str) -> None:
-    """Is refused in the words of 0.7.1."""
+    """With the error text of 0.7.1."""
     some = {"channels": ["conn-nowhere"]}
     assert refused(server, path, some | {"conn_id": str(uuid4())}) == {"conn_id": ["Unknown connection"]}
     assert refused(server, path, some) == {"conn_id": ["Field may not be null."]}
 
 
 def test_a_connection_has_a_bounded_number_of_channels(start_server: Any) -> None:
-    """Asked for at once or one after the other; what is refused joins nothing."""
+    """In one call or several; a refused call joins nothing."""
     server = start_server("--max-channels-per-connection", "3")
     conn_id = server.connect("conn-max", "a", "b")
     asked = {"username": "conn-max", "conn_id": conn_id, "channels": ["c", "d"]}
@@ -223,7 +223,7 @@ def test_a_connection_has_a_bounded_number_of_channels(start_server: Any) -> Non
 
 @pytest.mark.parametrize("how", ["get", "query", "body"])
 def test_disconnecting_ends_a_connection_at_once(server: Any, receive: Receive, how: str) -> None:
-    """Parted, gone from /info and unknown; the second time there is nothing to end."""
+    """The user has left, /info no longer has it and its id is unknown; the second call finds nothing to end."""
     name, user = f"conn-end-{how}", f"conn-leaver-{how}"
     staying = server.connect("conn-stayer", name, channel_configs={name: {"notify_presence": True}})
     conn_id = server.connect(user, name)
@@ -243,7 +243,7 @@ def test_disconnecting_ends_a_connection_at_once(server: Any, receive: Receive, 
 
 @pytest.mark.parametrize("path", ["/subscribe", "/unsubscribe"])
 def test_an_unknown_connection_is_reported_with_other_faults(server: Any, path: str) -> None:
-    """Or a missing one; of a known one only the others are."""
+    """Or a missing one; for a known one only the others are."""
     bad = {"channels": [""]}
     channels = {"channels": {"0": ["Length must be between 1 and 256."]}}
     unknown = {"conn_id": ["Unknown connection"]}
@@ -254,7 +254,7 @@ def test_an_unknown_connection_is_reported_with_other_faults(server: Any, path: 
 
 
 def test_disconnect_without_a_conn_id_is_refused(server: Any) -> None:
-    """Without a conn_id there is nothing to say yes or no to."""
+    """Without a conn_id there is no connection to answer for."""
     answer = http.post(server.url + "/disconnect")
     assert (answer.status_code, answer.json()["faults"]) == (422, {"conn_id": ["Field may not be null."]})
     assert http.get(server.url + "/disconnect", params={"conn_id": "a b"}).json() is False

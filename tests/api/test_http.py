@@ -20,7 +20,7 @@ def post(server: Any, path: str, content: bytes, **headers: str) -> httpx.Respon
 
 
 def assert_is_error(answer: httpx.Response) -> None:
-    """One shape: a sentence that ends as one, a word, and perhaps faults."""
+    """Check the shape of an error: a whole sentence, a code, and optional faults."""
     body = answer.json()
     assert answer.headers["content-type"] == "application/json"
     assert body["error"].endswith(".")
@@ -63,7 +63,7 @@ def test_any_page_may_read_any_answer(server: Any) -> None:
     "path", ["/connect", "/message", "/disconnect", "/info", "/listen", "/ws", "/sse", "/", "/no"]
 )
 def test_preflights_need_no_signature(server: Any, path: str) -> None:
-    """200, empty, with what browsers ask for."""
+    """200, empty, with the headers that browsers ask for."""
     headers = {"origin": ORIGIN, "access-control-request-method": "POST"}
     answer = http.options(server.url + path, headers=headers)
     assert (answer.status_code, answer.content) == (200, b"")
@@ -82,7 +82,7 @@ def test_faults_stay_where_0_7_has_them(server: Any) -> None:
 
 @pytest.mark.parametrize("path", ["/admin", "/admin/nothing", "/admin/admin.json", "/openapi.json"])
 def test_admin_pages_are_for_no_other_origin(server: Any, path: str) -> None:
-    """Not even their errors and preflights, which have the shape of all errors nevertheless."""
+    """Nor their errors and preflights, which have the shape of all errors."""
     method = "POST" if path == "/admin" else "GET"
     for answer in (http.request(method, server.url + path), http.options(server.url + "/admin")):
         assert ALLOW_ORIGIN not in answer.headers
@@ -113,7 +113,7 @@ def test_allowed_origins_are_exact(start_server: Any) -> None:
 
 
 def test_long_bodies_are_refused(start_server: Any) -> None:
-    """413 at the bound, whether the length is announced or only shows as it comes."""
+    """413 at the bound, whether the length is announced or not."""
     server = start_server("--max-body-bytes", "2000")
     fitting = b'{"user": "x", "channel": "http-long", "message": "%s"}'
     body = fitting % (b"x" * (2000 - len(fitting) + 2))
@@ -140,7 +140,7 @@ def test_invalid_json_is_refused(server: Any, path: str, body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000])
 def test_deep_nesting_is_refused(server: Any, body: bytes) -> None:
-    """Alone, and inside a payload that would otherwise do."""
+    """Alone, and inside an otherwise good payload."""
     assert post(server, "/info", body).status_code == 400
     inside = b'{"user": "x", "channel": "http-deep", "message": %b}' % body
     assert post(server, "/message", inside).status_code == 400
@@ -152,12 +152,12 @@ def test_deep_nesting_is_refused(server: Any, body: bytes) -> None:
     [("/connect", b"[]"), ("/user_state", b"1"), ("/disconnect", b"[]"), ("/channel_config", b'"x"')],
 )
 def test_a_body_of_another_shape_is_refused(server: Any, path: str, body: bytes) -> None:
-    """422: it is JSON, and not what the endpoint takes."""
+    """422: it is JSON of another schema."""
     assert post(server, path, body).status_code == 422
 
 
 def test_huge_numbers_do_not_break_the_server(server: Any) -> None:
-    """Are answered somehow and never break the server."""
+    """They are answered, and the server continues."""
     for number in (b"1e999", b"-1e999", b"9" * 400, b"1e-999"):
         body = b'{"user": "x", "channel": "http-numbers", "message": {"n": %b}}' % number
         assert post(server, "/message", body).status_code in (200, 400, 422)
@@ -175,14 +175,14 @@ def test_huge_numbers_do_not_break_the_server(server: Any) -> None:
 def test_a_body_in_another_form_is_refused_with_the_accepted_form(
     server: Any, body: bytes, says: str
 ) -> None:
-    """400, with what it seems to be."""
+    """400, with the form that was recognized."""
     answer = post(server, "/info", body)
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
     assert says in answer.json()["error"]
 
 
 def test_an_encoded_body_is_refused_as_such(server: Any) -> None:
-    """415, and what would be accepted (RFC 9110, 15.5.16); identity is no encoding."""
+    """415, with the accepted encodings (RFC 9110, 15.5.16); identity is no encoding."""
     answer = post(server, "/info", gzip.compress(b"{}"), **{"content-encoding": "gzip"})
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_encoding")
     assert answer.headers["accept-encoding"] == "identity"
@@ -196,7 +196,7 @@ def test_a_byte_order_mark_is_no_fault(server: Any) -> None:
 
 
 def test_a_payload_cut_inside_a_character_arrives(server: Any) -> None:
-    """With U+FFFD there; numbers that are none are refused as ever."""
+    """With U+FFFD in its place; malformed numbers are refused as usual."""
     body = b'[{"user": "x", "channel": "http-cut", "message": {"\\ud83d": "cut \\ud83d", "n": 1.5}}]'
     [answer] = post(server, "/message", body).json()
     assert answer["message"] == {"\ufffd": "cut \ufffd", "n": 1.5}

@@ -29,7 +29,7 @@ def test_an_answer_names_the_first_users(small: Any) -> None:
 
 
 def test_users_are_read_page_by_page(small: Any) -> None:
-    """Each page begins behind the last name of the one before; the last one is not cut."""
+    """Each page begins after the last name of the previous one; the last one is not cut."""
     after, pages = "", []
     while True:
         reply = info(small, channels=["one"], users_after=after)
@@ -76,7 +76,7 @@ def test_states_in_an_answer_are_bounded_together(small: Any) -> None:
 
 
 def test_info_of_many_channels_is_complete(server: Any) -> None:
-    """Is the same as of few, whole."""
+    """The answer is complete, as for a few."""
     names = [f"info-many-{number}" for number in range(120)]
     answer = server.post("/channel_config", {name: {"history_size": 3} for name in names})
     assert list(answer["channels"]) == names

@@ -1,4 +1,4 @@
-"""Long lists of a body: read piece by piece as if at once, and in turns."""
+"""Long lists of a body: read in chunks with the same result, and with other tasks in between."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ BROKEN = (b"[%b", b"[%b,]", b"[%b}", b"[%b] x", b"[%b,1]", b'[%b,{"user": "x"]',
 
 
 def clock(step_s: float) -> Callable[[], float]:
-    """A clock that goes on by so much each time somebody looks."""
+    """A clock that moves by so much at each read."""
     now_s = 0.0
 
     def look() -> float:
@@ -50,7 +50,7 @@ def read(body: bytes, most: int = 1_000_000, piece_bytes: int = 8_192) -> Any:
 
 
 def outcome(reading: Callable[[bytes], Any], body: bytes) -> Any:
-    """The items, or which error, with its faults by field."""
+    """Return the items, or the error with its faults by field."""
     try:
         return reading(body)
     except Malformed:
@@ -63,7 +63,7 @@ def outcome(reading: Callable[[bytes], Any], body: bytes) -> Any:
 @settings(max_examples=150)
 @given(items=ITEMS, indent=st.sampled_from([None, 1]), piece_bytes=st.integers(0, 60))
 def test_chunks_are_read_as_the_whole(items: list[Any], indent: int | None, piece_bytes: int) -> None:
-    """Wherever they are cut: the same items, or the same faults at the same indexes."""
+    """For every size of the chunks: the same items, or the same faults at the same indexes."""
     body = json.dumps(items, indent=indent).encode()
     whole = outcome(lambda text: decode_one_or_many(text, schemas.MessageBody), body)
     assert outcome(lambda text: read(text, piece_bytes=piece_bytes), body) == whole
@@ -73,7 +73,7 @@ def test_chunks_are_read_as_the_whole(items: list[Any], indent: int | None, piec
 @settings(max_examples=60)
 @given(items=ITEMS, form=st.sampled_from(BROKEN), piece_bytes=st.integers(0, 60))
 def test_a_broken_value_is_refused(items: list[Any], form: bytes, piece_bytes: int) -> None:
-    """Whatever came before: in pieces nothing is accepted that is none as a whole."""
+    """After any items: chunks accept no list that is invalid as a whole."""
     body = form % json.dumps(items).encode()[1:-1]
     try:
         decode_one_or_many(body, schemas.MessageBody)
@@ -98,7 +98,7 @@ def test_faults_of_chunks_are_bounded() -> None:
 
 
 async def turns_of_others(work: Callable[[], Any]) -> int:
-    """How often another task has its turn while this is done."""
+    """Return how often another task runs meanwhile."""
     had = 0
 
     async def other() -> None:
@@ -116,7 +116,7 @@ async def turns_of_others(work: Callable[[], Any]) -> int:
 
 
 def test_other_tasks_run_while_a_list_is_read() -> None:
-    """After every piece, where the clock says that it took as long."""
+    """After every chunk that takes a whole time slice by the clock."""
     body = json.dumps([{"user": "x", "channel": "c"}] * 3_000).encode()
 
     async def reading(step_s: float) -> int:
@@ -128,7 +128,7 @@ def test_other_tasks_run_while_a_list_is_read() -> None:
 
 
 def test_each_and_drop_yield_between_chunks() -> None:
-    """All is done, in order, and others have their turn between."""
+    """All is done, in order, and other tasks run in between."""
 
     async def scenario() -> tuple[int, list[int], list[int]]:
         turns, numbers, done = Slices(clock(TURN_S)), list(range(1_000)), []

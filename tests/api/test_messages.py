@@ -50,7 +50,7 @@ def test_one_message_is_answered_with_one(server: Any) -> None:
 
 @pytest.mark.nodes(1, 3)  # In a cluster channels of different shards have no order among them.
 def test_a_list_is_answered_with_a_list(server: Any, receive: Receive) -> None:
-    """In its order, which is the order of delivery too."""
+    """In the order of the list, which is the order of delivery too."""
     conn_id = server.connect("msg-list", "msg-list-a", "msg-list-b")
     items = [
         {"user": "poster", "channel": f"msg-list-{name}", "message": {"n": n}}
@@ -77,14 +77,14 @@ def test_a_received_message_equals_the_sent_one(server: Any, receive: Receive) -
 
 @pytest.mark.parametrize("payload", [0, "text", [1, [2]], {"a": {"b": None}}, True, 1.5, "ł😀"])
 def test_a_payload_may_be_any_json(server: Any, receive: Receive, payload: Any) -> None:
-    """And arrives as it was."""
+    """And arrives unchanged."""
     conn_id = server.connect("msg-json", "msg-json")
     assert send(server, "msg-json", message=payload)["message"] == payload
     assert receive("msg-json", conn_id)[-1]["message"] == payload
 
 
 def test_times_are_utc_with_six_digits(server: Any) -> None:
-    """Whatever zone and digits came in."""
+    """For every zone and number of digits."""
     times = {
         "2011-09-15T11:36:18": "2011-09-15T11:36:18.000000",
         "2011-09-15T11:36:18.123Z": "2011-09-15T11:36:18.123000",
@@ -109,7 +109,7 @@ def test_one_bad_item_refuses_all(server: Any, receive: Receive) -> None:
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 @pytest.mark.parametrize("body", [b"1", b'"x"', b"null"])
 def test_a_body_that_is_neither_object_nor_list_is_refused(server: Any, method: str, body: bytes) -> None:
-    """Is refused as such."""
+    """With an error that names the accepted forms."""
     answer = http.request(method, server.url + "/message", content=body, headers=server.sign("/message"))
     assert (answer.status_code, list(answer.json()["faults"])) == (422, ["_schema"])
 
@@ -228,7 +228,7 @@ def test_history_keeps_the_last_messages(server: Any) -> None:
 
 
 def test_an_edit_is_delivered_and_kept(server: Any, receive: Receive) -> None:
-    """What it names replaces what was sent; a message nobody keeps is `found: false` and sent on."""
+    """Named fields replace the sent ones; an edit of a message that is not kept is `found: false` and delivered."""
     keep(server, "msg-edit")
     conn_id = server.connect("msg-edit", "msg-edit")
     uuid = send(server, "msg-edit")["uuid"]
@@ -284,7 +284,7 @@ def test_changes_are_all_or_nothing(server: Any, receive: Receive, method: str) 
 
 
 def test_an_edit_of_a_private_message_is_private(server: Any, receive: Receive) -> None:
-    """It goes to the users it names, and to nobody else in the channel."""
+    """It is delivered to the users it names, and to no others in the channel."""
     ann, eve = (server.connect(f"msg-pmedit-{name}", "msg-pmedit") for name in ("ann", "eve"))
     only = {"channel": "msg-pmedit", "pm_users": ["msg-pmedit-ann"]}
     uuid = server.post("/message", {"user": "poster", "message": {}} | only)["uuid"]
@@ -334,7 +334,7 @@ def test_a_key_is_never_cut(server: Any) -> None:
 
 
 def test_a_key_belongs_to_its_channel(server: Any, receive: Receive) -> None:
-    """The same key for another channel does not swallow that channel's message."""
+    """The same key for another channel does not suppress that channel's message."""
     conn_id = server.connect("msg-key2", "msg-key2-a", "msg-key2-b")
     for name in ("msg-key2-a", "msg-key2-b"):
         send(server, name, uuid="9c1f3e52-4f0c-4f7c-8f6c-2a1f6f0e3b11")

@@ -1,4 +1,4 @@
-"""The OpenAPI document: it holds together, and its examples are good requests."""
+"""The OpenAPI document: it is consistent, and its examples are valid requests."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from channelstream.api.table import Endpoint
 
 
 def row(path: str, methods: tuple[str, ...], request: Any, response: Any, **more: Any) -> Endpoint:
-    """Make a row of the table; nobody calls its handler here."""
+    """Make a row of the table whose handler is not called."""
     settings: dict[str, Any] = {"many": False, "summary": path, "description": f"Calls {path}."} | more
     return Endpoint(path=path, methods=methods, handler=print, request=request, response=response, **settings)
 

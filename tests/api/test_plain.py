@@ -1,4 +1,4 @@
-"""How deep a body nests is found without following each of its brackets."""
+"""The depth of a body is found without a step for each bracket."""
 
 import json
 import random
@@ -28,7 +28,7 @@ def depth_of(value: Any) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_a_body_nests_so_deep_and_no_deeper(seed: int) -> None:
-    """Wherever its deepest value is, and whatever is beside it."""
+    """For every place of its deepest value, with other values beside it."""
     chance = random.Random(seed)
     for depth in range(MAX_NESTING - 6, MAX_NESTING + 2):
         values = [nested(chance.randrange(1, 12), chance) for _ in range(100)] + [nested(depth, chance)]

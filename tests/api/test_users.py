@@ -1,4 +1,4 @@
-"""What users' states are, who may see them and who receives their changes."""
+"""States of users: values, visibility, and the recipients of their changes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +42,7 @@ def test_public_keys_are_kept(server: Any) -> None:
 
 
 def test_fresh_state_is_for_new_users(server: Any) -> None:
-    """Somebody known keeps what is there."""
+    """A known user keeps its state."""
     fresh = {"fresh_user_state": {"a": 1, "b": 1}, "user_state": {"b": 2}}
     assert server.post("/connect", {"username": "state-fresh"} | fresh)["state"] == {"a": 1, "b": 2}
     server.post("/user_state", {"user": "state-fresh", "user_state": {"a": 9}})
@@ -73,7 +73,7 @@ def test_values_are_plain(server: Any) -> None:
 
 
 def test_a_state_has_a_bounded_number_of_keys(server: Any) -> None:
-    """256, counted together with those that are there; what is refused changes nothing."""
+    """256, existing keys included; a refused call changes nothing."""
     full = {f"key-{number}": 0 for number in range(256)}
     assert len(server.post("/connect", {"username": "state-full", "user_state": full})["state"]) == 256
     more = {"user": "state-full", "user_state": {"key-0": 1, "one more": 1}}
@@ -122,7 +122,7 @@ def test_the_user_receives_its_own_change(server: Any, receive: Receive) -> None
 
 
 def test_private_or_unchanged_state_is_not_delivered(server: Any, receive: Receive) -> None:
-    """An event with nothing in it is none."""
+    """No empty event is delivered."""
     config = {"state-silent": ANNOUNCED}
     conn_id = server.connect(
         "state-silent",
@@ -162,7 +162,7 @@ def test_the_status_of_the_seed_is_a_public_key(server: Any, receive: Receive) -
 
 
 def test_a_status_must_be_a_number(server: Any) -> None:
-    """And required."""
+    """And it is required."""
     server.connect("state-number")
     for payload in ({"user": "state-number"}, {"user": "state-number", "status": "away"}):
         answer = server.request("POST", "/user_status", payload)

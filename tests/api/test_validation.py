@@ -130,7 +130,7 @@ def test_integers_may_be_written_otherwise(given_value: Any) -> None:
     "given_value", [None, True, [], {}, "", "ten", "1.5", "1_0", "١٠", "9" * 5000, 1.5, 10**4000]
 )
 def test_other_integers_are_refused(given_value: Any) -> None:
-    """What is no integer, or none in range, is a fault and nothing worse."""
+    """A value that is no integer, or out of range, is a fault."""
     faults = faults_of(validation.decode_channel_configs, {"news": {"history_size": given_value}})
     assert list(faults) == ["history_size"]
 
@@ -151,7 +151,7 @@ def test_pairs_are_read_like_an_object() -> None:
 
 
 def test_unknown_keys_are_dropped() -> None:
-    """Keys the schema has not are ignored, on the quick way and on the one that explains."""
+    """Keys that the schema lacks are ignored, on the fast path and on the one that explains."""
     quick, _ = validation.decode_one_or_many(b'{"user": "ann", "x": [1]}', schemas.MessageBody)
     slow, _ = validation.decode_one_or_many(
         b'{"user": "ann", "x": [1], "pm_users": null}', schemas.MessageBody
@@ -191,7 +191,7 @@ def test_invalid_json_is_malformed(body: bytes) -> None:
 
 
 def test_brackets_in_texts_nest_nothing() -> None:
-    """A text full of brackets is a text, with quotes and backslashes in it too."""
+    """Brackets in a text do not count, with quotes and backslashes in it too."""
     text = '["{\\' * 300
     (item,), _ = validation.decode_one_or_many(
         json.dumps({"user": "ann", "message": text}).encode(), schemas.MessageBody
@@ -221,7 +221,7 @@ def test_faults_are_bounded() -> None:
 
 
 def test_a_rule_the_walk_does_not_know_is_a_fault_still() -> None:
-    """What only the schema itself refuses is answered as a fault of the whole body."""
+    """A value that only the schema itself refuses is a fault of the whole body."""
     with pytest.raises(Invalid) as caught:
         validation.decode(b'{"user": "ann"}', Picky)
     assert caught.value.faults == {"_schema": ["never good"]}

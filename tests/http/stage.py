@@ -1,4 +1,4 @@
-"""A connection in the test's own process, on a real socket, with the client's end in the test's hands."""
+"""A connection in the test's process, on a real socket, with the client's end under the test's control."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 @dataclass
 class Stage:
-    """A door, and an application that answers what `answer` says.
+    """A listener, and an application that answers with `answer`.
 
     Attributes:
         asked: the path of each request that reached the application.
@@ -68,7 +68,7 @@ class Client:
             await asyncio.get_running_loop().sock_sendall(self.socket, data)
 
     def end(self) -> None:
-        """Say that nothing more comes."""
+        """End the client's side of the connection."""
         self.socket.shutdown(socket.SHUT_WR)
 
     async def until(self, mark: bytes) -> bytes:
@@ -102,7 +102,7 @@ async def turns(count: int = 20) -> None:
 
 
 def play(scene: Callable[[Stage], Awaitable[None]], settings: HttpSettings | None = None) -> None:
-    """Play a scene on a stage of its own, and clear it."""
+    """Play a scene on its own stage, and clear it."""
 
     async def run() -> None:
         stage = Stage(settings or HttpSettings())

@@ -14,7 +14,7 @@ from channelstream.transports.websocket import WebSocketStream
 
 
 class Line(asyncio.Transport):
-    """A transport of which it is known whether it was closed."""
+    """A transport that records whether it was closed."""
 
     def __init__(self, tls: object = None) -> None:
         super().__init__({"sslcontext": tls})
@@ -25,7 +25,7 @@ class Line(asyncio.Transport):
 
 
 def test_many_simultaneous_ends_are_closed_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them in the end, and those that go meanwhile, too."""
+    """All of them in the end, and those that leave meanwhile, too."""
     monkeypatch.setattr(closing, "AT_ONCE", 4)
 
     async def life() -> None:

@@ -1,4 +1,4 @@
-"""One connection: what it reads, when it closes, and what it says before it does."""
+"""One connection: what it reads, when it closes, and its last answers."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ class Gate:
 
 
 async def read_all(scope: Any, receive: Any, send: Any) -> None:
-    """Answer once the body is there; leave without an answer if the client does."""
+    """Answer once the body is complete; end without an answer if the client leaves."""
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -97,7 +97,7 @@ def test_a_partial_request_at_the_end_is_not_answered(data: bytes) -> None:
 
 
 def test_a_request_received_as_the_idle_time_ends_is_answered() -> None:
-    """What the client has sent is answered, although the loop has not seen it when the time is over."""
+    """The client's request is answered, although the loop has not read it when the time is over."""
 
     async def scene(stage: Stage) -> None:
         client = await stage.dial()
@@ -148,7 +148,7 @@ def test_a_client_that_still_reads_is_not_idle() -> None:
 
 
 def test_one_request_at_a_time() -> None:
-    """While an answer is due the next request waits, and the socket is not read."""
+    """While an answer is pending the next request waits, and the socket is not read."""
 
     async def scene(stage: Stage) -> None:
         gate = stage.answer = Gate()
@@ -168,7 +168,7 @@ def test_one_request_at_a_time() -> None:
 
 
 def test_a_body_waits_for_the_application() -> None:
-    """A body that nobody reads is held to a bound; read, it goes on."""
+    """An unread body is buffered up to a bound; it continues when it is read."""
 
     async def scene(stage: Stage) -> None:
         gate = asyncio.Event()
@@ -248,7 +248,7 @@ async def too_large(scope: Any, _receive: Any, send: Any) -> None:
 
 
 def test_an_answer_in_the_middle_of_a_body_is_read() -> None:
-    """A client that sends on, and reads only then, reads its 413: the connection is not reset."""
+    """A client that sends the whole body before it reads still reads its 413: the connection is not reset."""
 
     async def scene(stage: Stage) -> None:
         stage.answer = too_large
@@ -297,7 +297,7 @@ def test_a_connection_closes_after_a_refusal_without_100_continue() -> None:
 
 
 def test_continue_is_sent_when_the_application_reads() -> None:
-    """The client is asked when the application reads, and the connection goes on."""
+    """`100 Continue` is sent when the application reads, and the connection stays."""
 
     async def scene(stage: Stage) -> None:
         stage.answer = read_all
@@ -350,7 +350,7 @@ def test_stopping_waits_for_an_answer() -> None:
 
 
 def test_dropping_closes_unfinished_connections(caplog: pytest.LogCaptureFixture) -> None:
-    """Requests without an answer and answers without a reader are dropped, quietly."""
+    """Requests without an answer and answers without a reader are dropped without an error."""
 
     async def scene(stage: Stage) -> None:
         stage.answer = Gate()
@@ -408,7 +408,7 @@ async def too_long(_scope: Any, _receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize(("app", "status"), [(silent, 500), (split_header, 500), (too_long, 200)])
 def test_a_malformed_answer_is_not_sent(app: Any, status: int) -> None:
-    """Nothing goes out that a client could take for another answer."""
+    """Nothing is sent that a client could take for another answer."""
 
     async def scene(stage: Stage) -> None:
         stage.answer = app
@@ -456,7 +456,7 @@ def test_answers_of_unknown_length_are_chunked(request_head: bytes, end: bytes) 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 def test_an_answer_in_one_write_equals_the_long_way(method: bytes) -> None:
-    """The shortcut of the API gives the same as the long way."""
+    """The fast path of the API sends the same bytes as the general one."""
 
     async def scene(stage: Stage) -> None:
         said: list[list[bytes]] = []
@@ -505,14 +505,14 @@ MUCH = 16_000_000
 
 
 async def more_than_the_kernel_takes(_scope: Any, _receive: Any, send: Any) -> None:
-    """Far more than `tcp_wmem` lets a socket hold, so that the transport is full whatever the kernel does."""
+    """Far more than `tcp_wmem` allows a socket to buffer, so that the transport is full in any case."""
     size = MUCH
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
     await send({"type": "http.response.body", "body": b"x" * size})
 
 
 def test_a_socket_is_taken_over_only_when_there_is_room() -> None:
-    """Its new protocol would never learn that the transport is full, and would fill it without end."""
+    """Its new protocol would not be informed that the transport is full, and would fill it without bound."""
     taken: list[Detachable] = []
 
     async def scene(stage: Stage) -> None:
@@ -533,7 +533,7 @@ def test_a_socket_is_taken_over_only_when_there_is_room() -> None:
 
 
 def test_stopping_drops_requests_behind_an_unread_answer() -> None:
-    """The requests behind it are not served any more; the answer goes out."""
+    """The requests behind it are not served; the answer is sent."""
 
     async def scene(stage: Stage) -> None:
         stage.answer = more_than_the_kernel_takes
@@ -553,7 +553,7 @@ CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 def test_tiny_chunks_hold_up_nobody() -> None:
-    """Others have their turns while a body of them is read, and it arrives whole, as the next request does."""
+    """Other tasks run while a body of them is read, and it arrives whole, as the next request does."""
 
     async def scene(stage: Stage) -> None:
         stage.answer = read_all
@@ -570,7 +570,7 @@ def test_tiny_chunks_hold_up_nobody() -> None:
 
 
 def test_the_rest_of_a_chunked_body_is_not_read() -> None:
-    """An answer in the middle of one closes, however cheap it is to send on."""
+    """An answer in the middle of one closes the connection, however cheap the rest is to send."""
 
     async def scene(stage: Stage) -> None:
         client = await stage.dial()
@@ -599,7 +599,7 @@ def test_a_late_end_of_a_body_gets_no_second_answer() -> None:
 
 
 def test_a_failure_behind_an_answer_is_not_the_next_requests() -> None:
-    """What an application raises when it has answered changes nothing for the request that follows."""
+    """An exception of an application after its answer does not affect the next request."""
 
     async def scene(stage: Stage) -> None:
         gate = asyncio.Event()
@@ -641,12 +641,12 @@ def test_continue_never_stands_in_an_answer() -> None:
 
 
 def test_the_buffer_of_a_body_is_bounded() -> None:
-    """What waits for an application is no way to fill the memory."""
+    """The bytes that wait for an application are bounded."""
     assert BODY_BYTES <= 65_536
 
 
 def test_a_lost_client_ends_the_exchange() -> None:
-    """The application learns that nobody waits, and what it still sends is dropped."""
+    """The application is informed, and its further output is dropped."""
 
     async def scene(stage: Stage) -> None:
         done = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Listening sockets: what they accept counts from its first moment, TLS handshakes too."""
+"""Listening sockets: an accepted socket counts at once, TLS handshakes too."""
 
 import asyncio
 import errno
@@ -20,7 +20,7 @@ Visit = Callable[[Stage, int], Awaitable[None]]
 
 
 def serve_tls(certificate: tuple[str, str], settings: HttpSettings, visit: Visit) -> None:
-    """Listen with a certificate while somebody visits the port."""
+    """Listen with a certificate while a client uses the port."""
 
     async def scene(stage: Stage) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -47,7 +47,7 @@ async def ask(certificate: tuple[str, str], port: int, end: bytes = b"ok") -> by
 
 
 def test_a_tls_handshake_is_followed_by_http(certificate: tuple[str, str]) -> None:
-    """After the handshake it is HTTP; when all are gone nothing counts any more."""
+    """After the handshake it is HTTP; when all have closed the count is 0."""
 
     async def visit(stage: Stage, port: int) -> None:
         assert (await ask(certificate, port)).endswith(b"ok")
@@ -60,7 +60,7 @@ def test_a_tls_handshake_is_followed_by_http(certificate: tuple[str, str]) -> No
 def test_a_missing_tls_handshake_times_out(
     certificate: tuple[str, str], said: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It counts from accept on, has no more time than a head, and leaves nothing in the log."""
+    """It counts from accept on, has the time limit of a head, and leaves nothing in the log."""
 
     async def visit(stage: Stage, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -79,7 +79,7 @@ def test_a_missing_tls_handshake_times_out(
 
 
 def test_silent_handshakes_count_as_sockets(certificate: tuple[str, str]) -> None:
-    """Beside as many of them as there may be sockets, a request is answered 503."""
+    """At the limit of sockets a request is answered 503."""
 
     async def visit(stage: Stage, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)):
@@ -90,7 +90,7 @@ def test_silent_handshakes_count_as_sockets(certificate: tuple[str, str]) -> Non
 
 
 def test_sockets_beyond_the_spare_ones_are_dropped(certificate: tuple[str, str]) -> None:
-    """So many above the limit are dropped without a handshake, which costs more than it is worth."""
+    """Sockets above the limit and its spare ones are dropped without a handshake, which would cost too much."""
 
     async def visit(stage: Stage, port: int) -> None:
         clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
@@ -102,7 +102,7 @@ def test_sockets_beyond_the_spare_ones_are_dropped(certificate: tuple[str, str])
 
 
 def test_stopping_ends_handshakes(certificate: tuple[str, str]) -> None:
-    """A handshake that is not done keeps nobody waiting."""
+    """An unfinished handshake does not delay the stop."""
 
     async def visit(stage: Stage, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)):
@@ -115,7 +115,7 @@ def test_stopping_ends_handshakes(certificate: tuple[str, str]) -> None:
 def test_accepting_resumes_after_descriptors_ran_out(
     certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the process can open no more, it waits a little and accepts later."""
+    """Where the process has no free descriptor, it waits a little and accepts later."""
     monkeypatch.setattr(listener, "PAUSE_S", 0.01)
     refused: list[int] = []
 
@@ -138,7 +138,7 @@ def test_accepting_resumes_after_descriptors_ran_out(
 
 
 def visit_in_silence(certificate: tuple[str, str], port: int, request: bytes) -> ssl.SSLSocket:
-    """Send a request as a client does whose idle connections nobody watches."""
+    """Send a request as a client does that does not watch its idle connections."""
     trust = ssl.create_default_context(cafile=certificate[0])
     plain = socket.create_connection(("127.0.0.1", port), timeout=30)
     client = trust.wrap_socket(plain, server_hostname="127.0.0.1")
@@ -147,7 +147,7 @@ def visit_in_silence(certificate: tuple[str, str], port: int, request: bytes) ->
 
 
 def test_stopping_does_not_wait_for_close_notify(certificate: tuple[str, str]) -> None:
-    """Stopping does not wait for it, as closing need not be answered; it has its answer, and sees a clean end."""
+    """The stop does not wait for it, as `close_notify` need not be answered; it has its answer, and a clean end."""
 
     async def visit(stage: Stage, port: int) -> None:
         client = await asyncio.to_thread(visit_in_silence, certificate, port, GET)
@@ -164,7 +164,7 @@ def test_stopping_does_not_wait_for_close_notify(certificate: tuple[str, str]) -
 def test_a_slow_reader_gets_its_whole_answer_after_the_end(
     certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It gets all of its answer, however often the closing socket is looked at while it reads."""
+    """It gets its whole answer, however often the closing socket is checked while it reads."""
     monkeypatch.setattr(closing, "CHECK_S", 0.001)
     body = b"x" * 8_000_000
 

@@ -1,4 +1,4 @@
-"""Who gets the path of a unix socket."""
+"""Which server gets the path of a unix socket."""
 
 import errno
 import socket
@@ -55,7 +55,7 @@ def test_a_full_backlog_counts_as_use(first: UnixSocket, path: Path) -> None:
 
 
 def test_a_stale_socket_is_replaced(first: UnixSocket, path: Path) -> None:
-    """What a killed server left is no obstacle, and its rights are taken over."""
+    """The socket of a killed server is replaced, with its rights."""
     path.chmod(0o660)
     first.listening.close()
     second = UnixSocket(str(path), 1)
@@ -97,14 +97,14 @@ def test_socket_of_another_is_kept(first: UnixSocket, path: Path) -> None:
 
 
 def test_chosen_rights_outlive_the_server(first: UnixSocket, path: Path) -> None:
-    """A socket whose rights an operator changed is left for the next server to take them over."""
+    """A socket whose rights an operator changed stays, so that the next server takes them over."""
     path.chmod(0o600)
     first.remove()
     assert rights(path) == 0o600
 
 
 def test_a_removed_directory_is_no_error(first: UnixSocket, path: Path) -> None:
-    """A path that is not there any more ends nothing in error."""
+    """A path that no longer exists raises nothing."""
     path.unlink()
     path.parent.rmdir()
     first.remove()

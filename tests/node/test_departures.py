@@ -29,7 +29,7 @@ LOUD = {"a": {"notify_presence": True}}
 
 
 class Paper:
-    """A stream that keeps what is written to it."""
+    """A stream that keeps its writes."""
 
     framing = Framing.POLL
 
@@ -69,7 +69,7 @@ def overdue(node: Node) -> None:
 
 
 def listen(node: Node) -> list[Entry]:
-    """Return a list that every entry is added to that the node is handed from now on."""
+    """Return a list to which every entry is added that the node receives from now on."""
     received: list[Entry] = []
     deliver = node.deliver
 
@@ -128,7 +128,7 @@ def test_a_user_allowed_only_its_own_part_of_an_event_is_sent_nothing(
 
 
 def test_other_tasks_run_while_many_connections_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A channel is seen to become empty step by step, and never by more than a turn has time for."""
+    """A channel becomes empty step by step, in each turn by no more than a turn has time for."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
 
     async def life() -> None:
@@ -170,7 +170,7 @@ def test_an_id_reused_between_two_turns_is_another_connection(
 
 
 def test_pending_calls_of_a_connection_complete_before_its_end() -> None:
-    """Its turn is waited for, and that of nobody else."""
+    """Its end waits for the lock of its id, and for no other."""
 
     async def life() -> None:
         node = await crowd(2)
@@ -193,7 +193,7 @@ def test_pending_calls_of_a_connection_complete_before_its_end() -> None:
 def test_a_failed_engine_releases_the_locks_of_its_sweep(
     monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """The turns are let go, the sweep says that the engine is out of reach, and the next ones leave."""
+    """The locks are released, the sweep raises that the engine is unreachable, and the next ones leave."""
 
     async def life() -> None:
         node = await crowd(3)
@@ -218,7 +218,7 @@ def test_a_failed_engine_releases_the_locks_of_its_sweep(
 
 
 def test_a_later_end_is_not_waited_for() -> None:
-    """The sweep goes on though connections keep leaving."""
+    """The sweep continues though connections keep leaving."""
 
     async def life() -> int:
         turns, counted = Locks(), 0

@@ -1,4 +1,4 @@
-"""Connections of a node, where what happens to one of them has to wait for its turn."""
+"""Local connections of a node, whose changes wait for the lock of their id."""
 
 import asyncio
 from itertools import count

@@ -1,4 +1,4 @@
-"""Turns: one after the other for each key."""
+"""Locks: one owner after the other for each key."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,7 +9,7 @@ from channelstream.node.locks import Locks
 
 
 class Queue:
-    """Tasks that want turns, and the order in which they had them."""
+    """Tasks that want a lock, and the order in which they had it."""
 
     def __init__(self) -> None:
         self.locks = Locks()
@@ -17,7 +17,7 @@ class Queue:
         self.go_on = asyncio.Event()
 
     async def begin(self, name: str, key: str = "k") -> "asyncio.Task[None]":
-        """Start a task that asks for a turn now, and keeps it until it may go on."""
+        """Start a task that asks for the lock now, and keeps it until it may continue."""
         task = asyncio.create_task(self._work(name, key))
         await asyncio.sleep(0)
         return task
@@ -36,7 +36,7 @@ def play(test: Callable[[Queue], Awaitable[None]]) -> None:
 
 
 def test_a_lock_is_first_come_first_served() -> None:
-    """Others of the same key wait, those of another one do not; a key that nobody holds is forgotten."""
+    """Others of the same key wait, those of another one do not; a key without an owner is forgotten."""
 
     async def test(queue: Queue) -> None:
         tasks = [await queue.begin(name) for name in "abc"] + [await queue.begin("x", "other")]
@@ -49,7 +49,7 @@ def test_a_lock_is_first_come_first_served() -> None:
 
 
 def test_nobody_overtakes_the_next_owner_of_a_lock() -> None:
-    """Who asks in the moment between is behind."""
+    """A task that asks between release and acquisition comes after the waiters."""
 
     async def test(queue: Queue) -> None:
         tasks = [await queue.begin("a"), await queue.begin("b")]
@@ -63,7 +63,7 @@ def test_nobody_overtakes_the_next_owner_of_a_lock() -> None:
 
 
 def test_an_error_releases_the_lock() -> None:
-    """The next one has its turn."""
+    """The next waiter gets it."""
 
     async def test(queue: Queue) -> None:
         with pytest.raises(ZeroDivisionError):
@@ -75,7 +75,7 @@ def test_an_error_releases_the_lock() -> None:
 
 
 def test_a_cancelled_waiter_does_not_block_the_others() -> None:
-    """It is left out."""
+    """The next waiter after it gets the lock."""
 
     async def test(queue: Queue) -> None:
         first, cancelled, last = [await queue.begin(name) for name in "abc"]
@@ -88,7 +88,7 @@ def test_a_cancelled_waiter_does_not_block_the_others() -> None:
 
 
 def test_a_waiter_cancelled_as_it_gets_the_lock_passes_it_on() -> None:
-    """It has never had it."""
+    """The next waiter gets the lock, which the cancelled one never had."""
 
     async def test(queue: Queue) -> None:
         async with queue.locks.of("k"):

@@ -29,7 +29,7 @@ class Look:
     disturbed: int
 
 
-class LeaseManager:
+class MemoryChecker:
     """Looks at logs and indexes, and remembers what the logs held."""
 
     def __init__(self, bounds: Bounds) -> None:

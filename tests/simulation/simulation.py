@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
-from tests.simulation.bounds import LeaseManager
+from tests.simulation.bounds import MemoryChecker
 from tests.simulation.checker import Checker
 from tests.simulation.client import Client
 from tests.simulation.failure import Failure, demand
@@ -70,7 +70,7 @@ class Simulation:
         self.chance = random.Random(f"world {seed}")
         self.bounds = Bounds.choose(self.chance)
         self.checker = Checker()
-        self.lease_manager = LeaseManager(self.bounds)
+        self.memory_checker = MemoryChecker(self.bounds)
         self.clients = [Client(number, self.checker, self.bounds) for number in range(CLIENTS)]
         self.clock = WorldClock()
         self.world: World
@@ -111,7 +111,7 @@ class Simulation:
         for failure in self.world.failures:
             raise failure
         self.world.truth.note_births(self.world.offset)
-        self.lease_manager.check(self.world, self.clock.steady())
+        self.memory_checker.check(self.world, self.clock.steady())
         for client in self.clients:
             watch = client.watch
             if watch and watch.since is None and not watch.starts:
@@ -173,7 +173,7 @@ class Simulation:
             moved = [client.flow() for client in self.clients]
             quiet = 0 if any(moved) or self._calls or not self.world.rests else quiet + 1
         self.checker.settled(client.watch for client in self.clients if client.watch)
-        self.lease_manager.check_settled(self.world)
+        self.memory_checker.check_settled(self.world)
 
     # -- clients
 
