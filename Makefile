@@ -1,4 +1,4 @@
-# `make` lists the targets. Every one of them sets up what it needs in .venv first.
+# `make` lists the targets. Every target first installs what it needs into .venv.
 
 BIN := .venv/bin
 ARGS ?=
@@ -7,10 +7,10 @@ SEED ?=
 NAME ?=
 # Processes that share the tests: twice the cores, since many tests wait.
 WORKERS ?= $(shell echo $$((2 * $$(nproc))))
-# Those of `make test-fast`: each has to import all tests first, and few of these wait.
+# Processes of `make test-fast`: fewer, since each imports all tests and few of these tests wait.
 FAST_WORKERS ?= $(shell nproc)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
-# What covers all of core/ in this process; the other tests start servers.
+# Tests that cover all of core/ in this process; other tests start servers.
 CORE_TESTS := tests/core tests/engines/test_sqlite.py tests/test_tracing.py
 
 .DEFAULT_GOAL := help
@@ -21,23 +21,23 @@ CORE_TESTS := tests/core tests/engines/test_sqlite.py tests/test_tracing.py
 help: ## List the targets.
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
-run: ready-run ## Serve on 127.0.0.1:8000 with the demo; ARGS="-p 9000" passes flags on.
+run: ready-run ## Serve on 127.0.0.1:8000 with the demo; ARGS="-p 9000" passes flags.
 	@exec $(BIN)/python scripts/serve.py $(ARGS)
 
 example: ## Run an example with the server: NAME=django, fastapi, flask, node or pyramid.
 	@exec scripts/example.sh $(NAME)
 
-test: ready-dev ready-system ## Run all tests; ARGS="tests/api -x" passes arguments on, WORKERS=1 runs them one by one.
+test: ready-dev ready-system ## Run all tests; ARGS="tests/api -x" passes arguments, WORKERS=1 uses one process.
 	$(PYTEST) $(ARGS)
 
-test-fast: ready-dev ## Run the tests that need no browser, no further server and no real time.
+test-fast: ready-dev ## Run the tests that need no browser, no other server and no real time.
 	$(PYTEST) -n $(FAST_WORKERS) -m "not slow" $(ARGS)
 
 coverage: ready-dev ready-system ## Show the coverage of all tests; half as fast as `make test`.
 	$(PYTEST) --cov --cov-report=term $(ARGS)
 	@$(MAKE) --no-print-directory core-coverage
 
-check: ready-dev ## Format, lint, types, layers, words, tests and all branches of core/: what a change must pass.
+check: ready-dev ## Check format, lint, types, layers, words, tests and branch coverage of core/: every change must pass.
 	@$(MAKE) --no-print-directory check-format
 	@$(MAKE) --no-print-directory check-lint
 	@$(MAKE) --no-print-directory check-types
@@ -46,32 +46,32 @@ check: ready-dev ## Format, lint, types, layers, words, tests and all branches o
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory core-coverage
 
-bench: ready-run ## Measure the server; SCENARIO=name[,name] chooses what, reports go to bench-results/.
+bench: ready-run ## Measure the server; SCENARIO=name[,name] selects scenarios, reports go to bench-results/.
 	@exec $(BIN)/channelstream bench --scenario "$(SCENARIO)" --output bench-results $(ARGS)
 
-simulate: ready-dev ## Play the simulator's SEED, or a hundred random ones; docs/proof.md says what is proven.
+simulate: ready-dev ## Run the simulator with SEED, or with a hundred random seeds (docs/proof.md).
 	@exec $(BIN)/python -m tests.simulation $(SEED) $(ARGS)
 
-faults: ready-dev ready-system ## Break nodes and Redis under load, print what was measured; ARGS="killed-node" chooses a scenario.
+faults: ready-dev ready-system ## Inject faults into nodes and Redis under load, and print figures; ARGS="killed-node" selects a scenario.
 	@exec $(BIN)/python -m tests.e2e.faults $(ARGS)
 
 bench-peers: ready-run ## Measure other servers under the same load, in the same run (docs/performance.md).
 	@exec $(BIN)/python bench/compare.py --output bench-results $(ARGS)
 
-bench-engines: ready-run ready-system ## Measure what the shared engine costs, in one run (docs/scaling.md).
+bench-engines: ready-run ready-system ## Measure the cost of the shared engine, in one run (docs/scaling.md).
 	@exec $(BIN)/python bench/engines.py --output bench-results $(ARGS)
 
-format: ready-dev ## Format the code and mend what the linter can mend.
+format: ready-dev ## Format the code and apply the linter's fixes.
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 options: ready-run ## Write docs/options.md from the table of options.
 	$(BIN)/python -m channelstream.config > docs/options.md
 
-screenshots: ready-dev ready-system ## Take the pictures in docs/img anew, from the real pages.
+screenshots: ready-dev ready-system ## Take the screenshots in docs/img again, from the real pages.
 	$(BIN)/python scripts/screenshots.py
 
-clean: ## Remove .venv and all that tools have written.
+clean: ## Remove .venv and all files that tools have written.
 	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist bench-results clients/js/node_modules
 
 ready-run:

@@ -88,9 +88,13 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, prog="bench/compare.py")
     parser.add_argument("--peers", default="", help="names with commas between; without it, all")
-    parser.add_argument("--rounds", type=int, default=1, help="the table has the medians of so many (1)")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="number of rounds; the table has their medians (1)"
+    )
     parser.add_argument("--clients", type=int, default=1000, help="subscribers (1000)")
-    parser.add_argument("--messages", type=int, default=1000, help="messages flat out (1000)")
+    parser.add_argument(
+        "--messages", type=int, default=1000, help="messages of the run without a rate limit (1000)"
+    )
     parser.add_argument("--paced-messages", type=int, default=250, help="messages at 50 a second (250)")
     parser.add_argument("--output", type=Path, default=Path("bench-results"), help="folder of the reports")
     parser.add_argument(
@@ -175,7 +179,7 @@ def row_of(name: str, rounds: Sequence[Round]) -> Row:
 
 def _delivery(measured: Measured) -> Delivery:
     if measured.delivery is None:
-        raise BenchFailed("nothing was delivered: ask for at least one client and one message")
+        raise BenchFailed("nothing was delivered: at least one client and one message are needed")
     return measured.delivery
 
 

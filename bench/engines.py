@@ -106,10 +106,10 @@ def _arguments() -> argparse.Namespace:
         "--only", default="", help=f"parts with commas between: {', '.join(PARTS)}; without it, all"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="small numbers: whether it works, no figures to keep"
+        "--quick", action="store_true", help="a small run to test the program; its figures mean nothing"
     )
     parser.add_argument("--output", type=Path, default=Path("bench-results"), help="folder of the reports")
-    parser.add_argument("--into", type=Path, help="a page whose marked tables are replaced by these")
+    parser.add_argument("--into", type=Path, help="a page whose marked tables are replaced by the new ones")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""How a server takes very many members that leave a channel at once: `python bench/storm.py --help`."""
+"""Measures how a server handles many members that leave a channel at once: `python bench/storm.py --help`."""
 
 import argparse
 import asyncio
@@ -185,7 +185,7 @@ async def _storm(target: Target, how: str, leaving: int, staying: int, with_list
         "cpu s": round((after_s or 0.0) - (before_s or 0.0), 2),
         "MB": round(received.bytes / 1e6, 1),
         "over after s": round(received.last_s - began_s, 1),
-        "all heard once": dict(received.parted) == expected,
+        "each received once": dict(received.parted) == expected,
     }
 
 
@@ -208,9 +208,9 @@ async def _run(options: argparse.Namespace) -> None:
 def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__)
     reader.add_argument(
-        "--leaving", type=int, default=10_000, help="who leaves; with user lists a fifth of it"
+        "--leaving", type=int, default=10_000, help="members that leave; with user lists a fifth of it"
     )
-    reader.add_argument("--staying", type=int, default=10, help="who stays, and hears of it")
+    reader.add_argument("--staying", type=int, default=10, help="members that stay and receive the events")
     reader.add_argument("--how", nargs="+", choices=list(PROBED_S), default=list(PROBED_S))
     reader.add_argument("--flag", nargs="*", default=[], help="options of the server, such as --engine=...")
     try:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs Debian packages without questions: `scripts/apt-install.sh PACKAGE...`, as root. Shows output on failure only.
+# Installs Debian packages without questions: `scripts/apt-install.sh PACKAGE...`, as root. Prints output on failure only.
 set -eu
 
 export DEBIAN_FRONTEND=noninteractive

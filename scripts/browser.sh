@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that there is a Chromium for the browser tests, or says why they will be skipped. Never fails.
+# Installs a Chromium for the browser tests, or prints why they will be skipped. Never fails.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs one of examples/ with what it needs: its packages, and the server, unless CHANNELSTREAM_URL names one or one runs here.
+# Runs one of examples/. Installs its packages, and starts the server, unless CHANNELSTREAM_URL names one or one runs already.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ fail() {
     exit 1
 }
 
-# Whether a channelstream that takes our secret is there; whatever else has the port is a stranger.
+# Succeeds if a channelstream that accepts our secret answers. Any other program on the port does not count.
 is_served() {
     .venv/bin/python - "$url" 2>/dev/null <<'EOF'
 import os, sys
@@ -22,7 +22,7 @@ Server(sys.argv[1], os.environ.get("CHANNELSTREAM_SECRET", "secret")).get("/info
 EOF
 }
 
-# The port of the server's own, or a free one where a stranger has that.
+# Prints the server's default port, or a free one if another program uses it.
 free_port() {
     .venv/bin/python - <<'EOF'
 import socket
@@ -57,7 +57,7 @@ esac
 
 trap stop EXIT
 trap 'exit 0' TERM
-trap 'server=; exit 0' INT # which the server has heard as well; told twice, it would not end in order
+trap 'server=; exit 0' INT # the server has received Ctrl-C as well; a second signal would skip its drain
 if [ -z "${CHANNELSTREAM_URL:-}" ] && ! is_served; then
     port=$(free_port)
     url=http://127.0.0.1:$port

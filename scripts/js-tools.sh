@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that there are TypeScript and publint for the tests of the JavaScript client's types and package, or says why they will be
+# Installs TypeScript and publint for the tests of the JavaScript client's types and package, or prints why they will be
 # skipped. Never fails.
 set -eu
 cd "$(dirname "$0")/../clients/js"

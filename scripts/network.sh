@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that there is `ip` for the tests in network namespaces, or says why they will be skipped. Never fails.
+# Installs `ip` for the tests in network namespaces, or prints why they will be skipped. Never fails.
 set -eu
 cd "$(dirname "$0")/.."
 

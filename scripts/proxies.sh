@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that there are nginx and HAProxy for the tests of the server behind them, or says why those will be skipped. Never fails.
+# Installs nginx and HAProxy for the tests of the server behind them, or prints why those will be skipped. Never fails.
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/sbin:/usr/local/sbin"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to it that there is a redis-server for the tests of the Redis engine, or says why they will be skipped. Never fails.
+# Installs a redis-server for the tests of the Redis engine, or prints why they will be skipped. Never fails.
 set -eu
 cd "$(dirname "$0")/.."
 

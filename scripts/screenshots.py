@@ -1,4 +1,4 @@
-"""Takes the pictures in docs/img: a real server, an audience, and the real pages in headless Chromium."""
+"""Takes the screenshots in docs/img: a real server with traffic, and the real pages in headless Chromium."""
 
 import random
 import shutil
@@ -27,14 +27,14 @@ CHROMIUM = (
     "google-chrome-stable",
 )
 TRAFFIC_S = 75
-"""How long the audience is there before the first picture: the charts draw a minute at least."""
+"""Duration of the traffic before the first screenshot: the charts show at least a minute."""
 PAUSE_S = 0.1
-"""Between two posts of the audience."""
+"""Pause between two messages."""
 SETTLE_MS = 1500
-"""How long a page may take to be drawn once it is live."""
+"""Time for a live page to be drawn."""
 CHANNELS = ("news", "orders/eu", "orders/us", "scores", "support", "ticker")
 ROOMS = 10_000
-"""Channels besides those, in which nothing happens."""
+"""Additional channels without messages."""
 USERS = (
     "ann",
     "bob",
@@ -64,11 +64,11 @@ PICTURES: tuple[tuple[str, str, int, str], ...] = (
     ("channel", "/admin/channel?name=orders%2Feu", 1280, "light"),
     ("connection", "/admin/connection?name=ann-1", 768, "light"),
 )
-"""Pictures of the admin pages: name, path, width in pixels, colour scheme."""
+"""Screenshots of the admin pages: name, path, width in pixels, colour scheme."""
 
 
 class Application:
-    """The web application that posts to the server."""
+    """A web application that publishes to the server."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -79,7 +79,7 @@ class Application:
         httpx.post(self.url + path, json=body, headers=headers).raise_for_status()
 
     def talk(self, ended: threading.Event) -> None:
-        """Post to the channels, now more and now less, until it is over."""
+        """Publish to the channels at a varying rate until it is stopped."""
         chance = random.Random(7)
         load = 5.0
         while not ended.wait(PAUSE_S):
@@ -94,7 +94,7 @@ class Application:
 
 @contextmanager
 def served() -> Iterator[Application]:
-    """Run a server until the pictures are taken."""
+    """Run a server while the screenshots are taken."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     flags = ["-p", str(port), "-s", SECRET, "-a", ADMIN_SECRET]
@@ -121,7 +121,7 @@ def wait_for(url: str) -> None:
 
 @contextmanager
 def audience(application: Application) -> Iterator[None]:
-    """Let users come, listen and go."""
+    """Create channels, connect users, and publish while the block runs."""
     ended = threading.Event()
     application.post("/channel_config", dict.fromkeys(CHANNELS, SETTINGS))
     for start in range(0, ROOMS, 1000):
@@ -145,7 +145,7 @@ def audience(application: Application) -> Iterator[None]:
 
 @contextmanager
 def listening(application: Application, user: str, channels: tuple[str, ...], conn_id: str) -> Iterator[None]:
-    """Hold a WebSocket of a user and read what comes."""
+    """Hold a WebSocket of a user and read from it."""
     state = {"status": "available", "plan": "pro"}
     body = {"username": user, "conn_id": conn_id, "channels": channels, "user_state": state}
     application.post("/connect", body | {"state_public_keys": ["status"]})
@@ -156,7 +156,7 @@ def listening(application: Application, user: str, channels: tuple[str, ...], co
 
 
 def open_page(browser: Browser, url: str, path: str, width: int, scheme: Any) -> Page:
-    """Open a page of the server in a browser of its own."""
+    """Open a page of the server in a new browser context."""
     context = browser.new_context(
         base_url=url, viewport={"width": width, "height": 800}, color_scheme=scheme, locale="en-GB"
     )
@@ -172,7 +172,7 @@ def take(page: Page, name: str, *, whole: bool = False) -> None:
 
 
 def take_demo(browser: Browser, url: str) -> None:
-    """Let two people talk and look over the shoulder of the first."""
+    """Chat as two users, and take screenshots of the first one's page."""
     pages = {name: open_page(browser, url, "/demo", 1280, "light") for name in ("Ann", "Bob")}
     for name, page in pages.items():
         page.get_by_label("Your name").fill(name)

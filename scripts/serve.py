@@ -1,4 +1,4 @@
-"""Serves as `channelstream` does; Ctrl-C is a normal end here, so that make has nothing to complain about."""
+"""Runs `channelstream`. Ctrl-C ends it with exit code 0, so that make reports no error."""
 
 import sys
 

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes .venv ready: `scripts/setup.sh run` installs the server, `examples` what the examples import too, `dev` also the tools of the tests.
-# Does nothing when the pyproject.toml files are those that were installed last.
+# Prepares .venv: `scripts/setup.sh run` installs the server, `examples` adds packages of the examples, `dev` adds the test tools.
+# Does nothing if the pyproject.toml files have not changed since the last installation.
 set -eu
 cd "$(dirname "$0")/.."
 
 what=${1:-run}
 stamp=.venv/.installed
-# The checkout's own path belongs to the key: programs in a .venv that was moved no longer start.
+# The key contains the path of the checkout: programs in a .venv that was moved no longer start.
 key="$(cat pyproject.toml clients/python/pyproject.toml | sha256sum) $(pwd -P)"
 
 fail() {
@@ -14,7 +14,7 @@ fail() {
     exit 1
 }
 
-# Each kind of setup holds all that those before it do.
+# Each kind of setup includes the kinds before it.
 kinds_that_hold() {
     case $1 in
         run) echo run examples dev ;;
@@ -41,7 +41,7 @@ find_python() {
     fail "Python 3.11 or newer is needed (on Debian 12: apt-get install python3); PYTHON=... names one."
 }
 
-# Debian keeps ensurepip, without which a new environment has no pip, in a package of its own.
+# Debian has ensurepip in a separate package; without it a new environment has no pip.
 need_ensurepip() {
     "$python" -c 'import ensurepip, venv' 2>/dev/null && return
     package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')

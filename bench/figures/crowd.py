@@ -36,7 +36,7 @@ class Sink:
 
     Attributes:
         received: messages so far.
-        heard: set whenever that has changed.
+        progressed: set whenever `received` has changed.
     """
 
     process: Process
@@ -70,7 +70,7 @@ async def sink_of(nodes: Sequence[Target], clients: int, run: str) -> AsyncItera
     assert process.stdout is not None and process.stdin is not None
     try:
         if not await process.stdout.readline():
-            raise BenchFailed("the many clients did not get their streams; why is said above")
+            raise BenchFailed("the clients of the sink have no streams; see the error above")
         reading = asyncio.ensure_future(sink.read())
         yield sink
     finally:
@@ -172,9 +172,9 @@ async def until_all(sink: Sink, wanted: int) -> None:
                 await sink.progressed.wait()
         except TimeoutError:
             missing = wanted - sink.received
-            raise BenchFailed(f"{missing:,} messages did not come to the many clients") from None
+            raise BenchFailed(f"the clients of the sink did not receive {missing:,} messages") from None
     if sink.received > wanted:
-        raise BenchFailed(f"{sink.received - wanted:,} messages came twice to the many clients")
+        raise BenchFailed(f"the clients of the sink received {sink.received - wanted:,} messages twice")
 
 
 def check(results: Sequence[Result]) -> None:
@@ -186,5 +186,5 @@ def check(results: Sequence[Result]) -> None:
     for result in results:
         if result.lost or result.faults or result.closed:
             raise BenchFailed(
-                f"not everything came once and in order: {result.faults}, lost {result.lost}, {result.closed}"
+                f"messages were lost, duplicated or out of order: {result.faults}, lost {result.lost}, {result.closed}"
             )

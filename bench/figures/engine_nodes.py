@@ -30,13 +30,13 @@ _NOTHING = UserUpdate({}, {})
 
 @dataclass(slots=True)
 class Receiver:
-    """The receiver: it holds connections, and counts what it hears.
+    """The receiver of the engine: it has connections, and counts events.
 
     Attributes:
-        channels: of each connection.
-        joined: of those that are in several.
-        heard: events.
-        renewals: how often a shard began another log.
+        channels: the channel of each connection.
+        joined: channels of connections that are in several.
+        received: number of events.
+        renewals: how often a shard began a new log.
     """
 
     members: dict[str, Member] = field(default_factory=dict)

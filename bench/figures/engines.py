@@ -74,7 +74,7 @@ async def _right(target: Target, load: Load, progress: Progress) -> Measured:
     """
     measured = await measure(target, load, progress)
     if not measured.is_right:
-        raise BenchFailed(f"not everything came once and in order: {measured.delivery}")
+        raise BenchFailed(f"messages were lost, duplicated or out of order: {measured.delivery}")
     return measured
 
 

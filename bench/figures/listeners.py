@@ -28,7 +28,7 @@ async def listeners(sizes: Sizes, progress: Progress) -> list[Table]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(one_redis())
         node = await stack.enter_async_context(engine_node(store))
-        channels = {_name(count): f"heard-by-{count}" for count in NODES}
+        channels = {_name(count): f"received-by-{count}" for count in NODES}
         for count, channel in zip(NODES, channels.values(), strict=True):
             await stack.enter_async_context(_subscribed(store, channel, count))
         rounds: dict[str, list[Figures]] = {name: [] for name in channels}

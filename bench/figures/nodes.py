@@ -25,10 +25,10 @@ LAYOUTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "2 nodes": ((), ()),
     "1 service, 2 workers": (("--workers", "2"),),
 }
-"""For each, the flags of its services."""
+"""Flags of the services of each layout."""
 TITLES = {
     "nodes-calls": (
-        "Publish calls from {publishers} connections, spread over the nodes; one client of each service hears them."
+        "Publish calls from {publishers} connections, spread over the nodes; one client of each service receives them."
     ),
     "nodes-fanout": "Fan-out to {crowd:,} clients, spread over the nodes, by {publishers} publishers, flat out.",
     "nodes-paced": (
@@ -110,7 +110,7 @@ async def _figures(crowd: Crowd, sizes: Sizes, progress: Progress) -> dict[str, 
     fast = await deliver(crowd.services, crowd.sink, crowd.run, flat, crowd.processes)
     progress.show("calls")
     calls = Load(clients=1, messages=2 * sizes.calls, publishers=share)
-    # The crowd is in another channel, so that it hears nothing of these.
+    # The crowd is in another channel, so that it receives none of these.
     nobody = Sink(crowd.sink.process, 0)
     called = await deliver(crowd.services, nobody, f"{crowd.run}-calls", calls, crowd.processes)
     return {

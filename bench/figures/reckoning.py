@@ -15,7 +15,7 @@ KB_EACH = 4.5
 SESSION_S = 600
 PORT_BYTES_PER_S = 10e9 / 8
 LEAST_US = 0.1
-"""Of processor time for a node that hears, where less was measured than can be: that happens in very short runs."""
+"""Of processor time per receiving node, used if the measured value is lower: in very short runs."""
 _CPU = "CPU of Redis, µs"
 
 
@@ -102,7 +102,7 @@ def _at_scale(tables: Mapping[str, Table], one: Table, many: Table) -> Table:
 
 
 def _by_node(table: Table) -> tuple[float, float]:
-    """Bytes and processor time of Redis for each further node that hears a publish, from the fewest and the most."""
+    """Bytes and CPU of Redis for each further node that receives a publish: the slope between the fewest and most nodes."""
     first, last = table.rows[0], table.rows[-1]
     nodes = int(last.name.split()[0]) - int(first.name.split()[0])
     each = [

@@ -149,7 +149,7 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
 
 
 async def _state(node: EngineNode, sizes: Sizes, log: Log) -> None:
-    """A user with a big public state in a thousand channels, which are told of it."""
+    """A user with a big public state in a thousand channels that announce it."""
     engine = node.engine
     names = [f"state-{number}" for number in range(sizes.channels // 10)]
     [member] = await node.register(["stateful"])

@@ -82,7 +82,7 @@ async def _until_open(name: str, process: Process, wire: Wire) -> None:
                     writer.close()
                     return
                 await asyncio.sleep(_LOOK_AGAIN_S)
-    raise BenchFailed(f"{name} did not start; its last words are above")
+    raise BenchFailed(f"{name} did not start; see its output above")
 
 
 async def _stop(process: Process) -> None:

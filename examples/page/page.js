@@ -15,10 +15,10 @@ function csrf() {
 async function post(path, body, signal) {
   const headers = { "content-type": "application/json", ...csrf() };
   const answer = await fetch(path, { method: "POST", headers, body: JSON.stringify(body), signal });
-  const told = await answer.json().catch(() => ({}));
-  if (answer.ok) return told;
-  // Only the application's own refusal is final: it has forgotten who is signed in. A push server may come back.
-  throw Object.assign(new Error(told.error ?? `${path} answered ${answer.status}`), { retry: answer.status >= 500 });
+  const result = await answer.json().catch(() => ({}));
+  if (answer.ok) return result;
+  // Only a refusal of the application is final: its session has ended. After a 5xx the push server may return.
+  throw Object.assign(new Error(result.error ?? `${path} answered ${answer.status}`), { retry: answer.status >= 500 });
 }
 
 function show({ uuid, user, message }) {
@@ -41,7 +41,7 @@ function listen(url) {
     say("Connected.");
     find("#chat").hidden = false;
   });
-  stream.on("down", ({ reason }) => say(`Not connected, trying again: ${reason || "the line broke"}`));
+  stream.on("down", ({ reason }) => say(`Not connected, trying again: ${reason || "the connection broke"}`));
   stream.on("lost", () => say("Connected. Some messages may be missing here."));
   stream.on("close", ({ reason }) => {
     say(`The chat has ended (${reason}). Sign in again.`);

@@ -12,10 +12,10 @@ from channelstream.bench.histogram import Histogram
 from channelstream.bench.stamps import Stamp, positions_in, stamps_in
 
 Source = tuple[int, int]
-"""A publisher and a channel: what numbers are counted by."""
+"""A publisher and a channel. Each source numbers its own messages."""
 
 RESOLUTION_BITS = 14
-"""Receipts are counted in units of 16 µs."""
+"""Resolution of receipt times: 2 ** 14 ns, about 16 µs."""
 _STEPS_KEPT = 256
 """Ways out of one place that are remembered; beyond that they are forgotten and read again."""
 

@@ -137,7 +137,7 @@ class Client(asyncio.Protocol):
         wanted = 101 if self._audience.transport == "ws" else 200
         status = status_of(head)
         if status != wanted:
-            raise BenchFailed(f"a stream was answered {status}")
+            raise BenchFailed(f"the server answered a stream with {status}")
         if self._audience.deflate and b"permessage-deflate" not in head:
             raise BenchFailed("the server does not compress: its option compression is off")
 

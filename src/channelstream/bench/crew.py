@@ -73,7 +73,7 @@ class Crew:
                 self.ticked.set()
             else:
                 self._answers[number].put_nowait(answer)
-        self._answers[number].put_nowait(Failed("a worker process has ended; its last words are above"))
+        self._answers[number].put_nowait(Failed("a worker process has ended; see its output above"))
 
     async def order(self, orders: Sequence[Order]) -> list[Answer]:
         """Give each worker its order and return their answers.

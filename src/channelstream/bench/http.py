@@ -34,9 +34,7 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._fail(
-            BenchFailed(f"the server closed a connection while a call was under way: {exc or 'no reason'}")
-        )
+        self._fail(BenchFailed(f"the server closed a connection during a call: {exc or 'no reason'}"))
 
     def _fail(self, error: BenchFailed) -> None:
         if self._answer is not None and not self._answer.done():

@@ -1,4 +1,4 @@
-"""The named scenarios: each answers one question by one or more runs."""
+"""The predefined scenarios. Each answers one question by one or more runs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +14,8 @@ class Step:
     """One run of a scenario.
 
     Attributes:
-        flags: options of the server, where the run starts one.
-        reference: what the same load is put on as well; None means nothing.
+        flags: options of the server, if the run starts one.
+        reference: the reference server for the same load; None means none.
     """
 
     label: str
@@ -33,7 +33,7 @@ class Scenario:
     steps: tuple[Step, ...]
 
     def changed(self, changes: dict[str, Any]) -> "Scenario":
-        """The same with other parameters, in all steps; a step that has its own channels or lists keeps them."""
+        """Return the scenario with other parameters in all steps."""
         steps = tuple(
             Step(step.label, msgspec.structs.replace(step.load, **changes), step.flags, step.reference)
             for step in self.steps
@@ -50,27 +50,27 @@ _TEXTS = Load(clients=1000, messages=100, payload_bytes=1000)
 _ALL = (
     Scenario(
         "fanout-1000",
-        "what a delivery costs: 8 publishers, flat out, to 1,000 WebSockets",
+        "cost of a delivery: 8 publishers, as fast as possible, to 1,000 WebSockets",
         (Step("1,000 clients", Load(clients=1000, messages=200)),),
     ),
     Scenario(
         "fanout-10000",
-        "the same to 10,000 WebSockets",
+        "the same with 10,000 WebSockets",
         (Step("10,000 clients", Load(clients=10_000, messages=60)),),
     ),
     Scenario(
         "single",
-        "what a delivery costs when messages come one by one, 50 a second, and nothing can be written together",
+        "cost of a delivery of single messages, 50 a second, which cannot share a write",
         (Step("50/s", Load(clients=1000, messages=250, rate_per_s=50, publishers=1)),),
     ),
     Scenario(
         "sse",
-        "the fan-out of fanout-1000 to event streams",
+        "fanout-1000 with event streams (SSE)",
         (Step("SSE", Load(clients=1000, messages=200, transport="sse")),),
     ),
     Scenario(
         "poll",
-        "5 messages a second to 1,000 long polls, each of which is a request of its own",
+        "5 messages a second to 1,000 long polls; each delivery takes a request",
         (
             Step(
                 "long poll",
@@ -81,17 +81,17 @@ _ALL = (
     ),
     Scenario(
         "channels",
-        "whether a delivery costs more with more channels for each connection",
+        "cost of a delivery with 1, 10 and 50 channels for each connection",
         tuple(_channels(count) for count in (1, 10, 50)),
     ),
     Scenario(
         "idle",
-        "the memory of 10,000 connections that only listen, and how long the server stalls with them",
+        "memory of 10,000 idle connections, and the longest stall of the server with them",
         (Step("10,000 idle", Load(clients=10_000, messages=0, idle_s=20)),),
     ),
     Scenario(
         "publish",
-        "how fast messages are accepted that nobody hears, one in a call and 100 in a call",
+        "accepted messages a second without subscribers, one in a call and 100 in a call",
         (
             Step("one each", Load(clients=0, messages=20_000, publishers=16), reference="api"),
             Step("lists of 100", Load(clients=0, messages=200_000, items=100), reference="api"),
@@ -99,12 +99,12 @@ _ALL = (
     ),
     Scenario(
         "connect",
-        "how fast connections are registered and streams opened",
+        "registered connections and opened streams a second",
         (Step("3,000 clients", Load(clients=3000, messages=0)),),
     ),
     Scenario(
         "compression",
-        "what permessage-deflate saves in bytes and costs in processor time, with messages of 1,000 bytes",
+        "bytes saved and CPU spent by permessage-deflate, with messages of 1,000 bytes",
         (
             Step("plain", _TEXTS, reference=None),
             Step(
@@ -116,4 +116,4 @@ _ALL = (
 
 SCENARIOS = {scenario.name: scenario for scenario in _ALL}
 QUICK = ("fanout-1000", "single", "sse", "publish", "connect")
-"""What `make bench` runs: less than three minutes on two slow cores."""
+"""The scenarios of `make bench`: less than three minutes on two slow cores."""

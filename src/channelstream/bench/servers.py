@@ -97,7 +97,7 @@ async def _port(log: asyncio.StreamReader, lines: deque[str], name: str) -> int:
                     return int(found[1])
     except TimeoutError:
         lines.append(f"(nothing for {START_TIMEOUT_S:g} s)")
-    raise BenchFailed(f"{name} did not start: {' / '.join(lines) or 'it said nothing'}")
+    raise BenchFailed(f"{name} did not start: {' / '.join(lines) or 'it printed nothing'}")
 
 
 async def _follow(log: asyncio.StreamReader) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from channelstream.bench.results import Delivery, Measured, Memory, Percentiles, Rate, Report, StepReport
 
 BUSY = 0.9
-"""From this load on, the clients' own process may be what limits deliveries a second, and what delays them."""
+"""From this load on, the process of the clients may limit deliveries a second and add latency."""
 
 Row = tuple[str, str]
 
 
 def report_text(report: Report) -> str:
-    """The whole report."""
+    """Return the report as text."""
     made_on = report.machine
     lines = [
         f"{report.scenario} on {made_on.cpu}, {made_on.cores} core(s), {made_on.python}, {made_on.kernel}"
@@ -46,7 +46,7 @@ _RATIOS = {
     "latency p99": "latency_p99",
     "request p99.9": "stall_p99_9",
 }
-"""Rows of the table, and the ratio that belongs to each."""
+"""The rows of the table, each with the name of its ratio."""
 
 
 def _rows(measured: Measured) -> Iterator[Row]:

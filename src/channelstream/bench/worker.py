@@ -118,7 +118,7 @@ class Worker:
                     ssl=self._context,
                 )
             except OSError as error:
-                raise BenchFailed(f"{self._wire.url} does not take a stream: {error}") from error
+                raise BenchFailed(f"{self._wire.url} does not accept a stream: {error}") from error
             await attached
             self._clients.append(client)
 

@@ -76,7 +76,7 @@ def test_text_is_no_list_of_channels(channelstream_server):
 def test_ended_connection_is_reported(channelstream_server):
     bob = channelstream_server.listen("bob", ["news"])
     channelstream_server.client.disconnect(bob.conn_id)
-    with pytest.raises(NotHeard, match="ended it on purpose"):
+    with pytest.raises(NotHeard, match="ended it with 1000"):
         bob.wait_for(MessageEvent)
 
 

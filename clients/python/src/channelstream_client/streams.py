@@ -166,7 +166,7 @@ def _closed(closed: ConnectionClosed) -> StreamEnded:
         return StreamEnded(closed.rcvd.code, closed.rcvd.reason)
     if closed.sent and closed.sent.code == TOO_BIG:
         return _too_long()
-    return StreamEnded(LOST, str(closed.__cause__ or "the line broke"))
+    return StreamEnded(LOST, str(closed.__cause__ or "connection lost"))
 
 
 async def sse(target: StreamTarget) -> AsyncIterator[bytes]:
@@ -179,7 +179,7 @@ async def sse(target: StreamTarget) -> AsyncIterator[bytes]:
             if not answer.is_success:
                 raise await _refusal(answer)
             if not answer.headers.get("content-type", "").startswith("text/event-stream"):
-                raise StreamEnded(LOST, "the answer is no event stream")
+                raise StreamEnded(LOST, "the answer is not an event stream")
             async for line in _lines(answer):
                 if line.startswith(b"data:"):
                     yield line.removeprefix(b"data:")
@@ -189,7 +189,7 @@ async def sse(target: StreamTarget) -> AsyncIterator[bytes]:
         raise StreamEnded(LOST, "timed out") from error
     except httpx.HTTPError as error:
         raise _broken(error) from error
-    raise StreamEnded(LOST, "the stream broke off")
+    raise StreamEnded(LOST, "the stream ended without a close code")
 
 
 async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:

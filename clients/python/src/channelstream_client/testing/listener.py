@@ -121,7 +121,7 @@ class Listener:
         self._client.publish(message)
         self._wait(
             lambda event: isinstance(event, MessageEvent) and event.uuid == message.uuid,
-            "the mark of catch_up",
+            "the marker of catch_up",
             timeout_s,
         )
         return self.events
@@ -173,7 +173,7 @@ class Listener:
             async with Listening(url, self.conn_id, reach=reach, jitter=lambda: SHARE) as events:
                 async for event in events:
                     self._add(event)
-            self._end("the server ended it on purpose")
+            self._end("the server ended it with 1000")
         except ChannelstreamError as error:
             self._end(f"{type(error).__name__}: {error}")
 
@@ -207,11 +207,11 @@ class Listener:
     def _failure(self, description: str, timeout_s: float) -> str:
         why = f"the stream ended ({self._ended})" if self._ended else f"not within {timeout_s:g} s"
         shown = [(number, event) for number, event in enumerate(self._received) if not _is_marker(event)]
-        lines = [f"{self.user} did not receive {description}: {why}. What did arrive:"]
+        lines = [f"{self.user} did not receive {description}: {why}. Received:"]
         if len(shown) > SHOWN_EVENTS:
             lines.append(f"  ... {len(shown) - SHOWN_EVENTS} earlier ones")
         for number, event in shown[-SHOWN_EVENTS:]:
-            lines.append(f"  {event}{' (handed out before)' if number in self._taken else ''}")
+            lines.append(f"  {event}{' (returned before)' if number in self._taken else ''}")
         return "\n".join(lines if shown else [*lines, "  nothing"])
 
 
