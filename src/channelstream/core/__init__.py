@@ -1,4 +1,4 @@
 """The domain, pure and synchronous: no async, no I/O, no clock, no randomness.
 
-`now` and new ids are passed in by the caller. Imports nothing of the package but `errors`.
+The caller passes the time and new ids in. Of this package it imports only `errors`.
 """

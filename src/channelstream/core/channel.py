@@ -6,17 +6,17 @@ from channelstream.core.log import Budget, Log, LogLimits
 
 
 class ChannelSettings(Struct, frozen=True, kw_only=True):
-    """How a channel behaves; the first six are those of 0.7.1, with its defaults.
+    """Settings of a channel; the first six are those of 0.7.1, with its defaults.
 
     Attributes:
-        notify_presence: connections of the 0.7 dialect hear who joins and parts.
-        store_history: `/info` shows the last messages.
-        history_size: how many.
+        notify_presence: connections of the 0.7 dialect receive presence events.
+        store_history: `/info` has the last messages.
+        history_size: the number of these messages.
         broadcast_presence_with_user_lists: presence carries the list of all members.
-        notify_state: members hear changes of other members' public state.
-        store_frames: events are kept for catching up; without it only for as long as a poll may be away.
-        log_events: events kept for resuming.
-        log_age_s: how long they are kept, in seconds.
+        notify_state: members receive changes of the public state of members.
+        store_frames: events are kept for resuming; without it only for the time between two polls.
+        log_events: most events kept for resuming.
+        log_age_s: longest time for which they are kept, in seconds.
     """
 
     notify_presence: bool = False
@@ -32,25 +32,25 @@ class ChannelSettings(Struct, frozen=True, kw_only=True):
         return LogLimits(self.history_size if self.store_history else 0)
 
     def log_limits(self, transit_s: float) -> LogLimits:
-        """Return what the log keeps.
+        """Return the bounds of the log.
 
         Args:
-            transit_s: how long a connection may be between two polls; for that long events are always kept, since
-                delivery itself reads them from the log.
+            transit_s: longest time of a connection between two polls; events are always kept for that long, since a
+                poll reads them from the log.
         """
         age_s = self.log_age_s if self.store_frames else 0.0
         return LogLimits(self.log_events, max(age_s, transit_s))
 
 
 class Channel:
-    """One channel as its engine knows it.
+    """A channel, as its engine knows it.
 
     Attributes:
         id: a UUID made by the server.
         users: number of connections by user name.
-        seed_connections: how many of them speak the seed dialect, which hears presence without asking.
-        last_active_s: epoch seconds of the last event, join or part, to be shown.
-        idle_since_s: the same moment by the engine's clock, to measure how long ago it was.
+        seed_connections: the number of them with the seed dialect, which receives presence in every channel.
+        last_active_s: epoch seconds of the last event, join or leave, for display.
+        idle_since_s: the same moment by the engine's clock, for measuring the idle time.
     """
 
     __slots__ = (
@@ -94,11 +94,11 @@ class Channel:
         return len(self.users) or self._only_counted
 
     def set_user_count(self, users: int) -> None:
-        """Have so many users without knowing them, as nobody asked who they are."""
+        """Set the number of users where their names were not requested."""
         self._only_counted = users
 
     def join(self, user: str, seed: bool) -> bool:
-        """Count one more connection; True when it is the user's first."""
+        """Add a connection; True if it is the first of the user."""
         before = self.users.get(user, 0)
         self.users[user] = before + 1
         self.connections += 1
@@ -106,7 +106,7 @@ class Channel:
         return before == 0
 
     def leave(self, user: str, seed: bool) -> bool:
-        """Count one connection less; True when it was the user's last."""
+        """Remove a connection; True if it was the last of the user."""
         left = self.users[user] - 1
         self.connections -= 1
         self.seed_connections -= seed
@@ -117,7 +117,7 @@ class Channel:
         return True
 
     def configure(self, settings: ChannelSettings, limits: LogLimits, steady_s: float) -> None:
-        """Change the settings; logs shrink at once where they must, by the time their entries are aged by."""
+        """Change the settings; the logs drop what exceeds the new bounds, with `steady_s` as the current time."""
         self.settings = settings
         self.log.limit(limits, steady_s)
         self.history.limit(settings.history_limits(), steady_s)

@@ -1,4 +1,4 @@
-"""A connection: what the application registered with `/connect`, and the life it leads from there."""
+"""A connection, which the application registers with `/connect`, and its states."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -12,22 +12,22 @@ from channelstream.errors import CloseCode
 
 
 class ConnectionState(Enum):
-    """Where a connection is in its life; `TRANSITIONS` says how it moves."""
+    """State of a connection; `TRANSITIONS` has all changes of it."""
 
     NEW = "new"
-    """Registered, never attached to a stream."""
+    """It is registered, and has never had a stream."""
     CATCHING_UP = "catching up"
-    """It has a stream and is sent what it missed, or waits for a slow client to read."""
+    """It has a stream, and is sent what it missed, or waits until a slow client has read."""
     LIVE = "live"
-    """Events are written as they come."""
+    """Events are written as they arrive."""
     DETACHED = "detached"
-    """Its stream is gone; it may come back until its deadline."""
+    """Its stream was lost; another one may attach until the deadline."""
     CLOSED = "closed"
-    """It is forgotten."""
+    """The node has forgotten it."""
 
 
 class Step(Enum):
-    """What can happen to a connection."""
+    """An event in the life of a connection."""
 
     ATTACH = "attach"
     CAUGHT_UP = "caught up"
@@ -51,44 +51,45 @@ TRANSITIONS: dict[tuple[ConnectionState, Step], ConnectionState] = {
     (_S.LIVE, Step.CLOSE): _S.CLOSED,
     (_S.DETACHED, Step.CLOSE): _S.CLOSED,
 }
-"""Every move a connection can make; any other is a bug and raises KeyError."""
+"""Every transition; any other is a bug and raises KeyError."""
 
 
 class Stream(Protocol):
-    """What a transport offers to the connection it carries."""
+    """A stream, as its connection sees it; each transport has one."""
 
     framing: Framing
 
     def write(self, data: bytes) -> None:
-        """Send bytes of this framing; never blocks, never raises."""
+        """Send bytes of this framing; never blocks."""
 
     def write_first(self, item: bytes, position: str) -> None:
-        """Send the first item of a resuming client, which alone does not end a long poll."""
+        """Send the `resumed` item, which does not end a long poll by itself."""
 
     def caught_up(self) -> None:
-        """Hear that a client that has no position yet, or has lost something, was sent all there is."""
+        """Called when all was sent to a client that has no position yet or has lost channels: a long poll answers now."""
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """End the stream and tell the client why."""
+        """End the stream, and send the client the reason."""
 
     def buffered_bytes(self) -> int:
-        """Return how much was written that the client's line has not taken yet."""
+        """Return the bytes written that the transport still holds."""
 
 
 class Connection:
     """One connection of a user.
 
     Attributes:
-        id: the conn_id the browser shows.
-        channels: names of its channels, each with from where it may be read.
-        private: from where its user's private messages may be read.
-        joining: those of them that the engine does not count it in yet: its log cannot be asked for them. The name of the
-            private messages is among them while the whole connection is new to the engine.
-        leaving: those of them that it is just being counted out of.
-        batch: what it is sent at the end of this tick; see `core.batch`.
-        heard: up to where the log was written to its stream, for each shard; valid whenever it is not LIVE.
-        stream: None while it has none; `write` is its write method and `format` its format, kept here for the flush.
-        deadline_s: when it is closed unless it attaches, in the engine's clock; None while it has a stream.
+        id: the conn_id that the client sends.
+        channels: its channels, each with the range of its log that it may read.
+        private: the range that it may read of its user's private messages.
+        joining: channels that it is joining: the engine may not have registered it there yet, and their logs cannot
+            be read. The name of the private messages is among them while the connection itself is being registered.
+        leaving: channels that it is leaving.
+        batch: the events that wait for the next flush; see `core.batch`.
+        delivered: the position up to which the log was written to its stream; valid unless it is LIVE.
+        stream: None while it has none; `write` is its write method and `format` its format, copied here for the
+            flush.
+        deadline_s: when it ends unless a stream attaches, in the engine's clock; None while it has a stream.
     """
 
     __slots__ = (

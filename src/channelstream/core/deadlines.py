@@ -1,4 +1,4 @@
-"""What is due at some time, found without a look at what is due later."""
+"""Finds the items that are due, without a look at those that are due later."""
 
 from collections.abc import Hashable
 from heapq import heapify, heappop, heappush
@@ -6,17 +6,18 @@ from math import ceil
 from typing import Generic, TypeVar
 
 SLOT_S = 0.05
-"""How exact a deadline is, in seconds: items of a slot are due together, at its end."""
+"""Precision of a deadline, in seconds: the items of a slot are due together, at its end."""
 SPARE_NUMBERS = 64
-"""Numbers of slots that are gone, besides as many as there are slots, that a table may hold."""
+"""Numbers of removed slots that the heap may hold, besides one for each slot."""
 
 T = TypeVar("T", bound=Hashable)
 
 
 class Deadlines(Generic[T]):
-    """A table of items, each with one deadline: to change one costs the same however many there are.
+    """A table of items, each with one deadline; changing one costs the same however many there are.
 
-    A slot that is empty is gone at once. Its number stays in the heap for a while, so one may be there several times.
+    An empty slot is removed at once. Its number stays in the heap for a while, so the heap may have a number several
+    times.
     """
 
     __slots__ = ("_numbers", "_slot_of", "_slots")
@@ -33,7 +34,7 @@ class Deadlines(Generic[T]):
         return len(self._slot_of)
 
     def set(self, item: T, at_s: float) -> None:
-        """Give an item a deadline, in place of the one it had."""
+        """Set the deadline of an item, in place of a former one."""
         number = ceil(at_s / SLOT_S)
         if self._slot_of.get(item) == number:
             return
@@ -47,7 +48,7 @@ class Deadlines(Generic[T]):
         slot[item] = None
 
     def drop(self, item: T) -> None:
-        """Take an item out, if it is there."""
+        """Remove an item, if it is there."""
         number = self._slot_of.pop(item, None)
         if number is None:
             return
@@ -58,7 +59,7 @@ class Deadlines(Generic[T]):
             self._tidy()
 
     def due(self, now_s: float) -> T | None:
-        """Take out and return an item whose deadline is over; None where there is none."""
+        """Remove and return an item whose deadline is over; None if there is none."""
         while self._numbers and self._numbers[0] * SLOT_S <= now_s:
             slot = self._slots.get(self._numbers[0])
             if slot:
@@ -69,7 +70,7 @@ class Deadlines(Generic[T]):
         return None
 
     def _tidy(self) -> None:
-        """Forget the numbers of slots that are gone, where they are more than the others: seldom, so it costs little."""
+        """Drop the numbers of removed slots when they are the majority: rarely, so the cost is spread."""
         if len(self._numbers) > 2 * len(self._slots) + SPARE_NUMBERS:
             self._numbers = list(self._slots)
             heapify(self._numbers)

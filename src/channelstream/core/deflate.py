@@ -1,8 +1,8 @@
 """permessage-deflate (RFC 7692) without contexts: a message is compressed once and shared by all recipients.
 
-Shared bytes may refer to no earlier message and to no window a recipient does not have. So both
-no_context_takeover parameters are always part of the answer, and a client that wants the server to use
-a window smaller than 32 KiB gets no compression.
+Shared bytes must not refer to an earlier message, nor to a window that a recipient does not have. So the answer
+always has both no_context_takeover parameters, and a client that wants the server to use a window smaller than 32 KiB
+gets no compression.
 """
 
 import zlib
@@ -19,7 +19,7 @@ _TAIL: Final = b"\x00\x00\xff\xff"
 _END: Final = b"\x01\x00\x00\xff\xff"
 """An empty last block: reading it proves that what came before was complete."""
 _AFTER_LAST_BLOCK: Final = (b"", b"\x00" + _TAIL + _END)
-"""What may be left over: nothing, or the end of a message with a last block (RFC 7692 section 7.2.3.4)."""
+"""Valid remainders: nothing, or the end of a message with a last block (RFC 7692 section 7.2.3.4)."""
 _STEP_BYTES: Final = 2048
 """Compressed bytes read in one step: blocks that hold nothing but a table of codes take up to 0.6 µs a byte (measured)."""
 
@@ -41,7 +41,7 @@ def negotiate(offers: Sequence[Offer]) -> str | None:
 
 
 def _can_meet(offer: Offer) -> bool:
-    """Tell whether every parameter is known, has a value we can meet and occurs once (RFC 7692 section 7)."""
+    """Whether every parameter is known, has a value we can meet and occurs once (RFC 7692 section 7)."""
     names = [name for name, _ in offer.parameters]
     return len(names) == len(set(names)) and all(
         value in _ALLOWED.get(name, ()) for name, value in offer.parameters
@@ -49,8 +49,8 @@ def _can_meet(offer: Offer) -> bool:
 
 
 def _answer(offer: Offer) -> str:
-    # Both may be answered unasked (RFC 7692 sections 7.1.1.1 and 7.1.1.2); a window asked for has to be
-    # repeated (7.1.2.1). client_max_window_bits is a hint left unused: inflating takes any window.
+    # Both may be in the answer without an offer (RFC 7692 sections 7.1.1.1 and 7.1.1.2); a requested window must be
+    # repeated (7.1.2.1). client_max_window_bits is a hint that is not used: inflating works with any window.
     answer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
     if any(name == "server_max_window_bits" for name, _ in offer.parameters):
         answer += f"; server_max_window_bits={_WINDOW_BITS}"
@@ -67,11 +67,11 @@ def compress(payload: bytes) -> bytes:
 def inflate(payload: bytes | bytearray, max_bytes: int) -> Iterator[bytes]:
     """Yield, in pieces, the message that a client compressed (RFC 7692 section 7.2.2).
 
-    Each piece is a bounded amount of work, whatever the client sent: the caller may do something else in between.
+    Each piece is a bounded amount of work, whatever the client sent, so the caller can do other work in between.
 
     Raises:
-        FrameError: 1009 for a message longer than `max_bytes`; 1007 for what is not a compressed message: RFC 7692
-            names no code, and 1007 is for data inconsistent with the type of the message (RFC 6455 section 7.4.1).
+        FrameError: 1009 for a message longer than `max_bytes`; 1007 for data that is not deflate: RFC 7692 names no
+            code, and 1007 is for data inconsistent with the type of the message (RFC 6455 section 7.4.1).
     """
     inflater = zlib.decompressobj(-_WINDOW_BITS)
     source = payload + _TAIL + _END

@@ -1,4 +1,4 @@
-"""How streams and connections ended lately, for whoever asks why."""
+"""The last ends of streams and connections, with their reasons."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from itertools import islice
 
 KEPT = 1000
-"""Endings a node remembers; at the bound the oldest is forgotten."""
+"""Endings of a node; at the bound the oldest is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """One stream, or one connection with all it had, that came to its end.
+    """The end of a stream, or of a connection.
 
     Attributes:
-        at_s: when, in epoch seconds.
-        code: the close code; None when the line was lost without one.
-        reason: in words.
-        final: the connection is over; otherwise it may still come back.
+        at_s: its time, in epoch seconds.
+        code: the close code; None if the socket was lost without one.
+        reason: for people.
+        final: the connection has ended; if not, only its stream.
     """
 
     at_s: float
@@ -29,7 +29,7 @@ class Ending:
 
 
 class Endings:
-    """The last endings of a node, oldest first."""
+    """The last endings of a node."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._kept: deque[Ending] = deque(maxlen=kept)
@@ -38,10 +38,10 @@ class Endings:
         self._kept.append(ending)
 
     def latest(self, count: int) -> list[Ending]:
-        """Return the last ones, newest first."""
+        """Return the last `count`, newest first."""
         return list(islice(reversed(self._kept), count))
 
     def of(self, conn_id: str, count: int) -> list[Ending]:
-        """Return the last ones of a connection, newest first."""
+        """Return the last `count` of a connection, newest first."""
         mine: Iterable[Ending] = (ending for ending in reversed(self._kept) if ending.conn_id == conn_id)
         return list(islice(mine, count))

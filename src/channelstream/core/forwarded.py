@@ -1,6 +1,7 @@
-"""What proxies say about a request they pass on: `X-Forwarded-For`, and `Forwarded` (RFC 7239).
+"""The headers by which proxies name the caller: `X-Forwarded-For`, and `Forwarded` (RFC 7239).
 
-Both are lists that grow to the right: each proxy appends who called it. What cannot be read is `UNKNOWN`, never an address.
+Both are lists that grow to the right: each proxy appends its caller. An entry that cannot be read is `UNKNOWN`, never
+an address.
 """
 
 import re
@@ -15,7 +16,7 @@ Header = tuple[bytes, bytes]
 LIST_BYTES = 4096
 """Longest list of either header that is read; the caller of a longer one is `UNKNOWN`."""
 SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
-"""Names of schemes that proxies use; some name that of the WebSocket."""
+"""Names that proxies use for schemes; some use those of WebSockets."""
 
 _PORT = r"(?::\d{1,5})?"
 _LISTED = re.compile(
@@ -26,18 +27,18 @@ _NODE = re.compile(r"(?:(?P<four>[\d.]+)|\[(?P<six>[\da-f:.]+)\])(?::(?:\d{1,5}|
 """A node with an address (RFC 7239, 6); the port may be obfuscated."""
 _TCHARS = r"[!#$%&'*+.^_`|~\w-]+"
 _PAIR = re.compile(rf'[ \t]*(?:({_TCHARS})=(?:({_TCHARS})|"((?:[^"\\]|\\.)*)")[ \t]*)?([;,]|\Z)', re.A | re.S)
-"""A pair of Forwarded, or nothing, and what ends it. Spaces around a semicolon are no grammar, but widespread."""
+"""A pair of Forwarded, or nothing, and its delimiter. Spaces around a semicolon are against the grammar, but common."""
 _HOST = re.compile(r"(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?", re.I | re.A)
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One call from a client or proxy to a proxy, as the called one noted it.
+    """One call from a client or proxy to a proxy, as the latter recorded it.
 
     Attributes:
-        address: who called, in its shortest spelling, or `UNKNOWN`.
-        scheme: `http` or `https`; empty where nothing is said.
-        host: the Host that was asked for; empty where nothing is said.
+        address: of the caller, in its shortest spelling, or `UNKNOWN`.
+        scheme: `http` or `https`; empty if not given.
+        host: the Host of the request; empty if not given.
     """
 
     address: str
@@ -56,7 +57,7 @@ def x_forwarded_for(headers: Iterable[Header]) -> Sequence[Hop]:
 def forwarded(headers: Iterable[Header]) -> Sequence[Hop]:
     """Return the hops of Forwarded, the caller of the last proxy at the end.
 
-    A list that breaks the grammar anywhere is one unknown hop: who opens a quote may hide what a proxy appends.
+    A list that breaks the grammar anywhere is one unknown hop: an open quote could hide what a proxy appends.
     """
     text = joined(headers, b"forwarded")
     elements = _elements(text) if len(text) <= LIST_BYTES else None
@@ -64,17 +65,17 @@ def forwarded(headers: Iterable[Header]) -> Sequence[Hop]:
 
 
 def joined(headers: Iterable[Header], name: bytes) -> str:
-    """Return all lines of this lower-case name as the one list they are (RFC 9110, 5.3)."""
+    """Return all fields of this lower-case name as one list (RFC 9110, 5.3)."""
     return b",".join(value for key, value in headers if key == name).decode("latin-1")
 
 
 def items(text: str) -> list[str]:
-    """Return what stands between commas; nothing between two of them is no item (RFC 9110, 5.6.1)."""
+    """Return the items between commas, without empty ones (RFC 9110, 5.6.1)."""
     return [part for part in map(str.strip, text.split(",")) if part]
 
 
 def _elements(text: str) -> list[dict[str, str]] | None:
-    """Return the pairs of each element, names in lower case; None for what breaks the grammar."""
+    """Return the pairs of each element, names in lower case; None if the text breaks the grammar."""
     elements: list[dict[str, str]] = [{}]
     at = 0
     while at < len(text):

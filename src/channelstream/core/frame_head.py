@@ -1,6 +1,6 @@
 """The head of a client's WebSocket frame, and its mask (RFC 6455 sections 5.2 to 5.5).
 
-What is wrong with a frame by itself is found here; what is wrong with its place among others, by the reader.
+Faults of a single frame are found here; faults in the order of frames, by the reader (`websocket.py`).
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from channelstream.errors import CloseCode
 
 
 class Opcode(IntEnum):
-    """What a frame carries (RFC 6455 section 5.2)."""
+    """Type of a frame (RFC 6455 section 5.2)."""
 
     CONTINUATION = 0x0
     TEXT = 0x1

@@ -7,9 +7,9 @@ from channelstream.core.http_head import check_trailers
 from channelstream.errors import BadRequest, HeadTooLong
 
 CHUNK_STEPS: Final = 300
-"""Lines and parts of chunks read in one step, 2 ms at most (measured): a chunk of one byte costs as much as a long one."""
+"""Lines and parts of chunks in one step, 2 ms at most (measured): a chunk of one byte costs as much as a long one."""
 CHUNK_LINE_BYTES: Final = 256
-"""Longest line before a chunk: its size, and extensions, which mean nothing to us."""
+"""Longest size line of a chunk, with its extensions, which are ignored."""
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED: Final = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
 _EXTENSION: Final = rb"[ \t]*+;[ \t]*+%b(?:[ \t]*+=[ \t]*+(?:%b|%b))?+" % (_TOKEN, _TOKEN, _QUOTED)
@@ -17,25 +17,26 @@ _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:%b)*+" % _EXTENSION)
 
 
 class Body(Protocol):
-    """Reads a body from what has been received.
+    """Reads a body from received bytes.
 
     Attributes:
-        has_stopped: the last read has done its share, and there may be more to read in the same data.
+        is_complete: the body was read to its end.
+        has_stopped: the last read has reached its bound of work; the same data may have more of the body.
     """
 
     is_complete: bool
     has_stopped: bool
 
     def read(self, data: bytes, at: int) -> tuple[bytes, int]:
-        """Return what `data` has of the body from `at` on, and up to where it was read.
+        """Return the bytes of the body in `data` from index `at` on, and the index after the last byte that was read.
 
         Raises:
-            BadRequest, HeadTooLong: it breaks the rules.
+            BadRequest, HeadTooLong: the framing breaks the protocol or a bound.
         """
 
 
 class SizedBody:
-    """A body whose length the head has named."""
+    """A body with a Content-Length."""
 
     __slots__ = ("_left", "is_complete")
 
@@ -53,12 +54,12 @@ class SizedBody:
 
 
 class ChunkedBody:
-    """A body in chunks, with trailers that are read and dropped."""
+    """A body in chunks; its trailers are checked and dropped."""
 
     __slots__ = ("_is_last", "_left", "_trailer_left", "has_stopped", "is_complete")
 
     def __init__(self, trailer_bytes: int) -> None:
-        """Begin.
+        """Start before the first chunk.
 
         Args:
             trailer_bytes: longest trailers, all together.
@@ -98,7 +99,7 @@ class ChunkedBody:
         return end + 2
 
     def _read_chunk(self, data: bytes, at: int, parts: list[bytes]) -> int:
-        """Read the bytes of a chunk; the line end behind them is read when it is whole."""
+        """Read the bytes of a chunk, and the line end after them once it is complete."""
         left: int = self._left  # type: ignore[assignment]
         part = data[at : at + left - 2]
         if part:
@@ -127,5 +128,5 @@ class ChunkedBody:
 
 
 def _line_end(data: bytes, at: int, limit: int) -> int:
-    """Return where the line ends, without its CR LF; -1 if that is not there, or too far."""
+    """Return the index of the CR LF that ends the line; -1 if there is none within `limit`."""
     return data.find(b"\r\n", at, at + limit + 2)

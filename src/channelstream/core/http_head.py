@@ -1,7 +1,8 @@
-"""The head of a request, read strictly (RFC 9112): what it asks for, and how long its body is.
+"""A strict reader of request heads (RFC 9112).
 
-Where a request ends is decided here and nowhere else. What another reader, such as a proxy in front, could read in two
-ways is refused: a second Content-Length, a transfer coding beside a length, a bare CR or LF, a space before a colon.
+This file alone decides where a request ends. Everything that another reader, such as a proxy in front, could read in
+another way is refused: a second Content-Length, a transfer coding beside a length, a bare CR or LF, a space before a
+colon. Otherwise a client could hide a second request in the body of the first (request smuggling).
 """
 
 import re
@@ -20,7 +21,7 @@ _HOST: Final = re.compile(rb"(?:[\w\-.~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::\d*
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"\d{1,18}")
 _SINGLE: Final = {b"host": "Host", b"content-length": "Content-Length"}
-"""Fields a request may have once; of the same number twice, one may be meant for somebody else."""
+"""Fields that a request may have once, even with equal values: two readers may use different ones."""
 _Fields = dict[bytes, bytes]
 
 
@@ -30,11 +31,11 @@ class RequestHead(NamedTuple):
     Attributes:
         version: `1.0` or `1.1`.
         path: decoded; `raw_path` is as received, `query` what follows the question mark.
-        headers: names in lower case; of a target that names a host, that is the Host (RFC 9112, 3.2.2).
-        body_bytes: length of the body; None: it comes in chunks.
-        keep_alive: the connection may serve another request. One of HTTP/1.0 never does.
-        expects_continue: the client waits to be asked for the body.
-        upgrades: protocols the client offers to change to, in lower case.
+        headers: names in lower case; a host in the target replaces the Host (RFC 9112, 3.2.2).
+        body_bytes: length of the body; None if it comes in chunks.
+        keep_alive: the connection may serve another request; with HTTP/1.0 never.
+        expects_continue: the client waits for `100 Continue` before it sends the body.
+        upgrades: protocols that the client offers in Upgrade, in lower case.
     """
 
     method: str
@@ -53,11 +54,11 @@ def read_head(data: bytes) -> RequestHead:
     """Return a head.
 
     Args:
-        data: all of it, with the empty line at its end.
+        data: the whole head, with the empty line at its end.
 
     Raises:
-        BadRequest: it breaks RFC 9112, or can be read in two ways.
-        UnsupportedCoding: its body is coded as we cannot decode.
+        BadRequest: it breaks RFC 9112, or is ambiguous.
+        UnsupportedCoding: its body has a transfer coding besides `chunked`.
     """
     line = _LINE.match(data)
     if line is None:
@@ -85,23 +86,28 @@ def read_head(data: bytes) -> RequestHead:
 
 
 def check_beginning(data: bytes, start: int, seen: int) -> None:
-    """Refuse the beginning of a head that can become none; what is seen has been looked at before.
+    """Refuse an incomplete head that cannot become a valid one.
+
+    Args:
+        data: the received bytes.
+        start: index of the head.
+        seen: index up to which it was checked before.
 
     Raises:
-        BadRequest: it is no HTTP/1.1.
+        BadRequest: it is not HTTP/1.1.
     """
     if _BEGINNING.match(data, start) is None or _BARE.search(data, seen) is not None:
         raise BadRequest("This is not an HTTP/1.1 request: begin with a line such as GET /path HTTP/1.1.")
 
 
 def check_trailers(data: bytes) -> None:
-    """Refuse trailers that are no fields; nothing else is done with them.
+    """Refuse trailers that are not fields; they are not used.
 
     Args:
         data: each with its line end before it, and the empty line at the end.
 
     Raises:
-        BadRequest: they are none.
+        BadRequest: a line is not a field.
     """
     _read_fields(data, 0)
 
@@ -115,7 +121,7 @@ def _read_fields(data: bytes, start: int) -> list[Header]:
 
 
 def _by_name(headers: list[Header]) -> _Fields:
-    """Return the value of each name; several lines of one name are one list (RFC 9110, 5.3)."""
+    """Return the value of each name; several fields of one name are one list (RFC 9110, 5.3)."""
     fields = dict(headers)
     if len(fields) < len(headers):
         values: dict[bytes, list[bytes]] = {}
@@ -124,7 +130,7 @@ def _by_name(headers: list[Header]) -> _Fields:
         for name, title in _SINGLE.items():
             if len(values.get(name, ())) > 1:
                 raise BadRequest(f"Send exactly one {title} header.")
-        fields = {name: b",".join(each) for name, each in values.items()}
+        fields = {name: b",".join(lines) for name, lines in values.items()}
     return fields
 
 
@@ -136,7 +142,7 @@ def _tokens(value: bytes | None) -> tuple[bytes, ...]:
 
 
 def _check_host(host: bytes | None, is_needed: bool) -> None:
-    """Refuse a request without a Host, or with one that is no host and port (RFC 9112, 3.2)."""
+    """Refuse a missing Host, and one that is not a host with an optional port (RFC 9112, 3.2)."""
     if host is None:
         if is_needed:
             raise BadRequest("Send exactly one Host header.")
@@ -145,7 +151,7 @@ def _check_host(host: bytes | None, is_needed: bool) -> None:
 
 
 def _read_target(method: bytes, target: bytes, headers: list[Header]) -> tuple[bytes, bytes]:
-    """Return path and query of the target, in any of its forms but that of CONNECT (RFC 9112, 3.2)."""
+    """Return path and query of the target in any form except that of CONNECT (RFC 9112, 3.2)."""
     if method == b"CONNECT":
         raise BadRequest("This server is not a proxy: CONNECT is not supported.")
     if target[:1] != b"/" and not (target == b"*" and method == b"OPTIONS"):
@@ -155,7 +161,7 @@ def _read_target(method: bytes, target: bytes, headers: list[Header]) -> tuple[b
 
 
 def _origin_form(target: bytes, headers: list[Header]) -> bytes:
-    """Return the target without the host it names, which replaces the one of the headers."""
+    """Return the target without its host, which replaces the Host header (RFC 9112, 3.2.2)."""
     match = _ABSOLUTE.fullmatch(target.partition(b"#")[0])
     if match is None or _HOST.fullmatch(match[1]) is None:
         raise BadRequest("The target of a request is a path, or a URL of http or https.")
@@ -164,7 +170,7 @@ def _origin_form(target: bytes, headers: list[Header]) -> bytes:
 
 
 def _body_bytes(fields: _Fields, is_1_1: bool) -> int | None:
-    """Return the length of the body; None: chunked (RFC 9112, 6)."""
+    """Return the length of the body; None if it is chunked (RFC 9112, 6)."""
     length, coding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
     if coding is not None:
         if length is not None or not is_1_1:
@@ -179,7 +185,7 @@ def _body_bytes(fields: _Fields, is_1_1: bool) -> int | None:
 
 
 def _check_codings(codings: list[bytes]) -> None:
-    """Refuse all but `chunked`; where that is not the last one, nobody knows where the body ends (RFC 9112, 6.3)."""
+    """Refuse all codings but `chunked`; if it is not the last one, the end of the body is unknown (RFC 9112, 6.3)."""
     if codings == [b"chunked"]:
         return
     if codings[-1] == b"chunked" and codings.count(b"chunked") == 1 and all(codings):

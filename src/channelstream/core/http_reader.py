@@ -1,4 +1,8 @@
-"""Reads requests from the bytes of a connection, one after the other and never further than asked."""
+"""Reads requests from the bytes of a connection, one at a time.
+
+It never reads beyond the request in progress: the bytes after it may belong to another protocol, if a stream takes
+over the socket.
+"""
 
 from channelstream.core.http_body import Body, ChunkedBody, SizedBody
 from channelstream.core.http_head import RequestHead, check_beginning, read_head
@@ -9,15 +13,15 @@ _HEAD_END = b"\r\n\r\n"
 
 
 class RequestReader:
-    """What was received, and how much of it has been read.
+    """Buffers received bytes, and reads requests from them.
 
-    Call `head` until there is one, then `body` until `is_whole`; then the next request may be read.
+    Call `head` until it returns one, then `body` until `is_whole`; then the next request can be read.
     """
 
     __slots__ = ("_at", "_body", "_data", "_has_skipped", "_head_bytes", "_seen")
 
     def __init__(self, head_bytes: int) -> None:
-        """Begin.
+        """Start without bytes.
 
         Args:
             head_bytes: longest head, and longest trailers.
@@ -25,23 +29,23 @@ class RequestReader:
         self._head_bytes = head_bytes
         self._data = b""
         self._at = 0
-        self._seen = 0  # Up to where the end of the head has been looked for.
+        self._seen = 0  # Index up to which the end of the head was searched.
         self._has_skipped = False
         self._body: Body = SizedBody(0)
 
     @property
     def has_more(self) -> bool:
-        """Whether something has been received that is not read."""
+        """Whether received bytes are left to read."""
         return self._at < len(self._data)
 
     @property
     def is_whole(self) -> bool:
-        """Whether the body of the last request has been read to its end."""
+        """Whether the body of the last request was read to its end."""
         return self._body.is_complete
 
     @property
     def has_stopped(self) -> bool:
-        """Whether `body` may return more of what was received: others should have their turn before."""
+        """Whether `body` has more to return, after other work of the loop."""
         return self._body.has_stopped
 
     def receive(self, data: bytes) -> None:
@@ -54,11 +58,11 @@ class RequestReader:
         self._at = 0
 
     def head(self) -> RequestHead | None:
-        """Return the next head; None if it is not all there.
+        """Return the next head; None if it is incomplete.
 
         Raises:
             BadRequest, UnsupportedCoding: as `read_head` does.
-            HeadTooLong: it is longer than allowed, however it was cut into packets.
+            HeadTooLong: it is longer than allowed, also if it is incomplete.
         """
         if self._data.startswith(_EMPTY_LINE, self._at):
             self._skip_empty_line()
@@ -81,23 +85,23 @@ class RequestReader:
         return head
 
     def body(self) -> bytes:
-        """Return what has been received of the body since the last call, as far as one step reads.
+        """Return the bytes of the body received since the last call, at most one step.
 
         Raises:
-            BadRequest, HeadTooLong: a chunk or a trailer breaks the rules.
+            BadRequest, HeadTooLong: a chunk or a trailer breaks the protocol or a bound.
         """
         part, at = self._body.read(self._data, self._at)
         self._move(at)
         return part
 
     def take_rest(self) -> bytes:
-        """Return what has been received and not read, which belongs to another protocol from now on."""
+        """Return the received bytes that are not read, for the protocol that takes over."""
         rest, self._data = self._data[self._at :], b""
         self._at = self._seen = 0
         return rest
 
     def _skip_empty_line(self) -> None:
-        """Pass over one empty line, which some clients send behind a body (RFC 9112, 2.2)."""
+        """Skip one empty line, which some clients send after a body (RFC 9112, 2.2)."""
         if not self._has_skipped:
             self._has_skipped = True
             self._move(self._at + len(_EMPTY_LINE))

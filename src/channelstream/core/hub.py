@@ -266,7 +266,7 @@ class Hub:
         return left
 
     def _split(self, batch: Batch) -> tuple[Batch, Batch]:
-        """Return the part of a batch that is written now, and the rest for the next round (the root if all is written).
+        """Return the part of a batch that is written now, and the rest for the next round: mostly the empty root.
 
         To encode a very large batch at once would block the loop, and meanwhile more would arrive.
         """
@@ -354,8 +354,8 @@ class Hub:
     def _flush_pending(self, connection: Connection) -> None:
         """Write the batch of a connection that was live until now, and set `delivered` to the position after it.
 
-        If the write fails, or the batch is a very large one, `delivered` is the position before it, and the client gets
-        these events from the log. So a full transport takes at most `BATCH_SIZE` beyond its bound.
+        If the write fails, or the batch is a very large one, `delivered` is the position before it, and the client
+        gets these events from the log. So a full transport takes at most `BATCH_SIZE` beyond its bound.
         """
         if connection.batch.size > BATCH_SIZE:
             self.discard_pending(connection)

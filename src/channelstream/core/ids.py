@@ -1,4 +1,4 @@
-"""The one form of ids that strangers spell in many ways."""
+"""Normal forms of ids, which clients spell in several ways."""
 
 import re
 
@@ -11,7 +11,7 @@ def normalize_uuid(text: str) -> str:
     """Write any spelling of a UUID (dashed, bare, braced, `urn:uuid:`) lower-case and dashed.
 
     Raises:
-        ValueError: the text is no UUID.
+        ValueError: the text is not a UUID.
     """
     bare = text.lower().removeprefix("urn:uuid:")
     if bare.startswith("{") and bare.endswith("}"):
@@ -23,7 +23,7 @@ def normalize_uuid(text: str) -> str:
 
 
 def normalize_conn_id(text: str) -> str:
-    """Give the one form of a conn_id: a UUID lower-case and dashed, any other text as it is.
+    """Return the normal form of a conn_id: a UUID lower-case and dashed, any other text unchanged.
 
     Raises:
         ValueError: the text is not 1 to 128 visible characters.

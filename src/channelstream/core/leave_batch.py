@@ -1,4 +1,4 @@
-"""Users who leave channels in one turn of the loop: gathered, so that of each channel it is announced once."""
+"""Collects the users who leave channels in one loop turn, so that each channel gets one event for all of them."""
 
 from collections.abc import Iterator
 
@@ -8,15 +8,15 @@ from channelstream.core.registry import Moment, Registry
 from channelstream.core.user import User
 
 TURN_COST = 20_000
-"""What the events of one turn may cost, in pointers moved, or names listed (0.1 us each, measured)."""
+"""Cost of the events of one loop turn, in pointers moved or names listed (0.1 us each, measured)."""
 EVENT_COST = 200
-"""What an event costs besides, in the same unit."""
+"""Cost of an event besides its recipients, in the same unit."""
 USERS_AT_ONCE = 250
-"""Users of one event: clients of the older generations are sent an item for each."""
+"""Most users of one event: it is sent as one item for each of them."""
 
 
 class LeaveBatch:
-    """The users whose last connection has left a channel, by channel."""
+    """Users whose last connection has left a channel, by channel."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -28,14 +28,14 @@ class LeaveBatch:
 
     @property
     def is_full(self) -> bool:
-        """Whether the events are as many, or as large, as one turn has time for."""
+        """Whether the events cost as much as one loop turn may take."""
         return self._cost >= TURN_COST
 
     def leave(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> None:
-        """Count a connection out of a channel."""
+        """Remove a connection from a channel."""
         if self._registry.leave(channel, user, dialect, now):
             users = self._users.setdefault(channel, [])
-            # Each has a step in the batch of every member, once, and lists them, where they are listed.
+            # An event costs one step for each member, and each user a share of it; lists cost a step for each name.
             self._cost += TURN_COST // USERS_AT_ONCE
             if not users:
                 self._cost += EVENT_COST + channel.connections
@@ -44,6 +44,6 @@ class LeaveBatch:
             users.append(user.name)
 
     def events(self, now_s: float) -> Iterator[Event]:
-        """Yield what announces it."""
+        """Yield the events that announce the departures."""
         for channel, users in self._users.items():
             yield from self._registry.departure_events(channel, users, now_s)

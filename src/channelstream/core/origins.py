@@ -1,4 +1,4 @@
-"""Web origins, as browsers and apps send them in the header Origin (RFC 6454, sections 4 and 7)."""
+"""Web origins, in the form of the header Origin (RFC 6454, sections 4 and 7)."""
 
 import re
 from ipaddress import IPv6Address
@@ -6,7 +6,7 @@ from ipaddress import IPv6Address
 import idna
 
 NULL = "null"
-"""What a page without an origin of its own sends: a file, a sandboxed frame."""
+"""Origin of pages that have none: files, sandboxed frames."""
 
 _ORIGIN = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/:?#@*\[\]\\]*)(:(?P<port>\d{1,5}))?/?"
@@ -16,10 +16,10 @@ _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 
 
 def normalize_origin(text: str) -> str:
-    """Return an origin in the form in which it is sent: lower-case, its host in ASCII, without its scheme's own port.
+    """Return an origin in the form that browsers send: lower-case, its host in ASCII, without the default port.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not an origin.
     """
     found = _ORIGIN.fullmatch(text.lower())
     if text.lower() == NULL:

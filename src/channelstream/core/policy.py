@@ -1,4 +1,4 @@
-"""What HTTP itself decides: who is calling, over what, and which pages may read the answer."""
+"""Decides by HTTP alone: the address and scheme of the caller, and which pages may read the answer."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ CORS = (
     (b"access-control-max-age", b"86400"),
     (b"xdomainrequestallowed", b"1"),
 )
-"""The second generation's answer to browsers, besides the allowed origin; and what a fetch of an event stream sends."""
+"""CORS headers of the second generation, besides the allowed origin; and those that a fetch of an event stream needs."""
 
 
 class Policy:
@@ -46,6 +46,8 @@ class Policy:
         """Create a policy.
 
         Args:
+            trusted_proxies: addresses and networks whose headers are believed.
+            enforce_https: refuse plain HTTP.
             origins: pages that may read answers and open streams; empty means all.
         """
         self._trusted = Networks(trusted_proxies)
@@ -53,14 +55,14 @@ class Policy:
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def is_proxied(self, scope: Mapping[str, Any]) -> bool:
-        """Say whether the peer is a proxy whose headers are believed."""
+        """Whether the peer is a proxy whose headers are believed."""
         return self._trusted.has(_peer(scope))
 
     def client(self, scope: Mapping[str, Any]) -> str:
-        """Return the caller's address: the peer's, or the last one a trusted proxy did not add itself.
+        """Return the caller's address: that of the peer, or the last one in the headers that is not a trusted proxy.
 
         `UNKNOWN` stands for an address that a proxy hides or that cannot be read, and for two headers that disagree:
-        a proxy that sets one of them passes on the other as a stranger wrote it.
+        a proxy that sets one of them passes the other on as the client wrote it.
         """
         peer = _peer(scope)
         if not self._trusted.has(peer):
@@ -70,35 +72,35 @@ class Policy:
         return (callers or {peer}).pop() if len(callers) < 2 else UNKNOWN
 
     def scheme(self, scope: Mapping[str, Any]) -> str:
-        """Return `http` or `https`, as the browser sees it; `https` only if all that a trusted proxy sends says so."""
+        """Return `http` or `https`, as the browser sees it; `https` only if all headers of a trusted proxy agree."""
         schemes = set(self._schemes(scope["headers"])) if self.is_proxied(scope) else set()
         if not schemes:
             return SCHEMES.get(scope["scheme"], "http")
         return "https" if schemes == {"https"} else "http"
 
     def host(self, scope: Mapping[str, Any]) -> str:
-        """Return the Host the browser asked for, as a trusted proxy says in Forwarded; empty where none says it.
+        """Return the Host of the browser's request, from the Forwarded of a trusted proxy; empty if there is none.
 
-        Beside X-Forwarded-For it does not count: a proxy that sets that may pass on a stranger's Forwarded.
+        It does not count beside X-Forwarded-For: a proxy that sets that may pass on the client's own Forwarded.
         """
         headers = scope["headers"]
         hops = forwarded(headers) if self.is_proxied(scope) and not x_forwarded_for(headers) else ()
         return hops[self._caller_index(hops)].host if hops else ""
 
     def _caller_index(self, hops: Sequence[Hop]) -> int:
-        """Return which hop reached the first trusted proxy: what is before it a stranger may have written."""
+        """Return the index of the hop to the first trusted proxy; the client may have written those before it."""
         index = len(hops) - 1
         while index > 0 and self._trusted.has(hops[index].address):
             index -= 1
         return index
 
     def _schemes(self, headers: Sequence[Header]) -> Iterator[str]:
-        """Return what each header says about how the caller reached the first trusted proxy."""
+        """Yield the scheme by which the caller reached the first trusted proxy, from each header that names it."""
         addresses = x_forwarded_for(headers)
         for name in (b"x-forwarded-proto", b"x-url-scheme", b"x-scheme"):
             values = items(joined(headers, name)[-LIST_BYTES:])
             if values:
-                # A list that grew with that of the addresses has a value for each hop.
+                # A list as long as that of the addresses has a value for each hop.
                 index = self._caller_index(addresses) if len(values) == len(addresses) else -1
                 yield from _known(values[index])
         hops = forwarded(headers)
@@ -106,14 +108,14 @@ class Policy:
             yield from _known(hops[self._caller_index(hops)].scheme)
 
     def root(self, scope: Mapping[str, Any]) -> str:
-        """Return the path a trusted proxy serves us under (X-Script-Name), empty for none."""
+        """Return the path prefix of a trusted proxy (X-Script-Name); empty if there is none."""
         if not self.is_proxied(scope):
             return ""
         prefix = (header(scope["headers"], b"x-script-name") or b"").decode("latin-1").rstrip("/")
         return prefix if _PREFIX.fullmatch(prefix) else ""
 
     def path(self, scope: Mapping[str, Any]) -> str:
-        """Return the request's path without the prefix of `root`, which the proxy may have left in place."""
+        """Return the request's path without the prefix of `root`, which the proxy may have left in it."""
         path: str = scope["path"]
         root = self.root(scope)
         return path.removeprefix(root) if root and path.startswith(root + "/") else path
@@ -128,7 +130,7 @@ class Policy:
             raise NotAcceptable("This server answers only over https.")
 
     def check_origin(self, headers: Iterable[Header]) -> None:
-        """Refuse streams to pages of sites that are not allowed; without an Origin there is no page.
+        """Refuse streams to pages of other sites; a request without Origin is not from a page.
 
         Raises:
             Forbidden: the origin is not allowed.
@@ -149,7 +151,7 @@ class Policy:
 
 
 def header(headers: Iterable[Header], name: bytes) -> bytes | None:
-    """Return the first header of this lower-case name."""
+    """Return the value of the first header with this lower-case name."""
     for key, value in headers:
         if key == name:
             return value
@@ -157,7 +159,7 @@ def header(headers: Iterable[Header], name: bytes) -> bytes | None:
 
 
 def _known(scheme: str) -> list[str]:
-    """Return what a scheme means to us, if it is one."""
+    """Return `http` or `https` for a known scheme, else nothing."""
     return [SCHEMES[scheme.lower()]] if scheme.lower() in SCHEMES else []
 
 

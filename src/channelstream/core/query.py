@@ -1,4 +1,4 @@
-"""Query strings, of API calls and of streams."""
+"""Query strings of API calls and streams."""
 
 from urllib.parse import parse_qsl
 
@@ -6,7 +6,7 @@ MAX_FIELDS = 100
 
 
 def read_query(query_string: bytes) -> dict[str, str]:
-    """Return the parameters; of one given twice the first counts, of too many none."""
+    """Return the parameters; the first of several with one name; none if there are more than `MAX_FIELDS`."""
     if not query_string:
         return {}
     try:

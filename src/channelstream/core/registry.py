@@ -123,7 +123,8 @@ class Registry:
         self.touch_user(user, now)
 
     def state_events(self, user: User, before: State, now_s: float) -> list[Event]:
-        """Return what the user's channels are sent of a change: nothing unless the public state differs from `before`.
+        """Return what the user's channels are sent of a change: nothing unless the public state differs from
+        `before`.
 
         A key that becomes public is sent with its value, one that no longer is with null.
         """

@@ -31,8 +31,8 @@ def stamp(epoch_s: float) -> str:
 def normalize(text: str) -> str:
     """Rewrite an ISO 8601 date and time the way `stamp` writes it.
 
-    Seconds may be absent, their fraction may have one to nine digits (what is finer than a microsecond is cut off), and the
-    zone may be absent, `Z`, `+hh:mm`, `+hhmm` or `+hh`; without a zone the time is taken for UTC.
+    Seconds may be absent, their fraction may have one to nine digits (what is finer than a microsecond is cut off),
+    and the zone may be absent, `Z`, `+hh:mm`, `+hhmm` or `+hh`; without a zone the time is taken for UTC.
 
     Raises:
         ValueError: the text is no such time, or the year leaves 1 to 9999 on its way to UTC.

@@ -7,7 +7,7 @@ made to be small when idle: an idle connection pays for six references and nothi
 import codecs
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from channelstream.core.frame_head import (
     CONTROL_BYTES,
@@ -322,8 +322,10 @@ class FrameReader:
             case Opcode.CLOSE:
                 self._end()
                 yield _read_close(chunk)
-            case _:
+            case Opcode.CONTINUATION | Opcode.TEXT | Opcode.BINARY:
                 yield from self._collect(current, chunk)
+            case _:
+                assert_never(current.opcode)
 
     def _collect(self, current: Frame, chunk: bytes) -> Iterator[Data | None]:
         if self._message is None:
