@@ -1,7 +1,20 @@
-"""Commits in groups: while one batch is written off the loop, the next one gathers all that comes meanwhile.
+"""Group commit: while one batch is written in a thread, the next one collects the requests that arrive meanwhile.
 
-Batches are written one at a time and in order. What waits is bounded in bytes. When a write fails, everything that
-waits fails with it, since it may build upon what was not written.
+A commit to a disk takes milliseconds, however little it writes. One commit per request would limit the server to a few
+hundred requests per second. With batches the cost of a request falls as the load rises, and a single request is written
+at once.
+
+- **Order.** Batches are written one at a time and in order, and a batch counts (`Writer.written`) before the next one is
+  sealed. So what is on the disk is always a prefix of what was accepted. Two writers at once could lose an
+  earlier event and keep a later one.
+- **A failed write fails everything that waits.** Later batches may build on it: their offsets follow its offsets, an
+  edit may refer to its message. `Writer.rejected` takes back all of them, from the last to the first, and their callers
+  receive `Unavailable`. To retry the batch silently instead would let callers wait for a full disk without an end.
+- **The race with new requests.** A request may arrive between the failure and the moment its callers run. The queue is
+  emptied and the state is taken back in one turn of the event loop, without an await in between, so no request can add to
+  a batch that is being rejected.
+- **Bounded.** Requests are refused while 16 MiB wait (`check_room`), so a slow disk shows as 503 and not as memory.
+- **The task never ends.** Every caller waits for it, so an unexpected error is logged, and fails its batch only.
 """
 
 import asyncio
@@ -17,31 +30,31 @@ from channelstream.errors import Unavailable
 
 BATCH_ROWS = 512
 BATCH_BYTES = 1 << 20
-"""At which size a batch takes no more requests."""
+"""The size from which on a batch takes no further request, in rows and in bytes."""
 WAITING_BYTES = 16 << 20
-"""What may wait to be written; requests beyond it are refused with 503."""
+"""Bytes of entries that may wait to be written; further requests are refused with 503."""
 RETRY_S = 1.0
-"""When to try again after a failure what nobody waits for."""
+"""Seconds after a failure until a deferred batch, for which no caller waits, is written."""
 
 AFTER_FAULT = "the engine continues after an unexpected error"
-"""A bug of the writer must not end the task: all later requests would wait for ever."""
+"""The log line for a bug of the writer, which must not end the task: all later requests would wait for ever."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """What is written together.
+    """Changes that are written in one transaction.
 
     Attributes:
-        done: becomes true when it is written, false when it could not be.
-        entries: numbered events, in order.
-        channels: names of channels to be written as they are when the batch is.
-        users: likewise.
-        gone_channels: names of channels that were forgotten, before anything else in this batch.
-        gone_users: likewise.
-        undo: what takes back its changes of state, to be called from last to first.
-        size: bytes its entries count for.
+        done: true when it is written, false when it could not be.
+        entries: events with offsets, in order.
+        channels: names of channels, written as they are when the batch is sealed.
+        users: names of users, likewise.
+        forgotten_channels: names of channels that were forgotten, deleted before anything else of this batch.
+        forgotten_users: names of users, likewise.
+        undo: functions that take back its changes of state, called from the last to the first.
+        size: bytes of its entries.
     """
 
     done: "asyncio.Future[bool]"
@@ -64,20 +77,20 @@ class Batch:
 
 
 class Writer(Protocol):
-    """What is done with batches."""
+    """Writes batches; implemented by the engine."""
 
     def seal(self, batch: Batch) -> Callable[[], None]:
-        """Take no more into the batch, and return what writes it, to be called in the thread."""
+        """Close the batch to further requests, and return the function that writes it, for the thread."""
 
     async def written(self, batch: Batch) -> None:
-        """Let it count, in short turns."""
+        """Commit a written batch to memory and deliver it, in several short turns of the event loop."""
 
     def rejected(self, batches: list[Batch]) -> None:
-        """Take back what these would have changed."""
+        """Take back the changes of these batches, in one turn of the event loop."""
 
 
 class GroupCommit:
-    """The queue of batches, and the task that empties it."""
+    """The queue of batches, and the task that writes them."""
 
     def __init__(self, writer: Writer, thread: Executor) -> None:
         self._writer = writer
@@ -89,30 +102,30 @@ class GroupCommit:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def check_room(self) -> None:
-        """Refuse work while too much waits.
+        """Refuse a request while too much waits.
 
         Raises:
-            Unavailable: it does.
+            Unavailable: `WAITING_BYTES` or more wait.
         """
         if sum(batch.size for batch in self._queue) >= WAITING_BYTES:
             raise Unavailable("The engine's disk does not keep up; try again later.")
 
     def batch(self) -> Batch:
-        """Return the batch that takes what is to be written."""
+        """Return the batch that takes a change, and have it written as soon as possible."""
         self._work.set()
         return self.deferred()
 
     def deferred(self) -> Batch:
-        """Likewise, for what can wait until somebody else writes, or a while."""
+        """Return the batch that takes a change which may wait for the next write or retry."""
         if not self._queue or self._queue[-1].is_full:
             self._queue.append(Batch(asyncio.get_running_loop().create_future()))
         return self._queue[-1]
 
     async def flush(self) -> None:
-        """Wait until everything that waits now is written.
+        """Return when everything that waits now is written.
 
         Raises:
-            Unavailable: it could not be.
+            Unavailable: it could not be written.
         """
         last = self._writing
         if self._queue:
@@ -122,7 +135,7 @@ class GroupCommit:
             raise Unavailable("The engine cannot write to its disk; try again later.")
 
     async def close(self) -> None:
-        """Write what waits, and stop."""
+        """Write everything that waits, and stop."""
         try:
             await self.flush()
         except Unavailable:
@@ -143,7 +156,7 @@ class GroupCommit:
                 write = self._writer.seal(batch)
                 await asyncio.get_running_loop().run_in_executor(self._thread, write)
             except Exception as error:
-                # Whatever it is - the disk, the file, a bug - the callers must be told, and the next batch tried.
+                # The disk, the file or a bug: in any case the callers must be answered, and the next batch be tried.
                 self._fail(batch, error)
             else:
                 await self._succeed(batch)
@@ -162,9 +175,10 @@ class GroupCommit:
     def _fail(self, batch: Batch, error: Exception) -> None:
         if not self._failing:
             self._failing = True
-            # A fault of the disk needs its operator, any other one us.
+            # A fault of the disk is for the operator; anything else is a bug and needs a traceback.
             trace = None if isinstance(error, OSError) else error
             logger.error("the engine's file takes no writes, and is tried again: %s", error, exc_info=trace)
+        # No await from here to `rejected`: a request would otherwise add to a batch that is being rejected.
         failed = [batch, *self._queue]
         self._queue.clear()
         self._work.clear()
@@ -174,4 +188,5 @@ class GroupCommit:
             logger.exception(AFTER_FAULT)
         for failed_batch in failed:
             failed_batch.done.set_result(False)
+        # `rejected` may have put changes into a deferred batch, and no caller may come to write it.
         asyncio.get_running_loop().call_later(RETRY_S, self._work.set)

@@ -1,7 +1,9 @@
-"""The state of one log in one process, and what each use case changes in it: what in-process engines have in common.
+"""The log of one process and the changes each use case makes in it; the engines that are not shared have this in common.
 
-A ledger numbers events; its engine records the entries when they count: at once, or when they are safe. Whoever reads
-the logs - a resuming client, `/info` - sees what is recorded and nothing else.
+Two steps make an event visible: `assign` gives it an offset, `commit` puts it into the logs. The memory engine does both
+at once; the SQLite engine commits when the event is on the disk. Readers (a resuming client, `/info`) see committed
+entries only. In between an entry is staged: it counts for duplicates, edits and deletions that are accepted next, as
+these will be committed after it.
 """
 
 import logging
@@ -36,26 +38,26 @@ from channelstream.slices import Slices
 logger = logging.getLogger(__name__)
 
 FORGOTTEN_AT_ONCE = 20
-"""Idle users and channels that are forgotten at a stretch."""
+"""Idle users and channels forgotten in one turn of the event loop."""
 
 _Key = tuple[bool, str, str]
-"""Where a message belongs: whether that is a user, the name of the user or of the channel, and the message's uuid."""
+"""The place of a message: whether it is private, the name of the user or the channel, and the message's uuid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long what nobody uses is kept, in seconds; 0 keeps it for ever."""
+    """How long idle users and empty channels are kept, in seconds; 0 keeps them for ever."""
 
     users_s: float = 86_400.0
     channels_s: float = 259_200.0
 
 
 class LocalLog:
-    """Registry, numbers and position of one log.
+    """Registry, offsets and position of one log.
 
     Attributes:
-        numbered: the last number given out.
-        recorded: the last number that counts; below `assigned` while entries wait.
+        assigned: the last offset that was assigned.
+        committed: the last offset that was committed; lower than `assigned` while entries are staged.
     """
 
     def __init__(
@@ -66,11 +68,11 @@ class LocalLog:
         lifetimes: Lifetimes,
         accept: Callable[[Event], None],
     ) -> None:
-        """Create a ledger.
+        """Create a log.
 
         Args:
-            begin: where its log begins; the epoch is text without a hyphen at its end.
-            accept: takes every event a use case brings about, in order, and numbers it with `assign`.
+            begin: the position it begins at; the epoch has no hyphen at its end.
+            accept: takes every event of a use case, in order, and assigns its offset with `assign`.
         """
         self.registry = registry
         self.assigned = self.committed = begin.offsets[0]
@@ -87,24 +89,24 @@ class LocalLog:
     # -- entries
 
     def assign(self, event: Event) -> Entry:
-        """Give an event the next number, or several where it stands for several."""
+        """Assign the next offset to an event, or the next several if it stands for several."""
         self.assigned += event.count
         return Entry(self.assigned, f"{self._epoch}-{self.assigned}", self._clock.steady(), event)
 
     def commit(self, entry: Entry) -> None:
-        """Let an entry count: from now on it is in the logs and in the history."""
+        """Put an entry into the logs and the history, from which readers see it."""
         self.registry.commit(entry, self._clock.wall())
         self.committed = entry.offset
 
     def stage(self, entry: Entry) -> None:
-        """Remember what is to be recorded later: it counts already for what is published, edited or deleted next."""
+        """Keep an entry until it is committed: events that are accepted next are compared with it already."""
         event = entry.event
         if isinstance(event, Message) or event.supersedes is not None:
             for key in _keys(event):
                 self._staged[key] = (*self._staged.get(key, ()), entry)
 
     def unstage(self, entries: Iterable[Entry]) -> None:
-        """Forget entries that were held: they are recorded, or never will be."""
+        """Forget staged entries that are committed now, or never will be."""
         for entry in entries:
             for key in _keys(entry.event):
                 left = tuple(other for other in self._staged.pop(key, ()) if other is not entry)
@@ -112,14 +114,14 @@ class LocalLog:
                     self._staged[key] = left
 
     def roll_back(self, entries: Iterable[Entry]) -> None:
-        """Take back the numbers of all entries that are not recorded, these: nobody has seen them."""
+        """Take back the offsets of all entries that are not committed, given here: no reader has seen them."""
         self.unstage(entries)
         self.assigned = self.committed
 
     # -- the log
 
     def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        """Accept events, but not what everybody they are for has already, nor an edit of what was deleted."""
+        """Accept events in order, except duplicates; see `Engine.publish`."""
         return [self._publish(event) for event in events]
 
     def _publish(self, event: Event) -> Accepted:
@@ -144,7 +146,7 @@ class LocalLog:
         return Accepted(first or message, duplicate=True, found=first is not None)
 
     def _known(self, event: Event) -> list[Event]:
-        """Return what there is about the event's uuid where it belongs, in its present form."""
+        """Return the committed and staged events about an uuid in their current form, from the event's channel or users."""
         known = [entry.event for entry in self.registry.entries_about(event)]
         shown = self.registry.history_message(event)
         if shown is not None and not any(isinstance(each, Message) for each in known):
@@ -166,7 +168,7 @@ class LocalLog:
             self._accept(event)
 
     def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
-        """Read what followed; see `Engine.replay`."""
+        """Read the events after given offsets; see `Engine.replay`."""
         now_s = self._clock.steady()
         found: list[Iterator[Entry]] = []
         lost = set()
@@ -177,7 +179,7 @@ class LocalLog:
                 lost.add(name)
             else:
                 found.append(following)
-        # One more than asked for tells whether any is left, and up to where these are all there are.
+        # One entry more than the limit shows whether any is left, and up to which offset the others are complete.
         entries = list(islice(merge(*found, key=_offset), limit + 1))
         read_to = self.committed if len(entries) <= limit else entries[limit].first_offset - 1
         return Replay(entries[:limit], frozenset(lost), (read_to,), (self.committed,))
@@ -190,7 +192,7 @@ class LocalLog:
     # -- connections
 
     def connect(self, member: Member, update: UserUpdate) -> UserChange:
-        """Count a new connection of a user, created if need be, and update the user."""
+        """Register a new connection of a user, created if need be, and update the user."""
         fresh = {} if member.user in self.registry.users else update.fresh
         self.registry.check_state(member.user, fresh, update.values)
         user = self.registry.open_user(member.user, update.fresh, self.committed, moment(self._clock))
@@ -198,14 +200,14 @@ class LocalLog:
         return self._update(user, update)
 
     def undo_connect(self, member: Member) -> None:
-        """Count a connection that has joined nothing out of its user."""
+        """Unregister a connection that has joined no channel."""
         self.registry.disconnect(self.registry.users[member.user], moment(self._clock))
 
     def disconnect_next(self, waiting: deque[Leaving]) -> list[Member]:
-        """Count out the first of these connections, as many as one turn of the loop has time for, and return them.
+        """Unregister the first of these connections, as many as one turn of the event loop has time for, and return them.
 
-        Users whose last connection left a channel part in one event. A connection with very many channels may stay for the
-        next turn, with those it is still in.
+        Users whose last connection left a channel share one event. A connection with very many channels may stay in
+        `waiting` for the next turn, with the channels it is still in.
         """
         slices, now = Slices(self._clock.steady), moment(self._clock)
         leaves, disconnected = LeaveBatch(self.registry), list[Member]()
@@ -215,14 +217,14 @@ class LocalLog:
             try:
                 self._accept(event)
             except Exception:
-                # Nobody is left to be answered, and the other channels must hear who has parted, too.
+                # No caller waits for an answer, and the members of the other channels still need their event.
                 logger.exception("users who parted could not be announced")
         return disconnected
 
     def _unregister(
         self, waiting: deque[Leaving], leaves: LeaveBatch, now: Moment, slices: Slices
     ) -> list[Member]:
-        """Count out the first connection and return it; nothing where it stays, with what is too much for this turn."""
+        """Unregister the first connection and return it, or put it back with its remaining channels and return nothing."""
         first = waiting.popleft()
         member, channels = first.member, first.channels
         try:
@@ -241,14 +243,15 @@ class LocalLog:
     def join_next(
         self, member: Member, waiting: deque[tuple[str, Mapping[str, Any]]], joined: dict[str, int]
     ) -> list[str]:
-        """Count a connection into the first of these channels, as many as one turn of the loop has time for.
+        """Join the first of these channels, as many as one turn of the event loop has time for.
 
         Args:
-            waiting: channels it is not in, each with the settings it gets if it is new; those that are joined are taken out.
-            joined: takes those that are joined, each with the number after which it was, even where another one fails.
+            waiting: channels it is not in, each with the settings it gets if it is created; joined ones are removed.
+            joined: receives the joined channels, each with the offset after which the connection is a member, even if a
+                later one fails.
 
         Returns:
-            Which of them are new.
+            The channels that were created.
         """
         slices, now, offset = Slices(self._clock.steady), moment(self._clock), self.committed
         user, new = self.registry.users[member.user], list[str]()
@@ -265,17 +268,17 @@ class LocalLog:
         return new
 
     def join(self, member: Member, channels: Iterable[str]) -> None:
-        """Count a connection into channels it is not in."""
+        """Join channels that a connection is not in, in one turn of the event loop."""
         waiting: deque[tuple[str, Mapping[str, Any]]] = deque((name, {}) for name in channels)
         while waiting:
             self.join_next(member, waiting, {})
 
     def leave_next(self, member: Member, waiting: deque[str], left: list[str]) -> None:
-        """Count a connection out of the first of these channels, as many as one turn of the loop has time for.
+        """Leave the first of these channels, as many as one turn of the event loop has time for.
 
         Args:
-            waiting: channels it is in; those that are left are taken out.
-            left: takes those that are left, even where another one fails.
+            waiting: channels it is in; left ones are removed.
+            left: receives the left channels, even if a later one fails.
         """
         slices, now = Slices(self._clock.steady), moment(self._clock)
         user = self.registry.users[member.user]
@@ -288,7 +291,7 @@ class LocalLog:
                 break
 
     def leave(self, member: Member, channels: Iterable[str]) -> None:
-        """Count a connection out of channels it is in."""
+        """Leave channels that a connection is in, in one turn of the event loop."""
         waiting = deque(channels)
         while waiting:
             self.leave_next(member, waiting, [])
@@ -296,13 +299,13 @@ class LocalLog:
     # -- settings and state
 
     def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
-        """Change the named settings of channels, created if need be."""
+        """Change settings of channels, created if need be; see `Engine.configure`."""
         now = moment(self._clock)
         for name, patch in patches.items():
             self.registry.configure(name, patch, self.committed, now)
 
     def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
-        """Change a known user's state; None when it is unknown."""
+        """Change the state of a user; return None if the user is unknown."""
         user = self.registry.users.get(name)
         if user is None:
             return None
@@ -319,26 +322,26 @@ class LocalLog:
         return UserChange(user, changed, (self.committed,))
 
     def channels(self, names: Sequence[str] | None) -> list[Channel]:
-        """Return these channels, the unknown left out; None means all."""
+        """Return the known channels among these; None means all."""
         known = self.registry.channels
         return list(known.values()) if names is None else [known[name] for name in names if name in known]
 
     def users(self, names: Sequence[str] | None) -> list[User]:
-        """Return these users, the unknown left out; None means all."""
+        """Return the known users among these; None means all."""
         known = self.registry.users
         return list(known.values()) if names is None else [known[name] for name in names if name in known]
 
     async def sweep(self) -> None:
-        """Free aged entries, in short turns."""
+        """Free entries that are too old, in short turns of the event loop."""
         slices = Slices(self._clock.steady)
         for _ in self.registry.budget.sweep(self._clock.steady()):
             await slices.due()
 
     async def collect(self, forgotten: Callable[[Forgotten], None] = lambda _: None) -> None:
-        """Forget idle users and empty channels, in short turns.
+        """Forget idle users and empty channels, in short turns of the event loop.
 
         Args:
-            forgotten: told of those of each turn, before any other has its turn.
+            forgotten: called with those of each turn, at the end of the same turn.
         """
         slices = Slices(self._clock.steady)
         while idle := self.forget_idle():
@@ -346,7 +349,7 @@ class LocalLog:
             await slices.due()
 
     def forget_idle(self) -> Forgotten:
-        """Forget a few idle users and empty channels."""
+        """Forget at most `FORGOTTEN_AT_ONCE` idle users and empty channels."""
         idle_s = self._lifetimes
         return self.registry.collect(
             self._clock.steady(), idle_s.users_s, idle_s.channels_s, most=FORGOTTEN_AT_ONCE

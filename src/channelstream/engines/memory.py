@@ -1,8 +1,10 @@
-"""The memory engine: one process, no other service. The event loop is the lock: no method awaits
-anything, but for those that do much in short turns: joining and leaving very many channels, disconnecting, `collect`.
+"""The memory engine: one process and no service.
 
-What it promises: order, positions and history as long as the process lives. A restart loses everything; the epoch
-changes with it, so that every client that comes back with a position is told which channels are `lost`.
+It keeps order, positions and history as long as the process lives. A restart loses everything and begins a new epoch, so a
+client that returns with a position is sent which channels are `lost`.
+
+The event loop is the lock: most methods await nothing, so they are atomic. The exceptions work in several short
+turns: joining and leaving very many channels, disconnecting and `collect`.
 """
 
 import asyncio
@@ -33,7 +35,7 @@ from channelstream.slices import to_its_end
 
 
 class MemoryEngine:
-    """Everything in this process; see the module's sentence for what that means."""
+    """An engine that keeps everything in this process."""
 
     name = "memory"
     shared = False
@@ -42,7 +44,7 @@ class MemoryEngine:
         """Create an engine.
 
         Args:
-            epoch: text that no earlier run of this engine had, without a hyphen at its end.
+            epoch: text that no earlier run had, without a hyphen at its end.
         """
         self.registry = registry
         self._log = LocalLog(registry, clock, Position.single(epoch, 0), lifetimes, self._accept)
@@ -64,7 +66,7 @@ class MemoryEngine:
         self._receiver = receiver
 
     async def close(self) -> None:
-        """Nothing to do: nothing outlives the process."""
+        """Do nothing: nothing outlives the process."""
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
         return self._log.publish(events)
@@ -73,7 +75,7 @@ class MemoryEngine:
         return self._log.replay(user, from_offsets, limit)
 
     async def catch_up(self, shards: Iterable[int]) -> None:
-        """The receiver is handed everything in the moment in which it is numbered."""
+        """Do nothing: an event is delivered when it is accepted."""
 
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
@@ -98,7 +100,7 @@ class MemoryEngine:
                 self._log.join_next(member, waiting, joined)
                 if waiting:
                     await asyncio.sleep(0)
-        except BaseException:  # Cancelled, or a bug: nothing is done then.
+        except BaseException:  # Cancelled, or a bug: the call has failed, so nothing stays joined.
             self._log.leave(member, joined)
             raise
         return joined
@@ -130,26 +132,26 @@ class MemoryEngine:
         return self._log.users(list(members))
 
     async def members(self, channel: str) -> list[Member]:
-        """There are no other nodes."""
+        """Return nothing: there are no other nodes."""
         return []
 
     async def nodes(self) -> list[NodeStatus]:
-        """There are no other nodes."""
+        """Return nothing: there are no other nodes."""
         return []
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        """There are no other nodes."""
+        """Return nothing: there are no other nodes."""
         return None
 
     def owns(self, conn_id: str) -> bool:
-        """No other process can have it."""
+        """Return true: no other process can own it."""
         return True
 
     async def confirm_ownership(self, conn_id: str) -> None:
-        """There is no doubt."""
+        """Do nothing: this process owns all connections."""
 
     async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
-        """There are no other nodes."""
+        """Return nothing: there are no other nodes."""
         return None
 
     async def collect(self) -> None:

@@ -1,8 +1,13 @@
 """The SQLite engine: one process, and a file that keeps logs, positions, settings and user state across a restart.
 
-Its truth for readers is the same registry as the memory engine's. What a use case brings about is numbered at once,
-written by a thread together with all that came meanwhile, and recorded, delivered and answered after that, in order. So
-nobody ever holds a position, or an answer, that a crash could take back.
+Readers use the same registry in memory as with the memory engine. An event gets its offset at once. A thread writes it
+together with all that arrived meanwhile (`group_commit.py`). Only then, in order, it is committed to memory, delivered, and
+its caller answered. So no client ever has a position or an answer that a crash takes back.
+
+Not everything waits for the disk. A connection is a member as soon as it joins and until it leaves, whatever the disk
+says: to refuse to leave would be absurd. Its presence event is written when that is possible. Settings and
+user state do change before they are written, and are undone if the write fails (`undo.py`). Joining and leaving have
+effects that depend on them and cannot be undone, so they wait until such a change is decided (`_changes_written`).
 """
 
 import asyncio
@@ -46,23 +51,23 @@ from channelstream.errors import ConfigError, Unavailable
 from channelstream.slices import Slices, to_its_end
 
 REBUILD_S = 3600.0
-"""How often the file is written anew at most, in seconds, where texts were edited or deleted."""
+"""The shortest time between two rewrites of the file after texts were edited or deleted, in seconds."""
 ERASE_S = 1.0
-"""How often the write-ahead log is emptied at most because texts were, in seconds."""
+"""The shortest time between two truncations of the write-ahead log after texts were edited or deleted, in seconds."""
 IDLE_GRACE_S = 600.0
-"""How long nothing idle is forgotten after a start, in seconds: whoever used it must have time to come back."""
+"""How long nothing is forgotten after a start, in seconds: clients need time to come back."""
 
 CHANNELS_AT_ONCE = 1000
-"""Channels that are looked at in one turn while connections leave: more than one turn has time to count out."""
+"""Channels checked in one turn of the event loop while connections leave: more than one turn has time to leave."""
 
 logger = logging.getLogger(__name__)
 
 _Changed = tuple[str, str]
-"""What a request has changed: `channel` or `user`, and its name."""
+"""A changed item: `channel` or `user`, and its name."""
 
 
 class SqliteEngine:
-    """Everything in this process, and in a file."""
+    """An engine that keeps everything in this process and in a file."""
 
     name = "sqlite"
     shared = False
@@ -79,7 +84,7 @@ class SqliteEngine:
         """Create an engine.
 
         Args:
-            path: of its file; the directory must exist.
+            path: the file; its directory must exist.
             new_epoch: returns text that no other log had, without a hyphen at its end.
         """
         self.registry = registry
@@ -121,7 +126,7 @@ class SqliteEngine:
             raise ConfigError(f"engine: {str(self._path)!r} cannot be written to") from error
 
     def _open(self) -> list[tuple[Any, ...]]:
-        """Open the file and restore what it holds; return who was a member when the last run ended."""
+        """Open the file and restore its contents; return the members at the end of the last run."""
         self._file = SqliteFile(self._path, self._new_epoch)
         self._file.rebuild()
         stored = self._file.read()
@@ -133,7 +138,7 @@ class SqliteEngine:
         return stored.members
 
     def _leave_event(self, channel: str, user: str, announced: bool) -> Presence:
-        """Return what tells that a member has not outlived the last run: whoever resumes heard it join."""
+        """Return the leave event of a member of the last run: clients that resume have received its join."""
         return Presence(
             uuid=self._new_id(),
             channel=channel,
@@ -155,14 +160,14 @@ class SqliteEngine:
         self._thread.shutdown()
 
     async def flush(self) -> None:
-        """Wait until everything accepted is delivered.
+        """Return when everything that was accepted is delivered.
 
         Raises:
             Unavailable: it could not be written.
         """
         await self._commits.flush()
 
-    # -- what group_commit.Writer asks for
+    # -- group_commit.Writer
 
     def _accept(self, event: Event) -> None:
         entry = self._log.assign(event)
@@ -187,7 +192,7 @@ class SqliteEngine:
         return write
 
     def _erasing(self, supersedes: bool) -> Callable[[], None]:
-        """Return what is to be done after a write, so that no text that was edited or deleted stays in the files."""
+        """Return the function to call after a write, so that no edited or deleted text stays in the files."""
         now_s = self._clock.steady()
         if self._trimming and now_s - self._rebuilt_s >= REBUILD_S:
             self._rebuilt_s = now_s
@@ -205,13 +210,13 @@ class SqliteEngine:
         slices = Slices(self._clock.steady)
         for entry in batch.entries:
             try:
-                # In one turn, so that the log has exactly what was delivered.
+                # Without an await in between: the log then has exactly the delivered entries.
                 self._log.unstage([entry])
                 self._log.commit(entry)
                 self._upkeep.track(entry)
                 self._receiver.deliver(entry)
             except Exception:
-                # The file has the others as well: they must count, too.
+                # The file has the other entries as well, so they must be committed.
                 logger.exception(AFTER_FAULT)
             await slices.due()
 
@@ -228,11 +233,11 @@ class SqliteEngine:
             deferred.forgotten_users += batch.forgotten_users
             deferred.channels |= batch.channels
             deferred.users |= batch.users
-            # Who is a member is true in memory, whatever the disk says, so it will be told.
+            # Membership is not undone, so its events must be announced: they get new offsets and are written later.
             for entry in batch.entries:
                 if isinstance(entry.event, Presence | UsersLeft):
-                    again = self._log.assign(entry.event)
-                    self._commits.deferred().add(again)
+                    repeated = self._log.assign(entry.event)
+                    self._commits.deferred().add(repeated)
 
     # -- the port
 
@@ -246,7 +251,7 @@ class SqliteEngine:
         return self._log.replay(user, from_offsets, limit)
 
     async def catch_up(self, shards: Iterable[int]) -> None:
-        """The receiver is handed everything in the moment in which it is numbered."""
+        """Do nothing: an event is delivered as soon as its offset is committed."""
 
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
@@ -259,7 +264,7 @@ class SqliteEngine:
         try:
             await self._save_user(member.user, undo, announced_before)
         except asyncio.CancelledError:
-            # Nobody is left to count it out; a batch that is refused does so itself.
+            # The caller is gone and will not unregister it. A rejected batch does so by its undo.
             batch.done.add_done_callback(lambda done: self._undo_connect(done, member))
             raise
         return change
@@ -279,15 +284,15 @@ class SqliteEngine:
         return change
 
     def _public_state(self, name: str) -> State:
-        """Return what is told of a user's state where it joins."""
+        """Return the state that is announced when a user joins a channel."""
         user = self.registry.users.get(name)
         return user.public_state if user else {}
 
     async def _save_user(self, name: str, undo: Callable[[], None], announced_before: State) -> None:
-        """Have a user written.
+        """Write a user, and wait for it.
 
         Args:
-            shown: what was shown of its state before. Where that has not changed nobody has to wait.
+            announced_before: its public state before the change. If that is the same, joining does not have to wait.
         """
         batch = self._commits.batch()
         batch.users.add(name)
@@ -316,9 +321,9 @@ class SqliteEngine:
                 del self._unwritten[each]
 
     async def _changes_written(self, channels: Iterable[str], users: Iterable[str] = ()) -> None:
-        """Wait until no settings of channels, and no states of users, can be taken back any more.
+        """Wait until no change of the settings of channels, or of the states of users, can be undone any more.
 
-        Who joins or leaves has effects at once that depend on them, and are not taken back.
+        Joining and leaving have effects that depend on them, and are not undone.
         """
         if not self._unwritten:
             return
@@ -340,16 +345,16 @@ class SqliteEngine:
                 if waiting:
                     await asyncio.sleep(0)
                     await self._changes_written((name for name, _ in waiting), [member.user])
-            # The connection is a member whatever the disk says; its announcement is written as soon as that is possible.
+            # The connection is a member whatever the disk says; its event is written as soon as that is possible.
             with suppress(Unavailable):
                 await self._commits.flush()
-        except BaseException:  # Cancelled, or a bug: nothing is done then.
+        except BaseException:  # Cancelled, or a bug: the call has failed, so nothing stays joined.
             self._log.leave(member, joined)
             raise
         return joined
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
-        """Take effect at once, or in short turns; the announcement follows when it is written."""
+        """Leave at once, or in several short turns; the presence event is delivered when it is written."""
         await self._changes_written(channels)
         waiting, left = deque(channels), list[str]()
         try:
@@ -366,7 +371,7 @@ class SqliteEngine:
         await to_its_end(self.disconnect_all([Leaving(member, channels)]))
 
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
-        """Take effect in many short turns; the announcements follow when they are written."""
+        """Unregister in many short turns; the presence events are delivered when they are written."""
         for batch in _groups(leaving):
             while batch:
                 await self._changes_written(name for each in batch for name in each.channels)
@@ -384,26 +389,26 @@ class SqliteEngine:
         return self._log.users(list(members))
 
     async def members(self, channel: str) -> list[Member]:
-        """There are no other nodes."""
+        """Return nothing: there are no other nodes."""
         return []
 
     async def nodes(self) -> list[NodeStatus]:
-        """There are no other nodes."""
+        """Return nothing: there are no other nodes."""
         return []
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        """There are no other nodes."""
+        """Return nothing: there are no other nodes."""
         return None
 
     def owns(self, conn_id: str) -> bool:
-        """No other process can have it."""
+        """Return true: no other process can own it."""
         return True
 
     async def confirm_ownership(self, conn_id: str) -> None:
-        """There is no doubt."""
+        """Do nothing: this process owns all connections."""
 
     async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
-        """There are no other nodes."""
+        """Return nothing: there are no other nodes."""
         return None
 
     async def collect(self) -> None:
@@ -420,7 +425,7 @@ class SqliteEngine:
 
 
 def _groups(leaving: Iterable[Leaving]) -> Iterator[deque[Leaving]]:
-    """Cut connections that leave where they are in `CHANNELS_AT_ONCE` channels together, or one is in more."""
+    """Yield connections in groups of at most about `CHANNELS_AT_ONCE` channels together, of at least one connection."""
     group, size = deque[Leaving](), 0
     for each in leaving:
         group.append(each)

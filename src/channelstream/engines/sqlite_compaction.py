@@ -1,6 +1,6 @@
-"""What a batch leaves in the SQLite engine's file of what it supersedes, in the transaction that writes the batch.
+"""Compaction in the SQLite engine's file: replaces superseded events by their current form, in the batch's transaction.
 
-The registry does the same once the batch is written (`Registry.compact`), so that a restart finds what it held.
+The registry does the same in memory after the write (`Registry.compact`), so a restart restores what was in memory.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ from channelstream.engines.sqlite_rows import (
 
 
 class Compaction:
-    """The present forms of the entries of a batch, and of the older ones they supersede.
+    """The current forms of the entries of a batch, and of the older entries they supersede.
 
     Attributes:
-        supersedes: whether a text leaves the file.
+        supersedes: whether a text is removed from the file.
     """
 
     def __init__(self, entries: Sequence[Entry], registry: Registry) -> None:
-        """Find them, as things stand before the batch is recorded."""
+        """Compute them from the registry before the batch is committed."""
         self._registry = registry
         self._rows: dict[int, Entry | None] = {}
         self._new: dict[int, Entry] = {}
@@ -55,7 +55,7 @@ class Compaction:
         return entry if kept is change else entry.with_event(kept)
 
     def _about(self, change: Event) -> list[Entry]:
-        """Return what is written, or about to be, of the message a change is about."""
+        """Return the entries about the message of a change, in the file or earlier in this batch."""
         stored = [self._rows.get(old.offset, old) for old in self._registry.entries_about(change)]
         new = [self._new.get(offset) for offset in self._offsets.get(change.uuid, ())]
         return [old for old in (*stored, *new) if old is not None and _is_about(change, old.event)]
@@ -79,14 +79,14 @@ class Compaction:
             self._shown[channel, change.uuid] = None if new is None else old.with_event(new)
 
     def floors(self) -> Writes:
-        """Return how far the logs of channels are cut, for which their rows have to be there."""
+        """Return the raised floors of channels; the rows of new channels must be written before."""
         return [(RAISE_FLOORS, list(self._floors.items()))]
 
     def writes(self, clock_offset_s: float) -> Writes:
-        """Return what is written; to be called in the thread, as it encodes.
+        """Return the writes; call it in the thread, since it encodes.
 
         Args:
-            offset_s: seconds from the clock of the entries to that of the file.
+            clock_offset_s: seconds from the clock of the entries to that of the file.
         """
         gone: list[Row] = [(offset,) for offset, entry in self._rows.items() if entry is None]
         removed: list[Row] = [key for key, entry in self._shown.items() if entry is None]
@@ -107,7 +107,7 @@ class Compaction:
 
 
 def _is_about(change: Event, event: Event) -> bool:
-    """Whether an event is, or is about, the message of a change; private ones have a user in common."""
+    """Return whether an event is, or is about, the message of a change; private ones share a user."""
     same = (event.uuid, event.channel) == (change.uuid, change.channel)
     return same and (
         change.channel is not None or bool((event.only or frozenset()) & (change.only or frozenset()))

@@ -1,4 +1,4 @@
-"""Why a file cannot be used, or takes no writes, in a sentence that says what to do."""
+"""Explains why a file cannot be used or written, in a sentence that says what to do."""
 
 import sqlite3
 
@@ -23,14 +23,14 @@ _ADVICE_AT_START = {
 
 
 def why_unusable(error: sqlite3.Error | OSError) -> str:
-    """Say why a file cannot be opened, and what to do."""
+    """Return why a file cannot be opened, and what to do."""
     if isinstance(error, sqlite3.Error):
         return _advised(error)
     return _ADVICE_AT_START.get(type(error), str(error))
 
 
 class NotWritten(OSError):
-    """Nothing of a transaction was written; its text says why, and what to do."""
+    """A transaction was not written; the text says why, and what to do."""
 
     def __init__(self, error: sqlite3.Error) -> None:
         super().__init__(_advised(error))

@@ -1,6 +1,6 @@
 """The file of the SQLite engine: opened once, by one server, and used by one thread.
 
-Every write is one transaction. With `synchronous = FULL` it is on the disk when it is answered: it survives not only
+Every write is one transaction. With `synchronous = FULL` it is on the disk when it is acknowledged: it survives not only
 `kill -9` but a power failure (https://www.sqlite.org/pragma.html#pragma_synchronous).
 """
 
@@ -17,25 +17,25 @@ from channelstream.engines.sqlite_rows import PUT_META, SCHEMA, Bulk, Row
 from channelstream.errors import ConfigError
 
 APPLICATION_ID = 0x63687374
-"""What marks a file as ours (SQLite's `application_id`): "chst"."""
+"""Marks a file as ours (SQLite's `application_id`): "chst"."""
 VERSION = 1
-"""Of the tables; a file of another version is refused (SQLite's `user_version`)."""
+"""The version of the tables; a file of another version is refused (SQLite's `user_version`)."""
 BUSY_TIMEOUT_S = 2.0
-"""How long a commit waits for another program that writes to the file, before it fails."""
+"""How long a commit waits for another program that writes to the file, before it fails, in seconds."""
 ROWS_AT_ONCE = 64
-"""Rows in one statement; SQLite takes 32,766 parameters, and keeps the statements of few lengths prepared."""
+"""Rows in one statement. SQLite takes 32,766 parameters, and its cache keeps only some statements prepared."""
 WAL_LIMIT_BYTES = 64 << 20
-"""To what length the write-ahead log is cut back after it was longer."""
+"""The length to which the write-ahead log is truncated when it was longer."""
 ERASED = "erased"
-"""The key in `meta` that says whether anything was erased since the file was written anew."""
+"""The key in `meta` that says whether anything was erased since the file was rewritten."""
 
 Writes = Sequence[tuple[Bulk, Sequence[Row]]]
-"""One transaction: statements with their rows, in order."""
+"""The statements of one transaction with their rows, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """All that a file holds."""
+    """The contents of a file."""
 
     meta: dict[str, str]
     channels: list[Row]
@@ -49,11 +49,11 @@ class SqliteFile:
     """An open file. All methods are called by the thread that made it."""
 
     def __init__(self, path: Path, new_epoch: Callable[[], str]) -> None:
-        """Open the file, or make it.
+        """Open the file, or create it.
 
         Args:
-            new_epoch: names the log of a file that is new, or that is not the one this place held when a server
-                last ran: positions given out since its copy was made must not be taken for its own.
+            new_epoch: returns the epoch for a new file, or for a file that is not the one a server last used here, such as a
+                backup: positions given out after the backup must not be taken for positions of this log.
 
         Raises:
             ConfigError: it cannot be used.
@@ -61,7 +61,7 @@ class SqliteFile:
         self._path = path
         self._has_erased = self._has_moved = True
         with self._as_config_error(), ExitStack() as stack:
-            # SQLite names its log after the file a symbolic link leads to, and so is the run's name kept beside that.
+            # SQLite names its log after the target of a symbolic link, so the lock file lies beside the target, too.
             self._database_lock = _lock(path, path)
             stack.callback(os.close, self._database_lock)
             self._lock = _lock(Path(f"{path.resolve()}-lock"), path)
@@ -88,7 +88,7 @@ class SqliteFile:
         if mode != "wal":
             raise ConfigError(f"engine: {str(self._path)!r} is where SQLite cannot keep a write-ahead log")
         self._database.execute("PRAGMA synchronous = FULL")
-        # What is deleted is overwritten with zeros, so that a text that was taken back is not in the file any more.
+        # Deleted rows are overwritten with zeros, so that a deleted text is no longer in the file.
         self._database.execute("PRAGMA secure_delete = ON")
         self._database.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
         if not self._pragma("user_version"):
@@ -114,7 +114,7 @@ class SqliteFile:
         return int(value)
 
     def _name_run(self, new_epoch: Callable[[], str]) -> None:
-        """Write the name of this run into the file and beside it; begin a new epoch where the two did not agree."""
+        """Write the name of this run into the file and beside it; begin a new epoch if the two names differ."""
         meta = dict(self._database.execute("SELECT key, value FROM meta WHERE key IN ('run', 'epoch')"))
         run = new_epoch()
         epoch = (
@@ -127,7 +127,7 @@ class SqliteFile:
 
     @contextmanager
     def _as_config_error(self) -> Iterator[None]:
-        """Say of a file that cannot be used why."""
+        """Raise errors of the file as ConfigError."""
         try:
             yield
         except (sqlite3.Error, OSError) as error:
@@ -153,13 +153,13 @@ class SqliteFile:
         return self._database.execute(sql, values).fetchall()
 
     def write(self, writes: Writes, erases: bool = False) -> None:
-        """Do all of it, or nothing.
+        """Write all of it, or nothing.
 
         Args:
-            erases: what it deletes is not to be found in the file any more, soon (`empty_wal`, `rebuild`).
+            erases: it deletes texts, which `empty_wal` and `rebuild` then remove from the files as well.
 
         Raises:
-            NotWritten: nothing was done.
+            NotWritten: nothing was written.
         """
         if erases:
             writes = [*writes, (PUT_META, [(ERASED, 1)])]
@@ -183,7 +183,7 @@ class SqliteFile:
                 raise
 
     def empty_wal(self) -> None:
-        """Empty the write-ahead log, which still has what was erased; a program that reads the file puts it off."""
+        """Truncate the write-ahead log, which still has erased texts; a program that reads the file delays this."""
         if not self._has_erased:
             return
         self._database.execute("PRAGMA busy_timeout = 0")
@@ -196,13 +196,13 @@ class SqliteFile:
         self._has_erased = bool(is_busy)
 
     def rebuild(self) -> None:
-        """Write the file anew where anything was erased since the last time.
+        """Rewrite the file if anything was erased since the last rewrite.
 
-        SQLite overwrites what it deletes, but not the copies it leaves behind when it moves rows between pages.
+        SQLite overwrites the rows it deletes, but not the copies it leaves when it moves rows between pages.
         """
         if not self._has_moved:
             return
-        with suppress(sqlite3.Error):  # The disk is full, or the file is being read: at the next time.
+        with suppress(sqlite3.Error):  # The disk is full, or the file is being read: the next call does it.
             if self._all("SELECT 1 FROM meta WHERE key = ? AND value = 1", ERASED):
                 self._database.execute("VACUUM")
                 self.write([(PUT_META, [(ERASED, 0)])])
@@ -225,11 +225,11 @@ def _execute(cursor: sqlite3.Cursor, bulk: Bulk, rows: Sequence[Row]) -> None:
 
 
 def _lock(file: Path, database: Path) -> int:
-    """Take a file for this process and return its descriptor, which has to stay open.
+    """Lock a file for this process and return its descriptor, which must stay open.
 
-    flock(2) holds for a device and an inode, whatever link led to it: two servers that reach one database by two names would
-    write two logs for it. It keeps out no backup, for which SQLite has locks of another kind. The descriptor of the database
-    is closed last, since closing any of its descriptors gives up SQLite's own locks (fcntl(2)).
+    flock(2) applies to the inode, whatever name led to it: two servers that open one database by two names would
+    write two logs for it. It does not exclude backups, for which SQLite has its own locks. The descriptor of the
+    database is closed last, since closing any of its descriptors drops SQLite's own locks (fcntl(2)).
 
     Raises:
         ConfigError: another process has it.

@@ -1,9 +1,9 @@
-"""Making a registry again of what the SQLite engine's file holds.
+"""Restores a registry from the SQLite engine's file.
 
-The file has a clock of its own: the wall clock, but never behind the last time in the file, and not moved while a
-server runs. So a wall clock that is set neither drops entries, users and channels nor keeps them for ever: the time a
-server runs always counts, the time between two runs as far as it can be told. Set back between two runs, the clock of the
-file goes on from its last time; set forward, that counts as time in which nobody was here.
+The file has its own clock: the wall clock at the start, but never before the last time in the file, and steady while a
+server runs. So setting the wall clock neither drops entries, users and channels nor keeps them for ever. The time in which a
+server runs always counts. If the wall clock is set back between two runs, the clock of the file continues from its last
+time; if it is set forward, the difference counts as idle time.
 """
 
 import msgspec
@@ -19,8 +19,8 @@ class Restore:
     """Fills an empty registry.
 
     Attributes:
-        seq: the number of the last event.
-        offset_s: seconds from the clock of the entries to that of the file.
+        offset: the offset of the last event.
+        clock_offset_s: seconds from the clock of the entries to that of the file.
     """
 
     def __init__(self, stored: Stored, registry: Registry, clock: Clock) -> None:
@@ -51,13 +51,13 @@ class Restore:
         user.publish_keys(msgspec.json.decode(public_keys))
 
     def _active(self, active_s: float | None) -> Moment:
-        """Return when something was last in use: now where it still was, and never later than now."""
+        """Return the time of last use: now if it was in use when the last run ended, and never later than now."""
         wall_s, steady_s = self._now
         age_s = 0.0 if active_s is None else max(0.0, steady_s + self.clock_offset_s - active_s)
         return Moment(wall_s - age_s, steady_s - age_s)
 
     def _add_entries(self, stored: Stored) -> None:
-        """Put histories and events in, in the order of the log; a history's row is newer than the event it stands for."""
+        """Add histories and events in the order of the log; a row of a history is newer than the event with its offset."""
         shown = {row[2]: self._entry(row[2], row[3], row[4:]) for row in stored.history}
         written = {row[0]: self._entry(row[0], row[1], row[4:]) for row in stored.events}
         for offset in sorted(shown.keys() | written.keys()):
@@ -68,7 +68,7 @@ class Restore:
 
     def _add(self, written: Entry | None, history_entry: Entry | None) -> None:
         if written is not None:
-            # Of a file that an older version wrote, which kept what was superseded.
+            # Files of older versions have superseded events.
             kept = self._registry.compact(written) if written.event.supersedes is not None else written
             for log in self._registry.logs_of(written.event):
                 if written.offset > log.floor:

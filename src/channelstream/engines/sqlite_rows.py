@@ -1,7 +1,8 @@
-"""The tables of the SQLite engine, and how what the server knows looks as their rows.
+"""The tables of the SQLite engine, and the form of events, channels and users as their rows.
 
-One row in `events` is one accepted event, whoever it is for; logs and histories are what a registry makes of them
-again. So a publish costs one row. What an event's row can no longer tell, because it is trimmed, stands in `history`.
+One accepted event is one row in `events`, however many users it has, and logs and histories are restored from it. So
+a publish costs one row. A message whose event was trimmed, but which the history still shows, has a row in `history`.
+Column names and kinds are stored: they keep their names (`seq` is the offset).
 """
 
 from dataclasses import dataclass
@@ -46,8 +47,8 @@ CREATE TABLE members (
   channel TEXT NOT NULL, user TEXT NOT NULL, announced INTEGER NOT NULL, PRIMARY KEY (channel, user)
 ) WITHOUT ROWID;
 """
-"""`at` and `last_active` are of the file's own clock, in seconds (see `restore`). `user` is the only addressee of a private
-message. A `last_active` of NULL means that it was in use. `members` are those whose joining was announced."""
+"""`at` and `last_active` are times of the file's own clock, in seconds (`sqlite_restore.py`). `user` is the recipient of a
+private message that has only one. A `last_active` of NULL means in use. `members` are those whose join was announced."""
 
 Row = tuple[Any, ...]
 
@@ -56,8 +57,8 @@ Row = tuple[Any, ...]
 class Bulk:
     """A statement that takes many rows at once.
 
-    One call per statement and not one per row: each gives the interpreter's lock away, and has to wait for a busy
-    loop to get it back.
+    It is called once and not once per row: each call releases the interpreter lock, and waits for a busy event loop to
+    get it back.
     """
 
     before: str
@@ -131,7 +132,7 @@ AGE_USERS = Bulk(
     " WHERE e.channel IS NULL AND e.at < old.at GROUP BY names.value) AS gone"
     " WHERE users.name = gone.name AND users.log_floor < gone.seq",
 )
-"""Raise the marks of users above their private messages that `AGE_PRIVATE` deletes next."""
+"""Raises the floors of users above the private messages that `AGE_PRIVATE` deletes next."""
 AGE_PRIVATE = Bulk("DELETE FROM events WHERE channel IS NULL AND at < (VALUES", 1, ")")
 
 KINDS: dict[str, type[Event]] = {
@@ -142,24 +143,24 @@ KINDS: dict[str, type[Event]] = {
     "parted": UsersLeft,
     "state": UserStateChanged,
 }
-"""How events are called in the column `kind`."""
+"""The names of events in the column `kind`."""
 _NAMES = {kind: name for name, kind in KINDS.items()}
 _encode = msgspec.json.Encoder().encode
 _DECODERS = {name: msgspec.json.Decoder(kind).decode for name, kind in KINDS.items()}
 
 
 def event_columns(event: Event) -> Row:
-    """Write an event as kind, body and payload; a payload is JSON already, and stays what it is."""
+    """Return an event as kind, body and payload; the payload is JSON already."""
     payload = getattr(event, "payload", None)
     bare = event if payload is None else replace(event, payload=b"")
     return _NAMES[type(event)], _encode(bare), payload
 
 
 def read_event(kind: str, body: bytes, payload: bytes | None) -> Event:
-    """Read what `event_columns` wrote.
+    """Return the event of the columns that `event_columns` made.
 
     Raises:
-        msgspec.MsgspecError: it is something else.
+        msgspec.MsgspecError: the body is not that of an event.
         KeyError: the kind is unknown.
     """
     event: Event = _DECODERS[kind](body)
@@ -167,23 +168,23 @@ def read_event(kind: str, body: bytes, payload: bytes | None) -> Event:
 
 
 def event_row(entry: Entry, at: float) -> Row:
-    """A row of `events`."""
+    """Return the row of an event in `events`."""
     event = entry.event
     sole = next(iter(event.only)) if event.channel is None and event.only and len(event.only) == 1 else None
     return entry.offset, at, event.channel, sole, *event_columns(event)
 
 
 def history_row(channel: str, entry: Entry, at: float) -> Row:
-    """A row of `history`."""
+    """Return the row of a message in `history`."""
     return channel, entry.event.uuid, entry.offset, at, *event_columns(entry.event)
 
 
 def channel_row(channel: Channel, committed: int, clock_offset_s: float) -> Row:
-    """A row of `channels`.
+    """Return the row of a channel in `channels`.
 
     Args:
-        recorded: the last number that counts; an empty history shows nothing up to there.
-        offset_s: seconds from the engine's clock to that of the file.
+        committed: the last committed offset; an empty history shows nothing up to there.
+        clock_offset_s: seconds from the engine's clock to that of the file.
     """
     shown = channel.history.entries
     history_floor = shown[0].offset - 1 if shown else committed
@@ -192,6 +193,6 @@ def channel_row(channel: Channel, committed: int, clock_offset_s: float) -> Row:
 
 
 def user_row(user: User, clock_offset_s: float) -> Row:
-    """A row of `users`; `clock_offset_s` as for a channel."""
+    """Return the row of a user in `users`; `clock_offset_s` as for a channel."""
     active_s = None if user.connections else user.idle_since_s + clock_offset_s
     return user.name, user.id, _encode(user.state), _encode(user.public_keys), user.log.floor, active_s

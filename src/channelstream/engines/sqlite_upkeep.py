@@ -1,7 +1,7 @@
-"""What the SQLite engine's file may forget, and what it has to note of history before it does.
+"""Trims the SQLite engine's file: deletes events that no log has any more, after writing the history rows they leave.
 
-A message is written once, as an event. Its place in the history is noted, and events that no log holds any more are
-deleted, only now and then and for many at once: a busy channel with a short history writes most messages to no other table.
+A message is written once, as an event. Only every few thousand events, for many at once, its row in the history is
+written and old events are deleted. So most messages of a busy channel with a short history are never written twice.
 """
 
 from collections.abc import Iterable
@@ -34,29 +34,30 @@ from channelstream.engines.sqlite_rows import (
 from channelstream.slices import Slices
 
 EVENTS_BETWEEN = 8192
-"""Events after which the file is trimmed, even before the time has come (`Engine.collect`): what it may hold too many."""
+"""Events after which the file is trimmed even before `Engine.collect`: it may have this many too many."""
 ROWS_AT_ONCE = 500
-"""Rows that are made for one batch: about 2 ms. What is left, also of one channel, goes with the next."""
+"""Rows made for one batch: about 2 ms. The rest, also of one channel, is written with the next one."""
 REMOVED_PER_ROW = 10
-"""Messages that a history does not show any more, at the cost of a row of one that it shows."""
+"""Messages that are removed from a history at the cost of one row that is written."""
 
 
 class Upkeep:
-    """Remembers what changed since the file was last trimmed.
+    """Tracks what has changed since the file was last trimmed.
 
-    A round of trimming takes over the names of what has changed until then, and writes a part of it with each batch. The
-    history of a channel may take several parts; its events are trimmed with the last one.
+    A round of trimming takes the names that have changed until it begins, and writes a part of them with each batch. The
+    history of a channel may take several parts. Its events are deleted with the last one: earlier, a crash
+    would lose messages that the history shows and whose rows are not written yet.
 
     Attributes:
         everything_is_due: a round begins with the next batch, however little has changed.
     """
 
     def __init__(self, registry: Registry, clock: Clock, clock_offset_s: float) -> None:
-        """Create one.
+        """Create one with nothing to do.
 
         Args:
-            clock: that of the entries.
-            offset_s: seconds from that clock to the one of the file.
+            clock: the clock of the entries.
+            clock_offset_s: seconds from that clock to the one of the file.
         """
         self._registry = registry
         self._clock = clock
@@ -81,7 +82,7 @@ class Upkeep:
         return bool(self._due or self._due_receivers)
 
     def track(self, entry: Entry) -> None:
-        """Remember an event that was written."""
+        """Record an event that was written."""
         event = entry.event
         self._events += 1
         if event.channel is None:
@@ -92,7 +93,7 @@ class Upkeep:
             self._orphans.append((entry.offset,))
 
     def forget(self, channels: Iterable[str]) -> None:
-        """Remember no more of channels that are gone."""
+        """Forget channels that no longer exist."""
         for name in channels:
             self._changed.pop(name, None)
             self._due.pop(name, None)
@@ -100,7 +101,7 @@ class Upkeep:
             self._trim_to.pop(name, None)
 
     async def schedule_all(self) -> None:
-        """Have everything written that has changed, the channels included of which entries grew too old."""
+        """Schedule a round for everything that has changed, including channels whose entries became too old."""
         slices = Slices(self._clock.steady)
         await slices.each(list(self._registry.channels.values()), self._check_floor)
         self.everything_is_due = True
@@ -110,10 +111,10 @@ class Upkeep:
             self._changed.setdefault(channel.name, set())
 
     def writes(self, committed: int) -> Writes:
-        """Return what brings a part of the file up to date with the registry.
+        """Return the writes that bring a part of the file up to date with the registry.
 
         Args:
-            recorded: the last number that counts.
+            committed: the last committed offset.
         """
         if not self._has_begun:
             self._begin()
@@ -150,7 +151,7 @@ class Upkeep:
             if rows >= ROWS_AT_ONCE:
                 break
             if name not in self._trim_to:
-                # Its events are trimmed up to where its log begins now: what its history shows of them is written first.
+                # Its events will be deleted up to the current begin of its log; all history rows about them come first.
                 uuids |= self._changed.pop(name, set())
                 self._trim_to[name] = self._floor(name)
             selected, cost = self._select(name, uuids, ROWS_AT_ONCE - rows)
@@ -164,7 +165,7 @@ class Upkeep:
         return channel.log.floor if channel else 0
 
     def _select(self, name: str, uuids: set[str], most: float) -> tuple[list[str], float]:
-        """Return some of a channel's messages, and about how many rows they cost: to strike one costs little."""
+        """Return some of a channel's messages, and about how many rows they cost: removing one costs little."""
         channel = self._registry.channels.get(name)
         selected: list[str] = []
         cost = 0.0
@@ -176,11 +177,11 @@ class Upkeep:
         return selected, cost
 
     def _is_last(self, name: str) -> bool:
-        """Whether the part has all that is left of a channel."""
+        """Return whether the current part finishes a channel."""
         return len(self._part.channels[name]) == len(self._due[name])
 
     def done(self) -> None:
-        """Note that `writes` were written; nothing was noted in between."""
+        """Record that `writes` were written; nothing may have been tracked in between."""
         for name, selected in self._part.channels.items():
             if name in self._due:
                 self._due[name].difference_update(selected)
@@ -191,7 +192,7 @@ class Upkeep:
         del self._orphans[: self._part.orphans]
 
     def failed(self) -> None:
-        """Note that `writes` were not written: they are due again."""
+        """Record that `writes` were not written: they are due again."""
         self.everything_is_due = True
 
     def _history_writes(self, channels: Iterable[Channel]) -> Writes:
@@ -209,7 +210,10 @@ class Upkeep:
 
 
 class _Part(NamedTuple):
-    """What one batch brings up to date: messages of channels, users with private messages, and how many of the strays."""
+    """One part of a round: messages of channels, users with private messages, and the number of orphans.
+
+    Orphans are events of channels that no longer exist.
+    """
 
     channels: dict[str, list[str]]
     receivers: list[str]

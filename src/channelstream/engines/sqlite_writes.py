@@ -1,4 +1,4 @@
-"""What one batch writes to the SQLite engine's file."""
+"""The writes of one batch to the SQLite engine's file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class BatchWrites:
     """The writes of a batch, around those of the upkeep.
 
     Attributes:
-        before: what is gone.
+        before: deletions of forgotten channels and users.
         state: channels and users as they were when the batch was sealed.
     """
 
@@ -35,10 +35,10 @@ class BatchWrites:
     state: Writes
 
     def after(self, entries: Sequence[Entry], compaction: Compaction, clock_offset_s: float) -> Writes:
-        """Return the rest; encoding the events is left to the thread.
+        """Return the writes after those of the upkeep; call it in the thread, since it encodes.
 
         Args:
-            offset_s: seconds from the clock of the entries to that of the file.
+            clock_offset_s: seconds from the clock of the entries to that of the file.
         """
         return [
             *compaction.writes(clock_offset_s),
@@ -49,11 +49,11 @@ class BatchWrites:
 
 
 def writes_of(batch: Batch, registry: Registry, committed: int, clock_offset_s: float) -> BatchWrites:
-    """Return what a batch writes, as things stand now.
+    """Return the writes of a batch, from the current state of the registry.
 
     Args:
-        recorded: the last number that counts.
-        offset_s: seconds from the engine's clock to that of the file.
+        committed: the last committed offset.
+        clock_offset_s: seconds from the engine's clock to that of the file.
     """
     names = [(name,) for name in batch.forgotten_channels]
     before: Writes = [
@@ -70,7 +70,7 @@ def writes_of(batch: Batch, registry: Registry, committed: int, clock_offset_s: 
 
 
 def _member_writes(entries: Sequence[Entry]) -> Writes:
-    """Return who is now a member, as far as it was announced: the last word of each counts."""
+    """Return the changes of announced members: the last event of each user in a channel counts."""
     last = {
         (event.channel, event.user): event
         for entry in entries

@@ -1,4 +1,7 @@
-"""Taking back changes of state that could not be written. Undone from the last to the first, each finds what it left."""
+"""Takes back changes of state that could not be written.
+
+Changes are undone from the last to the first, so each undo finds the state that its change left.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -8,14 +11,14 @@ from channelstream.core.registry import Registry
 from channelstream.engines.base import Clock, moment
 
 _Kept = tuple[list[Entry], int]
-"""What a log held, and its floor."""
+"""The entries of a log, and its floor."""
 
 
 def undo_user(registry: Registry, name: str, clock: Clock, connected: bool) -> Callable[[], None]:
-    """Return what makes a user as it is now.
+    """Return a function that restores a user to its current state.
 
     Args:
-        connected: a connection is counted in as well, and has to be counted out.
+        connected: it also undoes the connection that is about to be registered.
     """
     known = registry.users.get(name)
     state = dict(known.state) if known else {}
@@ -24,7 +27,7 @@ def undo_user(registry: Registry, name: str, clock: Clock, connected: bool) -> C
     def undo() -> None:
         user = registry.users.get(name)
         if user is None:
-            return  # It was idle for too long meanwhile.
+            return  # It was forgotten meanwhile, since it was idle for too long.
         if connected:
             registry.disconnect(user, moment(clock))
         if known is None and not user.connections:
@@ -38,13 +41,14 @@ def undo_user(registry: Registry, name: str, clock: Clock, connected: bool) -> C
 def undo_channels(
     registry: Registry, names: Sequence[str], clock: Clock, committed: Callable[[], int]
 ) -> Callable[[], None]:
-    """Return what gives channels the settings and entries they have now, and forgets those that are not there yet.
+    """Return a function that restores settings and entries of channels, and forgets channels that do not exist yet.
 
-    Until it is called, or is known never to be, nobody may join or leave them: that is not taken back.
+    Joining and leaving are not undone. So no connection may join or leave these channels until the write is decided
+    (`SqliteEngine._changes_written`).
 
     Args:
-        recorded: returns the last number that counts. When it has grown, a log that had to shrink stays shrunk, as its
-            floor tells: a message that was deleted meanwhile must not come back.
+        committed: returns the last committed offset. If it has grown, entries that the change trimmed are not
+            restored, and the floor of the log reports the loss: one of them may have been deleted meanwhile.
     """
     before = committed()
     known = {name: _kept(registry.channels[name]) for name in names if name in registry.channels}
@@ -53,7 +57,7 @@ def undo_channels(
         for name in names:
             channel = registry.channels.get(name)
             if channel is None:
-                continue  # It was idle for too long meanwhile.
+                continue  # It was forgotten meanwhile, since it was idle for too long.
             if name in known:
                 settings, *logs = known[name]
                 registry.apply_settings(channel, settings, clock.steady())
