@@ -391,7 +391,7 @@ def test_a_silent_subscription_is_closed(with_a_line: Any, caplog: pytest.LogCap
         await soon(lambda: received(listener) == ["m1", "m2", "m3"])
 
     with_a_line(life)
-    assert "nothing came over its subscription" in caplog.text
+    assert "nothing arrived over its subscription" in caplog.text
 
 
 def sent_calls(engine: RedisEngine) -> int:
@@ -990,7 +990,7 @@ def test_a_foreign_publish_to_all_breaks_the_link(
         assert listener.renewals == 0
 
     with_one_shard(life)
-    assert "something else than channelstream publishes to '#all'" in caplog.text
+    assert "another program than channelstream publishes to '#all'" in caplog.text
 
 
 def test_a_flushed_redis_has_a_new_epoch(redis: RedisServer, with_nodes: Any) -> None:
@@ -1469,7 +1469,7 @@ def test_data_of_another_format_stops_the_start(redis: RedisServer) -> None:
         await nodes.close()
         [log] = redis.cli("KEYS", "*:log").split()
         redis.cli("HDEL", log, "layout")
-        with pytest.raises(ConfigError, match=r"has form 1, .* stop all nodes, run FLUSHDB"):
+        with pytest.raises(ConfigError, match=r"has format 1, .* stop all nodes, run FLUSHDB"):
             await Nodes(shard_addresses(redis.address)).node()
         redis.cli("DEL", log)
 

@@ -139,7 +139,7 @@ class GroupCommit:
         try:
             await self.flush()
         except Unavailable:
-            logger.warning("stopping without what could not be written")
+            logger.warning("stopping, although some changes could not be written")
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -177,7 +177,7 @@ class GroupCommit:
             self._failing = True
             # A fault of the disk is for the operator; anything else is a bug and needs a traceback.
             trace = None if isinstance(error, OSError) else error
-            logger.error("the engine's file takes no writes, and is tried again: %s", error, exc_info=trace)
+            logger.error("the engine's file takes no writes; trying again: %s", error, exc_info=trace)
         # No await from here to `rejected`: a request would otherwise add to a batch that is being rejected.
         failed = [batch, *self._queue]
         self._queue.clear()

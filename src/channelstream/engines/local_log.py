@@ -218,7 +218,7 @@ class LocalLog:
                 self._accept(event)
             except Exception:
                 # No caller waits for an answer, and the members of the other channels still need their event.
-                logger.exception("users who parted could not be announced")
+                logger.exception("users who left could not be announced")
         return disconnected
 
     def _unregister(

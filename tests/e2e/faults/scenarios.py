@@ -40,7 +40,7 @@ BIG_BYTES = 300_000
 SUBSCRIPTION_BYTES = 262_144
 """What Redis may hold back for a subscription."""
 PULSES = 50
-SILENT = "nothing came over its subscription"
+SILENT = "nothing arrived over its subscription"
 VISITS, PATIENCE_S = 10, 20.0
 STILL_S, MOVING_S = 0.08, 0.02
 

@@ -82,12 +82,12 @@ class LeaseManager:
         while True:
             await self._shard.wait_broken()
             logger.warning(
-                "%s is out of reach: calls that need it are answered 503, streams stay open",
+                "%s is out of reach: calls that need it are answered 503, open streams stay open",
                 self._shard.label,
             )
             self._seen_dead.clear()
             await self._reconnect()
-            logger.info("%s is within reach again", self._shard.label)
+            logger.info("%s is reachable again", self._shard.label)
 
     async def _reconnect(self) -> None:
         """Reconnect, however often it fails; a reason other than silence is logged once, since it may need an operator."""

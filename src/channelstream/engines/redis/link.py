@@ -48,7 +48,9 @@ SHARDED_SINCE = 7
 """The first version of Redis with sharded publish (SPUBLISH)."""
 OUT_OF_REACH = "Redis is out of reach; try again later."
 LINK_BROKE = "The connection with Redis broke; try again."
-NOT_REDIS = "what answers at its address is no Redis, or one that another program has changed; look at the option engine"
+NOT_REDIS = (
+    "the server at its address is not Redis, or another program changes its data; check the option engine"
+)
 UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, msgspec.MsgspecError)
 """Errors that reading an answer or message raises when it is not in a form of ours."""
 SUBSCRIBE_AT_ONCE = 1000
@@ -210,7 +212,7 @@ class Link:
         except Exception:
             # A message that cannot be read must not be skipped: the position would pass it. The log is read again.
             logger.exception("the connection with Redis failed")
-            give_up("what it said could not be read")
+            give_up("a message could not be read")
 
     def abandon(self, reason: str) -> None:
         """Break the link: nothing more is sent, and whatever waits for a message fails."""
@@ -434,7 +436,7 @@ class Link:
         except TimeoutError:
             # A subscription that is merely behind, by a long backlog before the mark, is not silent.
             if time.monotonic() - self._last_message_s >= self._timeout_s:
-                self.abandon(f"nothing came over its subscription for {self._timeout_s:g} s")
+                self.abandon(f"nothing arrived over its subscription for {self._timeout_s:g} s")
             raise
 
     async def listen(self) -> None:
@@ -472,9 +474,9 @@ class Link:
         try:
             self._on_message(name, data)
         except UNREADABLE as error:
-            logger.debug("what was published cannot be read", exc_info=error)
+            logger.debug("a published message cannot be read", exc_info=error)
             raise Lost(
-                f"something else than channelstream publishes to {name.decode(errors='replace')!r}"
+                f"another program than channelstream publishes to {name.decode(errors='replace')!r}"
             ) from error
 
     def _buffer_or_dispatch(self, name: bytes, data: bytes) -> None:

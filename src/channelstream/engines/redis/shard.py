@@ -259,14 +259,14 @@ class Shard:
             )
         if kind == "LAYOUT":
             return ConfigError(
-                f"engine: the data in Redis has form {rest}, that of another version of channelstream: stop all"
+                f"engine: the data in Redis has format {rest}, that of another version of channelstream: stop all"
                 " nodes, run FLUSHDB, and start them"
             )
         if isinstance(error, MovedError) and not self._address.in_cluster:
             return ConfigError(
                 "engine: this Redis is a member of a cluster: write redis+cluster://host:port,host:port?shards=3"
             )
-        return Unavailable(f"Redis is of no use now: {error}")
+        return Unavailable(f"Redis cannot be used now: {error}")
 
     async def _hello(self, link: Link) -> None:
         """Compare the epoch: catch up with the same log, or begin with the new one."""
@@ -289,7 +289,7 @@ class Shard:
         self.epoch, self.offset = epoch.decode(), int(offset)
         self._subscribed = dict.fromkeys(self._subscribed, -1)  # No offset of the former log proves anything.
         if not is_first:
-            logger.warning("the log in Redis is another one: clients are told that what it held is lost")
+            logger.warning("the log in Redis was replaced: clients are sent that its channels are lost")
             self._events.log_replaced(self.index)
 
     async def call(self, operation: str, **arguments: Any) -> Any:
@@ -394,7 +394,7 @@ class Shard:
             if reason.startswith(OTHER_LOG) or isinstance(error, ANOTHER_SERVER):
                 link.abandon(reason)
             elif not isinstance(error, OutOfMemoryError) and not reason.startswith(BUSY):
-                logger.exception("Redis has refused a call of %s for no reason that is foreseen", operation)
+                logger.exception("Redis has refused a call of %s for an unexpected reason", operation)
             logger.warning("Redis has refused a call: %s", error)
             raise Unavailable(REFUSED) from error
 
@@ -714,7 +714,7 @@ async def failure_reason(work: Callable[[], Awaitable[None]]) -> str | None:
     try:
         await work()
     except Unavailable as error:
-        logger.debug("not now: %s", error)
+        logger.debug("a periodic task has to wait: %s", error)
         return error.message
     except Exception as error:
         # A task that ends with an error would leave the node without link or lease until it is restarted.

@@ -578,7 +578,7 @@ local function refuse(a, reason)
 end
 
 local arguments = cmsgpack.unpack(ARGV[6])
-if time_ms >= tonumber(ARGV[8]) then return refuse(arguments, 'LATE nobody waits for this any more') end
+if time_ms >= tonumber(ARGV[8]) then return refuse(arguments, 'LATE the caller has given this call up') end
 if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then return refuse(arguments, 'EPOCH the log is another one') end
 if FREEING[ARGV[5]] then detect_full() end
 local answer = operations[ARGV[5]](arguments) or false
