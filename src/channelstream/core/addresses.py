@@ -1,17 +1,17 @@
-"""Addresses and networks in one spelling: an IPv4 address is the same whatever socket it came through."""
+"""Addresses and networks in one spelling: an IPv4 address is the same from an IPv4 and from a dual-stack socket."""
 
 from collections.abc import Collection
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-EVERYBODY = "0.0.0.0"  # noqa: S104 - the word of 0.7.1 for "any address", nothing is bound to it
+EVERYBODY = "0.0.0.0"  # noqa: S104 - in 0.7.1 it means "any address"; nothing is bound to it
 LOCAL = "127.0.0.1"
-"""The address of a peer that has none: the other end of a unix socket."""
+"""Stands for the peer of a unix socket, which has no address."""
 UNKNOWN = "unknown"
-"""The address of a caller whose proxy does not name it, or names it in a way that cannot be read (RFC 7239, 6.2)."""
+"""Stands for a caller whose proxy gives no address, or one that cannot be read (RFC 7239, 6.2)."""
 
 _MAPPED_BITS = 96
-"""Bits of the prefix `::ffff:0:0/96`, behind which an IPv4 address stands (RFC 4291, 2.5.5.2)."""
+"""Length of the prefix `::ffff:0:0/96`, which an IPv4 address follows (RFC 4291, 2.5.5.2)."""
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -36,20 +36,20 @@ class Networks:
 
 
 def read_address(text: str) -> Address:
-    """Return the address a text spells; an IPv4-mapped one is the IPv4 address it holds.
+    """Return the address of a text; an IPv4-mapped one as the IPv4 address.
 
     Raises:
-        ValueError: the text is no address.
+        ValueError: the text is not an address.
     """
     address = ip_address(text)
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def read_network(text: str) -> Network:
-    """Return the network, or the single address, a text spells; bits behind the prefix do not count.
+    """Return the network, or the single address, of a text; bits after the prefix are ignored.
 
     Raises:
-        ValueError: the text is no network.
+        ValueError: the text is not a network.
     """
     network = ip_network(text, strict=False)
     mapped = getattr(network.network_address, "ipv4_mapped", None)
@@ -59,7 +59,7 @@ def read_network(text: str) -> Network:
 
 
 def source_of(address: str) -> str:
-    """Return what counts as one caller: an IPv4 address, or an IPv6 /64, which one host has whole (RFC 6177)."""
+    """Return the key of a caller for limits: an IPv4 address, or an IPv6 /64, which one host has whole (RFC 6177)."""
     try:
         parsed = read_address(address)
     except ValueError:

@@ -1,6 +1,6 @@
-"""From an event to bytes, once: the JSON item per dialect, and the framings that carry items.
+"""Encodes events: the JSON item for each dialect, and the framings around items.
 
-Key names and types are those of the two older generations (spec/vectors/items.json has every form).
+Keys and types are those of the two older generations (spec/vectors/items.json has every form).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +26,7 @@ from channelstream.core.log import Entry
 from channelstream.core.websocket import Opcode, frame, text_frame
 
 DEFLATE_FROM_BYTES = 256
-"""Shortest list of items that is compressed: below it deflate saves a few bytes and costs as much as the delivery."""
+"""Shortest list of items that is compressed: below, deflate saves a few bytes and costs as much as the delivery."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -35,17 +35,17 @@ _SingleEvent = Message | MessageEdited | MessageDeleted | Presence | UserStateCh
 
 
 class Framing(IntEnum):
-    """How items travel: in a WebSocket text frame, an SSE block or the body of a long poll."""
+    """How items are framed: as a WebSocket text frame, an SSE block or the body of a long poll."""
 
     WEBSOCKET = 0
     SSE = 1
     POLL = 2
     DEFLATE = 3
-    """A WebSocket text frame whose client has agreed to permessage-deflate."""
+    """A WebSocket text frame for a client that has negotiated permessage-deflate."""
 
 
 class _Item(Struct, omit_defaults=True):
-    """One item of the list a client receives; a key that is UNSET is left out."""
+    """One item of the list that a client receives; a key that is UNSET is left out."""
 
     type: str
     position: str
@@ -63,9 +63,9 @@ class _Item(Struct, omit_defaults=True):
 
 
 def item(entry: Entry, dialect: Dialect) -> bytes:
-    """Return the JSON object a connection of this dialect hears live; the same bytes for everyone.
+    """Return the JSON object that a live connection of this dialect is sent; encoded once, and shared.
 
-    Of users who parted at once that is several objects, with commas between them.
+    For a `UsersLeft` it is several objects with commas between them.
     """
     data = entry.items[dialect]
     if data is None:
@@ -74,7 +74,7 @@ def item(entry: Entry, dialect: Dialect) -> bytes:
 
 
 def catchup_item(entry: Entry, dialect: Dialect) -> bytes:
-    """Return the form marked `catchup: true` that the older generations get after an absence."""
+    """Return the form with `catchup: true`, which clients of the older generations are sent after an absence."""
     return _encoded(entry, dialect, catchup=True)
 
 
@@ -180,17 +180,17 @@ def _state_changed(event: UserStateChanged) -> _Item:
 
 
 def _channel(event: Event, dialect: Dialect) -> str | UnsetType | None:
-    """The seed leaves the channel of a private message out, 0.7.1 says null."""
+    """Return the value of `channel`: for a private message the seed dialect has no key, 0.7.1 has null."""
     return UNSET if event.channel is None and dialect is Dialect.SEED else event.channel
 
 
 def _payload(payload: bytes, dialect: Dialect) -> Raw:
-    """Pages of 0.7.1 read `message.x` of every message, so they never get a null there."""
+    """Return the payload; 0.7.1 gets an empty object for null, as its pages read `message.x` of every message."""
     return Raw(b"{}") if payload == b"null" and dialect is Dialect.V07 else Raw(payload)
 
 
 def resumed_item(position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
-    """Return the first item a resuming client receives (docs/resume.md)."""
+    """Return the first item of a resuming client (docs/resume.md)."""
     return _encode({"type": "resumed", "position": position, "recovered": recovered, "lost": lost})
 
 
@@ -204,7 +204,7 @@ def websocket_frame(items: Iterable[bytes], _position: str | None = None) -> byt
 
 
 def deflated_frame(items: Iterable[bytes], _position: str | None = None) -> bytes:
-    """Return a compressed frame, or a plain one where compression would not pay; the client can tell (RFC 7692, 6)."""
+    """Return a compressed frame, or a plain one if it is short; a bit in the frame tells them apart (RFC 7692, 6)."""
     payload = json_list(items)
     if len(payload) < DEFLATE_FROM_BYTES:
         return text_frame(payload)
@@ -212,9 +212,9 @@ def deflated_frame(items: Iterable[bytes], _position: str | None = None) -> byte
 
 
 def sse_block(items: Iterable[bytes], position: str | None = None) -> bytes:
-    """Return one event of an event stream; without a position it leaves the client's Last-Event-ID alone.
+    """Return one event of an event stream; without a position it does not change the client's Last-Event-ID.
 
-    JSON in compact form has no line breaks, so one `data:` line holds it (HTML Living Standard, 9.2.6).
+    Compact JSON has no line breaks, so it fits into one `data:` line (HTML Living Standard, 9.2.6).
     """
     head = b"" if position is None else b"id: %b\n" % position.encode()
     return b"%bdata: %b\n\n" % (head, json_list(items))
@@ -230,4 +230,4 @@ ENCLOSE: dict[Framing, Callable[[Iterable[bytes], str | None], bytes]] = {
     Framing.SSE: sse_block,
     Framing.POLL: json_list,
 }
-"""How each framing encloses items; the position is that of the last one, where the framing has a place for it."""
+"""Encloses items in each framing, with the position of the last one if the framing has a field for it."""

@@ -1,6 +1,6 @@
 """The opening handshake of WebSocket, server side (RFC 6455 section 4.2).
 
-The HTTP layer has checked that the request is a GET of HTTP/1.1; Origin is the transport's to judge.
+The caller has checked that the request is a GET with HTTP/1.1; the transport checks Origin.
 """
 
 import base64
@@ -19,14 +19,14 @@ _PARAMETER: Final = re.compile(rf'({_TCHAR}+)(?:[ \t]*=[ \t]*({_TCHAR}+|"(?:\\?{
 
 
 class BadHandshake(ChannelstreamError):
-    """The request is not a WebSocket handshake as RFC 6455 wants it."""
+    """The request is not a valid WebSocket handshake (RFC 6455)."""
 
     code = "bad_handshake"
     http_status = 400
 
 
 class UnsupportedVersion(BadHandshake):
-    """The client speaks another version: it is told ours (RFC 6455 section 4.4; RFC 9110 section 15.5.22)."""
+    """The client uses another version; the answer names ours (RFC 6455 section 4.4; RFC 9110 section 15.5.22)."""
 
     code = "unsupported_websocket_version"
     http_status = 426
@@ -35,7 +35,7 @@ class UnsupportedVersion(BadHandshake):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """An extension the client offers; a parameter without a value has None."""
+    """An extension that the client offers; a parameter without a value has None."""
 
     name: str
     parameters: tuple[tuple[str, str | None], ...]

@@ -1,6 +1,7 @@
-"""The shared truth of one log: its channels and users, and which events their changes bring about.
+"""The channels and users of one log, and the events that their changes cause.
 
-Pure: the engine that owns a registry passes time and new ids in, numbers the events that come back and delivers them.
+Pure: the engine that owns a registry passes time and new ids in, gives offsets to the returned events, and delivers
+them.
 """
 
 from collections import OrderedDict
@@ -21,20 +22,20 @@ from channelstream.errors import Invalid
 _I = TypeVar("_I", Channel, User)
 
 MAX_LISTED_USERS = 1000
-"""Users in the list that a presence event carries; of more there is none, as each of them would be sent it."""
+"""Most users in the list of a presence event; a larger channel has none, since each member would be sent all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryLimits:
-    """Bounds of everything a registry keeps.
+    """Bounds of everything that a registry keeps.
 
     Attributes:
-        log_bytes: all logs together.
-        log_events: per channel, unless its settings say otherwise.
-        log_age_s: likewise, in seconds.
-        user_log_events: private messages kept per user.
-        transit_s: how long a connection may be between two polls.
-        history_size: the most messages a channel's history may be asked to show.
+        log_bytes: size of all logs together.
+        log_events: entries of a channel's log, unless its settings have another bound.
+        log_age_s: age of its entries in seconds, likewise.
+        user_log_events: private messages kept for each user.
+        transit_s: longest time of a connection between two polls, in seconds.
+        history_size: longest history that a channel can be configured to have.
     """
 
     log_bytes: int = 268_435_456
@@ -49,7 +50,7 @@ class Moment(NamedTuple):
     """A moment by both clocks.
 
     Attributes:
-        wall_s: epoch seconds, for timestamps; this clock may be set.
+        wall_s: epoch seconds, for timestamps; this clock may jump.
         steady_s: seconds of the engine's clock, which never jumps, for ages.
     """
 
@@ -59,7 +60,7 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Names of what a registry no longer knows."""
+    """Names of the users and channels that a registry has forgotten."""
 
     users: list[str]
     channels: list[str]
@@ -106,27 +107,26 @@ class Registry:
             raise Invalid({"user_state": [refusal]})
 
     def touch_user(self, user: User, now: Moment) -> None:
-        """Note that the user was active."""
+        """Record activity of the user."""
         user.last_active_s, user.idle_since_s = now
         if not user.connections:
             self._idle_users[user.name] = None
             self._idle_users.move_to_end(user.name)
 
     def connect(self, user: User) -> None:
-        """Count one more connection of the user."""
+        """Add a connection to the user."""
         user.connections += 1
         self._idle_users.pop(user.name, None)
 
     def disconnect(self, user: User, now: Moment) -> None:
-        """Count one connection less."""
+        """Remove a connection from the user."""
         user.connections -= 1
         self.touch_user(user, now)
 
     def state_events(self, user: User, before: State, now_s: float) -> list[Event]:
-        """Return what the user's channels are sent of a change: nothing unless the public state differs from
-        `before`.
+        """Return the events of a change of state: none unless the public state differs from `before`.
 
-        A key that becomes public is sent with its value, one that no longer is with null.
+        A key that becomes public is sent with its value, one that is no longer public with null.
         """
         after = user.public_state
         public_changes = tuple(
@@ -179,7 +179,7 @@ class Registry:
         return channel
 
     def apply_settings(self, channel: Channel, settings: ChannelSettings, steady_s: float) -> None:
-        """Give a channel these settings."""
+        """Set the settings of a channel, and apply their bounds to its logs."""
         channel.configure(settings, settings.log_limits(self.limits.transit_s), steady_s)
 
     def _bounded(self, settings: ChannelSettings) -> ChannelSettings:
@@ -189,20 +189,20 @@ class Registry:
     # -- membership
 
     def join(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> list[Event]:
-        """Count a connection in; the user's first one is announced."""
+        """Add a connection to a channel; return the event that announces the user, if it is the user's first one."""
         first = channel.join(user.name, dialect is Dialect.SEED)
         self._touch_channel(channel, *now)
         user.channels.add(channel.name)
         return self._presence(channel, user, joined=True, now_s=now.wall_s) if first else []
 
     def leave_and_announce(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> list[Event]:
-        """Count a connection out; the user's last one is announced."""
+        """Remove a connection from a channel; return the event that announces it, if it was the user's last one."""
         if not self.leave(channel, user, dialect, now):
             return []
         return self._presence(channel, user, joined=False, now_s=now.wall_s)
 
     def leave(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> bool:
-        """Count a connection out; True when it was the user's last one, which is to be announced."""
+        """Remove a connection from a channel; True if it was the user's last one, which must be announced."""
         last = channel.leave(user.name, dialect is Dialect.SEED)
         self._touch_channel(channel, *now)
         if last:
@@ -210,7 +210,7 @@ class Registry:
         return last
 
     def departure_events(self, channel: Channel, users: Sequence[str], now_s: float) -> list[Event]:
-        """Announce that the last connections of these users have left a channel, all at once."""
+        """Return the event that announces that the last connections of these users have left a channel."""
         if len(users) == 1:
             return self._presence(channel, self.users[users[0]], joined=False, now_s=now_s)
         settings = channel.settings
@@ -251,7 +251,7 @@ class Registry:
         ]
 
     def _listed(self, channel: Channel) -> tuple[tuple[str, State], ...]:
-        """Return the members as presence lists them; none unless the channel broadcasts them."""
+        """Return (name, public state) of the members; empty unless the channel broadcasts user lists."""
         if not self.lists_users(channel):
             return ()
         return tuple([self.users[name].listed for name in channel.users])
@@ -262,17 +262,17 @@ class Registry:
         return settings.notify_presence and settings.broadcast_presence_with_user_lists
 
     def lists_users(self, channel: Channel) -> bool:
-        """Whether presence carries the list of all members."""
+        """Whether presence events have the list of all members."""
         return self._asks_for_lists(channel) and channel.user_count <= MAX_LISTED_USERS
 
     # -- logs
 
     def logs_of(self, event: Event) -> list[Log]:
-        """Return the logs an event belongs to: its channel's, or those of the users it is for."""
+        """Return the logs of an event: that of its channel, or those of its users."""
         if event.channel is not None:
             channel = self.channels.get(event.channel)
             return [channel.log] if channel else []
-        # Sorted, as what a full budget drops first depends on the order in which logs grow.
+        # Sorted: the order of appends decides what a full budget drops first.
         return self._user_logs(name for name in sorted(event.only or ()) if event.is_for(name, Dialect.V07))
 
     def _user_logs(self, names: Iterable[str]) -> list[Log]:
@@ -280,7 +280,7 @@ class Registry:
         return [user.log for user in users if user]
 
     def entries_about(self, event: Event) -> list[Entry]:
-        """Return what the logs hold of the message an event is, or is about; also where the event is excluded from."""
+        """Return the entries of the message that an event is, or changes; also for users whom the event excludes."""
         logs = self.logs_of(event) if event.channel is not None else self._user_logs(event.only or ())
         found = {entry.offset: entry for log in logs for entry in log.about(event.uuid)}
         return sorted(found.values(), key=_offset)
@@ -291,7 +291,7 @@ class Registry:
         return next(iter(channel.history.about(event.uuid)), None) if channel else None
 
     def commit(self, entry: Entry, now_s: float) -> None:
-        """Put an accepted event into its logs, in place of what it supersedes, and let it change the visible history.
+        """Append an accepted event to its logs, compact what it supersedes, and update the history.
 
         Args:
             now_s: epoch seconds.
@@ -306,7 +306,7 @@ class Registry:
             self.update_history(channel, entry)
 
     def compact(self, entry: Entry) -> Entry:
-        """Leave of what an event supersedes its present form in every log that holds it; return the event as it is kept."""
+        """Replace the entries that an event supersedes by their current form; return what the logs keep of it."""
         change = kept = entry.event
         for old in self.entries_about(change):
             kept = merged(kept, old.event)
@@ -325,10 +325,10 @@ class Registry:
             log.supersede(old, new if log in still else None)
 
     def update_history(self, channel: Channel, entry: Entry) -> None:
-        """Let an event of a channel change what its history shows."""
+        """Apply an event of a channel to its history."""
         event = entry.event
         if event.only is not None:
-            return  # What only some may hear changes nothing that all can read.
+            return  # It is not for all, and all can read the history.
         if isinstance(event, Message):
             if not event.no_history and channel.settings.store_history:
                 channel.history.append(entry)
@@ -342,13 +342,15 @@ class Registry:
     def collect(
         self, steady_s: float, users_after_s: float, channels_after_s: float, most: int | None = None
     ) -> Forgotten:
-        """Forget users without connections and empty channels that were quiet for so long (seconds; 0 keeps them).
+        """Forget users without connections and channels without members that have been idle for too long.
 
-        So many of them at most; None means all.
+        It looks only at those with the longest idle time, so a call costs as much as it frees.
 
-        Idle time is measured by the steady clock: setting the wall clock neither forgets nor keeps anything.
-
-        Looks only at the ones that have been idle for the longest time, so a call costs what it frees.
+        Args:
+            steady_s: the engine's clock: setting the wall clock changes nothing here.
+            users_after_s: idle time of users; 0 keeps them.
+            channels_after_s: idle time of channels; 0 keeps them.
+            most: how many of both together at most; None means all.
         """
         forgotten = Forgotten([], [])
         while len(forgotten) != most and (
@@ -364,19 +366,19 @@ class Registry:
         return forgotten
 
     def forget_user(self, user: User) -> None:
-        """Drop a user who has no connections."""
+        """Drop a user, who must have no connections."""
         user.log.clear()
         del self.users[user.name], self._idle_users[user.name]
 
     def forget_channel(self, channel: Channel) -> None:
-        """Drop a channel that nobody is in."""
+        """Drop a channel, which must have no members."""
         channel.log.clear()
         channel.history.clear()
         del self.channels[channel.name], self._idle_channels[channel.name]
 
     @staticmethod
     def _overdue(idle: Iterable[str], known: Mapping[str, _I], steady_s: float, after_s: float) -> _I | None:
-        """Return what has been idle for the longest time, if that is long enough."""
+        """Return the item with the longest idle time, if that is longer than `after_s`."""
         name = next(iter(idle), None)
         if name is None or not after_s or steady_s - known[name].idle_since_s <= after_s:
             return None

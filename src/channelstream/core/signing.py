@@ -1,4 +1,4 @@
-"""Request signatures: itsdangerous' TimestampSigner over the endpoint's path, as both generations send them."""
+"""Request signatures: itsdangerous' TimestampSigner over the path of the call, as in both generations."""
 
 from enum import StrEnum
 from functools import lru_cache
@@ -8,18 +8,18 @@ from itsdangerous import BadData, TimestampSigner
 from channelstream.errors import BadSignature
 
 EPOCH_2011_S = 1_293_840_000
-"""itsdangerous before 1.0 counted seconds from 2011-01-01; no stamp of the one kind can be read as the other."""
+"""Epoch of itsdangerous before 1.0, 2011-01-01; timestamps of both epochs cannot be confused."""
 MAX_TOKEN = 4096
-"""Longest signature looked at, in characters; ours have about 60."""
+"""Longest signature that is checked, in characters; usual ones have about 60."""
 KEPT_TOKENS = 256
-"""Good signatures remembered: an application may use one for many requests, and checking it costs most of a call."""
+"""Valid signatures in the cache: an application may reuse one, and checking it is most of the cost of a call."""
 
 
 class SignedText(StrEnum):
-    """Which text a signature must hold (option `signature_text`)."""
+    """Which text a signature must have (option `signature_text`)."""
 
     COMPAT = "compat"
-    """The path of the endpoint, or a text that does not begin with a slash: another endpoint's path is refused."""
+    """The path of the call, or a text without a leading slash; the path of another call is refused."""
     PATH = "path"
     ANY = "any"
 
@@ -49,7 +49,7 @@ class SignatureChecker:
         """Accept a token for a path.
 
         Raises:
-            BadSignature: for whatever reason; the answer never tells which.
+            BadSignature: for any reason; the answer does not reveal which.
         """
         if len(token) > MAX_TOKEN:
             raise BadSignature
@@ -61,7 +61,7 @@ class SignatureChecker:
             raise BadSignature
 
     def _unsign(self, token: str) -> tuple[str, float]:
-        """Return the text and the time of a good token; a bad one raises, so that only good ones are remembered."""
+        """Return the text and the time of a valid token; an invalid one raises, so that only valid ones are cached."""
         text, stamp = self._signer.unsign(token.encode(), return_timestamp=True)
         return text.decode(), stamp.timestamp()
 

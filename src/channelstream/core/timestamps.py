@@ -1,14 +1,14 @@
-"""Times on the wire: naive UTC, ISO 8601, always six fraction digits, whatever came in."""
+"""Times on the wire: naive UTC, ISO 8601, always six fraction digits."""
 
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
 MAX_TEXT = 35
-"""Length of the longest valid text, `2011-09-15T11:36:18.471862123+05:30`; longer ones are not looked at."""
+"""Length of the longest valid text, `2011-09-15T11:36:18.471862123+05:30`; longer ones are refused unread."""
 
 PATTERN = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)?$"
-"""The form, for documents; not every text of it is a time."""
+"""The form, for documents; not every text of this form is a time."""
 
 _ISO = re.compile(
     r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(?P<zone>Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)?", re.ASCII
@@ -16,7 +16,7 @@ _ISO = re.compile(
 
 
 def stamp(epoch_s: float) -> str:
-    """Write a clock reading as the wire has it, `2011-09-15T11:36:18.471862`.
+    """Return a clock reading in the form of the wire, `2011-09-15T11:36:18.471862`.
 
     Args:
         epoch_s: seconds since 1970-01-01 UTC.
@@ -29,13 +29,13 @@ def stamp(epoch_s: float) -> str:
 
 
 def normalize(text: str) -> str:
-    """Rewrite an ISO 8601 date and time the way `stamp` writes it.
+    """Return an ISO 8601 date and time in the form of `stamp`.
 
     Seconds may be absent, their fraction may have one to nine digits (what is finer than a microsecond is cut off),
     and the zone may be absent, `Z`, `+hh:mm`, `+hhmm` or `+hh`; without a zone the time is taken for UTC.
 
     Raises:
-        ValueError: the text is no such time, or the year leaves 1 to 9999 on its way to UTC.
+        ValueError: the text is not such a time, or its year in UTC is outside 1 to 9999.
     """
     found = _ISO.fullmatch(text) if len(text) <= MAX_TEXT else None
     if found is None:
@@ -51,7 +51,7 @@ def normalize(text: str) -> str:
 
 @lru_cache(maxsize=4)
 def _second(second: int) -> str:
-    """Write a whole second, which all messages of that second share."""
+    """Return the text of a whole second; cached, since all messages of that second share it."""
     return datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat()
 
 

@@ -12,26 +12,26 @@ StateValue = str | int | float | bool | None
 State = dict[str, StateValue]
 
 MAX_STATE_KEYS = 256
-"""Keys one user's state may have; the API refuses more with 422."""
+"""Most keys of a user's state; the API refuses more with 422."""
 MAX_STATE_BYTES = 65_536
-"""Bytes of a user's state, keys and values as JSON, since channels are sent all that is public of it; likewise."""
+"""Most bytes of a user's state, keys and values as JSON, likewise; channels are sent all public keys."""
 TOO_MANY_KEYS = f"A user's state may have at most {MAX_STATE_KEYS} keys."
 TOO_MANY_BYTES = f"A user's state may have at most {MAX_STATE_BYTES} bytes, keys and values as JSON."
 
 
 class User:
-    """What the server knows of a user as long as it is connected, and `gc_users_after_s` longer.
+    """A user, known while it is connected and for `gc_users_after_s` afterwards.
 
     Attributes:
         id: a UUID made by the server, shown by the admin pages.
         state: free key-value pairs set by the application.
         public_keys: the keys of `state` that other users may see.
-        listed: the name and the public state, as presence lists them: the same object until they change.
-        channels: names of the channels at least one of its connections is in.
-        connections: how many connections it has.
-        last_active_s: epoch seconds of the last request or connection, to be shown.
-        idle_since_s: the same moment by the engine's clock, to measure how long ago it was.
-        log: private messages that travelled outside channels.
+        listed: (name, public state) for lists of users: the same object until it changes.
+        channels: names of the channels of its connections.
+        connections: their number.
+        last_active_s: epoch seconds of the last request or connection, for display.
+        idle_since_s: the same moment by the engine's clock, for measuring the idle time.
+        log: private messages outside channels.
     """
 
     __slots__ = (
@@ -64,26 +64,26 @@ class User:
         return self.listed[1]
 
     def _update_listed(self) -> None:
-        """Make the public state anew: events share the one they were made with."""
+        """Replace the public state by a new object: events keep the one that they were made with."""
         public = {key: self.state[key] for key in self.public_keys if key in self.state}
         self.listed = (self.name, public)
 
     def restore(self, state: State, keys: Iterable[str]) -> None:
-        """Have this state, with these keys public."""
+        """Set the state and its public keys."""
         self.state = state
         self.publish_keys(keys)
 
     def update_state(self, values: Mapping[str, StateValue]) -> list[tuple[str, StateValue]]:
-        """Set values and return what really changed, sorted by key; a null removes the key."""
+        """Set values, a null removes its key; return the pairs that changed, sorted by key."""
         changed = [(key, value) for key, value in sorted(values.items()) if _differs(self.state, key, value)]
         _set(self.state, changed)
         self._update_listed()
         return changed
 
     def exceeded_limit(self, *updates: Mapping[str, StateValue]) -> str | None:
-        """Return which bound the state would break after these updates, one after the other; None: it keeps all.
+        """Return the error text of the bound that these updates, in order, would exceed; None if they exceed none.
 
-        What is larger since before is let be as long as it does not grow.
+        A state that is too large already may stay so, but not grow.
         """
         state = dict(self.state)
         for values in updates:
@@ -100,7 +100,7 @@ class User:
 
 
 def is_changed(before: State, after: State, key: str) -> bool:
-    """Say whether a key that is in one of two states differs in the other."""
+    """Whether a key that is in at least one of two states differs between them."""
     return (key in before) != (key in after) or _differs(before, key, after[key])
 
 
@@ -118,6 +118,6 @@ def _set(state: State, values: Iterable[tuple[str, StateValue]]) -> None:
 
 
 def _differs(state: State, key: str, value: StateValue) -> bool:
-    """Compare type and value, since 1 and true are equal in Python and not in JSON."""
+    """Compare type and value: 1 and true are equal in Python, but not in JSON."""
     old = state.get(key)
     return old != value or type(old) is not type(value)

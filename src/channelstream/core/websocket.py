@@ -1,7 +1,7 @@
-"""WebSocket frames (RFC 6455, server side): bytes of outgoing frames, and a reader of what clients send.
+"""WebSocket frames (RFC 6455, server side): bytes of outgoing frames, and a reader of incoming ones.
 
-Outgoing frames are built once and shared by all recipients. Inbound traffic is rare, so the reader is
-made to be small when idle: an idle connection pays for six references and nothing else.
+Outgoing frames are built once and shared by all recipients. Inbound traffic is rare, so the reader is small when
+idle: an idle connection pays for six references.
 """
 
 import codecs
@@ -77,7 +77,7 @@ def close_frame(code: int | None, reason: str = "") -> bytes:
     """Return a close frame.
 
     Args:
-        code: None sends none at all, which the client sees as 1005 (that number may not be sent itself).
+        code: None sends a frame without a code, which the client reports as 1005 (a number that must not be sent).
         reason: cut to the 123 bytes left beside the code, never inside a character.
     """
     if code is None:
@@ -88,7 +88,7 @@ def close_frame(code: int | None, reason: str = "") -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A complete message, defragmented and inflated; a text has been found to be UTF-8."""
+    """A complete message, defragmented and inflated; a text is valid UTF-8."""
 
     opcode: Opcode
     payload: bytes | bytearray
@@ -106,7 +106,7 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The client's last word; `code` is None where it named none."""
+    """A close frame of the client; `code` is None if it has none."""
 
     code: int | None
     reason: str
@@ -127,12 +127,12 @@ message into segments of at least 536 bytes (RFC 9293 section 3.7.1).
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a client may make the server hold.
+    """Bounds of what a client may make the server buffer.
 
     Args:
         frame_bytes: longest payload of one data frame.
         message_bytes: longest message, before and after inflation.
-        frames: frames it may send until `FrameReader.renew` is called, and small pieces of frames.
+        frames: frames that it may send until `FrameReader.renew` is called; small pieces of frames are counted, too.
     """
 
     frame_bytes: int
@@ -145,7 +145,7 @@ def _flood(reason: str) -> FrameError:
 
 
 def _is_close_code(code: int) -> bool:
-    """Tell whether a client may send this: RFC 6455 section 7.4, and IANA's 1012 to 1014."""
+    """Whether a client may send this code: RFC 6455 section 7.4, and IANA's 1012 to 1014."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
 
 
@@ -167,7 +167,12 @@ class _Message:
     __slots__ = ("_decoder", "_inflate", "_opcode", "_payload")
 
     def __init__(self, opcode: Opcode, inflate: Inflate | None) -> None:
-        """Start empty; `inflate` is None for a message that is not compressed."""
+        """Start empty.
+
+        Args:
+            opcode: TEXT or BINARY.
+            inflate: None for a message that is not compressed.
+        """
         self._opcode = opcode
         self._inflate = inflate
         self._payload = bytearray()
@@ -177,13 +182,13 @@ class _Message:
         return len(self._payload)
 
     def add(self, chunk: bytes, last: bool) -> None:
-        """Append a piece; a text that has stopped being UTF-8 fails now (RFC 6455 section 8.1)."""
+        """Append a piece; a text fails at the first byte that is not UTF-8 (RFC 6455 section 8.1)."""
         self._payload += chunk
         if self._inflate is None:
             self._check_text(chunk, last)
 
     def finish(self, limit_bytes: int) -> Iterator[Data | None]:
-        """Yield the whole message, of at most `limit_bytes` when inflated; before it None for each step of inflation."""
+        """Yield None for each step of inflation, then the whole message, of at most `limit_bytes` when inflated."""
         if self._inflate is not None:
             packed, self._payload = self._payload, bytearray()
             for piece in self._inflate(packed, limit_bytes):
@@ -203,7 +208,7 @@ class _Message:
 
 
 class FrameReader:
-    """Turns the bytes of one client into events; holds at most one message and one frame head."""
+    """Turns the bytes of one client into events; buffers at most one message and one frame head."""
 
     __slots__ = (
         "_ended",
@@ -221,7 +226,7 @@ class FrameReader:
 
         Args:
             limits: caps on frames and messages; share one instance between connections.
-            inflate: given where permessage-deflate was negotiated; None refuses compressed messages.
+            inflate: set if permessage-deflate was negotiated; None refuses compressed messages.
         """
         self._limits = limits
         self._inflate = inflate
@@ -232,16 +237,16 @@ class FrameReader:
         self.renew()
 
     def renew(self) -> None:
-        """Begin to count frames anew."""
+        """Reset the count of frames."""
         self._frames_left = self._pieces_left = self._limits.frames
 
     def feed(self, data: bytes) -> Iterator[Inbound | None]:
         """Yield the events that `data` completes; read them all before feeding again.
 
         None is yielded for each step that completes nothing. The work between two steps is bounded, whatever the
-        client sends, so a caller can stop at any of them, do something else and then go on.
+        client sends, so a caller can do other work in between.
 
-        After an error or a Close all further bytes are ignored, and after breaking off in the middle as well.
+        After an error, a Close or an unfinished iteration, all further bytes are ignored.
 
         Raises:
             FrameError: at the faulty frame, when the events before it have been yielded.
@@ -297,7 +302,7 @@ class FrameReader:
         return current
 
     def _check(self, current: Frame) -> None:
-        """Refuse a frame that is out of place or too long, before any of its payload is kept."""
+        """Refuse a frame that is out of order or too long, before any of its payload is buffered."""
         starts = current.opcode in (Opcode.TEXT, Opcode.BINARY)
         if current.rsv1 and not (starts and self._inflate):
             raise protocol_error("reserved bit set")  # RFC 7692 section 6
