@@ -1,8 +1,8 @@
 """Client of the channelstream push server.
 
-The rule of this package: what the calls say (`calls`), how they are repeated (`exchange`) and what events mean
-(`events`) is without I/O; `client` drives it twice, blocking and awaited. `streams` reads one stream, `pump` one after
-the other, when `reconnect` says so, into an `inbox`; `listening` and `blocking` hand that out.
+The rule of this package: `calls` (requests and answers), `exchange` (signatures and retries) and `events` (types of
+events) do no I/O. `client` drives them twice, blocking and async. `streams` reads one stream; `pump` reads one stream
+after the other, as `reconnect` decides, into an `inbox`; `listening` and `blocking` iterate over the inbox.
 """
 
 from channelstream_client.blocking import BlockingListening

@@ -1,4 +1,4 @@
-"""`BlockingListening`: the events of a connection, for programs without asyncio."""
+"""`BlockingListening`: iterates over the events of a connection, for programs without asyncio."""
 
 import asyncio
 import threading
@@ -12,25 +12,25 @@ from channelstream_client.listening import Listening
 from channelstream_client.model import Connection
 
 BlockingRenew = Callable[[], str | Connection] | Callable[[str], str | Connection]
-"""Gives a new connection; one that takes an argument is given the last position."""
+"""Returns a new connection, or its id. A function with an argument receives the last position."""
 
 T = TypeVar("T")
 
 
 class BlockingListening:
-    """What a connection receives, event by event: an iterator; see `Listening`.
+    """The events of a connection, as an iterator; see `Listening`.
 
-    A thread of its own reads the stream, so that it stays open while an event is handled. `with` closes it at the
-    end of the block, or `close` from any thread.
+    A separate thread reads the stream, so that it stays open while the application handles an event. `with` closes the
+    stream at the end of the block; `close` may be called from any thread.
     """
 
     _loop: "_LoopThread | None" = None
 
     def __init__(self, make: Callable[[], Listening]) -> None:
-        """Create it; the stream opens when the first event is waited for.
+        """Create the iterator. The stream opens when the first event is requested.
 
         Args:
-            make: called in the thread.
+            make: returns the `Listening` that the thread reads.
         """
         self._loop = _LoopThread(make)
         self._listening = self._loop.listening
@@ -39,32 +39,32 @@ class BlockingListening:
 
     @property
     def conn_id(self) -> str:
-        """The connection; `renew` changes it."""
+        """The id of the connection; `renew` changes it."""
         return self._listening.conn_id
 
     @property
     def position(self) -> str:
-        """Of the last event handed out; give it to `listen(since=...)` to go on from there."""
+        """Position of the last returned event; `listen(since=...)` resumes from it."""
         return self._position
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Event:
-        """The next event; see `get`."""
+        """Return the next event; see `get`."""
         event = self._take(None)
         if event is None:
             raise StopIteration
         return event
 
     def get(self, timeout_s: float) -> Event | None:
-        """The next event; None after the last.
+        """Return the next event; None after the last one.
 
         Args:
-            timeout_s: how long to wait for it, in seconds.
+            timeout_s: how long to wait, in seconds.
 
         Raises:
-            TimeoutError: none came in time; to ask again loses nothing.
+            TimeoutError: no event arrived in time. A further call loses no event.
             UnknownConnection, Replaced, StreamClosed, Unreachable: as `Listening` raises them.
         """
         return self._take(timeout_s)
@@ -77,7 +77,7 @@ class BlockingListening:
         try:
             event = self._next.result(timeout_s)
         finally:
-            # Of a wait that was given up the event is kept for the next one.
+            # After a timeout the future stays, so that its event goes to the next call.
             if self._next.done():
                 self._next = None
         self._position = event.position or self._position if event else self._position
@@ -90,7 +90,7 @@ class BlockingListening:
         self.close()
 
     def close(self) -> None:
-        """Close the stream; the server keeps the connection for a grace period."""
+        """Close the stream. The server keeps the connection for the detach grace period."""
         if self._loop is not None:
             self._loop.close()
 
@@ -104,7 +104,7 @@ async def _next_of(listening: Listening) -> Event | None:
 
 
 class _LoopThread:
-    """A thread with an event loop that one `Listening` lives in."""
+    """A thread with an event loop for one `Listening`."""
 
     def __init__(self, make: Callable[[], Listening]) -> None:
         self.listening = make()
@@ -115,7 +115,7 @@ class _LoopThread:
         self._is_closed = False
 
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T] | None:
-        """Run a coroutine in the thread; None after `close`."""
+        """Run a coroutine in the thread. Return None after `close`."""
         with self._lock:
             if self._is_closed:
                 coroutine.close()
@@ -126,13 +126,13 @@ class _LoopThread:
             return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
-        """End what runs, and the thread."""
+        """Close the listening and wait for the end of the thread."""
         self.request_stop()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
     def request_stop(self) -> None:
-        """End the thread without waiting for it."""
+        """Make the thread end, without waiting for it."""
         with self._lock:
             self._is_closed = True
             if self._thread is None:

@@ -1,6 +1,6 @@
-"""Every call of the API as a plan: a generator that yields calls, is sent their answers, and returns the result.
+"""Every method of the clients as a plan: a generator that yields calls, receives their replies, and returns the result.
 
-Nothing here talks to anybody; `exchange` sends a plan's calls, and a driver carries them.
+This module does no I/O. `exchange` turns the calls of a plan into signed requests, and `client` sends them.
 """
 
 import json
@@ -31,13 +31,13 @@ from channelstream_client.reading import read, read_bool, read_list
 MAX_BATCH_MESSAGES = 500
 """Most messages in one request of `publish_many`."""
 MAX_BATCH_BYTES = 1 << 20
-"""Longest body of one request of `publish_many`, unless a single message is longer; a quarter of what
-servers take by default (`max_body_bytes`)."""
+"""Longest body of one request of `publish_many`, unless a single message is longer: a quarter of the server's
+default limit (`max_body_bytes`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the API: safe to repeat, as ids are made before it is sent for the first time."""
+    """One call of the API. It is safe to repeat, because ids are created before the first attempt."""
 
     method: str
     path: str
@@ -46,11 +46,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a call was answered with.
+    """The answer to a call.
 
     Attributes:
         body: the JSON of the answer.
-        repeated: an earlier attempt got no answer, and may have done what this one finds done.
+        repeated: an earlier attempt got no answer, and may have taken effect.
     """
 
     body: Any
@@ -73,17 +73,17 @@ def connect(
     info: Info | None = None,
     since: str | None = None,
 ) -> Plan[Connection]:
-    """Register a connection of a user, with its channels; give its `conn_id` to the page.
+    """Register a connection of a user and subscribe it to channels. Pass its `conn_id` to the page.
 
     Args:
-        conn_id: its identity; None makes one.
-        user_state: state to set; None removes a key.
+        conn_id: id of the connection; None creates one.
+        user_state: state to set; the value None removes a key.
         fresh_user_state: state to set only if the user is new to the server.
-        state_public_keys: which keys of the state others may see; None leaves them as they are.
+        state_public_keys: keys of the state that others may see; None leaves them unchanged.
         channel_configs: settings for those of the channels that are new.
-        info: what `channels_info` of the answer tells.
-        since: the last position the page had: its stream may read what followed in these channels, and the user's private
-            messages, from there; None lets it read from now on.
+        info: content of `channels_info` in the answer.
+        since: the last position of the page. Its stream may read these channels and the user's private messages from
+            there. None: new events only.
     """
     body = {
         "username": username,
@@ -108,14 +108,14 @@ def subscribe(
     info: Info | None = None,
     since: str | None = None,
 ) -> Plan[Subscribed]:
-    """Add channels, at least one, to a connection.
+    """Subscribe a connection to channels, at least one.
 
-    Where the answer of an earlier attempt was lost, `subscribed_to` names all that were asked for.
+    If the answer of an earlier attempt was lost, `subscribed_to` contains all channels of the request.
 
     Args:
         channel_configs: settings for those of the channels that are new.
-        info: what `channels_info` of the answer tells.
-        since: a stream of the connection that is opened later may read these channels from this position; None: from now on.
+        info: content of `channels_info` in the answer.
+        since: a stream that is opened later may read these channels from this position. None: new events only.
     """
     wanted = listed("channels", channels)
     body = {
@@ -131,9 +131,9 @@ def subscribe(
 
 
 def unsubscribe(conn_id: str, channels: Iterable[str], *, info: Info | None = None) -> Plan[Unsubscribed]:
-    """Take channels, at least one, from a connection.
+    """Unsubscribe a connection from channels, at least one.
 
-    Where the answer of an earlier attempt was lost, `unsubscribed_from` names all that were asked for.
+    If the answer of an earlier attempt was lost, `unsubscribed_from` contains all channels of the request.
     """
     wanted = listed("channels", channels)
     body = {"conn_id": conn_id, "channels": wanted, "info": _info(info)}
@@ -143,15 +143,15 @@ def unsubscribe(conn_id: str, channels: Iterable[str], *, info: Info | None = No
 
 
 def publish(message: Message) -> Plan[SentMessage]:
-    """Send one message."""
+    """Publish one message."""
     reply = yield Call("POST", "/message", _encode(_fields_of(message)))
     return read(SentMessage, reply.body)
 
 
 def publish_many(messages: Iterable[Message]) -> Plan[list[SentMessage]]:
-    """Send messages in their order, up to 500 or 1 MiB in one request, each request all or nothing.
+    """Publish messages in order, up to 500 or 1 MiB in one request. The server accepts a request as a whole or not at all.
 
-    All are encoded before the first is sent, so one without a JSON form fails the call before it has an effect.
+    All messages are encoded before the first request, so a message without a JSON form fails the call without any effect.
 
     Raises:
         PartlySent: a request failed after others had been accepted.
@@ -178,10 +178,10 @@ def edit(
     user: str | None = None,
     timestamp: datetime | None = None,
 ) -> Plan[Change]:
-    """Change a message that was sent, and tell those who heard it; name its recipients as the message did.
+    """Edit a message and send the edit. `channel`, `pm_users` and `exclude_users` are those of the message.
 
     Args:
-        message, user, timestamp: what replaces that of the message; None leaves it.
+        message, user, timestamp: the new values; None leaves the old ones.
     """
     body = {
         "uuid": uuid,
@@ -203,9 +203,9 @@ def delete(
     pm_users: Sequence[str] = (),
     exclude_users: Sequence[str] = (),
 ) -> Plan[Change]:
-    """Take a message back, and tell those who heard it; name its recipients as the message did.
+    """Delete a message, and send the deletion to its recipients. The arguments are those of the message.
 
-    Where the answer of an earlier attempt was lost, `found` is true: that attempt may have found it.
+    If the answer of an earlier attempt was lost, `found` is true: that attempt may have deleted it.
     """
     body = {
         "uuid": uuid,
@@ -219,15 +219,15 @@ def delete(
 
 
 def user_state(user: str, state: State, *, public_keys: Sequence[str] | None = None) -> Plan[UserState]:
-    """Change the named keys of a user's state.
+    """Change keys of a user's state.
 
-    Where the answer of an earlier attempt was lost, `changed_state` has all the keys named.
+    If the answer of an earlier attempt was lost, `changed_state` contains all keys of `state`.
 
     Args:
-        state: text, numbers or booleans by key; None removes a key.
-        public_keys: which keys others may see; None leaves them as they are.
+        state: strings, numbers or booleans by key; None removes a key.
+        public_keys: keys that others may see; None leaves them unchanged.
     """
-    # A null removes a key, so the state is not pruned of it.
+    # A null in the state removes a key, so only null fields of the body itself are left out.
     keys = _optional("public_keys", public_keys)
     body = {"user": user, "user_state": dict(state), "state_public_keys": keys}
     return _changed((yield _call("POST", "/user_state", body)), state)
@@ -239,28 +239,28 @@ def user_status(user: str, status: int) -> Plan[UserState]:
 
 
 def channel_config(configs: Mapping[str, ChannelSettings]) -> Plan[Channels]:
-    """Set settings of channels, which are created if need be; what is None stays as it is."""
+    """Change settings of channels. A channel that does not exist is created; settings that are None do not change."""
     reply = yield _call("POST", "/channel_config", _configs(configs) or {})
     return read(Channels, reply.body)
 
 
 def info(what: Info | None = None) -> Plan[Channels]:
-    """Tell about channels, their history and users; without arguments, about all of them."""
+    """Describe channels, their history and users; without arguments, all channels."""
     reply = yield _call("POST", "/info", {"info": _info(what or Info())})
     return read(Channels, reply.body)
 
 
 def disconnect(conn_id: str) -> Plan[bool]:
-    """End a connection at once; False means it was unknown.
+    """End a connection at once. Return False if it was unknown.
 
-    Where the answer of an earlier attempt was lost, it is True: that attempt may have ended it.
+    If the answer of an earlier attempt was lost, the result is True: that attempt may have ended it.
     """
     reply = yield _call("POST", "/disconnect", {"conn_id": conn_id})
     return read_bool(reply.body) or reply.repeated
 
 
 def _changed(reply: Reply, keys: Iterable[str]) -> UserState:
-    """The answer about a state of which these keys were set."""
+    """Return the answer to a change of these keys; after a lost answer all of them count as changed."""
     after = read(UserState, reply.body)
     if not reply.repeated:
         return after
@@ -279,7 +279,7 @@ def _encode(body: Any) -> bytes:
 
 
 def _json_form(value: Any) -> Any:
-    """The JSON form of what json does not know; subclasses of dict and list it takes as they are."""
+    """Return a JSON form of a value that `json` cannot encode. It encodes subclasses of dict and list itself."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, Mapping):
@@ -292,7 +292,7 @@ def _json_form(value: Any) -> Any:
 
 
 def _fields_of(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass that are not None."""
+    """Return the fields of a dataclass that are not None."""
     named = ((each.name, getattr(value, each.name)) for each in fields(value))
     return {
         name: listed(name, field) if name in LISTS else field for name, field in named if field is not None
@@ -312,10 +312,10 @@ def _configs(configs: Mapping[str, ChannelSettings] | None) -> dict[str, Any] | 
 
 
 def _items(messages: Iterable[Message]) -> list[bytes]:
-    """The JSON of each message.
+    """Return the JSON of each message.
 
     Raises:
-        TypeError, ValueError: one has no JSON form; a note says which.
+        TypeError, ValueError: a message has no JSON form; a note of the error has its number.
     """
     items: list[bytes] = []
     for message in messages:
@@ -328,7 +328,7 @@ def _items(messages: Iterable[Message]) -> list[bytes]:
 
 
 def _batches(items: Iterable[bytes]) -> Iterator[bytes]:
-    """Bodies of requests, each a JSON list within the bounds."""
+    """Yield bodies of requests: JSON lists within the bounds."""
     batch: list[bytes] = []
     size = 0
     for item in items:

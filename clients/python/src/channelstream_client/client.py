@@ -26,14 +26,14 @@ from channelstream_client.reach import Reach, Verify, tls_context
 from channelstream_client.streams import BY_HTTP, TRANSPORTS
 
 TIMEOUT_S = 10.0
-"""How long one attempt may take to connect, and then between two reads."""
+"""Timeout of one attempt: for connecting, and then for each read."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def _blocking(plan: Callable[P, Plan[T]]) -> Callable[Concatenate["Channelstream", P], T]:
-    """The method that carries a plan out and returns its result."""
+    """Return the method that runs a plan and returns its result."""
 
     def method(self: "Channelstream", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._do(self._caller.carry_out(plan(*args, **kwargs)))
@@ -44,7 +44,7 @@ def _blocking(plan: Callable[P, Plan[T]]) -> Callable[Concatenate["Channelstream
 def _awaited(
     plan: Callable[P, Plan[T]],
 ) -> Callable[Concatenate["AsyncChannelstream", P], Coroutine[Any, Any, T]]:
-    """The coroutine method that carries a plan out and returns its result."""
+    """Return the coroutine method that runs a plan and returns its result."""
 
     async def method(self: "AsyncChannelstream", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._do(self._caller.carry_out(plan(*args, **kwargs)))
@@ -56,7 +56,7 @@ M = TypeVar("M", bound=Callable[..., Any])
 
 
 def _with_signature_of(plan: Callable[..., Any], method: M) -> M:
-    """A method that looks like its plan to `help()`; `self` comes first."""
+    """Return the method with name, docstring and signature of its plan, after `self`."""
     own = signature(method).parameters["self"].replace(annotation=Parameter.empty)
     looks = signature(plan)
     result = get_args(looks.return_annotation)[-1]
@@ -79,13 +79,13 @@ def _checked(url: str) -> str:
 
 
 def _tls_once(url: str, verify: Verify, http: object) -> Callable[[], ssl.SSLContext]:
-    """Makes the context of a client when it is needed, once.
+    """Return a function that creates the TLS context at its first call.
 
     Raises:
-        ValueError: certificates are checked by what carries the requests, which was given.
+        ValueError: `verify` is set although `http`, which verifies certificates itself, is passed.
     """
     if http is not None and verify is not True:
-        raise ValueError("verify is of no use beside http: set it there")
+        raise ValueError("verify has no effect together with http: configure it in http")
     return cache(lambda: tls_context(url, verify))
 
 
@@ -101,7 +101,7 @@ def _unreachable(url: str, error: httpx.HTTPError) -> Unreachable:
 
 
 def _in_a_thread(renew: BlockingRenew) -> Renew:
-    """The same, awaited: it may block."""
+    """Return a coroutine function that calls `renew` in a thread, because it may block."""
 
     async def awaited(position: str) -> str | Connection:
         arguments = [position] if takes_an_argument(renew) else []
@@ -111,9 +111,9 @@ def _in_a_thread(renew: BlockingRenew) -> Renew:
 
 
 class Channelstream:
-    """Calls a channelstream server; may be used by several threads.
+    """Calls a channelstream server. Several threads may use it.
 
-    Every method may raise `ChannelstreamError`, of which `errors` has the kinds.
+    Every method may raise `ChannelstreamError`; `errors` has its subclasses.
     """
 
     def __init__(
@@ -127,17 +127,17 @@ class Channelstream:
         trust_env: bool = True,
         http: httpx.Client | None = None,
     ) -> None:
-        """Create a client; nothing is sent yet.
+        """Create a client without connecting.
 
         Args:
             url: the server's address; its path is a prefix that a proxy strips.
             secret: the server's option `secret`.
-            timeout_s: how long one attempt may take to connect, and between two reads.
+            timeout_s: timeout of one attempt, for connecting and for each read.
             retries: how calls are repeated; None means four attempts.
-            verify: what the server's certificate is checked with: an `ssl.SSLContext`, or the path of authorities.
-            trust_env: use the proxies that the environment names.
-            http: what carries the requests, for unix sockets and the like; it has its own timeouts, certificates
-                and proxies, and is left open.
+            verify: how to verify the server's certificate: an `ssl.SSLContext`, or the path of authorities.
+            trust_env: use the proxies of the environment.
+            http: an HTTP client to use, for example for unix sockets. It has its own timeouts, certificates and
+                proxies, and `close` leaves it open.
         """
         self.url = _checked(url)
         self._caller = _caller(secret, retries)
@@ -168,19 +168,19 @@ class Channelstream:
         give_up_after_s: float | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> BlockingListening:
-        """Receive what a connection receives: `for event in client.listen(conn_id)`; a thread reads the stream.
+        """Iterate over the events of a connection: `for event in client.listen(conn_id)`. A thread reads the stream.
 
         Args:
-            conn_id, since, attempts, give_up_after_s: as `AsyncChannelstream.listen` takes them.
-            renew, on_down: the same, called in the thread.
-            http: carries the stream instead of a client of its own, by SSE or polls; it is left open.
+            conn_id, since, attempts, give_up_after_s: as for `AsyncChannelstream.listen`.
+            renew, on_down: as for `AsyncChannelstream.listen`, but called in the thread.
+            http: an HTTP client for the stream, which then is SSE or long polls; it is left open.
 
         Raises:
-            ValueError: this client's own `http` cannot carry a stream, and none that can is given.
+            ValueError: this client has its own `http`, which cannot carry a stream, and `http` is None.
         """
         if http is None and not self._owns_http:
             raise ValueError(
-                "an httpx.Client cannot carry a stream: give listen an httpx.AsyncClient as http"
+                "an httpx.Client cannot carry a stream: pass an httpx.AsyncClient as http to listen"
             )
         reach = Reach(self._tls, trust_env=self._trust_env, http=http)
         return BlockingListening(
@@ -240,7 +240,7 @@ class Channelstream:
 class AsyncChannelstream:
     """Calls a channelstream server from asyncio, and listens to it.
 
-    Every method may raise `ChannelstreamError`, of which `errors` has the kinds.
+    Every method may raise `ChannelstreamError`; `errors` has its subclasses.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class AsyncChannelstream:
     ) -> None:
         """Create a client; the arguments are those of `Channelstream`.
 
-        It may be used in several event loops, one after the other or at once; an `http` only where that may.
+        Several event loops may use it, one after the other or at once, unless an `http` is passed that does not allow it.
         """
         self.url = _checked(url)
         self._caller = _caller(secret, retries)
@@ -290,19 +290,19 @@ class AsyncChannelstream:
         attempts: int | None = None,
         give_up_after_s: float | None = None,
     ) -> Listening:
-        """Receive what a connection receives: `async for event in client.listen(conn_id)`.
+        """Iterate over the events of a connection: `async for event in client.listen(conn_id)`.
 
-        The stream is a WebSocket, or SSE, or long polls where the better ones do not get through. With the client's
-        `http` it is SSE or polls, which that carries. Each failed attempt is logged by `channelstream_client`.
+        The stream is a WebSocket; if that fails, SSE; if that fails, long polls. With an `http` of the client it is SSE or
+        long polls over that. The logger `channelstream_client` logs each failed attempt.
 
         Args:
             conn_id: from `connect`.
-            since: the position to resume from; empty means from now on.
-            renew: asked for a new connection (or its id) when the server no longer knows this one. If it takes an
-                argument that is the last position, which `connect(since=...)` takes. A failure is tried again.
+            since: the position to resume from; empty means new events only.
+            renew: returns a new connection (or its id) when the server no longer knows this one. If it has a parameter,
+                it receives the last position, for `connect(since=...)`. If it fails, it is called again later.
             on_down: called with a `Down` at each failed attempt, and at each end of a stream that will be resumed.
-            attempts: how many may fail in a row; None means any number.
-            give_up_after_s: how long it tries without a stream, in seconds; None means for ever.
+            attempts: failures in a row after which listening fails; None means no limit.
+            give_up_after_s: time without a stream after which listening fails, in seconds; None means no limit.
         """
         return Listening(
             self.url,

@@ -1,6 +1,6 @@
-"""Every error of this client, below one base.
+"""The errors of this client, with a common base class.
 
-An error's `args` are the arguments it was made with, so each can be pickled and copied: process pools do both.
+The `args` of an error are the arguments of its constructor, so it can be pickled and copied, as process pools do.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ class ChannelstreamError(Exception):
 
 
 class Unreachable(ChannelstreamError):
-    """No answer came: no connection, a broken one, a timeout, or a gateway that got none (502, 504).
+    """There was no answer: no connection, a broken one, a timeout, or a gateway without an answer (502, 504).
 
-    The call may or may not have taken effect. What httpx said is the `__cause__`.
+    The outcome is unknown: the call may have taken effect. The error of httpx is the `__cause__`.
     """
 
 
 class BadAnswer(ChannelstreamError):
-    """What answered is no channelstream server, or one this client does not understand."""
+    """The answer does not have the form of channelstream's: another program, or an incompatible version."""
 
 
 class Refused(ChannelstreamError):
-    """The server answered with an error; below 500 the call has done nothing.
+    """The server answered with an error. With a status below 500 the call had no effect.
 
     Attributes:
         status: HTTP status of the answer.
-        body: its JSON; its text where it is not JSON.
-        retry_after_s: when to try again, in seconds; None means that the server did not say.
+        body: the JSON of the answer, or its text if it is not JSON.
+        retry_after_s: the wait that the server asks for, in seconds; None if it asks for none.
     """
 
     def __init__(self, status: int, body: Any, retry_after_s: float | None = None) -> None:
@@ -58,7 +58,7 @@ class Forbidden(Refused):
 
 
 class NotFound(Refused):
-    """404: nothing is served at this address."""
+    """404: there is no such endpoint at this address."""
 
 
 class HttpsRequired(Refused):
@@ -73,7 +73,7 @@ class Invalid(Refused):
     """422: the body breaks the schema.
 
     Attributes:
-        faults: all faults by field, nested like the body.
+        faults: the faults by field, nested like the body.
     """
 
     def __init__(self, status: int, body: Any, retry_after_s: float | None = None) -> None:
@@ -82,15 +82,15 @@ class Invalid(Refused):
 
 
 class Unavailable(Refused):
-    """429 or 503: the server is full or restarting, and was still after all attempts."""
+    """429 or 503: the server is full or restarting, also after all attempts."""
 
 
 class PartlySent(ChannelstreamError):
-    """A later request of `publish_many` failed; the earlier ones are delivered.
+    """A later request of `publish_many` failed. The messages of the earlier requests are published.
 
     Attributes:
-        sent: the messages that were accepted: the first ones, in order. The rest may be sent again.
-        cause: why the later request failed; also the `__cause__`, which pickling drops.
+        sent: the accepted messages: the first ones, in order. The rest may be sent again.
+        cause: the error of the failed request. It is also the `__cause__`, which pickling drops.
     """
 
     def __init__(self, sent: Sequence[Any], cause: ChannelstreamError) -> None:
@@ -103,11 +103,11 @@ class PartlySent(ChannelstreamError):
 
 
 class StreamClosed(ChannelstreamError):
-    """The server ended a stream for good.
+    """The server ended a stream with a final close code.
 
     Attributes:
         code: the close code (docs/api.md, "Close codes").
-        reason: what the server said about it.
+        reason: the server's reason.
     """
 
     def __init__(self, code: int, reason: str) -> None:
@@ -120,7 +120,7 @@ class StreamClosed(ChannelstreamError):
 
 
 class UnknownConnection(StreamClosed):
-    """4001: the connection is unknown or has expired, and no `renew` was given to get a new one."""
+    """4001: the connection is unknown or has expired, and there is no `renew` to get a new one."""
 
 
 class Replaced(StreamClosed):
@@ -138,7 +138,7 @@ REFUSALS: dict[int, type[Refused]] = {
     429: Unavailable,
     503: Unavailable,
 }
-"""The error of each HTTP status; any other is a plain `Refused`."""
+"""The error class of each HTTP status; for any other status it is `Refused`."""
 
 CLOSINGS: dict[int, type[StreamClosed]] = {4001: UnknownConnection, 4002: Replaced}
-"""The error of each close code; any other is a plain `StreamClosed`."""
+"""The error class of each close code; for any other code it is `StreamClosed`."""

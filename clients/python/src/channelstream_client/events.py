@@ -1,4 +1,4 @@
-"""What a stream tells, as frozen dataclasses; times are aware datetimes in UTC."""
+"""The events of a stream, as frozen dataclasses. Times are aware datetimes in UTC."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from channelstream_client.reading import parsed_field, read, read_list, read_tim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageEvent:
-    """A message; `channel` is None for one to this user alone."""
+    """A message; `channel` is None for a private message."""
 
     position: str = ""
     uuid: str
@@ -26,7 +26,7 @@ class MessageEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageEdited:
-    """A message was changed; of `user`, `timestamp` and `message`, None means that it was not named."""
+    """A message was edited. None for `user`, `timestamp` or `message` means that it did not change."""
 
     position: str = ""
     uuid: str
@@ -39,7 +39,7 @@ class MessageEdited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageDeleted:
-    """A message was taken back."""
+    """A message was deleted."""
 
     position: str = ""
     uuid: str
@@ -48,13 +48,13 @@ class MessageDeleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Presence:
-    """A user came into a channel, or left it.
+    """A user joined or left a channel.
 
     Attributes:
         action: "joined" or "parted".
-        state: public part of the user's state; None for one who parted.
-        users: everybody who is there now, where the channel tells them.
-        users_cut: it would, but they are too many.
+        state: public part of the user's state; None after "parted".
+        users: all members, if the channel has `broadcast_presence_with_user_lists`.
+        users_cut: the channel has the setting, but too many members for a list.
     """
 
     position: str = ""
@@ -81,11 +81,11 @@ class UserStateChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """A stream begins, or begins again; it comes first each time.
+    """A stream has been opened or resumed. It is the first event each time.
 
     Attributes:
-        recovered: channels of which everything missed follows now; "" stands for private messages.
-        lost: channels of which something may be missing: load them anew, for example by `info`.
+        recovered: channels whose missed events all follow now; "" means private messages.
+        lost: channels whose events may be missing. Load them again, for example by `info`.
     """
 
     position: str = ""
@@ -95,7 +95,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherEvent:
-    """An event of a kind this client does not know; `data` is its JSON."""
+    """An event of a type that this client does not know; `data` is its JSON."""
 
     position: str = ""
     type: str
@@ -114,16 +114,16 @@ _WITHIN: dict[str, type[Presence | UserStateChanged]] = {
     "presence": Presence,
     "user_state_change": UserStateChanged,
 }
-"""Events whose `message` holds a part of what they say."""
+"""Events that have a part of their fields inside `message`."""
 _SEED_PRESENCE = {"join": "joined", "part": "parted"}
-"""How the seed dialect tells presence (docs/api.md, "Events")."""
+"""The presence events of the 0.2 dialect (docs/api.md, "Events")."""
 
 
 def read_event(item: Any) -> Event:
-    """Make an event of one item of a stream.
+    """Convert an item of a stream to an event.
 
     Raises:
-        BadAnswer: it is none.
+        BadAnswer: the item is not an event.
     """
     if not isinstance(item, dict):
         raise BadAnswer(f"expected an event, got {item!r:.80}")

@@ -1,6 +1,6 @@
-"""How a plan is carried out, without I/O: which requests to send, how long to wait, when to give up.
+"""Runs plans without I/O: which requests to send, how long to wait, when to fail.
 
-`carry_out` is a generator of steps. A driver does each step, blocking or awaiting, and sends the outcome back.
+`carry_out` is a generator of steps. A driver (`client`) does each step, blocking or async, and sends the outcome back.
 """
 
 import json
@@ -15,9 +15,9 @@ from channelstream_client.errors import REFUSALS, BadAnswer, ChannelstreamError,
 from channelstream_client.retry_after import seconds_to_wait
 
 _SHOWN_CHARS = 500
-"""How much of an answer that is not JSON is repeated in an error."""
+"""Most characters of an answer that is not JSON that an error shows."""
 _OF_A_GATEWAY = frozenset({502, 504})
-"""Statuses of a gateway that got no answer itself: the call may have taken effect."""
+"""Statuses of a gateway that got no answer from the server: the call may have taken effect."""
 _TOO_MANY, _UNAVAILABLE = 429, 503
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Send this, and tell the `Answer`, or the `Unreachable` that came instead."""
+    """A step: send this request. Its outcome is an `Answer`, or `Unreachable`."""
 
     method: str
     path: str
@@ -35,18 +35,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Wait so many seconds."""
+    """A step: wait so many seconds."""
 
     wait_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server answered.
+    """The answer of the server.
 
     Attributes:
-        retry_after: the header's text; empty means there was none.
-        at: when it came, in seconds since the epoch.
+        retry_after: text of the header Retry-After; empty means absent.
+        at: time of the answer, in seconds since the epoch.
     """
 
     status: int
@@ -61,12 +61,12 @@ Steps = Generator[Request | Pause, Outcome, T]
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often, and when, a call that got no answer, a 429 or a 503 is repeated.
+    """How often, and when, a call is repeated after no answer, a 429 or a 503.
 
     Attributes:
-        attempts: how often it is sent at most; 1 means no repetition.
-        first_wait_s: the longest first wait; each further one may be twice as long.
-        longest_wait_s: the longest wait of all; a `Retry-After` beyond it is not waited for.
+        attempts: most attempts; 1 means no retry.
+        first_wait_s: upper bound of the first wait; it doubles with each further failure.
+        longest_wait_s: upper bound of all waits. If `Retry-After` is longer, the call fails at once.
     """
 
     attempts: int = 4
@@ -74,7 +74,7 @@ class Retries:
     longest_wait_s: float = 10.0
 
     def wait_s(self, failures: int, jitter: float) -> float:
-        """Seconds to wait after so many failures: full jitter, that is anything from none to the longest.
+        """Return the seconds to wait after so many failures, with full jitter: a random part of the upper bound.
 
         Args:
             jitter: a random number from 0 to 1.
@@ -87,7 +87,7 @@ class Caller:
     """Signs and repeats calls.
 
     Attributes:
-        jitter: gives random numbers from 0 to 1.
+        jitter: returns random numbers from 0 to 1.
     """
 
     signer: TimestampSigner
@@ -95,10 +95,10 @@ class Caller:
     jitter: Callable[[], float]
 
     def carry_out(self, plan: Plan[T]) -> Steps[T]:
-        """The steps of a plan; what its calls are refused with is raised within it first.
+        """Yield the steps of a plan and return its result. An error of a call is raised inside the plan first.
 
         Raises:
-            ChannelstreamError: a call failed, after all attempts.
+            ChannelstreamError: a call failed after all attempts.
         """
         try:
             call = next(plan)
@@ -117,7 +117,7 @@ class Caller:
         failures = 0
         repeated = False
         while True:
-            # Signed anew each time: a signature is good for a minute only.
+            # Each attempt is signed again: a signature is valid for a minute only.
             outcome = yield Request(call.method, call.path, call.body, self._headers(call.path))
             try:
                 return Reply(result_of(outcome), repeated)
@@ -127,7 +127,7 @@ class Caller:
                 yield Pause(self._pause_s(error, failures))
 
     def _pause_s(self, error: Unreachable | Refused, failures: int) -> float:
-        """Seconds until the next attempt; raises the error where there is to be none."""
+        """Return the seconds until the next attempt. Raise the error if there is no next attempt."""
         least_s = 0.0
         if isinstance(error, Refused):
             repeatable = error.status in (_TOO_MANY, _UNAVAILABLE)
@@ -146,10 +146,10 @@ class Caller:
 
 
 def result_of(outcome: Outcome) -> Any:
-    """The JSON of a good answer.
+    """Return the JSON of a successful answer.
 
     Raises:
-        Unreachable: there is no answer, or a gateway says that it got none.
+        Unreachable: there is no answer, or a gateway reports that it got none.
         Refused: the server answered with an error.
         BadAnswer: the answer is not JSON.
     """

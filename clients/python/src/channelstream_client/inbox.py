@@ -1,4 +1,4 @@
-"""What has arrived and was not handed out yet: bounded in events and bytes."""
+"""The queue of received events that the application has not read yet, bounded in events and bytes."""
 
 import asyncio
 from collections import deque
@@ -8,11 +8,11 @@ from channelstream_client.events import Event
 
 MAX_EVENTS = 1_000
 MAX_BYTES = 8 << 20
-"""Length of the JSON that the waiting events came in; one list of items may go beyond either bound."""
+"""Bound of the JSON of the queued events. One list of items may exceed either bound."""
 
 
 class Inbox:
-    """A queue between a stream and its reader; of one event loop."""
+    """A queue between a stream and its reader, for one event loop."""
 
     def __init__(self) -> None:
         self._events: deque[tuple[Event, int]] = deque()
@@ -38,18 +38,18 @@ class Inbox:
         self._changed.set()
 
     def close(self, error: BaseException | None = None) -> None:
-        """Nothing follows; the error is raised once, after what waits was taken."""
+        """Mark the end. `take` raises the error once, after the queued events."""
         if not self._is_closed:
             self._is_closed, self._error = True, error
             self._changed.set()
 
     def clear(self) -> None:
-        """Drop what waits."""
+        """Discard the queued events."""
         self._events.clear()
         self._bytes = 0
 
     async def take(self) -> Event | None:
-        """The next event; None after the last. To cancel it loses nothing."""
+        """Return the next event; None after the last one. Cancelling it loses no event."""
         while not self._events:
             if self._is_closed:
                 self._raise_once()
@@ -68,7 +68,7 @@ class Inbox:
             raise error
 
     async def wait_for_room(self) -> None:
-        """Wait until it is no longer full."""
+        """Wait until the queue is no longer full."""
         while self.is_full:
             self._has_room.clear()
             await self._has_room.wait()

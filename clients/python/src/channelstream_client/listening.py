@@ -1,4 +1,4 @@
-"""`Listening`: the events of a connection, through every interruption."""
+"""`Listening`: iterates over the events of a connection, and reconnects after every interruption."""
 
 import asyncio
 import random
@@ -14,11 +14,12 @@ from channelstream_client.streams import SILENCE_S, TRANSPORTS, Stream, StreamTa
 
 
 class Listening:
-    """What a connection receives, event by event; a `Resumed` comes first, and again after each interruption.
+    """The events of a connection, as an asynchronous iterator. The first event, and the first after each interruption, is
+    a `Resumed`.
 
-    The iteration ends when the connection is ended on purpose (`disconnect`). `async with` closes the stream at
-    the end of the block; without it a `break` leaves that to the garbage collector. To cancel the wait for an event
-    (`asyncio.wait_for`) loses nothing: the next one goes on. It belongs to one event loop.
+    The iteration ends when the application ends the connection (`disconnect`). `async with` closes the stream at the end
+    of the block; without it the garbage collector closes the stream after a `break`. Cancelling the wait for an event
+    (`asyncio.wait_for`) loses no event. An object belongs to one event loop.
     """
 
     _task: asyncio.Task[None] | None = None
@@ -38,13 +39,13 @@ class Listening:
         transports: Sequence[Stream] = TRANSPORTS,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Create it; the stream opens when the first event is waited for.
+        """Create the iterator. The stream opens when the first event is requested.
 
         Args:
             url: the server's address.
-            reach: how to get there; it is closed in the end.
-            transports: from the best to the last resort.
-            jitter: gives random numbers from 0 to 1.
+            reach: TLS context and HTTP client; closed at the end.
+            transports: the transports to use, best first.
+            jitter: returns random numbers from 0 to 1.
             conn_id, since, renew, on_down, attempts, give_up_after_s, silence_s: see `AsyncChannelstream.listen`.
         """
         rules = Rules(
@@ -62,25 +63,25 @@ class Listening:
 
     @property
     def conn_id(self) -> str:
-        """The connection; `renew` changes it."""
+        """The id of the connection; `renew` changes it."""
         return self._pump.conn_id
 
     @property
     def position(self) -> str:
-        """Of the last event handed out; give it to `listen(since=...)` to go on from there."""
+        """Position of the last returned event; `listen(since=...)` resumes from it."""
         return self._position
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event.
+        """Return the next event.
 
         Raises:
-            UnknownConnection: the server has forgotten the connection, and there is no `renew`.
-            Replaced: a newer stream took over.
-            StreamClosed: the server does not want this client back.
-            Unreachable: the bound of `attempts` or `give_up_after_s` is reached.
+            UnknownConnection: the server does not know the connection, and there is no `renew`.
+            Replaced: a newer stream of the connection took over.
+            StreamClosed: the server closed the stream with a final code.
+            Unreachable: `attempts` or `give_up_after_s` is reached.
         """
         self._start()
         event = await self._inbox.take()
@@ -98,7 +99,7 @@ class Listening:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the stream, from any task of the loop; the server keeps the connection for a grace period."""
+        """Close the stream, from any task of the loop. The server keeps the connection for the detach grace period."""
         self._is_closed = True
         self._inbox.clear()
         self._inbox.close()
@@ -111,7 +112,7 @@ class Listening:
             self._task = asyncio.get_running_loop().create_task(self._pump.run())
 
     def __del__(self) -> None:
-        # The pump knows nothing of this object, so it can go although the stream is open.
+        # The pump has no reference to this object, so it can be collected while the stream is open.
         if self._task is not None and not self._task.done():
             with suppress(RuntimeError):  # The loop is closed.
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)

@@ -1,4 +1,4 @@
-"""The id of a connection is a secret, as who has it may listen: it stays out of logs and errors."""
+"""Keeps connection ids out of logs and errors. An id is a secret: a client that has it can receive the events."""
 
 import logging
 import re
@@ -9,7 +9,7 @@ _ID = re.compile(r"conn_id=[^&\s'\"]*")
 
 
 def without_id(text: str) -> str:
-    """A text with the ids in its addresses left out."""
+    """Return a text with the connection ids in its addresses masked."""
     return _ID.sub("conn_id=...", text)
 
 
@@ -24,5 +24,5 @@ _FILTER = _WithoutIds()
 
 
 def hide_ids() -> None:
-    """Keep ids out of the line that httpx logs for each request; once is enough, and more does no harm."""
+    """Mask ids in the line that httpx logs for each request. Repeated calls have no further effect."""
     logging.getLogger("httpx").addFilter(_FILTER)

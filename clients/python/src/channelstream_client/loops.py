@@ -1,4 +1,4 @@
-"""One HTTP client for each event loop: connections belong to the loop that opened them."""
+"""One HTTP client for each event loop, because connections belong to the loop that opened them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -8,7 +8,7 @@ import httpx
 
 
 class LoopClients:
-    """Makes an `httpx.AsyncClient` for each loop that asks, and closes it when that loop ends, at the latest."""
+    """Creates an `httpx.AsyncClient` for each loop that needs one, and closes it at the end of the loop at the latest."""
 
     def __init__(self, make: Callable[[], httpx.AsyncClient]) -> None:
         self._make = make
@@ -16,7 +16,7 @@ class LoopClients:
         self._clients: dict[asyncio.AbstractEventLoop, httpx.AsyncClient] = {}
 
     async def get(self) -> httpx.AsyncClient:
-        """The client of the running loop."""
+        """Return the client of the running loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
             self._discard_closed()
@@ -26,13 +26,13 @@ class LoopClients:
         return self._clients[loop]
 
     async def close(self) -> None:
-        """Close the client of the running loop; those of others close with their loops."""
+        """Close the client of the running loop. Clients of other loops close with their loops."""
         holder = self._holders.pop(asyncio.get_running_loop(), None)
         if holder is not None:
             await holder.aclose()
 
     async def _hold_open(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[httpx.AsyncClient, None]:
-        """Hold a client open. A loop that ends closes its asynchronous generators (`asyncio.run` does), so this one too."""
+        """Hold a client open. At its end `asyncio.run` closes asynchronous generators, and so the client of its loop."""
         client = self._make()
         try:
             yield client
@@ -42,7 +42,7 @@ class LoopClients:
             await client.aclose()
 
     def _discard_closed(self) -> None:
-        """Drop clients of loops that were closed without a word."""
+        """Discard clients of loops that were closed without closing their asynchronous generators."""
         for loop in [loop for loop in self._clients if loop.is_closed()]:
             with suppress(KeyError):
                 del self._clients[loop], self._holders[loop]

@@ -1,4 +1,4 @@
-"""What the API takes and answers, as frozen dataclasses; times are aware datetimes in UTC."""
+"""Arguments and results of the API, as frozen dataclasses. Times are aware datetimes in UTC."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ class Message:
     """A message to send.
 
     Attributes:
-        user: who says it.
+        user: the sender.
         message: the payload, any JSON.
-        channel: where to; None means to `pm_users` alone.
-        pm_users: only these users get it; none named means everybody in the channel.
-        exclude_users: these users do not get it.
+        channel: the channel; None means private to `pm_users`.
+        pm_users: only these users receive it; empty means all subscribers of the channel.
+        exclude_users: these users do not receive it.
         no_history: do not keep it in the channel's history.
-        timestamp: its time; None means when the server takes it.
-        uuid: its identity. It is made here, before the first attempt: sent twice it is delivered once.
+        timestamp: its time; None means the time at which the server accepts it.
+        uuid: its id, created before the first attempt. A message that is sent twice is delivered once.
     """
 
     user: str
@@ -44,7 +44,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentMessage:
-    """A message as the server accepted it, or keeps it in a channel's history.
+    """A message that the server accepted, or that is in a channel's history.
 
     Attributes:
         deleted: a message with this uuid was deleted before, so nothing was sent.
@@ -64,10 +64,11 @@ class SentMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """An edit or a deletion as it was sent on.
+    """An edit or deletion that was sent to the subscribers.
 
     Attributes:
-        found: whether the server still kept the message; it was sent on either way, but no edit of a deleted one.
+        found: whether the server still kept the message. The edit or deletion is sent in either case, except an edit of a
+            deleted message.
     """
 
     uuid: str
@@ -78,17 +79,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSettings:
-    """Settings of a channel; what is None stays as it is (in an answer, all are named).
+    """Settings of a channel. None means unchanged; an answer has all settings.
 
     Attributes:
         notify_presence: send presence events.
-        broadcast_presence_with_user_lists: with the full list of users in each.
+        broadcast_presence_with_user_lists: include the full list of users in each presence event.
         notify_state: send changes of users' public state.
         store_history: keep messages for `info`.
-        history_size: how many; 0 means none.
-        store_frames: keep events for clients of the older generations.
+        history_size: number of messages kept; 0 means none.
+        store_frames: keep events for clients of older versions.
         log_events: events kept for resuming; 0 means none.
-        log_age_s: how long they are kept, in seconds.
+        log_age_s: how long events are kept, in seconds.
     """
 
     notify_presence: bool | None = None
@@ -103,10 +104,10 @@ class ChannelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Info:
-    """Which channels, and what of them, an answer tells.
+    """Which channels an answer describes, and in which detail.
 
     Attributes:
-        channels: these channels only; None means all.
+        channels: only these channels; None means all.
     """
 
     channels: Sequence[str] | None = None
@@ -133,7 +134,7 @@ class Channel:
     """A channel.
 
     Attributes:
-        history: the kept messages, oldest first.
+        history: the messages of the history, oldest first.
         users: names, sorted.
     """
 
@@ -153,10 +154,10 @@ def _channels(data: Mapping[str, Any]) -> dict[str, Channel]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channels:
-    """Channels by name, and the users in them.
+    """Channels by name, and their users.
 
     Attributes:
-        position: of the log at that moment; a stream opened from there misses nothing that comes after.
+        position: position of the log at the time of the answer. A stream opened from there misses no later event.
     """
 
     channels: Mapping[str, Channel] = parsed_field(_channels)
@@ -166,7 +167,7 @@ class Channels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """A connection of a user; the page opens its stream with `conn_id`."""
+    """A connection of a user. The page opens its stream with `conn_id`."""
 
     conn_id: str
     username: str
@@ -180,7 +181,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscribed:
-    """All channels a connection now has, and those that are new; both sorted."""
+    """All channels of a connection after the call, and the added ones; both sorted."""
 
     channels: Sequence[str]
     subscribed_to: Sequence[str]
@@ -189,7 +190,7 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsubscribed:
-    """All channels a connection still has, and those it left; both sorted."""
+    """All channels of a connection after the call, and the removed ones; both sorted."""
 
     channels: Sequence[str]
     unsubscribed_from: Sequence[str]
@@ -198,7 +199,7 @@ class Unsubscribed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChange:
-    """One key of a state, and its new value; None where it was removed."""
+    """A key of a state and its new value; None if the key was removed."""
 
     key: str
     value: StateValue

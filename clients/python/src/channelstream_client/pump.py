@@ -1,8 +1,9 @@
-"""`Pump`: the task that keeps a stream open and puts what arrives into an inbox.
+"""`Pump`: the task that keeps a stream open and puts its events into an inbox.
 
-It reads on while the application handles an event, so that pings are answered and the connection stays. When the
-inbox is full it stops reading for a moment, then drops what arrives; once the inbox is empty it reads the stream
-anew from the last event in it. So memory is bounded, and what was dropped comes again.
+The pump continues to read while the application handles an event, so that pings are answered and the server does not
+close the stream. When the inbox is full, the pump pauses for `PATIENCE_S`, then discards new events. When the inbox is
+empty again, it reopens the stream from the position of the last event that it kept. So memory is bounded, and the
+server replays the discarded events.
 """
 
 import asyncio
@@ -35,25 +36,25 @@ from channelstream_client.streams import (
 )
 
 PATIENCE_S = 0.5
-"""How long a full inbox may keep the stream from being read: below what any server waits for a pong."""
+"""How long a full inbox may pause reading: shorter than any server waits for a pong."""
 
 Renewed = Awaitable[str | Connection]
 Renew = Callable[[], Renewed] | Callable[[str], Renewed]
-"""Gives a new connection; one that takes an argument is given the last position."""
+"""Returns a new connection, or its id. A function with an argument receives the last position."""
 
 logger = logging.getLogger("channelstream_client")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Down:
-    """A stream has ended, or did not open, and will be tried again.
+    """A stream has ended, or did not open, and will be retried.
 
     Attributes:
-        reason: what was wrong.
-        code: the close code; 1006 where the server said nothing.
-        attempt: how many there were in a row, with this one; 1 is the end of a stream that was open.
-        retry_s: when the next one begins, in seconds.
-        error: what the transport, or `renew`, raised.
+        reason: the cause.
+        code: the close code; 1006 if the server sent none.
+        attempt: number of failures in a row, including this one; 1 is the end of a stream that was open.
+        retry_s: time until the next attempt, in seconds.
+        error: the exception of the transport or of `renew`.
     """
 
     reason: str
@@ -65,14 +66,14 @@ class Down:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What a `Listening` was asked for.
+    """The options of a `Listening`.
 
     Attributes:
-        renew: gives a new connection when the server has forgotten the old one.
-        on_down: called at the end of each stream that will be tried again.
-        attempts: failed ones in a row after which it gives up; None means never.
-        give_up_after_s: how long it tries without a stream; None means for ever.
-        silence_s: how long a stream may receive nothing at all.
+        renew: returns a new connection when the server does not know the old one.
+        on_down: called at the end of each stream that will be retried.
+        attempts: failures in a row after which listening fails; None means no limit.
+        give_up_after_s: time without a stream after which listening fails; None means no limit.
+        silence_s: how long a stream may receive no bytes.
     """
 
     renew: Renew | None = None
@@ -87,7 +88,7 @@ class Pump:
 
     Attributes:
         conn_id: the connection; `renew` changes it.
-        position: of the last event put into the inbox.
+        position: position of the last event that was put into the inbox.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Pump:
         self._limit: asyncio.Timeout | None = None
 
     async def run(self) -> None:
-        """Read until the connection is ended; what it ends with is left in the inbox."""
+        """Read until the connection ends. The inbox then holds the error, if there is one."""
         self._policy.down_since = time.monotonic()
         try:
             while await self._read_and_wait():
@@ -124,17 +125,17 @@ class Pump:
             await self._reach.close()
 
     def drained(self) -> None:
-        """The inbox is empty: read what was dropped anew."""
+        """React to an empty inbox: if events were discarded, reopen the stream to receive them again."""
         if self._drops:
             self._reopen_in(0.0)
 
     def _reopen_in(self, wait_s: float) -> None:
-        """Let the stream end by itself, for another one."""
+        """Let the present stream time out after `wait_s`, so that another one is opened."""
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time() + wait_s)
 
     async def _read_and_wait(self) -> bool:
-        """Read one stream to its end and wait for the next; False where there is to be none."""
+        """Read one stream to its end and wait until the next is due. Return False if there is no next one."""
         try:
             await self._renew()
             await self._read_stream()
@@ -145,11 +146,11 @@ class Pump:
         return True
 
     async def _renew(self) -> None:
-        """Get a new connection from the application, if the server has forgotten the old one.
+        """Get a new connection from the application, if the server does not know the old one.
 
         Raises:
-            RenewalFailed: it gives none now.
-            StreamClosed: by the application, which gives none at all.
+            RenewalFailed: the application failed to return one; it is asked again later.
+            StreamClosed: the application raised it, to end listening.
         """
         renew = self._rules.renew
         if not self._is_forgotten or renew is None:
@@ -170,7 +171,7 @@ class Pump:
         self._is_forgotten = False
 
     async def _read_stream(self) -> None:
-        """Read one stream until it ends, or until another is to be opened at once."""
+        """Read one stream until it ends, or until `_reopen_in` lets it time out."""
         target = self._target()
         stream = cast(AsyncGenerator[str | bytes, None], self._transports[self._policy.level](target))
         self._drops, self._reported_loss = False, None
@@ -196,7 +197,7 @@ class Pump:
 
     async def _receive(self, text: str | bytes, target: StreamTarget) -> None:
         items = items_of(text)
-        if not items or not _is_closing(items[0]):  # A stream that only says why it ends has not opened.
+        if not items or not _is_closing(items[0]):  # A stream that only sends its close code has not opened.
             self._on_open()
         self._put(items, len(text), target)
         if end := closing_of(items):
@@ -221,7 +222,7 @@ class Pump:
             self._inbox.put(events, size_bytes)
 
     def _event(self, item: Item) -> Event | None:
-        """The event of an item; None for what polls say again: that they resume, and what is lost."""
+        """Return the event of an item. None: a `resumed` item that a further poll of the same stream repeats."""
         event = read_event(item)
         if isinstance(event, Resumed):
             loss = (event.position, *event.lost) if event.lost else ()
@@ -234,14 +235,14 @@ class Pump:
             async with asyncio.timeout(PATIENCE_S):
                 await self._inbox.wait_for_room()
         except TimeoutError:
-            self._drops = self._inbox.is_full  # The reader may have taken all in the same moment.
+            self._drops = self._inbox.is_full  # The reader may have emptied it in the same turn of the loop.
 
     async def _wait_to_reconnect(self, end: StreamEnded) -> None:
         """Wait until the next stream is due.
 
         Raises:
-            StreamClosed: there is to be none.
-            Unreachable: it has been tried for long enough.
+            StreamClosed: the server's close code says not to reconnect.
+            Unreachable: `attempts` or `give_up_after_s` is reached.
         """
         wait_s = self._policy.ended(end, time.monotonic())
         if wait_s is None or (end.code == UNKNOWN_CONNECTION and self._rules.renew is None):
@@ -254,7 +255,7 @@ class Pump:
         await asyncio.sleep(wait_s)
 
     def _left_s(self) -> float | None:
-        """Seconds until it gives up; None means that it does not."""
+        """Return the seconds left of `give_up_after_s`; None means no limit."""
         if self._rules.give_up_after_s is None or self._policy.down_since is None:
             return None
         return max(0.0, self._policy.down_since + self._rules.give_up_after_s - time.monotonic())
@@ -285,18 +286,18 @@ def _is_closing(item: object) -> bool:
 
 
 async def _call_renew(renew: Renew, position: str) -> str | Connection:
-    """What the application gives; the position goes to who takes it."""
+    """Call `renew`, with the position if it takes an argument."""
     if takes_an_argument(renew):
         return await cast(Callable[[str], Renewed], renew)(position)
     return await cast(Callable[[], Renewed], renew)()
 
 
 def takes_an_argument(function: Callable[..., object]) -> bool:
-    """Whether a call without arguments would fail."""
+    """Return whether a call without arguments would fail."""
     try:
         inspect.signature(function).bind()
     except TypeError:
         return True
-    except ValueError:  # It has no signature.
+    except ValueError:  # It has no inspectable signature.
         return False
     return False

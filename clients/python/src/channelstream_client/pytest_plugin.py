@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:  # The plugin is loaded by every run of pytest: what it needs is imported when it is used.
+if (
+    TYPE_CHECKING
+):  # Every run of pytest loads the plugin, so it imports its dependencies only when a fixture is used.
     from channelstream_client.testing import TestServer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the option that gives the server flags."""
+    """Declare the option for flags of the server."""
     parser.addini(
         "channelstream_flags", "Flags of the channelstream server that tests start.", type="args", default=[]
     )
@@ -18,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def channelstream_process(request: pytest.FixtureRequest) -> "Iterator[TestServer]":
-    """One server for the whole run."""
+    """A server for the whole run."""
     from channelstream_client.testing import NotInstalled, TestServer
 
     try:
@@ -31,6 +33,6 @@ def channelstream_process(request: pytest.FixtureRequest) -> "Iterator[TestServe
 
 @pytest.fixture
 def channelstream_server(channelstream_process: "TestServer") -> "Iterator[TestServer]":
-    """The server of this run; what a test has listen to it ends with the test."""
+    """The server of this run. Listeners and connections of a test are closed at the end of the test."""
     yield channelstream_process
     channelstream_process.clear()

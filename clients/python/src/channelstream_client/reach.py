@@ -1,4 +1,4 @@
-"""How the client gets to the server: certificates, proxies, and who owns the HTTP client."""
+"""Network access to the server: certificates, proxies, and the ownership of the HTTP client."""
 
 import ssl
 from collections.abc import Callable
@@ -10,15 +10,15 @@ import httpx
 from channelstream_client.log_filter import hide_ids
 
 Verify = ssl.SSLContext | bool | str | PathLike[str]
-"""What a server's certificate is checked with: a context, a file or folder of authorities, the usual ones, or nothing."""
+"""How to verify the certificate: a context, a file or folder of authorities, True (usual authorities) or False (not)."""
 
 
 def tls_context(url: str, verify: Verify) -> ssl.SSLContext:
-    """The context for a server; it is made once, as reading the authorities takes some 30 ms."""
+    """Return the TLS context for a server. Callers create it once: reading the authorities takes about 30 ms."""
     if isinstance(verify, ssl.SSLContext):
         return verify
     if not url.startswith("https:"):
-        return httpx.create_ssl_context(verify=False)  # Never asked, and quickly made.
+        return httpx.create_ssl_context(verify=False)  # Never used, and fast to create.
     if isinstance(verify, bool):
         return httpx.create_ssl_context(verify=verify)
     path = fspath(verify)
@@ -28,10 +28,10 @@ def tls_context(url: str, verify: Verify) -> ssl.SSLContext:
 
 
 class Reach:
-    """What the streams of one `Listening` are carried by.
+    """TLS context and HTTP client for the streams of one `Listening`.
 
     Attributes:
-        tls: for servers at https addresses.
+        tls: the TLS context, for https addresses.
         trust_env: whether proxies of the environment are used.
     """
 
@@ -42,11 +42,11 @@ class Reach:
         trust_env: bool = True,
         http: httpx.AsyncClient | None = None,
     ) -> None:
-        """Create it; nothing is opened yet.
+        """Create it without opening a connection.
 
         Args:
             make_tls: called when the first stream opens.
-            http: carries SSE and polls, and is left open; None makes one.
+            http: client for SSE and polls, which `close` leaves open; None creates one.
         """
         self.trust_env = trust_env
         self._make_tls = make_tls
@@ -62,14 +62,14 @@ class Reach:
 
     @property
     def http(self) -> httpx.AsyncClient:
-        """One client for all streams: making one costs more CPU than many polls."""
+        """The HTTP client for all streams. Creating one costs more CPU than many polls."""
         hide_ids()
         if self._http is None:
             self._http = httpx.AsyncClient(verify=self.tls, trust_env=self.trust_env)
         return self._http
 
     async def close(self) -> None:
-        """Close what was opened here."""
+        """Close the HTTP client, unless the caller passed it."""
         if self._owns_http and self._http is not None:
             await self._http.aclose()
             self._http = None

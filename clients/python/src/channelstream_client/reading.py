@@ -1,4 +1,4 @@
-"""From the server's JSON to frozen dataclasses: keys this client does not know are left out."""
+"""Converts the server's JSON to frozen dataclasses. Unknown keys are ignored."""
 
 from collections.abc import Callable
 from dataclasses import MISSING, Field, field, fields
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 def read(kind: type[T], data: Any) -> T:
-    """Make a dataclass of a JSON object.
+    """Convert a JSON object to a dataclass.
 
     Raises:
-        BadAnswer: it is no object, or lacks a key that has no default.
+        BadAnswer: it is not an object, or lacks a key that has no default.
     """
     if not isinstance(data, dict):
         raise BadAnswer(f"expected an object for {kind.__name__}, got {type(data).__name__}")
@@ -25,10 +25,10 @@ def read(kind: type[T], data: Any) -> T:
 
 
 def read_list(kind: type[T], data: Any) -> list[T]:
-    """Make dataclasses of a JSON list.
+    """Convert a JSON list to dataclasses.
 
     Raises:
-        BadAnswer: it is no list, or not one of such objects.
+        BadAnswer: it is not a list of such objects.
     """
     if not isinstance(data, list):
         raise BadAnswer(f"expected a list of {kind.__name__}, got {type(data).__name__}")
@@ -36,10 +36,10 @@ def read_list(kind: type[T], data: Any) -> list[T]:
 
 
 def read_bool(data: Any) -> bool:
-    """Take a JSON true or false.
+    """Return a JSON true or false.
 
     Raises:
-        BadAnswer: it is something else.
+        BadAnswer: it is another value.
     """
     if not isinstance(data, bool):
         raise BadAnswer(f"expected true or false, got {data!r:.80}")
@@ -47,13 +47,13 @@ def read_bool(data: Any) -> bool:
 
 
 def read_time(text: str) -> datetime:
-    """A time of the server, which writes UTC without a zone."""
+    """Return a time of the server, which writes UTC without a zone."""
     time = datetime.fromisoformat(text)
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def parsed_field(parse: Callable[[Any], Any], **more: Any) -> Any:
-    """A field whose JSON value is parsed, where there is one."""
+    """Return a dataclass field whose JSON value is parsed, unless it is absent or null."""
     return field(metadata={"parse": parse}, **more)
 
 

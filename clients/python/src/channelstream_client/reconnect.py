@@ -1,6 +1,6 @@
-"""When a stream that ended is opened again, and by which transport: the policy of docs/resume.md, "Reconnect policy".
+"""When to reopen a stream, and by which transport: the policy of docs/resume.md, "Reconnect policy".
 
-Nothing here waits or opens anything, and the time is passed in.
+This module does no I/O and does not wait; the caller passes the time.
 """
 
 from collections.abc import Callable
@@ -8,26 +8,29 @@ from collections.abc import Callable
 from channelstream_client.streams import LOST, OVERLOADED, REPLACED, UNKNOWN_CONNECTION, StreamEnded
 
 FINAL = frozenset({1000, 1002, 1003, 1007, 1008, 1009, 4002})
-"""Close codes after which a client does not come back."""
+"""Close codes after which a client does not reconnect."""
 RESTARTING = 1012
 SLOW = 4008
 FIRST_STEP_S = 0.5
 LONGEST_STEP_S = 30.0
 SPREAD_S = 3.0
-"""All clients come back from a restart at once: each waits any time up to this."""
+"""After a restart all clients reconnect at once. Each waits a random time up to this."""
 STABLE_S = 10.0
-"""A stream that receives something so long after it opened is stable."""
+"""A stream that receives bytes so long after it opened is stable, and resets the backoff."""
 LONGEST_RETRY_AFTER_S = 300.0
 TRIES = 3
-"""Failures in a row after which a transport is left that has worked before."""
+"""Failures in a row after which a transport that has worked is left for the next one."""
 GHOST_S = 30.0
-"""A stream given up here may still reach the server, and replace a newer one."""
+"""How long after a lost stream a close with 4002 is not final.
+
+The request of a stream that was closed here may still reach the server, and replace a newer stream of this client.
+"""
 FIRST_UPGRADE_S = 30.0
 LONGEST_UPGRADE_S = 600.0
 
 
 class RenewalFailed(StreamEnded):
-    """The application gave no new connection; no transport is to blame."""
+    """The application returned no new connection. The transport did not fail."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(LOST, reason)
@@ -35,21 +38,21 @@ class RenewalFailed(StreamEnded):
 
 
 class ReconnectPolicy:
-    """What is known of the streams so far.
+    """The state of backoff and transport choice, over the streams so far.
 
     Attributes:
-        level: the transport to use, from 0, the best.
-        failures: ends in a row, without a stream that opened.
-        down_since: when the first of them was; None while a stream is open.
+        level: index of the transport to use; 0 is the best.
+        failures: ends in a row without a stream that opened.
+        down_since: time of the first of them; None while a stream is open.
     """
 
     def __init__(self, transports: int, jitter: Callable[[], float], now: float) -> None:
-        """Begin without a stream.
+        """Start without a stream.
 
         Args:
-            transports: how many there are.
-            jitter: gives random numbers from 0 to 1.
-            now: seconds of any clock that does not jump.
+            transports: number of transports.
+            jitter: returns random numbers from 0 to 1.
+            now: seconds of a monotonic clock.
         """
         self.level = 0
         self.failures = 0
@@ -66,7 +69,11 @@ class ReconnectPolicy:
         self._upgrade_s = FIRST_UPGRADE_S
 
     def received(self, now: float) -> float | None:
-        """Note that a stream is open and receives; when one opens on a lesser transport, seconds until the best is tried."""
+        """Record that a stream is open and received bytes.
+
+        Returns:
+            If a stream opens on a transport that is not the best: the seconds until the best is tried again. Otherwise None.
+        """
         self._received_at = now
         if self._opened_at is not None:
             return None
@@ -82,18 +89,18 @@ class ReconnectPolicy:
         return wait_s
 
     def upgrade(self, now: float) -> None:
-        """The stream was closed here, to try the best transport; one failure leads back down."""
+        """Record that the client closed the stream to try the best transport. One failure falls back again."""
         self.reopen(now)
         self.level = 0
         self._tries = TRIES - 1
 
     def reopen(self, now: float) -> None:
-        """The stream was closed here, to open another at once."""
+        """Record that the client closed the stream to open another one at once."""
         self._close_stream(now)
         self._ghost_until = now + GHOST_S
 
     def ended(self, end: StreamEnded, now: float) -> float | None:
-        """Seconds until the next stream; None means that there is to be none."""
+        """Return the seconds until the next stream; None means not to reconnect."""
         was_open = self._close_stream(now)
         code = SLOW if end.code == REPLACED and now < self._ghost_until else end.code
         self._ghost_until = now + GHOST_S if code == LOST else now
@@ -102,7 +109,7 @@ class ReconnectPolicy:
         self.failures += 1
         is_crowded = code in (RESTARTING, OVERLOADED)
         is_immediate = self._is_immediate(code, was_open)
-        # A server that closes a stream itself shows that the transport works; an HTTP status may be a proxy's.
+        # A close code of the server proves that the transport works. An HTTP status may come from a proxy.
         is_failure = end.status is not None if is_crowded else code < UNKNOWN_CONNECTION
         is_left = is_failure and not isinstance(end, RenewalFailed) and self._leave_transport()
         if not is_crowded and (is_immediate or is_left):
@@ -110,7 +117,7 @@ class ReconnectPolicy:
         return min(end.retry_after_s, LONGEST_RETRY_AFTER_S) + self._wait_s(is_crowded)
 
     def _close_stream(self, now: float) -> bool:
-        """Forget old failures after a stable stream; whether one was open."""
+        """Record the end of the stream, and reset the backoff if it was stable. Return whether a stream was open."""
         if self._opened_at is None:
             return False
         if self._received_at - self._opened_at >= STABLE_S:
@@ -123,7 +130,7 @@ class ReconnectPolicy:
         return True
 
     def _is_immediate(self, code: int, was_open: bool) -> bool:
-        """Whether this is a decision of the server, and the first since a stable stream."""
+        """Return whether to reconnect at once: the server chose to end the stream, the first time since a stable one."""
         if code not in (UNKNOWN_CONNECTION, SLOW) and not (code == RESTARTING and was_open):
             return False
         if code in self._retried_at_once:
@@ -134,7 +141,7 @@ class ReconnectPolicy:
         return True
 
     def _leave_transport(self) -> bool:
-        """Count a failure of the transport; whether the next one is to be tried at once."""
+        """Count a failure of the transport. Return whether to try the next transport at once."""
         self._tries += 1
         if self._tries < (TRIES if self.level in self._proven else 1):
             return False

@@ -4,14 +4,14 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 LONGEST_S = 366 * 86_400.0
-"""What a longer one is taken for; whoever waits has a bound of its own, far below this."""
+"""Upper bound of the result. Callers apply their own, far lower bounds."""
 
 
 def seconds_to_wait(header: str, now: float) -> float | None:
-    """Seconds until the server wants to be asked again; None where the header says nothing.
+    """Return the wait that the server asks for, in seconds; None if the header is absent or unreadable.
 
     Args:
-        header: its text; empty means there was none.
+        header: the text of the header; empty means absent.
         now: seconds since the epoch.
     """
     if header.isascii() and header.isdigit():

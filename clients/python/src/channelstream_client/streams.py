@@ -1,6 +1,6 @@
-"""The three transports: each yields the lists of one stream, as text, until it ends, and raises why it did.
+"""The three transports. Each yields the JSON lists of one stream until it ends, and then raises `StreamEnded`.
 
-Silence is judged by received bytes: a list that takes long to arrive is not cut while some of it arrives.
+The silence timeout counts from the last received byte: a long list may take longer, as long as bytes arrive.
 """
 
 import asyncio
@@ -20,22 +20,22 @@ from channelstream_client.reach import Reach
 from channelstream_client.retry_after import seconds_to_wait
 
 SILENCE_S = 60.0
-"""A stream without even a heartbeat for so long is taken for lost; heartbeats come every few seconds."""
+"""A stream without any bytes for so long counts as lost. The server sends heartbeats every few seconds."""
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
 MAX_FRAME_BYTES = 64 << 20
-"""Longest list of items taken; a longer one ends the stream for good, as it would come again."""
+"""Longest list of items. A longer one ends listening, because a replay would send it again."""
 MAX_REFUSAL_BYTES = 65_536
-"""How much of the body of a refusal is read."""
+"""Longest body of a refusal that is read."""
 MAX_QUEUED_FRAMES = 4
-"""WebSocket frames that wait to be read before the connection is not read any further."""
+"""WebSocket frames that are queued before the client stops reading from the socket."""
 SHORTEST_POLL_S = 1.0
-"""How soon after an empty poll the next one begins, at the earliest: a proxy may answer at once."""
+"""Least time between the start of an empty poll and the next one: a proxy may answer at once."""
 
 NORMAL = 1000
 GOING_AWAY = 1001
 LOST = 1006
-"""The stream broke without a word (RFC 6455 section 7.1.5)."""
+"""The stream broke without a close frame (RFC 6455 section 7.1.5)."""
 TOO_BIG = 1009
 OVERLOADED = 1013
 UNKNOWN_CONNECTION = 4001
@@ -43,16 +43,17 @@ REPLACED = 4002
 
 Item = dict[str, Any]
 _CODES = {401: UNKNOWN_CONNECTION, 409: REPLACED, 429: OVERLOADED, 503: OVERLOADED}
-"""What HTTP statuses say, as close codes."""
+"""Close codes of HTTP statuses."""
 
 
 class StreamEnded(Exception):
-    """One stream is over.
+    """A stream has ended.
 
     Attributes:
-        code: the close code that says why.
-        retry_after_s: what the server said about when to come back, in seconds.
-        status: the HTTP status of a stream that was not opened; perhaps a proxy's. None: it was open, or nobody answered.
+        code: the close code.
+        retry_after_s: the wait that the server asks for, in seconds.
+        status: HTTP status of a refusal without close code, perhaps from a proxy. None: the stream was open, there was no
+            answer, or the answer has a close code.
     """
 
     def __init__(self, code: int, reason: str, retry_after_s: float = 0.0, status: int | None = None) -> None:
@@ -68,15 +69,15 @@ class StreamEnded(Exception):
 
 @dataclass(slots=True)
 class StreamTarget:
-    """Where a stream is read from.
+    """The address of a stream, and its timeouts.
 
     Attributes:
         url: the server's address.
         conn_id: the connection.
-        position: up to where it is read; empty means from now on. The reader moves it on, and polls ask from there.
-        reach: how to get to the server.
+        position: position of the last event; empty means new events only. `Pump` updates it, and the next poll starts there.
+        reach: TLS context and HTTP client for the server.
         open_timeout_s: how long opening may take.
-        silence_s: how long nothing at all may arrive.
+        silence_s: how long no bytes may arrive.
     """
 
     url: str
@@ -102,7 +103,7 @@ Stream = Callable[[StreamTarget], AsyncIterator[str | bytes]]
 
 
 class _Observed(ClientConnection):
-    """A WebSocket that knows when bytes arrived last."""
+    """A WebSocket that records when the last bytes arrived."""
 
     received_at = 0.0
 
@@ -112,9 +113,9 @@ class _Observed(ClientConnection):
 
 
 async def websocket(target: StreamTarget) -> AsyncIterator[str | bytes]:
-    """Lists of a WebSocket."""
+    """Yield the lists of a WebSocket."""
     try:
-        # Without pings of our own: an answer to them would have to wait for a large message on a slow line.
+        # No pings: on a slow network the pong would wait behind a large message.
         async with connect(
             "ws" + target.address("/ws").removeprefix("http"),
             create_connection=_Observed,
@@ -130,7 +131,7 @@ async def websocket(target: StreamTarget) -> AsyncIterator[str | bytes]:
                 while True:
                     yield await _next_text(socket, target.silence_s)
             finally:
-                # Not 1000, with which a client ends its connection.
+                # Not 1000: it would end the connection, not only the stream.
                 await socket.close(GOING_AWAY)
     except ConnectionClosed as closed:
         raise _closed(closed) from closed
@@ -140,18 +141,18 @@ async def websocket(target: StreamTarget) -> AsyncIterator[str | bytes]:
         raise refused(response.status_code, retry_after, bytes(response.body or b"")) from error
     except WebSocketException as error:
         raise StreamEnded(LOST, str(error)) from error
-    except OSError as error:  # TimeoutError is one
+    except OSError as error:  # includes TimeoutError
         raise StreamEnded(LOST, str(error) or "timed out") from error
 
 
 async def _next_text(socket: ClientConnection, silence_s: float) -> str | bytes:
-    """The next message, however long it takes while bytes arrive."""
+    """Return the next message. It may take long, as long as bytes arrive."""
     since = time.monotonic()
     while True:
         last = max(since, socket.received_at if isinstance(socket, _Observed) else 0.0)
         left_s = last + silence_s - time.monotonic()
         if left_s <= 0:
-            socket.transport.abort()  # Nobody would answer a close frame.
+            socket.transport.abort()  # The server would not answer a close frame.
             raise StreamEnded(LOST, f"silent for {silence_s:g} s")
         try:
             async with asyncio.timeout(left_s):
@@ -161,7 +162,7 @@ async def _next_text(socket: ClientConnection, silence_s: float) -> str | bytes:
 
 
 def _closed(closed: ConnectionClosed) -> StreamEnded:
-    """What ended a WebSocket: the server's code, or ours where we refused a message."""
+    """Return why a WebSocket ended: the server's close code, or this client's if it refused a message."""
     if closed.rcvd:
         return StreamEnded(closed.rcvd.code, closed.rcvd.reason)
     if closed.sent and closed.sent.code == TOO_BIG:
@@ -170,7 +171,7 @@ def _closed(closed: ConnectionClosed) -> StreamEnded:
 
 
 async def sse(target: StreamTarget) -> AsyncIterator[bytes]:
-    """Lists of a text/event-stream (WHATWG HTML section 9.2), one in each block."""
+    """Yield the lists of a text/event-stream (WHATWG HTML section 9.2), one for each block."""
     request = target.reach.http.build_request("GET", target.address("/sse"), timeout=target.timeout)
     try:
         async with asyncio.timeout(target.open_timeout_s):
@@ -193,7 +194,7 @@ async def sse(target: StreamTarget) -> AsyncIterator[bytes]:
 
 
 async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
-    """Lines as the server ends them; those of httpx also end at U+2028 and others, which a JSON text may hold."""
+    r"""Yield lines that end with `\n`. httpx also splits at U+2028 and others, which may occur inside JSON strings."""
     held = bytearray()
     async for data in answer.aiter_bytes():
         held += data
@@ -206,7 +207,7 @@ async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
 
 
 async def long_poll(target: StreamTarget) -> AsyncIterator[bytes]:
-    """Lists of long polls, one after the other, each from the position that its reader has reached."""
+    """Yield the lists of consecutive long polls. Each poll starts at the position that `Pump` has set."""
     http = target.reach.http
     try:
         while True:
@@ -240,7 +241,7 @@ def _too_long() -> StreamEnded:
 
 
 async def _refusal(answer: httpx.Response) -> StreamEnded:
-    """Why a stream was not opened, or a poll ended."""
+    """Return why a stream or a poll was refused."""
     try:
         body = await _body(answer, MAX_REFUSAL_BYTES)
     except StreamEnded:
@@ -249,7 +250,7 @@ async def _refusal(answer: httpx.Response) -> StreamEnded:
 
 
 def refused(status: int, retry_after: str, body: bytes = b"") -> StreamEnded:
-    """Why a stream was not opened: by the close code in the body, or else by the status, which may be a proxy's."""
+    """Return why a stream was refused: by the close code in the body, or else by the status, which may be a proxy's."""
     wait_s = seconds_to_wait(retry_after, time.time()) or 0.0
     try:
         said = json.loads(body)
@@ -261,10 +262,10 @@ def refused(status: int, retry_after: str, body: bytes = b"") -> StreamEnded:
 
 
 def items_of(text: str | bytes) -> list[Item]:
-    """The items of one JSON list.
+    """Return the items of one JSON list.
 
     Raises:
-        StreamEnded: it is none, so something else than the server is speaking.
+        StreamEnded: the text is not a JSON list, so it does not come from channelstream.
     """
     try:
         items = json.loads(text)
@@ -276,7 +277,7 @@ def items_of(text: str | bytes) -> list[Item]:
 
 
 def closing_of(items: list[Item]) -> StreamEnded | None:
-    """The end that a last item of SSE tells; None where there is none."""
+    """Return the end of the stream from a `closing` item, which SSE and long poll send last; None without one."""
     for item in items:
         if isinstance(item, dict) and item.get("type") == "closing":
             code = item.get("code")
@@ -285,6 +286,6 @@ def closing_of(items: list[Item]) -> StreamEnded | None:
 
 
 TRANSPORTS: tuple[Stream, ...] = (websocket, sse, long_poll)
-"""From the best to the one that always gets through."""
+"""All transports, best first; the last one works behind every proxy."""
 BY_HTTP: tuple[Stream, ...] = (sse, long_poll)
-"""Those that an HTTP client carries."""
+"""The transports that an HTTP client can carry."""

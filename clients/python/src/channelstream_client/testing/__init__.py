@@ -1,4 +1,4 @@
-"""What the pytest plugin hands out: a real server, lines to it that can be cut, and listeners that tell what they heard."""
+"""The objects of the pytest plugin: a real server, network lines that tests can cut, and listeners that keep events."""
 
 from channelstream_client.testing.line import Line
 from channelstream_client.testing.listener import Listener, NotHeard

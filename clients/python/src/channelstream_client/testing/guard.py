@@ -1,7 +1,7 @@
-"""Runs the server that tests started, and ends it when they do: run by its path, with the standard library alone.
+"""Runs the server of a test run, and ends it with the run. It is started by its path and uses only the standard library.
 
-Its standard input is a pipe that the test run holds. When that is closed, by intent or because the run was killed,
-the server is ended: asked first, killed if it does not obey.
+Its standard input is a pipe that the test run holds. When the pipe closes, on purpose or because the run was killed, the
+guard ends the server: first by SIGINT, then by SIGKILL.
 """
 
 import os
@@ -14,11 +14,11 @@ from types import FrameType
 
 
 class Guard:
-    """A server in a process group of its own.
+    """A server in a separate process group.
 
     Args:
-        patience_s: how long it may take to end.
-        words: its command.
+        patience_s: how long the server may take to end before it is killed.
+        words: the command that starts it.
     """
 
     def __init__(self, patience_s: float, words: list[str]) -> None:
@@ -26,7 +26,7 @@ class Guard:
         self._process = subprocess.Popen(words, stdin=subprocess.DEVNULL, process_group=0)  # noqa: S603
 
     def run(self) -> int:
-        """Wait for its end; its exit code."""
+        """Wait for the end of the server and return its exit code."""
         signal.signal(signal.SIGTERM, self._on_signal)
         threading.Thread(target=self._watch, daemon=True).start()
         code = self._process.wait()

@@ -1,4 +1,4 @@
-"""A TCP line to a server that a test can cut, mend, stall and slow down; bytes pass as they are."""
+"""A TCP proxy to a server, which a test can cut, restore, stall and slow down. It does not change the bytes."""
 
 import socket
 import threading
@@ -6,14 +6,14 @@ import time
 from contextlib import suppress
 
 _BUFFER_BYTES = 4096
-"""What the kernel may hold for a stalled client, about: the less, the sooner the server notices."""
+"""Approximate kernel buffer of a stalled client. With a small buffer the server detects the stall sooner."""
 _CHUNK_BYTES = 65536
 _TURNS_PER_S = 50
-"""How often in a second a slow line carries some bytes."""
+"""How often per second a throttled line forwards bytes."""
 
 
 class Line:
-    """Listens on a port of its own and carries every connection on to the server's."""
+    """Listens on a free port and forwards every connection to the server."""
 
     def __init__(self, port: int) -> None:
         self._target = ("127.0.0.1", port)
@@ -32,7 +32,7 @@ class Line:
         return f"http://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
-        """Break every connection, and each new one, until `mend`."""
+        """Break all connections, and every new one until `mend`."""
         with self._lock:
             self._is_whole = False
             ends, self._ends = self._ends, []
@@ -40,24 +40,24 @@ class Line:
             _break(end)
 
     def mend(self) -> None:
-        """Let new connections through again."""
+        """Accept new connections again."""
         with self._lock:
             self._is_whole = True
 
     def stall(self) -> None:
-        """Stop carrying what the server sends, as if the client read nothing, until `flow`."""
+        """Stop forwarding data from the server until `flow`, as if the client did not read."""
         self._flows.clear()
 
     def flow(self) -> None:
-        """Carry on, with what has gathered first."""
+        """Continue to forward data, buffered data first."""
         self._flows.set()
 
     def throttle(self, bytes_per_s: float | None) -> None:
-        """Carry what the server sends no faster than this, on each connection; None means as fast as can be."""
+        """Limit the rate of data from the server, for each connection; None means no limit."""
         self._bytes_per_s = bytes_per_s
 
     def close(self) -> None:
-        """Break everything for good."""
+        """Break all connections and stop listening."""
         self.cut()
         self.flow()
         with suppress(OSError):  # Wakes the thread that accepts.
@@ -91,7 +91,7 @@ class Line:
         threading.Thread(target=self._pump, args=(far, near, self._flows), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, gate: threading.Event | None) -> None:
-        with suppress(OSError):  # One of the ends has gone, or the line was cut: both are what this is for.
+        with suppress(OSError):  # An end closed its socket, or the line was cut.
             while data := source.recv(_CHUNK_BYTES):
                 if gate:
                     self._send_slowly(data, sink, gate)

@@ -1,4 +1,4 @@
-"""A subscriber that hears a connection in the background and remembers everything."""
+"""A subscriber that receives the events of a connection in the background and keeps them."""
 
 import asyncio
 import threading
@@ -16,27 +16,27 @@ from channelstream_client.reach import Reach, tls_context
 from channelstream_client.testing.line import Line
 
 TIMEOUT_S = 5.0
-"""How long a listener waits for an event, unless told otherwise."""
+"""Default time that a listener waits for an event."""
 MARKER = "channelstream-client: everything before this has arrived"
 """Payload of the private messages that `catch_up` sends."""
 SHARE = 0.02
-"""What part of each wait a listener waits before it comes back: 60 ms after a restart, 0.6 s at most."""
+"""Jitter of a listener's reconnects: they wait 60 ms after a restart, 0.6 s at most."""
 SHOWN_EVENTS = 20
-"""How many events a failure lists, the last ones."""
+"""Most events that a failure lists: the last ones."""
 
 E = TypeVar("E")
 
 
 class NotHeard(AssertionError):
-    """What a test waited for did not come; the text lists what did."""
+    """An expected event did not arrive. The text lists the events that did."""
 
 
 class Listener:
-    """Hears one connection; keeps every event in the order of arrival.
+    """Receives the events of one connection and keeps them in order of arrival.
 
     Attributes:
-        user: whose connection it is.
-        conn_id: the connection.
+        user: the user of the connection.
+        conn_id: the id of the connection.
     """
 
     def __init__(self, client: Channelstream, user: str, conn_id: str, line: Line) -> None:
@@ -55,7 +55,7 @@ class Listener:
 
     @property
     def events(self) -> Sequence[Event]:
-        """Everything heard so far, what `wait_for` has handed out included; without the marks of `catch_up`."""
+        """All events so far, including those that `wait_for` returned, without the markers of `catch_up`."""
         with self._changed:
             return [event for event in self._received if not _is_marker(event)]
 
@@ -85,16 +85,16 @@ class Listener:
         timeout_s: float = TIMEOUT_S,
         **fields: Any,
     ) -> Any:
-        """The first event that matches and was not handed out before; those beside it stay.
+        """Return the first matching event that was not returned before. Other events remain for later calls.
 
         Args:
-            kind: its class, such as `MessageEvent`; None takes any.
-            where: says whether an event of that class is meant.
-            timeout_s: how long to wait for it to come, in seconds.
-            fields: what its fields must equal, such as `channel="news"`.
+            kind: class of the event, for example `MessageEvent`; None matches any class.
+            where: returns whether an event of that class matches.
+            timeout_s: how long to wait, in seconds.
+            fields: values of fields of the event, for example `channel="news"`.
 
         Raises:
-            NotHeard: it did not come in time, or the stream ended; the text lists what came.
+            NotHeard: no such event arrived in time, or the stream ended. The text lists the received events.
         """
 
         def matches(event: Any) -> bool:
@@ -109,13 +109,13 @@ class Listener:
         return self._wait(matches, description, timeout_s)
 
     def catch_up(self, *, timeout_s: float = TIMEOUT_S) -> Sequence[Event]:
-        """Wait until everything published before this call has arrived, and return all that was heard.
+        """Wait until all events published before this call have arrived, and return all events.
 
-        With it a test can say that something was *not* heard. A private message to the user marks the place;
-        all connections of the user hear it.
+        With it a test can assert that an event was *not* received. The call sends a private message to the user as a
+        marker; all connections of the user receive it.
 
         Raises:
-            NotHeard: the mark did not come in time.
+            NotHeard: the marker did not arrive in time.
         """
         message = Message(user=self.user, message=MARKER, pm_users=[self.user], no_history=True)
         self._client.publish(message)
@@ -127,11 +127,11 @@ class Listener:
         return self.events
 
     def drop(self) -> None:
-        """Break the line; the client tries to come back and fails until `restore`."""
+        """Cut the network connection. The client's reconnects fail until `restore`."""
         self._line.cut()
 
     def restore(self, *, timeout_s: float = TIMEOUT_S) -> Resumed:
-        """Mend the line and wait until the client is back; the answer says what is recovered and what is lost."""
+        """Restore the network connection and wait until the client has resumed. Return the `Resumed`."""
         with self._changed:
             self._taken |= {
                 number for number, event in enumerate(self._received) if isinstance(event, Resumed)
@@ -140,16 +140,16 @@ class Listener:
         return self.wait_for(Resumed, timeout_s=timeout_s)
 
     def stall(self) -> None:
-        """Stop reading, so that the server meets a slow client, until `flow`."""
+        """Stop reading until `flow`, as a slow consumer does."""
         self._line.stall()
 
     def flow(self) -> None:
-        """Read on."""
+        """Continue to read."""
         self._line.flow()
 
     def close(self) -> None:
-        """Stop listening; the server keeps the connection for its grace period."""
-        with suppress(RuntimeError):  # Its loop is closed: the stream had ended by itself.
+        """Stop listening. The server keeps the connection for the detach grace period."""
+        with suppress(RuntimeError):  # The loop is already closed: the stream has ended.
             self._loop.call_soon_threadsafe(self._cancel)
         self._thread.join()
         self._line.close()

@@ -1,4 +1,4 @@
-"""A real channelstream server in a process of its own, on a free port."""
+"""A real channelstream server in a separate process, on a free port."""
 
 import importlib.util
 import os
@@ -23,16 +23,16 @@ from channelstream_client.testing.line import Line
 from channelstream_client.testing.listener import Listener
 
 START_TIMEOUT_S = 30.0
-"""How long a server may take until it answers."""
+"""How long a server may take to start."""
 STOP_TIMEOUT_S = 10.0
-"""How long a server may take to end before it is killed; its own drain takes less."""
+"""How long a server may take to end before it is killed. Its drain takes less."""
 PROBE_INTERVAL_S = 0.02
 PROBE_S = 2.0
-"""How long one attempt to reach it may take."""
+"""Timeout of one attempt to reach the server."""
 KEPT_LINES = 1000
-"""How many lines of the server's log are kept, the last ones."""
+"""Most lines of the server's log that are kept: the last ones."""
 PORTS_TRIED = 3
-"""How many ports are tried, as another program may take a free one first."""
+"""Most ports that are tried: another program may take a free port first."""
 
 
 class NotInstalled(Exception):
@@ -40,10 +40,10 @@ class NotInstalled(Exception):
 
 
 def command() -> Sequence[str]:
-    """How to start the server: the one beside this Python, or else the one on the PATH.
+    """Return the command that starts the server: that of this Python environment, or else that on the PATH.
 
     Raises:
-        NotInstalled: there is none.
+        NotInstalled: there is no server.
     """
     if importlib.util.find_spec("channelstream"):
         return [sys.executable, "-m", "channelstream"]
@@ -54,28 +54,28 @@ def command() -> Sequence[str]:
 
 
 class TestServer:
-    """A server for tests, with everything in memory and a secret of its own.
+    """A server for tests, with the memory engine and a random secret.
 
-    It takes nothing from `CHANNELSTREAM_*` of the environment, and ends with this process however that ends.
+    It ignores `CHANNELSTREAM_*` of the environment. It ends with this process, however that ends.
 
     Attributes:
-        secret: what applications sign with.
-        client: a client that does.
-        log: the last lines it logged.
+        secret: the secret for signatures.
+        client: a client with this secret.
+        log: the last lines of the server's log.
     """
 
-    __test__ = False  # Not a class of tests, whatever pytest thinks of its name.
+    __test__ = False  # Not a test class: pytest would collect it because of its name.
 
     def __init__(self, flags: Iterable[str] = (), *, start_timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start it, and return when it answers.
+        """Start the server, and return when it answers.
 
         Args:
-            flags: of the command line, such as `["--detach-grace-s", "1"]`.
-            start_timeout_s: how long it may take until it answers, in seconds.
+            flags: command line flags, for example `["--detach-grace-s", "1"]`.
+            start_timeout_s: how long the server may take to start, in seconds.
 
         Raises:
-            NotInstalled: there is no server to start.
-            RuntimeError: it ended at once, or does not answer; the text has its log.
+            NotInstalled: the server is not installed.
+            RuntimeError: the server ended or does not answer. The text contains its log.
         """
         self.secret = secrets.token_hex(16)
         self.log: list[str] = []
@@ -91,7 +91,7 @@ class TestServer:
         return f"http://127.0.0.1:{self.port}"
 
     def listen(self, user: str, channels: Iterable[str] = (), **connect: Any) -> Listener:
-        """Register a connection and hear it; it is listening when this returns.
+        """Register a connection and listen to it. The stream is open when this returns.
 
         Args:
             connect: further arguments of `Channelstream.connect`.
@@ -100,10 +100,10 @@ class TestServer:
         return self.follow(connection.conn_id, user)
 
     def follow(self, conn_id: str, user: str = "") -> Listener:
-        """Hear a connection that the application registered, in place of its page.
+        """Listen to a connection that the application registered, in place of its page.
 
         Args:
-            user: whose it is, for messages of failure and `catch_up`.
+            user: the user of the connection, for failure texts and `catch_up`.
         """
         listener = Listener(self.client, user or conn_id, conn_id, self.line())
         self._listeners.append(listener)
@@ -111,12 +111,12 @@ class TestServer:
         return listener
 
     def line(self) -> Line:
-        """A line to this server that can be cut and stalled: its `url` is for a browser, or any other client."""
+        """Return a proxy to this server that a test can cut and stall. A browser or any client can use its `url`."""
         self._lines.append(Line(self.port))
         return self._lines[-1]
 
     def restart(self) -> None:
-        """Stop it, and start it anew on the same port: it has forgotten everything."""
+        """Stop the server and start a new one on the same port. All state is lost."""
         self._stop(self._process)
         self._process = self._start(self.port)
 
@@ -131,13 +131,13 @@ class TestServer:
         self._listeners, self._lines = [], []
 
     def close(self) -> None:
-        """End it, and all that listens to it."""
+        """End the server, its listeners and its lines."""
         self.clear()
         self._stop(self._process)
         self.client.close()
 
     def _start_somewhere(self) -> tuple["subprocess.Popen[str]", int]:
-        """Start it on a free port."""
+        """Start the server on a free port, with retries on other ports."""
         for left in reversed(range(PORTS_TRIED)):
             port = _free_port()
             try:
@@ -149,7 +149,7 @@ class TestServer:
 
     def _start(self, port: int) -> "subprocess.Popen[str]":
         words = [*command(), "--log-format", "human", *self._flags, "--port", str(port)]
-        # The secret travels by the environment: arguments of a process are for everybody to read.
+        # The secret is passed in the environment: every user can read the arguments of a process.
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CHANNELSTREAM_")}
         environ |= {"CHANNELSTREAM_SECRET": self.secret, "CHANNELSTREAM_ADMIN_SECRET": self.secret}
         process = subprocess.Popen(  # noqa: S603
@@ -159,7 +159,7 @@ class TestServer:
             stderr=subprocess.STDOUT,
             text=True,
             env=environ,
-            start_new_session=True,  # Ctrl-C is for the tests, which end it.
+            start_new_session=True,  # Ctrl-C must reach only the test run, which then ends the server.
         )
         assert process.stdout is not None  # noqa: S101
         reader = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
@@ -198,16 +198,16 @@ class TestServer:
     def _stop(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdin is not None  # noqa: S101
         process.stdin.close()
-        process.terminate()  # Where a fork of this process still holds the pipe.
+        process.terminate()  # Needed if a fork of this process still holds the pipe.
         process.wait()
 
 
 class _NotStarted(Exception):
-    """Why a server is given up."""
+    """Why a server did not start."""
 
 
 def _answers(client: Channelstream) -> bool:
-    """Whether the server with our secret is there; flags may have it refuse us."""
+    """Return whether the server with our secret answers. With some flags it refuses the call, which counts as an answer."""
     try:
         client.info(Info(channels=[]))
     except (BadSignature, NotFound):
