@@ -10,10 +10,10 @@ rules keep every intermediate state harmless:
   a claiming node first reserves: it is registered beside the owner, and the connection stays a member of its channels
   when the owner dies, releases it, or is reaped in the middle of the move. To replace the owner shard by shard instead
   would announce the user as left, and joined again, whenever a step fails.
-- **The directory lists every other shard in which the connection has a channel**: it lists a shard before the first
-  channel is joined there, and removes it after the last one is left. A claim asks only the listed shards, so it misses no
-  channel, and a listed shard that does not know the connection has lost its data (`Claim.is_whole`). To ask all shards
-  would make every move fail while any one of up to 16 is out of reach.
+- **The directory lists the other shards**: that of the user, and each in which the connection has a channel. It lists a
+  shard before the first channel is joined there, and removes it after the last one is left. A claim asks only the listed
+  shards, so it misses no channel, and a listed shard that does not know the connection has lost its data
+  (`Claim.is_whole`). To ask all shards would make every move fail while any one of up to 16 is out of reach.
 - **The owner knows best.** It keeps the channels of its connections in memory, so a call whose outcome is unknown is not
   undone: the connection is marked (`Shard.unconfirmed`), and `restore` registers it later as it is then.
 
@@ -321,6 +321,7 @@ class Connections:
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         directory = self._shards.at(member.conn_id)
         registered = self._registered_shards(member.conn_id, member.user, channels)
+        # First: what a shard still registers after this is unexpected there, and the reconciler releases it.
         self._forget(member.conn_id)
         # Only the directory has to answer. A reconciler releases it in a shard that is out of reach now.
         others = [shard for shard in registered if shard is not directory]

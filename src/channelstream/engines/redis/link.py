@@ -390,6 +390,7 @@ class Link:
             answers = [self._confirmations.get(name) or self._confirmation(name) for name in batch]
             await self._send_subscription(self._subscribe_prefix + "SUBSCRIBE", batch, until_s)
             for answer in answers:
+                # Shielded: another caller may wait for the confirmation of the same channel.
                 await self._before_deadline(asyncio.shield(answer), until_s)
 
     def _confirmation(self, name: bytes) -> "asyncio.Future[None]":
@@ -447,6 +448,7 @@ class Link:
                 self._buffered_bytes -= len(data)
                 self._dispatch(name, data)
             await asyncio.sleep(0)
+        # No await since the buffer was found empty: no message is left behind, and none overtakes.
         self._buffered = None
 
     async def _read_messages(self) -> None:
@@ -462,6 +464,7 @@ class Link:
             if kind in (b"message", b"smessage"):
                 self._buffer_or_dispatch(name[start:], data)
             elif kind in (b"unsubscribe", b"sunsubscribe"):
+                # Redis unsubscribes by itself when a slot moves: messages may be lost from then on.
                 if name[start:] not in self._unsubscribing:
                     raise Lost("the slot of a subscription has moved")
                 self._unsubscribing.discard(name[start:])

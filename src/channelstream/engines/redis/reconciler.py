@@ -74,7 +74,7 @@ class Reconciler:
         """Compare whenever a comparison is due."""
         while True:
             await self._due.wait()
-            self._due.clear()
+            self._due.clear()  # Before the check: what becomes due during it causes another one.
             await failure_reason(self._check)
             self._schedule_retry()
 

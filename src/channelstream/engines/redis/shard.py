@@ -559,6 +559,7 @@ class Shard:
         link = self._linked()
         if new:
             await link.subscribe(new)
+            # Not those that another call has subscribed and marked as complete meanwhile.
             self._subscribed |= {name: -1 for name in new if name not in self._subscribed}
         return new
 
@@ -569,7 +570,10 @@ class Shard:
         }
 
     async def unsubscribe_unused(self) -> None:
-        """Unsubscribe from channels and users that had no member here in two collections in a row."""
+        """Unsubscribe from channels and users that had no member here in two collections in a row.
+
+        One would not do: a join subscribes first and has its member only after the answer of the script.
+        """
         unused = {name for name in self._subscribed if not self._is_used(name)}
         unsubscribed = unused & self._unused
         self._unused = unused - unsubscribed
