@@ -109,7 +109,7 @@ def test_one_bad_item_refuses_all(server: Any, receive: Receive) -> None:
 @pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
 @pytest.mark.parametrize("body", [b"1", b'"x"', b"null"])
 def test_a_body_that_is_neither_object_nor_list_is_refused(server: Any, method: str, body: bytes) -> None:
-    """With an error that names the accepted forms."""
+    """With 422 and a fault of the whole body."""
     answer = http.request(method, server.url + "/message", content=body, headers=server.sign("/message"))
     assert (answer.status_code, list(answer.json()["faults"])) == (422, ["_schema"])
 

@@ -15,7 +15,7 @@ def delivery(*numbers: int, positions: tuple[int, ...] = ()) -> bytes:
 
 
 def go(checker: Checker, *chunks: bytes, start: ReceiveState | None = None) -> ReceiveState:
-    """One client's way through chunks, as a stream goes it."""
+    """One client's way through chunks, as a stream takes it."""
     state = start or ReceiveState()
     for chunk in chunks:
         step = state.steps.get(chunk) or checker.learn(state, chunk, [chunk])
@@ -31,27 +31,27 @@ def test_everything_in_order() -> None:
 
 
 def test_gap() -> None:
-    """What was skipped is lost."""
+    """Skipped messages are lost."""
     checker = Checker()
     state = go(checker, delivery(0), delivery(3))
     assert (checker.faults, state.lost({SOURCE: 4})) == (Faults(), 2)
 
 
 def test_missing_end() -> None:
-    """What was sent after the last message that came is lost, also where none came."""
+    """Messages after the last received one are lost, also where none was received."""
     assert go(Checker(), delivery(0, 1)).lost({SOURCE: 5}) == 3
     assert ReceiveState().lost({SOURCE: 5, (1, 0): 2}) == 7
 
 
 def test_duplicate() -> None:
-    """A message that came twice is doubled, and nothing is lost."""
+    """A message received twice is a duplicate, and nothing is lost."""
     checker = Checker()
     state = go(checker, delivery(0, 1), delivery(1), delivery(2))
     assert (checker.faults, state.lost({SOURCE: 3})) == (Faults(duplicated=1), 0)
 
 
 def test_swap() -> None:
-    """A message that came after a later one is out of order, and not lost."""
+    """A message received after a later one is out of order, and not lost."""
     checker = Checker()
     state = go(checker, delivery(0), delivery(2), delivery(1), delivery(3))
     assert (checker.faults, state.lost({SOURCE: 4})) == (Faults(out_of_order=1), 0)

@@ -1,4 +1,4 @@
-"""The comparison with other servers, on the one that is always there."""
+"""The comparison with other servers, on the one that is always available."""
 
 import asyncio
 import json
@@ -84,5 +84,5 @@ async def _greeted() -> tuple[int, bool]:
 
 
 def test_opening() -> None:
-    """Clients of another server open with its texts at its path, and count as attached after its answer, each of them."""
+    """Clients of another server open with its texts at its path, and each counts as attached after its answer."""
     assert asyncio.run(_greeted()) == (12, True)

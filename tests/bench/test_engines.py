@@ -1,4 +1,4 @@
-"""The figures of the shared engine: every part of `bench/engines.py` in small numbers, and what it does when one fails."""
+"""The figures of the shared engine: every part of `bench/engines.py` in small numbers, and its failures."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ MAY_BE_NOTHING = re.compile("CPU|%|nodes|Redis|clients|publishers|second|least|^
 
 @pytest.fixture(autouse=True)
 def figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tests import what the program does, which is not installed."""
+    """Let tests import the modules of the program, which is not installed."""
     monkeypatch.syspath_prepend(PROGRAM.parent)
 
 
@@ -107,7 +107,7 @@ def test_the_page_shows_tables_of_the_program(measured: Any) -> None:
 
 @needs_redis
 def test_a_page_is_filled_in(tmp_path: Path) -> None:
-    """A marked table is replaced up to the next empty line; all else stays."""
+    """A marked table is replaced up to the next empty line; the rest stays."""
     page = tmp_path / "page.md"
     page.write_text(
         "Before.\n\n<!-- engines.py: listeners -->\n| old |\n| old |\n\nBehind, <!-- engines.py: no -->\n"
@@ -161,7 +161,7 @@ def test_the_many_clients_must_have_received_everything(monkeypatch: pytest.Monk
 
 
 def test_medians_have_three_digits() -> None:
-    """As much as a shared machine leaves."""
+    """More would be noise on a shared machine."""
     from figures.table import grid, medians
 
     table = medians("some", "Some.", {"a": [{"µs": 1.23456, "/s": 123456.7}] * 2 + [{"µs": 9.0, "/s": 0.0}]})

@@ -43,7 +43,7 @@ def test_machine() -> None:
 
 
 def test_a_worker_starts_without_the_settings() -> None:
-    """It imports what it speaks with, and neither the options of a server nor the version, which take as long again."""
+    """It imports its protocols, and neither the options of a server nor the version, which double the time."""
     code = "import sys, channelstream.bench.worker; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert {"channelstream.config", "importlib.metadata"}.isdisjoint(loaded.split())

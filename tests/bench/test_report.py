@@ -28,7 +28,7 @@ LATENCY = Percentiles(2000, 1.5, 2.5, 9.0, 12.0, 20.25)
 
 @dataclass
 class Made:
-    """A measurement that a test can make worse, or leave things out of."""
+    """A measurement that a test can make worse or incomplete."""
 
     lost: int = 0
     closed: int = 0
@@ -110,7 +110,7 @@ def test_text_says_what_qualifies_the_figures() -> None:
 
 
 def test_text_without_cpu() -> None:
-    """What was not measured is left out."""
+    """Figures that were not measured are left out."""
     text = report_text(report_of(Made(cpu_us=None).measured()))
     assert "CPU" not in text.replace(machine().cpu, "")
 
@@ -146,7 +146,7 @@ def test_chart_shows_every_step() -> None:
 
 
 def test_timeline() -> None:
-    """Between samples stands what came meanwhile, per second; what came after the end is left out."""
+    """Each point is the rate between two samples; messages after the end are left out."""
     samples = [(0.0, 0), (0.5, 100), (1.0, 100), (9.0, 100)]
     assert timeline(samples, 1.0) == [(0.5, 200.0), (1.0, 0.0)]
 

@@ -45,7 +45,7 @@ def listen() -> Iterator[Listen]:
 
 
 def line_with(stream: IO[str] | None, text: str) -> str:
-    """The first line with a text in it, or nothing where the stream ends before."""
+    """Return the first line with a text in it, empty where the stream ends before."""
     assert stream is not None
     return next((line for line in stream if text in line), "")
 
@@ -91,7 +91,7 @@ class Dropping:
 def test_nothing_is_missed_between_streams(
     server: Any, transport: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is sent while no stream is open is printed once, after it has come back."""
+    """Messages sent while no stream is open are printed once, after the reconnect."""
     channel = f"cli-gap-{transport}"
     sent: list[str] = []
 
@@ -106,7 +106,7 @@ def test_nothing_is_missed_between_streams(
 
 
 def test_listen_outlives_a_restart(start_server: Any, listen: Listen) -> None:
-    """It subscribes again at a server that has forgotten it, says what may be missing, and prints what comes."""
+    """It subscribes again at a server that has forgotten it, says what may be missing, and prints later events."""
     first = start_server()
     process = listen(first, "cli-restart")
     publish(first, "cli-restart", "before")

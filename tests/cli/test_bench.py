@@ -47,7 +47,7 @@ def test_rate_workers_and_lists(server: Any, tmp_path: Path) -> None:
 
 
 def test_duration(server: Any, tmp_path: Path) -> None:
-    """With a duration publishing ends by time, and what was published has arrived."""
+    """With a duration publishing ends by time, and all published messages have arrived."""
     path = tmp_path / "report.json"
     assert bench(server, "--clients", "5", "--duration", "0.3", "--rate", "50", "--json", str(path)) == 0
     delivery = document(path).steps[0].measured.delivery
@@ -69,7 +69,7 @@ def test_own_process_is_measured(server: Any, tmp_path: Path, capsys: Captured) 
 
 
 def test_without_pid(server: Any, capsys: Captured) -> None:
-    """Without it processor time and memory are left out, and that is said."""
+    """Without it processor time and memory are left out, and the report says so."""
     assert bench(server, *SMALL) == 0
     out, err = capsys.readouterr()
     assert "CPU and memory are not measured" in err
@@ -148,7 +148,7 @@ def test_scenarios_are_listed(capsys: Captured) -> None:
     ],
 )
 def test_wrong_arguments(argv: list[str], said: str, capsys: Captured) -> None:
-    """What cannot be meant is refused before anything is started: exit code 2 and one line."""
+    """Impossible arguments are refused before anything starts: exit code 2 and one line."""
     assert main(["bench", *argv], {}) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
@@ -186,7 +186,7 @@ def test_too_few_descriptors(server: Any, capsys: Captured) -> None:
 
 
 def test_server_that_does_not_compress(server: Any, capsys: Captured) -> None:
-    """Clients that insist on compression do not go without it."""
+    """Clients that require compression fail without it."""
     assert bench(server, *SMALL, "--deflate") == 1
     assert "its option compression is off" in failure(capsys)
 

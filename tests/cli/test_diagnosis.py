@@ -1,4 +1,4 @@
-"""What client commands say of a server that does not answer as a channelstream does."""
+"""Errors of client commands at a server that does not answer as a channelstream does."""
 
 import socket
 import ssl
@@ -20,7 +20,7 @@ every_command = pytest.mark.parametrize("command", COMMANDS)
 
 @contextmanager
 def answering(answer: bytes, tls: ssl.SSLContext | None = None) -> Iterator[int]:
-    """The port of a server that gives everybody the same bytes."""
+    """The port of a server that sends the same bytes to every client."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = Thread(target=_answer_all, args=(listening, answer, tls))
         thread.start()
@@ -69,7 +69,7 @@ def tls(certificate: tuple[str, str]) -> ssl.SSLContext:
 
 @every_command
 def test_an_unused_port_is_named(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """A port at which nobody listens is named with what to do."""
+    """A port without a listener is named with the remedy."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
@@ -94,7 +94,7 @@ def test_an_unused_port_is_named(capsys: pytest.CaptureFixture[str], command: st
 def test_another_program_is_named(
     capsys: pytest.CaptureFixture[str], command: str, answer: bytes, said: str
 ) -> None:
-    """What answers otherwise than channelstream is named as that, and no traceback follows."""
+    """A server that is not a channelstream is named as such, and no traceback follows."""
     with answering(answer) as port:
         assert said in complaint(capsys, command, "--url", f"http://127.0.0.1:{port}")
 
@@ -123,7 +123,7 @@ def test_https_spoken_to_http(capsys: pytest.CaptureFixture[str], command: str) 
 def test_unknown_certificate(
     capsys: pytest.CaptureFixture[str], tls: ssl.SSLContext, certificate: tuple[str, str], command: str
 ) -> None:
-    """A certificate nobody vouches for is refused until it is named."""
+    """A certificate of an unknown authority is refused until an option names it."""
     with answering(http("200 OK", '"hello"'), tls) as port:
         url = f"https://127.0.0.1:{port}"
         line = complaint(capsys, command, "--url", url)

@@ -1,4 +1,4 @@
-"""The subscriber of `listen`: what it prints, and when it comes back."""
+"""The subscriber of `listen`: its output, and when it reconnects."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ Script = list[tuple[list[Item], int]]
 
 
 class Scripted:
-    """A stream that plays one act for each time it is opened: some items, then a close code."""
+    """A stream that plays one act each time it opens: some items, then a close code."""
 
     def __init__(self, acts: Script) -> None:
         self.acts = acts
@@ -58,7 +58,7 @@ def event(number: int) -> Item:
 
 
 def test_prints_events_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
-    """After a drop it comes back with the position of the last event, and prints each event as one line."""
+    """After a drop it reconnects with the position of the last event, and prints each event as one line."""
     code, stream, _ = play([([event(1), event(2)], 1006), ([event(3)], 1000)])
     assert code == 0
     assert stream.opened == [{"conn_id": "c1", "since": ""}, {"conn_id": "c1", "since": "e-2"}]
@@ -77,7 +77,7 @@ def test_stops_where_it_must(final: int) -> None:
 
 
 def test_unknown_connection_is_replaced() -> None:
-    """When the server has forgotten the connection, a new one goes on from the same position."""
+    """When the server has forgotten the connection, a new one continues from the same position."""
     server, stream = Answering(), Scripted([([event(1)], 4001), ([], 1000)])
     Subscriber(server, "alice", ["news"], stream, wait=lambda _: None).listen()
     assert stream.opened[1] == {"conn_id": "c2", "since": "e-1"}
@@ -85,7 +85,7 @@ def test_unknown_connection_is_replaced() -> None:
 
 
 def test_waits_follow_the_policy_of_all_clients() -> None:
-    """Failures in a row wait longer, and the first word of the server that it is slow or forgetful costs no wait."""
+    """Failures in a row wait longer, and the first 4001 or 4008 of the server costs no wait."""
     _, _, waits = play([([], 1013), ([], 1006), ([event(1)], 4008), ([], 1006), ([], 1000)])
     assert waits == [3, 1, 0, 2]
 
@@ -108,7 +108,7 @@ def test_server_out_of_reach_may_come_back() -> None:
 
 
 def test_refusal_is_final() -> None:
-    """A server that refuses the subscriber is not asked again, nor one that cannot be reached at first."""
+    """A server that refuses the subscriber is not asked again, nor one that is unreachable at the start."""
     with pytest.raises(RequestFailed):
         play([([], 4001)], None, RequestFailed("forbidden", 403))
     with pytest.raises(RequestFailed):

@@ -24,7 +24,7 @@ def run(*argv: str, cwd: Path | None = None, **environ: str) -> Finished:
     ("module", "argument", "code"), [("channelstream", "-v", 0), ("channelstream.cli", "--nonsense", 2)]
 )
 def test_a_module_is_the_program(module: str, argument: str, code: int) -> None:
-    """A new interpreter prints and ends as what all other tests here run, which is forked."""
+    """A new interpreter prints and ends as the forked program of the other tests."""
     ended = subprocess.run(
         [sys.executable, "-m", module, argument],
         env={}, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
@@ -91,7 +91,7 @@ def test_help() -> None:
 
 @pytest.mark.slow
 def test_a_server_imports_nothing_of_other_commands() -> None:
-    """What only clients, the demo's visitors and `bench` need is imported once it is needed, not by every start."""
+    """Modules of clients, demo visitors and `bench` are imported when needed, not at every start."""
     foreign = {"httpx", "websockets", "uvicorn", "channelstream.bench", "channelstream.cli.listen"}
     script = (
         "import sys, channelstream.cli.serve, channelstream.server;"

@@ -91,7 +91,7 @@ def test_refusal(server: Remembering, capsys: pytest.CaptureFixture[str]) -> Non
     [('{"a": 1}', {"a": 1}), ("5", 5), ("null", None), ("hello", "hello"), ("{oops", "{oops")],
 )
 def test_payload(text: str, value: object) -> None:
-    """JSON is sent as what it says, everything else as a text."""
+    """JSON is sent as JSON, everything else as a text."""
     assert payload(text) == value
 
 

@@ -88,7 +88,7 @@ def test_sse_that_breaks_off() -> None:
 
 
 def test_sse_with_what_ends_a_line_elsewhere() -> None:
-    """Characters that end a line for Python, but neither in JSON nor in an event stream, end nothing."""
+    """Characters that end a line in Python, but neither in JSON nor in an event stream, end nothing."""
     item = EVENT | {"message": "one\u2028two\u2029three\x85four"}
     with http_answer(200, f"data: {json.dumps([item], ensure_ascii=False)}\n\n") as server:
         assert receive("sse", server) == ([item], LOST)
@@ -96,7 +96,7 @@ def test_sse_with_what_ends_a_line_elsewhere() -> None:
 
 @pytest.mark.parametrize(("transport", "form"), [("sse", "data: {}\n\n"), ("poll", "{}")])
 def test_closing_item(transport: str, form: str) -> None:
-    """A last word of SSE and long poll is the code the stream ends with."""
+    """The closing item of SSE and long poll is the code the stream ends with."""
     with http_answer(200, form.format(json.dumps([EVENT, CLOSING]))) as server:
         assert receive(transport, server) == ([EVENT], 4008)
 
@@ -127,7 +127,7 @@ def test_nonsense(transport: str, form: str) -> None:
 
 @pytest.mark.parametrize("transport", STREAMS)
 def test_list_that_is_too_long_ends_it_for_good(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would come again each time: no stream that comes back begins it again for ever."""
+    """It would be sent again each time: a reconnect would begin it again for ever."""
     monkeypatch.setattr(streams, "MAX_FRAME_BYTES", 1_000)
     long = json.dumps([EVENT | {"message": "x" * 2_000}])
     if transport == "ws":
@@ -144,7 +144,7 @@ def test_list_that_is_too_long_ends_it_for_good(transport: str, monkeypatch: pyt
 def test_large_message_on_a_slow_line_arrives_at_once(
     transport: str, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What takes several times the longest silence to arrive is not cut while bytes come; what is silent is."""
+    """A message that takes several times the longest silence is not cut while bytes arrive; a silent line is."""
     monkeypatch.setattr(streams, "SILENCE_S", 0.25)
     size = 1 << 18
     line = Line(server.port)

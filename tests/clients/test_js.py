@@ -41,8 +41,8 @@ def node() -> str:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningServer]:
-    """A server for these tests, whose polls are short (a resumed poll shows only by its first answer that it works)
-    and whose heart beats fast, so that a test may call a line silent soon."""
+    """A server for these tests, whose polls are short (only the first answer of a resumed poll shows that it works)
+    and whose heartbeats are frequent, so that a test can soon call a line silent."""
     running = launch(**SHORT_POLLS, CHANNELSTREAM_HEARTBEAT_INTERVAL_S="0.25")
     yield running
     running.stop()
@@ -133,7 +133,7 @@ def say(server: RunningServer, channel: str, text: str, **more: Any) -> None:
 
 
 def test_its_own_tests_pass(node: str) -> None:
-    """What needs no server is tested by node's own runner."""
+    """Tests that need no server run in node's own runner."""
     files = sorted(map(str, (CLIENT / "test").glob("*.test.js")))
     done = subprocess.run([node, "--test", *files], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout
@@ -192,7 +192,7 @@ def test_a_cut_line_loses_nothing(server: RunningServer, line: Line, listen: Lis
 def test_a_long_message_comes_through_a_slow_line(
     server: RunningServer, line: Line, listen: Listen, transport: str
 ) -> None:
-    """It takes longer than a line may be silent, and is not begun again for ever."""
+    """It takes longer than a line may be silent, and is not begun again."""
     channel = uuid4().hex
     granted = connection(server, channel)
     listener = listen(line.url, connection=granted, transports=[transport], silenceMs=800)
@@ -206,7 +206,7 @@ def test_a_long_message_comes_through_a_slow_line(
 def test_it_falls_back_and_comes_up_again(
     server: RunningServer, line: Line, listen: Listen, trouble: str
 ) -> None:
-    """Where WebSockets do not pass, by SSE; where that does not, by polls; and back by position when they do."""
+    """Without WebSockets SSE is used, without SSE polls; and WebSockets again when they pass, with nothing lost."""
     channel = uuid4().hex
     setattr(line, trouble, (b"GET /ws", b"GET /sse"))
     listener = listen(line.url, connection=connection(server, channel), upgradeMs=500)

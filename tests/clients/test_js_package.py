@@ -1,4 +1,4 @@
-"""The JavaScript client as npm would publish it: what it holds, who may import it, and what its types refuse."""
+"""The JavaScript client as npm would publish it: its content, its imports, and the errors of its types."""
 
 import json
 import re
@@ -69,7 +69,7 @@ def test_it_can_be_imported(application: Path, program: str) -> None:
 
 @pytest.mark.slow
 def test_its_types_refuse_missing_members(application: Path) -> None:
-    """A program in TypeScript passes its strict mode, as a module or not, but for the lines that must not."""
+    """A program in TypeScript passes its strict mode, as a module or not, except for the invalid lines."""
     programs = [shutil.copy(TYPED, application / f"program.{ending}") for ending in ("mts", "cts")]
     options = ["--strict", "--noEmit", "--skipDefaultLibCheck", "--module", "node16", "--target", "es2022"]
     run(TOOLS / "tsc", *options, "--lib", "es2022,dom,dom.iterable", *programs, cwd=application)

@@ -70,7 +70,7 @@ def test_no_arguments() -> None:
     ],
 )
 def test_complaints(argv: list[str], complaint: str) -> None:
-    """What cannot be understood is a ConfigError of one line that repeats no value."""
+    """A malformed command line is a ConfigError of one line that repeats no value."""
     with pytest.raises(ConfigError) as caught:
         read(*argv)
     assert complaint in str(caught.value)

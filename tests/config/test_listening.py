@@ -1,4 +1,4 @@
-"""What a server says of its address."""
+"""The address that a server announces."""
 
 import errno
 import socket
@@ -56,6 +56,6 @@ def test_refusal(settings: Settings, error: OSError, said: str) -> None:
     ],
 )
 def test_faulty_path_of_a_socket(error: OSError, said: str) -> None:
-    """A path at which no server can ever listen is a wrong option."""
+    """A path at which no server can listen is a wrong option."""
     assert said in str(refusal(Settings(unix_socket="/s"), error))
     assert isinstance(refusal(Settings(unix_socket="/s"), error), ConfigError)

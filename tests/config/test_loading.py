@@ -50,7 +50,7 @@ def test_flags_beat_environment_beats_file(tmp_path: Path) -> None:
 
 
 def test_value_that_is_beaten_is_not_judged(tmp_path: Path) -> None:
-    """A wrong value in a source that another one beats does no harm."""
+    """A wrong value in a source that another one overrides is ignored."""
     path = write(tmp_path, "[channelstream]\nport = x\n")
     assert load_settings([path, "-p", "3"], {}).settings.port == 3
 

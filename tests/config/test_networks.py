@@ -12,12 +12,12 @@ def test_reads_addresses_and_networks() -> None:
 
 
 def test_an_ipv4_mapped_entry_is_the_ipv4_one() -> None:
-    """As the addresses of callers are read: else the entry would admit nobody."""
+    """The addresses of callers are read so, and otherwise the entry would admit none."""
     assert Networks().parse("::ffff:10.1.2.3 ::ffff:10.0.0.0/104") == ("10.1.2.3", "10.0.0.0/8")
 
 
 def test_placeholders_admit_nobody() -> None:
-    """Placeholder entries are left out, and found for the warning."""
+    """Placeholder entries are left out, and reported in a warning."""
     text = "x.x.x.x, 10.0.0.y, 127.0.0.1"
     assert Networks().parse(text) == ("127.0.0.1",)
     assert Networks().placeholders(text) == ["x.x.x.x", "10.0.0.y"]

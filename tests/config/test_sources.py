@@ -15,7 +15,7 @@ def write(path: Path, text: str) -> str:
 
 
 def test_reads_its_section_only(tmp_path: Path) -> None:
-    """Keys of the section [channelstream] are read in any case; other sections are none of ours."""
+    """Keys of the section [channelstream] are read in any case; other sections are ignored."""
     path = write(tmp_path, "[other]\nport = 1\n[channelstream]\nPort = 2\n")
     layer = from_file(path)
     assert layer.given == {"port": Given("2", repr(path))}

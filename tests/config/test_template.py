@@ -32,7 +32,7 @@ def test_every_commented_default_is_true(tmp_path: Path) -> None:
 
 
 def test_set_options(tmp_path: Path) -> None:
-    """Options that are given stand in the file as set, whatever characters they hold."""
+    """Given options are set in the file, with any characters."""
     settings = load_text(
         tmp_path, render_ini({"secret": "a%b;c#d", "port": "1", "allow_posting_from": "::1, 10.0.0.0/8"})
     )
@@ -59,6 +59,6 @@ def test_json_overrides() -> None:
 
 @pytest.mark.parametrize("document", ["{", "[]", '{"prot": 1}', '{"port": {}}', '{"allow_cors": [1]}'])
 def test_faulty_json(document: str) -> None:
-    """What is no object of known names and plain values is refused in one line."""
+    """Other values than an object of known names and plain values are refused in one line."""
     with pytest.raises(ConfigError, match=r"^--json: [^\n]*$"):
         texts_of_json(document)

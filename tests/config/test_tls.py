@@ -1,4 +1,4 @@
-"""Certificates, keys, and what is wrong with them."""
+"""Certificates, keys, and their faults."""
 
 import ssl
 import subprocess
@@ -18,7 +18,7 @@ Files = Callable[..., Settings]
 
 @pytest.fixture
 def files(certificate: tuple[str, str], tmp_path: Path) -> Files:
-    """Settings with a certificate file and a key file that hold what is named."""
+    """Settings with a certificate file and a key file of the given content."""
     contents = {
         "cert": Path(certificate[0]).read_text(),
         "key": Path(certificate[1]).read_text(),
@@ -72,7 +72,7 @@ def test_usable_files(files: Files) -> None:
 
 
 def test_nothing_to_trust(files: Files) -> None:
-    """A client says which file cannot be used."""
+    """A client names the unusable file."""
     with pytest.raises(ConfigError, match=r"^ssl_certfile: '.*' cannot be read: No such file"):
         client_context("/nonexistent.pem")
     with pytest.raises(ConfigError, match=r"^ssl_certfile: '.*junk.pem' holds no PEM certificate"):
@@ -102,7 +102,7 @@ def test_a_certificate_is_trusted_by_itself(certificate: tuple[str, str], tmp_pa
 
 
 def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
-    """Carry the bytes of a handshake to and fro until both sides are content."""
+    """Carry the bytes of a handshake in both directions until both sides are done."""
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [
         client.wrap_bio(down, up, server_hostname="push"),

@@ -85,7 +85,7 @@ def sign_in(browser: Browser, address: str, name: str) -> Page:
 
 
 def test_a_chat_reaches_both_pages_in_order(chromium: Browser, example: str) -> None:
-    """What one sends is on both pages, in order; who comes later sees who is there and what was said."""
+    """Messages appear on both pages, in order; a later visitor sees members and history."""
     text = f"Hello from {uuid4()}"  # The chat is that of all examples, and has a history.
     ann = sign_in(chromium, example, "Ann")
     expect(ann.get_by_role("status")).to_have_text("Connected.")
@@ -101,7 +101,7 @@ def test_a_chat_reaches_both_pages_in_order(chromium: Browser, example: str) -> 
 
 
 def test_a_refusal_is_on_the_page(chromium: Browser, misled: str) -> None:
-    """Where the push server refuses the application, the page says so and tries again."""
+    """Where the push server refuses the application, the page reports it and tries again."""
     page = sign_in(chromium, misled, "Ann")
     expect(page.get_by_role("status")).to_contain_text(
         "Not connected, trying again: no connection: the push server"
@@ -110,7 +110,7 @@ def test_a_refusal_is_on_the_page(chromium: Browser, misled: str) -> None:
 
 
 def test_a_stopped_server_is_on_the_page(chromium: Browser, start_server: Any) -> None:
-    """While the push server is away the page says so, keeps what could not be sent, and comes back with it."""
+    """While the push server is away the page reports it, keeps unsent messages, and sends them later."""
     first = start_server()
     with running("flask", first.url, first.secret) as address:
         page = sign_in(chromium, address, "Ann")
@@ -129,6 +129,6 @@ def test_a_stopped_server_is_on_the_page(chromium: Browser, start_server: Any) -
 
 
 def test_django_protects_its_calls(server: Any) -> None:
-    """A page of somebody else, which has no token, is refused by Django."""
+    """A page of another site, which has no token, is refused by Django."""
     with running("django", server.url, server.secret) as address:
         assert http.post(f"{address}/sign-in", json={"name": "Ann"}).status_code == 403

@@ -23,7 +23,7 @@ SECRET = "the api's secret"
 
 @dataclass
 class RecordingServer:
-    """Stands for the push server behind the demo: checks the signature, notes the call, echoes the body."""
+    """Stands for the push server behind the demo: checks the signature, records the call, echoes the body."""
 
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
     status: int = 200
@@ -39,7 +39,7 @@ class RecordingServer:
 
 @dataclass
 class Panel:
-    """Stands for the server's view of itself: answers a little, and notes what it was asked."""
+    """Stands for the server's data of itself: answers a little, and records its calls."""
 
     asked: list[Any] = field(default_factory=list)
 
@@ -82,7 +82,7 @@ def is_signed(request: Request) -> bool:
 
 
 class NoTraces:
-    """Stands for a tracer that nobody has asked for anything."""
+    """Stands for a tracer without traces."""
 
     def start(self, kind: str, name: str, minutes: int) -> None:
         raise NotImplementedError

@@ -85,7 +85,7 @@ def test_wrong_basic_credentials_get_401(browser: Client, header: str) -> None:
 
 
 def test_other_schemes_count_as_none(browser: Client) -> None:
-    """A bearer token is nothing we know."""
+    """A bearer token is ignored."""
     assert browser.get("/admin", headers={"authorization": "Bearer x"}).status_code == 302
 
 

@@ -35,7 +35,7 @@ def test_long_searches_are_cut(browser: Client, panel: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["channel", "user", "connection"])
 def test_unknown_things_are_404(browser: Client, kind: str) -> None:
-    """What is known is described; what is not is answered in words."""
+    """Known items are described; unknown ones are answered with a sentence."""
     assert browser.get(f"/admin/data/{kind}?name=known", headers=SIGNED).json() == {"name": "known"}
     answer = browser.get(f"/admin/data/{kind}?name=other", headers=SIGNED)
     assert (answer.status_code, answer.json()["error"]) == (404, f"There is no such {kind}.")
@@ -54,7 +54,7 @@ def test_figures_come_as_a_stream(browser: Client) -> None:
 
 
 def test_too_many_watchers_are_sent_away(browser: Client, panel: Any) -> None:
-    """At the bound the answer is 503 and says when to come back."""
+    """At the bound the answer is 503 with Retry-After."""
     panel.asked.append("full")
     answer = browser.get("/admin/live", headers=SIGNED)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

@@ -1,4 +1,4 @@
-"""A bounded table."""
+"""A table with a bound."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The demo's backend: what it asks of the push server for whom."""
+"""The demo's backend: its calls to the push server for each visitor."""
 
 import pytest
 from httpx import Client
@@ -48,7 +48,7 @@ def test_a_name_belongs_to_one_visitor_until_they_leave(browser: Client, other_b
 def test_a_page_that_lost_its_connection_reads_on(
     browser: Client, other_browser: Client, push_server
 ) -> None:
-    """What it had seen is handed on, but not of a name that is new to the visitor, or was somebody else's before."""
+    """Its position is passed on, but not with a name that is new to the visitor, or belonged to another one."""
 
     def handed_on(visitor: Client, **more: object) -> str:
         visitor.post("/demo/connect", json={"since": "k3f9a1-7", **more})
@@ -124,7 +124,7 @@ def test_nobody_else_changes_a_message(
 def test_only_ones_own_connection_changes_channels(
     browser: Client, other_browser: Client, push_server, path: str
 ) -> None:
-    """The owner's wish goes on; another's, or one for an unknown connection, gets 409."""
+    """The owner's call is forwarded; another visitor's, or one for an unknown connection, gets 409."""
     conn_id = browser.post("/demo/connect", json=ANN).json()["conn_id"]
     other_browser.post("/demo/connect", json=BOB)
     wish = {"conn_id": conn_id, "channels": ["demo-help"]}
@@ -199,7 +199,7 @@ def test_strangers_get_401(browser: Client, push_server, path: str) -> None:
 def test_only_json_from_our_own_page_is_read(
     browser: Client, content: str, headers: dict[str, str], status: int
 ) -> None:
-    """Forged, malformed and oversized requests are answered with what was wrong."""
+    """Forged, malformed and oversized requests are answered with their fault."""
     assert browser.post("/demo/connect", content=content, headers=headers).status_code == status
 
 
@@ -207,7 +207,7 @@ def test_only_json_from_our_own_page_is_read(
 def test_a_refusal_of_the_push_server_is_shown(
     browser: Client, push_server, status: int, answered: int
 ) -> None:
-    """422 means the connection is over, so the page connects again; anything else is a fault of ours."""
+    """422 means that the connection has ended, so that the page reconnects; other refusals are faults of the demo."""
     push_server.status = status
     assert browser.post("/demo/connect", json=ANN).status_code == answered
 

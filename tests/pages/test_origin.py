@@ -29,5 +29,5 @@ def request(headers: dict[str, str]) -> Request:
     ],
 )
 def test_own_and_foreign_pages_are_distinguished(headers: dict[str, str], ours: bool) -> None:
-    """Fetch metadata decides; else the origin's host; a script sends neither and passes."""
+    """Fetch metadata decides, else the origin's host; a script sends neither and passes."""
     assert is_same_origin(request(headers)) is ours

@@ -39,7 +39,7 @@ def test_delay_grows_up_to_a_bound_and_is_forgotten_after_success() -> None:
 
 
 def test_delay_is_forgotten_with_time() -> None:
-    """An address that has kept still long enough starts over."""
+    """An address without a recent failure starts over."""
     time = Time()
     throttle = Throttle(time.clock, time.sleep)
     guess(throttle, "192.0.2.1")
@@ -84,7 +84,7 @@ def test_remembers_a_bounded_number_of_addresses() -> None:
 
 
 def test_attempts_waiting_at_once_are_bounded_per_address() -> None:
-    """The attempt over the bound is refused without a look at its password; later ones pass again."""
+    """The attempt over the bound is refused without a check of its password; later ones pass again."""
 
     async def scenario() -> None:
         gate = asyncio.Event()

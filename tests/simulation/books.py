@@ -1,4 +1,4 @@
-"""Parts of the product that keep books for the checker: who was where and when, and what the budget threw out."""
+"""Parts of the product that also record for the checker: members of channels over time, and drops of the budget."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -24,8 +24,8 @@ class Stay:
 
     Attributes:
         asked: when the node was asked for it.
-        joined: when the engine counted it in; None until then.
-        named: from where the application lets it read; -1 where it named no position of this log, None where it named none.
+        joined: when the engine registered it; None until then.
+        named: the offset that the application named; -1 for a position of another log, None for no position.
         left: None while it lasts.
     """
 
@@ -41,11 +41,11 @@ class Stay:
 
     @property
     def owed_after(self) -> int | None:
-        """The first stream that asks for everything is owed what comes after this; None: nothing yet."""
+        """The first stream without a position is owed the events after this; None: nothing yet."""
         return self.joined if self.named is None or self.named < 0 else self.named
 
     def is_unproven(self, start: int) -> bool:
-        """Whether nobody can say what a client that resumes from here has missed before it joined."""
+        """Whether it is unknown what a client that resumes from here has missed before it joined."""
         return self.named == -1 and self.joined is not None and start < self.joined
 
 
@@ -95,7 +95,7 @@ def _conn_id(connection: Connection) -> str:
 
 
 class BookedEngine(MemoryEngine):
-    """The product's engine, which also remembers when it counted whom in, and what the application named then."""
+    """The product's engine, which also records each registration, and the position that the application named for it."""
 
     hub: BookedHub
 

@@ -1,4 +1,4 @@
-"""What must hold of the server's memory after every step."""
+"""The bounds of the server's memory, checked after every step."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ COLLECTED_WITHIN_S = (COLLECT_EVERY + 1) * SWEEP_INTERVAL_S
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A log when it was last looked at.
+    """A log when it was last checked.
 
     Attributes:
         disturbed: how often its channel was configured and the budget exceeded until then: each may drop entries early.
@@ -30,7 +30,7 @@ class Look:
 
 
 class MemoryChecker:
-    """Looks at logs and indexes, and remembers what the logs held."""
+    """Checks logs and indexes, and remembers the entries of the logs."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -59,7 +59,7 @@ class MemoryChecker:
         demand(used <= budget.limit_bytes, "more than the budget:", used)
 
     def _nothing_dropped_early(self, world: World, place: Place, log: Log, now_s: float) -> None:
-        """Check that what a log has dropped since the last look was too old, too much or over the budget."""
+        """Check that entries dropped since the last check were expired, too many or over the budget."""
         demand(not world.truth.duplicate(log), "one uuid accepted twice:", place)
         registry = world.registry
         now = Look(log, list(log.entries), registry.budget.exceeded + registry.configured.get(place[0], 0))
@@ -76,7 +76,7 @@ class MemoryChecker:
             demand(not early, "dropped too early:", place, entry.position)
 
     def _idle(self, world: World, now_s: float) -> None:
-        """Check that what nobody uses is forgotten in its time, however the wall clock was set."""
+        """Check that idle users and channels are forgotten in time, however the wall clock was set."""
         registry = world.registry
         latest_s = now_s - registry.lifetime_s - COLLECTED_WITHIN_S
         for each in (*registry.users.values(), *registry.channels.values()):

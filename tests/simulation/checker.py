@@ -1,4 +1,4 @@
-"""What must hold for every stream, whatever happens; `demand` raises where it does not."""
+"""The promises for every stream; `demand` raises where one is broken."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ TYPES: dict[type[Event], set[str]] = {
 
 
 class Listener(Protocol):
-    """The client, as far as the checker needs to know it."""
+    """The data of a client that the checker needs."""
 
     user: str
     position: str
@@ -111,7 +111,7 @@ class Watch:
         demand(not missing, "neither recovered nor lost:", missing)
 
     def _start(self) -> int | None:
-        """Return the number the client resumes from, None where its position can prove nothing."""
+        """Return the offset the client resumes from, None where its position proves nothing."""
         if not self.since:
             assert self.resumed is not None
             return Position.parse(self.resumed["position"]).offsets[0]  # type: ignore[union-attr]
@@ -149,7 +149,7 @@ class Watch:
         return self.world.hub.stays(self.connection, channel)
 
     def observe(self) -> None:
-        """From when a stream of the older generation is live, it is owed everything, too."""
+        """A stream of the older generation is owed everything from the moment it is live, too."""
         if self.connection.stream is not None and self.connection.state is ConnectionState.LIVE:
             self._owe(dict.fromkeys((PRIVATE, *self.connection.channels), self.world.offset))
 
@@ -197,7 +197,7 @@ class Watch:
         )
 
     def nothing_missing(self, read_to: int) -> None:
-        """Check that all that was owed up to this number has come."""
+        """Check that all events owed up to this offset have come."""
         entries = self.truth.entries
         while self._cursor < len(entries) and entries[self._cursor].offset <= read_to:
             entry = entries[self._cursor]
@@ -257,7 +257,7 @@ class Checker:
         watch.delivered(entry)
 
     def began(self, client: Listener, since: str | None) -> None:
-        """A client that asks for another position than its own asks for what it has had."""
+        """A client that names an older position than its own asks for events it has received."""
         if since is not None and since != client.position:
             self._handled.pop(client, None)
 

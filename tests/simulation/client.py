@@ -142,14 +142,14 @@ class Client:
             self._watch = self._line = None
 
     def forget(self) -> None:
-        """Know of no connection any more; the position stays."""
+        """Forget the connection; the position stays."""
         self.drop()
         self.connection = None
 
     # -- bytes
 
     def flow(self, count: int | None = None) -> bool:
-        """Read what has come, up to so many bytes; say whether there was anything in it."""
+        """Read received bytes, up to so many; return whether there were items among them."""
         if self._line is not None:
             line = self._line
             return self._handle(line.take(len(line.unread) if count is None else count))
@@ -192,7 +192,7 @@ class Client:
         self.drop()
 
     def drop(self) -> None:
-        """Lose the line now, and what is on its way with it."""
+        """Lose the line now, with the bytes on their way."""
         if self._line is not None:
             self._line.abort()
         if self._gone is not None:
@@ -200,7 +200,7 @@ class Client:
         self._line = self._gone = self._answer = self._watch = None
 
     def part(self) -> None:
-        """Say good-bye by a close frame (code 1000), where the transport has one."""
+        """End by a close frame (code 1000), where the transport has one."""
         if self._line is not None and isinstance(self._line.protocol, WatchedWebSocket):
             self._line.protocol.data_received(b"\x88\x82\0\0\0\0\x03\xe8")
         self.forget()

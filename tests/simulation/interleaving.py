@@ -1,7 +1,7 @@
 """Plays a few calls about one connection in every order in which their steps can fall, and with every one failure.
 
-A call goes on until it waits for its engine; when all wait, one of them is let go on, or fails. All ways to choose are
-played, each from the beginning. After each, everybody who counts must agree on who is there.
+A call runs until it waits for its engine; when all wait, one of them is released, or fails. All ways to choose are
+played, each from the beginning. After each, all registrations must agree.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ DELETION = MessageDeleted(uuid=UUID, channel="a")
 
 
 class Choices:
-    """One way through: what is chosen at each fork, first as given, then always the first, or at random."""
+    """One way through: the choice at each fork, first as given, then always the first, or at random."""
 
     def __init__(self, given: Sequence[int] = (), chance: random.Random | None = None) -> None:
         self._given = given
@@ -76,7 +76,7 @@ class Choices:
 
 
 class Gates:
-    """Where calls wait to be let go on; one of them in each run may fail instead."""
+    """Where calls wait to be released; one of them in each run may fail instead."""
 
     def __init__(self, choices: Choices, may_fail: bool) -> None:
         self.are_open = True
@@ -86,11 +86,11 @@ class Gates:
         self._can_fail: list[bool] = []
 
     def choose(self, options: int) -> int:
-        """Choose one of so many ways to go on."""
+        """Choose one of so many ways to continue."""
         return self._choices.choose(options)
 
     def add(self, go_on: Callable[[bool], None], can_fail: bool) -> None:
-        """Have something wait: it is called with whether it works."""
+        """Add a waiter, a callback whose argument is whether it succeeds."""
         if self.are_open:
             go_on(True)
             return
@@ -109,7 +109,7 @@ class Gates:
             raise Unavailable("Not now.")
 
     def release(self) -> bool:
-        """Let one go on, or fail; False if none waits."""
+        """Release one, or let it fail; False if none waits."""
         if not self._waiting:
             return False
         fallible = [number for number, can in enumerate(self._can_fail) if can and self._may_fail]
@@ -123,7 +123,7 @@ class Gates:
 
 
 class GatedLoop(VirtualLoop):
-    """A loop that lets a call go on when nothing else is left to do; only then time passes."""
+    """A loop that releases a call when nothing else is ready; only then time passes."""
 
     gates: Gates
 
@@ -137,7 +137,7 @@ ENDS = ("disconnect", "disconnect_all")
 
 
 class LateEngine:
-    """An engine that is reached some time after it was called, as over a line."""
+    """An engine that is reached some time after the call, as over a line."""
 
     def __init__(self, engine: Any, gates: Gates) -> None:
         self._engine = engine
@@ -273,7 +273,7 @@ class Scene:
         await self.node.connect("c", user, Dialect.V07, self._announced(channels), UserUpdate({"k": 1}, {}))
 
     async def give_up_connecting(self) -> None:
-        """Connect as a caller that has gone before it is answered."""
+        """Connect as a caller that leaves before it is answered."""
 
         async def connect() -> None:
             with suppress(ChannelstreamError):
@@ -295,7 +295,7 @@ class Scene:
         await self.node.end("c", CloseCode.NORMAL, "ended by the application")
 
     async def configure(self) -> None:
-        """Have the settings of a channel changed; if that is refused it is as if nobody had asked."""
+        """Have the settings of a channel changed; a refused change has no effect."""
         size = next(self._numbers)
         try:
             await self.node.engine.configure({"a": {"history_size": size}})
@@ -397,7 +397,7 @@ class Scene:
             demand(bool(members) and members.keys() <= here, "the index keeps the closed:", name)
 
     def check_counts(self) -> None:
-        """Check, while nothing is under way, that the engine counts exactly who is here."""
+        """Check, while nothing is under way, that the engine has registered exactly the connections that exist."""
         self.check()
         for name, channel in self.registry.channels.items():
             here = [member.user for member in self.hub.channels.get(name, ())]
@@ -413,7 +413,7 @@ class Scene:
         demand(not len(self.node._local.locks), "turns are kept:", len(self.node._local.locks))
 
     async def run(self, calls: Sequence["Call"], is_connected: bool) -> None:
-        """Play calls side by side."""
+        """Play calls concurrently."""
         await self.node.start()
         if is_connected:
             await self.connect("a")

@@ -1,4 +1,4 @@
-"""An event loop whose time is a number: it jumps to the next timer as soon as nothing else is left to do."""
+"""An event loop whose time is a number: it jumps to the next timer as soon as nothing else is ready."""
 
 import asyncio
 from asyncio import base_events
@@ -45,11 +45,11 @@ class VirtualLoop(base_events.BaseEventLoop):
         return task
 
     def _note_trouble(self, _loop: Any, context: dict[str, Any]) -> None:
-        """Remember what asyncio would only log: a callback that failed, a task that was forgotten."""
+        """Record errors that asyncio would only log: a failed callback, a forgotten task."""
         self.faults.append(context.get("exception") or Failure(context["message"]))
 
     def _note_fault(self, task: "asyncio.Task[Any]") -> None:
-        """Remember what went wrong in tasks nobody waits for."""
+        """Record errors of tasks that are not awaited."""
         if not task.cancelled() and (fault := task.exception()):
             self.faults.append(fault)
 
@@ -85,7 +85,7 @@ async def turns(count: int) -> None:
 async def kill_others() -> None:
     """End all other tasks, the oldest first.
 
-    Not before they have begun: Python would warn of what they should have awaited.
+    Not before they have begun: Python would warn of coroutines that were never awaited.
     """
     tasks = sorted(asyncio.all_tasks(), key=asyncio.Task.get_name)
     tasks.remove(asyncio.current_task())

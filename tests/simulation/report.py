@@ -1,4 +1,4 @@
-"""Plays one seed and says, where it fails, how to see that again."""
+"""Plays one seed and, where it fails, says how to replay it."""
 
 from tests.simulation.failure import Failure
 from tests.simulation.script import Step, make_script

@@ -1,4 +1,4 @@
-"""Scripts: lists of small steps made from a seed, which still mean something when any of them are left out."""
+"""Scripts: lists of small steps made from a seed, which stay valid when any of them are left out."""
 
 import random
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Makes the script of a failure short: whatever can be left out while it still fails, is."""
+"""Shrinks the script of a failure: leaves out every step without which it still fails."""
 
 from collections.abc import Callable
 

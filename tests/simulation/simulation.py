@@ -52,7 +52,7 @@ REPLAYS = 2
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one run.
+    """The outcome of one run.
 
     Attributes:
         received: how many events the clients have handled.
@@ -147,7 +147,7 @@ class Simulation:
             client.connection = None
 
     async def _restart(self, _client: Client, _chance: random.Random) -> None:
-        """Kill the process: whatever it was doing is not done."""
+        """Kill the process: its pending work is lost."""
         await kill_others()
         for client in self.clients:
             client.drop()
@@ -162,7 +162,7 @@ class Simulation:
         self.clock.offset_s += chance.choice((-100_000, -5, 5, 100_000))
 
     async def _settle(self, _client: Client, _chance: random.Random) -> None:
-        """Let every line flow until nothing more comes, and check that nobody waits for anything."""
+        """Let every line flow until nothing more comes, and check that no client waits."""
         for client in self.clients:
             client.stalled = False
         quiet = rounds = 0
@@ -203,7 +203,7 @@ class Simulation:
         return chance.choices((client.position, None, self._lie(chance)), (8, 1, 2))[0]
 
     def _named(self, client: Client, chance: random.Random) -> str:
-        """What the application names of a client that joins: nothing, what that client had, or what it says it had."""
+        """The position that the application names for a client that joins: none, the client's own, or one that it claims."""
         return chance.choices((client.position, "", self._lie(chance)), (4, 4, 2))[0]
 
     def _lie(self, chance: random.Random) -> str:
@@ -266,7 +266,7 @@ class Simulation:
             self._call(self.world.node.end(client.connection.id, CloseCode.NORMAL, "ended"), client)
 
     def _exodus(self, _client: Client, chance: random.Random) -> None:
-        """Have several connections end at once: their clients say good-bye, or their time is over."""
+        """Have several connections end at once: their clients close them, or their time is over."""
         node = self.world.node
         for each in chance.sample(self.clients, chance.randrange(2, CLIENTS)):
             if each.connection is not None and node.connection(each.connection.id) is each.connection:
@@ -379,7 +379,7 @@ def simulate(seed: int, script: list[Step]) -> Outcome:
 
 
 def _play(seed: int, script: list[Step]) -> tuple[Outcome, dict[int, str]]:
-    """Play a script and return what came of it, and the steps of the loop that took too long."""
+    """Play a script and return its outcome, and the steps of the loop that took too long."""
     loop = MeasuredLoop()
     simulation = Simulation(seed)
     try:
@@ -405,7 +405,7 @@ class _Tracebacks(logging.Handler):
 
 @contextmanager
 def _no_traceback() -> Iterator[None]:
-    """What a server survives may break a promise all the same: it fails as what is raised.
+    """An exception that the server survives may break a promise too: it fails the run.
 
     Raises:
         Failure: an exception was logged.
@@ -421,6 +421,6 @@ def _no_traceback() -> Iterator[None]:
 
 
 def _clear(loop: MeasuredLoop) -> None:
-    """Let nothing of this run outlive it."""
+    """Remove everything of this run."""
     loop.run_until_complete(kill_others())
     loop.close()

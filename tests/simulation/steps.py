@@ -1,4 +1,4 @@
-"""How long each step of a simulated loop computes, and what ran in one that computes for too long.
+"""How long each step of a simulated loop computes, and the code that ran in one that computes for too long.
 
 A step is one callback: a task between two awaits. Its length is the CPU time of the thread, so a busy machine does not
 change it. The garbage collector's time is left out, as it depends on what else lives in the process; so is a step that

@@ -35,7 +35,7 @@ def quiet() -> Iterator[None]:
 @pytest.mark.parametrize("is_connected", [False, True], ids=["unknown", "connected"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_two_calls_in_every_order(engine: str, is_connected: bool) -> None:
-    """With every one failure, and without: who is counted is who is here, and nothing is left behind."""
+    """With each single failure, and without: registrations agree with connections, and nothing is left behind."""
     played = sum(ways(engine, pair, is_connected) for pair in combinations_with_replacement(CALLS, 2))
     assert played > 300  # Else nothing was explored.
 
@@ -69,14 +69,14 @@ def no_turn(_turns: Locks, _key: str) -> nullcontext[None]:
 def test_calls_that_do_not_take_turns_are_found(
     monkeypatch: pytest.MonkeyPatch, engine: str, calls: tuple[str, str], is_connected: bool, found: str
 ) -> None:
-    """Ghosts, users counted twice or too often, too many channels, calls that fail."""
+    """Stale registrations, users counted twice, too many channels, calls that fail."""
     monkeypatch.setattr(Locks, "of", no_turn)
     with pytest.raises(Failure, match=found):
         ways(engine, calls, is_connected)
 
 
 def test_a_connection_that_is_taken_back_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the write that is refused, and for the caller that has gone."""
+    """By the refused write, and for the caller that has left."""
 
     def undo_connect(engine: SqliteEngine, _done: Any, member: Member) -> None:
         engine._log.undo_connect(member)
@@ -94,7 +94,7 @@ def test_messages_to_a_client_that_left_are_found(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_message_that_is_accepted_twice_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where what is being written does not count yet."""
+    """Where a pending write does not count yet."""
     monkeypatch.setattr(LocalLog, "_staged_about", lambda _log, _event: [])
     with pytest.raises(Failure, match="accepted twice"):
         ways("diskless", ("publish", "publish"), is_connected=True)

@@ -62,7 +62,7 @@ RANDOM = 24
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", FIXED)
 def test_seeds_that_found_something(seed: int) -> None:
-    """All promises hold where one was broken once."""
+    """All promises hold for seeds that once broke one."""
     run_seed(seed)
 
 
@@ -126,7 +126,7 @@ def first_failure(promise: str, weights: Mapping[str, float] = WEIGHTS, first: i
 def test_a_text_that_is_sent_after_its_end_is_found(
     monkeypatch: pytest.MonkeyPatch, place: str, fault: Any
 ) -> None:
-    """A log that keeps what was superseded, a flush that writes it, and a client that is sent what was read before."""
+    """A log that keeps superseded entries, a flush that writes them, and a client that is sent entries read before."""
     monkeypatch.setattr(place, fault)
     assert first_failure(r"sent after its (edit|deletion)")
 
@@ -152,7 +152,7 @@ def test_a_text_that_is_sent_after_its_end_is_found(
 def test_reading_from_elsewhere_than_allowed_is_found(
     monkeypatch: pytest.MonkeyPatch, start: Any, bound: Any, promise: str
 ) -> None:
-    """Before the connection joined, not from where the application lets it, or without saying that something is missing."""
+    """From before the join, from elsewhere than the application named, or without a report of the loss."""
     monkeypatch.setattr(ReadRange, "start", start)
     monkeypatch.setattr(ReadRange, "bound", property(bound))
     assert first_failure(promise)
@@ -175,7 +175,7 @@ def test_a_fault_where_many_leave_at_once_is_found(
 
 
 def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step of the clock forgets what was in use, or keeps what nobody uses."""
+    """A step of the clock forgets used items, or keeps idle ones."""
 
     def collect(log: LocalLog) -> Forgotten:
         lifetimes = log._lifetimes
@@ -188,7 +188,7 @@ def test_idle_time_by_the_wall_clock_is_found(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.slow
 def test_a_broken_promise_is_found_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that loses an event is found out, and the script that shows it becomes short."""
+    """A server that loses an event is found, and the script that shows it becomes short."""
     monkeypatch.setattr("channelstream.core.log._offset", lambda entry: entry.offset - 1)
 
     def fails(steps: list[object]) -> bool:

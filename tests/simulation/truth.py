@@ -1,4 +1,4 @@
-"""What the engine has accepted in one run of the server, known to the checker by its own books."""
+"""The events that the engine accepted in one run of the server, in the checker's own record."""
 
 from tests.simulation.failure import demand
 
@@ -63,7 +63,7 @@ class Truth:
     # -- edits and deletions
 
     def text(self, position: str, user: str) -> bytes | None:
-        """Return what a user may be sent now as the text of what is at a position; None: no text at all."""
+        """Return the text that a user may be sent now for the entry at a position; None: no text."""
         text, sent = None, self.by_position[position]
         for entry in self._about[sent.event.channel, sent.event.uuid]:
             event = entry.event
@@ -107,7 +107,7 @@ class Truth:
         return holder.log if holder else None
 
     def note_births(self, offset: int) -> None:
-        """Look for logs that are new, so that it is known from which number on they could prove something."""
+        """Look for new logs, so that it is known from which offset on they have proof."""
         places = [(name, "") for name in self._registry.channels]
         for place in places + [(PRIVATE, name) for name in self._registry.users]:
             log = self.log(place)
@@ -116,7 +116,7 @@ class Truth:
                 self._born[place] = (log, offset)
 
     def proves(self, place: Place, offset: int) -> bool:
-        """Whether the log still holds every event since this number, as the checker counts."""
+        """Whether the log still has every event since this offset, by the checker's record."""
         log = self.log(place)
         born = self._born.get(place)
         if log is None or born is None or born[0] is not log or born[1] > offset:

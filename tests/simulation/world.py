@@ -90,7 +90,7 @@ class WorldClock:
 
 
 class Wavering:
-    """An engine that answers some turns of the loop later, so that what races can race."""
+    """An engine that answers some turns of the loop later, so that races can occur."""
 
     def __init__(self, engine: Any, chance: random.Random | None, fails: bool) -> None:
         self._engine = engine
@@ -210,6 +210,6 @@ class World:
         self.housekeeping.start()
 
     async def stop(self) -> None:
-        """Die as a killed process does."""
+        """End as a killed process does."""
         self.streams.heartbeat.stop()
         await self.housekeeping.stop()

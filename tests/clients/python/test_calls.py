@@ -39,7 +39,7 @@ def accept_all(request: Request) -> Answer:
 
 
 class Run:
-    """Carries a plan out against a function in place of a server."""
+    """Executes a plan against a function in place of a server."""
 
     def __init__(
         self, plan: Any, answer: Callable[[Request], Outcome], retries: Retries | None = None
@@ -74,7 +74,7 @@ def in_turn(*outcomes: Outcome) -> Callable[[Request], Outcome]:
 
 
 def test_repeated_message_keeps_its_uuid() -> None:
-    """A message that got no answer is sent again with the same uuid, so it is delivered once."""
+    """A message without an answer is sent again with the same uuid, so it is delivered once."""
     run = Run(calls.publish(HELLO), in_turn(Unreachable("cut"), ok(SENT)))
     run.result()
     first, second = run.bodies()
@@ -111,7 +111,7 @@ def test_retry_after_is_respected() -> None:
 
 
 def test_long_retry_after_is_left_to_the_caller() -> None:
-    """A wait beyond the longest is not waited; the error says how long it would be."""
+    """A wait beyond the longest raises; the error says how long it would be."""
     run = Run(calls.disconnect("c"), in_turn(Answer(503, b"{}", "3600")))
     with pytest.raises(Unavailable) as caught:
         run.result()
@@ -121,7 +121,7 @@ def test_long_retry_after_is_left_to_the_caller() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 500])
 def test_refusals_are_not_repeated(status: int) -> None:
-    """What the server has refused for good is asked once."""
+    """A call that the server refuses permanently is sent once."""
     run = Run(calls.disconnect("c"), in_turn(Answer(status, b"{}")))
     with pytest.raises(Refused):
         run.result()
@@ -130,7 +130,7 @@ def test_refusals_are_not_repeated(status: int) -> None:
 
 @pytest.mark.parametrize("status", [502, 504])
 def test_gateway_without_an_answer_is_a_lost_answer(status: int) -> None:
-    """A gateway that got no answer knows nothing: the call is repeated, and its error says so."""
+    """A gateway without an answer does not know the outcome: the call is repeated, and its error says so."""
     gateway = Answer(status, b"<html>Bad Gateway</html>")
     assert Run(calls.disconnect("c"), in_turn(gateway, ok(True))).result() is True
     run = Run(calls.disconnect("c"), lambda _: gateway)
@@ -153,7 +153,7 @@ def test_gateway_without_an_answer_is_a_lost_answer(status: int) -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(header: str, wait_s: float | None) -> None:
-    """Both forms of the header count, and nothing in it is an error or without a bound."""
+    """Both forms of the header count, and every value is bounded and raises nothing."""
     run = Run(calls.disconnect("c"), in_turn(Answer(503, b"{}", header, at=1000.0)), Retries(attempts=1))
     with pytest.raises(Unavailable) as caught:
         run.result()
@@ -180,7 +180,7 @@ LOST_THEN: list[tuple[Any, Any, str, Any]] = [
 
 @pytest.mark.parametrize(("plan", "answer", "field", "done"), LOST_THEN)
 def test_repeated_call_returns_its_first_outcome(plan: Any, answer: Any, field: str, done: Any) -> None:
-    """What a repetition finds done, the attempt whose answer was lost may have done."""
+    """A change that a repetition finds made counts as made by the attempt whose answer was lost."""
     assert getattr(Run(plan, in_turn(Unreachable("cut"), ok(answer))).result(), field) == done
 
 
@@ -194,7 +194,7 @@ def test_repeated_change_of_a_state_returns_all_its_keys() -> None:
 
 
 def test_repeated_disconnect_has_ended_the_connection() -> None:
-    """A connection that is unknown after a lost answer was ended by the lost attempt; after a 429 nothing was done."""
+    """A connection that is unknown after a lost answer was ended by the lost attempt; a 429 changed nothing."""
     assert Run(calls.disconnect("c"), in_turn(Unreachable("cut"), ok(False))).result() is True
     assert Run(calls.disconnect("c"), in_turn(Answer(429, b"{}"), ok(False))).result() is False
 
@@ -219,7 +219,7 @@ TEXTS: list[Callable[[Any], Any]] = [
 @pytest.mark.parametrize("call", TEXTS)
 @pytest.mark.parametrize("text", ["news", b"news", ""])
 def test_text_is_no_list_of_names(call: Callable[[Any], Any], text: Any) -> None:
-    """One name where a list of names is meant is refused, instead of meaning its letters."""
+    """A text in place of a list of names is refused, instead of being read as its letters."""
     with pytest.raises(TypeError, match=r"list of names.*write \["):
         call(text)
 
@@ -267,7 +267,7 @@ class Point:
     ],
 )
 def test_any_mapping_and_sequence_is_a_payload(payload: Any, sent: Any) -> None:
-    """What frameworks hand out is sent as JSON, without being rebuilt first."""
+    """Types of frameworks are sent as JSON, without being rebuilt first."""
     body = json.loads(next(calls.publish(Message(user="ann", channel="news", message=payload))).body)
     assert body["message"] == sent
 

@@ -57,7 +57,7 @@ def test_twins_are_alike(method: str) -> None:
 
 
 def test_connection_lives_from_connect_to_disconnect(do: Do) -> None:
-    """A connection is registered, given and taken channels, shown, and ended."""
+    """A connection is registered, subscribed, unsubscribed, shown, and ended."""
     made = do("connect", "py-ann", ["py-a"], user_state={"color": "blue"}, state_public_keys=["color"])
     assert made.username == "py-ann"
     assert made.public_state == {"color": "blue"}
@@ -70,7 +70,7 @@ def test_connection_lives_from_connect_to_disconnect(do: Do) -> None:
 
 
 def test_message_is_sent_edited_and_deleted(do: Do) -> None:
-    """What was sent is in the history until it is deleted, as it was edited last."""
+    """A message is in the history until it is deleted, in its last edited form."""
     do("channel_config", {"py-history": ChannelSettings(store_history=True)})
     sent = do("publish", Message(user="ann", channel="py-history", message={"text": "one"}))
     assert do("edit", sent.uuid, channel="py-history", message={"text": "two"}).found
@@ -121,7 +121,7 @@ def test_wrong_secret_is_reported(server: Any) -> None:
 
 
 def test_wrong_address_is_reported(server: Any) -> None:
-    """A path where no server is is an error of its own; so is an address that is none."""
+    """A path without a server has its own error; so does a malformed address."""
     with Channelstream(server.url + "/elsewhere", server.secret) as client, pytest.raises(NotFound):
         client.info()
     with pytest.raises(ValueError, match="http"):
@@ -139,7 +139,7 @@ def test_no_server_is_reported() -> None:
 
 
 def test_answers_of_another_kind_are_errors(server: Any) -> None:
-    """A good answer that lacks what the call needs is an error of this client."""
+    """A successful answer without the expected fields is an error of this client."""
     from channelstream_client.model import Connection
     from channelstream_client.reading import read
 
@@ -165,7 +165,7 @@ def test_one_client_serves_several_loops(server: Any) -> None:
 
 @pytest.mark.nodes(1)
 def test_clients_of_closed_loops_are_forgotten(server: Any) -> None:
-    """Clients of loops that are gone are not kept."""
+    """Clients of closed loops are not kept."""
     client = AsyncChannelstream(server.url, server.secret)
     for _ in range(2):
         loop = asyncio.new_event_loop()

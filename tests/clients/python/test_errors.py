@@ -1,4 +1,4 @@
-"""Errors of the Python client cross process borders, and keep what they know."""
+"""Errors of the Python client cross process borders with their attributes."""
 
 import copy
 import inspect
@@ -58,7 +58,7 @@ def test_ends_of_streams_are_pickled(error: streams.StreamEnded) -> None:
 
 
 def test_texts_are_for_people() -> None:
-    """The text of an error says what happened, not how it was made."""
+    """The text of an error says what happened, not how it is constructed."""
     assert str(made(Refused)) == "answered 422: {'channels': ['no']}"
     assert (
         str(Refused(422, {"error": "Correct channels.", "faults": {}}, None))

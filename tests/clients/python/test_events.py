@@ -31,7 +31,7 @@ def test_every_item_of_the_wire_is_read(item: dict[str, Any]) -> None:
 
 
 def test_presence_is_the_same_in_both_dialects() -> None:
-    """What the seed calls join and part is joined and parted."""
+    """`join` and `part` of the seed are `joined` and `parted`."""
     for item in VECTORS["items"]:
         if item["event"]["kind"] == "Presence":
             seed, v07 = read_event(item["seed"]["live"]), read_event(item["v07"]["live"])
@@ -49,7 +49,7 @@ def test_changed_state_is_unpacked() -> None:
 
 
 def test_resumed_is_read() -> None:
-    """The first item of a stream says what is recovered and what is lost."""
+    """The first item of a stream names recovered and lost channels."""
     event = read_event(VECTORS["control"]["resumed"])
     assert event == Resumed(position="k3f9a1-7", recovered=["a", "b"], lost=["c"])
 
@@ -65,7 +65,7 @@ def test_unknown_kind_is_handed_on() -> None:
     "item", [None, [], "text", {"type": "message"}, {"type": "message", "uuid": "u", "user": 1}]
 )
 def test_a_malformed_event_is_refused(item: Any) -> None:
-    """An item that lacks what its kind must have is an error of this client, not a TypeError."""
+    """An item without a required key is an error of this client, not a TypeError."""
     with pytest.raises(BadAnswer):
         read_event(item)
 

@@ -7,7 +7,7 @@ from channelstream_client.testing import Line
 
 
 def test_line_to_a_server_that_is_gone_leaves_no_socket_open() -> None:
-    """A client that comes back while the server restarts is refused, and nothing is left to the garbage collector."""
+    """A client that reconnects while the server restarts is refused, and nothing is left to the garbage collector."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     line = Line(port)

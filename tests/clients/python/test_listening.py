@@ -71,7 +71,7 @@ async def received(listening: Listening) -> Any:
 
 @pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
 def test_cut_line_is_resumed(server: Any, stream: Stream) -> None:
-    """On every transport, what was sent while the line was cut arrives once it is mended, once and in order."""
+    """On every transport, messages sent while the line was cut arrive once and in order after it is mended."""
 
     async def test() -> None:
         line = Line(server.port)
@@ -97,7 +97,7 @@ def test_cut_line_is_resumed(server: Any, stream: Stream) -> None:
 
 @pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
 def test_any_text_arrives(server: Any, stream: Stream) -> None:
-    """Characters that end a line for Python, but neither in JSON nor in an event stream, end nothing."""
+    """Characters that end a line in Python, but neither in JSON nor in an event stream, end nothing."""
     text = "one\u2028two\u2029three\x85four"
 
     async def test() -> None:
@@ -126,7 +126,7 @@ def test_end_on_purpose_ends_the_iteration(server: Any) -> None:
 
 
 def test_newer_stream_ends_the_older(server: Any) -> None:
-    """A connection with a stream elsewhere is not fought for."""
+    """A stream that was replaced by a newer one does not reconnect."""
 
     async def test() -> None:
         async with AsyncChannelstream(server.url, server.secret) as client:
@@ -152,7 +152,7 @@ def test_unknown_connection_is_reported(server: Any, stream: Stream) -> None:
 
 
 def test_forgotten_connection_is_renewed(server: Any) -> None:
-    """With `renew` the stream goes on with a new connection, from the old position, and nothing is missed."""
+    """With `renew` the stream continues with a new connection, from the old position, and nothing is missed."""
 
     async def test() -> None:
         async with AsyncChannelstream(server.url, server.secret) as client:
@@ -198,7 +198,7 @@ def test_restart_is_reported_as_lost(start_server: Any) -> None:
 
 
 def test_next_transport_is_tried_where_one_does_not_get_through(server: Any) -> None:
-    """Behind a proxy that knows no WebSockets and swallows event streams, polls do the work."""
+    """Behind a proxy that refuses WebSockets and buffers event streams, polls are used."""
     tried: list[str] = []
 
     def through(stream: Stream, opens: bool) -> Stream:
@@ -228,7 +228,7 @@ def test_next_transport_is_tried_where_one_does_not_get_through(server: Any) -> 
 @pytest.mark.nodes(1)
 @pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
 def test_large_message_on_a_slow_line_arrives_at_once(server: Any, stream: Stream) -> None:
-    """What takes longer than the longest silence to arrive is not cut, and not begun again, while bytes come."""
+    """A message that takes longer than the longest silence is neither cut nor begun again while bytes arrive."""
 
     async def test() -> None:
         line = Line(server.port)
@@ -255,7 +255,7 @@ def test_large_message_on_a_slow_line_arrives_at_once(server: Any, stream: Strea
 @pytest.mark.nodes(1)
 @pytest.mark.parametrize("stream", TRANSPORTS, ids=lambda stream: stream.__name__)
 def test_silent_line_is_given_up(server: Any, stream: Stream) -> None:
-    """A line that carries nothing at all is taken for lost, and the stream goes on by another."""
+    """A line without any bytes is taken for lost, and the stream continues on another."""
 
     async def test() -> None:
         line = Line(server.port)
@@ -314,7 +314,7 @@ def test_polls_share_one_client(server: Any, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.nodes(1)
 @pytest.mark.parametrize("stream", BY_HTTP, ids=lambda stream: stream.__name__)
 def test_logs_do_not_hold_the_id(server: Any, stream: Stream, caplog: pytest.LogCaptureFixture) -> None:
-    """The line that httpx logs for each request leaves out the id: who has it may listen."""
+    """The line that httpx logs for each request leaves out the id, which is a credential."""
 
     async def test() -> None:
         async with AsyncChannelstream(server.url, server.secret) as client:
@@ -444,7 +444,7 @@ def test_blocking_renewal_and_errors(server: Any) -> None:
 
 
 def test_own_blocking_http_client_carries_no_stream() -> None:
-    """A stream needs an asynchronous client; it is said so instead of leaving the given one out."""
+    """A stream needs an asynchronous client; a blocking one raises instead of being ignored."""
     with httpx.Client() as http, pytest.raises(ValueError, match=r"httpx\.AsyncClient"):
         Channelstream("http://127.0.0.1:9", "s", http=http).listen("c")
     with httpx.Client() as http, pytest.raises(ValueError, match="verify"):

@@ -1,4 +1,4 @@
-"""What keeps a stream open: the reader may be slow, cancelled or gone, the server down, the application in trouble."""
+"""The pump of a stream: with a slow, cancelled or closed reader, a server that is down, and failing callbacks."""
 
 import asyncio
 import gc
@@ -103,7 +103,7 @@ def listening(*transports: Stream, **options: Any) -> Listening:
 
 
 async def numbers(events: Listening, up_to: int) -> list[int]:
-    """The payloads of the messages that follow, up to one of them."""
+    """Return the payloads of the next messages, up to one of them."""
     got: list[int] = []
     while not got or got[-1] != up_to:
         event: Event = await anext(events)
@@ -113,7 +113,7 @@ async def numbers(events: Listening, up_to: int) -> list[int]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop go on until something holds."""
+    """Run the loop until a condition holds."""
     while not condition():
         await asyncio.sleep(0)
 
@@ -161,7 +161,7 @@ def test_another_task_may_close_it() -> None:
 
 
 def test_position_is_that_of_the_last_event_handed_out() -> None:
-    """What has arrived and was not read is not counted, so `listen(since=position)` brings it again."""
+    """Events that arrived and were not read do not count, so `listen(since=position)` brings them again."""
 
     async def test() -> None:
         log = Log(5)
@@ -175,7 +175,7 @@ def test_position_is_that_of_the_last_event_handed_out() -> None:
 
 
 def test_iteration_that_is_left_closes_its_stream() -> None:
-    """Without `async with`, a listening that nobody holds any more is closed."""
+    """Without `async with`, a listening without a reference is closed."""
 
     async def test() -> None:
         log = Log(1)
@@ -192,7 +192,7 @@ def test_iteration_that_is_left_closes_its_stream() -> None:
 
 
 def test_slow_reader_loses_nothing_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full inbox is read no further, then what arrives is dropped, and comes again once the inbox is empty."""
+    """Reading pauses at a full inbox, then later events are dropped, and they arrive again once the inbox is empty."""
     monkeypatch.setattr(inbox, "MAX_EVENTS", 10)
     monkeypatch.setattr(pump, "PATIENCE_S", 0.01)
 
@@ -218,7 +218,7 @@ def test_slow_reader_loses_nothing_in_bounded_memory(monkeypatch: pytest.MonkeyP
 
 
 def test_reader_that_takes_all_as_patience_ends_gets_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The inbox is empty again before the stream notes that it was full for too long: nothing is dropped."""
+    """The inbox is empty again before the stream finds that it was full for too long: nothing is dropped."""
     monkeypatch.setattr(inbox, "MAX_EVENTS", 10)
 
     async def test() -> None:
@@ -262,7 +262,7 @@ def test_inbox_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pings_are_answered_while_the_reader_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that gets no pong ends the connection; a handler of 70 s does not keep it from getting one."""
+    """A server without a pong ends the connection; a handler of 70 s does not delay the pong."""
     monkeypatch.setattr(inbox, "MAX_EVENTS", 10)
     monkeypatch.setattr(pump, "PATIENCE_S", 0.01)
 
@@ -339,7 +339,7 @@ def test_renewal_gets_the_last_position() -> None:
 
 
 def test_renewal_may_give_a_connection_or_end_it() -> None:
-    """`renew` may return what `connect` returned; with a `StreamClosed` the application says that there is none."""
+    """`renew` may return what `connect` returned; with a `StreamClosed` the application ends the iteration."""
     connection = Connection(
         conn_id="new", username="bob", state={}, public_state={}, status=0, channels=[], channels_info=None,  # type: ignore[arg-type]
         position="e-1",
@@ -403,7 +403,7 @@ def test_fault_of_on_down_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_wait_without_a_stream_may_be_bounded() -> None:
-    """`give_up_after_s` ends the tries, and no wait or attempt goes beyond it."""
+    """`give_up_after_s` ends the attempts, and no wait or attempt exceeds it."""
 
     async def test() -> None:
         began = asyncio.get_running_loop().time()
@@ -440,7 +440,7 @@ def test_the_counter_of_a_bound_ends_with_its_stream() -> None:
 
 
 def test_stream_that_only_says_why_it_ends_is_a_failed_attempt() -> None:
-    """A server that takes every stream and closes it at once does not keep the bound from being reached."""
+    """A server that accepts every stream and closes it at once does not reset the bound."""
 
     async def test() -> None:
         async def closing(target: StreamTarget) -> AsyncIterator[str]:
@@ -453,7 +453,7 @@ def test_stream_that_only_says_why_it_ends_is_a_failed_attempt() -> None:
 
 
 def test_lesser_transport_is_left_for_the_best_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy's 404 or 429 leads to the long poll, and after a while the WebSocket is back, with nothing lost."""
+    """A proxy's 404 or 429 leads to the long poll; after a while the WebSocket is used again, with nothing lost."""
     monkeypatch.setattr(reconnect, "FIRST_UPGRADE_S", 0.01)
 
     async def test() -> None:
@@ -486,7 +486,7 @@ def test_polls_say_once_that_they_resume() -> None:
 
 
 def test_event_that_cannot_be_read_ends_it_after_those_before() -> None:
-    """A broken item is an error, once what came before it was handed out."""
+    """A malformed item is an error, after the earlier ones were returned."""
 
     async def test() -> None:
         async def broken(target: StreamTarget) -> AsyncIterator[str]:
@@ -502,7 +502,7 @@ def test_event_that_cannot_be_read_ends_it_after_those_before() -> None:
 
 
 def test_connection_that_is_forgotten_ends_it_without_renewal() -> None:
-    """The error has what the stream ended with as its cause."""
+    """The cause of the error is the end of the stream."""
 
     async def test() -> None:
         with pytest.raises(UnknownConnection) as caught:
@@ -513,7 +513,7 @@ def test_connection_that_is_forgotten_ends_it_without_renewal() -> None:
 
 
 def test_listening_starts_with_the_first_wait() -> None:
-    """A listening that nobody iterates opens nothing, and can be closed."""
+    """A listening that is not iterated opens nothing, and can be closed."""
 
     async def test() -> None:
         client = AsyncChannelstream(URL, "s")

@@ -104,7 +104,7 @@ def test_helpers_do_what_the_documentation_says(inner: pytest.Pytester) -> None:
 
 
 def test_server_that_does_not_start_shows_its_log(inner: pytest.Pytester) -> None:
-    """A wrong flag fails the tests with what the server said about it."""
+    """A wrong flag fails the tests with the server's message."""
     inner.makeini("[pytest]\nchannelstream_flags = --no-such-flag\n")
     inner.makepyfile("def test(channelstream_server): pass")
     result = inner.runpytest_subprocess("-q", "-p", "no:cacheprovider")
@@ -115,7 +115,7 @@ def test_server_that_does_not_start_shows_its_log(inner: pytest.Pytester) -> Non
 def test_environment_of_the_run_is_not_that_of_the_server(
     inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Settings and proxies of a developer's shell, such as a production database, are left alone; any log level will do."""
+    """Settings and proxies of a developer's shell, such as a production database, are ignored; every log level works."""
     database = tmp_path / "production.sqlite"
     monkeypatch.setenv("CHANNELSTREAM_ENGINE", f"sqlite:///{database}")
     monkeypatch.setenv("CHANNELSTREAM_LOG_LEVEL", "critical")
@@ -148,7 +148,7 @@ def test_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_flags_are_a_list() -> None:
-    """One text is no list of flags."""
+    """A text in place of a list of flags is refused."""
     with pytest.raises(TypeError, match="flags"):
         server.TestServer("--demo false")
 

@@ -23,7 +23,7 @@ def full(status: int = 503, retry_after_s: float = 0.0) -> StreamEnded:
 
 @pytest.mark.parametrize("code", [1000, 1002, 1003, 1007, 1008, 1009, 4002])
 def test_final_codes_end_it(code: int) -> None:
-    """After these codes a client does not come back."""
+    """After these codes a client does not reconnect."""
     assert policy().ended(StreamEnded(code, ""), 1.0) is None
 
 
@@ -84,7 +84,7 @@ def test_retry_after_is_waited_in_addition_up_to_five_minutes() -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 429, 502, 503])
 def test_transport_that_never_worked_is_left_at_once(status: int) -> None:
-    """What a proxy answers for one path leads to the next transport, and from the last to the first."""
+    """A proxy's answer for one path leads to the next transport, and from the last to the first."""
     known = policy(transports=3)
     end = full(status) if status in (429, 503) else lost(status)
     levels = []
@@ -95,14 +95,14 @@ def test_transport_that_never_worked_is_left_at_once(status: int) -> None:
 
 
 def test_next_transport_is_tried_without_a_wait() -> None:
-    """A lost transport costs no wait, but the last one does; where the server is full all wait."""
+    """A lost transport costs no wait, but the last one does; where the server is full all of them do."""
     known = policy(transports=3)
     assert [known.ended(lost(404), 1.0) for _ in range(3)] == [0, 0, 0.5]
     assert policy(transports=3).ended(full(), 1.0) == 3
 
 
 def test_transport_that_worked_has_three_tries() -> None:
-    """A cut line is not the transport's fault, until it fails three times in a row."""
+    """A cut line is not a fault of the transport, until it fails three times in a row."""
     known = policy(transports=2)
     known.received(1.0)
     levels = []
@@ -135,7 +135,7 @@ def test_lesser_transport_comes_up_again() -> None:
 
 
 def test_failure_of_the_best_transport_after_an_upgrade_leads_back_down() -> None:
-    """One that has worked before has no three tries then."""
+    """A transport that has worked before has one attempt then, not three."""
     known = policy(transports=2)
     known.received(1.0)
     for _ in range(3):
@@ -147,7 +147,7 @@ def test_failure_of_the_best_transport_after_an_upgrade_leads_back_down() -> Non
 
 
 def test_a_replacement_by_an_own_stale_stream_is_no_replacement() -> None:
-    """A stream that was given up may reach the server late, and must not end the newer one for good."""
+    """A stream that the client gave up may reach the server late, and must not end the newer one permanently."""
     known = policy()
     known.ended(lost(), 100.0)
     known.received(101.0)
@@ -156,7 +156,7 @@ def test_a_replacement_by_an_own_stale_stream_is_no_replacement() -> None:
 
 
 def test_failures_are_counted_until_a_stream_opens() -> None:
-    """How many attempts failed in a row, and since when, is known; a stream ends the count."""
+    """The number of failed attempts in a row, and their start, are kept until a stream opens."""
     known = policy()
     known.ended(lost(), 1.0)
     known.ended(lost(), 2.0)

@@ -20,7 +20,7 @@ async def wrong(server: AsyncChannelstream) -> None:
 
 @pytest.mark.slow
 def test_typed_program_is_accepted(tmp_path: Path) -> None:
-    """What applications do with calls passes mypy in its strict mode, and what they cannot do does not."""
+    """Valid programs of applications pass mypy in its strict mode, and invalid lines do not."""
     wrong = tmp_path / "wrong.py"
     wrong.write_text(WRONG)
     # In the checkout, for its configuration (strict) and the cache that `make check` has just filled.

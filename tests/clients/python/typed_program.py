@@ -1,4 +1,4 @@
-"""A program of an application, which a type checker must accept as it stands; nobody runs it."""
+"""A program of an application, which a type checker must accept unchanged; it is never run."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ def blocking(server: Channelstream) -> None:
 
 
 async def in_tasks(server: AsyncChannelstream) -> list[str]:
-    """A call is a coroutine: it may become a task, be gathered, be waited for, be run."""
+    """A call is a coroutine: it can be a task, be gathered, awaited or run."""
     task: asyncio.Task[Connection] = asyncio.create_task(server.connect("ann", ["news"]))
     connection = await task
     async with asyncio.TaskGroup() as group:
