@@ -57,7 +57,7 @@ def test_charts_say_their_figures(open_admin: Callable[..., Page]) -> None:
     page = open_admin()
     charts = page.get_by_role("img")
     expect(charts).to_have_count(6)
-    for name in ("Connections", "Deliveries", "Messages published", "Delay of", "Slow clients", "Memory"):
+    for name in ("Connections", "Deliveries", "Messages published", "Delay of", "Stalls of", "Memory"):
         expect(
             page.get_by_role("img", name=re.compile(f"^{name}.*: now .*, lowest .*, highest "))
         ).to_be_visible()
