@@ -1,4 +1,4 @@
-"""Reading and answering one HTTP request over ASGI: what the API and the long poll share."""
+"""Reads and answers one HTTP request over ASGI, for the API, the long poll and refusals."""
 
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 JSON = b"application/json"
 WHOLE_ANSWER = "channelstream.at_once"
-"""Key of an extension of the scope (ASGI, "Extensions"): `(status, headers, body) -> bool` sends a whole answer in one
-write, or returns False where it has to go the long way. Two ASGI messages cost as much as all else of a small call."""
+"""Key of an extension of the scope (ASGI, "Extensions"): `(status, headers, body) -> bool` sends a whole answer in
+one write, or returns False if the transport is full. Two ASGI messages cost as much as all else of a small call."""
 EXPOSED: Header = (b"access-control-expose-headers", b"Retry-After")
-"""Lets pages of other origins read when to come back."""
+"""Lets pages of other origins read Retry-After."""
 PART_BYTES = 65_536
-"""Length of a part of a long answer; what is encoded already and longer makes it longer."""
+"""Length of a part of a long answer; a longer piece that is encoded already stays whole."""
 encode = msgspec.json.Encoder().encode
 
 Piece = bytes | Raw
 
 
 class ClientGone(Exception):
-    """The client left before it had sent its request; nobody waits for an answer."""
+    """The client disconnected before it had sent its whole request; no answer is possible."""
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Return the body of a request, at most `limit` bytes.
 
     Raises:
-        TooLarge: it is longer; decided from its declared length where there is one.
-        ClientGone: the client left.
+        TooLarge: it is longer, also by its declared length.
+        ClientGone: the client disconnected.
     """
     declared = header(scope["headers"], b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
@@ -76,13 +76,13 @@ async def answer(
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A long JSON answer in parts: in one, megabytes would be copied again and again, in one turn of the loop."""
+    """A long JSON answer in parts, since a single one would be copied several times in one loop turn."""
 
     parts: Sequence[bytes]
 
 
 async def in_parts(value: object, turns: Slices) -> Parts:
-    """Encode a long answer in short turns of the loop; what is encoded already is taken as it is."""
+    """Encode a long answer in short loop turns; `Raw` values are encoded already."""
     parts: list[bytes] = []
     waiting: list[Piece] = []
     size = 0
@@ -97,7 +97,7 @@ async def in_parts(value: object, turns: Slices) -> Parts:
 
 
 def _pieces(value: object) -> Iterator[Piece]:
-    """Yield the JSON of a value; that of a list or an object item by item, where any is more than text or a number."""
+    """Yield the JSON of a value; of a list or an object item by item, if any item is a list, an object or `Raw`."""
     if isinstance(value, Raw):
         yield value
     elif isinstance(value, dict) and any(map(_is_more, value.values())):
@@ -119,7 +119,7 @@ def _is_more(value: object) -> bool:
 
 
 async def answer_in_parts(scope: Scope, send: Send, value: Parts, headers: Sequence[Header] = ()) -> None:
-    """Send a long answer; a server that cannot send more for now lets others have their turn."""
+    """Send a long answer, part by part as the transport has room."""
     scope.pop("extensions", None)
     size = sum(map(len, value.parts))
     await send({"type": "http.response.start", "status": 200, "headers": _head(size, headers, JSON)})
@@ -134,10 +134,11 @@ async def refuse(scope: Scope, send: Send, error: ChannelstreamError, headers: S
 
 
 def refusal(error: ChannelstreamError, headers: Sequence[Header] = ()) -> tuple[int, list[Header], bytes]:
-    """Return status, header fields and body of an error's answer, for whoever writes it.
+    """Return status, header fields and body of an error's answer.
 
     Args:
-        headers: fields besides those of the error; those of CORS, most often.
+        error: the refusal.
+        headers: fields besides those of the error, such as those of CORS.
     """
     body = encode(error.body)
     exposed = [EXPOSED] if any(name == b"retry-after" for name, _ in error.headers) else []

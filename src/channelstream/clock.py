@@ -1,4 +1,4 @@
-"""The real clock and real ids; everything else is handed them."""
+"""The real clock and real ids; all other code gets them as arguments."""
 
 import os
 import time
@@ -22,5 +22,5 @@ def new_id() -> str:
 
 
 def new_epoch() -> str:
-    """Return a name for a log that no earlier log had: the time in milliseconds and some chance, in hex."""
+    """Return an epoch that no earlier log had: the time in milliseconds and 16 random bits, in hex."""
     return f"{time.time_ns() // 1_000_000:x}{os.urandom(2).hex()}"

@@ -1,4 +1,4 @@
-"""What happens by itself: connections expire, idle users and channels are forgotten."""
+"""Periodic work: expires connections, and forgets idle users and channels."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from channelstream.errors import Unavailable
 from channelstream.node import Node
 
 SWEEP_INTERVAL_S = 0.25
-"""How often deadlines of connections are looked at."""
+"""Interval at which deadlines of connections are checked, in seconds."""
 COLLECT_EVERY = 40
 """Sweeps between two collections of idle users, channels and aged logs: every 10 s."""
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """One task for all deadlines of a node."""
+    """The task that does the periodic work of a node."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -46,5 +46,5 @@ async def _attempt(work: Callable[[], Awaitable[None]]) -> None:
     except Unavailable as error:
         logger.warning("housekeeping is delayed, the engine is not available: %s", error)
     except Exception:
-        # Whatever went wrong for one connection, the others must still expire.
+        # An error for one connection must not keep the others from expiring.
         logger.exception("housekeeping failed; the next round runs as planned")

@@ -1,4 +1,4 @@
-"""Logging to stderr: one line for each event, readable or JSON, with secrets blotted out."""
+"""Logging to stderr: one line for each event, readable or JSON, without secrets."""
 
 import json
 import logging
@@ -16,15 +16,15 @@ BLOT = "***"
 
 _QUERY = re.compile(r"(?<=[\w/~.*-])\?(\S+)")
 _PARAMETER = re.compile(r"[A-Za-z_]{1,32}")
-"""A name that may be shown. Others may be a value that lost its name, or a known name in disguise."""
+"""Names that may be logged. Any other text may be a value without its name, or an encoded form of a name."""
 _SHOWN = frozenset({"since"})
-"""Parameters whose values may be shown. All others may be a credential, as a conn_id is, or tell about people, as what
-an admin searches for does."""
+"""Parameters whose values may be logged. Others may be a credential, such as a conn_id, or personal data, such as
+what an admin searches for."""
 _FIELD = re.compile(
     r"((?:conn_id|secret|password)(?:[\"']\s*:\s*|\s*=\s*))(b?\"[^\"]*\"|b?'[^']*'|[^\s,;)}\]\"']+)",
     re.IGNORECASE,
 )
-"""The same as fields of a dict or arguments of a call, as they appear in errors."""
+"""Secrets as fields of a dict or arguments of a call, as they appear in errors."""
 _USERINFO = re.compile(r"(://[^\s/:@]*:)[^\s/]+@")
 """The password in the address of an engine."""
 _HEADER = re.compile(
@@ -35,11 +35,11 @@ _SIGNATURE = re.compile(r"\.[\w-]{5,8}\.[\w-]{27,}")
 """Stamp and digest as itsdangerous appends them: SHA-1 makes 27 characters, longer hashes more."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-"""What every record holds; all else was passed as `extra`."""
+"""Attributes of every record; all others were passed as `extra`."""
 
 
 class Redactor:
-    """Blots secrets out of text: those of the settings, signatures, and what queries and headers carry."""
+    """Replaces secrets in text: those of the settings, signatures, and values in queries and headers."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = {secret for secret in secrets if secret not in PUBLIC_SECRETS}
@@ -115,7 +115,7 @@ def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Escape line ends: text from strangers must not look like an event of its own."""
+    """Escape line ends: text of a client must not look like another log line."""
     return text.replace("\r", "\\r").replace("\n", "\\n")
 
 
@@ -132,5 +132,5 @@ def configure(settings: Settings) -> None:
     root.handlers = [kept for kept in root.handlers if kept.name != HANDLER_NAME]
     root.addHandler(handler)
     root.setLevel("DEBUG" if settings.debug else settings.log_level.upper())
-    # The demo calls the API through httpx, which would tell of every message.
+    # The demo calls the API by httpx, which would log every message.
     logging.getLogger("httpx").setLevel(logging.NOTSET if settings.debug else logging.WARNING)

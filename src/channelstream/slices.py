@@ -1,4 +1,4 @@
-"""Much work, done in many short turns of the event loop, so that no other request or stream waits for it."""
+"""Splits long work into short event loop turns, so that no other request or stream waits for it."""
 
 import asyncio
 from collections import deque
@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 TURN_S = 0.002
-"""Longest stretch of work until others have their turn, in seconds; a step more may be added to it."""
+"""Longest work in one loop turn, in seconds, plus the last step."""
 STEP = 50
 """Items between two looks at the clock."""
 
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 
 async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do what must not be left half done: it goes on where whoever waits for it is cancelled."""
+    """Run work that must not stop half-way: it continues even if the caller is cancelled."""
     await asyncio.shield(asyncio.ensure_future(work))
 
 
 class Slices:
-    """The turns of one piece of work."""
+    """The loop turns of one long piece of work."""
 
     __slots__ = ("_now", "_until")
 
     def __init__(self, now: Callable[[], float]) -> None:
-        """Begin the first turn.
+        """Start the first turn.
 
         Args:
             now: a clock that never jumps, in seconds.
@@ -35,27 +35,27 @@ class Slices:
 
     @property
     def is_over(self) -> bool:
-        """Whether this turn has lasted long enough."""
+        """Whether this turn has lasted for `TURN_S`."""
         return self._now() >= self._until
 
     async def due(self) -> None:
-        """Let others have their turn if this one has lasted long enough."""
+        """Let other work run if this turn has lasted for `TURN_S`."""
         if self.is_over:
             await self.next()
 
     async def next(self) -> None:
-        """Let others have their turn."""
+        """Let other work run, and start the next turn."""
         await asyncio.sleep(0)
         self._until = self._now() + TURN_S
 
     async def drop(self, items: list[T]) -> None:
-        """Free the items of a list, which takes its time, too."""
+        """Empty a list in slices: to free many objects takes time, too."""
         while items:
             del items[-10 * STEP :]
             await self.due()
 
     async def each(self, items: Sequence[S], do: Callable[[S], T], step: int = STEP) -> list[T]:
-        """Return what `do` makes of every item.
+        """Return the result of `do` for every item.
 
         Args:
             step: items between two looks at the clock; fewer where one may take long.
@@ -70,9 +70,10 @@ class Slices:
 
 
 class TurnQueue:
-    """Small pieces of work for many clients: a few in each turn of the loop, the others in the next turns, in order.
+    """Runs small pieces of work in order, a few in each loop turn.
 
-    A loop calls in one turn the protocol of every socket that is ready, and would do the work of all of them in that turn.
+    The loop calls the protocols of all sockets that are ready in one turn. If thousands of clients disconnect at
+    once, their work would be one very long turn.
     """
 
     __slots__ = ("_at_once", "_done", "_waiting")
@@ -81,14 +82,14 @@ class TurnQueue:
         """Create an empty queue.
 
         Args:
-            at_once: pieces done in one turn.
+            at_once: most pieces in one loop turn.
         """
         self._at_once = at_once
         self._waiting: deque[Callable[[], None]] = deque()
         self._done = 0  # Pieces done in this turn.
 
     def has_room(self) -> bool:
-        """Return whether the caller may do one more piece in this turn, and count it."""
+        """Return whether the caller may run one more piece in this turn; if so, it is counted."""
         self._wake()
         if self._done >= self._at_once or self._waiting:
             return False
@@ -96,12 +97,12 @@ class TurnQueue:
         return True
 
     def put(self, work: Callable[[], None]) -> None:
-        """Do a piece of work in one of the next turns, after those that wait."""
+        """Run a piece of work in a later turn, after those that wait."""
         self._wake()
         self._waiting.append(work)
 
     def run(self, work: Callable[[], None]) -> None:
-        """Do a piece of work now if this turn has room for it, else in one of the next turns."""
+        """Run a piece of work now if this turn has room for it, else in a later turn."""
         if self.has_room():
             work()
         else:

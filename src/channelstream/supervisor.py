@@ -1,9 +1,9 @@
 """Several worker processes that share one port, and the small parent that keeps their number.
 
 The parent only holds the port, starts workers and waits; it serves nothing. Each worker is a whole node with
-listening sockets of its own, among which the kernel shares new connections (SO_REUSEPORT of socket(7)): those of a dead
-worker are gone at once, so that nobody waits for it. A socket pair joins each worker with the parent: a byte on it
-means "I serve", its end means that the other side is dead.
+listening sockets of its own, among which the kernel shares new connections (SO_REUSEPORT of socket(7)): those of a
+dead worker are gone at once, so that nobody waits for it. A socket pair joins each worker with the parent: a byte on
+it means "I serve", its end means that the other side is dead.
 """
 
 import asyncio

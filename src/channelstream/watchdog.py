@@ -1,8 +1,8 @@
 """Finds turns of the event loop that last too long, and names the code that ran.
 
 A timer of the loop beats at a steady pace. A turn that makes a beat late lasted at least as long as the beat is late.
-A thread sleeps until a beat is late by half of a slow turn, and then looks once at the stack of the loop. So the watched
-code runs unchanged: a loop without slow turns pays for the beats only, 10 us for each.
+A thread sleeps until a beat is late by half of a slow turn, and then looks once at the stack of the loop. So the
+watched code runs unchanged: a loop without slow turns pays for the beats only, 10 us for each.
 """
 
 import asyncio

@@ -1,4 +1,5 @@
-"""HTTP/1.1 on accepted sockets: bounded heads, one request at a time, answers, and sockets that others take over.
+"""HTTP/1.1 on accepted sockets: bounded heads, one request at a time, answers, and sockets that streams take over.
 
-Nothing here knows what is served: a router says who takes a socket over, an ASGI application answers all else.
+It does not depend on what is served: a router returns the function that takes a socket over, and an ASGI application
+answers all other requests.
 """

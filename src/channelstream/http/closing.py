@@ -1,4 +1,8 @@
-"""Closing a socket: plain TCP is done with it at once, TLS would wait for the client's good-bye."""
+"""Closing of sockets: many in short loop turns, and TLS without waiting for a client that does not answer.
+
+A client of TLS need not answer the closing alert (RFC 8446, 6.1), and one with idle connections in a pool does not;
+the loop would wait for it. So a TLS socket is dropped once the client has acknowledged all bytes.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -7,22 +11,22 @@ from channelstream.http.line import ack_progress, acknowledged
 from channelstream.slices import TurnQueue
 
 CHECK_S = 0.1
-"""How often a socket of TLS that closes is looked at."""
+"""Interval at which a closing TLS socket is checked, in seconds."""
 AT_ONCE = 50
-"""Sockets closed in one turn of the loop where very many clients have gone: 20 to 40 us each, half of it the kernel's."""
+"""Sockets closed in one loop turn: 20 to 40 us each, half of it in the kernel."""
 
 
 class ClosingQueue:
-    """Sockets whose clients have said that they send nothing more, and ends of streams: a few in each turn of the loop."""
+    """Closes sockets whose clients have closed their side, and ends streams, a few in each loop turn."""
 
     def __init__(self) -> None:
         self._queue = TurnQueue(AT_ONCE)
 
     def close(self, transport: asyncio.Transport) -> bool:
-        """Close a socket soon, behind what was written to it.
+        """Close a socket soon, after the bytes written to it.
 
         Returns:
-            What `eof_received` is to return: whether the loop leaves the closing to us; of TLS it does not.
+            The result for `eof_received`: whether the loop leaves the closing to us; with TLS it does not.
         """
         if is_tls(transport):
             return False
@@ -30,15 +34,14 @@ class ClosingQueue:
         return True
 
     def end(self, stream: Callable[[], None]) -> None:
-        """Do what ends a stream: at once, unless very many end in this turn."""
+        """Call the function that ends a stream: now, or in a later loop turn if many end in this one."""
         self._queue.run(stream)
 
 
 def close_transport(transport: asyncio.Transport) -> None:
-    """Close a socket behind what was written to it.
+    """Close a socket after the bytes written to it.
 
-    A client of TLS need not answer the good-bye (RFC 8446, 6.1), and one with idle connections in a pool does not: its
-    socket is dropped once the line has taken everything. Who drops a client that takes nothing is the caller.
+    The caller must drop a client that reads nothing of them.
     """
     if transport.is_closing():
         return
@@ -56,10 +59,12 @@ def _check_later(transport: asyncio.Transport, before: int | None) -> None:
 
 
 def _drop_if_acknowledged(transport: asyncio.Transport, before: int | None) -> None:
-    """Drop a socket where nothing waits and nothing has moved since the last look.
+    """Drop a socket if all bytes are acknowledged, at this check and at the last one.
 
     Args:
-        before: bytes acknowledged by then, if nothing waited; the kernel may be empty for a moment with more to come.
+        transport: of the socket.
+        before: bytes acknowledged at the last check if all were; None if some were not. TLS may still have bytes to
+            write when the kernel has none.
     """
     now = acknowledged(transport)
     if now is None:

@@ -17,8 +17,8 @@ ACCEPTS_AT_ONCE = 64
 PAUSE_S = 0.5
 """Pause in accepting after the process could open no more sockets, in seconds."""
 SHUTDOWN_S = 86_400.0
-"""The loop's limit for the end of a TLS connection. A shorter one would cut off a client that reads its answer slowly;
-`closing.py` and its callers drop clients that read nothing."""
+"""The loop's limit for the end of a TLS connection. A shorter one would cut off a client that reads its answer
+slowly; `closing.py` and its callers drop clients that read nothing."""
 ListeningSocket = socket.socket
 """Class of the sockets that accept; a test replaces it by one that fails."""
 

@@ -1,4 +1,4 @@
-"""How a browser holds a stream: WebSocket, server-sent events and long poll over one Session.
+"""The transports: WebSocket, server-sent events and long poll, all with one `Session`.
 
 Imports `core`, `engines` (types) and `node`; never `api`.
 """

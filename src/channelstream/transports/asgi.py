@@ -1,6 +1,6 @@
 """The paths of the transports as an ASGI application: long polls, and refusals of streams that cannot be opened.
 
-WebSockets and event streams that can be opened never get here: `http.py` takes their sockets over.
+Requests that open a WebSocket or an event stream do not come here: `router.py` takes their sockets over.
 """
 
 from channelstream.asgi import ClientGone, Receive, Scope, Send, answer, read_body, refuse
@@ -14,10 +14,10 @@ from channelstream.transports.streams import Streams
 POLL_PATH = "/listen"
 PATHS = frozenset((POLL_PATH, "/ws", "/sse"))
 SCRIPT = b"application/javascript; charset=utf-8"
-"""A script without a charset is read in that of the page."""
+"""With a charset, as a script without one is read in that of the page."""
 POLL_METHODS = ("GET", "POST")
 POLL_BODY_BYTES = 65_536
-"""Longest body of a POSTed poll; nothing in it is read."""
+"""Longest body of a POSTed poll; it is ignored."""
 
 
 class StreamsApp:
@@ -46,7 +46,7 @@ class StreamsApp:
         await self._poll(scope, receive, send, cors)
 
     async def _refuse_stream(self, scope: Scope) -> None:
-        """Say why this request opens no stream."""
+        """Raise the error for which this request opens no stream."""
         self._streams.policy.check_origin(scope["headers"])
         if scope["method"] != "GET":
             raise NotFound.method(scope["method"], scope["path"], ("GET",))

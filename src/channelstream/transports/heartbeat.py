@@ -1,7 +1,7 @@
 """One timer for the heartbeats of all streams.
 
-A ring of slots, one turned at a time: each stream beats once per turn of the ring, and the streams are spread over
-it, so that no moment has to serve all of them.
+A ring of slots, of which each tick serves one: each stream gets one heartbeat per round, and the streams are spread
+over the ring, so that no tick has to serve all of them. A timer for each stream would cost memory for every idle one.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ TICK_S = 0.1
 
 class HeartbeatTarget(Protocol):
     def beat(self) -> None:
-        """Send a heartbeat, and whatever else is due at this one."""
+        """Send a heartbeat, and a ping if one is due."""
 
 
 class Heartbeat:
@@ -22,7 +22,7 @@ class Heartbeat:
 
     Attributes:
         count: streams in the ring.
-        empty: set while there is none.
+        empty: set while there are none.
     """
 
     def __init__(self, interval_s: float) -> None:
@@ -43,7 +43,7 @@ class Heartbeat:
             self._timer.cancel()
 
     def add(self, stream: HeartbeatTarget) -> int:
-        """Take a stream in; its first beat is a whole interval away. Returns its slot."""
+        """Add a stream, whose first heartbeat is a whole interval away; return its slot."""
         slot = (self._next - 1) % len(self._slots)
         self._slots[slot][stream] = None
         self.count += 1

@@ -1,6 +1,8 @@
-"""Whose socket a request takes: that of a WebSocket or an event stream leaves HTTP behind its head.
+"""Decides which requests open a stream, and moves their sockets out of HTTP.
 
-An idle stream then costs neither a task nor a reader of HTTP.
+The socket of a WebSocket or an event stream leaves HTTP after the head of its request: an idle stream costs neither a
+task nor an HTTP reader. If another node holds the connection, it is fetched first. In the meantime the client may
+disconnect, and the connection may end or move again, so both are checked once more before the stream opens.
 """
 
 import asyncio
@@ -32,16 +34,16 @@ SSE_HEAD = (
 
 
 class StreamRouter:
-    """Finds the requests that open a stream."""
+    """Returns the function that opens the stream of a request."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
     def __call__(self, head: RequestHead, scope: Scope) -> TakeOver | None:
-        """Return who takes the socket over; None: the application answers.
+        """Return the function that takes the socket over; None if the application answers.
 
         Raises:
-            BadHandshake, BadRequest, Forbidden, NotAcceptable: it asks for a WebSocket in a wrong way, or may have none.
+            BadHandshake, BadRequest, Forbidden, NotAcceptable: the request for a WebSocket is faulty, or not allowed.
         """
         if head.method != "GET":
             return None
@@ -54,7 +56,7 @@ class StreamRouter:
 
     def _websocket(self, head: RequestHead, scope: Scope) -> TakeOver:
         if head.body_bytes != 0:
-            # What follows could be a body or frames.
+            # The next bytes could be read as a body or as frames.
             raise BadRequest("A request for a WebSocket has no body.")
         handshake = accept(head.headers)
         self._streams.policy.check_transport(scope)
@@ -76,7 +78,7 @@ class StreamRouter:
             _refuse_websocket(transport, error)
 
     def _event_stream(self, scope: Scope) -> TakeOver | None:
-        """Return who opens an event stream; one that has to be refused is answered by the application."""
+        """Return the function that opens an event stream; None if it is refused, which the application does."""
         try:
             query = self._admit(scope)
             if self._streams.is_elsewhere(query):
@@ -87,13 +89,13 @@ class StreamRouter:
         return partial(self._open_event_stream, scope, query)
 
     def _admit(self, scope: Scope) -> dict[str, str]:
-        """Return the query of a request for an event stream that may be opened, if its connection is known."""
+        """Return the query of a request for an event stream, unless scheme or origin are refused."""
         self._streams.policy.check_transport(scope)
         self._streams.policy.check_origin(scope["headers"])
         return read_query(scope["query_string"])
 
     def _fetch_for_event_stream(self, scope: Scope, query: dict[str, str], http: Detachable) -> None:
-        """Fetch the connection, which another node has, perhaps only since a moment."""
+        """Fetch the connection from another node, then open the stream."""
 
         async def fetch() -> None:
             try:
@@ -111,11 +113,11 @@ class StreamRouter:
         try:
             connection = self._streams.connection(query)
         except ChannelstreamError:
-            # It has ended since this request was read: the application says so.
+            # It has ended since this request was read: the application answers that.
             http.serve()
             return
         last_id = header(scope["headers"], b"last-event-id")
-        # Empty is as good as absent (HTML Living Standard 9.2.3): it must not hide the position in the query.
+        # An empty one counts as absent (HTML Living Standard 9.2.3): the position in the query must not be ignored for it.
         since = last_id.decode("latin-1") if last_id else query.get("since")
         transport, rest = http.release()
         transport.write(SSE_HEAD + lines(self._streams.policy.cors(scope["headers"])) + b"\r\n")
@@ -131,7 +133,7 @@ class _Opening:
     """A WebSocket between its handshake and its stream.
 
     Attributes:
-        rest: what the client has sent behind its handshake.
+        rest: bytes that the client has sent after its handshake.
     """
 
     streams: Streams
@@ -141,7 +143,7 @@ class _Opening:
     rest: bytes
 
     async def fetch(self) -> None:
-        """Open the stream of a connection that another node holds; what the client sends meanwhile waits."""
+        """Open the stream of a connection that another node holds; reading is paused until then."""
         try:
             connection = await self.streams.take_over(self.query)
         except ChannelstreamError as error:
@@ -160,11 +162,11 @@ class _Opening:
 
 
 def _refuse_websocket(transport: asyncio.Transport, error: ChannelstreamError) -> None:
-    """Close a socket right after its handshake, with the code that tells the client what to do."""
+    """Close a socket after its handshake, with the close code of the error."""
     codes = {Unavailable: CloseCode.RESTARTING, Moved: CloseCode.RESTARTING, Replaced: CloseCode.REPLACED}
     code = codes.get(type(error), CloseCode.UNKNOWN_CONNECTION)
     transport.write(close_frame(code, error.message))
     close_transport(transport)
     if transport.get_write_buffer_size() or is_tls(transport):
-        # Nobody counts it any more: it must not wait for a client that reads nothing.
+        # This socket is in no count of open ones any more, so it must not wait for a client that reads nothing.
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)

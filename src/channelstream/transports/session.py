@@ -209,7 +209,7 @@ class Session:
         return {self._shard(name) for name in (PRIVATE, *self._joined())}
 
     async def _skip_lost(self, starts: dict[str, int], replay: Replay) -> Offsets:
-        """Return the earliest position from which every recovered channel is complete; advance `starts` of the others.
+        """Return the earliest position from which all recovered channels are complete; advance the lost `starts`.
 
         With the position that it has asked for, a long poll would ask again, and get the same loss at once.
         """

@@ -1,4 +1,4 @@
-"""What the transports are told at start: bounds and intervals."""
+"""Settings of the transports: bounds and intervals."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ class StreamSettings:
     """Bounds and intervals of streams; sizes in bytes, times in seconds.
 
     Attributes:
-        outbox_bytes: unsent bytes at which a stream counts as slow.
-        inbound_bytes: longest message a WebSocket client may send.
-        inbound_frames: WebSocket frames a client may send between two pings.
-        compression: agree to permessage-deflate where a WebSocket client offers it.
+        outbox_bytes: unsent bytes at which a stream is stalled.
+        inbound_bytes: longest message of a WebSocket client.
+        inbound_frames: most WebSocket frames of a client between two pings.
+        compression: accept permessage-deflate if a WebSocket client offers it.
     """
 
     heartbeat_interval_s: float = 5.0

@@ -1,6 +1,6 @@
-"""Server-sent events: a plain asyncio protocol that writes prebuilt blocks after the answer's head.
+"""Server-sent events: a plain asyncio protocol that writes prebuilt blocks after the head of the answer.
 
-The body ends with the connection and not with a chunk or a length (RFC 9112, 6.3), so that a block is the same bytes
+The end of the connection ends the body, and not a chunk or a length (RFC 9112, 6.3), so a block has the same bytes
 for every stream.
 """
 
@@ -16,9 +16,9 @@ from channelstream.transports.streams import Streams
 
 HEARTBEAT = sse_block([])
 INBOUND_BYTES = 4096
-"""What a client may send after its request, in all, before the stream is dropped: there is nothing it has to say."""
+"""Most bytes that a client may send after its request, of no use here; with more, the stream is dropped."""
 CLOSE_TIMEOUT_S = 2.0
-"""How long a client may take to read the last event before the socket is dropped."""
+"""Time in which a client must read the last event before the socket is dropped, in seconds."""
 
 
 class SSEStream(asyncio.Protocol):
@@ -63,7 +63,7 @@ class SSEStream(asyncio.Protocol):
         """Nothing to do: everything has been written."""
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """Say why as the last event and end the body."""
+        """Send the reason as the last event, and end the body."""
         if not self._closing:
             self._closing = True
             self._detach(code, reason)
@@ -92,7 +92,7 @@ class SSEStream(asyncio.Protocol):
         self._session.resume()
 
     def eof_received(self) -> bool:
-        """The client went away."""
+        """The client has closed its side."""
         return self._streams.closing.close(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -104,11 +104,11 @@ class SSEStream(asyncio.Protocol):
 
     def _end(self) -> None:
         self._detach(None, LINE_LOST)
-        # They hold each other, and the garbage collector comes rarely. Nobody calls a stream whose socket is lost.
+        # The two refer to each other, and the garbage collector runs rarely. No one calls a stream whose socket is lost.
         del self._session
 
     def beat(self) -> None:
-        """Send an empty list; drop a client whose line has taken nothing for a ping interval."""
+        """Send an empty list; drop a client that has acknowledged nothing for a ping interval."""
         self._beats += 1
         if self._beats % self._streams.ping_every == 0 and not self._is_alive():
             self._transport.abort()
@@ -116,6 +116,6 @@ class SSEStream(asyncio.Protocol):
             self.write(HEARTBEAT)
 
     def _is_alive(self) -> bool:
-        """Say whether the line has taken something since the last time, or all there was."""
+        """Whether the client has acknowledged bytes since the last call, or all bytes."""
         before, self._last_progress = self._last_progress, ack_progress(self._transport)
         return before is None or self._last_progress is None or self._last_progress > before

@@ -1,4 +1,4 @@
-"""Who may open a stream, and what every open stream needs: the context the transports share."""
+"""The context that all streams share, and the checks before a stream opens."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -20,7 +20,7 @@ READS_AT_ONCE = 200
 
 
 class Streams:
-    """The node, the settings and the timer that all streams of the process use."""
+    """The node, the settings and the timer of all streams of the process."""
 
     def __init__(self, node: Node, settings: StreamSettings, policy: Policy) -> None:
         self.node = node
@@ -28,9 +28,9 @@ class Streams:
         self.settings = settings
         self.heartbeat = Heartbeat(settings.heartbeat_interval_s)
         self.ping_every = max(1, ceil(settings.ping_interval_s / settings.heartbeat_interval_s))
-        """How many heartbeats there are between two WebSocket pings."""
+        """Heartbeats from one WebSocket ping to the next."""
         self.limits = Limits(settings.inbound_bytes, settings.inbound_bytes, settings.inbound_frames)
-        """What a WebSocket client may make this server hold."""
+        """Bounds of what a WebSocket client may make this server buffer."""
         self.closing = ClosingQueue()
         self.inbound = TurnQueue(READS_AT_ONCE)
         """What WebSocket clients have sent and is not taken in yet."""
@@ -40,21 +40,21 @@ class Streams:
 
     @property
     def open(self) -> int:
-        """How many WebSocket and SSE streams are open."""
+        """Number of open WebSocket and SSE streams."""
         return self.heartbeat.count
 
     @property
     def sockets(self) -> int:
-        """How many sockets there are that left HTTP: those of open streams, and those whose stream is about to open."""
+        """Number of sockets that left HTTP: of open streams, and of streams that are about to open."""
         return self.heartbeat.count + len(self._opening)
 
     def connection(self, query: dict[str, str]) -> Connection:
-        """Return the connection a stream asks for, if this node holds it.
+        """Return the connection of a stream's request, if this node holds it.
 
         Raises:
             Invalid: no conn_id was given.
             Unauthorized: it is malformed, unknown or expired.
-            Unavailable: the server is shutting down, or cannot say whether it still is this node's.
+            Unavailable: the server is shutting down, or its ownership of the connection is not confirmed.
         """
         conn_id = self._conn_id(query)
         connection = self.node.connection(conn_id) if conn_id else None
@@ -65,7 +65,7 @@ class Streams:
         return connection
 
     def is_elsewhere(self, query: dict[str, str]) -> bool:
-        """Say whether the connection is perhaps another node's, so that it has to be asked for.
+        """Whether another node may own the connection, so that `take_over` is needed.
 
         Raises:
             Invalid, Unavailable: as `connection` does.
@@ -76,10 +76,10 @@ class Streams:
         return self.node.connection(conn_id) is None or not self.node.engine.owns(conn_id)
 
     async def take_over(self, query: dict[str, str]) -> Connection:
-        """Return the connection a stream asks for, fetched from the node that held it.
+        """Return the connection of a stream's request, moved to this node if another one held it.
 
         Raises:
-            Unavailable: the engine is out of reach, too.
+            Unavailable: also if the engine is out of reach.
         """
         conn_id = self._conn_id(query)
         connection = await self.node.take_over(conn_id) if conn_id else None
@@ -88,19 +88,20 @@ class Streams:
         return connection
 
     def run(self, work: Coroutine[None, None, None], has_socket: bool = False) -> None:
-        """Do something for a stream that is about to open.
+        """Run a task for a stream that is about to open; stopping waits for it.
 
         Args:
-            has_socket: the socket has left HTTP.
+            work: opens or refuses the stream.
+            has_socket: the socket has left HTTP, so it counts in `sockets`.
         """
         _keep(work, self._opening if has_socket else self._tasks)
 
     def run_in_background(self, work: Coroutine[None, None, None]) -> None:
-        """Do something for a connection that has no stream at the moment; stopping does not wait for it."""
+        """Run a task for a connection without a stream; stopping does not wait for it."""
         _keep(work, self._background)
 
     async def all_opened(self) -> None:
-        """Wait until all streams that are about to open are open, or refused."""
+        """Wait until all streams that are about to open have opened or are refused."""
         while tasks := self._opening | self._tasks:
             await asyncio.wait(tasks)
 

@@ -1,7 +1,13 @@
 """WebSocket streams: prebuilt frames out, a bounded RFC 6455 reader in.
 
-A plain asyncio protocol on the transport that carried the handshake. Measured: 1.5 KB for an idle stream, where picows
-with its own read buffer takes 8.4 KB.
+A plain asyncio protocol on the transport of the handshake. Measured: 1.5 KB for an idle stream; picows takes 8.4 KB,
+as each stream has a read buffer.
+
+A stream ends in one of four ways, and each must record the ending and detach the connection exactly once
+(`Session.ended`): the server closes it (`close`), the client sends a close frame, the client breaks the protocol
+(`_fail`), or the socket is lost. They can come in any order, and in one loop turn for thousands of clients. So the
+ends are queued (`Streams.closing`), and bytes that were received before a socket was lost are read first: a close
+frame with 1000 among them ends the connection, while a lost socket only detaches it.
 """
 
 import asyncio
@@ -32,13 +38,13 @@ from channelstream.transports.streams import Streams
 
 HEARTBEAT = websocket_frame([])
 CLOSE_TIMEOUT_S = 2.0
-"""How long the client may take to answer a close frame before the socket is dropped (RFC 6455, 7.1.1)."""
+"""Time in which the client must answer a close frame before the socket is dropped, in seconds (RFC 6455, 7.1.1)."""
 TURN_S = 0.001
-"""How long what one client sent is taken in before others get their turn, in seconds."""
+"""Longest time for which the bytes of one client are read in one loop turn, in seconds."""
 LARGE_CHUNK_BYTES = 65_536
-"""Others get their turn after a chunk of this size: uvloop reads up to 32 full buffers of one socket at a stretch."""
+"""Reading pauses for a loop turn after a chunk of this size: uvloop reads up to 32 full buffers of one socket in a row."""
 LINGER_S = 0.25
-"""How long a client that broke the protocol is still listened to, in seconds."""
+"""Time for which the bytes of a client that broke the protocol are still read and discarded, in seconds."""
 
 
 class WebSocketStream(asyncio.Protocol):
@@ -82,10 +88,10 @@ class WebSocketStream(asyncio.Protocol):
         self._is_responsive = self._pinged = self._paused = self._closing = False
         self._has_left = self._is_lost = False
         self._client_close: Close | None = None
-        """What the client has closed the stream with, until that is done."""
+        """The close frame of the client, until it is handled."""
         self._close_timer: asyncio.TimerHandle | None = None
         self._linger_timer: asyncio.TimerHandle | None = None
-        """Set where the client broke the protocol: nothing it sends counts any more."""
+        """Set if the client broke the protocol: its further bytes are discarded."""
 
     def open(self, since: str | None) -> None:
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
@@ -98,7 +104,7 @@ class WebSocketStream(asyncio.Protocol):
         """Nothing to do: everything has been written."""
 
     def close(self, code: CloseCode | int | None, reason: str) -> None:
-        """Send a close frame, then wait a little for the client's."""
+        """Send a close frame, then wait for that of the client, for `CLOSE_TIMEOUT_S` at most."""
         if self._closing or self._transport.is_closing():
             return
         self._closing = True
@@ -107,7 +113,7 @@ class WebSocketStream(asyncio.Protocol):
         self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
     def _detach(self, code: int | None, reason: str) -> None:
-        """Leave the connection: nothing may follow a close frame (RFC 6455, 5.5.1), it waits in the log."""
+        """Detach the connection: nothing may follow a close frame (RFC 6455, 5.5.1), so later events wait in the log."""
         self._session.ended(self._streams.settings.detach_grace_s, code, reason)
 
     def buffered_bytes(self) -> int:
@@ -145,7 +151,7 @@ class WebSocketStream(asyncio.Protocol):
         self._streams.inbound.put(self._continue_reading)
 
     def _continue_reading(self) -> None:
-        """Go on with what an earlier turn left, after others had theirs."""
+        """Continue with bytes that an earlier loop turn left."""
         if self._reading is not None and self._read_slice(self._reading):
             self._continue_later()
             return
@@ -158,7 +164,7 @@ class WebSocketStream(asyncio.Protocol):
             self._transport.resume_reading()
 
     def _read_slice(self, reading: Iterator[Inbound | None]) -> bool:
-        """Take in what the client sent, for `TURN_S` at most; True: there is more."""
+        """Read bytes of the client for `TURN_S` at most; return whether there are more."""
         now_s = self._streams.node.clock.steady
         until_s = now_s() + TURN_S
         try:
@@ -184,12 +190,12 @@ class WebSocketStream(asyncio.Protocol):
     def _closed_by_client(self) -> None:
         close, self._client_close = self._client_close, None
         if close is None:
-            return  # The client has sent two close frames in one turn.
+            return  # The client has sent two close frames in one loop turn.
         says_good_bye = close.code == CloseCode.NORMAL and self._session.is_current
         if not self._closing:
             self._closing = True
             self._detach(close.code, CLOSED_BY_CLIENT)
-            if not self._transport.is_closing():  # It may be lost by now.
+            if not self._transport.is_closing():  # The socket may be lost meanwhile.
                 self.write(close_frame(close.code))
         if says_good_bye:
             self._session.left()
@@ -198,8 +204,8 @@ class WebSocketStream(asyncio.Protocol):
     def _fail(self, code: CloseCode, reason: str) -> None:
         """End the stream for a fault of the client.
 
-        What it still sends is read and thrown away for a moment: closing a socket with unread data would reset it, and
-        the client might never see the close frame.
+        Its further bytes are read and discarded for `LINGER_S`: to close a socket with unread bytes would reset it,
+        and the reset may overtake the close frame.
         """
         if self._linger_timer is None:
             self._linger_timer = asyncio.get_running_loop().call_later(
@@ -220,9 +226,9 @@ class WebSocketStream(asyncio.Protocol):
         self._session.resume()
 
     def eof_received(self) -> bool:
-        """The client went away without a close frame, or has read ours."""
+        """The client has closed its side, without a close frame or after ours."""
         if self._reading is not None and not is_tls(self._transport):
-            self._has_left = True  # A good-bye may be in what it sent before.
+            self._has_left = True  # The unread bytes may have a close frame.
             return True
         return self._streams.closing.close(self._transport)
 
@@ -238,13 +244,13 @@ class WebSocketStream(asyncio.Protocol):
 
     def _end(self) -> None:
         self._detach(None, LINE_LOST)
-        # They hold each other, and the garbage collector comes rarely. Nobody calls a stream whose socket is lost.
+        # The two refer to each other, and the garbage collector runs rarely. No one calls a stream whose socket is lost.
         del self._session
 
     # -- the timer
 
     def beat(self) -> None:
-        """Send `[]`, which old clients expect, and at every few of them a ping."""
+        """Send `[]`, which old clients expect, and every few times a ping; drop a client that does not respond."""
         self._beats += 1
         if self._pinged and not self._is_responsive:
             self._is_responsive = self._is_moving()
@@ -252,7 +258,7 @@ class WebSocketStream(asyncio.Protocol):
         if ping:
             self._reader.renew()
             if self._pinged and not self._is_responsive:
-                # Since the last ping nothing came back, and the line has not moved: the client is gone or stuck.
+                # Since the last ping the client has neither sent nor acknowledged anything: it is gone or stuck.
                 self._transport.abort()
                 return
             self._pinged, self._is_responsive = True, False
@@ -262,6 +268,6 @@ class WebSocketStream(asyncio.Protocol):
             self._last_progress = ack_progress(self._transport)
 
     def _is_moving(self) -> bool:
-        """Say whether the line is taking what waits: a ping behind megabytes cannot be answered in time."""
+        """Whether the client acknowledges bytes: it cannot answer in time a ping behind megabytes of events."""
         before, self._last_progress = self._last_progress, ack_progress(self._transport)
         return before is not None and self._last_progress is not None and self._last_progress > before
