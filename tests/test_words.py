@@ -40,7 +40,7 @@ SUFFIXES = {
 }
 GENERATED = {"__pycache__", "node_modules", "build", "dist"}
 """Folders that tools write."""
-NOT_YET_CLEAN: tuple[str, ...] = ("src", "ARCHITECTURE.md", "CHANGELOG.md")
+NOT_YET_CLEAN: tuple[str, ...] = ("src",)
 """Folders and files, from the root, in which the words are still being replaced."""
 
 
