@@ -1,4 +1,4 @@
-"""Every error a stranger can see: its code, its HTTP status, its sentence; and the WebSocket close codes."""
+"""Every error that a client can see, with its code, HTTP status and text; and the WebSocket close codes."""
 
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Self, assert_never
 
 
 class CloseCode(IntEnum):
-    """Why the server closes a stream, and what the client should do.
+    """Why the server closes a stream, and what the client must do.
 
     1xxx are RFC 6455 section 7.4.1; 4xxx are ours (docs/api.md, "Close codes").
     """
 
     NORMAL = 1000
-    """The connection has ended on purpose (`/disconnect`): stop."""
+    """The connection was ended by `/disconnect`: stop."""
     PROTOCOL_ERROR = 1002
     """The client broke RFC 6455: stop."""
     UNSUPPORTED_DATA = 1003
@@ -23,29 +23,29 @@ class CloseCode(IntEnum):
     TOO_BIG = 1009
     """A frame or a message was longer than allowed: stop."""
     RESTARTING = 1012
-    """The server restarts: come back with `since` after a jittered wait."""
+    """The server restarts: reconnect with `since` after a jittered wait."""
     OVERLOADED = 1013
-    """The server is full: come back with `since` after a jittered wait."""
+    """The server is overloaded: reconnect with `since` after a jittered wait."""
     UNKNOWN_CONNECTION = 4001
     """The conn_id is unknown or expired: ask the application for a new one."""
     REPLACED = 4002
     """A newer stream of the same connection took over: stop."""
     TOO_SLOW = 4008
-    """The client read too slowly and history no longer reaches back: come back with `since`."""
+    """The client read too slowly, and the log no longer reaches back: reconnect with `since`."""
 
 
 Faults = dict[str, Any]
-"""Validation faults by field, nested like the body: ``{"channels": {"0": ["Not a valid string."]}}``."""
+"""Validation faults by field, nested as the body is: ``{"channels": {"0": ["Not a valid string."]}}``."""
 Headers = Sequence[tuple[bytes, bytes]]
 """Header fields, names in lower case."""
 
 CLOSES: Headers = ((b"connection", b"close"),)
-"""Of errors behind which the connection is closed."""
+"""Headers of errors after which the connection is closed."""
 
 OWN_KEYS = frozenset({"error", "code", "faults", "close_code"})
-"""Keys of every error body. A field of such a name is only in `faults`, never at top level."""
+"""Keys of error bodies. The faults of a field with such a name are only in `faults`, not at top level."""
 LONGEST_NAME = 100
-"""Characters of a client's own text that an error repeats."""
+"""Most characters of a client's text that an error repeats."""
 
 
 class ChannelstreamError(Exception):
@@ -55,10 +55,10 @@ class ChannelstreamError(Exception):
         code: short stable identifier, for programs.
         http_status: status of the HTTP answer.
         message: a sentence for people, which says what to do.
-        faults: what is wrong, by field; empty where it is no single field.
-        faults_at_top: the same as programs for 0.7 read it, which have no key `faults`.
-        headers: fields the HTTP answer carries besides the usual ones.
-        close_code: how a WebSocket says the same; None where the error never ends a stream.
+        faults: the faults by field; empty if they are not about fields.
+        faults_at_top: the faults at top level, for programs for 0.7, which do not know the key `faults`.
+        headers: fields of the HTTP answer besides the usual ones.
+        close_code: the close code with the same meaning; None if the error never ends a stream.
     """
 
     code: ClassVar[str] = "error"
@@ -74,9 +74,9 @@ class ChannelstreamError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """What the JSON answer holds: one shape for all errors (docs/api.md, "Errors").
+        """The JSON answer, with the same keys for all errors (docs/api.md, "Errors").
 
-        Programs for 0.7 read faults by field at top level, so they stand there as well.
+        Faults by field are at top level as well, for programs for 0.7.
         """
         answer = {name: fault for name, fault in self.faults_at_top.items() if name not in OWN_KEYS}
         answer |= {"error": self.message, "code": self.code}
@@ -98,7 +98,7 @@ class Malformed(ChannelstreamError):
 
 
 class BadRequest(ChannelstreamError):
-    """The bytes are no HTTP request that can be answered; the connection is closed."""
+    """The bytes are not a valid HTTP request; the connection is closed."""
 
     code = "bad_request"
     http_status = 400
@@ -106,7 +106,7 @@ class BadRequest(ChannelstreamError):
 
 
 class BadSignature(ChannelstreamError):
-    """A signature is wrong, expired, from the future or for another endpoint: one answer for all faults."""
+    """A signature is wrong, expired, from the future or for another call: one answer for all faults."""
 
     code = "bad_signature"
     http_status = 401
@@ -118,7 +118,7 @@ class BadSignature(ChannelstreamError):
 
     @property
     def body(self) -> dict[str, Any]:
-        """With the key `request`, by which 0.7.1 answered."""
+        """The JSON answer, with the key `request` of 0.7.1."""
         return {"request": "Bad Signature"} | super().body
 
 
@@ -130,7 +130,7 @@ class Unauthenticated(ChannelstreamError):
 
 
 class Unauthorized(ChannelstreamError):
-    """A stream was asked for with an unknown or expired conn_id."""
+    """A stream was requested with an unknown or expired conn_id."""
 
     code = "unknown_connection"
     http_status = 401
@@ -138,7 +138,7 @@ class Unauthorized(ChannelstreamError):
 
 
 class Ended(ChannelstreamError):
-    """The connection was ended on purpose while a poll waited."""
+    """The connection was ended by `/disconnect` while a poll waited."""
 
     code = "connection_ended"
     http_status = 401
@@ -146,7 +146,7 @@ class Ended(ChannelstreamError):
 
 
 class Forbidden(ChannelstreamError):
-    """The caller's address, origin or missing credentials rule the request out."""
+    """The caller's address, origin or missing credentials do not allow the request."""
 
     code = "forbidden"
     http_status = 403
@@ -163,26 +163,26 @@ class NotFound(ChannelstreamError):
 
     @classmethod
     def method(cls, method: str, path: str, methods: Iterable[str]) -> Self:
-        """The path is served, with other methods; 0.7.1 answers 404 to that, not 405."""
+        """The path has other methods; 404 and not 405, as in 0.7.1."""
         return cls(f"There is no {method} {path[:LONGEST_NAME]}: use {' or '.join(methods)}.")
 
 
 class MethodNotAllowed(ChannelstreamError):
-    """A page is asked for by a method it does not serve."""
+    """A page was requested with a method that it does not have."""
 
     code = "method_not_allowed"
     http_status = 405
 
 
 class NotAcceptable(ChannelstreamError):
-    """Plain HTTP was used while `enforce_https` is on (406, as the second generation answered)."""
+    """Plain HTTP was used while `enforce_https` is on (406, as in the second generation)."""
 
     code = "https_required"
     http_status = 406
 
 
 class TimedOut(ChannelstreamError):
-    """The request took longer than it may; the connection is closed."""
+    """The request took too long; the connection is closed."""
 
     code = "request_timeout"
     http_status = 408
@@ -198,7 +198,7 @@ class Replaced(ChannelstreamError):
 
 
 class TooLarge(ChannelstreamError):
-    """The body is longer than it may be; what is left of it is not read."""
+    """The body is too long; the rest of it is not read."""
 
     code = "too_large"
     http_status = 413
@@ -206,7 +206,7 @@ class TooLarge(ChannelstreamError):
 
 
 class UnsupportedEncoding(ChannelstreamError):
-    """The body is compressed, which is not read (RFC 9110, 15.5.16)."""
+    """The body is compressed, which is not supported (RFC 9110, 15.5.16)."""
 
     code = "unsupported_encoding"
     http_status = 415
@@ -214,7 +214,7 @@ class UnsupportedEncoding(ChannelstreamError):
 
 
 class Invalid(ChannelstreamError):
-    """The body is JSON and breaks the endpoint's schema; nothing has been done."""
+    """The body does not match the schema of the call; nothing was done."""
 
     code = "invalid"
     http_status = 422
@@ -234,7 +234,7 @@ class UpgradeRequired(ChannelstreamError):
 
 
 class HeadTooLong(ChannelstreamError):
-    """The head of the request is longer than it may be; the connection is closed."""
+    """The head of the request is too long; the connection is closed."""
 
     code = "head_too_long"
     http_status = 431
@@ -242,7 +242,7 @@ class HeadTooLong(ChannelstreamError):
 
 
 class TryLater(ChannelstreamError):
-    """What is refused now may be asked again after `retry_after_s`."""
+    """A request that may be repeated after `retry_after_s`."""
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -256,7 +256,7 @@ class TooManyRequests(TryLater):
 
 
 class Internal(ChannelstreamError):
-    """The server failed, which is a fault of its own; the log has it."""
+    """An internal error; the log has its traceback."""
 
     code = "internal"
     http_status = 500
@@ -283,14 +283,14 @@ class UnsupportedCoding(ChannelstreamError):
 
 
 class Moved(Unavailable):
-    """The connection has gone to another node: whoever asks again, or there, is served."""
+    """The connection is moving between nodes: the request can be repeated at any node."""
 
     def __init__(self) -> None:
         super().__init__("This connection is moving to another node; try again.")
 
 
 def closed(code: CloseCode, reason: str) -> ChannelstreamError:
-    """Return the error by which a poll is answered where a WebSocket is closed with `code`."""
+    """Return the error that answers a poll where a WebSocket is closed with `code`."""
     reason = f"{reason[:1].upper()}{reason[1:]}"
     match code:
         case CloseCode.REPLACED:
@@ -321,7 +321,7 @@ def _reconnect_later(code: CloseCode, reason: str) -> Unavailable:
 
 
 def _correct(faults: Faults) -> str:
-    """Say what to do about faults: the first of them by name, the others are in `faults`."""
+    """Return what to do about the faults: the first one by name; the others are in `faults`."""
     path, fault = _first(faults)
     where = ".".join(path)[:LONGEST_NAME]
     more = "; `faults` has the others" if _has_more(faults) else ""
@@ -329,7 +329,7 @@ def _correct(faults: Faults) -> str:
 
 
 def _first(faults: Faults) -> tuple[list[str], str]:
-    """Return the way to the first fault, as it leads through the body, and its text."""
+    """Return the path of the first fault in the body, and its text."""
     path: list[str] = []
     found: Any = faults
     while isinstance(found, dict):
@@ -341,7 +341,7 @@ def _first(faults: Faults) -> tuple[list[str], str]:
 
 
 def _is_entry(found: Any) -> bool:
-    """Whether these are the faults of a key that is free, and of its value, which stand one level deeper."""
+    """Whether these are faults of an entry of a free-form object, whose key and value are one level deeper."""
     return isinstance(found, dict) and found.keys() <= {"key", "value"}
 
 
@@ -355,11 +355,11 @@ def _has_more(faults: Faults) -> bool:
 
 
 class ConfigError(Exception):
-    """An option has a wrong value; its text names option, value and what is allowed."""
+    """An option has a wrong value; the text names the option, its value and the allowed values."""
 
 
 class CannotListen(Exception):
-    """The address is taken, or none of this machine; its text names option, address and what to do."""
+    """The address is in use, or not of this machine; the text names the option, the address and what to do."""
 
 
 class RequestFailed(Exception):

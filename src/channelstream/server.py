@@ -1,4 +1,4 @@
-"""The composition root: settings in, a running server out; signals and the drain at the end."""
+"""The composition root: builds the server from its settings, runs it, and drains it at the end."""
 
 import asyncio
 import gc
@@ -54,18 +54,18 @@ from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
 
 DESCRIPTORS_FOR_US = 64
-"""Descriptors the process needs for itself: logs, the listening sockets, the loop."""
+"""Descriptors that the process itself needs: logs, listening sockets, the loop."""
 GC_THRESHOLDS = (50_000, 50, 1_000)
-"""A collection of the youngest objects for every 50,000 new ones: idle connections are many and make no garbage."""
+"""Garbage collection after 50,000 new objects: idle connections are many objects, and no garbage."""
 
 ADMIN_PREFIX = "/admin"
-"""Pages below it are never readable for pages of other origins."""
+"""Pages of other origins can never read what is below it."""
 
 logger = logging.getLogger(__name__)
 
 
 class Server:
-    """The node, its door and its listener, from the first to the last moment of the process."""
+    """The node with its listener and all parts, from start to shutdown."""
 
     def __init__(
         self,
@@ -90,15 +90,15 @@ class Server:
         self._drain: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
-        """Stop serving; what is under way has the time of the drain."""
+        """Stop serving, after the drain."""
         self._stopping.set()
 
     async def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until a signal, or `stop`, says stop.
+        """Serve until a signal arrives or `stop` is called.
 
         Raises:
             ConfigError: an option cannot be used as it stands.
-            CannotListen: the address cannot be had.
+            CannotListen: the address cannot be used.
         """
         self._catch_signals()
         await self.node.start()
@@ -111,7 +111,7 @@ class Server:
             gc.set_threshold(*GC_THRESHOLDS)
             gc.collect()
             gc.freeze()
-            # Not before: nobody waits for a turn of the start.
+            # Not earlier: turns during the start delay no one.
             self._watchdog.start()
             self.on_started()
             await self._stopping.wait()
@@ -140,7 +140,7 @@ class Server:
             logger.info("%s", line)
 
     async def _listen_at_address(self) -> Settings:
-        """Listen; return the settings with the port that was taken."""
+        """Listen at the address of the settings; return them with the port that the system has chosen."""
         settings = self._settings
         if settings.unix_socket:
             await self._listener.listen_at_path(settings.unix_socket)
@@ -150,7 +150,7 @@ class Server:
     async def _shut_down(self) -> None:
         self._listener.close()
         self.node.draining = True
-        # First, as pages that watch the samples are answers that the drain would wait for.
+        # First: pages that watch the samples are open answers, for which the drain would wait.
         await self._sampler.stop()
         self._drain = asyncio.get_running_loop().create_task(self._drained())
         await asyncio.wait((self._drain,))
@@ -161,7 +161,7 @@ class Server:
         self._watchdog.stop()
 
     async def _close_streams(self) -> None:
-        """Write to each stream what was accepted for it, and close it; of very many in short turns."""
+        """Write the pending events of each stream, then close it, in short loop turns."""
         slices = Slices(self.node.clock.steady)
         for connection in list(self.node.hub.connections.values()):
             stream = connection.stream
@@ -171,7 +171,7 @@ class Server:
             await slices.due()
 
     async def _drained(self) -> None:
-        """Close all streams, however many, and wait a while until they and all connections are gone."""
+        """Close all streams, and wait for `drain_timeout_s` at most until they and all sockets are closed."""
         await self._close_streams()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_timeout_s):
@@ -181,7 +181,7 @@ class Server:
 
 
 class Front:
-    """What every request meets first: the rules of the connection, then the API, the streams or the pages."""
+    """The application for every request: checks its scheme, then passes it to the API, the streams or the pages."""
 
     def __init__(self, policy: Policy, api: Api, streams: StreamsApp, scheme: str) -> None:
         self._policy = policy
@@ -206,12 +206,12 @@ class Front:
         return self._streams if path in PATHS else self._page
 
     def page_cors(self, scope: Scope) -> list[Header]:
-        """Return what lets other origins read an answer below no path of ours; the admin's are for nobody else."""
+        """Return the CORS headers of a page; none below /admin, which other origins must not read."""
         is_admin = self._policy.path(scope).startswith(ADMIN_PREFIX)
         return [] if is_admin else self._policy.cors(scope["headers"])
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Show the pages the address and scheme of the browser, not those of the proxy in front of us."""
+        """Pass a request to the pages with the browser's address and scheme, not those of a trusted proxy."""
         if scope["method"] == "OPTIONS":
             await answer(scope, send, 200, b"", self.page_cors(scope), b"text/plain")
             return
@@ -231,7 +231,7 @@ class Front:
             logger.debug("a client disconnected before its request was complete")
 
     def _headers(self, scope: Scope) -> list[Header]:
-        """Return the headers with the Host the browser asked for, if a proxy that has changed it says which."""
+        """Return the headers with the Host of the browser's request, if a trusted proxy names it."""
         host = self._policy.host(scope).encode()
         rest = [field for field in scope["headers"] if field[0] != b"host" or not host]
         return [(b"host", host), *rest] if host else rest
@@ -242,7 +242,7 @@ def serve(
     sockets: list[socket.socket] | None = None,
     on_started: Callable[[Server], None] = lambda _: None,
 ) -> int:
-    """Serve until a signal says stop; return the exit code of the process.
+    """Serve until a signal arrives; return the exit code of the process.
 
     Args:
         settings: what to serve with.
@@ -265,7 +265,7 @@ def serve(
 
 
 def build(settings: Settings) -> Server:
-    """Put all parts together."""
+    """Build the server with all its parts."""
     node = _node(settings)
     policy = Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors)
     streams = Streams(node, _stream_settings(settings), policy)
@@ -359,7 +359,7 @@ class _ForeignChecker:
         try:
             self._unsign(token, max_age=self._max_age_s)
         except Exception as error:
-            # Foreign code: whatever it raises means no.
+            # Foreign code: any exception counts as a refusal.
             raise BadSignature from error
 
 
@@ -392,7 +392,7 @@ def _http_settings(settings: Settings) -> HttpSettings:
 
 
 def _descriptors() -> int:
-    """Raise the limit of open descriptors as far as allowed and return how many sockets that admits."""
+    """Raise the limit of open descriptors as far as allowed; return the number of sockets that it admits."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return max(1, hard - DESCRIPTORS_FOR_US)

@@ -1,9 +1,9 @@
-"""Several worker processes that share one port, and the small parent that keeps their number.
+"""Several worker processes that share one port, and a small parent that replaces those that die.
 
-The parent only holds the port, starts workers and waits; it serves nothing. Each worker is a whole node with
-listening sockets of its own, among which the kernel shares new connections (SO_REUSEPORT of socket(7)): those of a
-dead worker are gone at once, so that nobody waits for it. A socket pair joins each worker with the parent: a byte on
-it means "I serve", its end means that the other side is dead.
+The parent reserves the port, starts workers and waits; it serves nothing. Each worker is a whole node with listening
+sockets of its own, among which the kernel distributes new connections (SO_REUSEPORT of socket(7)). The sockets of a
+dead worker close with it, so no client waits for it. A socket pair connects each worker with the parent: a byte on it
+means that the worker serves, and its end that the other side is dead.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from channelstream.config.listening import announcements, refusal
 from channelstream.server import Server, serve
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
-"""Before a dead worker is replaced: doubled for each that dies young."""
+"""Pause before a dead worker is replaced, in seconds; doubled for each worker that dies within `YOUNG_S`."""
 YOUNG_S = 10.0
 SPARE_S = 10.0
-"""What workers get on top of twice the drain's time before they are killed."""
+"""Seconds besides twice the drain's time after which workers are killed."""
 SERVING = b"\1"
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 FAILED = 1
@@ -36,9 +36,9 @@ logger = logging.getLogger(__name__)
 
 
 def supervise(settings: Settings) -> int:
-    """Serve with `settings.workers` processes until a signal says stop; return the exit code.
+    """Serve with `settings.workers` processes until a signal arrives; return the exit code.
 
-    A worker returns from here as well, with its own exit code, or by the ConfigError that keeps it from serving.
+    A worker returns from here as well: with its own exit code, or by the ConfigError that keeps it from serving.
     """
     try:
         reserved = reserve(settings.host, settings.port)
@@ -46,7 +46,7 @@ def supervise(settings: Settings) -> int:
         logger.error("%s", refusal(settings, error))  # noqa: TRY400
         return FAILED
     port: int = reserved[0].getsockname()[1]
-    # A browser's next request may go to another worker, which must know its cookie.
+    # All workers need one key for cookies: a browser's next request may go to another worker.
     cookie_secret = settings.cookie_secret or secrets.token_urlsafe()
     return Supervisor(replace(settings, port=port, cookie_secret=cookie_secret), reserved).run()
 
@@ -55,11 +55,11 @@ def supervise(settings: Settings) -> int:
 
 
 def reserve(host: str, port: int) -> list[socket.socket]:
-    """Hold the addresses of a host without listening on them.
+    """Bind the addresses of a host without listening on them.
 
     Raises:
-        OSError: the host has no address, or the port is in use. Sockets with SO_REUSEPORT alone would not notice: two
-            services of one user would share their visitors.
+        OSError: the host has no address, or the port is in use. With SO_REUSEPORT alone that would go unnoticed, and
+            two services of one user would share their clients.
     """
     probes = _bound(host, port, is_shared=False)
     port = probes[0].getsockname()[1]
@@ -67,7 +67,7 @@ def reserve(host: str, port: int) -> list[socket.socket]:
         probe.close()
     reserved = _bound(host, port, is_shared=True)
     for each in reserved:
-        # The probe of another service meets these before a worker listens; it may share with any that has this option.
+        # So that the probe of another service fails even before a worker listens: it may share with sockets that have this.
         each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return reserved
 
@@ -76,7 +76,7 @@ def _bound(host: str, port: int, is_shared: bool) -> list[socket.socket]:
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     bound: list[socket.socket] = []
     for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-        # Of port 0, the first takes a free one and the others the same.
+        # With port 0 the first socket gets a free port, and the others the same one.
         bound.append(_bind(family, (address[0], port, *address[2:]), is_shared))
         port = bound[0].getsockname()[1]
     return bound
@@ -101,19 +101,19 @@ def _bind(family: int, address: tuple[str | int, ...], is_shared: bool) -> socke
 
 
 def _work(settings: Settings, reserved: list[socket.socket], line: socket.socket) -> int:
-    """Be a worker.
+    """Run a worker; return its exit code.
 
     Raises:
         ConfigError: it cannot serve.
     """
-    # Ctrl-C in a terminal is for the parent, who tells everybody once: a second signal would end the drain.
+    # A Ctrl-C must reach the parent only, which signals each worker once: a second signal would end the drain.
     os.setpgid(0, 0)
     own = [_bind(each.family, each.getsockname(), is_shared=True) for each in reserved]
     return serve(settings, own, partial(_report, line))
 
 
 def _report(line: socket.socket, server: Server) -> None:
-    """Tell the parent that this worker serves, and stop when the parent is dead."""
+    """Report to the parent that this worker serves, and stop when the parent is dead."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
@@ -129,12 +129,13 @@ def _report(line: socket.socket, server: Server) -> None:
 
 @dataclass(slots=True)
 class WorkerSlot:
-    """The place of one worker, taken by another process after each death.
+    """The slot of one worker; another process takes it after each death.
 
     Attributes:
-        pid: 0 while nobody has it.
-        due_s: when it is to be taken, by the steady clock; None while somebody has it, and before it is wanted.
-        pause_s: how long it stays empty after the next death.
+        pid: 0 while it is empty.
+        due_s: when a worker is started, by the steady clock; None while there is one, and before the first one is
+            wanted.
+        pause_s: how long the slot stays empty after the next death, in seconds.
     """
 
     pid: int = 0
@@ -145,7 +146,7 @@ class WorkerSlot:
     pause_s: float = FIRST_PAUSE_S
 
     def vacate(self, now_s: float) -> None:
-        """Note a death; the longer this worker lived, the sooner comes the next."""
+        """Empty the slot after a death; the next worker starts sooner if this one has lived long."""
         self.pause_s = (
             min(2 * self.pause_s, LONGEST_PAUSE_S) if now_s - self.started_s < YOUNG_S else FIRST_PAUSE_S
         )
@@ -154,7 +155,7 @@ class WorkerSlot:
 
 
 class Supervisor:
-    """Keeps every seat taken, until it is told to stop or a worker cannot start."""
+    """Keeps a worker in every slot, until a signal arrives or a worker cannot start."""
 
     def __init__(self, settings: Settings, reserved: list[socket.socket]) -> None:
         self._settings = settings
@@ -168,7 +169,7 @@ class Supervisor:
     def run(self) -> int:
         """Run until the last worker has ended; return the exit code."""
         self._catch_signals()
-        # The others wait for the first, so that a fault which all have is told once.
+        # The others wait for the first, so that a fault of all is reported once.
         self._slots[0].due_s = time.monotonic()
         while self._code is None or any(slot.pid for slot in self._slots):
             for key, _ in self._selector.select(self._timeout_s()):
@@ -181,7 +182,7 @@ class Supervisor:
         return self._code
 
     def _timeout_s(self) -> float | None:
-        """Seconds until something is to be done without having been told to."""
+        """Return the seconds until the next deadline; None if there is none."""
         due = [slot.due_s for slot in self._slots if slot.due_s is not None]
         if self._code is not None:
             due = [self._deadline_s]
@@ -198,7 +199,7 @@ class Supervisor:
     def _start(self, slot: WorkerSlot, now_s: float) -> None:
         """Fork a worker, which leaves by SystemExit or ConfigError and never returns."""
         ours, theirs = socket.socketpair()
-        # A signal meanwhile would be written down by the child, in the parent's name.
+        # A signal in between would be written by the child to the parent's wakeup socket.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         pid = os.fork()
         if not pid:
@@ -211,7 +212,7 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, partial(self._receive, slot, ours))
 
     def _forget_parent(self) -> None:
-        """In a new worker: let go of what is the parent's. An open line would hide its death from the others."""
+        """In a new worker, close the parent's files: an open socket pair would hide its death from the others."""
         signal.set_wakeup_fd(-1)
         for number in STOPPING:
             signal.signal(number, signal.SIG_DFL)
@@ -232,7 +233,7 @@ class Supervisor:
         self._ended(slot, os.waitstatus_to_exitcode(status))
 
     def _start_others(self) -> None:
-        """Once the first worker serves, want the others; once all do, say so."""
+        """Start the other workers once the first one serves; log it once all serve."""
         if self._has_served:
             return
         for slot in self._slots:
@@ -263,7 +264,7 @@ class Supervisor:
         receiver, sender = socket.socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
-        # Handlers that do nothing: what counts is the signal's number, which is written to the socket.
+        # The handlers do nothing: Python writes the number of the signal to the socket.
         for number in STOPPING:
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(sender.fileno())

@@ -1,6 +1,6 @@
-"""Tracing in a running node: put in the way of delivery while a trace runs, and taken out when none does.
+"""Traces of a running node: they intercept delivery while one runs, and not otherwise.
 
-Off, it costs nothing: what the engine calls is the hub's own `deliver`, and the node has no observer.
+Without a trace the cost is zero: the engine calls the hub's own `deliver`, and the node has no observer.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -44,14 +44,14 @@ class Tracer:
         self._node = node
         self._traces: dict[Subject, Trace] = {}
 
-    # -- for those who ask
+    # -- calls of the admin
 
     def start(self, kind: str, name: str, minutes: int) -> None:
-        """Trace from now on for so many minutes; one that runs goes on with its notes, 0 minutes end it.
+        """Start a trace for so many minutes; one that exists keeps its notes, and 0 minutes end it.
 
         Raises:
-            Invalid: nothing of that kind can be traced, or not for so long.
-            TooManyRequests: as many traces run as may.
+            Invalid: the kind cannot be traced, or the time is too long.
+            TooManyRequests: `MAX_TRACES` traces are running.
         """
         if not 0 <= minutes <= MAX_MINUTES:
             raise Invalid({"minutes": [f"A trace may run for 0 to {MAX_MINUTES} minutes."]})
@@ -66,10 +66,10 @@ class Tracer:
         self._install()
 
     def document(self, kind: str, name: str, after: int) -> dict[str, Any]:
-        """Return the notes of a trace that follow a number, and how its subject stands now.
+        """Return the notes of a trace after a number, and the current connections of its subject.
 
         Raises:
-            Invalid: nothing of that kind can be traced.
+            Invalid: the kind cannot be traced.
         """
         subject = _subject(kind, name)
         trace = self._traces.get(subject)
@@ -84,7 +84,7 @@ class Tracer:
         }
 
     def listing(self) -> list[dict[str, Any]]:
-        """Return every trace that is kept, without its notes."""
+        """Return all traces, without their notes."""
         return [
             {
                 "kind": trace.subject.kind.value,
@@ -120,10 +120,10 @@ class Tracer:
             raise TooManyRequests(f"{MAX_TRACES} traces are running; stop one of them first.")
         del self._traces[ended]
 
-    # -- in the way of delivery
+    # -- interception of delivery
 
     def _install(self) -> None:
-        """Stand in the way of delivery if a trace runs, and out of it if none does."""
+        """Intercept delivery if a trace runs, and stop that if none does."""
         runs = any(map(self._runs, self._traces.values()))
         self._node.observer = self if runs else None
         self._node.deliver = self._deliver if runs else self._node.hub.deliver
@@ -132,14 +132,14 @@ class Tracer:
         return self._node.clock.steady() < trace.until_s
 
     def _running(self) -> list[Trace]:
-        """Return the traces that run; when the last has ended, tracing takes itself out."""
+        """Return the traces that run; if none does any more, stop intercepting."""
         running = [trace for trace in self._traces.values() if self._runs(trace)]
         if not running:
             self._install()
         return running
 
     def _deliver(self, entry: Entry) -> None:
-        """Note what is going to become of an entry, then let the hub deliver it."""
+        """Note the outcomes of an entry, then let the hub deliver it."""
         summary_for = self._summaries(entry.event)
         for trace in self._running():
             found = summary_for(trace.subject)
@@ -148,11 +148,10 @@ class Tracer:
         self._node.hub.deliver(entry)
 
     def _summaries(self, event: Event) -> Callable[[Subject], OutcomeSummary]:
-        """Return what tells what becomes of an event now, as far as it concerns a subject."""
+        """Return a function for the outcomes of an event that concern a subject."""
         hub, now_s = self._node.hub, self._node.clock.steady()
-        of_all = cache(
-            partial(summarize_all, hub, event, now_s, MAX_OUTCOMES)
-        )  # Of a large channel, for many traces.
+        # Cached: several traces may need that of a large channel.
+        of_all = cache(partial(summarize_all, hub, event, now_s, MAX_OUTCOMES))
 
         def of(subject: Subject) -> OutcomeSummary:
             match subject.kind:
@@ -175,7 +174,7 @@ class Tracer:
     def _note(self, trace: Trace, fact: Fact) -> None:
         trace.note(self._node.clock.wall(), fact)
 
-    # -- what the node tells its observer
+    # -- calls of the node (`node.observer.Observer`)
 
     def duplicate(self, event: Event) -> None:
         summary_for = self._summaries(event)
@@ -216,7 +215,7 @@ class Tracer:
             self._note(trace, _of(connection, fact))
 
     def _about(self, connection: Connection) -> list[Trace]:
-        """Return the running traces that look at a connection."""
+        """Return the running traces of a connection, its user or one of its channels."""
         return [trace for trace in self._running() if _covers(trace.subject, connection)]
 
 
@@ -240,7 +239,7 @@ def _covers(subject: Subject, connection: Connection) -> bool:
 
 
 def _is_shown(subject: Subject, channel: str | None) -> bool:
-    """Whether what happens in a channel belongs into a trace that looks at the connection."""
+    """Whether a trace notes events of this channel, for a connection that it covers."""
     return subject.kind is not Kind.CHANNEL or subject.name == channel
 
 

@@ -1,8 +1,17 @@
-"""Finds turns of the event loop that last too long, and names the code that ran.
+"""Finds event loop turns that last too long, and names the code that ran in them.
 
-A timer of the loop beats at a steady pace. A turn that makes a beat late lasted at least as long as the beat is late.
-A thread sleeps until a beat is late by half of a slow turn, and then looks once at the stack of the loop. So the
-watched code runs unchanged: a loop without slow turns pays for the beats only, 10 us for each.
+A timer of the loop ticks at a steady pace. A tick that is late proves a turn that lasted at least as long as the
+delay. A thread sleeps until a tick is late by half of a slow turn, then samples the stack of the loop once. So the
+watched code runs unchanged, and a loop without slow turns pays only for the ticks, 10 us each. To time every
+callback, as asyncio's debug mode does, would cost every callback.
+
+A late tick does not prove that the code was slow: the machine may have given the processor to another process, or the
+process was stopped. So each tick records all clocks (`Clocks`), and `cause_of` decides by their differences. Only
+turns that this process could have avoided count as slow.
+
+Race: the thread reads the tick and the stack of a loop that runs meanwhile, and the turn may end between the two. So
+a sample keeps the tick that it was taken for, and is ignored for any other; a turn without a sample is reported
+without its code (`NOT_SEEN`). A lock would make every tick wait for the thread.
 """
 
 import asyncio
@@ -22,18 +31,18 @@ from typing import Any
 from channelstream.core.timestamps import stamp
 
 TICKS = 5
-"""Beats in the time of a slow turn: a slow turn is certain to be found if it is a fifth longer than the bound."""
+"""Ticks in the time of a slow turn: a turn that is a fifth longer than the bound is always found."""
 MIN_TICK_S = 0.004
 UNWATCHED_TICK_S = 0.25
-"""Time between two beats when no turn counts as slow: the longest delay is measured all the same."""
+"""Time between two ticks if no turn counts as slow; the longest delay is measured nevertheless."""
 STUCK_S = 5.0
-"""A turn of this length is logged while it still runs: it may never end."""
+"""A turn of this length is logged while it still runs, as it may never end."""
 LINES, PAUSE_LINES, LINES_PER_S = 6, 1, 60.0
-"""Lines about slow turns, and about pauses, in so many seconds; the next one has the number of those left out."""
+"""Most log lines about slow turns, and about pauses, in that many seconds; the next line has the number of omitted ones."""
 MAX_TURNS, MAX_PAUSES = 20, 5
-"""Slow turns kept for the admin, with what ran, and pauses: those of a busy machine must leave room for the others."""
+"""Slow turns and pauses kept for the admin, each with a bound, so that a busy machine does not displace slow turns."""
 OUTER_FRAMES, INNER_FRAMES = 2, 8
-"""Frames named at most: where the turn began, and where it was."""
+"""Most frames in a report: the outermost and the innermost ones of the turn."""
 NO_FRAMES = "code of the loop itself"
 NOT_SEEN = "code that is not known"
 
@@ -41,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 
 class Cause(StrEnum):
-    """What a beat waited for."""
+    """Why a tick was late."""
 
     BUSY = "busy"
     OTHER_THREAD = "held up by another thread"
@@ -51,20 +60,20 @@ class Cause(StrEnum):
 
     @property
     def is_slow_turn(self) -> bool:
-        """Whether a turn of the loop was slow; otherwise the process did not run."""
+        """Whether a loop turn was slow; otherwise the process did not run."""
         return self not in (Cause.NO_PROCESSOR, Cause.STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """All clocks at one moment, or what went by on each between two, in seconds.
+    """All clocks at one moment, or their differences between two, in seconds.
 
     Attributes:
         steady_s: the monotonic clock.
-        loop_cpu_s: the loop's thread on a processor.
-        process_cpu_s: all threads of the process.
-        queued_s: the loop's thread ready to run without a processor.
-        collector_s: the garbage collector at work.
+        loop_cpu_s: CPU time of the loop's thread.
+        process_cpu_s: CPU time of all threads of the process.
+        queued_s: time for which the loop's thread was ready to run, but had no processor.
+        collector_s: time in the garbage collector.
     """
 
     steady_s: float
@@ -89,9 +98,9 @@ class SlowTurn:
 
     Attributes:
         at_s: its end, in epoch seconds.
-        took_s: its length, less at most the time between two beats.
-        spent: what went by on each clock since the beat before.
-        stack: the functions that ran, from where the turn began; names of code, and no value of any variable.
+        took_s: its length, at most the time between two ticks too short.
+        spent: the differences of the clocks since the tick before.
+        stack: the functions that ran, from the outermost one; only names of code, no values of variables.
     """
 
     at_s: float
@@ -128,14 +137,14 @@ class SlowTurn:
 
 
 def cause_of(late_s: float, spent: Clocks, seen_on_time: bool, in_code: bool, slow_s: float) -> Cause:
-    """Say what a late beat waited for.
+    """Return the cause of a late tick.
 
     Args:
-        late_s: how late it came.
-        spent: what went by on each clock since the beat before.
-        seen_on_time: whether the watching thread could run meanwhile.
-        in_code: whether it then saw a function run; otherwise the loop only waited for events, and was woken late.
-        slow_s: how long a turn may last; the time it waits for a processor is not its own.
+        late_s: its delay.
+        spent: the differences of the clocks since the tick before.
+        seen_on_time: whether the watching thread could run in the meantime.
+        in_code: whether that saw a function run; otherwise the loop waited for events, and was woken late.
+        slow_s: longest allowed turn; time without a processor is not part of it.
     """
     own_s = late_s - spent.queued_s
     if own_s <= min(slow_s, spent.queued_s):
@@ -150,7 +159,7 @@ def cause_of(late_s: float, spent: Clocks, seen_on_time: bool, in_code: bool, sl
 
 
 def stack_text(frame: FrameType | None, base: FrameType | None) -> str:
-    """Name the functions between the frame that runs the loop and the innermost one."""
+    """Return the names of the functions from the frame that runs the loop to the innermost one."""
     names: list[str] = []
     while frame is not None and frame is not base:
         module = frame.f_globals.get("__name__", "?")
@@ -163,7 +172,7 @@ def stack_text(frame: FrameType | None, base: FrameType | None) -> str:
 
 
 class RunQueue:
-    """How long the thread that makes it was ready to run without a processor (proc(5), schedstat)."""
+    """Measures how long the thread that creates it was ready to run without a processor (proc(5), schedstat)."""
 
     def __init__(self) -> None:
         self._file: int | None = None
@@ -171,7 +180,7 @@ class RunQueue:
             self._file = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
 
     def waited_s(self) -> float:
-        """Return the seconds since the thread began; 0 where the system does not tell."""
+        """Return the seconds in the run queue since the thread started; 0 if the system does not report them."""
         fields = os.pread(self._file, 80, 0).split() if self._file is not None else ()
         return int(fields[1]) / 1e9 if len(fields) == 3 else 0.0
 
@@ -182,7 +191,7 @@ class RunQueue:
 
 
 class Limit:
-    """Admits so many lines in so many seconds, and counts the others."""
+    """Admits a number of lines in a period, and counts the others."""
 
     def __init__(self, lines: int, per_s: float = LINES_PER_S) -> None:
         self._admitted_s: deque[float] = deque(maxlen=lines)
@@ -198,14 +207,14 @@ class Limit:
         return True
 
     def take_omitted(self) -> str:
-        """Say how many lines were left out before this one."""
+        """Return the note about the lines that were omitted before this one."""
         count, self._omitted = self._omitted, 0
         return f"; {count} more were not logged" if count else ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Tick:
-    """When the next beat is due, and the clocks at the last one."""
+    """The time at which the next tick is due, and the clocks at the last one."""
 
     due_s: float
     clocks: Clocks
@@ -213,7 +222,7 @@ class _Tick:
 
 @dataclass(slots=True)
 class _Sample:
-    """What the thread saw while a beat was late."""
+    """What the thread saw while a tick was late."""
 
     tick: _Tick
     on_time: bool
@@ -222,22 +231,22 @@ class _Sample:
 
 
 class Watchdog:
-    """Watches the loop that it is started in.
+    """Watches the loop in which it is started.
 
     Attributes:
-        slow_turns: turns that were too slow, since the start.
-        pauses: how often the process did not run for as long.
-        longest_s: the longest turn since the start, slow or not, less at most the time between two beats, and less
-            what it waited for a processor. A turn that was blocked counts only if it was looked at.
+        slow_turns: number of slow turns since the start.
+        pauses: number of times that the process did not run for as long.
+        longest_s: length of the longest turn since the start, without its time in the run queue; at most the time
+            between two ticks too short. A blocked turn counts only if it was sampled.
         latest: the last slow turns, oldest first.
-        latest_pauses: the same of pauses.
+        latest_pauses: the last pauses, oldest first.
     """
 
     def __init__(self, slow_s: float) -> None:
         """Create a watchdog.
 
         Args:
-            slow_s: how long a turn may last; 0 means that none counts as slow.
+            slow_s: longest allowed turn, in seconds; 0 means that none counts as slow.
         """
         self.slow_turns = 0
         self.pauses = 0
@@ -258,7 +267,7 @@ class Watchdog:
         self._next_tick: _Tick
 
     def start(self) -> None:
-        """Watch the running loop; called in its thread."""
+        """Start to watch the running loop; called in its thread."""
         self._queue = RunQueue()
         gc.callbacks.append(self._collect)
         self._timer = asyncio.get_running_loop().call_soon(self._begin)
@@ -275,12 +284,12 @@ class Watchdog:
         self._queue.close()
 
     def take_delay_s(self) -> float:
-        """Return how late a beat came at most since this was last asked."""
+        """Return the longest delay of a tick since the last call."""
         delay_s, self._delay_s = self._delay_s, 0.0
         return delay_s
 
     def figures(self) -> dict[str, Any]:
-        """Return what the admin is shown at a glance."""
+        """Return the figures for the admin pages."""
         return {
             "slow_turns": self.slow_turns,
             "longest_turn_ms": round(1000 * self.longest_s, 1),
@@ -362,10 +371,11 @@ class Watchdog:
         queue.close()
 
     def _check(self, loop_thread: int, queued_s: float) -> float:
-        """Look at the loop if it is late, and return how long to sleep.
+        """Sample the loop if its tick is late; return how long to sleep.
 
         Args:
-            queued_s: how long this thread waited for a processor when it woke up.
+            loop_thread: identifier of the loop's thread.
+            queued_s: time that this thread was in the run queue when it woke up.
         """
         tick = self._next_tick
         late_s = time.monotonic() - tick.due_s
