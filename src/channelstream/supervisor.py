@@ -67,7 +67,7 @@ def reserve(host: str, port: int) -> list[socket.socket]:
         probe.close()
     reserved = _bound(host, port, is_shared=True)
     for each in reserved:
-        # So that the probe of another service fails even before a worker listens: it may share with sockets that have this.
+        # Without this option the probe of another service fails, even before a worker listens.
         each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return reserved
 

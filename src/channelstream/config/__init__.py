@@ -1,13 +1,13 @@
-"""Settings: every option is declared once, in `settings.py`; all else here is derived from that table.
+"""Settings. Every option is declared once, in `settings.py`; everything else is derived from that table.
 
 ::
 
-    values   what a kind of option accepts, and how it is written
-    option   one option, and the sections they are shown in
+    values   kinds of values: parsing and writing them
+    option   one option, and the sections of the table
     settings the table
     sources  INI file, environment     flags   command line
-    loading  the sources merged into Settings, and what was wrong with them
-    safety   which settings must not be served
+    loading  merges the sources into Settings, and collects their faults
+    safety   settings that must not be served
     template the INI file of `make-config`     document docs/options.md
 """
 

@@ -27,7 +27,7 @@ code 2 and one line that names the option, the value and the allowed values.
 
 
 def render_markdown() -> str:
-    """The whole page."""
+    """Return the whole page."""
     lines = [
         _INTRODUCTION,
         "This page is generated from the table in `src/channelstream/config/settings.py`:",

@@ -1,4 +1,4 @@
-"""The command line: a flag for every option, those of the first generation included."""
+"""The command line: a flag for every option, with the short flags of the first generation."""
 
 from argparse import (
     SUPPRESS,
@@ -32,14 +32,14 @@ _SWITCHES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Flags:
-    """What a command line gives."""
+    """The values of a command line."""
 
     file: str | None
     given: Mapping[str, Given]
 
 
 class HelpFormatter(RawDescriptionHelpFormatter):
-    """Shows ``-p, --port N`` where argparse repeats the placeholder."""
+    """Shows ``-p, --port N``, where argparse would repeat the placeholder."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=_HELP_COLUMN, width=_HELP_WIDTH)
@@ -52,7 +52,7 @@ class HelpFormatter(RawDescriptionHelpFormatter):
 
 
 class OneLineParser(ArgumentParser):
-    """A parser whose complaints are a ConfigError of one line, without the values given."""
+    """A parser whose errors are a `ConfigError` of one line, without the given values."""
 
     def __init__(self, prog: str, description: str = "", epilog: str = "", usage: str | None = None) -> None:
         super().__init__(
@@ -71,10 +71,10 @@ class OneLineParser(ArgumentParser):
         raise ConfigError(f"{message} (see {self.prog} -h)")
 
     def parse_strictly(self, argv: Sequence[str]) -> Namespace:
-        """Parse a command line on which everything is declared.
+        """Parse a command line that may only have declared arguments.
 
         Raises:
-            ConfigError: something is not, or is missing.
+            ConfigError: an argument is not declared, or one is missing.
         """
         namespace, rest = self.parse_known_args(argv)
         if rest:
@@ -82,7 +82,7 @@ class OneLineParser(ArgumentParser):
         return namespace
 
     def refuse(self, argument: str) -> NoReturn:
-        """Complain about an argument nobody declared; what follows an equals sign may be a secret."""
+        """Raise the error for an undeclared argument, without its value, which may be a secret."""
         name = argument.partition("=")[0]
         self.error(f"there is no option {name!r}{suggest(name.lstrip('-').replace('-', '_'), _flag_of)}")
 
@@ -94,7 +94,7 @@ def _flag_of(name: str) -> str:
 def settings_parser(
     prog: str = "channelstream", description: str = "", epilog: str = "", usage: str = _USAGE
 ) -> OneLineParser:
-    """A parser with a flag for every option, grouped as the options are."""
+    """Return a parser with a flag for every option, in the groups of the table."""
     parser = OneLineParser(prog, description, epilog, usage)
     add_file_flag(parser.add_argument)
     for title in SECTIONS:
@@ -104,16 +104,16 @@ def settings_parser(
 
 
 def add_file_flag(add_argument: Callable[..., Action]) -> None:
-    """Add `-i`."""
+    """Add the flag `-i`."""
     add_argument("-i", "--ini", metavar="FILE", help="Read settings from this INI file.")
 
 
 def add_flags(add_argument: Callable[..., Action], options: Iterable[Option]) -> None:
-    """Add a flag for each option; its text is judged later, with that of the other sources.
+    """Add a flag for each option; its value is checked later, with those of the other sources.
 
     Args:
-        add_argument: of a parser or of a group.
-        options: those to add.
+        add_argument: method of a parser or of a group.
+        options: the options to add.
     """
     for option in options:
         declared = option.declared
@@ -128,7 +128,7 @@ def add_flags(add_argument: Callable[..., Action], options: Iterable[Option]) ->
 
 
 def read_flags(parser: OneLineParser, argv: Sequence[str]) -> Flags:
-    """Read a command line that may also name its file without `-i`, with or without a ``-`` before it."""
+    """Parse a command line; its file may be given without `-i`, also after a ``-``."""
     namespace, rest = parser.parse_known_args(complete_switches(argv))
     unknown = [argument for argument in rest if argument.startswith("-") and argument != "-"]
     if unknown:
@@ -142,14 +142,14 @@ def read_flags(parser: OneLineParser, argv: Sequence[str]) -> Flags:
 
 
 def given_flags(namespace: Namespace) -> dict[str, Given]:
-    """The options among parsed arguments."""
+    """Return the options among parsed arguments."""
     return {
         name: Given(text, BY_NAME[name].flag) for name, text in vars(namespace).items() if name in BY_NAME
     }
 
 
 def complete_switches(argv: Sequence[str]) -> list[str]:
-    """Give a switch without a value the value "true": ``-d file.ini`` and ``-d 1 file.ini`` both work."""
+    """Add the value "true" to a switch without one: ``-d file.ini`` and ``-d 1 file.ini`` both work."""
     completed = []
     for argument, following in pairwise([*argv, ""]):
         completed.append(argument)

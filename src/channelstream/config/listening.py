@@ -1,4 +1,4 @@
-"""Where a server with these settings listens, and why it cannot, in a sentence for its operator."""
+"""The address of a server as text, and the error if it cannot be used, in a sentence for the operator."""
 
 import errno
 import os
@@ -16,12 +16,12 @@ _TCP = {
     errno.EACCES: ("port", "ports below 1024 need a privilege: take another port with -p"),
     errno.EADDRNOTAVAIL: ("host", "it is no address of this machine: name one with -o"),
 }
-"""What can be done about an error: the option, and the advice."""
+"""The option and the advice for each error."""
 _NO_HOST = ("host", "name an address of this machine with -o")
 
 
 def address_of(settings: Settings) -> str:
-    """The address of a server, for people."""
+    """Return the address of a server, for people."""
     if settings.unix_socket:
         return f"unix:{settings.unix_socket}"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
@@ -29,7 +29,7 @@ def address_of(settings: Settings) -> str:
 
 
 def announcements(settings: Settings) -> Iterator[str]:
-    """What is logged once the server listens."""
+    """Yield the lines that are logged once the server listens."""
     where = f"unix socket {settings.unix_socket}" if settings.unix_socket else address_of(settings)
     yield f"running on {where} (Ctrl-C ends it)"
     if settings.serves_demo:
@@ -37,7 +37,7 @@ def announcements(settings: Settings) -> Iterator[str]:
 
 
 def refusal(settings: Settings, error: OSError) -> CannotListen | ConfigError:
-    """What to raise where the address of the settings cannot be had."""
+    """Return the error to raise if the address of the settings cannot be used."""
     if settings.unix_socket:
         return _unix_refusal(settings.unix_socket, error)
     unknown = _NO_HOST if isinstance(error, socket.gaierror) else ("host", "")
@@ -58,7 +58,7 @@ def _unix_refusal(path: str, error: OSError) -> CannotListen | ConfigError:
 
 
 def _reason(error: OSError) -> str:
-    """Why, without the address, which asyncio repeats in a text of its own."""
+    """Return the reason without the address, which asyncio adds to the text."""
     if isinstance(error, socket.gaierror) or not error.errno:
         return str(error.strerror or error)
     return os.strerror(error.errno)

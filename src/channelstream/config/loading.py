@@ -1,4 +1,4 @@
-"""All sources merged into Settings: flags beat the environment, which beats the file."""
+"""Merges all sources into `Settings`: flags override the environment, which overrides the file."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from channelstream.config.sources import FILE_VARIABLE, USUAL_FILE, Given, Layer
 from channelstream.errors import ConfigError
 
 _SHOWN_CHARS = 80
-"""How much of a wrong value an error repeats."""
+"""Most characters of a wrong value that an error repeats."""
 _LOGIN = re.compile(r"//.*@", re.DOTALL)
-"""Where an address may hold a password."""
+"""The part of an address that may have a password."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, and what their owner should be told."""
+    """Settings, and warnings for the operator."""
 
     settings: Settings
     warnings: tuple[str, ...]
@@ -29,17 +29,17 @@ class Loaded:
 
 @dataclass(slots=True)
 class Reading:
-    """The values read so far, and all that was wrong with others."""
+    """The values read so far, with errors and warnings."""
 
     values: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def settings(self) -> Settings:
-        """The settings these values make.
+        """Return the settings with these values.
 
         Raises:
-            ConfigError: the first problem.
+            ConfigError: the first error.
         """
         if self.problems:
             raise ConfigError(self.problems[0])
@@ -60,14 +60,14 @@ class Reading:
 
 
 def refusal(option: Option, given: Given) -> str:
-    """One line that names option, value, source and what is allowed; never a secret, nor the login in an address."""
+    """Return a line with option, value, source and allowed values; without secrets and logins in addresses."""
     text = _LOGIN.sub("//***@", given.text)
     shown = "its value" if option.declared.secret else repr(text[:_SHOWN_CHARS])
     return f"{option.name}: {shown} (from {given.source}) is not {option.allowed}"
 
 
 def read_layers(layers: Sequence[Layer]) -> Reading:
-    """Judge every value that no later layer replaces."""
+    """Parse every value that no later layer overrides."""
     reading = Reading(warnings=[warning for layer in layers for warning in layer.warnings])
     merged = {name: given for layer in layers for name, given in layer.given.items()}
     for name, given in merged.items():
@@ -76,14 +76,14 @@ def read_layers(layers: Sequence[Layer]) -> Reading:
 
 
 def read(flags: Flags, environ: Mapping[str, str]) -> Reading:
-    """Read the file that flags or environment name, the environment, and the flags."""
+    """Read the file named by flags or environment, the environment, and the flags."""
     path = flags.file or environ.get(FILE_VARIABLE)
     file = from_file(path) if path else _no_file()
     return read_layers([file, from_environ(environ), Layer(flags.given)])
 
 
 def _no_file() -> Layer:
-    """Where no file is named, one that may be meant is pointed out."""
+    """Return an empty layer; it warns of a file that may have been meant."""
     is_here = Path(USUAL_FILE).is_file()
     return Layer(
         {}, (f"{USUAL_FILE} is here and was not read: name it with -i {USUAL_FILE}",) if is_here else ()
@@ -91,7 +91,7 @@ def _no_file() -> Layer:
 
 
 def load(flags: Flags, environ: Mapping[str, str]) -> Loaded:
-    """The settings that flags, environment and file make.
+    """Return the settings of flags, environment and file.
 
     Raises:
         ConfigError: the file cannot be read, or a value is not allowed.
@@ -101,7 +101,7 @@ def load(flags: Flags, environ: Mapping[str, str]) -> Loaded:
 
 
 def load_settings(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded:
-    """The settings of a command line (without the program's name) and an environment.
+    """Return the settings of a command line (without the program's name) and an environment.
 
     Raises:
         ConfigError: a flag is unknown, the file cannot be read, or a value is not allowed.

@@ -1,4 +1,4 @@
-"""Lists of addresses and networks, and what counts as this machine only."""
+"""Lists of addresses and networks, and the check for loopback addresses."""
 
 import re
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ _PLACEHOLDER = re.compile(r"(?=.*[a-z])(\d{1,3}|[a-z])(\.(\d{1,3}|[a-z])){3}", r
 class Networks:
     """IPv4 and IPv6 addresses and networks, in their shortest spelling.
 
-    Placeholders such as ``x.x.x.x``, which the first generation's sample file holds, are left out: they
-    admit nobody. `placeholders` finds them, so that the reader can be warned.
+    Placeholders such as ``x.x.x.x``, from the sample file of the first generation, are left out: they admit no
+    address. `placeholders` finds them for a warning.
     """
 
     allowed = "a list of addresses or networks such as 127.0.0.1, 10.0.0.0/8 or ::1"
@@ -36,12 +36,12 @@ def _spell(entry: str) -> str:
 
 
 def is_placeholder(entry: str) -> bool:
-    """Whether an entry only holds the place of an address: four parts, at least one a single letter."""
+    """Whether an entry is a placeholder: four parts, at least one of them a single letter."""
     return _PLACEHOLDER.fullmatch(entry) is not None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a server bound to this host can be reached from this machine only."""
+    """Whether a server that is bound to this host can be reached only from this machine."""
     if host.lower() == "localhost":
         return True
     try:

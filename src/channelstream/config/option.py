@@ -1,4 +1,4 @@
-"""One option as it is declared, and the sections under which options are shown."""
+"""The declaration of an option, and the sections of the table."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -13,7 +13,7 @@ _KEY = "option"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A heading for options that belong together."""
+    """A section of the table: options under one heading."""
 
     title: str
 
@@ -31,13 +31,13 @@ class Section:
         """Declare an option as the default of a dataclass attribute.
 
         Args:
-            default: its value where no source gives one.
-            kind: what it accepts.
-            sentence: what it does, for a stranger.
-            unit: unit of its number, as read after the number.
-            short: its one-letter flag, kept from the first generation.
-            alias: another name the file and the environment may use.
-            secret: its value is never shown.
+            default: its value if no source sets it.
+            kind: parses its values.
+            sentence: its effect, for a new user.
+            unit: unit of its number, in the plural.
+            short: its one-letter flag from the first generation.
+            alias: another name for the file and the environment.
+            secret: its value is never logged or shown.
         """
         declared = Declared(self.title, kind, sentence, unit, short, alias, secret)
         return field(default=default, repr=not secret, metadata={_KEY: declared})
@@ -45,7 +45,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What the table says of an option besides its name, type and default."""
+    """The declaration of an option, without its name, type and default."""
 
     section: str
     kind: Kind[Any]
@@ -79,6 +79,6 @@ class Option:
 
 
 def options_of(settings: type) -> Iterator[Option]:
-    """The options a settings class declares, in order."""
+    """Yield the options that a settings class declares, in order."""
     for entry in fields(settings):
         yield Option(entry.name, entry.default, entry.metadata[_KEY])

@@ -1,4 +1,4 @@
-"""Settings that are well-formed, but must not be served."""
+"""Refuses well-formed settings that must not be served."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,21 +9,21 @@ from channelstream.engines.factory import is_shared
 from channelstream.errors import ConfigError
 
 PUBLIC_SECRETS = frozenset({"", "secret", "admin_secret", "YOURSECRET", "YOURADMINSECRET"})
-"""Defaults of both generations, and the words in the first one's sample file: the whole world knows them."""
+"""Default secrets of both generations, and those of the first one's sample file: they are public."""
 
 
 def check_safety(settings: Settings) -> None:
-    """Refuse settings that would open the server to strangers, or cannot work.
+    """Refuse settings that would give anyone access, or cannot work.
 
     Raises:
-        ConfigError: the first such fault.
+        ConfigError: the first fault.
     """
     for problem in problems(settings):
         raise ConfigError(problem)
 
 
 def problems(settings: Settings) -> Iterator[str]:
-    """All faults that follow from several options together, or from the files they name."""
+    """Yield the faults of options in combination, and of the files that they name."""
     yield from _public_secrets(settings)
     yield from _tls(settings)
     yield from _workers(settings)

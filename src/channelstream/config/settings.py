@@ -1,4 +1,4 @@
-"""The table of options: name, type, default, what is allowed, sentence."""
+"""The table of options: name, type, default, allowed values, effect."""
 
 # ruff: noqa: RUF009 - `Section.option` declares a field; it computes no default.
 
@@ -35,7 +35,7 @@ _dotted = Text(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What one server process runs with; made by `load_settings`, or by hand in tests."""
+    """Settings of one server process, made by `load_settings`, or directly in tests."""
 
     host: str = _server.option("127.0.0.1", Text(max_bytes=255), "The address to listen on.", short="-o")
     port: int = _server.option(
@@ -265,7 +265,7 @@ class Settings:
 
     @property
     def serves_demo(self) -> bool:
-        """Whether the demo is on: as `demo` says, and on loopback where it says nothing."""
+        """Whether the demo is served: as `demo` is set, or on loopback only if it is not set."""
         return self.loopback if self.demo is None else self.demo
 
 

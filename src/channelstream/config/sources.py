@@ -1,4 +1,4 @@
-"""What the INI file and the environment say, as text, before it is judged."""
+"""Reads the INI file and the environment as text; values are checked later."""
 
 from collections.abc import Callable, Iterable, Mapping
 from configparser import ConfigParser, Error, MissingSectionHeaderError
@@ -12,15 +12,15 @@ from channelstream.errors import ConfigError
 SECTION = "channelstream"
 PREFIX = "CHANNELSTREAM_"
 FILE_VARIABLE = "CHANNELSTREAM_INI"
-"""Names the INI file when the command line does not."""
+"""Environment variable with the path of the INI file, if no flag names one."""
 
 USUAL_FILE = "channelstream.ini"
-"""What `make-config` writes. It is read only where it is named."""
+"""The file that `make-config` writes. It is read only if a flag or the environment names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One value as somebody wrote it, and where."""
+    """The text of a value, and its source."""
 
     text: str
     source: str
@@ -28,17 +28,17 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one source gives, by option name, and the names it gives that no option has."""
+    """The values of one source by option name, and warnings about unknown names."""
 
     given: Mapping[str, Given]
     warnings: tuple[str, ...] = ()
 
 
 def from_file(path: str) -> Layer:
-    """The `[channelstream]` section of an INI file; other sections belong to other programs.
+    """Return the values of the section `[channelstream]` of an INI file; other sections are ignored.
 
     Raises:
-        ConfigError: the file cannot be read, is no INI file or lacks the section.
+        ConfigError: the file cannot be read, is not an INI file, or does not have the section.
     """
     parser = ConfigParser(interpolation=None)
     try:
@@ -55,7 +55,7 @@ def from_file(path: str) -> Layer:
 
 
 def _where(error: Error) -> str:
-    """What is wrong and in which line, without the line itself: it may hold a secret."""
+    """Return the fault and its line number, without the line itself, which may have a secret."""
     if isinstance(error, MissingSectionHeaderError):
         return f"line {error.lineno} stands before the first section; [{SECTION}] has to come before it"
     kind = type(error).__name__.removesuffix("Error")
@@ -64,7 +64,7 @@ def _where(error: Error) -> str:
 
 
 def from_environ(environ: Mapping[str, str]) -> Layer:
-    """The variables `CHANNELSTREAM_<NAME>`."""
+    """Return the values of the variables `CHANNELSTREAM_<NAME>`."""
     return _layer(
         (key.removeprefix(PREFIX).lower(), text, key)
         for key, text in environ.items()
@@ -73,7 +73,7 @@ def from_environ(environ: Mapping[str, str]) -> Layer:
 
 
 def _layer(entries: Iterable[tuple[str, str, str]]) -> Layer:
-    """Sort (name, text, source) into options and unknown names."""
+    """Return a layer of (name, text, source) entries; unknown names become warnings."""
     given: dict[str, Given] = {}
     warnings: list[str] = []
     for name, text, source in entries:
@@ -85,6 +85,6 @@ def _layer(entries: Iterable[tuple[str, str, str]]) -> Layer:
 
 
 def suggest(name: str, spell: Callable[[str], str] = str) -> str:
-    """The option a stranger may have meant, spelt as its source spells it."""
+    """Return a hint with the most similar option, in the spelling of its source; empty if there is none."""
     close = get_close_matches(name, BY_NAME, n=1)
     return f" (did you mean {spell(close[0])}?)" if close else ""

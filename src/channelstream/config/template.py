@@ -1,4 +1,4 @@
-"""The INI file that `make-config` writes: every option with its sentence, those not set as comments."""
+"""Renders the INI file of `make-config`: every option with its effect, unset ones as comments."""
 
 import json
 import secrets
@@ -11,19 +11,19 @@ from channelstream.config.sources import SECTION, suggest
 from channelstream.errors import ConfigError
 
 _SECRET_BYTES = 32
-"""256 bits, the size of the strongest hash a signature may use."""
+"""256 bits, the size of the strongest hash of a signature."""
 
 
 def random_secrets() -> dict[str, str]:
-    """A new value for every secret option, by name."""
+    """Return a new value for every secret option, by name."""
     return {option.name: secrets.token_urlsafe(_SECRET_BYTES) for option in OPTIONS if option.declared.secret}
 
 
 def texts_of_json(document: str) -> dict[str, str]:
-    """Option texts of a JSON object of names and values; null means not given.
+    """Return the option texts of a JSON object of names and values; null means unset.
 
     Raises:
-        ConfigError: it is no JSON object, a name is unknown or a value is neither scalar nor list of texts.
+        ConfigError: it is not a JSON object, a name is unknown, or a value is neither a scalar nor a list of texts.
     """
     try:
         values = json.loads(document)
@@ -46,10 +46,10 @@ def _text_of(name: str, value: Any) -> tuple[str, str]:
 
 
 def render_ini(texts: Mapping[str, str]) -> str:
-    """An INI file that sets these options and explains the others.
+    """Return an INI file that sets these options, and explains the others.
 
     Args:
-        texts: option values as their kinds show them, by name.
+        texts: option values by name, as `Kind.show` writes them.
     """
     lines = [
         "; Settings of channelstream. A line with a leading semicolon is a comment and shows the default.",

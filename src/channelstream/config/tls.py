@@ -1,4 +1,4 @@
-"""What TLS is made of: the server's certificate and key, and what a client trusts. Each fault is one sentence."""
+"""TLS contexts: the server's certificate and key, and the authorities that a client trusts."""
 
 import ssl
 from pathlib import Path
@@ -14,10 +14,10 @@ class _PasswordWanted(Exception):
 
 
 def server_context(settings: Settings) -> ssl.SSLContext | None:
-    """What a server shows of itself; None where it serves no TLS.
+    """Return the context of a server; None if it serves no TLS.
 
     Raises:
-        ConfigError: the files are not there, or hold no certificate with its key.
+        ConfigError: a file is missing, or does not have a certificate with its key.
     """
     certificate, key = settings.ssl_certfile, settings.ssl_keyfile
     if not certificate:
@@ -28,19 +28,19 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
     except _PasswordWanted as error:
         raise ConfigError(_ENCRYPTED.format(key or certificate)) from error
     except OSError as error:
-        # An SSLError is one: the files are there, but hold no certificate or another's key.
+        # SSLError is an OSError: the files exist, but have no certificate, or the key of another one.
         raise ConfigError(_fault(certificate, key, error)) from error
     return context
 
 
 def client_context(certificate: str) -> ssl.SSLContext:
-    """What a client trusts: the system's authorities, and those, or the very certificate, that a file holds.
+    """Return the context of a client, which trusts the system's authorities and the certificates of a file.
 
     Args:
         certificate: path of the file; empty means none.
 
     Raises:
-        ConfigError: it cannot be read, or holds no certificate.
+        ConfigError: the file cannot be read, or has no certificate.
     """
     context = ssl.create_default_context()
     if certificate:
@@ -48,7 +48,7 @@ def client_context(certificate: str) -> ssl.SSLContext:
             context.load_verify_locations(certificate)
         except OSError as error:
             raise ConfigError(f"ssl_certfile: {_unusable(certificate, error)}") from error
-        # A server's own certificate is trusted as it stands, whoever has signed it.
+        # A server's own certificate is trusted by itself, without its authority.
         context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
     return context
 

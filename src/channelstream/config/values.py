@@ -1,4 +1,4 @@
-"""Kinds of option values: what each accepts as text, how that is told, and how a value is written back."""
+"""Kinds of option values: which text each accepts, how it describes that, and how it writes a value back."""
 
 import re
 from collections.abc import Iterable
@@ -13,24 +13,24 @@ Word = TypeVar("Word", bound=str)
 
 YES = frozenset({"1", "true", "yes", "on", "y", "t"})
 NO = frozenset({"0", "false", "no", "off", "n", "f"})
-"""The words both older generations took for a switch, in any case."""
+"""Words that both older generations accept for a switch, in any case."""
 
 
 class Kind(Protocol[T_co]):
-    """What one kind of option accepts."""
+    """Parses and writes the values of one kind of option."""
 
     @property
     def allowed(self) -> str:
-        """What is allowed, to be read after "is not"."""
+        """The allowed values, worded to follow "is not"."""
         ...
 
     @property
     def metavar(self) -> str:
-        """The placeholder of a value in `-h`."""
+        """The placeholder of a value in the output of `-h`."""
         ...
 
     def parse(self, text: str) -> T_co:
-        """Read a value.
+        """Return the value of a text.
 
         Raises:
             ValueError: the text is not allowed.
@@ -38,13 +38,13 @@ class Kind(Protocol[T_co]):
         ...
 
     def show(self, value: Any) -> str:
-        """Write a value as `parse` reads it."""
+        """Return the text of a value, as `parse` accepts it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text on one line without blanks around it, which an INI file could not hold."""
+    """Text on one line without blanks around it, since an INI file cannot keep those."""
 
     max_bytes: int = 4096
     pattern: str = ""
@@ -112,7 +112,7 @@ class Number:
 
 
 def check_bounds(kind: Whole | Number, value: float) -> None:
-    """Refuse a value that does not lie between the bounds; "not a number" lies nowhere."""
+    """Raise ValueError for a value outside the bounds, and for "not a number"."""
     if not kind.minimum <= value <= kind.maximum:
         raise ValueError(value)
 
@@ -178,7 +178,7 @@ class Choice(Generic[Word]):
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """Origins of pages and apps; `core.origins` brings them into the form browsers send."""
+    """Origins of pages and apps, in the form that browsers send (`core.origins`)."""
 
     allowed = (
         "a list of origins such as https://example.com, without a path; also capacitor://localhost, and null"
@@ -193,5 +193,5 @@ class Origins:
 
 
 def split_list(text: str) -> Iterable[str]:
-    """The entries of a list: separated by commas, blanks or line ends; a trailing comma adds nothing."""
+    """Return the entries of a list, separated by commas, blanks or line ends; empty ones are dropped."""
     return text.replace(",", " ").split()
