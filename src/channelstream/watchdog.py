@@ -222,7 +222,7 @@ class _Tick:
 
 @dataclass(slots=True)
 class _Sample:
-    """What the thread saw while a tick was late."""
+    """A sample that the thread took while a tick was late."""
 
     tick: _Tick
     on_time: bool

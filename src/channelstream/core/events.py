@@ -31,7 +31,7 @@ class Dialect(IntEnum):
 
 
 class EventBase(Struct, frozen=True, kw_only=True, gc=False):
-    """What all events have.
+    """The fields of all events.
 
     Attributes:
         uuid: lower-case, dashed; of edits and deletions that of their message.

@@ -14,7 +14,7 @@ from channelstream.errors import BadRequest, UnsupportedCoding
 
 _LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++) ([\x21-\x7e]++) HTTP/1\.([01])(?=\r\n)")
 _FIELD: Final = re.compile(rb"\r\n([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)(?=\r\n)")
-"""A line end and the field behind it: a token, no space before the colon, no control characters (RFC 9110, 5.5)."""
+"""A line end and the field after it: a token, no space before the colon, no control characters (RFC 9110, 5.5)."""
 _BEGINNING: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++(?: |\Z)|\r?\Z")
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 _HOST: Final = re.compile(rb"(?:[\w\-.~!$&'()*+,;=%]*|\[[0-9A-Fa-f:.]+\])(?::\d*)?", re.ASCII)

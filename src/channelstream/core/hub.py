@@ -8,7 +8,8 @@ connection.
 Rounds: a flush of many connections is split into slices, with other work in between. `_begin_round` moves the waiting
 connections to `_slices`, and gives their batches to the root `_sent`. An event that is delivered meanwhile to a
 connection that still waits extends its batch of this round; one to a connection that was already written to begins a
-batch of the next round, at `_root`. So no connection is written to twice for one event, and none is skipped.
+batch of the next round, at `_root`. So no connection is sent an event twice, and none is skipped. Of a very large
+batch only a part is written in a round (`BATCH_SIZE`), and the rest in the next ones.
 
 Invariants at a slice or a lost stream:
 
@@ -314,7 +315,7 @@ class Hub:
             self._enqueue([connection], entry)
 
     def stall(self, connection: Connection, batch: Batch) -> None:
-        """Write no more to a live connection; its events are collected in `batch`."""
+        """Stop writing to a live connection; its events are collected in `batch`."""
         connection.move(Step.STALL)
         self._flush_pending(connection)
         if connection.state is ConnectionState.CATCHING_UP:  # Unless that write has ended the stream.

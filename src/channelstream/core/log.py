@@ -254,7 +254,7 @@ class Log:
         """Restore the entries that were dropped since the log had this floor; nothing may have been appended since.
 
         Args:
-            entries: what the log held then.
+            entries: its entries at that time.
             floor: its floor then.
         """
         dropped = entries[: bisect_right(entries, self.floor, key=_offset)]

@@ -3,7 +3,7 @@
 Invariant: at most one request is in progress, and the memory of a socket is bounded whatever its client does. The
 next request is read when the answer before it has been written. A client that sends requests ahead (pipelining) has
 at most one packet read; then reading stops until the answer is out. To parse ahead would need a bound of its own for
-requests whose answers nobody reads.
+requests whose answers no client reads.
 
 Every wait has a bound, by its phase (`Phase`): for a head, for a body, for the next request, and for a client that
 reads nothing of its answer. An idle connection is closed only if nothing of a request has arrived. The loop may not
@@ -447,7 +447,7 @@ class HttpConnection(asyncio.Protocol):
             self._timer = None
 
     def _watch_unread(self) -> None:
-        """Drop a client that reads nothing of what was written."""
+        """Drop a client that acknowledges nothing of the written bytes."""
         if self._unread is None:
             self._unread = UnreadAnswer(
                 self._transport, self._http_server.settings.keep_alive_s, self._loop.call_later

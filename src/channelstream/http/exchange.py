@@ -11,9 +11,9 @@ Races that the flags stand for:
   but a long poll, which only waits, learns by `http.disconnect` that it may end.
 - `is_abandoned`: no one reads the answer any more. The application is not cancelled, as its call may have taken
   effect half-way; what it still sends is dropped.
-- `is_answered` before `is_whole`: the application did not read the whole body. The rest is read and discarded up to
-  its end, or, if it is chunked or the client waits for `100 Continue`, the connection is closed: its end may never
-  come.
+- `is_answered` before `is_whole`: the application did not read the whole body. The rest is read and discarded. If it
+  is chunked, or if the client waits for `100 Continue`, the connection is closed after the answer instead, as the end
+  of the body may never come.
 """
 
 import asyncio

@@ -1,12 +1,12 @@
 """Moves connections to this node when their stream opens here, and sends commands to the node that holds them.
 
 Invariant: at most one node owns a connection, and only the owner writes to its stream. The engine's directory names
-the owner. `Engine.claim` changes that entry atomically; everything around it only makes the change cheap and
-complete:
+the owner, and `Engine.claim` changes that entry atomically. The steps around it make a move lossless:
 
 - The claiming node first asks the owner to `Release` the connection. The answer has the offsets up to which the
-  client was sent everything, so the new stream continues there. An owner that does not answer loses the connection
-  nevertheless: the directory decides. Then the client may be sent some events again, and none is missed.
+  client was sent everything, and the new stream continues there. An owner that does not answer loses the connection,
+  too, since the directory decides. The stream then continues at an older position that is certain: the client may be
+  sent some events again, and misses none.
 - Between release and claim no node holds the connection. A command that arrives in this gap finds nothing at either
   node, and is retried for about 1.6 s (`RETRY_DELAYS_S`), then answered with 503. To queue commands at the directory
   instead would make every command of a connection that stays where it is pay for the rare move.

@@ -306,7 +306,7 @@ class LocalConnections:
 
     def _release(self, connection: Connection) -> Answer:
         channels = self.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")
-        # After `forget`, which flushes what waits: the next node continues behind the last byte written here.
+        # After `forget`, which flushes what waits: the next node continues after the last byte written here.
         return Answer(found=True, channels=sorted(channels), delivered=connection.delivered)
 
     # -- calls of the engine

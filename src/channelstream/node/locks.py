@@ -61,7 +61,7 @@ class Lock:
         try:
             await waiter
         except asyncio.CancelledError:
-            # `release` may have passed the key on in the loop turn of the cancellation: nobody else would release it.
+            # `release` may have passed the key on in the loop turn of the cancellation: no one else would release it.
             if not waiter.cancelled():
                 self.release()
             raise

@@ -12,8 +12,8 @@ meanwhile the world changes:
 
 - Live events arrive. They are collected in a `BufferBatch` from before the read begins, so that none falls between
   the end of the read and going live. Going live is one step without `await`: it requires that the read has reached
-  the head and the buffer has not overflowed, and drops what both have by its offset. If the buffer overflows, the log
-  is read once more.
+  the head and that the buffer has not overflowed, and it drops buffered entries up to `delivered`, which the read had
+  as well. If the buffer overflows, the log is read once more.
 - Edits and deletions arrive for entries that are read but not yet written. `hub.changes` has the recent ones, and
   entries are written in their current form; if there were too many, the log is read again.
 - A newer stream of the connection attaches, or the stream is lost. After each `await` the session continues only if
@@ -131,7 +131,7 @@ class Session:
         self.resume()
 
     def discard_pending(self) -> None:
-        """Write nothing more: the client reads no more, and the end of the stream follows in a later turn of the loop."""
+        """Write nothing more, as the client no longer reads; the stream ends in a later loop turn."""
         if self.is_current:
             self._node.hub.discard_pending(self.connection)
 
