@@ -1,4 +1,4 @@
-"""A report as an SVG chart: latency by percentile, and deliveries a second over time; it stands alone, in light and dark."""
+"""A report as an SVG chart: latency by percentile, and deliveries a second over time. It is self-contained, with light and dark colors."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _STYLE = """
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a panel; that of a reference is dashed and has its step's color."""
+    """A line of a panel. The line of a reference is dashed and has the color of its step."""
 
     label: str
     color: str
@@ -34,7 +34,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One coordinate system. Both axes begin at the least value of `x_marks` and `y_marks` and end at the greatest."""
+    """A coordinate system. Its axes reach from the least to the greatest value of `x_marks` and `y_marks`."""
 
     title: str
     series: Sequence[Series]
@@ -43,7 +43,7 @@ class Panel:
 
 
 def chart(report: Report) -> str:
-    """The SVG document; steps in which nothing was delivered or probed are shown by name only."""
+    """Return the SVG document. A step without deliveries and probes is shown by name only."""
     panels = [panel for panel in (_latency_panel(report), _timeline_panel(report)) if panel is not None]
     entries = _legend(panels)
     top = _TITLE_HEIGHT + _LEGEND_LINE * max(1, len(entries))
@@ -88,11 +88,11 @@ def _legend(panels: Sequence[Panel]) -> list[str]:
     return lines
 
 
-# -- what is drawn
+# -- content
 
 
 def _latency_panel(report: Report) -> Panel | None:
-    """Percentiles on a scale of nines: each mark is ten times rarer than the one before."""
+    """Return the percentiles on a logarithmic scale: 90, 99, 99.9 %..."""
     found = [
         Series(label, color, is_dashed, _percentile_points(figures))
         for label, color, is_dashed, figures in _percentiles(report)
@@ -130,7 +130,7 @@ def _percentile_points(figures: Percentiles) -> list[tuple[float, float]]:
 
 
 def _log_marks(low: float, high: float) -> list[tuple[float, str]]:
-    """Powers of ten that enclose two logarithms."""
+    """Return the powers of ten from below `low` to above `high`, which are logarithms."""
     first, last = int(low // 1), int(-(-high // 1))
     return [(float(power), f"{10.0**power:g}") for power in range(first, max(last, first + 1) + 1)]
 
@@ -157,7 +157,7 @@ def _timeline_of(delivery: Delivery | None) -> Sequence[tuple[float, float]]:
 
 
 def _even_marks(most: float, unit: str) -> list[tuple[float, str]]:
-    """Marks from 0 to beyond a value, at 1, 2 or 5 times a power of ten; `k` writes thousands."""
+    """Return marks from 0 to beyond a value, at multiples of 1, 2 or 5 times a power of ten; `k` means thousands."""
     power = 10.0 ** int(log10(most / 4) // 1) if most > 0 else 1.0
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor * 5 >= most)
     count = int(-(-most // step)) or 1
@@ -165,7 +165,7 @@ def _even_marks(most: float, unit: str) -> list[tuple[float, str]]:
     return [(n * step, f"{n * step / scale:g}{unit if scale > 1 and n else ''}") for n in range(count + 1)]
 
 
-# -- how it is drawn
+# -- drawing
 
 
 def _panel(panel: Panel, top: float) -> Iterator[str]:
@@ -186,7 +186,7 @@ def _panel(panel: Panel, top: float) -> Iterator[str]:
 
 
 class _Scale:
-    """From a value to a coordinate."""
+    """Converts a value to a coordinate."""
 
     def __init__(self, marks: Sequence[tuple[float, str]], low: float, high: float) -> None:
         self._first, self._last = marks[0][0], marks[-1][0]

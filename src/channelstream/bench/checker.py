@@ -1,8 +1,8 @@
-"""What every client has received: nothing lost, nothing twice, all in order, and how late it was.
+"""Checks for every client that no message is lost, duplicated or out of order, and measures the latency.
 
-Clients that received the same so far share one `ReceiveState`, and a place remembers where each piece of bytes leads. So the
-bytes that a server sends to 10,000 clients are read once, and every other client costs one look into a table:
-the check is exact for each client and still cheaper than the server's own work.
+Clients that received the same bytes so far share one `ReceiveState`, and a state caches the next state for each chunk of
+bytes. So bytes that a server sends to 10,000 clients are parsed once, and every other client costs one dict lookup:
+the check is exact for each client and cheaper than the server's own work.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,17 +17,17 @@ Source = tuple[int, int]
 RESOLUTION_BITS = 14
 """Resolution of receipt times: 2 ** 14 ns, about 16 µs."""
 _STEPS_KEPT = 256
-"""Ways out of one place that are remembered; beyond that they are forgotten and read again."""
+"""Most cached steps of one state. Beyond it the cache is cleared."""
 
 
 @dataclass(slots=True)
 class Faults:
-    """What must not happen.
+    """Violations of the delivery guarantees.
 
     Attributes:
-        duplicated: messages that came twice.
-        out_of_order: messages that came after a later one of their publisher and channel.
-        position_disorder: events whose position is not beyond that of the event before.
+        duplicated: messages that were received twice.
+        out_of_order: messages received after a later one of the same publisher and channel.
+        position_disorder: events whose position is not above that of the previous event.
     """
 
     duplicated: int = 0
@@ -44,10 +44,10 @@ class Faults:
 
 
 class ReceiveState:
-    """What a client has received: the last number of every source, and the numbers it skipped.
+    """What a client has received: the last number of every source, and the missing numbers.
 
     Attributes:
-        steps: where bytes that were received here have led to.
+        steps: cached steps, by the bytes received in this state.
     """
 
     __slots__ = ("last", "missing", "position", "steps")
@@ -64,22 +64,22 @@ class ReceiveState:
         self.steps: dict[bytes, Step] = {}
 
     def lost(self, expected: Mapping[Source, int]) -> int:
-        """How many of the messages that were sent have not come.
+        """Return how many of the sent messages are missing.
 
         Args:
-            expected: for every source, how many messages it sent.
+            expected: number of messages that each source sent.
         """
         behind = sum(count - 1 - self.last.get(source, -1) for source, count in expected.items())
         return behind + len(self.missing)
 
 
 class Step:
-    """From one place to the next by the same bytes, taken by many clients.
+    """The change from one state to the next by the same bytes, shared by many clients.
 
     Attributes:
-        place: where it leads.
-        stamps: the messages received on it.
-        receipts: how often it was taken at which time, in units of 2 ** RESOLUTION_BITS ns, since the last fold.
+        state: the next state.
+        stamps: the messages in the bytes.
+        receipts: number of receipts by time, in units of 2 ** RESOLUTION_BITS ns, since the last fold.
     """
 
     __slots__ = ("faults", "receipts", "stamps", "state")
@@ -92,11 +92,11 @@ class Step:
 
 
 class Checker:
-    """All clients of one process.
+    """The checks of all clients of one process.
 
     Attributes:
         received: messages received by all clients together.
-        last_ns: when the latest of them came.
+        last_ns: time of the latest receipt.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Checker:
         self._touched: list[Step] = []
 
     def take(self, step: Step, now_ns: int) -> ReceiveState:
-        """A client goes a known step; return its new place."""
+        """Count a step that a client takes, and return its new state."""
         if step.faults:
             self.faults.add(step.faults)
         if not step.stamps:
@@ -122,11 +122,11 @@ class Checker:
         return step.state
 
     def learn(self, state: ReceiveState, data: bytes, payloads: Iterable[bytes]) -> Step:
-        """Read bytes that nobody has received at this place before.
+        """Parse bytes that no client has received in this state before.
 
         Args:
-            data: the bytes as they came, by which the step is found again; empty where it must not be.
-            payloads: the messages of the protocol that they hold.
+            data: the bytes, as key of the cache; empty means that the step is not cached.
+            payloads: the protocol messages in the bytes.
         """
         step = _step(state, b"".join(payloads))
         if data:
@@ -136,7 +136,7 @@ class Checker:
         return step
 
     def fold(self) -> None:
-        """Move the receipts since the last time into the histogram."""
+        """Add the receipts since the last call to the histogram."""
         for step in self._touched:
             for unit, times in step.receipts.items():
                 received_ns = (unit << RESOLUTION_BITS) + (1 << RESOLUTION_BITS - 1)
@@ -147,7 +147,7 @@ class Checker:
 
 
 def _step(state: ReceiveState, data: bytes) -> Step:
-    """Where received bytes lead from a place."""
+    """Return the step from a state by received bytes."""
     stamps = stamps_in(data)
     faults = Faults()
     position = state.position

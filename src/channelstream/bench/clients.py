@@ -1,4 +1,4 @@
-"""One subscriber: a lean protocol that opens a stream, checks what comes, and answers what must be answered."""
+"""A subscriber: a small protocol that opens a stream, checks the received messages, and answers pings and closes."""
 
 import asyncio
 import socket
@@ -28,17 +28,17 @@ _READERS: dict[Transport, Callable[[], Reader]] = {
     "poll": AnswerReader,
 }
 _HEAD_BYTES = 32_768
-"""Longest head of an answer that is gathered."""
+"""Longest accepted head of an answer."""
 _NO_LINGER = struct.pack("ii", 1, 0)
 _NORMAL = (1000).to_bytes(2)
 
 
 class Audience:
-    """What the clients of one process share.
+    """Shared data of the clients of one process.
 
     Attributes:
-        bytes: payload and framing received by all, without the heads of HTTP.
-        closed: streams that the server ended, by what it said.
+        bytes: payload and framing that all clients received, without HTTP heads.
+        closed: number of streams that the server ended, by reason.
     """
 
     def __init__(self, wire: Wire, transport: Transport, deflate: bool) -> None:
@@ -58,8 +58,8 @@ class Client(asyncio.Protocol):
     """One stream of a subscriber.
 
     Attributes:
-        place: what it has received.
-        attached: done when the server has accepted the stream, or failed when it has not.
+        state: what it has received.
+        attached: done when the server has accepted the stream, failed if it refused it.
     """
 
     __slots__ = ("_audience", "_conn_id", "_ending", "_head", "_reader", "_transport", "attached", "state")
@@ -79,13 +79,13 @@ class Client(asyncio.Protocol):
         audience = self._audience
         self._transport.write(audience.wire.stream(audience.transport, self._conn_id, audience.deflate))
         if audience.transport == "poll":
-            # A poll is answered when there is something to hear: asking is all there is to attaching.
+            # A poll is answered when there is an event, so a sent poll counts as attached.
             self._open()
 
     # -- receiving
 
     def data_received(self, data: bytes) -> None:
-        """Go the step that these bytes are known to be; read them where they are new."""
+        """Take the cached step for these bytes, or parse them."""
         audience = self._audience
         audience.bytes += len(data)
         if not self._reader.rest and self._head is None and self.attached is None:
@@ -109,7 +109,7 @@ class Client(asyncio.Protocol):
             self._look_for_opening(pieces)
         payloads = [piece.payload for piece in pieces if piece.opcode in DATA_OPCODES]
         if payloads:
-            # Control frames to answer and polls to repeat must be seen each time; so they are not remembered.
+            # Control frames and polls need an action each time, so their steps are not cached.
             plain = len(payloads) == len(pieces) and self._audience.transport != "poll"
             is_whole = was_whole and not self._reader.rest and plain
             step = self._audience.checker.learn(self.state, data if is_whole else b"", payloads)
@@ -118,7 +118,7 @@ class Client(asyncio.Protocol):
             self._respond(piece)
 
     def _read_head(self, data: bytes) -> bytes:
-        """Wait for the head of the answer; return what follows it."""
+        """Collect the head of the answer. Return the bytes after it."""
         head, end, rest = data.partition(b"\r\n\r\n")
         if not end:
             self._head = data
@@ -175,7 +175,7 @@ class Client(asyncio.Protocol):
     # -- ending
 
     def _end(self, reason: str) -> None:
-        """The server has ended the stream, or nothing more can be made of it."""
+        """Handle the end of the stream by the server, or by an error."""
         if self.attached is not None and not self.attached.done():
             self.attached.set_exception(BenchFailed(reason))
         elif not self._ending:
@@ -190,7 +190,7 @@ class Client(asyncio.Protocol):
             self._end(f"closed by the server ({exc})" if exc else "closed by the server")
 
     def leave(self) -> None:
-        """Go on purpose; the socket is reset so that thousands of them do not keep their ports for a minute."""
+        """Close the stream on purpose. The socket is reset, so that thousands of them do not keep ports for a minute."""
         if self._transport is None:
             return
         if self._audience.transport == "ws":

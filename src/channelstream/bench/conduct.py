@@ -1,4 +1,4 @@
-"""Conducting a scenario: each step on the server and on its reference, and the report of them all."""
+"""Runs a scenario: each step on the server and on its reference, and the report."""
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -16,14 +16,14 @@ from channelstream.bench.servers import product, reference
 async def conduct(
     scenario: Scenario, target: Target | None, with_reference: bool, progress: Progress
 ) -> Report:
-    """Make all runs of a scenario.
+    """Do all runs of a scenario.
 
     Args:
-        target: the running server to measure; None means one that is started for each step.
-        with_reference: whether the reference is measured as well.
+        target: the running server to measure; None starts a server for each step.
+        with_reference: whether to measure the reference, too.
 
     Raises:
-        BenchFailed: a run could not be made.
+        BenchFailed: a run failed.
     """
     steps = [await _step(scenario, step, target, with_reference, progress) for step in scenario.steps]
     server = "started for the run" if target is None else target.wire.url
@@ -33,7 +33,7 @@ async def conduct(
 async def _step(
     scenario: Scenario, step: Step, target: Target | None, with_reference: bool, progress: Progress
 ) -> StepReport:
-    """The reference first, then the server: a machine that throttles when it gets warm does not favour the product."""
+    """Measure the reference first, then the server: so thermal throttling does not favour the product."""
     compared = None
     if with_reference and step.reference is not None:
         progress.begin(f"{scenario.name}, {step.label}, reference")

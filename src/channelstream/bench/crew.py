@@ -1,4 +1,4 @@
-"""The worker processes as the conductor sees them: one order for all, one answer from each."""
+"""Controls the worker processes: sends orders and collects one answer from each."""
 
 import asyncio
 import resource
@@ -25,7 +25,7 @@ from channelstream.bench.orders import (
 from channelstream.bench.wire import Wire
 
 QUIET_S = 5.0
-"""How long nothing may come at the end before what is missing counts as lost."""
+"""Time without receipts at the end after which missing messages count as lost."""
 DESCRIPTORS_BESIDE = 128
 """Descriptors a process needs besides those of its clients."""
 _LINE_BYTES = 1 << 24
@@ -33,7 +33,7 @@ _STOP_S = 10.0
 
 
 def check_descriptors(load: Load) -> None:
-    """Make sure that the clients can have a socket each, in a worker and in a server on this machine.
+    """Check that each client can have a socket, in a worker and in a server on this machine.
 
     Raises:
         BenchFailed: the limit of open files is too low.
@@ -51,7 +51,7 @@ class Crew:
     """The workers of one run.
 
     Attributes:
-        received: messages received by each worker's clients so far.
+        received: messages that the clients of each worker have received so far.
     """
 
     def __init__(self, processes: Sequence[Process]) -> None:
@@ -64,7 +64,7 @@ class Crew:
         self.ticked = asyncio.Event()
 
     async def _read(self, number: int, process: Process) -> None:
-        """Keep count of the ticks and hand on the answers; the last one is that the process has ended."""
+        """Store the counts of ticks and queue the answers. The last answer reports the end of the process."""
         assert process.stdout is not None  # noqa: S101 - it was started with a pipe
         while line := await process.stdout.readline():
             answer = answer_from(line)
@@ -76,7 +76,7 @@ class Crew:
         self._answers[number].put_nowait(Failed("a worker process has ended; see its output above"))
 
     async def order(self, orders: Sequence[Order]) -> list[Answer]:
-        """Give each worker its order and return their answers.
+        """Send each worker its order and return the answers.
 
         Raises:
             BenchFailed: one of them failed.
@@ -90,20 +90,20 @@ class Crew:
         return answers
 
     async def register(self, first: int, count: int) -> None:
-        """Register clients, spread evenly."""
+        """Register clients, divided evenly among the workers."""
         await self.order(_shares(first, count, len(self._processes)))
 
     async def attach(self) -> None:
-        """Open the streams of the clients registered last."""
+        """Open the streams of the clients that were registered last."""
         await self.order([Attach() for _ in self._processes])
 
     async def finish(self, sent: list[tuple[int, int, int]]) -> list[Result]:
-        """Wait for the last messages and return what the clients have seen."""
+        """Wait for the last messages and return the results of the clients."""
         answers = await self.order([Finish(sent, QUIET_S) for _ in self._processes])
         return [answer for answer in answers if isinstance(answer, Result)]
 
     async def close(self) -> None:
-        """End the processes: their stdin ends, and they have a while to take their leave."""
+        """End the processes by closing their stdin, and kill them after a timeout."""
         for process in self._processes:
             if process.stdin is not None:
                 process.stdin.close()
@@ -122,14 +122,14 @@ def _send(process: Process, order: Order) -> None:
 
 
 def _shares(first: int, count: int, workers: int) -> list[Register]:
-    """Divide clients among workers, so that no one has two more than another."""
+    """Divide clients evenly among workers."""
     ends = [first + count * number // workers for number in range(workers + 1)]
     return [Register(begin, end - begin) for begin, end in pairwise(ends)]
 
 
 @asynccontextmanager
 async def crew_of(wire: Wire, load: Load, run: str) -> AsyncIterator[Crew]:
-    """Workers for one run; they end with it."""
+    """Start workers for one run, and end them with it."""
     command = (sys.executable, "-m", "channelstream.bench.worker")
     processes = [
         await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""Counts of durations in buckets that grow with the duration: bounded, mergeable, 3 % exact."""
+"""Counts of durations in logarithmic buckets: bounded in size, mergeable, exact to 3 %."""
 
 from collections.abc import Iterable, Mapping
 
@@ -7,7 +7,7 @@ _SUB_BITS = 5
 
 
 def bucket_of(value_ns: int) -> int:
-    """The number of the bucket that holds a duration; negative ones count as 0."""
+    """Return the number of a duration's bucket. Negative durations count as 0."""
     if value_ns < 1 << _SUB_BITS:
         return max(value_ns, 0)
     shift = value_ns.bit_length() - _SUB_BITS - 1
@@ -15,7 +15,7 @@ def bucket_of(value_ns: int) -> int:
 
 
 def middle_of(bucket: int) -> int:
-    """The duration in the middle of a bucket, in nanoseconds."""
+    """Return the duration in the middle of a bucket, in nanoseconds."""
     if bucket < 1 << _SUB_BITS:
         return bucket
     shift = (bucket >> _SUB_BITS) - 1
@@ -24,7 +24,7 @@ def middle_of(bucket: int) -> int:
 
 
 class Histogram:
-    """How often which duration occurred; the largest is kept exactly."""
+    """Counts of durations. The largest is kept exactly."""
 
     __slots__ = ("counts", "max_ns", "total")
 
@@ -46,7 +46,7 @@ class Histogram:
         self.max_ns = max(self.max_ns, other.max_ns)
 
     def percentile_ns(self, percent: float) -> int:
-        """The duration that `percent` of all do not exceed; 0 where there are none."""
+        """Return the duration that `percent` of all durations do not exceed; 0 if there are none."""
         wanted = self.total * percent / 100
         seen = 0
         for bucket in sorted(self.counts):

@@ -1,4 +1,4 @@
-"""A keep-alive HTTP connection for one request after the other."""
+"""A keep-alive HTTP connection for sequential requests."""
 
 import asyncio
 import ssl
@@ -9,11 +9,11 @@ from channelstream.bench.load import BenchFailed
 from channelstream.bench.wire import Wire
 
 _SHOWN_CHARS = 200
-"""How much of a refusal is repeated."""
+"""Most characters of a refusal that an error shows."""
 
 
 class HttpConnection(asyncio.Protocol):
-    """Sends prepared requests and waits for their answers; httpx would cost several times what the server does."""
+    """Sends prepared requests and waits for their answers. httpx would use several times the CPU of the server."""
 
     def __init__(self) -> None:
         self._reader = AnswerReader()
@@ -44,7 +44,7 @@ class HttpConnection(asyncio.Protocol):
         """Send a request and return the body of its answer.
 
         Raises:
-            BenchFailed: the answer is not a success, or does not come.
+            BenchFailed: the answer is an error, or there is none.
         """
         if self._transport is None:
             raise BenchFailed("the server closed a connection")
@@ -66,7 +66,7 @@ async def open_http(wire: Wire, context: ssl.SSLContext | None) -> HttpConnectio
     """Connect to a server.
 
     Raises:
-        BenchFailed: it cannot be reached.
+        BenchFailed: the server cannot be reached.
     """
     loop = asyncio.get_running_loop()
     try:

@@ -1,7 +1,7 @@
-"""Readers of what a server sends: WebSocket frames, event stream blocks, HTTP answers.
+"""Parsers of data from a server: WebSocket frames, event stream blocks, HTTP answers.
 
-Each is fed chunks as they come and returns the pieces that are complete. `rest` is what is not: while it is empty, the next
-chunk begins a piece, and the same chunk means the same.
+Each parser receives chunks and returns the complete pieces. `rest` has the incomplete bytes. While it is empty, the
+next chunk begins a piece, so equal chunks have equal results.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from channelstream.bench.load import BenchFailed
 
 MAX_PIECE_BYTES = 64 << 20
-"""Longest frame, block or answer that is gathered; a longer one ends the run."""
+"""Longest accepted frame, block or answer. A longer one ends the run."""
 _RSV1 = 0x40
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _DEFLATE_END = b"\x00\x00\xff\xff"
@@ -22,14 +22,14 @@ CLOSE, PING = 8, 9
 
 
 class Piece(NamedTuple):
-    """One frame, block or answer; `opcode` is that of a WebSocket frame, and 1 (text) for the others."""
+    """A frame, block or answer. `opcode` is that of a WebSocket frame, and 1 (text) for the others."""
 
     opcode: int
     payload: bytes
 
 
 class Reader(Protocol):
-    """What turns chunks into pieces."""
+    """Parses chunks into pieces."""
 
     rest: bytes
 
@@ -37,7 +37,7 @@ class Reader(Protocol):
 
 
 class FrameReader:
-    """Frames of a server, which are not masked (RFC 6455 section 5.1); the parts of a message are pieces of their own."""
+    """Parses frames of a server, which are not masked (RFC 6455 section 5.1). Fragments of a message are separate pieces."""
 
     def __init__(self) -> None:
         self.rest = b""
@@ -53,7 +53,7 @@ class FrameReader:
 
 
 def _frame_at(buffer: bytes, at: int) -> tuple[Piece, int] | None:
-    """The frame that begins at an index and the index after it, or None where it is not complete."""
+    """Return the frame at an index and the index after it; None if the frame is incomplete."""
     if len(buffer) - at < 2:
         return None
     first, length = buffer[at], buffer[at + 1]
@@ -69,7 +69,7 @@ def _frame_at(buffer: bytes, at: int) -> tuple[Piece, int] | None:
 
 
 def _inflated(payload: bytes) -> bytes:
-    """A message that was compressed without context (RFC 7692 section 7.2.2)."""
+    """Decompress a message that was compressed without context (RFC 7692 section 7.2.2)."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         return inflater.decompress(payload + _DEFLATE_END, MAX_PIECE_BYTES)
@@ -78,7 +78,7 @@ def _inflated(payload: bytes) -> bytes:
 
 
 class BlockReader:
-    """Blocks of an event stream, each ended by an empty line (WHATWG HTML section 9.2.6)."""
+    """Parses blocks of an event stream. An empty line ends each (WHATWG HTML section 9.2.6)."""
 
     def __init__(self) -> None:
         self.rest = b""
@@ -90,10 +90,10 @@ class BlockReader:
 
 
 class AnswerReader:
-    """Bodies of HTTP answers, by length or in chunks (RFC 9112 section 6).
+    """Parses bodies of HTTP answers, with a length or in chunks (RFC 9112 section 6).
 
     Attributes:
-        status: that of the latest answer.
+        status: status of the latest answer.
     """
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class AnswerReader:
 
 
 def status_of(head: bytes) -> int:
-    """The status of an answer's head."""
+    """Return the status in the head of an answer."""
     found = _STATUS_LINE.match(head)
     if found is None:
         raise BenchFailed("the server's answer is not HTTP")
@@ -130,7 +130,7 @@ def status_of(head: bytes) -> int:
 
 
 def _body(head: bytes, data: bytes) -> tuple[bytes, bytes] | None:
-    """The body and what follows it, or None where it is not complete."""
+    """Return the body and the bytes after it; None if the body is incomplete."""
     if b"transfer-encoding: chunked" in head:
         return _chunked(data)
     length = 0

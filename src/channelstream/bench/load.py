@@ -1,4 +1,4 @@
-"""What is asked of a server in one run, and the error of a run that cannot be had."""
+"""The load of one run, and the error of a failed run."""
 
 from typing import Literal
 
@@ -7,29 +7,29 @@ from msgspec import Struct
 Transport = Literal["ws", "sse", "poll"]
 
 WINDOW_MESSAGES = 400
-"""Messages that may be on their way when publishing flat out: fewer than a log keeps, so that slow clients lose nothing."""
+"""Most undelivered messages when publishing without a rate. A log keeps more, so slow clients lose nothing."""
 _NAMES = {"ws": "WebSocket", "sse": "SSE", "poll": "long poll"}
 
 
 class BenchFailed(Exception):
-    """A run could not be made, or the server ended it; the text says why in one line."""
+    """A run failed, or the server ended it. The text has the cause in one line."""
 
 
 class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One run.
+    """The load of one run.
 
     Attributes:
-        clients: subscribers, each with a user and a connection of its own.
-        channels: channels of each client; all have the same ones, and messages take turns in them.
-        messages: how many are published; 0 means none.
-        duration_s: publishing ends after so many seconds; 0 means after `messages`.
-        rate_per_s: messages a second, on a fixed schedule; 0 means flat out.
-        publishers: requests under way at once.
+        clients: subscribers, each with its own user and connection.
+        channels: channels of each client. All clients have the same ones, and messages go to them in turn.
+        messages: number of messages; 0 means none.
+        duration_s: publishing time in seconds; 0 means until `messages` are published.
+        rate_per_s: messages a second, on a fixed schedule; 0 means as fast as possible.
+        publishers: concurrent requests.
         payload_bytes: length of a message's text, without its stamp.
         items: messages in one request.
-        deflate: clients offer permessage-deflate, and insist on it.
-        idle_s: time for which the connected clients are left alone and the server's loop is probed.
-        workers: processes the clients are spread over.
+        deflate: clients offer and require permessage-deflate.
+        idle_s: time with idle clients in which the server's event loop is probed.
+        workers: processes that run the clients.
     """
 
     clients: int = 1000
@@ -50,7 +50,7 @@ class Load(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.messages > 0 or self.duration_s > 0
 
     def sentence(self) -> str:
-        """Say what the run is, in words."""
+        """Describe the load in words."""
         parts = [f"{self.clients:,} {_NAMES[self.transport]} clients in {self.channels} channel(s) each"]
         if self.deflate:
             parts.append("compressed")

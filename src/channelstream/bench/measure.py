@@ -1,4 +1,4 @@
-"""One run: connect the clients, leave them alone, publish, wait for everything, and read the server's figures."""
+"""One run: connect the clients, idle, publish, wait for all deliveries, and read the server's figures."""
 
 import asyncio
 import time
@@ -31,11 +31,11 @@ from channelstream.bench.wire import Wire
 from channelstream.bench.worker import channel_name
 
 CONNECT_AT_ONCE = 500
-"""Clients that are registered before they are attached; those that wait are forgotten after 15 s."""
+"""Clients registered before their streams are opened. The server forgets a connection without stream after 15 s."""
 SETTLE_S = 1.0
-"""After the last client, before memory is read: the server may have something to put away."""
+"""Wait after the last client before memory is read, so that the server can free temporary memory."""
 FEWEST_TO_WEIGH = 100
-"""With fewer clients, what a server takes for itself meanwhile would hide what they cost."""
+"""With fewer clients other memory of the server would hide the memory of the connections."""
 SAMPLE_S = 0.05
 TIMELINE_POINTS = 400
 
@@ -45,9 +45,9 @@ class Target:
     """A server to measure.
 
     Attributes:
-        pid: its process, for processor time and memory; None means that they are not measured.
-        publisher: how to post to it.
-        tells_turns: whether it was started for the run and tells the longest turn of its loop.
+        pid: its process, for CPU and memory; None means that they are not measured.
+        publisher: opens a publisher for it.
+        reports_turns: whether it was started for the run and reports the longest turn of its event loop.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Target:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Time and the server's processor time, over several laps."""
+    """Measures time and the server's CPU, over several laps."""
 
     target: Target
     seconds: float = 0.0
@@ -88,10 +88,10 @@ class Stopwatch:
 
 
 async def measure(target: Target, load: Load, progress: Progress) -> Measured:
-    """Put a load on a server and return what was measured.
+    """Put a load on a server and return the measurements.
 
     Raises:
-        BenchFailed: the server cannot be reached, refuses, or the machine does not allow so many clients.
+        BenchFailed: the server cannot be reached or refuses, or the machine does not allow so many clients.
     """
     check_descriptors(load)
     run = f"bench-{uuid.uuid4().hex[:12]}"
@@ -99,7 +99,7 @@ async def measure(target: Target, load: Load, progress: Progress) -> Measured:
         async with crew_of(target.wire, load, run) as crew:
             return await Run(target, load, progress, crew, run).measured()
     except BaseExceptionGroup as group:
-        # The tasks of a group fail for the same reason, so one of them speaks for all.
+        # The tasks of a group fail for the same reason, so the first error is enough.
         failures, others = group.split(BenchFailed)
         if failures is None or others is not None:
             raise
@@ -108,7 +108,7 @@ async def measure(target: Target, load: Load, progress: Progress) -> Measured:
 
 @dataclass(slots=True)
 class Run:
-    """The parts of one run, in their order."""
+    """The phases of one run."""
 
     target: Target
     load: Load
@@ -118,7 +118,7 @@ class Run:
     samples: list[tuple[float, int]] = field(default_factory=list)
 
     async def measured(self) -> Measured:
-        """Measure, and ask last how long the longest turn of the server's loop was."""
+        """Measure, and finally request the longest turn of the server's event loop."""
         measured = await self._measured()
         if not self.target.reports_turns:
             return measured
@@ -145,7 +145,7 @@ class Run:
         )
 
     async def _connect(self) -> tuple[Rate | None, Rate, Memory | None]:
-        """Register and attach all clients, some hundred at a time."""
+        """Register and attach all clients, in groups."""
         before_kb = self.target.memory_kb()
         registering, attaching = Stopwatch(self.target), Stopwatch(self.target)
         for first in range(0, self.load.clients, CONNECT_AT_ONCE):
@@ -171,7 +171,7 @@ class Run:
         return percentiles(await probe(self.target.wire, self.load.idle_s))
 
     async def _publish(self, publishing: Publishing) -> tuple[Rate, Delivery | None]:
-        """Publish everything and wait until it has come."""
+        """Publish all messages and wait until they are received."""
         publishers = [await self.target.publisher(self.target.wire) for _ in range(self.load.publishers)]
         sampling = asyncio.ensure_future(self._sample(publishing))
         whole, posting = Stopwatch(self.target), Stopwatch(self.target)
@@ -186,13 +186,13 @@ class Run:
             _close(publishers)
         if not self.load.clients:
             return posting.rate(publishing.messages), None
-        # The server delivers while it accepts, so its time for accepting alone is not known.
+        # The server delivers while it accepts, so the CPU for accepting alone is unknown.
         publish = rate(publishing.messages, posting.seconds, None)
         whole.seconds = max(0, max(result.last_ns for result in results) - start_ns) / 1e9
         return publish, self._delivery(results, whole, publishing.messages)
 
     async def _sample(self, publishing: Publishing) -> None:
-        """Note from time to time how much has come; show it as well."""
+        """Record and show the number of received messages periodically."""
         start = time.monotonic()
         while True:
             received = sum(self.crew.received)
@@ -233,11 +233,11 @@ def _close(publishers: list[Publisher]) -> None:
 
 
 def timeline(samples: list[tuple[float, int]], end_s: float) -> list[tuple[float, float]]:
-    """Deliveries a second between samples, at most TIMELINE_POINTS of them.
+    """Return deliveries a second between samples, at most TIMELINE_POINTS of them.
 
     Args:
-        samples: seconds, and what had come by then.
-        end_s: what comes later is left out.
+        samples: times in seconds, with the number of messages received so far.
+        end_s: later samples are left out.
     """
     kept = [sample for sample in samples if sample[0] <= end_s + SAMPLE_S]
     kept = kept[:: len(kept) // TIMELINE_POINTS + 1]

@@ -1,4 +1,4 @@
-"""What the conductor of a run and its worker processes tell each other: JSON lines on the workers' stdin and stdout."""
+"""Messages between the main process and its workers: JSON lines on the workers' stdin and stdout."""
 
 import msgspec
 from msgspec import Struct
@@ -12,7 +12,7 @@ class Start(Struct, tag=True, frozen=True):
     """The first order.
 
     Attributes:
-        run: name of the run; users and channels are named after it.
+        run: name of the run; prefix of the names of users and channels.
     """
 
     wire: Wire
@@ -21,7 +21,7 @@ class Start(Struct, tag=True, frozen=True):
 
 
 class Register(Struct, tag=True, frozen=True):
-    """Call /connect for clients from number `first` on."""
+    """Call /connect for `count` clients from number `first` on."""
 
     first: int
     count: int
@@ -35,8 +35,8 @@ class Finish(Struct, tag=True, frozen=True):
     """Wait until every client has received everything, then report.
 
     Attributes:
-        sent: publisher, channel, and how many messages went from one to the other.
-        quiet_s: how long nothing may come before what is missing counts as lost.
+        sent: publisher, channel, and number of messages.
+        quiet_s: time without receipts after which missing messages count as lost.
     """
 
     sent: list[tuple[int, int, int]]
@@ -44,27 +44,27 @@ class Finish(Struct, tag=True, frozen=True):
 
 
 class Done(Struct, tag=True, frozen=True):
-    """The order was carried out."""
+    """The order is done."""
 
 
 class Tick(Struct, tag=True, frozen=True):
-    """Messages this worker's clients have received so far."""
+    """Number of messages that this worker's clients have received so far."""
 
     received: int
 
 
 class Failed(Struct, tag=True, frozen=True):
-    """The order could not be carried out."""
+    """The order failed."""
 
     reason: str
 
 
 class Result(Struct, tag=True, frozen=True):
-    """What the clients of one worker have seen; `counts` and `max_ns` are those of the latency's histogram.
+    """The results of the clients of one worker. `counts` and `max_ns` are those of the latency histogram.
 
     Attributes:
-        cpu_s: processor time of the worker since its last client was attached.
-        last_ns: when the last message came.
+        cpu_s: CPU of the worker since its last client was attached.
+        last_ns: time of the last receipt.
     """
 
     received: int

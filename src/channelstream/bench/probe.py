@@ -1,4 +1,4 @@
-"""The stalls of a server's loop: how long one small request waits, and what the server says of its longest turn."""
+"""Measures stalls of a server's event loop: the wait of a small request, and the longest turn that the server reports."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ class _Turns(msgspec.Struct):
 
 
 async def longest_turn_ms(wire: Wire) -> float:
-    """Ask the product how long the longest turn of its loop was, since its start."""
+    """Return the longest turn of the server's event loop since its start."""
     connection = await open_http(wire, wire.tls_context())
     try:
         body = await connection.call(wire.get(TURNS_PATH, wire.signature(TURNS_PATH)))
@@ -30,10 +30,10 @@ async def longest_turn_ms(wire: Wire) -> float:
 
 
 async def probe(wire: Wire, duration_s: float) -> Histogram:
-    """Ask the server at a steady pace, and return how long it took to answer.
+    """Send requests at a fixed interval, and return the times to the answers.
 
-    A request that could not be sent in time because an older one was not answered counts from the time it was due, so that
-    a long stall is not seen as one slow answer only.
+    A request that is delayed by an unanswered older one counts from the time at which it was due. So a long stall is not
+    recorded as a single slow answer.
     """
     waits = Histogram()
     connection = await open_http(wire, wire.tls_context())

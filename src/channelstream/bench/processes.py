@@ -1,4 +1,4 @@
-"""What Linux tells of a process and its children: processor time and memory; and of the machine."""
+"""CPU and memory of a process and its children, and a description of the machine, from Linux."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ _PROC = Path("/proc")
 
 
 class Machine(Struct, frozen=True):
-    """Where a run was made."""
+    """The machine of a run."""
 
     cpu: str
     cores: int
@@ -25,7 +25,7 @@ class Machine(Struct, frozen=True):
 
 
 def machine() -> Machine:
-    """This machine, in the kernel's words."""
+    """Return the description of this machine."""
     info = (_PROC / "cpuinfo").read_text()
     model = re.search(r"^model name\s*: (.*)$", info, re.MULTILINE)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -39,27 +39,27 @@ def machine() -> Machine:
 
 
 def check_pid(pid: int) -> None:
-    """Make sure that a process can be measured.
+    """Check that a process can be measured.
 
     Raises:
-        BenchFailed: it does not exist.
+        BenchFailed: the process does not exist.
     """
     if not (_PROC / str(pid) / "stat").exists():
         raise BenchFailed(f"--pid: there is no process {pid} on this machine")
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time, user and system, of a process and its children, in seconds."""
+    """Return the CPU time, user and system, of a process and its children, in seconds."""
     return sum(_ticks(each) for each in family(pid)) / _TICKS_PER_S
 
 
 def memory_kb(pid: int) -> int:
-    """Memory of a process and its children: proportional set size, or resident where that may not be read."""
+    """Return the memory of a process and its children in KB: proportional set size, or resident size if not readable."""
     return sum(_pss_kb(each) or _rss_kb(each) for each in family(pid))
 
 
 def family(pid: int) -> Iterator[int]:
-    """A process and all that descend from it."""
+    """Yield a process and all its descendants."""
     yield pid
     for children in (_PROC / str(pid) / "task").glob("*/children"):
         for child in _read(children).split():
@@ -67,7 +67,7 @@ def family(pid: int) -> Iterator[int]:
 
 
 def _ticks(pid: int) -> int:
-    # Fields 14 and 15 of proc_pid_stat(5); the name before them may hold anything, but is in parentheses.
+    # Fields 14 and 15 of proc_pid_stat(5). The name before them may contain anything, but is in parentheses.
     fields = _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12]) if fields else 0
 
@@ -83,7 +83,7 @@ def _rss_kb(pid: int) -> int:
 
 
 def _read(path: Path) -> str:
-    """The text of a file of /proc; empty where the process has just ended, or is not ours to look at."""
+    """Return the text of a file of /proc; empty if the process has ended or the file is not readable."""
     try:
         return path.read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Where a run is: a line that changes on a terminal, a line every few seconds elsewhere."""
+"""The progress of a run: one line that is updated on a terminal, or a line every few seconds otherwise."""
 
 import time
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ ON_PIPE_S = 5.0
 
 @dataclass(slots=True)
 class Progress:
-    """Says what is going on, but not too often.
+    """Shows the current activity at a limited rate.
 
     Attributes:
-        out: where to; None means nowhere.
-        title: what the line begins with.
+        out: the output; None means no output.
+        title: beginning of the line.
     """
 
     out: TextIO | None
@@ -27,7 +27,7 @@ class Progress:
         self._next = 0.0
 
     def show(self, doing: str, done: int = 0, total: int = 0) -> None:
-        """Show an activity, and how much of it is done where that is known."""
+        """Show an activity, and how much of it is done if `total` is known."""
         now = time.monotonic()
         if self.out is None or now < self._next:
             return
@@ -41,7 +41,7 @@ class Progress:
         self._is_dirty = is_terminal
 
     def clear(self) -> None:
-        """Leave the line empty for what is printed next."""
+        """Erase the line before other output."""
         if self.out is not None and self._is_dirty:
             self.out.write("\r\x1b[K")
             self.out.flush()

@@ -1,4 +1,4 @@
-"""Publishing: a number of publishers, each with one call under way, on a schedule or flat out."""
+"""Publishing by several publishers, each with one call at a time, on a schedule or as fast as possible."""
 
 import asyncio
 import time
@@ -12,14 +12,14 @@ from channelstream.bench.stamps import Stamp, payload, text_of
 from channelstream.bench.wire import Wire
 
 RENEW_SIGNATURE_S = 20.0
-"""Age at which a signature is made anew; servers refuse those of a minute."""
+"""Age at which a signature is renewed. Servers refuse it after a minute."""
 
 Addressed = tuple[str, bytes]
 """The name of a channel, and the JSON of a message for it."""
 
 
 class Publisher(Protocol):
-    """What posts messages, one call at a time."""
+    """Publishes messages, one call at a time."""
 
     async def publish(self, messages: Sequence[Addressed]) -> None: ...
 
@@ -30,7 +30,7 @@ OpenPublisher = Callable[[Wire], Awaitable[Publisher]]
 
 
 class HttpPublisher:
-    """Posts to `/message` over one keep-alive connection."""
+    """Publishes by `/message` over one keep-alive connection."""
 
     def __init__(self, wire: Wire, connection: HttpConnection) -> None:
         self._wire = wire
@@ -52,7 +52,7 @@ class HttpPublisher:
 
 
 async def open_publisher(wire: Wire) -> Publisher:
-    """A publisher of a server that speaks channelstream's API."""
+    """Open a publisher for a server with channelstream's API."""
     return HttpPublisher(wire, await open_http(wire, wire.tls_context()))
 
 
@@ -60,8 +60,8 @@ class Publishing:
     """The messages of one run.
 
     Attributes:
-        sent: how many messages went from a publisher to a channel, and were accepted.
-        requests: calls that were answered.
+        sent: number of accepted messages for each publisher and channel.
+        requests: number of answered calls.
     """
 
     def __init__(self, load: Load, channels: Sequence[str]) -> None:
@@ -84,7 +84,7 @@ class Publishing:
         """Publish until the load is done.
 
         Args:
-            received: messages that all clients together have received so far.
+            received: returns the number of messages that all clients together have received so far.
             ticked: set whenever `received` has changed.
         """
         self._start = time.monotonic()
@@ -121,7 +121,7 @@ class Publishing:
         return min(self._load.items, left)
 
     async def _until_due(self, turn: int) -> None:
-        """Wait for the time of a message on the schedule, or until the clients are not far behind."""
+        """Wait until a message is due by the schedule, or until few enough messages are undelivered."""
         if self._load.rate_per_s:
             await asyncio.sleep(self._start + turn / self._load.rate_per_s - time.monotonic())
             return

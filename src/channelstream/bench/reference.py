@@ -1,8 +1,8 @@
-"""The reference: what a plain asyncio server takes for the same work, `python -m channelstream.bench.reference`.
+"""The reference server: a plain asyncio server for the same work, `python -m channelstream.bench.reference`.
 
-Each message is made into one frame, and the frame is written to each client by one call: what a careful programmer
-gets in an afternoon. It has no users, channels, signatures, history or limits. As it runs in the same
-minutes on the same machine, ratios to it can be compared between machines.
+It encodes each message as one frame, and writes the frame to each client with one call: what a careful programmer
+writes in an afternoon. It has no users, channels, signatures, history or limits. Because it runs in the same
+minutes on the same machine, ratios to it are comparable between machines.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
 
 class Hub:
-    """Everybody who listens, by transport."""
+    """The subscribers, by transport."""
 
     def __init__(self) -> None:
         self.sockets: dict[asyncio.Transport, None] = {}
@@ -48,7 +48,7 @@ def _frame(data: bytes) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """A client or a publisher, as its first request says."""
+    """A subscriber or a publisher; its first request decides."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -98,7 +98,7 @@ def _handshake(head: bytes) -> bytes:
 
 
 async def serve() -> None:
-    """Serve on a free port of loopback until the process is ended."""
+    """Serve on a free port of loopback until the process ends."""
     hub = Hub()
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(hub), "127.0.0.1", 0, backlog=4096

@@ -1,7 +1,7 @@
-"""The reference of the API: a bare ASGI application in uvicorn, `python -m channelstream.bench.reference_api`.
+"""The reference server for the API: a minimal ASGI application in uvicorn, `python -m channelstream.bench.reference_api`.
 
-It does for `/message` what must be done: check the signature, decode the body, give each message an id and a time, and
-answer the list. It keeps nothing and sends nothing.
+For `/message` it does the necessary work: check the signature, decode the body, give each message an id and a time,
+and answer with the list. It stores nothing and delivers nothing.
 """
 
 import os
@@ -20,7 +20,7 @@ MAX_AGE_S = 60
 
 
 def application(secret: str) -> Callable[..., Awaitable[None]]:
-    """The ASGI application."""
+    """Return the ASGI application."""
     signer = TimestampSigner(secret)
 
     async def app(

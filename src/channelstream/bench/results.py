@@ -1,4 +1,4 @@
-"""What a run has measured, as it stands in the JSON document; None means not measured."""
+"""The measurements of a run, in the form of the JSON document. None means not measured."""
 
 from msgspec import Struct
 
@@ -7,11 +7,11 @@ from channelstream.bench.load import Load
 from channelstream.bench.processes import Machine
 
 FORMAT = 1
-"""Version of the document; it changes when a key changes its meaning."""
+"""Version of the document. It changes when the meaning of a key changes."""
 
 
 class Rate(Struct, frozen=True, forbid_unknown_fields=True):
-    """How often something was done, and the processor time the server took for each."""
+    """Number and rate of operations, and the server's CPU for each."""
 
     count: int
     seconds: float
@@ -20,7 +20,7 @@ class Rate(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Memory(Struct, frozen=True, forbid_unknown_fields=True):
-    """The server's memory before the first client came and after the last was attached."""
+    """The server's memory before the first client and after the last was attached."""
 
     before_kb: int
     after_kb: int
@@ -31,7 +31,7 @@ class Percentiles(Struct, frozen=True, forbid_unknown_fields=True):
     """Durations in milliseconds.
 
     Attributes:
-        samples: how many there were.
+        samples: number of durations.
     """
 
     samples: int
@@ -43,14 +43,14 @@ class Percentiles(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Delivery(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the clients received.
+    """The deliveries to the clients.
 
     Attributes:
-        bytes_each: bytes on the wire for each message received.
+        bytes_each: received bytes for each message.
         closed: streams that ended early, by reason.
-        distribution: milliseconds, and how many messages took about so long.
+        distribution: latencies in milliseconds, with the number of messages.
         timeline: seconds since the first message, and deliveries a second.
-        generator_load: how much of one core the busiest worker used.
+        generator_load: share of one core that the busiest worker used.
     """
 
     expected: int
@@ -68,7 +68,7 @@ class Delivery(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_right(self) -> bool:
-        """Whether everything came once and in order, and no stream was cut."""
+        """Whether every message was received once and in order, and no stream ended early."""
         return not (
             self.lost or self.duplicated or self.out_of_order or self.position_disorder or self.closed
         )
@@ -81,9 +81,9 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         connect: calls of /connect.
         attach: streams opened.
         publish: messages accepted.
-        requests: calls in which they were posted.
-        stall_ms: how long a small request took while the clients were idle.
-        longest_turn_ms: the longest turn of the event loop of a server that was started for the run, less 5 ms at most.
+        requests: calls that published them.
+        stall_ms: time of a small request while the clients were idle.
+        longest_turn_ms: longest turn of the event loop of a server that was started for the run, exact to 5 ms.
     """
 
     connect: Rate | None = None
@@ -104,8 +104,8 @@ class StepReport(Struct, frozen=True, forbid_unknown_fields=True):
     """One step of a scenario.
 
     Attributes:
-        reference: the same load on the reference server, in the same minutes.
-        ratios: measured / reference, of what both have.
+        reference: the same load on the reference server, at about the same time.
+        ratios: measured / reference, for figures that both have.
     """
 
     label: str
@@ -132,7 +132,7 @@ class Report(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def rate(count: int, seconds: float, cpu_s: float | None) -> Rate:
-    """A rate of what may have taken no time at all."""
+    """Return a rate; the time may be 0."""
     each = None if cpu_s is None or not count else round(cpu_s / count * 1e6, 3)
     return Rate(count, round(seconds, 4), round(count / seconds, 1) if seconds else 0.0, each)
 
@@ -149,7 +149,7 @@ def distribution(histogram: Histogram) -> list[tuple[float, int]]:
 
 
 def figures(measured: Measured) -> dict[str, float]:
-    """The figures that can be compared with another server's."""
+    """Return the figures that are comparable with those of another server."""
     found: dict[str, float | None] = {}
     for name, each in (
         ("connect", measured.connect),
@@ -170,7 +170,7 @@ def figures(measured: Measured) -> dict[str, float]:
 
 
 def ratios(measured: Measured, reference: Measured | None) -> dict[str, float]:
-    """Every figure that both have, as a ratio; `cpu` is processor time per delivery."""
+    """Return the ratio of every figure that both have. `cpu` is CPU per delivery."""
     if reference is None:
         return {}
     others = figures(reference)

@@ -1,4 +1,4 @@
-"""Servers that a run starts for itself: the product with its defaults, and the references."""
+"""Servers that a run starts: the product with its defaults, and the references."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from channelstream.bench.wire import Wire
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 SLOW_TURN_MS = "25"
-"""So that the length of a turn is known to 5 ms; it costs 0.2 % of the processor."""
+"""With this value a turn is measured to 5 ms; it costs 0.2 % of a processor."""
 HOST = "127.0.0.1"
 _LISTENING = re.compile(r"(?:running on \w+://[\d.]+|listening on [\d.]+):(\d+)")
 _LINES_KEPT = 20
@@ -34,13 +34,13 @@ _REFERENCES: dict[Reference, str] = {
 
 
 def product(*flags: str) -> AbstractAsyncContextManager[Target]:
-    """The product on a free port, with its defaults but for these flags, and its loop watched more closely."""
+    """Start the product on a free port, with these flags and a low limit for slow turns."""
     turns = ("--slow-turn-ms", SLOW_TURN_MS)
     return started("channelstream", ["channelstream", "-p", "0", *turns, *flags], reports_turns=True)
 
 
 def reference(kind: Reference) -> AbstractAsyncContextManager[Target]:
-    """A server to compare with; the one that broadcasts neither registers clients nor checks signatures."""
+    """Start a reference server. The `broadcast` one neither registers clients nor checks signatures."""
     return started("reference", [_REFERENCES[kind]], signs=kind == "api")
 
 
@@ -48,16 +48,16 @@ def reference(kind: Reference) -> AbstractAsyncContextManager[Target]:
 async def started(
     name: str, module: Sequence[str], signs: bool = True, reports_turns: bool = False
 ) -> AsyncIterator[Target]:
-    """A server of ours on a free port of this machine, while it is needed.
+    """Start a server on a free port of this machine, and end it with the context.
 
     Args:
-        name: what it is called in the report.
-        module: what `python -m` runs; it says on which port it listens and takes its secret from the environment.
-        signs: whether its calls are signed.
-        tells_turns: whether it says how long the longest turn of its loop was.
+        name: its name in the report.
+        module: module for `python -m`. It prints its port and reads its secret from the environment.
+        signs: whether calls are signed.
+        reports_turns: whether it reports the longest turn of its event loop.
 
     Raises:
-        BenchFailed: it does not start.
+        BenchFailed: the server does not start.
     """
     secret = secrets.token_hex(16)
     process = await asyncio.create_subprocess_exec(
@@ -82,13 +82,13 @@ async def started(
 
 
 def _environ(secret: str) -> Mapping[str, str]:
-    """The environment without settings of the user's own server, whose figures are not asked for."""
+    """Return the environment without settings of the user's own server."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CHANNELSTREAM_")}
     return kept | {"CHANNELSTREAM_SECRET": secret}
 
 
 async def _port(log: asyncio.StreamReader, lines: deque[str], name: str) -> int:
-    """Read the log until it names the port."""
+    """Read the log until it has the port."""
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
             while line := (await log.readline()).decode(errors="replace"):
@@ -101,7 +101,7 @@ async def _port(log: asyncio.StreamReader, lines: deque[str], name: str) -> int:
 
 
 async def _follow(log: asyncio.StreamReader) -> None:
-    """Read the log on, so that the server never waits for us."""
+    """Continue to read the log, so that the server does not block on a full pipe."""
     while await log.readline():
         pass
 

@@ -1,4 +1,4 @@
-"""What a benchmark's message carries: who sent it, its number, and when."""
+"""The content of a benchmark message: publisher, channel, number and time."""
 
 import random
 import re
@@ -11,11 +11,11 @@ _WORDS = re.findall(
     "order invoice customer pending shipped paid total item price stock ticket reply today meeting status update channel "
     "server latency report draft review build failed passed warning green amber red",
 )
-"""Text that compresses about as well as what applications send; a run of one letter would flatter deflate."""
+"""Words for text that compresses about as well as that of applications. A repeated letter would compress too well."""
 
 
 class Stamp(NamedTuple):
-    """One message as its receiver sees it; numbers of one publisher in one channel begin at 0 and have no gap."""
+    """The stamp of a message. The numbers of one publisher in one channel begin at 0 and have no gaps."""
 
     publisher: int
     channel: int
@@ -24,25 +24,25 @@ class Stamp(NamedTuple):
 
 
 def payload(stamp: Stamp, text: str) -> bytes:
-    """The JSON of a message; its time is that of CLOCK_MONOTONIC, which all processes of a machine share."""
+    """Return the JSON of a message. Its time is that of CLOCK_MONOTONIC, which all processes of a machine share."""
     return b'{"stamp":"@%d:%d:%d:%d@","text":"%b"}' % (*stamp, text.encode("ascii"))
 
 
 def stamps_in(data: bytes) -> list[Stamp]:
-    """The stamps in what a client received, in order; whatever stands around them is the server's business."""
+    """Return the stamps in received bytes, in order. The bytes around them are ignored."""
     return [Stamp(*map(int, found)) for found in _STAMP.findall(data)]
 
 
 def positions_in(data: bytes) -> list[int]:
-    """How far the positions go in what a client received, in order; a server without them has none.
+    """Return the offsets of the positions in received bytes, in order; none for a server without positions.
 
-    Of a position of several shards that is the sum of their numbers: each event is one of one shard, so it grows as well.
+    For several shards it is the sum of their offsets. It grows as well, because each event raises the offset of one shard.
     """
     return [sum(map(int, found.split(b"."))) for found in _POSITION.findall(data)]
 
 
 def text_of(length: int, seed: int) -> str:
-    """Words of `length` characters in all, the same for the same seed."""
+    """Return words of `length` characters in total, the same for the same seed."""
     source = random.Random(seed)  # noqa: S311 - filler, hides nothing
     words: list[str] = []
     size = 0

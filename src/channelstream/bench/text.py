@@ -100,7 +100,7 @@ def _delivery_rows(delivery: Delivery) -> Iterator[Row]:
 
 
 def _remarks(measured: Measured) -> Iterator[str]:
-    """What a reader of the figures should know."""
+    """Yield remarks about the figures."""
     if measured.delivery is None:
         return
     for reason, count in measured.delivery.closed.items():
@@ -113,7 +113,7 @@ def _remarks(measured: Measured) -> Iterator[str]:
 
 
 def _growth(report: Report) -> Iterator[str]:
-    """How the later steps compare with the first."""
+    """Yield comparisons of the later steps with the first."""
     first, *later = [(step.label, step.measured.delivery) for step in report.steps]
     if first[1] is None or not later:
         return

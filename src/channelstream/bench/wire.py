@@ -1,4 +1,4 @@
-"""How a server is reached and spoken to: its address, and the bytes of the requests that are made of it."""
+"""A server's address, and the bytes of requests to it."""
 
 import base64
 import os
@@ -17,15 +17,15 @@ TEXT_FRAME, CLOSE_FRAME, PONG_FRAME = 0x81, 0x88, 0x8A
 
 
 class Wire(Struct, frozen=True, kw_only=True):
-    """A server as clients see it; the defaults are channelstream's, the rest is for servers it is compared with.
+    """Address and protocol of a server. The defaults are those of channelstream, other values are for other servers.
 
     Attributes:
-        tls: whether to speak TLS, trusting the system's authorities and `certfile`.
-        prefix: path in front of all paths, which a proxy strips.
-        secret: key that requests are signed with; empty means that they are not, and that clients are not registered.
-        stream_path: path of the streams; empty means that of the transport.
-        opening: texts a client sends when its WebSocket is open.
-        opened_by: text after which a client counts as attached; empty means the end of the handshake.
+        tls: whether to use TLS, with the system's authorities and `certfile`.
+        prefix: path prefix, which a proxy strips.
+        secret: key of signatures; empty means that requests are not signed and clients are not registered.
+        stream_path: path of the streams; empty means the path of the transport.
+        opening: texts that a client sends when its WebSocket is open.
+        opened_by: text after which a client counts as attached; empty means after the handshake.
     """
 
     host: str
@@ -44,10 +44,10 @@ class Wire(Struct, frozen=True, kw_only=True):
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.prefix}"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """What to trust; None without TLS."""
+        """Return the TLS context; None without TLS."""
         if not self.tls:
             return None
-        # Here, since it brings all settings along, which takes half the time in which a worker starts.
+        # Imported here, because it imports all settings, which takes half of a worker's start time.
         from channelstream.config.tls import client_context
 
         try:
@@ -56,13 +56,13 @@ class Wire(Struct, frozen=True, kw_only=True):
             raise BenchFailed(str(error)) from error
 
     def signature(self, path: str) -> bytes:
-        """The header line that signs a call; nothing where calls are not signed."""
+        """Return the header line with the signature; empty if calls are not signed."""
         if not self.secret:
             return b""
         return b"x-channelstream-secret: %b\r\n" % TimestampSigner(self.secret).sign(path)
 
     def post(self, path: str, body: bytes, headers: bytes) -> bytes:
-        """The bytes of a call."""
+        """Return the bytes of a call."""
         return (
             b"POST %b HTTP/1.1\r\nHost: %b\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
             % (
@@ -82,10 +82,10 @@ class Wire(Struct, frozen=True, kw_only=True):
         )
 
     def stream(self, transport: Transport, conn_id: str, deflate: bool = False) -> bytes:
-        """The bytes that open a stream, or ask for the next poll.
+        """Return the bytes that open a stream or send the next poll.
 
         Args:
-            conn_id: of a registered client; empty for servers that register none.
+            conn_id: id of a registered connection; empty for servers without registration.
         """
         path = self.stream_path or _PATHS[transport]
         target = f"{path}?conn_id={quote(conn_id)}" if conn_id else path
@@ -108,7 +108,7 @@ class Wire(Struct, frozen=True, kw_only=True):
 
 
 def masked(first: int, payload: bytes) -> bytes:
-    """A client's frame (RFC 6455 section 5.3); its mask is zero, as there is no cache here to protect.
+    """Return a client's frame (RFC 6455 section 5.3). Its mask is zero, which needs no work.
 
     Args:
         payload: fewer than 65,536 bytes.

@@ -1,4 +1,4 @@
-"""A process of clients: `python -m channelstream.bench.worker` takes orders on stdin and answers on stdout."""
+"""A process of clients: `python -m channelstream.bench.worker` reads orders from stdin and answers on stdout."""
 
 import asyncio
 import resource
@@ -28,19 +28,19 @@ from channelstream.bench.orders import (
 )
 
 CONCURRENCY = 64
-"""Registrations, or handshakes, under way at once."""
+"""Concurrent registrations or handshakes."""
 TICK_S = 0.02
 ATTACH_TIMEOUT_S = 60.0
 _CONNECTED = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def channel_name(run: str, number: int) -> str:
-    """The name of a run's channel."""
+    """Return the name of a channel of a run."""
     return f"{run}-{number}"
 
 
 class Worker:
-    """The clients of one process, from registration to report."""
+    """The clients of one process, from registration to result."""
 
     def __init__(self, order: Start) -> None:
         self._wire = order.wire
@@ -60,7 +60,7 @@ class Worker:
     # -- connecting
 
     async def prepare(self) -> Answer:
-        """Open the connections for the calls, so that registering is all that is timed later."""
+        """Open the connections for the calls, so that registering can be timed alone."""
         if self._wire.secret:
             self._calls = [
                 await open_http(self._wire, self._context)
@@ -93,7 +93,7 @@ class Worker:
             self._registered.append(_CONNECTED(answer)["conn_id"])
 
     async def attach(self, _order: Attach) -> Answer:
-        """Open a stream for each client that was registered since the last time."""
+        """Open a stream for each client that was registered since the last call."""
         names = iter(self._registered)
         self._registered = []
         try:
@@ -125,7 +125,7 @@ class Worker:
     # -- receiving
 
     async def finish(self, order: Finish) -> Answer:
-        """Wait for what is still to come, and sum up."""
+        """Wait for the missing messages, and return the result."""
         sent = {(publisher, channel): count for publisher, channel, count in order.sent}
         wanted = sum(sent.values()) * len(self._clients)
         received_before, since = self.received, time.monotonic()
@@ -151,7 +151,7 @@ class Worker:
         )
 
     async def tick(self, send_answer: Callable[[Answer], None]) -> None:
-        """Tell from time to time what has come; between two receipts of a batch, the histogram is brought up to date."""
+        """Report the number of received messages periodically, and update the histogram."""
         reported = 0
         while True:
             await asyncio.sleep(TICK_S)
@@ -161,7 +161,7 @@ class Worker:
                 send_answer(Tick(reported))
 
     async def leave(self) -> None:
-        """End all streams, and let the loop send what that takes."""
+        """End all streams, and let the event loop send the closes."""
         for client in self._clients:
             client.leave()
         for connection in self._calls:
@@ -175,7 +175,7 @@ def _cpu_s() -> float:
 
 
 async def work() -> None:
-    """Carry out orders until stdin ends."""
+    """Do orders until stdin ends."""
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader(limit=1 << 24)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
@@ -202,7 +202,7 @@ async def _answer(action: Awaitable[Answer]) -> Answer:
     except BenchFailed as error:
         return Failed(str(error))
     except BaseExceptionGroup as group:
-        # Of a task group: the tasks fail for the same reason, so one of them speaks for all.
+        # The tasks of a group fail for the same reason, so the first error is enough.
         failures, others = group.split(BenchFailed)
         if failures is None or others is not None:
             raise
@@ -210,7 +210,7 @@ async def _answer(action: Awaitable[Answer]) -> Answer:
 
 
 def send_answer(answer: Answer) -> None:
-    """Write one answer; the conductor always reads."""
+    """Write one answer. It does not block long: the main process always reads."""
     sys.stdout.buffer.write(to_line(answer))
     sys.stdout.buffer.flush()
 
