@@ -1,4 +1,4 @@
-"""channelstream beside other servers, under the same load, in one run: `python bench/compare.py --help`."""
+"""Compares channelstream with other servers, under the same load, in one run: `python bench/compare.py --help`."""
 
 import argparse
 import asyncio
@@ -29,11 +29,11 @@ _HEAD = (
 
 
 class Row(Struct, frozen=True):
-    """A server's figures: medians of the rounds, but for what was lost, which is the sum.
+    """The figures of a server: medians of the rounds, but the sum of lost messages.
 
     Attributes:
-        ratio: processor time per delivery flat out, divided by channelstream's; None without channelstream.
-        kb_per_connection: None with too few clients to weigh.
+        ratio: CPU per delivery without a rate limit, divided by channelstream's; None without channelstream.
+        kb_per_connection: None with too few clients to measure memory.
     """
 
     server: str
@@ -49,7 +49,7 @@ class Row(Struct, frozen=True):
 
 
 class Comparison(Struct, frozen=True):
-    """The document that is written."""
+    """The JSON document."""
 
     machine: Machine
     flat_out: Load
@@ -61,7 +61,7 @@ class Comparison(Struct, frozen=True):
 
 
 Round = tuple[Measured, Measured]
-"""A server flat out, and paced."""
+"""The measurements of a server without a rate limit, and at a fixed rate."""
 
 
 def main() -> int:
@@ -108,10 +108,10 @@ def _arguments() -> argparse.Namespace:
 async def _all_rounds(
     peers: Sequence[Peer], flat: Load, paced: Load, count: int, progress: Progress, skipped: dict[str, str]
 ) -> dict[str, list[Round]]:
-    """All servers once, then all once more, so that a slow minute of the machine does not fall on one of them.
+    """Measure all servers in each round, so that a slow minute of the machine does not affect one server only.
 
     Args:
-        skipped: takes up the servers that fail under the load, which end their own rows and not the run.
+        skipped: receives servers that fail under the load. They have no row, and the run continues.
     """
     rounds: dict[str, list[Round]] = {peer.name: [] for peer in peers}
     for number in range(1, count + 1):
@@ -130,7 +130,7 @@ async def _all_rounds(
 
 
 async def _measured(peer: Peer, load: Load, progress: Progress) -> Measured:
-    """One run; server and load each on a core of its own where there are two."""
+    """Do one run, with server and load on separate cores if there are two."""
     cpus, serving = _cpus(), peer.serve()
     with _pinned_to(cpus and cpus[0]):
         target = await serving.__aenter__()
@@ -142,14 +142,14 @@ async def _measured(peer: Peer, load: Load, progress: Progress) -> Measured:
 
 
 def _cpus() -> tuple[int, int] | None:
-    """A core for the server and one for the load."""
+    """Return a core for the server and one for the load; None if there is only one."""
     allowed = sorted(os.sched_getaffinity(0))
     return (allowed[0], allowed[1]) if len(allowed) > 1 else None
 
 
 @contextmanager
 def _pinned_to(cpu: int | None) -> Iterator[None]:
-    """Run on one core, and start processes that stay on it."""
+    """Run the block, and processes that it starts, on one core."""
     before = os.sched_getaffinity(0)
     if cpu is not None:
         os.sched_setaffinity(0, {cpu})
@@ -160,7 +160,7 @@ def _pinned_to(cpu: int | None) -> Iterator[None]:
 
 
 def row_of(name: str, rounds: Sequence[Round]) -> Row:
-    """The medians of a server's rounds."""
+    """Return the medians of a server's rounds."""
     flat = [_delivery(each) for each, _ in rounds]
     paced = [_delivery(each) for _, each in rounds]
     memory = [each.memory.kb_per_connection for each, _ in rounds if each.memory is not None]
@@ -184,7 +184,7 @@ def _delivery(measured: Measured) -> Delivery:
 
 
 def with_ratios(rows: Sequence[Row]) -> list[Row]:
-    """The rows, each compared with channelstream's where that was measured."""
+    """Return the rows with their ratio to channelstream, if it was measured."""
     ours = next((row.cpu_us for row in rows if row.server == "channelstream"), 0.0)
     if not ours:
         return list(rows)
@@ -192,7 +192,7 @@ def with_ratios(rows: Sequence[Row]) -> list[Row]:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The document for people."""
+    """Return the document as Markdown."""
     lines = [_HEAD, *map(_line, comparison.rows), ""]
     lines += [f"{name} was skipped: {why}." for name, why in comparison.skipped.items()]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What the engine that nodes share costs: every figure of docs/scaling.md, by `python bench/engines.py --help`."""
+"""Measures the cost of the shared engine: every figure of docs/scaling.md. See `python bench/engines.py --help`."""
 
 import argparse
 import logging
@@ -49,11 +49,11 @@ _MARKED = re.compile(r"^(<!-- engines.py: (\S+) -->)\n(?:.+\n)*", re.MULTILINE)
 
 
 class Document(Struct, frozen=True):
-    """What is written.
+    """The JSON document.
 
     Attributes:
-        time: when it was begun, UTC.
-        versions: of the programs that were measured.
+        time: start of the run, UTC.
+        versions: versions of the measured programs.
     """
 
     time: str
@@ -67,7 +67,7 @@ def main() -> int:
     args = _arguments()
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    # That Redis has lost everything, which is what is measured, is no news.
+    # The recovery part makes Redis lose everything on purpose, so warnings about it are not shown.
     logging.getLogger("channelstream").setLevel(logging.ERROR)
     progress = Progress(sys.stderr)
     names = args.only.split(",") if args.only else list(PARTS)
@@ -94,7 +94,7 @@ def main() -> int:
 
 
 def _first(error: BaseException) -> str:
-    """What the first of errors says: of tasks that worked together, one speaks for all."""
+    """Return the text of the first error of a group. Its tasks fail for the same reason."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error)
@@ -143,7 +143,7 @@ def _write(document: Document, folder: Path) -> None:
 
 
 def filled(page: str, document: Document) -> str:
-    """Return a page with these tables in place of those it marks: `<!-- engines.py: ID -->`, up to the next empty line."""
+    """Return a page with its marked tables replaced: from `<!-- engines.py: ID -->` to the next empty line."""
     shown = {table.id: grid(table) for table in document.tables} | {"head": _head(document).rstrip()}
 
     def replaced(found: re.Match[str]) -> str:

@@ -22,9 +22,9 @@ from channelstream.bench.wire import CLOSE_FRAME, Wire, masked
 
 CHANNEL = "storm"
 AT_ONCE = 50
-"""Clients that are registered, and then attached, side by side."""
+"""Clients registered, and then attached, concurrently."""
 GRACE_S = 20
-"""How long the server waits for a lost client: longer than it takes to lose them all, so that they expire together."""
+"""Detach grace of the server: longer than it takes to disconnect all clients, so that they expire together."""
 PROBED_S = {"good-bye": 8.0, "lost": GRACE_S + 20.0}
 PING_S = 3600
 """Longer than a run: these clients do not answer pings, and would be dropped at the second one."""
@@ -35,7 +35,7 @@ GOOD_BYE = masked(CLOSE_FRAME, (1000).to_bytes(2))
 
 @dataclass
 class Received:
-    """What those who stay receive."""
+    """What the clients that stay receive."""
 
     bytes: int = 0
     parted: Counter[str] = field(default_factory=Counter)
@@ -43,7 +43,7 @@ class Received:
 
 
 class Client(asyncio.Protocol):
-    """One WebSocket; of what it receives only one who stays takes notice."""
+    """A WebSocket. Only clients that stay keep what they receive."""
 
     transport: asyncio.Transport
 
@@ -66,7 +66,7 @@ class Client(asyncio.Protocol):
             self._read.append(data)
 
     def parted(self) -> Counter[str]:
-        """Return who has parted, each as often as that was said."""
+        """Return the users who left, with the number of events about each."""
         counts: Counter[str] = Counter()
         for payload in _texts(b"".join(self._read).partition(b"\r\n\r\n")[2]):
             counts.update(
@@ -128,7 +128,7 @@ async def _crowd(wire: Wire, prefix: str, count: int, received: Received | None)
 
 
 async def _configure(wire: Wire, with_lists: bool) -> None:
-    """Have presence announced from here on: while all came, nobody was to hear of it."""
+    """Switch presence events on. They are off while the clients join."""
     settings = {"notify_presence": True, "broadcast_presence_with_user_lists": with_lists}
     call = await open_http(wire, None)
     body = msgspec.json.encode({CHANNEL: settings})
@@ -146,7 +146,7 @@ def _leave(clients: list[Client], how: str) -> None:
 
 
 async def _longest_turn_ms(wire: Wire) -> float:
-    """Return the longest turn of the server's loop since its start, without what it waited for a processor."""
+    """Return the longest event loop turn of the server since its start, without time in which it had no processor."""
     call = await open_http(wire, None)
     path = "/admin/admin.json"
     answer = await call.call(wire.get(f"{path}?secret={wire.signature(path).split()[1].decode()}"))
@@ -159,7 +159,7 @@ async def _storm(target: Target, how: str, leaving: int, staying: int, with_list
     stay = await _crowd(target.wire, "stays", staying, received)
     leave = await _crowd(target.wire, "leaves", leaving, None)
     await _configure(target.wire, with_lists)
-    await asyncio.sleep(1.0)  # the server may have something to put away
+    await asyncio.sleep(1.0)  # lets the server finish deferred work
     before_ms, before_s = await _longest_turn_ms(target.wire), target.cpu_s()
     probing = asyncio.create_task(probe(target.wire, PROBED_S[how]))
     await asyncio.sleep(0.5)  # the probe runs before the storm begins

@@ -1,6 +1,6 @@
-"""The figures of docs/scaling.md about the engine that nodes share: one file for each part of them.
+"""The figures of docs/scaling.md about the shared engine: one file for each part.
 
-A part is a coroutine that starts what it needs, measures in rounds that take turns, and returns tables of medians. `sizes`
-says how much is done, `stores` starts Redis and reads what it has used, `api` calls a node, and `reckoning` says what very
-many connections would take.
+A part is a coroutine that starts servers, measures in alternating rounds, and returns tables of medians. `sizes`
+has the amount of work, `stores` starts Redis and reads its usage, `api` calls a node, and `reckoning` estimates the cost
+of very many connections.
 """

@@ -1,4 +1,4 @@
-"""A node as an application calls it, and streams as browsers open them, in this process."""
+"""Calls a node as an application does, and opens streams as browsers do."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from channelstream.bench.wire import Wire
 from figures.timed import Lap
 
 _QUIET = {"include_history": False, "include_users": False}
-"""What is asked for beside what a call does: nothing, as its cost would be that of the answer."""
+"""Options for a short answer, so that the cost of the answer is not measured."""
 
 
 class Api:
-    """Signed calls over one connection, one after the other; all of them are timed by `lap`."""
+    """Makes signed calls over one connection, one after the other. `lap` times all of them."""
 
     def __init__(self, wire: Wire, connection: HttpConnection) -> None:
         self.wire = wire
@@ -25,10 +25,10 @@ class Api:
         self._audience = Audience(wire, "ws", deflate=False)
 
     async def post(self, path: str, body: Any) -> Any:
-        """Make a call and return its answer.
+        """Make a call and return the answer.
 
         Raises:
-            BenchFailed: it is refused.
+            BenchFailed: the call is refused.
         """
         request = self.wire.post(path, msgspec.json.encode(body), self.wire.signature(path))
         return msgspec.json.decode(await self.lap.of(self._connection.call(request)))
@@ -49,7 +49,7 @@ class Api:
         await self.post("/disconnect", {"conn_id": conn_id})
 
     async def publish(self, channel: str, count: int = 1) -> None:
-        """Make one call with so many messages of 100 characters."""
+        """Make one call with `count` messages of 100 characters."""
         message = {"channel": channel, "user": "bench", "message": {"text": "x" * 100}}
         await self.post("/message", [message] * count)
 
@@ -64,7 +64,7 @@ class Api:
         return client
 
     def new_lap(self) -> Lap:
-        """Time anew."""
+        """Start a new lap and return it."""
         self.lap = Lap()
         return self.lap
 

@@ -1,4 +1,4 @@
-"""Processor time of a process, exactly, where few calls are counted."""
+"""Exact CPU time of a process, for measurements of few calls."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from channelstream.bench.processes import cpu_s
 
 
 def precise_cpu_s(pid: int | None) -> float:
-    """Return the processor time of a process, in seconds, to the nanosecond; to a tick where the kernel tells no more."""
+    """Return the CPU time of a process in seconds, exact to the nanosecond if the kernel has it, otherwise to a tick."""
     if pid is None:
         return 0.0
     try:

@@ -1,4 +1,4 @@
-"""Many clients of one or several nodes in one channel: nearly all of them in a cheap process, a few that check."""
+"""Many clients of one or several nodes in one channel: most in a process that reads cheaply, a few that check messages."""
 
 import asyncio
 import sys
@@ -22,20 +22,20 @@ from channelstream.bench.worker import channel_name
 from figures.sink import Order
 
 CHECKING = 20
-"""Clients of each node that check what comes, and when; they come last, so that they are written to last."""
+"""Clients of each node that check messages and latency. They are registered last, so they are written to last."""
 PUBLISHING, CLIENTS = "publishers", "clients"
-"""The names of this process, and of those of the clients."""
+"""Names of this process and of the processes of the clients."""
 QUIET_S = 10.0
-"""How long nothing may come before what is missing counts as lost."""
+"""Time without receipts after which missing messages count as lost."""
 SINK = Path(__file__).with_name("sink.py")
 
 
 @dataclass(slots=True)
 class Sink:
-    """The process of the many.
+    """The process with most of the clients.
 
     Attributes:
-        received: messages so far.
+        received: number of messages so far.
         progressed: set whenever `received` has changed.
     """
 
@@ -57,10 +57,10 @@ class Sink:
 
 @asynccontextmanager
 async def sink_of(nodes: Sequence[Target], clients: int, run: str) -> AsyncIterator[Sink]:
-    """So many clients in the channel of a run.
+    """Start a sink with `clients` clients in the channel of a run.
 
     Raises:
-        BenchFailed: they cannot be registered, or have no streams.
+        BenchFailed: the clients cannot be registered or have no streams.
     """
     order = Order([node.wire for node in nodes], clients, channel_name(run, 0))
     process = await asyncio.create_subprocess_exec(
@@ -81,14 +81,14 @@ async def sink_of(nodes: Sequence[Target], clients: int, run: str) -> AsyncItera
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What came of some messages.
+    """The delivery of some messages.
 
     Attributes:
-        deliveries: to all clients.
-        seconds: from the first call to the last receipt of the clients that check.
-        accepted_s: until the last call was answered.
-        times: from a call to its message at the clients that are written to last.
-        cpu: processor time of each process, in seconds, by its name.
+        deliveries: number of deliveries to all clients.
+        seconds: time from the first call to the last receipt of the clients that check.
+        accepted_s: time until the last call was answered.
+        times: latencies at the clients that are written to last.
+        cpu: CPU of each process, in seconds, by name.
     """
 
     deliveries: int
@@ -101,14 +101,14 @@ class Delivered:
 async def deliver(
     nodes: Sequence[Target], sink: Sink, run: str, load: Load, processes: dict[str, Sequence[int]]
 ) -> Delivered:
-    """Publish to the crowd by all nodes in turns, and wait until everybody has everything.
+    """Publish to all nodes in turn, and wait until all clients have all messages.
 
     Args:
-        load: how much; its clients are those that check, of each node.
-        processes: whose processor time to read, the process of the many clients among them.
+        load: the load; its `clients` are the checking clients of each node.
+        processes: the processes whose CPU is read, including that of the sink.
 
     Raises:
-        BenchFailed: something was lost, doubled or out of order.
+        BenchFailed: messages were lost, duplicated or out of order.
     """
     async with AsyncExitStack() as stack:
         crews = [await stack.enter_async_context(crew_of(node.wire, load, run)) for node in nodes]
@@ -154,16 +154,16 @@ async def _deliver(
 
 
 def _cpu(processes: dict[str, Sequence[int]]) -> dict[str, float]:
-    """Seconds of processor time of processes and their children, and of this one without them."""
+    """Return the CPU of processes and their children, and of this process alone, in seconds."""
     used = {name: sum(map(cpu_s, pids)) for name, pids in processes.items()}
     return used | {PUBLISHING: time.process_time()}
 
 
 async def until_all(sink: Sink, wanted: int) -> None:
-    """Wait until so many messages have come to the many clients.
+    """Wait until the clients of the sink have received `wanted` messages.
 
     Raises:
-        BenchFailed: they do not come, or more do.
+        BenchFailed: they receive fewer or more.
     """
     while sink.received < wanted:
         sink.progressed.clear()
@@ -178,10 +178,10 @@ async def until_all(sink: Sink, wanted: int) -> None:
 
 
 def check(results: Sequence[Result]) -> None:
-    """Make sure that the clients that check have seen what they should.
+    """Check the results of the checking clients.
 
     Raises:
-        BenchFailed: they have not.
+        BenchFailed: messages were lost, duplicated or out of order, or streams ended.
     """
     for result in results:
         if result.lost or result.faults or result.closed:

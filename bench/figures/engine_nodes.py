@@ -1,4 +1,4 @@
-"""A node of the shared engine alone, in this process: without HTTP and streams, for what only very many connections show."""
+"""A node's engine without HTTP and streams, in this process, for measurements with very many connections."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
@@ -20,11 +20,11 @@ from channelstream.engines.redis.shard import RedisSettings
 from figures.stores import Store
 
 AT_ONCE = 200
-"""Calls that are on their way together where many are made."""
+"""Concurrent calls."""
 PATIENT = RedisSettings(timeout_s=60.0, lease_s=60.0)
-"""While very much is registered, no answer is too late."""
+"""Long timeouts, for the registration of very many connections."""
 LONG = Lifetimes()
-"""Nothing is forgotten within a run."""
+"""Lifetimes longer than a run."""
 _NOTHING = UserUpdate({}, {})
 
 
@@ -49,16 +49,16 @@ class Receiver:
         self.received += 1
 
     def advance(self, offsets: Offsets) -> None:
-        """Nothing waits for it."""
+        """Do nothing."""
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
-        """Nothing was promised."""
+        """Do nothing."""
 
     def log_replaced(self, shard: int, offsets: Offsets) -> None:
         self.renewals += 1
 
     def taken_over(self, conn_id: str) -> None:
-        """There is nobody to yield to."""
+        """Do nothing."""
 
     def local_connections(self) -> Collection[str]:
         return self.members.keys()
@@ -81,20 +81,20 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True)
 class EngineNode:
-    """An engine and who holds its connections."""
+    """An engine and the receiver of its events."""
 
     engine: RedisEngine
     receiver: Receiver
 
     async def register(self, names: Sequence[str]) -> list[Member]:
-        """Register a connection of a user of its own for each name."""
+        """Register a user with a connection for each name."""
         members = [Member(f"id-{name}", name, Dialect.V07) for name in names]
         self.receiver.members |= {member.conn_id: member for member in members}
         await run_in_batches([self.engine.connect(member, _NOTHING) for member in members])
         return members
 
     async def join(self, members: Sequence[Member], channel: str, settings: Mapping[str, Any]) -> None:
-        """Let connections join a channel, which is made with these settings."""
+        """Join a channel with connections. The channel is created with these settings."""
         self.receiver.channels |= {member.conn_id: channel for member in members}
         await run_in_batches([self.engine.join(member, {channel: settings}) for member in members])
 
@@ -107,7 +107,7 @@ class EngineNode:
 
 
 async def run_in_batches(work: Sequence[Coroutine[Any, Any, Any]]) -> None:
-    """Do all of it, some at once."""
+    """Await all coroutines, `AT_ONCE` at a time."""
     for start in range(0, len(work), AT_ONCE):
         await asyncio.gather(*work[start : start + AT_ONCE])
 
@@ -116,7 +116,7 @@ async def run_in_batches(work: Sequence[Coroutine[Any, Any, Any]]) -> None:
 async def engine_node(
     store: Store, settings: RedisSettings = PATIENT, lifetimes: Lifetimes = LONG
 ) -> AsyncIterator[EngineNode]:
-    """One that is linked with a store."""
+    """Start an engine that is connected to a store."""
     engine = RedisEngine(
         shard_addresses(store.address),
         RegistryLimits(),

@@ -1,4 +1,4 @@
-"""The engines beside each other: what a publish and a delivery cost with each of them."""
+"""Compares the engines: the cost of a publish and of a delivery."""
 
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -24,14 +24,14 @@ TITLE = (
 
 @asynccontextmanager
 async def _engines() -> AsyncIterator[dict[str, str]]:
-    """What the option `engine` says for each."""
+    """Yield the value of the option `engine` for each engine."""
     with tempfile.TemporaryDirectory(prefix="channelstream-") as folder:
         async with one_redis() as store:
             yield {"memory": "memory", "sqlite": f"sqlite:///{folder}/log.db", "redis": store.address}
 
 
 async def engines(sizes: Sizes, progress: Progress) -> list[Table]:
-    """Measure each engine in each round, in turns."""
+    """Measure each engine in each round, in rotating order."""
     async with _engines() as addresses:
         rounds: dict[str, list[Figures]] = {name: [] for name in addresses}
         for number in range(sizes.rounds):
@@ -43,7 +43,7 @@ async def engines(sizes: Sizes, progress: Progress) -> list[Table]:
 
 
 def in_turn(names: list[str], number: int) -> Iterator[str]:
-    """Yield them so that another one is first in each round."""
+    """Yield the names in an order that rotates with each round."""
     start = number % len(names)
     yield from names[start:] + names[:start]
 
@@ -67,10 +67,10 @@ async def _figures(target: Target, sizes: Sizes, progress: Progress) -> Figures:
 
 
 async def _right(target: Target, load: Load, progress: Progress) -> Measured:
-    """Measure a load of which nothing may be lost.
+    """Measure a load without loss.
 
     Raises:
-        BenchFailed: something was.
+        BenchFailed: messages were lost, duplicated or out of order.
     """
     measured = await measure(target, load, progress)
     if not measured.is_right:

@@ -1,4 +1,4 @@
-"""What a publish costs Redis when many nodes hear the channel."""
+"""The cost of a publish in Redis, by the number of nodes that receive it."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ TITLE = "A publish into a channel that so many nodes hear, {count} in each round
 
 
 async def listeners(sizes: Sizes, progress: Progress) -> list[Table]:
-    """Publish to few and many, in turns."""
+    """Publish to few and many nodes, in turn."""
     publishes = max(10, sizes.calls // 3)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(one_redis())
@@ -45,7 +45,7 @@ def _name(count: int) -> str:
 
 @asynccontextmanager
 async def _subscribed(store: Store, channel: str, nodes: int) -> AsyncIterator[None]:
-    """Let so many connections hear a channel."""
+    """Subscribe `nodes` connections to a channel, as nodes do."""
     [place] = shard_addresses(store.address)
     [master] = store.masters
     async with AsyncExitStack() as stack:
@@ -71,7 +71,7 @@ async def _publish(store: Store, node: EngineNode, channel: str, count: int) -> 
 
 
 def _message(channel: str) -> Message:
-    """A message of 100 characters, as the API makes it."""
+    """Return a message of 100 characters, in the form of the API."""
     payload = b'{"text":"%b"}' % (b"x" * 100)
     return Message(
         uuid=str(uuid4()), channel=channel, user="bench", payload=payload, timestamp=stamp(time.time())

@@ -1,4 +1,4 @@
-"""One node and several: what a second one brings on this machine, and what it costs."""
+"""Compares one node with several: the gain and cost of a second node on this machine."""
 
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from figures.table import Figures, Table, medians
 
 PUBLISHERS = 16
 PACE_PER_S = 8.0
-"""Slow enough that one node has written a message to all before the next one comes: nothing shares a write."""
+"""So slow that a node has written a message to all clients before the next: messages do not share a write."""
 LAYOUTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "1 node": ((),),
     "2 nodes": ((), ()),
@@ -40,7 +40,7 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """A service, or several, with many clients."""
+    """One or several services with many clients."""
 
     store: Store
     services: Sequence[Target]
@@ -49,7 +49,7 @@ class Crowd:
 
     @property
     def processes(self) -> dict[str, Sequence[int]]:
-        """Whose processor time counts; children are counted with their parents."""
+        """Return the processes whose CPU counts. Children are counted with their parents."""
         nodes: dict[str, Sequence[int]] = {
             f"node {number}": [pid] for number, pid in enumerate(self._node_pids())
         }
@@ -59,7 +59,7 @@ class Crowd:
         }
 
     def _node_pids(self) -> list[int]:
-        """Of a service with workers, theirs: its parent does nothing."""
+        """Return the process ids of the nodes: those of the workers, if a service has workers, as the parent is idle."""
         found = []
         for service in self.services:
             pids = list(family(service.pid or 0))
@@ -68,7 +68,7 @@ class Crowd:
 
 
 async def nodes(sizes: Sizes, progress: Progress) -> list[Table]:
-    """Measure each layout in each round, in turns; all of them wait with their clients meanwhile."""
+    """Measure each layout in each round, in turn. The other layouts are idle, with their clients connected."""
     async with AsyncExitStack() as stack:
         crowds = {}
         for name in LAYOUTS:
@@ -90,7 +90,7 @@ async def _crowd(layout: Sequence[tuple[str, ...]], clients: int) -> AsyncIterat
     run = f"crowd-{uuid.uuid4().hex[:8]}"
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(one_redis())
-        # All nodes of a service need the same secret; each of these has its own, as no call of one is made to another.
+        # Nodes of one service need the same secret. Here each has its own, because no call of one goes to another.
         services = [
             await stack.enter_async_context(product("--engine", store.address, *QUIET_FLAGS, *flags))
             for flags in layout
@@ -100,7 +100,7 @@ async def _crowd(layout: Sequence[tuple[str, ...]], clients: int) -> AsyncIterat
 
 
 async def _figures(crowd: Crowd, sizes: Sizes, progress: Progress) -> dict[str, Figures]:
-    """Figures by the id of the table."""
+    """Return the figures by the id of the table."""
     share = PUBLISHERS // len(crowd.services)
     flat = Load(clients=CHECKING, messages=sizes.crowd_messages, publishers=share)
     paced = Load(clients=CHECKING, messages=0, duration_s=sizes.paced_s, rate_per_s=PACE_PER_S, publishers=1)
@@ -131,7 +131,7 @@ async def _figures(crowd: Crowd, sizes: Sizes, progress: Progress) -> dict[str, 
 
 
 def _costs(delivered: Delivered, count: int, what: str) -> dict[str, float]:
-    """Processor time of the nodes for each, and how busy each process was, in percent of a core."""
+    """Return the CPU of the nodes for each message, and the load of each process in percent of a core."""
     cpu = delivered.cpu
     nodes = [used for name, used in cpu.items() if name.startswith("node ")]
     busy = {name: 100 * cpu[name] / delivered.seconds for name in ("Redis", CLIENTS, PUBLISHING)}

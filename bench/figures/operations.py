@@ -1,4 +1,4 @@
-"""What each call of the API costs in Redis, in one and in the shards of a cluster."""
+"""The cost of each API call in Redis, with one Redis and in the shards of a cluster."""
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -18,9 +18,9 @@ from figures.stores import Store, Used, cluster, one_redis
 from figures.table import Figures, Row, Table, medians, significant
 
 LOG_EVENTS = 10
-"""What the channels keep; it is full before anything is measured, so that a publish drops an event as well."""
+"""Log size of the channels. The logs are full before the measurement, so that a publish also drops an event."""
 STEPS = 7
-"""They share the calls of a round."""
+"""The channels share the calls of a round."""
 QUIET_FLAGS = ("--heartbeat-interval-s", "3600", "--ping-interval-s", "3600")
 TITLE = (
     "{where}: each call, one after the other, {count} in each round, with {channels} channels whose logs are"
@@ -30,7 +30,7 @@ PUBLISH, CONNECT, DISCONNECT = "publish, received by one node", "connect, with o
 OPEN = "open a stream"
 
 Call = Callable[[int], Awaitable[object]]
-"""A call about the channel, the user or the connection of a number."""
+"""A call about the channel, user or connection with this number."""
 
 
 @dataclass(slots=True)
@@ -38,9 +38,9 @@ class Site:
     """A store with two nodes.
 
     Attributes:
-        apis: of both nodes.
-        near: channels with a listener on the first node.
-        wide: channels with one on each.
+        apis: the API of each node.
+        near: channels with a subscriber at the first node.
+        wide: channels with a subscriber at each node.
         shares: calls of the script at each master, by step.
     """
 
@@ -53,7 +53,7 @@ class Site:
     shares: dict[str, list[int]] = field(default_factory=dict)
 
     async def prepare(self) -> None:
-        """Let the channels have their listeners, and full logs."""
+        """Subscribe to the channels, and fill their logs."""
         near, far = self.apis
         for api, names in ((near, self.near), (near, self.wide), (far, self.wide)):
             for name in names:
@@ -72,7 +72,7 @@ class Site:
 
 
 async def operations(sizes: Sizes, progress: Progress) -> list[Table]:
-    """Measure every step in each store in each round, in turns."""
+    """Measure every step in each store in each round, in turn."""
     count = max(10, sizes.calls // STEPS)
     async with AsyncExitStack() as stack:
         progress.begin("operations")
@@ -102,7 +102,7 @@ def _where(name: str) -> str:
 
 
 def id_of(shards: int) -> str:
-    """What the table of a cluster is called in the document."""
+    """Return the id of the table of a cluster."""
     return f"operations-{shards}-shards"
 
 
@@ -120,7 +120,7 @@ async def _site(store: Store, channels: int) -> AsyncIterator[Site]:
 
 
 async def _steps(site: Site, count: int, progress: Progress) -> dict[str, Figures]:
-    """Publish, and live through the life of some connections, step by step."""
+    """Measure publishing, and the life of connections, step by step."""
     api = site.apis[0]
     run = uuid.uuid4().hex[:8]
     ids: list[str] = []
@@ -154,7 +154,7 @@ async def _steps(site: Site, count: int, progress: Progress) -> dict[str, Figure
 
 
 async def _step(site: Site, name: str, call: Call, count: int) -> Figures:
-    """Make so many calls, and return what each has cost."""
+    """Make `count` calls, and return the cost of each."""
     node, lap = site.nodes[0], site.apis[0].new_lap()
     before, cpu_s = await site.store.used(), precise_cpu_s(node.pid)
     for number in range(count):
@@ -173,7 +173,7 @@ async def _step(site: Site, name: str, call: Call, count: int) -> Figures:
 
 
 def per(used: Used, count: int) -> dict[str, float]:
-    """What Redis has used for each of so many."""
+    """Return the usage of Redis divided by `count`."""
     return {
         "script calls": used.scripts / count,
         "commands": used.commands / count,
@@ -185,7 +185,7 @@ def per(used: Used, count: int) -> dict[str, float]:
 
 
 def _shares(sites: Sequence[Site], channels: int) -> Table:
-    """How evenly the masters are used."""
+    """Return the table of how evenly the masters are used."""
     rows = []
     for site in sites:
         for step in (PUBLISH, CONNECT, DISCONNECT):

@@ -1,4 +1,4 @@
-"""Joining a channel that announces presence: the cost must not grow with the members. And what a member takes in Redis."""
+"""Joins of a channel that announces presence, whose cost must not grow with the members; and memory of a member in Redis."""
 
 from contextlib import AsyncExitStack
 
@@ -26,7 +26,7 @@ CONNECT_TITLE = (
 
 
 async def presence(sizes: Sizes, progress: Progress) -> list[Table]:
-    """Fill channels with members, then join them in turns."""
+    """Fill channels with members, then join them in turn."""
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(one_redis())
         node = await stack.enter_async_context(engine_node(store))
@@ -39,7 +39,7 @@ async def presence(sizes: Sizes, progress: Progress) -> list[Table]:
         memory = (await store.memory() - before) / sizes.members[-1]
         target = await stack.enter_async_context(product("--engine", store.address))
         api = await open_api(target.wire)
-        # They are slow where very many are in the channel.
+        # Joins are slow in a channel with very many members.
         connects = max(10, sizes.joins // 5)
         joined: dict[str, list[Figures]] = {name: [] for name in channels}
         connected: dict[str, list[Figures]] = {name: [] for name in channels}
@@ -64,7 +64,7 @@ async def presence(sizes: Sizes, progress: Progress) -> list[Table]:
 
 
 async def _fill(node: EngineNode, channel: str, count: int, progress: Progress) -> None:
-    """Let so many join, and fill the log."""
+    """Join with `count` connections, and fill the log."""
     settings = {"notify_presence": True, "log_events": LOG_EVENTS}
     for start in range(0, count, REGISTERED_AT_ONCE):
         progress.show("registering", start, count)

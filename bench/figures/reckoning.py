@@ -1,4 +1,4 @@
-"""What very many connections would take, reckoned from what was measured; docs/scaling.md shows how."""
+"""Estimates for very many connections from the measurements; docs/scaling.md explains them."""
 
 from collections.abc import Mapping
 
@@ -7,26 +7,26 @@ from figures.operations import CONNECT, DISCONNECT, OPEN, PUBLISH, id_of
 from figures.table import Row, Table, significant
 
 CONNECTIONS = (1, 10, 100)
-"""Millions."""
+"""In millions."""
 PER_WORKER = 15_000
-"""Connections: the most that docs/performance.md has measured."""
+"""Connections of a worker: the most that docs/performance.md has measured."""
 KB_EACH = 4.5
-"""Of a worker's memory, from there as well."""
+"""Memory of a worker for each connection, from docs/performance.md."""
 SESSION_S = 600
 PORT_BYTES_PER_S = 10e9 / 8
 LEAST_US = 0.1
-"""Of processor time per receiving node, used if the measured value is lower: in very short runs."""
+"""Least CPU per receiving node, used if the measured value is lower, as in very short runs."""
 _CPU = "CPU of Redis, µs"
 
 
 def estimates(tables: Mapping[str, Table]) -> list[Table]:
-    """Make the tables, from all that was measured."""
+    """Return the tables, computed from the measured ones."""
     one, many = tables["operations"], tables[id_of(MAX_SHARDS)]
     return [_limits(tables, one, many), _at_scale(tables, one, many)]
 
 
 def _limits(tables: Mapping[str, Table], one: Table, many: Table) -> Table:
-    """What fills the masters."""
+    """Return the table of the load that saturates the masters."""
     columns = [
         "CPU of Redis for a session, µs",
         "sessions/s",

@@ -1,4 +1,4 @@
-"""How long a node takes to count its connections anew after Redis has lost everything."""
+"""How long a node takes to register its connections again after Redis has lost all data."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ TITLE = (
 
 
 async def recovery(sizes: Sizes, progress: Progress) -> list[Table]:
-    """Flush each store in each round, in turns."""
+    """Flush each store in each round, in turn."""
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(each) for each in (one_redis(), cluster(3))]
         nodes = {}
@@ -50,7 +50,7 @@ async def _recover(store: Store, node: EngineNode) -> Figures:
     before = sum(await store.used(), Used())
     start, started_cpu_s = time.monotonic(), time.process_time()
     await store.flush()
-    # A call finds out that the log is another one; it is refused, which is no news.
+    # The first call discovers that the log is a new one. It is refused, as expected.
     await asyncio.gather(node.engine.head(), node.engine.channels(["channel-0"]), return_exceptions=True)
     await until(
         lambda: _are_counted(store, counters), PATIENCE_S, "the connections were not all counted again"
@@ -68,7 +68,7 @@ async def _recover(store: Store, node: EngineNode) -> Figures:
 
 
 async def _counters(store: Store, node: EngineNode) -> dict[str, int]:
-    """The keys of the sets of counted connections, and how many belong in each."""
+    """Return the keys of the sets of registered connections, with their expected sizes."""
     [status] = await node.engine.nodes()
     prefixes = [place.prefix for place in shard_addresses(store.address)]
     counters = {f"{prefix}nk:{status.id}": 0 for prefix in prefixes}
@@ -80,6 +80,6 @@ async def _counters(store: Store, node: EngineNode) -> dict[str, int]:
 
 
 async def _are_counted(store: Store, counters: dict[str, int]) -> bool:
-    """Whether all shards have theirs; a master that has not the key says so."""
+    """Return whether all sets have their expected size. A master without the key answers with an error."""
     found = [await master.count(key) for key in counters for master in store.masters]
     return sum(found) >= sum(counters.values())

@@ -1,4 +1,4 @@
-"""The longest script of each operation where much is to be done: Redis serves nobody else while one runs."""
+"""The longest script of each operation with large data. Redis serves no other client while a script runs."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -18,14 +18,14 @@ from figures.stores import Store, one_redis, until
 from figures.table import Figures, Row, Table, significant
 
 CROWDED = "crowded"
-"""The channel with all members."""
+"""The channel with the most members."""
 KEPT_BYTES = 1000
-"""Of each small message."""
+"""Length of a small message."""
 BIG_MESSAGES = 64
 NAMED = 3000
-"""Users that a message in a channel names."""
+"""Users in `pm_users` of a message in a channel."""
 SLOW_US = "300"
-"""What Redis makes a note of; it looks at the commands within scripts too, and notes cost time."""
+"""Limit of the slow log. Redis also logs commands within scripts, and logging costs time."""
 QUICK_LEASE_S = 1.0
 SHOWN = {"store_history": True, "history_size": 1000}
 TITLE = (
@@ -39,10 +39,10 @@ Work = Callable[[], Awaitable[object]]
 
 
 class Log:
-    """Redis' account of its scripts.
+    """Reads the slow log and usage of Redis.
 
     Attributes:
-        rows: what was measured, in order.
+        rows: the measurements, in order.
     """
 
     def __init__(self, store: Store, progress: Progress) -> None:
@@ -52,15 +52,15 @@ class Log:
         self._progress = progress
 
     async def begin(self) -> None:
-        """Account for what takes long from now on."""
+        """Switch the slow log on."""
         await self._master.command("CONFIG", "SET", "slowlog-log-slower-than", SLOW_US)
         await self._master.command("CONFIG", "SET", "slowlog-max-len", "100000")
 
     async def measure(self, name: str, work: Work, scans_within: bool = False) -> None:
-        """Do it, and note what it took.
+        """Await the work, and record its cost.
 
         Args:
-            scans_within: its scripts read pages themselves, and nobody else does.
+            scans_within: only the scripts themselves read pages.
         """
         self._progress.show(name)
         await self._master.command("SLOWLOG", "RESET")
@@ -85,7 +85,7 @@ class Log:
 
 
 async def scripts(sizes: Sizes, progress: Progress) -> list[Table]:
-    """Measure each operation once: its longest script depends on what there is to do, hardly on the time of day."""
+    """Measure each operation once: its longest script depends on the amount of data, and varies little."""
     async with AsyncExitStack() as stack:
         progress.begin("scripts")
         store = await stack.enter_async_context(one_redis())
@@ -109,7 +109,7 @@ async def scripts(sizes: Sizes, progress: Progress) -> list[Table]:
 
 
 async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
-    """A connection in very many channels, all of which announce presence."""
+    """Measure a connection in very many channels that announce presence."""
     engine, count = node.engine, sizes.channels
     names = [f"many-{number}" for number in range(count)]
     [member] = await node.register(["collector"])
@@ -149,7 +149,7 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
 
 
 async def _state(node: EngineNode, sizes: Sizes, log: Log) -> None:
-    """A user with a big public state in a thousand channels that announce it."""
+    """Measure a user with a big public state in a thousand channels that announce it."""
     engine = node.engine
     names = [f"state-{number}" for number in range(sizes.channels // 10)]
     [member] = await node.register(["stateful"])
@@ -172,7 +172,7 @@ async def _state(node: EngineNode, sizes: Sizes, log: Log) -> None:
 
 
 async def _states(node: EngineNode, sizes: Sizes, log: Log) -> None:
-    """A channel whose members have as big a state as may be, and one that lists as many as it may."""
+    """Measure a channel whose members have states of maximal size, and one with the longest list of users."""
     engine, count = node.engine, sizes.channels // 10
     members = await node.register([f"big-{number}" for number in range(count)])
     await node.join(members, "states", {})
@@ -190,7 +190,7 @@ async def _states(node: EngineNode, sizes: Sizes, log: Log) -> None:
 
 
 async def _histories(node: EngineNode, sizes: Sizes, log: Log) -> None:
-    """Channels with full logs and histories, and all of them idle at last."""
+    """Measure channels with full logs and histories, and their collection when they are idle."""
     engine = node.engine
     names = [f"shown-{number}" for number in range(sizes.histories)]
     await engine.configure(dict.fromkeys(names, SHOWN))
@@ -250,7 +250,7 @@ async def _replay_all(engine: RedisEngine, name: str) -> None:
 
 
 async def _many_users(node: EngineNode, sizes: Sizes, log: Log) -> None:
-    """A private message to very many."""
+    """Measure a private message to very many users."""
     engine = node.engine
     users = frozenset(f"addressee-{number}" for number in range(sizes.channels))
     await run_in_batches(
@@ -266,7 +266,7 @@ async def _many_users(node: EngineNode, sizes: Sizes, log: Log) -> None:
 
 
 async def _forms(node: EngineNode, sizes: Sizes, log: Log) -> None:
-    """A message that is edited for very many users of a channel, one by one, and one that names as many as it may."""
+    """Measure a message that is edited for very many users one by one, and a message with the most `pm_users`."""
     engine, count = node.engine, sizes.channels // 10
     await engine.configure({"forms": {"log_events": 10 * count}})
     await engine.publish([_message("formed", "forms", 100)])
@@ -303,7 +303,7 @@ async def _crowd(node: EngineNode, sizes: Sizes, log: Log) -> None:
 
 
 async def _dead_node(node: EngineNode, sizes: Sizes, log: Log) -> None:
-    """A node dies that held connections of ten channels each."""
+    """Measure the death of a node whose connections are in ten channels each."""
     count = sizes.channels // 10
     before = await _ids(node)
     async with engine_node(log.store) as dying:

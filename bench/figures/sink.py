@@ -1,8 +1,8 @@
 """A process of many clients that read cheaply: `python bench/figures/sink.py ORDER`.
 
-It registers them, opens their WebSockets, and then looks at these only from time to time, so that what a node wrote in many
-writes is read at once: it costs a small part of what the node pays for writing. It counts messages, says the total whenever
-that has changed, a number a line, and ends when its stdin does. What it does not check, a few other clients do.
+It registers them, opens their WebSockets, and then reads these only from time to time. So data that a node wrote with
+many writes is read at once, at a small part of the node's cost of writing. It counts messages, prints the total on a
+line whenever it has changed, and ends with its stdin. It does not check messages; a few other clients do.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ from channelstream.bench.wire import Wire
 
 SWEEP_S = 0.25
 AT_ONCE = 250
-"""Clients that are registered before their streams are opened."""
+"""Clients registered before their streams are opened."""
 CALLS_AT_ONCE = 16
 READ_BYTES = 1 << 20
 TIMEOUT_S = 30.0
 MARK = b':"@'
-"""What every message has once (`channelstream.bench.stamps`); shorter ones also stand in the lengths of frames."""
+"""Text that every message contains once (`channelstream.bench.stamps`). A shorter one could occur in frame lengths."""
 KEPT = len(MARK) - 1
-"""Bytes of a read that may be the beginning of a mark."""
+"""Most bytes at the end of a read that may be the beginning of a mark."""
 HEAD_END = b"\r\n\r\n"
 
 
 class Order(Struct, frozen=True):
-    """What to do.
+    """The order to the process.
 
     Attributes:
-        wires: the nodes; clients are spread over them evenly.
-        channel: of all clients.
+        wires: the nodes; clients are divided evenly among them.
+        channel: the channel of all clients.
     """
 
     wires: list[Wire]
@@ -72,7 +72,7 @@ def _all_sockets(order: Order) -> Iterator[socket.socket]:
 
 
 async def _registered(wire: Wire, channel: str, count: int) -> list[str]:
-    """Register clients, some at once."""
+    """Register clients, some concurrently."""
     connections = [await open_http(wire, None) for _ in range(min(CALLS_AT_ONCE, count))]
     found: list[str] = []
     turns = iter(range(count))
@@ -97,7 +97,7 @@ async def _register(
 
 
 def _stream(wire: Wire, conn_id: str) -> socket.socket:
-    """Open a WebSocket; what follows its head is left to be read later, as nothing is published yet."""
+    """Open a WebSocket. Bytes after its head are read later, because nothing is published yet."""
     opened = socket.create_connection((wire.host, wire.port), TIMEOUT_S)
     opened.sendall(wire.stream("ws", conn_id))
     head = b""
@@ -111,7 +111,7 @@ def _stream(wire: Wire, conn_id: str) -> socket.socket:
 
 
 def _sweep(sockets: Sequence[socket.socket]) -> None:
-    """Read from all, again and again, until stdin ends."""
+    """Read from all sockets repeatedly, until stdin ends."""
     buffer = bytearray(KEPT + READ_BYTES)
     fresh = memoryview(buffer)[KEPT:]
     ends = [bytes(KEPT)] * len(sockets)

@@ -1,4 +1,4 @@
-"""How much is done: enough for figures that can be compared, or just enough to see that every part works."""
+"""The amount of work: enough for comparable figures, or just enough to test every part."""
 
 from msgspec import Struct
 
@@ -6,23 +6,23 @@ from channelstream.core.position import MAX_SHARDS
 
 
 class Sizes(Struct, frozen=True):
-    """What all parts do.
+    """The amount of work of all parts.
 
     Attributes:
-        rounds: each row has the medians of so many.
-        calls: calls one after the other, and calls of each kind.
-        call_channels: channels of each kind, for the calls; all shards should have some.
-        shards: of the log, in clusters of three masters: their processor time together does not depend on how many they are.
-        fanout_messages: to `fanout_clients`.
-        crowd: clients of the nodes that are compared with one node.
-        crowd_messages: to all of the crowd, flat out.
-        paced_s: seconds of messages at a steady pace to all of the crowd.
-        members: sizes of the channels that are joined.
-        joins: joins of each of them in one round.
-        returning: connections that are counted anew after a flush.
-        channels: of one connection, and users of one message.
+        rounds: number of rounds; each row has their medians.
+        calls: number of sequential calls, and of calls of each kind.
+        call_channels: channels of each kind, for the calls; enough for all shards.
+        shards: shards of the log in clusters of three masters. The masters' total CPU does not depend on their number.
+        fanout_messages: messages to `fanout_clients`.
+        crowd: clients, for the comparison of several nodes with one.
+        crowd_messages: messages to the crowd, as fast as possible.
+        paced_s: seconds of messages at a fixed rate to the crowd.
+        members: members of the channels that are joined.
+        joins: joins of each channel in one round.
+        returning: connections that are registered again after a flush.
+        channels: channels of one connection, and users of one message.
         histories: channels with full histories.
-        big_bytes: of a big message.
+        big_bytes: length of a big message.
     """
 
     rounds: int

@@ -1,4 +1,4 @@
-"""Redis servers of a run's own, and what they have used: commands, bytes, time."""
+"""Starts Redis servers for a run, and reads their usage: commands, bytes, time."""
 
 import asyncio
 import shutil
@@ -23,20 +23,20 @@ START_TIMEOUT_S = 20.0
 LOOK_AGAIN_S = 0.01
 _NESTED_IN = ("evalsha",)
 _AT_TOP = (*_NESTED_IN, "subscribe", "ssubscribe", "unsubscribe", "sunsubscribe")
-"""Commands whose time is counted; that of the others is within that of the script."""
+"""Commands whose time counts. The time of other commands is part of the script's."""
 _OWN = ("info",)
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What one Redis has used, or several together.
+    """Usage of one Redis, or of several together.
 
     Attributes:
         scripts: calls of the engine's script.
-        pages: of sets and hashes, read besides.
-        commands: what these have called, and other commands of the nodes.
-        busy_us: within commands, by Redis' own account.
-        cpu_us: processor time of the whole process.
+        pages: pages of sets and hashes that were read by other commands.
+        commands: commands within scripts, and other commands of the nodes.
+        busy_us: time within commands, as Redis reports it.
+        cpu_us: CPU of the whole process.
     """
 
     scripts: int = 0
@@ -66,7 +66,7 @@ class Used:
 
 
 class Master:
-    """One Redis: its process and a connection that asks what it has used."""
+    """A Redis process, with a connection that reads its usage."""
 
     def __init__(self, folder: Path, process: Process, port: int) -> None:
         self.process = process
@@ -77,12 +77,12 @@ class Master:
         self._own_bytes = 0
 
     async def command(self, *parts: Any) -> Any:
-        """Have it run one command."""
+        """Run one command."""
         await self._connection.send_command(*parts)
         return await self._connection.read_response(disable_decoding=True)
 
     async def count(self, key: str) -> int:
-        """Return how many are in a set; none where another master has it."""
+        """Return the size of a set; 0 if another master has it."""
         try:
             found: int = await self.command("SCARD", key)
         except ResponseError:
@@ -90,7 +90,7 @@ class Master:
         return found
 
     async def used(self) -> Used:
-        """Read what it has used, without what the asking costs."""
+        """Read its usage, without the cost of this call."""
         info = await self.command("INFO", "all")
         fields = dict(line.split(":", 1) for line in info.decode().splitlines() if ":" in line)
         stats = {
@@ -100,7 +100,7 @@ class Master:
         }
         calls = {name: int(each["calls"]) for name, each in stats.items()}
         asked = calls.get("info", 0) + 1
-        # The answer that is just being written is not counted yet.
+        # Redis has not counted the present answer yet.
         used = Used(
             scripts=calls.get("evalsha", 0),
             pages=calls.get("hscan", 0) + calls.get("sscan", 0),
@@ -122,10 +122,10 @@ class Master:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What an engine's address leads to.
+    """The Redis servers of an engine's address.
 
     Attributes:
-        address: the option `engine`.
+        address: the value of the option `engine`.
     """
 
     name: str
@@ -133,7 +133,7 @@ class Store:
     masters: Sequence[Master]
 
     async def used(self) -> list[Used]:
-        """Return what each master has used so far."""
+        """Return the usage of each master so far."""
         return [await master.used() for master in self.masters]
 
     async def flush(self) -> None:
@@ -141,7 +141,7 @@ class Store:
             await master.command("FLUSHALL")
 
     async def memory(self) -> int:
-        """Return the bytes that all masters keep."""
+        """Return the memory of all masters in bytes."""
         info = [(await master.command("INFO", "memory")).decode() for master in self.masters]
         return sum(int(each.partition("used_memory:")[2].split()[0]) for each in info)
 
@@ -152,14 +152,14 @@ class Store:
 
 @asynccontextmanager
 async def one_redis() -> AsyncIterator[Store]:
-    """One Redis on a unix socket, which keeps nothing."""
+    """Start one Redis on a unix socket, without persistence."""
     async with _master() as master:
         yield Store("Redis", master.address, [master])
 
 
 @asynccontextmanager
 async def cluster(shards: int, count: int = 3) -> AsyncIterator[Store]:
-    """A cluster of masters on loopback, and a log of so many shards in it; masters can have several."""
+    """Start a cluster of masters on loopback, for a log with `shards` shards. A master can have several."""
     ports = free_ports(count)
     async with AsyncExitStack() as stack:
         masters = [await stack.enter_async_context(_master(port)) for port in ports]
@@ -182,10 +182,10 @@ async def _are_whole(masters: Sequence[Master]) -> bool:
 
 
 async def until(holds: Callable[[], Awaitable[bool]], timeout_s: float, otherwise: str) -> None:
-    """Look again and again, as Redis tells nobody when it gets there.
+    """Poll a condition until it holds: Redis does not notify of it.
 
     Raises:
-        BenchFailed: with these words, when it takes too long.
+        BenchFailed: with the text `otherwise`, after the timeout.
     """
     deadline_s = time.monotonic() + timeout_s
     while not await holds():
@@ -196,10 +196,10 @@ async def until(holds: Callable[[], Awaitable[bool]], timeout_s: float, otherwis
 
 @asynccontextmanager
 async def _master(port: int = 0) -> AsyncIterator[Master]:
-    """One process, from the time it answers.
+    """Start one process, and wait until it answers.
 
     Raises:
-        BenchFailed: there is no redis-server, or it does not start.
+        BenchFailed: redis-server is not installed or does not start.
     """
     program = shutil.which("redis-server")
     if program is None:
@@ -227,10 +227,10 @@ async def _master(port: int = 0) -> AsyncIterator[Master]:
 
 
 async def _is_up(master: Master) -> bool:
-    """Whether it answers.
+    """Return whether it answers.
 
     Raises:
-        BenchFailed: it never will.
+        BenchFailed: the process has ended.
     """
     if master.process.returncode is not None:
         raise BenchFailed("redis-server has ended")
@@ -242,7 +242,7 @@ async def _is_up(master: Master) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at this moment, and whose cluster buses, 10,000 higher, exist as well."""
+    """Return free ports, low enough for the ports of their cluster buses, which are 10,000 higher."""
     found: set[int] = set()
     while len(found) < count:
         with socket.create_server((HOST, 0)) as listener:

@@ -1,4 +1,4 @@
-"""Tables of medians: what a part returns, what is written as JSON and shown as Markdown."""
+"""Tables of medians: results of the parts, written as JSON and Markdown."""
 
 from collections.abc import Mapping, Sequence
 from math import floor, log10
@@ -7,11 +7,11 @@ from statistics import median
 from msgspec import Struct
 
 Figures = Mapping[str, float]
-"""The figures of one row in one round, by the title of their column."""
+"""The figures of one row in one round, by the title of the column."""
 
 
 class Row(Struct, frozen=True):
-    """What was measured, and its figures in the order of the columns."""
+    """The name of a measurement, and its figures in the order of the columns."""
 
     name: str
     figures: list[float]
@@ -21,9 +21,9 @@ class Table(Struct, frozen=True):
     """The figures of one part.
 
     Attributes:
-        id: what it is called in the document.
-        title: a sentence that says what was done.
-        columns: what the figures are, with their units.
+        id: its name in the document.
+        title: a sentence that describes the measurement.
+        columns: names of the figures, with units.
     """
 
     id: str
@@ -32,17 +32,17 @@ class Table(Struct, frozen=True):
     rows: list[Row]
 
     def figure(self, row: str, column: str) -> float:
-        """Return one figure, as others are reckoned from it.
+        """Return one figure, for the estimates.
 
         Raises:
-            StopIteration: there is no row of that name.
+            StopIteration: there is no row with this name.
         """
         found = next(each for each in self.rows if each.name == row)
         return found.figures[self.columns.index(column)]
 
 
 def medians(id_: str, title: str, rounds: Mapping[str, Sequence[Figures]]) -> Table:
-    """Make a table of what was measured in rounds, by the name of the row."""
+    """Return a table with the medians of the rounds, by the name of the row."""
     columns = list(next(iter(rounds.values()))[0])
     rows = [
         Row(name, [significant(median(each[column] for each in some)) for column in columns])
@@ -52,14 +52,14 @@ def medians(id_: str, title: str, rounds: Mapping[str, Sequence[Figures]]) -> Ta
 
 
 def significant(number: float) -> float:
-    """Round to three digits, or to whole numbers: the noise of a shared machine leaves no more."""
+    """Round to three digits, or to a whole number. The noise of a shared machine makes further digits meaningless."""
     if not number:
         return 0.0
     return round(number, max(0, 2 - floor(log10(abs(number)))))
 
 
 def markdown(table: Table) -> str:
-    """The table for people, under its title."""
+    """Return the table as Markdown, under its title."""
     return f"{table.title}\n\n{grid(table)}\n"
 
 

@@ -1,4 +1,4 @@
-"""Calls one after the other, and how long each took."""
+"""Times sequential calls."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,16 +14,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Lap:
-    """Round trips.
+    """A series of round trips.
 
     Attributes:
-        times: of each.
+        times: the time of each.
     """
 
     times: Histogram = field(default_factory=Histogram)
 
     async def of(self, work: Awaitable[T]) -> T:
-        """Wait for one, and note how long it took."""
+        """Await one, and record its time."""
         start = time.monotonic_ns()
         result = await work
         self.times.add(time.monotonic_ns() - start)
@@ -48,7 +48,7 @@ class TimedPublisher:
 
 
 def timed(lap: Lap, open_: Callable[[Wire], Awaitable[Publisher]] = open_publisher) -> OpenPublisher:
-    """Return what opens publishers that note their times."""
+    """Return a function that opens publishers whose calls are timed."""
 
     async def opened(wire: Wire) -> Publisher:
         return TimedPublisher(await open_(wire), lap)

@@ -1,4 +1,4 @@
-"""The servers that `bench/compare.py` compares: one file each; what they have in common is in `peer.py`."""
+"""The servers that `bench/compare.py` compares: one file each. `peer.py` has the shared code."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from peers.peer import Peer
 
 
 def all_peers(socketify_python: str) -> Sequence[Peer]:
-    """Every server that can be compared, channelstream first.
+    """Return all servers that can be compared, channelstream first.
 
     Args:
-        socketify_python: an interpreter that has socketify; empty means that there is none.
+        socketify_python: a Python interpreter with socketify; empty means none.
     """
     return (
         ours.PEER,

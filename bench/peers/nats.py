@@ -1,4 +1,4 @@
-"""NATS: subscribers over its WebSocket port, publishers over TCP; a PING after each message tells that it was taken."""
+"""NATS: subscribers over its WebSocket port, publishers over TCP. The PONG to a PING after each message confirms it."""
 
 import asyncio
 import tempfile
@@ -23,7 +23,7 @@ websocket { listen: "%(host)s:%(ws)d", no_tls: true, compression: false }
 
 
 class NatsPublisher:
-    """One connection that publishes, and waits until the server has read what it sent."""
+    """A connection that publishes, and waits until the server has read each message."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -35,10 +35,10 @@ class NatsPublisher:
             await self.until_pong()
 
     async def until_pong(self) -> None:
-        """Read what the server says until it answers a PING; answer its own.
+        """Read from the server until it answers a PING, and answer its own PINGs.
 
         Raises:
-            BenchFailed: it refuses, or closes the connection.
+            BenchFailed: the server refuses a message or closes the connection.
         """
         while (line := await self._reader.readline()) != b"PONG\r\n":
             if line == b"PING\r\n":

@@ -1,4 +1,4 @@
-"""channelstream with its defaults: signed calls, registered users, a log for those who resume."""
+"""channelstream with its defaults: signed calls, registered users, a log for resuming."""
 
 from channelstream.bench.servers import product
 from peers.peer import Peer

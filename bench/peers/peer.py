@@ -1,4 +1,4 @@
-"""What a server must offer to be compared, and how its process is started and ended."""
+"""The interface of a compared server, and the start and end of its process."""
 
 import asyncio
 import contextlib
@@ -28,9 +28,9 @@ class Peer:
     """A server to compare.
 
     Attributes:
-        name: what it is called on the command line and in the table.
-        missing: what to install, as a sentence; empty where it can be started.
-        serve: starts it on free ports; it ends with the context.
+        name: its name on the command line and in the table.
+        missing: returns what has to be installed, as a sentence; empty if it can be started.
+        serve: starts it on free ports, and ends it with the context.
     """
 
     name: str
@@ -39,12 +39,12 @@ class Peer:
 
 
 def need_program(program: str, sentence: str) -> str:
-    """The sentence, where the program is not there."""
+    """Return the sentence if the program is not installed, otherwise an empty text."""
     return "" if shutil.which(program) else sentence
 
 
 def free_port() -> int:
-    """A port that nobody has at this moment."""
+    """Return a free port."""
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
@@ -58,10 +58,10 @@ async def serving(
     publisher: OpenPublisher = open_publisher,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Target]:
-    """A server in a process of its own, from the time it takes connections.
+    """Start a server process, and wait until it accepts connections.
 
     Raises:
-        BenchFailed: it does not start.
+        BenchFailed: the server does not start.
     """
     process = await asyncio.create_subprocess_exec(
         *command, stdin=DEVNULL, stdout=DEVNULL, env=environ, start_new_session=True
@@ -97,7 +97,7 @@ async def _stop(process: Process) -> None:
 
 
 class PostPublisher:
-    """Posts the bare message to `/publish`, for servers whose API is a body."""
+    """Posts the bare message to `/publish`, for servers with such an API."""
 
     def __init__(self, wire: Wire, connection: HttpConnection) -> None:
         self._wire = wire

@@ -1,4 +1,4 @@
-"""uWebSockets, the C++ server, through the PyPI package socketify: topics, and messages that are posted."""
+"""uWebSockets, the C++ server, by the PyPI package socketify: topics, and messages by POST."""
 
 import subprocess
 from contextlib import AbstractAsyncContextManager
@@ -22,7 +22,7 @@ def _has_it(python: str) -> bool:
 
 
 def peer(python: str) -> Peer:
-    """The peer as a given interpreter runs it; empty means none."""
+    """Return the peer for a Python interpreter; empty means that there is none."""
 
     def serve() -> AbstractAsyncContextManager[Target]:
         wire = Wire(host=HOST, port=free_port())

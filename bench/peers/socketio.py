@@ -1,4 +1,4 @@
-"""Socket.IO on Node.js: WebSocket only, one emit to all for each message that is posted."""
+"""Socket.IO on Node.js: WebSocket only, messages by POST, one emit to all for each message."""
 
 import os
 import shutil
@@ -15,13 +15,13 @@ _INSTALL_TIMEOUT_S = 100
 
 
 def _folder() -> Path:
-    """Where the package is kept from one run to the next."""
+    """Return the folder of the package, which is kept for later runs."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "channelstream-bench"
 
 
 def _missing() -> str:
-    """Install the package where it is not, and tell what stands against it."""
+    """Install the package if it is missing. Return why that is not possible, or an empty text."""
     if not shutil.which("node") or not shutil.which("npm"):
         return "install Node.js with `apt-get install nodejs npm`"
     folder = _folder()

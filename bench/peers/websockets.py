@@ -1,4 +1,4 @@
-"""The PyPI package websockets on uvloop: a server that broadcasts, and publishers over WebSocket, as it takes no bodies."""
+"""The PyPI package websockets on uvloop: a server that broadcasts. Publishers use WebSocket: it accepts no HTTP bodies."""
 
 import sys
 from collections.abc import Sequence

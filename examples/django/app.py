@@ -1,4 +1,4 @@
-"""A small chat in Django, in one file: it knows who is signed in, and tells the push server what was said."""
+"""A small chat in Django, in one file: it signs users in, and publishes their messages by the push server."""
 
 import json
 import os
@@ -43,7 +43,7 @@ server = Channelstream(URL, os.environ.get("CHANNELSTREAM_SECRET", "secret"))
 
 
 class NotServed:
-    """Says to the page what the push server refused."""
+    """Middleware that reports errors of the push server to the page."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self._get_response = get_response
@@ -57,7 +57,7 @@ class NotServed:
         return JsonResponse({"error": f"the push server does not do that: {error}"}, status=502)
 
 
-@ensure_csrf_cookie  # page.js sends its token with every post
+@ensure_csrf_cookie  # page.js sends the token of the cookie with every POST
 def file(request: HttpRequest) -> FileResponse:
     return FileResponse((ROOT / FILES[request.path.lstrip("/")]).open("rb"))
 
@@ -68,14 +68,14 @@ def sign_in(request: HttpRequest) -> JsonResponse:
 
 
 def connection(request: HttpRequest) -> JsonResponse:
-    # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
+    # `since` is the last position of a page that lost its connection. Everybody may read the chat, so it may resume there.
     since = str(json.loads(request.body).get("since") or "")
     made = server.connect(name(request), ["chat"], channel_configs=CHAT, since=since)
     return JsonResponse(opened(made))
 
 
 def opened(made: Connection) -> dict[str, Any]:
-    """What a page begins with: its connection, what was said, and who is here."""
+    """Return the page's initial data: its connection, earlier messages, and the users."""
     chat = made.channels_info.channels["chat"]
     history = [{"uuid": sent.uuid, "user": sent.user, "message": sent.message} for sent in chat.history]
     present = {"channels": {"chat": {"users": list(chat.users)}}}

@@ -1,4 +1,4 @@
-"""A small chat in FastAPI: it knows who is signed in, and tells the push server what was said."""
+"""A small chat in FastAPI: it signs users in, and publishes their messages by the push server."""
 
 import os
 import secrets
@@ -56,13 +56,13 @@ def sign_in(name: Text, response: Response) -> dict[str, str]:
 
 @app.post("/connection")
 async def connection(user: User, since: Text = "") -> dict[str, Any]:
-    # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
+    # `since` is the last position of a page that lost its connection. Everybody may read the chat, so it may resume there.
     made = await server.connect(user, ["chat"], channel_configs=CHAT, since=since)
     return opened(made)
 
 
 def opened(made: Connection) -> dict[str, Any]:
-    """What a page begins with: its connection, what was said, and who is here."""
+    """Return the page's initial data: its connection, earlier messages, and the users."""
     chat = made.channels_info.channels["chat"]
     history = [{"uuid": sent.uuid, "user": sent.user, "message": sent.message} for sent in chat.history]
     present = {"channels": {"chat": {"users": list(chat.users)}}}

@@ -11,9 +11,9 @@ const FILES = {
 };
 const CHAT = { chat: { notify_presence: true, store_history: true, history_size: 20 } };
 const MAX_BODY = 10_000;
-const names = new Map(); // by session; a real application keeps them elsewhere, and not for ever
+const names = new Map(); // by session; a real application keeps them in a store, with an expiry
 
-// What itsdangerous' TimestampSigner makes: the text, the time in seconds, and an HMAC-SHA1 over both.
+// A signature of itsdangerous' TimestampSigner: the text, the time in seconds, and an HMAC-SHA1 over both.
 function sign(path) {
   const stamp = Buffer.alloc(4);
   stamp.writeUInt32BE(Math.floor(Date.now() / 1000));
@@ -30,7 +30,7 @@ async function call(path, body) {
 }
 
 const CALLS = {
-  // since: what a page had seen when it lost its connection. Everybody may read the chat, so it reads on from there.
+  // since: the last position of a page that lost its connection. Everybody may read the chat, so it may resume there.
   "/connection": async (user, { since }) => {
     const made = await call("/connect", { username: user, channels: ["chat"], channel_configs: CHAT, since: String(since ?? "") });
     return { ...made, history: made.channels_info.channels.chat.history };

@@ -1,12 +1,12 @@
 import { Channelstream } from "/channelstream.js";
 
 const find = (selector) => document.querySelector(selector);
-const shown = new Set(); // uuids: what the history tells may come by the stream as well
+const shown = new Set(); // uuids: a message of the history may also arrive by the stream
 
 const say = (text) => (find("#status").textContent = text);
 const complain = (text) => (find("#fault").textContent = text);
 
-// Django asks for the token of its cookie; the others need none, as their session cookie is SameSite=Strict.
+// Django requires the token of its cookie. The other frameworks need none: their session cookie is SameSite=Strict.
 function csrf() {
   const token = /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1];
   return token ? { "X-CSRFToken": token } : {};

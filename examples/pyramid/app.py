@@ -1,4 +1,4 @@
-"""A small chat in Pyramid: it knows who is signed in, and tells the push server what was said."""
+"""A small chat in Pyramid: it signs users in, and publishes their messages by the push server."""
 
 import os
 import secrets
@@ -36,14 +36,14 @@ def sign_in(request: Request) -> dict[str, str]:
 
 
 def connection(request: Request) -> dict[str, Any]:
-    # What a page had seen when it lost its connection: everybody may read the chat, so it reads on from there.
+    # `since` is the last position of a page that lost its connection. Everybody may read the chat, so it may resume there.
     since = str(request.json_body.get("since") or "")
     made = server.connect(name(request), ["chat"], channel_configs=CHAT, since=since)
     return opened(made)
 
 
 def opened(made: Connection) -> dict[str, Any]:
-    """What a page begins with: its connection, what was said, and who is here."""
+    """Return the page's initial data: its connection, earlier messages, and the users."""
     chat = made.channels_info.channels["chat"]
     history = [{"uuid": sent.uuid, "user": sent.user, "message": sent.message} for sent in chat.history]
     present = {"channels": {"chat": {"users": list(chat.users)}}}

@@ -1,4 +1,4 @@
-"""`broadcast.py PORT`: what comes in at /publish goes to every connection of /ws."""
+"""`broadcast.py PORT`: a message to /publish is sent to every connection of /ws."""
 
 import contextlib
 import sys
@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed
 
 
 class Room:
-    """The connections that hear."""
+    """The subscribed connections."""
 
     def __init__(self) -> None:
         self._listeners: set[ServerConnection] = set()

@@ -1,4 +1,4 @@
-// `node emit.cjs PORT`: what is posted to /publish is emitted to every client.
+// `node emit.cjs PORT`: a message to /publish is emitted to every client.
 "use strict";
 
 const { createServer } = require("node:http");

@@ -1,11 +1,11 @@
-"""`topics.py PORT`, for an interpreter with socketify: what is posted to /publish goes to every client of /ws."""
+"""`topics.py PORT`, for an interpreter with socketify: a message to /publish is sent to every client of /ws."""
 
 import sys
 
 from socketify import App, AppListenOptions, CompressOptions, OpCode
 
 BACKPRESSURE_BYTES = 16 << 20
-"""More than a run has under way: the default would drop messages without a word."""
+"""More than the undelivered bytes of a run: the default would drop messages silently."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A report as an SVG chart: latency by percentile, and deliveries a second over time. It is self-contained, with light and dark colors."""
+"""A report as a self-contained SVG chart, in light and dark: latency by percentile, deliveries a second over time."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
