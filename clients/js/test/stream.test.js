@@ -123,7 +123,7 @@ for (const [status, code] of [[401, 4001], [409, 4002]])
 
 test("after HTTP 503 it waits at least as long as Retry-After says", async () => {
   const stream = open({ transports: ["poll"], fetch: answers({ status: 503, headers: { "retry-after": "7" } }) });
-  // Not up before, so only the wait tells.
+  // Not up before, so only the wait shows it.
   const { code, retryMs } = await eventOf(stream, "down");
   assert.equal(code, 1013);
   assert.ok(retryMs >= 7_000);
