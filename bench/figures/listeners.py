@@ -19,7 +19,7 @@ from figures.table import Figures, Table, medians
 
 READ_BYTES = 1 << 16
 NODES = (1, 10, 100)
-TITLE = "A publish into a channel that so many nodes hear, {count} in each round; the nodes are bare subscriptions."
+TITLE = "A publish into a channel with so many subscribed nodes, {count} in each round; the nodes are bare subscriptions."
 
 
 async def listeners(sizes: Sizes, progress: Progress) -> list[Table]:

@@ -278,7 +278,7 @@ class Node:
     # -- messages and state
 
     async def send(self, events: Sequence[Event]) -> list[Accepted]:
-        """Publish events in this order, a long list in several loop turns; nothing is counted in `published`."""
+        """Publish events in this order, a long list in several loop turns; `published` does not grow."""
         if len(events) == 1:
             return await self.engine.publish(events)
         accepted: list[Accepted] = []
