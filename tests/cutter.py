@@ -31,7 +31,7 @@ class Request:
     """One request.
 
     Attributes:
-        is_whole: False for the last one, whose body goes on, or ends where it is malformed.
+        is_whole: False for the last one, whose body continues, or ends where it is malformed.
         may_take_over: it asks for an upgrade, or a tunnel; what follows is HTTP only if the server ignores that.
     """
 
@@ -47,7 +47,7 @@ class Cut:
     """What a connection carried.
 
     Attributes:
-        end: `more` if the next bytes would go on, `closed` behind a last request, `malformed` where an error is due.
+        end: `more` if the next bytes would continue it, `closed` behind a last request, `malformed` where an error is due.
     """
 
     requests: list[Request]

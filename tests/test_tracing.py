@@ -51,7 +51,7 @@ def test_traces_are_bounded(node: Node) -> None:
 
 
 def test_notes_are_bounded() -> None:
-    """The oldest note goes, and numbers go on."""
+    """The oldest note is dropped, and numbers continue."""
     trace = Trace(Subject(Kind.USER, "bob"), 1.0)
     for _ in range(MAX_NOTES + 3):
         trace.note(0.0, Fact(what=FactKind.SLOW))

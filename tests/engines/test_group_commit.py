@@ -1,4 +1,4 @@
-"""Commits in groups go on, whatever the writer does."""
+"""Group commits continue, whatever the writer raises."""
 
 import asyncio
 from collections.abc import Callable

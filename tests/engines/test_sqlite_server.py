@@ -24,7 +24,7 @@ ACKNOWLEDGED = 200
 
 
 class Load:
-    """Publishers that go on until the server is gone."""
+    """Publishers that run until the server has ended."""
 
     def __init__(self, server: RunningServer) -> None:
         self.acknowledged: list[str] = []
@@ -130,7 +130,7 @@ def test_a_full_disk_refuses_and_recovers(start_server: StartServer, tmp_path: P
 
 
 def test_a_locked_file_refuses_and_recovers(start_server: StartServer, tmp_path: Path) -> None:
-    """While another program holds the file one line says so, and what to do; after that all goes on."""
+    """While another program holds the file one log line says so, with the remedy; after that all continues."""
     path = tmp_path / "state.db"
     server = start_server(f"--engine=sqlite:///{path}")
     body = {"channel": "a", "user": "ann", "message": "hi"}

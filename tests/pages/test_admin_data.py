@@ -62,7 +62,7 @@ def test_too_many_watchers_are_sent_away(browser: Client, panel: Any) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_an_admin_may_act(browser: Client, panel: Any, action: str) -> None:
-    """The body goes on as it is; a refusal of the API comes back as it is."""
+    """The body is forwarded unchanged; a refusal of the API is returned unchanged."""
     assert browser.post(f"/admin/do/{action}", content=b"{}", headers=SIGNED).json() is True
     assert panel.asked == [(action, b"{}")]
     refused = browser.post(f"/admin/do/{action}", content=b"[]", headers=SIGNED)

@@ -239,7 +239,7 @@ class Scene:
         try:
             self._check_presence(entry)
             self._check_repeated(entry)
-        except Failure as failure:  # An engine goes on whatever its receiver does.
+        except Failure as failure:  # An engine continues whatever its receiver raises.
             self._failures.append(failure)
         self._deliver(entry)
 

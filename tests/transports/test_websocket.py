@@ -69,7 +69,7 @@ def test_a_message_inside_a_fragmented_one_ends_the_stream(
 
 
 def test_a_ping_between_fragments_is_answered(server: Any, clients: Any, masked: Any, channel: str) -> None:
-    """A ping between fragments is answered, the message is ignored, and the stream goes on."""
+    """A ping between fragments is answered, the message is ignored, and the stream continues."""
     stream = clients.ws(server.port, f"conn_id={server.connect('ann', channel)}&since=")
     stream.items()
     stream.send(masked(b"one", 0x01) + masked(b"beat", 0x89) + masked(b"two", 0x80))
