@@ -1,4 +1,4 @@
-"""Chromium as the tests drive it: headless, and asking nobody but the server."""
+"""Chromium as the tests drive it: headless, and with requests to the server only."""
 
 import shutil
 from collections.abc import Iterator

@@ -101,7 +101,7 @@ class RunningServer:
         return conn_id
 
     def log(self) -> str:
-        """What it has logged since it was last asked for; the next reader must find the pipe blocking, as it was."""
+        """The log lines since the last read of this property; the next reader must find the pipe blocking, as it was."""
         assert self.process.stdout is not None
         descriptor, log = self.process.stdout.fileno(), b""
         os.set_blocking(descriptor, False)
@@ -168,7 +168,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run what is marked `nodes(1, 3, CLUSTER)` against one server, three on one Redis, and three on a Redis cluster."""
+    """Run tests marked `nodes(1, 3, CLUSTER)` against one server, three on one Redis, and three on a Redis cluster."""
     marker = metafunc.definition.get_closest_marker("nodes")
     if marker is not None and "server" in metafunc.fixturenames:
         metafunc.parametrize("server", marker.args, ids=lambda count: NODES[count], indirect=True)

@@ -44,7 +44,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Cut:
-    """What a connection carried.
+    """The requests of one connection.
 
     Attributes:
         end: `more` if the next bytes would continue it, `closed` behind a last request, `malformed` where an error is due.
@@ -55,7 +55,7 @@ class Cut:
 
 
 def cut(data: bytes) -> Cut:
-    """Cut what a client sent into requests."""
+    """Cut the bytes of a client into requests."""
     requests: list[Request] = []
     reader = _Reader(data)
     while True:

@@ -62,7 +62,7 @@ class Fleet:
         return self.any.connect(user, *channels, **more)
 
     def log(self) -> str:
-        """What the nodes have logged since it was last asked for."""
+        """The log lines of all nodes since the last read of this property."""
         return "".join(node.log() for node in self.nodes)
 
     def stop(self) -> tuple[int, str]:

@@ -267,7 +267,7 @@ class _Program:
             self._control.send(str(pid).encode())
 
     def _become(self, environ: Mapping[str, str], folder: str, streams: tuple[int, int], parent: int) -> None:
-        """Make a fork what a new process would be."""
+        """Give a fork the state of a new process."""
         wake = signal.set_wakeup_fd(-1)
         for descriptor in (self._control.detach(), self._ended.detach(), wake, *self._ends.values()):
             os.close(descriptor)

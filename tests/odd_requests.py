@@ -3,7 +3,7 @@
 import random
 
 LAST = b"GET /last HTTP/1.1\r\nHost: x\r\n\r\n"
-"""Comes at the end twice, so that nobody waits for more; a body may be the same."""
+"""Comes at the end twice, so that no reader waits for more; a body may be the same."""
 
 
 def _spelled(text: str) -> list[bytes]:

@@ -82,7 +82,7 @@ class RedisServer:
         eventually(answers, "the Redis server does not start")
 
     def cli(self, *parts: str) -> str:
-        """Run one command and return its answer as `redis-cli` prints it: empty while nobody answers."""
+        """Run one command and return its answer as `redis-cli` prints it: empty without an answer."""
         # RESP2, so that the answer is the same of every version, and no greeting that older ones do not know.
         connection: Any = UnixDomainSocketConnection(
             path=str(self.socket),
@@ -145,7 +145,7 @@ def redis_cluster(directory: Path, count: int, *more: str) -> Iterator[list[Redi
 
 
 def address(masters: list[RedisServer]) -> str:
-    """What the option `engine` says of a cluster, with one shard for each master."""
+    """The value of the option `engine` for a cluster, with one shard for each master."""
     members = ",".join(f"127.0.0.1:{master.port}" for master in masters)
     return f"redis+cluster://{members}?shards={len(masters)}"
 

@@ -1,4 +1,4 @@
-"""How the tests are shared among the workers of pytest-xdist: what is expensive to start is started by one of them.
+"""How the tests are shared among the workers of pytest-xdist: each expensive fixture is started by one of them.
 
 The mark `xdist_group` has no effect: xdist 3.8 writes the group to an attribute that pytest 9.2 does not read.
 """
@@ -14,7 +14,7 @@ FLEETS = ("nodes-on-a-cluster", "three-nodes", "sqlite")
 FLEET = re.compile(rf"\[(?:.*-)?({'|'.join(FLEETS)})(?:-.*)?\]")
 """In the name of a test that is given a shared server other than the usual one."""
 SHARED = ('scope="module"', "pytest.mark.browser")
-"""In the source of a test file whose tests share what a fixture starts."""
+"""In the source of a test file whose tests share a fixture."""
 LONGEST_FIRST = (
     *("bench/test_engines", "engines/test_redis.py", *FLEETS[:2], "e2e/test_accessibility", "e2e/test_pages"),
     *("examples/", "api/test_fuzz", "e2e/test_faults", "e2e/test_cut_lines", "test_packages", "e2e/"),

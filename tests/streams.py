@@ -1,4 +1,4 @@
-"""What a WebSocket of the `websockets` package has received."""
+"""Items received by a WebSocket of the `websockets` package."""
 
 import json
 from typing import Any

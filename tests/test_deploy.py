@@ -36,7 +36,7 @@ def command(program: str) -> list[str]:
 
 
 def node() -> Loaded:
-    """What a node of compose is set to, with secrets of some kind."""
+    """Return the settings of a node of compose, with secrets of some kind."""
     environ = dict(re.findall(r"^ +(CHANNELSTREAM_\w+): (.*)$", COMPOSE, re.MULTILINE))
     assert environ
     return load_settings(command("channelstream"), environ)
@@ -67,7 +67,7 @@ def test_compose_builds_from_files_that_exist() -> None:
 
 
 def test_nginx_knows_the_nodes_of_compose() -> None:
-    """By their addresses, and they believe nobody but it."""
+    """By their addresses, and they trust only nginx."""
     nodes = re.findall(r"<<: \*node.*ipv4_address: ([\d.]+)", COMPOSE)
     [proxy] = set(re.findall(r"ipv4_address: ([\d.]+)", COMPOSE)) - set(nodes)
     assert re.findall(r"^    server (\S+) max_fails=0;$", NGINX, re.MULTILINE) == [

@@ -1,4 +1,4 @@
-"""The documentation: links lead somewhere, examples are well-formed, and what it names exists."""
+"""The documentation: links lead somewhere, examples are well-formed, and its names exist."""
 
 import json
 import re

@@ -22,7 +22,7 @@ MANY = 30
 
 
 class Sink:
-    """A stream that notes what it is sent, and whether it is closed."""
+    """A stream that records its writes, and whether it is closed."""
 
     framing = Framing.POLL
 
@@ -119,7 +119,7 @@ def test_accepted_events_are_written_before_a_stream_is_closed() -> None:
 def test_sockets_are_closed_in_short_turns(
     monkeypatch: pytest.MonkeyPatch, end: Callable[[HttpServer], Coroutine[Any, Any, None]]
 ) -> None:
-    """The answers that others wait for are not held up by idle connections."""
+    """Idle connections do not delay pending answers."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
 
     async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -141,7 +141,7 @@ def test_sockets_are_closed_in_short_turns(
 def test_all_streams_are_closed_however_short_the_drain(
     monkeypatch: pytest.MonkeyPatch, drain_timeout_s: float
 ) -> None:
-    """The timeout counts from when all have been sent what was accepted for them and asked to reconnect."""
+    """The timeout starts when all clients have been sent their accepted events and the request to reconnect."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
 
     async def life() -> None:

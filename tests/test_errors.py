@@ -1,4 +1,4 @@
-"""The shape of errors: one body for all of them, in which programs for 0.7 still find what they read."""
+"""The shape of errors: one body for all of them, in which programs for 0.7 find their keys."""
 
 from typing import Any
 

@@ -112,7 +112,7 @@ def known_units() -> set[str]:
 
 
 def impurities(source: str) -> list[str]:
-    """What a pure module must not do: import the world, be asynchronous, read a clock."""
+    """Return what a pure module must not have: impure imports, async code, reads of a clock."""
     tree = ast.parse(source)
     found = [name for name in imports(tree, f"{PACKAGE}.core") if is_impure(name)]
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""Logging: formats, and what is blotted out."""
+"""Logging: formats, and redaction."""
 
 import json
 import logging

@@ -43,7 +43,7 @@ def test_parts_are_the_json_of_the_whole(value: Any, text: bytes) -> None:
 
 
 def test_a_part_has_so_many_bytes() -> None:
-    """One more item at most; what is longer is not cut."""
+    """One more item at most; a longer item is not cut."""
     items = [msgspec.Raw(b'"%b"' % (b"x" * 998)) for _ in range(200)]
     parts = asyncio.run(in_parts(items, Slices(lambda: 0.0))).parts
     assert all(PART_BYTES <= len(part) <= PART_BYTES + 1000 for part in parts[:-1])

@@ -131,7 +131,7 @@ def test_random_numbers_differ(tmp_path: Path) -> None:
 
 
 def test_a_server_inherits_no_descriptors_or_signal_handlers(tmp_path: Path, started: Any) -> None:
-    """A server holds nothing of its siblings and of the nursery, and signals do by default what they do elsewhere."""
+    """A server has no descriptors of its siblings or of the nursery, and signals have their default actions."""
     started(nursery())
     program = (
         "import os, signal, threading\n"

@@ -1,4 +1,4 @@
-"""The distributions as they are published: what they hold, what their pages say, and that they run alone."""
+"""The distributions as they are published: their files, their pages, and that they run alone."""
 
 import os
 import re

@@ -42,7 +42,7 @@ def test_groups(nodeid: str, group: str) -> None:
 
 
 def test_long_groups_begin_first() -> None:
-    """A fleet before a test in a browser, and that before what is not listed."""
+    """A fleet before a test in a browser, and that before unlisted ones."""
     fleet = "tests/a.py::test_a[three-nodes]"
     page = "tests/e2e/test_pages_demo.py::test_a"
     plain = "tests/test_clock.py::test_a"

@@ -6,7 +6,7 @@ from channelstream.slices import TurnQueue
 
 
 def test_a_turn_queue_does_a_few_pieces_in_each_turn_in_order() -> None:
-    """The first at once; what comes later waits behind the others, also where it is another kind of call."""
+    """The first at once; later ones wait in order, also of another kind of call."""
 
     async def life() -> None:
         queue, done = TurnQueue(2), list[int]()

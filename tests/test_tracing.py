@@ -25,7 +25,7 @@ def node() -> Node:
 
 
 def test_tracing_that_is_off_costs_nothing(node: Node) -> None:
-    """Before the first and after the last trace the engine calls the hub's own method, and nobody observes."""
+    """Before the first and after the last trace the engine calls the hub directly, without an observer."""
     tracer = Tracer(node)
     assert node.deliver == node.hub.deliver
     tracer.start("user", "bob", 5)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 
 PATIENCE_S = 60.0
-"""After so long a condition that does not hold is a failure: many times what a busy machine needs."""
+"""After so long a condition that does not hold is a failure: many times the need of a busy machine."""
 PAUSE_S = 0.01
 """Between two looks at a condition."""
 

@@ -21,7 +21,7 @@ class MovedClock:
 
 
 def counters() -> Any:
-    """What a sampler reads of a node."""
+    """The counters that a sampler reads from a node."""
     hub = SimpleNamespace(deliveries=0, connections={})
     return SimpleNamespace(clock=MovedClock(), hub=hub, published=0, stalls=0)
 

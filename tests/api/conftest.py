@@ -1,4 +1,4 @@
-"""What a connection receives, by long polls."""
+"""The events of a connection, read by long polls."""
 
 from collections.abc import Callable
 from typing import Any

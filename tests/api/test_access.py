@@ -140,7 +140,7 @@ def test_an_unsigned_request_learns_nothing_about_its_body(server: Any) -> None:
 def test_the_secret_in_the_query_is_accepted_as_the_option_says(
     start_server: Any, mode: str, local: int, remote: int
 ) -> None:
-    """From this machine only, from everybody or from nobody, as the option says; a near miss never."""
+    """From this machine only, from all addresses or from none, as the option says; a similar secret never."""
     flags = ["--trusted-proxies", "127.0.0.1", "--allow-posting-from", "0.0.0.0"]
     server = start_server("--raw-secret-in-query", mode, *flags)
     query = f"?secret={server.secret}"

@@ -112,7 +112,7 @@ def test_a_bound_on_one_side_has_its_own_words(body: Any, faults: Any) -> None:
     [("true", True), ("True", True), (1, True), ("1", True), ("false", False), (0, False), ("0", False)],
 )
 def test_booleans_may_be_written_otherwise(given_value: Any, value: bool) -> None:
-    """Old clients' spellings of a boolean mean what they say."""
+    """Old clients' spellings of a boolean are accepted."""
     body = json.dumps({"news": {"store_history": given_value}}).encode()
     assert validation.decode_channel_configs(body)["news"].store_history is value
 

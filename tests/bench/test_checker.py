@@ -1,4 +1,4 @@
-"""The checker: what is lost, doubled or out of order in a stream is found, for each client by itself."""
+"""The checker: it finds lost, duplicated and unordered messages of a stream, for each client separately."""
 
 from channelstream.bench.checker import Checker, Faults, ReceiveState
 from channelstream.bench.stamps import Stamp, payload
@@ -8,7 +8,7 @@ SOURCE = (0, 0)
 
 
 def delivery(*numbers: int, positions: tuple[int, ...] = ()) -> bytes:
-    """What a client receives: messages with these numbers, of one publisher in one channel."""
+    """Return the bytes of a delivery: messages with these numbers, of one publisher in one channel."""
     items = [payload(Stamp(*SOURCE, number, SENT_NS), "x") for number in numbers]
     items += [b'{"position":"epoch-%d"}' % position for position in positions]
     return b"[" + b",".join(items) + b"]"

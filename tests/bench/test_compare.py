@@ -45,7 +45,7 @@ def test_missing_peer(tmp_path: Path) -> None:
 
 
 class _Greeter:
-    """A server that takes clients at one path, after a text of theirs; publishes what it is handed."""
+    """A server that takes clients at one path, after their first text; it publishes the messages it is given."""
 
     def __init__(self) -> None:
         self.greeted: set[ServerConnection] = set()

@@ -51,7 +51,7 @@ def test_status() -> None:
 
 
 def test_no_http() -> None:
-    """What is not HTTP ends the run with a sentence."""
+    """Bytes that are not HTTP end the run with a sentence."""
     with pytest.raises(BenchFailed, match="not HTTP"):
         AnswerReader().feed(b"nonsense\r\n\r\n")
 

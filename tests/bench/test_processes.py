@@ -1,4 +1,4 @@
-"""What the kernel reports of processes."""
+"""Figures of the kernel about processes."""
 
 import os
 import subprocess

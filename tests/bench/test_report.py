@@ -89,7 +89,7 @@ def test_right_and_wrong() -> None:
 
 
 def test_text_has_the_figures() -> None:
-    """The text names what was measured, the reference's figure and the ratio."""
+    """The text has the measured figure, the reference's and the ratio."""
     text = report_text(report_of(Made(cpu_us=2.0).measured(), reference=Made(cpu_us=8.0).measured()))
     line = next(line for line in text.splitlines() if "CPU per delivery" in line)
     assert line.split()[-5:] == ["2.00", "µs", "8.00", "µs", "0.25"]

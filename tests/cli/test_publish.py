@@ -1,4 +1,4 @@
-"""`publish`, against a small server that remembers what it was sent."""
+"""`publish`, against a small server that records its requests."""
 
 import json
 from collections.abc import Iterator

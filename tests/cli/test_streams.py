@@ -65,7 +65,7 @@ def websocket_that_closes(code: int, *items: Item) -> Iterator[Server]:
 
 
 def receive(transport: str, server: Server) -> tuple[list[Item], int]:
-    """What a stream yields, and the code it ends with."""
+    """Return the items of a stream, and the code it ends with."""
     received: list[Item] = []
     with pytest.raises(StreamEnded) as caught:
         for item in STREAMS[transport](server, ResumePoint("c1", "e-1")):
@@ -114,7 +114,7 @@ def test_refusals(transport: str, status: int, code: int) -> None:
 
 @pytest.mark.parametrize("transport", STREAMS)
 def test_no_server(transport: str) -> None:
-    """Nobody there is a lost stream."""
+    """Without a server the stream is lost."""
     assert receive(transport, Server("http://127.0.0.1:9", "secret")) == ([], LOST)
 
 

@@ -9,7 +9,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "options.md"
 
 
 def test_page_is_current() -> None:
-    """The page is what the table gives: `python -m channelstream.config > docs/options.md`."""
+    """The page is the output of the table: `python -m channelstream.config > docs/options.md`."""
     assert PAGE.read_text("utf-8") == render_markdown()
 
 

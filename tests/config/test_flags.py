@@ -22,7 +22,7 @@ def test_every_option_has_a_flag() -> None:
 
 
 def test_flags_of_the_first_generation() -> None:
-    """-s -a -o -p -d -e -x mean what they meant."""
+    """-s -a -o -p -d -e -x keep their meaning."""
     given = texts("-s", "S", "-a", "A", "-o", "H", "-p", "1", "-d", "1", "-e", "0", "-x", "1.1.1.1,2.2.2.2")
     assert given == {
         "secret": "S", "admin_secret": "A", "host": "H", "port": "1",

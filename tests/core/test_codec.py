@@ -53,20 +53,20 @@ def form(vector: dict[str, Any], dialect: Dialect, which: str) -> bytes:
 @pytest.mark.parametrize("dialect", Dialect)
 @pytest.mark.parametrize("vector", CASES)
 def test_a_live_item_is_golden(vector: dict[str, Any], dialect: Dialect) -> None:
-    """Byte for byte what the vectors say."""
+    """Byte for byte as in the vectors."""
     assert item(entry(vector), dialect) == form(vector, dialect, "live")
 
 
 @pytest.mark.parametrize("dialect", Dialect)
 @pytest.mark.parametrize("vector", CASES)
 def test_a_catchup_item_is_golden(vector: dict[str, Any], dialect: Dialect) -> None:
-    """Byte for byte what the vectors say; edits and deletions are marked as well."""
+    """Byte for byte as in the vectors; edits and deletions are marked as well."""
     assert catchup_item(entry(vector), dialect) == form(vector, dialect, "catchup")
 
 
 @pytest.mark.parametrize("dialect", Dialect)
 def test_a_batched_leave_is_an_item_for_each_user(dialect: Dialect) -> None:
-    """Byte for byte what a part of each would be, with numbers of their own; also of the rest behind a number."""
+    """Byte for byte the items of single leaves, each with its offset; also for the rest after an offset."""
     (vector,) = VECTORS["together"]
     fields = {key: value for key, value in vector["event"].items() if key != "kind"}
     parted = Entry(7, VECTORS["position"], 0.0, msgspec.convert(fields, UsersLeft))

@@ -4,7 +4,7 @@ from channelstream.core.deadlines import SLOT_S, SPARE_NUMBERS, Deadlines
 
 
 def all_due(table: Deadlines[str], now_s: float) -> set[str]:
-    """Take out what is due."""
+    """Take out the due items."""
     found = set()
     while (item := table.due(now_s)) is not None:
         assert item not in found
@@ -38,7 +38,7 @@ def test_a_deadline_is_replaced() -> None:
 
 
 def test_a_dropped_deadline_is_never_due() -> None:
-    """Dropping what is not there changes nothing; an item may come again."""
+    """Dropping an unknown item changes nothing; a dropped item may be added again."""
     table = Deadlines[str]()
     table.set("a", 1.0)
     table.drop("a")

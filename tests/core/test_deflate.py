@@ -1,4 +1,4 @@
-"""permessage-deflate: what is negotiated, and that shared bytes can be read by everyone."""
+"""permessage-deflate: negotiation, and shared bytes that every client can read."""
 
 import zlib
 
@@ -94,7 +94,7 @@ def test_tail_is_removed():
 
 
 def test_messages_share_no_context():
-    """The bytes of a message do not depend on what was compressed before it."""
+    """The bytes of a message do not depend on earlier messages."""
     assert compress(b"hello" * 100) == compress(b"hello" * 100)
 
 
@@ -116,7 +116,7 @@ def test_a_message_that_inflates_beyond_the_cap_is_refused():
     ],
 )
 def test_garbage(payload):
-    """What is not a whole compressed message is 1007 (RFC 6455 section 7.4.1)."""
+    """An incomplete compressed message is 1007 (RFC 6455 section 7.4.1)."""
     assert refusal(bytes.fromhex(payload)) == CloseCode.INVALID_TEXT
 
 

@@ -1,4 +1,4 @@
-"""What is remembered of ended streams."""
+"""The record of ended streams."""
 
 from channelstream.core.endings import Ending, Endings
 

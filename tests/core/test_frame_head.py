@@ -83,7 +83,7 @@ def test_length_is_minimal(length):
 
 @given(st.binary(min_size=1, max_size=125), st.binary(min_size=4, max_size=4), st.lists(st.integers(0, 40)))
 def test_unmask_in_pieces(payload, mask, sizes):
-    """A payload taken in any pieces is what was masked (section 5.3)."""
+    """A payload unmasked in any chunks is the original (section 5.3)."""
     masked = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
     frame = read_head(bytes((0x82, 0x80 | len(payload))) + mask, 0)
     assert frame is not None

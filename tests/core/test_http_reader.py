@@ -1,4 +1,4 @@
-"""Requests on a connection: where each ends, what is refused, in pieces of any size."""
+"""Requests on a connection: where each ends, and refusals, in chunks of any size."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Read:
-    """What a reader makes of chunks, as a connection would drive it."""
+    """The events of a reader that is driven as a connection does."""
 
     def __init__(self, pieces: list[bytes], limit: int = LIMIT) -> None:
         self.reader = RequestReader(limit)

@@ -34,7 +34,7 @@ SEED, V07 = Dialect.SEED, Dialect.V07
 
 
 class Tape:
-    """A stream that records what is written, and may do something at each write."""
+    """A stream that records its writes, and may run an action at each."""
 
     def __init__(self, framing: Framing = Framing.POLL) -> None:
         self.framing = framing
@@ -336,7 +336,7 @@ def test_a_client_that_left_with_nothing_pending_was_sent_all(bench: Bench) -> N
 
 
 def test_a_client_that_leaves_while_it_catches_up_keeps_its_buffer(bench: Bench) -> None:
-    """It has no pending batch: its session writes what it reads from the log, and sees that the stream has ended."""
+    """It has no pending batch: its session writes entries of the log, and finds that the stream has ended."""
     connection, _ = bench.member("ann", "a")
     buffer = BufferBatch(10)
     bench.hub.attach(connection, Tape(), buffer)

@@ -102,7 +102,7 @@ def test_an_amended_entry_keeps_its_offset() -> None:
 
 
 def test_an_entry_carries_the_position_of_its_client_after_it() -> None:
-    """That is its own offset, and of the other shards what the client has received, even if the node had less."""
+    """Its own offset, and in the other shards the delivered offsets of the client, even if the node's are lower."""
     one = Entry(5, "e.f.g-3.5.7", 0.0, message("m5"), 1, (3, 5, 7))
     other = Entry(8, "e.f.g-3.5.8", 0.0, message("m8"), 2, (3, 5, 8))
     assert [(parts.offsets, parts.position) for parts in advance_positions((4, 4, 6), [one, other])] == [
@@ -427,7 +427,7 @@ def test_a_sweep_applies_changed_age_limits() -> None:
 
 @dataclass
 class ModelLog:
-    """What a log is meant to be, without any index or shared budget."""
+    """A model of a log, without any index or shared budget."""
 
     events: int = 4
     age_s: float | None = None
@@ -552,7 +552,7 @@ def test_a_log_agrees_with_its_model(steps: list[tuple[str, int, int | None]]) -
     steps=st.lists(st.tuples(st.integers(0, 2), st.sampled_from("aaer"), st.integers(0, 2000)), max_size=40),
 )
 def test_a_budget_is_exact_and_never_exceeded(limit: int, steps: list[tuple[int, str, int]]) -> None:
-    """Whatever is appended, expired or removed: bytes used are those held, and newer entries outlive older ones."""
+    """Whatever is appended, expired or removed: the used bytes are those of the entries, and older entries go first."""
     budget = Budget(limit)
     logs = [log(events, age_s, budget) for events, age_s in ((3, None), (5, 4.0), (0, None))]
     for offset, (which, what, size) in enumerate(steps, start=1):

@@ -68,7 +68,7 @@ def test_several_users_leave_in_one_event() -> None:
 
 @pytest.mark.parametrize(("staying", "announced"), [(Dialect.SEED, 1), (Dialect.V07, 0)])
 def test_without_notify_presence_the_seed_receives_presence(staying: Dialect, announced: int) -> None:
-    """And nobody else, so that nothing is accepted where nobody receives it."""
+    """And no others, so that no event is accepted without a receiver."""
     crowd = Crowd(3)
     user = crowd.registry.open_user("stays", {}, 0, NOW)
     crowd.registry.join(crowd.channel, user, staying, NOW)

@@ -130,7 +130,7 @@ def test_the_host_is_what_a_trusted_proxy_says_in_forwarded(
     ("scheme", "seen"), [("http", "http"), ("ws", "http"), ("https", "https"), ("wss", "https")]
 )
 def test_without_a_proxy_the_scheme_is_that_of_the_socket(scheme: str, seen: str) -> None:
-    """WebSockets count as what they came over."""
+    """`ws` and `wss` count as `http` and `https`."""
     assert Policy().scheme(scope("9.9.9.9", scheme=scheme)) == seen
 
 

@@ -486,7 +486,7 @@ def test_an_empty_channel_is_forgotten_after_its_time(bench: Bench) -> None:
 
 @pytest.mark.parametrize("set_s", [3600, -3600, 86_400, -86_400])
 def test_setting_the_wall_clock_neither_forgets_nor_keeps_what_is_idle(bench: Bench, set_s: float) -> None:
-    """Idle time is measured by the clock that never jumps; what is shown is the wall time of the last activity."""
+    """Idle time is measured by the clock that never jumps; the pages show the wall time of the last activity."""
     for name in ("before", "after"):
         now = Moment(NOW_S + (set_s if name == "after" else 0), STEADY_S)
         bench.registry.open_user(name, {}, 0, now)

@@ -340,7 +340,7 @@ def test_nothing_is_read_after_a_close():
 
 
 def test_nothing_is_read_after_a_fault():
-    """After a fault everything is ignored and nothing is held (RFC 6455 section 7.1.7)."""
+    """After a fault everything is ignored and nothing is buffered (RFC 6455 section 7.1.7)."""
     reader = FrameReader(LIMITS)
     start = client_frame(1, b"Hel", fin=False)
     assert read(reader, start + client_frame(3, b"")) == ([], CloseCode.PROTOCOL_ERROR)

@@ -1,4 +1,4 @@
-"""A headless Chromium, watched: it must log no error and ask nobody but our server."""
+"""A headless Chromium, watched: it must log no error and send requests to our server only."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -105,7 +105,7 @@ def open_page(chromium: Browser, server: Any, watch: Watch) -> Iterator[Callable
 
 @pytest.fixture
 def open_admin(open_page: Callable[..., Page], server: Any) -> Callable[..., Page]:
-    """Open an admin page with the session of somebody who has signed in; what signing in does, its own tests say."""
+    """Open an admin page with a signed-in session; other tests cover signing in."""
     form = {"username": "admin", "password": server.admin_secret}
     answer = http.post(f"{server.url}/admin/sign_in", data=form)
     [(name, value)] = answer.cookies.items()

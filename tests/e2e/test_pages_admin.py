@@ -53,7 +53,7 @@ def test_figures_are_live(start_server: Any, open_page: OpenPage, watch: Any) ->
 
 
 def test_charts_say_their_figures(open_admin: Callable[..., Page]) -> None:
-    """Every chart of the last hour is drawn, and says in words what it shows."""
+    """Every chart of the last hour is drawn, and has a description in words."""
     page = open_admin()
     charts = page.get_by_role("img")
     expect(charts).to_have_count(6)

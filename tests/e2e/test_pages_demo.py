@@ -78,7 +78,7 @@ def test_authors_edit_and_delete_their_messages(join: Callable[..., Page]) -> No
 
 
 def test_escape_gives_the_draft_back(join: Callable[..., Page]) -> None:
-    """Starting to edit keeps what was being written, and Escape brings it back."""
+    """Starting to edit keeps the draft, and Escape restores it."""
     ann = join("escape-ann")
     say(ann, "said before")
     field = ann.get_by_role("textbox", name="Message")
@@ -136,7 +136,7 @@ def test_channels_are_joined_and_left(join: Callable[..., Page]) -> None:
 
 
 def test_history_is_there_after_a_reload(join: Callable[..., Page]) -> None:
-    """The cookie signs in again, what was said is shown, and one's own message can still be edited."""
+    """The cookie signs in again, the history is shown, and own messages can still be edited."""
     ann = join("reload-ann")
     say(ann, "before the reload")
     expect(message(ann, "before the reload")).to_be_visible()

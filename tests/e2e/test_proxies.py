@@ -122,7 +122,7 @@ def test_no_victim_gets_the_answer_to_a_hidden_request(
 def test_no_victim_is_read_as_the_body_of_a_hidden_request(
     proxy: Proxy, victims: list[Victim], upgrade: bytes, framing: str
 ) -> None:
-    """A head that announces a body, hidden in a stranger's, would swallow what a victim sends next."""
+    """A head that announces a body, hidden in a stranger's, would swallow a victim's next request."""
     hidden = b"POST /disconnect HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % SIGNED_BYTES
     for victim in victims * 2:
         assert smuggle(proxy.port, upgrade, framing, hidden)

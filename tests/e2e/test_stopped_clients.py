@@ -28,17 +28,17 @@ COUNT = PER_REQUEST * REQUESTS
 """6 MB in all: far more than the kernel takes for three clients that do not read."""
 OUTBOX_BYTES = 4096
 RECEIVE_BYTES = 4096
-"""What the kernel may take for a client that is going to stop: little, so that the server meets it soon."""
+"""Bytes that the kernel may buffer for a client that is going to stop: few, so that the server soon stalls."""
 FLAGS = ("--outbox-bytes", str(OUTBOX_BYTES))
 REQUEST_BYTES = PER_REQUEST * (len(TEXT) + 300)
-"""What one request's messages take as one frame: a stream counts as slow only after the write that was too much."""
+"""Bytes of one request's messages as one frame: a stream counts as slow only after the write that was too much."""
 SLACK_BYTES = 4_000_000
-"""What the process may take for everything else: the request at hand, healthy clients, the allocator's reserve."""
+"""Memory for everything else: the request at hand, healthy clients, the allocator's reserve."""
 
 
 @dataclass
 class ListeningProcess:
-    """What a client in its own process has reported.
+    """The reports of a client in its own process.
 
     Attributes:
         numbers: the messages it has handled.

@@ -74,7 +74,7 @@ class Setup:
 
 
 class Recorder:
-    """A receiver that remembers what it was handed."""
+    """A receiver that keeps the entries it was given."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -140,7 +140,7 @@ class Lab:
         return self._runner.run(flush())
 
     def received(self) -> list[Event]:
-        """What the receiver was handed so far, in order."""
+        """Return the events that the receiver was given so far, in order."""
         return [entry.event for entry in self.recorder.entries]
 
     def in_order(self, events: Iterable[Event]) -> list[Event]:
@@ -494,7 +494,7 @@ def delete(uuid: str = "m1", channel: str | None = "a", **rest: Any) -> MessageD
 
 
 def texts(replay: Replay) -> list[Any]:
-    """What a replay sends: the payload of each message or edit, the uuid of each deletion."""
+    """Return the texts of a replay: the payload of each message or edit, the uuid of each deletion."""
     return [getattr(entry.event, "payload", entry.event.uuid) for entry in replay.entries]
 
 
@@ -705,7 +705,7 @@ def test_a_change_of_a_message_only_in_the_history_is_shown(lab: Lab) -> None:
 
 
 def newest(events: Iterable[Event], uuid: str, user: str) -> bytes | None:
-    """What a user may be sent as the text of a message after these events; None: no text."""
+    """Return the text of a message that a user may be sent after these events; None: no text."""
     text = None
     for event in events:
         if event.uuid == uuid and event.is_for(user, Dialect.V07):

@@ -73,7 +73,7 @@ def announced(recorder: Recorder) -> list[tuple[str | None, bool]]:
 
 @pytest.mark.parametrize("ends", [False, True])
 def test_other_tasks_run_in_between(live: Callable[[Life], None], ends: bool) -> None:
-    """Each channel is joined and left once, and says so."""
+    """Each channel is joined and left once, and announces both."""
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
         joining = await steps(engine, engine.join(ANN, LOUD))
@@ -277,7 +277,7 @@ class Looked(list[str]):
 
 @pytest.mark.slow
 def test_a_later_end_is_not_examined_yet(tmp_path: Path) -> None:
-    """While a change of settings is written, each turn looks at what it has time for, however many leave."""
+    """While a change of settings is written, each turn examines only as many as it has time for, however many leave."""
 
     async def life() -> None:
         engine = sqlite_engine(tmp_path / "a.db", Setup())

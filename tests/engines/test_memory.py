@@ -1,4 +1,4 @@
-"""The memory engine: the shared suite, and what is its own."""
+"""The memory engine: the shared suite, and tests of this engine alone."""
 
 import asyncio
 from itertools import count

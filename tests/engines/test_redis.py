@@ -1,4 +1,4 @@
-"""The Redis engine: the shared suite over a real Redis, and what is its own."""
+"""The Redis engine: the shared suite over a real Redis, and tests of this engine alone."""
 
 import asyncio
 import re
@@ -1303,7 +1303,7 @@ async def unfinished(operation: str, **arguments: Any) -> None:
 
 
 def answers_and_marks(shard: Any) -> list[str]:
-    """Note from now on that a step has more to do, and that what was published before a mark was received."""
+    """Record from now on that a step has more to do, and that events before a mark were received."""
     order: list[str] = []
     call, marked = shard._call, shard._link.await_mark
 
@@ -1598,7 +1598,7 @@ def big(number: int | str, **rest: Any) -> Message:
 
 
 COMMANDS = 2_100
-"""Most commands of one script: 2,000, and what the step takes that it is at."""
+"""Most commands of one script: 2,000, and those of the current step."""
 
 
 def commands(redis: RedisServer) -> tuple[int, int]:
@@ -1938,7 +1938,7 @@ def test_a_join_costs_the_same_in_a_full_channel(redis: RedisServer, with_one_sh
 
 
 def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) -> None:
-    """What one channel missed is read from it, and not repeatedly from all the others a node receives."""
+    """Missed entries are read from their own channel, and not repeatedly from all channels of the node."""
 
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.member("ann", "hot", *(f"quiet-{number}" for number in range(1000)))

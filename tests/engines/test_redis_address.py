@@ -51,7 +51,7 @@ def test_a_number_of_shards_that_cannot_be_is_refused(query: str) -> None:
     ],
 )
 def test_an_address_has_host_and_credentials(address: str, where: dict[str, object]) -> None:
-    """Every form has user, password and, but for a cluster, a database; what is special is percent-encoded."""
+    """Every form has user, password and, but for a cluster, a database; special characters are percent-encoded."""
     connection = shard_addresses(address)[0].connect()
     assert {name: getattr(connection, name) for name in where} == where
 

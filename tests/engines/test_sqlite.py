@@ -1,4 +1,4 @@
-"""The SQLite engine: the shared suite, and what is its own."""
+"""The SQLite engine: the shared suite, and tests of this engine alone."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""What the file of the SQLite engine keeps of messages that were edited or deleted."""
+"""Remains of edited and deleted messages in the file of the SQLite engine."""
 
 import asyncio
 import re
@@ -42,7 +42,7 @@ def live(runs: Runs, life: Life) -> None:
 
 
 async def reopened(runs: Runs, name: str) -> SqliteEngine:
-    """Open a copy of the file as it is now: what a process leaves that is killed."""
+    """Open a copy of the file as it is now, as a killed process leaves it."""
     copy = runs.path.with_name(name)
     for suffix in ("", "-wal"):
         shutil.copy(f"{runs.path}{suffix}", f"{copy}{suffix}")

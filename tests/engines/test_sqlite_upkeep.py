@@ -1,4 +1,4 @@
-"""What the SQLite engine's file forgets, and what it delivers, in short turns of the loop."""
+"""Trims and deliveries of the SQLite engine, in short turns of the loop."""
 
 import asyncio
 from itertools import pairwise

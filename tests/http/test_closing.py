@@ -56,7 +56,7 @@ def test_tls_is_left_to_the_loop() -> None:
 
 @pytest.mark.parametrize("make", [lambda *parts: WebSocketStream(*parts, deflate=False), SSEStream])
 def test_a_stream_whose_client_has_gone_is_closed(make: Any) -> None:
-    """The socket is lost, the connection waits for another stream, and what was written before arrives."""
+    """The socket is lost, the connection waits for another stream, and earlier bytes arrive."""
 
     async def scenario(stage: Stage) -> None:
         stream = await stage.opened(make(stage.streams, stage.transport, stage.connection))

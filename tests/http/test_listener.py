@@ -37,7 +37,7 @@ def serve_tls(certificate: tuple[str, str], settings: HttpSettings, visit: Visit
 
 
 async def ask(certificate: tuple[str, str], port: int, end: bytes = b"ok") -> bytes:
-    """Send a request over TLS and return what comes back, up to its end."""
+    """Send a request over TLS and return the whole answer."""
     trust = ssl.create_default_context(cafile=certificate[0])
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trust)
     writer.write(GET)

@@ -1,4 +1,4 @@
-"""Who sees the admin pages."""
+"""Access to the admin pages."""
 
 import pytest
 from httpx import Client

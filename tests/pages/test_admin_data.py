@@ -1,4 +1,4 @@
-"""What the admin's pages fetch, and what they may do."""
+"""The data of the admin's pages, and their actions."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ ACTIONS = ["disconnect", "settings", "message"]
     ],
 )
 def test_tables_pass_the_wish_on(browser: Client, panel: Any, query: str, asked: tuple[Any, ...]) -> None:
-    """Search, order and page are read from the query; what is no number is the first page."""
+    """Search, order and page are read from the query; anything but a number is the first page."""
     answer = browser.get(f"/admin/data/channels{query}", headers=SIGNED)
     assert (answer.json(), panel.asked) == ({"rows": []}, [("channels", *asked)])
     assert answer.headers["cache-control"] == "no-store"

@@ -31,6 +31,6 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("scheme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize(("front", "back"), PAIRS)
 def test_text_can_be_read(scheme: dict[str, str], front: str, back: str) -> None:
-    """Every text colour has a contrast of 4.5:1 on what it stands on (WCAG AA), light and dark."""
+    """Every text colour has a contrast of 4.5:1 on its background (WCAG AA), light and dark."""
     low, high = sorted((luminance(scheme[front]), luminance(scheme[back])))
     assert (high + 0.05) / (low + 0.05) >= 4.5

@@ -37,7 +37,7 @@ def test_the_cookie_knows_the_visitor_again(browser: Client, push_server) -> Non
 
 
 def test_a_name_belongs_to_one_visitor_until_they_leave(browser: Client, other_browser: Client) -> None:
-    """Nobody else takes it in any spelling; leaving lets it go."""
+    """No other visitor gets it in any spelling; leaving releases it."""
     browser.post("/demo/connect", json=ANN)
     assert other_browser.post("/demo/connect", json={"username": " ANN "}).status_code == 409
     assert browser.post("/demo/connect", json=ANN).status_code == 200

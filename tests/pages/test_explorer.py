@@ -28,7 +28,7 @@ def test_signs_paths_of_the_api_for_the_admin(browser: Client, settings) -> None
 
 
 def test_signs_nothing_else(browser: Client) -> None:
-    """Not for strangers, not for Basic, not for other sites, not other paths, not what is no request."""
+    """Not for strangers, not for Basic, not for other sites or paths, and not for malformed requests."""
     assert browser.post("/admin/sign", json={"path": "/message"}).status_code == 403
     assert (
         browser.post("/admin/sign", json={"path": "/message"}, auth=("admin", "open sesame")).status_code

@@ -78,7 +78,7 @@ def test_signing_out_takes_the_cookie(browser: Client, method: str) -> None:
 
 @pytest.mark.parametrize("settings", [Settings(admin_secret="", cookie_secret="crumbs")])
 def test_an_empty_password_opens_nothing(browser: Client) -> None:
-    """Where no password is set nobody signs in, neither with the form nor with Basic."""
+    """Without a password no sign-in succeeds, neither with the form nor with Basic."""
     assert browser.post("/admin/sign_in", data={"username": "admin", "password": ""}).status_code == 200
     assert browser.get("/admin", auth=("admin", "")).status_code == 401
 

@@ -1,4 +1,4 @@
-"""A deterministic simulator of clients, lines and publishers around the real node, and the checker of what it delivers.
+"""A deterministic simulator of clients, lines and publishers around the real node, and the checker of its deliveries.
 
 The node, its hub, engine, sessions and streams are the product's own; lines, time and the order in which the engine
 answers are scripted by a seed. docs/proof.md says what is proven and how a seed is replayed.

@@ -36,7 +36,7 @@ class Stay:
 
     @property
     def bound(self) -> int:
-        """What it may read comes after this."""
+        """The offset after which it may read."""
         return self.asked if self.named is None or self.named < 0 else min(self.asked, self.named)
 
     @property
@@ -45,7 +45,7 @@ class Stay:
         return self.joined if self.named is None or self.named < 0 else self.named
 
     def is_unproven(self, start: int) -> bool:
-        """Whether it is unknown what a client that resumes from here has missed before it joined."""
+        """Whether it is unknown which events a client that resumes from here missed before it joined."""
         return self.named == -1 and self.joined is not None and start < self.joined
 
 

@@ -13,7 +13,7 @@ from channelstream.core.log import Entry, Log
 from channelstream.housekeeping import COLLECT_EVERY, SWEEP_INTERVAL_S
 
 COLLECTED_WITHIN_S = (COLLECT_EVERY + 1) * SWEEP_INTERVAL_S
-"""How long what is due to be forgotten may stay."""
+"""How long idle items may stay beyond their lifetime."""
 
 
 @dataclass(frozen=True, slots=True)

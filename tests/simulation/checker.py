@@ -121,7 +121,7 @@ class Watch:
         return asked.offsets[0]
 
     def _proves(self, name: str, start: int) -> bool:
-        """Whether the log has all that the client misses of what the connection may read."""
+        """Whether the log has all events that the client misses and its connection may read."""
         stay = self._stays_in(name)[-1]
         begin = stay.owed_after
         provable = begin is not None and not stay.is_unproven(start)
@@ -190,7 +190,7 @@ class Watch:
         return begin is not None and entry.offset > max(self.starts.get(channel, begin), begin)
 
     def _may_receive(self, entry: Entry, channel: str) -> bool:
-        """Whether the connection was a member then, or the application lets it read what was before."""
+        """Whether the connection was a member then, or the application lets it read earlier events."""
         return any(
             entry.offset > stay.bound and (stay.left is None or entry.offset <= stay.left)
             for stay in self._stays_in(channel)

@@ -17,7 +17,7 @@ from channelstream.transports.sse import SSEStream
 from channelstream.transports.websocket import WebSocketStream
 
 GONE = {1000, 4001}
-"""Close codes after which the connection is no more."""
+"""Close codes after which the connection no longer exists."""
 
 
 class Led:
@@ -31,7 +31,7 @@ class Led:
 
 
 class WatchedWebSocket(Led, WebSocketStream):
-    """The product's WebSocket stream, watched; what it writes is watched on its line."""
+    """The product's WebSocket stream, watched; its writes are watched on its line."""
 
 
 class WatchedSSE(Led, SSEStream):
@@ -106,7 +106,7 @@ class Client:
         stream.open(watch.since)
 
     def _written(self, watch: Watch, parser: FrameParser | BlockParser, data: bytes) -> None:
-        """Have the checker see what the server writes when it does: the client may read it much later."""
+        """Show the checker each write of the server at once: the client may read it much later."""
         self._checker.wrote(self.number, data)
         for items in parser.feed(data):
             watch.sent(items)

@@ -1,4 +1,4 @@
-"""What the checker raises."""
+"""The error of the checker."""
 
 
 class Failure(AssertionError):

@@ -174,7 +174,7 @@ class GatedDisk(Executor):
         return done
 
     def write(self, writes: Writes, **_more: Any) -> None:
-        """Nobody reads it again."""
+        """Discard it: no test reads it again."""
 
     def close(self) -> None:
         """There is nothing to close."""
@@ -210,7 +210,7 @@ class SceneClock(WorldClock):
 
 
 class Scene:
-    """A server with its engine, and what can be asked about the connection `c`."""
+    """A server with its engine, and the calls about the connection `c`."""
 
     def __init__(self, engine: str, gates: Gates) -> None:
         ids = (f"00000000-0000-4000-8000-{each:012x}" for each in count())

@@ -9,7 +9,7 @@ Items = list[dict[str, Any]]
 
 
 class Line(asyncio.Transport):
-    """A socket's stand-in: what the server wrote waits in `unread` until the client takes it."""
+    """A socket's stand-in: bytes of the server wait in `unread` until the client takes them."""
 
     def __init__(self, high: int, pauses_late: bool) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         """There are none."""
 
     def _write_to_self(self) -> None:
-        """Nobody waits in another thread."""
+        """No other thread waits."""
 
     def _make_task(self, loop: Any, work: Any, **more: Any) -> "asyncio.Task[Any]":
         # Names that sort by age: `asyncio.all_tasks` is a set, whose order is that of addresses in memory.

@@ -118,7 +118,7 @@ class Simulation:
                 watch.observe()
 
     def _call(self, work: Coroutine[Any, Any, Any], client: Client | None = None) -> None:
-        """Do what a request of the application asks for, while other things happen."""
+        """Execute a request of the application, while other things happen."""
 
         async def call() -> None:
             try:

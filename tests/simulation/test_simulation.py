@@ -89,7 +89,7 @@ for seed in (1, 8, 12):
 
 
 def runs(hash_seed: str) -> "subprocess.Popen[str]":
-    """Play seeds in a process of their own, where sets of text have this order, and print what came of them."""
+    """Play seeds in their own process, where sets of strings have this order, and print the outcomes."""
     command = [sys.executable, "-c", PRINT_RUNS]
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -233,7 +233,7 @@ def test_a_step_that_computes_too_long_is_found(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_time_that_is_no_step_s_own_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The garbage collector's, which depends on the rest of the process, and what a first import takes."""
+    """The time of the garbage collector, which depends on the rest of the process, and of first imports."""
 
     def collect() -> None:
         until_s = time.thread_time() + 1.5 * BOUND_S

@@ -17,7 +17,7 @@ from channelstream.server import build
 from channelstream.transports.streams import Streams
 
 CLIENT_BUFFER_BYTES = 65_536
-"""What the client's kernel takes that the client has not read; half of it is at the kernel's own disposal."""
+"""Bytes that the client's kernel takes before the client has read them; half of it is at the kernel's own disposal."""
 
 
 class StepClock:
@@ -37,7 +37,7 @@ class StepClock:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a scenario plays with.
+    """The objects of a scenario.
 
     Attributes:
         transport: the server's end of the socket.

@@ -23,7 +23,7 @@ from channelstream.transports.websocket import WebSocketStream
 MUCH = 8_000_000
 """More bytes than the kernel buffers for both ends."""
 PIECE = 500_000
-"""What a slow client reads at a time."""
+"""Bytes that a slow client reads at a time."""
 
 MAKE: dict[str, Callable[[Stage], Any]] = {
     "ws": lambda stage: WebSocketStream(stage.streams, stage.transport, stage.connection, deflate=False),

@@ -296,7 +296,7 @@ def shards_of(node: Node) -> list[Any]:
 
 
 def put_out_of_reach(node: Node, index: int) -> Callable[[], None]:
-    """Break a node's link with a shard, until what is returned is called."""
+    """Break a node's link with a shard, until the returned function is called."""
     shard = shards_of(node)[index]
     establish = shard.establish
 

@@ -13,7 +13,7 @@ QUICK = (
 )
 
 BEATS = 40
-"""Within so many beats all have left: two ping intervals, the grace, and much to spare."""
+"""Within so many heartbeats all have left: two ping intervals, the grace, and much to spare."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What the Python client's calls send, without a server."""
+"""The requests of the Python client's calls, without a server."""
 
 import json
 from collections import Counter, OrderedDict, UserDict, UserList
@@ -326,7 +326,7 @@ def test_failure_after_a_batch_names_the_sent_messages() -> None:
 
 
 def test_an_option_not_named_is_not_sent() -> None:
-    """Settings and edits say only what the caller named; a null in a state is a value."""
+    """Settings and edits have only the named fields; a null in a state is a value."""
     edit = next(calls.edit("u", channel="news", timestamp=datetime(2026, 1, 1, tzinfo=UTC)))
     assert json.loads(edit.body) == {
         "uuid": "u",

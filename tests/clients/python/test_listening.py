@@ -171,7 +171,7 @@ def test_forgotten_connection_is_renewed(server: Any) -> None:
 
 
 def test_restart_is_reported_as_lost(start_server: Any) -> None:
-    """A server that has forgotten everything says so: the channels are lost, and new events follow."""
+    """After a restart without data the channels are reported lost, and new events follow."""
 
     async def test() -> None:
         server = start_server()
@@ -351,7 +351,7 @@ def test_own_http_client_carries_the_stream(server: Any) -> None:
 
 @pytest.mark.nodes(1)
 def test_wrong_path_is_reported(server: Any) -> None:
-    """Where no stream is served, each transport is tried, and every attempt says what was answered."""
+    """Where no stream is served, each transport is tried, and every attempt has the answer of the server."""
     downs: list[Down] = []
 
     async def test() -> None:

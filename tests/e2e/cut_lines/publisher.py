@@ -22,7 +22,7 @@ class Audience:
 
 
 class Publisher:
-    """Sends one request after the other and knows what was acknowledged."""
+    """Sends one request after the other and records acknowledgements."""
 
     def __init__(self, server: Any, truth: Truth, audience: Audience, random: Random) -> None:
         self._server = server

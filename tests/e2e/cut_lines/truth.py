@@ -1,4 +1,4 @@
-"""What was published, in the order of the log, and the judge of what a stream sent."""
+"""Published events, in the order of the log, and the judge of the events of a stream."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,7 +76,7 @@ class Truth:
 
 @dataclass
 class StreamRecord:
-    """What one stream, or one poll, sent its client; events are numbers in the truth.
+    """The events that one stream, or one poll, sent its client; events are numbers in the truth.
 
     Attributes:
         since: the last event its client had handled before, -1 for none.

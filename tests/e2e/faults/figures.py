@@ -1,4 +1,4 @@
-"""What a scenario has measured: recorded, and never judged, since a machine may be slow."""
+"""Measurements of a scenario: recorded, and never judged, since a machine may be slow."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A time without Redis, and what has to hold in it."""
+"""An outage of Redis, and the promises during it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -270,7 +270,7 @@ def _in_a_cluster(_: Path) -> Shape:
 
 
 def _an_hour_apart(directory: Path) -> Shape:
-    """The first node's clock is right; the log's age is far less than what they differ by."""
+    """The first node's clock is right; the age limit of the log is far less than their difference."""
     environ = {
         place: shifted_clock(directory / f"clock-{place}", hours) for place, hours in ((1, 1), (2, -1))
     }

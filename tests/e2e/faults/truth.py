@@ -1,4 +1,4 @@
-"""What was sent, and the judge of what one client received of one channel."""
+"""Sent messages, and the judge of the messages that one client received of one channel."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -54,14 +54,14 @@ class Truth:
         self.messages.append(message)
 
     def number(self, item: dict[str, Any]) -> int:
-        """Return the number of a message that was received; it must be what was sent."""
+        """Return the number of a message that was received; it must be unchanged."""
         number = self._numbers[item["uuid"]]
         assert (item["channel"] or PRIVATE) == self.messages[number].channel
         assert item["message"]["n"] == number
         return number
 
     def publishers(self, channel: str) -> list[int]:
-        """Return who has sent something to a channel."""
+        """Return the publishers that have sent something to a channel."""
         return list(self._lines[channel])
 
     def next(self, channel: str, publisher: int, after: int, user: str) -> int | None:
@@ -74,7 +74,7 @@ class Truth:
 
 
 class Account:
-    """What one client has received of one channel.
+    """The messages that one client has received of one channel.
 
     It must be, of each publisher, all messages in their order and each once. Only where the channel is reported lost,
     what was sent before that may be missing, or arrive once more if its publisher had to repeat it.
