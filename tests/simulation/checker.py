@@ -149,9 +149,13 @@ class Watch:
         return self.world.hub.stays(self.connection, channel)
 
     def observe(self) -> None:
-        """A stream of the older generation is owed everything from the moment it is live, too."""
+        """A stream of the older generation is owed everything from the moment it is live, too.
+
+        In a channel that its connection is joining at that moment it is owed what comes after the engine has registered it.
+        """
         if self.connection.stream is not None and self.connection.state is ConnectionState.LIVE:
-            self._owe(dict.fromkeys((PRIVATE, *self.connection.channels), self.world.offset))
+            names = {PRIVATE, *self.connection.channels} - self.connection.joining
+            self._owe(dict.fromkeys(names, self.world.offset))
 
     # -- what is written to it
 

@@ -352,6 +352,7 @@ def _sizes(bounds: Bounds) -> Iterator[None]:
         (session, "PIECE_BYTES", bounds.piece_bytes),
         (session, "BUFFERED_ENTRIES", bounds.held),
         (hub, "SLICE", bounds.slice),
+        (hub, "BATCH_SIZE", bounds.batch_size),
         (slices, "TURN_S", bounds.turn_s),
     )
     with ExitStack() as undo:

@@ -49,6 +49,7 @@ class Bounds:
     piece_bytes: int
     held: int
     slice: int
+    batch_size: int
     turn_s: float
     flush_s: float
     wavers: bool
@@ -58,7 +59,10 @@ class Bounds:
 
     @classmethod
     def choose(cls, chance: random.Random) -> "Bounds":
+        aside = random.Random()  # So that the seeds that are kept draw the same worlds as before.
+        aside.setstate(chance.getstate())
         return cls(
+            batch_size=aside.choice((1, 1600, 4000, 262_144)),
             log_events=chance.choice((4, 20, 1000)),
             log_age_s=chance.choice((20.0, 600.0)),
             log_bytes=chance.choice((20_000, 10_000_000)),
