@@ -582,6 +582,25 @@ def test_a_message_deleted_before_a_round_is_not_sent_in_a_later_one(
     assert tape.uuids() == [["1"], ["3"]]
 
 
+def test_an_edit_for_some_applies_to_the_part_that_is_written_before_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that the edit is sent to are not sent the earlier text, though others are."""
+    tapes = [bench.member(user, "a")[1] for user in ("ann", "bob")]
+    said = bench.say("a")
+    bench.deliver(
+        MessageEdited(
+            uuid=said.event.uuid, channel="a", only=frozenset({"ann"}), edited="later", payload=b"2"
+        )
+    )
+    monkeypatch.setattr(hub, "BATCH_SIZE", 1)
+    for _ in range(3):
+        bench.flush_all()
+    [theirs, other] = ([json.loads(data) for data in tape.written] for tape in tapes)
+    assert [item["message"] for [item] in theirs] == [2, 2]
+    assert [item["message"] for [item] in other] == [1]
+
+
 def test_a_stream_that_stalls_takes_no_more_of_a_very_large_batch(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,14 +96,21 @@ class Batch:
         found.reverse()
         return found
 
-    def encoded(self, dialect: Dialect, framing: Framing, changes: Changes = UNCHANGED) -> bytes:
-        """Return the bytes of the whole batch, made at the first call for a format; empty if nothing of it is sent.
+    def encoded(
+        self,
+        dialect: Dialect,
+        framing: Framing,
+        changes: Changes = UNCHANGED,
+        head: "Batch | None" = None,
+    ) -> bytes:
+        """Return the bytes of the batch, made at the first call for a format; empty if nothing of it is sent.
 
         Args:
             dialect: of the recipients.
             framing: of the recipients.
             changes: edits and deletions since the batch began, for any recipients. If the last one differs from that
                 of the last call, the bytes are made again.
+            head: encode only this part, which `head` has returned, for all calls the same one.
         """
         known = self._bytes
         if known is None or self._encoded_after is not changes.last:
@@ -112,7 +119,8 @@ class Batch:
         number = format_of(dialect, framing)
         data = known[number]
         if data is None:
-            entries = current_forms(self.entries(), changes)
+            part = self if head is None else head
+            entries = current_forms(part.entries(), changes, self.entries_after(part))
             if not entries:
                 return b""
             items = [item(entry, dialect) for entry in entries]

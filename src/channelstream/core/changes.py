@@ -15,6 +15,7 @@ are kept beyond the bound (`needed`), since a batch has no way back to the log.
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from channelstream.core.compaction import covers, current, merged
 from channelstream.core.events import Event
@@ -86,17 +87,20 @@ class Changes:
         return self._by_subject.get(_subject(entry), ())
 
 
-def current_forms(entries: Sequence[Entry], changes: Changes) -> Sequence[Entry]:
+def current_forms(
+    entries: Sequence[Entry], changes: Changes, following: Sequence[Entry] = ()
+) -> Sequence[Entry]:
     """Return the current form of entries that all go to the same clients.
 
     Args:
         entries: in the order of their delivery; changes may be among them.
         changes: all that were delivered since the first entry, also to other clients only.
+        following: the entries after them that go to the same clients, but later.
     """
     if changes.last is None:
         return entries
     # Changes among the entries apply a second time: an older one for everyone must not undo a newer one for these clients.
-    own = {entry.event for entry in entries if entry.event.supersedes is not None}
+    own = {entry.event for entry in chain(entries, following) if entry.event.supersedes is not None}
     return _after(compacted(entries), changes, lambda change, event: change in own or covers(change, event))
 
 

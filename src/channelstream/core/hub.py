@@ -246,7 +246,7 @@ class Hub:
                 if batch is not last:
                     last = batch
                     first, following = self._split(batch)
-                    data = first.encoded(dialect, framing, changes)
+                    data = batch.encoded(dialect, framing, changes, first)
                     cost = 1 + len(data) // WRITE_BYTES
                 # Not if it was detached while it waited, or attached by another transport.
                 if batch.entry is not None and connection.format == number:
