@@ -1,5 +1,7 @@
 """The server as client commands see it."""
 
+import ssl
+
 import pytest
 
 from channelstream.cli.remote import Server, checked_url, url_of
@@ -35,6 +37,14 @@ def test_faulty_url(text: str) -> None:
 def test_url_with_a_prefix() -> None:
     """A path in the address is kept, a slash at its end is not."""
     assert checked_url("https://push.example/prefix/") == "https://push.example/prefix"
+
+
+def test_certificates_are_verified_however_the_scheme_is_written() -> None:
+    """A scheme has no case (RFC 3986, 3.1)."""
+    assert checked_url("HTTPS://Push.example") == "https://Push.example"
+    context = Server("HTTPS://push.example", "x").tls()
+    assert context is not None
+    assert context.verify_mode is ssl.CERT_REQUIRED
 
 
 def test_repr_hides_the_secret() -> None:

@@ -582,6 +582,39 @@ def test_a_message_deleted_before_a_round_is_not_sent_in_a_later_one(
     assert tape.uuids() == [["1"], ["3"]]
 
 
+def test_rounds_that_each_leave_a_rest_keep_no_old_changes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest has taken the changes with it, so the bound of what is remembered holds."""
+    bench.member("ann", "a")
+    monkeypatch.setattr(hub, "BATCH_SIZE", 1)
+    monkeypatch.setattr(changes, "KEPT", 10)
+    for _ in range(30):
+        bench.say("a")
+    for _ in range(25):
+        bench.deliver(deletion("unknown"))
+        bench.deliver(deletion("unknown"))
+        bench.hub.flush()
+    assert len(bench.hub.changes.after(bench.hub.changes.number - 10) or ()) == 10
+    assert bench.hub.changes.after(bench.hub.changes.number - 20) is None
+
+
+def test_a_very_large_batch_is_split_once_in_a_round(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However its recipients lie among others."""
+    for _ in range(5):
+        bench.member("ann", "a")
+        bench.member("bob", "b")
+        bench.member("eve", "a", framing=Framing.SSE)
+    for channel in "aabb":
+        bench.say(channel)
+    monkeypatch.setattr(hub, "BATCH_SIZE", 1)
+    split: list[Batch] = []
+    head = Batch.head
+    monkeypatch.setattr(Batch, "head", lambda batch, size: split.append(batch) or head(batch, size))
+    bench.flush_all()
+    assert len(split) == 2
+
+
 def test_an_edit_for_some_applies_to_the_part_that_is_written_before_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,8 @@ class Line(asyncio.Transport):
         return self._closing
 
     def write(self, data: Any) -> None:
+        if self._lost:
+            raise RuntimeError("the socket is lost")  # As uvloop does.
         if self._closing:
             return
         self.unread += data

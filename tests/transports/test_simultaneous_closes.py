@@ -7,6 +7,7 @@ import pytest
 from tests.simulation.line import Line
 
 from channelstream.config import Settings
+from channelstream.core.batch import DISCARD
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Dialect, Message
 from channelstream.core.policy import Policy
@@ -44,8 +45,8 @@ def _long_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "TURN_S", 3600.0)
 
 
-async def crowd() -> tuple[Node, list[Socket]]:
-    """A node with so many connections, each with an open socket."""
+async def crowd(is_live: bool = True) -> tuple[Node, list[Socket]]:
+    """A node with so many connections, each with an open socket that has caught up, or is catching up."""
     node = build(Settings(secret="x", admin_secret="y", unattached_timeout_s=3600)).node
     await node.start()
     shared = Streams(node, StreamSettings(), Policy())
@@ -58,6 +59,8 @@ async def crowd() -> tuple[Node, list[Socket]]:
         line.protocol = stream = WebSocketStream(shared, line, connection, deflate=False)
         stream.open("")
         lines.append(line)
+    while is_live and any(each.state is not ConnectionState.LIVE for each in node.hub.connections.values()):
+        await asyncio.sleep(0)
     return node, lines
 
 
@@ -151,8 +154,6 @@ def test_nothing_is_written_to_clients_that_wait_for_their_end(monkeypatch: pyte
 
     async def life() -> None:
         node, lines = await crowd()
-        while any(each.state is not ConnectionState.LIVE for each in node.hub.connections.values()):
-            await asyncio.sleep(0)
         for line in lines[1:]:
             line.unread.clear()
             line.protocol.data_received(GOOD_BYE)
@@ -164,5 +165,69 @@ def test_nothing_is_written_to_clients_that_wait_for_their_end(monkeypatch: pyte
         for _ in range(2 * MANY):
             await asyncio.sleep(0)
         assert {bytes(line.unread) for line in lines[1:]} == {b"\x88\x02\x03\xe8"}
+
+    asyncio.run(life())
+
+
+def test_sockets_lost_with_unread_pings_are_detached_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write to a lost socket raises: none is made, and each connection waits for its next stream."""
+    monkeypatch.setattr(streams, "READS_AT_ONCE", 1)
+
+    async def life() -> None:
+        node, lines = await crowd()
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        for line in lines:
+            line.protocol.data_received(PINGS[0])
+        for line in lines:
+            line.close()
+            line.unread.clear()
+            line._lose()
+        assert {each.state for each in node.hub.connections.values()} == {ConnectionState.DETACHED}
+        for _ in range(2 * MANY):
+            await asyncio.sleep(0)
+        assert failures == []
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize("end", ["close", "loss"])
+def test_a_stream_that_ends_while_it_catches_up_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """However many others end in this turn: its catch-up would continue to write."""
+    monkeypatch.setattr(closing, "AT_ONCE", 0)
+
+    async def life() -> None:
+        node, lines = await crowd(is_live=False)
+        assert {each.state for each in node.hub.connections.values()} == {ConnectionState.CATCHING_UP}
+        for line in lines:
+            if end == "close":
+                line.protocol.data_received(GOOD_BYE)
+            else:
+                line.close()
+                line._lose()
+        states = {each.state for each in node.hub.connections.values()}
+        assert states == (set() if end == "close" else {ConnectionState.DETACHED})
+
+    asyncio.run(life())
+
+
+def test_a_transport_that_fills_up_after_the_close_frame_is_not_caught_up_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing more is written, and the connection keeps the position of what was."""
+    monkeypatch.setattr(closing, "AT_ONCE", 0)
+
+    async def life() -> None:
+        node, [line, *_] = await crowd()
+        connection = node.connection("c0")
+        assert connection is not None
+        await node.publish([Message(uuid="m", channel="a", user="app", payload=b"1", timestamp="t")])
+        line.protocol.data_received(GOOD_BYE)
+        delivered = connection.delivered
+        line.protocol.pause_writing()
+        assert (connection.state, connection.batch) == (ConnectionState.LIVE, DISCARD)
+        assert delivered == connection.delivered < node.hub.offsets
 
     asyncio.run(life())

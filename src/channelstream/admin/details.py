@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from heapq import nlargest
 from itertools import islice
-from typing import Any
+from typing import Any, assert_never
 
 from msgspec.structs import asdict
 
@@ -16,9 +16,10 @@ from channelstream.admin.shown import (
     transport_of,
     waiting_bytes,
 )
+from channelstream.core.batch import DISCARD
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection, ConnectionState
-from channelstream.core.events import Message
+from channelstream.core.events import Dialect, Message
 from channelstream.core.log import Entry
 from channelstream.core.position import Offsets, Position
 from channelstream.core.timestamps import stamp
@@ -104,7 +105,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "user": found.user,
         "state": found.state.value,
         "transport": transport_of(found),
-        "dialect": "first generation" if found.dialect == 0 else "0.7",
+        "dialect": _dialect_name(found.dialect),
         "position": str(Position(node.engine.position.epochs, _delivered_offsets(node, found, waiting))),
         "server_position": str(node.engine.position),
         "waiting_events": len(waiting),
@@ -117,8 +118,18 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
     }
 
 
+def _dialect_name(dialect: Dialect) -> str:
+    match dialect:
+        case Dialect.SEED:
+            return "first generation"
+        case Dialect.V07:
+            return "0.7"
+        case _:
+            assert_never(dialect)
+
+
 def _delivered_offsets(node: Node, found: Connection, waiting: list[Entry]) -> Offsets:
-    if found.state is not ConnectionState.LIVE:
+    if found.state is not ConnectionState.LIVE or found.batch is DISCARD:
         return found.delivered
     return waiting[0].offsets_before if waiting else node.hub.offsets
 

@@ -46,7 +46,7 @@ class Server:
 
     def tls(self) -> ssl.SSLContext | None:
         """Return the TLS context, or None if the address is not https."""
-        if not self.url.startswith("https:"):
+        if httpx.URL(self.url).scheme != "https":
             return None
         return client_context(self.certfile)
 
@@ -134,7 +134,9 @@ def server_of(arguments: Namespace, environ: Mapping[str, str]) -> Server:
 
 
 def checked_url(text: str) -> str:
-    """Return the address of a server without a slash at the end. Its path is a prefix that a proxy strips.
+    """Return the address of a server, with its scheme in lower case and no slash at the end.
+
+    Its path is a prefix that a proxy strips.
 
     Raises:
         ConfigError: it is not an http or https address.
@@ -145,7 +147,7 @@ def checked_url(text: str) -> str:
         raise ConfigError(f"--url: {text!r} is not an http:// or https:// address: {error}") from error
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigError(f"--url: {text!r} is not an http:// or https:// address")
-    return text.rstrip("/")
+    return f"{url.scheme}:{text.partition(':')[2]}".rstrip("/")
 
 
 def url_of(settings: Settings) -> str:

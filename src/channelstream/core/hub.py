@@ -14,13 +14,12 @@ batch only a part is written in a round (`BATCH_SIZE`), and the rest in the next
 Invariants at a slice or a lost stream:
 
 - `connection.batch` is `_root` (live, nothing waits), a batch that grew from `_root` or `_sent` (live, events wait),
-  a `BufferBatch` (catching up) or `DISCARD` (nothing is to be written). `deliver` treats them alike, without a
-  branch.
+  a `BufferBatch` (catching up) or `DISCARD` (nothing is to be written: detached, or live until its stream ends in a
+  later loop turn, since the client has closed it). `deliver` treats them alike, without a branch.
 - A connection may leave its slice: it is detached, or attached by another transport while it waits. So `_write_out`
   checks batch and format again just before it writes.
 - `connection.delivered` is not maintained while a connection is live, as that would cost a write per recipient. It is
-  settled from the batch when the connection stops being live: the position before the first entry that was not
-  written.
+  settled from the batch when nothing more is written to it: the position before the first entry that was not written.
 - Edits and deletions arrive between delivery and flush. The batches are encoded after the changes since their round
   began (`_sent_began`), so that no past form is written (`core.changes`).
 """
@@ -29,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from channelstream.core.batch import DISCARD, FORMATS, Batch, format_of
-from channelstream.core.changes import Changes, RecentChanges, compacted, forms_for
+from channelstream.core.changes import Changes, RecentChanges, compacted, current_forms, forms_for
 from channelstream.core.codec import ENCLOSE, Framing, item
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
 from channelstream.core.events import Dialect, Event
@@ -37,10 +36,12 @@ from channelstream.core.log import Entry
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.errors import CloseCode
 
-BATCH_SIZE = 262_144
+BATCH_SIZE = 1_048_576
 """Size of the entries (`Entry.size`) that are encoded and written together: 2 to 5 ms to encode."""
 SLICE = 1_000
 """Connections written to in one call of `flush`: about 5 ms, a write being 5 us (measured, docs/performance.md)."""
+ENCODE_BYTES = 1024
+"""Bytes whose encoding takes as long as one write."""
 WRITE_BYTES = 16_384
 """Bytes that count as one more write: the kernel copies that many in the time one write takes besides."""
 
@@ -73,6 +74,9 @@ class Hub:
         self._waiting_by_format: list[list[Connection]] = [[] for _ in range(FORMATS)]
         self._slices: deque[tuple[int, list[Connection]]] = deque()
         self._sent = Batch()
+        self._splits: dict[
+            Batch, tuple[Batch, Batch]
+        ] = {}  # Of very large batches, in the round being written.
         self._flush_is_due = False
         self._schedule_flush = schedule_flush
 
@@ -174,6 +178,7 @@ class Hub:
         if self._slices:
             return True
         self._sent.forget()
+        self._splits.clear()
         self._sent_began = self._began
         self._flush_is_due = False
         if any(self._waiting_by_format):
@@ -245,9 +250,10 @@ class Hub:
                 batch = connection.batch
                 if batch is not last:
                     last = batch
-                    first, following = self._split(batch)
+                    first, following = self._split(batch, changes)
                     data = batch.encoded(dialect, framing, changes, first)
                     cost = 1 + len(data) // WRITE_BYTES
+                    left -= len(data) // ENCODE_BYTES
                 # Not if it was detached while it waited, or attached by another transport.
                 if batch.entry is not None and connection.format == number:
                     connection.batch = following
@@ -266,18 +272,21 @@ class Hub:
                 self._slices.appendleft((number, remaining))
         return left
 
-    def _split(self, batch: Batch) -> tuple[Batch, Batch]:
+    def _split(self, batch: Batch, changes: Changes) -> tuple[Batch, Batch]:
         """Return the part of a batch that is written now, and the rest for the next round: mostly the empty root.
 
         To encode a very large batch at once would block the loop, and meanwhile more would arrive.
         """
-        first, following = batch.head(BATCH_SIZE), self._root
-        if first is not batch:
-            for entry in batch.entries_after(first):
+        if batch.size <= BATCH_SIZE:
+            return batch, self._root
+        parts = self._splits.get(batch)
+        if parts is None:
+            first, following = batch.head(BATCH_SIZE), self._root
+            # The rest takes the changes up to now with it: the next round knows only those since this one.
+            for entry in current_forms(batch.entries_after(first), changes):
                 following = following.append(entry)
-            # The rest needs the changes since it was delivered, which is in this round.
-            self._began = min(self._began, self._sent_began)
-        return first, following
+            parts = self._splits[batch] = first, following
+        return parts
 
     def _close_failed(self, connection: Connection, batch: Batch) -> None:
         """Close a stream on which a write has failed; its batch is put back, so that `delivered` is settled before it."""

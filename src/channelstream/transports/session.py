@@ -33,7 +33,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from channelstream.core.batch import BufferBatch
+from channelstream.core.batch import DISCARD, BufferBatch
 from channelstream.core.changes import compacted, forms_for
 from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
 from channelstream.core.connection import Connection, ConnectionState, Stream
@@ -100,7 +100,8 @@ class Session:
         self._node.stalls += 1
         if self._node.observer is not None:
             self._node.observer.stalled(self.connection)
-        if self.is_current and self.connection.state is ConnectionState.LIVE:
+        is_live = self.connection.state is ConnectionState.LIVE and self.connection.batch is not DISCARD
+        if self.is_current and is_live:
             buffer = BufferBatch(0)
             self._node.hub.stall(self.connection, buffer)
             self._run(self._recover(buffer))
@@ -130,10 +131,17 @@ class Session:
             self._delivered_when_lost = self.connection.delivered
         self.resume()
 
-    def discard_pending(self) -> None:
-        """Write nothing more, as the client no longer reads; the stream ends in a later loop turn."""
-        if self.is_current:
-            self._node.hub.discard_pending(self.connection)
+    def stop_writing(self) -> bool:
+        """Write nothing more to a live stream, as its client no longer reads.
+
+        Returns:
+            Whether the stream may be ended in a later loop turn. One that catches up must end now: its loop would
+            continue to write until then.
+        """
+        if not self.is_current:
+            return True
+        self._node.hub.discard_pending(self.connection)
+        return self.connection.state is not ConnectionState.CATCHING_UP
 
     def mark_undelivered(self, delivered: Offsets) -> None:
         """Move `delivered` back to these offsets, since the client had gone before it read the last write.

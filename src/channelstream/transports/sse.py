@@ -99,10 +99,6 @@ class SSEStream(asyncio.Protocol):
         self._streams.heartbeat.remove(self, self._slot)
         if self._close_timer is not None:
             self._close_timer.cancel()
-        self._session.discard_pending()
-        self._streams.closing.end(self._end)
-
-    def _end(self) -> None:
         self._detach(None, LINE_LOST)
         # The two refer to each other, and the garbage collector runs rarely. No one calls a stream whose socket is lost.
         del self._session

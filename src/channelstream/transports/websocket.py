@@ -56,7 +56,6 @@ class WebSocketStream(asyncio.Protocol):
         "_close_timer",
         "_closing",
         "_has_left",
-        "_is_lost",
         "_is_responsive",
         "_last_progress",
         "_linger_timer",
@@ -86,7 +85,7 @@ class WebSocketStream(asyncio.Protocol):
         self._beats = 0
         self._last_progress: int | None = None
         self._is_responsive = self._pinged = self._paused = self._closing = False
-        self._has_left = self._is_lost = False
+        self._has_left = False
         self._client_close: Close | None = None
         """The close frame of the client, until it is handled."""
         self._close_timer: asyncio.TimerHandle | None = None
@@ -156,9 +155,7 @@ class WebSocketStream(asyncio.Protocol):
             self._continue_later()
             return
         self._reading = None
-        if self._is_lost:
-            self._streams.closing.end(self._end)
-        elif self._has_left:
+        if self._has_left:
             self._streams.closing.close(self._transport)
         elif not self._transport.is_closing():
             self._transport.resume_reading()
@@ -171,12 +168,14 @@ class WebSocketStream(asyncio.Protocol):
             for event in reading:
                 match event:
                     case Ping():
-                        if not self._paused and not self._closing:
+                        if not (self._paused or self._closing or self._transport.is_closing()):
                             self.write(pong_frame(event.payload))
                     case Close():
                         self._client_close = event
-                        self._session.discard_pending()
-                        self._streams.closing.end(self._closed_by_client)
+                        if self._session.stop_writing():
+                            self._streams.closing.end(self._closed_by_client)
+                        else:
+                            self._closed_by_client()
                     case Data() | Pong() | None:
                         pass  # Clients publish by the API; `data_received` has noted that this one is there.
                     case _:
@@ -190,12 +189,12 @@ class WebSocketStream(asyncio.Protocol):
     def _closed_by_client(self) -> None:
         close, self._client_close = self._client_close, None
         if close is None:
-            return  # The client has sent two close frames in one loop turn.
+            return  # It was handled when the socket was lost.
         says_good_bye = close.code == CloseCode.NORMAL and self._session.is_current
         if not self._closing:
             self._closing = True
             self._detach(close.code, CLOSED_BY_CLIENT)
-            if not self._transport.is_closing():  # The socket may be lost meanwhile.
+            if not self._transport.is_closing():  # Else it may be lost, and the loop refuses writes.
                 self.write(close_frame(close.code))
         if says_good_bye:
             self._session.left()
@@ -217,8 +216,7 @@ class WebSocketStream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        if self._client_close is None:
-            self._session.pause()
+        self._session.pause()
 
     def resume_writing(self) -> None:
         self._paused = False
@@ -237,12 +235,10 @@ class WebSocketStream(asyncio.Protocol):
         for timer in (self._close_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
-        self._session.discard_pending()
-        self._is_lost = True
-        if self._reading is None:
-            self._streams.closing.end(self._end)
-
-    def _end(self) -> None:
+        unread, self._reading = self._reading, None
+        if unread is not None:
+            self._read_slice(unread)  # There may be a close frame.
+        self._closed_by_client()
         self._detach(None, LINE_LOST)
         # The two refer to each other, and the garbage collector runs rarely. No one calls a stream whose socket is lost.
         del self._session

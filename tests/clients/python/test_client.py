@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import socket
+import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,6 +25,8 @@ from channelstream_client import (
     Unreachable,
     calls,
 )
+from channelstream_client.reach import Reach, tls_context
+from channelstream_client.streams import StreamTarget
 
 ONCE = Retries(attempts=1)
 METHODS = [name for name, plan in vars(calls).items() if inspect.isgeneratorfunction(plan) and name[0] != "_"]
@@ -118,6 +121,15 @@ def test_wrong_secret_is_reported(server: Any) -> None:
     with Channelstream(server.url, "wrong") as client, pytest.raises(BadSignature) as caught:
         client.info()
     assert "wrong" not in str(caught.value)
+
+
+def test_certificates_are_verified_however_the_scheme_is_written() -> None:
+    """A scheme has no case (RFC 3986, 3.1)."""
+    with Channelstream("HTTPS://Push.example/", "secret") as client:
+        assert client.url == "https://Push.example"
+    assert tls_context("HTTPS://push.example", True).verify_mode is ssl.CERT_REQUIRED
+    target = StreamTarget("HTTPS://push.example", "id", "", Reach(lambda: tls_context("https://x", True)))
+    assert target.tls is not None
 
 
 def test_wrong_address_is_reported(server: Any) -> None:

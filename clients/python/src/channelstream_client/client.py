@@ -75,7 +75,7 @@ def _checked(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ValueError(f"{url!r} is not an http:// or https:// address")
-    return url.rstrip("/")
+    return f"{parts.scheme}:{url.strip().partition(':')[2]}".rstrip("/")
 
 
 def _tls_once(url: str, verify: Verify, http: object) -> Callable[[], ssl.SSLContext]:

@@ -17,7 +17,7 @@ def tls_context(url: str, verify: Verify) -> ssl.SSLContext:
     """Return the TLS context for a server. Callers create it once: reading the authorities takes about 30 ms."""
     if isinstance(verify, ssl.SSLContext):
         return verify
-    if not url.startswith("https:"):
+    if httpx.URL(url).scheme != "https":
         return httpx.create_ssl_context(verify=False)  # Never used, and fast to create.
     if isinstance(verify, bool):
         return httpx.create_ssl_context(verify=verify)

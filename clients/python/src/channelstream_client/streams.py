@@ -92,7 +92,7 @@ class StreamTarget:
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        return self.reach.tls if self.url.startswith("https:") else None
+        return self.reach.tls if httpx.URL(self.url).scheme == "https" else None
 
     @property
     def timeout(self) -> httpx.Timeout:

@@ -466,6 +466,9 @@ class Shard:
             self._on_node_message(*data.split(b" ", 1))
         elif kind == b"#all" and data.startswith(EPOCH):
             self._on_epoch(data.removeprefix(EPOCH).decode())
+        elif kind == b"#all":
+            # A newer version may send it during a rolling upgrade.
+            logger.warning("a message of an unknown kind to all nodes: %r", data[:50])
         else:
             raise ValueError(name)
 
