@@ -1,24 +1,24 @@
 """Moves connections to this node when their stream opens here, and sends commands to the node that holds them.
 
-Invariant: at most one node owns a connection, and only the owner writes to its stream. The engine's directory names
-the owner, and `Engine.claim` changes that entry atomically. The steps around it make a move lossless:
+Invariant: at most one node owns a connection, and only the owner writes to its stream. The engine's directory names the
+owner, and `Engine.claim` changes that entry atomically. The steps before and after the claim make a move lossless:
 
-- The claiming node first asks the owner to `Release` the connection. The answer has the offsets up to which the
-  client was sent everything, and the new stream continues there. An owner that does not answer loses the connection,
-  too, since the directory decides. The stream then continues at an older position that is certain: the client may be
-  sent some events again, and misses none.
-- Between release and claim no node holds the connection. A command that arrives in this gap finds nothing at either
-  node, and is retried for about 1.6 s (`RETRY_DELAYS_S`), then answered with 503. To queue commands at the directory
-  instead would make every command of a connection that stays where it is pay for the rare move.
+- The claiming node first asks the owner to `Release` the connection. The answer has the offsets up to which the client
+  was sent everything, and the new stream continues there. If the owner does not answer, it loses the connection all the
+  same: only the directory's entry decides who owns it. The stream then continues at an older position that is certain.
+  The client may be sent some events again, and misses none.
+- Between release and claim no node holds the connection. A command that arrives in this gap finds the connection at
+  neither node. It is retried for about 1.6 s (`RETRY_DELAYS_S`), then answered with 503. Commands are not queued at the
+  directory: that would slow down every command, even for connections that never move.
 - Two nodes may claim at once, when a client reconnects quickly through a load balancer. The directory gives both the
-  connection, one after the other. The first may learn of its loss before its own claim returns, while it has no
-  connection to forget. `_overtaken` keeps that notice, so that the first node ends its stream (4002) instead of
-  serving a second one.
+  connection, one after the other. The first node may receive the notice of the second claim before its own `claim` call
+  returns. At that time it has no connection object to remove yet. So `_overtaken` keeps the notice, and the first node
+  then closes its stream (4002): the connection never has two open streams.
 
 Deadlock: two nodes may each hold the lock of one id (`locks.py`) and ask the other. So a command is sent to another
 node without the lock, and a node that does not hold the connection answers "not found" without waiting for its own
-lock. Only `Release` is sent under a lock: by a node that does not hold the connection, and that others therefore do
-not wait for.
+lock. Only `Release` is sent while its sender holds the lock. That is safe: the sender does not hold the connection, so
+no other node waits for its lock.
 """
 
 import asyncio
@@ -55,25 +55,25 @@ class Handover:
         if (here := self._local.get(conn_id)) or not self._engine.shared:
             return here
         async with self._local.locks.of(conn_id):
-            # Another stream of it may have been opened here while this one waited for the lock.
+            # Another stream of the connection may have been opened here while this one waited for the lock.
             return self._local.get(conn_id) or await self._claim(conn_id, orphan=False)
 
     async def _claim(self, conn_id: str, orphan: bool) -> Connection | None:
-        """Claim a connection and hold it here; None if it is unknown. The caller holds its lock.
+        """Claim a connection and hold it here; None if it is unknown. The caller holds the lock of its id.
 
         Args:
-            orphan: only if the node that owns it has died.
+            orphan: claim it only if the node that owns it has died.
 
         Raises:
-            Moved: a living node owns it, and only an orphan was wanted.
-            Replaced: while this node claimed it, another one has claimed it, too.
+            Moved: a living node owns it, and `orphan` was given. Replaced: while this node claimed it, another one has
+            claimed it, too.
         """
         released: Answer | None = None
 
         async def release() -> None:
             nonlocal released
             if not orphan:
-                # An owner that does not answer loses the connection nevertheless.
+                # An owner that does not answer loses the connection all the same.
                 with suppress(Unavailable):
                     released = await self._ask_owner(Release(conn_id))
             # From here on this node may become the owner, and lose the connection again before `claim` returns.
@@ -92,7 +92,7 @@ class Handover:
         connection.delivered = released.delivered if released else claim.offsets
         self._local.restore_subscriptions(connection, claim.channels, claim.private)
         if released:
-            # A part of the log may have lost its registrations; the former owner still knew them.
+            # A shard may have lost the registrations of these channels; the former owner's answer still lists them.
             forgotten = [name for name in released.channels if name not in claim.channels]
             await self._local.join_again(connection, forgotten)
         elif not claim.is_whole:
@@ -106,8 +106,7 @@ class Handover:
         """Execute a command at the node that holds its connection; None if no node does.
 
         Raises:
-            Invalid: the command is refused.
-            Moved: the connection did not settle at a node in time.
+            Invalid: the command is refused. Moved: the connection was between two nodes until the last retry.
             Unavailable: the engine, or the owner, is out of reach.
         """
         for delay_s in RETRY_DELAYS_S:
@@ -118,7 +117,7 @@ class Handover:
         raise Moved
 
     async def _dispatch_once(self, command: Command) -> Answer | None:
-        """Execute a command at the node that seems to hold its connection; `found` says whether that node did."""
+        """Execute a command at the node that seems to hold its connection. `Answer.found` says whether that node held it."""
         if self._local.get(command.conn_id) is None:
             if not self._engine.shared:
                 return None
@@ -127,7 +126,7 @@ class Handover:
             if answer is not None:
                 return answer
         async with self._local.locks.of(command.conn_id):
-            # The connection may have come, or gone, while this waited for the answer or for the lock.
+            # The connection may have moved here, or away, while this waited for the answer or for the lock.
             connection = self._local.get(command.conn_id)
             if connection is None and self._engine.shared:
                 # No living node has answered for it: if its owner has died, this node takes it over.
@@ -138,7 +137,7 @@ class Handover:
             return None if connection is None else await self._local.execute(connection, command)
 
     async def _ask_owner(self, command: Command) -> Answer | None:
-        """Ask the owner, again while the connection is between two nodes; None where no living node has it."""
+        """Ask the owner, and repeat it while the connection is between two nodes; None if no living node has it."""
         for delay_s in RETRY_DELAYS_S:
             answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
             if answer is None or answer.found:
@@ -149,7 +148,8 @@ class Handover:
     async def execute(self, data: bytes) -> bytes:
         """Execute the encoded command of another node, if this node holds the connection; return the encoded answer."""
         command = read_command(data)
-        # Without the lock: a task here that claims the connection holds it, and may wait for the node that asks.
+        # Check this without the lock: a task of this node that is claiming the connection may hold the lock while it
+        # waits for the node that asks.
         if self._local.get(command.conn_id) is None:
             return encode(Answer(found=False))
         async with self._local.locks.of(command.conn_id):
@@ -165,7 +165,10 @@ class Handover:
             return Answer(found=True, faults=error.faults)
 
     def taken_over(self, conn_id: str) -> None:
-        """Forget a connection that another node has claimed, or keep the notice for the claim that is under way here."""
+        """Forget a connection that another node has claimed.
+
+        If this node is claiming it too, keep the notice for that claim.
+        """
         connection = self._local.get(conn_id)
         if connection is not None:
             self._local.forget(connection, CloseCode.REPLACED, "replaced by a stream at another node")

@@ -7,27 +7,30 @@ rules keep every intermediate state harmless:
 - **The directory decides who owns a connection.** It is one field in one shard, changed by one script. Everything else
   can be repaired from it.
 - **A shard registers a connection for each node separately**, and unregisters it when the last node has released it. So
-  a claiming node first reserves: it is registered beside the owner, and the connection stays a member of its channels
-  when the owner dies, releases it, or is reaped in the middle of the move. To replace the owner shard by shard instead
-  would announce the user as left, and joined again, whenever a step fails.
+  a claiming node first reserves the connection: it is registered beside the owner. If the owner then dies, releases the
+  connection or is reaped in the middle of the move, the connection stays a member of its channels. The alternative is
+  to replace the owner shard by shard. It would announce the user as left, and joined again, whenever a step fails.
 - **The directory lists the other shards**: that of the user, and each in which the connection has a channel. It lists a
-  shard before the first channel is joined there, and removes it after the last one is left. A claim asks only the listed
-  shards, so it misses no channel, and a listed shard that does not know the connection has lost its data
-  (`Claim.is_whole`). To ask all shards would make every move fail while any one of up to 16 is out of reach.
-- **The owner knows best.** It keeps the channels of its connections in memory, so a call whose outcome is unknown is not
-  undone: the connection is marked (`Shard.unconfirmed`), and `restore` registers it later as it is then.
+  shard before the first channel is joined there, and removes it after the last one is left. Since every shard with a
+  channel is listed, a claim has to ask only the listed ones. If a listed shard does not know the connection, that shard
+  has lost its data (`Claim.is_whole`). If a claim asked all shards, every move would fail while any one of up to 16 is
+  out of reach.
+- **The owner knows best.** It keeps the channels of its connections in memory. So a call whose outcome is unknown is
+  not undone: the connection is marked (`Shard.unconfirmed`), and later `restore` registers it in the channels that it
+  has at that time.
 
 A claim runs in this order: read owner and list from the directory; reserve in every listed shard; ask the owner to
-release the stream; change the owner in the directory; release the former owner in the other shards. Until the
-directory has changed, the claim can fail with no change of owner. The directory compares its list in the same script: if
-the owner has joined a channel in a further shard meanwhile, the claim reserves there and asks again. After that no
-other shard is needed: one that is out of reach keeps both registrations, and the reconciler of the former owner, or
-the node that reaps it, releases the old one.
+release the stream; change the owner in the directory; release the former owner in the other shards. Until the directory
+has changed, the claim can fail with no change of owner. The script that changes the owner first compares the
+directory's list with the reserved shards. If the owner has joined a channel in a further shard meanwhile, nothing
+changes: the node reserves there too, and repeats the call. Once the owner has changed, no other shard has to answer. A
+shard that is out of reach keeps both registrations for now. Later the former owner's reconciler releases the old one;
+if the former owner has died, the node that reaps it does.
 
-What is left behind by a lost answer, a broken link or an expired lease is found by comparison (`reconciler.py`). While
-the directory of a connection is out of reach this node may lose it without notice: the message about a claim is
-published and not stored, and the lease may end. So `owns` is false from then on (`suspect`) until the directory has
-confirmed the owner.
+A lost answer, a broken link or an expired lease may leave wrong registrations behind. The reconciler finds them by
+comparison (`reconciler.py`). While the directory of a connection is out of reach, this node may lose the connection
+without notice: the message about a claim is published and not stored, and the lease may end. So `owns` is false from
+then on (`suspect`) until the directory has confirmed the owner.
 """
 
 import asyncio
@@ -91,7 +94,7 @@ class Connections:
     # -- for reconcilers
 
     def count_matches(self, shard: Shard, count: int) -> bool:
-        """Return whether a shard seems to register exactly the connections of this node: only the numbers are compared."""
+        """Return whether a shard seems to register exactly the connections of this node. Only the numbers are compared."""
         has_stale = self._registrations.has_stale(self.receiver.local_connections())
         return not has_stale and count == self._registrations.counts[shard.index]
 
@@ -118,10 +121,13 @@ class Connections:
         return conn_id in self.receiver.local_connections() or conn_id in self._claiming
 
     async def suspect(self, shard: Shard) -> None:
-        """Suspect all connections whose directory is this shard, which was out of reach: another node may own them."""
+        """Suspect the connections whose directory is this shard.
+
+        While the shard was out of reach, another node may have claimed them.
+        """
         everything = iter(list(self.receiver.local_connections()))
         while batch := list(islice(everything, SUSPECTED_AT_ONCE)):
-            # Read again in each turn: a connection that ended meanwhile would stay suspected for ever.
+            # Read the local connections again in each turn: one that has ended meanwhile would stay suspected for ever.
             local = self.receiver.local_connections()
             self._suspected.update(
                 conn_id for conn_id in batch if conn_id in local and self._shards.at(conn_id) is shard
@@ -141,20 +147,23 @@ class Connections:
     async def restore(self, conn_id: str, shard: Shard) -> None:
         """Register a connection of this node in a shard as it is now, after the shard lost it or a call about it failed."""
         if shard is not self._shards.at(conn_id) and not self.owns(conn_id):
-            # Another node may own it, in other channels. The reconciler repeats this once the directory has answered.
+            # Another node may own it with other channels. The reconciler repeats this once the directory has answered.
             shard.unconfirmed.add(conn_id)
             return
         while not await self._restore_once(conn_id, shard):
             pass
 
     async def _restore_once(self, conn_id: str, shard: Shard) -> bool:
-        """Return whether it is done. If the script stopped at its limits, the connection may have changed: read it again."""
+        """Return whether it is done.
+
+        If not, the script has stopped at its limits, and the caller reads the connection again.
+        """
         state = b""
         membership = self.receiver.membership(conn_id)
         if membership is not None and self._channels_in(shard, membership.channels):
             state = await self._shards.state_for(membership.member.user, [shard])
-            # It may have joined, left or ended while this waited. Nothing is awaited between this read and the call, so the
-            # shard receives the call before any call about a later change.
+            # The connection may have joined or left a channel, or ended, while this waited. Nothing is awaited between
+            # this read and the call, so the shard receives this call before any call about a later change.
             membership = self.receiver.membership(conn_id)
         if membership is None:
             self._suspected.discard(conn_id)
@@ -203,10 +212,10 @@ class Connections:
         )
 
     async def _restore_rest(self, conn_id: str, shard: Shard, state: bytes) -> None:
-        """Restore a connection in very many channels: join those that are missing in the shard, then leave the extra ones.
+        """Restore a connection with very many channels: join those that the shard lacks, then leave the extra ones.
 
-        Each call is made from the channels at that moment, without an await in between, so that it keeps its order with
-        the calls that change them.
+        Each call is built from the channels at that moment, and nothing is awaited before it is sent. So it keeps its
+        order with the calls that change the channels.
         """
         registered = {name.decode() for name in await shard.fields("kc", conn_id)}
         while (membership := self.receiver.membership(conn_id)) is not None:
@@ -234,7 +243,8 @@ class Connections:
     def _other_shards(self, membership: Membership) -> str:
         """Return the shards to list in the directory: all that register the connection, or are about to.
 
-        A shard whose last channel the connection is leaving registers it until it has confirmed that.
+        This includes a shard whose last channel the connection is leaving: that shard registers the connection until it
+        has confirmed the leave.
         """
         conn_id = membership.member.conn_id
         shards = self._registered_shards(conn_id, membership.member.user, membership.channels)
@@ -273,13 +283,13 @@ class Connections:
 
     async def connect(self, member: Member, update: UserUpdate, since: Position | None) -> UserChange | None:
         home, directory = self._shards.at(member.user), self._shards.at(member.conn_id)
-        # Before it is registered: an event that is published right after would be missed otherwise.
+        # Subscribe before the registration: otherwise an event that is published right after it would be missed.
         await home.subscribe([f"#u:{member.user}"])
         try:
             if directory is not home and not await self._reserve_id(directory, home, member):
                 return None
             return await self._connect_user(home, member, update, since)
-        except BaseException:  # Cancellation included: a shard may have registered it.
+        except BaseException:  # Cancellation included: a shard may have registered the connection.
             await self._undo_connect(member)
             raise
 
@@ -313,7 +323,10 @@ class Connections:
         return await self._shards.propagate(home, reply)
 
     async def _undo_connect(self, member: Member) -> None:
-        """Unregister a connection that could not be connected; a reconciler does it where this fails, too."""
+        """Unregister a connection that could not be connected.
+
+        In a shard where this fails too, a reconciler does it later.
+        """
         registered = self._registered_shards(member.conn_id, member.user, ())
         self._forget(member.conn_id)
         await self._release(member.conn_id, registered)
@@ -321,9 +334,11 @@ class Connections:
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         directory = self._shards.at(member.conn_id)
         registered = self._registered_shards(member.conn_id, member.user, channels)
-        # First: what a shard still registers after this is unexpected there, and the reconciler releases it.
+        # Forget it first. Then a registration that remains in a shard is one that this node does not expect, and the
+        # reconciler releases it.
         self._forget(member.conn_id)
-        # Only the directory has to answer. A reconciler releases it in a shard that is out of reach now.
+        # Only the directory has to answer. If another shard is out of reach, a reconciler releases the connection
+        # later.
         others = [shard for shard in registered if shard is not directory]
         ended = directory.call("disconnect", conn_id=member.conn_id, node=self.node)
         reply, _ = await gather_all([ended, self._release(member.conn_id, others)])
@@ -331,7 +346,7 @@ class Connections:
             raise Moved
 
     async def _release(self, conn_id: str, shards: Iterable[Shard]) -> None:
-        """Release a connection in shards; a reconciler does it where this fails."""
+        """Release a connection in shards. Where this fails, a reconciler does it later."""
         calls = (shard.call("disconnect", conn_id=conn_id, node=self.node) for shard in shards)
         for failure in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(failure, BaseException) and not isinstance(failure, Unavailable):
@@ -350,7 +365,7 @@ class Connections:
     ) -> dict[str, int]:
         parts = self._shards.split(channels)
         if not all(shard.is_linked for shard in parts):
-            # Before the directory lists them: the connection could not move while one of them is out of reach.
+            # Checked before the directory lists them: a connection cannot move while a listed shard is out of reach.
             raise Unavailable(OUT_OF_REACH)
         try:
             state = await self._list_shards(member, parts)
@@ -358,8 +373,8 @@ class Connections:
                 self._join(shard, member, {name: channels[name] for name in names}, state, since)
                 for shard, names in parts.items()
             )
-        except BaseException:  # Cancellation included: a shard may have joined it.
-            # If it has not, the directory lists it in vain, and is corrected as well.
+        except BaseException:  # Cancellation included: a shard may have joined its channels.
+            # If a shard has not, the directory lists it without need, and is corrected too.
             self._mark_unconfirmed(member, (*parts, self._shards.at(member.conn_id)))
             raise
         return {name: offset for part in joined for name, offset in part.items()}
@@ -394,8 +409,11 @@ class Connections:
         state: bytes,
         since: Position | None,
     ) -> dict[str, int]:
-        """Join channels of one shard, in as many calls as it takes; those of one call are joined at one offset."""
-        # Before the join: every event after the offset of the join is received.
+        """Join channels of one shard, in as many calls as it takes.
+
+        The channels of one call are joined at the same offset.
+        """
+        # Subscribe before the join: so every event after the offset of the join is received.
         new = set(await shard.subscribe([f"#c:{name}" for name in channels]))
         wanted, joined = list(channels.items()), dict[str, int]()
         while len(joined) < len(wanted):
@@ -421,7 +439,7 @@ class Connections:
         parts = self._shards.split(channels)
         try:
             await gather_all(self._leave(shard, member, names) for shard, names in parts.items())
-        except BaseException:  # Cancellation included: a shard may have left them.
+        except BaseException:  # Cancellation included: a shard may have left the channels.
             self._mark_unconfirmed(member, parts)
             raise
 
@@ -439,8 +457,9 @@ class Connections:
     async def _unregister(self, shard: Shard, conn_id: str) -> None:
         """Unregister a connection in a shard that has none of its channels, and neither its id nor its user.
 
-        The directory removes the shard from its list first: a listed shard that does not register the connection counts
-        as one that lost it (`claim`). If either is out of reach, the shard registers it until the reconciler repeats this.
+        First the directory removes the shard from its list: a listed shard that does not register the connection counts
+        as one that has lost it (`claim`). If the directory or the shard is out of reach, the registration remains until
+        the reconciler repeats this.
         """
         # From here on a join lists the shard again.
         self._registrations.discard(conn_id, shard.index)
@@ -450,7 +469,7 @@ class Connections:
             while not self._has_channels_in(shard, conn_id):
                 if await shard.step("disconnect", conn_id=conn_id, node=self.node) != AGAIN:
                     return
-            # It has joined a channel there meanwhile, or is about to: the directory has to list the shard.
+            # The connection has joined a channel there meanwhile, or is about to: the directory must list the shard.
             shard.unconfirmed.add(conn_id)
         except BaseException as error:
             if self.is_ours(conn_id):
@@ -500,15 +519,15 @@ class Connections:
         try:
             moved = await self._move_directory(conn_id, orphan, request_release, reserved)
         finally:
-            # If the directory names this node already, an earlier claim succeeded and its answer was lost: keep all.
+            # If the directory names this node, an earlier claim has succeeded and its answer was lost: keep them all.
             if moved is None and reserved.owner != self.node:
                 await self._release(conn_id, reserved.replies)
         if moved is None:
             return None
         previous, user, seed, listed, part = moved
         others = [self._shards.by_index(index) for index in listed.split()]
-        # It left its last channel in the other reserved shards meanwhile. No list names them, so nobody else would
-        # release them.
+        # Some shards may be reserved but no longer listed, since the connection has left its last channel there
+        # meanwhile. No list names these shards, so no other node would release the connection there.
         await self._release(conn_id, reserved.replies.keys() - set(others))
         moved_parts = await self._move_others(
             conn_id, previous.decode(), {shard: reserved.replies[shard] for shard in others}
@@ -542,7 +561,7 @@ class Connections:
             shards = [self._shards.by_index(index) for index in reply[MOVED_FIELD - 1].split()]
             await self._reserve([shard for shard in shards if shard not in reserved.replies], about, reserved)
             if sure is False:
-                # Not earlier: the owner must not drop the stream for a claim that fails in a shard.
+                # Only after all answers: the owner must not drop the stream for a claim that fails in a shard.
                 await request_release()
             sure = [str(shard.index) for shard in reserved.replies]
 
@@ -559,7 +578,10 @@ class Connections:
     async def _move_others(
         self, conn_id: str, previous: str, reserved: Mapping[Shard, Any]
     ) -> dict[Shard, Any]:
-        """Release the former owner in other shards; for one that is out of reach, use what it replied to the reservation."""
+        """Release the former owner in the other shards.
+
+        For a shard that is out of reach, use its reply to the reservation.
+        """
         follow = {"conn_id": conn_id, "node": self.node, "from": previous}
         calls = (shard.call("follow", **follow) for shard in reserved)
         moved_parts: dict[Shard, Any] = {}
@@ -590,5 +612,5 @@ class Connections:
             channels |= channels_here
         if private is None:
             home.unconfirmed.add(member.conn_id)
-        # A listed shard that does not know it has lost its data.
+        # If a listed shard does not know the connection, that shard has lost its data.
         return Claim(member, channels, private, offsets, is_whole=all(parts.values()))

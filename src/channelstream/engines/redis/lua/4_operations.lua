@@ -2,16 +2,17 @@
 --
 -- Each call is one atomic step, within the limits of `1_log.lua`. What does not fit is repeated by the caller, in one of
 -- three forms:
---   AGAIN: the same call once more. It is answered before the operation makes its own change, or by an operation whose
---     repetition skips what is done. The caller first receives what this step has published (`Shard.step`).
---   a count: the operation has done so many items of its list; the caller sends the others.
+--   AGAIN: the caller repeats the same call. An operation returns it when it has only continued the work of an earlier call,
+--     or if its repetition skips the finished part. Before the next call the caller waits until its node has received what
+--     this step published (`Shard.step`).
+--   a count: the operation has done this many items of its list; the caller sends the others.
 --   an offset or a cursor: the caller continues after it.
--- Between two calls other clients run, so a list is not atomic: each item is.
+-- Between two calls other clients run. So each item of a list is atomic, but the list is not.
 --
--- Refusals come first, at the end of this file: LATE, if the caller has given the call up already, so that a call that has
--- failed never runs later; EPOCH, if the log is not the one the caller knows, so that a node never writes into a log whose
--- offsets it would misread. A payload that came with a refused call is deleted. Both checks are part of the script since
--- a check before it could be overtaken by a failover.
+-- Before an operation runs, the code at the end of this file may refuse the call. LATE: the caller has already given the
+-- call up; so a call that has failed never runs later. EPOCH: the log is not the one the caller knows; so a node never
+-- writes into a log whose offsets it would misread. A payload that came with a refused call is deleted. Both checks are in
+-- the script, since a failover could come between an earlier check and the script.
 local AGAIN = 'again'
 
 local operations = {}
@@ -28,8 +29,9 @@ function operations.hello(a)
   local offset = tonumber(known[3] or '0')
   local epoch = known[1]
   if not epoch or known[2] ~= a.run or a.distrust or (epoch == a.known_epoch and offset < a.known_seq) then
-    -- Another server process, or a log that went back: it may lack acknowledged events whose offsets it will assign again to
-    -- other events. A new epoch makes all older positions invalid. The offset continues from the highest that is known.
+    -- This is another server process, or its log has lost the newest events, or the node asks for a new epoch
+    -- (`Shard._on_gap`). The log may lack acknowledged events, and would assign their offsets to other events. A new epoch
+    -- makes all older positions invalid. The offset continues from the highest that is known.
     epoch, offset = a.candidate, math.max(offset, a.known_seq)
     call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(offset), 'shard', a.shard,
       'layout', LAYOUT)
@@ -75,7 +77,8 @@ local function update_history(event, record, offset)
   end
 end
 
--- The records about an event's uuid in its log and history; for a private event also its users whose logs have none.
+-- The records with an event's uuid in its log and history. For a private event they are those of all its users' logs, and
+-- the second result has the known users whose logs have no such record.
 local function known_about(event)
   local known, new = {}, {}
   if event.channel then
@@ -92,7 +95,7 @@ local function known_about(event)
   return known, new
 end
 
--- A record restricted to the recipients that have none of the known records; nil if there are none.
+-- A record restricted to the recipients that have none of the known records; nil if no recipient is left.
 local function unknown_part(record, known)
   for _, each in ipairs(known) do
     record = record and without_names(record, each[ONLY])
@@ -115,8 +118,8 @@ local function find_payload(event, token)
   end
 end
 
--- The answer to a message that every recipient has already: its current form, without it if its payload is missing, or that
--- it was deleted.
+-- The answer to a message that every recipient already has: `repeated` with its current form; `repeated` alone if the
+-- payload is missing; or `deleted`.
 local function duplicate_answer(event, record, known)
   local form = of_kind(known, 'message')[1] or record
   for _, each in ipairs(known) do
@@ -168,7 +171,7 @@ local function accept(event)
   return { found and 'found' or 'accepted' }
 end
 
--- Accept events; the caller repeats those without an answer.
+-- Accept events. The caller sends those without an answer again.
 function operations.publish(a)
   local answers = {}
   for number, event in ipairs(a.events) do
@@ -179,8 +182,8 @@ function operations.publish(a)
   return answers
 end
 
--- Read one of several logs, `wanted` is {kind, name, start}: add entries to `found`, and return how many were read and the
--- offset of the last; nil if the log no longer reaches back to the start.
+-- Read one of several logs; `wanted` is {kind, name, start}. Add its entries to `found`, and return how many were read and
+-- the offset of the last one; nil if the log no longer reaches back to the start.
 local function scan_log(found, number, wanted, known, after, read_to, count)
   local kind, name = wanted[1], wanted[2]
   local entries = read_log(kind, name, known, after, read_to, count)
@@ -195,7 +198,7 @@ local function scan_log(found, number, wanted, known, after, read_to, count)
   return #entries, offset
 end
 
--- The log, among those not read to their end, that has been read the least far.
+-- Of the logs that were not read to their end, the one that was read the least far.
 local function least_advanced(ends)
   local least
   for number, offset in pairs(ends) do
@@ -212,8 +215,8 @@ local function entries_up_to(found, read_to)
   return read
 end
 
--- How many entries to read first from each log that has new ones: shares of the limit, so many logs cost hardly more than
--- few.
+-- How many entries to read at first from each log that has new ones. The limit is divided among these logs, so that reading
+-- many logs costs little more than reading few.
 local function fair_share(starts, known, limit)
   local busy = 1
   for number, wanted in ipairs(starts) do
@@ -222,7 +225,8 @@ local function fair_share(starts, known, limit)
   return math.min(limit + 1, math.max(2, math.ceil(limit / busy)))
 end
 
--- How often the log that is furthest behind is read on, since the answer ends where that log was read to.
+-- How many times the log that was read the least far is read further. The answer is complete only up to where that log was
+-- read.
 local MAX_REFILLS = 4
 
 -- Entries in offset order, in groups of one offset.
@@ -237,8 +241,8 @@ local function by_offset(read)
   return groups
 end
 
--- Read several logs: groups of entries {offset, kind, name, id, at, log}, one for each offset, in order; the indexes of lost
--- logs; and the offset up to which this is complete.
+-- Read several logs. Return the entries {offset, kind, name, id, at, log} in groups of one offset, in order; the indexes of
+-- lost logs; and the offset up to which the entries are complete.
 local function find_all(starts, limit, read_to)
   local known, newest, lost, found, ends = {}, head(), {}, {}, {}
   for number, wanted in ipairs(starts) do known[number] = log_state(wanted[1], wanted[2]) end
@@ -262,16 +266,17 @@ local function find_all(starts, limit, read_to)
   return by_offset(entries_up_to(found, read_to)), lost, read_to
 end
 
--- Entries that are answered whatever the time: to find them took as long, and a repeated call would find them again.
+-- This many entries are returned even when the time is over: finding them took the time, and a repeated call would have to
+-- find them again.
 local MIN_ENTRIES = 64
 
--- Read several logs: {head, offset up to which it is complete, indexes of lost logs, entries}. `starts` has {kind, name,
--- start}. The caller asks again for what does not fit into the answer.
+-- Read several logs; `starts` has {kind, name, start} for each. Return {head, offset up to which the answer is complete,
+-- indexes of lost logs, entries}. What does not fit into the answer is read by a further call.
 function operations.replay(a)
   local found, lost, read_to = find_all(a.starts, a.limit, math.min(head(), a.upto or head()))
   local entries = {}
   for _, group in ipairs(found) do
-    -- Never within one offset: the next call continues after it.
+    -- An answer never ends within one offset, since the next call continues after it.
     if #entries >= a.limit or used_bytes >= SLICE_BYTES or #entries >= MIN_ENTRIES and is_out_of_time() then
       read_to = group[1][1] - 1
       break
@@ -284,7 +289,7 @@ end
 
 -- -- connections
 
--- Register a new connection: in its directory (`dir`), or in the shard of its user (`home`), or both in one.
+-- Register a new connection: in its directory (`dir`), in the shard of its user (`home`), or in both if they are one shard.
 function operations.connect(a)
   if is_ending(a.conn_id) and not unregister(a.conn_id) then return AGAIN end
   if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
@@ -304,8 +309,9 @@ function operations.connect(a)
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
--- Join channels: {the offset of the join, how many were joined}. In its directory and in the shard of its user (`known`) the
--- connection must be registered already: otherwise it has ended or moved, and must not be registered again by this.
+-- Join channels; return {the offset of the join, how many were joined}. In its directory and in the shard of its user
+-- (`known`) the connection must be registered already. If it is not, it has ended or moved, and this call must not register
+-- it again.
 function operations.join(a)
   if a.known and not is_registered_for(a.conn_id, a.node) then return 'gone' end
   if not a.known and not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
@@ -319,7 +325,8 @@ function operations.join(a)
   return { joined, count }
 end
 
--- Leave channels. 0: none is left here, but the connection stays registered, until the directory no longer lists this shard.
+-- Leave channels; return 0 if the connection has no channel left here, and this is the shard of neither its id nor its user.
+-- Even then it stays registered until the directory no longer lists this shard.
 function operations.leave(a)
   if not is_registered_for(a.conn_id, a.node) then return 'gone' end
   if not leave(a.conn_id, a.channels) then return AGAIN end
@@ -332,8 +339,8 @@ function operations.disconnect(a)
   return dir and dir ~= a.node and 'gone' or 'done'
 end
 
--- Register a connection with exactly these channels: {how many were joined, whether it is in no others}; 0 if another node
--- owns it.
+-- Register a connection with exactly these channels; return {how many were joined, whether it is in no others}, or 0 if
+-- another node owns it.
 function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
@@ -357,10 +364,10 @@ function operations.restore(a)
   return { count, is_left and 1 or 0 }
 end
 
--- Make a node the owner of a connection, if all shards that its directory lists are among `sure`, those in which the node
--- has reserved it. Return {former owner, user, generation, listed shards, registration}; without the last if the list has
--- other shards, or if `sure` is false: then nothing has changed. List and owner are compared and changed in one step,
--- because the owner may join a channel in a further shard at any time.
+-- Make a node the owner of a connection, if the node has reserved it in every shard that the directory lists (`sure`).
+-- Return {former owner, user, whether it is a seed client, listed shards, registration}. The registration is absent, and
+-- nothing has changed, if a listed shard is not in `sure` or `sure` is false. The list is compared and the owner changed in
+-- one step, because the owner may join a channel in a further shard at any time.
 function operations.claim(a)
   local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'shards', 'ending')
   if not known[1] or known[5] then return false end
@@ -380,13 +387,13 @@ function operations.claim(a)
   return answer
 end
 
--- Before `claim`, in each other shard: if it fails, the owner has not changed.
+-- Called before `claim`, in each other shard: if it fails, the owner has not changed.
 function operations.reserve(a) return reserve(a.conn_id, a.node) end
 
--- After `claim`, in each other shard: release the former owner.
+-- Release the former owner; called after `claim`, in each other shard.
 function operations.follow(a) return move(a.conn_id, a.from, a.node) end
 
--- In the directory: add shards before they register the connection, remove them before they unregister it.
+-- Called in the directory: shards are added before they register the connection, and removed before they unregister it.
 function operations.spread(a) return update_shards(a.conn_id, a.node, a.more, a.less) and 1 or 'gone' end
 
 -- Send a command to the owner of a connection; return the number of nodes that received it, -1 if nobody owns it.
@@ -418,8 +425,8 @@ function operations.update_user(a)
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
--- The state of a user for shards whose channels it joins; these receive every later change. If the directory of the joining
--- connection lies here, too, `more` are the shards to list.
+-- The state of a user, for the shards whose channels the user joins. These shards then receive every later change. If the
+-- directory of the joining connection lies in this shard too, `more` has the shards to list there.
 function operations.copy(a)
   if a.more and not update_shards(a.conn_id, a.node, a.more, {}) then return 'gone' end
   local copies = call('HGET', key('u', a.user), 'copies') or ''
@@ -434,10 +441,10 @@ function operations.follow_state(a)
   return continue_announcing(a.user) and 'done' or AGAIN
 end
 
--- Continue the announcement of a user's state.
+-- Continue to announce a user's state.
 function operations.tell(a) return continue_announcing(a.user) and 'done' or AGAIN end
 
--- Call `read` for each name until the limits are reached: {how many names, results}.
+-- Call `read` for each name until the limits are reached; return {how many names were read, results}.
 local function for_each(names, read)
   local found = {}
   for number, name in ipairs(names) do
@@ -456,7 +463,7 @@ end
 -- Messages of a history read in one step.
 local HISTORY_STEP = 50
 
--- A part of a visible history, after an offset: {entries, the offset after which there is more, or false}.
+-- A part of a visible history after an offset: {entries, the offset after which there are more, or false if there are none}.
 local function read_history(name, after)
   local shown, is_last = {}
   repeat
@@ -500,7 +507,8 @@ end
 
 -- -- nodes
 
--- Renew the lease: {connections registered for this node, nodes whose lease has ended, whether its own had}.
+-- Renew the lease; return {how many connections are registered for this node, nodes whose lease has ended, whether the lease
+-- of this node had ended}.
 function operations.beat(a)
   local lapsed = call('EXISTS', key('nl', a.node)) == 0
   call('SET', key('nl', a.node), '1', 'PX', whole(a.lease_ms))
@@ -515,8 +523,8 @@ function operations.beat(a)
   return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 
--- Release connections of a dead node, with about `count` channels together; return how many are left. The lease is checked
--- in each step: a node that has come back is left alone.
+-- Release some connections of a dead node, which together have about `count` channels; return how many connections are left.
+-- The lease is checked in each step, so that a node that has come back loses no more connections.
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
   local room = a.count
@@ -556,7 +564,7 @@ local function forget(kind, name)
   call('ZREM', PREFIX .. 'idle:' .. kind, name)
 end
 
--- Forget some channels and users that were idle for too long; return how many.
+-- Forget some channels and users that were idle for too long; return how many were forgotten.
 function operations.collect(a)
   local dropped = 0
   for _, rule in ipairs(a.rules) do
@@ -583,5 +591,5 @@ if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then return refuse(argume
 if FREEING[ARGV[5]] then detect_full() end
 local answer = operations[ARGV[5]](arguments) or false
 if type(answer) == 'table' and answer.err then return answer end
--- The time lets the node estimate the offset of this clock from its own.
+-- From the time the node estimates how far this clock is ahead of its own.
 return { whole(time_ms), answer }
