@@ -3,21 +3,23 @@
 A shard has its own epoch and offsets, and reconnects independently of the others; `engine.py` combines them.
 
 The invariant is that of `Engine.position`: `offset` never passes an event of a subscribed channel or user that was
-neither delivered nor reported as lost. Pub/sub alone cannot give it: Redis drops messages of a broken connection, and
-of a subscriber that is too slow. The log has them all, so:
+neither delivered nor reported as lost. Pub/sub alone cannot guarantee this: Redis drops messages when a connection
+breaks, and when a subscriber is too slow. But the log has all events. So these rules hold:
 
-- **Gaps are detected.** Each message carries the offset of the previous event in its channel. If that one was not received,
-  the link is broken on purpose and the log is read (`_on_gap`). One counter for all messages would not do, since each
-  node subscribes to other channels.
+- **Gaps are detected.** Each message carries the offset of the previous event in its channel. If that event was not
+  received, the link is broken on purpose and the log is read (`_on_gap`). One counter for all messages would not show
+  gaps, since each node subscribes to other channels.
 - **Catching up comes before live messages.** `establish` subscribes first, then reads the log, and only then passes on
-  the messages that arrived meanwhile; the link buffers them. In the other order an event published between
-  the two steps would be missed. Events that arrive twice are recognized by their offset.
-- **All logs advance together.** The log of a channel is read in pieces, and a position has one offset for all
-  channels of the shard. So the catch-up delivers events only up to the offset that every log has been read to. To
-  finish channel after channel would move `offset` past unread events of the others, or need all of them in memory.
-- **A position that was too high ends the epoch.** If a gap is found behind `offset`, clients may already have a position
-  that passes the missed event. No later read can repair that, so the node asks for a new epoch: all positions of the
-  shard become invalid, and clients are sent that its channels are lost. That is rare, and the alternative is silent loss.
+  the messages that arrived meanwhile, which the link has buffered. If it read the log before it subscribed, an event
+  published between the two steps would be missed. Events that arrive twice are recognized by their offset.
+- **All logs advance together.** The log of a channel is read in pieces, and a position has one offset for all channels
+  of the shard. So the catch-up delivers events only up to the offset up to which every log has been read. If it read
+  one channel after the other to its end, it would move `offset` past unread events of the others, or need all events in
+  memory.
+- **A position that was too high ends the epoch.** If a gap is found at an offset up to `offset`, clients may already
+  have a position after the missed event. No later read can repair that. So the node asks for a new epoch: all positions
+  of the shard become invalid, and its channels are reported as lost to the clients. That is rare, and the alternative
+  is silent loss.
 - **Another Redis is another log.** After a restart or a failover the data may lack acknowledged events. The script
   compares the run id and begins a new epoch (`hello` in `lua/4_operations.lua`).
 """
@@ -61,15 +63,15 @@ SCANNED_AT_ONCE = 1000
 CHUNK = 100
 """Channels or users named in one call; the script answers how many of them it has done."""
 PAYLOAD_PREFIX = b"payload "
-"""How a published payload begins; its token follows."""
+"""Prefix of a published payload; its token follows."""
 EPOCH = b"epoch "
-"""How the message to all nodes begins that announces a new epoch."""
+"""Prefix of the message to all nodes that announces a new epoch."""
 AGAIN = b"again"
-"""The answer of the script when it stopped at its limits: the caller makes the same call again."""
+"""The answer of the script if it has stopped at its limits: the caller makes the same call again."""
 FIELDS_WITH_TOKEN = 5
-"""Parts of an answered entry whose payload lies beside the log: the last two are its key and its token."""
+"""Number of parts of an answered entry whose payload lies beside the log: the last two are its key and its token."""
 DUPLICATE_WITH_TOKEN = 4
-"""The same for the answer to a duplicate message."""
+"""The same number for the answer to a duplicate message."""
 CATCH_UP_AT_ONCE = 2000
 """Entries read in one round of catching up, of all channels and users together."""
 READ_AT_ONCE = 200
@@ -79,11 +81,11 @@ DELIVERED_AT_ONCE = 200
 ASK_TIMEOUT_S = 2.0
 """How long another node may take to execute a command, in seconds."""
 ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, MovedError, AskError, ClusterDownError)
-"""Errors after which the node reconnects: the server has another role now, or was replaced."""
+"""Errors after which the node reconnects, because the server has another role now, or was replaced."""
 OTHER_LOG = ("EPOCH", "LATE", "READONLY")
-"""How the error texts begin after which the node reconnects as well."""
+"""Beginnings of other error texts after which the node reconnects."""
 BUSY = ("BUSY", "MISCONF", "NOREPLICAS", "OOM")
-"""How the error texts begin that mean, like OutOfMemoryError, that Redis cannot do it now."""
+"""Beginnings of error texts which mean, like OutOfMemoryError, that Redis cannot run the call now."""
 WRAPPED = re.compile(r"Error running script .*: -(?=[A-Z]+ )")
 """The text that Redis 6.2 puts before the error of a command in a script; 7.0 passes the error on as it is."""
 REFUSED = "The engine cannot do that now; try again later."
@@ -94,7 +96,7 @@ logger = logging.getLogger(__name__)
 Logs = list[tuple[str, str, int]]
 """Logs to read: kind (c for a channel, u for a user), name, and the offset to read after."""
 Read = tuple[int, int, list[int], list[list[bytes]]]
-"""The result of a read: head, offset up to which it is complete, indexes (from 1) of lost logs, entries in order."""
+"""The result of a read: head, offset up to which the result is complete, indexes (from 1) of lost logs, entries in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ class ShardEvents(Protocol):
         """Report that the offset of a shard has advanced without an event for this node."""
 
     def log_replaced(self, shard: int) -> None:
-        """Report that the log of a shard is another one."""
+        """Report that a shard has another log now."""
 
     def taken_over(self, conn_id: str) -> None:
         """Report that another node owns a connection."""
@@ -155,9 +157,9 @@ class Shard:
 
     Attributes:
         epoch: the identity of its log; empty before the first `establish`.
-        offset: every event up to here that concerns this node was delivered, or reported as lost.
+        offset: every event up to this offset that concerns this node was delivered, or reported as lost.
         unconfirmed: connections whose last call to this shard has an unknown outcome; the reconciler restores them.
-        pending_state: users whose state has changed, and was not sent here yet.
+        pending_state: users whose changed state was not sent to this shard yet.
     """
 
     def __init__(self, index: int, address: ShardAddress, node: NodeContext, events: ShardEvents) -> None:
@@ -206,10 +208,10 @@ class Shard:
             await self.unlink()
 
     async def unlink(self) -> None:
-        """Drop the link: no message of it is delivered any more, but calls that were sent may still be answered."""
+        """Drop the link: none of its messages is delivered any more, but calls that were sent may still be answered."""
         link, self._link = self._link, None
         if link is not None:
-            self._draining.add(link)  # First: if this is cancelled, `close` still finds the link.
+            self._draining.add(link)  # Before the await: if this is cancelled, `close` still finds the link.
             await link.stop_listening()
             self._run(self._drain(link))
 
@@ -228,7 +230,7 @@ class Shard:
         link = Link(self._address, self._on_message, self._node.settings.timeout_s)
         try:
             await link.open()
-            # In this order: subscribed before the log is read, live messages only after it.
+            # The order matters: subscribe before the log is read, and pass on live messages only after that.
             await self._resubscribe(link)
             await self._hello(link)
             await link.listen()
@@ -245,7 +247,10 @@ class Shard:
         self._link = link
 
     async def _resubscribe(self, link: Link) -> None:
-        """Subscribe to all channels again, in batches, each with its own deadline: a confirmed one proves progress."""
+        """Subscribe to all channels again, in batches.
+
+        Each has its own deadline, since a confirmed batch proves progress.
+        """
         names = [f"#n:{self._node.name}", "#all", *self._subscribed]
         for start in range(0, len(names), SUBSCRIBE_AT_ONCE):
             await link.subscribe(names[start : start + SUBSCRIBE_AT_ONCE])
@@ -269,7 +274,7 @@ class Shard:
         return Unavailable(f"Redis cannot be used now: {error}")
 
     async def _hello(self, link: Link) -> None:
-        """Compare the epoch: catch up with the same log, or begin with the new one."""
+        """Compare the epoch: catch up if it is the same log, or begin with the new one."""
         epoch, offset = await link.call(
             "",
             "",
@@ -287,7 +292,7 @@ class Shard:
             return
         is_first = not self.epoch
         self.epoch, self.offset = epoch.decode(), int(offset)
-        self._subscribed = dict.fromkeys(self._subscribed, -1)  # No offset of the former log proves anything.
+        self._subscribed = dict.fromkeys(self._subscribed, -1)  # Offsets of the former log prove nothing.
         if not is_first:
             logger.warning("the log in Redis was replaced: clients are sent that its channels are lost")
             self._events.log_replaced(self.index)
@@ -295,11 +300,12 @@ class Shard:
     async def call(self, operation: str, **arguments: Any) -> Any:
         """Run an operation of the script in as many steps as it takes, within one deadline.
 
-        The deadline includes the messages received between steps, so a caller that needs very much to be sent is refused.
+        The deadline includes the time to receive the messages published by each step. So a call that publishes very
+        much may be refused.
 
         Raises:
-            Unavailable: Redis is out of reach, or its log is another one. Some steps may be done: a repeated call
-                continues after them.
+            Unavailable: Redis is out of reach, or has another log. Some steps may be done: a repeated call continues
+                after them.
         """
         until_s = self._linked().deadline_s
         while (answer := await self.step(operation, until_s=until_s, **arguments)) == AGAIN:
@@ -309,8 +315,8 @@ class Shard:
     async def step(self, operation: str, until_s: float | None = None, **arguments: Any) -> Any:
         """Run one step; AGAIN is the answer if there is more to do.
 
-        After AGAIN it waits until this node has received what the step published: Redis drops a subscriber that falls
-        too far behind (`client-output-buffer-limit`).
+        After AGAIN it waits until this node has received what the step published. Otherwise Redis would drop a
+        subscriber that falls too far behind (`client-output-buffer-limit`).
         """
         answer = await self._call(self._linked(), operation, until_s=until_s, **arguments)
         if answer == AGAIN:
@@ -323,7 +329,7 @@ class Shard:
             pass
 
     async def publish(self, events: Sequence[Event]) -> list[list[bytes]]:
-        """Publish the first of some events; the caller publishes those without an answer by the next call.
+        """Publish as many events as fit, from the first on; the caller publishes those without an answer by another call.
 
         An event with a big payload is published alone.
         """
@@ -337,16 +343,16 @@ class Shard:
         ]
 
     async def _with_payload(self, event: Event, answer: list[bytes]) -> list[bytes]:
-        """Return the answer to a duplicate with its payload, where that lies beside the log."""
+        """Return the answer to a duplicate message, with its payload if that lies beside the log."""
         if len(answer) < DUPLICATE_WITH_TOKEN:
             return answer
         payload = await self._linked().command("HGET", *answer[2:])
-        if payload is None:  # It was superseded between the two commands: the answer is another one now.
+        if payload is None:  # Superseded between the two commands, so the answer has changed.
             return (await self.publish([event]))[0]
         return [*answer[:2], payload]
 
     def _payload_commands(self, fields: dict[str, Any], token: str, payload: bytes) -> list[Command]:
-        """Return the commands that write a payload where the script may keep it, and publish it."""
+        """Return the commands that write a payload to every place where the script may keep it, and publish it."""
         prefix, channel = self._address.prefix, fields["channel"]
         names = [f"c:{channel}"] if channel else [f"u:{user}" for user in fields["only"]]
         kept = [f"{kind}p:{name}" for kind, _, name in (each.partition(":") for each in names)]
@@ -360,7 +366,7 @@ class Shard:
         ]
 
     async def call_for_each(self, operation: str, name: str, items: Sequence[Any], **arguments: Any) -> None:
-        """Run an operation on a list, in as many calls as it takes: each answers how many items it has done.
+        """Run an operation on a list, in as many calls as it takes: each call answers how many items it has done.
 
         Args:
             name: the argument of the operation that takes the list.
@@ -399,7 +405,7 @@ class Shard:
             raise Unavailable(REFUSED) from error
 
     async def names(self, kind: str) -> list[str]:
-        """Return all channels (c) or users (u) it has, sorted."""
+        """Return all channels (c) or users (u) of this shard, sorted."""
         key = f"{self._address.prefix}known:{kind}"
         # A scan may return a name twice.
         return sorted({name.decode() async for batch in self._scan("SSCAN", key) for name in batch})
@@ -409,19 +415,19 @@ class Shard:
         return f"{self._address.prefix}nk:{self._node.name}"
 
     async def registered(self) -> AsyncIterator[list[str]]:
-        """Yield the ids of the connections registered for this node, in batches; one may come twice."""
+        """Yield the ids of the connections registered for this node, in batches. An id may come twice."""
         async for batch in self._scan("SSCAN", self._registered):
             yield [conn_id.decode() for conn_id in batch]
 
     async def fields(self, kind: str, name: str) -> dict[bytes, bytes]:
-        """Return a hash of any size: every field that is in it during the whole scan."""
+        """Return a hash of any size: every field that it has during the whole scan."""
         found: dict[bytes, bytes] = {}
         async for flat in self._scan("HSCAN", f"{self._address.prefix}{kind}:{name}"):
             found |= zip(flat[::2], flat[1::2], strict=True)
         return found
 
     async def _scan(self, command: str, key: str) -> AsyncIterator[list[bytes]]:
-        """Read a set or a hash page by page: Redis serves no other caller during a page."""
+        """Read a set or a hash page by page, since Redis serves no other caller while it makes a page."""
         link = self._linked()
         cursor = b"0"
         while True:
@@ -439,8 +445,8 @@ class Shard:
         """Renew this node's lease, and verify that the subscription still delivers messages.
 
         Returns:
-            The number of connections registered for this node, the nodes whose lease has ended, and whether the lease of
-            this node had.
+            The number of connections registered for this node, the nodes whose lease has ended, and whether the lease
+            of this node had ended.
         """
         link = self._linked()
         until_s = link.deadline_s
@@ -456,7 +462,7 @@ class Shard:
     def _on_message(self, name: bytes, data: bytes) -> None:
         kind = name.partition(b":")[0]
         if data.startswith(PAYLOAD_PREFIX):
-            # Its event follows at once, in the same transaction. An older payload here is that of a refused event.
+            # The event of a payload follows at once, in the same transaction. An older payload is that of a refused event.
             _, token, payload = data.split(b" ", 2)
             self._payloads = {token: payload}
         elif kind in (b"#c", b"#u"):
@@ -497,9 +503,9 @@ class Shard:
         """Break the link, so that the log is read from the gap.
 
         Raises:
-            Lost: always. One more message would move `offset` past the missed event.
+            Lost: always, since one more message would move `offset` past the missed event.
         """
-        # Behind `offset`: a client's position may have passed the event already, so no position is valid any more.
+        # A client's position may have passed an event behind `offset`, so no position is valid any more.
         self._needs_new_epoch = self._needs_new_epoch or number <= self.offset
         raise Lost(f"event {number} was not received")
 
@@ -557,17 +563,17 @@ class Shard:
     async def subscribe(self, names: Sequence[str]) -> list[str]:
         """Subscribe to channels and users; return those that are new."""
         new = [name for name in names if name not in self._subscribed]
-        # The caller is about to have a member: a collection that runs meanwhile must not unsubscribe them.
+        # The caller is about to add a member: `unsubscribe_unused` must not unsubscribe these names meanwhile.
         self._unused.difference_update(names)
         link = self._linked()
         if new:
             await link.subscribe(new)
-            # Not those that another call has subscribed and marked as complete meanwhile.
+            # Names that another call has subscribed and marked as complete meanwhile keep their offset.
             self._subscribed |= {name: -1 for name in new if name not in self._subscribed}
         return new
 
     def mark_complete(self, names: Sequence[str], offset: int) -> None:
-        """Record that no event of these is missing up to an offset: gaps are detected from there."""
+        """Record that no event of these names is missing up to an offset: gaps are detected from there."""
         self._subscribed |= {
             name: max(self._subscribed[name], offset) for name in names if name in self._subscribed
         }
@@ -575,7 +581,7 @@ class Shard:
     async def unsubscribe_unused(self) -> None:
         """Unsubscribe from channels and users that had no member here in two collections in a row.
 
-        One would not do: a join subscribes first and has its member only after the answer of the script.
+        One collection is not enough: a join subscribes first, and its member exists only after the answer of the script.
         """
         unused = {name for name in self._subscribed if not self._is_used(name)}
         unsubscribed = unused & self._unused
@@ -595,8 +601,8 @@ class Shard:
     async def _catch_up(self, link: Link) -> None:
         """Deliver the events published while the link was down, in offset order, round by round.
 
-        Each round reads on in the logs that are furthest behind, and delivers up to the offset that all have reached.
-        Events after the head that is read first are in the buffer of the subscription.
+        Each round reads further in the logs that were read the least far, and delivers the events up to the offset that
+        all logs have reached. The head is read first. Later events are in the buffer of the subscription.
         """
         starts = [(name[1], name[3:], max(self.offset, seen)) for name, seen in self._subscribed.items()]
         head = int(await self._call(link, "head"))
@@ -618,10 +624,10 @@ class Shard:
     async def _read_missed(
         self, link: Link, starts: Logs, limit: int, found: dict[int, list[list[bytes]]]
     ) -> tuple[int, Logs]:
-        """Read from logs into `found`, report the lost ones, and return up to where and from where to read on."""
+        """Read logs into `found`, and report the lost ones; return the offset read to, and the logs to read further."""
         _, read_to, lost_numbers, entries = await self._read(link, starts, limit)
         for entry in entries:
-            # One offset may have several forms: a private message that was edited for some of its users.
+            # One offset may have several forms: a private message may have been edited for some of its users.
             found.setdefault(int(entry[0]), []).append(entry)
         lost = {starts[number - 1][:2] for number in lost_numbers}
         if lost:
@@ -644,7 +650,7 @@ class Shard:
     async def history(self, channel: str, after: int = 0) -> list[list[bytes]]:
         """Read a visible history after an offset, with the payloads that lie beside it.
 
-        The payloads of one answer are fetched before the next call, so at most those of one answer are in flight.
+        The payloads of one answer are fetched before the next call, so that never more than these are in flight.
         """
         found: list[list[bytes]] = []
         more: int | None = after
@@ -656,7 +662,7 @@ class Shard:
         return found
 
     async def history_from(self, channel: str, first: list[list[bytes]], after: int) -> list[list[bytes]]:
-        """Complete a visible history whose first entries were read without the payloads beside it.
+        """Complete a visible history whose first entries were read without the payloads that lie beside the log.
 
         Args:
             after: the offset after which the rest follows; 0 if there is none.
@@ -666,10 +672,10 @@ class Shard:
         return first + (await self.history(channel, after) if after else [])
 
     async def replay(self, logs: Logs, limit: int) -> Read:
-        """Read logs, each entry once; when it returns, the receiver was delivered everything up to the returned head.
+        """Read logs, each entry once. When it returns, the receiver was delivered everything up to the returned head.
 
-        Very many logs are read by several calls: the head is that of the first, and none reads further than the calls
-        before it.
+        Very many logs are read by several calls. The head is that of the first call, and no call reads further than
+        those before it.
         """
         head, read_to, lost, entries = await self._replay_marked(logs[:CHUNK], limit)
         for start in range(CHUNK, len(logs), CHUNK):
@@ -706,7 +712,7 @@ class Shard:
         return int(head), read_to, lost, entries
 
     async def _add_payloads(self, link: Link, entries: list[list[bytes]]) -> bool:
-        """Fetch the payloads beside the log; return false if one was superseded meanwhile: then all is read again."""
+        """Fetch the payloads beside the log; return false if one was superseded meanwhile: all must be read again."""
         with_token = [entry for entry in entries if len(entry) == FIELDS_WITH_TOKEN]
         payloads = await asyncio.gather(*(link.command("HGET", *entry[-2:]) for entry in with_token))
         if None in payloads:
@@ -724,7 +730,7 @@ async def failure_reason(work: Callable[[], Awaitable[None]]) -> str | None:
         logger.debug("a periodic task has to wait: %s", error)
         return error.message
     except Exception as error:
-        # A task that ends with an error would leave the node without link or lease until it is restarted.
+        # If a task ended with an error, the node would have no link or lease until it is restarted.
         logger.exception("a periodic task failed")
         return str(error)
     return None
