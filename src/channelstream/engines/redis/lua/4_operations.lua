@@ -557,7 +557,7 @@ local function forget(kind, name)
   local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho', 'hp', 'hq' } or { 'us', 'uc', 'uv' }
   for _, each in ipairs(payload_keys(kind, name)) do keys[#keys + 1] = each end
   for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
-  -- Not DEL: UNLINK frees the memory in another thread.
+  -- UNLINK and not DEL, since it frees the memory in another thread.
   call('UNLINK', unpack(keys))
   if kind == 'u' then call('SREM', ANNOUNCING, name) end
   call('SREM', PREFIX .. 'known:' .. kind, name)
