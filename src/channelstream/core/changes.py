@@ -1,16 +1,17 @@
 """Recent edits and deletions, and the current form of entries that still wait to be sent.
 
-Invariant: an entry is never sent in a past form once its edit or deletion has been accepted. The log sees to that for
-what is read from it (`core.compaction`). But entries also wait outside the log: in a batch until the next flush, in
-the buffer of a client that catches up, and in a chunk that was read from the log and is written piece by piece to a
-slow client. A change that arrives in the meantime finds none of them, since batches are shared and nothing leads from
-a message to them.
+Invariant: once an edit or a deletion of an entry has been accepted, the entry is never sent in its older form. The log
+itself ensures this for entries that are read from it (`core.compaction`). But entries also wait outside the log: in a
+batch until the next flush, in the buffer of a client that catches up, and in a chunk that was read from the log and is
+written piece by piece to a slow client. A change that arrives in the meantime cannot find them, since batches are
+shared and no index leads from a message to them.
 
 So the change is kept here instead, and every writer asks for the changes since its entries were collected
-(`RecentChanges.after`) just before it writes. The cost is one lookup for each distinct batch, and none while there
-are no changes. To search and rewrite the waiting batches for each edit would cost a step for each connection. The
-list is bounded; a writer that is further behind gets None, and reads the log again. Changes that a flush still needs
-are kept beyond the bound (`needed`), since a batch has no way back to the log.
+(`RecentChanges.after`) just before it writes. The cost is one lookup for each distinct batch, and none while there are
+no changes. The alternative is to search and rewrite the waiting batches for each edit, at the cost of a step for each
+connection. The list of changes is bounded. If a writer is further behind, it gets None, and reads the log again.
+Changes that a flush still needs are kept beyond the bound (`needed`), since the entries of a batch are not read from
+the log again.
 """
 
 from collections import deque
@@ -33,7 +34,7 @@ class RecentChanges:
     """Changes in the order in which they were delivered.
 
     Attributes:
-        number: of the last change, counted from 1; 0 if there was none.
+        number: the number of the last change, counted from 1; 0 if there was none.
     """
 
     def __init__(self) -> None:
@@ -46,8 +47,8 @@ class RecentChanges:
 
         Args:
             entry: the edit or deletion.
-            needed: changes after this number are kept beyond the bound: entries that wait for the next flush need
-                them.
+            needed: changes after this number are kept even beyond the bound, since entries that wait for the next flush
+                need them.
         """
         self.number += 1
         self._kept.append(entry)
@@ -94,12 +95,12 @@ def current_forms(
 
     Args:
         entries: in the order of their delivery; changes may be among them.
-        changes: all that were delivered since the first entry, also to other clients only.
-        following: the entries after them that go to the same clients, but later.
+        changes: all changes that were delivered since the first entry, including those for other clients only.
+        following: the entries after these, which go to the same clients later.
     """
     if changes.last is None:
         return entries
-    # Changes among the entries apply a second time: an older one for everyone must not undo a newer one for these clients.
+    # Changes among the entries are applied again, in order: else an older one for everyone could undo a newer one.
     own = {entry.event for entry in chain(entries, following) if entry.event.supersedes is not None}
     return _after(compacted(entries), changes, lambda change, event: change in own or covers(change, event))
 
@@ -110,7 +111,7 @@ def forms_for(user: str, entries: Sequence[Entry], changes: Sequence[Entry]) -> 
 
 
 def compacted(entries: Sequence[Entry]) -> list[Entry]:
-    """Return the current form of entries that all go to the same clients, after the changes among them."""
+    """Return the current form of entries that all go to the same clients, with the changes among them applied."""
     found: dict[int, Entry] = {}
     indexes: dict[_Subject, list[int]] = {}
     for number, entry in enumerate(entries):
