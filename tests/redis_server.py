@@ -116,6 +116,8 @@ class RedisServer:
 def _printed(answer: Any) -> str:
     if isinstance(answer, list):
         return "\n".join(map(_printed, answer))
+    if answer is None:
+        return ""
     return answer.decode().strip() if isinstance(answer, bytes) else str(answer)
 
 
