@@ -137,7 +137,7 @@ class Connections:
     def confirm(self, conn_ids: Iterable[str], shard: Shard) -> None:
         """Clear the suspicion of connections that their directory registers for this node.
 
-        In the directory, owner and registration change in one script: it registers nothing for a former owner.
+        In the directory, owner and registration change in one script. So it registers no connection for a former owner.
         """
         self._suspected -= {conn_id for conn_id in conn_ids if self._shards.at(conn_id) is shard}
 
