@@ -1,17 +1,16 @@
 """Batches: the events that a connection is sent with the next flush.
 
 A batch is a node of a tree: the events of its parent, then one more. `append` returns the same child for the same
-entry, so connections that received the same events since the last flush point at the same node, however they came
-there. Two things follow: the work of a delivery is one pointer for each recipient, and the bytes of a batch are made
-once per format for all of them. With a list for each connection, both would grow with recipients x events.
+entry, so all connections that received the same events since the last flush point at the same node. Two things follow.
+A delivery only changes one pointer for each recipient, and the bytes of a batch are made once per format for all
+recipients. With a list for each connection, both would cost recipients x events.
 
 Invariant: a batch never changes once it exists; a connection only moves on to a child. So a batch may be shared, and
-encoded at any moment after its last entry was appended. What does change is the form of its entries, by edits and
-deletions: `encoded` gets these changes as an argument, and keeps its bytes only as long as the last change is the
-same.
+encoded at any moment after its last entry was appended. Only the form of its entries changes, by edits and deletions.
+`encoded` gets these changes as an argument, and keeps its bytes only as long as the last change is the same.
 
-A connection that must not be written to points at a node as well: `DiscardBatch` or `BufferBatch`, whose `append`
-returns itself. So the delivery loop needs no branch for it.
+A connection that must not be written to points at a batch as well: a `DiscardBatch` or a `BufferBatch`, whose `append`
+returns the same batch. So the delivery loop needs no branch for such a connection.
 """
 
 from channelstream.core.changes import Changes, current_forms
@@ -25,14 +24,14 @@ UNCHANGED = Changes()
 
 
 def format_of(dialect: Dialect, framing: Framing) -> int:
-    """Return the number of a format, by which a batch keeps its bytes."""
+    """Return the number of a format, which is the index of its bytes in a batch."""
     return dialect * len(Framing) + framing
 
 
 class Batch:
     """Events to send together: those of `parent`, then `entry`.
 
-    The root of a tree has neither: nothing waits.
+    The root of a tree has neither parent nor entry: nothing waits.
 
     Attributes:
         size: sum of the `Entry.size` of its entries, in bytes.
@@ -59,7 +58,7 @@ class Batch:
         return batch
 
     def detach_children(self) -> "Batch":
-        """Move the children of this root to a new root, and return that."""
+        """Move the children of this root to a new root, and return the new root."""
         taken = Batch()
         taken._next, self._next = self._next, None
         return taken
@@ -77,7 +76,7 @@ class Batch:
                 batch._next = None
 
     def head(self, size: int) -> "Batch":
-        """Return the longest ancestor of at most this size, or the first entry alone if it is larger."""
+        """Return the longest first part that has at most this size, or only the first entry if that is larger."""
         batch = self
         while batch.size > size and batch.parent is not None and batch.parent.entry is not None:
             batch = batch.parent
@@ -108,9 +107,9 @@ class Batch:
         Args:
             dialect: of the recipients.
             framing: of the recipients.
-            changes: edits and deletions since the batch began, for any recipients. If the last one differs from that
-                of the last call, the bytes are made again.
-            head: encode only this part, which `head` has returned, for all calls the same one.
+            changes: edits and deletions since the batch began, for any users. If the last one is not that of the last
+                call, the bytes are made again.
+            head: encode only this part, which the method `head` has returned. All calls must give the same part.
         """
         known = self._bytes
         if known is None or self._encoded_after is not changes.last:
@@ -138,11 +137,11 @@ class DiscardBatch(Batch):
 
 
 class BufferBatch(Batch):
-    """The batch of a connection that catches up: buffers the events that arrive meanwhile.
+    """The batch of a connection that catches up: it buffers the events that arrive meanwhile.
 
     Attributes:
         buffered: entries in the order of their delivery, at most `limit`.
-        overflowed: more than `limit` arrived, so it buffers nothing; the log has to be read once more.
+        overflowed: more than `limit` entries arrived, so it buffers nothing; the log has to be read once more.
     """
 
     __slots__ = ("buffered", "limit", "overflowed")

@@ -1,27 +1,29 @@
 """The connections of this process, and the delivery of events to them. `deliver` and `flush` are the hot path.
 
-`deliver` moves one pointer for each recipient (`core.batch`): its batch, followed by the new entry. `flush` encodes
-each distinct batch once per format, and calls each connection's `write` once. Neither awaits, logs, encodes or copies
-anything per recipient. A queue for each connection would cost an append per recipient and event, and an encoding per
-connection.
+Batches form trees, each grown from an empty root (`core.batch`). For each recipient `deliver` only changes one
+reference, `connection.batch`: it then points to the former batch with the new entry appended. `flush` encodes each
+distinct batch once per format, and calls each connection's `write` once. Neither awaits, logs, encodes or copies
+anything per recipient. With a queue for each connection, every event would cost an append per recipient, and every
+flush an encoding per connection.
 
 Rounds: a flush of many connections is split into slices, with other work in between. `_begin_round` moves the waiting
-connections to `_slices`, and gives their batches to the root `_sent`. An event that is delivered meanwhile to a
-connection that still waits extends its batch of this round; one to a connection that was already written to begins a
-batch of the next round, at `_root`. So no connection is sent an event twice, and none is skipped. Of a very large
-batch only a part is written in a round (`BATCH_SIZE`), and the rest in the next ones.
+connections to `_slices`, and their batches from `_root` to another root, `_sent`. Events keep arriving between the
+slices. If a connection still waits, the event is added to its batch of this round. If the connection has been written
+to already, the event begins a batch of the next round, at `_root`. So no connection is sent an event twice, and no
+event is skipped. Of a very large batch only a part is written in a round (`BATCH_SIZE`), and the rest in the next ones.
 
-Invariants at a slice or a lost stream:
+What holds between two slices, and when a stream is lost:
 
 - `connection.batch` is `_root` (live, nothing waits), a batch that grew from `_root` or `_sent` (live, events wait),
   a `BufferBatch` (catching up) or `DISCARD` (nothing is to be written: detached, or live until its stream ends in a
   later loop turn, since the client has closed it). `deliver` treats them alike, without a branch.
 - A connection may leave its slice: it is detached, or attached by another transport while it waits. So `_write_out`
   checks batch and format again just before it writes.
-- `connection.delivered` is not maintained while a connection is live, as that would cost a write per recipient. It is
-  settled from the batch when nothing more is written to it: the position before the first entry that was not written.
-- Edits and deletions arrive between delivery and flush. The batches are encoded after the changes since their round
-  began (`_sent_began`), so that no past form is written (`core.changes`).
+- `connection.delivered` is not updated while a connection is live, since that would cost an assignment per recipient.
+  It is set when nothing more is written to the connection: to the position before the first entry of the batch that was
+  not written.
+- Edits and deletions arrive between delivery and flush. A batch is encoded with all changes since its round began
+  (`_sent_began`) applied, so that no outdated form is written (`core.changes`).
 """
 
 from collections import deque
@@ -43,7 +45,7 @@ SLICE = 1_000
 ENCODE_BYTES = 1024
 """Bytes whose encoding takes as long as one write."""
 WRITE_BYTES = 16_384
-"""Bytes that count as one more write: the kernel copies that many in the time one write takes besides."""
+"""So many bytes count as one more write: the kernel takes as long to copy them as for the rest of a write."""
 
 
 class Hub:
@@ -69,7 +71,8 @@ class Hub:
         self.deliveries = 0
         self.changes = RecentChanges()
         self._root = Batch()
-        # The number of the last change when the collecting round, and the one being written, began.
+        # The number of the last change when the round that is being collected began (`_began`), and when the round that
+        # is being written began (`_sent_began`).
         self._began = self._sent_began = 0
         self._waiting_by_format: list[list[Connection]] = [[] for _ in range(FORMATS)]
         self._slices: deque[tuple[int, list[Connection]]] = deque()
@@ -130,7 +133,7 @@ class Hub:
             if name in connection.channels
         }
         if not event.is_for("", Dialect.V07):
-            # Not announced: only connections of the seed dialect receive it.
+            # The event is not announced (no `notify_presence`): only connections of `Dialect.SEED` receive it.
             self._enqueue(
                 [member for member in members if member.receives(event) and member not in own], entry
             )
@@ -186,7 +189,7 @@ class Hub:
         return False
 
     def _begin_round(self) -> None:
-        """Move the waiting connections and their batches to the round that is written; others wait for the next one."""
+        """Move the waiting connections and their batches to the round that is written; later ones wait for the next."""
         for number, waiting in enumerate(self._waiting_by_format):
             if waiting:
                 self._waiting_by_format[number] = []
@@ -206,9 +209,10 @@ class Hub:
                     self._flush_alone(connection)
 
     def _flush_alone(self, connection: Connection) -> None:
-        """Write the batch of a connection that a change is for, but that does not receive it (excluded, no member).
+        """Write the batch of a connection whose user a change is for, but which does not receive the change itself.
 
-        This user must not be sent the older form, while others that share the batch may need it.
+        Either the user is excluded, or the connection is not in the channel. This user must not be sent the older form,
+        while others that share the batch may need it.
         """
         batch = connection.batch
         if connection.state is not ConnectionState.LIVE or batch.entry is None:
@@ -225,7 +229,7 @@ class Hub:
             self._close_failed(connection, batch)
 
     def _waiting_changes(self) -> Changes:
-        """Return the changes since the first entry of the round that is written was delivered."""
+        """Return the changes that were delivered since the first entry of the round that is being written."""
         changes = self.changes.after(self._sent_began)
         assert changes is not None  # noqa: S101 - `RecentChanges.add` keeps them
         return Changes(changes)
@@ -233,8 +237,8 @@ class Hub:
     def _write_out(self, number: int, waiting: list[Connection], left: int) -> int:
         """Write to each of the connections, and return how many writes of `left` remain.
 
-        The others wait for the next call of `flush`. If a write fails, that stream ends, and the connections after it
-        wait for the next call.
+        Connections for which no write remains wait for the next call of `flush`. If a write fails, that stream ends,
+        and the connections after it wait for the next call.
         """
         dialect, framing = Dialect(number // len(Framing)), Framing(number % len(Framing))
         root = self._root
@@ -254,7 +258,7 @@ class Hub:
                     data = batch.encoded(dialect, framing, changes, first)
                     cost = 1 + len(data) // WRITE_BYTES
                     left -= len(data) // ENCODE_BYTES
-                # Not if it was detached while it waited, or attached by another transport.
+                # Skip a connection that was detached while it waited, or attached by another transport.
                 if batch.entry is not None and connection.format == number:
                     connection.batch = following
                     if following is not root:
@@ -273,29 +277,32 @@ class Hub:
         return left
 
     def _split(self, batch: Batch, changes: Changes) -> tuple[Batch, Batch]:
-        """Return the part of a batch that is written now, and the rest for the next round: mostly the empty root.
+        """Return the part of a batch that is written now, and the rest for the next round (mostly the empty root).
 
-        To encode a very large batch at once would block the loop, and meanwhile more would arrive.
+        If a very large batch were encoded at once, it would block the loop, and more events would arrive meanwhile.
         """
         if batch.size <= BATCH_SIZE:
             return batch, self._root
         parts = self._splits.get(batch)
         if parts is None:
             first, following = batch.head(BATCH_SIZE), self._root
-            # The rest takes the changes up to now with it: the next round knows only those since this one.
+            # Apply the changes up to now to the rest: the next round knows only the changes since this round began.
             for entry in current_forms(batch.entries_after(first), changes):
                 following = following.append(entry)
             parts = self._splits[batch] = first, following
         return parts
 
     def _close_failed(self, connection: Connection, batch: Batch) -> None:
-        """Close a stream on which a write has failed; its batch is put back, so that `delivered` is settled before it."""
+        """Close a stream on which a write has failed.
+
+        The batch is put back first, so that `delivered` becomes the position before that batch.
+        """
         if connection.stream is not None and connection.state is ConnectionState.LIVE:
             connection.batch = batch
             connection.stream.close(CloseCode.OVERLOADED, "a write has failed")
 
     def _addressees(self, entry: Entry) -> list[Connection]:
-        """Return the recipients of an event for certain users, by the index of users and not by the channel."""
+        """Return the recipients of an event for certain users. They are found by their users, not by the channel."""
         event = entry.event
         return [
             connection
@@ -342,7 +349,7 @@ class Hub:
         connection.batch = DISCARD
 
     def discard_pending(self, connection: Connection) -> None:
-        """Write nothing more to a live connection whose client no longer reads; its events stay in the log.
+        """Write nothing more to a live connection whose client no longer reads; the waiting events stay in the log.
 
         A connection that is not live is left unchanged.
         """
@@ -364,8 +371,8 @@ class Hub:
     def _flush_pending(self, connection: Connection) -> None:
         """Write the batch of a connection that was live until now, and set `delivered` to the position after it.
 
-        If the write fails, or the batch is a very large one, `delivered` is the position before it, and the client
-        gets these events from the log. So a full transport takes at most `BATCH_SIZE` beyond its bound.
+        If the write fails, or the batch is a very large one, `delivered` is the position before the batch, and the
+        client gets these events from the log. So a full transport takes at most `BATCH_SIZE` beyond its bound.
         """
         if connection.batch.size > BATCH_SIZE:
             self.discard_pending(connection)
@@ -384,12 +391,15 @@ class Hub:
 
 
 def _is_in_audience(connection: Connection, event: Event) -> bool:
-    """Whether a connection of an addressed user receives the event: not outside its channel."""
+    """Whether a connection of an addressed user receives the event.
+
+    One of a channel goes only to connections in that channel.
+    """
     return (event.channel is None or event.channel in connection.channels) and connection.receives(event)
 
 
 def _discard(index: dict[str, dict[Connection, None]], key: str, connection: Connection) -> None:
-    """Remove a connection from an index, and its key if it was the last one."""
+    """Remove a connection from an index; remove the key too if this was its last connection."""
     entries = index[key]
     del entries[connection]
     if not entries:

@@ -1,31 +1,31 @@
 """What all transports share: a stream attaches to a connection, catches up, goes live, stalls, and is lost.
 
-A stream (`core.connection.Stream`) writes bytes; a session is the life of one stream with its connection. Every
-client is sent what it missed by the same loop (`Session._catch_up`), after an absence as well as after a stall: read
-a chunk of the log from `connection.delivered` on, write it, and go live when nothing is left. There is no queue for
-each connection, so a slow or absent client costs no memory but its transport's buffer; the price is that the log is
-read again for each of them.
+A stream (`core.connection.Stream`) writes bytes; a session is the life of one stream with its connection. The same loop
+(`Session._catch_up`) sends a client what it missed, after an absence as well as after a stall: read a chunk of the log
+from `connection.delivered` on, write it, and go live when nothing is left. There is no queue for each connection. So a
+slow or absent client costs no memory but its transport's buffer, and the price is that the log is read again for each
+of these clients.
 
 Invariant: each entry that the connection may read is written once, in offset order within a shard, and
 `connection.delivered` is the position after the last one written. The loop awaits the engine and the transport, and
 meanwhile the world changes:
 
-- Live events arrive. They are collected in a `BufferBatch` from before the read begins, so that none falls between
-  the end of the read and going live. Going live is one step without `await`: it requires that the read has reached
-  the head and that the buffer has not overflowed, and it drops buffered entries up to `delivered`, which the read had
-  as well. If the buffer overflows, the log is read once more.
-- Edits and deletions arrive for entries that are read but not yet written. `hub.changes` has the recent ones, and
-  entries are written in their current form; if there were too many, the log is read again.
+- Live events arrive. They are collected in a `BufferBatch` from before the read begins, so that none is missed between
+  the end of the read and going live. Going live is one step without `await`. It is allowed if the read has reached the
+  head and the buffer has not overflowed. Buffered entries up to `delivered` are dropped: the read has already returned
+  them. If the buffer overflows, the log is read once more.
+- Edits and deletions arrive for entries that are read but not yet written. `hub.changes` has the recent ones, so that
+  entries are written in their current form. If there were too many changes, the log is read again.
 - A newer stream of the connection attaches, or the stream is lost. After each `await` the session continues only if
-  `is_current`: otherwise it would write to the wrong stream, or overwrite `delivered` after the newer session has
-  moved it.
-- Channels are joined and left. A channel that is being joined has no known start, and is read only later; entries of
-  a channel that was left, or joined again, are dropped by its present `ReadRange`.
+  `is_current`. Otherwise it would write to the wrong stream, or overwrite `delivered` after the newer session has moved
+  it.
+- Channels are joined and left. A channel that is being joined is read later, because its start is not known yet.
+  Entries of a channel that was left are dropped; if it was joined again, those before its new `ReadRange` are dropped.
 - The engine is out of reach. An open stream waits and reads again, since its client misses nothing as long as the log
   reaches back. A new stream is refused with 1013, because the client must first be sent which channels are recovered.
 
-The alternative, a queue for each connection that live events and replayed entries are merged into, needs a bound for
-each client, and a second way to resume once the bound is reached.
+The alternative is a queue for each connection, into which live events and replayed entries are merged. It needs a bound
+for each client, and a second way to resume once the bound is reached.
 """
 
 import asyncio
@@ -52,11 +52,14 @@ LINE_LOST = "the line was lost"
 CHUNK = 256
 """Entries of one read of the log."""
 PIECE_BYTES = 65_536
-"""Bytes of one write while catching up, or one entry that is longer: the most that waits for a slow client."""
+"""A write while catching up ends with the entry that reaches this many bytes. No more than one waits for a slow client."""
 BUFFERED_ENTRIES = 1000
 """Live entries buffered for a connection while the log is read; if there are more, the log is read again."""
 BUFFERED_BYTES = 65_536
-"""Size of the entries written as a stream goes live, or one that is larger; if there is more, the log is read again."""
+"""Largest size of all buffered entries that are written as a stream goes live.
+
+A single entry may be larger. If there are more, the log is read again.
+"""
 
 
 class Session:
@@ -89,7 +92,7 @@ class Session:
         buffer = BufferBatch(BUFFERED_ENTRIES)
         self._node.hub.attach(self.connection, self._stream, buffer)
         self._node.attached(self.connection)
-        # Not earlier: a stream that is closed while it is current detaches the connection.
+        # Closed only now: a stream that is closed while it is current detaches the connection.
         if older is not None:
             older.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
         self._run(self._attach(buffer, since))
@@ -117,8 +120,8 @@ class Session:
 
         Args:
             grace_s: as in `lost`.
-            code: the close code; None if the socket was lost without one. A client's 1000 ends the whole connection,
-                which is recorded with that.
+            code: the close code; None if the socket was lost without one. If the client closes with 1000, the whole
+                connection ends. That ending is recorded when it ends, and not here.
         """
         if self.is_current and code != CloseCode.NORMAL:
             self._node.record_ending(self.connection, code, reason, final=False)
@@ -146,8 +149,8 @@ class Session:
     def mark_undelivered(self, delivered: Offsets) -> None:
         """Move `delivered` back to these offsets, since the client had gone before it read the last write.
 
-        Does nothing if another stream has attached, or has been sent more, in the meantime: the client would get that
-        twice.
+        Does nothing if another stream has attached meanwhile, or has been sent more: otherwise the client would get
+        that twice.
         """
         if self.connection.stream is None and self.connection.delivered == self._delivered_when_lost:
             self.connection.delivered = min_offsets(self.connection.delivered, delivered)
@@ -175,7 +178,8 @@ class Session:
     # -- catching up
 
     async def _attach(self, buffer: BufferBatch, since: str | None) -> None:
-        # A client may reconnect while `/connect` is still registering its id, or a moved connection is joined again.
+        # A client may reconnect before `/connect` has registered its id, or before a moved connection has joined its
+        # channels again.
         await self._node.registered(self.connection)
         if not self.is_current:
             return
@@ -217,9 +221,10 @@ class Session:
         return {self._shard(name) for name in (PRIVATE, *self._joined())}
 
     async def _skip_lost(self, starts: dict[str, int], replay: Replay) -> Offsets:
-        """Return the earliest position from which all recovered channels are complete; advance the lost `starts`.
+        """Return the position before the next event of the recovered channels, or the head if there is none.
 
-        With the position that it has asked for, a long poll would ask again, and get the same loss at once.
+        Move the `starts` of the lost channels, so that nothing of them is replayed. If the client were sent the
+        position that it has asked for, a long poll would ask with that position again, and get the same loss at once.
         """
         position = replay.read_to
         recovered = [name for name in starts if name not in replay.lost]
@@ -252,7 +257,10 @@ class Session:
         return shard_of(self.connection.user if name == PRIVATE else name, len(self.connection.delivered))
 
     def _complete_up_to(self, starts: Mapping[str, int], read_to: Offsets) -> Offsets:
-        """Return `read_to`, lowered so that a channel joined during the read, which it does not have, is read next."""
+        """Return `read_to`, lowered for the channels that the read does not cover, because they were joined meanwhile.
+
+        In the shard of such a channel it becomes the offset of the join, so that the next read covers the channel.
+        """
         for name, read_range in self.connection.channels.items():
             if name not in starts:
                 shard = self._shard(name)
@@ -260,7 +268,7 @@ class Session:
         return read_to
 
     def _resume_from(self, since: str, head: Position, shards: set[int]) -> dict[str, int]:
-        """Return the offset after which each channel is read for a resuming client; -1 where nothing can be proven.
+        """Return the offset after which each channel is read for a resuming client; -1 if `since` proves nothing.
 
         Events before a channel's `ReadRange` were never the connection's: they are neither sent nor lost.
         """
@@ -281,7 +289,7 @@ class Session:
         self._stream.write_first(resumed_item(position, recovered, sorted(lost)), position)
 
     async def _recover(self, buffer: BufferBatch) -> None:
-        """Catch up after the client was too slow, once it has read what it was sent."""
+        """Catch up with a client that was too slow, once it has read the bytes that it was sent."""
         await self._drain(buffer)
         await self._catch_up(buffer, {}, item, strict=True)
 
@@ -292,7 +300,7 @@ class Session:
         encode: Callable[[Entry, Dialect], bytes],
         strict: bool,
     ) -> None:
-        """Write what the log holds for this connection until nothing is left, then go live.
+        """Write the entries that the log has for this connection until nothing is left, then go live.
 
         Args:
             buffer: the connection's batch, which collects live events meanwhile.
@@ -304,7 +312,7 @@ class Session:
         connection = self.connection
         while self.is_current:
             buffer.reset()
-            # Before the read, so that no change falls between the two.
+            # Taken before the read, so that no change is missed between the two.
             changes = self._node.hub.changes.number
             progress = self._progress(starts)
             replay = await self._read(progress)
@@ -326,7 +334,8 @@ class Session:
             if self._is_behind_client():
                 await self._catch_node_up()
             elif self._paused:
-                # By a write of the transport, such as a pong. Live, nothing would bound what waits for the client.
+                # Paused by a write of the transport itself, such as a pong. If the stream went live now, nothing would
+                # bound the data that waits for the client.
                 await self._drain(buffer)
             elif read_to == replay.head and not buffer.overflowed and self._go_live(buffer, changes):
                 return
@@ -348,15 +357,16 @@ class Session:
             [entry for entry in buffer.buffered if entry.offset > connection.delivered[entry.shard]]
         )
         if len(newer) > 1 and sum(entry.size for entry in newer) > BUFFERED_BYTES:
-            return False  # From the log they are written piece by piece.
+            return False  # The loop reads them from the log, and writes them piece by piece.
         forms = forms_for(connection.user, newer, recent)
         self._node.hub.go_live(connection, advance_positions(connection.delivered, forms))
         return True
 
     def _changes_after(self, number: int, head: Offsets) -> Callable[[], list[Entry] | None]:
-        """Return a function for the edits and deletions since a read up to `head`, which began at change `number`.
+        """Return a function that returns the edits and deletions that are newer than a read.
 
-        Its result is None where they are too many, and the log has to be read again.
+        The read covers the log up to `head`, and began when the last change was `number`. The function returns None if
+        there are too many changes: then the log has to be read again.
         """
 
         def changes() -> list[Entry] | None:
@@ -366,12 +376,15 @@ class Session:
         return changes
 
     def _is_behind_client(self) -> bool:
-        """Whether the client was sent more of a shard than this node has received, which is only what concerns it."""
+        """Whether `delivered` is ahead of what this node has received in some shard.
+
+        A node receives only the events of its own channels and users, so its offset in a shard may lag behind.
+        """
         delivered = self.connection.delivered
         return max_offsets(delivered, self._node.hub.offsets) != self._node.hub.offsets
 
     async def _catch_node_up(self) -> None:
-        """Let this node receive as much as the client has, of shards of which this connection reads nothing.
+        """Let this node receive the log up to the client's position in shards from which the connection reads nothing.
 
         If such a shard is out of reach, or the client's offset is not one of this log, `delivered` is lowered: an
         offset that is too low only costs a second read, while one that is too high would hide events of a channel
@@ -412,7 +425,7 @@ class Session:
         """Write entries piece by piece, each when the transport has room.
 
         Args:
-            changes: returns the changes that may supersede entries by now; None if they are too many.
+            changes: returns the changes that may have superseded entries meanwhile; None if there are too many.
 
         Returns:
             Whether all was written; if not, the stream has ended or the log has to be read again.
@@ -425,7 +438,8 @@ class Session:
             rest = forms_for(self.connection.user, rest, recent) if recent else rest
             items, last = self._piece(rest, encode)
             if last is not None:
-                # Before the write, which ends a long poll: `mark_undelivered` moves this back if its client has gone.
+                # Set before the write, which ends a long poll: if its client has gone, `mark_undelivered` moves
+                # `delivered` back.
                 self.connection.delivered = last.offsets
                 self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
             rest = rest[len(items) :]
@@ -435,7 +449,10 @@ class Session:
         return True
 
     def _receivable(self, entries: list[Entry]) -> list[Entry]:
-        """Return what the connection may read now: during the read it may have left a channel or joined it again."""
+        """Return the entries that the connection may read now.
+
+        During the read it may have left a channel or joined it again.
+        """
         bounds: dict[str | None, int] = {
             name: read_range.bound for name, read_range in self.connection.channels.items()
         }
@@ -465,7 +482,7 @@ class Session:
         """Wait until the transport has room."""
         await asyncio.sleep(0)  # uvloop calls `pause_writing` at the end of the loop turn of a write.
         while self._paused and self.is_current:
-            # A client that does not read must cost no memory: what arrives now is read from the log later.
+            # A client that does not read must cost no memory: events that arrive now are read from the log later.
             buffer.overflow()
             self._drained = asyncio.Event()
             await self._drained.wait()
@@ -476,7 +493,7 @@ def _delivered_offsets(position: Position, head: Position, shards: set[int]) -> 
     """Return the offset of a client's position in each shard; -1 where this log has no such offset.
 
     Args:
-        shards: those in which `head` is the end of the log. In others a higher offset may exist
+        shards: those in which `head` is the end of the log. In the others the log may have higher offsets
             (`Session._catch_node_up`).
     """
     offsets = [position.offset_in(head.epochs, shard) for shard in range(len(head.offsets))]
