@@ -2,9 +2,9 @@
 --
 -- Each call is one atomic step, within the limits of `1_log.lua`. What does not fit is repeated by the caller, in one of
 -- three forms:
---   AGAIN: the caller repeats the same call. An operation returns it when it has only continued the work of an earlier call,
---     or if its repetition skips the finished part. Before the next call the caller waits until its node has received what
---     this step published (`Shard.step`).
+--   AGAIN: the caller repeats the same call. An operation returns AGAIN in two cases: this call has only continued the work
+--     of an earlier call; or the same call, sent again, skips what is already done. Before the next call the caller waits
+--     until its node has received what this step published (`Shard.step`).
 --   a count: the operation has done this many items of its list; the caller sends the others.
 --   an offset or a cursor: the caller continues after it.
 -- Between two calls other clients run. So each item of a list is atomic, but the list is not.
@@ -77,8 +77,8 @@ local function update_history(event, record, offset)
   end
 end
 
--- The records with an event's uuid in its log and history. For a private event they are those of all its users' logs, and
--- the second result has the known users whose logs have no such record.
+-- The records with an event's uuid in its log and history. For a private event these are the records in the logs of all its
+-- users. The second result lists those of its users that exist here and have no such record in their log.
 local function known_about(event)
   local known, new = {}, {}
   if event.channel then
@@ -111,7 +111,8 @@ local function of_kind(known, kind)
   return found
 end
 
--- The key of a payload beside the log of the event's channel or of one of its users.
+-- The Redis key under which a payload of an event is stored: that of the payloads of the channel's log or history, or of
+-- the log of one of the event's users. nil if none of them has it.
 local function find_payload(event, token)
   for _, each in ipairs(payload_keys_of(event)) do
     if call('HEXISTS', each[1], token) == 1 then return each[1] end
@@ -191,14 +192,15 @@ local function scan_log(found, number, wanted, known, after, read_to, count)
   local offset = after
   for _, entry in ipairs(entries) do
     offset = tonumber(entry[1]:match('^%d+'))
-    -- A private message has one offset in the logs of all its users, which may have several forms of it.
+    -- A private message has the same offset in the log of each of its users, but these logs may hold different forms of it.
+    -- So its slot has the user's name too.
     local slot = kind == 'u' and entry[1] .. name or offset
     found[slot] = found[slot] or { offset, kind, name, entry[1], entry[2][2], number }
   end
   return #entries, offset
 end
 
--- Of the logs that were not read to their end, the one that was read the least far.
+-- The log that was read the least far, among those that were not read to their end.
 local function least_advanced(ends)
   local least
   for number, offset in pairs(ends) do
@@ -225,8 +227,8 @@ local function fair_share(starts, known, limit)
   return math.min(limit + 1, math.max(2, math.ceil(limit / busy)))
 end
 
--- How many times the log that was read the least far is read further. The answer is complete only up to where that log was
--- read.
+-- `find_all` at first reads the same number of entries from each log. After that it reads more from the log that was read
+-- the least far, at most this many times. The answer is complete only up to where that log was read.
 local MAX_REFILLS = 4
 
 -- Entries in offset order, in groups of one offset.
@@ -289,7 +291,8 @@ end
 
 -- -- connections
 
--- Register a new connection: in its directory (`dir`), in the shard of its user (`home`), or in both if they are one shard.
+-- Register a new connection: in the shard of its id, which also stores its owner (its directory; `dir`), in the shard of its
+-- user (`home`), or in both if they are one shard.
 function operations.connect(a)
   if is_ending(a.conn_id) and not unregister(a.conn_id) then return AGAIN end
   if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
@@ -309,9 +312,9 @@ function operations.connect(a)
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
--- Join channels; return {the offset of the join, how many were joined}. In its directory and in the shard of its user
--- (`known`) the connection must be registered already. If it is not, it has ended or moved, and this call must not register
--- it again.
+-- Join channels; return {the offset of the join, how many were joined}. `known` says that this shard is the directory of the
+-- connection or the shard of its user. There the connection must be registered already. If it is not, it has ended or moved,
+-- and this call must not register it again.
 function operations.join(a)
   if a.known and not is_registered_for(a.conn_id, a.node) then return 'gone' end
   if not a.known and not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
@@ -339,8 +342,8 @@ function operations.disconnect(a)
   return dir and dir ~= a.node and 'gone' or 'done'
 end
 
--- Register a connection with exactly these channels; return {how many were joined, whether it is in no others}, or 0 if
--- another node owns it.
+-- Register a connection with exactly these channels; return {how many were joined, whether the connection is in no
+-- others}, or 0 if another node owns it.
 function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
@@ -371,7 +374,8 @@ end
 function operations.claim(a)
   local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'shards', 'ending')
   if not known[1] or known[5] then return false end
-  -- An orphan is claimed only from a node with no subscription: a living one is asked to release its connections.
+  -- With `orphan` the call claims the connection only if its node has died. A node that still has a subscription lives: it
+  -- must be asked to release the connection first.
   if a.orphan and call(PUBLISH, key('#n', known[1]), 'there 0') > 0 then return 'held' end
   local answer = { known[1], known[2], known[3], known[4] or '' }
   if not a.sure then return answer end
@@ -387,13 +391,15 @@ function operations.claim(a)
   return answer
 end
 
--- Called before `claim`, in each other shard: if it fails, the owner has not changed.
+-- Register a connection for a node that is about to claim it; called before `claim`, in each other shard. If this fails, the
+-- owner has not changed.
 function operations.reserve(a) return reserve(a.conn_id, a.node) end
 
--- Release the former owner; called after `claim`, in each other shard.
+-- Remove the former owner's registration of a connection; called after `claim`, in each other shard.
 function operations.follow(a) return move(a.conn_id, a.from, a.node) end
 
--- Called in the directory: shards are added before they register the connection, and removed before they unregister it.
+-- Add shards to the list in the directory, or remove them. A shard is added before it registers the connection, and removed
+-- before it unregisters the connection.
 function operations.spread(a) return update_shards(a.conn_id, a.node, a.more, a.less) and 1 or 'gone' end
 
 -- Send a command to the owner of a connection; return the number of nodes that received it, -1 if nobody owns it.
@@ -591,5 +597,5 @@ if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then return refuse(argume
 if FREEING[ARGV[5]] then detect_full() end
 local answer = operations[ARGV[5]](arguments) or false
 if type(answer) == 'table' and answer.err then return answer end
--- From the time the node estimates how far this clock is ahead of its own.
+-- The node uses this time to estimate how far the clock of Redis is ahead of its own.
 return { whole(time_ms), answer }
