@@ -10,15 +10,15 @@ owner, and `Engine.claim` changes that entry atomically. The steps before and af
 - Between release and claim no node holds the connection. A command that arrives in this gap finds the connection at
   neither node. It is retried for about 1.6 s (`RETRY_DELAYS_S`), then answered with 503. Commands are not queued at the
   directory: that would slow down every command, even for connections that never move.
-- Two nodes may claim at once, when a client reconnects quickly through a load balancer. The directory gives both the
-  connection, one after the other. The first node may receive the notice of the second claim before its own `claim` call
-  returns. At that time it has no connection object to remove yet. So `_overtaken` keeps the notice, and the first node
-  then closes its stream (4002): the connection never has two open streams.
+- Two nodes may claim at once, when a client reconnects quickly through a load balancer. The directory gives the
+  connection to both, one after the other. The first node may receive the notice of the second claim before its own
+  `claim` call returns. At that time it has no connection object to remove yet. So `_overtaken` keeps the notice, and
+  the first node then closes its stream (4002): the connection never has two open streams.
 
-Deadlock: two nodes may each hold the lock of one id (`locks.py`) and ask the other. So a command is sent to another
-node without the lock, and a node that does not hold the connection answers "not found" without waiting for its own
-lock. Only `Release` is sent while its sender holds the lock. That is safe: the sender does not hold the connection, so
-no other node waits for its lock.
+Deadlock: each node has its own lock for each id (`locks.py`). Two nodes may both hold their lock of the same id, and
+ask each other about it. So a command is sent to another node without the lock, and a node that does not hold the
+connection answers "not found" without waiting for its own lock. Only `Release` is sent while its sender holds the lock.
+That is safe: the sender does not hold the connection, so no other node waits for the sender's lock.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Handover:
             return self._local.get(conn_id) or await self._claim(conn_id, orphan=False)
 
     async def _claim(self, conn_id: str, orphan: bool) -> Connection | None:
-        """Claim a connection and hold it here; None if it is unknown. The caller holds the lock of its id.
+        """Claim a connection and hold it here; return None if it is unknown. The caller holds the lock of its id.
 
         Args:
             orphan: claim it only if the node that owns it has died.
@@ -103,7 +103,7 @@ class Handover:
         return connection
 
     async def dispatch(self, command: Command) -> Answer | None:
-        """Execute a command at the node that holds its connection; None if no node does.
+        """Execute a command at the node that holds its connection; return None if no node holds it.
 
         Raises:
             Invalid: the command is refused. Moved: the connection was between two nodes until the last retry.
@@ -121,7 +121,7 @@ class Handover:
         if self._local.get(command.conn_id) is None:
             if not self._engine.shared:
                 return None
-            # Without the lock: the owner may ask this node at the same time (see Deadlock above).
+            # Ask without the lock: the owner may ask this node at the same time (see Deadlock above).
             answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
             if answer is not None:
                 return answer
@@ -137,7 +137,7 @@ class Handover:
             return None if connection is None else await self._local.execute(connection, command)
 
     async def _ask_owner(self, command: Command) -> Answer | None:
-        """Ask the owner, and repeat it while the connection is between two nodes; None if no living node has it."""
+        """Ask the owner, and ask again while the connection is between two nodes; return None if no living node has it."""
         for delay_s in RETRY_DELAYS_S:
             answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
             if answer is None or answer.found:
@@ -158,7 +158,7 @@ class Handover:
     async def _execute_local(self, command: Command) -> Answer:
         connection = self._local.get(command.conn_id)
         if connection is None:
-            return Answer(found=False)  # It ended or moved while this waited for the lock.
+            return Answer(found=False)  # The connection ended or moved while this waited for the lock.
         try:
             return await self._local.execute(connection, command)
         except Invalid as error:

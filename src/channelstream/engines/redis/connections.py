@@ -4,12 +4,13 @@ A connection is registered in several shards: the shard of its id (its directory
 of its channels. No transaction spans two shards, and a node may die, or lose a shard, between any two steps. Four
 rules keep every intermediate state harmless:
 
-- **The directory decides who owns a connection.** It is one field in one shard, changed by one script. Everything else
-  can be repaired from it.
+- **The directory decides who owns a connection.** The owner is one field in one shard, changed by one script.
+  Everything else can be repaired from this field.
 - **A shard registers a connection for each node separately**, and unregisters it when the last node has released it. So
-  a claiming node first reserves the connection: it is registered beside the owner. If the owner then dies, releases the
-  connection or is reaped in the middle of the move, the connection stays a member of its channels. The alternative is
-  to replace the owner shard by shard. It would announce the user as left, and joined again, whenever a step fails.
+  a node that claims a connection first reserves it: the shard then registers the connection for this node as well as
+  for the owner. If the owner then dies, releases the connection or is reaped in the middle of the move, the connection
+  stays a member of its channels. The alternative is to replace the owner shard by shard. Whenever a step fails, the
+  user would then be announced as left, and as joined again.
 - **The directory lists the other shards**: that of the user, and each in which the connection has a channel. It lists a
   shard before the first channel is joined there, and removes it after the last one is left. Since every shard with a
   channel is listed, a claim has to ask only the listed ones. If a listed shard does not know the connection, that shard
@@ -66,7 +67,9 @@ SUSPECTED_AT_ONCE = 1000
 
 @dataclass(slots=True)
 class _Reserved:
-    """The shards that register a connection for this node as well, while it claims the connection.
+    """The shards in which this node has reserved a connection that it is claiming.
+
+    They register the connection for the owner and for this node.
 
     Attributes:
         owner: the owner until the claim succeeds.
@@ -117,7 +120,10 @@ class Connections:
         return self._registrations.has(conn_id, shard.index)
 
     def is_ours(self, conn_id: str) -> bool:
-        """Return whether this node has a connection, or claims it now: then its reservations must stay."""
+        """Return whether this node has a connection or is claiming it now.
+
+        While it is claiming one, the reconciler must not release the reservations.
+        """
         return conn_id in self.receiver.local_connections() or conn_id in self._claiming
 
     async def suspect(self, shard: Shard) -> None:
@@ -137,7 +143,8 @@ class Connections:
     def confirm(self, conn_ids: Iterable[str], shard: Shard) -> None:
         """Clear the suspicion of connections that their directory registers for this node.
 
-        In the directory, owner and registration change in one script. So it registers no connection for a former owner.
+        In the directory, owner and registration change in one script. So the directory registers no connection
+        for a former owner.
         """
         self._suspected -= {conn_id for conn_id in conn_ids if self._shards.at(conn_id) is shard}
 
@@ -145,18 +152,22 @@ class Connections:
         return conn_id not in self._suspected and self._shards.at(conn_id).is_linked
 
     async def restore(self, conn_id: str, shard: Shard) -> None:
-        """Register a connection of this node in a shard as it is now, after the shard lost it or a call about it failed."""
+        """Register a connection of this node, with its present channels, in a shard.
+
+        Called after the shard has lost the connection, or after a call about the connection has failed.
+        """
         if shard is not self._shards.at(conn_id) and not self.owns(conn_id):
-            # Another node may own it with other channels. The reconciler repeats this once the directory has answered.
+            # Another node may own the connection, with other channels. The reconciler repeats this once the directory has
+            # answered.
             shard.unconfirmed.add(conn_id)
             return
         while not await self._restore_once(conn_id, shard):
             pass
 
     async def _restore_once(self, conn_id: str, shard: Shard) -> bool:
-        """Return whether it is done.
+        """Try to restore a connection, and return whether this is done.
 
-        If not, the script has stopped at its limits, and the caller reads the connection again.
+        If it is not done, the script has stopped at its limits, and the caller reads the connection again.
         """
         state = b""
         membership = self.receiver.membership(conn_id)
@@ -214,8 +225,8 @@ class Connections:
     async def _restore_rest(self, conn_id: str, shard: Shard, state: bytes) -> None:
         """Restore a connection with very many channels: join those that the shard lacks, then leave the extra ones.
 
-        Each call is built from the channels at that moment, and nothing is awaited before it is sent. So it keeps its
-        order with the calls that change the channels.
+        Each call is built from the channels at that moment, and nothing is awaited before it is sent. So the shard
+        receives the calls of this method, and those that change the channels, in the order in which they were made.
         """
         registered = {name.decode() for name in await shard.fields("kc", conn_id)}
         while (membership := self.receiver.membership(conn_id)) is not None:
@@ -365,7 +376,7 @@ class Connections:
     ) -> dict[str, int]:
         parts = self._shards.split(channels)
         if not all(shard.is_linked for shard in parts):
-            # Checked before the directory lists them: a connection cannot move while a listed shard is out of reach.
+            # Check this before the directory lists the shards: a connection cannot move while a listed one is out of reach.
             raise Unavailable(OUT_OF_REACH)
         try:
             state = await self._list_shards(member, parts)
@@ -374,7 +385,8 @@ class Connections:
                 for shard, names in parts.items()
             )
         except BaseException:  # Cancellation included: a shard may have joined its channels.
-            # If a shard has not, the directory lists it without need, and is corrected too.
+            # If a shard has not joined them, the directory lists that shard without need. So the directory is marked too,
+            # and its list is corrected.
             self._mark_unconfirmed(member, (*parts, self._shards.at(member.conn_id)))
             raise
         return {name: offset for part in joined for name, offset in part.items()}
@@ -455,7 +467,7 @@ class Connections:
             await self._unregister(shard, member.conn_id)
 
     async def _unregister(self, shard: Shard, conn_id: str) -> None:
-        """Unregister a connection in a shard that has none of its channels, and neither its id nor its user.
+        """Unregister a connection in a shard that has none of its channels, and is not the shard of its id or user.
 
         First the directory removes the shard from its list: a listed shard that does not register the connection counts
         as one that has lost it (`claim`). If the directory or the shard is out of reach, the registration remains until
@@ -488,7 +500,7 @@ class Connections:
         return self.should_register(shard, conn_id) and conn_id not in shard.unconfirmed
 
     def _is_permanent(self, shard: Shard, member: Member) -> bool:
-        """Return whether a shard registers a connection even without any channel: that of its id or of its user."""
+        """Return whether a shard is that of a connection's id or user, and so registers it even without any channel."""
         return shard in (self._shards.at(member.conn_id), self._shards.at(member.user))
 
     def _mark_unconfirmed(self, member: Member, shards: Iterable[Shard]) -> None:
@@ -519,7 +531,8 @@ class Connections:
         try:
             moved = await self._move_directory(conn_id, orphan, request_release, reserved)
         finally:
-            # If the directory names this node, an earlier claim has succeeded and its answer was lost: keep them all.
+            # If the directory names this node, an earlier claim has succeeded and its answer was lost. Then keep all
+            # reservations.
             if moved is None and reserved.owner != self.node:
                 await self._release(conn_id, reserved.replies)
         if moved is None:
@@ -540,7 +553,10 @@ class Connections:
     async def _move_directory(
         self, conn_id: str, orphan: bool, request_release: RequestRelease, reserved: "_Reserved"
     ) -> Sequence[Any] | None:
-        """Reserve the connection in all listed shards, then become its owner; return None if it is unknown.
+        """Reserve the connection in all listed shards, then become its owner.
+
+        Returns:
+            The reply of the directory; None if the connection is unknown.
 
         Raises:
             Moved: only an orphan was wanted, and the owner lives.
@@ -561,7 +577,7 @@ class Connections:
             shards = [self._shards.by_index(index) for index in reply[MOVED_FIELD - 1].split()]
             await self._reserve([shard for shard in shards if shard not in reserved.replies], about, reserved)
             if sure is False:
-                # Only after all answers: the owner must not drop the stream for a claim that fails in a shard.
+                # Only after all shards have answered: the owner must not drop the stream for a claim that fails in a shard.
                 await request_release()
             sure = [str(shard.index) for shard in reserved.replies]
 
@@ -580,7 +596,9 @@ class Connections:
     ) -> dict[Shard, Any]:
         """Release the former owner in the other shards.
 
-        For a shard that is out of reach, use its reply to the reservation.
+        Returns:
+            Each shard's registration of the connection. For a shard that is out of reach this is the registration in
+            its reply to `reserve`.
         """
         follow = {"conn_id": conn_id, "node": self.node, "from": previous}
         calls = (shard.call("follow", **follow) for shard in reserved)
