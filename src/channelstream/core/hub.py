@@ -15,8 +15,8 @@ event is skipped. Of a very large batch only a part is written in a round (`BATC
 What holds between two slices, and when a stream is lost:
 
 - `connection.batch` is `_root` (live, nothing waits), a batch that grew from `_root` or `_sent` (live, events wait),
-  a `BufferBatch` (catching up) or `DISCARD` (nothing is to be written: detached, or live until its stream ends in a
-  later loop turn, since the client has closed it). `deliver` treats them alike, without a branch.
+  a `BufferBatch` (catching up) or `DISCARD` (nothing is written any more: the connection is detached; or its client
+  has closed the stream, which ends in a later loop turn). `deliver` treats them alike, without a branch.
 - A connection may leave its slice: it is detached, or attached by another transport while it waits. So `_write_out`
   checks batch and format again just before it writes.
 - `connection.delivered` is not updated while a connection is live, since that would cost an assignment per recipient.
@@ -39,13 +39,13 @@ from channelstream.core.position import Offsets, ReadRange
 from channelstream.errors import CloseCode
 
 BATCH_SIZE = 1_048_576
-"""Size of the entries (`Entry.size`) that are encoded and written together: 2 to 5 ms to encode."""
+"""Size of the entries (`Entry.size`) that are encoded and written together. To encode them takes 2 to 5 ms."""
 SLICE = 1_000
-"""Connections written to in one call of `flush`: about 5 ms, a write being 5 us (measured, docs/performance.md)."""
+"""Connections written to in one call of `flush`: about 5 ms, as a write takes 5 us (measured, docs/performance.md)."""
 ENCODE_BYTES = 1024
 """Bytes whose encoding takes as long as one write."""
 WRITE_BYTES = 16_384
-"""So many bytes count as one more write: the kernel takes as long to copy them as for the rest of a write."""
+"""Each such number of bytes counts as one more write: copying them takes the kernel as long as all else in a write."""
 
 
 class Hub:
@@ -71,15 +71,14 @@ class Hub:
         self.deliveries = 0
         self.changes = RecentChanges()
         self._root = Batch()
-        # The number of the last change when the round that is being collected began (`_began`), and when the round that
-        # is being written began (`_sent_began`).
+        # Numbers of changes. `_began`: that of the last change before the round that is being collected. `_sent_began`:
+        # the same for the round that is being written.
         self._began = self._sent_began = 0
         self._waiting_by_format: list[list[Connection]] = [[] for _ in range(FORMATS)]
         self._slices: deque[tuple[int, list[Connection]]] = deque()
         self._sent = Batch()
-        self._splits: dict[
-            Batch, tuple[Batch, Batch]
-        ] = {}  # Of very large batches, in the round being written.
+        # The two parts of each very large batch of the round that is being written.
+        self._splits: dict[Batch, tuple[Batch, Batch]] = {}
         self._flush_is_due = False
         self._schedule_flush = schedule_flush
 
@@ -147,7 +146,7 @@ class Hub:
         self.deliveries += len(recipients)
         root = self._root
         waiting = self._waiting_by_format
-        # Neighbours mostly have the same batch, so the last result of `append` is reused: it saves a call for each.
+        # Neighbours mostly have the same batch, so the last result of `append` is reused: this saves a call for most.
         last: Batch | None = None
         following: Batch = root
         for connection in recipients:
@@ -189,7 +188,7 @@ class Hub:
         return False
 
     def _begin_round(self) -> None:
-        """Move the waiting connections and their batches to the round that is written; later ones wait for the next."""
+        """Move the waiting connections and their batches to the round that is written. Later ones wait for the next."""
         for number, waiting in enumerate(self._waiting_by_format):
             if waiting:
                 self._waiting_by_format[number] = []
@@ -209,7 +208,7 @@ class Hub:
                     self._flush_alone(connection)
 
     def _flush_alone(self, connection: Connection) -> None:
-        """Write the batch of a connection whose user a change is for, but which does not receive the change itself.
+        """Write the batch of a connection that does not receive a change, although the change is for its user.
 
         Either the user is excluded, or the connection is not in the channel. This user must not be sent the older form,
         while others that share the batch may need it.
@@ -324,7 +323,7 @@ class Hub:
         connection.deadline_s = None
 
     def go_live(self, connection: Connection, buffered: Iterable[Entry]) -> None:
-        """Write events as they arrive from now on, after those `buffered` while it caught up."""
+        """Write events as they arrive from now on, after the entries that were `buffered` during the catch-up."""
         connection.move(Step.CAUGHT_UP)
         connection.batch = self._root
         for entry in buffered:
@@ -393,7 +392,7 @@ class Hub:
 def _is_in_audience(connection: Connection, event: Event) -> bool:
     """Whether a connection of an addressed user receives the event.
 
-    One of a channel goes only to connections in that channel.
+    An event of a channel goes only to those of the user's connections that are in that channel.
     """
     return (event.channel is None or event.channel in connection.channels) and connection.receives(event)
 

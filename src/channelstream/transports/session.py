@@ -52,13 +52,13 @@ LINE_LOST = "the line was lost"
 CHUNK = 256
 """Entries of one read of the log."""
 PIECE_BYTES = 65_536
-"""A write while catching up ends with the entry that reaches this many bytes. No more than one waits for a slow client."""
+"""While catching up, a write ends with the entry that reaches this size. Only one such write waits for a slow client."""
 BUFFERED_ENTRIES = 1000
 """Live entries buffered for a connection while the log is read; if there are more, the log is read again."""
 BUFFERED_BYTES = 65_536
-"""Largest size of all buffered entries that are written as a stream goes live.
+"""Limit for the total size of the buffered entries that are written as a stream goes live.
 
-A single entry may be larger. If there are more, the log is read again.
+If they are larger, the log is read again. A single entry may be larger than this.
 """
 
 
@@ -71,7 +71,8 @@ class Session:
         self.connection = connection
         self._node = node
         self._stream = stream
-        self._delivered_when_lost: Offsets | None = None  # Of the connection, when it lost this stream.
+        # `connection.delivered` at the moment when the connection lost this stream.
+        self._delivered_when_lost: Offsets | None = None
         self._paused = False
         self._drained: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
@@ -85,8 +86,8 @@ class Session:
         """Attach: close the older stream of the connection, catch up, then go live.
 
         Args:
-            since: the position the client asks to resume from; empty if it has none yet, None if it is of an older
-                generation and cannot resume.
+            since: the position the client asks to resume from; empty if the client has none yet, None if the client is of
+                an older generation and cannot resume.
         """
         older = self.connection.stream
         buffer = BufferBatch(BUFFERED_ENTRIES)
@@ -121,7 +122,7 @@ class Session:
         Args:
             grace_s: as in `lost`.
             code: the close code; None if the socket was lost without one. If the client closes with 1000, the whole
-                connection ends. That ending is recorded when it ends, and not here.
+                connection ends. That is recorded when the connection ends, and not here.
         """
         if self.is_current and code != CloseCode.NORMAL:
             self._node.record_ending(self.connection, code, reason, final=False)
@@ -138,8 +139,8 @@ class Session:
         """Write nothing more to a live stream, as its client no longer reads.
 
         Returns:
-            Whether the stream may be ended in a later loop turn. One that catches up must end now: its loop would
-            continue to write until then.
+            Whether the stream may be ended in a later loop turn. A stream that catches up must end now: otherwise
+            its loop would continue to write until that turn.
         """
         if not self.is_current:
             return True
@@ -149,8 +150,8 @@ class Session:
     def mark_undelivered(self, delivered: Offsets) -> None:
         """Move `delivered` back to these offsets, since the client had gone before it read the last write.
 
-        Does nothing if another stream has attached meanwhile, or has been sent more: otherwise the client would get
-        that twice.
+        Does nothing if the connection has another stream now, or if another stream has moved `delivered` in the
+        meantime. Otherwise the client would be sent twice what it got on that stream.
         """
         if self.connection.stream is None and self.connection.delivered == self._delivered_when_lost:
             self.connection.delivered = min_offsets(self.connection.delivered, delivered)
@@ -268,9 +269,11 @@ class Session:
         return read_to
 
     def _resume_from(self, since: str, head: Position, shards: set[int]) -> dict[str, int]:
-        """Return the offset after which each channel is read for a resuming client; -1 if `since` proves nothing.
+        """Return the offset after which each channel is read for a resuming client; -1 if that is unknown.
 
-        Events before a channel's `ReadRange` were never the connection's: they are neither sent nor lost.
+        It is -1 if `since` has no offset of this log for the channel's shard, or if the channel's `ReadRange` begins
+        at a position of another log. Events before a channel's `ReadRange` were never the connection's: they are
+        neither sent nor lost.
         """
         position = Position.parse(since) if since else head
         unproven = [-1] * len(head.offsets)
@@ -312,7 +315,7 @@ class Session:
         connection = self.connection
         while self.is_current:
             buffer.reset()
-            # Taken before the read, so that no change is missed between the two.
+            # This number is taken before the log is read, so that no change between the two is missed.
             changes = self._node.hub.changes.number
             progress = self._progress(starts)
             replay = await self._read(progress)
@@ -334,8 +337,8 @@ class Session:
             if self._is_behind_client():
                 await self._catch_node_up()
             elif self._paused:
-                # Paused by a write of the transport itself, such as a pong. If the stream went live now, nothing would
-                # bound the data that waits for the client.
+                # A write of the transport itself, such as a pong, has paused the session. If the stream went live now,
+                # nothing would bound the data that waits for the client.
                 await self._drain(buffer)
             elif read_to == replay.head and not buffer.overflowed and self._go_live(buffer, changes):
                 return
@@ -346,7 +349,7 @@ class Session:
             await asyncio.sleep(0)
 
     def _go_live(self, buffer: BufferBatch, changes: int) -> bool:
-        """Write live events from now on, after the buffered ones; False if these are too much for one write.
+        """Write live events from now on, after the buffered ones; return False if the log must be read again.
 
         Must not await: between the last read and this, only the buffer collects what arrives.
         """
@@ -397,7 +400,7 @@ class Session:
         self.connection.delivered = min_offsets(self.connection.delivered, self._node.hub.offsets)
 
     async def _read(self, starts: dict[str, int]) -> Replay | None:
-        """Read the log, and retry while it is out of reach; None if the stream has ended meanwhile."""
+        """Read the log, and retry while it is out of reach; return None if the stream has ended."""
         while self.is_current:
             try:
                 return await self._node.engine.replay(self.connection.user, starts, CHUNK)
