@@ -10,7 +10,7 @@ Rounds: a flush of many connections is split into slices, with other work in bet
 connections to `_slices`, and their batches from `_root` to another root, `_sent`. Events keep arriving between the
 slices. If a connection still waits, the event is added to its batch of this round. If the connection has been written
 to already, the event begins a batch of the next round, at `_root`. So no connection is sent an event twice, and no
-event is skipped. Of a very large batch only a part is written in a round (`BATCH_SIZE`), and the rest in the next ones.
+event is skipped. A very large batch is written in parts (`BATCH_SIZE`), one in each round.
 
 What holds between two slices, and when a stream is lost:
 

@@ -133,7 +133,7 @@ class Connections:
         """
         everything = iter(list(self.receiver.local_connections()))
         while batch := list(islice(everything, SUSPECTED_AT_ONCE)):
-            # Read the local connections again in each turn: one that has ended meanwhile would stay suspected for ever.
+            # Read the local connections again in each turn: otherwise one that has ended would stay suspected for ever.
             local = self.receiver.local_connections()
             self._suspected.update(
                 conn_id for conn_id in batch if conn_id in local and self._shards.at(conn_id) is shard
@@ -345,8 +345,8 @@ class Connections:
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         directory = self._shards.at(member.conn_id)
         registered = self._registered_shards(member.conn_id, member.user, channels)
-        # Forget it first. Then a registration that remains in a shard is one that this node does not expect, and the
-        # reconciler releases it.
+        # Forget the connection first. Then a registration that remains in a shard is one that this node does not expect,
+        # and the reconciler releases it.
         self._forget(member.conn_id)
         # Only the directory has to answer. If another shard is out of reach, a reconciler releases the connection
         # later.
@@ -392,7 +392,7 @@ class Connections:
         return {name: offset for part in joined for name, offset in part.items()}
 
     async def _list_shards(self, member: Member, shards: Collection[Shard]) -> bytes:
-        """List shards in the directory before a connection joins channels there; return its user's state for them.
+        """List shards in the directory, before a connection joins channels in them; return its user's state for them.
 
         Where directory and user lie in one shard, one call does both.
 
