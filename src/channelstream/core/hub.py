@@ -1,10 +1,11 @@
 """The connections of this process, and the delivery of events to them. `deliver` and `flush` are the hot path.
 
-Batches form trees, each grown from an empty root (`core.batch`). For each recipient `deliver` only changes one
-reference, `connection.batch`: it then points to the former batch with the new entry appended. `flush` encodes each
-distinct batch once per format, and calls each connection's `write` once. Neither awaits, logs, encodes or copies
-anything per recipient. With a queue for each connection, every event would cost an append per recipient, and every
-flush an encoding per connection.
+A batch is a list of entries that wait to be written. Each is its parent batch plus one entry, and all begin at an empty
+root. So connections that wait for the same events share one batch (`core.batch`). For each recipient `deliver` only
+changes one reference, `connection.batch`: it then points to the former batch with the new entry appended. `flush`
+encodes each distinct batch once per format, and calls each connection's `write` once. Neither awaits, logs, encodes or
+copies anything per recipient. With a queue for each connection, every event would cost an append per recipient, and
+every flush an encoding per connection.
 
 Rounds: a flush of many connections is split into slices, with other work in between. `_begin_round` moves the waiting
 connections to `_slices`, and their batches from `_root` to another root, `_sent`. Events keep arriving between the
@@ -45,7 +46,7 @@ SLICE = 1_000
 ENCODE_BYTES = 1024
 """Bytes whose encoding takes as long as one write."""
 WRITE_BYTES = 16_384
-"""Each such number of bytes counts as one more write: copying them takes the kernel as long as all else in a write."""
+"""Every this many bytes count as one more write: copying them takes the kernel as long as the rest of a write does."""
 
 
 class Hub:
@@ -71,8 +72,8 @@ class Hub:
         self.deliveries = 0
         self.changes = RecentChanges()
         self._root = Batch()
-        # Numbers of changes. `_began`: that of the last change before the round that is being collected. `_sent_began`:
-        # the same for the round that is being written.
+        # Changes are numbered. `_began` is the number of the last change before the round that is being collected,
+        # `_sent_began` the same for the round that is being written.
         self._began = self._sent_began = 0
         self._waiting_by_format: list[list[Connection]] = [[] for _ in range(FORMATS)]
         self._slices: deque[tuple[int, list[Connection]]] = deque()
@@ -132,7 +133,7 @@ class Hub:
             if name in connection.channels
         }
         if not event.is_for("", Dialect.V07):
-            # The event is not announced (no `notify_presence`): only connections of `Dialect.SEED` receive it.
+            # Without `notify_presence` only clients of the original protocol (`Dialect.SEED`) receive this event.
             self._enqueue(
                 [member for member in members if member.receives(event) and member not in own], entry
             )
@@ -208,10 +209,10 @@ class Hub:
                     self._flush_alone(connection)
 
     def _flush_alone(self, connection: Connection) -> None:
-        """Write the batch of a connection that does not receive a change, although the change is for its user.
+        """Write the batch of this connection at once, with a change applied that the connection itself does not receive.
 
-        Either the user is excluded, or the connection is not in the channel. This user must not be sent the older form,
-        while others that share the batch may need it.
+        The change names its user, but the user is excluded, or the connection is not in the channel. In the shared batch
+        the user would still be sent the older form, which other connections of that batch may need.
         """
         batch = connection.batch
         if connection.state is not ConnectionState.LIVE or batch.entry is None:
@@ -285,7 +286,7 @@ class Hub:
         parts = self._splits.get(batch)
         if parts is None:
             first, following = batch.head(BATCH_SIZE), self._root
-            # Apply the changes up to now to the rest: the next round knows only the changes since this round began.
+            # Apply all changes to the rest now: the next round no longer knows those from before `_begin_round`.
             for entry in current_forms(batch.entries_after(first), changes):
                 following = following.append(entry)
             parts = self._splits[batch] = first, following

@@ -151,7 +151,7 @@ class Session:
         """Move `delivered` back to these offsets, since the client had gone before it read the last write.
 
         Does nothing if the connection has another stream now, or if another stream has moved `delivered` in the
-        meantime. Otherwise the client would be sent twice what it got on that stream.
+        meantime. Moving it back then would send the client again what it has already received on that stream.
         """
         if self.connection.stream is None and self.connection.delivered == self._delivered_when_lost:
             self.connection.delivered = min_offsets(self.connection.delivered, delivered)
@@ -343,7 +343,7 @@ class Session:
             elif read_to == replay.head and not buffer.overflowed and self._go_live(buffer, changes):
                 return
             elif read_to != replay.read_to and connection.delivered == before:
-                # Only a channel that is being joined is left, and it cannot be read yet.
+                # All that remains to be read is a channel that is still being joined; it cannot be read yet.
                 await self._node.joined(connection)
             # An in-process engine answers without yielding: without this, nothing that the loop waits for could happen.
             await asyncio.sleep(0)
@@ -387,7 +387,7 @@ class Session:
         return max_offsets(delivered, self._node.hub.offsets) != self._node.hub.offsets
 
     async def _catch_node_up(self) -> None:
-        """Let this node receive the log up to the client's position in shards from which the connection reads nothing.
+        """Have this node catch up with the client's position, which may be ahead in shards the connection does not read.
 
         If such a shard is out of reach, or the client's offset is not one of this log, `delivered` is lowered: an
         offset that is too low only costs a second read, while one that is too high would hide events of a channel

@@ -25,8 +25,9 @@ release the stream; change the owner in the directory; release the former owner 
 has changed, the claim can fail with no change of owner. The script that changes the owner first compares the
 directory's list with the reserved shards. If the owner has joined a channel in a further shard meanwhile, nothing
 changes: the node reserves there too, and repeats the call. Once the owner has changed, no other shard has to answer. A
-shard that is out of reach keeps both registrations for now. Later the former owner's reconciler releases the old one;
-if the former owner has died, the node that reaps it does.
+shard that is out of reach keeps both registrations for now. Later the former owner releases its registration
+(`reconciler.py`). If the former owner has died, the node that unregisters the dead node's connections ("reaps" it)
+removes this one too.
 
 A lost answer, a broken link or an expired lease may leave wrong registrations behind. The reconciler finds them by
 comparison (`reconciler.py`). While the directory of a connection is out of reach, this node may lose the connection

@@ -2,9 +2,9 @@
 --
 -- Each call is one atomic step, within the limits of `1_log.lua`. What does not fit is repeated by the caller, in one of
 -- three forms:
---   AGAIN: the caller repeats the same call. An operation returns AGAIN in two cases: this call has only continued the work
---     of an earlier call; or the same call, sent again, skips what is already done. Before the next call the caller waits
---     until its node has received what this step published (`Shard.step`).
+--   AGAIN: the caller repeats the same call. An operation returns AGAIN if this call has only continued work that an earlier
+--     call left, or if it has done a part of its own work. When the same call is sent again, it skips that part. Before the
+--     next call the caller waits until its node has received what this step published (`Shard.step`).
 --   a count: the operation has done this many items of its list; the caller sends the others.
 --   an offset or a cursor: the caller continues after it.
 -- Between two calls other clients run. So each item of a list is atomic, but the list is not.
@@ -111,8 +111,8 @@ local function of_kind(known, kind)
   return found
 end
 
--- The Redis key under which a payload of an event is stored: that of the payloads of the channel's log or history, or of
--- the log of one of the event's users. nil if none of them has it.
+-- The Redis key that holds a payload of an event; nil if none has it. A channel's payloads are stored beside its log and
+-- beside its history, those of a private event beside the logs of its users.
 local function find_payload(event, token)
   for _, each in ipairs(payload_keys_of(event)) do
     if call('HEXISTS', each[1], token) == 1 then return each[1] end
@@ -291,8 +291,8 @@ end
 
 -- -- connections
 
--- Register a new connection: in the shard of its id, which also stores its owner (its directory; `dir`), in the shard of its
--- user (`home`), or in both if they are one shard.
+-- Register a new connection in this shard. `dir`: this is the shard of its id (its directory), which also stores the owner.
+-- `home`: this is the shard of its user. One shard may be both.
 function operations.connect(a)
   if is_ending(a.conn_id) and not unregister(a.conn_id) then return AGAIN end
   if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
@@ -368,9 +368,9 @@ function operations.restore(a)
 end
 
 -- Make a node the owner of a connection, if the node has reserved it in every shard that the directory lists (`sure`).
--- Return {former owner, user, whether it is a seed client, listed shards, registration}. The registration is absent, and
--- nothing has changed, if a listed shard is not in `sure` or `sure` is false. The list is compared and the owner changed in
--- one step, because the owner may join a channel in a further shard at any time.
+-- Return {former owner, user, whether its client uses the original protocol (`Dialect.SEED`), listed shards, registration}.
+-- The registration is absent, and nothing has changed, if a listed shard is not in `sure` or `sure` is false. The list is
+-- compared and the owner changed in one step, because the owner may join a channel in a further shard at any time.
 function operations.claim(a)
   local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'shards', 'ending')
   if not known[1] or known[5] then return false end
