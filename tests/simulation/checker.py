@@ -191,7 +191,9 @@ class Watch:
         stays = self._stays_in(channel)
         is_same = len(stays) == self._stays.get(channel)
         begin = stays[-1].owed_after if is_same else stays[-1].joined
-        return begin is not None and entry.offset > max(self.starts.get(channel, begin), begin)
+        # A stream without a position begins at the present one, also in a channel that was just being joined.
+        first = self.starts[PRIVATE] if self.since == "" else -1
+        return begin is not None and entry.offset > max(self.starts.get(channel, begin), begin, first)
 
     def _may_receive(self, entry: Entry, channel: str) -> bool:
         """Whether the connection was a member then, or the application lets it read earlier events."""
