@@ -3,14 +3,14 @@
 import gc
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core import changes, hub
+from channelstream.core import batch, changes, hub
 from channelstream.core.batch import DISCARD, Batch, BufferBatch
 from channelstream.core.changes import KEPT
 from channelstream.core.codec import Framing
@@ -538,7 +538,7 @@ def test_a_very_large_batch_is_written_in_parts(bench: Bench, monkeypatch: pytes
     """Each part is one write, in order, and the same bytes for all; an entry that is too large is one part."""
     tapes = [bench.member(user, "a")[1] for user in ("ann", "bob")]
     first = bench.say("a")
-    monkeypatch.setattr(hub, "BATCH_SIZE", 2 * first.size + 1)
+    monkeypatch.setattr(batch, "BATCH_SIZE", 2 * first.size + 1)
     large = b'"%b"' % (b"x" * first.size)
     bench.deliver(Message(uuid="2", channel="a", user="ann", payload=large, timestamp="t"))
     for _ in range(3):
@@ -561,7 +561,7 @@ def test_a_poll_that_takes_a_part_of_a_batch_leaves_the_rest_in_the_log(
     tape.on_write = lambda: bench.hub.detach(connection, 99.0)
     size = bench.say("a").size
     bench.say("a")
-    monkeypatch.setattr(hub, "BATCH_SIZE", size)
+    monkeypatch.setattr(batch, "BATCH_SIZE", size)
     bench.flush_all()
     bench.flush_all()
     assert (tape.uuids(), connection.delivered) == ([["1"]], (1,))
@@ -576,7 +576,7 @@ def test_a_message_deleted_before_a_round_is_not_sent_in_a_later_one(
     said = bench.say("a")
     bench.say("a")
     bench.deliver(MessageDeleted(uuid=said.event.uuid, channel="a", exclude=frozenset({"bob"})))
-    monkeypatch.setattr(hub, "BATCH_SIZE", size)
+    monkeypatch.setattr(batch, "BATCH_SIZE", size)
     for _ in range(4):
         bench.flush_all()
     assert tape.uuids() == [["1"], ["3"]]
@@ -587,7 +587,7 @@ def test_rounds_that_each_leave_a_rest_keep_no_old_changes(
 ) -> None:
     """The rest has taken the changes with it, so the bound of what is remembered holds."""
     bench.member("ann", "a")
-    monkeypatch.setattr(hub, "BATCH_SIZE", 1)
+    monkeypatch.setattr(batch, "BATCH_SIZE", 1)
     monkeypatch.setattr(changes, "KEPT", 10)
     for _ in range(30):
         bench.say("a")
@@ -602,17 +602,22 @@ def test_rounds_that_each_leave_a_rest_keep_no_old_changes(
 def test_a_very_large_batch_is_split_once_in_a_round(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """However its recipients lie among others."""
     for _ in range(5):
-        bench.member("ann", "a")
-        bench.member("bob", "b")
-        bench.member("eve", "a", framing=Framing.SSE)
-    for channel in "aabb":
+        bench.member("ann", "all", "a")
+        bench.member("bob", "all", "b")
+        bench.member("eve", "all", "a", framing=Framing.SSE)
+    for channel in ("all", "a", "b"):
         bench.say(channel)
-    monkeypatch.setattr(hub, "BATCH_SIZE", 1)
-    split: list[Batch] = []
-    head = Batch.head
-    monkeypatch.setattr(Batch, "head", lambda batch, size: split.append(batch) or head(batch, size))
+    monkeypatch.setattr(batch, "BATCH_SIZE", 1)
+    split: list[Sequence[Entry]] = []
+    current_forms = hub.current_forms
+
+    def counted(entries: Sequence[Entry], *more: Any) -> Sequence[Entry]:
+        split.append(entries)
+        return current_forms(entries, *more)
+
+    monkeypatch.setattr(hub, "current_forms", counted)
     bench.flush_all()
-    assert len(split) == 2
+    assert [len(entries) for entries in split] == [1, 1]
 
 
 def test_an_edit_for_some_applies_to_the_part_that_is_written_before_it(
@@ -626,7 +631,7 @@ def test_an_edit_for_some_applies_to_the_part_that_is_written_before_it(
             uuid=said.event.uuid, channel="a", only=frozenset({"ann"}), edited="later", payload=b"2"
         )
     )
-    monkeypatch.setattr(hub, "BATCH_SIZE", 1)
+    monkeypatch.setattr(batch, "BATCH_SIZE", 1)
     for _ in range(3):
         bench.flush_all()
     [theirs, other] = ([json.loads(data) for data in tape.written] for tape in tapes)
@@ -649,7 +654,7 @@ def test_a_stream_that_stalls_takes_no_more_of_a_very_large_batch(
     size = bench.say("a").size
     for _ in range(3):
         bench.say("a")
-    monkeypatch.setattr(hub, "BATCH_SIZE", 2 * size)
+    monkeypatch.setattr(batch, "BATCH_SIZE", 2 * size)
     bench.flush_all()
     bench.flush_all()
     assert tape.uuids() == [["1", "2"], ["3", "4"]]

@@ -18,7 +18,7 @@ from tests.simulation.script import Step
 from tests.simulation.world import Bounds, World, WorldClock
 
 from channelstream import slices
-from channelstream.core import hub
+from channelstream.core import batch, hub
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
 from channelstream.engines.base import UserUpdate
 from channelstream.errors import ChannelstreamError, CloseCode
@@ -352,7 +352,7 @@ def _sizes(bounds: Bounds) -> Iterator[None]:
         (session, "PIECE_BYTES", bounds.piece_bytes),
         (session, "BUFFERED_ENTRIES", bounds.held),
         (hub, "SLICE", bounds.slice),
-        (hub, "BATCH_SIZE", bounds.batch_size),
+        (batch, "BATCH_SIZE", bounds.batch_size),
         (slices, "TURN_S", bounds.turn_s),
     )
     with ExitStack() as undo:

@@ -5,9 +5,12 @@ entry, so all connections that received the same events since the last flush poi
 A delivery only changes one pointer for each recipient, and the bytes of a batch are made once per format for all
 recipients. With a list for each connection, both would cost recipients x events.
 
-Invariant: a batch never changes once it exists; a connection only moves on to a child. So a batch may be shared, and
-encoded at any moment after its last entry was appended. Only the form of its entries changes, by edits and deletions.
-`encoded` gets these changes as an argument, and keeps its bytes only as long as the last change is the same.
+Invariant: the entries of a batch never change; an event moves a connection to a child of its batch. So a batch may be
+shared, and encoded at any moment. Only the form of its entries changes, by edits and deletions. `encoded` gets these
+changes as an argument, and keeps its bytes only as long as the last change is the same.
+
+A very large batch is written in parts: to encode it at once would block the loop, and more would arrive meanwhile.
+`encoded` gives the first part (`head`), and the hub puts the `rest` into the next round.
 
 A connection that must not be written to points at a batch as well: a `DiscardBatch` or a `BufferBatch`, whose `append`
 returns the same batch. So the delivery loop needs no branch for such a connection.
@@ -21,6 +24,8 @@ from channelstream.core.log import Entry
 FORMATS = len(Dialect) * len(Framing)
 """Number of formats, which are the pairs of a dialect and a framing."""
 UNCHANGED = Changes()
+BATCH_SIZE = 1_048_576
+"""Size of the entries (`Entry.size`) that are encoded and written together. To encode them takes 2 to 5 ms."""
 
 
 def format_of(dialect: Dialect, framing: Framing) -> int:
@@ -75,18 +80,27 @@ class Batch:
                 descendants.extend(batch._next.values())
                 batch._next = None
 
-    def head(self, size: int) -> "Batch":
-        """Return the longest first part that has at most this size, or only the first entry if that is larger."""
-        batch = self
-        while batch.size > size and batch.parent is not None and batch.parent.entry is not None:
+    @property
+    def has_rest(self) -> bool:
+        """Whether it is so large that it is written in parts."""
+        return self.size > BATCH_SIZE and self.parent is not None and self.parent.entry is not None
+
+    def head(self) -> "Batch":
+        """Return the part that is written first: up to `BATCH_SIZE`, or only the first entry if that is larger."""
+        batch: Batch = self
+        while batch.has_rest:
+            assert batch.parent is not None  # noqa: S101 - for the types
             batch = batch.parent
         return batch
 
     def entries(self) -> list[Entry]:
-        return self.entries_after(None)
+        return self._entries_after(None)
 
-    def entries_after(self, part: "Batch | None") -> list[Entry]:
-        """Return the entries after a part of this batch, which `head` has returned; None means all entries."""
+    def rest(self) -> list[Entry]:
+        """Return the entries after the head."""
+        return self._entries_after(self.head())
+
+    def _entries_after(self, part: "Batch | None") -> list[Entry]:
         found = []
         batch: Batch | None = self
         while batch is not None and batch is not part and batch.entry is not None:
@@ -95,36 +109,35 @@ class Batch:
         found.reverse()
         return found
 
-    def encoded(
-        self,
-        dialect: Dialect,
-        framing: Framing,
-        changes: Changes = UNCHANGED,
-        head: "Batch | None" = None,
-    ) -> bytes:
-        """Return the bytes of the batch, made at the first call for a format; empty if nothing of it is sent.
+    def known_bytes(self, number: int, changes: Changes = UNCHANGED) -> bytes | None:
+        """Return what `encoded` has returned for this format; None if it has to encode."""
+        known = self._bytes
+        return None if known is None or self._encoded_after is not changes.last else known[number]
+
+    def encoded(self, dialect: Dialect, framing: Framing, changes: Changes = UNCHANGED) -> bytes:
+        """Return the bytes of the head, made at the first call for a format; empty if nothing of it is sent.
 
         Args:
             dialect: of the recipients.
             framing: of the recipients.
             changes: edits and deletions since the batch began, for any users. If the last one is not that of the last
                 call, the bytes are made again.
-            head: encode only this part, which the method `head` has returned. All calls must give the same part.
         """
-        known = self._bytes
-        if known is None or self._encoded_after is not changes.last:
-            known = self._bytes = [None] * FORMATS
-            self._encoded_after = changes.last
         number = format_of(dialect, framing)
-        data = known[number]
+        data = self.known_bytes(number, changes)
         if data is None:
-            part = self if head is None else head
-            entries = current_forms(part.entries(), changes, self.entries_after(part))
-            if not entries:
-                return b""
-            items = [item(entry, dialect) for entry in entries]
-            data = known[number] = ENCLOSE[framing](items, entries[-1].position)
+            if self._bytes is None or self._encoded_after is not changes.last:
+                self._bytes = [None] * FORMATS
+                self._encoded_after = changes.last
+            data = self._bytes[number] = self._encode(dialect, framing, changes)
         return data
+
+    def _encode(self, dialect: Dialect, framing: Framing, changes: Changes) -> bytes:
+        entries = current_forms(self.head().entries(), changes, self.rest())
+        if not entries:
+            return b""
+        items = [item(entry, dialect) for entry in entries]
+        return ENCLOSE[framing](items, entries[-1].position)
 
 
 class DiscardBatch(Batch):

@@ -11,7 +11,7 @@ Rounds: a flush of many connections is split into slices, with other work in bet
 connections to `_slices`, and their batches from `_root` to another root, `_sent`. Events keep arriving between the
 slices. If a connection still waits, the event is added to its batch of this round. If the connection has been written
 to already, the event begins a batch of the next round, at `_root`. So no connection is sent an event twice, and no
-event is skipped. A very large batch is written in parts (`BATCH_SIZE`), one in each round.
+event is skipped. A very large batch is written in parts, one in each round.
 
 What holds between two slices, and when a stream is lost:
 
@@ -39,8 +39,6 @@ from channelstream.core.log import Entry
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.errors import CloseCode
 
-BATCH_SIZE = 1_048_576
-"""Size of the entries (`Entry.size`) that are encoded and written together. To encode them takes 2 to 5 ms."""
 SLICE = 1_000
 """Connections written to in one call of `flush`: about 5 ms, as a write takes 5 us (measured, docs/performance.md)."""
 ENCODE_BYTES = 1024
@@ -78,8 +76,8 @@ class Hub:
         self._waiting_by_format: list[list[Connection]] = [[] for _ in range(FORMATS)]
         self._slices: deque[tuple[int, list[Connection]]] = deque()
         self._sent = Batch()
-        # The two parts of each very large batch of the round that is being written.
-        self._splits: dict[Batch, tuple[Batch, Batch]] = {}
+        # The rest of each very large batch of the round that is being written.
+        self._rests: dict[Batch, Batch] = {}
         self._flush_is_due = False
         self._schedule_flush = schedule_flush
 
@@ -181,7 +179,7 @@ class Hub:
         if self._slices:
             return True
         self._sent.forget()
-        self._splits.clear()
+        self._rests.clear()
         self._sent_began = self._began
         self._flush_is_due = False
         if any(self._waiting_by_format):
@@ -254,10 +252,14 @@ class Hub:
                 batch = connection.batch
                 if batch is not last:
                     last = batch
-                    first, following = self._split(batch, changes)
-                    data = batch.encoded(dialect, framing, changes, first)
+                    following = self._rest(batch, changes) if batch.has_rest else root
+                    known = batch.known_bytes(number, changes)
+                    if known is None:
+                        data = batch.encoded(dialect, framing, changes)
+                        left -= len(data) // ENCODE_BYTES
+                    else:
+                        data = known
                     cost = 1 + len(data) // WRITE_BYTES
-                    left -= len(data) // ENCODE_BYTES
                 # Skip a connection that was detached while it waited, or attached by another transport.
                 if batch.entry is not None and connection.format == number:
                     connection.batch = following
@@ -276,21 +278,16 @@ class Hub:
                 self._slices.appendleft((number, remaining))
         return left
 
-    def _split(self, batch: Batch, changes: Changes) -> tuple[Batch, Batch]:
-        """Return the part of a batch that is written now, and the rest for the next round (mostly the empty root).
-
-        If a very large batch were encoded at once, it would block the loop, and more events would arrive meanwhile.
-        """
-        if batch.size <= BATCH_SIZE:
-            return batch, self._root
-        parts = self._splits.get(batch)
-        if parts is None:
-            first, following = batch.head(BATCH_SIZE), self._root
-            # Apply all changes to the rest now: the next round no longer knows those from before `_begin_round`.
-            for entry in current_forms(batch.entries_after(first), changes):
-                following = following.append(entry)
-            parts = self._splits[batch] = first, following
-        return parts
+    def _rest(self, batch: Batch, changes: Changes) -> Batch:
+        """Return the rest of a very large batch, for the next round."""
+        rest = self._rests.get(batch)
+        if rest is None:
+            rest = self._root
+            # Apply all changes now: the next round no longer knows those from before `_begin_round`.
+            for entry in current_forms(batch.rest(), changes):
+                rest = rest.append(entry)
+            self._rests[batch] = rest
+        return rest
 
     def _close_failed(self, connection: Connection, batch: Batch) -> None:
         """Close a stream on which a write has failed.
@@ -372,9 +369,9 @@ class Hub:
         """Write the batch of a connection that was live until now, and set `delivered` to the position after it.
 
         If the write fails, or the batch is a very large one, `delivered` is the position before the batch, and the
-        client gets these events from the log. So a full transport takes at most `BATCH_SIZE` beyond its bound.
+        client gets these events from the log. So a full transport takes at most one part of a batch beyond its bound.
         """
-        if connection.batch.size > BATCH_SIZE:
+        if connection.batch.has_rest:
             self.discard_pending(connection)
             return
         batch, connection.batch = connection.batch, self._root
