@@ -10,6 +10,7 @@ from tests.engines.test_memory import memory_engine
 
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
+from channelstream.core.connection import Connection
 from channelstream.core.deadlines import SLOT_S
 from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
@@ -42,6 +43,16 @@ async def lives_for(node: Node, clock: MovedClock, seconds: float) -> bool:
     return before and node.connection("c") is None
 
 
+async def node_with_a_stream() -> tuple[Node, MovedClock, Connection]:
+    node, clock = await timed_node()
+    await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
+    connection = node.connection("c")
+    assert connection is not None
+    node.hub.attach(connection, Sink(), BufferBatch(1))
+    node.attached(connection)
+    return node, clock, connection
+
+
 def test_a_connection_that_never_has_a_stream_ends() -> None:
     """After `unattached_timeout_s`."""
 
@@ -57,12 +68,7 @@ def test_a_connection_that_loses_its_stream_ends_after_its_grace() -> None:
     """Not while it has a stream, and not before that."""
 
     async def life() -> None:
-        node, clock = await timed_node()
-        await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
-        connection = node.connection("c")
-        assert connection is not None
-        node.hub.attach(connection, Sink(), BufferBatch(1))
-        node.attached(connection)
+        node, clock, connection = await node_with_a_stream()
         clock.passed_s += 100 * UNATTACHED_S
         await node.sweep()
         assert node.connection("c") is connection
@@ -76,12 +82,7 @@ def test_a_client_that_reconnects_has_a_new_deadline() -> None:
     """From then on; a shorter time shortens nothing."""
 
     async def life() -> None:
-        node, clock = await timed_node()
-        await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
-        connection = node.connection("c")
-        assert connection is not None
-        node.hub.attach(connection, Sink(), BufferBatch(1))
-        node.attached(connection)
+        node, clock, connection = await node_with_a_stream()
         node.detached(connection, GRACE_S)
         clock.passed_s += GRACE_S / 2
         node.hold(connection, GRACE_S)

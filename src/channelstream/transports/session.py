@@ -135,7 +135,7 @@ class Session:
             self._delivered_when_lost = self.connection.delivered
         self.resume()
 
-    def stop_writing(self) -> bool:
+    def discard_pending(self) -> bool:
         """Write nothing more to a live stream, as its client no longer reads.
 
         Returns:

@@ -5,9 +5,14 @@ as each stream has a read buffer.
 
 A stream ends in one of four ways, and each must record the ending and detach the connection exactly once
 (`Session.ended`): the server closes it (`close`), the client sends a close frame, the client breaks the protocol
-(`_fail`), or the socket is lost. They can come in any order, and in one loop turn for thousands of clients. So the
-ends are queued (`Streams.closing`), and bytes that were received before a socket was lost are read first: a close
-frame with 1000 among them ends the connection, while a lost socket only detaches it.
+(`_fail`), or the socket is lost. They can come in any order, and in one loop turn for thousands of clients.
+
+- Frames are read, and close frames of clients handled, for a few clients in each loop turn (`Streams.inbound`,
+  `Streams.closing`). A live stream whose close frame waits is written nothing more: its client may have closed the
+  socket, and would answer with a reset. A stream that catches up is ended at once, since its session would go on
+  writing.
+- A lost socket ends its stream at once: a write to it raises (uvloop). The bytes received before are read first, since a
+  close frame with 1000 among them ends the connection, while a lost socket only detaches it.
 """
 
 import asyncio
@@ -172,7 +177,7 @@ class WebSocketStream(asyncio.Protocol):
                             self.write(pong_frame(event.payload))
                     case Close():
                         self._client_close = event
-                        if self._session.stop_writing():
+                        if self._session.discard_pending():
                             self._streams.closing.end(self._closed_by_client)
                         else:
                             self._closed_by_client()
