@@ -1,24 +1,32 @@
-"""Moves connections to this node when their stream opens here, and sends commands to the node that holds them.
+"""Moves connections to this node when their stream opens here, and sends commands to the right node.
 
-Invariant: at most one node owns a connection, and only the owner writes to its stream. The engine's directory names the
-owner, and `Engine.claim` changes that entry atomically. The steps before and after the claim make a move lossless:
+Two terms: a node owns a connection if the engine's directory names it as the owner. A node holds a connection
+if it has the connection in its memory.
 
-- The claiming node first asks the owner to `Release` the connection. The answer has the offsets up to which the client
-  was sent everything, and the new stream continues there. If the owner does not answer, it loses the connection all the
-  same: only the directory's entry decides who owns it. The stream then continues at an older position that is certain.
-  The client may be sent some events again, and misses none.
-- Between release and claim no node holds the connection. A command that arrives in this gap finds the connection at
-  neither node. It is retried for about 1.6 s (`RETRY_DELAYS_S`), then answered with 503. Commands are not queued at the
-  directory: that would slow down every command, even for connections that never move.
-- Two nodes may claim at once, when a client reconnects quickly through a load balancer. The directory gives the
-  connection to both, one after the other. The first node may receive the notice of the second claim before its own
-  `claim` call returns. At that time it has no connection object to remove yet. So `_overtaken` keeps the notice, and
-  the first node then closes its stream (4002): the connection never has two open streams.
+Invariant: at most one node owns a connection, and only the owner writes to its stream. `Engine.claim` changes
+the entry in the directory atomically. The steps before and after the claim make a move lossless:
 
-Deadlock: each node has its own lock for each id (`locks.py`). Two nodes may both hold their lock of the same id, and
-ask each other about it. So a command is sent to another node without the lock, and a node that does not hold the
-connection answers "not found" without waiting for its own lock. Only `Release` is sent while its sender holds the lock.
-That is safe: the sender does not hold the connection, so no other node waits for the sender's lock.
+- The claiming node first sends `Release` to the owner. The answer has the offsets up to which the client was
+  sent everything, and the new stream continues there. If the owner does not answer, it loses the connection
+  all the same: only the directory's entry decides who owns the connection. The new stream then continues at
+  the offsets that `claim` returns. No event before them was for this connection. So the client may be sent
+  some events again, but misses none.
+- Between the release and the claim no node holds the connection. A command that arrives in this gap finds the
+  connection at neither node. The command is retried for about 1.6 s (`RETRY_DELAYS_S`), then answered with
+  503. The alternative is to queue commands at the directory. That would slow down every command, even for
+       connections that never move.
+- Two nodes may claim a connection at the same time, when its client reconnects quickly through a load
+  balancer. The directory gives the connection to the first node, then to the second. The notice of the second
+  claim may reach the first node before its own call of `claim` returns. At that time the first node has no
+  connection object to remove yet. So `_overtaken` keeps the notice. When `claim` returns, the first node
+  closes its stream (4002). So the connection never has two open streams.
+
+Deadlock: each node has its own lock for each connection id (`locks.py`). Two nodes may hold their locks of
+the same id at the same time, and send each other commands about it. If each command waited for the lock at
+the other node, neither node would continue. So a node sends commands without holding its lock. A node that
+does not hold the connection answers "not found" without waiting for its lock. Only `Release` is sent while
+its sender holds the lock. That is safe: the sender does not hold the connection, so it answers commands about
+the connection at once.
 """
 
 import asyncio
@@ -44,7 +52,7 @@ class Handover:
         self._overtaken: set[str] = set()
 
     async def take_over(self, conn_id: str) -> Connection | None:
-        """Return the connection, owned by this node from now on; None if it is unknown.
+        """Return the connection, which this node owns from now on; None if the connection is unknown.
 
         Raises:
             Unavailable: the engine is out of reach.
@@ -59,14 +67,16 @@ class Handover:
             return self._local.get(conn_id) or await self._claim(conn_id, orphan=False)
 
     async def _claim(self, conn_id: str, orphan: bool) -> Connection | None:
-        """Claim a connection and hold it here; return None if it is unknown. The caller holds the lock of its id.
+        """Claim a connection and hold it here; return None if it is unknown.
+
+        The caller holds the lock of the connection's id.
 
         Args:
-            orphan: claim it only if the node that owns it has died.
+            orphan: claim the connection only if its owner has died.
 
         Raises:
-            Moved: a living node owns it, and `orphan` was given. Replaced: while this node claimed it, another one has
-            claimed it, too.
+            Moved: `orphan` was given, and a living node owns the connection.
+            Replaced: another node has claimed the connection while this node was claiming it.
         """
         released: Answer | None = None
 
@@ -76,7 +86,8 @@ class Handover:
                 # An owner that does not answer loses the connection all the same.
                 with suppress(Unavailable):
                     released = await self._ask_owner(Release(conn_id))
-            # From here on this node may become the owner, and lose the connection again before `claim` returns.
+            # From here on this node may become the owner, and lose the connection again before `claim`
+            # returns. So `taken_over` keeps a notice of that.
             self._claiming.add(conn_id)
 
         try:
@@ -92,7 +103,8 @@ class Handover:
         connection.delivered = released.delivered if released else claim.offsets
         self._local.restore_subscriptions(connection, claim.channels, claim.private)
         if released:
-            # A shard may have lost the registrations of these channels; the former owner's answer still lists them.
+            # A shard may have lost the registrations of some channels. The former owner's answer still lists
+            # these channels.
             forgotten = [name for name in released.channels if name not in claim.channels]
             await self._local.join_again(connection, forgotten)
         elif not claim.is_whole:
@@ -103,11 +115,13 @@ class Handover:
         return connection
 
     async def dispatch(self, command: Command) -> Answer | None:
-        """Execute a command at the node that holds its connection; return None if no node holds it.
+        """Execute a command at the node that holds its connection; return None if no node does.
+
 
         Raises:
-            Invalid: the command is refused. Moved: the connection was between two nodes until the last retry.
-            Unavailable: the engine, or the owner, is out of reach.
+            Invalid: the command is refused.
+            Moved: the connection was between two nodes until the last retry.
+            Unavailable: the engine is out of reach, or the owner does not answer.
         """
         for delay_s in RETRY_DELAYS_S:
             answer = await self._dispatch_once(command)
@@ -117,7 +131,10 @@ class Handover:
         raise Moved
 
     async def _dispatch_once(self, command: Command) -> Answer | None:
-        """Execute a command at the node that seems to hold its connection. `Answer.found` says whether that node held it."""
+        """Execute a command once, at the node that seems to hold the connection.
+
+        `Answer.found` says whether that node held the connection. Return None if no node holds it.
+        """
         if self._local.get(command.conn_id) is None:
             if not self._engine.shared:
                 return None
@@ -129,7 +146,8 @@ class Handover:
             # The connection may have moved here, or away, while this waited for the answer or for the lock.
             connection = self._local.get(command.conn_id)
             if connection is None and self._engine.shared:
-                # No living node has answered for it: if its owner has died, this node takes it over.
+                # No living node has the connection. If its owner has died, this node takes the connection
+                # over.
                 try:
                     connection = await self._claim(command.conn_id, orphan=True)
                 except (Moved, Replaced):
@@ -137,7 +155,10 @@ class Handover:
             return None if connection is None else await self._local.execute(connection, command)
 
     async def _ask_owner(self, command: Command) -> Answer | None:
-        """Ask the owner, and ask again while the connection is between two nodes; return None if no living node has it."""
+        """Send a command to the owner, and repeat it while the connection is between two nodes.
+
+        Return None if no living node has the connection, or if it is between two nodes until the last retry.
+        """
         for delay_s in RETRY_DELAYS_S:
             answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
             if answer is None or answer.found:
@@ -146,10 +167,13 @@ class Handover:
         return None
 
     async def execute(self, data: bytes) -> bytes:
-        """Execute the encoded command of another node, if this node holds the connection; return the encoded answer."""
+        """Execute an encoded command of another node, and return the encoded answer.
+
+        If this node does not hold the connection, `Answer.found` is false.
+        """
         command = read_command(data)
-        # Check this without the lock: a task of this node that is claiming the connection may hold the lock while it
-        # waits for the node that asks.
+        # Check this without the lock: a task of this node may be claiming the connection. That task holds the
+        # lock while it waits for the node that asks.
         if self._local.get(command.conn_id) is None:
             return encode(Answer(found=False))
         async with self._local.locks.of(command.conn_id):
@@ -167,7 +191,7 @@ class Handover:
     def taken_over(self, conn_id: str) -> None:
         """Forget a connection that another node has claimed.
 
-        If this node is claiming it too, keep the notice for that claim.
+        If this node is claiming the connection at this moment, keep the notice for that claim.
         """
         connection = self._local.get(conn_id)
         if connection is not None:

@@ -1,38 +1,56 @@
 """Registers the connections of a node in the shards of the log, and moves their ownership between nodes.
 
-A connection is registered in several shards: the shard of its id (its directory), the shard of its user, and the shards
-of its channels. No transaction spans two shards, and a node may die, or lose a shard, between any two steps. Four
+A shard is a part of the log in Redis. Each channel, user and connection id belongs to one shard, by a hash of
+its name. A connection is registered in several shards: in the shard of its id (its "directory"), in the shard
+of its user (the user's "home"), and in the shards of its channels. One node owns the connection, and only
+this node writes to its stream. Each node renews a lease in each shard as long as it lives. When the lease of
+a node has ended, another node "reaps" it: it unregisters all connections of that node.
+
+No transaction spans two shards. A node may die, or lose its link with a shard, between any two steps. Four
 rules keep every intermediate state harmless:
 
-- **The directory decides who owns a connection.** The owner is one field in one shard, changed by one script.
-  Everything else can be repaired from this field.
-- **A shard registers a connection for each node separately**, and unregisters it when the last node has released it. So
-  a node that claims a connection first reserves it: the shard then registers the connection for this node as well as
-  for the owner. If the owner then dies, releases the connection or is reaped in the middle of the move, the connection
-  stays a member of its channels. The alternative is to replace the owner shard by shard. Whenever a step fails, the
-  user would then be announced as left, and as joined again.
-- **The directory lists the other shards**: that of the user, and each in which the connection has a channel. It lists a
-  shard before the first channel is joined there, and removes it after the last one is left. Since every shard with a
-  channel is listed, a claim has to ask only the listed ones. If a listed shard does not know the connection, that shard
-  has lost its data (`Claim.is_whole`). If a claim asked all shards, every move would fail while any one of up to 16 is
-  out of reach.
-- **The owner knows best.** It keeps the channels of its connections in memory. So a call whose outcome is unknown is
-  not undone: the connection is marked (`Shard.unconfirmed`), and later `restore` registers it in the channels that it
-  has at that time.
+- **The directory decides who owns a connection.** The owner is one field in one shard, and one script changes
+  it. Once it is certain which node owns the connection, that node can repair the registrations in all other
+  shards (see the last rule).
+- **A shard registers a connection for each node separately.** It unregisters the connection when the last of
+  these nodes has released it. So a node that claims a connection first "reserves" it: each shard then
+  registers the connection for the owner and for the claiming node. In the middle of the move the owner may
+  die, be reaped, or release the connection. Even then the connection stays a member of its channels, because
+  the claiming node has it registered. The alternative is to replace the owner shard by shard. If a claim then
+  failed between two shards, the user would be announced as left, and later as joined again.
+- **The directory lists the other shards** that register the connection: the home of its user, and each shard
+  in which it has a channel. A shard is added to the list before the connection joins its first channel there.
+  It is removed after the connection has left its last channel there. So every shard with a channel is listed,
+  and a claim asks only the listed shards. If a claim asked all shards, every move would fail while any one of
+  up to 16 shards is out of reach. If a listed shard does not know the connection, that shard has lost its
+  data (`Claim.is_whole`).
+- **The owner knows best.** It keeps the channels of its connections in memory. A call may fail with an
+  unknown outcome. Such a call is not undone: the connection is marked in that shard (`Shard.unconfirmed`).
+  Later `restore` registers the connection there, in the channels that it has at that time.
 
-A claim runs in this order: read owner and list from the directory; reserve in every listed shard; ask the owner to
-release the stream; change the owner in the directory; release the former owner in the other shards. Until the directory
-has changed, the claim can fail with no change of owner. The script that changes the owner first compares the
-directory's list with the reserved shards. If the owner has joined a channel in a further shard meanwhile, nothing
-changes: the node reserves there too, and repeats the call. Once the owner has changed, no other shard has to answer. A
-shard that is out of reach keeps both registrations for now. Later the former owner releases its registration
-(`reconciler.py`). If the former owner has died, the node that unregisters the dead node's connections ("reaps" it)
-removes this one too.
+A claim has five steps. With a single shard only steps 3 and 4 remain:
 
-A lost answer, a broken link or an expired lease may leave wrong registrations behind. The reconciler finds them by
-comparison (`reconciler.py`). While the directory of a connection is out of reach, this node may lose the connection
-without notice: the message about a claim is published and not stored, and the lease may end. So `owns` is false from
-then on (`suspect`) until the directory has confirmed the owner.
+1. Read the owner and the list of shards from the directory.
+2. Reserve the connection in every listed shard.
+3. Ask the owner to release the stream.
+4. Change the owner in the directory.
+5. Remove the former owner's registration in the listed shards.
+
+If the claim fails before step 4, the owner does not change. The script of step 4 first compares the
+directory's list with the reserved shards. The owner may meanwhile have joined a channel in a further shard.
+Then the script changes nothing. The node reserves the connection in that shard too, and repeats step 4. After
+step 4 the claim succeeds, even if no shard answers in step 5. A shard that is out of reach in step 5 keeps
+the registrations of both nodes for now. Later the former owner releases its registration (`reconciler.py`).
+If the former owner has died, the node that reaps it removes this registration with all others of the dead
+node.
+
+A lost answer, a broken link or an expired lease may leave wrong registrations behind. The reconciler compares
+each shard with the memory of this node, and repairs the differences (`reconciler.py`).
+
+While the directory of a connection is out of reach, this node may lose the connection without notice. Another
+node may claim it, and the message about the claim is lost, since Redis publishes it but does not store it. Or
+the lease of this node ends, and another node reaps it. So when the link breaks, `owns` becomes false for the
+connection (`suspect`). It becomes true again when the directory has confirmed that this node is the owner.
 """
 
 import asyncio
@@ -61,7 +79,8 @@ from channelstream.engines.redis.shards import Shards, gather_all, refusal_in
 from channelstream.errors import Moved, Unavailable
 
 MOVED_FIELD = 4
-"""Index, in the reply to `claim`, of the registration that was moved; a shorter reply says that the owner did not change."""
+"""Index of the moved registration in the reply to `claim`. A shorter reply means: the owner has not
+changed."""
 SUSPECTED_AT_ONCE = 1000
 """Connections marked as suspected in one turn of the event loop."""
 
@@ -74,7 +93,7 @@ class _Reserved:
 
     Attributes:
         owner: the owner until the claim succeeds.
-        replies: the registration in each of these shards; None where the outcome is unknown.
+        replies: the registration that each of these shards has returned; None where the outcome is unknown.
     """
 
     owner: str = ""
@@ -98,7 +117,7 @@ class Connections:
     # -- for reconcilers
 
     def count_matches(self, shard: Shard, count: int) -> bool:
-        """Return whether a shard seems to register exactly the connections of this node. Only the numbers are compared."""
+        """Return whether a shard seems to register the right connections. Only their numbers are compared."""
         has_stale = self._registrations.has_stale(self.receiver.local_connections())
         return not has_stale and count == self._registrations.counts[shard.index]
 
@@ -123,18 +142,20 @@ class Connections:
     def is_ours(self, conn_id: str) -> bool:
         """Return whether this node has a connection or is claiming it now.
 
-        While it is claiming one, the reconciler must not release the reservations.
+        While this node claims a connection, the reconciler must not release the reservations of the
+        connection.
         """
         return conn_id in self.receiver.local_connections() or conn_id in self._claiming
 
     async def suspect(self, shard: Shard) -> None:
-        """Suspect the connections whose directory is this shard.
+        """Suspect the connections whose directory is this shard: `owns` is false for them from now on.
 
-        While the shard was out of reach, another node may have claimed them.
+        While the shard is out of reach, another node may claim them.
         """
         everything = iter(list(self.receiver.local_connections()))
         while batch := list(islice(everything, SUSPECTED_AT_ONCE)):
-            # Read the local connections again in each turn: otherwise one that has ended would stay suspected for ever.
+            # Read the local connections again in each turn: otherwise a connection that has ended meanwhile
+            # would stay suspected for ever.
             local = self.receiver.local_connections()
             self._suspected.update(
                 conn_id for conn_id in batch if conn_id in local and self._shards.at(conn_id) is shard
@@ -144,8 +165,8 @@ class Connections:
     def confirm(self, conn_ids: Iterable[str], shard: Shard) -> None:
         """Clear the suspicion of connections that their directory registers for this node.
 
-        In the directory, owner and registration change in one script. So the directory registers no connection
-        for a former owner.
+        In the directory one script changes both the owner and the registration. So a directory never
+        registers a connection for a former owner.
         """
         self._suspected -= {conn_id for conn_id in conn_ids if self._shards.at(conn_id) is shard}
 
@@ -158,8 +179,8 @@ class Connections:
         Called after the shard has lost the connection, or after a call about the connection has failed.
         """
         if shard is not self._shards.at(conn_id) and not self.owns(conn_id):
-            # Another node may own the connection, with other channels. The reconciler repeats this once the directory has
-            # answered.
+            # Another node may own the connection, with other channels. So the connection is marked: the
+            # reconciler calls this again, once the directory has answered.
             shard.unconfirmed.add(conn_id)
             return
         while not await self._restore_once(conn_id, shard):
@@ -168,14 +189,16 @@ class Connections:
     async def _restore_once(self, conn_id: str, shard: Shard) -> bool:
         """Try to restore a connection, and return whether this is done.
 
-        If it is not done, the script has stopped at its limits, and the caller reads the connection again.
+        If it is not done, the script has stopped at its limits. The caller then repeats this method, which
+        reads the channels of the connection again.
         """
         state = b""
         membership = self.receiver.membership(conn_id)
         if membership is not None and self._channels_in(shard, membership.channels):
             state = await self._shards.state_for(membership.member.user, [shard])
-            # The connection may have joined or left a channel, or ended, while this waited. Nothing is awaited between
-            # this read and the call, so the shard receives this call before any call about a later change.
+            # While this waited, the connection may have joined or left a channel, or ended. So it is read
+            # again. Nothing is awaited between this read and the call. So the shard receives this call before
+            # any call about a later change.
             membership = self.receiver.membership(conn_id)
         if membership is None:
             self._suspected.discard(conn_id)
@@ -224,10 +247,13 @@ class Connections:
         )
 
     async def _restore_rest(self, conn_id: str, shard: Shard, state: bytes) -> None:
-        """Restore a connection with very many channels: join those that the shard lacks, then leave the extra ones.
+        """Restore a connection with very many channels in a shard.
 
-        Each call is built from the channels at that moment, and nothing is awaited before it is sent. So the shard
-        receives the calls of this method, and those that change the channels, in the order in which they were made.
+        First join the channels that the shard lacks, then leave those that the connection no longer has.
+
+        Each call is built from the channels that the connection has at that moment, and nothing is awaited
+        before the call is sent. So the shard receives these calls, and the calls that change the channels, in
+        the order in which they were made.
         """
         registered = {name.decode() for name in await shard.fields("kc", conn_id)}
         while (membership := self.receiver.membership(conn_id)) is not None:
@@ -255,8 +281,8 @@ class Connections:
     def _other_shards(self, membership: Membership) -> str:
         """Return the shards to list in the directory: all that register the connection, or are about to.
 
-        This includes a shard whose last channel the connection is leaving: that shard registers the connection until it
-        has confirmed the leave.
+        This includes a shard in which the connection is leaving its last channel. That shard registers the
+        connection until the shard has confirmed the leave.
         """
         conn_id = membership.member.conn_id
         shards = self._registered_shards(conn_id, membership.member.user, membership.channels)
@@ -273,14 +299,14 @@ class Connections:
     async def send_states(self, shard: Shard) -> None:
         """Send a shard the states of users that changed while it was out of reach."""
         for user in sorted(shard.pending_state):
-            with suppress(Unavailable):  # The user's own shard may be out of reach as well.
+            with suppress(Unavailable):  # The home of the user may be out of reach too.
                 await shard.send_paced(
                     "follow_state", user=user, blob=await self._shards.state_for(user, [shard])
                 )
                 shard.pending_state.discard(user)
 
     def taken_over(self, conn_id: str) -> None:
-        """Forget a connection that another node owns, and report it to the receiver."""
+        """Forget a connection that another node owns now, and report the change of owner to the receiver."""
         self._forget(conn_id)
         self.receiver.taken_over(conn_id)
 
@@ -295,13 +321,14 @@ class Connections:
 
     async def connect(self, member: Member, update: UserUpdate, since: Position | None) -> UserChange | None:
         home, directory = self._shards.at(member.user), self._shards.at(member.conn_id)
-        # Subscribe before the registration: otherwise an event that is published right after it would be missed.
+        # Subscribe before the registration: otherwise an event that is published right after the registration
+        # would be missed.
         await home.subscribe([f"#u:{member.user}"])
         try:
             if directory is not home and not await self._reserve_id(directory, home, member):
                 return None
             return await self._connect_user(home, member, update, since)
-        except BaseException:  # Cancellation included: a shard may have registered the connection.
+        except BaseException:  # Also on cancellation: a shard may have registered the connection.
             await self._undo_connect(member)
             raise
 
@@ -337,7 +364,7 @@ class Connections:
     async def _undo_connect(self, member: Member) -> None:
         """Unregister a connection that could not be connected.
 
-        In a shard where this fails too, a reconciler does it later.
+        If this fails in a shard too, the reconciler of that shard unregisters the connection later.
         """
         registered = self._registered_shards(member.conn_id, member.user, ())
         self._forget(member.conn_id)
@@ -346,11 +373,11 @@ class Connections:
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         directory = self._shards.at(member.conn_id)
         registered = self._registered_shards(member.conn_id, member.user, channels)
-        # Forget the connection first. Then a registration that remains in a shard is one that this node does not expect,
-        # and the reconciler releases it.
+        # Forget the connection first. If a registration then remains in a shard, this node does not expect
+        # it, and the reconciler releases it.
         self._forget(member.conn_id)
-        # Only the directory has to answer. If another shard is out of reach, a reconciler releases the connection
-        # later.
+        # Only the directory has to answer. If another shard is out of reach, its reconciler releases the
+        # connection there later.
         others = [shard for shard in registered if shard is not directory]
         ended = directory.call("disconnect", conn_id=member.conn_id, node=self.node)
         reply, _ = await gather_all([ended, self._release(member.conn_id, others)])
@@ -358,14 +385,14 @@ class Connections:
             raise Moved
 
     async def _release(self, conn_id: str, shards: Iterable[Shard]) -> None:
-        """Release a connection in shards. Where this fails, a reconciler does it later."""
+        """Release a connection in shards. If a shard is out of reach, its reconciler does this later."""
         calls = (shard.call("disconnect", conn_id=conn_id, node=self.node) for shard in shards)
         for failure in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(failure, BaseException) and not isinstance(failure, Unavailable):
                 raise failure
 
     async def release_unowned(self, conn_id: str, shard: Shard) -> None:
-        """Release a connection that this node does not have; nothing happens if it has claimed the connection meanwhile."""
+        """Release a connection in a shard, unless this node has the connection or is claiming it."""
         while not self.is_ours(conn_id):
             if await shard.step("disconnect", conn_id=conn_id, node=self.node) != AGAIN:
                 return
@@ -377,7 +404,8 @@ class Connections:
     ) -> dict[str, int]:
         parts = self._shards.split(channels)
         if not all(shard.is_linked for shard in parts):
-            # Check this before the directory lists the shards: a connection cannot move while a listed one is out of reach.
+            # Check this before the directory lists the shards: a connection cannot move while a listed shard
+            # is out of reach.
             raise Unavailable(OUT_OF_REACH)
         try:
             state = await self._list_shards(member, parts)
@@ -385,17 +413,19 @@ class Connections:
                 self._join(shard, member, {name: channels[name] for name in names}, state, since)
                 for shard, names in parts.items()
             )
-        except BaseException:  # Cancellation included: a shard may have joined its channels.
-            # If a shard has not joined them, the directory lists that shard without need. So the directory is marked too,
-            # and its list is corrected.
+        except BaseException:  # Also on cancellation: a shard may have joined its channels.
+            # If a shard has not joined its channels, the directory lists that shard without need. So the
+            # connection is marked in the directory too: `restore` then corrects the list.
             self._mark_unconfirmed(member, (*parts, self._shards.at(member.conn_id)))
             raise
         return {name: offset for part in joined for name, offset in part.items()}
 
     async def _list_shards(self, member: Member, shards: Collection[Shard]) -> bytes:
-        """List shards in the directory, before a connection joins channels in them; return its user's state for them.
+        """List shards in the directory, before a connection joins channels in them.
 
-        Where directory and user lie in one shard, one call does both.
+        Returns:
+            The state of the connection's user, which the joins copy to those shards that are not the user's
+            home.
 
         Raises:
             Moved: another node owns the connection.
@@ -405,7 +435,7 @@ class Connections:
             shard for shard in shards if shard is not directory and not self._is_listed(shard, member.conn_id)
         ]
         more = {"conn_id": member.conn_id, "node": self.node, "more": [str(shard.index) for shard in new]}
-        if new and directory is home:
+        if new and directory is home:  # One call does both.
             state = await self._shards.state_for(member.user, shards, **more)
         else:
             reply = await directory.call("spread", **more, less=[]) if new else b""
@@ -426,7 +456,7 @@ class Connections:
 
         The channels of one call are joined at the same offset.
         """
-        # Subscribe before the join: so every event after the offset of the join is received.
+        # Subscribe before the join, so that every event after the offset of the join is received.
         new = set(await shard.subscribe([f"#c:{name}" for name in channels]))
         wanted, joined = list(channels.items()), dict[str, int]()
         while len(joined) < len(wanted):
@@ -452,7 +482,7 @@ class Connections:
         parts = self._shards.split(channels)
         try:
             await gather_all(self._leave(shard, member, names) for shard, names in parts.items())
-        except BaseException:  # Cancellation included: a shard may have left the channels.
+        except BaseException:  # Also on cancellation: a shard may have left the channels.
             self._mark_unconfirmed(member, parts)
             raise
 
@@ -468,13 +498,17 @@ class Connections:
             await self._unregister(shard, member.conn_id)
 
     async def _unregister(self, shard: Shard, conn_id: str) -> None:
-        """Unregister a connection in a shard that has none of its channels, and is not the shard of its id or user.
+        """Unregister a connection in a shard that has none of its channels.
 
-        First the directory removes the shard from its list: a listed shard that does not register the connection counts
-        as one that has lost it (`claim`). If the directory or the shard is out of reach, the registration remains until
-        the reconciler repeats this.
+        The shard is neither that of the connection's id nor that of its user.
+
+        First the directory removes the shard from its list. In the other order a claim in between would find
+        a listed shard that does not register the connection, and take that shard for one that has lost its
+        data. If the directory or the shard is out of reach, the registration remains until the reconciler
+        repeats this call.
         """
-        # From here on a join lists the shard again.
+        # Without this entry `_is_listed` is false. So a join that begins from now on adds the shard to the
+        # list again.
         self._registrations.discard(conn_id, shard.index)
         less = {"conn_id": conn_id, "node": self.node, "less": [str(shard.index)]}
         try:
@@ -482,7 +516,8 @@ class Connections:
             while not self._has_channels_in(shard, conn_id):
                 if await shard.step("disconnect", conn_id=conn_id, node=self.node) != AGAIN:
                     return
-            # The connection has joined a channel there meanwhile, or is about to: the directory must list the shard.
+            # The connection has meanwhile joined a channel in the shard, or is about to. So it stays
+            # registered there. It is marked, because it is not certain that the directory lists the shard.
             shard.unconfirmed.add(conn_id)
         except BaseException as error:
             if self.is_ours(conn_id):
@@ -501,16 +536,16 @@ class Connections:
         return self.should_register(shard, conn_id) and conn_id not in shard.unconfirmed
 
     def _is_permanent(self, shard: Shard, member: Member) -> bool:
-        """Return whether a shard is that of a connection's id or user, and so registers it even without any channel."""
+        """Return whether a shard registers a connection even without channels: that of its id or its user."""
         return shard in (self._shards.at(member.conn_id), self._shards.at(member.user))
 
     def _mark_unconfirmed(self, member: Member, shards: Iterable[Shard]) -> None:
-        """Have a connection restored in shards after a call with an unknown outcome."""
+        """Mark a connection after a call with an unknown outcome, so that reconcilers restore it."""
         for shard in shards if self.is_ours(member.conn_id) else ():
             shard.unconfirmed.add(member.conn_id)
 
     def _since_offset(self, since: Position | None, shard: Shard) -> int | bool:
-        """Return the offset of a position in a shard, as the script takes it; False if there is no position."""
+        """Return the offset of a position in a shard, in the script's form; False without a position."""
         return False if since is None else since.offset_in(self._shards.epochs, shard.index)
 
     def _identity(self, member: Member) -> dict[str, Any]:
@@ -540,8 +575,9 @@ class Connections:
             return None
         previous, user, seed, listed, part = moved
         others = [self._shards.by_index(index) for index in listed.split()]
-        # Some shards may be reserved but no longer listed, since the connection has left its last channel there
-        # meanwhile. No list names these shards, so no other node would release the connection there.
+        # In some shards the connection may be reserved although the directory no longer lists them: the
+        # connection has meanwhile left its last channel there. No list names these shards, so a later owner
+        # would not find them. So this node releases the connection there.
         await self._release(conn_id, reserved.replies.keys() - set(others))
         moved_parts = await self._move_others(
             conn_id, previous.decode(), {shard: reserved.replies[shard] for shard in others}
@@ -560,7 +596,7 @@ class Connections:
             The reply of the directory; None if the connection is unknown.
 
         Raises:
-            Moved: only an orphan was wanted, and the owner lives.
+            Moved: `orphan` was given, and the owner lives.
             Unavailable: one of the shards is out of reach.
         """
         directory, about = self._shards.at(conn_id), {"conn_id": conn_id, "node": self.node}
@@ -578,7 +614,8 @@ class Connections:
             shards = [self._shards.by_index(index) for index in reply[MOVED_FIELD - 1].split()]
             await self._reserve([shard for shard in shards if shard not in reserved.replies], about, reserved)
             if sure is False:
-                # Only after all shards have answered: the owner must not drop the stream for a claim that fails in a shard.
+                # The owner is asked only after all shards have answered: it must not drop the stream for a
+                # claim that then fails in a shard.
                 await request_release()
             sure = [str(shard.index) for shard in reserved.replies]
 
@@ -595,11 +632,11 @@ class Connections:
     async def _move_others(
         self, conn_id: str, previous: str, reserved: Mapping[Shard, Any]
     ) -> dict[Shard, Any]:
-        """Release the former owner in the other shards.
+        """Remove the former owner's registration in the listed shards.
 
         Returns:
-            Each shard's registration of the connection. For a shard that is out of reach this is the registration in
-            its reply to `reserve`.
+            The registration of the connection in each of these shards. If a shard is out of reach, this is
+            the registration that it has returned to `reserve`.
         """
         follow = {"conn_id": conn_id, "node": self.node, "from": previous}
         calls = (shard.call("follow", **follow) for shard in reserved)
