@@ -1,7 +1,7 @@
 """Moves connections to this node when their stream opens here, and sends commands to the right node.
 
-Two terms: a node owns a connection if the engine's directory names it as the owner. A node holds a connection
-if it has the connection in its memory.
+Two terms: the engine's directory records which node owns each connection. A node holds a connection if it has
+the connection in its memory.
 
 Invariant: at most one node owns a connection, and only the owner writes to its stream. `Engine.claim` changes
 the entry in the directory atomically. The steps before and after the claim make a move lossless:
@@ -14,7 +14,7 @@ the entry in the directory atomically. The steps before and after the claim make
 - Between the release and the claim no node holds the connection. A command that arrives in this gap finds the
   connection at neither node. The command is retried for about 1.6 s (`RETRY_DELAYS_S`), then answered with
   503. The alternative is to queue commands at the directory. That would slow down every command, even for
-       connections that never move.
+  connections that never move.
 - Two nodes may claim a connection at the same time, when its client reconnects quickly through a load
   balancer. The directory gives the connection to the first node, then to the second. The notice of the second
   claim may reach the first node before its own call of `claim` returns. At that time the first node has no

@@ -1,31 +1,39 @@
 """What all transports share: a stream attaches to a connection, catches up, goes live, stalls, and is lost.
 
-A stream (`core.connection.Stream`) writes bytes; a session is the life of one stream with its connection. The same loop
-(`Session._catch_up`) sends a client what it missed, after an absence as well as after a stall: read a chunk of the log
-from `connection.delivered` on, write it, and go live when nothing is left. There is no queue for each connection. So a
-slow or absent client costs no memory but its transport's buffer, and the price is that the log is read again for each
-of these clients.
+A stream (`core.connection.Stream`) writes bytes to one client. A session is the life of one stream with its
+connection. The log has one shard or several. An offset is the number of an event in its shard, and a position
+has one offset for each shard. `connection.delivered` is the position up to which the client was sent
+everything.
+
+The same loop (`Session._catch_up`) sends a client what it missed, after an absence as well as after a stall:
+read a chunk of the log after `connection.delivered`, write the chunk, and go live when nothing is left. There
+is no queue for each connection. So a slow or absent client costs no memory except the buffer of its
+transport. The price is that the log is read again for each of these clients.
 
 Invariant: each entry that the connection may read is written once, in offset order within a shard, and
-`connection.delivered` is the position after the last one written. The loop awaits the engine and the transport, and
-meanwhile the world changes:
+`connection.delivered` is the position after the last written entry. The loop awaits the engine and the
+transport. Meanwhile the following may happen:
 
-- Live events arrive. They are collected in a `BufferBatch` from before the read begins, so that none is missed between
-  the end of the read and going live. Going live is one step without `await`. It is allowed if the read has reached the
-  head and the buffer has not overflowed. Buffered entries up to `delivered` are dropped: the read has already returned
-  them. If the buffer overflows, the log is read once more.
-- Edits and deletions arrive for entries that are read but not yet written. `hub.changes` has the recent ones, so that
-  entries are written in their current form. If there were too many changes, the log is read again.
-- A newer stream of the connection attaches, or the stream is lost. After each `await` the session continues only if
-  `is_current`. Otherwise it would write to the wrong stream, or overwrite `delivered` after the newer session has moved
-  it.
-- Channels are joined and left. A channel that is being joined is read later, because its start is not known yet.
-  Entries of a channel that was left are dropped; if it was joined again, those before its new `ReadRange` are dropped.
-- The engine is out of reach. An open stream waits and reads again, since its client misses nothing as long as the log
-  reaches back. A new stream is refused with 1013, because the client must first be sent which channels are recovered.
+- Live events arrive. A `BufferBatch` collects them from before the read begins, so that no event is missed
+  between the end of the read and going live. Going live is one step without `await`. It is allowed if the
+  read has reached the end of the log (its "head") and the buffer has not overflowed. Buffered entries up to
+  `delivered` are dropped, because the read has already returned them. If the buffer overflows, the log is
+  read once more.
+- Edits and deletions arrive for entries that are read but not yet written. `hub.changes` has the recent ones,
+  so that entries are written in their current form. If `hub.changes` no longer has all that are needed, the
+  log is read again.
+- A newer stream of the connection attaches, or the stream is lost. After each `await` the session continues
+  only if `is_current`. Otherwise it would write to the wrong stream, or overwrite `delivered` after the newer
+  session has moved it.
+- Channels are joined and left. While a channel is being joined, its start is not known yet, so the channel is
+  read later. Entries of a channel that was left are dropped. If the channel was joined again, only its
+  entries before the new `ReadRange` are dropped.
+- The engine is out of reach. An open stream waits and reads again, since its client misses nothing as long as
+  the log reaches back far enough. A new stream is closed with 1013, because its client must first be sent
+  which channels are recovered, and only the engine knows this.
 
-The alternative is a queue for each connection, into which live events and replayed entries are merged. It needs a bound
-for each client, and a second way to resume once the bound is reached.
+The alternative is a queue for each connection, into which live events and replayed entries are merged. Such a
+queue needs a bound for each client, and a second way to resume once the bound is reached.
 """
 
 import asyncio
@@ -50,9 +58,12 @@ CLOSED_BY_CLIENT = "closed by the client"
 LINE_LOST = "the line was lost"
 
 CHUNK = 256
-"""Entries of one read of the log."""
+"""Entries that one read of the log returns at most."""
 PIECE_BYTES = 65_536
-"""While catching up, a write ends with the entry that reaches this size. Only one such write waits for a slow client."""
+"""While catching up, a write ends with the entry that reaches this size.
+
+The next write waits until a full transport has drained. So at most one such write waits for a slow client.
+"""
 BUFFERED_ENTRIES = 1000
 """Live entries buffered for a connection while the log is read; if there are more, the log is read again."""
 BUFFERED_BYTES = 65_536
@@ -86,20 +97,21 @@ class Session:
         """Attach: close the older stream of the connection, catch up, then go live.
 
         Args:
-            since: the position the client asks to resume from; empty if the client has none yet, None if the client is of
-                an older generation and cannot resume.
+            since: the position the client asks to resume from; empty if the client has none yet, None if the
+                client is of an older generation and cannot resume.
         """
         older = self.connection.stream
         buffer = BufferBatch(BUFFERED_ENTRIES)
         self._node.hub.attach(self.connection, self._stream, buffer)
         self._node.attached(self.connection)
-        # Closed only now: a stream that is closed while it is current detaches the connection.
+        # Close the older stream only now: a stream that is closed while it is current detaches the
+        # connection.
         if older is not None:
             older.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
         self._run(self._attach(buffer, since))
 
     def pause(self) -> None:
-        """Stop writing to a full transport, and catch up from the log once it has drained (backpressure)."""
+        """Stop writing to a full transport; once it has drained, catch up from the log (backpressure)."""
         self._paused = True
         self._node.stalls += 1
         if self._node.observer is not None:
@@ -121,26 +133,26 @@ class Session:
 
         Args:
             grace_s: as in `lost`.
-            code: the close code; None if the socket was lost without one. If the client closes with 1000, the whole
-                connection ends. That is recorded when the connection ends, and not here.
+            code: the close code; None if the socket was lost without a close code. If the client closes with
+                1000, the whole connection ends. That is recorded when the connection ends, and not here.
         """
         if self.is_current and code != CloseCode.NORMAL:
             self._node.record_ending(self.connection, code, reason, final=False)
         self.lost(grace_s)
 
     def lost(self, grace_s: float) -> None:
-        """Detach the connection, which ends unless another stream attaches within `grace_s`."""
+        """Detach the connection. It ends unless another stream attaches within `grace_s` seconds."""
         if self.is_current and self.connection.state is not ConnectionState.CLOSED:
             self._node.detached(self.connection, grace_s)
             self._delivered_when_lost = self.connection.delivered
         self.resume()
 
     def discard_pending(self) -> bool:
-        """Write nothing more to a live stream, as its client no longer reads.
+        """Write nothing more to a live stream, because its client no longer reads.
 
         Returns:
-            Whether the stream may be ended in a later loop turn. A stream that catches up must end now: otherwise
-            its loop would continue to write until that turn.
+            Whether the stream may be ended in a later loop turn. A stream that catches up must end now:
+            otherwise `_catch_up` would continue to write until that turn.
         """
         if not self.is_current:
             return True
@@ -148,16 +160,17 @@ class Session:
         return self.connection.state is not ConnectionState.CATCHING_UP
 
     def mark_undelivered(self, delivered: Offsets) -> None:
-        """Move `delivered` back to these offsets, since the client had gone before it read the last write.
+        """Move `delivered` back to these offsets, because the client had gone before it read the last write.
 
-        Does nothing if the connection has another stream now, or if another stream has moved `delivered` in the
-        meantime. Moving it back then would send the client again what it has already received on that stream.
+        Does nothing if the connection has another stream now, or if another stream has moved `delivered` in
+        the meantime. To move it back then would send the client again what it has received on that other
+        stream.
         """
         if self.connection.stream is None and self.connection.delivered == self._delivered_when_lost:
             self.connection.delivered = min_offsets(self.connection.delivered, delivered)
 
     def left(self) -> None:
-        """End the connection, whose client has closed its current stream with 1000."""
+        """End the connection, because its client has closed the current stream with 1000."""
         self._node.end_soon(self.connection, CloseCode.NORMAL, CLOSED_BY_CLIENT)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
@@ -171,7 +184,7 @@ class Session:
             if self.is_current:
                 self._stream.close(CloseCode.OVERLOADED, error.message)
         except Exception:
-            # An open stream that is sent nothing would be worse than one that ends: its client reconnects.
+            # Do not leave the stream open and silent: if it ends, its client reconnects.
             logger.exception("a stream failed while catching up")
             if self.is_current:
                 self._stream.close(CloseCode.OVERLOADED, "missed events could not be sent")
@@ -179,8 +192,8 @@ class Session:
     # -- catching up
 
     async def _attach(self, buffer: BufferBatch, since: str | None) -> None:
-        # A client may reconnect before `/connect` has registered its id, or before a moved connection has joined its
-        # channels again.
+        # Wait first: a client may reconnect before `/connect` has registered its id, or before a moved
+        # connection has joined its channels again.
         await self._node.registered(self.connection)
         if not self.is_current:
             return
@@ -209,13 +222,13 @@ class Session:
     async def _head(self) -> tuple[Position, set[int]]:
         """Return the head of the log, and the shards that this connection reads.
 
-        In the other shards, which may be out of reach, the head is what this node has received: nothing there
-        concerns the connection.
+        The other shards may be out of reach, and nothing in them concerns the connection. So in these shards
+        the head is only the offset up to which this node has received everything.
         """
         while True:
             shards, names = self._shards(), (self.connection.user, *self._joined())
             head = await self._node.engine.head(names)
-            if self._shards() <= shards:  # Otherwise it has joined a channel of another shard meanwhile.
+            if self._shards() <= shards:  # Otherwise a channel of a further shard was joined.
                 return head, shards
 
     def _shards(self) -> set[int]:
@@ -224,8 +237,9 @@ class Session:
     async def _skip_lost(self, starts: dict[str, int], replay: Replay) -> Offsets:
         """Return the position before the next event of the recovered channels, or the head if there is none.
 
-        Move the `starts` of the lost channels, so that nothing of them is replayed. If the client were sent the
-        position that it has asked for, a long poll would ask with that position again, and get the same loss at once.
+        Also move the `starts` of the lost channels, so that nothing of these channels is replayed. The client
+        is then sent the returned position. If it were sent the position that it has asked for, its next long
+        poll would ask with that position again, and get the same loss at once.
         """
         position = replay.read_to
         recovered = [name for name in starts if name not in replay.lost]
@@ -243,14 +257,14 @@ class Session:
                 position = with_offset(position, entry.shard, entry.first_offset - 1)
             if pending or position == read.head:
                 break
-            await asyncio.sleep(0)  # As in `_catch_up`.
+            await asyncio.sleep(0)  # Let others run, as in `_catch_up`.
         # Nothing of the lost channels is replayed.
         after = max_offsets(position, replay.head)
         starts |= {name: after[self._shard(name)] for name in replay.lost}
         return self._complete_up_to(starts, position)
 
     def _joined(self) -> list[str]:
-        """Return the channels whose log can be read; one that is being joined may not exist yet."""
+        """Return the channels whose log can be read. A channel that is being joined may not exist yet."""
         return [name for name in self.connection.channels if name not in self.connection.joining]
 
     def _shard(self, name: str) -> int:
@@ -258,9 +272,10 @@ class Session:
         return shard_of(self.connection.user if name == PRIVATE else name, len(self.connection.delivered))
 
     def _complete_up_to(self, starts: Mapping[str, int], read_to: Offsets) -> Offsets:
-        """Return `read_to`, lowered for the channels that the read does not cover, because they were joined meanwhile.
+        """Return `read_to`, lowered for channels that were joined after the read began.
 
-        In the shard of such a channel it becomes the offset of the join, so that the next read covers the channel.
+        The read does not cover such a channel. So in its shard the result is at most the offset of the join:
+        then the next read covers the channel.
         """
         for name, read_range in self.connection.channels.items():
             if name not in starts:
@@ -271,9 +286,10 @@ class Session:
     def _resume_from(self, since: str, head: Position, shards: set[int]) -> dict[str, int]:
         """Return the offset after which each channel is read for a resuming client; -1 if that is unknown.
 
-        It is -1 if `since` has no offset of this log for the channel's shard, or if the channel's `ReadRange` begins
-        at a position of another log. Events before a channel's `ReadRange` were never the connection's: they are
-        neither sent nor lost.
+        It is unknown if `since` has no offset of this log for the channel's shard, or if the channel's
+        `ReadRange` begins at a position of another log. Events before a channel's `ReadRange` were never the
+        connection's: they are neither sent nor reported as lost. This method also sets `delivered` to the
+        client's position. In a shard where that position is unknown, `delivered` becomes the head.
         """
         position = Position.parse(since) if since else head
         unproven = [-1] * len(head.offsets)
@@ -292,7 +308,7 @@ class Session:
         self._stream.write_first(resumed_item(position, recovered, sorted(lost)), position)
 
     async def _recover(self, buffer: BufferBatch) -> None:
-        """Catch up with a client that was too slow, once it has read the bytes that it was sent."""
+        """Send a client that was too slow what it missed, once it has read the bytes in its transport."""
         await self._drain(buffer)
         await self._catch_up(buffer, {}, item, strict=True)
 
@@ -307,15 +323,16 @@ class Session:
 
         Args:
             buffer: the connection's batch, which collects live events meanwhile.
-            starts: for each channel the offset after which to begin, where that is later than `connection.delivered`.
+            starts: for each channel the offset after which to begin. Where `connection.delivered` is later,
+                the read begins there.
             encode: makes an entry's item for this client.
-            strict: close the stream where the log no longer reaches back, since this client relies on getting
-                everything.
+            strict: close the stream if the log no longer reaches back to where the client is, since this
+                client relies on getting everything.
         """
         connection = self.connection
         while self.is_current:
             buffer.reset()
-            # This number is taken before the log is read, so that no change between the two is missed.
+            # Take this number before the log is read, so that no change in between is missed.
             changes = self._node.hub.changes.number
             progress = self._progress(starts)
             replay = await self._read(progress)
@@ -337,21 +354,24 @@ class Session:
             if self._is_behind_client():
                 await self._catch_node_up()
             elif self._paused:
-                # A write of the transport itself, such as a pong, has paused the session. If the stream went live now,
-                # nothing would bound the data that waits for the client.
+                # A write of the transport itself, such as a pong, has paused the session. If the stream went
+                # live now, nothing would bound the data that waits for the client.
                 await self._drain(buffer)
             elif read_to == replay.head and not buffer.overflowed and self._go_live(buffer, changes):
                 return
             elif read_to != replay.read_to and connection.delivered == before:
-                # All that remains to be read is a channel that is still being joined; it cannot be read yet.
+                # All that remains to be read is a channel that is still being joined. Its log cannot be read
+                # yet.
                 await self._node.joined(connection)
-            # An in-process engine answers without yielding: without this, nothing that the loop waits for could happen.
+            # An in-process engine answers without yielding to the event loop. Without this `sleep`, nothing
+            # that this method waits for could happen.
             await asyncio.sleep(0)
 
     def _go_live(self, buffer: BufferBatch, changes: int) -> bool:
-        """Write live events from now on, after the buffered ones; return False if the log must be read again.
+        """Write the buffered events, and from now on live events; return False if the log must be read again.
 
-        Must not await: between the last read and this, only the buffer collects what arrives.
+        Must not await: an event that arrived after the buffer was read, and before the hub goes live, would
+        be lost.
         """
         connection, recent = self.connection, self._node.hub.changes.after(changes)
         if recent is None:
@@ -360,7 +380,7 @@ class Session:
             [entry for entry in buffer.buffered if entry.offset > connection.delivered[entry.shard]]
         )
         if len(newer) > 1 and sum(entry.size for entry in newer) > BUFFERED_BYTES:
-            return False  # The loop reads them from the log, and writes them piece by piece.
+            return False  # `_catch_up` reads them from the log, and writes them piece by piece.
         forms = forms_for(connection.user, newer, recent)
         self._node.hub.go_live(connection, advance_positions(connection.delivered, forms))
         return True
@@ -368,8 +388,8 @@ class Session:
     def _changes_after(self, number: int, head: Offsets) -> Callable[[], list[Entry] | None]:
         """Return a function that returns the edits and deletions that are newer than a read.
 
-        The read covers the log up to `head`, and began when the last change was `number`. The function returns None if
-        there are too many changes: then the log has to be read again.
+        The read covers the log up to `head`. When it began, the last change had this `number`. The function
+        returns None if there are too many changes: then the log has to be read again.
         """
 
         def changes() -> list[Entry] | None:
@@ -379,19 +399,20 @@ class Session:
         return changes
 
     def _is_behind_client(self) -> bool:
-        """Whether `delivered` is ahead of what this node has received in some shard.
+        """Whether in some shard `delivered` is a higher offset than this node has received.
 
-        A node receives only the events of its own channels and users, so its offset in a shard may lag behind.
+        A node receives only the events of its own channels and users. So its offset in a shard may lag
+        behind.
         """
         delivered = self.connection.delivered
         return max_offsets(delivered, self._node.hub.offsets) != self._node.hub.offsets
 
     async def _catch_node_up(self) -> None:
-        """Have this node catch up with the client's position, which may be ahead in shards the connection does not read.
+        """Have this node catch up with `delivered` in the shards in which the node lags behind.
 
-        If such a shard is out of reach, or the client's offset is not one of this log, `delivered` is lowered: an
-        offset that is too low only costs a second read, while one that is too high would hide events of a channel
-        that is joined later.
+        These are shards that the connection does not read. If such a shard is out of reach, or the client's
+        offset is not one of this log, `delivered` is lowered. An offset that is too low only costs a second
+        read. An offset that is too high would hide events of a channel that is joined later.
         """
         pairs = zip(self.connection.delivered, self._node.hub.offsets, strict=True)
         ahead = [shard for shard, (delivered, received) in enumerate(pairs) if delivered > received]
@@ -400,7 +421,7 @@ class Session:
         self.connection.delivered = min_offsets(self.connection.delivered, self._node.hub.offsets)
 
     async def _read(self, starts: dict[str, int]) -> Replay | None:
-        """Read the log, and retry while it is out of reach; return None if the stream has ended."""
+        """Read the log, and retry while the engine is out of reach; return None if the stream has ended."""
         while self.is_current:
             try:
                 return await self._node.engine.replay(self.connection.user, starts, CHUNK)
@@ -409,10 +430,11 @@ class Session:
         return None
 
     def _progress(self, starts: dict[str, int]) -> dict[str, int]:
-        """Return the offset after which the next read begins, for each channel that the connection has now."""
+        """Return the offset after which the next read begins, for each channel of the connection."""
         delivered, private = self.connection.delivered, self.connection.private
         read_ranges = {PRIVATE: private} | {name: self.connection.channels[name] for name in self._joined()}
-        # A channel that was left and joined again meanwhile has another range than in `starts`.
+        # If a channel was left and joined again meanwhile, `starts` still has an offset of the former
+        # membership. So the bound of the new range applies too.
         return {
             name: max(delivered[self._shard(name)], starts.get(name, read_range.joined), read_range.bound)
             for name, read_range in read_ranges.items()
@@ -428,10 +450,11 @@ class Session:
         """Write entries piece by piece, each when the transport has room.
 
         Args:
-            changes: returns the changes that may have superseded entries meanwhile; None if there are too many.
+            changes: returns the changes that may have superseded entries meanwhile; None if there are too
+                many.
 
         Returns:
-            Whether all was written; if not, the stream has ended or the log has to be read again.
+            Whether all entries were written; if not, the stream has ended, or the log has to be read again.
         """
         rest: Sequence[Entry] = self._receivable(entries)
         while rest:
@@ -441,8 +464,8 @@ class Session:
             rest = forms_for(self.connection.user, rest, recent) if recent else rest
             items, last = self._piece(rest, encode)
             if last is not None:
-                # Set before the write, which ends a long poll: if its client has gone, `mark_undelivered` moves
-                # `delivered` back.
+                # Set this before the write. The write ends a long poll, and `lost` then records `delivered`.
+                # If the client of the poll has gone, `mark_undelivered` moves `delivered` back.
                 self.connection.delivered = last.offsets
                 self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
             rest = rest[len(items) :]
@@ -454,7 +477,7 @@ class Session:
     def _receivable(self, entries: list[Entry]) -> list[Entry]:
         """Return the entries that the connection may read now.
 
-        During the read it may have left a channel or joined it again.
+        During the read the connection may have left a channel, or joined it again.
         """
         bounds: dict[str | None, int] = {
             name: read_range.bound for name, read_range in self.connection.channels.items()
@@ -471,7 +494,7 @@ class Session:
     def _piece(
         self, entries: Iterable[Entry], encode: Callable[[Entry, Dialect], bytes]
     ) -> tuple[list[bytes], Entry | None]:
-        """Encode the first entries, up to `PIECE_BYTES`; return their items, and the last of them."""
+        """Encode the first entries, up to `PIECE_BYTES`; return their items, and the last entry."""
         items: list[bytes] = []
         size, last = 0, None
         for last in advance_positions(self.connection.delivered, entries):
@@ -485,7 +508,8 @@ class Session:
         """Wait until the transport has room."""
         await asyncio.sleep(0)  # uvloop calls `pause_writing` at the end of the loop turn of a write.
         while self._paused and self.is_current:
-            # A client that does not read must cost no memory: events that arrive now are read from the log later.
+            # A client that does not read must cost no memory: events that arrive now are read from the log
+            # later.
             buffer.overflow()
             self._drained = asyncio.Event()
             await self._drained.wait()
@@ -496,8 +520,8 @@ def _delivered_offsets(position: Position, head: Position, shards: set[int]) -> 
     """Return the offset of a client's position in each shard; -1 where this log has no such offset.
 
     Args:
-        shards: those in which `head` is the end of the log. In the others the log may have higher offsets
-            (`Session._catch_node_up`).
+        shards: the shards in which `head` is the end of the log. In the other shards the log may have higher
+            offsets (`Session._catch_node_up`).
     """
     offsets = [position.offset_in(head.epochs, shard) for shard in range(len(head.offsets))]
     pairs = enumerate(zip(offsets, head.offsets, strict=True))
