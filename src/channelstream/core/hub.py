@@ -1,30 +1,41 @@
-"""The connections of this process, and the delivery of events to them. `deliver` and `flush` are the hot path.
+"""The connections of this process, and the delivery of events to them.
 
-A batch is a list of entries that wait to be written. Each is its parent batch plus one entry, and all begin at an empty
-root. So connections that wait for the same events share one batch (`core.batch`). For each recipient `deliver` only
-changes one reference, `connection.batch`: it then points to the former batch with the new entry appended. `flush`
-encodes each distinct batch once per format, and calls each connection's `write` once. Neither awaits, logs, encodes or
-copies anything per recipient. With a queue for each connection, every event would cost an append per recipient, and
-every flush an encoding per connection.
+`deliver` and `flush` are the hot path.
 
-Rounds: a flush of many connections is split into slices, with other work in between. `_begin_round` moves the waiting
-connections to `_slices`, and their batches from `_root` to another root, `_sent`. Events keep arriving between the
-slices. If a connection still waits, the event is added to its batch of this round. If the connection has been written
-to already, the event begins a batch of the next round, at `_root`. So no connection is sent an event twice, and no
-event is skipped. A very large batch is written in parts, one in each round.
 
-What holds between two slices, and when a stream is lost:
+A batch is a list of log entries that wait to be written. Each batch is its parent batch plus one entry, and
+all batches begin at an empty root. So connections that wait for the same entries share one batch
+(`core.batch`). For each recipient `deliver` only changes one reference, `connection.batch`: it then refers to
+the former batch with the new entry appended. `flush` encodes each distinct batch once per format, and calls
+`write` once for each connection. Neither method awaits or logs, and neither encodes or copies anything per
+recipient. With a queue for each connection, every event would cost an append per recipient, and every flush
+an encoding per connection.
 
-- `connection.batch` is `_root` (live, nothing waits), a batch that grew from `_root` or `_sent` (live, events wait),
-  a `BufferBatch` (catching up) or `DISCARD` (nothing is written any more: the connection is detached; or its client
-  has closed the stream, which ends in a later loop turn). `deliver` treats them alike, without a branch.
-- A connection may leave its slice: it is detached, or attached by another transport while it waits. So `_write_out`
-  checks batch and format again just before it writes.
-- `connection.delivered` is not updated while a connection is live, since that would cost an assignment per recipient.
-  It is set when nothing more is written to the connection: to the position before the first entry of the batch that was
-  not written.
-- Edits and deletions arrive between delivery and flush. A batch is encoded with all changes since its round began
-  (`_sent_began`) applied, so that no outdated form is written (`core.changes`).
+Rounds: a flush of many connections is split into slices, with other work in between. `_begin_round` moves the
+waiting connections to `_slices`, and their batches from `_root` to another root, `_sent`. Events keep
+arriving between the slices. If a connection still waits, the event is added to its batch of this round. If
+the connection has been written to already, the event begins a batch of the next round, at `_root`. So no
+connection is sent an event twice, and no event is skipped. A very large batch is written in parts, one part
+in each round.
+
+These rules hold between two slices, and when a stream is lost:
+
+- `connection.batch` has one of four values. `append` works for each of them, so `deliver` needs no branch for
+  a connection that is not written to:
+  - `_root`: the connection is live, and nothing waits.
+  - A batch that grew from `_root` or `_sent`: the connection is live, and entries wait.
+  - A `BufferBatch`: the connection is catching up.
+  - `DISCARD`: nothing is written any more. Either the connection is detached, or its client has closed the
+    stream, which ends in a later loop turn.
+- A connection may leave its slice while it waits: it is detached, or a stream of another transport is
+  attached. So `_write_out` checks batch and format again just before it writes.
+- `connection.delivered`, the position up to which the client was sent everything, is not updated while a
+  connection is live. That would cost an assignment per recipient. It is set when the hub stops writing live
+  events to the connection. Its value is the position before the first unwritten entry, or `Hub.offsets` if
+  every entry was written.
+- Edits and deletions may arrive between the delivery of an entry and its flush. Each batch is encoded with
+  all changes since its round began (`_sent_began`) applied, so that no outdated form of an entry is written
+  (`core.changes`).
 """
 
 from collections import deque
@@ -40,11 +51,14 @@ from channelstream.core.position import Offsets, ReadRange
 from channelstream.errors import CloseCode
 
 SLICE = 1_000
-"""Connections written to in one call of `flush`: about 5 ms, as a write takes 5 us (measured, docs/performance.md)."""
+"""Connections written to in one call of `flush`: about 5 ms, at 5 us for a write (docs/performance.md)."""
 ENCODE_BYTES = 1024
 """Bytes whose encoding takes as long as one write."""
 WRITE_BYTES = 16_384
-"""Every this many bytes count as one more write: copying them takes the kernel as long as the rest of a write does."""
+"""A write counts once more for each full `WRITE_BYTES` of its data.
+
+The kernel copies that many bytes in about the time that the rest of a write takes.
+"""
 
 
 class Hub:
@@ -60,8 +74,8 @@ class Hub:
         """Create an empty hub.
 
         Args:
-            schedule_flush: called once when connections wait; it must call `flush` soon, but not at once, and again
-                while `flush` returns True.
+            schedule_flush: called once when connections wait. It must call `flush` soon, but not before it
+                returns, and call `flush` again while that returns True.
         """
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, dict[Connection, None]] = {}
@@ -70,8 +84,8 @@ class Hub:
         self.deliveries = 0
         self.changes = RecentChanges()
         self._root = Batch()
-        # Changes are numbered. `_began` is the number of the last change before the round that is being collected,
-        # `_sent_began` the same for the round that is being written.
+        # Changes (edits and deletions) are numbered. `_began` is the number of the last change before the
+        # round that is being collected. `_sent_began` is the same for the round that is being written.
         self._began = self._sent_began = 0
         self._waiting_by_format: list[list[Connection]] = [[] for _ in range(FORMATS)]
         self._slices: deque[tuple[int, list[Connection]]] = deque()
@@ -103,7 +117,10 @@ class Hub:
     # -- the hot path
 
     def deliver(self, entry: Entry) -> None:
-        """Deliver an accepted event to its recipients on this node; entries of one shard arrive in offset order."""
+        """Deliver an accepted event to its recipients on this node.
+
+        The caller delivers the entries of one shard in offset order.
+        """
         self.offsets = entry.offsets
         event = entry.event
         if event.supersedes is not None:
@@ -122,7 +139,7 @@ class Hub:
             self._enqueue([member for member in members if member.receives(event)], entry)
 
     def _enqueue_about(self, members: dict[Connection, None], entry: Entry) -> None:
-        """Deliver an event about some users; their own connections receive the part about the others."""
+        """Deliver an event about some users; each of these users receives only the part about the others."""
         event, name = entry.event, entry.event.channel
         own = {
             connection: None
@@ -131,7 +148,8 @@ class Hub:
             if name in connection.channels
         }
         if not event.is_for("", Dialect.V07):
-            # Without `notify_presence` only clients of the original protocol (`Dialect.SEED`) receive this event.
+            # In a channel without `notify_presence`, only clients of the original protocol (`Dialect.SEED`)
+            # receive this event.
             self._enqueue(
                 [member for member in members if member.receives(event) and member not in own], entry
             )
@@ -145,7 +163,8 @@ class Hub:
         self.deliveries += len(recipients)
         root = self._root
         waiting = self._waiting_by_format
-        # Neighbours mostly have the same batch, so the last result of `append` is reused: this saves a call for most.
+        # Successive recipients mostly have the same batch. So the last result of `append` is reused, which
+        # saves most calls.
         last: Batch | None = None
         following: Batch = root
         for connection in recipients:
@@ -165,10 +184,11 @@ class Hub:
         self._schedule_flush()
 
     def flush(self) -> bool:
-        """Write the waiting batches: one write per connection, the same bytes for all with the same events.
+        """Write the waiting batches: one write per connection.
 
-        One call does about 5 ms of work: `SLICE` writes, or fewer if the batches are large. If more is left it
-        returns True, and the caller calls again soon.
+        Connections that wait for the same events are sent the same bytes. One call does about 5 ms of work:
+        `SLICE` writes, or fewer if the batches are large. If more is left, `flush` returns True, and the
+        caller calls it again soon.
         """
         if not self._slices:
             self._begin_round()
@@ -187,7 +207,7 @@ class Hub:
         return False
 
     def _begin_round(self) -> None:
-        """Move the waiting connections and their batches to the round that is written. Later ones wait for the next."""
+        """Begin a round with the connections that wait now. Later events wait for the next round."""
         for number, waiting in enumerate(self._waiting_by_format):
             if waiting:
                 self._waiting_by_format[number] = []
@@ -207,10 +227,12 @@ class Hub:
                     self._flush_alone(connection)
 
     def _flush_alone(self, connection: Connection) -> None:
-        """Write the batch of this connection at once, with a change applied that the connection itself does not receive.
+        """Write the batch of a connection at once, because it does not receive a change that names its user.
 
-        The change names its user, but the user is excluded, or the connection is not in the channel. In the shared batch
-        the user would still be sent the older form, which other connections of that batch may need.
+        It does not receive the change because the user is excluded, or because the connection is not in the
+        channel. The change is applied to the batch all the same. Other connections that share the batch may
+        need the older form of the changed entry. So in the shared batch this connection would be sent the
+        older form too.
         """
         batch = connection.batch
         if connection.state is not ConnectionState.LIVE or batch.entry is None:
@@ -235,8 +257,8 @@ class Hub:
     def _write_out(self, number: int, waiting: list[Connection], left: int) -> int:
         """Write to each of the connections, and return how many writes of `left` remain.
 
-        Connections for which no write remains wait for the next call of `flush`. If a write fails, that stream ends,
-        and the connections after it wait for the next call.
+        Connections for which no write remains wait for the next call of `flush`. If a write fails, the stream
+        of that connection is closed, and the connections after it wait for the next call.
         """
         dialect, framing = Dialect(number // len(Framing)), Framing(number % len(Framing))
         root = self._root
@@ -260,7 +282,7 @@ class Hub:
                     else:
                         data = known
                     cost = 1 + len(data) // WRITE_BYTES
-                # Skip a connection that was detached while it waited, or attached by another transport.
+                # Skip a connection that was detached while it waited, or whose stream has another format now.
                 if batch.entry is not None and connection.format == number:
                     connection.batch = following
                     if following is not root:
@@ -299,7 +321,7 @@ class Hub:
             connection.stream.close(CloseCode.OVERLOADED, "a write has failed")
 
     def _addressees(self, entry: Entry) -> list[Connection]:
-        """Return the recipients of an event for certain users. They are found by their users, not by the channel."""
+        """Return the recipients of an event for certain users. They are found by user, not by channel."""
         event = entry.event
         return [
             connection
@@ -311,7 +333,7 @@ class Hub:
     # -- a connection's stream
 
     def attach(self, connection: Connection, stream: Stream, batch: Batch) -> None:
-        """Attach a stream to a connection; until `go_live` its events are collected in `batch`."""
+        """Attach a stream to a connection; until `go_live`, `batch` collects the connection's events."""
         self.stop_writing(connection)
         connection.move(Step.ATTACH)
         connection.stream = stream
@@ -321,23 +343,24 @@ class Hub:
         connection.deadline_s = None
 
     def go_live(self, connection: Connection, buffered: Iterable[Entry]) -> None:
-        """Write events as they arrive from now on, after the entries that were `buffered` during the catch-up."""
+        """Write the entries `buffered` during the catch-up, and from now on each event as it arrives."""
         connection.move(Step.CAUGHT_UP)
         connection.batch = self._root
         for entry in buffered:
             self._enqueue([connection], entry)
 
     def stall(self, connection: Connection, batch: Batch) -> None:
-        """Stop writing to a live connection; its events are collected in `batch`."""
+        """Stop writing to a live connection; from now on `batch` collects the connection's events."""
         connection.move(Step.STALL)
         self._flush_pending(connection)
         if connection.state is ConnectionState.CATCHING_UP:  # Unless that write has ended the stream.
             connection.batch = batch
 
     def detach(self, connection: Connection, deadline_s: float) -> None:
-        """Take the stream from a connection, which stays a member until its deadline.
+        """Take the stream from a connection.
 
-        The events that wait are not written: the log has them for the next stream.
+        The connection stays a member of its channels until its deadline. The events that wait are not
+        written: the log has them for the next stream.
         """
         self.discard_pending(connection)
         connection.move(Step.DETACH)
@@ -346,9 +369,9 @@ class Hub:
         connection.batch = DISCARD
 
     def discard_pending(self, connection: Connection) -> None:
-        """Write nothing more to a live connection whose client no longer reads; the waiting events stay in the log.
+        """Write nothing more to a live connection whose client no longer reads.
 
-        A connection that is not live is left unchanged.
+        The events that wait stay in the log. A connection that is not live is left unchanged.
         """
         waiting = connection.batch.entries()
         if waiting:
@@ -366,10 +389,14 @@ class Hub:
         connection.batch = DISCARD
 
     def _flush_pending(self, connection: Connection) -> None:
-        """Write the batch of a connection that was live until now, and set `delivered` to the position after it.
+        """Write the batch of a connection that was live until now, and set `delivered`.
 
-        If the write fails, or the batch is a very large one, `delivered` is the position before the batch, and the
-        client gets these events from the log. So a full transport takes at most one part of a batch beyond its bound.
+        If everything is written, `delivered` becomes `Hub.offsets`. If the write fails, or the batch is a
+        very large one, `delivered` becomes the position before the batch, and the client gets these events
+        from the log.
+
+        `stall` calls this method when the transport is full already. Since a very large batch is not written,
+        this write adds at most about `BATCH_SIZE` bytes, or one larger entry, to the full transport.
         """
         if connection.batch.has_rest:
             self.discard_pending(connection)
