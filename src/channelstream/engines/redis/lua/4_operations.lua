@@ -1,18 +1,26 @@
--- The operations that the engine calls, by name; `a` has the arguments it packed.
+-- The operations that the engine calls, by name; `a` has the arguments that the engine has packed.
 --
--- Each call is one atomic step, within the limits of `1_log.lua`. What does not fit is repeated by the caller, in one of
--- three forms:
---   AGAIN: the caller repeats the same call. An operation returns AGAIN if this call has only continued work that an earlier
---     call left, or if it has done a part of its own work. When the same call is sent again, it skips that part. Before the
---     next call the caller waits until its node has received what this step published (`Shard.step`).
---   a count: the operation has done this many items of its list; the caller sends the others.
---   an offset or a cursor: the caller continues after it.
--- Between two calls other clients run. So each item of a list is atomic, but the list is not.
+-- Terms. This script runs in one shard of the log, and knows no other shard. The directory of a connection is the shard of
+-- its id: it stores which node owns the connection, and lists the other shards that register it. The home of a user is the
+-- shard of the user's name: it has the user's state, of which other shards have copies. A node reserves a connection when it
+-- is registered beside the owner, because it is about to claim the connection (to become its owner). Each node renews a
+-- lease. When the lease of a node has ended, other nodes reap that node: they unregister its connections.
 --
--- Before an operation runs, the code at the end of this file may refuse the call. LATE: the caller has already given the
--- call up; so a call that has failed never runs later. EPOCH: the log is not the one the caller knows; so a node never
--- writes into a log whose offsets it would misread. A payload that came with a refused call is deleted. Both checks are in
--- the script, since a failover could come between an earlier check and the script.
+-- Limits. Each call is one atomic step, within the limits of `1_log.lua`. If a call cannot finish within these limits, its
+-- answer tells the caller how to go on. There are three kinds of such an answer:
+--   AGAIN: the caller repeats the same call. An operation returns AGAIN in two cases: an earlier call, perhaps of another
+--     operation, has left work unfinished, and this call could only continue that work; or this call has done only a part of
+--     its own work. The repeated call skips the finished part. Before the next call the caller waits until its node has
+--     received what this step published (`Shard.step`).
+--   A count: the operation has done this many items of its list. The caller sends the others.
+--   An offset or a cursor: the caller continues after it.
+-- Between two calls Redis serves other clients. So each item of a list is atomic, but the list is not.
+--
+-- Refusals. Before an operation runs, the code at the end of this file may refuse the call for two reasons. LATE: the
+-- deadline of the call has passed, so its caller has given it up. A call that has failed therefore never runs later. EPOCH:
+-- the log is not the one that the caller knows. A node therefore never writes into a log whose offsets it would misread. A
+-- payload that came with a refused call is deleted. Both checks are in the script: a failover could come between an earlier
+-- check and the script.
 local AGAIN = 'again'
 
 local operations = {}
@@ -42,12 +50,13 @@ end
 
 function operations.head() return whole(head()) end
 
--- Publish a mark to the node, if it asks for one: when the mark arrives, everything published before it has arrived.
+-- Publish a mark to the calling node, if it asks for one. When the mark arrives there, everything published before the
+-- mark has arrived too.
 local function publish_mark(a)
   if a.mark then call(PUBLISH, key('#n', a.node), 'mark ' .. a.mark .. ' ' .. whole(head())) end
 end
 
--- A message of the visible history: {offset, at, record}.
+-- A message of the visible history: {offset, time in ms, record}.
 local function history_record(channel, uuid)
   local packed = call('HGET', key('hr', channel), uuid)
   return packed and cmsgpack.unpack(packed)
@@ -77,8 +86,8 @@ local function update_history(event, record, offset)
   end
 end
 
--- The records with an event's uuid in its log and history. For a private event these are the records in the logs of all its
--- users. The second result lists those of its users that exist here and have no such record in their log.
+-- The records with an event's uuid in its log and history. For a private event these are the records in the logs of all
+-- its users. The second result lists those users of the event that exist here and have no such record in their log.
 local function known_about(event)
   local known, new = {}, {}
   if event.channel then
@@ -172,7 +181,8 @@ local function accept(event)
   return { found and 'found' or 'accepted' }
 end
 
--- Accept events. The caller sends those without an answer again.
+-- Accept events in order, until the limits are reached; return an answer for each accepted event. The caller sends the
+-- events without an answer in a further call.
 function operations.publish(a)
   local answers = {}
   for number, event in ipairs(a.events) do
@@ -278,7 +288,7 @@ function operations.replay(a)
   local found, lost, read_to = find_all(a.starts, a.limit, math.min(head(), a.upto or head()))
   local entries = {}
   for _, group in ipairs(found) do
-    -- An answer never ends within one offset, since the next call continues after it.
+    -- The entries of one offset are never split over two answers, because the next call continues after that offset.
     if #entries >= a.limit or used_bytes >= SLICE_BYTES or #entries >= MIN_ENTRIES and is_out_of_time() then
       read_to = group[1][1] - 1
       break
@@ -328,8 +338,9 @@ function operations.join(a)
   return { joined, count }
 end
 
--- Leave channels; return 0 if the connection has no channel left here, and this is the shard of neither its id nor its user.
--- Even then it stays registered until the directory no longer lists this shard.
+-- Leave channels; return 0 if the connection has no channel left here, and this is the shard of neither its id nor its
+-- user. In that case the caller first removes this shard from the directory's list, and then unregisters the connection
+-- here. Until then the connection stays registered.
 function operations.leave(a)
   if not is_registered_for(a.conn_id, a.node) then return 'gone' end
   if not leave(a.conn_id, a.channels) then return AGAIN end
@@ -342,8 +353,8 @@ function operations.disconnect(a)
   return dir and dir ~= a.node and 'gone' or 'done'
 end
 
--- Register a connection with exactly these channels; return {how many were joined, whether the connection is in no
--- others}, or 0 if another node owns it.
+-- Register a connection with exactly these channels; return {how many of them it has joined, whether it has left all
+-- other channels}, or 0 if another node owns it.
 function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
@@ -367,15 +378,16 @@ function operations.restore(a)
   return { count, is_left and 1 or 0 }
 end
 
--- Make a node the owner of a connection, if the node has reserved it in every shard that the directory lists (`sure`).
--- Return {former owner, user, whether its client uses the original protocol (`Dialect.SEED`), listed shards, registration}.
--- The registration is absent, and nothing has changed, if a listed shard is not in `sure` or `sure` is false. The list is
--- compared and the owner changed in one step, because the owner may join a channel in a further shard at any time.
+-- Make the calling node the owner of a connection. `sure` has the shards in which the node has reserved the connection.
+-- The owner changes only if `sure` includes every shard that the directory lists. Return {former owner, user, whether
+-- the client uses the original protocol (`Dialect.SEED`), listed shards, registration}. If `sure` is false or lacks a
+-- listed shard, nothing has changed, and the answer has no registration. The list is compared and the owner changed in
+-- one step, because the former owner may join a channel in a further shard at any time.
 function operations.claim(a)
   local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'shards', 'ending')
   if not known[1] or known[5] then return false end
-  -- With `orphan` the call claims the connection only if its node has died. A node that still has a subscription lives: it
-  -- must be asked to release the connection first.
+  -- With `orphan` the call claims the connection only if its owner has died. An owner that still has a subscription
+  -- lives. It must first be asked to release the connection.
   if a.orphan and call(PUBLISH, key('#n', known[1]), 'there 0') > 0 then return 'held' end
   local answer = { known[1], known[2], known[3], known[4] or '' }
   if not a.sure then return answer end
@@ -391,18 +403,20 @@ function operations.claim(a)
   return answer
 end
 
--- Register a connection for a node that is about to claim it; called before `claim`, in each other shard. If this fails, the
--- owner has not changed.
+-- Register a connection for a node that is about to claim it. The node calls this in every shard that the directory
+-- lists, before `claim` changes the owner. If this call fails, the owner has not changed.
 function operations.reserve(a) return reserve(a.conn_id, a.node) end
 
--- Remove the former owner's registration of a connection; called after `claim`, in each other shard.
+-- Remove the former owner's registration of a connection. The new owner calls this in every shard that the directory
+-- lists, after `claim` has changed the owner.
 function operations.follow(a) return move(a.conn_id, a.from, a.node) end
 
--- Add shards to the list in the directory, or remove them. A shard is added before it registers the connection, and removed
--- before it unregisters the connection.
+-- Add shards to the list in the directory, or remove them. The caller adds a shard before that shard registers the
+-- connection, and removes a shard before that shard unregisters the connection.
 function operations.spread(a) return update_shards(a.conn_id, a.node, a.more, a.less) and 1 or 'gone' end
 
--- Send a command to the owner of a connection; return the number of nodes that received it, -1 if nobody owns it.
+-- Send a command to the owner of a connection; return how many nodes have received it, or -1 if no node owns the
+-- connection.
 function operations.ask(a)
   local node, ending = unpack(call('HMGET', key('k', a.conn_id), 'dir', 'ending'))
   if not node or ending then return -1 end
@@ -431,8 +445,9 @@ function operations.update_user(a)
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
--- The state of a user, for the shards whose channels the user joins. These shards then receive every later change. If the
--- directory of the joining connection lies in this shard too, `more` has the shards to list there.
+-- The state of a user, called at the user's home, for other shards whose channels the user joins. From then on these
+-- shards receive every later change of the state. If this shard is also the directory of the joining connection, `more`
+-- has the shards to add to the directory's list.
 function operations.copy(a)
   if a.more and not update_shards(a.conn_id, a.node, a.more, {}) then return 'gone' end
   local copies = call('HGET', key('u', a.user), 'copies') or ''
@@ -447,7 +462,7 @@ function operations.follow_state(a)
   return continue_announcing(a.user) and 'done' or AGAIN
 end
 
--- Continue to announce a user's state.
+-- Continue to announce a user's last change of state.
 function operations.tell(a) return continue_announcing(a.user) and 'done' or AGAIN end
 
 -- Call `read` for each name until the limits are reached; return {how many names were read, results}.
@@ -466,7 +481,7 @@ function operations.user_channels(a)
   return for_each(a.names, function(name) return { name, channels_of_user(name) } end)
 end
 
--- Messages of a history read in one step.
+-- How many messages of a history are read in one step.
 local HISTORY_STEP = 50
 
 -- A part of a visible history after an offset: {entries, the offset after which there are more, or false if there are none}.
@@ -529,8 +544,8 @@ function operations.beat(a)
   return { call('SCARD', key('nk', a.node)), dead, lapsed and 1 or 0 }
 end
 
--- Release some connections of a dead node, which together have about `count` channels; return how many connections are left.
--- The lease is checked in each step, so that a node that has come back loses no more connections.
+-- Release some connections of a dead node. Together these connections have about `count` channels. Return how many
+-- connections are left. The lease is checked in each step, so that a node that has come back loses no more connections.
 function operations.reap(a)
   if call('EXISTS', key('nl', a.dead)) == 1 then return 0 end
   local room = a.count
@@ -563,7 +578,7 @@ local function forget(kind, name)
   local more = kind == 'c' and { 'cu', 'cm', 'hr', 'ho', 'hp', 'hq' } or { 'us', 'uc', 'uv' }
   for _, each in ipairs(payload_keys(kind, name)) do keys[#keys + 1] = each end
   for _, other in ipairs(more) do keys[#keys + 1] = key(other, name) end
-  -- UNLINK and not DEL, since it frees the memory in another thread.
+  -- UNLINK frees the memory in another thread; DEL would stop Redis for that time.
   call('UNLINK', unpack(keys))
   if kind == 'u' then call('SREM', ANNOUNCING, name) end
   call('SREM', PREFIX .. 'known:' .. kind, name)
@@ -597,5 +612,5 @@ if EPOCH ~= '' and call('HGET', LOG, 'epoch') ~= EPOCH then return refuse(argume
 if FREEING[ARGV[5]] then detect_full() end
 local answer = operations[ARGV[5]](arguments) or false
 if type(answer) == 'table' and answer.err then return answer end
--- The node uses this time to estimate how far the clock of Redis is ahead of its own.
+-- The node uses this time to estimate how far the clock of Redis is ahead of the node's clock.
 return { whole(time_ms), answer }
