@@ -503,9 +503,9 @@ class Connections:
         The shard is neither that of the connection's id nor that of its user.
 
         First the directory removes the shard from its list. In the other order a claim in between would find
-        a listed shard that does not register the connection, and take that shard for one that has lost its
-        data. If the directory or the shard is out of reach, the registration remains until the reconciler
-        repeats this call.
+        a listed shard that does not register the connection. The claim would take that shard for one that has
+        lost its data. If the directory or the shard is out of reach, the registration remains until the
+        reconciler repeats this call.
         """
         # Without this entry `_is_listed` is false. So a join that begins from now on adds the shard to the
         # list again.

@@ -38,8 +38,9 @@ function operations.hello(a)
   local epoch = known[1]
   if not epoch or known[2] ~= a.run or a.distrust or (epoch == a.known_epoch and offset < a.known_seq) then
     -- This is another server process, or its log has lost the newest events, or the node asks for a new epoch
-    -- (`Shard._on_gap`). The log may lack acknowledged events, and would assign their offsets to other events. A new epoch
-    -- makes all older positions invalid. The offset continues from the highest that is known.
+    -- (`Shard._on_gap`). In all three cases the log may lack acknowledged events, and would assign their offsets to
+    -- other events. So a new epoch begins, which makes all older positions invalid. The offset continues from the
+    -- highest offset that is known.
     epoch, offset = a.candidate, math.max(offset, a.known_seq)
     call('HSET', LOG, 'epoch', epoch, 'run', a.run, 'seq', whole(offset), 'shard', a.shard,
       'layout', LAYOUT)
@@ -528,8 +529,8 @@ end
 
 -- -- nodes
 
--- Renew the lease; return {how many connections are registered for this node, nodes whose lease has ended, whether the lease
--- of this node had ended}.
+-- Renew the lease; return {how many connections are registered for the calling node, nodes whose lease has ended,
+-- whether the lease of the calling node had ended}.
 function operations.beat(a)
   local lapsed = call('EXISTS', key('nl', a.node)) == 0
   call('SET', key('nl', a.node), '1', 'PX', whole(a.lease_ms))
