@@ -51,7 +51,7 @@ from channelstream.core.position import Offsets, ReadRange
 from channelstream.errors import CloseCode
 
 SLICE = 1_000
-"""Connections written to in one call of `flush`: about 5 ms, at 5 us for a write (docs/performance.md)."""
+"""Connections written to in one call of `flush`: 5 ms of work, at 5 us for a write (docs/performance.md)."""
 ENCODE_BYTES = 1024
 """Bytes whose encoding takes as long as one write."""
 WRITE_BYTES = 16_384
@@ -227,12 +227,11 @@ class Hub:
                     self._flush_alone(connection)
 
     def _flush_alone(self, connection: Connection) -> None:
-        """Write the batch of a connection at once, because it does not receive a change that names its user.
+        """Write the batch of a connection at once, with a change applied that it does not receive.
 
-        It does not receive the change because the user is excluded, or because the connection is not in the
-        channel. The change is applied to the batch all the same. Other connections that share the batch may
-        need the older form of the changed entry. So in the shared batch this connection would be sent the
-        older form too.
+        The change names the user of the connection. But the user is excluded, or the connection is not in the
+        channel. Other connections that share the batch may need the older form of the changed entry. So in
+        the shared batch this connection would be sent the older form too.
         """
         batch = connection.batch
         if connection.state is not ConnectionState.LIVE or batch.entry is None:

@@ -69,7 +69,7 @@ BUFFERED_ENTRIES = 1000
 BUFFERED_BYTES = 65_536
 """Limit for the total size of the buffered entries that are written as a stream goes live.
 
-If they are larger, the log is read again. A single entry may be larger than this.
+If their total size is larger, the log is read again. A single entry may be larger than this limit.
 """
 
 
@@ -308,7 +308,7 @@ class Session:
         self._stream.write_first(resumed_item(position, recovered, sorted(lost)), position)
 
     async def _recover(self, buffer: BufferBatch) -> None:
-        """Send a client that was too slow what it missed, once it has read the bytes in its transport."""
+        """Send a client that was too slow what it missed, once it has read the bytes that wait for it."""
         await self._drain(buffer)
         await self._catch_up(buffer, {}, item, strict=True)
 

@@ -1,10 +1,11 @@
 -- The operations that the engine calls, by name; `a` has the arguments that the engine has packed.
 --
--- Terms. This script runs in one shard of the log, and knows no other shard. The directory of a connection is the shard of
--- its id: it stores which node owns the connection, and lists the other shards that register it. The home of a user is the
--- shard of the user's name: it has the user's state, of which other shards have copies. A node reserves a connection when it
--- is registered beside the owner, because it is about to claim the connection (to become its owner). Each node renews a
--- lease. When the lease of a node has ended, other nodes reap that node: they unregister its connections.
+-- Terms. This script runs in one shard of the log, and knows no other shard. The directory of a connection is the shard
+-- of its id: it stores which node owns the connection, and lists the other shards that register the connection. The
+-- home of a user is the shard of the user's name: it has the user's state, of which other shards have copies. A node
+-- that is about to claim a connection (to become its owner) first reserves it: each shard then registers the connection
+-- for this node as well as for the owner. Each node renews a lease. When the lease of a node has ended, other nodes
+-- reap that node: they unregister its connections.
 --
 -- Limits. Each call is one atomic step, within the limits of `1_log.lua`. If a call cannot finish within these limits, its
 -- answer tells the caller how to go on. There are three kinds of such an answer:
@@ -323,9 +324,9 @@ function operations.connect(a)
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
--- Join channels; return {the offset of the join, how many were joined}. `known` says that this shard is the directory of the
--- connection or the shard of its user. There the connection must be registered already. If it is not, it has ended or moved,
--- and this call must not register it again.
+-- Join channels; return {the offset of the join, how many were joined}. `known` says that this shard is the directory
+-- of the connection or the shard of its user. There the connection must be registered already. If it is not, the
+-- connection has ended or moved, and this call must not register it again.
 function operations.join(a)
   if a.known and not is_registered_for(a.conn_id, a.node) then return 'gone' end
   if not a.known and not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
@@ -446,9 +447,9 @@ function operations.update_user(a)
   return changed_user(a.user, update_user(a.user, a.update))
 end
 
--- The state of a user, called at the user's home, for other shards whose channels the user joins. From then on these
--- shards receive every later change of the state. If this shard is also the directory of the joining connection, `more`
--- has the shards to add to the directory's list.
+-- The state of a user, to be copied to other shards whose channels the user joins. Called at the user's home. From then
+-- on these shards receive every later change of the state. If this shard is also the directory of the joining
+-- connection, `more` has the shards to add to the directory's list.
 function operations.copy(a)
   if a.more and not update_shards(a.conn_id, a.node, a.more, {}) then return 'gone' end
   local copies = call('HGET', key('u', a.user), 'copies') or ''
