@@ -117,7 +117,6 @@ class Handover:
     async def dispatch(self, command: Command) -> Answer | None:
         """Execute a command at the node that holds its connection; return None if no node does.
 
-
         Raises:
             Invalid: the command is refused.
             Moved: the connection was between two nodes until the last retry.

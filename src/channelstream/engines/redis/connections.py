@@ -79,8 +79,7 @@ from channelstream.engines.redis.shards import Shards, gather_all, refusal_in
 from channelstream.errors import Moved, Unavailable
 
 MOVED_FIELD = 4
-"""Index of the moved registration in the reply to `claim`. A shorter reply means: the owner has not
-changed."""
+"""Index of the moved registration in the reply to `claim`. It is missing if the owner has not changed."""
 SUSPECTED_AT_ONCE = 1000
 """Connections marked as suspected in one turn of the event loop."""
 
@@ -567,8 +566,8 @@ class Connections:
         try:
             moved = await self._move_directory(conn_id, orphan, request_release, reserved)
         finally:
-            # If the directory names this node, an earlier claim has succeeded and its answer was lost. Then keep all
-            # reservations.
+            # If the directory names this node, an earlier claim has succeeded, and its answer was lost. Then
+            # keep all reservations.
             if moved is None and reserved.owner != self.node:
                 await self._release(conn_id, reserved.replies)
         if moved is None:
