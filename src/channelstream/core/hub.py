@@ -2,7 +2,6 @@
 
 `deliver` and `flush` are the hot path.
 
-
 A batch is a list of log entries that wait to be written. Each batch is its parent batch plus one entry, and
 all batches begin at an empty root. So connections that wait for the same entries share one batch
 (`core.batch`). For each recipient `deliver` only changes one reference, `connection.batch`: it then refers to
