@@ -73,8 +73,9 @@ class Hub:
         """Create an empty hub.
 
         Args:
-            schedule_flush: called once when connections wait. It must call `flush` soon, but not before it
-                returns, and call `flush` again while that returns True.
+            schedule_flush: called when the first connection begins to wait. It must return before `flush` is
+                called, and arrange that `flush` is called soon. As long as a call of `flush` returns True,
+                `flush` must be called again.
         """
         self.connections: dict[str, Connection] = {}
         self.channels: dict[str, dict[Connection, None]] = {}
@@ -226,11 +227,12 @@ class Hub:
                     self._flush_alone(connection)
 
     def _flush_alone(self, connection: Connection) -> None:
-        """Write the batch of a connection at once, with a change applied that it does not receive.
+        """Write the batch of a connection at once, because of a change that is not sent to this connection.
 
-        The change names the user of the connection. But the user is excluded, or the connection is not in the
-        channel. Other connections that share the batch may need the older form of the changed entry. So in
-        the shared batch this connection would be sent the older form too.
+        The change lists the connection's user in `only`, so this user must no longer be sent the older form
+        of the changed entry. The change itself is not sent either: the user is also in `exclude`, or the
+        connection is not in the channel. Other connections that share the batch may still need the older
+        form. If the batch waited for the next flush, this connection would be sent the older form with them.
         """
         batch = connection.batch
         if connection.state is not ConnectionState.LIVE or batch.entry is None:

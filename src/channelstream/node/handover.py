@@ -8,9 +8,9 @@ the entry in the directory atomically. The steps before and after the claim make
 
 - The claiming node first sends `Release` to the owner. The answer has the offsets up to which the client was
   sent everything, and the new stream continues there. If the owner does not answer, it loses the connection
-  all the same: only the directory's entry decides who owns the connection. The new stream then continues at
-  the offsets that `claim` returns. No event before them was for this connection. So the client may be sent
-  some events again, but misses none.
+  all the same: only the directory's entry decides who owns the connection. The new stream then begins at the
+  offsets that `claim` returns. In each shard this is no later than where the connection first joined one of
+  its present channels. So the client may be sent some events again, but misses none.
 - Between the release and the claim no node holds the connection. A command that arrives in this gap finds the
   connection at neither node. The command is retried for about 1.6 s (`RETRY_DELAYS_S`), then answered with
   503. The alternative is to queue commands at the directory. That would slow down every command, even for
@@ -145,8 +145,8 @@ class Handover:
             # The connection may have moved here, or away, while this waited for the answer or for the lock.
             connection = self._local.get(command.conn_id)
             if connection is None and self._engine.shared:
-                # No living node has the connection. If its owner has died, this node takes the connection
-                # over.
+                # This node does not hold the connection, and no other node has answered for it. Claim it if
+                # its owner has died. If the owner lives, `claim` raises `Moved`.
                 try:
                     connection = await self._claim(command.conn_id, orphan=True)
                 except (Moved, Replaced):

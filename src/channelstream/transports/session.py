@@ -192,8 +192,9 @@ class Session:
     # -- catching up
 
     async def _attach(self, buffer: BufferBatch, since: str | None) -> None:
-        # Wait first: a client may reconnect before `/connect` has registered its id, or before a moved
-        # connection has joined its channels again.
+        # Wait first. The application may choose the id, so a client may know it, and open its stream, before
+        # `/connect` has registered the id. Or the connection has moved to this node, and is joining again the
+        # channels that a shard has lost.
         await self._node.registered(self.connection)
         if not self.is_current:
             return

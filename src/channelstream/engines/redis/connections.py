@@ -24,9 +24,10 @@ rules keep every intermediate state harmless:
   and a claim asks only the listed shards. If a claim asked all shards, every move would fail while any one of
   up to 16 shards is out of reach. If a listed shard does not know the connection, that shard has lost its
   data (`Claim.is_whole`).
-- **The owner knows best.** It keeps the channels of its connections in memory. A call may fail with an
-  unknown outcome. Such a call is not undone: the connection is marked in that shard (`Shard.unconfirmed`).
-  Later `restore` registers the connection there, in the channels that it has at that time.
+- **The owner knows best.** It keeps the channels of its connections in memory. A call to a shard may fail
+  with an unknown outcome. Such a call is not undone. Instead the node notes in its own memory that the
+  connection is unconfirmed in this shard (`Shard.unconfirmed`). Later `restore` registers the connection in
+  the shard, with the channels that the connection has at that time.
 
 A claim has five steps. With a single shard only steps 3 and 4 remain:
 
@@ -535,7 +536,10 @@ class Connections:
         return self.should_register(shard, conn_id) and conn_id not in shard.unconfirmed
 
     def _is_permanent(self, shard: Shard, member: Member) -> bool:
-        """Return whether a shard registers a connection even without channels: that of its id or its user."""
+        """Return whether a shard registers a connection even if the connection has no channel there.
+
+        Two shards do so: the shard of the connection's id, and the shard of the connection's user.
+        """
         return shard in (self._shards.at(member.conn_id), self._shards.at(member.user))
 
     def _mark_unconfirmed(self, member: Member, shards: Iterable[Shard]) -> None:

@@ -520,7 +520,8 @@ function operations.users(a)
   return for_each(a.names, function(name) return read_user(name) or nil end)
 end
 
--- Name, public keys and state of each user that is in a channel of this shard, or has its home here.
+-- For each user that is in a channel of this shard, or has its home here: the user's name, which keys of the user's state
+-- are public, and the state.
 function operations.states(a)
   return for_each(a.names, function(name)
     if not is_home(name) and not needs_copy(name) then return nil end
