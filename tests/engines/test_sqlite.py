@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from tests.engines.conformance import *  # noqa: F403
@@ -23,12 +24,23 @@ from tests.engines.conformance import (
 )
 
 from channelstream import slices
-from channelstream.core.events import Dialect, Message, MessageDeleted, MessageEdited, Presence
+from channelstream.core.events import (
+    Dialect,
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Presence,
+    UserLeft,
+    UsersLeft,
+    UserStateChanged,
+)
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.engines.base import PRIVATE, Engine, Leaving, Member, UserUpdate
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_file import APPLICATION_ID
+from channelstream.engines.sqlite_rows import event_columns, read_event
 from channelstream.errors import ConfigError, Unavailable
 
 
@@ -432,6 +444,61 @@ def test_a_file_that_cannot_be_used_is_refused(
     with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
         asyncio.run(runs.open())
     assert str(runs.path) in str(caught.value)
+
+
+STORED: dict[str, Event] = {
+    "message": message("m"),
+    "edit": MessageEdited(uuid="m", channel="a", edited="t", payload=b'"ho"'),
+    "delete": MessageDeleted(uuid="m", channel="a"),
+    "presence": Presence(
+        uuid="p", channel="a", user="ann", joined=True, timestamp="t", state={"x": 1}, announced=True
+    ),
+    "parted": UsersLeft(
+        uuid="p", channel="a", timestamp="t", announced=True, departures=(UserLeft("ann", "p", 0),)
+    ),
+    "state": UserStateChanged(
+        uuid="s", channel="a", user="ann", timestamp="t", state={"x": 1}, changed=(("x", 1),)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STORED)
+def test_a_row_keeps_its_event(kind: str) -> None:
+    """Files of older versions have these kinds, so they never change."""
+    columns = event_columns(STORED[kind])
+    assert columns[0] == kind
+    assert type(columns[0]) is str
+    assert read_event(*columns) == STORED[kind]
+
+
+def test_every_type_of_event_has_a_kind() -> None:
+    """A type without a kind fails the type check too."""
+    assert {type(event) for event in STORED.values()} == set(get_args(Event))
+
+
+@pytest.mark.parametrize("column", ["kind = 'poll'", "body = '{}'", "body = 'x'"])
+@pytest.mark.parametrize("table", ["events", "history"])
+def test_a_file_with_an_unreadable_event_is_refused(runs: Runs, table: str, column: str) -> None:
+    """A newer version may have written it: the sentence names the file, the kind and what to do."""
+
+    async def life() -> None:
+        engine, _ = await runs.open()
+        await engine.connect(ANN, EMPTY)
+        await engine.join(ANN, {"a": {"store_history": True, "history_size": 1}})
+        await engine.publish([message("m")])
+        await engine.close()
+        with closing(sqlite3.connect(runs.path)) as database:
+            changed = database.execute(f"UPDATE {table} SET {column} WHERE kind = 'message'").rowcount
+            assert changed == 1
+            database.commit()
+        await runs.open()
+
+    kind = "poll" if "poll" in column else "message"
+    sentence = (
+        f"{str(runs.path)!r} has an event of kind {kind!r} that this version of channelstream cannot read"
+    )
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        asyncio.run(life())
 
 
 def test_a_missing_directory_is_refused(runs: Runs) -> None:

@@ -44,6 +44,7 @@ from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_restore import Restore
+from channelstream.engines.sqlite_rows import UnreadableEvent
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import undo_channels, undo_user
@@ -130,7 +131,10 @@ class SqliteEngine:
         self._file = SqliteFile(self._path, self._new_epoch)
         self._file.rebuild()
         stored = self._file.read()
-        restore = Restore(stored, self.registry, self._clock)
+        try:
+            restore = Restore(stored, self.registry, self._clock)
+        except UnreadableEvent as error:
+            raise ConfigError(f"engine: {str(self._path)!r} {error}") from error
         self._clock_offset_s = restore.clock_offset_s
         begin = Position.single(stored.meta["epoch"], restore.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)
