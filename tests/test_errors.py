@@ -76,3 +76,9 @@ def test_a_poll_says_what_a_close_code_says(code: CloseCode, status: int, word: 
     assert (error.http_status, error.body["code"], error.body["close_code"]) == (status, word, code)
     assert error.message.startswith("The reason; ")
     assert [name for name, _ in error.headers] == ([b"retry-after"] if status == 503 else [])
+
+
+def test_a_refused_stream_is_closed_as_an_ended_one() -> None:
+    """An error that ends a stream has one close code, whether the stream was open or not."""
+    ends = {kind: kind.close_code for kind in all_errors() if kind.close_code is not None}
+    assert {kind: kind.refusal_code for kind in ends} == ends

@@ -59,11 +59,14 @@ class ChannelstreamError(Exception):
         faults_at_top: the faults at top level, for programs for 0.7, which do not know the key `faults`.
         headers: fields of the HTTP answer besides the usual ones.
         close_code: the close code with the same meaning; None if the error never ends a stream.
+        refusal_code: the close code of a WebSocket that the error refuses right after its handshake. Unless a class says
+            otherwise, the client keeps its connection and reconnects later.
     """
 
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
     close_code: CloseCode | None = None
+    refusal_code: ClassVar[CloseCode] = CloseCode.OVERLOADED
     headers: Headers = ()
 
     def __init__(self, message: str, faults: Faults | None = None) -> None:
@@ -135,6 +138,7 @@ class Unauthorized(ChannelstreamError):
     code = "unknown_connection"
     http_status = 401
     close_code = CloseCode.UNKNOWN_CONNECTION
+    refusal_code = CloseCode.UNKNOWN_CONNECTION
 
 
 class Ended(ChannelstreamError):
@@ -143,6 +147,7 @@ class Ended(ChannelstreamError):
     code = "connection_ended"
     http_status = 401
     close_code = CloseCode.NORMAL
+    refusal_code = CloseCode.NORMAL
 
 
 class Forbidden(ChannelstreamError):
@@ -195,6 +200,7 @@ class Replaced(ChannelstreamError):
     code = "replaced"
     http_status = 409
     close_code = CloseCode.REPLACED
+    refusal_code = CloseCode.REPLACED
 
 
 class TooLarge(ChannelstreamError):
@@ -218,6 +224,7 @@ class Invalid(ChannelstreamError):
 
     code = "invalid"
     http_status = 422
+    refusal_code = CloseCode.UNKNOWN_CONNECTION
 
     def __init__(self, faults: Faults, faults_at_top: Faults | None = None) -> None:
         super().__init__(_correct(faults), faults)
@@ -272,6 +279,7 @@ class Unavailable(TryLater):
 
     code = "unavailable"
     http_status = 503
+    refusal_code = CloseCode.RESTARTING
 
 
 class UnsupportedCoding(ChannelstreamError):

@@ -10,6 +10,12 @@ from tests.transports.in_process import Stage, play
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
+from channelstream.core.websocket import close_frame
+from channelstream.errors import ChannelstreamError, Invalid, Moved, Replaced, Unauthorized, Unavailable
+from channelstream.http.connection import HttpConnection
+from channelstream.http.shared import HttpServer, HttpSettings
+from channelstream.transports.asgi import StreamsApp
+from channelstream.transports.router import StreamRouter
 from channelstream.transports.websocket import LARGE_CHUNK_BYTES, TURN_S, WebSocketStream
 
 BAD_FRAMES = [
@@ -104,6 +110,61 @@ def test_an_unknown_connection(server: Any, clients: Any, query: str) -> None:
     assert stream.head.startswith(b"HTTP/1.1 101 ")
     assert stream.close_code() == 4001
     assert stream.rest() == b""
+
+
+class Full(Unavailable):
+    """An error of a later version."""
+
+
+class Odd(ChannelstreamError):
+    """An error that no stream has had yet."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Unauthorized("x"), 4001),
+        (Invalid({"conn_id": ["x"]}), 4001),
+        (Replaced("x"), 4002),
+        (Unavailable("x"), 1012),
+        (Moved(), 1012),
+        (Full("x"), 1012),
+        (Odd("x"), 1013),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_a_refused_websocket_is_closed_with_the_code_of_its_error(
+    error: ChannelstreamError, code: int
+) -> None:
+    """Only an error about the conn_id makes the client give it up: any new one lets it reconnect."""
+
+    async def scenario(stage: Stage) -> None:
+        def refuse(_: str) -> None:
+            raise error
+
+        streams, transport = stage.streams, stage.transport
+        streams.node.connection = refuse  # type: ignore[assignment]
+        http = HttpConnection(
+            HttpServer(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
+        )
+        transport.set_protocol(http)
+        http.connection_made(transport)
+        await asyncio.get_running_loop().sock_sendall(stage.client, UPGRADE)
+        async with asyncio.timeout(PATIENCE_S):
+            data = b""
+            while more := await asyncio.get_running_loop().sock_recv(stage.client, 65_536):
+                data += more
+        head, _, frame = data.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert frame == close_frame(code, error.message)
+
+    play(scenario)
+
+
+UPGRADE = (
+    b"GET /ws?conn_id=c HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 
 
 @pytest.mark.nodes(1, 3)

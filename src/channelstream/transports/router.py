@@ -17,7 +17,7 @@ from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import header
 from channelstream.core.query import read_query
 from channelstream.core.websocket import close_frame
-from channelstream.errors import BadRequest, ChannelstreamError, CloseCode, Moved, Replaced, Unavailable
+from channelstream.errors import BadRequest, ChannelstreamError
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.shared import Detachable, TakeOver
@@ -163,9 +163,7 @@ class _Opening:
 
 def _refuse_websocket(transport: asyncio.Transport, error: ChannelstreamError) -> None:
     """Close a socket after its handshake, with the close code of the error."""
-    codes = {Unavailable: CloseCode.RESTARTING, Moved: CloseCode.RESTARTING, Replaced: CloseCode.REPLACED}
-    code = codes.get(type(error), CloseCode.UNKNOWN_CONNECTION)
-    transport.write(close_frame(code, error.message))
+    transport.write(close_frame(error.refusal_code, error.message))
     close_transport(transport)
     if transport.get_write_buffer_size() or is_tls(transport):
         # This socket is in no count of open ones any more, so it must not wait for a client that reads nothing.
