@@ -20,6 +20,7 @@ from channelstream.core.events import (
     MessageEdited,
     Names,
     Presence,
+    UsersLeft,
     UserStateChanged,
 )
 from channelstream.core.log import Budget, Entry, Log, LogLimits
@@ -140,8 +141,10 @@ def _parts(event: Event) -> tuple[str, Sequence[bytes]]:
             kind = "message"
         case MessageEdited():
             kind = "edit"
-        case _:
+        case Presence() | UsersLeft() | UserStateChanged():
             raise TypeError(event)
+        case _:
+            assert_never(event)
     return kind, [_text(event.user), event.payload or b"", _text(event.timestamp), _text(event.edited)]
 
 
