@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -298,7 +299,13 @@ def _pages(settings: Settings, front: Front, panel: Panel, access: Access, trace
     def is_signed(request: Request) -> bool:
         return access.is_signed(request.scope)
 
-    return routes(settings, front, panel, lambda: openapi.document(ENDPOINTS, __version__), is_signed, tracer)
+    return routes(settings, front, panel, _openapi_document, is_signed, tracer)
+
+
+@cache
+def _openapi_document() -> dict[str, Any]:
+    """Return the OpenAPI document, which never changes; it is built when it is first asked for."""
+    return openapi.document(ENDPOINTS, __version__)
 
 
 def _node(settings: Settings) -> Node:

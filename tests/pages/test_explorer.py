@@ -1,7 +1,14 @@
 """The API explorer's routes."""
 
+import threading
+from typing import Any
+
 from httpx import Client
 from itsdangerous import TimestampSigner
+from starlette.applications import Starlette
+from tests.pages.conftest import Bridge, NoTraces, openapi
+
+from channelstream.pages.routes import routes
 
 RIGHT = {"username": "admin", "password": "open sesame"}
 
@@ -13,6 +20,23 @@ def test_page_and_document(browser: Client) -> None:
     document = browser.get("/openapi.json").json()
     assert document["paths"].keys() == {"/message", "/info"}
     assert document["servers"] == [{"url": "/"}]
+
+
+def test_document_is_built_outside_of_the_event_loop(settings, push_server, panel) -> None:
+    """Both for the page and for a signature: building it takes the time of several loop turns."""
+    threads: list[threading.Thread] = []
+
+    def build() -> dict[str, Any]:
+        threads.append(threading.current_thread())
+        return openapi()
+
+    app = Starlette(routes=routes(settings, push_server, panel, build, lambda _: False, NoTraces()))
+    with Client(transport=Bridge(app, ""), base_url="http://push.test") as admin:
+        admin.post("/admin/sign_in", data=RIGHT)
+        assert admin.get("/openapi.json").status_code == 200
+        assert admin.post("/admin/sign", json={"path": "/message"}).status_code == 200
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
 
 
 def test_document_is_forbidden_to_strangers(browser: Client) -> None:

@@ -1,5 +1,6 @@
 """The API explorer: Swagger UI with the server's OpenAPI document. The server signs its calls."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ class Explorer:
     """`/api-explorer`, `/openapi.json` and `/admin/sign`, which signs the explorer's calls.
 
     Args:
-        openapi: returns the OpenAPI document.
+        openapi: returns the OpenAPI document; called in a thread.
         secret: the API's secret. It never leaves the server; only signatures of single paths do.
     """
 
@@ -52,7 +53,11 @@ class Explorer:
         return self._renderer.page(request, "explorer.html", headers=EXPLORER_POLICY)
 
     async def _document(self, request: Request) -> Response:
-        return json_response({**self._openapi(), "servers": [{"url": root(request) or "/"}]})
+        return json_response({**await self._described(), "servers": [{"url": root(request) or "/"}]})
+
+    async def _described(self) -> dict[str, Any]:
+        """Return the OpenAPI document; in a thread, since building it takes the time of several loop turns."""
+        return await asyncio.to_thread(self._openapi)
 
     async def _sign(self, request: Request) -> Response:
         """Sign one path of the API for the signed-in admin's own page."""
@@ -62,6 +67,6 @@ class Explorer:
             path = msgspec.json.decode(await request.body(), type=dict[str, str]).get("path", "")
         except msgspec.DecodeError:
             return error_response(Malformed("Send a JSON object with a path."))
-        if path not in self._openapi()["paths"]:
+        if path not in (await self._described())["paths"]:
             return error_response(NotFound.path(path))
         return json_response({"signature": self._signer.sign(path).decode()})

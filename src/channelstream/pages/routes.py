@@ -40,7 +40,7 @@ def routes(
         settings: the server's options.
         api: the whole server as an ASGI application; the demo calls it as any application does.
         panel: data and actions of the admin pages.
-        openapi: returns the OpenAPI document.
+        openapi: returns the OpenAPI document; called in a thread.
         is_signed: whether a request carries a valid API signature from an allowed address.
         traces: starts and describes the traces of `/admin/trace`.
     """
