@@ -2,7 +2,9 @@
 
 import asyncio
 
-from channelstream.slices import TurnQueue
+import pytest
+
+from channelstream.slices import MANY, TurnQueue, turn_for
 
 
 def test_a_turn_queue_does_a_few_pieces_in_each_turn_in_order() -> None:
@@ -36,5 +38,20 @@ def test_a_piece_that_fails_does_not_hold_up_the_others() -> None:
         for _ in range(3):
             await asyncio.sleep(0)
         assert (done, [type(each) for each in failures]) == ([2, 3], [ZeroDivisionError])
+
+    asyncio.run(life())
+
+
+@pytest.mark.parametrize(("items", "expected"), [(MANY - 1, ["work", "other"]), (MANY, ["other", "work"])])
+def test_work_on_many_items_begins_a_turn(items: int, expected: list[str]) -> None:
+    """What is ready runs before it; work on a few items goes on at once."""
+
+    async def life() -> None:
+        done: list[str] = []
+        asyncio.get_running_loop().call_soon(done.append, "other")
+        await turn_for(items)
+        done.append("work")
+        await asyncio.sleep(0)
+        assert done == expected
 
     asyncio.run(life())

@@ -9,6 +9,8 @@ TURN_S = 0.002
 """Longest work in one loop turn, in seconds, plus the last step."""
 STEP = 50
 """Items between two looks at the clock."""
+MANY = 100
+"""Items from which on work gets a loop turn of its own (`turn_for`): they take about 0.5 ms."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -17,6 +19,15 @@ T = TypeVar("T")
 async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
     """Run work that must not stop half-way: it continues even if the caller is cancelled."""
     await asyncio.shield(asyncio.ensure_future(work))
+
+
+async def turn_for(items: int) -> None:
+    """Let other work run before, or after, a piece of work on many items.
+
+    For work that must not be split. Engines outside of the process make their callers wait at these places anyway.
+    """
+    if items >= MANY:
+        await asyncio.sleep(0)
 
 
 class Slices:

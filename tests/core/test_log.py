@@ -141,6 +141,13 @@ def test_since_returns_later_entries(offset: int, found: list[int]) -> None:
     assert [kept.offset for kept in filled(3).since(offset, 0.0)] == found
 
 
+@pytest.mark.parametrize(("offset", "following"), [(0, 1), (1, 2), (2, 3), (3, None), (9, None)])
+def test_the_next_offset_is_that_of_the_first_later_entry(offset: int, following: int | None) -> None:
+    """None from the last entry on, as in an empty log."""
+    assert filled(3).next_offset(offset) == following
+    assert log().next_offset(offset) is None
+
+
 def test_entries_are_read_lazily() -> None:
     """A read of one entry of a long log costs one."""
     following = filled(3).since(1, 0.0)

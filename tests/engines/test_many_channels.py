@@ -89,6 +89,48 @@ def test_other_tasks_run_in_between(live: Callable[[Life], None], ends: bool) ->
     live(life)
 
 
+def test_a_replay_of_many_channels_has_loop_turns_of_its_own(
+    live: Callable[[Life], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is before the read, and one after it if it found many entries."""
+    monkeypatch.setattr(slices, "MANY", len(LOUD))
+
+    async def life(engine: InProcess, recorder: Recorder) -> None:
+        await engine.join(ANN, LOUD)
+        if isinstance(engine, SqliteEngine):
+            await engine.flush()
+        (head,) = engine.position.offsets
+        await engine.publish([message(f"in {name}", channel=name) for name in LOUD])
+        for names, limit, expected in ((list(LOUD), 20, 2), (list(LOUD), 19, 1), (["c1"], 20, 0)):
+            reading = asyncio.create_task(engine.replay("ann", dict.fromkeys(names, head), limit))
+            await asyncio.sleep(0)
+            count = 0
+            while not reading.done():
+                await asyncio.sleep(0)
+                count += 1
+            assert (count, len(reading.result().entries)) == (expected, min(limit, len(names)))
+
+    live(life)
+
+
+def test_a_replay_of_more_channels_than_its_limit_skips_nothing(live: Callable[[Life], None]) -> None:
+    """The parts of all channels follow each other in the order in which they were accepted."""
+
+    async def life(engine: InProcess, recorder: Recorder) -> None:
+        await engine.join(ANN, {name: {} for name in LOUD})
+        uuids = [f"{number}" for number in range(50)]
+        await engine.publish([message(uuid, channel=f"c{int(uuid) * 7 % 20}") for uuid in uuids])
+        found, read_to = list[str](), (0,)
+        while read_to != engine.position.offsets:
+            replay = await engine.replay("ann", dict.fromkeys(LOUD, read_to[0]), 3)
+            assert len(replay.entries) <= 3
+            found += [entry.event.uuid for entry in replay.entries]
+            read_to = replay.read_to
+        assert found == uuids
+
+    live(life)
+
+
 def test_a_channel_is_joined_at_the_offset_of_its_turn(live: Callable[[Life], None]) -> None:
     """Messages from before the join are not delivered to the connection; later ones are."""
 

@@ -354,6 +354,7 @@ def _sizes(bounds: Bounds) -> Iterator[None]:
         (hub, "SLICE", bounds.slice),
         (batch, "BATCH_SIZE", bounds.batch_size),
         (slices, "TURN_S", bounds.turn_s),
+        (slices, "MANY", 1 if bounds.turn_s < 0 else slices.MANY),
     )
     with ExitStack() as undo:
         for module, name, size in sizes:

@@ -14,9 +14,10 @@ events of its channel may have been dropped with a former log.
 
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
+from operator import attrgetter
 
 from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.events import Dialect, Event, Message, UsersLeft
@@ -27,6 +28,7 @@ ENTRY_OVERHEAD = 700
 EXPIRY_BATCH = 500
 """Entries that are freed in one step of a sweep."""
 DIALECTS = len(Dialect)
+_offset: Callable[["Entry"], int] = attrgetter("offset")
 
 
 class Entry:
@@ -215,6 +217,14 @@ class Log:
             return None
         return self.entries[0].at_s + self.limits.age_s
 
+    def next_offset(self, offset: int) -> int | None:
+        """Return the offset of the first entry after `offset`; None if there is none."""
+        entries = self.entries
+        if not entries or entries[-1].offset <= offset:
+            return None
+        first = entries[0].offset
+        return first if first > offset else entries[bisect_right(entries, offset, key=_offset)].offset
+
     def since(self, offset: int, now_s: float) -> Iterator[Entry]:
         """Expire entries that are too old, then return an iterator over those after `offset`.
 
@@ -274,9 +284,11 @@ class Log:
             now_s: the engine's clock.
             most: entries dropped at most; None means all.
         """
-        if self.limits.age_s is None:
+        if not self.entries or self.limits.age_s is None:
             return
         oldest_s = now_s - self.limits.age_s
+        if self.entries[0].at_s >= oldest_s:
+            return  # At once: a client that resumes has this called for each of its channels.
         count = 0
         for entry in islice(self.entries, most):
             if entry.at_s >= oldest_s:
@@ -322,7 +334,3 @@ class Log:
                 else:
                     del self._about[entry.event.uuid]
         self._budget.dropped(self, size)
-
-
-def _offset(entry: Entry) -> int:
-    return entry.offset

@@ -10,8 +10,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import merge
+from heapq import merge, nsmallest
 from itertools import islice
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from channelstream.core.channel import Channel
@@ -40,6 +41,7 @@ logger = logging.getLogger(__name__)
 FORGOTTEN_AT_ONCE = 20
 """Idle users and channels forgotten in one turn of the event loop."""
 
+_offset: Callable[[Entry], int] = attrgetter("offset")
 _Key = tuple[bool, str, str]
 """The place of a message: whether it is private, the name of the user or the channel, and the message's uuid."""
 
@@ -170,24 +172,28 @@ class LocalLog:
     def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
         """Read the events after given offsets; see `Engine.replay`."""
         now_s = self._clock.steady()
-        found: list[Iterator[Entry]] = []
+        found: list[tuple[int, int, Log]] = []
         lost = set()
         for name, from_offset in from_offsets.items():
             log = self._log(user, name)
-            following = log.since(from_offset, now_s) if log else iter(())
+            if log is not None:
+                log.expire(now_s)
             if log is None or from_offset < log.floor:
                 lost.add(name)
-            else:
-                found.append(following)
+            elif (next_offset := log.next_offset(from_offset)) is not None:
+                found.append((next_offset, from_offset, log))
+        # The other logs have none of the entries that are read.
+        nearest = nsmallest(limit + 1, found, key=itemgetter(0))
+        following = (log.since(from_offset, now_s) for _, from_offset, log in nearest)
         # One entry more than the limit shows whether any is left, and up to which offset the others are complete.
-        entries = list(islice(merge(*found, key=_offset), limit + 1))
+        entries = list(islice(merge(*following, key=_offset), limit + 1))
         read_to = self.committed if len(entries) <= limit else entries[limit].first_offset - 1
         return Replay(entries[:limit], frozenset(lost), (read_to,), (self.committed,))
 
     def _log(self, user: str, name: str) -> Log | None:
         holder: Channel | User | None
         holder = self.registry.users.get(user) if name == PRIVATE else self.registry.channels.get(name)
-        return holder.log if holder else None
+        return None if holder is None else holder.log
 
     # -- connections
 
@@ -362,7 +368,3 @@ def _keys(event: Event) -> Iterator[_Key]:
         return
     for name in event.only or ():
         yield True, name, event.uuid
-
-
-def _offset(entry: Entry) -> int:
-    return entry.offset

@@ -31,7 +31,7 @@ from channelstream.engines.base import (
     UserUpdate,
 )
 from channelstream.engines.local_log import Lifetimes, LocalLog
-from channelstream.slices import to_its_end
+from channelstream.slices import to_its_end, turn_for
 
 
 class MemoryEngine:
@@ -72,7 +72,10 @@ class MemoryEngine:
         return self._log.publish(events)
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
-        return self._log.replay(user, from_offsets, limit)
+        await turn_for(len(from_offsets))
+        found = self._log.replay(user, from_offsets, limit)
+        await turn_for(len(found.entries))
+        return found
 
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Do nothing: an event is delivered when it is accepted."""

@@ -49,7 +49,7 @@ from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import undo_channels, undo_user
 from channelstream.errors import ConfigError, Unavailable
-from channelstream.slices import Slices, to_its_end
+from channelstream.slices import Slices, to_its_end, turn_for
 
 REBUILD_S = 3600.0
 """The shortest time between two rewrites of the file after texts were edited or deleted, in seconds."""
@@ -252,7 +252,10 @@ class SqliteEngine:
         return accepted
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
-        return self._log.replay(user, from_offsets, limit)
+        await turn_for(len(from_offsets))
+        found = self._log.replay(user, from_offsets, limit)
+        await turn_for(len(found.entries))
+        return found
 
     async def catch_up(self, shards: Iterable[int]) -> None:
         """Do nothing: an event is delivered as soon as its offset is committed."""

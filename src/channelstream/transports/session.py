@@ -233,6 +233,8 @@ class Session:
                 return head, shards
 
     def _shards(self) -> set[int]:
+        if len(self.connection.delivered) == 1:
+            return {0}
         return {self._shard(name) for name in (PRIVATE, *self._joined())}
 
     async def _skip_lost(self, starts: dict[str, int], replay: Replay) -> Offsets:
