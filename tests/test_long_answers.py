@@ -100,3 +100,24 @@ def test_answers_about_channels_are_encoded_in_short_turns(
             assert count >= 3 * len(described)  # Each is described in a turn, and encoded in two.
 
     asyncio.run(life())
+
+
+def test_settings_of_many_channels_are_read_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of `/subscribe`, here to channels that the connection is in: nothing else takes turns."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+    few, many = ([f"c{number}" for number in range(count)] for count in (STEP, 5 * STEP))
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y", unattached_timeout_s=3600)).node
+        await node.start()
+        await asked(node, connect, username="ann", channels=many, info={"channels": []})
+        counts = []
+        for names in (few, many):
+            configs = {name: {"notify_presence": True} for name in names}
+            body = {"channels": names, "channel_configs": configs, "info": {"channels": []}}
+            answer, count = await asked(node, subscribe, **body)
+            assert answer["subscribed_to"] == []
+            counts.append(count)
+        assert counts[1] - counts[0] == 5
+
+    asyncio.run(life())

@@ -89,6 +89,21 @@ def test_other_tasks_run_in_between(live: Callable[[Life], None], ends: bool) ->
     live(life)
 
 
+def test_other_tasks_run_before_and_after_many_channels_are_joined_or_left(
+    live: Callable[[Life], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the caller does for each channel before and afterwards is not in the same loop turn."""
+    monkeypatch.setattr(slices, "MANY", len(LOUD))
+
+    async def life(engine: InProcess, recorder: Recorder) -> None:
+        for work in (lambda: engine.join(ANN, LOUD), lambda: engine.leave(ANN, list(LOUD))):
+            counts = await steps(engine, work())
+            assert counts[0] == counts[1] != counts[2]
+            assert counts[-2] == counts[-1]
+
+    live(life)
+
+
 def test_a_replay_of_many_channels_has_loop_turns_of_its_own(
     live: Callable[[Life], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ async def connect(call: Call) -> Answer | Parts:
         body.conn_id or None,
         body.name,
         Dialect.SEED if body.dialect_is_seed else Dialect.V07,
-        _patches(body.channels, body.channel_configs),
+        await _patches(call, body.channels, body.channel_configs),
         _update(body),
         body.since or "",
     )
@@ -59,7 +59,7 @@ async def subscribe(call: Call) -> Answer | Parts:
     """Subscribe a connection to channels."""
     body = await _read(call, SubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
-    patches = _patches(body.channels, body.channel_configs)
+    patches = await _patches(call, body.channels, body.channel_configs)
     done = await call.node.subscribe(conn_id, patches, body.since or "") if conn_id else None
     if done is None:
         raise unknown_connection()
@@ -123,8 +123,13 @@ async def _info(call: Call, names: list[str], options: InfoOptions) -> Answer:
     )
 
 
-def _patches(channels: list[str], configs: Mapping[str, ChannelSettings]) -> dict[str, dict[str, Any]]:
-    return {name: msgspec.to_builtins(configs[name]) if name in configs else {} for name in channels}
+async def _patches(
+    call: Call, channels: list[str], configs: Mapping[str, ChannelSettings]
+) -> dict[str, dict[str, Any]]:
+    def patch(name: str) -> dict[str, Any]:
+        return msgspec.to_builtins(configs[name]) if name in configs else {}
+
+    return dict(zip(channels, await call.slices.each(channels, patch), strict=True))
 
 
 def _update(body: ConnectBody) -> UserUpdate:

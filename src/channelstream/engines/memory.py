@@ -97,24 +97,28 @@ class MemoryEngine:
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
     ) -> dict[str, int]:
+        await turn_for(len(channels))
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
                 self._log.join_next(member, waiting, joined)
                 if waiting:
                     await asyncio.sleep(0)
+            await turn_for(len(joined))
         except BaseException:  # Cancelled, or a bug: the call has failed, so nothing stays joined.
             self._log.leave(member, joined)
             raise
         return joined
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
+        await turn_for(len(channels))
         waiting, left = deque(channels), list[str]()
         try:
             while waiting:
                 self._log.leave_next(member, waiting, left)
                 if waiting:
                     await asyncio.sleep(0)
+            await turn_for(len(left))
         except BaseException:
             self._log.join(member, left)
             raise

@@ -341,6 +341,7 @@ class SqliteEngine:
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
     ) -> dict[str, int]:
+        await turn_for(len(channels))
         await self._changes_written(channels, [member.user])
         self._commits.check_room()
         waiting, joined = deque(channels.items()), dict[str, int]()
@@ -362,6 +363,7 @@ class SqliteEngine:
 
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         """Leave at once, or in several short turns; the presence event is delivered when it is written."""
+        await turn_for(len(channels))
         await self._changes_written(channels)
         waiting, left = deque(channels), list[str]()
         try:
@@ -370,6 +372,7 @@ class SqliteEngine:
                 if waiting:
                     await asyncio.sleep(0)
                     await self._changes_written(waiting)
+            await turn_for(len(left))
         except BaseException:
             self._log.join(member, left)
             raise
