@@ -50,6 +50,22 @@ def test_a_part_has_so_many_bytes() -> None:
     assert len(parts) == 4
 
 
+def test_very_small_pieces_are_encoded_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of one part."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def life() -> None:
+        encoding = asyncio.ensure_future(in_parts([RAW] * 5 * STEP, Slices(lambda: 0.0)))
+        count = 0
+        while not encoding.done():
+            await asyncio.sleep(0)
+            count += 1
+        assert len(encoding.result().parts) == 1
+        assert count >= 10  # A piece and a comma for each item.
+
+    asyncio.run(life())
+
+
 Handler = Callable[[Call], Awaitable[Any]]
 
 
@@ -119,5 +135,24 @@ def test_settings_of_many_channels_are_read_in_short_turns(monkeypatch: pytest.M
             assert answer["subscribed_to"] == []
             counts.append(count)
         assert counts[1] - counts[0] == 5
+
+    asyncio.run(life())
+
+
+def test_users_of_many_channels_are_collected_in_short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of each channel in one."""
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y", unattached_timeout_s=3600)).node
+        await node.start()
+        names = [f"c{number}" for number in range(20)]
+        await asked(node, connect, username="ann", channels=names, info={"channels": []})
+        counts = []
+        for described in (names[:10], names):
+            answer, count = await asked(node, info, info={"channels": described, "include_history": False})
+            assert (list(answer["channels"]), answer["users"]) == (described, [{"user": "ann", "state": {}}])
+            counts.append(count)
+        assert counts[1] - counts[0] == 10
 
     asyncio.run(life())

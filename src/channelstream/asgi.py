@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from channelstream.core.policy import Header, header
 from channelstream.errors import ChannelstreamError, TooLarge
-from channelstream.slices import Slices
+from channelstream.slices import STEP, Slices
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -86,12 +86,14 @@ async def in_parts(value: object, turns: Slices) -> Parts:
     parts: list[bytes] = []
     waiting: list[Piece] = []
     size = 0
-    for piece in _pieces(value):
+    for number, piece in enumerate(_pieces(value)):
         waiting.append(piece)
         size += memoryview(piece).nbytes
         if size >= PART_BYTES:
             parts.append(b"".join(waiting))
             waiting, size = [], 0
+            await turns.due()
+        elif number % STEP == 0:  # A part of very small pieces takes longer than a turn.
             await turns.due()
     return Parts([*parts, b"".join(waiting)])
 

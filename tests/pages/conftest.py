@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from channelstream.errors import Invalid, Unavailable
 from channelstream.pages.routes import routes
 
 SECRET = "the api's secret"
+DOCUMENT = (b'{"total_connections":3,', b'"uptime":"0:00:01"}')
 
 
 @dataclass
@@ -43,8 +44,8 @@ class Panel:
 
     asked: list[Any] = field(default_factory=list)
 
-    async def document(self) -> bytes:
-        return b'{"total_connections":3,"uptime":"0:00:01"}'
+    async def document(self) -> Sequence[bytes]:
+        return DOCUMENT
 
     async def table(self, *asked: Any) -> dict[str, Any]:
         self.asked.append(asked)

@@ -1,9 +1,13 @@
 """The admin panel's routes."""
 
+import asyncio
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from httpx import Client
+from starlette.applications import Starlette
+from tests.pages.conftest import DOCUMENT
 from tests.waiting import eventually
 
 SIGNED = {"x-channelstream-secret": "signed"}
@@ -24,6 +28,25 @@ def test_the_document_has_the_numbers_of_the_server(server: Any, method: str) ->
     assert document["total_connections"] >= 3
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_the_document_is_sent_in_parts(app: Starlette) -> None:
+    """As the panel has encoded it, with its whole length: it may be very long."""
+
+    async def sent() -> list[Any]:
+        messages: list[Any] = []
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        headers = [(name.encode(), value.encode()) for name, value in SIGNED.items()]
+        scope = {"type": "http", "method": "GET", "path": "/admin/admin.json", "headers": headers}
+        await app({**scope, "query_string": b"", "server": ("push.test", 80)}, Mock(), send)
+        return messages
+
+    start, *parts = asyncio.run(sent())
+    assert [part.get("body", b"") for part in parts] == [*DOCUMENT, b""]
+    assert dict(start["headers"])[b"content-length"] == b"%d" % len(b"".join(DOCUMENT))
 
 
 def test_debug_is_the_same_document(server: Any) -> None:

@@ -1,7 +1,7 @@
 """`Panel`: all that the admin pages need from a node. `pages` use it without importing `node`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -61,10 +61,10 @@ class Panel:
         self._tables = Tables(node)
         self._watchers: WeakSet[_Watcher] = WeakSet()
 
-    async def document(self) -> bytes:
-        """Return the JSON of `/admin/admin.json`."""
+    async def document(self) -> Sequence[bytes]:
+        """Return the JSON of `/admin/admin.json`, in parts."""
         result = await in_parts(await self._document(), Slices(self._node.clock.steady))
-        return b"".join(result.parts)
+        return result.parts
 
     async def table(
         self, name: str, search: str, sort: str, descending: bool, page: int

@@ -139,7 +139,7 @@ async def _render(
 
     step = 1 if options.include_history else STEP
     answer: Answer = {"channels": dict(await call.slices.each(channels, describe, step))}
-    members, has_more = _all_members(pages.values(), STATES * call.limits.info_users)
+    members, has_more = await _all_members(call, pages.values())
     answer["users"] = await _users(call, members, options)
     answer["position"] = str(position)
     if has_more:
@@ -156,14 +156,18 @@ def _as_json(answer: Answer) -> Raw:
     return Raw(encode(answer))
 
 
-def _all_members(pages: Collection[_Page], most: int) -> tuple[list[tuple[str, str]], bool]:
+async def _all_members(call: Call, pages: Collection[_Page]) -> tuple[list[tuple[str, str]], bool]:
     """Return the users of all pages, sorted, each with one of its channels, and whether users are missing."""
+    most = STATES * call.limits.info_users
     members: dict[str, str] = {}
     for page in pages:
         members |= dict.fromkeys(page.names, page.channel)
+        await call.slices.due()
         if len(members) > most:
-            return sorted(members.items())[:most], True
-    return sorted(members.items()), any(page.has_more for page in pages)
+            break
+    names = sorted(members)
+    has_more = len(names) > most or any(page.has_more for page in pages)
+    return [(name, members[name]) for name in names[:most]], has_more
 
 
 async def _users(call: Call, members: Sequence[tuple[str, str]], options: InfoOptions) -> list[Any]:

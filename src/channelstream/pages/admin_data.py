@@ -1,12 +1,13 @@
 """The data of the admin pages: a stream of figures, pages of tables, details, and the admin's actions."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from channelstream.errors import ChannelstreamError, Forbidden, NotFound
 from channelstream.pages.access import Endpoint, Gate
@@ -28,8 +29,8 @@ RETRY_MS = 500
 class Panel(Protocol):
     """What the pages need from the server; `admin.panel.Panel` implements it."""
 
-    async def document(self) -> bytes:
-        """Return the JSON of `/admin/admin.json`."""
+    async def document(self) -> Sequence[bytes]:
+        """Return the JSON of `/admin/admin.json`, in parts."""
 
     async def table(
         self, name: str, search: str, sort: str, descending: bool, page: int
@@ -79,7 +80,7 @@ class AdminData:
         return self._gate.guarded_data(answered(endpoint), to_sign_in)
 
     async def _document(self, request: Request) -> Response:
-        return Response(await self._panel.document(), headers=HEADERS, media_type="application/json")
+        return _InParts(await self._panel.document())
 
     async def _endings(self, request: Request) -> Response:
         return json_response({"rows": self._panel.endings()})
@@ -122,6 +123,21 @@ class AdminData:
             return json_response(await self._panel.act(name, await request.body()))
 
         return Route(f"/admin/do/{name}", self._guarded(act), methods=["POST"], max_body_size=ACTION_BYTES)
+
+
+class _InParts(Response):
+    """A long JSON answer in parts: a single one would be copied several times in one loop turn."""
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        headers = {**HEADERS, "Content-Length": str(sum(map(len, parts)))}
+        super().__init__(headers=headers, media_type="application/json")
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        for part in self._parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body"})
 
 
 def answered(endpoint: Endpoint) -> Endpoint:
