@@ -156,3 +156,24 @@ def test_users_of_many_channels_are_collected_in_short_turns(monkeypatch: pytest
         assert counts[1] - counts[0] == 10
 
     asyncio.run(life())
+
+
+def test_a_list_of_messages_is_made_sent_and_answered_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a list that is not sent in chunks; each of the three has a turn of its own if the one before was long."""
+    items = [{"user": "a", "channel": "c", "message": number} for number in range(3)]
+
+    async def life() -> int:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        call = Call(node, {"headers": [], "query_string": b""}, encode(items), CallLimits())
+        publishing, count = asyncio.ensure_future(publish(call)), 0
+        while not publishing.done():
+            await asyncio.sleep(0)
+            count += 1
+        assert len(publishing.result()) == 3
+        return count
+
+    monkeypatch.setattr(slices, "TURN_S", 3600.0)
+    assert asyncio.run(life()) == 1
+    monkeypatch.setattr(slices, "TURN_S", -1.0)
+    assert asyncio.run(life()) == 4

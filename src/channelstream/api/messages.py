@@ -91,10 +91,13 @@ class _Publisher(Generic[B]):
     send: Send
     to_answer: Callable[[B, Accepted], Answer]
 
-    async def send_all(self, bodies: Sequence[B]) -> list[Answer]:
+    async def send_all(self, bodies: Sequence[B], slices: Slices) -> list[Answer]:
+        await slices.due()
         events = [self.make_event(body) for body in bodies]
         addressed = [pair for pair in zip(bodies, events, strict=True) if _is_addressed(pair[0])]
+        await slices.due()
         accepted = await self.send([event for _, event in addressed])
+        await slices.due()
         return [self.to_answer(body, outcome) for (body, _), outcome in zip(addressed, accepted, strict=True)]
 
 
@@ -104,7 +107,7 @@ async def _send_bodies(call: Call, bodies: list[B], many: bool, publisher: _Publ
         [outcome] = await publisher.send([publisher.make_event(bodies[0])])
         return publisher.to_answer(bodies[0], outcome)
     if len(bodies) <= CHUNK:
-        return await publisher.send_all(bodies)
+        return await publisher.send_all(bodies, call.slices)
     chunks = [chunk async for chunk in _chunks(call.slices, bodies, publisher) if chunk]
     return Parts([b"[", *(part for chunk in chunks[:-1] for part in (chunk, b",")), *chunks[-1:], b"]"])
 
@@ -118,8 +121,7 @@ async def _chunks(slices: Slices, bodies: list[B], publisher: _Publisher[B]) -> 
     while bodies:
         chunk = bodies[: -CHUNK - 1 : -1]
         del bodies[-CHUNK:]
-        yield _encode(await publisher.send_all(chunk))[1:-1]
-        await slices.due()
+        yield _encode(await publisher.send_all(chunk, slices))[1:-1]
 
 
 def _id_from_key(key: str, number: int) -> str:

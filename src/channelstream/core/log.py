@@ -202,7 +202,9 @@ class Log:
 
     def append(self, entry: Entry) -> None:
         """Append the newest event; a full log drops its own oldest entry first, and so costs no other log an entry."""
-        self.drop_oldest(len(self.entries) + 1 - self.limits.events)
+        excess = len(self.entries) + 1 - self.limits.events
+        if excess > 0:
+            self.drop_oldest(excess)
         if self.limits.events <= 0:
             self.floor = entry.offset
             return

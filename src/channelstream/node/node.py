@@ -20,8 +20,12 @@ from channelstream.node.observer import Observer
 
 PART_COST = 20_000
 """Cost of the events that are published in one loop turn, in pointers moved (0.1 us each, measured)."""
-EVENT_COST = 100
+EVENT_COST = 150
 """Cost of an event besides its recipients, in the same unit."""
+CHANGE_COST = 400
+"""The same of an edit or a deletion, which replaces entries of logs and histories."""
+PRIVATE_COST = 50
+"""Cost of a recipient with a log of its own, that of its private messages."""
 DRAWS_PER_SHARD = 10
 """Most ids drawn to find one in a certain shard: in one of 22,000 cases there is none among them."""
 MEMBERS_SLICE = 1000
@@ -292,15 +296,16 @@ class Node:
         """Cut a list into parts that cost about `PART_COST`."""
         begin = cost = 0
         for number, event in enumerate(events, 1):
-            cost += EVENT_COST + self._audience(event)
+            cost += CHANGE_COST if event.supersedes is not None else EVENT_COST
+            cost += self._delivery_cost(event)
             if cost >= PART_COST or number == len(events):
                 yield events[begin:number]
                 begin, cost = number, 0
 
-    def _audience(self, event: Event) -> int:
-        """Return an upper bound of the recipients of an event on this node."""
+    def _delivery_cost(self, event: Event) -> int:
+        """Return an upper bound of the cost of an event's recipients on this node."""
         if event.channel is None:
-            return len(event.only or ())
+            return PRIVATE_COST * len(event.only or ())
         return len(self.hub.channels.get(event.channel, ()))
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
