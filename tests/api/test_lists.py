@@ -65,7 +65,7 @@ def outcome(reading: Callable[[bytes], Any], body: bytes) -> Any:
 def test_chunks_are_read_as_the_whole(items: list[Any], indent: int | None, piece_bytes: int) -> None:
     """For every size of the chunks: the same items, or the same faults at the same indexes."""
     body = json.dumps(items, indent=indent).encode()
-    whole = outcome(lambda text: decode_one_or_many(text, schemas.MessageBody), body)
+    whole = outcome(lambda text: asyncio.run(decode_one_or_many(text, schemas.MessageBody)), body)
     assert outcome(lambda text: read(text, piece_bytes=piece_bytes), body) == whole
 
 
@@ -76,7 +76,7 @@ def test_a_broken_value_is_refused(items: list[Any], form: bytes, piece_bytes: i
     """After any items: chunks accept no list that is invalid as a whole."""
     body = form % json.dumps(items).encode()[1:-1]
     try:
-        decode_one_or_many(body, schemas.MessageBody)
+        asyncio.run(decode_one_or_many(body, schemas.MessageBody))
     except (Malformed, Invalid):
         with pytest.raises((Malformed, Invalid)):
             read(body, piece_bytes=piece_bytes)

@@ -1,7 +1,9 @@
 """Validation: every fault at once, in the words and the shape of 0.7.1, and never anything but two errors."""
 
+import asyncio
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,19 +16,27 @@ from hypothesis import strategies as st
 from channelstream.api import plain, schemas, validation
 from channelstream.errors import Invalid, Malformed
 
+
+def run_to_end(read: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    return lambda *given, **named: asyncio.run(read(*given, **named))
+
+
+decode = run_to_end(validation.decode)
+decode_one_or_many = run_to_end(validation.decode_one_or_many)
+decode_channel_configs = run_to_end(validation.decode_channel_configs)
 VECTORS = json.loads((Path(__file__).parents[2] / "spec" / "vectors" / "validation.json").read_text())
 READERS: dict[str, Callable[[bytes], Any]] = {
-    "POST /connect": partial(validation.decode, schema=schemas.ConnectBody),
-    "POST /subscribe": partial(validation.decode, schema=schemas.SubscribeBody),
-    "POST /unsubscribe": partial(validation.decode, schema=schemas.UnsubscribeBody),
-    "POST /user_state": partial(validation.decode, schema=schemas.UserStateBody),
-    "POST /user_status": partial(validation.decode, schema=schemas.UserStatusBody),
-    "POST /message": partial(validation.decode_one_or_many, schema=schemas.MessageBody),
-    "PATCH /message": partial(validation.decode_one_or_many, schema=schemas.EditBody),
-    "DELETE /message": partial(validation.decode_one_or_many, schema=schemas.DeleteBody),
-    "POST /channel_config": validation.decode_channel_configs,
-    "POST /info": partial(validation.decode, schema=schemas.InfoBody),
-    "POST /disconnect": partial(validation.decode, schema=schemas.DisconnectBody),
+    "POST /connect": partial(decode, schema=schemas.ConnectBody),
+    "POST /subscribe": partial(decode, schema=schemas.SubscribeBody),
+    "POST /unsubscribe": partial(decode, schema=schemas.UnsubscribeBody),
+    "POST /user_state": partial(decode, schema=schemas.UserStateBody),
+    "POST /user_status": partial(decode, schema=schemas.UserStatusBody),
+    "POST /message": partial(decode_one_or_many, schema=schemas.MessageBody),
+    "PATCH /message": partial(decode_one_or_many, schema=schemas.EditBody),
+    "DELETE /message": partial(decode_one_or_many, schema=schemas.DeleteBody),
+    "POST /channel_config": decode_channel_configs,
+    "POST /info": partial(decode, schema=schemas.InfoBody),
+    "POST /disconnect": partial(decode, schema=schemas.DisconnectBody),
 }
 FIELDS = sorted(
     {
@@ -104,7 +114,7 @@ def test_faults_are_the_golden_ones(vector: dict[str, Any]) -> None:
 )
 def test_a_bound_on_one_side_has_its_own_words(body: Any, faults: Any) -> None:
     """The text names only the bound there is."""
-    assert faults_of(partial(validation.decode, schema=Bounds), body) == faults
+    assert faults_of(partial(decode, schema=Bounds), body) == faults
 
 
 @pytest.mark.parametrize(
@@ -114,14 +124,14 @@ def test_a_bound_on_one_side_has_its_own_words(body: Any, faults: Any) -> None:
 def test_booleans_may_be_written_otherwise(given_value: Any, value: bool) -> None:
     """Old clients' spellings of a boolean are accepted."""
     body = json.dumps({"news": {"store_history": given_value}}).encode()
-    assert validation.decode_channel_configs(body)["news"].store_history is value
+    assert decode_channel_configs(body)["news"].store_history is value
 
 
 @pytest.mark.parametrize("given_value", [10, "10", "+10", 10.0])
 def test_integers_may_be_written_otherwise(given_value: Any) -> None:
     """Digits in a string, and a whole number with a point, are integers."""
     body = json.dumps({"news": {"history_size": given_value, "log_age_s": given_value}}).encode()
-    settings = validation.decode_channel_configs(body)["news"]
+    settings = decode_channel_configs(body)["news"]
     assert (settings.history_size, settings.log_age_s) == (10, 10)
     assert isinstance(settings.history_size, int)
 
@@ -131,31 +141,29 @@ def test_integers_may_be_written_otherwise(given_value: Any) -> None:
 )
 def test_other_integers_are_refused(given_value: Any) -> None:
     """A value that is no integer, or out of range, is a fault."""
-    faults = faults_of(validation.decode_channel_configs, {"news": {"history_size": given_value}})
+    faults = faults_of(decode_channel_configs, {"news": {"history_size": given_value}})
     assert list(faults) == ["history_size"]
 
 
 def test_one_object_and_a_list_are_distinguished() -> None:
     """A single object is read as one item; the flag says which form it was."""
-    one, was_list = validation.decode_one_or_many(b'{"user": "ann"}', schemas.MessageBody)
+    one, was_list = decode_one_or_many(b'{"user": "ann"}', schemas.MessageBody)
     assert ([item.user for item in one], was_list) == (["ann"], False)
-    many, was_list = validation.decode_one_or_many(b'[{"user": "ann"}, {"user": "bob"}]', schemas.MessageBody)
+    many, was_list = decode_one_or_many(b'[{"user": "ann"}, {"user": "bob"}]', schemas.MessageBody)
     assert ([item.user for item in many], was_list) == (["ann", "bob"], True)
 
 
 def test_pairs_are_read_like_an_object() -> None:
     """The 0.2 list of pairs gives settings by name; of a name given twice the last one counts."""
     body = b'[["a", {"history_size": 1}], ["b", {}], ["a", {"history_size": 2}]]'
-    configs = validation.decode_channel_configs(body)
+    configs = decode_channel_configs(body)
     assert configs == {"a": schemas.ChannelSettings(history_size=2), "b": schemas.ChannelSettings()}
 
 
 def test_unknown_keys_are_dropped() -> None:
     """Keys that the schema lacks are ignored, on the fast path and on the one that explains."""
-    quick, _ = validation.decode_one_or_many(b'{"user": "ann", "x": [1]}', schemas.MessageBody)
-    slow, _ = validation.decode_one_or_many(
-        b'{"user": "ann", "x": [1], "pm_users": null}', schemas.MessageBody
-    )
+    quick, _ = decode_one_or_many(b'{"user": "ann", "x": [1]}', schemas.MessageBody)
+    slow, _ = decode_one_or_many(b'{"user": "ann", "x": [1], "pm_users": null}', schemas.MessageBody)
     assert quick == slow == [schemas.MessageBody(user="ann")]
 
 
@@ -186,14 +194,14 @@ def test_unknown_keys_are_dropped() -> None:
 def test_invalid_json_is_malformed(body: bytes) -> None:
     """Broken syntax, encoding, numbers and nesting are all one 400 in the shape of the other faults."""
     with pytest.raises(Malformed) as caught:
-        validation.decode(body, schemas.ConnectBody)
+        decode(body, schemas.ConnectBody)
     assert list(caught.value.faults) == ["_schema"]
 
 
 def test_brackets_in_texts_nest_nothing() -> None:
     """Brackets in a text do not count, with quotes and backslashes in it too."""
     text = '["{\\' * 300
-    (item,), _ = validation.decode_one_or_many(
+    (item,), _ = decode_one_or_many(
         json.dumps({"user": "ann", "message": text}).encode(), schemas.MessageBody
     )
     assert item.message == text
@@ -208,7 +216,7 @@ def test_a_payload_may_nest() -> None:
         + b"]" * depth
         + b'}, {"user": "ann", "message": [[]]}]'
     )
-    items, _ = validation.decode_one_or_many(body, schemas.MessageBody)
+    items, _ = decode_one_or_many(body, schemas.MessageBody)
     assert msgspec.json.encode(items[0].message) == b"[" * depth + b"]" * depth
 
 
@@ -220,10 +228,34 @@ def test_faults_are_bounded() -> None:
     assert sum(len(item["pm_users"]) for item in faults.values()) <= validation.MAX_FAULTS
 
 
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_long_body_is_walked_outside_of_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, is_long: bool
+) -> None:
+    """With the same values and faults as a short one; a good body is never walked."""
+    used: list[threading.Thread] = []
+    walk = validation._walk
+
+    def watched(body: bytes, shape: Any) -> Any:
+        used.append(threading.current_thread())
+        return walk(body, shape)
+
+    monkeypatch.setattr(validation, "_walk", watched)
+    text = "x" * (validation.WALKED_BYTES if is_long else 1)
+    for pm_users, found in ([None], "faults"), (None, "ann"), ([], "ann"):
+        item = {"user": "ann", "channel": "a", "message": text, "pm_users": pm_users}
+        try:
+            (read,), _ = decode_one_or_many(json.dumps(item).encode(), schemas.MessageBody)
+            assert (read.user, read.message) == (found, text)
+        except Invalid as error:
+            assert (found, list(error.faults)) == ("faults", ["pm_users"])
+    assert [thread is threading.main_thread() for thread in used] == [not is_long] * 2
+
+
 def test_a_rule_the_walk_does_not_know_is_a_fault_still() -> None:
     """A value that only the schema itself refuses is a fault of the whole body."""
     with pytest.raises(Invalid) as caught:
-        validation.decode(b'{"user": "ann"}', Picky)
+        decode(b'{"user": "ann"}', Picky)
     assert caught.value.faults == {"_schema": ["never good"]}
 
 

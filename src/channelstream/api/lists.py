@@ -40,7 +40,7 @@ async def read_one_or_many(
     """
     begin = _LIST.match(body) if len(body) > piece_bytes else None
     if begin is None:
-        items, many = decode_one_or_many(body, schema)
+        items, many = await decode_one_or_many(body, schema)
     else:
         items, many = await _Pieces(body, schema, max_items, piece_bytes).read(begin.end(), slices), True
     _check_count(len(items), max_items)
@@ -75,10 +75,10 @@ class _Pieces(Generic[T]):
         while len(self._faults) < MAX_FAULTS:
             found = _BETWEEN.search(self._body, at + size)
             if found is None:
-                self._decode_piece(b"[" + self._body[at:])
+                await self._decode_piece(b"[" + self._body[at:])
                 break
             try:
-                self._decode_piece(b"[%b}]" % self._body[at : found.start()])
+                await self._decode_piece(b"[%b}]" % self._body[at : found.start()])
             except Malformed:
                 size = 2 * (found.end() - at)
             else:
@@ -90,9 +90,9 @@ class _Pieces(Generic[T]):
             raise Invalid(self._faults)
         return self._items
 
-    def _decode_piece(self, piece: bytes) -> None:
+    async def _decode_piece(self, piece: bytes) -> None:
         try:
-            items, _ = decode_one_or_many(piece, self._schema)
+            items, _ = await decode_one_or_many(piece, self._schema)
         except Invalid as error:
             self._add_faults(error.faults)
             self._count += count_items(piece)
