@@ -31,8 +31,8 @@ class SlowEngine:
 
     def __init__(self, engine: Any) -> None:
         self._engine = engine
-        self.before: dict[str, deque[Meanwhile]] = {"head": deque(), "replay": deque()}
-        self.after: dict[str, deque[Meanwhile]] = {"head": deque(), "replay": deque()}
+        self.before: dict[str, deque[Meanwhile]] = {name: deque() for name in ("head", "replay", "catch_up")}
+        self.after: dict[str, deque[Meanwhile]] = {name: deque() for name in self.before}
         self.calls: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Any:
@@ -209,6 +209,65 @@ def test_a_replaced_stream_does_not_move_the_start_of_its_successor() -> None:
         return await scene.uuids(newer[0])
 
     assert play(scenario) == ["new"]
+
+
+def test_a_replaced_stream_that_skips_a_loss_does_not_move_its_successor_back() -> None:
+    """The successor is sent its own position, and everything after it."""
+
+    async def scenario(scene: Scene) -> None:
+        old = str(scene.node.engine.position)
+        await scene.node.subscribe("c1", {"short": {"log_events": 1}})
+        await scene.publish("a", "one")
+        await scene.publish("short", "trimmed", "not replayed")
+        await scene.publish("a", "two")
+        head = str(scene.node.engine.position)
+        newer: list[PollStream] = []
+
+        async def meanwhile() -> None:
+            newer.append(scene.open(head))
+            await turns(2)  # It has found where it begins, and waits for the engine.
+
+        # The first read finds the loss, the second the next event; the third is the successor's.
+        scene.engine.before["replay"].extend([lambda: asyncio.sleep(0), meanwhile, lambda: turns(9)])
+        scene.open(old)
+        await turns(20)
+        await scene.publish("a", "three")
+        resumed, *items = [*await scene.answer(newer[0]), *await scene.answer(scene.open(None))]
+        assert resumed["position"] == head
+        assert [item["uuid"] for item in items] == ["three"]
+
+    play(scenario)
+
+
+def test_a_replaced_stream_that_waits_for_its_node_does_not_move_its_successor_back() -> None:
+    """Its node has received less than its client, who opens a stream again meanwhile."""
+
+    async def scenario(scene: Scene) -> None:
+        hub, newer = scene.node.hub, list[PollStream]()
+        await scene.publish("a", "one")
+        head, received = str(scene.node.engine.position), hub.offsets
+
+        async def fall_behind() -> None:
+            hub.offsets = (0,)
+
+        async def meanwhile() -> None:
+            newer.append(scene.open(head))
+            await turns(2)  # It has found where it begins, and waits for the engine.
+
+        async def catch_up() -> None:
+            hub.offsets = received
+
+        scene.engine.after["replay"].extend([lambda: turns(0), fall_behind])
+        scene.engine.before["replay"].extend([lambda: turns(0)] * 2 + [lambda: turns(9)])
+        scene.engine.before["catch_up"].extend([meanwhile, catch_up])
+        scene.open(head)
+        await turns(30)
+        assert hub.offsets == received
+        await scene.publish("a", "two")
+        resumed, *_ = await scene.answer(newer[0])
+        assert resumed["position"] == head
+
+    play(scenario)
 
 
 def test_a_stream_opened_during_a_registration_waits_for_it(

@@ -211,9 +211,10 @@ class Session:
         if self._node.observer is not None:
             self._node.observer.replayed(self.connection, (), replay.lost)
         if replay.lost:
-            self.connection.delivered = await self._skip_lost(starts, replay)
+            delivered = await self._skip_lost(starts, replay)
             if not self.is_current:
                 return
+            self.connection.delivered = delivered
         position = str(Position(head.epochs, self.connection.delivered))
         self._send_resumed(position, starts, replay.lost)
         await self._catch_up(buffer, starts, item, strict=True)
@@ -421,7 +422,8 @@ class Session:
         ahead = [shard for shard, (delivered, received) in enumerate(pairs) if delivered > received]
         with suppress(Unavailable):
             await self._node.engine.catch_up(ahead)
-        self.connection.delivered = min_offsets(self.connection.delivered, self._node.hub.offsets)
+        if self.is_current:
+            self.connection.delivered = min_offsets(self.connection.delivered, self._node.hub.offsets)
 
     async def _read(self, starts: dict[str, int]) -> Replay | None:
         """Read the log, and retry while the engine is out of reach; return None if the stream has ended."""
