@@ -53,6 +53,7 @@ class Bounds:
     turn_s: float
     flush_s: float
     wavers: bool
+    overlaps: bool
     fails: bool
     pauses_late: bool
     lifetime_s: float
@@ -63,6 +64,7 @@ class Bounds:
         aside.setstate(chance.getstate())
         return cls(
             batch_size=aside.choice((1, 1600, 4000, 262_144)),
+            overlaps=aside.random() < 0.5,
             log_events=chance.choice((4, 20, 1000)),
             log_age_s=chance.choice((20.0, 600.0)),
             log_bytes=chance.choice((20_000, 10_000_000)),
@@ -94,11 +96,16 @@ class WorldClock:
 
 
 class Wavering:
-    """An engine that answers some turns of the loop later, so that races can occur."""
+    """An engine that answers some turns of the loop later, so that races can occur.
 
-    def __init__(self, engine: Any, chance: random.Random | None, fails: bool) -> None:
+    Its writes begin in order. If they overlap, one may begin while another that takes several turns is under way, as in
+    an engine of this process.
+    """
+
+    def __init__(self, engine: Any, chance: random.Random | None, overlaps: bool, fails: bool) -> None:
         self._engine = engine
         self._chance = chance
+        self._overlaps = overlaps
         self._fails = fails
         self._line = asyncio.Lock()
         self.pending = 0
@@ -134,6 +141,10 @@ class Wavering:
         async def call(*args: Any, **more: Any) -> Any:
             if line is None:
                 await self._wait()
+                answer = await method(*args, **more)
+            elif self._overlaps:
+                async with line:
+                    await self._wait()
                 answer = await method(*args, **more)
             else:
                 async with line:
@@ -178,7 +189,7 @@ class World:
         self.truth = Truth(f"e{number}", self.registry)
         self.failures: list[Failure] = []
         self.registry.failures = self.failures
-        self._engine = Wavering(self.memory, chance if bounds.wavers else None, bounds.fails)
+        self._engine = Wavering(self.memory, chance if bounds.wavers else None, bounds.overlaps, bounds.fails)
         engine: Any = self._engine
         loop = asyncio.get_running_loop()
         self._flushing_s, self._flush_s = 0.0, bounds.flush_s
