@@ -127,7 +127,7 @@ def test_a_change_of_public_state_is_announced_in_every_channel_with_notify_stat
     bench.channel("elsewhere", notify_state=True)
     before = ann.public_state
     ann.update_state({"secret": 2, "status": 3})
-    events = bench.registry.state_events(ann, before, NOW_S)
+    events = list(bench.registry.state_events(ann, before, NOW_S))
     assert [event.channel for event in events] == ["a", "b"]
     for event in events:
         assert isinstance(event, UserStateChanged)
@@ -155,7 +155,7 @@ def test_a_change_of_private_state_is_not_announced(bench: Bench) -> None:
     bench.join(bench.channel("a", notify_state=True), ann)
     before = ann.public_state
     ann.update_state({"secret": 1})
-    assert bench.registry.state_events(ann, before, NOW_S) == []
+    assert list(bench.registry.state_events(ann, before, NOW_S)) == []
 
 
 def test_a_change_of_the_public_keys_of_a_user_is_announced(bench: Bench) -> None:

@@ -31,7 +31,7 @@ FRESH: dict[str, dict[str, Any]] = {
     "b": {"notify_presence": True, "broadcast_presence_with_user_lists": True, "log_events": 3},
     "c": {"notify_state": True},
     "d": {"store_history": True, "history_size": 3},
-    "e": {},
+    "e": {"notify_state": True},
 }
 """Settings with which each channel begins."""
 CHANGES: tuple[dict[str, Any], ...] = (

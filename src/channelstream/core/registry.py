@@ -5,7 +5,7 @@ them.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -123,10 +123,11 @@ class Registry:
         user.connections -= 1
         self.touch_user(user, now)
 
-    def state_events(self, user: User, before: State, now_s: float) -> list[Event]:
+    def state_events(self, user: User, before: State, now_s: float) -> Iterator[Event]:
         """Return the events of a change of state: none unless the public state differs from `before`.
 
-        A key that becomes public is sent with its value, one that is no longer public with null.
+        A key that becomes public is sent with its value, one that is no longer public with null. The events are made as
+        they are taken; until the last one the user must stay in its channels.
         """
         after = user.public_state
         public_changes = tuple(
@@ -134,20 +135,19 @@ class Registry:
             for key in sorted(before.keys() | after.keys())
             if is_changed(before, after, key)
         )
-        if not public_changes:
-            return []
-        return [
+        timestamp = stamp(now_s)
+        return (
             UserStateChanged(
                 uuid=self._new_id(),
                 channel=name,
                 user=user.name,
-                timestamp=stamp(now_s),
+                timestamp=timestamp,
                 state=after,
                 changed=public_changes,
             )
-            for name in sorted(user.channels)
+            for name in (sorted(user.channels) if public_changes else ())
             if self.channels[name].settings.notify_state
-        ]
+        )
 
     # -- channels
 

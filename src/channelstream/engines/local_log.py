@@ -4,6 +4,10 @@ Two steps make an event visible: `assign` gives it an offset, `commit` puts it i
 at once; the SQLite engine commits when the event is on the disk. Readers (a resuming client, `/info`) see committed
 entries only. In between an entry is staged: it counts for duplicates, edits and deletions that are accepted next, as
 these will be committed after it.
+
+A changed state is announced to the channels of its user in several loop turns, if they are very many. In between,
+whatever changes the state again, or the channels of the user, first announces the rest. So every channel receives the
+same events, in the same order, as if all were announced in one turn.
 """
 
 import logging
@@ -83,6 +87,7 @@ class LocalLog:
         self._lifetimes = lifetimes
         self._accept = accept
         self._staged: dict[_Key, tuple[Entry, ...]] = {}
+        self._unannounced: dict[str, Iterator[Event]] = {}
 
     @property
     def position(self) -> Position:
@@ -198,7 +203,10 @@ class LocalLog:
     # -- connections
 
     def connect(self, member: Member, update: UserUpdate) -> UserChange:
-        """Register a new connection of a user, created if need be, and update the user."""
+        """Register a new connection of a user, created if need be, and update the user.
+
+        The caller announces a change with `announce_next` or `announce_rest`.
+        """
         fresh = {} if member.user in self.registry.users else update.fresh
         self.registry.check_state(member.user, fresh, update.values)
         user = self.registry.open_user(member.user, update.fresh, self.committed, moment(self._clock))
@@ -234,6 +242,7 @@ class LocalLog:
         first = waiting.popleft()
         member, channels = first.member, first.channels
         try:
+            self.announce_rest(member.user)
             user = self.registry.users[member.user]
             for at, name in enumerate(channels):
                 if leaves.is_full or (at and slices.is_over):
@@ -259,6 +268,7 @@ class LocalLog:
         Returns:
             The channels that were created.
         """
+        self.announce_rest(member.user)
         slices, now, offset = Slices(self._clock.steady), moment(self._clock), self.committed
         user, new = self.registry.users[member.user], list[str]()
         while waiting:
@@ -286,6 +296,7 @@ class LocalLog:
             waiting: channels it is in; left ones are removed.
             left: receives the left channels, even if a later one fails.
         """
+        self.announce_rest(member.user)
         slices, now = Slices(self._clock.steady), moment(self._clock)
         user = self.registry.users[member.user]
         while waiting:
@@ -311,7 +322,10 @@ class LocalLog:
             self.registry.configure(name, patch, self.committed, now)
 
     def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
-        """Change the state of a user; return None if the user is unknown."""
+        """Change the state of a user; return None if the user is unknown.
+
+        The caller announces a change with `announce_next` or `announce_rest`.
+        """
         user = self.registry.users.get(name)
         if user is None:
             return None
@@ -320,12 +334,31 @@ class LocalLog:
         return self._update(user, update)
 
     def _update(self, user: User, update: UserUpdate) -> UserChange:
+        self.announce_rest(user.name)
         before = user.public_state
         keys = user.public_keys if update.public_keys is None else update.public_keys
         user.publish_keys((*keys, *update.add_public))
         changed: list[tuple[str, StateValue]] = user.update_state(update.values)
-        self._accept_all(self.registry.state_events(user, before, self._clock.wall()))
+        self._unannounced[user.name] = self.registry.state_events(user, before, self._clock.wall())
         return UserChange(user, changed, (self.committed,))
+
+    def announce_next(self, name: str) -> bool:
+        """Announce a changed state of a user to as many channels as one turn of the event loop has time for.
+
+        Returns:
+            Whether there may be more of them.
+        """
+        slices = Slices(self._clock.steady)
+        for event in self._unannounced.get(name, ()):
+            self._accept(event)
+            if slices.is_over:
+                return True
+        self._unannounced.pop(name, None)
+        return False
+
+    def announce_rest(self, name: str) -> None:
+        """Announce a changed state of a user to all channels that have not received it, in one turn."""
+        self._accept_all(self._unannounced.pop(name, ()))
 
     def channels(self, names: Sequence[str] | None) -> list[Channel]:
         """Return the known channels among these; None means all."""

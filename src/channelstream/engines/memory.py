@@ -4,7 +4,7 @@ It keeps order, positions and history as long as the process lives. A restart lo
 client that returns with a position is sent which channels are `lost`.
 
 The event loop is the lock: most methods await nothing, so they are atomic. The exceptions work in several short
-turns: joining and leaving very many channels, disconnecting and `collect`.
+turns: joining and leaving very many channels, announcing a state to them, disconnecting and `collect`.
 """
 
 import asyncio
@@ -83,7 +83,14 @@ class MemoryEngine:
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
-        return self._log.connect(member, update)
+        change = self._log.connect(member, update)
+        try:
+            await self._announce(member.user)
+        except asyncio.CancelledError:
+            # The caller is gone and will not unregister it.
+            self._log.undo_connect(member)
+            raise
+        return change
 
     async def disconnect(self, member: Member, channels: Sequence[str]) -> None:
         await to_its_end(self.disconnect_all([Leaving(member, channels)]))
@@ -127,7 +134,20 @@ class MemoryEngine:
         self._log.configure(patches)
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
-        return self._log.update_user(name, update)
+        change = self._log.update_user(name, update)
+        await self._announce(name)
+        return change
+
+    async def _announce(self, user: str) -> None:
+        """Announce a changed state, also if the caller is cancelled meanwhile."""
+        if self._log.announce_next(user):
+            await to_its_end(self._announce_rest(user))
+
+    async def _announce_rest(self, user: str) -> None:
+        has_more = True
+        while has_more:
+            await asyncio.sleep(0)
+            has_more = self._log.announce_next(user)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         return self._log.channels(names)

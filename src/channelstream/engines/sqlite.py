@@ -267,6 +267,7 @@ class SqliteEngine:
         undo = undo_user(self.registry, member.user, self._clock, connected=True)
         announced_before = self._public_state(member.user)
         change = self._log.connect(member, update)
+        self._log.announce_rest(member.user)
         batch = self._commits.batch()
         try:
             await self._save_user(member.user, undo, announced_before)
@@ -287,6 +288,8 @@ class SqliteEngine:
         announced_before = self._public_state(name)
         change = self._log.update_user(name, update)
         if change is not None:
+            # In one turn: a failed write takes back the state and its events together.
+            self._log.announce_rest(name)
             await self._save_user(name, undo, announced_before)
         return change
 
