@@ -2,13 +2,12 @@
 
 A valid body costs one pass of msgspec. Only a body that msgspec refuses is decoded again and walked field by field. The
 walk collects the faults, and accepts what 0.7.1 accepted: booleans and integers as text, nulls. That of a long body takes
-place in a thread, as it would hold the event loop: 1 s for 4 MB.
+place in a thread, as it would hold the event loop: 1 s for 4 MB. Only signed calls may be so long.
 """
 
 import asyncio
 import re
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from types import GenericAlias, NoneType
 from typing import Any, TypeVar, cast
@@ -33,8 +32,6 @@ NOT_A_STATE_VALUE = "Must be a string, a number, a boolean or null."
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-_thread = ThreadPoolExecutor(1, "walk")
-"""One only: the event loop may wait for the interpreter lock once for each thread that computes."""
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 
@@ -112,7 +109,7 @@ async def _decode(body: bytes, shape: Any) -> Any:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         if len(body) < WALKED_BYTES:
             return _walk(body, shape)
-    return await asyncio.get_running_loop().run_in_executor(_thread, _walk, body, shape)
+    return await asyncio.to_thread(_walk, body, shape)
 
 
 @cache
