@@ -13,7 +13,7 @@ from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Message
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.server import Server, build

@@ -12,7 +12,8 @@ from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
 from channelstream.core.position import Offsets
 from channelstream.core.registry import RegistryLimits
-from channelstream.engines.base import Member, Membership, UserUpdate
+from channelstream.core.user import UserUpdate
+from channelstream.engines.base import Member, Membership
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from channelstream.bench.progress import Progress
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
-from channelstream.engines.base import Member, UserUpdate
+from channelstream.core.user import UserUpdate
+from channelstream.engines.base import Member
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine

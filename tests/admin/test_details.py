@@ -8,7 +8,7 @@ from channelstream import slices
 from channelstream.admin import details
 from channelstream.config import Settings
 from channelstream.core.events import Dialect, Message
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.server import build
 
 CHANNELS = [f"c{number}" for number in range(30)]

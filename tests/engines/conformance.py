@@ -24,20 +24,11 @@ from channelstream.core.events import (
     Presence,
     UserStateChanged,
 )
-from channelstream.core.log import Entry
+from channelstream.core.log import PRIVATE, Accepted, Entry, Replay
 from channelstream.core.position import Offsets, Position, max_offsets, shard_of
 from channelstream.core.registry import RegistryLimits
-from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, User
-from channelstream.engines.base import (
-    PRIVATE,
-    Accepted,
-    Engine,
-    Leaving,
-    Member,
-    Membership,
-    Replay,
-    UserUpdate,
-)
+from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, User, UserUpdate
+from channelstream.engines.base import Engine, Leaving, Member, Membership
 from channelstream.errors import Invalid
 
 T = TypeVar("T")

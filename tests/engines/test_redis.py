@@ -23,10 +23,11 @@ from tests.waiting import PATIENCE_S, soon
 
 from channelstream.clock import new_epoch
 from channelstream.core.events import Dialect, Event, Message, Presence, UserStateChanged
-from channelstream.core.log import Entry
+from channelstream.core.log import PRIVATE, Entry
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
 from channelstream.core.registry import RegistryLimits
-from channelstream.engines.base import PRIVATE, Engine, Leaving, Member, UserUpdate
+from channelstream.core.user import UserUpdate
+from channelstream.engines.base import Engine, Leaving, Member
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis import codec
 from channelstream.engines.redis import engine as engine_module

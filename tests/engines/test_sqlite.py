@@ -35,8 +35,10 @@ from channelstream.core.events import (
     UsersLeft,
     UserStateChanged,
 )
+from channelstream.core.log import PRIVATE
 from channelstream.core.registry import Registry, RegistryLimits
-from channelstream.engines.base import PRIVATE, Engine, Leaving, Member, UserUpdate
+from channelstream.core.user import UserUpdate
+from channelstream.engines.base import Engine, Leaving, Member
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_file import APPLICATION_ID

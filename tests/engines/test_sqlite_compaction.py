@@ -14,8 +14,9 @@ from tests.engines.test_sqlite import ANN, Runs, sqlite_engine
 
 from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.events import Event, Message
+from channelstream.core.log import PRIVATE
 from channelstream.core.registry import RegistryLimits
-from channelstream.engines.base import PRIVATE, UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.engines.sqlite import ERASE_S, REBUILD_S, SqliteEngine
 from channelstream.errors import Unavailable
 

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.errors import Invalid
 from channelstream.node.commands import (
     Answer,

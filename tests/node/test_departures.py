@@ -15,7 +15,8 @@ from channelstream.core.codec import Framing
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Dialect, UsersLeft
 from channelstream.core.log import Entry
-from channelstream.engines.base import Leaving, Member, UserUpdate
+from channelstream.core.user import UserUpdate
+from channelstream.engines.base import Leaving, Member
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
 from channelstream.node.disconnect_queue import DisconnectQueue

@@ -14,7 +14,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.deadlines import SLOT_S
 from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.node import Node
 from channelstream.node.local import NodeLimits
 from channelstream.server import build

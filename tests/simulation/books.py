@@ -10,11 +10,11 @@ from tests.simulation.failure import Failure
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
 from channelstream.core.hub import Hub
-from channelstream.core.log import Budget, Entry, Log
+from channelstream.core.log import PRIVATE, Budget, Entry, Log
 from channelstream.core.position import Position, ReadRange
 from channelstream.core.registry import Moment, Registry
-from channelstream.core.user import User
-from channelstream.engines.base import PRIVATE, Member, UserChange, UserUpdate
+from channelstream.core.user import User, UserChange, UserUpdate
+from channelstream.engines.base import Member
 from channelstream.engines.memory import MemoryEngine
 
 

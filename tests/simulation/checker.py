@@ -19,9 +19,8 @@ from channelstream.core.events import (
     Presence,
     UserStateChanged,
 )
-from channelstream.core.log import Entry
+from channelstream.core.log import PRIVATE, Entry
 from channelstream.core.position import Position
-from channelstream.engines.base import PRIVATE
 
 TYPES: dict[type[Event], set[str]] = {
     Message: {"message"},

@@ -24,11 +24,11 @@ from tests.simulation.world import WRITES, WorldClock
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Dialect, Message, MessageDeleted, Presence
 from channelstream.core.hub import Hub
-from channelstream.core.log import Entry
+from channelstream.core.log import PRIVATE, Entry
 from channelstream.core.policy import Policy
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry, RegistryLimits
-from channelstream.engines.base import PRIVATE, UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.sqlite import SqliteEngine

@@ -20,7 +20,7 @@ from tests.simulation.world import Bounds, World, WorldClock
 from channelstream import slices
 from channelstream.core import batch, hub
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.errors import ChannelstreamError, CloseCode
 from channelstream.transports import session
 

@@ -3,9 +3,8 @@
 from tests.simulation.failure import demand
 
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited, Names, Presence
-from channelstream.core.log import Entry, Log
+from channelstream.core.log import PRIVATE, Entry, Log
 from channelstream.core.registry import Registry
-from channelstream.engines.base import PRIVATE
 
 Place = tuple[str, str]
 """A channel's name and nothing, or `PRIVATE` and a user."""

@@ -12,7 +12,7 @@ from tests.waiting import PATIENCE_S
 from channelstream.config import Settings
 from channelstream.core.connection import Connection
 from channelstream.core.events import Dialect
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.server import build
 from channelstream.transports.streams import Streams
 

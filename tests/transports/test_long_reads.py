@@ -8,7 +8,7 @@ from tests.waiting import PATIENCE_S
 from channelstream.config import Settings
 from channelstream.core.codec import Framing
 from channelstream.core.events import Dialect, Message
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.server import build
 from channelstream.transports.session import CHUNK, Session

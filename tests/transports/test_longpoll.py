@@ -13,7 +13,7 @@ from tests.http_client import http
 
 from channelstream.config import Settings
 from channelstream.core.events import Dialect, Message
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.server import build
 from channelstream.transports.longpoll import PollStream
 

@@ -13,7 +13,7 @@ from tests.simulation.loop import turns
 from channelstream.config import Settings
 from channelstream.core.changes import KEPT
 from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.engines.memory import MemoryEngine
 from channelstream.errors import CloseCode
 from channelstream.node import Node

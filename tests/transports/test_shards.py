@@ -18,9 +18,10 @@ from channelstream.core.codec import Framing
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Dialect, Message
 from channelstream.core.hub import Hub
+from channelstream.core.log import PRIVATE
 from channelstream.core.position import Position, max_offsets, shard_of
 from channelstream.core.registry import RegistryLimits
-from channelstream.engines.base import PRIVATE, UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine

@@ -11,7 +11,7 @@ from channelstream.core.batch import DISCARD
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Dialect, Message
 from channelstream.core.policy import Policy
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.http import closing
 from channelstream.node import Node
 from channelstream.server import build

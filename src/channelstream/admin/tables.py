@@ -8,9 +8,9 @@ from channelstream.admin.listing import Listing, PageRequest
 from channelstream.admin.shown import KEYS, connection_row, state_of, transport_of, waiting_bytes
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
+from channelstream.core.node_status import NodeStatus
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
-from channelstream.engines.base import NodeStatus
 from channelstream.node import Node
 
 

@@ -19,7 +19,7 @@ from channelstream.api.schemas import (
 from channelstream.api.validation import conn_id_in, decode, unknown_connection
 from channelstream.asgi import Parts
 from channelstream.core.events import Dialect
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode, Faults, Invalid
 from channelstream.node.node import Subscribed
 

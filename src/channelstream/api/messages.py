@@ -14,8 +14,8 @@ from channelstream.api.lists import read_one_or_many
 from channelstream.api.schemas import NO_RECIPIENT, DeleteBody, EditBody, MessageBody
 from channelstream.asgi import Parts
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
+from channelstream.core.log import Accepted
 from channelstream.core.timestamps import stamp
-from channelstream.engines.base import Accepted
 from channelstream.errors import Invalid
 from channelstream.slices import Slices
 

@@ -8,7 +8,7 @@ from channelstream.api.call import Call
 from channelstream.api.connections import STATUS_KEY
 from channelstream.api.schemas import UserStateBody, UserStatusBody
 from channelstream.api.validation import decode, unknown_user
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 
 
 async def user_state(call: Call) -> dict[str, Any]:

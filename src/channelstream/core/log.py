@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from operator import attrgetter
 
+from msgspec import Struct
+
 from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.events import Dialect, Event, Message, UsersLeft
 from channelstream.core.position import Offsets, format_position, with_offset
@@ -28,6 +30,8 @@ ENTRY_OVERHEAD = 700
 EXPIRY_BATCH = 500
 """Entries that are freed in one step of a sweep."""
 DIALECTS = len(Dialect)
+PRIVATE = ""
+"""The name that stands for the private messages of a user among the names of channels (docs/resume.md)."""
 _offset: Callable[["Entry"], int] = attrgetter("offset")
 
 
@@ -336,3 +340,35 @@ class Log:
                 else:
                     del self._about[entry.event.uuid]
         self._budget.dropped(self, size)
+
+
+class Accepted(Struct, frozen=True, gc=False):
+    """The outcome of one published event.
+
+    Attributes:
+        event: the event as it was published; for a duplicate, the current form of the message that the log has.
+        duplicate: nothing was delivered, since every recipient has the message already, or it was deleted for all of them
+            (then not `found`).
+        found: whether the log or the history has the message: the one that is edited, deleted or published again.
+    """
+
+    event: Event
+    duplicate: bool
+    found: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A range of the log.
+
+    Attributes:
+        entries: in offset order within each shard, across channels.
+        lost: the channels whose log no longer reaches back to the requested offset.
+        read_to: `entries` is complete up to these offsets.
+        head: the last offsets at the time of the read; equal to `read_to` when nothing is left to read.
+    """
+
+    entries: list[Entry]
+    lost: frozenset[str]
+    read_to: Offsets
+    head: Offsets

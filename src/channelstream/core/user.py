@@ -1,10 +1,12 @@
 """A user: its state, which keys of it are public, and its log of private messages."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from channelstream.core.log import Log
+from channelstream.core.position import Offsets
 
 _encode = msgspec.json.Encoder().encode
 
@@ -97,6 +99,37 @@ class User:
         """Make exactly these keys public."""
         self.public_keys = tuple(dict.fromkeys(keys))
         self._update_listed()
+
+
+@dataclass(frozen=True, slots=True)
+class UserUpdate:
+    """Changes of a user that a request asks for.
+
+    Attributes:
+        values: state to set; a null removes the key.
+        fresh: state to set first if the user is new.
+        public_keys: replaces the keys that are public; None keeps them.
+        add_public: keys that become public in addition.
+    """
+
+    values: Mapping[str, StateValue]
+    fresh: Mapping[str, StateValue]
+    public_keys: Sequence[str] | None = None
+    add_public: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UserChange:
+    """A user after an update.
+
+    Attributes:
+        changed: the (key, value) pairs that changed.
+        offsets: the user has missed no event up to these offsets.
+    """
+
+    user: User
+    changed: list[tuple[str, StateValue]]
+    offsets: Offsets
 
 
 def is_changed(before: State, after: State, key: str) -> bool:

@@ -25,20 +25,16 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from msgspec import Struct
-
 from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event
-from channelstream.core.log import Entry
+from channelstream.core.log import Accepted, Entry, Replay
+from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, Position, ReadRange
 from channelstream.core.registry import Moment
-from channelstream.core.user import StateValue, User
+from channelstream.core.user import User, UserChange, UserUpdate
 
 RequestRelease = Callable[[], Awaitable[None]]
 """Asks the owner of a connection to release it; returns when the owner has, or does not answer."""
-
-PRIVATE = ""
-"""The name that stands for the private messages of a user among the names of channels (docs/resume.md)."""
 
 
 class Receiver(Protocol):
@@ -125,37 +121,6 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True)
-class UserUpdate:
-    """Changes of a user that a request asks for.
-
-    Attributes:
-        values: state to set; a null removes the key.
-        fresh: state to set first if the user is new.
-        public_keys: replaces the keys that are public; None keeps them.
-        add_public: keys that become public in addition.
-    """
-
-    values: Mapping[str, StateValue]
-    fresh: Mapping[str, StateValue]
-    public_keys: Sequence[str] | None = None
-    add_public: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class UserChange:
-    """A user after an update.
-
-    Attributes:
-        changed: the (key, value) pairs that changed.
-        offsets: the user has missed no event up to these offsets.
-    """
-
-    user: User
-    changed: list[tuple[str, StateValue]]
-    offsets: Offsets
-
-
-@dataclass(frozen=True, slots=True)
 class Claim:
     """A connection that this node owns from now on.
 
@@ -171,57 +136,6 @@ class Claim:
     private: ReadRange | None
     offsets: Offsets
     is_whole: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStatus:
-    """A node, as the engine lists it.
-
-    Attributes:
-        id: its name in log lines.
-        label: the machine and the process, for people.
-        connections: how many it had at its last heartbeat.
-        heartbeat_s: time of that heartbeat, in seconds since 1970, by the clock that all nodes share.
-        is_alive: whether its lease runs. The other nodes unregister the connections of a node whose lease has ended.
-    """
-
-    id: str
-    label: str
-    connections: int
-    heartbeat_s: float
-    is_alive: bool
-
-
-class Accepted(Struct, frozen=True, gc=False):
-    """The outcome of one published event.
-
-    Attributes:
-        event: the event as it was published; for a duplicate, the current form of the message that the log has.
-        duplicate: nothing was delivered, since every recipient has the message already, or it was deleted for all of them
-            (then not `found`).
-        found: whether the log or the history has the message: the one that is edited, deleted or published again.
-    """
-
-    event: Event
-    duplicate: bool
-    found: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """A range of the log.
-
-    Attributes:
-        entries: in offset order within each shard, across channels.
-        lost: the channels whose log no longer reaches back to the requested offset.
-        read_to: `entries` is complete up to these offsets.
-        head: the last offsets at the time of the read; equal to `read_to` when nothing is left to read.
-    """
-
-    entries: list[Entry]
-    lost: frozenset[str]
-    read_to: Offsets
-    head: Offsets
 
 
 class Engine(Protocol):

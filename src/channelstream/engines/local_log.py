@@ -23,21 +23,11 @@ from channelstream.core.channel import Channel
 from channelstream.core.compaction import affects, first_form, retained, unknown_part
 from channelstream.core.events import Event, Message, MessageDeleted
 from channelstream.core.leave_batch import LeaveBatch
-from channelstream.core.log import Entry, Log
+from channelstream.core.log import PRIVATE, Accepted, Entry, Log, Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Moment, Registry
-from channelstream.core.user import StateValue, User
-from channelstream.engines.base import (
-    PRIVATE,
-    Accepted,
-    Clock,
-    Leaving,
-    Member,
-    Replay,
-    UserChange,
-    UserUpdate,
-    moment,
-)
+from channelstream.core.user import StateValue, User, UserChange, UserUpdate
+from channelstream.engines.base import Clock, Leaving, Member, moment
 from channelstream.slices import Slices
 
 logger = logging.getLogger(__name__)

@@ -14,22 +14,12 @@ from typing import Any
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event
+from channelstream.core.log import Accepted, Replay
+from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry
-from channelstream.core.user import User
-from channelstream.engines.base import (
-    Accepted,
-    Claim,
-    Clock,
-    Leaving,
-    Member,
-    NodeStatus,
-    Receiver,
-    Replay,
-    RequestRelease,
-    UserChange,
-    UserUpdate,
-)
+from channelstream.core.user import User, UserChange, UserUpdate
+from channelstream.engines.base import Claim, Clock, Leaving, Member, Receiver, RequestRelease
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.slices import to_its_end, turn_for
 

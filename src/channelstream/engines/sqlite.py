@@ -22,23 +22,13 @@ from typing import Any
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event, Presence, UsersLeft
+from channelstream.core.log import Accepted, Replay
+from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.timestamps import stamp
-from channelstream.core.user import State, User
-from channelstream.engines.base import (
-    Accepted,
-    Claim,
-    Clock,
-    Leaving,
-    Member,
-    NodeStatus,
-    Receiver,
-    Replay,
-    RequestRelease,
-    UserChange,
-    UserUpdate,
-)
+from channelstream.core.user import State, User, UserChange, UserUpdate
+from channelstream.engines.base import Claim, Clock, Leaving, Member, Receiver, RequestRelease
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.sqlite_compaction import Compaction

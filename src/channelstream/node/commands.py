@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from channelstream.core.position import Offsets
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import UserUpdate
 from channelstream.errors import Faults, Invalid
 
 

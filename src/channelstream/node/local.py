@@ -27,17 +27,10 @@ from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.endings import Ending, Endings
 from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
+from channelstream.core.log import PRIVATE
 from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position, ReadRange, shard_of, with_offset
-from channelstream.engines.base import (
-    PRIVATE,
-    Clock,
-    Engine,
-    Leaving,
-    Member,
-    Membership,
-    UserChange,
-    UserUpdate,
-)
+from channelstream.core.user import UserChange, UserUpdate
+from channelstream.engines.base import Clock, Engine, Leaving, Member, Membership
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.node.commands import Answer, Command, End, Release, Subscribe, Unsubscribe
 from channelstream.node.disconnect_queue import DisconnectQueue

@@ -9,9 +9,10 @@ from channelstream.core.connection import Connection
 from channelstream.core.endings import Endings
 from channelstream.core.events import Dialect, Event
 from channelstream.core.hub import Hub
+from channelstream.core.log import Accepted
 from channelstream.core.position import Offsets, max_offsets, shard_of
-from channelstream.core.user import User
-from channelstream.engines.base import Accepted, Clock, Engine, Member, Membership, UserUpdate
+from channelstream.core.user import User, UserUpdate
+from channelstream.engines.base import Clock, Engine, Member, Membership
 from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.node.commands import Answer, End, Reconnect, Subscribe, Unsubscribe
 from channelstream.node.handover import Handover

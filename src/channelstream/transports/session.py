@@ -46,9 +46,8 @@ from channelstream.core.changes import compacted, forms_for
 from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
 from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.events import Dialect
-from channelstream.core.log import Entry, advance_positions
+from channelstream.core.log import PRIVATE, Entry, Replay, advance_positions
 from channelstream.core.position import Offsets, Position, max_offsets, min_offsets, shard_of, with_offset
-from channelstream.engines.base import PRIVATE, Replay
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
 

@@ -27,8 +27,7 @@ from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.position import Offsets, ReadRange, format_position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.timestamps import stamp
-from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, StateValue, User
-from channelstream.engines.base import UserUpdate
+from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, StateValue, User, UserUpdate
 
 BIG_BYTES = 64 << 10
 """The size from which on a payload does not pass through the script: it lies beside the log, under a token."""

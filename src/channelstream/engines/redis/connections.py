@@ -63,15 +63,8 @@ from typing import Any
 
 from channelstream.core.events import Dialect
 from channelstream.core.position import Position, ReadRange, with_offset
-from channelstream.engines.base import (
-    Claim,
-    Member,
-    Membership,
-    Receiver,
-    RequestRelease,
-    UserChange,
-    UserUpdate,
-)
+from channelstream.core.user import UserChange, UserUpdate
+from channelstream.engines.base import Claim, Member, Membership, Receiver, RequestRelease
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.link import OUT_OF_REACH
 from channelstream.engines.redis.registration_index import RegistrationIndex

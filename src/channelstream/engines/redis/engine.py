@@ -25,24 +25,12 @@ from msgspec.structs import replace
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Dialect, Event, Message, MessageEdited
-from channelstream.core.log import Entry
+from channelstream.core.log import PRIVATE, Accepted, Entry, Replay
+from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position, with_offset
 from channelstream.core.registry import RegistryLimits
-from channelstream.core.user import User
-from channelstream.engines.base import (
-    PRIVATE,
-    Accepted,
-    Claim,
-    Clock,
-    Leaving,
-    Member,
-    NodeStatus,
-    Receiver,
-    Replay,
-    RequestRelease,
-    UserChange,
-    UserUpdate,
-)
+from channelstream.core.user import User, UserChange, UserUpdate
+from channelstream.engines.base import Claim, Clock, Leaving, Member, Receiver, RequestRelease
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import ShardAddress

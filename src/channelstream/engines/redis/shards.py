@@ -11,8 +11,7 @@ from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from channelstream.core.position import Offsets, shard_of, with_offset
-from channelstream.core.user import TOO_MANY_BYTES, TOO_MANY_KEYS
-from channelstream.engines.base import UserChange
+from channelstream.core.user import TOO_MANY_BYTES, TOO_MANY_KEYS, UserChange
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.shard import Shard
 from channelstream.errors import Invalid, Unavailable
