@@ -37,7 +37,7 @@ class Housekeeping:
             count += 1
             await _attempt(self._node.sweep)
             if count % COLLECT_EVERY == 0:
-                await _attempt(self._node.engine.collect)
+                await _attempt(self._node.collect)
 
 
 async def _attempt(work: Callable[[], Awaitable[None]]) -> None:

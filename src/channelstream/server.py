@@ -158,7 +158,7 @@ class Server:
         await self._http_server.abort()
         self.streams.heartbeat.stop()
         await self._housekeeping.stop()
-        await self.node.engine.close()
+        await self.node.close()
         self._watchdog.stop()
 
     async def _close_streams(self) -> None:

@@ -138,7 +138,7 @@ def test_other_tasks_run_while_many_connections_leave(monkeypatch: pytest.Monkey
         sweep, seen = asyncio.create_task(node.sweep()), []
         while not sweep.done():
             await asyncio.sleep(0)
-            (channel,) = await node.engine.channels(["a"])
+            (channel,) = await node.channels(["a"])
             seen.append(channel.connections)
         steps = [before - after for before, after in pairwise(seen)]
         assert max(steps) == 1
@@ -162,8 +162,8 @@ def test_an_id_reused_between_two_turns_is_another_connection(
         assert node.hub.connections == {}
         await node.connect(f"c{count - 1}", "another", Dialect.V07, LOUD, EMPTY)
         await node._local._disconnects.drained()
-        (user,) = await node.engine.users(["another"])
-        (channel,) = await node.engine.channels(["a"])
+        (user,) = await node.users(["another"])
+        (channel,) = await node.channels(["a"])
         assert (user.connections, channel.users) == (1, {"another": 1})
         assert node.connection(f"c{count - 1}") not in (None, last)
 

@@ -123,14 +123,14 @@ def test_a_stream_waits_for_channels_that_are_joined_again() -> None:
         node, _ = await timed_node()
         await node.connect("c", "ann", Dialect.V07, {}, EMPTY)
         connection, asked, answered = node.hub.connections["c"], asyncio.Event(), asyncio.Event()
-        join = node.engine.join
+        join = node._engine.join
 
         async def slow(*about: Any, **more: Any) -> dict[str, int]:
             asked.set()
             await answered.wait()
             return await join(*about, **more)
 
-        node.engine.join = slow  # type: ignore[method-assign]
+        node._engine.join = slow  # type: ignore[method-assign]
 
         async def take_over() -> None:
             async with node._local.locks.of("c"):

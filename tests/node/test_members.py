@@ -19,7 +19,9 @@ def node_with(count: int) -> Any:
         return [Member("there", "bob", Dialect.V07), Member("0", "old", Dialect.V07)]
 
     here = [SimpleNamespace(id=str(number), user="ann") for number in range(count)]
-    return SimpleNamespace(hub=SimpleNamespace(channels={"a": here}), engine=SimpleNamespace(members=members))
+    return SimpleNamespace(
+        hub=SimpleNamespace(channels={"a": here}), _engine=SimpleNamespace(members=members)
+    )
 
 
 @pytest.mark.parametrize(("count", "turns"), [(0, 0), (MEMBERS_SLICE, 0), (2 * MEMBERS_SLICE + 1, 2)])

@@ -7,7 +7,7 @@ import pytest
 
 from channelstream.config import Settings
 from channelstream.core.events import Event, Message, MessageDeleted
-from channelstream.engines.base import Accepted
+from channelstream.core.log import Accepted
 from channelstream.node import Node
 from channelstream.server import build
 
@@ -28,14 +28,14 @@ def deletion(uuid: str) -> Event:
 async def sizes(node: Node, events: Sequence[Event]) -> list[int]:
     """Send events, and return how many the engine is passed at a time."""
     found: list[int] = []
-    publish = node.engine.publish
+    publish = node._engine.publish
 
     async def counted(part: Sequence[Event]) -> list[Accepted]:
         found.append(len(part))
         return await publish(part)
 
-    node.engine.publish = counted  # type: ignore[method-assign]
-    accepted = await node.send(events)
+    node._engine.publish = counted  # type: ignore[method-assign]
+    accepted = await node._publishing.publish(events)
     assert [each.event for each in accepted] == list(events)
     return found
 

@@ -298,7 +298,7 @@ class Scene:
         """Have the settings of a channel changed; a refused change has no effect."""
         size = next(self._numbers)
         try:
-            await self.node.engine.configure({"a": {"history_size": size}})
+            await self.node.configure({"a": {"history_size": size}})
         except Unavailable:
             channel = self.registry.channels.get("a")
             demand(channel is None or channel.settings.history_size != size, "refused and done")
@@ -308,7 +308,7 @@ class Scene:
         """Have the user's state changed; a refused one must not be announced."""
         mood = next(self._numbers)
         try:
-            await self.node.engine.update_user("ann", UserUpdate({"mood": mood}, {}, ["mood"]))
+            await self.node.update_user("ann", UserUpdate({"mood": mood}, {}, ["mood"]))
         except Unavailable:
             self._refused.add(mood)
             user = self.registry.users.get("ann")

@@ -330,11 +330,11 @@ class Simulation:
 
     def _state(self, client: Client, chance: random.Random) -> None:
         update = UserUpdate({"colour": chance.choice(("red", "blue"))}, {}, None, ("colour",))
-        self._call(self.world.node.engine.update_user(client.user, update))
+        self._call(self.world.node.update_user(client.user, update))
 
     def _configure(self, _client: Client, chance: random.Random) -> None:
         patch = {chance.choice(CHANNELS): chance.choice(CHANGES)}
-        self._call(self.world.node.engine.configure(patch))
+        self._call(self.world.node.configure(patch))
 
 
 def _no_faults(faults: list[BaseException]) -> None:

@@ -46,7 +46,7 @@ def test_other_tasks_run_while_undeliverable_entries_are_skipped() -> None:
         await node.connect("c", "ann", Dialect.V07, channels, UserUpdate({}, {}))
         connection = node.connection("c")
         assert connection is not None
-        since = str(node.engine.position)
+        since = str(node.position)
         for channel, count in (("short", 2), ("long", 3 * CHUNK)):
             await node.publish(
                 [

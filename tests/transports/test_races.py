@@ -67,8 +67,8 @@ class Scene:
         server = build(Settings(secret="x", admin_secret="y"))
         self.node, self.streams = server.node, server.streams
         await self.node.start()
-        self.engine = SlowEngine(self.node.engine)
-        self.node.engine = self.engine  # type: ignore[assignment]
+        self.engine = SlowEngine(self.node._engine)
+        self.node._engine = self.engine  # type: ignore[assignment]
         await self.node.connect("c1", "u", Dialect.V07, {"a": {}}, UserUpdate(values={}, fresh={}))
 
     async def publish(self, channel: str, *uuids: str) -> None:
@@ -172,7 +172,7 @@ def test_messages_between_leave_and_join_during_catch_up_are_not_delivered() -> 
     """Messages between the two are not delivered, though the stream began before."""
 
     async def scenario(scene: Scene) -> list[str]:
-        position = str(await scene.node.engine.head())
+        position = str(await scene.node.head())
         await scene.node.subscribe("c1", {"again": {}})
 
         async def meanwhile() -> None:
@@ -193,7 +193,7 @@ def test_a_replaced_stream_does_not_move_the_start_of_its_successor() -> None:
     """It does not change where the stream that took over begins."""
 
     async def scenario(scene: Scene) -> list[str]:
-        old = str(await scene.node.engine.head())
+        old = str(await scene.node.head())
         await scene.publish("a", "received")
         assert await scene.uuids(scene.open(None)) == ["received"]
         newer: list[PollStream] = []
@@ -215,12 +215,12 @@ def test_a_replaced_stream_that_skips_a_loss_does_not_move_its_successor_back() 
     """The successor is sent its own position, and everything after it."""
 
     async def scenario(scene: Scene) -> None:
-        old = str(scene.node.engine.position)
+        old = str(scene.node.position)
         await scene.node.subscribe("c1", {"short": {"log_events": 1}})
         await scene.publish("a", "one")
         await scene.publish("short", "trimmed", "not replayed")
         await scene.publish("a", "two")
-        head = str(scene.node.engine.position)
+        head = str(scene.node.position)
         newer: list[PollStream] = []
 
         async def meanwhile() -> None:
@@ -245,7 +245,7 @@ def test_a_replaced_stream_that_waits_for_its_node_does_not_move_its_successor_b
     async def scenario(scene: Scene) -> None:
         hub, newer = scene.node.hub, list[PollStream]()
         await scene.publish("a", "one")
-        head, received = str(scene.node.engine.position), hub.offsets
+        head, received = str(scene.node.position), hub.offsets
 
         async def fall_behind() -> None:
             hub.offsets = (0,)
@@ -281,7 +281,7 @@ def test_a_stream_opened_during_a_registration_waits_for_it(
         return await connect(*args)
 
     async def scenario(scene: Scene) -> None:
-        before = str(scene.node.engine.position)
+        before = str(scene.node.position)
         await scene.node.end("c1", CloseCode.NORMAL, "ended")
         private = Message(uuid="p", only=frozenset({"u"}), user="x", payload=b"1", timestamp="t")
         await scene.node.publish([private])
@@ -323,7 +323,7 @@ def test_one_answer_has_losses_and_recovered_events() -> None:
     """A poll that reports a loss brings the recovered events too, however long the engine takes."""
 
     async def scenario(scene: Scene) -> list[str]:
-        position = str(await scene.node.engine.head())
+        position = str(await scene.node.head())
         await scene.node.subscribe("c1", {"short": {"log_events": 1}})
         await scene.publish("short", "trimmed", "not replayed")
         await scene.publish("a", "recovered")

@@ -164,7 +164,7 @@ def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None
             opened.append(
                 await nodes[0].connect(None, client.user, Dialect.V07, channels, UserUpdate({}, {}))
             )
-            client.position = str(await nodes[0].engine.head())
+            client.position = str(await nodes[0].head())
         work = [client.wander(nodes, each.conn_id) for client, each in zip(clients, opened, strict=True)]
         work += [publish(nodes, channel, "", random) for channel in CHANNELS]
         work += [publish(nodes, None, user, random) for user in USERS]
@@ -176,7 +176,7 @@ def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None
                 name: list(range(MESSAGES)) for name in [*client.channels, client.user]
             }
         for node in nodes:
-            await node.engine.close()
+            await node.close()
 
     asyncio.run(life())
 
@@ -200,11 +200,11 @@ def test_events_are_delivered_while_a_channel_cannot_be_left(redis: RedisServer)
             await soon(lambda: client.delivered["a"] == [1])
             raise Unavailable("Not now.")
 
-        node.engine.leave = refused  # type: ignore[method-assign]
+        node._engine.leave = refused  # type: ignore[method-assign]
         with pytest.raises(Unavailable):
             await node.unsubscribe(opened.conn_id, ["a"])
         assert (list(connection.channels), client.delivered["a"]) == (["a"], [1])
-        await node.engine.close()
+        await node.close()
 
     asyncio.run(life())
 
@@ -218,18 +218,18 @@ def test_a_connection_whose_channels_cannot_be_restored_is_unknown(redis: RedisS
         await after.start()
         opened = await before.connect(None, "ann", Dialect.V07, {"a": {}, "b": {}}, UserUpdate({}, {}))
         redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
-        join = after.engine.join
+        join = after._engine.join
 
         async def refused(*_: Any) -> dict[str, int]:
             raise Unavailable("Not now.")
 
-        after.engine.join = refused  # type: ignore[method-assign]
+        after._engine.join = refused  # type: ignore[method-assign]
         with pytest.raises(Unavailable):
             await after.take_over(opened.conn_id)
-        after.engine.join = join  # type: ignore[method-assign]
+        after._engine.join = join  # type: ignore[method-assign]
         assert await after.take_over(opened.conn_id) is None
-        await before.engine.close()
-        await after.engine.close()
+        await before.close()
+        await after.close()
 
     asyncio.run(life())
 
@@ -242,7 +242,7 @@ def test_a_restored_registration_keeps_its_read_range(redis: RedisServer) -> Non
         await before.start()
         await after.start()
         update = UserUpdate({}, {})
-        named = str(await before.engine.head())
+        named = str(await before.head())
         opened = await before.connect(None, "ann", Dialect.V07, {"a": {}}, update, named)
         await before.subscribe(opened.conn_id, {"b": {}})
         here = before.connection(opened.conn_id)
@@ -252,12 +252,12 @@ def test_a_restored_registration_keeps_its_read_range(redis: RedisServer) -> Non
         prefix = prefixes(1)[0]
         redis.cli("DEL", f"{prefix}kc:{opened.conn_id}")
         redis.cli("HDEL", f"{prefix}k:{opened.conn_id}", "seq")
-        await before.engine.confirm_ownership(opened.conn_id)
+        await before._engine.confirm_ownership(opened.conn_id)
         there = await after.take_over(opened.conn_id)
         assert there is not None
         assert there.channels | {PRIVATE: there.private} == reaches
-        await before.engine.close()
-        await after.engine.close()
+        await before.close()
+        await after.close()
 
     asyncio.run(life())
 
@@ -270,7 +270,7 @@ def test_a_channel_without_proof_after_a_move_is_lost(redis: RedisServer) -> Non
         await before.start()
         await after.start()
         opened = await before.connect(None, "ann", Dialect.V07, {"a": {}, "b": {}}, UserUpdate({}, {}))
-        position = str(await before.engine.head())
+        position = str(await before.head())
         redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
         await publish([before], "b", "", Random(0))
         connection = await after.take_over(opened.conn_id)
@@ -281,8 +281,8 @@ def test_a_channel_without_proof_after_a_move_is_lost(redis: RedisServer) -> Non
         Session(after, connection, Stream(client)).start(position)
         await soon(lambda: bool(received), "the client is sent nothing")
         assert (received[0]["recovered"], received[0]["lost"]) == (["", "b"], ["a"])
-        await before.engine.close()
-        await after.engine.close()
+        await before.close()
+        await after.close()
 
     asyncio.run(life())
 
@@ -293,7 +293,7 @@ def name_in(shard: int, letter: str) -> str:
 
 
 def shards_of(node: Node) -> list[Any]:
-    return list(node.engine._shards)  # type: ignore[attr-defined]
+    return list(node._engine._shards)  # type: ignore[attr-defined]
 
 
 def put_out_of_reach(node: Node, index: int) -> Callable[[], None]:
@@ -350,10 +350,10 @@ def test_a_connection_does_not_need_a_shard_it_is_not_registered_in(redis: Redis
         opened = await before.connect(None, user, Dialect.V07, {channel: {}}, update)
         assert shard_of(opened.conn_id, 3) == 0
         await before.publish([say(away, 0)])
-        assert await after.engine.head([channel], all_shards=True) == await before.engine.head()
+        assert await after.head([channel], all_shards=True) == await before.head()
         put_out_of_reach(after, 2)
         await before.publish([say(away, 0)])
-        named = await before.engine.head()
+        named = await before.head()
         put_out_of_reach(before, 2)
         await before.publish([say(channel, number) for number in range(3)])
         connection = await after.take_over(opened.conn_id)
@@ -365,19 +365,19 @@ def test_a_connection_does_not_need_a_shard_it_is_not_registered_in(redis: Redis
         await soon(lambda: client.texts() == [0, 1, 2, 3])
         assert client.items[0]["lost"] == []
         assert client.position_in(2) < named.offsets[2]
-        assert (await after.engine.head([channel])).offsets[2] < named.offsets[2]
-        assert (await after.engine.head([channel], all_shards=True)).offsets[2] < named.offsets[2]
+        assert (await after.head([channel])).offsets[2] < named.offsets[2]
+        assert (await after.head([channel], all_shards=True)).offsets[2] < named.offsets[2]
         # A member's own shard is that out of reach; what is public of it is beside the channel.
-        [state] = await after.engine.states({stranger: channel})
+        [state] = await after.states({stranger: channel})
         assert state.public_state == {"mood": 1}
         assert await after.subscribe(opened.conn_id, {more: {}}) is not None
         assert await after.unsubscribe(opened.conn_id, [channel]) is not None
         assert await after.end(opened.conn_id, CloseCode.NORMAL, "it is over")
         again = await after.connect(opened.conn_id, user, Dialect.V07, {channel: {}}, update)
         assert await before.connect(again.conn_id, user, Dialect.V07, {more: {}}, update) is not None
-        assert await before.engine.nodes()
+        assert await before.nodes()
         for node in (before, after):
-            await node.engine.close()
+            await node.close()
 
     asyncio.run(life())
 
@@ -406,7 +406,7 @@ def test_connections_of_an_unreachable_shard_stay_at_their_node(redis: RedisServ
         assert not stream.is_over
         for prefix in prefixes(3):
             nodes = redis.cli("HGET", f"{prefix}k:{opened.conn_id}", "nodes")
-            assert nodes == before.engine._connections.node  # type: ignore[attr-defined]
+            assert nodes == before._engine._connections.node  # type: ignore[attr-defined]
         mend()
         await soon(lambda: shards_of(after)[2].is_linked)
         moved = await after.take_over(opened.conn_id)
@@ -414,7 +414,7 @@ def test_connections_of_an_unreachable_shard_stay_at_their_node(redis: RedisServ
         assert sorted(moved.channels) == sorted(channels)
         assert stream.is_over
         for node in (before, after):
-            await node.engine.close()
+            await node.close()
 
     asyncio.run(life())
 
@@ -436,7 +436,7 @@ def test_a_connection_does_not_need_a_shard_it_has_left(redis: RedisServer) -> N
         assert moved is not None
         assert list(moved.channels) == channels[:1]
         for node in (before, after):
-            await node.engine.close()
+            await node.close()
 
     asyncio.run(life())
 
@@ -470,12 +470,12 @@ def test_concurrent_calls_about_one_connection_at_two_nodes_agree(redis: RedisSe
             assert not any(len(node._local.locks) for node in nodes)
             held = [each for node in nodes for each in node.hub.connections.values()]
             assert len({each.id for each in held}) == len(held)
-            counted = {each.name: each.users for each in await nodes[0].engine.channels(None)}
+            counted = {each.name: each.users for each in await nodes[0].channels(None)}
             for name, users in counted.items():
                 assert users.get("ann", 0) == sum(name in each.channels for each in held), name
-            for user in await nodes[0].engine.users(["ann"]):
+            for user in await nodes[0].users(["ann"]):
                 assert user.connections == len(held)
         for node in nodes:
-            await node.engine.close()
+            await node.close()
 
     asyncio.run(life())

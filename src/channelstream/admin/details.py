@@ -41,7 +41,7 @@ ENDINGS = 20
 
 async def channel(node: Node, name: str) -> dict[str, Any] | None:
     """Describe a channel. Return None if it is unknown."""
-    found: Channel | None = next(iter(await node.engine.channels([name])), None)
+    found: Channel | None = next(iter(await node.channels([name])), None)
     if found is None:
         return None
     return {
@@ -57,7 +57,7 @@ async def channel(node: Node, name: str) -> dict[str, Any] | None:
         "log": len(found.log.entries),
         "history": len(found.history.entries),
         "messages": [_message_row(entry) for entry in reversed(found.history.entries[-MESSAGES:])],
-        "position": str(node.engine.position),
+        "position": str(node.position),
     }
 
 
@@ -75,7 +75,7 @@ def _message_row(entry: Entry) -> dict[str, Any]:
 
 async def user(node: Node, name: str) -> dict[str, Any] | None:
     """Describe a user. Return None if it is unknown."""
-    found: User | None = next(iter(await node.engine.users([name])), None)
+    found: User | None = next(iter(await node.users([name])), None)
     if found is None:
         return None
     here = node.hub.users.get(name, {})
@@ -106,8 +106,8 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "state": found.state.value,
         "transport": transport_of(found),
         "dialect": _dialect_name(found.dialect),
-        "position": str(Position(node.engine.position.epochs, _delivered_offsets(node, found, waiting))),
-        "server_position": str(node.engine.position),
+        "position": str(Position(node.position.epochs, _delivered_offsets(node, found, waiting))),
+        "server_position": str(node.position),
         "waiting_events": len(waiting),
         "waiting_bytes": waiting_bytes(found),
         "expires_in_s": _expires_in_s(node, found),
@@ -142,8 +142,8 @@ def _expires_in_s(node: Node, found: Connection) -> float | None:
 
 async def _last_events(node: Node, found: Connection) -> list[Entry]:
     """Return the last events that the connection received, newest first, as far as the logs still contain them."""
-    channels = await node.engine.channels(list(found.channels), with_users=False)
-    owner = await node.engine.users([found.user])
+    channels = await node.channels(list(found.channels), with_users=False)
+    owner = await node.users([found.user])
     # During the await the connection may have left some of its channels.
     readable = [(each.log, found.channels[each.name]) for each in channels if each.name in found.channels]
     readable += [(each.log, found.private) for each in owner]

@@ -26,7 +26,7 @@ class Document:
         node = self._node
         call = Call.internal(node)
         info = await channels_info(call, None, InfoOptions())
-        users = await node.engine.users(None)
+        users = await node.users(None)
         return {
             "remembered_user_count": len(users),
             "unique_user_count": len(node.hub.users),
@@ -39,7 +39,7 @@ class Document:
             "users": await call.slices.each(users, self._user),
             "uptime": self.uptime(),
             "version": __version__,
-            "engine": node.engine.name,
+            "engine": node.engine_name,
             **self._loop.figures(),
             "latest_slow_turns": self._loop.rows(),
         }

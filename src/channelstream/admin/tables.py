@@ -115,11 +115,11 @@ class Tables:
 
 
 async def _channels(node: Node, request: PageRequest) -> dict[str, Any]:
-    return await CHANNELS.page(await node.engine.channels(None, with_users=False), request)
+    return await CHANNELS.page(await node.channels(None, with_users=False), request)
 
 
 async def _users(node: Node, request: PageRequest) -> dict[str, Any]:
-    return await USERS.page(await node.engine.users(None), request)
+    return await USERS.page(await node.users(None), request)
 
 
 async def _connections(node: Node, request: PageRequest) -> dict[str, Any]:
@@ -128,7 +128,7 @@ async def _connections(node: Node, request: PageRequest) -> dict[str, Any]:
 
 
 async def _nodes(node: Node, request: PageRequest) -> dict[str, Any]:
-    return await NODES.page(await node.engine.nodes(), request)
+    return await NODES.page(await node.nodes(), request)
 
 
 _PAGES: dict[str, Callable[[Node, PageRequest], Awaitable[dict[str, Any]]]] = {

@@ -48,12 +48,12 @@ def _is_large(channel: Answer) -> bool:
 
 async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> Answer:
     """Describe channels. `names` None means all channels; unknown names are skipped."""
-    return await _describe(call, names, options, await call.node.engine.head(names))
+    return await _describe(call, names, options, await call.node.head(names))
 
 
 async def info_of(call: Call, options: InfoOptions) -> Answer:
     """Answer `/info`. Its position is the end of the whole log, so that an application can pass it as `since`."""
-    position = await call.node.engine.head(options.channels, all_shards=True)
+    position = await call.node.head(options.channels, all_shards=True)
     return await _describe(call, options.channels, options, position)
 
 
@@ -70,7 +70,7 @@ async def _describe(
 
 async def seed_info(call: Call, options: InfoOptions) -> Answer:
     """Describe channels in the 0.2 form: users are objects. The other keys are those of 0.7."""
-    position = await call.node.engine.head(options.channels, all_shards=True)
+    position = await call.node.head(options.channels, all_shards=True)
     channels = await _select(call, options.channels, options, with_users=True)
     pages = await _pages(call, channels, options)
     for page in pages.values():
@@ -118,7 +118,7 @@ async def _select(
     call: Call, names: Sequence[str] | None, options: InfoOptions, with_users: bool
 ) -> list[Channel]:
     excluded = set(options.exclude_channels)
-    channels = await call.node.engine.channels(names, with_users)
+    channels = await call.node.channels(names, with_users)
     return [channel for channel in channels if channel.name not in excluded]
 
 
@@ -172,7 +172,6 @@ async def _all_members(call: Call, pages: Collection[_Page]) -> tuple[list[tuple
 
 async def _users(call: Call, members: Sequence[tuple[str, str]], options: InfoOptions) -> list[Any]:
     as_json = _as_json if len(members) > STEP else _unchanged
-    engine = call.node.engine
 
     def state(user: User) -> Any:
         return as_json({"user": user.name, "state": _state(user, options)})
@@ -181,7 +180,7 @@ async def _users(call: Call, members: Sequence[tuple[str, str]], options: InfoOp
         described
         for start in range(0, len(members), LOOKUP)
         for described in await call.slices.each(
-            await engine.states(dict(members[start : start + LOOKUP])), state
+            await call.node.states(dict(members[start : start + LOOKUP])), state
         )
     ]
 
@@ -245,7 +244,7 @@ async def _seed_users(call: Call, page: _Page) -> list[Any]:
     await call.slices.each(list((await call.node.members(page.channel)).items()), count)
     users: dict[str, User] = {}
     for start in range(0, len(page.names), LOOKUP):
-        found = await call.node.engine.users(page.names[start : start + LOOKUP])
+        found = await call.node.users(page.names[start : start + LOOKUP])
         users |= {user.name: user for user in found}
         await call.slices.due()
     as_json = _as_json if len(page.names) > STEP else _unchanged

@@ -31,7 +31,7 @@ CHUNK = 100
 
 Body = MessageBody | EditBody | DeleteBody
 B = TypeVar("B", bound=Body)
-Send = Callable[[Sequence[Event]], Awaitable[Sequence[Accepted]]]
+E = TypeVar("E", bound=Event)
 Result = Answer | list[Answer] | Parts
 """The answer for one message, for a list, or for a long list (encoded already)."""
 
@@ -57,13 +57,13 @@ async def edit(call: Call) -> Result:
     def make_event(body: EditBody) -> MessageEdited:
         return _edit_event(body, now)
 
-    return await _send_bodies(call, bodies, many, _Publisher(make_event, call.node.send, _edit_answer))
+    return await _send_bodies(call, bodies, many, _Publisher(make_event, call.node.change, _edit_answer))
 
 
 async def delete(call: Call) -> Result:
     """Delete messages, and send the deletions to their recipients."""
     bodies, many = await _read(call, DeleteBody)
-    return await _send_bodies(call, bodies, many, _Publisher(_delete_event, call.node.send, _edit_answer))
+    return await _send_bodies(call, bodies, many, _Publisher(_delete_event, call.node.change, _edit_answer))
 
 
 async def _read(call: Call, schema: type[B]) -> tuple[list[B], bool]:
@@ -84,11 +84,11 @@ def _is_addressed(body: Body) -> bool:
 
 
 @dataclass(slots=True)
-class _Publisher(Generic[B]):
+class _Publisher(Generic[B, E]):
     """Turns bodies into events, sends them, and turns the outcomes into answers."""
 
-    make_event: Callable[[B], Event]
-    send: Send
+    make_event: Callable[[B], E]
+    send: Callable[[Sequence[E]], Awaitable[Sequence[Accepted]]]
     to_answer: Callable[[B, Accepted], Answer]
 
     async def send_all(self, bodies: Sequence[B], slices: Slices) -> list[Answer]:
@@ -101,7 +101,7 @@ class _Publisher(Generic[B]):
         return [self.to_answer(body, outcome) for (body, _), outcome in zip(addressed, accepted, strict=True)]
 
 
-async def _send_bodies(call: Call, bodies: list[B], many: bool, publisher: _Publisher[B]) -> Result:
+async def _send_bodies(call: Call, bodies: list[B], many: bool, publisher: _Publisher[B, E]) -> Result:
     """Send the bodies; a long list chunk by chunk, so that other work runs between the chunks."""
     if not many:
         [outcome] = await publisher.send([publisher.make_event(bodies[0])])
@@ -112,7 +112,7 @@ async def _send_bodies(call: Call, bodies: list[B], many: bool, publisher: _Publ
     return Parts([b"[", *(part for chunk in chunks[:-1] for part in (chunk, b",")), *chunks[-1:], b"]"])
 
 
-async def _chunks(slices: Slices, bodies: list[B], publisher: _Publisher[B]) -> AsyncIterator[bytes]:
+async def _chunks(slices: Slices, bodies: list[B], publisher: _Publisher[B, E]) -> AsyncIterator[bytes]:
     """Send the bodies chunk by chunk, and yield the JSON of each chunk's answers without brackets.
 
     `bodies` is emptied meanwhile, so that the memory of a long list is freed early.

@@ -1,32 +1,27 @@
 """The use cases of one server process, for the API and the transports: they combine the hub and the engine."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
 from channelstream.core.endings import Endings
-from channelstream.core.events import Dialect, Event
+from channelstream.core.events import Dialect, Message, MessageDeleted, MessageEdited
 from channelstream.core.hub import Hub
-from channelstream.core.log import Accepted
-from channelstream.core.position import Offsets, max_offsets, shard_of
-from channelstream.core.user import User, UserUpdate
+from channelstream.core.log import Accepted, Replay
+from channelstream.core.node_status import NodeStatus
+from channelstream.core.position import Offsets, Position, max_offsets, shard_of
+from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Engine, Member, Membership
 from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.node.commands import Answer, End, Reconnect, Subscribe, Unsubscribe
 from channelstream.node.handover import Handover
 from channelstream.node.local import LocalConnections, NodeLimits, parse_since
 from channelstream.node.observer import Observer
+from channelstream.node.publishing import Publishing
 
-PART_COST = 20_000
-"""Cost of the events that are published in one loop turn, in pointers moved (0.1 us each, measured)."""
-EVENT_COST = 150
-"""Cost of an event besides its recipients, in the same unit."""
-CHANGE_COST = 400
-"""The same of an edit or a deletion, which replaces entries of logs and histories."""
-PRIVATE_COST = 50
-"""Cost of a recipient with a log of its own, that of its private messages."""
 DRAWS_PER_SHARD = 10
 """Most ids drawn to find one in a certain shard: in one of 22,000 cases there is none among them."""
 MEMBERS_SLICE = 1000
@@ -63,7 +58,7 @@ class Node:
     def __init__(
         self, engine: Engine, hub: Hub, clock: Clock, new_id: Callable[[], str], limits: NodeLimits
     ) -> None:
-        self.engine = engine
+        self._engine = engine
         self.hub = hub
         self.clock = clock
         self.new_id = new_id
@@ -74,6 +69,7 @@ class Node:
         self.deliver = hub.deliver
         self._local = LocalConnections(engine, hub, clock, limits)
         self._handover = Handover(engine, self._local)
+        self._publishing = Publishing(engine, hub)
 
     async def start(self) -> None:
         """Start the engine, and receive its events from the current end of its log on.
@@ -81,8 +77,17 @@ class Node:
         Raises:
             ConfigError: the engine cannot be used as it is configured.
         """
-        await self.engine.start(self)
-        self.hub.offsets = self.engine.position.offsets
+        await self._engine.start(self)
+        self.hub.offsets = self._engine.position.offsets
+
+    async def close(self) -> None:
+        """Stop the engine; everything that was acknowledged is as durable as the engine promises."""
+        await self._engine.close()
+
+    @property
+    def engine_name(self) -> str:
+        """The name of the engine in the configuration."""
+        return self._engine.name
 
     @property
     def endings(self) -> Endings:
@@ -163,7 +168,7 @@ class Node:
         answer = await self._handover.dispatch(asked)
         if answer is None:
             return None
-        users = await self.engine.users([user], with_channels=False)
+        users = await self._engine.users([user], with_channels=False)
         if not users:
             raise Unavailable("The user of this connection was removed; connect again.")
         return Opened(asked.conn_id, users[0], answer.channels)
@@ -198,21 +203,19 @@ class Node:
         """
         return await self._handover.take_over(conn_id)
 
-    async def members(self, channel: str) -> dict[str, str]:
-        """Return the user of each of the channel's connections on all nodes, by connection id; copied in slices."""
-        local = list(self.hub.channels.get(channel, ()))
-        found = {member.conn_id: member.user for member in await self.engine.members(channel)}
-        for start in range(0, len(local), MEMBERS_SLICE):
-            if start:
-                await asyncio.sleep(0)
-            found |= {connection.id: connection.user for connection in local[start : start + MEMBERS_SLICE]}
-        return found
-
     # -- connections of this node
 
     def connection(self, conn_id: str) -> Connection | None:
         """Return a connection of this node; None if it has none of this id."""
         return self._local.get(conn_id)
+
+    def owns(self, conn_id: str) -> bool:
+        """Return whether this node certainly owns a connection it has; false where another node may have claimed it."""
+        return self._engine.owns(conn_id)
+
+    def may_be_elsewhere(self, conn_id: str) -> bool:
+        """Whether another node may own the connection, so that `take_over` is needed."""
+        return self._engine.shared and (self.connection(conn_id) is None or not self.owns(conn_id))
 
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """End a connection of this node, after the operations under way: close its stream, leave its channels."""
@@ -251,6 +254,10 @@ class Node:
         """End the connections that never had a stream, or have had none for longer than their grace period."""
         await self._local.sweep()
 
+    async def collect(self) -> None:
+        """Forget idle users, empty channels and aged entries; called every few seconds."""
+        await self._engine.collect()
+
     # -- calls of the engine (`engines.base.Receiver`)
 
     def advance(self, offsets: Offsets) -> None:
@@ -282,42 +289,72 @@ class Node:
 
     # -- messages and state
 
-    async def send(self, events: Sequence[Event]) -> list[Accepted]:
-        """Publish events in this order, a long list in several loop turns; `published` does not grow."""
-        if len(events) == 1:
-            return await self.engine.publish(events)
-        accepted: list[Accepted] = []
-        for part in self._parts(events):
-            if accepted:
-                await asyncio.sleep(0)
-            accepted += await self.engine.publish(part)
-        return accepted
-
-    def _parts(self, events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-        """Cut a list into parts that cost about `PART_COST`."""
-        begin = cost = 0
-        for number, event in enumerate(events, 1):
-            cost += CHANGE_COST if event.supersedes is not None else EVENT_COST
-            cost += self._delivery_cost(event)
-            if cost >= PART_COST or number == len(events):
-                yield events[begin:number]
-                begin, cost = number, 0
-
-    def _delivery_cost(self, event: Event) -> int:
-        """Return an upper bound of the cost of an event's recipients on this node."""
-        if event.channel is None:
-            return PRIVATE_COST * len(event.only or ())
-        return len(self.hub.channels.get(event.channel, ()))
-
-    async def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        """Publish events in this order; when this returns the engine has accepted them."""
-        results = await self.send(events)
+    async def publish(self, messages: Sequence[Message]) -> list[Accepted]:
+        """Publish messages in this order; when this returns, the engine has accepted them."""
+        results = await self._publishing.publish(messages)
         self.published += sum(not result.duplicate for result in results)
         if self.observer is not None:
             for result in results:
                 if result.duplicate:
                     self.observer.duplicate(result.event)
         return results
+
+    async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:
+        """Publish edits and deletions of messages, as `publish` does; `published` does not grow."""
+        return await self._publishing.publish(changes)
+
+    async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
+        """Change the state of a user; return None if the user is unknown."""
+        return await self._engine.update_user(name, update)
+
+    async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change settings of channels, created if need be; settings that are not named keep their values."""
+        await self._engine.configure(patches)
+
+    # -- reads
+
+    @property
+    def position(self) -> Position:
+        """The position up to which this node was delivered everything."""
+        return self._engine.position
+
+    async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
+        """Return the position after the last accepted events (`Engine.head`)."""
+        return await self._engine.head(names, all_shards)
+
+    async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
+        """Read the events after given offsets (`Engine.replay`)."""
+        return await self._engine.replay(user, from_offsets, limit)
+
+    async def catch_up(self, shards: Iterable[int]) -> None:
+        """Return when this node was delivered every event that these shards have accepted up to this call."""
+        await self._engine.catch_up(shards)
+
+    async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
+        """Return the known channels among these; None means all (`Engine.channels`)."""
+        return await self._engine.channels(names, with_users)
+
+    async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
+        """Return the known users among these; None means all (`Engine.users`)."""
+        return await self._engine.users(names, with_channels)
+
+    async def states(self, members: Mapping[str, str]) -> list[User]:
+        """Return users of whom only the state is valid, by a channel of each (`Engine.states`)."""
+        return await self._engine.states(members)
+
+    async def members(self, channel: str) -> dict[str, str]:
+        """Return the user of each of the channel's connections on all nodes, by connection id; copied in slices."""
+        local = list(self.hub.channels.get(channel, ()))
+        found = {member.conn_id: member.user for member in await self._engine.members(channel)}
+        for start in range(0, len(local), MEMBERS_SLICE):
+            if start:
+                await asyncio.sleep(0)
+            found |= {connection.id: connection.user for connection in local[start : start + MEMBERS_SLICE]}
+        return found
+
+    async def nodes(self) -> list[NodeStatus]:
+        """Return all nodes that share the log; none if the log belongs to this process alone."""
+        return await self._engine.nodes()
 
 
 def _patches(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -204,7 +204,7 @@ class Session:
         if not self.is_current:
             return
         starts = self._resume_from(since, head, shards)
-        replay = await self._node.engine.replay(self.connection.user, starts, limit=0)
+        replay = await self._node.replay(self.connection.user, starts, limit=0)
         if not self.is_current:
             return
         if self._node.observer is not None:
@@ -228,7 +228,7 @@ class Session:
         """
         while True:
             shards, names = self._shards(), (self.connection.user, *self._joined())
-            head = await self._node.engine.head(names)
+            head = await self._node.head(names)
             if self._shards() <= shards:  # Otherwise a channel of a further shard was joined.
                 return head, shards
 
@@ -247,7 +247,7 @@ class Session:
         position = replay.read_to
         recovered = [name for name in starts if name not in replay.lost]
         while recovered and self.is_current:
-            read = await self._node.engine.replay(
+            read = await self._node.replay(
                 self.connection.user,
                 {name: max(position[self._shard(name)], starts[name]) for name in recovered},
                 CHUNK,
@@ -420,7 +420,7 @@ class Session:
         pairs = zip(self.connection.delivered, self._node.hub.offsets, strict=True)
         ahead = [shard for shard, (delivered, received) in enumerate(pairs) if delivered > received]
         with suppress(Unavailable):
-            await self._node.engine.catch_up(ahead)
+            await self._node.catch_up(ahead)
         if self.is_current:
             self.connection.delivered = min_offsets(self.connection.delivered, self._node.hub.offsets)
 
@@ -428,7 +428,7 @@ class Session:
         """Read the log, and retry while the engine is out of reach; return None if the stream has ended."""
         while self.is_current:
             try:
-                return await self._node.engine.replay(self.connection.user, starts, CHUNK)
+                return await self._node.replay(self.connection.user, starts, CHUNK)
             except Unavailable as error:
                 await asyncio.sleep(error.retry_after_s)
         return None

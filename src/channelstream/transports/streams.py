@@ -60,7 +60,7 @@ class Streams:
         connection = self.node.connection(conn_id) if conn_id else None
         if connection is None:
             raise _unknown()
-        if not self.node.engine.owns(connection.id):
+        if not self.node.owns(connection.id):
             raise Unavailable("The engine is out of reach; reconnect in a moment.")
         return connection
 
@@ -71,9 +71,7 @@ class Streams:
             Invalid, Unavailable: as `connection` does.
         """
         conn_id = self._conn_id(query)
-        if not self.node.engine.shared or conn_id is None:
-            return False
-        return self.node.connection(conn_id) is None or not self.node.engine.owns(conn_id)
+        return conn_id is not None and self.node.may_be_elsewhere(conn_id)
 
     async def take_over(self, query: dict[str, str]) -> Connection:
         """Return the connection of a stream's request, moved to this node if another one held it.
