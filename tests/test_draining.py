@@ -11,12 +11,12 @@ from channelstream import slices
 from channelstream.asgi import Receive, Scope, Send
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
-from channelstream.core.codec import Framing
-from channelstream.core.events import Dialect, Message
+from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.server import Server, build
+from channelstream.wire.channelstream import V07, Framing, format_of
 
 MANY = 30
 
@@ -24,7 +24,7 @@ MANY = 30
 class Sink:
     """A stream that records its writes, and whether it is closed."""
 
-    framing = Framing.POLL
+    format = format_of(V07, Framing.POLL)
 
     def __init__(self) -> None:
         self.seen: list[bytes | CloseCode] = []
@@ -64,7 +64,7 @@ async def opened(**options: Any) -> tuple[Server, list[Sink]]:
     await node.start()
     sinks = [Sink() for _ in range(MANY)]
     for number, sink in enumerate(sinks):
-        await node.connect(f"c{number}", f"u{number}", Dialect.V07, {"a": {}}, UserUpdate({}, {}))
+        await node.connect(f"c{number}", f"u{number}", V07, {"a": {}}, UserUpdate({}, {}))
         connection = node.hub.connections[f"c{number}"]
         node.hub.attach(connection, sink, BufferBatch(10))
         node.hub.go_live(connection, [])

@@ -1,4 +1,4 @@
-"""The architecture, proven from the source: imports point to the left only, and `core` is pure."""
+"""The architecture, proven from the source: imports point to the left only, and `core` and `wire` are pure."""
 
 import ast
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ ROOT = Path(channelstream.__file__).parent
 LAYERS = (
     {"errors"},
     {"core"},
+    {"wire"},
     {"slices"},
     {"engines"},
     {"node"},
@@ -143,7 +144,7 @@ def called(node: ast.Call) -> str:
 
 
 FILES = sorted(ROOT.rglob("*.py"))
-CORE = [path for path in FILES if unit_of(module_of(path)) == "core"]
+PURE = [path for path in FILES if unit_of(module_of(path)) in ("core", "wire")]
 
 
 def relative(path: Path) -> str:
@@ -159,9 +160,9 @@ def test_imports_point_to_the_left(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", CORE, ids=relative)
-def test_core_is_pure(path: Path) -> None:
-    """Core has no async, no I/O, no clock and no randomness."""
+@pytest.mark.parametrize("path", PURE, ids=relative)
+def test_core_and_wire_are_pure(path: Path) -> None:
+    """They have no async, no I/O, no clock and no randomness."""
     assert impurities(path.read_text(encoding="utf-8")) == []
 
 
@@ -175,6 +176,7 @@ def test_every_unit_has_a_place() -> None:
     [
         ("channelstream.core.hub", "from channelstream.engines.base import Engine"),
         ("channelstream.core.hub", "from channelstream import node"),
+        ("channelstream.core.batch", "from channelstream.wire.channelstream import item"),
         ("channelstream.core.hub", "import channelstream.node"),
         ("channelstream.core.hub", "from ..node import Node"),
         ("channelstream.core.hub", "from .. import node"),

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import uuid4
 
 from channelstream.clock import new_epoch
-from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
 from channelstream.core.position import Offsets
 from channelstream.core.registry import RegistryLimits
@@ -18,6 +17,7 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
+from channelstream.wire.channelstream import V07
 from figures.stores import Store
 
 AT_ONCE = 200
@@ -89,7 +89,7 @@ class EngineNode:
 
     async def register(self, names: Sequence[str]) -> list[Member]:
         """Register a user with a connection for each name."""
-        members = [Member(f"id-{name}", name, Dialect.V07) for name in names]
+        members = [Member(f"id-{name}", name, V07) for name in names]
         self.receiver.members |= {member.conn_id: member for member in members}
         await run_in_batches([self.engine.connect(member, _NOTHING) for member in members])
         return members

@@ -6,13 +6,14 @@ from contextlib import AsyncExitStack
 from msgspec.structs import replace
 
 from channelstream.bench.progress import Progress
-from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Member
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
+from channelstream.wire.channelstream import V07
 from figures.engine_nodes import PATIENT, EngineNode, engine_node, run_in_batches
 from figures.sizes import Sizes
 from figures.stores import Store, one_redis, until
@@ -255,7 +256,7 @@ async def _many_users(node: EngineNode, sizes: Sizes, log: Log) -> None:
     engine = node.engine
     users = frozenset(f"addressee-{number}" for number in range(sizes.channels))
     await run_in_batches(
-        [engine.connect(Member(f"of-{user}", user, Dialect.V07), _NOTHING) for user in sorted(users)]
+        [engine.connect(Member(f"of-{user}", user, V07), _NOTHING) for user in sorted(users)]
     )
     private = Message(uuid="private", user="app", payload=b'"hi"', timestamp="t", only=users)
     await log.measure(f"private message to {len(users):,}", lambda: engine.publish([private]))

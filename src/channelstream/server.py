@@ -53,6 +53,7 @@ from channelstream.transports.router import StreamRouter
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
+from channelstream.wire.formats import FORMATS
 
 DESCRIPTORS_FOR_US = 64
 """Descriptors that the process itself needs: logs, listening sockets, the loop."""
@@ -311,7 +312,7 @@ def _openapi_document() -> dict[str, Any]:
 def _node(settings: Settings) -> Node:
     clock = SystemClock()
     pacer = FlushPacer(lambda: hub.flush(), clock.steady)
-    hub = Hub(pacer.request_flush)
+    hub = Hub(FORMATS, pacer.request_flush)
     limits = RegistryLimits(
         log_bytes=settings.log_bytes,
         log_events=settings.log_events,

@@ -7,9 +7,10 @@ import pytest
 from channelstream import slices
 from channelstream.admin import details
 from channelstream.config import Settings
-from channelstream.core.events import Dialect, Message
+from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
 from channelstream.server import build
+from channelstream.wire.channelstream import V07
 
 CHANNELS = [f"c{number}" for number in range(30)]
 
@@ -27,7 +28,7 @@ def test_other_tasks_run_while_the_last_events_are_found(monkeypatch: pytest.Mon
     async def life() -> None:
         node = build(Settings(secret="x", admin_secret="y")).node
         await node.start()
-        await node.connect("c", "ann", Dialect.V07, {name: {} for name in CHANNELS}, UserUpdate({}, {}))
+        await node.connect("c", "ann", V07, {name: {} for name in CHANNELS}, UserUpdate({}, {}))
         await node.publish([said(number) for number in range(90)])
         looking = asyncio.create_task(details.connection(node, "c"))
         turns = 0

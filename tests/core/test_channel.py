@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from channelstream.core.channel import Channel, ChannelSettings
+from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.events import Message
 from channelstream.core.log import Budget, Entry, LogLimits
 
@@ -34,27 +35,27 @@ def test_users_are_known_or_only_counted() -> None:
     room = channel()
     room.set_user_count(3)
     assert (room.user_count, room.users) == (3, {})
-    room.join("ann", seed=False)
+    room.join("ann", presence=PresenceAudience.IF_ANNOUNCED)
     assert room.user_count == 1
 
 
 def test_the_first_connection_of_a_user_joins_and_the_last_one_leaves() -> None:
     """Connections in between are counted and announce nothing."""
     room = channel()
-    assert room.join("ann", seed=False)
-    assert not room.join("ann", seed=True)
-    assert room.join("bob", seed=False)
-    assert (room.users, room.connections, room.seed_connections) == ({"ann": 2, "bob": 1}, 3, 1)
-    assert not room.leave("ann", seed=True)
-    assert room.leave("ann", seed=False)
-    assert (room.users, room.connections, room.seed_connections) == ({"bob": 1}, 1, 0)
+    assert room.join("ann", presence=PresenceAudience.IF_ANNOUNCED)
+    assert not room.join("ann", presence=PresenceAudience.ALWAYS)
+    assert room.join("bob", presence=PresenceAudience.IF_ANNOUNCED)
+    assert (room.users, room.connections, room.always_connections) == ({"ann": 2, "bob": 1}, 3, 1)
+    assert not room.leave("ann", presence=PresenceAudience.ALWAYS)
+    assert room.leave("ann", presence=PresenceAudience.IF_ANNOUNCED)
+    assert (room.users, room.connections, room.always_connections) == ({"bob": 1}, 1, 0)
 
 
 def test_leaving_without_having_joined_raises() -> None:
     """The counts stay as they were."""
     room = channel()
     with pytest.raises(KeyError):
-        room.leave("ann", seed=False)
+        room.leave("ann", presence=PresenceAudience.IF_ANNOUNCED)
     assert room.connections == 0
 
 

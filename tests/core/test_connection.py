@@ -5,12 +5,14 @@ from itertools import product
 import pytest
 
 from channelstream.core.batch import DISCARD
+from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import TRANSITIONS, Connection, ConnectionState, Step
-from channelstream.core.events import Dialect, Presence
+from channelstream.core.events import Presence
+from channelstream.wire.channelstream import SEED, V07
 
 
-def connection(dialect: Dialect = Dialect.V07) -> Connection:
-    return Connection("c", "ann", dialect, delivered=(7,), deadline_s=15.0)
+def connection(protocol: ClientProtocol = V07) -> Connection:
+    return Connection("c", "ann", protocol, delivered=(7,), deadline_s=15.0)
 
 
 def test_a_new_connection_receives_nothing_and_has_a_deadline() -> None:
@@ -40,10 +42,10 @@ def test_every_state_can_be_closed_and_a_closed_connection_stays_closed() -> Non
     assert ConnectionState.CLOSED not in {state for state, _ in TRANSITIONS}
 
 
-def test_a_connection_receives_by_its_user_and_its_dialect() -> None:
-    """Presence that is not announced reaches the seed dialect only, and never the user itself."""
+def test_a_connection_receives_by_its_user_and_its_audience() -> None:
+    """Presence that is not announced reaches `PresenceAudience.ALWAYS` only, and never the user itself."""
     event = Presence(uuid="p", channel="a", user="bob", joined=True, timestamp="t", state={}, announced=False)
-    assert connection(Dialect.SEED).receives(event)
-    assert not connection(Dialect.V07).receives(event)
+    assert connection(SEED).receives(event)
+    assert not connection(V07).receives(event)
     own = Presence(uuid="p", channel="a", user="ann", joined=True, timestamp="t", state={})
     assert not connection().receives(own)

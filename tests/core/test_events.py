@@ -2,8 +2,8 @@
 
 import pytest
 
+from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.events import (
-    Dialect,
     Message,
     MessageDeleted,
     MessageEdited,
@@ -13,7 +13,7 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 
-SEED, V07 = Dialect.SEED, Dialect.V07
+ALWAYS, IF_ANNOUNCED = PresenceAudience.ALWAYS, PresenceAudience.IF_ANNOUNCED
 
 
 def message(only: frozenset[str] | None = None, exclude: frozenset[str] | None = None) -> Message:
@@ -36,13 +36,16 @@ def presence(announced: bool) -> Presence:
         (frozenset(), None, set()),
     ],
 )
-@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize("presence_audience", PresenceAudience)
 def test_a_message_reaches_its_recipients_and_no_excluded_user(
-    only: frozenset[str] | None, exclude: frozenset[str] | None, receivers: set[str], dialect: Dialect
+    only: frozenset[str] | None,
+    exclude: frozenset[str] | None,
+    receivers: set[str],
+    presence_audience: PresenceAudience,
 ) -> None:
     """`only` names who may receive, `exclude` takes away from that, the author counts like anyone."""
     event = message(only, exclude)
-    assert {name for name in ("ann", "bob", "cid") if event.is_for(name, dialect)} == receivers
+    assert {name for name in ("ann", "bob", "cid") if event.is_for(name, presence_audience)} == receivers
 
 
 def test_only_an_event_without_names_is_public() -> None:
@@ -54,32 +57,32 @@ def test_only_an_event_without_names_is_public() -> None:
 
 
 def test_announced_presence_is_for_everyone_but_the_user_itself() -> None:
-    """Where the channel has notify_presence both dialects receive the presence of others."""
+    """Where the channel has notify_presence both audiences receive the presence of others."""
     event = presence(announced=True)
     assert not event.is_public
-    assert event.is_for("bob", SEED)
-    assert event.is_for("bob", V07)
-    assert not event.is_for("ann", SEED)
-    assert not event.is_for("ann", V07)
+    assert event.is_for("bob", ALWAYS)
+    assert event.is_for("bob", IF_ANNOUNCED)
+    assert not event.is_for("ann", ALWAYS)
+    assert not event.is_for("ann", IF_ANNOUNCED)
 
 
-def test_presence_that_is_not_announced_is_for_seed_connections() -> None:
-    """Without notify_presence only the seed dialect receives joins and leaves."""
+def test_presence_that_is_not_announced_is_for_always_connections() -> None:
+    """Without notify_presence no others receive joins and leaves."""
     event = presence(announced=False)
-    assert event.is_for("bob", SEED)
-    assert not event.is_for("bob", V07)
+    assert event.is_for("bob", ALWAYS)
+    assert not event.is_for("bob", IF_ANNOUNCED)
 
 
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_batched_leave_is_delivered_to_others(announced: bool) -> None:
-    """One of them receives the others; where presence is not announced only the seed receives it."""
+    """One of them receives the others; where presence is not announced only `ALWAYS` receives it."""
     gone = tuple(UserLeft(name, name, back) for name, back in (("ann", 1), ("bob", 0)))
     event = UsersLeft(uuid="p", channel="a", departures=gone, timestamp="t", announced=announced)
     assert (event.is_public, event.count, event.about) == (False, 2, ("ann", "bob"))
     for user in ("ann", "cid"):
-        assert [event.is_for(user, dialect) for dialect in (SEED, V07)] == [True, announced]
+        assert [event.is_for(user, audience) for audience in (ALWAYS, IF_ANNOUNCED)] == [True, announced]
     alone = event.without("bob")
-    assert (alone.about, alone.is_for("ann", SEED), alone.is_for("cid", SEED)) == (("ann",), False, True)
+    assert (alone.about, alone.is_for("ann", ALWAYS), alone.is_for("cid", ALWAYS)) == (("ann",), False, True)
     assert event.after(0).about == ("bob",)
     assert event.size_bytes() > alone.size_bytes() > 0
     listed = UsersLeft(uuid="p", channel="a", departures=gone, timestamp="t", users=(("cid", {"k": 1}),))
@@ -90,7 +93,7 @@ def test_a_change_of_state_is_delivered_to_its_own_user_too() -> None:
     """Every member receives it, whichever user changed."""
     event = UserStateChanged(uuid="s", channel="a", user="ann", timestamp="t", state={}, changed=())
     assert event.is_public
-    assert event.is_for("ann", V07)
+    assert event.is_for("ann", IF_ANNOUNCED)
 
 
 def test_events_are_frozen() -> None:

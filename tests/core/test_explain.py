@@ -7,9 +7,8 @@ import pytest
 
 from channelstream.core import explain
 from channelstream.core.batch import BufferBatch
-from channelstream.core.codec import Framing
 from channelstream.core.connection import Connection
-from channelstream.core.events import Dialect, Event, Message, MessageDeleted, Presence, UserLeft, UsersLeft
+from channelstream.core.events import Event, Message, MessageDeleted, Presence, UserLeft, UsersLeft
 from channelstream.core.explain import (
     Fate,
     Outcome,
@@ -24,12 +23,14 @@ from channelstream.core.hub import Hub
 from channelstream.core.log import Entry
 from channelstream.core.position import ReadRange
 from channelstream.errors import CloseCode
+from channelstream.wire.channelstream import SEED, V07, Framing, format_of
+from channelstream.wire.formats import FORMATS
 
 
 class Sink:
     """A stream that counts its writes."""
 
-    framing = Framing.POLL
+    format = format_of(V07, Framing.POLL)
 
     def __init__(self) -> None:
         self.writes = 0
@@ -69,8 +70,8 @@ def parted(*users: str, announced: bool = True) -> UsersLeft:
 
 def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
     """A hub with one connection of bob, a member of news, in a state."""
-    hub, sink = Hub(lambda: None), Sink()
-    connection = Connection("c1", "bob", Dialect.V07, (0,), 15.0)
+    hub, sink = Hub(FORMATS, lambda: None), Sink()
+    connection = Connection("c1", "bob", V07, (0,), 15.0)
     hub.add(connection)
     hub.subscribe(connection, "news", ReadRange.of(0))
     bring(hub, connection, state, sink)
@@ -168,19 +169,19 @@ def test_a_user_s_own_events_are_known() -> None:
 
 
 def crowd() -> Hub:
-    """A hub with three connections of each dialect in each state, all in news, and two users outside."""
-    hub = Hub(lambda: None)
+    """A hub with three connections of each protocol in each state, all in news, and two users outside."""
+    hub = Hub(FORMATS, lambda: None)
     numbers = count()
     for state in ("new", "catching up", "behind", "live", "slow", "detached"):
-        for dialect in Dialect:
+        for protocol in (SEED, V07):
             for _ in range(3):
                 number = next(numbers)
-                connection = Connection(f"c{number}", f"u{number}", dialect, (0,), 15.0)
+                connection = Connection(f"c{number}", f"u{number}", protocol, (0,), 15.0)
                 hub.add(connection)
                 hub.subscribe(connection, "news", ReadRange.of(0))
                 bring(hub, connection, state)
     for name in ("u1", "outside"):
-        hub.add(Connection(f"outside of {name}", name, Dialect.V07, (0,), 15.0))
+        hub.add(Connection(f"outside of {name}", name, V07, (0,), 15.0))
     return hub
 
 
@@ -219,9 +220,9 @@ def test_members_with_one_outcome_are_counted_together(monkeypatch: pytest.Monke
         asked.append(connection)
         return ask(connection, event, now_s)
 
-    hub = Hub(lambda: None)
+    hub = Hub(FORMATS, lambda: None)
     for number in range(1000):
-        connection = Connection(f"c{number}", f"u{number}", Dialect.V07, (0,), 15.0)
+        connection = Connection(f"c{number}", f"u{number}", V07, (0,), 15.0)
         hub.add(connection)
         hub.subscribe(connection, "news", ReadRange.of(0))
     monkeypatch.setattr(explain, "outcome", note)

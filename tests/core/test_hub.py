@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from channelstream.core import batch, changes, hub
 from channelstream.core.batch import DISCARD, Batch, BufferBatch
 from channelstream.core.changes import KEPT
-from channelstream.core.codec import Framing
+from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection, ConnectionState, Step
 from channelstream.core.events import (
-    Dialect,
     Event,
     Message,
     MessageDeleted,
@@ -29,15 +28,15 @@ from channelstream.core.hub import SLICE, Hub
 from channelstream.core.log import Entry
 from channelstream.core.position import ReadRange
 from channelstream.errors import CloseCode
-
-SEED, V07 = Dialect.SEED, Dialect.V07
+from channelstream.wire.channelstream import SEED, V07, Framing, format_of
+from channelstream.wire.formats import FORMATS
 
 
 class Tape:
     """A stream that records its writes, and may run an action at each."""
 
-    def __init__(self, framing: Framing = Framing.POLL) -> None:
-        self.framing = framing
+    def __init__(self, protocol: ClientProtocol = V07, framing: Framing = Framing.POLL) -> None:
+        self.format = format_of(protocol, framing)
         self.written: list[bytes] = []
         self.on_write: Callable[[], None] = lambda: None
         self.on_close: Callable[[], None] = lambda: None
@@ -70,7 +69,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.flushes_asked = 0
-        self.hub = Hub(self._schedule)
+        self.hub = Hub(FORMATS, self._schedule)
         self.offset = 0
 
     def _schedule(self) -> None:
@@ -81,10 +80,10 @@ class Bench:
             pass
 
     def member(
-        self, user: str, *channels: str, dialect: Dialect = V07, framing: Framing = Framing.POLL
+        self, user: str, *channels: str, protocol: ClientProtocol = V07, framing: Framing = Framing.POLL
     ) -> tuple[Connection, Tape]:
         """Add a live connection."""
-        connection = Connection(f"c{len(self.hub.connections)}", user, dialect, self.hub.offsets, 15.0)
+        connection = Connection(f"c{len(self.hub.connections)}", user, protocol, self.hub.offsets, 15.0)
         self.hub.add(connection)
         for channel in channels:
             self.hub.subscribe(connection, channel, ReadRange.of(self.hub.offsets[0]))
@@ -92,7 +91,7 @@ class Bench:
 
     def attach(self, connection: Connection, framing: Framing = Framing.POLL) -> Tape:
         """Attach a stream that has nothing to catch up."""
-        tape = Tape(framing)
+        tape = Tape(connection.protocol, framing)
         self.hub.attach(connection, tape, BufferBatch(10))
         self.hub.go_live(connection, [])
         return tape
@@ -184,11 +183,11 @@ def test_excluded_users_receive_nothing(bench: Bench) -> None:
     assert (ann.uuids(), bob.uuids()) == ([["1"]], [["2"]])
 
 
-def test_presence_that_is_not_announced_reaches_the_seed_dialect_only(bench: Bench) -> None:
-    """Each connection is asked, by user and dialect."""
-    _, seed = bench.member("ann", "a", dialect=SEED)
+def test_presence_that_is_not_announced_reaches_always_connections_only(bench: Bench) -> None:
+    """Each connection is asked, by user and audience."""
+    _, seed = bench.member("ann", "a", protocol=SEED)
     _, second = bench.member("bob", "a")
-    _, itself = bench.member("cid", "a", dialect=SEED)
+    _, itself = bench.member("cid", "a", protocol=SEED)
     event = Presence(uuid="p", channel="a", user="cid", joined=True, timestamp="t", state={}, announced=False)
     bench.deliver(event)
     bench.hub.flush()
@@ -200,9 +199,9 @@ def test_users_of_a_batched_leave_receive_the_others_where_still_members(
     bench: Bench, announced: bool
 ) -> None:
     """As one does that joins by another connection at that moment; elsewhere it is not delivered."""
-    tapes = {name: bench.member(name, "a", dialect=SEED)[1] for name in ("ann", "cid")}
+    tapes = {name: bench.member(name, "a", protocol=SEED)[1] for name in ("ann", "cid")}
     tapes["new"] = bench.member("dan", "a")[1]
-    tapes["elsewhere"] = bench.member("bob", "b", dialect=SEED)[1]
+    tapes["elsewhere"] = bench.member("bob", "b", protocol=SEED)[1]
     gone = tuple(UserLeft(name, f"of {name}", back) for name, back in (("ann", 1), ("bob", 0)))
     bench.offset += 1
     bench.deliver(UsersLeft(uuid="p", channel="a", departures=gone, timestamp="t", announced=announced))
@@ -268,16 +267,18 @@ def test_a_flush_is_asked_for_once_a_tick(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("framing", Framing)
-@pytest.mark.parametrize("dialect", Dialect)
-def test_each_connection_is_written_its_own_format(bench: Bench, dialect: Dialect, framing: Framing) -> None:
-    """Dialect and framing choose the bytes, beside connections with other formats."""
+@pytest.mark.parametrize("protocol", [SEED, V07])
+def test_each_connection_is_written_its_own_format(
+    bench: Bench, protocol: ClientProtocol, framing: Framing
+) -> None:
+    """Protocol and framing choose the bytes, beside connections with other formats."""
     for other in Framing:
-        bench.member("bob", "a", dialect=SEED, framing=other)
-    _, tape = bench.member("ann", "a", dialect=dialect, framing=framing)
+        bench.member("bob", "a", protocol=SEED, framing=other)
+    _, tape = bench.member("ann", "a", protocol=protocol, framing=framing)
     bench.say("a")
     bench.hub.flush()
     (data,) = tape.written
-    assert (b'"date"' in data) is (dialect is SEED)
+    assert (b'"date"' in data) is (protocol is SEED)
     heads = {Framing.WEBSOCKET: b"\x81", Framing.SSE: b"id: e-1\n", Framing.POLL: b"[{"}
     head = heads.get(framing, b"\x81")  # Too short to be compressed.
     assert data.startswith(head)
@@ -744,7 +745,7 @@ class Naive:
         self.tapes: dict[str, list[Tape]] = {}
         people = (*NAMES, "ann")
         self.members = [
-            Connection(f"c{number}", user, Dialect(number % 2), (0,), 15.0)
+            Connection(f"c{number}", user, (SEED, V07)[number % 2], (0,), 15.0)
             for number, user in enumerate(people)
         ]
         for connection in self.members:
@@ -754,7 +755,7 @@ class Naive:
             self._open(connection)
 
     def _open(self, connection: Connection) -> None:
-        tape = Tape(Framing.POLL)
+        tape = Tape(connection.protocol)
         self.tapes[connection.id].append(tape)
         self.hub.attach(connection, tape, BufferBatch(0))
         self.catch_up(self.members.index(connection))

@@ -5,7 +5,8 @@ from itertools import count
 import pytest
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Dialect, Event, Presence, UsersLeft
+from channelstream.core.client_protocol import PresenceAudience
+from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.leave_batch import TURN_COST, USERS_AT_ONCE, LeaveBatch
 from channelstream.core.registry import Moment, Registry, RegistryLimits
 
@@ -15,20 +16,22 @@ NOW = Moment(1_700_000_000.0, 5.0)
 class Crowd:
     """A channel full of users."""
 
-    def __init__(self, users: int, dialect: Dialect = Dialect.V07, **settings: bool) -> None:
+    def __init__(
+        self, users: int, presence: PresenceAudience = PresenceAudience.IF_ANNOUNCED, **settings: bool
+    ) -> None:
         ids = count()
         self.registry = Registry(RegistryLimits(), lambda: f"id{next(ids)}")
-        self.dialect = dialect
+        self.presence = presence
         self.channel: Channel = self.registry.open_channel("a", settings, 0, NOW)
         for number in range(users):
             user = self.registry.open_user(f"u{number}", {}, 0, NOW)
             self.registry.connect(user)
-            self.registry.join(self.channel, user, dialect, NOW)
+            self.registry.join(self.channel, user, presence, NOW)
         self.parting = LeaveBatch(self.registry)
 
     def leave(self, *numbers: int) -> None:
         for number in numbers:
-            self.parting.leave(self.channel, self.registry.users[f"u{number}"], self.dialect, NOW)
+            self.parting.leave(self.channel, self.registry.users[f"u{number}"], self.presence, NOW)
 
     def events(self) -> list[Event]:
         return list(self.parting.events(NOW.wall_s))
@@ -56,7 +59,7 @@ def test_one_user_leaves_with_the_event_for_one() -> None:
 def test_several_users_leave_in_one_event() -> None:
     """In the order in which they left; a user with another connection there has not left."""
     crowd = Crowd(4, notify_presence=True, broadcast_presence_with_user_lists=True)
-    crowd.registry.join(crowd.channel, crowd.registry.users["u1"], Dialect.V07, NOW)
+    crowd.registry.join(crowd.channel, crowd.registry.users["u1"], PresenceAudience.IF_ANNOUNCED, NOW)
     crowd.leave(2, 1, 0)
     (event,) = crowd.events()
     assert isinstance(event, UsersLeft)
@@ -66,8 +69,10 @@ def test_several_users_leave_in_one_event() -> None:
     assert [name for name, _ in event.users] == ["u1", "u3"]
 
 
-@pytest.mark.parametrize(("staying", "announced"), [(Dialect.SEED, 1), (Dialect.V07, 0)])
-def test_without_notify_presence_the_seed_receives_presence(staying: Dialect, announced: int) -> None:
+@pytest.mark.parametrize(
+    ("staying", "announced"), [(PresenceAudience.ALWAYS, 1), (PresenceAudience.IF_ANNOUNCED, 0)]
+)
+def test_without_notify_presence_only_always_receives(staying: PresenceAudience, announced: int) -> None:
     """And no others, so that no event is accepted without a receiver."""
     crowd = Crowd(3)
     user = crowd.registry.open_user("stays", {}, 0, NOW)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channelstream.core.channel import Channel
+from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.compaction import MAX_EXCLUDED
 from channelstream.core.events import (
-    Dialect,
     Event,
     Message,
     MessageDeleted,
@@ -25,7 +25,7 @@ from channelstream.core.registry import MAX_LISTED_USERS, Moment, Registry, Regi
 from channelstream.core.user import MAX_STATE_KEYS, User
 from channelstream.errors import Invalid
 
-SEED, V07 = Dialect.SEED, Dialect.V07
+ALWAYS, IF_ANNOUNCED = PresenceAudience.ALWAYS, PresenceAudience.IF_ANNOUNCED
 NOW_S = 1_700_000_000.0
 STEADY_S = 5000.0
 
@@ -60,11 +60,11 @@ class Bench:
         self.registry.commit(entry, now.wall_s)
         return entry
 
-    def join(self, channel: Channel, user: User, dialect: Dialect = V07) -> list[Event]:
-        return self.registry.join(channel, user, dialect, NOW)
+    def join(self, channel: Channel, user: User, presence: PresenceAudience = IF_ANNOUNCED) -> list[Event]:
+        return self.registry.join(channel, user, presence, NOW)
 
-    def part(self, channel: Channel, user: User, dialect: Dialect = V07) -> list[Event]:
-        return self.registry.leave_and_announce(channel, user, dialect, NOW)
+    def part(self, channel: Channel, user: User, presence: PresenceAudience = IF_ANNOUNCED) -> list[Event]:
+        return self.registry.leave_and_announce(channel, user, presence, NOW)
 
 
 @pytest.fixture
@@ -251,15 +251,15 @@ def test_presence_is_not_announced_where_nobody_wants_it(bench: Bench) -> None:
     assert bench.part(channel, ann) == []
 
 
-def test_seed_connections_always_receive_presence(bench: Bench) -> None:
+def test_always_connections_always_receive_presence(bench: Bench) -> None:
     """Without notify_presence the event is for them alone, and carries no user list."""
     channel = bench.channel("a", broadcast_presence_with_user_lists=True)
-    bench.join(channel, bench.user("old"), SEED)
+    bench.join(channel, bench.user("old"), ALWAYS)
     (event,) = bench.join(channel, bench.user("ann"))
     assert isinstance(event, Presence)
     assert (event.announced, event.users) == (False, ())
-    assert event.is_for("old", SEED)
-    assert not event.is_for("other", V07)
+    assert event.is_for("old", ALWAYS)
+    assert not event.is_for("other", IF_ANNOUNCED)
 
 
 def test_a_user_list_is_bounded(bench: Bench) -> None:
@@ -548,13 +548,13 @@ class Churn:
     def join(self, user: str, name: str) -> None:
         if user in self.connected:
             channel = self.bench.channel(name, self.now)
-            self.registry.join(channel, self.registry.users[user], V07, self.now)
+            self.registry.join(channel, self.registry.users[user], IF_ANNOUNCED, self.now)
             self.joined.append((user, name))
 
     def part(self, user: str, name: str) -> None:
         if (user, name) in self.joined:
             self.registry.leave_and_announce(
-                self.registry.channels[name], self.registry.users[user], V07, self.now
+                self.registry.channels[name], self.registry.users[user], IF_ANNOUNCED, self.now
             )
             self.joined.remove((user, name))
 

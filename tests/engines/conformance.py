@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from channelstream.core.channel import Channel
+from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.events import (
-    Dialect,
     Event,
     Message,
     MessageDeleted,
@@ -30,8 +30,10 @@ from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, User, UserUpdate
 from channelstream.engines.base import Engine, Leaving, Member, Membership
 from channelstream.errors import Invalid
+from channelstream.wire.channelstream import SEED, V07
 
 T = TypeVar("T")
+ALWAYS, IF_ANNOUNCED = PresenceAudience.ALWAYS, PresenceAudience.IF_ANNOUNCED
 EMPTY = UserUpdate({}, {})
 
 
@@ -173,10 +175,10 @@ class Lab:
             }
 
     def connect(
-        self, user: str, *channels: str, dialect: Dialect = Dialect.V07, conn_id: str = "", **settings: Any
+        self, user: str, *channels: str, protocol: ClientProtocol = V07, conn_id: str = "", **settings: Any
     ) -> Member:
         """Connect a user and join channels, which get the settings if they are new."""
-        member = Member(conn_id or f"of-{user}", user, dialect)
+        member = Member(conn_id or f"of-{user}", user, protocol)
         self.recorder.members[member.conn_id] = (member, set())
         self.run(self.engine.connect(member, EMPTY))
         self.join(member, *channels, **settings)
@@ -554,7 +556,7 @@ def test_a_change_for_some_leaves_the_others_what_they_have(lab: Lab) -> None:
     assert texts(lab.replay("ann", private=0)) == [b'"hi"', b'"hi"']
     assert set(texts(lab.replay("bob", private=0))) == {b'"new"', "p1"}
     for user, received in (("ann", [b'"hi"', b'"hi"']), ("bob", [b'"new"', "m1"])):
-        entries = [entry for entry in lab.replay(user, a=0).entries if entry.event.is_for(user, Dialect.V07)]
+        entries = [entry for entry in lab.replay(user, a=0).entries if entry.event.is_for(user, IF_ANNOUNCED)]
         assert [getattr(entry.event, "payload", entry.event.uuid) for entry in entries] == received
     both = frozenset({"ann", "bob"})
     lab.publish(delete("p0", channel=None, only=both), delete("m0"), delete("m1"))
@@ -572,7 +574,9 @@ def test_a_user_excluded_from_a_change_is_not_sent_the_superseded_message(lab: L
     lab.publish(edit(exclude=ann), delete("m2", exclude=ann))
     lab.publish(delete("p1", channel=None, only=both, exclude=ann))
     received = [
-        entry for entry in lab.replay("ann", a=0, private=0).entries if entry.event.is_for("ann", Dialect.V07)
+        entry
+        for entry in lab.replay("ann", a=0, private=0).entries
+        if entry.event.is_for("ann", IF_ANNOUNCED)
     ]
     assert [getattr(entry.event, "payload", None) for entry in received] == [b'"new"']
     assert texts(lab.replay("bob", private=0)) == ["p1"]
@@ -699,7 +703,7 @@ def newest(events: Iterable[Event], uuid: str, user: str) -> bytes | None:
     """Return the text of a message that a user may be sent after these events; None: no text."""
     text = None
     for event in events:
-        if event.uuid == uuid and event.is_for(user, Dialect.V07):
+        if event.uuid == uuid and event.is_for(user, IF_ANNOUNCED):
             text = None if isinstance(event, MessageDeleted) else getattr(event, "payload", None) or text
     return text
 
@@ -733,7 +737,7 @@ def test_a_replay_never_has_a_superseded_text(lab: Lab, seed: int) -> None:
     for user in users:
         replay = lab.replay(user, a=0, private=0)
         assert replay.lost == frozenset()
-        sent = [entry.event for entry in replay.entries if entry.event.is_for(user, Dialect.V07)]
+        sent = [entry.event for entry in replay.entries if entry.event.is_for(user, IF_ANNOUNCED)]
         for event in sent:
             if not isinstance(event, MessageDeleted):
                 assert getattr(event, "payload", None) == newest(accepted, event.uuid, user), event
@@ -761,20 +765,20 @@ def test_a_user_joins_and_leaves_once(lab: Lab) -> None:
 
 
 def test_presence_is_silent_unless_wanted(lab: Lab) -> None:
-    """A channel without notify_presence and without seed connections announces nothing."""
+    """A channel without notify_presence and without connections that always receive presence announces nothing."""
     lab.disconnect(lab.connect("ann", "a"), "a")
     assert lab.received() == []
 
 
-def test_presence_is_for_seed_connections_where_it_is_not_notified(lab: Lab) -> None:
+def test_presence_is_for_always_connections_where_it_is_not_notified(lab: Lab) -> None:
     """They always receive it, the others do not."""
-    lab.connect("old", "a", dialect=Dialect.SEED)
+    lab.connect("old", "a", protocol=SEED)
     lab.connect("ann", "a")
     event = lab.received()[-1]
     assert isinstance(event, Presence)
     assert (event.user, event.announced) == ("ann", False)
-    assert event.is_for("old", Dialect.SEED)
-    assert not event.is_for("old", Dialect.V07)
+    assert event.is_for("old", ALWAYS)
+    assert not event.is_for("old", IF_ANNOUNCED)
 
 
 def test_presence_carries_user_lists_where_asked_for(lab: Lab) -> None:
@@ -800,12 +804,12 @@ def test_presence_is_in_the_log_like_any_event(lab: Lab) -> None:
 
 def test_fresh_state_is_for_new_users_only(lab: Lab) -> None:
     """`state` of the request applies to known users too and counts as a change."""
-    member = Member("1", "ann", Dialect.V07)
+    member = Member("1", "ann", V07)
     update = UserUpdate({"status": 1}, {"mood": "new", "status": 0}, ["status"])
     change = lab.run(lab.engine.connect(member, update))
     assert change.changed == [("status", 1)]
     assert lab.user("ann").state == {"mood": "new", "status": 1}
-    other = Member("2", "ann", Dialect.V07)
+    other = Member("2", "ann", V07)
     lab.run(lab.engine.connect(other, UserUpdate({}, {"mood": "newer"})))
     assert lab.user("ann").state == {"mood": "new", "status": 1}
     assert lab.user("ann").public_state == {"status": 1}
@@ -829,7 +833,7 @@ def test_public_keys_stay_unless_given(lab: Lab) -> None:
 def test_a_change_of_public_state_is_announced_where_notify_state_is_on(lab: Lab) -> None:
     """Once per channel of the user, with the public part of what changed."""
     lab.connect("ann", "a", "b", notify_state=True)
-    lab.join(Member("of-ann", "ann", Dialect.V07), "quiet")
+    lab.join(Member("of-ann", "ann", V07), "quiet")
     update = UserUpdate({"mood": 1, "secret": 2}, {}, ["mood"])
     change = lab.run(lab.engine.update_user("ann", update))
     assert change is not None
@@ -858,7 +862,7 @@ def test_a_change_of_the_public_keys_is_announced(lab: Lab) -> None:
     lab.connect("ann", "a", notify_state=True)
     lab.run(lab.engine.update_user("ann", UserUpdate({"mood": 1, "secret": 2}, {}, ["mood"])))
     lab.run(lab.engine.update_user("ann", UserUpdate({}, {}, ["secret"])))
-    lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), UserUpdate({}, {}, None, ["mood"])))
+    lab.run(lab.engine.connect(Member("2", "ann", V07), UserUpdate({}, {}, None, ["mood"])))
     announced = [each for each in lab.received() if isinstance(each, UserStateChanged)]
     assert [(each.state, each.changed) for each in announced] == [
         ({"mood": 1}, (("mood", 1),)),
@@ -880,7 +884,7 @@ def test_state_set_by_connect_is_announced(lab: Lab) -> None:
     """A second connection that changes public state is announced in the channels of the first."""
     lab.connect("ann", "a", notify_state=True)
     update = UserUpdate({"mood": 1}, {}, ["mood"])
-    lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), update))
+    lab.run(lab.engine.connect(Member("2", "ann", V07), update))
     (event,) = lab.received()
     assert isinstance(event, UserStateChanged)
     assert event.changed == (("mood", 1),)
@@ -894,7 +898,7 @@ def test_a_state_that_grows_too_large_is_refused_whole(lab: Lab) -> None:
         lab.run(lab.engine.update_user("ann", too_much))
     for name in ("ann", "new"):
         with pytest.raises(Invalid):
-            lab.run(lab.engine.connect(Member("2", name, Dialect.V07), too_much))
+            lab.run(lab.engine.connect(Member("2", name, V07), too_much))
     (user,) = lab.users()
     assert (user.state, user.public_keys, user.connections, lab.received()) == ({}, (), 1, [])
 
@@ -907,7 +911,7 @@ def test_a_state_of_too_many_bytes_is_refused_whole(lab: Lab) -> None:
     with pytest.raises(Invalid, match="bytes"):
         lab.run(lab.engine.update_user("ann", more))
     with pytest.raises(Invalid, match="bytes"):
-        lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), more))
+        lab.run(lab.engine.connect(Member("2", "ann", V07), more))
     assert (sorted(lab.user("ann").state), lab.user("ann").connections, lab.received()) == (["half"], 1, [])
     lab.run(lab.engine.update_user("ann", UserUpdate({"half": None} | dict(more.values), {}, ["more"])))
     assert sorted(lab.user("ann").state) == ["more"]
@@ -951,7 +955,7 @@ def test_a_null_removes_a_key_and_makes_room(lab: Lab) -> None:
     user = lab.user("ann")
     assert "k0" not in user.state
     assert len(user.state) == MAX_STATE_KEYS
-    lab.run(lab.engine.connect(Member("2", "ann", Dialect.V07), UserUpdate({"k1": None}, {})))
+    lab.run(lab.engine.connect(Member("2", "ann", V07), UserUpdate({"k1": None}, {})))
     assert (lab.user("ann").public_state, len(lab.user("ann").state)) == ({}, MAX_STATE_KEYS - 1)
 
 

@@ -11,13 +11,15 @@ from tests.engines.test_memory import memory_engine
 from tests.simulation.loop import turns
 
 from channelstream import slices
-from channelstream.core.events import Dialect, Presence, UserStateChanged
-from channelstream.engines.base import Leaving, Member, UserUpdate
+from channelstream.core.events import Presence, UserStateChanged
+from channelstream.core.user import UserUpdate
+from channelstream.engines.base import Leaving, Member
 from channelstream.engines.memory import MemoryEngine
+from channelstream.wire.channelstream import V07
 
 NAMES = [f"c{number:02}" for number in range(20)]
 SETTINGS = {"notify_state": True, "notify_presence": True}
-ANN, TABLET = Member("1", "ann", Dialect.V07), Member("2", "ann", Dialect.V07)
+ANN, TABLET = Member("1", "ann", V07), Member("2", "ann", V07)
 Announced = list[tuple[str, Any]]
 
 

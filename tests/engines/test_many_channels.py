@@ -14,12 +14,13 @@ from tests.simulation.loop import turns
 
 from channelstream import slices
 from channelstream.core.channel import Channel
-from channelstream.core.events import Dialect, Presence
+from channelstream.core.events import Presence
 from channelstream.core.log import Entry
 from channelstream.engines.base import Leaving, Member
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.sqlite import CHANNELS_AT_ONCE, SqliteEngine
 from channelstream.errors import Unavailable
+from channelstream.wire.channelstream import V07
 
 LOUD = {f"c{number}": {"notify_presence": True} for number in range(20)}
 InProcess = MemoryEngine | SqliteEngine
@@ -270,7 +271,7 @@ def test_a_fault_about_one_leave_does_not_stop_the_others(
     monkeypatch.setattr(slices, "TURN_S", turn_s)
 
     async def life(engine: InProcess, recorder: Recorder) -> None:
-        crowd = [Member(str(number), f"user {number}", Dialect.V07) for number in range(9)]
+        crowd = [Member(str(number), f"user {number}", V07) for number in range(9)]
         for member in crowd:
             await engine.connect(member, EMPTY)
             await engine.join(member, {"a": LOUD["c0"], "b": LOUD["c0"]})
@@ -340,7 +341,7 @@ def test_a_later_end_is_not_examined_yet(tmp_path: Path) -> None:
         engine = sqlite_engine(tmp_path / "a.db", Setup())
         await engine.start(Recorder())
         names = [f"c{number}" for number in range(100)]
-        crowd = [Member(str(number), f"user {number}", Dialect.V07) for number in range(40)]
+        crowd = [Member(str(number), f"user {number}", V07) for number in range(40)]
         for member in crowd:
             await engine.connect(member, EMPTY)
             await engine.join(member, {name: {} for name in names})

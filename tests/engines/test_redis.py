@@ -22,7 +22,7 @@ from tests.stoppable_line import StoppableLine
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.clock import new_epoch
-from channelstream.core.events import Dialect, Event, Message, Presence, UserStateChanged
+from channelstream.core.events import Event, Message, Presence, UserStateChanged
 from channelstream.core.log import PRIVATE, Entry
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
 from channelstream.core.registry import RegistryLimits
@@ -38,6 +38,7 @@ from channelstream.engines.redis.lease_manager import MAX_HEARTBEATS
 from channelstream.engines.redis.link import NOT_REDIS, Link, script
 from channelstream.engines.redis.shard import AGAIN, CHUNK, RedisSettings
 from channelstream.errors import ConfigError, Unavailable
+from channelstream.wire.channelstream import V07
 
 [PREFIX] = prefixes(1)
 
@@ -157,7 +158,7 @@ class Nodes:
     async def member(self, conn_id: str, *channels: str, **settings: Any) -> tuple[RedisEngine, Recorder]:
         """Start one more that holds a connection, whose user is called like it."""
         engine, recorder = await self.node()
-        member = Member(conn_id, conn_id, Dialect.V07)
+        member = Member(conn_id, conn_id, V07)
         recorder.members[conn_id] = (member, set(channels))
         assert await engine.connect(member, EMPTY) is not None
         await engine.join(member, dict.fromkeys(channels, settings))
@@ -723,7 +724,7 @@ def test_a_full_redis_is_emptied_by_leaving(redis: RedisServer, with_nodes: Any)
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.member("ann", "a", notify_presence=True)
-        members = [Member(f"k{number}", f"u{number}", Dialect.V07) for number in range(5)]
+        members = [Member(f"k{number}", f"u{number}", V07) for number in range(5)]
         for member in members:
             recorder.members[member.conn_id] = (member, {"a"})
             await engine.connect(member, EMPTY)
@@ -767,7 +768,7 @@ async def begin_to_end(engine: RedisEngine, conn_id: str) -> None:
 
 
 async def in_many(engine: RedisEngine, recorder: Recorder, user: str) -> Member:
-    member = Member("many", user, Dialect.V07)
+    member = Member("many", user, V07)
     recorder.members["many"] = (member, set(MANY))
     await engine.connect(member, EMPTY)
     await engine.join(member, {name: {} for name in MANY})
@@ -793,7 +794,7 @@ def test_an_ending_connection_has_no_owner(with_one_shard: Any) -> None:
         await begin_to_end(engine, "many")
         del recorder.members["many"]
         assert await other.ask("many", b"stop") is None
-        again = Member("many", "ann", Dialect.V07)
+        again = Member("many", "ann", V07)
         others.members["many"] = (again, {"new"})
         assert await other.connect(again, EMPTY) is not None
         await other.join(again, {"new": {}})
@@ -1036,7 +1037,7 @@ def test_a_command_reaches_the_node_of_its_connection(with_nodes: Any) -> None:
         other, _ = await nodes.node()
         assert await other.ask("ann", b"\xff stop") == b"executed \xff stop"
         assert await other.ask("nobody", b"stop") is None
-        assert [(each.conn_id, each.user) for each in await other.members("a")] == [("ann", "ann")]
+        assert await other.members("a") == {"ann": "ann"}
 
     with_nodes(life)
 
@@ -1047,7 +1048,7 @@ def test_a_claimed_connection_is_released_and_delivered_there(with_nodes: Any) -
     async def life(nodes: Nodes) -> None:
         _, before = await nodes.member("ann", "a")
         other, recorder = await nodes.node()
-        assert await other.connect(Member("ann", "ann", Dialect.V07), EMPTY) is None
+        assert await other.connect(Member("ann", "ann", V07), EMPTY) is None
         claim = await other.claim("ann", orphan=False, request_release=at_once)
         assert claim is not None
         recorder.members["ann"] = (claim.member, set(claim.channels))
@@ -1065,7 +1066,7 @@ def test_the_read_range_of_a_connection_moves_with_it(with_nodes: Any) -> None:
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
-        member = Member("ann", "ann", Dialect.V07)
+        member = Member("ann", "ann", V07)
         named = await engine.head()
         wanted: dict[str, ReadRange] = {}
         for name, since in {PRIVATE: named, "a": None, "b": named, "c": UNKNOWN_POSITION}.items():
@@ -1096,7 +1097,7 @@ def test_only_channels_with_local_members_are_received(redis: RedisServer, with_
         engine, recorder = await nodes.member("ann", "a")
         assert f"{PREFIX}#c:a" in redis.cli("PUBSUB", "CHANNELS").splitlines()
         recorder.members["ann"][1].clear()
-        await engine.leave(Member("ann", "ann", Dialect.V07), ["a"])
+        await engine.leave(Member("ann", "ann", V07), ["a"])
         await engine.collect()
         await engine.collect()
         await engine.head()
@@ -1232,11 +1233,11 @@ def test_a_state_is_announced_in_channels_of_every_shard(with_three_shards: Any)
         await soon(lambda: sorted(state_events(listener)[6:]) == sorted((name, None) for name in channels))
         listener.entries.clear()
         other, _ = await nodes.member("ann2", channels[1])
-        member = Member("again", "ann", Dialect.V07)
+        member = Member("again", "ann", V07)
         assert await other.connect(member, UserUpdate({"mood": 3}, {})) is not None
         await soon(lambda: len(state_events(listener)) == 3)
         for name in channels:
-            await engine.leave(Member("ann", "ann", Dialect.V07), [name])
+            await engine.leave(Member("ann", "ann", V07), [name])
         await other.join(member, {channels[2]: {}})
         joined = [each for each in map(event_of, listener.entries) if isinstance(each, Presence)]
         await soon(lambda: last_joined(listener, channels[2]) == {"mood": 3})
@@ -1376,7 +1377,7 @@ def test_the_connections_of_a_dead_node_are_unregistered_in_every_shard(with_thr
     async def life(nodes: Nodes) -> None:
         channels = [channel_in(shard, 3) for shard in range(3)]
         dying, recorder = await nodes.member("ann", *channels)
-        bob = Member("bob", "bob", Dialect.V07)
+        bob = Member("bob", "bob", V07)
         recorder.members["bob"] = (bob, set(channels))
         await dying.connect(bob, EMPTY)
         await dying.join(bob, {name: {} for name in channels})
@@ -1569,7 +1570,7 @@ def test_a_bug_about_one_connection_does_not_stop_the_others(
 
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
-        members = [Member(f"k{number}", "ann", Dialect.V07) for number in range(3)]
+        members = [Member(f"k{number}", "ann", V07) for number in range(3)]
         for member in members:
             recorder.members[member.conn_id] = (member, {"a"})
             await engine.connect(member, EMPTY)
@@ -1649,7 +1650,7 @@ def test_a_script_stops_at_a_number_of_commands(
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
         names = [f"many-{number}" for number in range(2_000)]
-        join = engine.join(Member("ann", "ann", Dialect.V07), {name: {} for name in names})
+        join = engine.join(Member("ann", "ann", V07), {name: {} for name in names})
         assert await at_most_in_a_script(redis, engine, join) <= COMMANDS
 
     # A call that names as many as the engine's own does ends before.
@@ -1660,7 +1661,7 @@ def test_a_script_stops_at_a_number_of_commands(
 async def enter(node: tuple[RedisEngine, Recorder], name: str, channel: str, state: dict[str, Any]) -> None:
     """Have a node hold one more connection, of a user with this state, all of it public."""
     engine, recorder = node
-    member = Member(name, name, Dialect.V07)
+    member = Member(name, name, V07)
     recorder.members[name] = (member, {channel})
     await engine.connect(member, UserUpdate(state, {}, list(state)))
     await engine.join(member, {channel: {}})
@@ -1694,7 +1695,7 @@ def test_a_list_of_users_costs_a_script_one_lookup_each(redis: RedisServer, with
         for user in users:
             await enter(node, user, "a", state)
         recorder.members["u0"][1].clear()
-        leave = engine.leave(Member("u0", "u0", Dialect.V07), ["a"])
+        leave = engine.leave(Member("u0", "u0", V07), ["a"])
         assert await for_each_script(redis, leave) < 200
         await soon(lambda: recorder.entries and not recorder.entries[-1].event.joined)
         listed = dict(recorder.entries[-1].event.users)
@@ -1740,7 +1741,7 @@ def test_a_state_is_announced_without_a_copy_of_the_channels(redis: RedisServer,
         assert copies
         assert all(each == [f"{PREFIX}uc:ann"] for each in copies)
         recorder.members["ann"][1].add("late")
-        await engine.join(Member("ann", "ann", Dialect.V07), {"late": {"notify_state": True}})
+        await engine.join(Member("ann", "ann", V07), {"late": {"notify_state": True}})
         await engine.update_user("ann", UserUpdate({"key-0": "z"}, {}))
         await soon(lambda: len(state_events(recorder)) >= 5 * 1500 + 1501)
         assert Counter(state_events(recorder)[5 * 1500 :]) == Counter(
@@ -1885,7 +1886,7 @@ def test_a_lost_master_of_a_cluster_loses_only_its_shard(tmp_path: Path) -> None
             next(name for name in map("d{}".format, range(100)) if shard_of(name, 3) == n) for n in (0, 2)
         ]
         with pytest.raises(Unavailable):
-            await engine.join(Member("ann", "ann", Dialect.V07), {name: {} for name in more})
+            await engine.join(Member("ann", "ann", V07), {name: {} for name in more})
         assert not await engine.channels(more[:1])
         away.start()
         await published(engine, message("m2", channel=channels[2]))
@@ -1912,7 +1913,7 @@ def test_a_join_costs_the_same_in_a_full_channel(redis: RedisServer, with_one_sh
         engine, recorder = await nodes.member("first", "a", notify_presence=True)
 
         async def connected(name: str) -> Member:
-            member = Member(name, name, Dialect.V07)
+            member = Member(name, name, V07)
             recorder.members[name] = (member, {"a"})
             await engine.connect(member, EMPTY)
             return member
@@ -2259,7 +2260,7 @@ def test_unsubscribe_during_restore_is_not_undone(with_three_shards: Any) -> Non
     async def life(nodes: Nodes) -> None:
         left, kept = names_in(1, "c")[:2]
         engine, recorder = await nodes.node()
-        member = Member(names_in(0, "k")[0], names_in(0, "u")[0], Dialect.V07)
+        member = Member(names_in(0, "k")[0], names_in(0, "u")[0], V07)
         recorder.members[member.conn_id] = (member, {left, kept})
         await engine.connect(member, EMPTY)
         await engine.join(member, {left: {}, kept: {}})
@@ -2285,7 +2286,7 @@ def test_a_node_that_was_cut_off_leaves_connections_of_a_new_owner_alone(with_th
         left, joined = names_in(1, "c")[:2]
         cut_off, recorder = await nodes.node()
         other, other_recorder = await nodes.node()
-        member = Member(names_in(0, "k")[0], names_in(1, "u")[0], Dialect.V07)
+        member = Member(names_in(0, "k")[0], names_in(1, "u")[0], V07)
         recorder.members[member.conn_id] = (member, {left})
         await cut_off.connect(member, EMPTY)
         await cut_off.join(member, {left: {}})
@@ -2317,7 +2318,7 @@ def test_a_node_that_was_cut_off_leaves_connections_of_a_new_owner_alone(with_th
 async def away(nodes: Nodes) -> tuple[RedisEngine, Recorder, Member, str]:
     """Start a node with a connection in one channel, which lies in another shard than its id and its user."""
     engine, recorder = await nodes.node()
-    member, channel = Member(names_in(0, "k")[0], names_in(0, "u")[0], Dialect.V07), names_in(1, "c")[0]
+    member, channel = Member(names_in(0, "k")[0], names_in(0, "u")[0], V07), names_in(1, "c")[0]
     recorder.members[member.conn_id] = (member, {channel})
     await engine.connect(member, EMPTY)
     await engine.join(member, {channel: {}})
@@ -2559,7 +2560,7 @@ def test_a_connection_that_failed_to_connect_is_removed_at_once(
             return answer
 
         shard.call = lost  # type: ignore[method-assign]
-        connecting = asyncio.ensure_future(engine.connect(Member("ann", "ann", Dialect.V07), EMPTY))
+        connecting = asyncio.ensure_future(engine.connect(Member("ann", "ann", V07), EMPTY))
         with pytest.raises(asyncio.CancelledError if is_cancelled else Unavailable):
             await connecting
         assert redis.cli("KEYS", "*k:ann") == ""
@@ -2597,7 +2598,7 @@ def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
     async def life(nodes: Nodes) -> None:
         [channel, *_] = names_in(1, "c")
         engine, recorder = await nodes.node()
-        member = Member(names_in(0, "k")[0], names_in(0, "u")[0], Dialect.V07)
+        member = Member(names_in(0, "k")[0], names_in(0, "u")[0], V07)
         recorder.members[member.conn_id] = (member, {channel})
         await engine.connect(member, EMPTY)
         await engine.join(member, {channel: {}})
@@ -2636,7 +2637,7 @@ def test_a_shard_that_was_unreachable_announces_a_state_later(with_three_shards:
     async def life(nodes: Nodes) -> None:
         user, [channel, *_] = names_in(0, "u")[0], names_in(1, "c")
         engine, recorder = await nodes.node()
-        member = Member(names_in(0, "k")[0], user, Dialect.V07)
+        member = Member(names_in(0, "k")[0], user, V07)
         recorder.members[member.conn_id] = (member, {channel})
         await engine.connect(member, EMPTY)
         await engine.join(member, {channel: {"notify_state": True}})
@@ -2665,7 +2666,7 @@ def test_a_cancelled_join_leaves_no_stale_registration(with_three_shards: Any, h
     async def life(nodes: Nodes) -> None:
         joined, other = names_in(1, "c")[:2]
         engine, recorder = await nodes.node()
-        member = Member(names_in(0, "k")[0], names_in(0, "u")[0], Dialect.V07)
+        member = Member(names_in(0, "k")[0], names_in(0, "u")[0], V07)
         recorder.members[member.conn_id] = (member, {other} if has_another else set())
         await engine.connect(member, EMPTY)
         await engine.join(member, {other: {}} if has_another else {})
@@ -2738,7 +2739,7 @@ def test_dead_nodes_are_unregistered_in_small_steps(with_one_shard: Any) -> None
         dying, recorder = await nodes.node()
         channels = {f"c{number}": {} for number in range(50)}
         for number in range(10):
-            member = Member(f"k{number}", f"u{number}", Dialect.V07)
+            member = Member(f"k{number}", f"u{number}", V07)
             recorder.members[member.conn_id] = (member, set(channels))
             await dying.connect(member, EMPTY)
             await dying.join(member, channels)
@@ -2787,7 +2788,7 @@ def test_a_copy_of_a_state_that_no_channel_needs_expires(redis: RedisServer, wit
     async def life(nodes: Nodes) -> None:
         [channel, *_] = names_in(1, "c")
         engine, recorder = await nodes.node()
-        member = Member(names_in(1, "k")[0], names_in(0, "u")[0], Dialect.V07)
+        member = Member(names_in(1, "k")[0], names_in(0, "u")[0], V07)
         recorder.members[member.conn_id] = (member, set())
         await engine.connect(member, UserUpdate({"mood": "fine"}, {}, ["mood"]))
         await engine.join(member, {channel: {}})
@@ -2837,7 +2838,7 @@ def test_a_reused_conn_id_leaves_no_stale_registration_of_the_first_user(with_th
     async def life(nodes: Nodes) -> None:
         engine, recorder = await nodes.node()
         [conn_id, *_], users, (left, joined, *_) = names_in(0, "k"), names_in(0, "u"), names_in(1, "c")
-        first, second = (Member(conn_id, user, Dialect.V07) for user in users[:2])
+        first, second = (Member(conn_id, user, V07) for user in users[:2])
         recorder.members[conn_id] = (first, {left})
         await engine.connect(first, EMPTY)
         await engine.join(first, {left: {}})

@@ -25,7 +25,6 @@ from tests.engines.conformance import (
 
 from channelstream import slices
 from channelstream.core.events import (
-    Dialect,
     Event,
     Message,
     MessageDeleted,
@@ -44,6 +43,7 @@ from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_file import APPLICATION_ID
 from channelstream.engines.sqlite_rows import event_columns, read_event
 from channelstream.errors import ConfigError, Unavailable
+from channelstream.wire.channelstream import V07
 
 
 def sqlite_engine(path: Path, setup: Setup, begun: int = 0) -> SqliteEngine:
@@ -88,7 +88,7 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path / "state.db")
 
 
-ANN = Member("1", "ann", Dialect.V07)
+ANN = Member("1", "ann", V07)
 
 
 def test_a_restart_keeps_what_was_accepted(runs: Runs) -> None:
@@ -186,7 +186,7 @@ def test_a_clock_that_is_set_back_drops_and_keeps_nothing_too_long(runs: Runs, m
 def test_a_batched_leave_survives_a_restart(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """With their offsets; the leave is not announced again."""
     monkeypatch.setattr(slices, "TURN_S", 3600.0)
-    members = [Member(name, name, Dialect.V07) for name in ("ann", "bob", "cid")]
+    members = [Member(name, name, V07) for name in ("ann", "bob", "cid")]
 
     async def life() -> None:
         engine, _ = await runs.open()
@@ -300,7 +300,7 @@ def test_nothing_is_half_accepted_while_the_file_takes_no_writes(runs: Runs) -> 
                 engine.publish([message("m1")]),
                 engine.update_user("ann", UserUpdate({"mood": 2}, {})),
                 engine.configure({"a": {"history_size": 3}, "new": {}}),
-                engine.connect(Member("2", "bob", Dialect.V07), UserUpdate({}, {})),
+                engine.connect(Member("2", "bob", V07), UserUpdate({}, {})),
                 return_exceptions=True,
             )
             await engine.leave(ANN, ["a"])

@@ -11,9 +11,8 @@ from tests.waiting import soon
 
 from channelstream import slices
 from channelstream.config import Settings
-from channelstream.core.codec import Framing
 from channelstream.core.connection import ConnectionState
-from channelstream.core.events import Dialect, UsersLeft
+from channelstream.core.events import UsersLeft
 from channelstream.core.log import Entry
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Leaving, Member
@@ -23,6 +22,7 @@ from channelstream.node.disconnect_queue import DisconnectQueue
 from channelstream.node.locks import Locks
 from channelstream.server import build
 from channelstream.transports.session import Session
+from channelstream.wire.channelstream import V07, Framing, format_of
 
 EMPTY = UserUpdate({}, {})
 MANY = 40
@@ -32,7 +32,7 @@ LOUD = {"a": {"notify_presence": True}}
 class Paper:
     """A stream that keeps its writes."""
 
-    framing = Framing.POLL
+    format = format_of(V07, Framing.POLL)
 
     def __init__(self) -> None:
         self.leads: list[bytes] = []
@@ -59,7 +59,7 @@ async def crowd(count: int = MANY) -> Node:
     node = build(Settings(secret="x", admin_secret="y", unattached_timeout_s=60)).node
     await node.start()
     for number in range(count):
-        await node.connect(f"c{number}", f"u{number}", Dialect.V07, LOUD, EMPTY)
+        await node.connect(f"c{number}", f"u{number}", V07, LOUD, EMPTY)
     return node
 
 
@@ -117,7 +117,7 @@ def test_a_user_allowed_only_its_own_part_of_an_event_is_sent_nothing(
         (left,) = received
         first, last = left.split()
         (user,) = last.event.about
-        await node.connect("again", user, Dialect.V07, LOUD, EMPTY, since=first.position)
+        await node.connect("again", user, V07, LOUD, EMPTY, since=first.position)
         connection = node.hub.connections["again"]
         stream = Paper()
         Session(node, connection, stream).start(first.position)
@@ -160,7 +160,7 @@ def test_an_id_reused_between_two_turns_is_another_connection(
         for connection in list(node.hub.connections.values()):
             node.end_soon(connection, CloseCode.NORMAL, "good-bye")
         assert node.hub.connections == {}
-        await node.connect(f"c{count - 1}", "another", Dialect.V07, LOUD, EMPTY)
+        await node.connect(f"c{count - 1}", "another", V07, LOUD, EMPTY)
         await node._local._disconnects.drained()
         (user,) = await node.users(["another"])
         (channel,) = await node.channels(["a"])
@@ -228,7 +228,7 @@ def test_a_later_end_is_not_waited_for() -> None:
             name = f"ann-{counted}"
             turn = turns.try_acquire(name)
             assert turn is not None
-            departures.add(Leaving(Member(name, "ann", Dialect.V07), []), turn)
+            departures.add(Leaving(Member(name, "ann", V07), []), turn)
 
         async def disconnect(leaving: Sequence[Leaving]) -> None:
             nonlocal counted

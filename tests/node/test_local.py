@@ -12,12 +12,13 @@ from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.connection import Connection
 from channelstream.core.deadlines import SLOT_S
-from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
 from channelstream.core.user import UserUpdate
 from channelstream.node import Node
 from channelstream.node.local import NodeLimits
 from channelstream.server import build
+from channelstream.wire.channelstream import V07
+from channelstream.wire.formats import FORMATS
 
 EMPTY = UserUpdate({}, {})
 UNATTACHED_S = 15.0
@@ -28,7 +29,9 @@ async def timed_node() -> tuple[Node, MovedClock]:
     """A node whose clock is moved by hand."""
     clock, ids = MovedClock(), count()
     limits = NodeLimits(unattached_s=UNATTACHED_S)
-    node = Node(memory_engine(Setup(clock)), Hub(lambda: None), clock, lambda: f"id-{next(ids)}", limits)
+    node = Node(
+        memory_engine(Setup(clock)), Hub(FORMATS, lambda: None), clock, lambda: f"id-{next(ids)}", limits
+    )
     await node.start()
     return node, clock
 
@@ -45,7 +48,7 @@ async def lives_for(node: Node, clock: MovedClock, seconds: float) -> bool:
 
 async def node_with_a_stream() -> tuple[Node, MovedClock, Connection]:
     node, clock = await timed_node()
-    await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
+    await node.connect("c", "ann", V07, {"a": {}}, EMPTY)
     connection = node.connection("c")
     assert connection is not None
     node.hub.attach(connection, Sink(), BufferBatch(1))
@@ -58,7 +61,7 @@ def test_a_connection_that_never_has_a_stream_ends() -> None:
 
     async def life() -> None:
         node, clock = await timed_node()
-        await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
+        await node.connect("c", "ann", V07, {"a": {}}, EMPTY)
         assert await lives_for(node, clock, UNATTACHED_S)
 
     asyncio.run(life())
@@ -98,7 +101,7 @@ def test_a_connection_that_reconnects_before_its_end_is_kept() -> None:
     async def life() -> None:
         node = build(Settings(secret="x", admin_secret="y", unattached_timeout_s=60)).node
         await node.start()
-        await node.connect("c", "ann", Dialect.V07, {"a": {}}, EMPTY)
+        await node.connect("c", "ann", V07, {"a": {}}, EMPTY)
         connection = node.connection("c")
         assert connection is not None
         for stays in (True, False):
@@ -121,7 +124,7 @@ def test_a_stream_waits_for_channels_that_are_joined_again() -> None:
 
     async def life() -> None:
         node, _ = await timed_node()
-        await node.connect("c", "ann", Dialect.V07, {}, EMPTY)
+        await node.connect("c", "ann", V07, {}, EMPTY)
         connection, asked, answered = node.hub.connections["c"], asyncio.Event(), asyncio.Event()
         join = node._engine.join
 

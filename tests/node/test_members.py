@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from channelstream.core.events import Dialect
-from channelstream.engines.base import Member
 from channelstream.node import Node
 from channelstream.node.node import MEMBERS_SLICE
 
@@ -15,8 +13,8 @@ from channelstream.node.node import MEMBERS_SLICE
 def node_with(count: int) -> Any:
     """What `members` reads of a node with so many connections; another node holds one, and believes to hold one of these."""
 
-    async def members(_channel: str) -> list[Member]:
-        return [Member("there", "bob", Dialect.V07), Member("0", "old", Dialect.V07)]
+    async def members(_channel: str) -> dict[str, str]:
+        return {"there": "bob", "0": "old"}
 
     here = [SimpleNamespace(id=str(number), user="ann") for number in range(count)]
     return SimpleNamespace(

@@ -22,7 +22,7 @@ from tests.simulation.loop import VirtualLoop, kill_others
 from tests.simulation.world import WRITES, WorldClock
 
 from channelstream.core.connection import ConnectionState
-from channelstream.core.events import Dialect, Message, MessageDeleted, Presence
+from channelstream.core.events import Message, MessageDeleted, Presence
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE, Entry
 from channelstream.core.policy import Policy
@@ -41,6 +41,8 @@ from channelstream.transports.longpoll import PollStream
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import WebSocketStream
+from channelstream.wire.channelstream import V07
+from channelstream.wire.formats import FORMATS
 
 CHANNELS_EACH = 2
 """How many channels a connection may be in."""
@@ -222,7 +224,7 @@ class Scene:
             if engine == "late"
             else DisklessEngine(self.registry, clock, gates, lambda: next(ids))
         )
-        self.hub = Hub(lambda: asyncio.get_running_loop().call_soon(self.hub.flush) and None)
+        self.hub = Hub(FORMATS, lambda: asyncio.get_running_loop().call_soon(self.hub.flush) and None)
         reached: Any = LateEngine(own, gates) if engine == "late" else own
         self.node = Node(reached, self.hub, clock, lambda: next(ids), NodeLimits(10, CHANNELS_EACH))
         self.streams = Streams(self.node, StreamSettings(detach_grace_s=GRACE_S), Policy())
@@ -270,7 +272,7 @@ class Scene:
         await self.node.publish([DELETION])
 
     async def connect(self, *channels: str, user: str = "ann") -> None:
-        await self.node.connect("c", user, Dialect.V07, self._announced(channels), UserUpdate({"k": 1}, {}))
+        await self.node.connect("c", user, V07, self._announced(channels), UserUpdate({"k": 1}, {}))
 
     async def give_up_connecting(self) -> None:
         """Connect as a caller that leaves before it is answered."""

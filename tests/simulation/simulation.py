@@ -19,10 +19,11 @@ from tests.simulation.world import Bounds, World, WorldClock
 
 from channelstream import slices
 from channelstream.core import batch, hub
-from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
 from channelstream.errors import ChannelstreamError, CloseCode
 from channelstream.transports import session
+from channelstream.wire.channelstream import V07
 
 CLIENTS = 7
 CHANNELS = ("a", "b", "c", "d", "e")
@@ -191,7 +192,7 @@ class Simulation:
         self, client: Client, channels: dict[str, Any], transport: str, since: str | None, named: str
     ) -> None:
         update = UserUpdate({}, {"colour": "red"}, ("colour",))
-        opened = await self.world.node.connect(None, client.user, Dialect.V07, channels, update, named)
+        opened = await self.world.node.connect(None, client.user, V07, channels, update, named)
         client.connection = self.world.node.connection(opened.conn_id)
         client.calls -= 1
         if client.connection is not None:
@@ -230,7 +231,7 @@ class Simulation:
             channels = {name: FRESH[name] for name in self._some(chance)}
             update = UserUpdate({"mood": chance.randrange(3)}, {})
             conn_id, named = client.connection.id, self._named(client, chance)
-            call = self.world.node.connect(conn_id, client.user, Dialect.V07, channels, update, named)
+            call = self.world.node.connect(conn_id, client.user, V07, channels, update, named)
             self._call(call, client)
 
     def _subscribe(self, client: Client, chance: random.Random) -> None:

@@ -2,7 +2,8 @@
 
 from tests.simulation.failure import demand
 
-from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited, Names, Presence
+from channelstream.core.client_protocol import PresenceAudience
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names, Presence
 from channelstream.core.log import PRIVATE, Entry, Log
 from channelstream.core.registry import Registry
 
@@ -48,7 +49,9 @@ class Truth:
         event = entry.event
         if event.channel is not None:
             return [(event.channel, "")]
-        return [(PRIVATE, name) for name in event.only or () if event.is_for(name, Dialect.V07)]
+        return [
+            (PRIVATE, name) for name in event.only or () if event.is_for(name, PresenceAudience.IF_ANNOUNCED)
+        ]
 
     def _balance(self, event: Presence) -> None:
         present = self.present.setdefault(event.channel or "", set())

@@ -24,6 +24,7 @@ from channelstream.node.node import NodeLimits
 from channelstream.pacing import FlushPacer
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
+from channelstream.wire.formats import FORMATS
 
 READS = {"head", "replay"}
 WRITES = {
@@ -194,7 +195,7 @@ class World:
         loop = asyncio.get_running_loop()
         self._flushing_s, self._flush_s = 0.0, bounds.flush_s
         pacer = FlushPacer(self._flush, lambda: loop.time() + self._flushing_s)
-        self.hub = self.memory.hub = BookedHub(pacer.request_flush)
+        self.hub = self.memory.hub = BookedHub(FORMATS, pacer.request_flush)
         self.node = Node(engine, self.hub, clock, self.new_id, NodeLimits())
         settings = StreamSettings(
             outbox_bytes=bounds.outbox_bytes, heartbeat_interval_s=2.0, detach_grace_s=6.0

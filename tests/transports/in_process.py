@@ -11,10 +11,10 @@ from tests.waiting import PATIENCE_S
 
 from channelstream.config import Settings
 from channelstream.core.connection import Connection
-from channelstream.core.events import Dialect
 from channelstream.core.user import UserUpdate
 from channelstream.server import build
 from channelstream.transports.streams import Streams
+from channelstream.wire.channelstream import V07
 
 CLIENT_BUFFER_BYTES = 65_536
 """Bytes that the client's kernel takes before the client has read them; half of it is at the kernel's own disposal."""
@@ -98,7 +98,7 @@ def play(
     async def run(near: socket.socket, far: socket.socket) -> None:
         parts = build(Settings(secret="x", admin_secret="y", **more))
         await parts.node.start()
-        await parts.node.connect("c", "u", Dialect.V07, {"a": {}}, UserUpdate(values={}, fresh={}))
+        await parts.node.connect("c", "u", V07, {"a": {}}, UserUpdate(values={}, fresh={}))
         if step_s is not None:
             parts.node.clock = StepClock(step_s)
         transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, near)

@@ -6,18 +6,18 @@ import pytest
 from tests.waiting import PATIENCE_S
 
 from channelstream.config import Settings
-from channelstream.core.codec import Framing
-from channelstream.core.events import Dialect, Message
+from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.server import build
 from channelstream.transports.session import CHUNK, Session
+from channelstream.wire.channelstream import V07, Framing, format_of
 
 
 class Tape:
     """A stream that records the head of each write."""
 
-    framing = Framing.POLL
+    format = format_of(V07, Framing.POLL)
 
     def __init__(self) -> None:
         self.resumed = b""
@@ -43,7 +43,7 @@ def test_other_tasks_run_while_undeliverable_entries_are_skipped() -> None:
         node = build(Settings(secret="x", admin_secret="y")).node
         await node.start()
         channels = {"short": {"log_events": 1}, "long": {}}
-        await node.connect("c", "ann", Dialect.V07, channels, UserUpdate({}, {}))
+        await node.connect("c", "ann", V07, channels, UserUpdate({}, {}))
         connection = node.connection("c")
         assert connection is not None
         since = str(node.position)
@@ -94,7 +94,7 @@ def test_a_stream_that_fails_while_it_catches_up_ends(caplog: pytest.LogCaptureF
     async def test() -> None:
         node = build(Settings(secret="x", admin_secret="y")).node
         await node.start()
-        await node.connect("c", "ann", Dialect.V07, {"a": {}}, UserUpdate({}, {}))
+        await node.connect("c", "ann", V07, {"a": {}}, UserUpdate({}, {}))
         await node.publish([Message(uuid="m", channel="a", user="bob", payload=b"1", timestamp="t")])
         connection = node.connection("c")
         assert connection is not None

@@ -12,10 +12,11 @@ from tests.conftest import CLUSTER
 from tests.http_client import http
 
 from channelstream.config import Settings
-from channelstream.core.events import Dialect, Message
+from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
 from channelstream.server import build
 from channelstream.transports.longpoll import PollStream
+from channelstream.wire.channelstream import V07
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
 
@@ -196,7 +197,7 @@ def test_a_message_written_to_a_closed_poll_is_in_the_next_answer() -> None:
         server = build(Settings(secret="x", admin_secret="y"))
         node, streams = server.node, server.streams
         await node.start()
-        await node.connect("gone", "u", Dialect.V07, {"a": {}}, UserUpdate(values={}, fresh={}))
+        await node.connect("gone", "u", V07, {"a": {}}, UserUpdate(values={}, fresh={}))
         poll = PollStream(streams, node.hub.connections["gone"])
         poll.open(None)
         await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from tests.simulation.loop import turns
 
 from channelstream.config import Settings
 from channelstream.core.changes import KEPT
-from channelstream.core.events import Dialect, Event, Message, MessageDeleted, MessageEdited
+from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
 from channelstream.engines.memory import MemoryEngine
 from channelstream.errors import CloseCode
@@ -22,6 +22,7 @@ from channelstream.transports import session
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import WebSocketStream
+from channelstream.wire.channelstream import V07
 
 Meanwhile = Callable[[], Awaitable[Any]]
 
@@ -69,7 +70,7 @@ class Scene:
         await self.node.start()
         self.engine = SlowEngine(self.node._engine)
         self.node._engine = self.engine  # type: ignore[assignment]
-        await self.node.connect("c1", "u", Dialect.V07, {"a": {}}, UserUpdate(values={}, fresh={}))
+        await self.node.connect("c1", "u", V07, {"a": {}}, UserUpdate(values={}, fresh={}))
 
     async def publish(self, channel: str, *uuids: str) -> None:
         events = [
@@ -287,7 +288,7 @@ def test_a_stream_opened_during_a_registration_waits_for_it(
         await scene.node.publish([private])
         monkeypatch.setattr(MemoryEngine, "connect", connect_late)
         update = UserUpdate(values={}, fresh={})
-        again = asyncio.create_task(scene.node.connect("c1", "u", Dialect.V07, {"a": {}}, update, before))
+        again = asyncio.create_task(scene.node.connect("c1", "u", V07, {"a": {}}, update, before))
         await turns(1)
         poll = scene.open(before)
         await turns(5)

@@ -14,9 +14,8 @@ from tests.redis_server import RedisServer
 from tests.waiting import soon
 
 from channelstream.clock import SystemClock, new_epoch, new_id
-from channelstream.core.codec import Framing
 from channelstream.core.connection import ConnectionState
-from channelstream.core.events import Dialect, Message
+from channelstream.core.events import Message
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
 from channelstream.core.position import Position, max_offsets, shard_of
@@ -30,6 +29,8 @@ from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
 from channelstream.node import Node, NodeLimits
 from channelstream.pacing import FlushPacer
 from channelstream.transports.session import Session
+from channelstream.wire.channelstream import V07, Framing, format_of
+from channelstream.wire.formats import FORMATS
 
 CHANNELS = [f"channel-{number}" for number in range(7)]
 MESSAGES = 60
@@ -41,7 +42,7 @@ PATIENCE_S = 60.0
 class Stream:
     """One stream of a client, which checks every item as it is written."""
 
-    framing = Framing.POLL
+    format = format_of(V07, Framing.POLL)
 
     def __init__(self, client: "Client") -> None:
         self.is_over = False
@@ -118,7 +119,7 @@ def node_of(redis: RedisServer, shards: int) -> Node:
     [place] = shard_addresses(redis.address)
     clock = SystemClock()
     pacer = FlushPacer(lambda: hub.flush(), clock.steady)
-    hub = Hub(pacer.request_flush)
+    hub = Hub(FORMATS, pacer.request_flush)
     engine = RedisEngine(
         [replace(place, prefix=prefix) for prefix in prefixes(shards)],
         RegistryLimits(),
@@ -161,9 +162,7 @@ def test_wandering_clients_miss_nothing(redis: RedisServer, shards: int) -> None
         opened = []
         for client in clients:
             channels: dict[str, dict[str, Any]] = {name: {} for name in client.channels}
-            opened.append(
-                await nodes[0].connect(None, client.user, Dialect.V07, channels, UserUpdate({}, {}))
-            )
+            opened.append(await nodes[0].connect(None, client.user, V07, channels, UserUpdate({}, {})))
             client.position = str(await nodes[0].head())
         work = [client.wander(nodes, each.conn_id) for client, each in zip(clients, opened, strict=True)]
         work += [publish(nodes, channel, "", random) for channel in CHANNELS]
@@ -187,7 +186,7 @@ def test_events_are_delivered_while_a_channel_cannot_be_left(redis: RedisServer)
     async def life() -> None:
         node = node_of(redis, 1)
         await node.start()
-        opened = await node.connect(None, "ann", Dialect.V07, {"a": {}}, UserUpdate({}, {}))
+        opened = await node.connect(None, "ann", V07, {"a": {}}, UserUpdate({}, {}))
         connection = node.connection(opened.conn_id)
         assert connection is not None
         client = Client("ann", ["a"], Random(0))
@@ -216,7 +215,7 @@ def test_a_connection_whose_channels_cannot_be_restored_is_unknown(redis: RedisS
         before, after = node_of(redis, 1), node_of(redis, 1)
         await before.start()
         await after.start()
-        opened = await before.connect(None, "ann", Dialect.V07, {"a": {}, "b": {}}, UserUpdate({}, {}))
+        opened = await before.connect(None, "ann", V07, {"a": {}, "b": {}}, UserUpdate({}, {}))
         redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
         join = after._engine.join
 
@@ -243,7 +242,7 @@ def test_a_restored_registration_keeps_its_read_range(redis: RedisServer) -> Non
         await after.start()
         update = UserUpdate({}, {})
         named = str(await before.head())
-        opened = await before.connect(None, "ann", Dialect.V07, {"a": {}}, update, named)
+        opened = await before.connect(None, "ann", V07, {"a": {}}, update, named)
         await before.subscribe(opened.conn_id, {"b": {}})
         here = before.connection(opened.conn_id)
         assert here is not None
@@ -269,7 +268,7 @@ def test_a_channel_without_proof_after_a_move_is_lost(redis: RedisServer) -> Non
         before, after = node_of(redis, 1), node_of(redis, 1)
         await before.start()
         await after.start()
-        opened = await before.connect(None, "ann", Dialect.V07, {"a": {}, "b": {}}, UserUpdate({}, {}))
+        opened = await before.connect(None, "ann", V07, {"a": {}, "b": {}}, UserUpdate({}, {}))
         position = str(await before.head())
         redis.cli("HDEL", f"{prefixes(1)[0]}kc:{opened.conn_id}", "a")
         await publish([before], "b", "", Random(0))
@@ -346,8 +345,8 @@ def test_a_connection_does_not_need_a_shard_it_is_not_registered_in(redis: Redis
         user, channel, more, away = name_in(0, "u"), name_in(1, "c"), name_in(1, "d"), name_in(2, "c")
         stranger = name_in(2, "u")
         update = UserUpdate({"mood": 1}, {}, ["mood"])
-        await before.connect(None, stranger, Dialect.V07, {channel: {}}, update)
-        opened = await before.connect(None, user, Dialect.V07, {channel: {}}, update)
+        await before.connect(None, stranger, V07, {channel: {}}, update)
+        opened = await before.connect(None, user, V07, {channel: {}}, update)
         assert shard_of(opened.conn_id, 3) == 0
         await before.publish([say(away, 0)])
         assert await after.head([channel], all_shards=True) == await before.head()
@@ -373,8 +372,8 @@ def test_a_connection_does_not_need_a_shard_it_is_not_registered_in(redis: Redis
         assert await after.subscribe(opened.conn_id, {more: {}}) is not None
         assert await after.unsubscribe(opened.conn_id, [channel]) is not None
         assert await after.end(opened.conn_id, CloseCode.NORMAL, "it is over")
-        again = await after.connect(opened.conn_id, user, Dialect.V07, {channel: {}}, update)
-        assert await before.connect(again.conn_id, user, Dialect.V07, {more: {}}, update) is not None
+        again = await after.connect(opened.conn_id, user, V07, {channel: {}}, update)
+        assert await before.connect(again.conn_id, user, V07, {more: {}}, update) is not None
         assert await before.nodes()
         for node in (before, after):
             await node.close()
@@ -390,7 +389,7 @@ def test_connections_of_an_unreachable_shard_stay_at_their_node(redis: RedisServ
         for node in (before, after):
             await node.start()
         user, channels = name_in(0, "u"), [name_in(1, "c"), name_in(2, "c")]
-        opened = await before.connect(None, user, Dialect.V07, {channels[0]: {}}, UserUpdate({}, {}))
+        opened = await before.connect(None, user, V07, {channels[0]: {}}, UserUpdate({}, {}))
         await before.subscribe(opened.conn_id, {channels[1]: {}})
         connection = before.connection(opened.conn_id)
         assert connection is not None
@@ -428,7 +427,7 @@ def test_a_connection_does_not_need_a_shard_it_has_left(redis: RedisServer) -> N
             await node.start()
         user, channels = name_in(0, "u"), [name_in(1, "c"), name_in(2, "c")]
         opened = await before.connect(
-            name_in(1, "k"), user, Dialect.V07, {name: {} for name in channels}, UserUpdate({}, {})
+            name_in(1, "k"), user, V07, {name: {} for name in channels}, UserUpdate({}, {})
         )
         await before.unsubscribe(opened.conn_id, [channels[1]])
         put_out_of_reach(after, 2)
@@ -455,8 +454,8 @@ def test_concurrent_calls_about_one_connection_at_two_nodes_agree(redis: RedisSe
             node, conn_id = random.choice(nodes), f"c{number % 3}"
             channels: dict[str, dict[str, Any]] = {name: {} for name in random.sample(CHANNELS[:3], 2)}
             calls = [
-                lambda: node.connect(conn_id, "ann", Dialect.V07, channels, UserUpdate({}, {})),
-                lambda: node.connect(conn_id, "ann", Dialect.V07, channels, UserUpdate({}, {})),
+                lambda: node.connect(conn_id, "ann", V07, channels, UserUpdate({}, {})),
+                lambda: node.connect(conn_id, "ann", V07, channels, UserUpdate({}, {})),
                 lambda: node.subscribe(conn_id, channels),
                 lambda: node.unsubscribe(conn_id, list(channels)),
                 lambda: node.end(conn_id, CloseCode.NORMAL, "ended"),

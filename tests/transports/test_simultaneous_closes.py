@@ -9,7 +9,7 @@ from tests.simulation.line import Line
 from channelstream.config import Settings
 from channelstream.core.batch import DISCARD
 from channelstream.core.connection import ConnectionState
-from channelstream.core.events import Dialect, Message
+from channelstream.core.events import Message
 from channelstream.core.policy import Policy
 from channelstream.core.user import UserUpdate
 from channelstream.http import closing
@@ -19,6 +19,7 @@ from channelstream.transports import streams, websocket
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import WebSocketStream
+from channelstream.wire.channelstream import V07
 
 GOOD_BYE = b"\x88\x82\0\0\0\0\x03\xe8"
 PINGS = b"\x89\x83\0\0\0\0one", b"\x89\x83\0\0\0\0two"
@@ -52,7 +53,7 @@ async def crowd(is_live: bool = True) -> tuple[Node, list[Socket]]:
     shared = Streams(node, StreamSettings(), Policy())
     lines = []
     for number in range(MANY):
-        await node.connect(f"c{number}", f"u{number}", Dialect.V07, {"a": {}}, UserUpdate({}, {}))
+        await node.connect(f"c{number}", f"u{number}", V07, {"a": {}}, UserUpdate({}, {}))
         connection = node.connection(f"c{number}")
         assert connection is not None
         line = Socket(65_536, pauses_late=False)

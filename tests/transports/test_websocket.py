@@ -10,13 +10,13 @@ from tests.transports.in_process import Stage, play
 from tests.waiting import PATIENCE_S
 from websockets.sync.client import connect
 
-from channelstream.core.websocket import close_frame
 from channelstream.errors import ChannelstreamError, Invalid, Moved, Replaced, Unauthorized, Unavailable
 from channelstream.http.connection import HttpConnection
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.transports.asgi import StreamsApp
 from channelstream.transports.router import StreamRouter
 from channelstream.transports.websocket import LARGE_CHUNK_BYTES, TURN_S, WebSocketStream
+from channelstream.wire.websocket import close_frame
 
 BAD_FRAMES = [
     (0xC1, b"reserved bit", 1002),

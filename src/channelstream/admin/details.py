@@ -19,13 +19,14 @@ from channelstream.admin.shown import (
 from channelstream.core.batch import DISCARD
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection, ConnectionState
-from channelstream.core.events import Dialect, Message
+from channelstream.core.events import Message
 from channelstream.core.log import Entry
 from channelstream.core.position import Offsets, Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.node import Node
 from channelstream.slices import Slices
+from channelstream.wire.channelstream import DIALECTS, Dialect
 
 LISTED = 200
 """Most users, channels or connections listed on one page. The page always shows their number."""
@@ -105,7 +106,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "user": found.user,
         "state": found.state.value,
         "transport": transport_of(found),
-        "dialect": _dialect_name(found.dialect),
+        "dialect": _dialect_name(DIALECTS[found.protocol.name]),
         "position": str(Position(node.position.epochs, _delivered_offsets(node, found, waiting))),
         "server_position": str(node.position),
         "waiting_events": len(waiting),
@@ -113,7 +114,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "expires_in_s": _expires_in_s(node, found),
         "channels": len(found.channels),
         "listed_channels": sorted(islice(found.channels, LISTED)),
-        "events": [event_row(entry, found.dialect) for entry in await _last_events(node, found)],
+        "events": [event_row(entry, found.protocol) for entry in await _last_events(node, found)],
         "endings": endings,
     }
 

@@ -2,24 +2,19 @@
 
 from typing import Any
 
-from channelstream.core.codec import Framing, item
+from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.endings import Ending
-from channelstream.core.events import Dialect
 from channelstream.core.log import Entry
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
+from channelstream.wire.channelstream import DIALECTS, item
+from channelstream.wire.formats import FORMATS
 
 TEXT = 400
 """Most characters of a message or a state value that are shown."""
 KEYS = 8
 """Most keys of a state that a table shows."""
-TRANSPORTS = {
-    Framing.WEBSOCKET: "WebSocket",
-    Framing.DEFLATE: "WebSocket, compressed",
-    Framing.SSE: "SSE",
-    Framing.POLL: "long poll",
-}
 
 
 def cut(data: bytes | str) -> str:
@@ -39,7 +34,7 @@ def transport_of(connection: Connection) -> str:
     """Return the name of the connection's present or last transport; empty if it never had one."""
     if connection.state is ConnectionState.NEW:
         return ""
-    return TRANSPORTS[Framing(connection.format % len(Framing))]
+    return FORMATS[connection.format].name
 
 
 def connection_row(connection: Connection) -> dict[str, Any]:
@@ -58,12 +53,12 @@ def waiting_bytes(connection: Connection) -> int:
     return connection.stream.buffered_bytes() if connection.stream else 0
 
 
-def event_row(entry: Entry, dialect: Dialect) -> dict[str, Any]:
+def event_row(entry: Entry, protocol: ClientProtocol) -> dict[str, Any]:
     """Describe an event in the form that a connection receives."""
     return {
         "position": entry.position,
         "channel": entry.event.channel,
-        "json": cut(item(entry, dialect)),
+        "json": cut(item(entry, DIALECTS[protocol.name])),
     }
 
 

@@ -18,10 +18,10 @@ from channelstream.api.schemas import (
 )
 from channelstream.api.validation import conn_id_in, decode, unknown_connection
 from channelstream.asgi import Parts
-from channelstream.core.events import Dialect
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode, Faults, Invalid
 from channelstream.node.node import Subscribed
+from channelstream.wire.channelstream import SEED, V07
 
 S = TypeVar("S", SubscribeBody, UnsubscribeBody)
 
@@ -35,7 +35,7 @@ async def connect(call: Call) -> Answer | Parts:
     opened = await call.node.connect(
         body.conn_id or None,
         body.name,
-        Dialect.SEED if body.dialect_is_seed else Dialect.V07,
+        SEED if body.dialect_is_seed else V07,
         await _patches(call, body.channels, body.channel_configs),
         _update(body),
         body.since or "",

@@ -16,12 +16,11 @@ from channelstream.api.call import Call
 from channelstream.api.schemas import InfoOptions
 from channelstream.asgi import PART_BYTES, Parts, encode, in_parts
 from channelstream.core.channel import Channel
-from channelstream.core.codec import item
-from channelstream.core.events import Dialect
 from channelstream.core.position import Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.slices import STEP
+from channelstream.wire.channelstream import Dialect, item
 
 STATES = 10
 """An answer has the states of at most this many times `info_users` users, over all its channels."""

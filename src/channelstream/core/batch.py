@@ -17,20 +17,12 @@ returns the same batch. So the delivery loop needs no branch for such a connecti
 """
 
 from channelstream.core.changes import Changes, current_forms
-from channelstream.core.codec import ENCLOSE, Framing, item
-from channelstream.core.events import Dialect
+from channelstream.core.format import Format, items_of
 from channelstream.core.log import Entry
 
-FORMATS = len(Dialect) * len(Framing)
-"""Number of formats, which are the pairs of a dialect and a framing."""
 UNCHANGED = Changes()
 BATCH_SIZE = 1_048_576
 """Size of the entries (`Entry.size`) that are encoded and written together. To encode them takes 2 to 5 ms."""
-
-
-def format_of(dialect: Dialect, framing: Framing) -> int:
-    """Return the number of a format, which is the index of its bytes in a batch."""
-    return dialect * len(Framing) + framing
 
 
 class Batch:
@@ -49,7 +41,7 @@ class Batch:
         self.entry = entry
         self.size: int = 0 if parent is None or entry is None else parent.size + entry.size
         self._next: dict[Entry, Batch] | None = None
-        self._bytes: list[bytes | None] | None = None
+        self._bytes: dict[int, bytes] | None = None
         self._encoded_after: Entry | None = None
 
     def append(self, entry: Entry) -> "Batch":
@@ -112,32 +104,28 @@ class Batch:
     def known_bytes(self, number: int, changes: Changes = UNCHANGED) -> bytes | None:
         """Return what `encoded` has returned for this format; None if it has to encode."""
         known = self._bytes
-        return None if known is None or self._encoded_after is not changes.last else known[number]
+        return None if known is None or self._encoded_after is not changes.last else known.get(number)
 
-    def encoded(self, dialect: Dialect, framing: Framing, changes: Changes = UNCHANGED) -> bytes:
+    def encoded(self, format_: Format, changes: Changes = UNCHANGED) -> bytes:
         """Return the bytes of the head, made at the first call for a format; empty if nothing of it is sent.
 
         Args:
-            dialect: of the recipients.
-            framing: of the recipients.
+            format_: of the recipients.
             changes: edits and deletions since the batch began, for any users. If the last one is not that of the last
                 call, the bytes are made again.
         """
-        number = format_of(dialect, framing)
-        data = self.known_bytes(number, changes)
+        data = self.known_bytes(format_.number, changes)
         if data is None:
             if self._bytes is None or self._encoded_after is not changes.last:
-                self._bytes = [None] * FORMATS
+                self._bytes = {}
                 self._encoded_after = changes.last
-            data = self._bytes[number] = self._encode(dialect, framing, changes)
+            data = self._bytes[format_.number] = self._encode(format_, changes)
         return data
 
-    def _encode(self, dialect: Dialect, framing: Framing, changes: Changes) -> bytes:
+    def _encode(self, format_: Format, changes: Changes) -> bytes:
         entries = current_forms(self.head().entries(), changes, self.rest())
-        if not entries:
-            return b""
-        items = [item(entry, dialect) for entry in entries]
-        return ENCLOSE[framing](items, entries[-1].position)
+        items = items_of(format_, entries)
+        return format_.enclose(items, entries[-1].position) if items else b""
 
 
 class DiscardBatch(Batch):

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.log import Budget, Log, LogLimits
 
 
@@ -9,7 +10,7 @@ class ChannelSettings(Struct, frozen=True, kw_only=True):
     """Settings of a channel; the first six are those of 0.7.1, with its defaults.
 
     Attributes:
-        notify_presence: connections of the 0.7 dialect receive presence events.
+        notify_presence: all connections receive presence events; without it, those with `PresenceAudience.ALWAYS`.
         store_history: `/info` has the last messages.
         history_size: the number of these messages.
         broadcast_presence_with_user_lists: presence carries the list of all members.
@@ -48,13 +49,14 @@ class Channel:
     Attributes:
         id: a UUID made by the server.
         users: number of connections by user name.
-        seed_connections: the number of them with the seed dialect, which receives presence in every channel.
+        always_connections: the number of them with `PresenceAudience.ALWAYS`.
         last_active_s: epoch seconds of the last event, join or leave, for display.
         idle_since_s: the same moment by the engine's clock, for measuring the idle time.
     """
 
     __slots__ = (
         "_only_counted",
+        "always_connections",
         "connections",
         "history",
         "id",
@@ -62,7 +64,6 @@ class Channel:
         "last_active_s",
         "log",
         "name",
-        "seed_connections",
         "settings",
         "users",
     )
@@ -83,7 +84,7 @@ class Channel:
         self.users: dict[str, int] = {}
         self._only_counted = 0
         self.connections = 0
-        self.seed_connections = 0
+        self.always_connections = 0
         self.last_active_s = now_s
         self.idle_since_s = 0.0
         self.log = Log(limits, budget, floor)
@@ -97,19 +98,19 @@ class Channel:
         """Set the number of users where their names were not requested."""
         self._only_counted = users
 
-    def join(self, user: str, seed: bool) -> bool:
+    def join(self, user: str, presence: PresenceAudience) -> bool:
         """Add a connection; True if it is the first of the user."""
         before = self.users.get(user, 0)
         self.users[user] = before + 1
         self.connections += 1
-        self.seed_connections += seed
+        self.always_connections += presence is PresenceAudience.ALWAYS
         return before == 0
 
-    def leave(self, user: str, seed: bool) -> bool:
+    def leave(self, user: str, presence: PresenceAudience) -> bool:
         """Remove a connection; True if it was the last of the user."""
         left = self.users[user] - 1
         self.connections -= 1
-        self.seed_connections -= seed
+        self.always_connections -= presence is PresenceAudience.ALWAYS
         if left:
             self.users[user] = left
             return False

@@ -5,8 +5,9 @@ from enum import Enum
 from typing import Protocol
 
 from channelstream.core.batch import DISCARD, Batch
-from channelstream.core.codec import Framing
-from channelstream.core.events import Dialect, Event
+from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.events import Event
+from channelstream.core.format import Format
 from channelstream.core.position import Offsets, ReadRange, shard_of
 from channelstream.errors import CloseCode
 
@@ -57,10 +58,11 @@ TRANSITIONS: dict[tuple[ConnectionState, Step], ConnectionState] = {
 class Stream(Protocol):
     """A stream, as its connection sees it; each transport has one."""
 
-    framing: Framing
+    @property
+    def format(self) -> Format: ...
 
     def write(self, data: bytes) -> None:
-        """Send bytes of this framing; never blocks."""
+        """Send bytes of this format; never blocks."""
 
     def write_first(self, item: bytes, position: str) -> None:
         """Send the `resumed` item, which does not end a long poll by itself."""
@@ -97,12 +99,12 @@ class Connection:
         "channels",
         "deadline_s",
         "delivered",
-        "dialect",
         "format",
         "id",
         "joining",
         "leaving",
         "private",
+        "protocol",
         "state",
         "stream",
         "user",
@@ -113,11 +115,11 @@ class Connection:
     write: Callable[[bytes], None]
 
     def __init__(
-        self, conn_id: str, user: str, dialect: Dialect, delivered: Offsets, deadline_s: float
+        self, conn_id: str, user: str, protocol: ClientProtocol, delivered: Offsets, deadline_s: float
     ) -> None:
         self.id = conn_id
         self.user = user
-        self.dialect = dialect
+        self.protocol = protocol
         self.channels: dict[str, ReadRange] = {}
         self.private = ReadRange.of(delivered[shard_of(user, len(delivered))])
         self.joining: frozenset[str] = frozenset()
@@ -132,4 +134,4 @@ class Connection:
         self.state = TRANSITIONS[self.state, step]
 
     def receives(self, event: Event) -> bool:
-        return event.is_for(self.user, self.dialect)
+        return event.is_for(self.user, self.protocol.presence)

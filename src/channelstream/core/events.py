@@ -7,11 +7,12 @@ it in a `log.Entry`.
 new type then fails the type check wherever it is not handled yet.
 """
 
-from enum import IntEnum
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
+
+from channelstream.core.client_protocol import PresenceAudience
 
 Names = frozenset[str]
 
@@ -21,13 +22,6 @@ STATE_BYTES = 300
 """Memory of one key of a user's state with its value."""
 USER_LEFT_BYTES = 600
 """Memory of one user of `UsersLeft`: its name, its id and its encoded form."""
-
-
-class Dialect(IntEnum):
-    """Which generation of the wire format a connection speaks (docs/api.md, "Compatibility with older programs")."""
-
-    SEED = 0
-    V07 = 1
 
 
 class EventBase(Struct, frozen=True, kw_only=True, gc=False):
@@ -69,7 +63,7 @@ class EventBase(Struct, frozen=True, kw_only=True, gc=False):
         """Return its approximate memory besides a fixed part, its encoded form included."""
         return NAME_BYTES * (len(self.only or ()) + len(self.exclude or ()))
 
-    def is_for(self, user: str, dialect: Dialect) -> bool:
+    def is_for(self, user: str, presence: PresenceAudience) -> bool:
         """Whether a connection of this user receives the event, if it is in the channel."""
         return (self.only is None or user in self.only) and (self.exclude is None or user not in self.exclude)
 
@@ -127,7 +121,7 @@ class Presence(EventBase, frozen=True, kw_only=True, gc=False):
         state: the user's public state; None if it left.
         users: (name, public state) of all members; empty unless the channel broadcasts user lists.
         users_cut: the channel broadcasts them, and there are too many for a list.
-        announced: the channel has notify_presence; without it only connections of the seed dialect receive the event.
+        announced: the channel has notify_presence; without it only `PresenceAudience.ALWAYS` receives the event.
     """
 
     user: str
@@ -150,8 +144,8 @@ class Presence(EventBase, frozen=True, kw_only=True, gc=False):
     def about(self) -> tuple[str, ...]:
         return (self.user,)
 
-    def is_for(self, user: str, dialect: Dialect) -> bool:
-        return user != self.user and (self.announced or dialect is Dialect.SEED)
+    def is_for(self, user: str, presence: PresenceAudience) -> bool:
+        return user != self.user and (self.announced or presence is PresenceAudience.ALWAYS)
 
 
 class UserLeft(Struct, frozen=True, gc=False, rename={"behind": "back"}):
@@ -197,9 +191,9 @@ class UsersLeft(EventBase, frozen=True, kw_only=True, gc=False, rename={"departu
     def about(self) -> tuple[str, ...]:
         return tuple(left.user for left in self.departures)
 
-    def is_for(self, user: str, dialect: Dialect) -> bool:
+    def is_for(self, user: str, presence: PresenceAudience) -> bool:
         others = len(self.departures) > 1 or self.departures[0].user != user
-        return others and (self.announced or dialect is Dialect.SEED)
+        return others and (self.announced or presence is PresenceAudience.ALWAYS)
 
     def size_bytes(self) -> int:
         keys = sum(len(state) for _, state in self.users)

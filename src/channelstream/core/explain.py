@@ -31,7 +31,7 @@ class Fate(Enum):
     NOT_ADDRESSED = "not in pm_users"
     NOT_A_MEMBER = "not a member of the channel"
     OWN_PRESENCE = "a user is not sent its own presence"
-    UNANNOUNCED = "the channel has no notify_presence, which this dialect needs for presence"
+    UNANNOUNCED = "the channel has no notify_presence, which this client needs for presence"
     NO_CONNECTION = "the user has no connection here"
     NO_MEMBERS = "the channel has no members here"
     NO_ADDRESSEE = "it is addressed to no user"
@@ -102,7 +102,7 @@ def _fates(connections: Iterable[Connection], event: Event, now_s: float) -> "Co
     return counts
 
 
-_fate_key = attrgetter("state._value_", "dialect._value_")
+_fate_key = attrgetter("state._value_", "protocol.presence._value_")
 """Decides the fate of a member that is neither named nor catching up. Enums by value, which is hashed faster."""
 
 

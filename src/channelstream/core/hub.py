@@ -38,13 +38,14 @@ These rules hold between two slices, and when a stream is lost:
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from channelstream.core.batch import DISCARD, FORMATS, Batch, format_of
+from channelstream.core.batch import DISCARD, Batch
 from channelstream.core.changes import Changes, RecentChanges, compacted, current_forms, forms_for
-from channelstream.core.codec import ENCLOSE, Framing, item
+from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.connection import Connection, ConnectionState, Step, Stream
-from channelstream.core.events import Dialect, Event
+from channelstream.core.events import Event
+from channelstream.core.format import Format, items_of
 from channelstream.core.log import Entry
 from channelstream.core.position import Offsets, ReadRange
 from channelstream.errors import CloseCode
@@ -69,10 +70,11 @@ class Hub:
         changes: recent edits and deletions.
     """
 
-    def __init__(self, schedule_flush: Callable[[], None]) -> None:
+    def __init__(self, formats: Sequence[Format], schedule_flush: Callable[[], None]) -> None:
         """Create an empty hub.
 
         Args:
+            formats: all formats of streams, each at its number.
             schedule_flush: called when the first connection begins to wait. It must return before `flush` is
                 called, and arrange that `flush` is called soon. As long as a call of `flush` returns True,
                 `flush` must be called again.
@@ -87,12 +89,13 @@ class Hub:
         # Changes (edits and deletions) are numbered. `_began` is the number of the last change before the
         # round that is being collected. `_sent_began` is the same for the round that is being written.
         self._began = self._sent_began = 0
-        self._waiting_by_format: list[list[Connection]] = [[] for _ in range(FORMATS)]
+        self._waiting_by_format: list[list[Connection]] = [[] for _ in formats]
         self._slices: deque[tuple[int, list[Connection]]] = deque()
         self._sent = Batch()
         # The rest of each very large batch of the round that is being written.
         self._rests: dict[Batch, Batch] = {}
         self._flush_is_due = False
+        self._formats = formats
         self._schedule_flush = schedule_flush
 
     # -- the registry
@@ -147,9 +150,9 @@ class Hub:
             for connection in self.users.get(user, ())
             if name in connection.channels
         }
-        if not event.is_for("", Dialect.V07):
-            # In a channel without `notify_presence`, only clients of the original protocol (`Dialect.SEED`)
-            # receive this event.
+        if not event.is_for("", PresenceAudience.IF_ANNOUNCED):
+            # In a channel without `notify_presence`, only connections with `PresenceAudience.ALWAYS` receive
+            # this event.
             self._enqueue(
                 [member for member in members if member.receives(event) and member not in own], entry
             )
@@ -237,14 +240,13 @@ class Hub:
         batch = connection.batch
         if connection.state is not ConnectionState.LIVE or batch.entry is None:
             return
-        framing = Framing(connection.format % len(Framing))
+        format_ = self._formats[connection.format]
         changes = self.changes.after(self._sent_began) or ()
         forms = forms_for(connection.user, compacted(batch.entries()), changes)
         connection.batch = self._root
         try:
-            if forms:
-                items = [item(form, connection.dialect) for form in forms]
-                connection.write(ENCLOSE[framing](items, forms[-1].position))
+            if items := items_of(format_, forms):
+                connection.write(format_.enclose(items, forms[-1].position))
         except Exception:
             self._close_failed(connection, batch)
 
@@ -260,7 +262,7 @@ class Hub:
         Connections for which no write remains wait for the next call of `flush`. If a write fails, the stream
         of that connection is closed, and the connections after it wait for the next call.
         """
-        dialect, framing = Dialect(number // len(Framing)), Framing(number % len(Framing))
+        format_ = self._formats[number]
         root = self._root
         changes = self._waiting_changes()
         last: Batch | None = None
@@ -277,7 +279,7 @@ class Hub:
                     following = self._rest(batch, changes) if batch.has_rest else root
                     known = batch.known_bytes(number, changes)
                     if known is None:
-                        data = batch.encoded(dialect, framing, changes)
+                        data = batch.encoded(format_, changes)
                         left -= len(data) // ENCODE_BYTES
                     else:
                         data = known
@@ -338,7 +340,7 @@ class Hub:
         connection.move(Step.ATTACH)
         connection.stream = stream
         connection.write = stream.write
-        connection.format = format_of(connection.dialect, stream.framing)
+        connection.format = stream.format.number
         connection.batch = batch
         connection.deadline_s = None
 
@@ -404,8 +406,7 @@ class Hub:
         batch, connection.batch = connection.batch, self._root
         delivered = None
         try:
-            framing = Framing(connection.format % len(Framing))
-            data = batch.encoded(connection.dialect, framing, self._waiting_changes())
+            data = batch.encoded(self._formats[connection.format], self._waiting_changes())
             if data:
                 connection.write(data)
         except Exception:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Dialect, Event
+from channelstream.core.client_protocol import PresenceAudience
+from channelstream.core.events import Event
 from channelstream.core.registry import Moment, Registry
 from channelstream.core.user import User
 
@@ -31,9 +32,9 @@ class LeaveBatch:
         """Whether the events cost as much as one loop turn may take."""
         return self._cost >= TURN_COST
 
-    def leave(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> None:
+    def leave(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> None:
         """Remove a connection from a channel."""
-        if self._registry.leave(channel, user, dialect, now):
+        if self._registry.leave(channel, user, presence, now):
             users = self._users.setdefault(channel, [])
             # An event costs one step for each member, and each user a share of it; lists cost a step for each name.
             self._cost += TURN_COST // USERS_AT_ONCE

@@ -22,14 +22,13 @@ from operator import attrgetter
 from msgspec import Struct
 
 from channelstream.core.deadlines import SLOT_S, Deadlines
-from channelstream.core.events import Dialect, Event, Message, UsersLeft
+from channelstream.core.events import Event, Message, UsersLeft
 from channelstream.core.position import Offsets, format_position, with_offset
 
 ENTRY_OVERHEAD = 700
 """Memory of an entry besides its payload, in bytes: objects, keys and one encoded form (measured, docs/performance.md)."""
 EXPIRY_BATCH = 500
 """Entries that are freed in one step of a sweep."""
-DIALECTS = len(Dialect)
 PRIVATE = ""
 """The name that stands for the private messages of a user among the names of channels (docs/resume.md)."""
 _offset: Callable[["Entry"], int] = attrgetter("offset")
@@ -44,7 +43,7 @@ class Entry:
         offsets: the position after this entry: one offset for each shard; that of `shard` is `offset`.
         position: `offsets` in the form that clients see.
         at_s: when it was accepted, in the engine's clock.
-        items: its JSON form in each dialect, made at first use and then shared by all recipients.
+        items: its item in each protocol, made by the formats at first use and then shared by all recipients.
         size: bytes that it counts for in the budget.
     """
 
@@ -66,7 +65,7 @@ class Entry:
         self.position = position
         self.at_s = at_s
         self.event = event
-        self.items: list[bytes | None] = [None] * DIALECTS
+        self.items: list[bytes | None] | None = None
         self.size = ENTRY_OVERHEAD + event.size_bytes()
 
     def with_event(self, event: Event) -> "Entry":

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, TypeVar
 from msgspec.structs import replace
 
 from channelstream.core.channel import Channel, ChannelSettings
+from channelstream.core.client_protocol import PresenceAudience
 from channelstream.core.compaction import current, loses, merged, retained
-from channelstream.core.events import Dialect, Event, Message, Presence, UserLeft, UsersLeft, UserStateChanged
+from channelstream.core.events import Event, Message, Presence, UserLeft, UsersLeft, UserStateChanged
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, StateValue, User, is_changed
@@ -188,22 +189,24 @@ class Registry:
 
     # -- membership
 
-    def join(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> list[Event]:
+    def join(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> list[Event]:
         """Add a connection to a channel; return the event that announces the user, if it is the user's first one."""
-        first = channel.join(user.name, dialect is Dialect.SEED)
+        first = channel.join(user.name, presence)
         self._touch_channel(channel, *now)
         user.channels.add(channel.name)
         return self._presence(channel, user, joined=True, now_s=now.wall_s) if first else []
 
-    def leave_and_announce(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> list[Event]:
+    def leave_and_announce(
+        self, channel: Channel, user: User, presence: PresenceAudience, now: Moment
+    ) -> list[Event]:
         """Remove a connection from a channel; return the event that announces it, if it was the user's last one."""
-        if not self.leave(channel, user, dialect, now):
+        if not self.leave(channel, user, presence, now):
             return []
         return self._presence(channel, user, joined=False, now_s=now.wall_s)
 
-    def leave(self, channel: Channel, user: User, dialect: Dialect, now: Moment) -> bool:
+    def leave(self, channel: Channel, user: User, presence: PresenceAudience, now: Moment) -> bool:
         """Remove a connection from a channel; True if it was the user's last one, which must be announced."""
-        last = channel.leave(user.name, dialect is Dialect.SEED)
+        last = channel.leave(user.name, presence)
         self._touch_channel(channel, *now)
         if last:
             user.channels.discard(channel.name)
@@ -214,7 +217,7 @@ class Registry:
         if len(users) == 1:
             return self._presence(channel, self.users[users[0]], joined=False, now_s=now_s)
         settings = channel.settings
-        if not (settings.notify_presence or channel.seed_connections):
+        if not (settings.notify_presence or channel.always_connections):
             return []
         ids = [self._new_id() for _ in users]
         return [
@@ -234,7 +237,7 @@ class Registry:
 
     def _presence(self, channel: Channel, user: User, joined: bool, now_s: float) -> list[Event]:
         settings = channel.settings
-        if not (settings.notify_presence or channel.seed_connections):
+        if not (settings.notify_presence or channel.always_connections):
             return []
         return [
             Presence(
@@ -273,7 +276,8 @@ class Registry:
             channel = self.channels.get(event.channel)
             return [channel.log] if channel else []
         # Sorted: the order of appends decides what a full budget drops first.
-        return self._user_logs(name for name in sorted(event.only or ()) if event.is_for(name, Dialect.V07))
+        names = sorted(event.only or ())
+        return self._user_logs(name for name in names if event.is_for(name, PresenceAudience.IF_ANNOUNCED))
 
     def _user_logs(self, names: Iterable[str]) -> list[Log]:
         users = (self.users.get(name) for name in names)

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Dialect, Event
+from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.events import Event
 from channelstream.core.log import Accepted, Entry, Replay
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, Position, ReadRange
@@ -95,7 +96,7 @@ class Member:
 
     conn_id: str
     user: str
-    dialect: Dialect
+    protocol: ClientProtocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +275,8 @@ class Engine(Protocol):
             members: users, each with a channel that it is in, so that only the shard of that channel is asked.
         """
 
-    async def members(self, channel: str) -> list[Member]:
-        """Return the connections in a channel at other nodes, and possibly those at this one."""
+    async def members(self, channel: str) -> dict[str, str]:
+        """Return the user of each connection in a channel at other nodes, and possibly of those at this one, by id."""
 
     async def nodes(self) -> list[NodeStatus]:
         """Return all nodes that share the log, this one included; none if the log belongs to this process alone."""

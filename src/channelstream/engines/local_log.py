@@ -238,7 +238,7 @@ class LocalLog:
                 if leaves.is_full or (at and slices.is_over):
                     waiting.appendleft(Leaving(member, channels[at:]))
                     return []
-                leaves.leave(self.registry.channels[name], user, member.dialect, now)
+                leaves.leave(self.registry.channels[name], user, member.protocol.presence, now)
             self.registry.disconnect(user, now)
         except Exception:
             # A bug about one of them must not keep the others in their channels for ever.
@@ -266,7 +266,7 @@ class LocalLog:
             if name not in self.registry.channels:
                 new.append(name)
             channel = self.registry.open_channel(name, patch, self.committed, now)
-            events = self.registry.join(channel, user, member.dialect, now)
+            events = self.registry.join(channel, user, member.protocol.presence, now)
             joined[name] = offset
             self._accept_all(events)
             if slices.is_over:
@@ -291,7 +291,9 @@ class LocalLog:
         user = self.registry.users[member.user]
         while waiting:
             name = waiting.popleft()
-            events = self.registry.leave_and_announce(self.registry.channels[name], user, member.dialect, now)
+            events = self.registry.leave_and_announce(
+                self.registry.channels[name], user, member.protocol.presence, now
+            )
             left.append(name)
             self._accept_all(events)
             if slices.is_over:

@@ -391,9 +391,9 @@ class SqliteEngine:
     async def states(self, members: Mapping[str, str]) -> list[User]:
         return self._log.users(list(members))
 
-    async def members(self, channel: str) -> list[Member]:
+    async def members(self, channel: str) -> dict[str, str]:
         """Return nothing: there are no other nodes."""
-        return []
+        return {}
 
     async def nodes(self) -> list[NodeStatus]:
         """Return nothing: there are no other nodes."""

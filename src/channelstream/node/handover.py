@@ -99,7 +99,7 @@ class Handover:
             self._overtaken.discard(conn_id)
         if claim is None:
             return None
-        connection = self._local.make(conn_id, claim.member.user, claim.member.dialect)
+        connection = self._local.make(conn_id, claim.member.user, claim.member.protocol)
         connection.delivered = released.delivered if released else claim.offsets
         self._local.restore_subscriptions(connection, claim.channels, claim.private)
         if released:

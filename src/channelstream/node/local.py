@@ -22,10 +22,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, assert_never
 
+from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection, ConnectionState, Step
 from channelstream.core.deadlines import SLOT_S, Deadlines
 from channelstream.core.endings import Ending, Endings
-from channelstream.core.events import Dialect
 from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
 from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position, ReadRange, shard_of, with_offset
@@ -95,10 +95,10 @@ class LocalConnections:
 
     # -- creating, joining, ending
 
-    def make(self, conn_id: str, user: str, dialect: Dialect) -> Connection:
+    def make(self, conn_id: str, user: str, protocol: ClientProtocol) -> Connection:
         """Return a new connection, which ends unless a stream attaches within `unattached_s`."""
         deadline_s = self._clock.steady() + self._limits.unattached_s
-        connection = Connection(conn_id, user, dialect, self._hub.offsets, deadline_s)
+        connection = Connection(conn_id, user, protocol, self._hub.offsets, deadline_s)
         self._hub.add(connection)
         self._deadlines.set(connection, deadline_s)
         return connection
@@ -438,7 +438,7 @@ def parse_since(text: str) -> Position | None:
 
 
 def _member(connection: Connection) -> Member:
-    return Member(connection.id, connection.user, connection.dialect)
+    return Member(connection.id, connection.user, connection.protocol)
 
 
 def _answer(connection: Connection, changed: Iterable[str]) -> Answer:

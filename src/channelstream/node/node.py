@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from channelstream.core.channel import Channel
+from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
 from channelstream.core.endings import Endings
-from channelstream.core.events import Dialect, Message, MessageDeleted, MessageEdited
+from channelstream.core.events import Message, MessageDeleted, MessageEdited
 from channelstream.core.hub import Hub
 from channelstream.core.log import Accepted, Replay
 from channelstream.core.node_status import NodeStatus
@@ -109,7 +110,7 @@ class Node:
         self,
         conn_id: str | None,
         user: str,
-        dialect: Dialect,
+        protocol: ClientProtocol,
         channels: Mapping[str, Mapping[str, Any]],
         update: UserUpdate,
         since: str = "",
@@ -133,7 +134,7 @@ class Node:
             return known
         for _ in range(ATTEMPTS):
             async with self._local.locks.of(asked.conn_id):
-                opened = await self._open(asked, Member(asked.conn_id, user, dialect), update)
+                opened = await self._open(asked, Member(asked.conn_id, user, protocol), update)
             if opened := opened or await self._reconnect(asked, user):
                 return opened
         raise Unavailable("Other calls create and end this connection at the moment; try again.")
@@ -153,7 +154,7 @@ class Node:
         if self.draining or len(self.hub.connections) >= self.limits.connections:
             raise Unavailable("The server takes no more connections now; try again later.")
         self._local.check_channel_count(len(asked.channels))
-        connection = self._local.make(member.conn_id, member.user, member.dialect)
+        connection = self._local.make(member.conn_id, member.user, member.protocol)
         since = parse_since(asked.since)
         change = await self._local.register(connection, update, since)
         if change is None:
@@ -345,7 +346,7 @@ class Node:
     async def members(self, channel: str) -> dict[str, str]:
         """Return the user of each of the channel's connections on all nodes, by connection id; copied in slices."""
         local = list(self.hub.channels.get(channel, ()))
-        found = {member.conn_id: member.user for member in await self._engine.members(channel)}
+        found = await self._engine.members(channel)
         for start in range(0, len(local), MEMBERS_SLICE):
             if start:
                 await asyncio.sleep(0)

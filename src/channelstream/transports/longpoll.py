@@ -18,13 +18,13 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from channelstream.core.codec import Framing, closing_item, json_list
 from channelstream.core.connection import Connection
 from channelstream.core.position import Offsets
 from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
 from channelstream.http.line import Line
 from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
+from channelstream.wire.channelstream import Framing, closing_item, format_of, json_list
 
 CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
 """The form of a JSONP callback: names joined by dots, nothing that could be a statement."""
@@ -42,9 +42,8 @@ class PollStream:
         line: the socket of the request; None where the server does not expose it.
     """
 
-    framing = Framing.POLL
-
     def __init__(self, streams: Streams, connection: Connection, line: Line | None = None) -> None:
+        self.format = format_of(connection.protocol, Framing.POLL)
         self._line = line
         self.answered = asyncio.Event()
         self.end: ChannelstreamError | None = None

@@ -11,12 +11,9 @@ from functools import partial
 
 from channelstream.asgi import Scope
 from channelstream.core.connection import Connection
-from channelstream.core.deflate import negotiate
-from channelstream.core.handshake import Handshake, accept
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import header
 from channelstream.core.query import read_query
-from channelstream.core.websocket import close_frame
 from channelstream.errors import BadRequest, ChannelstreamError
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_transport, is_tls
@@ -24,6 +21,9 @@ from channelstream.http.shared import Detachable, TakeOver
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
+from channelstream.wire.deflate import negotiate
+from channelstream.wire.handshake import Handshake, accept
+from channelstream.wire.websocket import close_frame
 
 WEBSOCKET_PATH = "/ws"
 SSE_PATH = "/sse"

@@ -43,13 +43,12 @@ from contextlib import suppress
 
 from channelstream.core.batch import DISCARD, BufferBatch
 from channelstream.core.changes import compacted, forms_for
-from channelstream.core.codec import ENCLOSE, catchup_item, item, resumed_item
 from channelstream.core.connection import Connection, ConnectionState, Stream
-from channelstream.core.events import Dialect
 from channelstream.core.log import PRIVATE, Entry, Replay, advance_positions
 from channelstream.core.position import Offsets, Position, max_offsets, min_offsets, shard_of, with_offset
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
+from channelstream.wire.channelstream import resumed_item
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +197,7 @@ class Session:
         if not self.is_current:
             return
         if since is None:
-            await self._catch_up(buffer, {}, catchup_item, strict=False)
+            await self._catch_up(buffer, {}, self._stream.format.catchup_item, strict=False)
             return
         head, shards = await self._head()
         if not self.is_current:
@@ -216,7 +215,7 @@ class Session:
             self.connection.delivered = delivered
         position = str(Position(head.epochs, self.connection.delivered))
         self._send_resumed(position, starts, replay.lost)
-        await self._catch_up(buffer, starts, item, strict=True)
+        await self._catch_up(buffer, starts, self._stream.format.item, strict=True)
         if self.is_current and (replay.lost or not since):
             self._stream.caught_up()
 
@@ -313,13 +312,13 @@ class Session:
     async def _recover(self, buffer: BufferBatch) -> None:
         """Send a client that was too slow what it missed, once it has read the bytes that wait for it."""
         await self._drain(buffer)
-        await self._catch_up(buffer, {}, item, strict=True)
+        await self._catch_up(buffer, {}, self._stream.format.item, strict=True)
 
     async def _catch_up(
         self,
         buffer: BufferBatch,
         starts: dict[str, int],
-        encode: Callable[[Entry, Dialect], bytes],
+        encode: Callable[[Entry], bytes | None],
         strict: bool,
     ) -> None:
         """Write the entries that the log has for this connection until nothing is left, then go live.
@@ -448,7 +447,7 @@ class Session:
         self,
         buffer: BufferBatch,
         entries: list[Entry],
-        encode: Callable[[Entry, Dialect], bytes],
+        encode: Callable[[Entry], bytes | None],
         changes: Callable[[], list[Entry] | None],
     ) -> bool:
         """Write entries piece by piece, each when the transport has room.
@@ -466,13 +465,14 @@ class Session:
             if recent is None:
                 return False
             rest = forms_for(self.connection.user, rest, recent) if recent else rest
-            items, last = self._piece(rest, encode)
+            items, count, last = self._piece(rest, encode)
             if last is not None:
                 # Set this before the write. The write ends a long poll, and `lost` then records `delivered`.
                 # If the client of the poll has gone, `mark_undelivered` moves `delivered` back.
                 self.connection.delivered = last.offsets
-                self._stream.write(ENCLOSE[self._stream.framing](items, last.position))
-            rest = rest[len(items) :]
+                if items:
+                    self._stream.write(self._stream.format.enclose(items, last.position))
+            rest = rest[count:]
             await self._drain(buffer)
             if not self.is_current:
                 return False
@@ -496,17 +496,21 @@ class Session:
         return [entry.for_user(user) for entry in rests if self.connection.receives(entry.event)]
 
     def _piece(
-        self, entries: Iterable[Entry], encode: Callable[[Entry, Dialect], bytes]
-    ) -> tuple[list[bytes], Entry | None]:
-        """Encode the first entries, up to `PIECE_BYTES`; return their items, and the last entry."""
+        self, entries: Iterable[Entry], encode: Callable[[Entry], bytes | None]
+    ) -> tuple[list[bytes], int, Entry | None]:
+        """Encode the first entries, up to `PIECE_BYTES`; return their items, how many entries these are, and the last."""
         items: list[bytes] = []
-        size, last = 0, None
+        size = count = 0
+        last = None
         for last in advance_positions(self.connection.delivered, entries):
-            items.append(encode(last, self.connection.dialect))
-            size += len(items[-1])
+            count += 1
+            item = encode(last)
+            if item is not None:
+                items.append(item)
+                size += len(item)
             if size >= PIECE_BYTES:
                 break
-        return items, last
+        return items, count, last
 
     async def _drain(self, buffer: BufferBatch) -> None:
         """Wait until the transport has room."""

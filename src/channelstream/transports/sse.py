@@ -6,13 +6,13 @@ for every stream.
 
 import asyncio
 
-from channelstream.core.codec import Framing, closing_item, sse_block
 from channelstream.core.connection import Connection
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport
 from channelstream.http.line import ack_progress
 from channelstream.transports.session import LINE_LOST, Session
 from channelstream.transports.streams import Streams
+from channelstream.wire.channelstream import Framing, closing_item, format_of, sse_block
 
 HEARTBEAT = sse_block([])
 INBOUND_BYTES = 4096
@@ -23,8 +23,6 @@ CLOSE_TIMEOUT_S = 2.0
 
 class SSEStream(asyncio.Protocol):
     """One event stream after its request."""
-
-    framing = Framing.SSE
 
     __slots__ = (
         "_beats",
@@ -37,6 +35,7 @@ class SSEStream(asyncio.Protocol):
         "_slot",
         "_streams",
         "_transport",
+        "format",
         "write",
     )
 
@@ -44,6 +43,7 @@ class SSEStream(asyncio.Protocol):
         self._streams = streams
         self._transport = transport
         self.write = transport.write
+        self.format = format_of(connection.protocol, Framing.SSE)
         self._session = Session(streams.node, connection, self)
         self._slot = streams.heartbeat.add(self)
         self._inbound_left = INBOUND_BYTES

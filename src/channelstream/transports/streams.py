@@ -7,13 +7,13 @@ from math import ceil
 from channelstream.core.connection import Connection
 from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import Policy
-from channelstream.core.websocket import Limits
 from channelstream.errors import Invalid, Unauthorized, Unavailable
 from channelstream.http.closing import ClosingQueue
 from channelstream.node import Node
 from channelstream.slices import TurnQueue
 from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.settings import StreamSettings
+from channelstream.wire.websocket import Limits
 
 READS_AT_ONCE = 200
 """WebSocket clients whose frames are taken in in one turn of the loop: about 15 us each, if each has sent a short one."""

@@ -20,11 +20,16 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import assert_never
 
-from channelstream.core.codec import Framing, websocket_frame
 from channelstream.core.connection import Connection
-from channelstream.core.deflate import inflate
-from channelstream.core.frame_head import FrameError
-from channelstream.core.websocket import (
+from channelstream.errors import CloseCode
+from channelstream.http.closing import close_transport, is_tls
+from channelstream.http.line import ack_progress
+from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
+from channelstream.transports.streams import Streams
+from channelstream.wire.channelstream import Framing, format_of, websocket_frame
+from channelstream.wire.deflate import inflate
+from channelstream.wire.frame_head import FrameError
+from channelstream.wire.websocket import (
     PING,
     Close,
     Data,
@@ -35,11 +40,6 @@ from channelstream.core.websocket import (
     close_frame,
     pong_frame,
 )
-from channelstream.errors import CloseCode
-from channelstream.http.closing import close_transport, is_tls
-from channelstream.http.line import ack_progress
-from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
-from channelstream.transports.streams import Streams
 
 HEARTBEAT = websocket_frame([])
 CLOSE_TIMEOUT_S = 2.0
@@ -72,7 +72,7 @@ class WebSocketStream(asyncio.Protocol):
         "_slot",
         "_streams",
         "_transport",
-        "framing",
+        "format",
         "write",
     )
 
@@ -82,7 +82,7 @@ class WebSocketStream(asyncio.Protocol):
         self._streams = streams
         self._transport = transport
         self.write = transport.write
-        self.framing = Framing.DEFLATE if deflate else Framing.WEBSOCKET
+        self.format = format_of(connection.protocol, Framing.DEFLATE if deflate else Framing.WEBSOCKET)
         self._reader = FrameReader(streams.limits, inflate if deflate else None)
         self._reading: Iterator[Inbound | None] | None = None
         self._session = Session(streams.node, connection, self)

@@ -223,7 +223,7 @@ class Origin:
 
 
 def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
-    name, (channel_id, settings, active_ms, connections, seed, floor), users, shown = answer
+    name, (channel_id, settings, active_ms, connections, always, floor), users, shown = answer
     known = _settings(settings)
     channel = Channel(
         name.decode(),
@@ -240,7 +240,7 @@ def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:
         counts = users.items() if isinstance(users, dict) else pairs(users)
         channel.users = {user.decode(): int(count) for user, count in counts}
     channel.connections = int(connections)
-    channel.seed_connections = int(seed)
+    channel.always_connections = int(always)
     for entry in sorted((origin.entry(*each) for each in shown), key=lambda entry: entry.offset):
         channel.history.append(entry)
     return channel

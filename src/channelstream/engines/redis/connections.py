@@ -61,7 +61,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from channelstream.core.events import Dialect
+from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.position import Position, ReadRange, with_offset
 from channelstream.core.user import UserChange, UserUpdate
 from channelstream.engines.base import Claim, Member, Membership, Receiver, RequestRelease
@@ -72,7 +72,7 @@ from channelstream.engines.redis.shard import AGAIN, CHUNK, NodeContext, Shard
 from channelstream.engines.redis.shards import Shards, gather_all, refusal_in
 from channelstream.errors import Moved, Unavailable
 
-MOVED_FIELD = 4
+MOVED_FIELD = 5
 """Index of the moved registration in the reply to `claim`. It is missing if the owner has not changed."""
 SUSPECTED_AT_ONCE = 1000
 """Connections marked as suspected in one turn of the event loop."""
@@ -545,8 +545,10 @@ class Connections:
         return False if since is None else since.offset_in(self._shards.epochs, shard.index)
 
     def _identity(self, member: Member) -> dict[str, Any]:
-        is_seed = member.dialect is Dialect.SEED
-        return {"conn_id": member.conn_id, "node": self.node, "user": member.user, "seed": is_seed}
+        name, presence = member.protocol
+        always = presence is PresenceAudience.ALWAYS
+        client = {"protocol": name, "always": always}
+        return {"conn_id": member.conn_id, "node": self.node, "user": member.user, "client": client}
 
     # -- claims
 
@@ -569,7 +571,7 @@ class Connections:
                 await self._release(conn_id, reserved.replies)
         if moved is None:
             return None
-        previous, user, seed, listed, part = moved
+        previous, user, protocol, always, listed, part = moved
         others = [self._shards.by_index(index) for index in listed.split()]
         # In some shards the connection may be reserved although the directory no longer lists them: the
         # connection has meanwhile left its last channel there. No list names these shards, so a later owner
@@ -580,7 +582,8 @@ class Connections:
         )
         parts = {self._shards.at(conn_id): part} | moved_parts
         return await self._finish_claim(
-            Member(conn_id, user.decode(), Dialect.SEED if seed else Dialect.V07), parts
+            Member(conn_id, user.decode(), ClientProtocol(protocol.decode(), PresenceAudience(int(always)))),
+            parts,
         )
 
     async def _move_directory(

@@ -24,7 +24,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Dialect, Event, Message, MessageEdited
+from channelstream.core.events import Event, Message, MessageEdited
 from channelstream.core.log import PRIVATE, Accepted, Entry, Replay
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position, with_offset
@@ -344,9 +344,9 @@ class RedisEngine:
 
     # -- other nodes
 
-    async def members(self, channel: str) -> list[Member]:
+    async def members(self, channel: str) -> dict[str, str]:
         found = await self._shards.at(channel).fields("cm", channel)
-        return [Member(conn_id.decode(), user.decode(), Dialect.V07) for conn_id, user in found.items()]
+        return {conn_id.decode(): user.decode() for conn_id, user in found.items()}
 
     async def nodes(self) -> list[NodeStatus]:
         # Every node sends heartbeats to every shard.

@@ -47,7 +47,7 @@ local function open_channel(name, patch, bounds)
   local settings = cjson.decode(bounds.settings)
   for field, value in pairs(patch) do settings[field] = value end
   call('HSET', key('c', name), 'id', new_id(), 'floor', whole(head()), 'connections', '0',
-    'seed', '0')
+    'always', '0')
   call('SADD', PREFIX .. 'known:c', name)
   write_settings(name, settings, bounds)
   touch('c', name, 0)
@@ -349,7 +349,7 @@ local function user_list(channel)
 end
 
 local function announce_presence(channel, user, joined)
-  local known = call('HMGET', key('c', channel), 'presence', 'lists', 'seed')
+  local known = call('HMGET', key('c', channel), 'presence', 'lists', 'always')
   if known[1] ~= '1' and tonumber(known[3]) == 0 then return end
   local wants_list = known[1] == '1' and known[2] == '1'
   local users = wants_list and user_list(channel) or nil
@@ -361,9 +361,9 @@ local function announce_presence(channel, user, joined)
 end
 
 -- Add a connection to a channel or remove it (by = 1 or -1), and announce the user's first and last one.
-local function change_membership(channel, conn_id, user, is_seed, by, read_range)
+local function change_membership(channel, conn_id, user, is_always, by, read_range)
   count_connection('c', channel, by)
-  if is_seed then call('HINCRBY', key('c', channel), 'seed', by) end
+  if is_always then call('HINCRBY', key('c', channel), 'always', by) end
   local left = call('HINCRBY', key('cu', channel), user, by)
   if by == 1 then
     call('HSET', key('cm', channel), conn_id, user)

@@ -57,13 +57,13 @@ end
 
 -- Join channels, given as {name, settings if it is new, read range as for `register_user`}; return how many were joined
 -- before the limits were reached. The caller repeats the others.
-local function join(conn_id, user, is_seed, channels, bounds)
+local function join(conn_id, user, is_always, channels, bounds)
   local now = range_from_now(false)
   for number, wanted in ipairs(channels) do
     local name, settings, read_range = wanted[1], wanted[2], wanted[3]
     if call('HEXISTS', key('kc', conn_id), name) == 0 then
       open_channel(name, settings, bounds)
-      change_membership(name, conn_id, user, is_seed, 1, read_range or now)
+      change_membership(name, conn_id, user, is_always, 1, read_range or now)
     elseif read_range then
       call('HSET', key('kc', conn_id), name, read_range)
     end
@@ -74,7 +74,7 @@ end
 
 -- Leave channels; return whether all were left. A repeated call skips those that are left already.
 local function leave(conn_id, channels)
-  local known = call('HMGET', key('k', conn_id), 'user', 'seed')
+  local known = call('HMGET', key('k', conn_id), 'user', 'always')
   for number, channel in ipairs(channels) do
     if call('HEXISTS', key('kc', conn_id), channel) == 1 then change_membership(channel, conn_id, known[1], known[2] == '1', -1) end
     if is_out_of_budget() then return number == #channels end
@@ -127,7 +127,7 @@ local function continue_ending()
 end
 
 -- Register a connection for a node; false if a former connection with the same id is not unregistered yet.
-local function register(conn_id, node, user, is_seed)
+local function register(conn_id, node, user, client)
   local known = call('HMGET', key('k', conn_id), 'nodes', 'user', 'ending')
   if known[3] or known[2] and known[2] ~= user then
     -- The id is used again before the former connection has ended here, or this shard missed its end.
@@ -135,8 +135,8 @@ local function register(conn_id, node, user, is_seed)
     known[1] = false
   end
   local others = without(known[1] or '', node)
-  call('HSET', key('k', conn_id), 'nodes', others == '' and node or others .. ' ' .. node, 'user', user, 'seed',
-    is_seed and '1' or '')
+  call('HSET', key('k', conn_id), 'nodes', others == '' and node or others .. ' ' .. node, 'user', user, 'protocol',
+    client.protocol, 'always', client.always and '1' or '0')
   call('SADD', key('nk', node), conn_id)
   return true
 end
@@ -163,10 +163,10 @@ end
 
 -- Register a connection for one more node: {read range of private messages, channels}, or false if it is not registered.
 local function reserve(conn_id, node)
-  local known = call('HMGET', key('k', conn_id), 'user', 'seed', 'seq', 'ending')
-  if not known[1] or known[4] then return false end
-  register(conn_id, node, known[1], known[2] == '1')
-  return { known[3] or '', read_small(key('kc', conn_id)) }
+  local known = call('HMGET', key('k', conn_id), 'user', 'protocol', 'always', 'seq', 'ending')
+  if not known[1] or known[5] then return false end
+  register(conn_id, node, known[1], { protocol = known[2], always = known[3] == '1' })
+  return { known[4] or '', read_small(key('kc', conn_id)) }
 end
 
 -- Register it for one node in place of another.

@@ -309,7 +309,7 @@ function operations.connect(a)
   if is_ending(a.conn_id) and not unregister(a.conn_id) then return AGAIN end
   if a.dir and call('HEXISTS', key('k', a.conn_id), 'dir') == 1 then return 'taken' end
   if not a.home then
-    if not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
+    if not register(a.conn_id, a.node, a.user, a.client) then return AGAIN end
     set_owner(a.conn_id, a.node, a.shards)
     return 'reserved'
   end
@@ -317,7 +317,7 @@ function operations.connect(a)
   local fresh = is_home(a.user) and {} or a.update.fresh
   local broken = exceeded_limit(a.user, a.bounds, fresh, a.update.values)
   if broken then return broken end
-  if not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
+  if not register(a.conn_id, a.node, a.user, a.client) then return AGAIN end
   if a.dir then set_owner(a.conn_id, a.node, a.shards) end
   open_user(a.user, fresh, a.bounds)
   register_user(a.conn_id, a.user, range_from_now(a.since))
@@ -329,12 +329,12 @@ end
 -- connection has ended or moved, and this call must not register it again.
 function operations.join(a)
   if a.known and not is_registered_for(a.conn_id, a.node) then return 'gone' end
-  if not a.known and not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
+  if not a.known and not register(a.conn_id, a.node, a.user, a.client) then return AGAIN end
   if not continue_announcing(a.user) then return AGAIN end
   apply_copy(ARGV[7])
   local joined, read_range = whole(head()), range_from_now(a.since)
   for _, wanted in ipairs(a.channels) do wanted[3] = read_range end
-  local count = join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
+  local count = join(a.conn_id, a.user, a.client.always, a.channels, a.bounds)
   persist_copy(a.user)
   call(PUBLISH, key('#n', a.node), 'mark 0 ' .. joined)
   return { joined, count }
@@ -360,7 +360,7 @@ end
 function operations.restore(a)
   local dir = call('HGET', key('k', a.conn_id), 'dir')
   if a.dir and dir and dir ~= a.node then return 0 end
-  if not register(a.conn_id, a.node, a.user, a.seed) then return AGAIN end
+  if not register(a.conn_id, a.node, a.user, a.client) then return AGAIN end
   if not continue_announcing(a.user) then return AGAIN end
   if a.dir then set_owner(a.conn_id, a.node, a.shards) end
   if a.home then
@@ -375,33 +375,33 @@ function operations.restore(a)
     if not wanted[channel] then others[#others + 1] = channel end
   end
   local is_left = leave(a.conn_id, others) and is_small
-  local count = join(a.conn_id, a.user, a.seed, a.channels, a.bounds)
+  local count = join(a.conn_id, a.user, a.client.always, a.channels, a.bounds)
   persist_copy(a.user)
   return { count, is_left and 1 or 0 }
 end
 
 -- Make the calling node the owner of a connection. `sure` has the shards in which the node has reserved the connection.
--- The owner changes only if `sure` includes every shard that the directory lists. Return {former owner, user, whether
--- the client uses the original protocol (`Dialect.SEED`), listed shards, registration}. If `sure` is false or lacks a
+-- The owner changes only if `sure` includes every shard that the directory lists. Return {former owner, user, protocol of
+-- the client, whether it always receives presence events, listed shards, registration}. If `sure` is false or lacks a
 -- listed shard, nothing has changed, and the answer has no registration. The list is compared and the owner changed in
 -- one step, because the former owner may join a channel in a further shard at any time.
 function operations.claim(a)
-  local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'seed', 'shards', 'ending')
-  if not known[1] or known[5] then return false end
+  local known = call('HMGET', key('k', a.conn_id), 'dir', 'user', 'protocol', 'always', 'shards', 'ending')
+  if not known[1] or known[6] then return false end
   -- With `orphan` the call claims the connection only if its owner has died. An owner that still has a subscription
   -- lives. It must first be asked to release the connection.
   if a.orphan and call(PUBLISH, key('#n', known[1]), 'there 0') > 0 then return 'held' end
-  local answer = { known[1], known[2], known[3], known[4] or '' }
+  local answer = { known[1], known[2], known[3], known[4], known[5] or '' }
   if not a.sure then return answer end
   local sure = set_of(a.sure)
-  for shard in answer[4]:gmatch('%S+') do
+  for shard in answer[5]:gmatch('%S+') do
     if not sure[shard] then return answer end
   end
   if known[1] ~= a.node then
     call('HSET', key('k', a.conn_id), 'dir', a.node)
     call(PUBLISH, key('#n', known[1]), 'yielded ' .. a.conn_id)
   end
-  answer[5] = move(a.conn_id, known[1], a.node)
+  answer[6] = move(a.conn_id, known[1], a.node)
   return answer
 end
 
@@ -508,7 +508,7 @@ function operations.history(a) return read_history(a.channel, a.after) end
 
 function operations.channels(a)
   return for_each(a.names, function(name)
-    local known = call('HMGET', key('c', name), 'id', 'settings', 'active', 'connections', 'seed', 'floor')
+    local known = call('HMGET', key('c', name), 'id', 'settings', 'active', 'connections', 'always', 'floor')
     if not known[1] then return end
     local users = a.users and read_small(key('cu', name)) or call('HLEN', key('cu', name))
     local shown, after = unpack(read_history(name, 0))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.handshake import (
+from channelstream.wire.handshake import (
     BadHandshake,
     Handshake,
     Offer,

@@ -1,19 +1,20 @@
-"""Encodes events: the JSON item for each dialect, and the framings around items.
+"""This server's own protocol: the JSON item of an event for each dialect, and the framings around items.
 
 Keys and types are those of the two older generations (spec/vectors/items.json has every form).
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
+from itertools import product
 from typing import Any, assert_never
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
-from channelstream.core.deflate import compress
+from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.events import (
-    Dialect,
     Event,
     Message,
     MessageDeleted,
@@ -23,7 +24,8 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.log import Entry
-from channelstream.core.websocket import Opcode, frame, text_frame
+from channelstream.wire.deflate import compress
+from channelstream.wire.websocket import Opcode, frame, text_frame
 
 DEFLATE_FROM_BYTES = 256
 """Shortest list of items that is compressed: below, deflate saves a few bytes and costs as much as the delivery."""
@@ -32,6 +34,19 @@ _encode = msgspec.json.Encoder().encode
 
 _SingleEvent = Message | MessageEdited | MessageDeleted | Presence | UserStateChanged
 """An event that is one item."""
+
+
+class Dialect(IntEnum):
+    """A generation of the protocol (docs/api.md, "Compatibility with older programs")."""
+
+    SEED = 0
+    V07 = 1
+
+
+SEED = ClientProtocol("seed", PresenceAudience.ALWAYS)
+V07 = ClientProtocol("v07", PresenceAudience.IF_ANNOUNCED)
+DIALECTS = {SEED.name: Dialect.SEED, V07.name: Dialect.V07}
+"""The dialect of each protocol by its name, under which engines store it."""
 
 
 class Framing(IntEnum):
@@ -67,6 +82,8 @@ def item(entry: Entry, dialect: Dialect) -> bytes:
 
     For a `UsersLeft` it is several objects with commas between them.
     """
+    if entry.items is None:
+        entry.items = [None] * len(Dialect)
     data = entry.items[dialect]
     if data is None:
         data = entry.items[dialect] = _encoded(entry, dialect, catchup=False)
@@ -224,10 +241,50 @@ def json_list(items: Iterable[bytes], _position: str | None = None) -> bytes:
     return b"[%b]" % b",".join(items)
 
 
-ENCLOSE: dict[Framing, Callable[[Iterable[bytes], str | None], bytes]] = {
+_ENCLOSE: dict[Framing, Callable[[Iterable[bytes], str | None], bytes]] = {
     Framing.WEBSOCKET: websocket_frame,
     Framing.DEFLATE: deflated_frame,
     Framing.SSE: sse_block,
     Framing.POLL: json_list,
 }
 """Encloses items in each framing, with the position of the last one if the framing has a field for it."""
+_NAMES = {
+    Framing.WEBSOCKET: "WebSocket",
+    Framing.DEFLATE: "WebSocket, compressed",
+    Framing.SSE: "SSE",
+    Framing.POLL: "long poll",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelstreamFormat:
+    """A format of this protocol (`core.format.Format`)."""
+
+    number: int
+    dialect: Dialect
+    framing: Framing
+
+    @property
+    def name(self) -> str:
+        return _NAMES[self.framing]
+
+    def item(self, entry: Entry) -> bytes:
+        return item(entry, self.dialect)
+
+    def catchup_item(self, entry: Entry) -> bytes:
+        return catchup_item(entry, self.dialect)
+
+    def enclose(self, items: Sequence[bytes], position: str) -> bytes:
+        return _ENCLOSE[self.framing](items, position)
+
+
+FORMATS = tuple(
+    ChannelstreamFormat(number, dialect, framing)
+    for number, (dialect, framing) in enumerate(product(Dialect, Framing))
+)
+"""All formats of this protocol, by number."""
+
+
+def format_of(protocol: ClientProtocol, framing: Framing) -> ChannelstreamFormat:
+    """Return the format of a client of this protocol, with the framing of its transport."""
+    return FORMATS[DIALECTS[protocol.name] * len(Framing) + framing]

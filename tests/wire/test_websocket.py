@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.deflate import compress, inflate
-from channelstream.core.websocket import (
+from channelstream.errors import CloseCode
+from channelstream.wire.deflate import compress, inflate
+from channelstream.wire.websocket import (
     PING,
     WHOLE_PIECE_BYTES,
     Close,
@@ -28,7 +29,6 @@ from channelstream.core.websocket import (
     pong_frame,
     text_frame,
 )
-from channelstream.errors import CloseCode
 
 VECTORS = json.loads((Path(__file__).parents[2] / "spec/vectors/websocket.json").read_text("utf-8"))
 LIMITS = Limits(frame_bytes=1 << 17, message_bytes=1 << 17, frames=200)

@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from channelstream.core.frame_head import PIECE_BYTES, FrameError
-from channelstream.core.handshake import Offer
 from channelstream.errors import CloseCode
+from channelstream.wire.frame_head import PIECE_BYTES, FrameError
+from channelstream.wire.handshake import Offer
 
 _WINDOW_BITS: Final = 15
 _TAIL: Final = b"\x00\x00\xff\xff"

@@ -1,23 +1,15 @@
-"""The codec against the golden items: every event in both dialects, live and catching up."""
+"""The protocol of this server against the golden items: every event in both dialects, live and catching up."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import pytest
 
-from channelstream.core.codec import (
-    ENCLOSE,
-    Framing,
-    catchup_item,
-    closing_item,
-    item,
-    resumed_item,
-)
-from channelstream.core.deflate import inflate
+from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.events import (
-    Dialect,
     Event,
     Message,
     MessageDeleted,
@@ -27,6 +19,22 @@ from channelstream.core.events import (
     UserStateChanged,
 )
 from channelstream.core.log import Entry
+from channelstream.wire.channelstream import (
+    FORMATS,
+    SEED,
+    V07,
+    Dialect,
+    Framing,
+    catchup_item,
+    closing_item,
+    format_of,
+    item,
+    json_list,
+    resumed_item,
+    sse_block,
+    websocket_frame,
+)
+from channelstream.wire.deflate import inflate
 
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "spec" / "vectors" / "items.json").read_bytes()
@@ -104,15 +112,15 @@ def test_a_framing_is_golden(vector: dict[str, Any]) -> None:
     """Items enclosed in a WebSocket frame, an event stream block, a poll's body."""
     framing = Framing[vector["framing"].upper()]
     items = [b'{"a":1}', b'{"b":2}'][: vector["count"]]
-    data = ENCLOSE[framing](items, vector["position"])
+    data = format_of(V07, framing).enclose(items, vector["position"])
     assert (data.hex() if framing is Framing.WEBSOCKET else data.decode()) == vector["data"]
 
 
 def test_no_items_are_an_empty_list() -> None:
     """The heartbeat of all framings."""
-    assert ENCLOSE[Framing.POLL]([], None) == b"[]"
-    assert ENCLOSE[Framing.SSE]([], None) == b"data: []\n\n"
-    assert ENCLOSE[Framing.WEBSOCKET]([], None) == b"\x81\x02[]"
+    assert json_list([]) == b"[]"
+    assert sse_block([]) == b"data: []\n\n"
+    assert websocket_frame([]) == b"\x81\x02[]"
 
 
 def test_the_first_and_the_last_item_of_a_stream_are_golden() -> None:
@@ -125,7 +133,26 @@ def test_the_first_and_the_last_item_of_a_stream_are_golden() -> None:
 def test_compressed_frames_hold_the_same_list() -> None:
     """A long list is compressed and marked so, a short one is the plain frame; a client inflates to the same text."""
     long = [b'{"text":"%b"}' % (b"x" * 1000)]
-    data = ENCLOSE[Framing.DEFLATE](long, None)
+    compressed = format_of(V07, Framing.DEFLATE)
+    data = compressed.enclose(long, "e-1")
     assert data[0] == 0xC1
     assert b"".join(inflate(data[2:] if data[1] < 126 else data[4:], 10_000)) == b"[%b]" % long[0]
-    assert ENCLOSE[Framing.DEFLATE]([b"1"], None) == ENCLOSE[Framing.WEBSOCKET]([b"1"], None)
+    assert compressed.enclose([b"1"], "e-1") == websocket_frame([b"1"])
+
+
+def test_every_format_is_at_its_number() -> None:
+    """Each pair of dialect and framing once; the hub finds a format by the number that it says of itself."""
+    assert [format_.number for format_ in FORMATS] == list(range(len(Dialect) * len(Framing)))
+    assert {(format_.dialect, format_.framing) for format_ in FORMATS} == set(product(Dialect, Framing))
+    assert len({format_.name for format_ in FORMATS}) == len(Framing)
+
+
+@pytest.mark.parametrize(("protocol", "dialect"), [(SEED, Dialect.SEED), (V07, Dialect.V07)])
+def test_a_format_is_that_of_its_protocol_and_transport(protocol: ClientProtocol, dialect: Dialect) -> None:
+    """Its items are those of the dialect, live and after an absence."""
+    each = entry(VECTORS["items"][0])
+    for framing in Framing:
+        format_ = format_of(protocol, framing)
+        assert (format_.dialect, format_.framing) == (dialect, framing)
+        assert format_.item(each) is item(each, dialect)
+        assert format_.catchup_item(each) == catchup_item(each, dialect)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channelstream.core.deflate import compress, inflate, negotiate
-from channelstream.core.handshake import Offer
-from channelstream.core.websocket import FrameError
 from channelstream.errors import CloseCode
+from channelstream.wire.deflate import compress, inflate, negotiate
+from channelstream.wire.handshake import Offer
+from channelstream.wire.websocket import FrameError
 
 ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 TAIL = b"\x00\x00\xff\xff"

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from channelstream.core.frame_head import (
+from channelstream.errors import CloseCode
+from channelstream.wire.frame_head import (
     CONTROL_BYTES,
     FIN,
     RSV1,
@@ -19,7 +20,6 @@ from channelstream.core.frame_head import (
     protocol_error,
     read_head,
 )
-from channelstream.errors import CloseCode
 
 __all__ = [
     "PING",
