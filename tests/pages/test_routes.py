@@ -1,9 +1,20 @@
-"""The landing page, and when the demo is served."""
+"""The landing page, when the demo is served, and what the first request loads."""
 
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
 import pytest
 from httpx import Client
+from jinja2 import Environment
 
+from channelstream import pages
 from channelstream.config import Settings
+from channelstream.pages.demo import PushServer
+
+TEMPLATES = Path(pages.__file__).parent / "templates"
 
 
 def test_landing_page_links_the_pages(browser: Client) -> None:
@@ -25,3 +36,39 @@ def test_demo_is_served_where_it_should(browser: Client, status: int) -> None:
     """On by default only on loopback; the option decides otherwise, and the landing page agrees."""
     assert browser.get("/demo").status_code == status
     assert ('href="/demo"' in browser.get("/").text) is (status == 200)
+
+
+def test_templates_are_compiled_once_outside_of_the_event_loop(
+    browser: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first page compiles all of them: it takes as long as many loop turns."""
+    threads: list[threading.Thread] = []
+    compile_ = Environment.compile
+
+    def recorded(self: Environment, *arguments: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread())
+        return compile_(self, *arguments, **options)
+
+    monkeypatch.setattr(Environment, "compile", recorded)
+    assert [browser.get(path).status_code for path in ("/", "/admin/sign_in", "/")] == [200] * 3
+    assert len(threads) == len(list(TEMPLATES.glob("*.html")))
+    assert threading.main_thread() not in threads
+
+
+def test_the_client_of_the_demo_is_made_outside_of_the_event_loop() -> None:
+    """Once: it imports a library."""
+    threads: list[threading.Thread] = []
+
+    def connect() -> httpx.AsyncClient:
+        threads.append(threading.current_thread())
+        answers = httpx.MockTransport(lambda _: httpx.Response(200, json=True))
+        return httpx.AsyncClient(transport=answers, base_url="http://push.test")
+
+    async def call_twice() -> None:
+        server = PushServer(connect, "secret")
+        assert await server.call("POST", "/disconnect", {}) is True
+        assert await server.call("POST", "/disconnect", {}) is True
+
+    asyncio.run(call_twice())
+    assert len(threads) == 1
+    assert threading.main_thread() not in threads

@@ -87,7 +87,7 @@ class Admin:
 
     def _page(self, template: str, context: Mapping[str, Any]) -> Endpoint:
         async def page(request: Request) -> Response:
-            return self._renderer.page(request, template, context)
+            return await self._renderer.page(request, template, context)
 
         return page
 

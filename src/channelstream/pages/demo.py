@@ -8,9 +8,9 @@ Your application knows its users from their session, and the author of a message
 application gives each visitor a signed cookie (``demo_visitors.py``) and keeps authors in a bounded table.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -55,12 +55,14 @@ class PushServer:
     """Calls the push server as any application does: JSON over HTTP, signed with the shared secret."""
 
     def __init__(self, connect: "Callable[[], httpx.AsyncClient]", secret: str) -> None:
-        self._connect = connect
-        self._signer = TimestampSigner(secret)
+        """Create a caller that has sent nothing yet.
 
-    @cached_property
-    def _http(self) -> "httpx.AsyncClient":
-        return self._connect()
+        Args:
+            connect: returns the HTTP client; called for the first request, in a thread, since it imports a library.
+        """
+        self._connect = connect
+        self._http: httpx.AsyncClient | None = None
+        self._signer = TimestampSigner(secret)
 
     async def call(self, method: str, path: str, body: Any) -> Any:
         """Send a request and return the JSON answer.
@@ -70,6 +72,9 @@ class PushServer:
         """
         signature = self._signer.sign(path).decode()
         headers = {"x-channelstream-secret": signature}
+        if self._http is None:
+            connected = await asyncio.to_thread(self._connect)
+            self._http = self._http or connected
         response = await self._http.request(method, path, json=body, headers=headers)
         if not response.is_success:
             raise Refused(409 if response.status_code == 422 else 502, "The push server refused that.")
@@ -111,7 +116,7 @@ class Demo:
     async def _page(self, request: Request) -> Response:
         visitor = self._visitors.of(request)
         limits = {"name_characters": NAME_CHARACTERS, "text_characters": TEXT_CHARACTERS}
-        return self._renderer.page(
+        return await self._renderer.page(
             request, "demo.html", {"visitor": visitor.name if visitor else "", **limits}
         )
 

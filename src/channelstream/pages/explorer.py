@@ -50,7 +50,7 @@ class Explorer:
         ]
 
     async def _page(self, request: Request) -> Response:
-        return self._renderer.page(request, "explorer.html", headers=EXPLORER_POLICY)
+        return await self._renderer.page(request, "explorer.html", headers=EXPLORER_POLICY)
 
     async def _document(self, request: Request) -> Response:
         return json_response({**await self._described(), "servers": [{"url": root(request) or "/"}]})

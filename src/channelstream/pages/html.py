@@ -1,5 +1,6 @@
 """Rendering of pages: the template environment and the security headers."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,9 @@ class Renderer:
         )
         self._static_url = static_url
         self._environment.globals.update(version=__version__, demo=demo)
+        self._is_compiled = False
 
-    def page(
+    async def page(
         self,
         request: Request,
         template: str,
@@ -63,8 +65,17 @@ class Renderer:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """Render `template`. `headers` replace headers of `HEADERS`, or are added to them."""
+        if not self._is_compiled:
+            # In a thread: it takes 0.1 s, and would hold up every stream.
+            await asyncio.to_thread(self._compile)
         prefix = root(request)
         text = self._environment.get_template(template).render(
             {"root": prefix, "static": prefix + self._static_url, **(context or {})}
         )
         return HTMLResponse(text, status, {**HEADERS, **(headers or {})})
+
+    def _compile(self) -> None:
+        """Compile all templates: a page needs several."""
+        for name in self._environment.list_templates():
+            self._environment.get_template(name)
+        self._is_compiled = True

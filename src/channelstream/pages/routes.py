@@ -76,6 +76,6 @@ def _client(api: ASGIApp, url: str) -> "httpx.AsyncClient":
 
 def _landing(renderer: Renderer) -> Callable[[Request], Awaitable[Response]]:
     async def landing(request: Request) -> Response:
-        return renderer.page(request, "landing.html")
+        return await renderer.page(request, "landing.html")
 
     return landing

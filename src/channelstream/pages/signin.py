@@ -34,19 +34,19 @@ class SignIn:
     async def _form(self, request: Request) -> Response:
         if self._gate.has_ticket(request):
             return redirect(request, "/admin")
-        return self._show(request, "")
+        return await self._show(request, "")
 
     async def _sign_in(self, request: Request) -> Response:
         if not is_same_origin(request):
-            return self._show(request, FOREIGN, status=403)
+            return await self._show(request, FOREIGN, status=403)
         fields = _fields(await request.body())
         try:
             known = await self._gate.sign_in(request, fields.get("username", ""), fields.get("password", ""))
         except TooManyRequests as error:
             headers = {"Retry-After": str(error.retry_after_s)}
-            return self._show(request, error.message, status=429, headers=headers)
+            return await self._show(request, error.message, status=429, headers=headers)
         if not known:
-            return self._show(request, WRONG)
+            return await self._show(request, WRONG)
         response = redirect(request, "/admin")
         self._gate.set_ticket(request, response)
         return response
@@ -57,10 +57,12 @@ class SignIn:
         self._gate.clear_ticket(request, response)
         return response
 
-    def _show(
+    async def _show(
         self, request: Request, fault: str, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> Response:
-        return self._renderer.page(request, "sign_in.html", {"fault": fault}, status=status, headers=headers)
+        return await self._renderer.page(
+            request, "sign_in.html", {"fault": fault}, status=status, headers=headers
+        )
 
 
 def _fields(body: bytes) -> dict[str, str]:

@@ -56,9 +56,9 @@ class TracePage:
         if "application/json" in request.headers.get("accept", ""):
             return await self._view_json(request)
         try:
-            return self._show(request, self._document(request.query_params))
+            return await self._show(request, self._document(request.query_params))
         except ChannelstreamError as error:
-            return self._show(request, {}, error)
+            return await self._show(request, {}, error)
 
     async def _view_json(self, request: Request) -> Response:
         try:
@@ -78,7 +78,7 @@ class TracePage:
             fields = dict(parse_qsl((await request.body()).decode(errors="replace"), max_num_fields=16))
             kind, name = self._begin(fields)
         except ChannelstreamError as error:
-            return self._show(request, {}, error)
+            return await self._show(request, {}, error)
         return redirect(request, f"/admin/trace?{urlencode({kind: name})}")
 
     async def _start_json(self, request: Request) -> Response:
@@ -101,7 +101,7 @@ class TracePage:
         self._traces.start(kind, name, _number(fields, "minutes", MINUTES))
         return kind, name
 
-    def _show(
+    async def _show(
         self, request: Request, found: Mapping[str, Any], error: ChannelstreamError | None = None
     ) -> Response:
         context = {
@@ -110,7 +110,9 @@ class TracePage:
             "traces": self._traces.listing(),
             "minutes": MINUTES,
         }
-        return self._renderer.page(request, "trace.html", context, status=error.http_status if error else 200)
+        return await self._renderer.page(
+            request, "trace.html", context, status=error.http_status if error else 200
+        )
 
 
 def _subject(fields: Mapping[str, str]) -> tuple[str, str]:
