@@ -25,15 +25,15 @@ def node() -> Node:
 
 
 def test_tracing_that_is_off_costs_nothing(node: Node) -> None:
-    """Before the first and after the last trace the engine calls the hub directly, without an observer."""
+    """Before the first and after the last trace the engine calls the hub directly, and no signal has a consumer."""
     tracer = Tracer(node)
     assert node.deliver == node.hub.deliver
     tracer.start("user", "bob", 5)
     assert node.deliver != node.hub.deliver
-    assert node.observer is tracer
+    assert node.signals.ended
     tracer.start("user", "bob", 0)
     assert node.deliver == node.hub.deliver
-    assert node.observer is None
+    assert not any(getattr(node.signals, name) for name in node.signals.__slots__)
 
 
 def test_traces_are_bounded(node: Node) -> None:

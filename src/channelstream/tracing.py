@@ -1,7 +1,4 @@
-"""Traces of a running node: they intercept delivery while one runs, and not otherwise.
-
-Without a trace the cost is zero: the engine calls the hub's own `deliver`, and the node has no observer.
-"""
+"""Traces of a running node: a consumer of its signals while one runs, and not otherwise."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
@@ -35,14 +32,16 @@ from channelstream.core.trace import (
 )
 from channelstream.errors import Invalid, TooManyRequests
 from channelstream.node import Node
+from channelstream.node.signals import Signal
 
 
 class Tracer:
-    """The traces of one node, and the node's observer while any runs."""
+    """The traces of one node, which consume its signals while any runs."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._traces: dict[Subject, Trace] = {}
+        self._consumes = False
 
     # -- calls of the admin
 
@@ -63,7 +62,7 @@ class Tracer:
         elif minutes:
             self._make_room()
             self._traces[subject] = Trace(subject, until_s)
-        self._install()
+        self._connect()
 
     def document(self, kind: str, name: str, after: int) -> dict[str, Any]:
         """Return the notes of a trace after a number, and the current connections of its subject.
@@ -120,32 +119,44 @@ class Tracer:
             raise TooManyRequests(f"{MAX_TRACES} traces are running; stop one of them first.")
         del self._traces[ended]
 
-    # -- interception of delivery
+    # -- consuming the signals
 
-    def _install(self) -> None:
-        """Intercept delivery if a trace runs, and stop that if none does."""
+    def _connect(self) -> None:
+        """Consume the signals if a trace runs, and no longer if none does."""
         runs = any(map(self._runs, self._traces.values()))
-        self._node.observer = self if runs else None
-        self._node.deliver = self._deliver if runs else self._node.hub.deliver
+        if runs == self._consumes:
+            return
+        self._consumes = runs
+        signals = self._node.signals
+        pairs: tuple[tuple[Signal[...], Callable[..., None]], ...] = (
+            (signals.accepted, self._accepted),
+            (signals.duplicate, self._duplicate),
+            (signals.replayed, self._replayed),
+            (signals.attached, self._attached),
+            (signals.detached, self._detached),
+            (signals.stalled, self._stalled),
+            (signals.ended, self._ended),
+        )
+        for signal, consumer in pairs:
+            (signal.connect if runs else signal.disconnect)(consumer)
 
     def _runs(self, trace: Trace) -> bool:
         return self._node.clock.steady() < trace.until_s
 
     def _running(self) -> list[Trace]:
-        """Return the traces that run; if none does any more, stop intercepting."""
+        """Return the traces that run; if none does any more, stop consuming the signals."""
         running = [trace for trace in self._traces.values() if self._runs(trace)]
         if not running:
-            self._install()
+            self._connect()
         return running
 
-    def _deliver(self, entry: Entry) -> None:
-        """Note the outcomes of an entry, then let the hub deliver it."""
+    def _accepted(self, entry: Entry) -> None:
+        """Note the outcomes of an entry that is delivered next."""
         summary_for = self._summaries(entry.event)
         for trace in self._running():
             found = summary_for(trace.subject)
             if found.counts:
                 self._note(trace, event_fact(FactKind.ACCEPTED, entry.event, entry.position, found))
-        self._node.hub.deliver(entry)
 
     def _summaries(self, event: Event) -> Callable[[Subject], OutcomeSummary]:
         """Return a function for the outcomes of an event that concern a subject."""
@@ -174,16 +185,14 @@ class Tracer:
     def _note(self, trace: Trace, fact: Fact) -> None:
         trace.note(self._node.clock.wall(), fact)
 
-    # -- calls of the node (`node.observer.Observer`)
-
-    def duplicate(self, event: Event) -> None:
+    def _duplicate(self, event: Event) -> None:
         summary_for = self._summaries(event)
         for trace in self._running():
             if summary_for(trace.subject).counts:
                 text = "its uuid was accepted before, so it is not delivered again"
                 self._note(trace, msgspec.structs.replace(event_fact(FactKind.REPEATED, event), text=text))
 
-    def replayed(self, connection: Connection, entries: Sequence[Entry], lost: Iterable[str]) -> None:
+    def _replayed(self, connection: Connection, entries: Sequence[Entry], lost: Iterable[str]) -> None:
         for trace in self._about(connection):
             for entry in entries:
                 if connection.receives(entry.event) and _is_shown(trace.subject, entry.event.channel):
@@ -194,19 +203,19 @@ class Tracer:
                     text = "the log no longer holds what it missed"
                     self._note(trace, _of(connection, Fact(what=FactKind.LOST, channel=channel, text=text)))
 
-    def attached(self, connection: Connection) -> None:
+    def _attached(self, connection: Connection) -> None:
         self._note_all(connection, Fact(what=FactKind.ATTACHED, text="it has a stream"))
 
-    def detached(self, connection: Connection, grace_s: float) -> None:
+    def _detached(self, connection: Connection, grace_s: float) -> None:
         text = f"it has no stream; it ends in {grace_s:g} seconds unless one attaches"
         self._note_all(connection, Fact(what=FactKind.DETACHED, text=text))
 
-    def stalled(self, connection: Connection) -> None:
+    def _stalled(self, connection: Connection) -> None:
         self._note_all(
             connection, Fact(what=FactKind.SLOW, text="the client reads too slowly; the log keeps the rest")
         )
 
-    def ended(self, connection: Connection, code: int | None, reason: str) -> None:
+    def _ended(self, connection: Connection, code: int | None, reason: str) -> None:
         text = reason if code is None else f"{code}: {reason}"
         self._note_all(connection, Fact(what=FactKind.CLOSED, text=text))
 

@@ -35,7 +35,7 @@ from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.node.commands import Answer, Command, End, Release, Subscribe, Unsubscribe
 from channelstream.node.disconnect_queue import DisconnectQueue
 from channelstream.node.locks import Lock, Locks
-from channelstream.node.observer import Observer
+from channelstream.node.signals import Signals
 from channelstream.slices import Slices
 
 
@@ -64,13 +64,12 @@ class LocalConnections:
     Attributes:
         locks: by connection id.
         endings: the streams and connections that ended lately, and why.
-        observer: None unless a trace runs.
     """
 
-    def __init__(self, engine: Engine, hub: Hub, clock: Clock, limits: NodeLimits) -> None:
+    def __init__(self, engine: Engine, hub: Hub, clock: Clock, limits: NodeLimits, signals: Signals) -> None:
         self.endings = Endings()
         self.locks = Locks()
-        self.observer: Observer | None = None
+        self._signals = signals
         self._engine = engine
         self._hub = hub
         self._clock = clock
@@ -345,16 +344,14 @@ class LocalConnections:
     def record_ending(self, connection: Connection, code: int | None, reason: str, *, final: bool) -> None:
         """Record why a connection (`final`), or one stream of it, has ended."""
         self.endings.add(Ending(self._clock.wall(), connection.id, connection.user, code, reason, final))
-        if self.observer is not None:
-            self.observer.ended(connection, code, reason)
+        self._signals.ended.emit(connection, code, reason)
 
     def detached(self, connection: Connection, grace_s: float) -> None:
         """Take the lost stream from a connection, which ends unless another one attaches within `grace_s`."""
         deadline_s = self._clock.steady() + grace_s
         self._hub.detach(connection, deadline_s)
         self._deadlines.set(connection, deadline_s)
-        if self.observer is not None:
-            self.observer.detached(connection, grace_s)
+        self._signals.detached.emit(connection, grace_s)
 
     def hold(self, connection: Connection, seconds: float) -> None:
         """Extend the life of a connection without a stream to so many seconds from now; never shorten it."""
@@ -364,8 +361,7 @@ class LocalConnections:
     def attached(self, connection: Connection) -> None:
         """Cancel the deadline of a connection that has a stream."""
         self._deadlines.drop(connection)
-        if self.observer is not None:
-            self.observer.attached(connection)
+        self._signals.attached.emit(connection)
 
     def _expire_after(self, connection: Connection, seconds: float) -> None:
         connection.deadline_s = max(connection.deadline_s or 0.0, self._clock.steady() + seconds)

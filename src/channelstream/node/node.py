@@ -11,7 +11,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.endings import Endings
 from channelstream.core.events import Message, MessageDeleted, MessageEdited
 from channelstream.core.hub import Hub
-from channelstream.core.log import Accepted, Replay
+from channelstream.core.log import Accepted, Entry, Replay
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Offsets, Position, max_offsets, shard_of
 from channelstream.core.user import User, UserChange, UserUpdate
@@ -20,8 +20,8 @@ from channelstream.errors import CloseCode, Moved, Unavailable
 from channelstream.node.commands import Answer, End, Reconnect, Subscribe, Unsubscribe
 from channelstream.node.handover import Handover
 from channelstream.node.local import LocalConnections, NodeLimits, parse_since
-from channelstream.node.observer import Observer
 from channelstream.node.publishing import Publishing
+from channelstream.node.signals import Signals
 
 DRAWS_PER_SHARD = 10
 """Most ids drawn to find one in a certain shard: in one of 22,000 cases there is none among them."""
@@ -52,6 +52,7 @@ class Node:
     """One process's part of the service, and the receiver of its engine.
 
     Attributes:
+        signals: what this node announces, for traces and other consumers.
         published: messages accepted here since the start.
         stalls: how often a client was too slow to be written to, since the start.
     """
@@ -67,8 +68,9 @@ class Node:
         self.published = 0
         self.stalls = 0
         self.draining = False
+        self.signals = Signals(self._set_deliver)
         self.deliver = hub.deliver
-        self._local = LocalConnections(engine, hub, clock, limits)
+        self._local = LocalConnections(engine, hub, clock, limits, self.signals)
         self._handover = Handover(engine, self._local)
         self._publishing = Publishing(engine, hub)
 
@@ -94,15 +96,6 @@ class Node:
     def endings(self) -> Endings:
         """The streams and connections that ended lately, and why."""
         return self._local.endings
-
-    @property
-    def observer(self) -> Observer | None:
-        """None unless a trace runs."""
-        return self._local.observer
-
-    @observer.setter
-    def observer(self, observer: Observer | None) -> None:
-        self._local.observer = observer
 
     # -- connections, wherever they are
 
@@ -261,6 +254,14 @@ class Node:
 
     # -- calls of the engine (`engines.base.Receiver`)
 
+    def _set_deliver(self) -> None:
+        """Choose what the engine calls for each entry: the hub itself, unless `Signals.accepted` has consumers."""
+        self.deliver = self._announce_and_deliver if self.signals.accepted else self.hub.deliver
+
+    def _announce_and_deliver(self, entry: Entry) -> None:
+        self.signals.accepted.emit(entry)
+        self.hub.deliver(entry)
+
     def advance(self, offsets: Offsets) -> None:
         self.hub.offsets = max_offsets(self.hub.offsets, offsets)
 
@@ -294,10 +295,10 @@ class Node:
         """Publish messages in this order; when this returns, the engine has accepted them."""
         results = await self._publishing.publish(messages)
         self.published += sum(not result.duplicate for result in results)
-        if self.observer is not None:
+        if self.signals.duplicate:
             for result in results:
                 if result.duplicate:
-                    self.observer.duplicate(result.event)
+                    self.signals.duplicate.emit(result.event)
         return results
 
     async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:

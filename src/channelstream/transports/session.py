@@ -112,8 +112,7 @@ class Session:
         """Stop writing to a full transport; once it has drained, catch up from the log (backpressure)."""
         self._paused = True
         self._node.stalls += 1
-        if self._node.observer is not None:
-            self._node.observer.stalled(self.connection)
+        self._node.signals.stalled.emit(self.connection)
         is_live = self.connection.state is ConnectionState.LIVE and self.connection.batch is not DISCARD
         if self.is_current and is_live:
             buffer = BufferBatch(0)
@@ -206,8 +205,7 @@ class Session:
         replay = await self._node.replay(self.connection.user, starts, limit=0)
         if not self.is_current:
             return
-        if self._node.observer is not None:
-            self._node.observer.replayed(self.connection, (), replay.lost)
+        self._node.signals.replayed.emit(self.connection, (), replay.lost)
         if replay.lost:
             delivered = await self._skip_lost(starts, replay)
             if not self.is_current:
@@ -343,8 +341,7 @@ class Session:
             if strict and replay.lost:
                 self._stream.close(CloseCode.TOO_SLOW, "too slow: the log no longer reaches back")
                 return
-            if self._node.observer is not None:
-                self._node.observer.replayed(connection, replay.entries, ())
+            self._node.signals.replayed.emit(connection, replay.entries, ())
             read_to = self._complete_up_to(progress, replay.read_to)
             entries = [entry for entry in replay.entries if entry.offset <= read_to[entry.shard]]
             written = await self._write(buffer, entries, encode, self._changes_after(changes, replay.head))

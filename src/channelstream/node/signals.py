@@ -1,0 +1,86 @@
+"""What a node announces about messages and connections, to any number of consumers.
+
+A consumer (a trace, later metrics and webhooks) connects functions to the signals that it needs. The code that emits a
+signal does not know its consumers, and depends on none of them: an exception of a consumer is logged, and what the
+signal announces goes its way. A signal without consumers costs one truth test. The hot path does not even have that:
+while nobody consumes `accepted`, the engine calls the hub itself (`Node.deliver`).
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, ParamSpec
+
+from channelstream.core.connection import Connection
+from channelstream.core.events import Event
+from channelstream.core.log import Entry
+
+P = ParamSpec("P")
+
+logger = logging.getLogger(__name__)
+
+
+class Signal(Generic[P]):
+    """One kind of announcement."""
+
+    __slots__ = ("_consumers", "_on_change")
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        """Create a signal without consumers.
+
+        Args:
+            on_change: called after a consumer was connected or disconnected.
+        """
+        self._consumers: tuple[Callable[P, None], ...] = ()
+        self._on_change = on_change
+
+    def __bool__(self) -> bool:
+        """Whether it has consumers."""
+        return bool(self._consumers)
+
+    def connect(self, consumer: Callable[P, None]) -> None:
+        """Call `consumer` with each announcement from now on, after the consumers connected before."""
+        self._consumers = (*self._consumers, consumer)
+        self._on_change()
+
+    def disconnect(self, consumer: Callable[P, None]) -> None:
+        """Call `consumer` no longer. It may disconnect itself while it is called."""
+        self._consumers = tuple(other for other in self._consumers if other != consumer)
+        self._on_change()
+
+    def emit(self, *arguments: P.args, **named: P.kwargs) -> None:
+        """Call every consumer."""
+        for consumer in self._consumers:
+            try:
+                consumer(*arguments, **named)
+            except Exception:
+                logger.exception("a consumer of a signal has failed")
+
+
+class Signals:
+    """The signals of one node.
+
+    Attributes:
+        accepted: an entry arrives and is delivered next; the connections are still in the state before it.
+        duplicate: a message was published with a uuid that the log holds, and is not delivered again.
+        replayed: a connection is sent these entries of the log; events of these channels are missing.
+        attached: a connection has a stream.
+        detached: a connection has lost its stream, and ends after so many seconds unless another one attaches.
+        stalled: the client of a connection reads too slowly; its events are read from the log later.
+        ended: a connection, or one of its streams, has ended with this close code and reason.
+    """
+
+    __slots__ = ("accepted", "attached", "detached", "duplicate", "ended", "replayed", "stalled")
+
+    def __init__(self, on_accepted_change: Callable[[], None]) -> None:
+        """Create the signals.
+
+        Args:
+            on_accepted_change: called when `accepted` gets a consumer or loses one.
+        """
+        self.accepted: Signal[[Entry]] = Signal(on_accepted_change)
+        self.duplicate: Signal[[Event]] = Signal()
+        self.replayed: Signal[[Connection, Sequence[Entry], Iterable[str]]] = Signal()
+        self.attached: Signal[[Connection]] = Signal()
+        self.detached: Signal[[Connection, float]] = Signal()
+        self.stalled: Signal[[Connection]] = Signal()
+        self.ended: Signal[[Connection, int | None, str]] = Signal()
