@@ -26,12 +26,8 @@ from channelstream.wire.channelstream import (
     Dialect,
     Framing,
     catchup_item,
-    closing_item,
     format_of,
     item,
-    json_list,
-    resumed_item,
-    sse_block,
     websocket_frame,
 )
 from channelstream.wire.deflate import inflate
@@ -118,16 +114,21 @@ def test_a_framing_is_golden(vector: dict[str, Any]) -> None:
 
 def test_no_items_are_an_empty_list() -> None:
     """The heartbeat of all framings."""
-    assert json_list([]) == b"[]"
-    assert sse_block([]) == b"data: []\n\n"
-    assert websocket_frame([]) == b"\x81\x02[]"
+    heartbeats = {framing: format_of(V07, framing).heartbeat for framing in Framing}
+    assert heartbeats == {
+        Framing.POLL: b"[]",
+        Framing.SSE: b"data: []\n\n",
+        Framing.WEBSOCKET: b"\x81\x02[]",
+        Framing.DEFLATE: b"\x81\x02[]",
+    }
 
 
 def test_the_first_and_the_last_item_of_a_stream_are_golden() -> None:
     """The `resumed` item of a resuming client, and the closing item of a stream that the server ends."""
     golden = {name: msgspec.json.encode(form) for name, form in VECTORS["control"].items()}
-    assert resumed_item("k3f9a1-7", ["a", "b"], ["c"]) == golden["resumed"]
-    assert closing_item(4008, "too slow") == golden["closing"]
+    for format_ in FORMATS:
+        assert format_.resumed("k3f9a1-7", ["a", "b"], ["c"]) == golden["resumed"]
+        assert format_.closing(4008, "too slow") == golden["closing"]
 
 
 def test_compressed_frames_hold_the_same_list() -> None:

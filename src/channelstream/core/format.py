@@ -18,6 +18,7 @@ class Format(Protocol):
     Attributes:
         number: its place in the table of formats.
         name: what people call it, for the admin pages.
+        heartbeat: the bytes that an idle stream is sent.
     """
 
     @property
@@ -26,17 +27,26 @@ class Format(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def heartbeat(self) -> bytes: ...
+
     def item(self, entry: Entry) -> bytes | None:
         """Return what a live client is sent of an entry; None if it is sent nothing. Encoded once, and shared."""
 
     def catchup_item(self, entry: Entry) -> bytes | None:
         """Return what a client without a position is sent of an entry after an absence; None if it is sent nothing."""
 
-    def enclose(self, items: Sequence[bytes], position: str) -> bytes:
+    def resumed(self, position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
+        """Return the first item of a resuming client: the channels that it is sent completely, and the others."""
+
+    def closing(self, code: int, reason: str) -> bytes:
+        """Return the last item of a stream that the server ends, on a transport without close codes."""
+
+    def enclose(self, items: Sequence[bytes], position: str | None) -> bytes:
         """Return the bytes of one write with these items.
 
         Args:
-            position: after the last entry.
+            position: after the last entry; None leaves the client's position as it is.
         """
 
 

@@ -24,7 +24,7 @@ from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
 from channelstream.http.line import Line
 from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
-from channelstream.wire.channelstream import Framing, closing_item, format_of, json_list
+from channelstream.wire.channelstream import Framing, format_of, json_list
 
 CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
 """The form of a JSONP callback: names joined by dots, nothing that could be a statement."""
@@ -74,7 +74,7 @@ class PollStream:
     def close(self, code: CloseCode, reason: str) -> None:
         if not self.answered.is_set():
             self.end = closed(code, reason)
-            self._body = json_list([closing_item(code, reason)])
+            self._body = json_list([self.format.closing(code, reason)])
             self._finish()
 
     def buffered_bytes(self) -> int:

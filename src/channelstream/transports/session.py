@@ -48,7 +48,6 @@ from channelstream.core.log import PRIVATE, Entry, Replay, advance_positions
 from channelstream.core.position import Offsets, Position, max_offsets, min_offsets, shard_of, with_offset
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
-from channelstream.wire.channelstream import resumed_item
 
 logger = logging.getLogger(__name__)
 
@@ -305,7 +304,7 @@ class Session:
 
     def _send_resumed(self, position: str, starts: dict[str, int], lost: frozenset[str]) -> None:
         recovered = sorted(name for name in starts if name not in lost)
-        self._stream.write_first(resumed_item(position, recovered, sorted(lost)), position)
+        self._stream.write_first(self._stream.format.resumed(position, recovered, sorted(lost)), position)
 
     async def _recover(self, buffer: BufferBatch) -> None:
         """Send a client that was too slow what it missed, once it has read the bytes that wait for it."""

@@ -12,9 +12,8 @@ from channelstream.http.closing import close_transport
 from channelstream.http.line import ack_progress
 from channelstream.transports.session import LINE_LOST, Session
 from channelstream.transports.streams import Streams
-from channelstream.wire.channelstream import Framing, closing_item, format_of, sse_block
+from channelstream.wire.channelstream import Framing, format_of
 
-HEARTBEAT = sse_block([])
 INBOUND_BYTES = 4096
 """Most bytes that a client may send after its request, of no use here; with more, the stream is dropped."""
 CLOSE_TIMEOUT_S = 2.0
@@ -57,7 +56,7 @@ class SSEStream(asyncio.Protocol):
         self._session.start(since)
 
     def write_first(self, item: bytes, position: str) -> None:
-        self.write(sse_block([item], position))
+        self.write(self.format.enclose([item], position))
 
     def caught_up(self) -> None:
         """Nothing to do: everything has been written."""
@@ -67,7 +66,7 @@ class SSEStream(asyncio.Protocol):
         if not self._closing:
             self._closing = True
             self._detach(code, reason)
-            self.write(sse_block([closing_item(code, reason)]))
+            self.write(self.format.enclose([self.format.closing(code, reason)], None))
             close_transport(self._transport)
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
@@ -109,7 +108,7 @@ class SSEStream(asyncio.Protocol):
         if self._beats % self._streams.ping_every == 0 and not self._is_alive():
             self._transport.abort()
         elif not self._paused and not self._closing:
-            self.write(HEARTBEAT)
+            self.write(self.format.heartbeat)
 
     def _is_alive(self) -> bool:
         """Whether the client has acknowledged bytes since the last call, or all bytes."""

@@ -26,7 +26,7 @@ from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.line import ack_progress
 from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
 from channelstream.transports.streams import Streams
-from channelstream.wire.channelstream import Framing, format_of, websocket_frame
+from channelstream.wire.channelstream import Framing, format_of
 from channelstream.wire.deflate import inflate
 from channelstream.wire.frame_head import FrameError
 from channelstream.wire.websocket import (
@@ -41,7 +41,6 @@ from channelstream.wire.websocket import (
     pong_frame,
 )
 
-HEARTBEAT = websocket_frame([])
 CLOSE_TIMEOUT_S = 2.0
 """Time in which the client must answer a close frame before the socket is dropped, in seconds (RFC 6455, 7.1.1)."""
 TURN_S = 0.001
@@ -102,7 +101,7 @@ class WebSocketStream(asyncio.Protocol):
         self._session.start(since)
 
     def write_first(self, item: bytes, position: str) -> None:
-        self.write(websocket_frame([item]))
+        self.write(self.format.enclose([item], position))
 
     def caught_up(self) -> None:
         """Nothing to do: everything has been written."""
@@ -264,7 +263,7 @@ class WebSocketStream(asyncio.Protocol):
                 return
             self._pinged, self._is_responsive = True, False
         if not self._paused and not self._closing:
-            self.write(HEARTBEAT + PING if ping else HEARTBEAT)
+            self.write(self.format.heartbeat + PING if ping else self.format.heartbeat)
         if ping:
             self._last_progress = ack_progress(self._transport)
 

@@ -206,16 +206,6 @@ def _payload(payload: bytes, dialect: Dialect) -> Raw:
     return Raw(b"{}") if payload == b"null" and dialect is Dialect.V07 else Raw(payload)
 
 
-def resumed_item(position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
-    """Return the first item of a resuming client (docs/resume.md)."""
-    return _encode({"type": "resumed", "position": position, "recovered": recovered, "lost": lost})
-
-
-def closing_item(code: int, reason: str) -> bytes:
-    """Return the last item of an SSE stream or a poll that the server ends."""
-    return _encode({"type": "closing", "code": code, "reason": reason})
-
-
 def websocket_frame(items: Iterable[bytes], _position: str | None = None) -> bytes:
     return text_frame(json_list(items))
 
@@ -248,6 +238,7 @@ _ENCLOSE: dict[Framing, Callable[[Iterable[bytes], str | None], bytes]] = {
     Framing.POLL: json_list,
 }
 """Encloses items in each framing, with the position of the last one if the framing has a field for it."""
+_HEARTBEATS = {framing: enclose([], None) for framing, enclose in _ENCLOSE.items()}
 _NAMES = {
     Framing.WEBSOCKET: "WebSocket",
     Framing.DEFLATE: "WebSocket, compressed",
@@ -274,7 +265,17 @@ class ChannelstreamFormat:
     def catchup_item(self, entry: Entry) -> bytes:
         return catchup_item(entry, self.dialect)
 
-    def enclose(self, items: Sequence[bytes], position: str) -> bytes:
+    @property
+    def heartbeat(self) -> bytes:
+        return _HEARTBEATS[self.framing]
+
+    def resumed(self, position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
+        return _encode({"type": "resumed", "position": position, "recovered": recovered, "lost": lost})
+
+    def closing(self, code: int, reason: str) -> bytes:
+        return _encode({"type": "closing", "code": code, "reason": reason})
+
+    def enclose(self, items: Sequence[bytes], position: str | None) -> bytes:
         return _ENCLOSE[self.framing](items, position)
 
 
