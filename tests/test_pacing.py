@@ -18,6 +18,7 @@ class Flush:
         self.takes_s = 0.0
         self.count = 0
         self.parts_left = 0
+        self.events = 2
         self.fails = False
         self.done = asyncio.Event()
 
@@ -30,6 +31,9 @@ class Flush:
             self.fails = False
             raise ValueError("a bug in a transport")
         return self.parts_left > 0
+
+    def waiting(self) -> int:
+        return self.events
 
     def steady(self) -> float:
         return self.now_s
@@ -47,7 +51,7 @@ def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
 def test_an_idle_server_flushes_in_the_next_turn_of_the_loop() -> None:
     async def scenario() -> None:
         flush = Flush()
-        pacer = FlushPacer(flush, flush.steady)
+        pacer = FlushPacer(flush, flush.waiting, flush.steady)
         pacer.request_flush()
         await turns(2)
         assert flush.count == 1
@@ -58,7 +62,7 @@ def test_an_idle_server_flushes_in_the_next_turn_of_the_loop() -> None:
 def test_after_a_long_flush_the_next_one_waits() -> None:
     async def scenario() -> None:
         flush = Flush()
-        pacer = FlushPacer(flush, flush.steady)
+        pacer = FlushPacer(flush, flush.waiting, flush.steady)
         flush.takes_s = 1.0
         pacer.request_flush()
         await turns(2)
@@ -72,10 +76,31 @@ def test_after_a_long_flush_the_next_one_waits() -> None:
     play(scenario)
 
 
+def test_an_event_that_waits_alone_is_flushed_without_a_pause() -> None:
+    """A pause would gather nothing; a second event that comes in the same turn makes it worth while."""
+
+    async def scenario() -> None:
+        flush = Flush()
+        pacer = FlushPacer(flush, flush.waiting, flush.steady)
+        flush.takes_s = 1.0
+        pacer.request_flush()
+        await turns(2)
+        flush.events = 1
+        pacer.request_flush()
+        await turns(2)
+        assert flush.count == 2
+        pacer.request_flush()
+        flush.events = 2
+        await turns(5)
+        assert flush.count == 2
+
+    play(scenario)
+
+
 def test_the_pause_is_over_when_half_the_time_has_passed_that_the_flush_took() -> None:
     async def scenario() -> None:
         flush = Flush()
-        pacer = FlushPacer(flush, flush.steady)
+        pacer = FlushPacer(flush, flush.waiting, flush.steady)
         flush.takes_s = 0.01
         pacer.request_flush()
         await turns(2)
@@ -90,7 +115,7 @@ def test_the_pause_is_over_when_half_the_time_has_passed_that_the_flush_took() -
 def test_pending_writes_are_flushed_in_slices_without_a_pause() -> None:
     async def scenario() -> None:
         flush = Flush()
-        pacer = FlushPacer(flush, flush.steady)
+        pacer = FlushPacer(flush, flush.waiting, flush.steady)
         flush.takes_s = 1.0
         flush.parts_left = 3
         pacer.request_flush()
@@ -108,7 +133,7 @@ def test_a_flush_that_fails_is_logged_and_brought_to_its_end(caplog: pytest.LogC
 
     async def scenario() -> None:
         flush = Flush()
-        pacer = FlushPacer(flush, flush.steady)
+        pacer = FlushPacer(flush, flush.waiting, flush.steady)
         flush.fails = True
         flush.parts_left = 3
         pacer.request_flush()

@@ -8,7 +8,8 @@ The pause is half of the time that the last flush took, and 10 ms at most. It is
 few connections takes microseconds, and so does its pause; a flush of 20,000 connections takes 100 ms, and 10 ms more
 do not matter. A pause as long as the flush would save a fifth more processor time, but double the median latency
 (docs/performance.md). A timer with a fixed period would delay the first event on an idle server, too. Here an idle
-server does not wait, since its last flush ended long ago.
+server does not wait, since its last flush ended long ago. Nor does an event that waits alone: at a steady rate of single
+messages a pause would have nothing to gather, and each message would begin later than the one before.
 
 Invariant: a hub that has asked for a flush gets one, even if a flush fails. The hub asks once, and not again until it
 was flushed: an error that ended the pacer would silence every connection.
@@ -31,25 +32,29 @@ logger = logging.getLogger(__name__)
 class FlushPacer:
     """Calls `flush` after each request for it."""
 
-    def __init__(self, flush: Callable[[], bool], steady: Callable[[], float]) -> None:
+    def __init__(
+        self, flush: Callable[[], bool], waiting: Callable[[], int], steady: Callable[[], float]
+    ) -> None:
         """Create a pacer.
 
         Args:
             flush: writes a part of the waiting batches; returns whether more is left.
+            waiting: returns the number of events that wait for a flush.
             steady: a clock that never jumps, in seconds.
         """
         self._flush = flush
+        self._waiting = waiting
         self._steady = steady
         self._spent_s = 0.0
         self._not_before_s = 0.0
 
     def request_flush(self) -> None:
-        """Flush in the next loop turn, or after the pause that follows the last flush."""
+        """Flush in the next loop turn; if several events wait by then, after the pause that follows the last flush."""
         asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
         wait_s = self._not_before_s - self._steady()
-        if wait_s > 0:
+        if wait_s > 0 and self._waiting() > 1:
             asyncio.get_running_loop().call_later(wait_s, self._flush_part)
         else:
             self._flush_part()

@@ -311,7 +311,7 @@ def _openapi_document() -> dict[str, Any]:
 
 def _node(settings: Settings) -> Node:
     clock = SystemClock()
-    pacer = FlushPacer(lambda: hub.flush(), clock.steady)
+    pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady)
     hub = Hub(FORMATS, pacer.request_flush)
     limits = RegistryLimits(
         log_bytes=settings.log_bytes,

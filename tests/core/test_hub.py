@@ -284,6 +284,18 @@ def test_each_connection_is_written_its_own_format(
     assert data.startswith(head)
 
 
+def test_events_that_wait_are_counted(bench: Bench) -> None:
+    """Each once, however many recipients it has; none without recipients, and none once its round has begun."""
+    bench.member("ann", "a")
+    bench.member("bob", "a")
+    bench.say("a")
+    bench.say("a")
+    bench.say("empty")
+    assert bench.hub.waiting_events == 2
+    bench.hub.flush()
+    assert bench.hub.waiting_events == 0
+
+
 def test_deliveries_are_counted(bench: Bench) -> None:
     """One for each connection an event was handed to."""
     bench.member("ann", "a")

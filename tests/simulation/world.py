@@ -194,7 +194,9 @@ class World:
         engine: Any = self._engine
         loop = asyncio.get_running_loop()
         self._flushing_s, self._flush_s = 0.0, bounds.flush_s
-        pacer = FlushPacer(self._flush, lambda: loop.time() + self._flushing_s)
+        pacer = FlushPacer(
+            self._flush, lambda: self.hub.waiting_events, lambda: loop.time() + self._flushing_s
+        )
         self.hub = self.memory.hub = BookedHub(FORMATS, pacer.request_flush)
         self.node = Node(engine, self.hub, clock, self.new_id, NodeLimits())
         settings = StreamSettings(

@@ -118,7 +118,7 @@ class Client:
 def node_of(redis: RedisServer, shards: int) -> Node:
     [place] = shard_addresses(redis.address)
     clock = SystemClock()
-    pacer = FlushPacer(lambda: hub.flush(), clock.steady)
+    pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady)
     hub = Hub(FORMATS, pacer.request_flush)
     engine = RedisEngine(
         [replace(place, prefix=prefix) for prefix in prefixes(shards)],

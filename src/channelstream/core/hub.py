@@ -67,6 +67,7 @@ class Hub:
     Attributes:
         offsets: the position up to which this node has received the log, one offset for each shard.
         deliveries: deliveries to connections since the start, one for each event and recipient.
+        waiting_events: events delivered since the last round of the flush began.
         changes: recent edits and deletions.
     """
 
@@ -84,6 +85,7 @@ class Hub:
         self.users: dict[str, dict[Connection, None]] = {}
         self.offsets: Offsets = (0,)
         self.deliveries = 0
+        self.waiting_events = 0
         self.changes = RecentChanges()
         self._root = Batch()
         # Changes (edits and deletions) are numbered. `_began` is the number of the last change before the
@@ -164,6 +166,7 @@ class Hub:
 
     def _enqueue(self, recipients: dict[Connection, None] | list[Connection], entry: Entry) -> None:
         self.deliveries += len(recipients)
+        self.waiting_events += 1
         root = self._root
         waiting = self._waiting_by_format
         # Successive recipients mostly have the same batch. So the last result of `append` is reused, which
@@ -217,6 +220,7 @@ class Hub:
                 self._slices.extend(
                     (number, waiting[at : at + SLICE]) for at in range(0, len(waiting), SLICE)
                 )
+        self.waiting_events = 0
         self._sent = self._root.detach_children()
         self._sent_began, self._began = self._began, self.changes.number
 
