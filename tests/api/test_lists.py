@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from channelstream.api import schemas
 from channelstream.api.lists import read_one_or_many
 from channelstream.api.validation import MAX_FAULTS, decode_one_or_many
+from channelstream.api.walker import Walker
 from channelstream.errors import Invalid, Malformed
 from channelstream.slices import TURN_S, Slices
 
@@ -46,7 +47,9 @@ def clock(step_s: float) -> Callable[[], float]:
 
 
 def read(body: bytes, most: int = 1_000_000, piece_bytes: int = 8_192) -> Any:
-    return asyncio.run(read_one_or_many(body, schemas.MessageBody, most, Slices(clock(0)), piece_bytes))
+    return asyncio.run(
+        read_one_or_many(body, schemas.MessageBody, most, Slices(clock(0)), Walker(), piece_bytes)
+    )
 
 
 def outcome(reading: Callable[[bytes], Any], body: bytes) -> Any:
@@ -65,7 +68,7 @@ def outcome(reading: Callable[[bytes], Any], body: bytes) -> Any:
 def test_chunks_are_read_as_the_whole(items: list[Any], indent: int | None, piece_bytes: int) -> None:
     """For every size of the chunks: the same items, or the same faults at the same indexes."""
     body = json.dumps(items, indent=indent).encode()
-    whole = outcome(lambda text: asyncio.run(decode_one_or_many(text, schemas.MessageBody)), body)
+    whole = outcome(lambda text: asyncio.run(decode_one_or_many(text, schemas.MessageBody, Walker())), body)
     assert outcome(lambda text: read(text, piece_bytes=piece_bytes), body) == whole
 
 
@@ -76,7 +79,7 @@ def test_a_broken_value_is_refused(items: list[Any], form: bytes, piece_bytes: i
     """After any items: chunks accept no list that is invalid as a whole."""
     body = form % json.dumps(items).encode()[1:-1]
     try:
-        asyncio.run(decode_one_or_many(body, schemas.MessageBody))
+        asyncio.run(decode_one_or_many(body, schemas.MessageBody, Walker()))
     except (Malformed, Invalid):
         with pytest.raises((Malformed, Invalid)):
             read(body, piece_bytes=piece_bytes)
@@ -121,7 +124,9 @@ def test_other_tasks_run_while_a_list_is_read() -> None:
 
     async def reading(step_s: float) -> int:
         turns = Slices(clock(step_s))
-        return await turns_of_others(lambda: read_one_or_many(body, schemas.MessageBody, 5_000, turns))
+        return await turns_of_others(
+            lambda: read_one_or_many(body, schemas.MessageBody, 5_000, turns, Walker())
+        )
 
     assert asyncio.run(reading(TURN_S)) >= len(body) // 10_000
     assert asyncio.run(reading(0)) == 0

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from channelstream.api import plain, schemas, validation
-from channelstream.errors import Invalid, Malformed
+from channelstream.api.walker import LONG_BYTES, WAITING, Walker
+from channelstream.errors import Invalid, Malformed, Unavailable
 
 
 def run_to_end(read: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-    return lambda *given, **named: asyncio.run(read(*given, **named))
+    return lambda *given, **named: asyncio.run(read(*given, **named, walker=Walker()))
 
 
 decode = run_to_end(validation.decode)
@@ -241,7 +242,7 @@ def test_a_long_body_is_walked_outside_of_the_event_loop(
         return walk(body, shape)
 
     monkeypatch.setattr(validation, "_walk", watched)
-    text = "x" * (validation.WALKED_BYTES if is_long else 1)
+    text = "x" * (LONG_BYTES if is_long else 1)
     for pm_users, found in ([None], "faults"), (None, "ann"), ([], "ann"):
         item = {"user": "ann", "channel": "a", "message": text, "pm_users": pm_users}
         try:
@@ -250,6 +251,34 @@ def test_a_long_body_is_walked_outside_of_the_event_loop(
         except Invalid as error:
             assert (found, list(error.faults)) == ("faults", ["pm_users"])
     assert [thread is threading.main_thread() for thread in used] == [not is_long] * 2
+
+
+def test_long_bodies_are_walked_one_at_a_time() -> None:
+    """So many wait, the next ones are refused at once, and later ones are read again."""
+    running: list[bool] = []
+    begun, may_end = threading.Event(), threading.Event()
+
+    def read(_body: bytes) -> bool:
+        running.append(True)
+        begun.set()
+        may_end.wait(60)
+        is_alone = len(running) == 1
+        running.clear()
+        return is_alone
+
+    async def scenario() -> None:
+        walker, body = Walker(), b"x" * LONG_BYTES
+        waiting = [asyncio.ensure_future(walker.run(read, body)) for _ in range(WAITING)]
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        with pytest.raises(Unavailable):
+            await walker.run(read, body)
+        assert len(running) == 1
+        may_end.set()
+        assert await asyncio.gather(*waiting) == [True] * WAITING
+        assert await walker.run(read, body)
+
+    asyncio.run(scenario())
 
 
 def test_a_rule_the_walk_does_not_know_is_a_fault_still() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from channelstream.api.access import Access
 from channelstream.api.call import Call, CallLimits
 from channelstream.api.table import Endpoint
+from channelstream.api.walker import Walker
 from channelstream.asgi import (
     ClientGone,
     Parts,
@@ -47,6 +48,7 @@ class Api:
         self._policy = policy
         self._body_bytes = body_bytes
         self._limits = limits
+        self._walker = Walker()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         cors = self._policy.cors(scope["headers"])
@@ -76,7 +78,7 @@ class Api:
         limit = self._body_bytes if row.signed else min(UNSIGNED_BODY_BYTES, self._body_bytes)
         body = await read_body(scope, receive, limit)
         try:
-            return await row.handler(Call(self._node, scope, body, self._limits))
+            return await row.handler(Call(self._node, scope, body, self._limits, self._walker))
         except Malformed:
             # Checked only when the body is not JSON: a good request pays nothing for it.
             _check_encoding(scope)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from channelstream.api.validation import missing_connection
+from channelstream.api.walker import Walker
 from channelstream.asgi import Scope
 from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import header
@@ -34,21 +35,23 @@ class Call:
 
     Attributes:
         slices: divides the work of this call into short event loop turns.
+        walker: reads the long bodies of all calls that have faults.
     """
 
-    __slots__ = ("_scope", "body", "limits", "node", "slices")
+    __slots__ = ("_scope", "body", "limits", "node", "slices", "walker")
 
-    def __init__(self, node: Node, scope: Scope, body: bytes, limits: CallLimits) -> None:
+    def __init__(self, node: Node, scope: Scope, body: bytes, limits: CallLimits, walker: Walker) -> None:
         self.node = node
         self.body = body
         self.limits = limits
+        self.walker = walker
         self.slices = Slices(node.clock.steady)
         self._scope = scope
 
     @classmethod
     def internal(cls, node: Node, body: bytes = b"") -> Self:
         """Return a call that the server itself makes."""
-        return cls(node, {"headers": [], "query_string": b""}, body, CallLimits())
+        return cls(node, {"headers": [], "query_string": b""}, body, CallLimits(), Walker())
 
     @property
     def key(self) -> str:

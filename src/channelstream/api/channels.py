@@ -15,7 +15,7 @@ _SETTINGS_ONLY = InfoOptions(include_history=False, include_users=False)
 
 async def channel_config(call: Call) -> Answer | Parts:
     """Change settings of channels. Settings that the body does not name keep their value."""
-    configs = await decode_channel_configs(call.body)
+    configs = await decode_channel_configs(call.body, call.walker)
     await call.slices.due()
     names = list(configs)
     for start in range(0, len(names), CONFIGURE_BATCH):
@@ -28,6 +28,6 @@ async def channel_config(call: Call) -> Answer | Parts:
 
 async def info(call: Call) -> Answer | Parts:
     """Describe channels and their users."""
-    body = await decode(call.body, InfoBody) if call.body.strip() else InfoBody()
+    body = await decode(call.body, InfoBody, call.walker) if call.body.strip() else InfoBody()
     answer = await (seed_info if body.is_seed_form else info_of)(call, body.options)
     return await split_if_long(call, answer, answer)

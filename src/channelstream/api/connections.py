@@ -31,7 +31,7 @@ STATUS_KEY = "status"
 
 async def connect(call: Call) -> Answer | Parts:
     """Register a connection of a user and subscribe it to channels."""
-    body = await decode(call.body, ConnectBody)
+    body = await decode(call.body, ConnectBody, call.walker)
     opened = await call.node.connect(
         body.conn_id or None,
         body.name,
@@ -78,7 +78,7 @@ async def unsubscribe(call: Call) -> Answer | Parts:
 
 async def disconnect(call: Call) -> bool:
     """End a connection. Return False if there is none with this id."""
-    body = await decode(call.body, DisconnectBody) if call.body.strip() else DisconnectBody()
+    body = await decode(call.body, DisconnectBody, call.walker) if call.body.strip() else DisconnectBody()
     conn_id = call.conn_id(body.conn_id or None)
     if conn_id is None:
         return False
@@ -92,7 +92,7 @@ async def _read(call: Call, schema: type[S]) -> S:
         Invalid: it breaks the schema. An unknown connection is reported together with the other faults.
     """
     try:
-        return await decode(call.body, schema)
+        return await decode(call.body, schema, call.walker)
     except Invalid as error:
         if "conn_id" in error.faults or "_schema" in error.faults:
             raise
@@ -101,7 +101,7 @@ async def _read(call: Call, schema: type[S]) -> S:
 
 async def _faults_of_connection(call: Call) -> Faults:
     try:
-        conn_id = call.conn_id(conn_id_in(call.body))
+        conn_id = call.conn_id(await call.walker.run(conn_id_in, call.body))
     except Invalid as error:
         return error.faults
     # A subscription to no channels changes nothing: it only finds out whether the connection exists.

@@ -7,6 +7,7 @@ import msgspec
 
 from channelstream.api.plain import count_items
 from channelstream.api.validation import MAX_FAULTS, decode_one_or_many
+from channelstream.api.walker import Walker
 from channelstream.errors import Faults, Invalid, Malformed
 from channelstream.slices import Slices
 
@@ -26,6 +27,7 @@ async def read_one_or_many(
     schema: type[T],
     max_items: int,
     slices: Slices,
+    walker: Walker,
     piece_bytes: int = PIECE_BYTES,
 ) -> tuple[list[T], bool]:
     """Read a body that is one object or a list of them; the flag says whether it was a list (wire.md, S2).
@@ -40,9 +42,12 @@ async def read_one_or_many(
     """
     begin = _LIST.match(body) if len(body) > piece_bytes else None
     if begin is None:
-        items, many = await decode_one_or_many(body, schema)
+        items, many = await decode_one_or_many(body, schema, walker)
     else:
-        items, many = await _Pieces(body, schema, max_items, piece_bytes).read(begin.end(), slices), True
+        items, many = (
+            await _Pieces(body, schema, max_items, walker, piece_bytes).read(begin.end(), slices),
+            True,
+        )
     _check_count(len(items), max_items)
     return items, many
 
@@ -55,10 +60,13 @@ def _check_count(count: int, max_items: int) -> None:
 class _Pieces(Generic[T]):
     """Decodes one list, and collects its items or the faults of all items."""
 
-    def __init__(self, body: bytes, schema: type[T], max_items: int, piece_bytes: int) -> None:
+    def __init__(
+        self, body: bytes, schema: type[T], max_items: int, walker: Walker, piece_bytes: int
+    ) -> None:
         self._body = body
         self._schema = schema
         self._max_items = max_items
+        self._walker = walker
         self._piece_bytes = piece_bytes
         self._items: list[T] = []
         self._count = 0
@@ -92,7 +100,7 @@ class _Pieces(Generic[T]):
 
     async def _decode_piece(self, piece: bytes) -> None:
         try:
-            items, _ = await decode_one_or_many(piece, self._schema)
+            items, _ = await decode_one_or_many(piece, self._schema, self._walker)
         except Invalid as error:
             self._add_faults(error.faults)
             self._count += count_items(piece)

@@ -73,7 +73,7 @@ async def _read(call: Call, schema: type[B]) -> tuple[list[B], bool]:
         Invalid: the body is a single object without recipient. In a list such an item is skipped: the older
             generations do so.
     """
-    bodies, many = await read_one_or_many(call.body, schema, call.limits.messages, call.slices)
+    bodies, many = await read_one_or_many(call.body, schema, call.limits.messages, call.slices, call.walker)
     if not many and not _is_addressed(bodies[0]):
         raise Invalid({"channel": [NO_RECIPIENT]})
     return bodies, many

@@ -13,14 +13,14 @@ from channelstream.core.user import UserUpdate
 
 async def user_state(call: Call) -> dict[str, Any]:
     """Change keys of a user's state, and the set of public keys."""
-    body = await decode(call.body, UserStateBody)
+    body = await decode(call.body, UserStateBody, call.walker)
     keys = None if body.state_public_keys is UNSET else body.state_public_keys
     return await _change(call, body.user, UserUpdate(values=body.user_state, fresh={}, public_keys=keys))
 
 
 async def user_status(call: Call) -> dict[str, Any]:
     """Set the public state key `status`."""
-    body = await decode(call.body, UserStatusBody)
+    body = await decode(call.body, UserStatusBody, call.walker)
     update = UserUpdate(values={STATUS_KEY: body.status}, fresh={}, add_public=(STATUS_KEY,))
     return await _change(call, body.user, update) | {STATUS_KEY: body.status}
 

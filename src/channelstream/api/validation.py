@@ -2,10 +2,9 @@
 
 A valid body costs one pass of msgspec. Only a body that msgspec refuses is decoded again and walked field by field. The
 walk collects the faults, and accepts what 0.7.1 accepted: booleans and integers as text, nulls. That of a long body takes
-place in a thread, as it would hold the event loop: 1 s for 4 MB. Only signed calls may be so long.
+place in a thread (`walker.py`).
 """
 
-import asyncio
 import re
 from collections.abc import Callable, Iterable
 from functools import cache, partial
@@ -17,13 +16,11 @@ from msgspec import inspect
 
 from channelstream.api.plain import read_plain, refuse_deep
 from channelstream.api.schemas import MISSING, ChannelConfigBody, ChannelSettings, TextRule
+from channelstream.api.walker import Walker
 from channelstream.errors import Faults, Invalid
 
 MAX_FAULTS = 100
 """Most faults in one answer, so that a body full of faults costs neither time nor a long answer."""
-
-WALKED_BYTES = 16_384
-"""Length from which on a body is walked in a thread: a shorter one takes up to 3 ms (measured)."""
 
 NULL = "Field may not be null."
 WRONG_INPUT = {"_schema": ["Invalid input type."]}
@@ -36,28 +33,28 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 
 
-async def decode(body: bytes, schema: type[T]) -> T:
+async def decode(body: bytes, schema: type[T], walker: Walker) -> T:
     """Read a body that is one object.
 
     Raises:
         Malformed: the body is not JSON, or nests too deep.
         Invalid: the body breaks the schema.
     """
-    return cast(T, await _decode(body, schema))
+    return cast(T, await _decode(body, schema, walker))
 
 
-async def decode_one_or_many(body: bytes, schema: type[T]) -> tuple[list[T], bool]:
+async def decode_one_or_many(body: bytes, schema: type[T], walker: Walker) -> tuple[list[T], bool]:
     """Read a body that is one object or a list of them; the flag says whether it was a list (wire.md, S2).
 
     Raises:
         Malformed: the body is not JSON, or nests too deep.
         Invalid: an item breaks the schema; the faults of a list are keyed by the item's index.
     """
-    read = await _decode(body, _one_or_many(schema))
+    read = await _decode(body, _one_or_many(schema), walker)
     return (read, True) if isinstance(read, list) else ([read], False)
 
 
-async def decode_channel_configs(body: bytes) -> dict[str, ChannelSettings]:
+async def decode_channel_configs(body: bytes, walker: Walker) -> dict[str, ChannelSettings]:
     """Read the body of `/channel_config` in either form. If a name occurs twice, the last one counts.
 
     Raises:
@@ -65,7 +62,7 @@ async def decode_channel_configs(body: bytes) -> dict[str, ChannelSettings]:
         Invalid: a name or a setting is wrong. At top level the faults have no channel name, as in 0.7.1.
     """
     try:
-        return dict(await _decode(body, ChannelConfigBody))
+        return dict(await _decode(body, ChannelConfigBody, walker))
     except Invalid as error:
         raise Invalid(error.faults, _unnested(error.faults)) from error
 
@@ -102,14 +99,13 @@ def _unnested(faults: Faults) -> Faults:
     return flat
 
 
-async def _decode(body: bytes, shape: Any) -> Any:
+async def _decode(body: bytes, shape: Any, walker: Walker) -> Any:
     refuse_deep(body)
     try:
         return _decoder(shape).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        if len(body) < WALKED_BYTES:
-            return _walk(body, shape)
-    return await asyncio.to_thread(_walk, body, shape)
+        pass
+    return await walker.run(_walk, body, shape)
 
 
 @cache
