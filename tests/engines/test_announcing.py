@@ -82,6 +82,45 @@ def test_other_tasks_run_between_the_channels(live: Any) -> None:
     live(life)
 
 
+@pytest.mark.parametrize("call", ["update", "connect", "join", "leave", "disconnect"])
+def test_other_tasks_run_while_two_calls_of_a_user_overlap(live: Any, call: str) -> None:
+    """The second call waits for the announcement of the first, and does not do the rest of it in one turn."""
+
+    async def life(engine: MemoryEngine, recorder: Recorder) -> None:
+        first = await half_way(engine.update_user("ann", mood(1)))
+        second = asyncio.create_task(
+            {
+                "update": lambda: engine.update_user("ann", mood(2)),
+                "connect": lambda: engine.connect(TABLET, mood(2)),
+                "join": lambda: engine.join(ANN, {"a new one": SETTINGS}),
+                "leave": lambda: engine.leave(ANN, NAMES[:1]),
+                "disconnect": lambda: engine.disconnect_all([Leaving(ANN, NAMES)]),
+            }[call]()
+        )
+        counts = [len(recorder.entries)]
+        while not (first.done() and second.done()):
+            await asyncio.sleep(0)
+            counts.append(len(recorder.entries))
+        assert max(after - before for before, after in pairwise(counts)) <= 2
+
+    live(life)
+
+
+def test_a_connection_whose_state_cannot_be_announced_is_not_registered(live: Any) -> None:
+    """An error of the receiver ends the call, and the user is not counted for ever."""
+
+    async def life(engine: MemoryEngine, recorder: Recorder) -> None:
+        def fail(_entry: Any) -> None:
+            raise ValueError("a bug in the receiver")
+
+        recorder.deliver = fail  # type: ignore[method-assign]
+        with pytest.raises(ValueError, match="a bug in the receiver"):
+            await engine.connect(TABLET, mood(1))
+        assert engine.registry.users["ann"].connections == 1
+
+    live(life)
+
+
 @pytest.mark.parametrize("connects", [False, True])
 def test_changes_reach_each_channel_in_their_order(live: Any, connects: bool) -> None:
     """Also one that a second connection of the user makes: it comes after all of the first."""

@@ -203,6 +203,9 @@ class Engine(Protocol):
     ) -> UserChange | None:
         """Register a new connection and update its user, created if need be; return None if the id is taken.
 
+        A changed state may be announced in several turns of the event loop. If the call is cancelled meanwhile, the
+        connection is not registered, and the change stays.
+
         Args:
             since: the position from which it may read private messages, passed on to a later owner; None means from now on.
         """
@@ -252,7 +255,7 @@ class Engine(Protocol):
         """Change settings of channels, created if need be; settings that are not named keep their values."""
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
-        """Change the state of a user; return None if the user is unknown."""
+        """Change the state of a user, announced to very many channels in several turns; None if the user is unknown."""
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
         """Return the known channels among these; None means all.

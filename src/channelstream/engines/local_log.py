@@ -7,7 +7,8 @@ these will be committed after it.
 
 A changed state is announced to the channels of its user in several loop turns, if they are very many. In between,
 whatever changes the state again, or the channels of the user, first announces the rest. So every channel receives the
-same events, in the same order, as if all were announced in one turn.
+events of this user in the same order as if all were announced in one turn. If another user joins a channel in between,
+that channel may be sent a list of users with the new state before the change.
 """
 
 import logging

@@ -4,7 +4,8 @@ It keeps order, positions and history as long as the process lives. A restart lo
 client that returns with a position is sent which channels are `lost`.
 
 The event loop is the lock: most methods await nothing, so they are atomic. The exceptions work in several short
-turns: joining and leaving very many channels, announcing a state to them, disconnecting and `collect`.
+turns: joining and leaving very many channels, announcing a state to them, reading their logs, disconnecting and
+`collect`.
 """
 
 import asyncio
@@ -73,11 +74,12 @@ class MemoryEngine:
     async def connect(
         self, member: Member, update: UserUpdate, since: Position | None = None
     ) -> UserChange | None:
+        await self._announced(member.user)
         change = self._log.connect(member, update)
         try:
             await self._announce(member.user)
-        except asyncio.CancelledError:
-            # The caller is gone and will not unregister it.
+        except BaseException:
+            # Cancelled, or a bug: the caller does not unregister it. The change of the state stays.
             self._log.undo_connect(member)
             raise
         return change
@@ -88,6 +90,7 @@ class MemoryEngine:
     async def disconnect_all(self, leaving: Sequence[Leaving]) -> None:
         waiting = deque(leaving)
         while waiting:
+            await self._announced(waiting[0].member.user)
             self._log.disconnect_next(waiting)
             await asyncio.sleep(0)
 
@@ -98,6 +101,7 @@ class MemoryEngine:
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
             while waiting:
+                await self._announced(member.user)
                 self._log.join_next(member, waiting, joined)
                 if waiting:
                     await asyncio.sleep(0)
@@ -112,6 +116,7 @@ class MemoryEngine:
         waiting, left = deque(channels), list[str]()
         try:
             while waiting:
+                await self._announced(member.user)
                 self._log.leave_next(member, waiting, left)
                 if waiting:
                     await asyncio.sleep(0)
@@ -124,9 +129,15 @@ class MemoryEngine:
         self._log.configure(patches)
 
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
+        await self._announced(name)
         change = self._log.update_user(name, update)
         await self._announce(name)
         return change
+
+    async def _announced(self, user: str) -> None:
+        """Wait until the last change of a user's state is announced: what follows would announce the rest in one turn."""
+        if self._log.announce_next(user):
+            await self._announce_rest(user)
 
     async def _announce(self, user: str) -> None:
         """Announce a changed state, also if the caller is cancelled meanwhile."""

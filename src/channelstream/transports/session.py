@@ -361,7 +361,7 @@ class Session:
                 # All that remains to be read is a channel that is still being joined. Its log cannot be read
                 # yet.
                 await self._node.joined(connection)
-            # An in-process engine answers without yielding to the event loop. Without this `sleep`, nothing
+            # An in-process engine may answer without yielding to the event loop. Without this `sleep`, nothing
             # that this method waits for could happen.
             await asyncio.sleep(0)
 
