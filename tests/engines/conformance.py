@@ -781,6 +781,23 @@ def test_presence_is_for_always_connections_where_it_is_not_notified(lab: Lab) -
     assert not event.is_for("old", IF_ANNOUNCED)
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_channel_is_silent_again_without_always_connections(lab: Lab, ends: bool) -> None:
+    """Whether the last one that always receives presence leaves the channel, or ends."""
+    members = [lab.connect("old", "a", protocol=SEED, conn_id=conn_id) for conn_id in ("1", "2")]
+    lab.connect("bob", "a")
+    assert lab.channel("a").always_connections == 2
+    for member in members:
+        if ends:
+            lab.disconnect(member, "a")
+        else:
+            lab.leave(member, "a")
+    assert lab.channel("a").always_connections == 0
+    before = len(lab.received())
+    lab.connect("ann", "a")
+    assert len(lab.received()) == before
+
+
 def test_presence_carries_user_lists_where_asked_for(lab: Lab) -> None:
     """All members of the channel at that moment, with public state."""
     lab.connect("bob", "a", notify_presence=True, broadcast_presence_with_user_lists=True)

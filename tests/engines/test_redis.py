@@ -22,6 +22,7 @@ from tests.stoppable_line import StoppableLine
 from tests.waiting import PATIENCE_S, soon
 
 from channelstream.clock import new_epoch
+from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.events import Event, Message, Presence, UserStateChanged
 from channelstream.core.log import PRIVATE, Entry
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
@@ -38,7 +39,7 @@ from channelstream.engines.redis.lease_manager import MAX_HEARTBEATS
 from channelstream.engines.redis.link import NOT_REDIS, Link, script
 from channelstream.engines.redis.shard import AGAIN, CHUNK, RedisSettings
 from channelstream.errors import ConfigError, Unavailable
-from channelstream.wire.channelstream import V07
+from channelstream.wire.channelstream import SEED, V07
 
 [PREFIX] = prefixes(1)
 
@@ -155,10 +156,12 @@ class Nodes:
         self._engines.append(engine)
         return engine, recorder
 
-    async def member(self, conn_id: str, *channels: str, **settings: Any) -> tuple[RedisEngine, Recorder]:
+    async def member(
+        self, conn_id: str, *channels: str, protocol: ClientProtocol = V07, **settings: Any
+    ) -> tuple[RedisEngine, Recorder]:
         """Start one more that holds a connection, whose user is called like it."""
         engine, recorder = await self.node()
-        member = Member(conn_id, conn_id, V07)
+        member = Member(conn_id, conn_id, protocol)
         recorder.members[conn_id] = (member, set(channels))
         assert await engine.connect(member, EMPTY) is not None
         await engine.join(member, dict.fromkeys(channels, settings))
@@ -1040,6 +1043,50 @@ def test_a_command_reaches_the_node_of_its_connection(with_nodes: Any) -> None:
         assert await other.members("a") == {"ann": "ann"}
 
     with_nodes(life)
+
+
+def test_a_claimed_connection_keeps_its_protocol(with_nodes: Any) -> None:
+    """Its channels include its audience until it leaves them at its new node."""
+
+    async def always(engine: RedisEngine) -> int:
+        [channel] = await engine.channels(["a"], with_users=False)
+        return channel.always_connections
+
+    async def life(nodes: Nodes) -> None:
+        await nodes.member("old", "a", protocol=SEED)
+        other, recorder = await nodes.member("ann", "a")
+        claim = await other.claim("old", orphan=False, request_release=at_once)
+        assert claim is not None
+        recorder.members["old"] = (claim.member, set(claim.channels))
+        assert claim.member == Member("old", "old", SEED)
+        assert await always(other) == 1
+        await other.leave(claim.member, ["a"])
+        assert await always(other) == 0
+
+    with_nodes(life)
+
+
+def test_an_id_that_is_used_again_with_another_protocol_replaces_the_former_one(with_one_shard: Any) -> None:
+    """A shard that has missed the end of the former connection no longer counts its audience."""
+
+    async def life(nodes: Nodes) -> None:
+        engine, recorder = await nodes.member("old", "a", protocol=SEED)
+        again = Member("old", "old", V07)
+        recorder.members["old"] = (again, {"b"})
+        await engine._shards.at("b").call(
+            "join",
+            **engine._connections._identity(again),
+            known=False,
+            channels=[("b", {})],
+            since=False,
+            bounds=engine._bounds,
+            blob=await engine._shards.state_for("old", []),
+        )
+        channels = {each.name: each for each in await engine.channels(["a", "b"])}
+        assert [each.always_connections for each in channels.values()] == [0, 0]
+        assert [list(channels[name].users) for name in ("a", "b")] == [[], ["old"]]
+
+    with_one_shard(life)
 
 
 def test_a_claimed_connection_is_released_and_delivered_there(with_nodes: Any) -> None:

@@ -128,8 +128,8 @@ end
 
 -- Register a connection for a node; false if a former connection with the same id is not unregistered yet.
 local function register(conn_id, node, user, client)
-  local known = call('HMGET', key('k', conn_id), 'nodes', 'user', 'ending')
-  if known[3] or known[2] and known[2] ~= user then
+  local known = call('HMGET', key('k', conn_id), 'nodes', 'user', 'ending', 'protocol')
+  if known[3] or known[2] and (known[2] ~= user or known[4] ~= client.protocol) then
     -- The id is used again before the former connection has ended here, or this shard missed its end.
     if not unregister(conn_id) then return false end
     known[1] = false
