@@ -49,7 +49,7 @@ class FlushPacer:
         self._not_before_s = 0.0
 
     def request_flush(self) -> None:
-        """Flush in the next loop turn; if several events wait by then, after the pause that follows the last flush."""
+        """Flush in the next loop turn; if several events wait then, after the pause that follows the last flush."""
         asyncio.get_running_loop().call_soon(self._begin)
 
     def _begin(self) -> None:
