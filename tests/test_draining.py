@@ -16,7 +16,8 @@ from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.server import Server, build
-from channelstream.wire.channelstream import V07, Framing, format_of
+from channelstream.wire.channelstream import V07, Framing
+from channelstream.wire.formats import format_of
 
 MANY = 30
 

@@ -32,10 +32,14 @@ LAYERS = (
 """From left to right; a unit may import itself and what stands further left, never its neighbour."""
 ALSO_FORBIDDEN = {"pages": {"node", "transports", "api"}}
 """The pages talk to the server as any application does, over HTTP."""
-ONLY_FOR = {"engines": {"node", "config", "server"}}
-"""Units that only these may import: every other one reaches an engine through the node, which has the use cases.
+ONLY_FOR = {
+    "engines": {"node", "config", "server"},
+    "wire": {"transports", "api", "admin", "server"},
+}
+"""Units that only these may import.
 
-The configuration imports the forms of an engine's address, and the server makes the engine.
+Every other unit reaches an engine through the node, which has the use cases; the configuration imports the forms of an
+engine's address, and the server makes the engine. Nothing between the wire and the transports knows a protocol.
 """
 IMPURE_MODULES = {
     "asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
@@ -187,6 +191,8 @@ def test_every_unit_has_a_place() -> None:
         ("channelstream.api.info", "from channelstream.engines.base import Engine"),
         ("channelstream.transports.session", "from channelstream.engines import base"),
         ("channelstream.admin.tables", "import channelstream.engines.memory"),
+        ("channelstream.engines.base", "from channelstream.wire.channelstream import V07"),
+        ("channelstream.node.node", "from channelstream.wire import formats"),
         ("channelstream.errors", "from channelstream.core import events"),
         ("channelstream.server", "import channelstream.cli"),
         ("channelstream", "from channelstream.errors import CloseCode"),

@@ -7,6 +7,7 @@ import pytest
 from channelstream import slices
 from channelstream.admin import details
 from channelstream.config import Settings
+from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
 from channelstream.server import build
@@ -19,6 +20,22 @@ def said(number: int) -> Message:
     return Message(
         uuid=f"m{number}", channel=f"c{number % 30}", user="bob", payload=b"1", timestamp=str(number)
     )
+
+
+def test_a_connection_of_a_later_version_is_shown() -> None:
+    """With the name of its protocol, and without its events, whose form this version does not know."""
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        later = ClientProtocol("v99", PresenceAudience.IF_ANNOUNCED)
+        await node.connect("c", "ann", later, {"c1": {}}, UserUpdate({}, {}))
+        await node.publish([said(1)])
+        shown = await details.connection(node, "c")
+        assert shown is not None
+        assert (shown["dialect"], shown["events"]) == ("v99", [])
+
+    asyncio.run(life())
 
 
 def test_other_tasks_run_while_the_last_events_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from channelstream.core.batch import DISCARD, Batch, BufferBatch
 from channelstream.core.events import Message
 from channelstream.core.format import Format
 from channelstream.core.log import Entry
-from channelstream.wire.channelstream import V07, Framing, format_of
-from channelstream.wire.formats import FORMATS
+from channelstream.wire.channelstream import V07, Framing
+from channelstream.wire.formats import FORMATS, format_of
 
 
 def entry(offset: int) -> Entry:

@@ -28,8 +28,8 @@ from channelstream.core.hub import SLICE, Hub
 from channelstream.core.log import Entry
 from channelstream.core.position import ReadRange
 from channelstream.errors import CloseCode
-from channelstream.wire.channelstream import SEED, V07, Framing, format_of
-from channelstream.wire.formats import FORMATS
+from channelstream.wire.channelstream import SEED, V07, Framing
+from channelstream.wire.formats import FORMATS, format_of
 
 
 class Tape:

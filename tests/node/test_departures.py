@@ -22,7 +22,8 @@ from channelstream.node.disconnect_queue import DisconnectQueue
 from channelstream.node.locks import Locks
 from channelstream.server import build
 from channelstream.transports.session import Session
-from channelstream.wire.channelstream import V07, Framing, format_of
+from channelstream.wire.channelstream import V07, Framing
+from channelstream.wire.formats import format_of
 
 EMPTY = UserUpdate({}, {})
 MANY = 40

@@ -11,7 +11,8 @@ from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.server import build
 from channelstream.transports.session import CHUNK, Session
-from channelstream.wire.channelstream import V07, Framing, format_of
+from channelstream.wire.channelstream import V07, Framing
+from channelstream.wire.formats import format_of
 
 
 class Tape:

@@ -29,8 +29,8 @@ from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
 from channelstream.node import Node, NodeLimits
 from channelstream.pacing import FlushPacer
 from channelstream.transports.session import Session
-from channelstream.wire.channelstream import V07, Framing, format_of
-from channelstream.wire.formats import FORMATS
+from channelstream.wire.channelstream import V07, Framing
+from channelstream.wire.formats import FORMATS, format_of
 
 CHANNELS = [f"channel-{number}" for number in range(7)]
 MESSAGES = 60

@@ -1,14 +1,12 @@
 """The protocol of this server against the golden items: every event in both dialects, live and catching up."""
 
 import json
-from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import pytest
 
-from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.events import (
     Event,
     Message,
@@ -20,17 +18,16 @@ from channelstream.core.events import (
 )
 from channelstream.core.log import Entry
 from channelstream.wire.channelstream import (
-    FORMATS,
     SEED,
     V07,
     Dialect,
     Framing,
     catchup_item,
-    format_of,
     item,
     websocket_frame,
 )
 from channelstream.wire.deflate import inflate
+from channelstream.wire.formats import FORMATS, format_of
 
 VECTORS: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "spec" / "vectors" / "items.json").read_bytes()
@@ -90,10 +87,12 @@ def test_every_kind_of_event_has_a_vector() -> None:
 def test_an_item_is_made_once_per_dialect() -> None:
     """All recipients get the same object; catching up does not change it."""
     each = entry(VECTORS["items"][0])
-    live = item(each, Dialect.V07)
-    catchup_item(each, Dialect.V07)
-    assert item(each, Dialect.V07) is live
-    assert item(each, Dialect.SEED) is not live
+    old, new = format_of(SEED, Framing.SSE), format_of(V07, Framing.SSE)
+    live = new.item(each)
+    new.catchup_item(each)
+    assert format_of(V07, Framing.POLL).item(each) is live
+    assert old.item(each) is not live
+    assert old.item(each) is format_of(SEED, Framing.WEBSOCKET).item(each)
 
 
 @pytest.mark.parametrize("vector", CASES)
@@ -139,21 +138,3 @@ def test_compressed_frames_hold_the_same_list() -> None:
     assert data[0] == 0xC1
     assert b"".join(inflate(data[2:] if data[1] < 126 else data[4:], 10_000)) == b"[%b]" % long[0]
     assert compressed.enclose([b"1"], "e-1") == websocket_frame([b"1"])
-
-
-def test_every_format_is_at_its_number() -> None:
-    """Each pair of dialect and framing once; the hub finds a format by the number that it says of itself."""
-    assert [format_.number for format_ in FORMATS] == list(range(len(Dialect) * len(Framing)))
-    assert {(format_.dialect, format_.framing) for format_ in FORMATS} == set(product(Dialect, Framing))
-    assert len({format_.name for format_ in FORMATS}) == len(Framing)
-
-
-@pytest.mark.parametrize(("protocol", "dialect"), [(SEED, Dialect.SEED), (V07, Dialect.V07)])
-def test_a_format_is_that_of_its_protocol_and_transport(protocol: ClientProtocol, dialect: Dialect) -> None:
-    """Its items are those of the dialect, live and after an absence."""
-    each = entry(VECTORS["items"][0])
-    for framing in Framing:
-        format_ = format_of(protocol, framing)
-        assert (format_.dialect, format_.framing) == (dialect, framing)
-        assert format_.item(each) is item(each, dialect)
-        assert format_.catchup_item(each) == catchup_item(each, dialect)

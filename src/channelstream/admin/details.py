@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from heapq import nlargest
 from itertools import islice
-from typing import Any, assert_never
+from typing import Any
 
 from msgspec.structs import asdict
 
@@ -26,8 +26,11 @@ from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.node import Node
 from channelstream.slices import Slices
-from channelstream.wire.channelstream import DIALECTS, Dialect
+from channelstream.wire.channelstream import SEED, V07
+from channelstream.wire.formats import is_known
 
+PROTOCOLS = {SEED.name: "first generation", V07.name: "0.7"}
+"""The names that people see; another one was registered by a node of a later version."""
 LISTED = 200
 """Most users, channels or connections listed on one page. The page always shows their number."""
 MESSAGES = 50
@@ -106,7 +109,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "user": found.user,
         "state": found.state.value,
         "transport": transport_of(found),
-        "dialect": _dialect_name(DIALECTS[found.protocol.name]),
+        "dialect": PROTOCOLS.get(found.protocol.name, found.protocol.name),
         "position": str(Position(node.position.epochs, _delivered_offsets(node, found, waiting))),
         "server_position": str(node.position),
         "waiting_events": len(waiting),
@@ -114,19 +117,11 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "expires_in_s": _expires_in_s(node, found),
         "channels": len(found.channels),
         "listed_channels": sorted(islice(found.channels, LISTED)),
-        "events": [event_row(entry, found.protocol) for entry in await _last_events(node, found)],
+        "events": [event_row(entry, found.protocol) for entry in await _last_events(node, found)]
+        if is_known(found.protocol)
+        else [],
         "endings": endings,
     }
-
-
-def _dialect_name(dialect: Dialect) -> str:
-    match dialect:
-        case Dialect.SEED:
-            return "first generation"
-        case Dialect.V07:
-            return "0.7"
-        case _:
-            assert_never(dialect)
 
 
 def _delivered_offsets(node: Node, found: Connection, waiting: list[Entry]) -> Offsets:

@@ -89,8 +89,8 @@ class Connection:
         leaving: channels that it is leaving.
         batch: the events that wait for the next flush; see `core.batch`.
         delivered: the position up to which the log was written to its stream; valid unless it is LIVE.
-        stream: None while it has none; `write` is its write method and `format` its format, copied here for the
-            flush.
+        stream: None while it has none; `write` is its write method and `format_number` the number of its format,
+            copied here for the flush.
         deadline_s: when it ends unless a stream attaches, in the engine's clock; None while it has a stream.
     """
 
@@ -99,7 +99,7 @@ class Connection:
         "channels",
         "deadline_s",
         "delivered",
-        "format",
+        "format_number",
         "id",
         "joining",
         "leaving",
@@ -111,7 +111,7 @@ class Connection:
         "write",
     )
 
-    format: int
+    format_number: int
     write: Callable[[bytes], None]
 
     def __init__(

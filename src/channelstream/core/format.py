@@ -17,12 +17,16 @@ class Format(Protocol):
 
     Attributes:
         number: its place in the table of formats.
+        form: the number of the form of its items; formats with the same number send the same items.
         name: what people call it, for the admin pages.
         heartbeat: the bytes that an idle stream is sent.
     """
 
     @property
     def number(self) -> int: ...
+
+    @property
+    def form(self) -> int: ...
 
     @property
     def name(self) -> str: ...

@@ -181,7 +181,7 @@ class Hub:
                 last = batch
                 following = connection.batch = batch.append(entry)
             if batch is root:
-                waiting[connection.format].append(connection)
+                waiting[connection.format_number].append(connection)
         if not self._flush_is_due:
             self._ask_for_flush()
 
@@ -244,7 +244,7 @@ class Hub:
         batch = connection.batch
         if connection.state is not ConnectionState.LIVE or batch.entry is None:
             return
-        format_ = self._formats[connection.format]
+        format_ = self._formats[connection.format_number]
         changes = self.changes.after(self._sent_began) or ()
         forms = forms_for(connection.user, compacted(batch.entries()), changes)
         connection.batch = self._root
@@ -289,15 +289,15 @@ class Hub:
                         data = known
                     cost = 1 + len(data) // WRITE_BYTES
                 # Skip a connection that was detached while it waited, or whose stream has another format now.
-                if batch.entry is not None and connection.format == number:
+                if batch.entry is not None and connection.format_number == number:
                     connection.batch = following
                     if following is not root:
                         self._waiting_by_format[number].append(connection)
                     if data:
                         connection.write(data)
-                        left -= cost
-                        if left <= 0:
-                            break
+                    left -= cost
+                    if left <= 0:
+                        break
         except Exception:
             self._close_failed(connection, batch)
             raise
@@ -344,7 +344,7 @@ class Hub:
         connection.move(Step.ATTACH)
         connection.stream = stream
         connection.write = stream.write
-        connection.format = stream.format.number
+        connection.format_number = stream.format.number
         connection.batch = batch
         connection.deadline_s = None
 
@@ -410,7 +410,7 @@ class Hub:
         batch, connection.batch = connection.batch, self._root
         delivered = None
         try:
-            data = batch.encoded(self._formats[connection.format], self._waiting_changes())
+            data = batch.encoded(self._formats[connection.format_number], self._waiting_changes())
             if data:
                 connection.write(data)
         except Exception:

@@ -43,7 +43,7 @@ class Entry:
         offsets: the position after this entry: one offset for each shard; that of `shard` is `offset`.
         position: `offsets` in the form that clients see.
         at_s: when it was accepted, in the engine's clock.
-        items: its item in each protocol, made by the formats at first use and then shared by all recipients.
+        items: its items, each at the number of its form (`Format.form`); made at first use, then shared by all recipients.
         size: bytes that it counts for in the budget.
     """
 
@@ -67,6 +67,18 @@ class Entry:
         self.event = event
         self.items: list[bytes | None] | None = None
         self.size = ENTRY_OVERHEAD + event.size_bytes()
+
+    def item(self, form: int, encode: Callable[["Entry"], bytes | None]) -> bytes | None:
+        """Return its item in a form, encoded at the first call and kept."""
+        items = self.items
+        if items is None:
+            items = self.items = [None] * (form + 1)
+        elif len(items) <= form:
+            items += [None] * (form + 1 - len(items))
+        data = items[form]
+        if data is None:
+            data = items[form] = encode(self)
+        return data
 
     def with_event(self, event: Event) -> "Entry":
         """Return an entry at the same offset with another event, such as a message after an edit."""

@@ -24,7 +24,8 @@ from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
 from channelstream.http.line import Line
 from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
-from channelstream.wire.channelstream import Framing, format_of, json_list
+from channelstream.wire.channelstream import Framing, json_list
+from channelstream.wire.formats import format_of
 
 CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
 """The form of a JSONP callback: names joined by dots, nothing that could be a statement."""

@@ -12,7 +12,8 @@ from channelstream.http.closing import close_transport
 from channelstream.http.line import ack_progress
 from channelstream.transports.session import LINE_LOST, Session
 from channelstream.transports.streams import Streams
-from channelstream.wire.channelstream import Framing, format_of
+from channelstream.wire.channelstream import Framing
+from channelstream.wire.formats import format_of
 
 INBOUND_BYTES = 4096
 """Most bytes that a client may send after its request, of no use here; with more, the stream is dropped."""

@@ -13,6 +13,7 @@ from channelstream.node import Node
 from channelstream.slices import TurnQueue
 from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.settings import StreamSettings
+from channelstream.wire.formats import is_known
 from channelstream.wire.websocket import Limits
 
 READS_AT_ONCE = 200
@@ -57,9 +58,7 @@ class Streams:
             Unavailable: the server is shutting down, or its ownership of the connection is not confirmed.
         """
         conn_id = self._conn_id(query)
-        connection = self.node.connection(conn_id) if conn_id else None
-        if connection is None:
-            raise _unknown()
+        connection = _spoken(self.node.connection(conn_id) if conn_id else None)
         if not self.node.owns(connection.id):
             raise Unavailable("The engine is out of reach; reconnect in a moment.")
         return connection
@@ -80,10 +79,7 @@ class Streams:
             Unavailable: also if the engine is out of reach.
         """
         conn_id = self._conn_id(query)
-        connection = await self.node.take_over(conn_id) if conn_id else None
-        if connection is None:
-            raise _unknown()
-        return connection
+        return _spoken(await self.node.take_over(conn_id) if conn_id else None)
 
     def run(self, work: Coroutine[None, None, None], has_socket: bool = False) -> None:
         """Run a task for a stream that is about to open; stopping waits for it.
@@ -120,5 +116,12 @@ def _keep(work: Coroutine[None, None, None], tasks: set[asyncio.Task[None]]) -> 
     task.add_done_callback(tasks.discard)
 
 
-def _unknown() -> Unauthorized:
-    return Unauthorized("Unknown connection: ask the application for a new conn_id.")
+def _spoken(connection: Connection | None) -> Connection:
+    """Return a connection whose protocol this version speaks.
+
+    Raises:
+        Unauthorized: it is unknown, or a node of a later version has registered it.
+    """
+    if connection is None or not is_known(connection.protocol):
+        raise Unauthorized("Unknown connection: ask the application for a new conn_id.")
+    return connection

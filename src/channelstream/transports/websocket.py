@@ -26,8 +26,9 @@ from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.line import ack_progress
 from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
 from channelstream.transports.streams import Streams
-from channelstream.wire.channelstream import Framing, format_of
+from channelstream.wire.channelstream import Framing
 from channelstream.wire.deflate import inflate
+from channelstream.wire.formats import format_of
 from channelstream.wire.frame_head import FrameError
 from channelstream.wire.websocket import (
     PING,

@@ -3,9 +3,10 @@
 Keys and types are those of the two older generations (spec/vectors/items.json has every form).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from itertools import product
 from typing import Any, assert_never
 
@@ -78,16 +79,11 @@ class _Item(Struct, omit_defaults=True):
 
 
 def item(entry: Entry, dialect: Dialect) -> bytes:
-    """Return the JSON object that a live connection of this dialect is sent; encoded once, and shared.
+    """Return the JSON object that a live connection of this dialect is sent.
 
     For a `UsersLeft` it is several objects with commas between them.
     """
-    if entry.items is None:
-        entry.items = [None] * len(Dialect)
-    data = entry.items[dialect]
-    if data is None:
-        data = entry.items[dialect] = _encoded(entry, dialect, catchup=False)
-    return data
+    return _encoded(entry, dialect, catchup=False)
 
 
 def catchup_item(entry: Entry, dialect: Dialect) -> bytes:
@@ -252,6 +248,7 @@ class ChannelstreamFormat:
     """A format of this protocol (`core.format.Format`)."""
 
     number: int
+    form: int
     dialect: Dialect
     framing: Framing
 
@@ -259,15 +256,15 @@ class ChannelstreamFormat:
     def name(self) -> str:
         return _NAMES[self.framing]
 
-    def item(self, entry: Entry) -> bytes:
-        return item(entry, self.dialect)
-
-    def catchup_item(self, entry: Entry) -> bytes:
-        return catchup_item(entry, self.dialect)
-
     @property
     def heartbeat(self) -> bytes:
         return _HEARTBEATS[self.framing]
+
+    def item(self, entry: Entry) -> bytes | None:
+        return entry.item(self.form, _ITEMS[self.dialect])
+
+    def catchup_item(self, entry: Entry) -> bytes:
+        return catchup_item(entry, self.dialect)
 
     def resumed(self, position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
         return _encode({"type": "resumed", "position": position, "recovered": recovered, "lost": lost})
@@ -279,13 +276,17 @@ class ChannelstreamFormat:
         return _ENCLOSE[self.framing](items, position)
 
 
-FORMATS = tuple(
-    ChannelstreamFormat(number, dialect, framing)
-    for number, (dialect, framing) in enumerate(product(Dialect, Framing))
-)
-"""All formats of this protocol, by number."""
+_ITEMS: dict[Dialect, Callable[[Entry], bytes]] = {
+    dialect: partial(item, dialect=dialect) for dialect in Dialect
+}
 
 
-def format_of(protocol: ClientProtocol, framing: Framing) -> ChannelstreamFormat:
-    """Return the format of a client of this protocol, with the framing of its transport."""
-    return FORMATS[DIALECTS[protocol.name] * len(Framing) + framing]
+def formats(number: int, form: int) -> Iterator[ChannelstreamFormat]:
+    """Yield all formats of this protocol.
+
+    Args:
+        number: of the first format.
+        form: the number of the first form of items; each dialect has one.
+    """
+    for offset, (dialect, framing) in enumerate(product(Dialect, Framing)):
+        yield ChannelstreamFormat(number + offset, form + dialect, dialect, framing)
