@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 pytestmark = pytest.mark.browser
 
@@ -62,6 +62,23 @@ def test_charts_say_their_figures(open_admin: Callable[..., Page]) -> None:
             page.get_by_role("img", name=re.compile(f"^{name}.*: now .*, lowest .*, highest "))
         ).to_be_visible()
     expect(page.locator(".chart .line").first).to_have_attribute("d", re.compile("^M"))
+
+
+def test_a_search_that_is_typed_while_the_page_loads_is_kept(
+    open_admin: Callable[..., Page], post: Callable[..., Any]
+) -> None:
+    """Before the page's script has run, which a slow network delays."""
+    post("/channel_config", {"typed-early": {}})
+    page = open_admin()
+    held: list[Route] = []
+    page.route("**/table.js", lambda route: held.append(route))
+    with page.expect_request("**/table.js"):
+        page.goto("/admin/channels", wait_until="commit")
+    page.get_by_label("Find a channel").fill("TYPED-EARLY")
+    for route in held:
+        route.continue_()
+    expect(page.locator("#found")).to_have_text("1 found")
+    expect(page.get_by_label("Find a channel")).to_have_value("TYPED-EARLY")
 
 
 def test_thousands_of_rows_are_searched_and_paged(

@@ -96,8 +96,10 @@ function sortBy(heading) {
 }
 
 let typing = 0;
-byId("search").value = asked.search;
-byId("search").addEventListener("input", ({ target }) => {
+const field = byId("search");
+// What was typed before this script ran is kept.
+field.value ||= asked.search;
+field.addEventListener("input", ({ target }) => {
   clearTimeout(typing);
   typing = setTimeout(() => ask({ search: target.value.trim() }), TYPING_MS);
 });
@@ -105,3 +107,4 @@ for (const heading of headings) heading.querySelector("button").addEventListener
 byId("previous").addEventListener("click", () => ask({ page: String(Number(asked.page) - 1) }));
 byId("next").addEventListener("click", () => ask({ page: String(Number(asked.page) + 1) }));
 const now = keepFresh(refresh);
+if (field.value !== asked.search) ask({ search: field.value.trim() });
