@@ -53,7 +53,7 @@ class Renderer:
         )
         self._static_url = static_url
         self._environment.globals.update(version=__version__, demo=demo)
-        self._is_compiled = False
+        self._compiled: set[str] = set()
 
     async def page(
         self,
@@ -65,17 +65,15 @@ class Renderer:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """Render `template`. `headers` replace headers of `HEADERS`, or are added to them."""
-        if not self._is_compiled:
-            # In a thread: it takes 0.1 s, and would hold up every stream.
-            await asyncio.to_thread(self._compile)
         prefix = root(request)
-        text = self._environment.get_template(template).render(
-            {"root": prefix, "static": prefix + self._static_url, **(context or {})}
-        )
+        values = {"root": prefix, "static": prefix + self._static_url, **(context or {})}
+        if template in self._compiled:
+            text = self._render(template, values)
+        else:
+            # In a thread: to compile it with those that it extends takes 0.1 s, and would hold up every stream.
+            text = await asyncio.to_thread(self._render, template, values)
+            self._compiled.add(template)
         return HTMLResponse(text, status, {**HEADERS, **(headers or {})})
 
-    def _compile(self) -> None:
-        """Compile all templates: a page needs several."""
-        for name in self._environment.list_templates():
-            self._environment.get_template(name)
-        self._is_compiled = True
+    def _render(self, template: str, values: Mapping[str, Any]) -> str:
+        return self._environment.get_template(template).render(values)
