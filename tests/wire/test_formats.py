@@ -22,6 +22,12 @@ def test_every_format_is_at_its_number() -> None:
     assert [format_.number for format_ in FORMATS] == list(range(len(FORMATS)))
 
 
+def test_a_format_has_the_name_of_its_transport() -> None:
+    """The admin pages show it."""
+    names = {"WebSocket", "WebSocket, compressed", "SSE", "long poll"}
+    assert {format_.name for format_ in FORMATS} == names
+
+
 @pytest.mark.parametrize(("protocol", "framing"), list(product((SEED, V07), Framing)))
 def test_a_format_is_that_of_its_protocol_and_transport(protocol: ClientProtocol, framing: Framing) -> None:
     """Its items are those of the dialect, live and after an absence."""
