@@ -12,6 +12,7 @@ from channelstream.api.call import Call, CallLimits
 from channelstream.api.channels import info
 from channelstream.api.connections import connect, subscribe, unsubscribe
 from channelstream.api.messages import publish
+from channelstream.api.walker import Walker
 from channelstream.asgi import PART_BYTES, Parts, encode, in_parts
 from channelstream.config import Settings
 from channelstream.node import Node
@@ -72,7 +73,7 @@ Handler = Callable[[Call], Awaitable[Any]]
 async def asked(node: Node, handler: Handler, **body: Any) -> tuple[Any, int]:
     """Return what a call answers, and how many turns of the loop it took."""
     scope = {"headers": [], "query_string": b""}
-    call = Call(node, scope, encode({"conn_id": CONN_ID, **body}), CallLimits())
+    call = Call(node, scope, encode({"conn_id": CONN_ID, **body}), CallLimits(), Walker())
     task, count = asyncio.ensure_future(handler(call)), 0
     while not task.done():
         await asyncio.sleep(0)
@@ -97,7 +98,7 @@ def test_answers_about_channels_are_encoded_in_short_turns(
         await asked(node, connect, username="ann", channels=names, channel_configs=configs)
         for name in names:
             items = [{"user": "a", "channel": name, "message": text} for _ in range(shown)]
-            call = Call(node, {"headers": [], "query_string": b""}, encode(items), CallLimits())
+            call = Call(node, {"headers": [], "query_string": b""}, encode(items), CallLimits(), Walker())
             await publish(call)
         for handler, body in (
             (info, {"info": {"channels": names}}),
@@ -165,7 +166,7 @@ def test_a_list_of_messages_is_made_sent_and_answered_in_turns(monkeypatch: pyte
     async def life() -> int:
         node = build(Settings(secret="x", admin_secret="y")).node
         await node.start()
-        call = Call(node, {"headers": [], "query_string": b""}, encode(items), CallLimits())
+        call = Call(node, {"headers": [], "query_string": b""}, encode(items), CallLimits(), Walker())
         publishing, count = asyncio.ensure_future(publish(call)), 0
         while not publishing.done():
             await asyncio.sleep(0)
