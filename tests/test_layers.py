@@ -39,7 +39,7 @@ ONLY_FOR = {
 """Units that only these may import.
 
 Every other unit reaches an engine through the node, which has the use cases; the configuration imports the forms of an
-engine's address, and the server makes the engine. Nothing between the wire and the transports knows a protocol.
+engine's address, and the server makes the engine. Engines, node and http know no protocol.
 """
 IMPURE_MODULES = {
     "asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",

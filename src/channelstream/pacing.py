@@ -9,7 +9,7 @@ few connections takes microseconds, and so does its pause; a flush of 20,000 con
 do not matter. A pause as long as the flush would save a fifth more processor time, but double the median latency
 (docs/performance.md). A timer with a fixed period would delay the first event on an idle server, too. Here an idle
 server does not wait, since its last flush ended long ago. Nor does an event that waits alone: at a steady rate of single
-messages a pause would have nothing to gather, and each message would begin later than the one before.
+messages a pause would have nothing to gather, and would only add to the delay of each message.
 
 Invariant: a hub that has asked for a flush gets one, even if a flush fails. The hub asks once, and not again until it
 was flushed: an error that ended the pacer would silence every connection.

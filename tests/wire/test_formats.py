@@ -47,6 +47,13 @@ def test_formats_with_one_form_share_their_items_and_others_do_not() -> None:
         assert one.item(each) is made[one.number]
 
 
+def test_each_protocol_has_forms_of_its_own() -> None:
+    """Two that used one number would be sent each other's items."""
+    forms = {protocol: {format_of(protocol, framing).form for framing in Framing} for protocol in (SEED, V07)}
+    assert not forms[SEED] & forms[V07]
+    assert forms[SEED] | forms[V07] == {format_.form for format_ in FORMATS}
+
+
 def test_an_item_that_is_not_sent_is_none() -> None:
     """A format may leave events out."""
     nothing: Callable[[Any], bytes | None] = lambda _: None  # noqa: E731

@@ -35,7 +35,7 @@ class Call:
 
     Attributes:
         slices: divides the work of this call into short event loop turns.
-        walker: reads the long bodies of all calls that have faults.
+        walker: reads the long bodies that msgspec refuses, of all calls.
     """
 
     __slots__ = ("_scope", "body", "limits", "node", "slices", "walker")

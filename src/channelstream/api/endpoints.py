@@ -44,8 +44,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         many=True,
         response=answers.MessageAnswer,
         summary="Send messages",
-        description="Sends one message or a list, all or none. A message whose `uuid` is still in the log, or a request "
-        "with the same `Idempotency-Key`, is answered as before and not delivered again.",
+        description="Sends one message, or a list that one invalid item refuses. A message whose `uuid` is still in the "
+        "log, or a request with the same `Idempotency-Key`, is answered as before and not delivered again.",
     ),
     Endpoint(
         path="/message",

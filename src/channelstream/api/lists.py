@@ -30,7 +30,7 @@ async def read_one_or_many(
     walker: Walker,
     piece_bytes: int = PIECE_BYTES,
 ) -> tuple[list[T], bool]:
-    """Read a body that is one object or a list of them; the flag says whether it was a list (wire.md, S2).
+    """Read a body that is one object or a list of them; the flag says whether it was a list (docs/api.md, "Lists").
 
     Args:
         max_items: most items of a list.

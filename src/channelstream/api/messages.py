@@ -37,7 +37,7 @@ Result = Answer | list[Answer] | Parts
 
 
 async def publish(call: Call) -> Result:
-    """Publish messages, all or none of them."""
+    """Publish messages. One invalid item refuses all; if the engine fails between two parts, the earlier ones are sent."""
     bodies, many = await _read(call, MessageBody)
     now = stamp(call.node.clock.wall())
     key, new_id, numbers = call.key, call.node.new_id, count()

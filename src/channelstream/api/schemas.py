@@ -236,7 +236,7 @@ class ConnectBody(Struct, kw_only=True):
 
     @property
     def dialect_is_seed(self) -> bool:
-        """Whether this connection speaks the seed's dialect (wire.md, S1)."""
+        """Whether this connection speaks the seed's dialect (docs/api.md, "Compatibility with older programs")."""
         return self.username is UNSET
 
 
@@ -397,7 +397,7 @@ class InfoBody(Struct, kw_only=True):
 
     @property
     def is_seed_form(self) -> bool:
-        """Whether the answer has the 0.2 form (wire.md, S3)."""
+        """Whether the answer has the 0.2 form (docs/api.md, "Compatibility with older programs")."""
         return self.info is UNSET and self.channels is not UNSET
 
     @property

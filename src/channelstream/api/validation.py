@@ -44,7 +44,7 @@ async def decode(body: bytes, schema: type[T], walker: Walker) -> T:
 
 
 async def decode_one_or_many(body: bytes, schema: type[T], walker: Walker) -> tuple[list[T], bool]:
-    """Read a body that is one object or a list of them; the flag says whether it was a list (wire.md, S2).
+    """Read a body that is one object or a list of them; the flag says whether it was a list (docs/api.md, "Lists").
 
     Raises:
         Malformed: the body is not JSON, or nests too deep.

@@ -1,4 +1,4 @@
-"""Runs the slow reads of long bodies in a thread, one at a time."""
+"""Runs the slow reads of long bodies in threads, one at a time."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,18 +7,17 @@ from typing import Any, TypeVar
 from channelstream.errors import Unavailable
 
 LONG_BYTES = 16_384
-"""Length from which on a body is read in the thread: a shorter one takes up to 3 ms (measured)."""
+"""Length from which on a body is read in a thread: a shorter one takes up to 4 ms (measured)."""
 WAITING = 16
-"""Most long bodies that wait for the thread; further calls are refused with 503. Only signed calls may be so long."""
+"""Most long bodies that wait or are read; further calls are refused with 503. Only signed calls may be so long."""
 
 T = TypeVar("T")
 
 
 class Walker:
-    """The thread for bodies that must be read field by field, which takes 0.25 s for each MB.
+    """Reads bodies that msgspec refuses field by field, which takes 0.25 s for each MB; one for all calls of the API.
 
-    One at a time: in each of its turns the event loop may wait for the interpreter lock, 5 ms for every other thread
-    that computes.
+    One at a time: each thread that computes can delay every turn of the event loop by 5 ms, for the interpreter lock.
     """
 
     def __init__(self) -> None:
@@ -34,7 +33,9 @@ class Walker:
         if len(body) < LONG_BYTES:
             return read(body, *arguments)
         if self._waiting >= WAITING:
-            raise Unavailable("Too many long requests with faults are being read; try again later.")
+            raise Unavailable(
+                "Too many long requests that break their schema are being read; try again later."
+            )
         self._waiting += 1
         try:
             async with self._lock:

@@ -2,8 +2,8 @@
 
 A format is the pair of a protocol and the framing of a transport. The composition root passes a table of all formats to
 the hub, and each format knows its place in the table. So the hot path handles formats as small integers: a batch keeps
-its bytes per number, and a connection waits in the list of its number. A format's methods are called once per batch,
-never per recipient.
+its bytes per number, and a connection waits in the list of its number. In a flush, a format's methods are called once
+per batch, never per recipient.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from channelstream.core.log import Entry
 
 
 class Format(Protocol):
-    """Encodes events for the clients of one protocol on one transport.
+    """Encodes events for the clients of one protocol in one framing.
 
     Attributes:
         number: its place in the table of formats.
         form: the number of the form of its items; formats with the same number send the same items.
-        name: what people call it, for the admin pages.
+        name: that of its transport, for the admin pages.
         heartbeat: the bytes that an idle stream is sent.
     """
 
@@ -35,7 +35,7 @@ class Format(Protocol):
     def heartbeat(self) -> bytes: ...
 
     def item(self, entry: Entry) -> bytes | None:
-        """Return what a live client is sent of an entry; None if it is sent nothing. Encoded once, and shared."""
+        """Return what a live client is sent of an entry; None if it is sent nothing. An item is encoded once, and shared."""
 
     def catchup_item(self, entry: Entry) -> bytes | None:
         """Return what a client without a position is sent of an entry after an absence; None if it is sent nothing."""

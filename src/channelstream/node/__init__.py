@@ -1,8 +1,9 @@
 """One process of the service: its use cases, and the commands between nodes that share an engine.
 
-`node.py` has the use cases of the API, the transports and the admin pages: nothing else calls an engine. `local.py` has
-the connections of this process, `handover.py` their moves between nodes, `commands.py` the messages between nodes, and
-`publishing.py` divides long lists of events into loop turns. Operations on one connection run one after the other
+`node.py` has the use cases of the API, the transports and the admin pages: no other package calls an engine.
+`local.py` has the connections of this process, `disconnect_queue.py` unregisters those that end, `handover.py` has
+their moves between nodes, `commands.py` the messages between nodes. `publishing.py` divides long lists of events into
+loop turns, and `signals.py` announces what happens. Operations on one connection run one after the other
 (`locks.py`), so nothing changes between a check and the act that follows it, however long the engine takes.
 """
 

@@ -1,4 +1,4 @@
-"""The use cases of one server process, for the API and the transports: they combine the hub and the engine."""
+"""The use cases of one server process, for the API, the transports and the admin pages, over the hub and the engine."""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

@@ -26,7 +26,10 @@ class Publishing:
         self._hub = hub
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        """Publish events in this order; when this returns, the engine has accepted them."""
+        """Publish events in this order; when this returns, the engine has accepted them.
+
+        If it raises, the engine may have accepted some of them.
+        """
         if len(events) == 1:
             return await self._engine.publish(events)
         accepted: list[Accepted] = []

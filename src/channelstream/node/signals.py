@@ -2,8 +2,16 @@
 
 A consumer (a trace, later metrics and webhooks) connects functions to the signals that it needs. The code that emits a
 signal does not know its consumers, and depends on none of them: an exception of a consumer is logged, and what the
-signal announces goes its way. A signal without consumers costs one truth test. The hot path does not even have that:
-while nobody consumes `accepted`, the engine calls the hub itself (`Node.deliver`).
+signal announces goes its way. A consumer runs inside the code that emits: it must be short, and neither await nor block.
+A signal without consumers costs a call. The hot path does not even have that: while nobody consumes `accepted`, the
+engine calls the hub itself (`Node.deliver`).
+
+The signals are those of one node, and of its streams as they are:
+
+- A shared engine delivers an event to every node that has a recipient. So each of these nodes announces it, and none
+  does if nobody is there. Events that the engine reports as lost are not announced.
+- A connection that moves to another node ends here. A long poll attaches and detaches with every answer.
+- Each read of a catch-up is announced, before the entries that its client does not receive are left out.
 """
 
 import logging
@@ -62,11 +70,11 @@ class Signals:
     Attributes:
         accepted: an entry arrives and is delivered next; the connections are still in the state before it.
         duplicate: a message was published with a uuid that the log holds, and is not delivered again.
-        replayed: a connection is sent these entries of the log; events of these channels are missing.
+        replayed: these entries of the log were read for a connection; events of these channels are missing.
         attached: a connection has a stream.
         detached: a connection has lost its stream, and ends after so many seconds unless another one attaches.
         stalled: the client of a connection reads too slowly; its events are read from the log later.
-        ended: a connection, or one of its streams, has ended with this close code and reason.
+        ended: a connection, or one of its streams, has ended here with this close code, if there is one, and reason.
     """
 
     __slots__ = ("accepted", "attached", "detached", "duplicate", "ended", "replayed", "stalled")

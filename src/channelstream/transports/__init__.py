@@ -1,4 +1,4 @@
 """The transports: WebSocket, server-sent events and long poll, all with one `Session`.
 
-Imports `core`, `engines` (types) and `node`; never `api`.
+Imports `core`, `wire`, `node` and `http`; never `api` or `engines`.
 """
