@@ -15,9 +15,12 @@ from channelstream.api.messages import publish
 from channelstream.api.walker import Walker
 from channelstream.asgi import PART_BYTES, Parts, encode, in_parts
 from channelstream.config import Settings
+from channelstream.core.events import Message
+from channelstream.core.log import Entry
 from channelstream.node import Node
 from channelstream.server import build
 from channelstream.slices import STEP, Slices
+from channelstream.wire import channelstream as channelstream_wire
 
 RAW = msgspec.Raw(b'{"x": 1}')
 CONN_ID = "00000000-0000-4000-8000-000000000001"
@@ -178,3 +181,28 @@ def test_a_list_of_messages_is_made_sent_and_answered_in_turns(monkeypatch: pyte
     assert asyncio.run(life()) == 1
     monkeypatch.setattr(slices, "TURN_S", -1.0)
     assert asyncio.run(life()) == 4
+
+
+def test_the_items_of_a_history_are_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is asked for; a history may have very many long messages."""
+    encoded: list[Entry] = []
+    encode_item = channelstream_wire._encoded
+
+    def counted(entry: Entry, *arguments: Any, **named: Any) -> bytes:
+        encoded.append(entry)
+        return encode_item(entry, *arguments, **named)
+
+    monkeypatch.setattr(channelstream_wire, "_encoded", counted)
+
+    async def life() -> None:
+        node = build(Settings(secret="x", admin_secret="y")).node
+        await node.start()
+        await node.configure({"a": {"store_history": True, "history_size": 10}})
+        message = Message(uuid="m", channel="a", user="ann", payload=b'"hi"', timestamp="t")
+        await node.publish([message])
+        for _ in range(3):
+            answer, _turns = await asked(node, info)
+            assert [bytes(item) for item in answer["channels"]["a"]["history"]] != []
+        assert len(encoded) == 1
+
+    asyncio.run(life())

@@ -20,12 +20,16 @@ from channelstream.core.position import Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.slices import STEP
-from channelstream.wire.channelstream import Dialect, item
+from channelstream.wire.channelstream import V07, Framing
+from channelstream.wire.formats import format_of
 
 STATES = 10
 """An answer has the states of at most this many times `info_users` users, over all its channels."""
 LOOKUP = 500
 """Users read from the engine in one step."""
+
+_HISTORY = format_of(V07, Framing.POLL)
+"""The format of the items of a history, whose bytes it shares with the clients of that format."""
 
 Answer = dict[str, Any]
 
@@ -195,9 +199,9 @@ def _channel(channel: Channel, page: _Page, options: InfoOptions, position: Posi
         "long_name": None,
         "settings": asdict(channel.settings),
         "history": [
-            Raw(item(entry, Dialect.V07))
+            Raw(item)
             for entry in channel.history.entries
-            if entry.offset <= position.offsets[entry.shard]
+            if entry.offset <= position.offsets[entry.shard] and (item := _HISTORY.item(entry)) is not None
         ]
         if options.include_history
         else [],
