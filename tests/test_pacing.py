@@ -39,6 +39,16 @@ class Flush:
         return self.now_s
 
 
+async def after_a_flush(takes_s: float) -> tuple[Flush, FlushPacer]:
+    """Return a flush that has taken so long, and its pacer."""
+    flush = Flush()
+    pacer = FlushPacer(flush, flush.waiting, flush.steady)
+    flush.takes_s = takes_s
+    pacer.request_flush()
+    await turns(2)
+    return flush, pacer
+
+
 def play(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a scenario on a loop whose time does not pass while anything is left to do."""
     loop = VirtualLoop()
@@ -61,11 +71,7 @@ def test_an_idle_server_flushes_in_the_next_turn_of_the_loop() -> None:
 
 def test_after_a_long_flush_the_next_one_waits() -> None:
     async def scenario() -> None:
-        flush = Flush()
-        pacer = FlushPacer(flush, flush.waiting, flush.steady)
-        flush.takes_s = 1.0
-        pacer.request_flush()
-        await turns(2)
+        flush, pacer = await after_a_flush(1.0)
         flush.done.clear()
         pacer.request_flush()
         await turns(5)
@@ -80,11 +86,7 @@ def test_an_event_that_waits_alone_is_flushed_without_a_pause() -> None:
     """A pause would gather nothing; a second event that comes in the same turn makes it worth while."""
 
     async def scenario() -> None:
-        flush = Flush()
-        pacer = FlushPacer(flush, flush.waiting, flush.steady)
-        flush.takes_s = 1.0
-        pacer.request_flush()
-        await turns(2)
+        flush, pacer = await after_a_flush(1.0)
         flush.events = 1
         pacer.request_flush()
         await turns(2)
@@ -99,11 +101,7 @@ def test_an_event_that_waits_alone_is_flushed_without_a_pause() -> None:
 
 def test_the_pause_is_over_when_half_the_time_has_passed_that_the_flush_took() -> None:
     async def scenario() -> None:
-        flush = Flush()
-        pacer = FlushPacer(flush, flush.waiting, flush.steady)
-        flush.takes_s = 0.01
-        pacer.request_flush()
-        await turns(2)
+        flush, pacer = await after_a_flush(0.01)
         flush.now_s += 0.006
         pacer.request_flush()
         await turns(2)

@@ -104,6 +104,7 @@ async def _decode(body: bytes, shape: Any, walker: Walker) -> Any:
     try:
         return _decoder(shape).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Read it again below, field by field; here, that error would be the context of each fault.
         pass
     return await walker.run(_walk, body, shape)
 

@@ -24,7 +24,7 @@ from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
 from channelstream.http.line import Line
 from channelstream.transports.session import Session
 from channelstream.transports.streams import Streams
-from channelstream.wire.channelstream import Framing, json_list
+from channelstream.wire.channelstream import Framing
 from channelstream.wire.formats import format_of
 
 CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
@@ -75,7 +75,7 @@ class PollStream:
     def close(self, code: CloseCode, reason: str) -> None:
         if not self.answered.is_set():
             self.end = closed(code, reason)
-            self._body = json_list([self.format.closing(code, reason)])
+            self._body = self.format.enclose([self.format.closing(code, reason)], None)
             self._finish()
 
     def buffered_bytes(self) -> int:
@@ -140,7 +140,7 @@ class PollStream:
         # `hold_while_read` keeps this stream while a slow client reads, but not the memory of the answer.
         body, self._body = self._body, None
         items = (body or b"[]")[1:-1]
-        return json_list([part for part in (self._first_item, items) if part])
+        return self.format.enclose([part for part in (self._first_item, items) if part], None)
 
 
 async def _disconnected(receive: Receive) -> None:
