@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from channelstream import slices
-from channelstream.api.call import Call, CallLimits
+from channelstream.api.call import SERVER, Call
 from channelstream.api.channels import info
 from channelstream.api.connections import connect, subscribe, unsubscribe
 from channelstream.api.messages import publish
@@ -76,7 +76,7 @@ Handler = Callable[[Call], Awaitable[Any]]
 async def asked(node: Node, handler: Handler, **body: Any) -> tuple[Any, int]:
     """Return what a call answers, and how many turns of the loop it took."""
     scope = {"headers": [], "query_string": b""}
-    call = Call(node, scope, encode({"conn_id": CONN_ID, **body}), CallLimits(), Walker())
+    call = Call(node, scope, encode({"conn_id": CONN_ID, **body}), SERVER, Walker())
     task, count = asyncio.ensure_future(handler(call)), 0
     while not task.done():
         await asyncio.sleep(0)
@@ -101,7 +101,7 @@ def test_answers_about_channels_are_encoded_in_short_turns(
         await asked(node, connect, username="ann", channels=names, channel_configs=configs)
         for name in names:
             items = [{"user": "a", "channel": name, "message": text} for _ in range(shown)]
-            call = Call(node, {"headers": [], "query_string": b""}, encode(items), CallLimits(), Walker())
+            call = Call(node, {"headers": [], "query_string": b""}, encode(items), SERVER, Walker())
             await publish(call)
         for handler, body in (
             (info, {"info": {"channels": names}}),
@@ -169,7 +169,7 @@ def test_a_list_of_messages_is_made_sent_and_answered_in_turns(monkeypatch: pyte
     async def life() -> int:
         node = build(Settings(secret="x", admin_secret="y")).node
         await node.start()
-        call = Call(node, {"headers": [], "query_string": b""}, encode(items), CallLimits(), Walker())
+        call = Call(node, {"headers": [], "query_string": b""}, encode(items), SERVER, Walker())
         publishing, count = asyncio.ensure_future(publish(call)), 0
         while not publishing.done():
             await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from channelstream.core.policy import Header, header
+from channelstream.core.policy import Header, Policy, header
 from channelstream.errors import ChannelstreamError, TooLarge
 from channelstream.slices import STEP, Slices
 
@@ -31,6 +31,41 @@ Piece = bytes | Raw
 
 class ClientGone(Exception):
     """The client disconnected before it had sent its whole request; no answer is possible."""
+
+
+class Head:
+    """The head of a request as authentication reads it (`auth.base.AuthRequest`)."""
+
+    __slots__ = ("_policy", "_scope")
+
+    def __init__(self, scope: Scope, policy: Policy) -> None:
+        self._scope = scope
+        self._policy = policy
+
+    @property
+    def method(self) -> str:
+        return str(self._scope["method"])
+
+    @property
+    def path(self) -> str:
+        return str(self._scope["path"])
+
+    @property
+    def raw_path(self) -> bytes:
+        return bytes(self._scope["raw_path"])
+
+    @property
+    def query(self) -> bytes:
+        return bytes(self._scope["query_string"])
+
+    @property
+    def headers(self) -> Sequence[Header]:
+        headers: Sequence[Header] = self._scope["headers"]
+        return headers
+
+    @property
+    def address(self) -> str:
+        return self._policy.client(self._scope)
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import uvloop
@@ -22,23 +21,23 @@ from channelstream import __version__
 from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.api import openapi
-from channelstream.api.access import Access, AccessRules, Checker
 from channelstream.api.app import Api
-from channelstream.api.call import CallLimits
 from channelstream.api.endpoints import ENDPOINTS
-from channelstream.asgi import App, Receive, Scope, Send, answer, refuse
+from channelstream.apps.principal import Right
+from channelstream.asgi import App, Head, Receive, Scope, Send, answer, refuse
+from channelstream.auth.base import RequestAuth
+from channelstream.auth.open import OpenAuth
 from channelstream.clock import SystemClock, new_epoch, new_id
 from channelstream.config import Settings
+from channelstream.config.applications import make_apps, make_signature_auth
 from channelstream.config.listening import announcements, refusal
 from channelstream.config.tls import server_context
-from channelstream.core.addresses import Networks
 from channelstream.core.hub import Hub
 from channelstream.core.policy import Header, Policy
 from channelstream.core.registry import RegistryLimits
-from channelstream.core.signing import SignatureChecker, SignedText
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
-from channelstream.errors import BadSignature, CannotListen, ChannelstreamError, CloseCode, ConfigError
+from channelstream.errors import BadSignature, CannotListen, ChannelstreamError, CloseCode, Forbidden
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.listener import Listener
 from channelstream.http.shared import HttpServer, HttpSettings
@@ -186,7 +185,7 @@ class Front:
     """The application for every request: checks its scheme, then passes it to the API, the streams or the pages."""
 
     def __init__(self, policy: Policy, api: Api, streams: StreamsApp, scheme: str) -> None:
-        self._policy = policy
+        self.policy = policy
         self._api = api
         self._streams = streams
         self._scheme = scheme
@@ -194,11 +193,11 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._policy.check_transport(scope)
+            self.policy.check_transport(scope)
         except ChannelstreamError as error:
-            await refuse(scope, send, error, self._policy.cors(scope["headers"]))
+            await refuse(scope, send, error, self.policy.cors(scope["headers"]))
             return
-        path = self._policy.path(scope)
+        path = self.policy.path(scope)
         seen = scope if path == scope["path"] else dict(scope) | {"path": path}
         await self._app_for(path)(seen, receive, send)
 
@@ -209,20 +208,20 @@ class Front:
 
     def page_cors(self, scope: Scope) -> list[Header]:
         """Return the CORS headers of a page; none below /admin, which other origins must not read."""
-        is_admin = self._policy.path(scope).startswith(ADMIN_PREFIX)
-        return [] if is_admin else self._policy.cors(scope["headers"])
+        is_admin = self.policy.path(scope).startswith(ADMIN_PREFIX)
+        return [] if is_admin else self.policy.cors(scope["headers"])
 
     async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request to the pages with the browser's address and scheme, not those of a trusted proxy."""
         if scope["method"] == "OPTIONS":
             await answer(scope, send, 200, b"", self.page_cors(scope), b"text/plain")
             return
-        address = self._policy.client(scope)
+        address = self.policy.client(scope)
         port = scope["client"][1] if scope.get("client") else 0
-        root = self._policy.root(scope)
+        root = self.policy.root(scope)
         seen = dict(scope) | {
             "client": (address, port),
-            "scheme": self._scheme or self._policy.scheme(scope),
+            "scheme": self._scheme or self.policy.scheme(scope),
             "root_path": root,
             "path": root + scope["path"],
             "headers": self._headers(scope),
@@ -234,7 +233,7 @@ class Front:
 
     def _headers(self, scope: Scope) -> list[Header]:
         """Return the headers with the Host of the browser's request, if a trusted proxy names it."""
-        host = self._policy.host(scope).encode()
+        host = self.policy.host(scope).encode()
         rest = [field for field in scope["headers"] if field[0] != b"host" or not host]
         return [(b"host", host), *rest] if host else rest
 
@@ -271,24 +270,13 @@ def build(settings: Settings) -> Server:
     node = _node(settings)
     policy = Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors)
     streams = Streams(node, _stream_settings(settings), policy)
-    access = Access(
-        AccessRules(settings.secret, settings.raw_secret_in_query, Networks(settings.allow_posting_from)),
-        policy,
-        _checker(settings),
-        node.clock.wall,
-    )
-    api = Api(
-        ENDPOINTS,
-        node,
-        access,
-        policy,
-        settings.max_body_bytes,
-        CallLimits(settings.max_messages, settings.info_users_max),
-    )
+    apps = make_apps(settings)
+    auth = make_signature_auth(settings, apps.default, node.clock.wall)
+    api = Api(ENDPOINTS, node, auth, OpenAuth(apps.default), policy, settings.max_body_bytes)
     front = Front(policy, api, StreamsApp(streams), settings.http_scheme)
     watchdog = Watchdog(settings.slow_turn_ms / 1000)
     sampler = Sampler(node, watchdog)
-    pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), access, Tracer(node)))
+    pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), auth, Tracer(node)))
     front.pages = json_errors(pages, front.page_cors)
     http_server = HttpServer(
         _http_settings(settings), front, StreamRouter(streams), policy, lambda: streams.sockets
@@ -296,9 +284,13 @@ def build(settings: Settings) -> Server:
     return Server(settings, node, streams, http_server, sampler, watchdog)
 
 
-def _pages(settings: Settings, front: Front, panel: Panel, access: Access, tracer: Tracer) -> Any:
+def _pages(settings: Settings, front: Front, panel: Panel, auth: RequestAuth, tracer: Tracer) -> Any:
     def is_signed(request: Request) -> bool:
-        return access.is_signed(request.scope)
+        try:
+            principal = auth.principal(Head(request.scope, front.policy))
+        except (Forbidden, BadSignature):
+            return False
+        return Right.ADMIN in principal.rights
 
     return routes(settings, front, panel, _openapi_document, is_signed, tracer)
 
@@ -354,35 +346,6 @@ def _stream_settings(settings: Settings) -> StreamSettings:
         inbound_frames=settings.max_inbound_frames,
         compression=settings.compression,
     )
-
-
-class _ForeignChecker:
-    """The class named by `signature_checker`, with the `unsign` that 0.7.1 called."""
-
-    def __init__(self, unsign: Callable[..., Any], max_age_s: float | None) -> None:
-        self._unsign = unsign
-        self._max_age_s = max_age_s
-
-    def check(self, token: str, path: str, now_s: float) -> None:
-        try:
-            self._unsign(token, max_age=self._max_age_s)
-        except Exception as error:
-            # Foreign code: any exception counts as a refusal.
-            raise BadSignature from error
-
-
-def _checker(settings: Settings) -> Checker:
-    max_age_s = settings.signature_max_age_s if settings.validate_requests else None
-    if not settings.signature_checker:
-        return SignatureChecker(
-            settings.secret, SignedText(settings.signature_text), max_age_s, settings.signature_max_ahead_s
-        )
-    module, _, name = settings.signature_checker.rpartition(".")
-    try:
-        made = getattr(import_module(module), name)(settings.secret)
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ConfigError(f"signature_checker: cannot use {settings.signature_checker!r}: {error}") from error
-    return _ForeignChecker(made.unsign, max_age_s)
 
 
 def _http_settings(settings: Settings) -> HttpSettings:

@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Iterable, Sequence
 
-from channelstream.api.access import Access
-from channelstream.api.call import Call, CallLimits
+from channelstream.api.call import Call
 from channelstream.api.table import Endpoint
 from channelstream.api.walker import Walker
 from channelstream.asgi import (
     ClientGone,
+    Head,
     Parts,
     Receive,
     Scope,
@@ -19,6 +19,7 @@ from channelstream.asgi import (
     read_body,
     refuse,
 )
+from channelstream.auth.base import RequestAuth
 from channelstream.core.policy import Header, Policy, header
 from channelstream.errors import ChannelstreamError, Internal, Malformed, NotFound, UnsupportedEncoding
 from channelstream.node import Node
@@ -36,18 +37,23 @@ class Api:
         self,
         endpoints: Iterable[Endpoint],
         node: Node,
-        access: Access,
+        signed: RequestAuth,
+        unsigned: RequestAuth,
         policy: Policy,
         body_bytes: int,
-        limits: CallLimits,
     ) -> None:
+        """Create the API.
+
+        Args:
+            signed: authenticates the calls of rows that are signed.
+            unsigned: authenticates the others.
+        """
         self._rows = {(row.path, method): row for row in endpoints for method in row.methods}
         self.paths = frozenset(path for path, _ in self._rows)
         self._node = node
-        self._access = access
+        self._auths = {True: signed, False: unsigned}
         self._policy = policy
         self._body_bytes = body_bytes
-        self._limits = limits
         self._walker = Walker()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,12 +79,13 @@ class Api:
         if row is None:
             methods = [method for path, method in self._rows if path == scope["path"]]
             raise NotFound.method(scope["method"], scope["path"], methods)
-        if row.signed:
-            self._access.check(scope)
+        auth = self._auths[row.signed]
+        principal = auth.principal(Head(scope, self._policy))
         limit = self._body_bytes if row.signed else min(UNSIGNED_BODY_BYTES, self._body_bytes)
         body = await read_body(scope, receive, limit)
+        auth.verify_body(principal, body)
         try:
-            return await row.handler(Call(self._node, scope, body, self._limits, self._walker))
+            return await row.handler(Call(self._node, scope, body, principal, self._walker))
         except Malformed:
             # Checked only when the body is not JSON: a good request pays nothing for it.
             _check_encoding(scope)

@@ -1,10 +1,11 @@
 """An API call, as its handler receives it."""
 
-from dataclasses import dataclass
 from typing import Self
 
 from channelstream.api.validation import missing_connection
 from channelstream.api.walker import Walker
+from channelstream.apps.app import App, AppLimits
+from channelstream.apps.principal import ALL_RIGHTS, Principal
 from channelstream.asgi import Scope
 from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import header
@@ -15,35 +16,25 @@ from channelstream.slices import Slices
 
 MAX_KEY = 255
 """Longest Idempotency-Key, in characters."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallLimits:
-    """Upper bounds of one call.
-
-    Attributes:
-        messages: messages in one list.
-        info_users: users of a channel in one answer.
-    """
-
-    messages: int = 100_000
-    info_users: int = 1_000
+SERVER = Principal(App(), rights=ALL_RIGHTS)
+"""The principal of the calls that the server itself makes."""
 
 
 class Call:
     """An admitted request, with its body.
 
     Attributes:
+        principal: who calls.
         slices: divides the work of this call into short event loop turns.
         walker: reads the long bodies that msgspec refuses, of all calls.
     """
 
-    __slots__ = ("_scope", "body", "limits", "node", "slices", "walker")
+    __slots__ = ("_scope", "body", "node", "principal", "slices", "walker")
 
-    def __init__(self, node: Node, scope: Scope, body: bytes, limits: CallLimits, walker: Walker) -> None:
+    def __init__(self, node: Node, scope: Scope, body: bytes, principal: Principal, walker: Walker) -> None:
         self.node = node
         self.body = body
-        self.limits = limits
+        self.principal = principal
         self.walker = walker
         self.slices = Slices(node.clock.steady)
         self._scope = scope
@@ -51,7 +42,12 @@ class Call:
     @classmethod
     def internal(cls, node: Node, body: bytes = b"") -> Self:
         """Return a call that the server itself makes."""
-        return cls(node, {"headers": [], "query_string": b""}, body, CallLimits(), Walker())
+        return cls(node, {"headers": [], "query_string": b""}, body, SERVER, Walker())
+
+    @property
+    def limits(self) -> AppLimits:
+        """The upper bounds of one call."""
+        return self.principal.app.limits
 
     @property
     def key(self) -> str:

@@ -1,6 +1,6 @@
 """Descriptions of channels and their users: `/info`, and `channels_info` in other answers.
 
-A channel lists at most `CallLimits.info_users` users, so an answer does not grow with the members of a channel. The work is
+A channel lists at most `AppLimits.info_users` users, so an answer does not grow with the members of a channel. The work is
 divided into short event loop turns, so it does not delay other requests or streams.
 """
 

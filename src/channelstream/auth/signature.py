@@ -1,16 +1,20 @@
-"""Access control of the API: allowed addresses and valid signatures, checked before the body is read."""
+"""Signatures as in both older generations: itsdangerous' TimestampSigner over the path, or the raw secret in the query."""
 
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from channelstream.apps.app import App
+from channelstream.apps.principal import ALL_RIGHTS, Principal
+from channelstream.auth.base import AuthRequest
 from channelstream.core.addresses import Networks
-from channelstream.core.policy import Policy, header
+from channelstream.core.policy import header
 from channelstream.core.query import read_query
-from channelstream.errors import BadSignature, Forbidden
+from channelstream.errors import Forbidden
 
 SECRET_HEADER = b"x-channelstream-secret"
+LOOPBACK = Networks(("127.0.0.0/8", "::1"))
 
 
 class Checker(Protocol):
@@ -20,8 +24,8 @@ class Checker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AccessRules:
-    """The options for access.
+class SignatureRules:
+    """The options of this scheme.
 
     Attributes:
         secret: the shared secret, for requests that carry it unsigned in the query.
@@ -34,49 +38,36 @@ class AccessRules:
     allowed: Networks
 
 
-class Access:
-    """Admits or refuses signed requests."""
+class SignatureAuth:
+    """Admits the server of one application, which may do everything (`auth.base.RequestAuth`)."""
 
-    def __init__(
-        self, rules: AccessRules, policy: Policy, checker: Checker, wall: Callable[[], float]
-    ) -> None:
+    def __init__(self, app: App, rules: SignatureRules, checker: Checker, wall: Callable[[], float]) -> None:
+        self._server = Principal(app, rights=ALL_RIGHTS)
         self._rules = rules
-        self._policy = policy
         self._checker = checker
         self._wall = wall
-        self._loopback = Networks(("127.0.0.0/8", "::1"))
 
-    def check(self, scope: Any) -> None:
-        """Return if the request may proceed.
-
-        Raises:
-            Forbidden: the address may not call, or the request has no signature.
-            BadSignature: the signature is not valid.
-        """
-        address = self._policy.client(scope)
+    def principal(self, request: AuthRequest) -> Principal:
+        address = request.address
         if not self._rules.allowed.has(address):
             raise Forbidden("This address may not call the API; see the option allow_posting_from.")
-        given = header(scope["headers"], SECRET_HEADER)
+        given = header(request.headers, SECRET_HEADER)
         if given is not None:
             token = given.decode("latin-1")
         else:
-            token = read_query(scope["query_string"]).get("secret", "")
+            token = read_query(request.query).get("secret", "")
             if token and self._is_raw_secret(token, address):
-                return
+                return self._server
         if not token:
             raise Forbidden("The request is not signed: send the header x-channelstream-secret.")
-        self._checker.check(token, scope["path"], self._wall())
+        self._checker.check(token, request.path, self._wall())
+        return self._server
 
-    def is_signed(self, scope: Any) -> bool:
-        """Return whether a request for a page carries a valid signature."""
-        try:
-            self.check(scope)
-        except (Forbidden, BadSignature):
-            return False
-        return True
+    def verify_body(self, principal: Principal, body: bytes) -> None:
+        """Accept any body: these signatures bind the path and the time only."""
 
     def _is_raw_secret(self, token: str, address: str) -> bool:
         mode = self._rules.raw_secret
-        if mode == "never" or (mode == "loopback" and not self._loopback.has(address)):
+        if mode == "never" or (mode == "loopback" and not LOOPBACK.has(address)):
             return False
         return hmac.compare_digest(token.encode(), self._rules.secret.encode())

@@ -1,0 +1,55 @@
+"""The port of authentication schemes."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from channelstream.apps.principal import Principal
+from channelstream.core.policy import Header
+
+
+class AuthRequest(Protocol):
+    """A request before its body is read, as far as schemes need it."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> str:
+        """The decoded path of the endpoint, without the prefix of a proxy."""
+
+    @property
+    def raw_path(self) -> bytes:
+        """The path as it was received."""
+
+    @property
+    def query(self) -> bytes: ...
+
+    @property
+    def headers(self) -> Sequence[Header]: ...
+
+    @property
+    def address(self) -> str:
+        """The address of the caller, as trusted proxies report it."""
+
+
+class RequestAuth(Protocol):
+    """A scheme by which calls of the API prove for whom they act.
+
+    The head is judged before the body is read, so that a stranger cannot make the server read one; the body, where the
+    scheme binds it, before it is parsed.
+    """
+
+    def principal(self, request: AuthRequest) -> Principal:
+        """Return the principal of a request.
+
+        Raises:
+            Forbidden: the address may not call, or the request has no credentials.
+            BadSignature: the credentials are not valid.
+        """
+
+    def verify_body(self, principal: Principal, body: bytes) -> None:
+        """Accept the body of a request with this principal.
+
+        Raises:
+            BadSignature: it is not the body that was signed.
+        """

@@ -1,0 +1,19 @@
+"""Applications: which a server has."""
+
+import pytest
+
+from channelstream.apps.app import DEFAULT, App, Apps
+
+
+def test_the_applications_of_a_server_are_the_default_one_and_the_further_ones() -> None:
+    """In this order."""
+    apps = Apps(App(), App("shop"), App("blog"))
+    assert [app.id for app in apps] == [DEFAULT, "shop", "blog"]
+    assert apps.default.id == DEFAULT
+
+
+def test_two_applications_never_have_one_id() -> None:
+    """Otherwise the keys of their channels, users and connections would be the same."""
+    for further in ((App(DEFAULT),), (App("shop"), App("shop"))):
+        with pytest.raises(ValueError, match="same id"):
+            Apps(App(), *further)

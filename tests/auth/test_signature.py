@@ -1,0 +1,97 @@
+"""The scheme of the older generations, without HTTP; `tests/api/test_access.py` has what callers see of it."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from channelstream.apps.app import App
+from channelstream.apps.principal import ALL_RIGHTS
+from channelstream.auth.open import OpenAuth
+from channelstream.auth.signature import SECRET_HEADER, SignatureAuth, SignatureRules
+from channelstream.core.addresses import Networks
+from channelstream.core.policy import Header
+from channelstream.errors import BadSignature, Forbidden
+
+NOW_S = 1_700_000_000.0
+
+
+@dataclass
+class Request:
+    """A request (`auth.base.AuthRequest`)."""
+
+    headers: list[Header] = field(default_factory=list)
+    query: bytes = b""
+    address: str = "127.0.0.1"
+    method: str = "POST"
+    path: str = "/message"
+    raw_path: bytes = b"/proxied/message"
+
+
+class Checks:
+    """Accepts the token `good`, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, float]] = []
+
+    def check(self, token: str, path: str, now_s: float) -> None:
+        self.asked.append((token, path, now_s))
+        if token != "good":
+            raise BadSignature
+
+
+def signature_auth(app: App | None = None, raw_secret: str = "loopback") -> tuple[SignatureAuth, Checks]:
+    checks = Checks()
+    rules = SignatureRules("the-secret", raw_secret, Networks(("127.0.0.1", "192.0.2.0/24")))
+    return SignatureAuth(app or App(), rules, checks, lambda: NOW_S), checks
+
+
+def test_the_principal_is_the_server_of_the_scheme_s_application() -> None:
+    """Not a user; it has every right, and does not expire."""
+    app = App("shop")
+    auth, checks = signature_auth(app)
+    principal = auth.principal(Request(headers=[(SECRET_HEADER, b"good")]))
+    assert (principal.app, principal.user, principal.rights) == (app, None, ALL_RIGHTS)
+    assert principal.expires_at_s is None
+    assert checks.asked == [("good", "/message", NOW_S)]
+
+
+def test_the_body_is_not_bound() -> None:
+    """These signatures are over the path: any body passes."""
+    auth, _ = signature_auth()
+    auth.verify_body(auth.principal(Request(headers=[(SECRET_HEADER, b"good")])), b"any")
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (Request(), Forbidden),
+        (Request(query=b"secret="), Forbidden),
+        (Request(headers=[(SECRET_HEADER, b"")], query=b"secret=good"), Forbidden),
+        (Request(headers=[(SECRET_HEADER, b"good")], address="198.51.100.1"), Forbidden),
+        (Request(headers=[(SECRET_HEADER, b"bad")], query=b"secret=good"), BadSignature),
+        (Request(headers=[(SECRET_HEADER, b"the-secret")]), BadSignature),
+        (Request(query=b"secret=the-secret", address="192.0.2.1"), BadSignature),
+    ],
+)
+def test_other_requests_have_no_principal(request_: Request, error: type[Exception]) -> None:
+    """No credentials, an address that may not call, a wrong signature, the raw secret where it may not be."""
+    auth, _ = signature_auth()
+    with pytest.raises(error):
+        auth.principal(request_)
+
+
+@pytest.mark.parametrize(("mode", "address"), [("loopback", "127.0.0.1"), ("always", "192.0.2.1")])
+def test_the_raw_secret_needs_no_signature(mode: str, address: str) -> None:
+    """In the query, from the callers of the option."""
+    auth, checks = signature_auth(raw_secret=mode)
+    assert auth.principal(Request(query=b"secret=the-secret", address=address)).rights == ALL_RIGHTS
+    assert checks.asked == []
+
+
+def test_an_open_call_is_a_stranger_s() -> None:
+    """It belongs to the application, and may do nothing but what the call is for."""
+    app = App("shop")
+    auth = OpenAuth(app)
+    principal = auth.principal(Request(address="198.51.100.1"))
+    auth.verify_body(principal, b"any")
+    assert (principal.app, principal.user, principal.rights) == (app, None, frozenset())
