@@ -56,10 +56,10 @@ faults: ready-dev ready-system ## Inject faults into nodes and Redis under load,
 	@exec $(BIN)/python -m tests.e2e.faults $(ARGS)
 
 bench-peers: ready-run ## Measure other servers under the same load, in the same run (docs/performance.md).
-	@exec $(BIN)/python bench/compare.py --output bench-results $(ARGS)
+	@exec $(BIN)/python -m channelstream.bench.peers --output bench-results $(ARGS)
 
 bench-engines: ready-run ready-system ## Measure the cost of the shared engine, in one run (docs/scaling.md).
-	@exec $(BIN)/python bench/engines.py --output bench-results $(ARGS)
+	@exec $(BIN)/python -m channelstream.bench.engines --output bench-results $(ARGS)
 
 format: ready-dev ## Format the code and apply the linter's fixes.
 	$(BIN)/ruff format

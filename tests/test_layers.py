@@ -27,6 +27,7 @@ LAYERS = (
     {"server"},
     {"supervisor"},
     {"bench"},
+    {"bench.peers", "bench.engines"},
     {"cli"},
     {"__main__"},
 )
@@ -34,20 +35,28 @@ LAYERS = (
 ALSO_FORBIDDEN = {"pages": {"node", "transports", "api"}}
 """The pages talk to the server as any application does, over HTTP."""
 ONLY_FOR = {
-    "engines": {"node", "config", "server"},
-    "wire": {"transports", "api", "admin", "server"},
+    "engines": {"node", "config", "server", "bench.engines"},
+    "wire": {"transports", "api", "admin", "server", "bench.engines"},
 }
 """Units that only these may import.
 
 Every other unit reaches an engine through the node, which has the use cases; the configuration imports the forms of an
-engine's address, and the server makes the engine. Engines, node and http know no protocol.
+engine's address, and the server makes the engine. Engines, node and http know no protocol. `bench.engines` measures
+engines alone.
 """
+IMPORTS_ONLY = {
+    "bench": {"errors", "config"},
+    "bench.peers": {"bench"},
+}
+"""Units that may import nothing of the package but these: the load generator measures a server from outside."""
 PURE_UNITS = ("core", "apps", "auth", "wire")
 IMPURE_MODULES = {
     "asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
     "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile",
     "threading", "time", "urllib.request", "uuid",
 }  # fmt: skip
+PARTS = {unit for units in LAYERS for unit in units if "." in unit}
+"""Packages within a unit that have a place of their own."""
 IMPURE_CALLS = {"open", "input", "print", "now", "utcnow", "today"}
 """Functions, and methods of datetime, that read a clock or touch the world."""
 
@@ -55,7 +64,10 @@ IMPURE_CALLS = {"open", "input", "print", "now", "utcnow", "today"}
 def unit_of(module: str) -> str | None:
     """The layer's unit a dotted name belongs to; None for the package itself and for strangers."""
     parts = module.split(".")
-    return parts[1] if parts[0] == PACKAGE and len(parts) > 1 else None
+    if parts[0] != PACKAGE or len(parts) == 1:
+        return None
+    part = ".".join(parts[1:3])
+    return part if part in PARTS else parts[1]
 
 
 def rank(unit: str) -> int:
@@ -84,7 +96,8 @@ def imports(tree: ast.AST, package: str) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = absolute(node, package)
-            yield from (f"{base}.{alias.name}" if base == PACKAGE else base for alias in node.names)
+            has_units = base == PACKAGE or any(f"{PACKAGE}.{part}".startswith(f"{base}.") for part in PARTS)
+            yield from (f"{base}.{alias.name}" if has_units else base for alias in node.names)
 
 
 def absolute(node: ast.ImportFrom, package: str) -> str:
@@ -115,7 +128,7 @@ def may_import(own: str, other: str) -> bool:
     if own == other:
         return True
     is_allowed = other not in ALSO_FORBIDDEN.get(own, set()) and own in ONLY_FOR.get(other, {own})
-    return rank(other) < rank(own) and is_allowed
+    return rank(other) < rank(own) and is_allowed and other in IMPORTS_ONLY.get(own, {other})
 
 
 @cache
@@ -196,6 +209,12 @@ def test_every_unit_has_a_place() -> None:
         ("channelstream.engines.base", "from channelstream.wire.channelstream import V07"),
         ("channelstream.node.node", "from channelstream.wire import formats"),
         ("channelstream.errors", "from channelstream.core import events"),
+        ("channelstream.server", "from channelstream.bench.load import Load"),
+        ("channelstream.bench.worker", "from channelstream.core.log import Entry"),
+        ("channelstream.bench.worker", "from channelstream.bench.peers import nats"),
+        ("channelstream.bench.worker", "from channelstream.bench import engines"),
+        ("channelstream.bench.peers.nats", "from channelstream.bench.engines.stores import Store"),
+        ("channelstream.bench.peers.ours", "import channelstream.server"),
         ("channelstream.server", "import channelstream.cli"),
         ("channelstream", "from channelstream.errors import CloseCode"),
     ],
@@ -213,6 +232,8 @@ def test_planted_imports_are_caught(module: str, source: str) -> None:
         ("channelstream.transports.sse", "from channelstream.node import Node"),
         ("channelstream.node.node", "from channelstream.engines.base import Engine"),
         ("channelstream.cli.serve", "from channelstream import __version__, logs"),
+        ("channelstream.bench.engines.stores", "from channelstream.engines.redis.address import SLOTS"),
+        ("channelstream.bench.peers.nats", "from channelstream.bench import load"),
     ],
 )
 def test_right_imports_pass(module: str, source: str) -> None:

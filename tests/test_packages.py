@@ -104,6 +104,15 @@ def test_the_source_holds_the_documentation(built: Path) -> None:
     assert not [path for path in held if "node_modules" in path or "__pycache__" in path]
 
 
+def test_what_only_the_bench_needs_is_an_extra(built: Path) -> None:
+    """A server's environment has none of it, and the wheel has every program of the bench."""
+    required = re.findall(r"^Requires-Dist: (\w+)(.*)$", metadata(built, "channelstream"), re.MULTILINE)
+    assert {name for name, rest in required if 'extra == "bench"' in rest} == {"uvicorn", "httptools"}
+    with ZipFile(wheel(built, "channelstream")) as archive:
+        held = {path.removeprefix("channelstream/bench/") for path in archive.namelist()}
+    assert {"worker.py", "engines/__main__.py", "peers/__main__.py", "peers/servers/emit.cjs"} <= held
+
+
 ALONE = {
     "channelstream": (
         "from importlib.resources import files; import channelstream.server; "

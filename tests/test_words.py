@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TREES = ("src", "tests", "scripts", "bench", "clients", "docs", "examples", "spec")
+TREES = ("src", "tests", "scripts", "clients", "docs", "examples", "spec")
 FILES = ("Makefile", "pyproject.toml")
 WRITTEN = re.compile(r"\.(py|lua|js|cjs|ts|html|css|sh|c|go|md|toml|yaml|conf)$")
 """Kinds of files in TREES that people write."""

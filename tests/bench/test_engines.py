@@ -1,4 +1,4 @@
-"""The figures of the shared engine: every part of `bench/engines.py` in small numbers, and its failures."""
+"""The figures of the shared engine: every part of `channelstream.bench.engines` in small numbers, and its failures."""
 
 import asyncio
 import json
@@ -22,7 +22,6 @@ from channelstream.bench.orders import Result
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = ROOT / "bench" / "engines.py"
 TABLES = {
     "engines": ["engines"],
     "nodes": ["nodes-calls", "nodes-fanout", "nodes-paced"],
@@ -36,14 +35,8 @@ MAY_BE_NOTHING = re.compile("CPU|%|nodes|Redis|clients|publishers|second|least|^
 """In so short a time: what clocks and the kernel's ticks did not notice."""
 
 
-@pytest.fixture(autouse=True)
-def figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tests import the modules of the program, which is not installed."""
-    monkeypatch.syspath_prepend(PROGRAM.parent)
-
-
 def run(folder: str, *flags: str, **options: Any) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, str(PROGRAM), "--quick", "--output", folder, *flags]
+    command = [sys.executable, "-m", "channelstream.bench.engines", "--quick", "--output", folder, *flags]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
@@ -83,10 +76,10 @@ def test_tables_are_complete(part: str, measured: Any) -> None:
 @needs_redis
 def test_the_page_shows_tables_of_the_program(measured: Any) -> None:
     """Each table that docs/scaling.md marks has the columns of the table the program makes."""
-    from figures.operations import id_of
-    from figures.reckoning import estimates
-    from figures.sizes import FULL, QUICK
-    from figures.table import Row, Table
+    from channelstream.bench.engines.operations import id_of
+    from channelstream.bench.engines.reckoning import estimates
+    from channelstream.bench.engines.sizes import FULL, QUICK
+    from channelstream.bench.engines.table import Row, Table
 
     tables = {
         each["id"]: Table(each["id"], each["title"], each["columns"], [Row(**row) for row in each["rows"]])
@@ -98,7 +91,7 @@ def test_the_page_shows_tables_of_the_program(measured: Any) -> None:
     # Where the kernel's ticks have noticed nothing, nothing could be divided by it.
     tables |= {table.id: table for table in estimates(tables)}
     page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
-    marked = re.findall(r"^<!-- engines\.py: (\S+) -->\n(.*)$", page, re.MULTILINE)
+    marked = re.findall(r"^<!-- engines: (\S+) -->\n(.*)$", page, re.MULTILINE)
     assert {name for name, _ in marked} >= {"head", "engines", "nodes-fanout", "operations", "limits"}
     for name, first in marked:
         if name != "head":
@@ -110,13 +103,13 @@ def test_a_page_is_filled_in(tmp_path: Path) -> None:
     """A marked table is replaced up to the next empty line; the rest stays."""
     page = tmp_path / "page.md"
     page.write_text(
-        "Before.\n\n<!-- engines.py: listeners -->\n| old |\n| old |\n\nBehind, <!-- engines.py: no -->\n"
+        "Before.\n\n<!-- engines: listeners -->\n| old |\n| old |\n\nBehind, <!-- engines: no -->\n"
     )
     assert run(str(tmp_path), "--only", "listeners", "--into", str(page)).returncode == 0
     text = page.read_text()
     assert "old" not in text
-    assert text.startswith("Before.\n\n<!-- engines.py: listeners -->\n| | script calls |")
-    assert text.endswith(" |\n\nBehind, <!-- engines.py: no -->\n")
+    assert text.startswith("Before.\n\n<!-- engines: listeners -->\n| | script calls |")
+    assert text.endswith(" |\n\nBehind, <!-- engines: no -->\n")
 
 
 def test_a_part_that_fails_ends_the_run(tmp_path: Path) -> None:
@@ -136,7 +129,7 @@ def test_unknown_parts_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("fault", [{"lost": 1}, {"faults": Faults(out_of_order=1)}, {"closed": {"4008": 1}}])
 def test_figures_of_a_lossy_run_are_refused(fault: dict[str, Any]) -> None:
     """Something lost, out of order or cut off ends the run."""
-    from figures.crowd import check
+    from channelstream.bench.engines.crowd import check
 
     right = {"received": 1, "lost": 0, "bytes": 1, "faults": Faults(), "closed": {}, "counts": {}}
     figures = {"max_ns": 1, "last_ns": 1, "cpu_s": 0.0}
@@ -147,7 +140,7 @@ def test_figures_of_a_lossy_run_are_refused(fault: dict[str, Any]) -> None:
 
 def test_the_many_clients_must_have_received_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither more nor less than was sent to them."""
-    from figures import crowd
+    from channelstream.bench.engines import crowd
 
     monkeypatch.setattr(crowd, "QUIET_S", 0.01)
 
@@ -162,7 +155,7 @@ def test_the_many_clients_must_have_received_everything(monkeypatch: pytest.Monk
 
 def test_medians_have_three_digits() -> None:
     """More would be noise on a shared machine."""
-    from figures.table import grid, medians
+    from channelstream.bench.engines.table import grid, medians
 
     table = medians("some", "Some.", {"a": [{"µs": 1.23456, "/s": 123456.7}] * 2 + [{"µs": 9.0, "/s": 0.0}]})
     assert grid(table) == "| | µs | /s |\n| --- | --: | --: |\n| a | 1.23 | 123,457 |"

@@ -1,12 +1,14 @@
 """`channelstream bench` against real servers: small loads, the report, exit codes and sentences."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from channelstream.bench import servers
 from channelstream.bench.results import Report
 from channelstream.bench.scenarios import QUICK, SCENARIOS
 from channelstream.cli import main
@@ -195,3 +197,15 @@ def test_file_that_cannot_be_written(server: Any, capsys: Captured) -> None:
     """So is a report that cannot be written, once it has been printed."""
     assert bench(server, *SMALL, "--json", "/dev/null/report.json") == 2
     assert "'/dev/null/report.json' cannot be written" in failure(capsys)
+
+
+def test_without_the_extra_there_is_no_reference(
+    server: Any, tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is measured all the same, and a sentence says what to install."""
+    monkeypatch.setitem(servers._REQUIRES, "api", ("no_package_of_this_name",))
+    path, own = tmp_path / "report.json", str(os.getpid())
+    flags = ("--scenario", "publish", "--messages", "20", "--pid", own, "--json", str(path))
+    assert bench(server, *flags) == 0
+    assert [step.reference for step in document(path).steps] == [None, None]
+    assert "pip install 'channelstream[bench]'" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from channelstream.bench.load import Load
-from channelstream.bench.servers import Reference
+from channelstream.bench.servers import Reference, missing_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,11 @@ class Scenario:
             for step in self.steps
         )
         return Scenario(self.name, self.question, steps)
+
+    def missing_reference(self) -> str:
+        """Return why a reference of the steps cannot be started, as a sentence; empty if all can."""
+        kinds = {step.reference for step in self.steps if step.reference is not None}
+        return next(filter(None, map(missing_for, kinds)), "")
 
 
 def _channels(count: int) -> Step:

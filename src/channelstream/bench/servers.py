@@ -10,6 +10,7 @@ from asyncio.subprocess import PIPE, STDOUT, Process
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.util import find_spec
 from typing import Literal, cast
 
 from channelstream.bench.load import BenchFailed
@@ -31,6 +32,17 @@ _REFERENCES: dict[Reference, str] = {
     "broadcast": "channelstream.bench.reference",
     "api": "channelstream.bench.reference_api",
 }
+
+
+_REQUIRES: dict[Reference, tuple[str, ...]] = {"broadcast": (), "api": ("uvicorn", "httptools")}
+"""Packages that only the extra `bench` installs."""
+
+
+def missing_for(kind: Reference) -> str:
+    """Return what a reference server lacks, as a sentence; empty if it can be started."""
+    if all(find_spec(package) for package in _REQUIRES[kind]):
+        return ""
+    return f"the {kind} reference is not measured: it takes `pip install 'channelstream[bench]'`"
 
 
 def product(*flags: str) -> AbstractAsyncContextManager[Target]:

@@ -193,6 +193,9 @@ def _conducted(scenario: Scenario, target: Target | None, arguments: Namespace) 
     progress = Progress(sys.stderr)
     # The reference makes CPU figures comparable. Without the server's CPU it is of no use.
     with_reference = "no_reference" not in arguments and (target is None or target.pid is not None)
+    if with_reference and (why := scenario.missing_reference()):
+        print(f"channelstream: {why}", file=sys.stderr)
+        with_reference = False
     try:
         report = uvloop.run(conduct(scenario, target, with_reference, progress))
     finally:

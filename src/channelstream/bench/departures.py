@@ -1,4 +1,7 @@
-"""Measures how a server handles many members that leave a channel at once: `python bench/storm.py --help`."""
+"""Measures how a server handles many members that leave a channel at once.
+
+`python -m channelstream.bench.departures --help` lists its options.
+"""
 
 import argparse
 import asyncio
@@ -216,7 +219,7 @@ def main() -> None:
     try:
         uvloop.run(_run(reader.parse_args()))
     except BenchFailed as error:
-        raise SystemExit(f"storm.py: {error}") from error
+        raise SystemExit(f"departures: {error}") from error
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from channelstream.bench.engines.operations import CONNECT, DISCONNECT, OPEN, PUBLISH, id_of
+from channelstream.bench.engines.table import Row, Table, significant
 from channelstream.core.position import MAX_SHARDS
-from figures.operations import CONNECT, DISCONNECT, OPEN, PUBLISH, id_of
-from figures.table import Row, Table, significant
 
 CONNECTIONS = (1, 10, 100)
 """In millions."""

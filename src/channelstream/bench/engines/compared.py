@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from channelstream.bench.engines.sizes import Sizes
+from channelstream.bench.engines.stores import one_redis
+from channelstream.bench.engines.table import Figures, Table, medians
+from channelstream.bench.engines.timed import Lap, timed
 from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.measure import Target, measure
 from channelstream.bench.progress import Progress
 from channelstream.bench.results import Delivery, Measured
 from channelstream.bench.servers import product
-from figures.sizes import Sizes
-from figures.stores import one_redis
-from figures.table import Figures, Table, medians
-from figures.timed import Lap, timed
 
 AT_ONCE = 16
 TITLE = (

@@ -2,17 +2,17 @@
 
 from contextlib import AsyncExitStack
 
+from channelstream.bench.engines.api import Api, open_api
+from channelstream.bench.engines.compared import in_turn
+from channelstream.bench.engines.engine_nodes import EngineNode, engine_node
+from channelstream.bench.engines.operations import LOG_EVENTS, per
+from channelstream.bench.engines.sizes import Sizes
+from channelstream.bench.engines.stores import Store, Used, one_redis
+from channelstream.bench.engines.table import Figures, Row, Table, medians, significant
+from channelstream.bench.engines.timed import Lap
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.progress import Progress
 from channelstream.bench.servers import product
-from figures.api import Api, open_api
-from figures.engine_nodes import EngineNode, engine_node
-from figures.engines import in_turn
-from figures.operations import LOG_EVENTS, per
-from figures.sizes import Sizes
-from figures.stores import Store, Used, one_redis
-from figures.table import Figures, Row, Table, medians, significant
-from figures.timed import Lap
 
 REGISTERED_AT_ONCE = 10_000
 JOIN_TITLE = (

@@ -4,14 +4,14 @@ import asyncio
 import time
 from contextlib import AsyncExitStack
 
+from channelstream.bench.engines.compared import in_turn
+from channelstream.bench.engines.engine_nodes import EngineNode, engine_node
+from channelstream.bench.engines.sizes import Sizes
+from channelstream.bench.engines.stores import Store, Used, cluster, one_redis, until
+from channelstream.bench.engines.table import Figures, Table, medians
 from channelstream.bench.progress import Progress
 from channelstream.core.position import shard_of
 from channelstream.engines.redis.address import shard_addresses
-from figures.engine_nodes import EngineNode, engine_node
-from figures.engines import in_turn
-from figures.sizes import Sizes
-from figures.stores import Store, Used, cluster, one_redis, until
-from figures.table import Figures, Table, medians
 
 CHANNELS = 50
 PATIENCE_S = 60.0

@@ -4,8 +4,8 @@ import subprocess
 from contextlib import AbstractAsyncContextManager
 
 from channelstream.bench.measure import Target
+from channelstream.bench.peers.peer import HOST, SERVERS, Peer, free_port, open_post, serving
 from channelstream.bench.wire import Wire
-from peers.peer import HOST, SERVERS, Peer, free_port, open_post, serving
 
 _HELP = "install it with `python -m venv V && V/bin/pip install socketify` and say `--socketify-python V/bin/python`"
 _IMPORT_TIMEOUT_S = 30

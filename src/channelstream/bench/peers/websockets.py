@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from websockets.asyncio.client import ClientConnection, connect
 
 from channelstream.bench.measure import Target
+from channelstream.bench.peers.peer import HOST, SERVERS, Peer, free_port, serving
 from channelstream.bench.publishing import Addressed, Publisher
 from channelstream.bench.wire import Wire
-from peers.peer import HOST, SERVERS, Peer, free_port, serving
 
 
 class WebSocketPublisher:

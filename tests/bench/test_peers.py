@@ -18,12 +18,20 @@ from channelstream.bench.wire import Wire
 
 pytestmark = pytest.mark.slow
 
-_COMPARE = Path(__file__).parents[2] / "bench" / "compare.py"
 _SMALL = ("--clients", "5", "--messages", "20", "--paced-messages", "5", "--socketify-python", "")
 
 
 def _compare(tmp_path: Path, peers: str) -> dict:
-    command = [sys.executable, str(_COMPARE), *_SMALL, "--peers", peers, "--output", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "channelstream.bench.peers",
+        *_SMALL,
+        "--peers",
+        peers,
+        "--output",
+        str(tmp_path),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
     return json.loads((tmp_path / "peers.json").read_bytes())
 

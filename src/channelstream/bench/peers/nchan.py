@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from channelstream.bench.measure import Target
+from channelstream.bench.peers.peer import HOST, Peer, free_port, need_program, open_post, serving
 from channelstream.bench.wire import Wire
-from peers.peer import HOST, Peer, free_port, need_program, open_post, serving
 
 _MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 _HELP = "install it with `apt-get install nginx libnginx-mod-nchan`"

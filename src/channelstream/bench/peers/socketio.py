@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from channelstream.bench.measure import Target
+from channelstream.bench.peers.peer import HOST, SERVERS, Peer, free_port, open_post, serving
 from channelstream.bench.wire import Wire
-from peers.peer import HOST, SERVERS, Peer, free_port, open_post, serving
 
 _PACKAGE = "socket.io@^4.8.0"
 _INSTALL_TIMEOUT_S = 100

@@ -5,17 +5,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from channelstream.bench.engines.compared import in_turn
+from channelstream.bench.engines.crowd import CHECKING, CLIENTS, PUBLISHING, Delivered, Sink, deliver, sink_of
+from channelstream.bench.engines.operations import QUIET_FLAGS
+from channelstream.bench.engines.sizes import Sizes
+from channelstream.bench.engines.stores import Store, one_redis
+from channelstream.bench.engines.table import Figures, Table, medians
 from channelstream.bench.load import Load
 from channelstream.bench.measure import Target
 from channelstream.bench.processes import family
 from channelstream.bench.progress import Progress
 from channelstream.bench.servers import product
-from figures.crowd import CHECKING, CLIENTS, PUBLISHING, Delivered, Sink, deliver, sink_of
-from figures.engines import in_turn
-from figures.operations import QUIET_FLAGS
-from figures.sizes import Sizes
-from figures.stores import Store, one_redis
-from figures.table import Figures, Table, medians
 
 PUBLISHERS = 16
 PACE_PER_S = 8.0

@@ -5,6 +5,10 @@ from contextlib import AsyncExitStack
 
 from msgspec.structs import replace
 
+from channelstream.bench.engines.engine_nodes import PATIENT, EngineNode, engine_node, run_in_batches
+from channelstream.bench.engines.sizes import Sizes
+from channelstream.bench.engines.stores import Store, one_redis, until
+from channelstream.bench.engines.table import Figures, Row, Table, significant
 from channelstream.bench.progress import Progress
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
@@ -14,10 +18,6 @@ from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
 from channelstream.wire.channelstream import V07
-from figures.engine_nodes import PATIENT, EngineNode, engine_node, run_in_batches
-from figures.sizes import Sizes
-from figures.stores import Store, one_redis, until
-from figures.table import Figures, Row, Table, significant
 
 CROWDED = "crowded"
 """The channel with the most members."""

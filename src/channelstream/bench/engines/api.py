@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from channelstream.bench.clients import Audience, Client
+from channelstream.bench.engines.timed import Lap
 from channelstream.bench.http import HttpConnection, open_http
 from channelstream.bench.wire import Wire
-from figures.timed import Lap
 
 _QUIET = {"include_history": False, "include_users": False}
 """Options for a short answer, so that the cost of the answer is not measured."""

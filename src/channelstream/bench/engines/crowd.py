@@ -7,11 +7,11 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
 from channelstream.bench.crew import Crew, crew_of
+from channelstream.bench.engines.sink import Order
 from channelstream.bench.histogram import Histogram
 from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.measure import Target
@@ -19,7 +19,6 @@ from channelstream.bench.orders import Result
 from channelstream.bench.processes import cpu_s
 from channelstream.bench.publishing import Publishing
 from channelstream.bench.worker import channel_name
-from figures.sink import Order
 
 CHECKING = 20
 """Clients of each node that check messages and latency. They are registered last, so they are written to last."""
@@ -27,7 +26,7 @@ PUBLISHING, CLIENTS = "publishers", "clients"
 """Names of this process and of the processes of the clients."""
 QUIET_S = 10.0
 """Time without receipts after which missing messages count as lost."""
-SINK = Path(__file__).with_name("sink.py")
+SINK = "channelstream.bench.engines.sink"
 
 
 @dataclass(slots=True)
@@ -64,7 +63,13 @@ async def sink_of(nodes: Sequence[Target], clients: int, run: str) -> AsyncItera
     """
     order = Order([node.wire for node in nodes], clients, channel_name(run, 0))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(SINK), msgspec.json.encode(order), stdin=PIPE, stdout=PIPE, start_new_session=True
+        sys.executable,
+        "-m",
+        SINK,
+        msgspec.json.encode(order),
+        stdin=PIPE,
+        stdout=PIPE,
+        start_new_session=True,
     )
     sink = Sink(process, clients)
     assert process.stdout is not None and process.stdin is not None

@@ -1,4 +1,4 @@
-"""A process of many clients that read cheaply: `python bench/figures/sink.py ORDER`.
+"""A process of many clients that read cheaply: `python -m channelstream.bench.engines.sink ORDER`.
 
 It registers them, opens their WebSockets, and then reads these only from time to time. So data that a node wrote with
 many writes is read at once, at a small part of the node's cost of writing. It counts messages, prints the total on a

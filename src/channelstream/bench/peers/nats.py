@@ -9,9 +9,9 @@ from pathlib import Path
 
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
+from channelstream.bench.peers.peer import HOST, Peer, free_port, need_program, serving
 from channelstream.bench.publishing import Addressed, Publisher
 from channelstream.bench.wire import Wire
-from peers.peer import HOST, Peer, free_port, need_program, serving
 
 _CONNECT = 'CONNECT {"verbose":false,"pedantic":false}\r\n'
 _CONFIG = """

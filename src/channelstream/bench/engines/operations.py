@@ -6,16 +6,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from channelstream.bench.clients import Client
+from channelstream.bench.engines.api import Api, open_api
+from channelstream.bench.engines.clock import precise_cpu_s
+from channelstream.bench.engines.compared import in_turn
+from channelstream.bench.engines.sizes import Sizes
+from channelstream.bench.engines.stores import Store, Used, cluster, one_redis
+from channelstream.bench.engines.table import Figures, Row, Table, medians, significant
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target
 from channelstream.bench.progress import Progress
 from channelstream.bench.servers import product
-from figures.api import Api, open_api
-from figures.clock import precise_cpu_s
-from figures.engines import in_turn
-from figures.sizes import Sizes
-from figures.stores import Store, Used, cluster, one_redis
-from figures.table import Figures, Row, Table, medians, significant
 
 LOG_EVENTS = 10
 """Log size of the channels. The logs are full before the measurement, so that a publish also drops an event."""

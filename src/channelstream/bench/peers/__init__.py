@@ -1,9 +1,9 @@
-"""The servers that `bench/compare.py` compares: one file each. `peer.py` has the shared code."""
+"""Compares other servers with this one, under the same load: one file for each. `peer.py` has the shared code."""
 
 from collections.abc import Sequence
 
-from peers import nats, nchan, ours, socketify, socketio, websockets
-from peers.peer import Peer
+from channelstream.bench.peers import nats, nchan, ours, socketify, socketio, websockets
+from channelstream.bench.peers.peer import Peer
 
 
 def all_peers(socketify_python: str) -> Sequence[Peer]:

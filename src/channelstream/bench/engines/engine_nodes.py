@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
+from channelstream.bench.engines.stores import Store
 from channelstream.clock import new_epoch
 from channelstream.core.log import Entry
 from channelstream.core.position import Offsets
@@ -18,7 +19,6 @@ from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
 from channelstream.wire.channelstream import V07
-from figures.stores import Store
 
 AT_ONCE = 200
 """Concurrent calls."""

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import uuid4
 
+from channelstream.bench.engines.compared import in_turn
+from channelstream.bench.engines.engine_nodes import EngineNode, engine_node
+from channelstream.bench.engines.operations import per
+from channelstream.bench.engines.sizes import Sizes
+from channelstream.bench.engines.stores import Store, Used, one_redis
+from channelstream.bench.engines.table import Figures, Table, medians
 from channelstream.bench.progress import Progress
 from channelstream.core.events import Message
 from channelstream.core.timestamps import stamp
 from channelstream.engines.redis.address import shard_addresses
-from figures.engine_nodes import EngineNode, engine_node
-from figures.engines import in_turn
-from figures.operations import per
-from figures.sizes import Sizes
-from figures.stores import Store, Used, one_redis
-from figures.table import Figures, Table, medians
 
 READ_BYTES = 1 << 16
 NODES = (1, 10, 100)

@@ -1,4 +1,4 @@
-"""Measures the cost of the shared engine: every figure of docs/scaling.md. See `python bench/engines.py --help`."""
+"""Measures the cost of the shared engine: every figure of docs/scaling.md (`make bench-engines ARGS=-h` has its options)."""
 
 import argparse
 import logging
@@ -15,19 +15,19 @@ from pathlib import Path
 
 import msgspec
 import uvloop
-from figures.engines import engines
-from figures.listeners import listeners
-from figures.nodes import nodes
-from figures.operations import operations
-from figures.presence import presence
-from figures.reckoning import estimates
-from figures.recovery import recovery
-from figures.scripts import scripts
-from figures.sizes import FULL, QUICK, Sizes
-from figures.table import Table, grid, markdown
 from msgspec import Struct
 
 from channelstream import __version__
+from channelstream.bench.engines.compared import engines
+from channelstream.bench.engines.listeners import listeners
+from channelstream.bench.engines.nodes import nodes
+from channelstream.bench.engines.operations import operations
+from channelstream.bench.engines.presence import presence
+from channelstream.bench.engines.reckoning import estimates
+from channelstream.bench.engines.recovery import recovery
+from channelstream.bench.engines.scripts import scripts
+from channelstream.bench.engines.sizes import FULL, QUICK, Sizes
+from channelstream.bench.engines.table import Table, grid, markdown
 from channelstream.bench.load import BenchFailed
 from channelstream.bench.processes import Machine, machine
 from channelstream.bench.progress import Progress
@@ -45,7 +45,7 @@ PARTS: dict[str, Part] = {
 }
 
 
-_MARKED = re.compile(r"^(<!-- engines.py: (\S+) -->)\n(?:.+\n)*", re.MULTILINE)
+_MARKED = re.compile(r"^(<!-- engines: (\S+) -->)\n(?:.+\n)*", re.MULTILINE)
 
 
 class Document(Struct, frozen=True):
@@ -84,7 +84,7 @@ def main() -> int:
         failure = _first(group)
     progress.clear()
     if failure:
-        print(f"bench/engines.py: {failure}", file=sys.stderr)
+        print(f"bench-engines: {failure}", file=sys.stderr)
         return 1
     document = Document(time, machine(), _versions(), sizes, tables)
     _write(document, args.output)
@@ -101,7 +101,7 @@ def _first(error: BaseException) -> str:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, prog="bench/engines.py")
+    parser = argparse.ArgumentParser(description=__doc__, prog="make bench-engines")
     parser.add_argument(
         "--only", default="", help=f"parts with commas between: {', '.join(PARTS)}; without it, all"
     )
@@ -143,7 +143,7 @@ def _write(document: Document, folder: Path) -> None:
 
 
 def filled(page: str, document: Document) -> str:
-    """Return a page with its marked tables replaced: from `<!-- engines.py: ID -->` to the next empty line."""
+    """Return a page with its marked tables replaced: from `<!-- engines: ID -->` to the next empty line."""
     shown = {table.id: grid(table) for table in document.tables} | {"head": _head(document).rstrip()}
 
     def replaced(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Compares channelstream with other servers, under the same load, in one run: `python bench/compare.py --help`."""
+"""Compares channelstream with other servers, under the same load, in one run: `python -m channelstream.bench.peers -h`."""
 
 import argparse
 import asyncio
@@ -12,11 +12,11 @@ from statistics import median
 
 import msgspec
 from msgspec import Struct
-from peers import all_peers
-from peers.peer import Peer
 
 from channelstream.bench.load import BenchFailed, Load
 from channelstream.bench.measure import measure
+from channelstream.bench.peers import all_peers
+from channelstream.bench.peers.peer import Peer
 from channelstream.bench.processes import Machine, machine
 from channelstream.bench.progress import Progress
 from channelstream.bench.results import Delivery, Measured
@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, prog="bench/compare.py")
+    parser = argparse.ArgumentParser(description=__doc__, prog="make bench-peers")
     parser.add_argument("--peers", default="", help="names with commas between; without it, all")
     parser.add_argument(
         "--rounds", type=int, default=1, help="number of rounds; the table has their medians (1)"
