@@ -204,7 +204,7 @@ def test_every_unit_has_a_place() -> None:
         ("channelstream.api.table", "from channelstream.transports import sse"),
         ("channelstream.pages.admin", "from channelstream.node import Node"),
         ("channelstream.api.info", "from channelstream.engines.base import Engine"),
-        ("channelstream.transports.session", "from channelstream.engines import base"),
+        ("channelstream.transports.attachment", "from channelstream.engines import base"),
         ("channelstream.admin.tables", "import channelstream.engines.memory"),
         ("channelstream.engines.base", "from channelstream.wire.channelstream import V07"),
         ("channelstream.node.node", "from channelstream.wire import formats"),

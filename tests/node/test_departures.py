@@ -21,7 +21,7 @@ from channelstream.node import Node
 from channelstream.node.disconnect_queue import DisconnectQueue
 from channelstream.node.locks import Locks
 from channelstream.server import build
-from channelstream.transports.session import Session
+from channelstream.transports.attachment import Attachment
 from channelstream.wire.channelstream import V07, Framing
 from channelstream.wire.formats import format_of
 
@@ -121,7 +121,7 @@ def test_a_user_allowed_only_its_own_part_of_an_event_is_sent_nothing(
         await node.connect("again", user, V07, LOUD, EMPTY, since=first.position)
         connection = node.hub.connections["again"]
         stream = Paper()
-        Session(node, connection, stream).start(first.position)
+        Attachment(node, connection, stream).start(first.position)
         await soon(lambda: connection.state is ConnectionState.LIVE)
         assert [json.loads(item)["type"] for item in stream.leads] == ["resumed"]
         assert stream.written == []

@@ -22,7 +22,7 @@ from channelstream.core import batch, hub
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
 from channelstream.errors import ChannelstreamError, CloseCode
-from channelstream.transports import session
+from channelstream.transports import attachment, catch_up, reading
 from channelstream.wire.channelstream import V07
 
 CLIENTS = 7
@@ -349,9 +349,9 @@ def _no_faults(faults: list[BaseException]) -> None:
 def _sizes(bounds: Bounds) -> Iterator[None]:
     """Give the sessions and the hub sizes small enough to be reached."""
     sizes = (
-        (session, "CHUNK", bounds.chunk),
-        (session, "PIECE_BYTES", bounds.piece_bytes),
-        (session, "BUFFERED_ENTRIES", bounds.held),
+        (reading, "CHUNK", bounds.chunk),
+        (catch_up, "PIECE_BYTES", bounds.piece_bytes),
+        (attachment, "BUFFERED_ENTRIES", bounds.held),
         (hub, "SLICE", bounds.slice),
         (batch, "BATCH_SIZE", bounds.batch_size),
         (slices, "TURN_S", bounds.turn_s),

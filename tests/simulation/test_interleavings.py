@@ -17,7 +17,7 @@ from channelstream.engines.base import Member
 from channelstream.engines.local_log import LocalLog
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.node.locks import Locks
-from channelstream.transports.session import Session
+from channelstream.transports.attachment import Attachment
 
 RANDOM = 150
 """Ways in which more than two calls are played by each run: all of them would be too many."""
@@ -88,7 +88,7 @@ def test_a_connection_that_is_taken_back_twice_is_found(monkeypatch: pytest.Monk
 
 def test_messages_to_a_client_that_left_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not delivered: the next poll gets it."""
-    monkeypatch.setattr(Session, "mark_undelivered", lambda _session, _received: None)
+    monkeypatch.setattr(Attachment, "mark_undelivered", lambda _attachment, _received: None)
     with pytest.raises(Failure, match="by a client that had gone"):
         ways("late", ("publish", "left poll"), is_connected=True)
 

@@ -123,7 +123,7 @@ def first_failure(promise: str, weights: Mapping[str, float] = WEIGHTS, first: i
     [
         ("channelstream.core.registry.Registry.compact", lambda _registry, entry: entry),
         ("channelstream.core.hub.Hub._waiting_changes", lambda _hub: Changes()),
-        ("channelstream.transports.session.forms_for", lambda _user, entries, _changes: entries),
+        ("channelstream.transports.catch_up.forms_for", lambda _user, entries, _changes: entries),
     ],
 )
 def test_a_text_that_is_sent_after_its_end_is_found(

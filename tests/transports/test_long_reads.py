@@ -10,7 +10,8 @@ from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.server import build
-from channelstream.transports.session import CHUNK, Session
+from channelstream.transports.attachment import Attachment
+from channelstream.transports.reading import CHUNK
 from channelstream.wire.channelstream import V07, Framing
 from channelstream.wire.formats import format_of
 
@@ -71,7 +72,7 @@ def test_other_tasks_run_while_undeliverable_entries_are_skipped() -> None:
                 await asyncio.sleep(0)
 
         tape = Tape()
-        Session(node, connection, tape).start(since)
+        Attachment(node, connection, tape).start(since)
         await asyncio.gather(others(), tape.is_up.wait())
         assert b'"lost":["short"]' in tape.resumed
         assert turns >= 2
@@ -100,7 +101,7 @@ def test_a_stream_that_fails_while_it_catches_up_ends(caplog: pytest.LogCaptureF
         connection = node.connection("c")
         assert connection is not None
         stream = Broken()
-        Session(node, connection, stream).start(None)
+        Attachment(node, connection, stream).start(None)
         async with asyncio.timeout(PATIENCE_S):
             assert await stream.closed is CloseCode.OVERLOADED
 

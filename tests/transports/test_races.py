@@ -18,7 +18,7 @@ from channelstream.engines.memory import MemoryEngine
 from channelstream.errors import CloseCode
 from channelstream.node import Node
 from channelstream.server import build
-from channelstream.transports import session
+from channelstream.transports import catch_up
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import WebSocketStream
@@ -407,7 +407,7 @@ def test_events_buffered_during_catch_up_are_sent_in_their_current_form() -> Non
 
 def test_a_slow_client_is_not_sent_what_was_deleted_while_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Entries read from the log wait until it has read the earlier ones."""
-    monkeypatch.setattr(session, "PIECE_BYTES", 1)
+    monkeypatch.setattr(catch_up, "PIECE_BYTES", 1)
 
     async def scenario(scene: Scene) -> list[Any]:
         await scene.publish("a", "m1", "m2", "m3")

@@ -28,7 +28,7 @@ from channelstream.engines.redis.shard import RedisSettings
 from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
 from channelstream.node import Node, NodeLimits
 from channelstream.pacing import FlushPacer
-from channelstream.transports.session import Session
+from channelstream.transports.attachment import Attachment
 from channelstream.wire.channelstream import V07, Framing
 from channelstream.wire.formats import FORMATS, format_of
 
@@ -102,17 +102,17 @@ class Client:
             connection = await node.take_over(conn_id)
             assert connection is not None
             stream = Stream(self)
-            session = Session(node, connection, stream)
-            session.start(self.position)
+            attachment = Attachment(node, connection, stream)
+            attachment.start(self.position)
             for _ in range(self._random.randrange(1, 40)):
                 if self._random.random() < 0.1:
-                    session.pause()
+                    attachment.pause()
                     await asyncio.sleep(0.001)  # real time: Redis answers meanwhile.
-                    session.resume()
+                    attachment.resume()
                 await asyncio.sleep(0.001)  # real time: Redis answers meanwhile.
                 if stream.is_over or self.has_all:
                     break
-            session.lost(grace_s=60.0)
+            attachment.lost(grace_s=60.0)
 
 
 def node_of(redis: RedisServer, shards: int) -> Node:
@@ -190,7 +190,7 @@ def test_events_are_delivered_while_a_channel_cannot_be_left(redis: RedisServer)
         connection = node.connection(opened.conn_id)
         assert connection is not None
         client = Client("ann", ["a"], Random(0))
-        Session(node, connection, Stream(client)).start("")
+        Attachment(node, connection, Stream(client)).start("")
         await soon(lambda: connection.state is ConnectionState.LIVE)
 
         async def refused(*_: Any) -> None:
@@ -277,7 +277,7 @@ def test_a_channel_without_proof_after_a_move_is_lost(redis: RedisServer) -> Non
         received: list[Any] = []
         client = Client("ann", ["a", "b"], Random(0))
         client.receive = received.extend  # type: ignore[method-assign]
-        Session(after, connection, Stream(client)).start(position)
+        Attachment(after, connection, Stream(client)).start(position)
         await soon(lambda: bool(received), "the client is sent nothing")
         assert (received[0]["recovered"], received[0]["lost"]) == (["", "b"], ["a"])
         await before.close()
@@ -358,7 +358,7 @@ def test_a_connection_does_not_need_a_shard_it_is_not_registered_in(redis: Redis
         connection = await after.take_over(opened.conn_id)
         assert connection is not None
         client = Listening(user)
-        Session(after, connection, Stream(client)).start(str(named))
+        Attachment(after, connection, Stream(client)).start(str(named))
         await soon(lambda: connection.state is ConnectionState.LIVE)
         await after.publish([say(channel, 3)])
         await soon(lambda: client.texts() == [0, 1, 2, 3])
@@ -395,7 +395,7 @@ def test_connections_of_an_unreachable_shard_stay_at_their_node(redis: RedisServ
         assert connection is not None
         client = Listening(user)
         stream = Stream(client)
-        Session(before, connection, stream).start("")
+        Attachment(before, connection, stream).start("")
         await soon(lambda: connection.state is ConnectionState.LIVE)
         mend = put_out_of_reach(after, 2)
         with pytest.raises(Unavailable):

@@ -7,7 +7,7 @@ a client that has gone would be lost.
 
 The race: the end of the client's connection arrives in the same loop turn as an event, and the task that waits for it
 (`receive`) runs one turn later. So the socket is asked for its end, once at the write, since the client may send its
-next poll at once, and once before the answer is sent. If the client has gone, `Session.mark_undelivered` moves
+next poll at once, and once before the answer is sent. If the client has gone, `Attachment.mark_undelivered` moves
 `delivered` back to where this poll began; it does nothing if another poll has been answered meanwhile. What remains
 is a client that disappears without closing, or after the answer has left: it gets these events again only if it polls
 with `since`. To acknowledge each answer in the next poll would close that gap, and is what `since` does.
@@ -22,7 +22,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.position import Offsets
 from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
 from channelstream.http.line import Line
-from channelstream.transports.session import Session
+from channelstream.transports.attachment import Attachment
 from channelstream.transports.streams import Streams
 from channelstream.wire.channelstream import Framing
 from channelstream.wire.formats import format_of
@@ -51,13 +51,13 @@ class PollStream:
         """The error by which the server ended the stream; a script (JSONP) gets it as its last item instead."""
         self._streams = streams
         self._connection = connection
-        self._session = Session(streams.node, connection, self)
+        self._attachment = Attachment(streams.node, connection, self)
         self._delivered_before: Offsets = ()
         self._first_item: bytes | None = None
         self._body: bytes | None = None
 
     def open(self, since: str | None) -> None:
-        self._session.start(since)
+        self._attachment.start(since)
         self._delivered_before = self._connection.delivered
 
     def write(self, data: bytes) -> None:
@@ -82,10 +82,10 @@ class PollStream:
         return len(self._body or b"")
 
     def _finish(self) -> None:
-        self._session.lost(self._streams.settings.poll_gap_s)
+        self._attachment.lost(self._streams.settings.poll_gap_s)
         if self._is_lost():
             # Now, as the client may poll again before `wait` continues.
-            self._session.mark_undelivered(self._delivered_before)
+            self._attachment.mark_undelivered(self._delivered_before)
         self.answered.set()
 
     def _is_lost(self) -> bool:
@@ -116,9 +116,9 @@ class PollStream:
             answered.cancel()
         self._finish()
         if is_lost := disconnected.done() or self._is_lost():
-            self._session.mark_undelivered(self._delivered_before)
-        # Stream and session hold each other, and the garbage collector comes rarely.
-        del self._session
+            self._attachment.mark_undelivered(self._delivered_before)
+        # Stream and attachment hold each other, and the garbage collector comes rarely.
+        del self._attachment
         return None if is_lost else self._answer()
 
     async def hold_while_read(self) -> None:

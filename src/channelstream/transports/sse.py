@@ -10,7 +10,7 @@ from channelstream.core.connection import Connection
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport
 from channelstream.http.line import ack_progress
-from channelstream.transports.session import LINE_LOST, Session
+from channelstream.transports.attachment import LINE_LOST, Attachment
 from channelstream.transports.streams import Streams
 from channelstream.wire.channelstream import Framing
 from channelstream.wire.formats import format_of
@@ -25,13 +25,13 @@ class SSEStream(asyncio.Protocol):
     """One event stream after its request."""
 
     __slots__ = (
+        "_attachment",
         "_beats",
         "_close_timer",
         "_closing",
         "_inbound_left",
         "_last_progress",
         "_paused",
-        "_session",
         "_slot",
         "_streams",
         "_transport",
@@ -44,7 +44,7 @@ class SSEStream(asyncio.Protocol):
         self._transport = transport
         self.write = transport.write
         self.format = format_of(connection.protocol, Framing.SSE)
-        self._session = Session(streams.node, connection, self)
+        self._attachment = Attachment(streams.node, connection, self)
         self._slot = streams.heartbeat.add(self)
         self._inbound_left = INBOUND_BYTES
         self._paused = self._closing = False
@@ -54,7 +54,7 @@ class SSEStream(asyncio.Protocol):
 
     def open(self, since: str | None) -> None:
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
-        self._session.start(since)
+        self._attachment.start(since)
 
     def write_first(self, item: bytes, position: str) -> None:
         self.write(self.format.enclose([item], position))
@@ -75,7 +75,7 @@ class SSEStream(asyncio.Protocol):
         return self._transport.get_write_buffer_size()
 
     def _detach(self, code: int | None, reason: str) -> None:
-        self._session.ended(self._streams.settings.detach_grace_s, code, reason)
+        self._attachment.ended(self._streams.settings.detach_grace_s, code, reason)
 
     def data_received(self, data: bytes) -> None:
         self._inbound_left -= len(data)
@@ -84,12 +84,12 @@ class SSEStream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self._session.pause()
+        self._attachment.pause()
 
     def resume_writing(self) -> None:
         self._paused = False
         self._last_progress = None
-        self._session.resume()
+        self._attachment.resume()
 
     def eof_received(self) -> bool:
         """The client has closed its side."""
@@ -101,7 +101,7 @@ class SSEStream(asyncio.Protocol):
             self._close_timer.cancel()
         self._detach(None, LINE_LOST)
         # The two refer to each other, and the garbage collector runs rarely. No one calls a stream whose socket is lost.
-        del self._session
+        del self._attachment
 
     def beat(self) -> None:
         """Send an empty list; drop a client that has acknowledged nothing for a ping interval."""

@@ -4,12 +4,12 @@ A plain asyncio protocol on the transport of the handshake. Measured: 1.5 KB for
 as each stream has a read buffer.
 
 A stream ends in one of four ways, and each must record the ending and detach the connection exactly once
-(`Session.ended`): the server closes it (`close`), the client sends a close frame, the client breaks the protocol
+(`Attachment.ended`): the server closes it (`close`), the client sends a close frame, the client breaks the protocol
 (`_fail`), or the socket is lost. They can come in any order, and in one loop turn for thousands of clients.
 
 - Frames are read, and close frames of clients handled, for a few clients in each loop turn (`Streams.inbound`,
   `Streams.closing`). A live stream whose close frame waits is written nothing more: its client may have closed the
-  socket, and would answer with a reset. A stream that catches up is ended at once, since its session would go on
+  socket, and would answer with a reset. A stream that catches up is ended at once, since its catch-up would go on
   writing.
 - A lost socket ends its stream at once: a write to it raises (uvloop). The bytes received before are read first, since a
   close frame with 1000 among them ends the connection, while a lost socket only detaches it.
@@ -24,7 +24,7 @@ from channelstream.core.connection import Connection
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.line import ack_progress
-from channelstream.transports.session import CLOSED_BY_CLIENT, LINE_LOST, Session
+from channelstream.transports.attachment import CLOSED_BY_CLIENT, LINE_LOST, Attachment
 from channelstream.transports.streams import Streams
 from channelstream.wire.channelstream import Framing
 from channelstream.wire.deflate import inflate
@@ -56,6 +56,7 @@ class WebSocketStream(asyncio.Protocol):
     """One WebSocket after its handshake."""
 
     __slots__ = (
+        "_attachment",
         "_beats",
         "_client_close",
         "_close_timer",
@@ -68,7 +69,6 @@ class WebSocketStream(asyncio.Protocol):
         "_pinged",
         "_reader",
         "_reading",
-        "_session",
         "_slot",
         "_streams",
         "_transport",
@@ -85,7 +85,7 @@ class WebSocketStream(asyncio.Protocol):
         self.format = format_of(connection.protocol, Framing.DEFLATE if deflate else Framing.WEBSOCKET)
         self._reader = FrameReader(streams.limits, inflate if deflate else None)
         self._reading: Iterator[Inbound | None] | None = None
-        self._session = Session(streams.node, connection, self)
+        self._attachment = Attachment(streams.node, connection, self)
         self._slot = streams.heartbeat.add(self)
         self._beats = 0
         self._last_progress: int | None = None
@@ -99,7 +99,7 @@ class WebSocketStream(asyncio.Protocol):
 
     def open(self, since: str | None) -> None:
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
-        self._session.start(since)
+        self._attachment.start(since)
 
     def write_first(self, item: bytes, position: str) -> None:
         self.write(self.format.enclose([item], position))
@@ -118,7 +118,7 @@ class WebSocketStream(asyncio.Protocol):
 
     def _detach(self, code: int | None, reason: str) -> None:
         """Detach the connection: nothing may follow a close frame (RFC 6455, 5.5.1), so later events wait in the log."""
-        self._session.ended(self._streams.settings.detach_grace_s, code, reason)
+        self._attachment.ended(self._streams.settings.detach_grace_s, code, reason)
 
     def buffered_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
@@ -177,7 +177,7 @@ class WebSocketStream(asyncio.Protocol):
                             self.write(pong_frame(event.payload))
                     case Close():
                         self._client_close = event
-                        if self._session.discard_pending():
+                        if self._attachment.discard_pending():
                             self._streams.closing.end(self._closed_by_client)
                         else:
                             self._closed_by_client()
@@ -195,14 +195,14 @@ class WebSocketStream(asyncio.Protocol):
         close, self._client_close = self._client_close, None
         if close is None:
             return  # It was handled when the socket was lost.
-        says_good_bye = close.code == CloseCode.NORMAL and self._session.is_current
+        says_good_bye = close.code == CloseCode.NORMAL and self._attachment.is_current
         if not self._closing:
             self._closing = True
             self._detach(close.code, CLOSED_BY_CLIENT)
             if not self._transport.is_closing():  # Else it may be lost, and the loop refuses writes.
                 self.write(close_frame(close.code))
         if says_good_bye:
-            self._session.left()
+            self._attachment.left()
         close_transport(self._transport)
 
     def _fail(self, code: CloseCode, reason: str) -> None:
@@ -221,12 +221,12 @@ class WebSocketStream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        self._session.pause()
+        self._attachment.pause()
 
     def resume_writing(self) -> None:
         self._paused = False
         self._is_responsive = True
-        self._session.resume()
+        self._attachment.resume()
 
     def eof_received(self) -> bool:
         """The client has closed its side, without a close frame or after ours."""
@@ -246,7 +246,7 @@ class WebSocketStream(asyncio.Protocol):
         self._closed_by_client()
         self._detach(None, LINE_LOST)
         # The two refer to each other, and the garbage collector runs rarely. No one calls a stream whose socket is lost.
-        del self._session
+        del self._attachment
 
     # -- the timer
 

@@ -1,0 +1,205 @@
+"""What all transports share: a stream attaches to a connection, is paused and resumed, and is lost.
+
+A stream writes bytes to one client. An attachment is the life of one stream with its connection: from `start`
+until the stream is closed, lost, or replaced by a newer one. What a client is sent before its stream is live is
+read from the log (`catch_up.py`); from where a client resumes is found in `resuming.py`.
+
+After each `await`, work for a stream continues only if `is_current`: meanwhile the stream may be lost, or a newer
+stream of the connection may have attached.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Protocol
+
+from channelstream.core.batch import DISCARD, BufferBatch
+from channelstream.core.connection import Connection, ConnectionState, Stream
+from channelstream.core.position import Offsets, Position, min_offsets
+from channelstream.errors import CloseCode, Unavailable
+from channelstream.node import Node
+from channelstream.transports.catch_up import CatchUp
+from channelstream.transports.resuming import Resumption
+
+logger = logging.getLogger(__name__)
+
+CLOSED_BY_CLIENT = "closed by the client"
+LINE_LOST = "the line was lost"
+
+BUFFERED_ENTRIES = 1000
+"""Live entries buffered for a connection while the log is read; if there are more, the log is read again."""
+
+
+class AttachedStream(Stream, Protocol):
+    """A stream, as its attachment sees it; each transport has one."""
+
+    def write_first(self, item: bytes, position: str) -> None:
+        """Send the `resumed` item, which does not end a long poll by itself."""
+
+    def caught_up(self) -> None:
+        """Called when all was sent to a client that has no position yet or has lost channels: a long poll answers now."""
+
+
+class Attachment:
+    """The life of one stream with its connection."""
+
+    __slots__ = ("_delivered_when_lost", "_drained", "_paused", "_task", "connection", "node", "stream")
+
+    def __init__(self, node: Node, connection: Connection, stream: AttachedStream) -> None:
+        self.connection = connection
+        self.node = node
+        self.stream = stream
+        # `connection.delivered` at the moment when the connection lost this stream.
+        self._delivered_when_lost: Offsets | None = None
+        self._paused = False
+        self._drained: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the connection still has this stream."""
+        return self.connection.stream is self.stream
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the transport is full."""
+        return self._paused
+
+    def start(self, since: str | None) -> None:
+        """Attach: close the older stream of the connection, catch up, then go live.
+
+        Args:
+            since: the position the client asks to resume from; empty if the client has none yet, None if the
+                client is of an older generation and cannot resume.
+        """
+        older = self.connection.stream
+        buffer = BufferBatch(BUFFERED_ENTRIES)
+        self.node.hub.attach(self.connection, self.stream, buffer)
+        self.node.attached(self.connection)
+        # Close the older stream only now: a stream that is closed while it is current detaches the
+        # connection.
+        if older is not None:
+            older.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
+        self._run(self._attach(buffer, since))
+
+    def pause(self) -> None:
+        """Stop writing to a full transport; once it has drained, catch up from the log (backpressure)."""
+        self._paused = True
+        self.node.stalls += 1
+        self.node.signals.stalled.emit(self.connection)
+        is_live = self.connection.state is ConnectionState.LIVE and self.connection.batch is not DISCARD
+        if self.is_current and is_live:
+            buffer = BufferBatch(0)
+            self.node.hub.stall(self.connection, buffer)
+            self._run(self._recover(buffer))
+
+    def resume(self) -> None:
+        """Continue after the transport has drained."""
+        self._paused = False
+        if self._drained is not None:
+            self._drained.set()
+
+    def ended(self, grace_s: float, code: int | None, reason: str) -> None:
+        """Record why the stream ended, and detach the connection.
+
+        Args:
+            grace_s: as in `lost`.
+            code: the close code; None if the socket was lost without a close code. If the client closes with
+                1000, the whole connection ends. That is recorded when the connection ends, and not here.
+        """
+        if self.is_current and code != CloseCode.NORMAL:
+            self.node.record_ending(self.connection, code, reason, final=False)
+        self.lost(grace_s)
+
+    def lost(self, grace_s: float) -> None:
+        """Detach the connection. It ends unless another stream attaches within `grace_s` seconds."""
+        if self.is_current and self.connection.state is not ConnectionState.CLOSED:
+            self.node.detached(self.connection, grace_s)
+            self._delivered_when_lost = self.connection.delivered
+        self.resume()
+
+    def discard_pending(self) -> bool:
+        """Write nothing more to a live stream, because its client no longer reads.
+
+        Returns:
+            Whether the stream may be ended in a later loop turn. A stream that catches up must end now:
+            otherwise `CatchUp` would continue to write until that turn.
+        """
+        if not self.is_current:
+            return True
+        self.node.hub.discard_pending(self.connection)
+        return self.connection.state is not ConnectionState.CATCHING_UP
+
+    def mark_undelivered(self, delivered: Offsets) -> None:
+        """Move `delivered` back to these offsets, because the client had gone before it read the last write.
+
+        Does nothing if the connection has another stream now, or if another stream has moved `delivered` in
+        the meantime. To move it back then would send the client again what it has received on that other
+        stream.
+        """
+        if self.connection.stream is None and self.connection.delivered == self._delivered_when_lost:
+            self.connection.delivered = min_offsets(self.connection.delivered, delivered)
+
+    def left(self) -> None:
+        """End the connection, because its client has closed the current stream with 1000."""
+        self.node.end_soon(self.connection, CloseCode.NORMAL, CLOSED_BY_CLIENT)
+
+    async def drained(self, buffer: BufferBatch) -> None:
+        """Wait until the transport has room.
+
+        Args:
+            buffer: the connection's batch, which buffers nothing while the client does not read.
+        """
+        await asyncio.sleep(0)  # uvloop calls `pause_writing` at the end of the loop turn of a write.
+        while self._paused and self.is_current:
+            # A client that does not read must cost no memory: events that arrive now are read from the log
+            # later.
+            buffer.overflow()
+            self._drained = asyncio.Event()
+            await self._drained.wait()
+            self._drained = None
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._unless_out_of_reach(work))
+
+    async def _unless_out_of_reach(self, work: Coroutine[None, None, None]) -> None:
+        """Run the work for a stream; if it fails, close the stream so that the client reconnects later."""
+        try:
+            await work
+        except Unavailable as error:
+            if self.is_current:
+                self.stream.close(CloseCode.OVERLOADED, error.message)
+        except Exception:
+            # Do not leave the stream open and silent: if it ends, its client reconnects.
+            logger.exception("a stream failed while catching up")
+            if self.is_current:
+                self.stream.close(CloseCode.OVERLOADED, "missed events could not be sent")
+
+    async def _attach(self, buffer: BufferBatch, since: str | None) -> None:
+        # Wait first. The application may choose the id, so a client may know it, and open its stream, before
+        # `/connect` has registered the id. Or the connection has moved to this node, and is joining again the
+        # channels that a shard has lost.
+        await self.node.registered(self.connection)
+        if not self.is_current:
+            return
+        if since is None:
+            await CatchUp(self, buffer, self.stream.format.catchup_item).run({}, strict=False)
+            return
+        resumption = await Resumption.of(self, since)
+        if resumption is None:
+            return
+        self._send_resumed(resumption)
+        await CatchUp(self, buffer, self.stream.format.item).run(resumption.starts, strict=True)
+        if self.is_current and (resumption.lost or not since):
+            self.stream.caught_up()
+
+    def _send_resumed(self, resumption: Resumption) -> None:
+        position = str(Position(resumption.epochs, self.connection.delivered))
+        lost = resumption.lost
+        recovered = sorted(name for name in resumption.starts if name not in lost)
+        self.stream.write_first(self.stream.format.resumed(position, recovered, sorted(lost)), position)
+
+    async def _recover(self, buffer: BufferBatch) -> None:
+        """Send a client that was too slow what it missed, once it has read the bytes that wait for it."""
+        await self.drained(buffer)
+        await CatchUp(self, buffer, self.stream.format.item).run({}, strict=True)

@@ -1,0 +1,262 @@
+"""How a client is sent what it missed: the log is read until nothing is left, then the stream goes live.
+
+The log has one shard or several. An offset is the number of an event in its shard, and a position has one offset
+for each shard. `connection.delivered` is the position up to which the client was sent everything.
+
+The same loop (`CatchUp.run`) sends a client what it missed, after an absence as well as after a stall:
+read a chunk of the log after `connection.delivered`, write the chunk, and go live when nothing is left. There
+is no queue for each connection. So a slow or absent client costs no memory except the buffer of its
+transport. The price is that the log is read again for each of these clients.
+
+Invariant: each entry that the connection may read is written once, in offset order within a shard, and
+`connection.delivered` is the position after the last written entry. The loop awaits the engine and the
+transport. Meanwhile the following may happen:
+
+- Live events arrive. A `BufferBatch` collects them from before the read begins, so that no event is missed
+  between the end of the read and going live. Going live is one step without `await`. It is allowed if the
+  read has reached the end of the log (its "head") and the buffer has not overflowed. Buffered entries up to
+  `delivered` are dropped, because the read has already returned them. If the buffer overflows, the log is
+  read once more.
+- Edits and deletions arrive for entries that are read but not yet written. `hub.changes` has the recent ones,
+  so that entries are written in their current form. If `hub.changes` no longer has all that are needed, the
+  log is read again.
+- A newer stream of the connection attaches, or the stream is lost. After each `await` the loop continues
+  only if `is_current`. Otherwise it would write to the wrong stream, or overwrite `delivered` after the newer
+  one has moved it.
+- Channels are joined and left. While a channel is being joined, its start is not known yet, so the channel is
+  read later. Entries of a channel that was left are dropped. If the channel was joined again, only its
+  entries before the new `ReadRange` are dropped.
+- The engine is out of reach. An open stream waits and reads again, since its client misses nothing as long as
+  the log reaches back far enough. A new stream is closed with 1013, because its client must first be sent
+  which channels are recovered, and only the engine knows this.
+
+The alternative is a queue for each connection, into which live events and replayed entries are merged. Such a
+queue needs a bound for each client, and a second way to resume once the bound is reached.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from channelstream.core.batch import BufferBatch
+from channelstream.core.changes import compacted, forms_for
+from channelstream.core.log import Entry, Replay, advance_positions
+from channelstream.core.position import Offsets, max_offsets, min_offsets
+from channelstream.errors import CloseCode, Unavailable
+from channelstream.transports.reading import Attached, complete_up_to, read_chunk, read_ranges, shard_in
+
+PIECE_BYTES = 65_536
+"""While catching up, a write ends with the entry that reaches this size.
+
+The next write waits until a full transport has drained. So at most one such write waits for a slow client.
+"""
+BUFFERED_BYTES = 65_536
+"""Limit for the total size of the buffered entries that are written as a stream goes live.
+
+If their total size is larger, the log is read again. A single entry may be larger than this limit.
+"""
+
+
+class CatchUp:
+    """Sends the client of a stream what it missed; it exists while that is under way.
+
+    Args:
+        attached: the stream with its connection.
+        buffer: the connection's batch, which collects live events meanwhile.
+        encode: makes an entry's item for this client.
+    """
+
+    __slots__ = ("_attached", "_buffer", "_connection", "_encode", "_node")
+
+    def __init__(
+        self, attached: Attached, buffer: BufferBatch, encode: Callable[[Entry], bytes | None]
+    ) -> None:
+        self._attached = attached
+        self._buffer = buffer
+        self._connection = attached.connection
+        self._encode = encode
+        self._node = attached.node
+
+    async def run(self, starts: dict[str, int], strict: bool) -> None:
+        """Write the entries that the log has for this connection until nothing is left, then go live.
+
+        Args:
+            starts: for each channel the offset after which to begin. Where `connection.delivered` is later,
+                the read begins there.
+            strict: close the stream if the log no longer reaches back to where the client is, since this
+                client relies on getting everything.
+        """
+        connection = self._connection
+        while self._attached.is_current:
+            self._buffer.reset()
+            # Take this number before the log is read, so that no change in between is missed.
+            changes = self._node.hub.changes.number
+            progress = self._progress(starts)
+            replay = await self._read(progress)
+            if replay is None or not self._attached.is_current:
+                return
+            if strict and replay.lost:
+                self._attached.stream.close(CloseCode.TOO_SLOW, "too slow: the log no longer reaches back")
+                return
+            self._node.signals.replayed.emit(connection, replay.entries, ())
+            read_to = complete_up_to(connection, progress, replay.read_to)
+            entries = [entry for entry in replay.entries if entry.offset <= read_to[entry.shard]]
+            written = await self._write(entries, self._changes_after(changes, replay.head))
+            if not self._attached.is_current:
+                return
+            if not written:
+                continue
+            before, connection.delivered = connection.delivered, max_offsets(connection.delivered, read_to)
+            if self._is_behind_client():
+                await self._catch_node_up()
+            elif self._attached.is_paused:
+                # A write of the transport itself, such as a pong, has filled the transport. If the stream went
+                # live now, nothing would bound the data that waits for the client.
+                await self._attached.drained(self._buffer)
+            elif read_to == replay.head and not self._buffer.overflowed and self._go_live(changes):
+                return
+            elif read_to != replay.read_to and connection.delivered == before:
+                # All that remains to be read is a channel that is still being joined. Its log cannot be read
+                # yet.
+                await self._node.joined(connection)
+            # An in-process engine may answer without yielding to the event loop. Without this `sleep`, nothing
+            # that this method waits for could happen.
+            await asyncio.sleep(0)
+
+    def _go_live(self, changes: int) -> bool:
+        """Write the buffered events, and from now on live events; return False if the log must be read again.
+
+        Must not await: an event that arrived after the buffer was read, and before the hub goes live, would
+        be lost.
+        """
+        connection, recent = self._connection, self._node.hub.changes.after(changes)
+        if recent is None:
+            return False
+        newer = compacted(
+            [entry for entry in self._buffer.buffered if entry.offset > connection.delivered[entry.shard]]
+        )
+        if len(newer) > 1 and sum(entry.size for entry in newer) > BUFFERED_BYTES:
+            return False  # `run` reads them from the log, and writes them piece by piece.
+        forms = forms_for(connection.user, newer, recent)
+        self._node.hub.go_live(connection, advance_positions(connection.delivered, forms))
+        return True
+
+    def _changes_after(self, number: int, head: Offsets) -> Callable[[], list[Entry] | None]:
+        """Return a function that returns the edits and deletions that are newer than a read.
+
+        The read covers the log up to `head`. When it began, the last change had this `number`. The function
+        returns None if there are too many changes: then the log has to be read again.
+        """
+
+        def changes() -> list[Entry] | None:
+            recent = self._node.hub.changes.after(number)
+            return recent and [change for change in recent if change.offset > head[change.shard]]
+
+        return changes
+
+    def _is_behind_client(self) -> bool:
+        """Whether in some shard `delivered` is a higher offset than this node has received.
+
+        A node receives only the events of its own channels and users. So its offset in a shard may lag
+        behind.
+        """
+        delivered = self._connection.delivered
+        return max_offsets(delivered, self._node.hub.offsets) != self._node.hub.offsets
+
+    async def _catch_node_up(self) -> None:
+        """Have this node catch up with `delivered` in the shards in which the node lags behind.
+
+        These are shards that the connection does not read. If such a shard is out of reach, or the client's
+        offset is not one of this log, `delivered` is lowered. An offset that is too low only costs a second
+        read. An offset that is too high would hide events of a channel that is joined later.
+        """
+        pairs = zip(self._connection.delivered, self._node.hub.offsets, strict=True)
+        ahead = [shard for shard, (delivered, received) in enumerate(pairs) if delivered > received]
+        with suppress(Unavailable):
+            await self._node.catch_up(ahead)
+        if self._attached.is_current:
+            self._connection.delivered = min_offsets(self._connection.delivered, self._node.hub.offsets)
+
+    async def _read(self, starts: dict[str, int]) -> Replay | None:
+        """Read the log, and retry while the engine is out of reach; return None if the stream has ended."""
+        while self._attached.is_current:
+            try:
+                return await read_chunk(self._node, self._connection, starts)
+            except Unavailable as error:
+                await asyncio.sleep(error.retry_after_s)
+        return None
+
+    def _progress(self, starts: dict[str, int]) -> dict[str, int]:
+        """Return the offset after which the next read begins, for each channel of the connection."""
+        delivered = self._connection.delivered
+        # If a channel was left and joined again meanwhile, `starts` still has an offset of the former
+        # membership. So the bound of the new range applies too.
+        return {
+            name: max(
+                delivered[shard_in(self._connection, name)],
+                starts.get(name, read_range.joined),
+                read_range.bound,
+            )
+            for name, read_range in read_ranges(self._connection).items()
+        }
+
+    async def _write(self, entries: list[Entry], changes: Callable[[], list[Entry] | None]) -> bool:
+        """Write entries piece by piece, each when the transport has room.
+
+        Args:
+            changes: returns the changes that may have superseded entries meanwhile; None if there are too
+                many.
+
+        Returns:
+            Whether all entries were written; if not, the stream has ended, or the log has to be read again.
+        """
+        rest: Sequence[Entry] = self._receivable(entries)
+        while rest:
+            recent = changes()
+            if recent is None:
+                return False
+            rest = forms_for(self._connection.user, rest, recent) if recent else rest
+            items, count, last = self._piece(rest)
+            if last is not None:
+                # Set this before the write. The write ends a long poll, and `lost` then records `delivered`.
+                # If the client of the poll has gone, `mark_undelivered` moves `delivered` back.
+                self._connection.delivered = last.offsets
+                if items:
+                    self._attached.stream.write(self._attached.stream.format.enclose(items, last.position))
+            rest = rest[count:]
+            await self._attached.drained(self._buffer)
+            if not self._attached.is_current:
+                return False
+        return True
+
+    def _receivable(self, entries: list[Entry]) -> list[Entry]:
+        """Return the entries that the connection may read now.
+
+        During the read the connection may have left a channel, or joined it again.
+        """
+        bounds: dict[str | None, int] = {
+            name: read_range.bound for name, read_range in self._connection.channels.items()
+        }
+        bounds[None] = self._connection.private.bound
+        rests = (
+            entry.after(bounds[entry.event.channel])
+            for entry in entries
+            if entry.offset > bounds.get(entry.event.channel, entry.offset)
+        )
+        user = self._connection.user
+        return [entry.for_user(user) for entry in rests if self._connection.receives(entry.event)]
+
+    def _piece(self, entries: Iterable[Entry]) -> tuple[list[bytes], int, Entry | None]:
+        """Encode the first entries, up to `PIECE_BYTES`; return their items, how many entries these are, and the last."""
+        items: list[bytes] = []
+        size = count = 0
+        last = None
+        for last in advance_positions(self._connection.delivered, entries):
+            count += 1
+            item = self._encode(last)
+            if item is not None:
+                items.append(item)
+                size += len(item)
+            if size >= PIECE_BYTES:
+                break
+        return items, count, last

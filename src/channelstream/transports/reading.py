@@ -1,0 +1,71 @@
+"""What a connection reads of the log: which channels, in which shards, and how far a read is complete."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from channelstream.core.batch import BufferBatch
+from channelstream.core.connection import Connection, Stream
+from channelstream.core.log import PRIVATE, Replay
+from channelstream.core.position import Offsets, ReadRange, shard_of, with_offset
+from channelstream.node import Node
+
+CHUNK = 256
+"""Entries that one read of the log returns at most."""
+
+
+class Attached(Protocol):
+    """A stream with its connection, as those see it that read the log for it (`Attachment`)."""
+
+    node: Node
+    connection: Connection
+
+    @property
+    def stream(self) -> Stream: ...
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the connection still has this stream."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the transport is full."""
+
+    async def drained(self, buffer: BufferBatch) -> None:
+        """Wait until the transport has room."""
+
+
+async def read_chunk(node: Node, connection: Connection, starts: Mapping[str, int]) -> Replay:
+    """Read the next `CHUNK` entries after the offset that is given for each channel.
+
+    Raises:
+        Unavailable: the engine is out of reach.
+    """
+    return await node.replay(connection.user, starts, CHUNK)
+
+
+def joined(connection: Connection) -> list[str]:
+    """Return the channels whose log can be read. A channel that is being joined may not exist yet."""
+    return [name for name in connection.channels if name not in connection.joining]
+
+
+def read_ranges(connection: Connection) -> dict[str, ReadRange]:
+    """Return the range of each log that can be read, that of the private messages among them."""
+    return {name: connection.channels[name] for name in joined(connection)} | {PRIVATE: connection.private}
+
+
+def shard_in(connection: Connection, name: str) -> int:
+    """Return the shard of a channel, or of the connection's private messages."""
+    return shard_of(connection.user if name == PRIVATE else name, len(connection.delivered))
+
+
+def complete_up_to(connection: Connection, starts: Mapping[str, int], read_to: Offsets) -> Offsets:
+    """Return `read_to`, lowered for channels that were joined after the read began.
+
+    The read does not cover such a channel. So in its shard the result is at most the offset of the join: then the
+    next read covers the channel.
+    """
+    for name, read_range in connection.channels.items():
+        if name not in starts:
+            shard = shard_in(connection, name)
+            read_to = with_offset(read_to, shard, min(read_to[shard], read_range.joined))
+    return read_to
