@@ -25,8 +25,7 @@ from channelstream_client import (
     Unreachable,
     calls,
 )
-from channelstream_client.reach import Reach, tls_context
-from channelstream_client.streams import StreamTarget
+from channelstream_client.reach import tls_context
 
 ONCE = Retries(attempts=1)
 METHODS = [name for name, plan in vars(calls).items() if inspect.isgeneratorfunction(plan) and name[0] != "_"]
@@ -128,8 +127,6 @@ def test_certificates_are_verified_however_the_scheme_is_written() -> None:
     with Channelstream("HTTPS://Push.example/", "secret") as client:
         assert client.url == "https://Push.example"
     assert tls_context("HTTPS://push.example", True).verify_mode is ssl.CERT_REQUIRED
-    target = StreamTarget("HTTPS://push.example", "id", "", Reach(lambda: tls_context("https://x", True)))
-    assert target.tls is not None
 
 
 def test_wrong_address_is_reported(server: Any) -> None:

@@ -14,8 +14,7 @@ from channelstream_client import (
     StreamClosed,
     Unreachable,
     errors,
-    reconnect,
-    streams,
+    protocol,
 )
 
 KINDS = [
@@ -50,9 +49,9 @@ def test_errors_are_pickled_and_copied(kind: type[ChannelstreamError], through: 
 
 
 @pytest.mark.parametrize(
-    "error", [streams.StreamEnded(4008, "slow", 2.0), reconnect.RenewalFailed("no answer")]
+    "error", [protocol.StreamEnded(4008, "slow", 2.0), protocol.RenewalFailed("no answer")]
 )
-def test_ends_of_streams_are_pickled(error: streams.StreamEnded) -> None:
+def test_ends_of_streams_are_pickled(error: protocol.StreamEnded) -> None:
     """The cause of a closed stream can be pickled as well."""
     assert state(pickle.loads(pickle.dumps(error))) == state(error)
 

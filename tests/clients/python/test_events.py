@@ -8,7 +8,7 @@ import pytest
 
 from channelstream_client import BadAnswer, OtherEvent, Presence, Resumed, UserStateChanged
 from channelstream_client.events import read_event
-from channelstream_client.streams import StreamEnded, items_of
+from channelstream_client.protocol import StreamEnded, items_of
 
 VECTORS = json.loads(
     Path(__file__).parents[3].joinpath("spec/vectors/items.json").read_text(encoding="utf-8")

@@ -29,18 +29,9 @@ from channelstream_client import (
     Unreachable,
     reach,
 )
+from channelstream_client.protocol import LOST, StreamEnded
 from channelstream_client.reach import Reach
-from channelstream_client.streams import (
-    BY_HTTP,
-    LOST,
-    TRANSPORTS,
-    Stream,
-    StreamEnded,
-    StreamTarget,
-    long_poll,
-    sse,
-    websocket,
-)
+from channelstream_client.streams import BY_HTTP, TRANSPORTS, Opening, Stream, long_poll, sse, websocket
 from channelstream_client.testing import Line
 
 pytestmark = pytest.mark.nodes(1, CLUSTER)
@@ -202,11 +193,11 @@ def test_next_transport_is_tried_where_one_does_not_get_through(server: Any) -> 
     tried: list[str] = []
 
     def through(stream: Stream, opens: bool) -> Stream:
-        async def observed(target: StreamTarget) -> AsyncIterator[str | bytes]:
+        async def observed(opening: Opening, reach: Reach) -> AsyncIterator[str | bytes]:
             tried.append(stream.__name__)
             if not opens:
                 raise StreamEnded(LOST, "answered 400", status=400)
-            async for items in stream(target):
+            async for items in stream(opening, reach):
                 yield items
 
         return observed

@@ -1,121 +1,33 @@
-"""The pump of a stream: with a slow, cancelled or closed reader, a server that is down, and failing callbacks."""
+"""The pump of a stream: with a slow, cancelled or closed reader, and several transports."""
 
 import asyncio
 import gc
 import json
-import logging
-import socket
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
-from itertools import count
-from typing import Any
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
-from tests.waiting import PATIENCE_S, soon
+from tests.clients.python.scripted import RESUMED, URL, Log, listening, message, numbers, run, until
+from tests.waiting import soon
 from websockets.asyncio.server import ServerConnection, serve
 
 from channelstream_client import (
     AsyncChannelstream,
     BadAnswer,
-    Connection,
-    Down,
-    Event,
     Listening,
     MessageEvent,
     Resumed,
-    StreamClosed,
     UnknownConnection,
-    Unreachable,
     inbox,
     pump,
     reconnect,
+    resuming,
     streams,
 )
-from channelstream_client.streams import LOST, Stream, StreamEnded, StreamTarget
-
-URL = "http://127.0.0.1:9"
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            await test()
-
-    asyncio.run(bounded())
-
-
-def message(number: int) -> dict[str, Any]:
-    return {
-        "type": "message",
-        "uuid": str(number),
-        "channel": "news",
-        "user": "ann",
-        "timestamp": "2026-01-01T00:00:00",
-        "message": number,
-        "position": f"e-{number}",
-    }
-
-
-RESUMED = {"type": "resumed", "position": "e-0", "recovered": ["news"], "lost": []}
-
-
-class Log:
-    """A server in a few lines: streams begin behind the position that is asked for, and wait at the end.
-
-    Attributes:
-        size: how many messages there are, numbered from 1.
-        acts: what the next streams do first: raise this.
-        asked: the positions that streams began at.
-    """
-
-    def __init__(self, size: int = 0, *acts: StreamEnded) -> None:
-        self.size = size
-        self.acts = list(acts)
-        self.asked: list[str] = []
-        self.conn_ids: list[str] = []
-        self.open = 0
-        self.grown = asyncio.Condition()
-
-    async def stream(self, target: StreamTarget) -> AsyncIterator[str]:
-        self.asked.append(target.position)
-        self.conn_ids.append(target.conn_id)
-        if self.acts:
-            raise self.acts.pop(0)
-        self.open += 1
-        try:
-            yield json.dumps([{**RESUMED, "position": target.position or "e-0"}])
-            for number in count(int(target.position.partition("-")[2] or 0) + 1):
-                async with self.grown:
-                    await self.grown.wait_for(lambda number=number: self.size >= number)
-                yield json.dumps([message(number)])
-        finally:
-            self.open -= 1
-
-    async def grow(self, size: int) -> None:
-        async with self.grown:
-            self.size = size
-            self.grown.notify_all()
-
-
-def listening(*transports: Stream, **options: Any) -> Listening:
-    return Listening(URL, "c", transports=transports, jitter=lambda: 0.0, **options)
-
-
-async def numbers(events: Listening, up_to: int) -> list[int]:
-    """Return the payloads of the next messages, up to one of them."""
-    got: list[int] = []
-    while not got or got[-1] != up_to:
-        event: Event = await anext(events)
-        if isinstance(event, MessageEvent):
-            got.append(event.message)
-    return got
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Run the loop until a condition holds."""
-    while not condition():
-        await asyncio.sleep(0)
+from channelstream_client.protocol import LOST, StreamEnded, refused
+from channelstream_client.reach import Reach
+from channelstream_client.streams import Opening
 
 
 @pytest.mark.parametrize("cancel", ["wait_for", "move_on_after", "cancel"])
@@ -200,9 +112,9 @@ def test_slow_reader_loses_nothing_in_bounded_memory(monkeypatch: pytest.MonkeyP
         log = Log(100)
         sent = 0
 
-        async def counted(target: StreamTarget) -> AsyncIterator[str | bytes]:
+        async def counted(opening: Opening, reach: Reach) -> AsyncIterator[str | bytes]:
             nonlocal sent
-            async for text in log.stream(target):
+            async for text in log.stream(opening, reach):
                 sent += 1
                 yield text
 
@@ -213,6 +125,47 @@ def test_slow_reader_loses_nothing_in_bounded_memory(monkeypatch: pytest.MonkeyP
             assert len(events._inbox._events) == 10
             assert await numbers(events, 100) == list(range(2, 101))
             assert len(log.asked) > 1
+
+    run(test)
+
+
+def test_slow_reader_of_polls_keeps_polling_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls go on while the reader works, as the server ends a connection without one; then all arrives again."""
+    monkeypatch.setattr(inbox, "MAX_EVENTS", 10)
+    monkeypatch.setattr(pump, "PATIENCE_S", 0.01)
+
+    async def test() -> None:
+        log = Log(100)
+        async with listening(log.poll) as events:
+            assert await numbers(events, 1) == [1]
+            await soon(lambda: log.asked[-1] == "e-100")
+            assert len(events._inbox._events) <= 11
+            assert await numbers(events, 100) == list(range(2, 101))
+
+    run(test)
+
+
+def test_slow_reader_that_is_done_between_two_polls_gets_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Discarded events arrive again although no poll is under way when the reader has taken the others."""
+    monkeypatch.setattr(inbox, "MAX_EVENTS", 10)
+    monkeypatch.setattr(pump, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(resuming, "SHORTEST_POLL_S", 0.05)
+
+    async def test() -> None:
+        log = Log(30)
+
+        async def impatient(opening: Opening, reach: Reach) -> AsyncIterator[str | bytes]:
+            if opening.position == "e-30":
+                log.asked.append(opening.position)
+                yield "[]"
+            else:
+                async for text in log.poll(opening, reach):
+                    yield text
+
+        async with listening(impatient) as events:
+            assert await numbers(events, 1) == [1]
+            await soon(lambda: log.asked[-2:] == ["e-30", "e-30"])
+            assert await numbers(events, 30) == list(range(2, 31))
 
     run(test)
 
@@ -290,174 +243,12 @@ def test_pings_are_answered_while_the_reader_works(monkeypatch: pytest.MonkeyPat
     run(test)
 
 
-def test_failed_renewals_are_repeated() -> None:
-    """One failure of `renew` does not end the iteration; each is reported with its cause."""
-    failures = [Unreachable("no application"), KeyError("bug"), asyncio.CancelledError()]
-    downs: list[Down] = []
-
-    async def renew() -> str:
-        if failures:
-            raise failures.pop(0)
-        return "new"
-
-    async def test() -> None:
-        log = Log(1, StreamEnded(4001, "expired"))
-        async with listening(log.stream, renew=renew, on_down=downs.append) as events:
-            assert await numbers(events, 1) == [1]
-            assert (events.conn_id, log.conn_ids) == ("new", ["c", "new"])
-
-    run(test)
-    assert [down.code for down in downs] == [4001, LOST, LOST, LOST]
-    assert [type(down.error) for down in downs[1:]] == [Unreachable, KeyError, asyncio.CancelledError]
-
-
-def test_renewal_gets_the_last_position() -> None:
-    """A `renew` that takes an argument is given the position, for `connect(since=...)`."""
-    given: list[str] = []
-
-    async def renew(position: str) -> str:
-        given.append(position)
-        return "new"
-
-    async def test() -> None:
-        log = Log(2)
-
-        async def forgotten(target: StreamTarget) -> AsyncIterator[str | bytes]:
-            async for text in log.stream(target):
-                yield text
-                if json.loads(text)[0]["position"] == "e-2" and target.conn_id == "c":
-                    raise StreamEnded(4001, "expired")
-
-        async with listening(forgotten, renew=renew) as events:
-            await numbers(events, 2)
-            await log.grow(3)
-            assert await numbers(events, 3) == [3]
-        assert log.asked == ["", "e-2"]
-
-    run(test)
-    assert given == ["e-2"]
-
-
-def test_renewal_may_give_a_connection_or_end_it() -> None:
-    """`renew` may return what `connect` returned; with a `StreamClosed` the application ends the iteration."""
-    connection = Connection(
-        conn_id="new", username="bob", state={}, public_state={}, status=0, channels=[], channels_info=None,  # type: ignore[arg-type]
-        position="e-1",
-    )  # fmt: skip
-
-    async def renew() -> Connection:
-        return connection
-
-    async def refuse() -> str:
-        raise StreamClosed(4001, "logged out")
-
-    async def test() -> None:
-        log = Log(2, StreamEnded(4001, "expired"))
-        async with listening(log.stream, renew=renew) as events:
-            assert await numbers(events, 2) == [2]
-        with pytest.raises(StreamClosed, match="logged out"):
-            await anext(listening(Log(2, StreamEnded(4001, "expired")).stream, renew=refuse))
-
-    run(test)
-
-
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def test_every_failed_attempt_is_reported(caplog: pytest.LogCaptureFixture) -> None:
-    """Where nothing listens, each attempt is logged and given to `on_down`, without the connection's id."""
-    downs: list[Down] = []
-
-    async def test() -> None:
-        url = f"http://127.0.0.1:{closed_port()}"
-        with pytest.raises(Unreachable, match="after 4 attempts") as caught:
-            events = Listening(url, "secret-id", attempts=4, on_down=downs.append, jitter=lambda: 0.0)
-            await anext(events)
-        assert isinstance(caught.value.__cause__, StreamEnded)
-        assert await anext(events, None) is None
-
-    with caplog.at_level(logging.WARNING, "channelstream_client"):
-        run(test)
-    assert [down.attempt for down in downs] == [1, 2, 3]
-    assert isinstance(downs[0].error, OSError)
-    lines = [record.getMessage() for record in caplog.records if record.name == "channelstream_client"]
-    assert len(lines) == 3
-    assert "attempt 2" in lines[1]
-    assert "secret-id" not in "".join(lines)
-
-
-def test_fault_of_on_down_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """An error of the application's handler of an end does not end the iteration."""
-
-    def fail(down: Down) -> None:
-        raise KeyError("bug")
-
-    async def test() -> None:
-        async with listening(Log(1, StreamEnded(LOST, "cut")).stream, on_down=fail) as events:
-            assert await numbers(events, 1) == [1]
-
-    run(test)
-    assert "on_down failed" in caplog.text
-
-
-def test_wait_without_a_stream_may_be_bounded() -> None:
-    """`give_up_after_s` ends the attempts, and no wait or attempt exceeds it."""
-
-    async def test() -> None:
-        began = asyncio.get_running_loop().time()
-        with socket.create_server(("127.0.0.1", 0)) as discarding:  # It accepts, and says nothing.
-            url = f"http://127.0.0.1:{discarding.getsockname()[1]}"
-            with pytest.raises(Unreachable):
-                await anext(
-                    Listening(url, "c", give_up_after_s=0.1, transports=[streams.websocket, streams.sse])
-                )
-        assert asyncio.get_running_loop().time() - began < 2
-
-    run(test)
-
-
-def test_the_counter_of_a_bound_ends_with_its_stream() -> None:
-    """Attempts that failed before a stream opened do not count for the next interruption."""
-
-    async def test() -> None:
-        log = Log(1, *[StreamEnded(LOST, "cut")] * 2)
-
-        async def twice(target: StreamTarget) -> AsyncIterator[str | bytes]:
-            async for text in log.stream(target):
-                yield text
-                if json.loads(text)[0].get("message") == 1:
-                    log.acts += [StreamEnded(LOST, "cut")]
-                    raise StreamEnded(LOST, "cut")
-
-        async with listening(twice, attempts=3) as events:
-            assert await numbers(events, 1) == [1]
-            await log.grow(2)
-            assert await numbers(events, 2) == [2]
-
-    run(test)
-
-
-def test_stream_that_only_says_why_it_ends_is_a_failed_attempt() -> None:
-    """A server that accepts every stream and closes it at once does not reset the bound."""
-
-    async def test() -> None:
-        async def closing(target: StreamTarget) -> AsyncIterator[str]:
-            yield json.dumps([{"type": "closing", "code": 1013, "reason": "full"}])
-
-        with pytest.raises(Unreachable, match="after 3 attempts: full"):
-            await anext(listening(closing, attempts=3))
-
-    run(test)
-
-
 def test_lesser_transport_is_left_for_the_best_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy's 404 or 429 leads to the long poll; after a while the WebSocket is used again, with nothing lost."""
     monkeypatch.setattr(reconnect, "FIRST_UPGRADE_S", 0.01)
 
     async def test() -> None:
-        best = Log(3, StreamEnded(LOST, "answered 404", status=404), streams.refused(429, ""))
+        best = Log(3, StreamEnded(LOST, "answered 404", status=404), refused(429, "", b"", 0.0))
         least = Log(2)
         async with listening(best.stream, least.stream) as events:
             assert await numbers(events, 3) == [1, 2, 3]
@@ -472,7 +263,7 @@ def test_polls_say_once_that_they_resume() -> None:
     async def test() -> None:
         loss = {**RESUMED, "lost": ["news"], "position": "e-1"}
 
-        async def polls(target: StreamTarget) -> AsyncIterator[str]:
+        async def polls(opening: Opening, reach: Reach) -> AsyncIterator[str]:
             yield json.dumps([RESUMED])
             yield json.dumps([RESUMED, message(1)])
             yield json.dumps([loss])
@@ -489,7 +280,7 @@ def test_event_that_cannot_be_read_ends_it_after_those_before() -> None:
     """A malformed item is an error, after the earlier ones were returned."""
 
     async def test() -> None:
-        async def broken(target: StreamTarget) -> AsyncIterator[str]:
+        async def broken(opening: Opening, reach: Reach) -> AsyncIterator[str]:
             yield json.dumps([RESUMED])
             yield json.dumps([{"type": "message"}])
 
@@ -521,11 +312,3 @@ def test_listening_starts_with_the_first_wait() -> None:
         await client.close()
 
     run(test)
-
-
-def test_refusal_says_why_in_its_body() -> None:
-    """The close code of the server's own answer counts before the status; a proxy's page does not."""
-    own = streams.refused(503, "7", b'{"error": "slow", "close_code": 4008}')
-    assert (own.code, own.reason, own.retry_after_s, own.status) == (4008, "slow", 7, None)
-    for body in (b"<html>", b"[]", b'{"close_code": "4008"}', b"\xff", b""):
-        assert (streams.refused(503, "", body).code, streams.refused(404, "", body).status) == (1013, 404)

@@ -2,15 +2,25 @@
 
 import pytest
 
-from channelstream_client.reconnect import ReconnectPolicy, RenewalFailed
-from channelstream_client.streams import LOST, OVERLOADED, REPLACED, UNKNOWN_CONNECTION, StreamEnded
+from channelstream_client.protocol import (
+    LOST,
+    OVERLOADED,
+    REPLACED,
+    RESTARTING,
+    SLOW,
+    UNKNOWN_CONNECTION,
+    RenewalFailed,
+    StreamEnded,
+)
+from channelstream_client.reconnect import ReconnectPolicy
 
-RESTARTING, SLOW = 1012, 4008
 WS, SSE, POLL = range(3)
 
 
 def policy(jitter: float = 1.0, transports: int = 1) -> ReconnectPolicy:
-    return ReconnectPolicy(transports, lambda: jitter, 0.0)
+    made = ReconnectPolicy(transports, lambda: jitter)
+    made.begin(0.0)
+    return made
 
 
 def lost(status: int | None = None) -> StreamEnded:

@@ -1,8 +1,13 @@
 """Client of the channelstream push server.
 
-The rule of this package: `calls` (requests and answers), `exchange` (signatures and retries) and `events` (types of
-events) do no I/O. `client` drives them twice, blocking and async. `streams` reads one stream; `pump` reads one stream
-after the other, as `reconnect` decides, into an `inbox`; `listening` and `blocking` iterate over the inbox.
+The rule of this package: what decides does no I/O, and thin drivers do it.
+
+Calls: `calls` (requests and answers) and `exchange` (signatures and retries) are pure; `client` drives them twice,
+blocking and async.
+
+Streams: `resuming` (which stream is opened next, from which position, and when), `reconnect` (waits and transports),
+`protocol` (what streams say) and `events` (types of events) are pure. `pump` drives them, with `streams` (one stream or
+poll each) and an `inbox`; `listening` and `blocking` iterate over the inbox.
 """
 
 from channelstream_client.blocking import BlockingListening
@@ -52,7 +57,7 @@ from channelstream_client.model import (
     User,
     UserState,
 )
-from channelstream_client.pump import Down
+from channelstream_client.resuming import Down
 
 __all__ = [
     "AsyncChannelstream",

@@ -5,36 +5,37 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from channelstream_client.events import Event
-from channelstream_client.listening import Listening
+from channelstream_client.listening import Iteration
 from channelstream_client.model import Connection
 
 BlockingRenew = Callable[[], str | Connection] | Callable[[str], str | Connection]
 """Returns a new connection, or its id. A function with an argument receives the last position."""
 
+E = TypeVar("E")
 T = TypeVar("T")
 
 
-class BlockingListening:
-    """The events of a connection, as an iterator; see `Listening`.
+class BlockingIteration(Generic[E]):
+    """An iterator over what a connection receives; see `Iteration`.
 
     A separate thread reads the stream, so that it stays open while the application handles an event. `with` closes the
     stream at the end of the block; `close` may be called from any thread.
     """
 
-    _loop: "_LoopThread | None" = None
+    _loop: "_LoopThread[E] | None" = None
 
-    def __init__(self, make: Callable[[], Listening]) -> None:
+    def __init__(self, make: Callable[[], Iteration[E]]) -> None:
         """Create the iterator. The stream opens when the first event is requested.
 
         Args:
-            make: returns the `Listening` that the thread reads.
+            make: returns the iteration that the thread reads.
         """
         self._loop = _LoopThread(make)
         self._listening = self._loop.listening
-        self._next: Future[Event | None] | None = None
+        self._next: Future[E | None] | None = None
         self._position = self._listening.position
 
     @property
@@ -50,14 +51,14 @@ class BlockingListening:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Event:
+    def __next__(self) -> E:
         """Return the next event; see `get`."""
         event = self._take(None)
         if event is None:
             raise StopIteration
         return event
 
-    def get(self, timeout_s: float) -> Event | None:
+    def get(self, timeout_s: float) -> E | None:
         """Return the next event; None after the last one.
 
         Args:
@@ -69,9 +70,10 @@ class BlockingListening:
         """
         return self._take(timeout_s)
 
-    def _take(self, timeout_s: float | None) -> Event | None:
+    def _take(self, timeout_s: float | None) -> E | None:
         if self._next is None and self._loop is not None:
-            self._next = self._loop.start(_next_of(self._listening))
+            waiting = _next_of(self._listening)
+            self._next = self._loop.start(waiting)
         if self._next is None:  # It is closed.
             return None
         try:
@@ -80,7 +82,7 @@ class BlockingListening:
             # After a timeout the future stays, so that its event goes to the next call.
             if self._next.done():
                 self._next = None
-        self._position = event.position or self._position if event else self._position
+        self._position = self._listening.position
         return event
 
     def __enter__(self) -> Self:
@@ -99,14 +101,25 @@ class BlockingListening:
             self._loop.request_stop()
 
 
-async def _next_of(listening: Listening) -> Event | None:
-    return await anext(listening, None)
+class BlockingListening(BlockingIteration[Event]):
+    """The events of a connection, as an iterator; see `Listening`.
+
+    A separate thread reads the stream, so that it stays open while the application handles an event. `with` closes the
+    stream at the end of the block; `close` may be called from any thread.
+    """
 
 
-class _LoopThread:
-    """A thread with an event loop for one `Listening`."""
+async def _next_of(iteration: Iteration[E]) -> E | None:
+    try:
+        return await anext(iteration)
+    except StopAsyncIteration:
+        return None
 
-    def __init__(self, make: Callable[[], Listening]) -> None:
+
+class _LoopThread(Generic[E]):
+    """A thread with an event loop for one `Iteration`."""
+
+    def __init__(self, make: Callable[[], Iteration[E]]) -> None:
         self.listening = make()
         self._loop = asyncio.new_event_loop()
         self._is_over = asyncio.Event()

@@ -21,8 +21,9 @@ from channelstream_client.exchange import Answer, Caller, Outcome, Pause, Reques
 from channelstream_client.listening import Listening
 from channelstream_client.loops import LoopClients
 from channelstream_client.model import Connection
-from channelstream_client.pump import Down, Renew, takes_an_argument
+from channelstream_client.pump import Renew, takes_an_argument
 from channelstream_client.reach import Reach, Verify, tls_context
+from channelstream_client.resuming import Down
 from channelstream_client.streams import BY_HTTP, TRANSPORTS
 
 TIMEOUT_S = 10.0

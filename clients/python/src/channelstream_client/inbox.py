@@ -3,19 +3,21 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-
-from channelstream_client.events import Event
+from typing import Generic, TypeVar
 
 MAX_EVENTS = 1_000
 MAX_BYTES = 8 << 20
 """Bound of the JSON of the queued events. One list of items may exceed either bound."""
 
 
-class Inbox:
-    """A queue between a stream and its reader, for one event loop."""
+E = TypeVar("E")
+
+
+class Inbox(Generic[E]):
+    """A queue between a stream and its reader, for one event loop. Each event is in it with its position."""
 
     def __init__(self) -> None:
-        self._events: deque[tuple[Event, int]] = deque()
+        self._events: deque[tuple[E, str, int]] = deque()
         self._bytes = 0
         self._is_closed = False
         self._error: BaseException | None = None
@@ -30,10 +32,10 @@ class Inbox:
     def is_full(self) -> bool:
         return len(self._events) >= MAX_EVENTS or self._bytes >= MAX_BYTES
 
-    def put(self, events: Sequence[Event], size_bytes: int) -> None:
+    def put(self, events: Sequence[tuple[E, str]], size_bytes: int) -> None:
         """Add the events of one list."""
-        for number, event in enumerate(events):
-            self._events.append((event, 0 if number else size_bytes))
+        for number, (event, position) in enumerate(events):
+            self._events.append((event, position, 0 if number else size_bytes))
         self._bytes += size_bytes if events else 0
         self._changed.set()
 
@@ -48,19 +50,19 @@ class Inbox:
         self._events.clear()
         self._bytes = 0
 
-    async def take(self) -> Event | None:
-        """Return the next event; None after the last one. Cancelling it loses no event."""
+    async def take(self) -> tuple[E, str] | None:
+        """Return the next event and its position; None after the last one. Cancelling it loses no event."""
         while not self._events:
             if self._is_closed:
                 self._raise_once()
                 return None
             self._changed.clear()
             await self._changed.wait()
-        event, size_bytes = self._events.popleft()
+        event, position, size_bytes = self._events.popleft()
         self._bytes -= size_bytes
         if not self.is_full:
             self._has_room.set()
-        return event
+        return event, position
 
     def _raise_once(self) -> None:
         error, self._error = self._error, None

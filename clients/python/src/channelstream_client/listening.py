@@ -4,67 +4,51 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import Generic, Self, TypeVar
 
-from channelstream_client.events import Event
+from channelstream_client.events import Event, read_event
 from channelstream_client.inbox import Inbox
-from channelstream_client.pump import Down, Pump, Renew, Rules
+from channelstream_client.protocol import Item
+from channelstream_client.pump import Pump, Renew
 from channelstream_client.reach import Reach, tls_context
-from channelstream_client.streams import SILENCE_S, TRANSPORTS, Stream, StreamTarget
+from channelstream_client.resuming import SILENCE_S, Down, Limits, ResumingClient
+from channelstream_client.streams import TRANSPORTS, Stream
+
+E = TypeVar("E")
 
 
-class Listening:
-    """The events of a connection, as an asynchronous iterator. The first event, and the first after each interruption, is
-    a `Resumed`.
-
-    The iteration ends when the application ends the connection (`disconnect`). `async with` closes the stream at the end
-    of the block; without it the garbage collector closes the stream after a `break`. Cancelling the wait for an event
-    (`asyncio.wait_for`) loses no event. An object belongs to one event loop.
-    """
+class Iteration(Generic[E]):
+    """An asynchronous iterator over what a connection receives, in a form of the caller's choice."""
 
     _task: asyncio.Task[None] | None = None
 
     def __init__(
         self,
-        url: str,
-        conn_id: str,
+        client: ResumingClient[Stream],
+        reach: Reach,
+        read: Callable[[Item], E],
         *,
-        since: str = "",
         renew: Renew | None = None,
         on_down: Callable[[Down], object] | None = None,
-        attempts: int | None = None,
-        give_up_after_s: float | None = None,
-        silence_s: float = SILENCE_S,
-        reach: Reach | None = None,
-        transports: Sequence[Stream] = TRANSPORTS,
-        jitter: Callable[[], float] = random.random,
+        renew_timeout_s: float = SILENCE_S,
     ) -> None:
         """Create the iterator. The stream opens when the first event is requested.
 
         Args:
-            url: the server's address.
             reach: TLS context and HTTP client; closed at the end.
-            transports: the transports to use, best first.
-            jitter: returns random numbers from 0 to 1.
-            conn_id, since, renew, on_down, attempts, give_up_after_s, silence_s: see `AsyncChannelstream.listen`.
+            read: converts an item of a stream.
+            renew, on_down, renew_timeout_s: see `Pump`.
         """
-        rules = Rules(
-            renew=renew,
-            on_down=on_down,
-            attempts=attempts,
-            give_up_after_s=give_up_after_s,
-            silence_s=silence_s,
-        )
-        target = StreamTarget(url, conn_id, since, reach or Reach(lambda: tls_context(url, True)))
-        self._inbox = Inbox()
-        self._pump = Pump(target, self._inbox, rules, transports, jitter)
-        self._position = since
+        self._client = client
+        self._inbox: Inbox[E] = Inbox()
+        self._pump = Pump(client, reach, self._inbox, read, renew, on_down, renew_timeout_s)
+        self._position = client.position
         self._is_closed = False
 
     @property
     def conn_id(self) -> str:
         """The id of the connection; `renew` changes it."""
-        return self._pump.conn_id
+        return self._client.conn_id
 
     @property
     def position(self) -> str:
@@ -74,7 +58,7 @@ class Listening:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> E:
         """Return the next event.
 
         Raises:
@@ -84,10 +68,11 @@ class Listening:
             Unreachable: `attempts` or `give_up_after_s` is reached.
         """
         self._start()
-        event = await self._inbox.take()
-        if event is None:
+        taken = await self._inbox.take()
+        if taken is None:
             raise StopAsyncIteration
-        self._position = event.position or self._position
+        event, position = taken
+        self._position = position or self._position
         if self._inbox.is_empty:
             self._pump.drained()
         return event
@@ -116,3 +101,56 @@ class Listening:
         if self._task is not None and not self._task.done():
             with suppress(RuntimeError):  # The loop is closed.
                 self._task.get_loop().call_soon_threadsafe(self._task.cancel)
+
+
+class Listening(Iteration[Event]):
+    """The events of a connection, as an asynchronous iterator. The first event, and the first after each interruption, is
+    a `Resumed`.
+
+    The iteration ends when the application ends the connection (`disconnect`). `async with` closes the stream at the end
+    of the block; without it the garbage collector closes the stream after a `break`. Cancelling the wait for an event
+    (`asyncio.wait_for`) loses no event. An object belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        conn_id: str,
+        *,
+        since: str = "",
+        renew: Renew | None = None,
+        on_down: Callable[[Down], object] | None = None,
+        attempts: int | None = None,
+        give_up_after_s: float | None = None,
+        silence_s: float = SILENCE_S,
+        reach: Reach | None = None,
+        transports: Sequence[Stream] = TRANSPORTS,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """Create the iterator. The stream opens when the first event is requested.
+
+        Args:
+            url: the server's address.
+            reach: TLS context and HTTP client; closed at the end.
+            transports: the transports to use, best first.
+            jitter: returns random numbers from 0 to 1.
+            conn_id, since, renew, on_down, attempts, give_up_after_s, silence_s: see `AsyncChannelstream.listen`.
+        """
+        limits = Limits(attempts=attempts, give_up_after_s=give_up_after_s, silence_s=silence_s)
+        client = ResumingClient(
+            url,
+            conn_id,
+            transports,
+            jitter,
+            position=since,
+            can_renew=renew is not None,
+            limits=limits,
+        )
+        super().__init__(
+            client,
+            reach or Reach(lambda: tls_context(url, True)),
+            read_event,
+            renew=renew,
+            on_down=on_down,
+            renew_timeout_s=silence_s,
+        )

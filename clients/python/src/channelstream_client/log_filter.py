@@ -1,16 +1,10 @@
 """Keeps connection ids out of logs and errors. An id is a secret: a client that has it can receive the events."""
 
 import logging
-import re
 
 import httpx
 
-_ID = re.compile(r"conn_id=[^&\s'\"]*")
-
-
-def without_id(text: str) -> str:
-    """Return a text with the connection ids in its addresses masked."""
-    return _ID.sub("conn_id=...", text)
+from channelstream_client.protocol import without_id
 
 
 class _WithoutIds(logging.Filter):

@@ -1,4 +1,4 @@
-"""`Pump`: the task that keeps a stream open and puts its events into an inbox.
+"""`Pump`: the task that does the steps of a `ResumingClient` and puts the received events into an inbox.
 
 The pump continues to read while the application handles an event, so that pings are answered and the server does not
 close the stream. When the inbox is full, the pump pauses for `PATIENCE_S`, then discards new events. When the inbox is
@@ -10,30 +10,25 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import cast
+from typing import Generic, TypeVar, cast
 
-from channelstream_client.errors import CLOSINGS, StreamClosed, Unreachable
-from channelstream_client.events import Event, Resumed, read_event
+from channelstream_client.errors import StreamClosed
 from channelstream_client.inbox import Inbox
-from channelstream_client.log_filter import without_id
 from channelstream_client.model import Connection
+from channelstream_client.protocol import Item, RenewalFailed, StreamEnded, items_of, position_of
 from channelstream_client.reach import Reach
-from channelstream_client.reconnect import ReconnectPolicy, RenewalFailed
-from channelstream_client.streams import (
-    NORMAL,
-    OPEN_TIMEOUT_S,
-    SILENCE_S,
-    UNKNOWN_CONNECTION,
-    Item,
-    Stream,
-    StreamEnded,
-    StreamTarget,
-    closing_of,
-    items_of,
+from channelstream_client.resuming import (
+    Down,
+    OpenStream,
+    RenewConnection,
+    ResumingClient,
+    Step,
+    Stop,
+    Wait,
 )
+from channelstream_client.streams import Stream
 
 PATIENCE_S = 0.5
 """How long a full inbox may pause reading: shorter than any server waits for a pong."""
@@ -42,81 +37,45 @@ Renewed = Awaitable[str | Connection]
 Renew = Callable[[], Renewed] | Callable[[str], Renewed]
 """Returns a new connection, or its id. A function with an argument receives the last position."""
 
+E = TypeVar("E")
 logger = logging.getLogger("channelstream_client")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Down:
-    """A stream has ended, or did not open, and will be retried.
-
-    Attributes:
-        reason: the cause.
-        code: the close code; 1006 if the server sent none.
-        attempt: number of failures in a row, including this one; 1 is the end of a stream that was open.
-        retry_s: time until the next attempt, in seconds.
-        error: the exception of the transport or of `renew`.
-    """
-
-    reason: str
-    code: int
-    attempt: int
-    retry_s: float
-    error: BaseException | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """The options of a `Listening`.
-
-    Attributes:
-        renew: returns a new connection when the server does not know the old one.
-        on_down: called at the end of each stream that will be retried.
-        attempts: failures in a row after which listening fails; None means no limit.
-        give_up_after_s: time without a stream after which listening fails; None means no limit.
-        silence_s: how long a stream may receive no bytes.
-    """
-
-    renew: Renew | None = None
-    on_down: Callable[[Down], object] | None = None
-    attempts: int | None = None
-    give_up_after_s: float | None = None
-    silence_s: float = SILENCE_S
-
-
-class Pump:
-    """Reads the streams of one connection, one after the other.
-
-    Attributes:
-        conn_id: the connection; `renew` changes it.
-        position: position of the last event that was put into the inbox.
-    """
+class Pump(Generic[E]):
+    """Reads the streams of one connection, one after the other."""
 
     def __init__(
         self,
-        target: StreamTarget,
-        inbox: Inbox,
-        rules: Rules,
-        transports: Sequence[Stream],
-        jitter: Callable[[], float],
+        client: ResumingClient[Stream],
+        reach: Reach,
+        inbox: Inbox[E],
+        read: Callable[[Item], E],
+        renew: Renew | None,
+        on_down: Callable[[Down], object] | None,
+        renew_timeout_s: float,
     ) -> None:
-        self.conn_id = target.conn_id
-        self.position = target.position
-        self._url = target.url
-        self._reach: Reach = target.reach
+        """Create it without opening a stream.
+
+        Args:
+            read: converts an item to an event.
+            renew: returns a new connection when the server does not know the old one.
+            on_down: called at the end of each stream that will be retried.
+            renew_timeout_s: how long `renew` may take.
+        """
+        self._client = client
+        self._reach = reach
         self._inbox = inbox
-        self._rules = rules
-        self._transports = transports
-        self._policy = ReconnectPolicy(len(transports), jitter, time.monotonic())
-        self._is_forgotten = False
+        self._read = read
+        self._renew = renew
+        self._on_down = on_down
+        self._renew_timeout_s = renew_timeout_s
         self._drops = False
-        self._reported_loss: object = None
         self._limit: asyncio.Timeout | None = None
 
     async def run(self) -> None:
         """Read until the connection ends. The inbox then holds the error, if there is one."""
-        self._policy.down_since = time.monotonic()
         try:
-            while await self._read_and_wait():
+            while await self._do(self._client.next_step(time.monotonic())):
                 pass
         except Exception as error:
             self._inbox.close(error)
@@ -126,109 +85,69 @@ class Pump:
 
     def drained(self) -> None:
         """React to an empty inbox: if events were discarded, reopen the stream to receive them again."""
-        if self._drops:
-            self._reopen_in(0.0)
+        if self._drops and self._limit is None:  # No poll is under way.
+            self._drops = False
+            self._client.left(time.monotonic(), to_upgrade=False)
+        elif self._drops:
+            self._leave_in(0.0)
 
-    def _reopen_in(self, wait_s: float) -> None:
+    def _leave_in(self, wait_s: float) -> None:
         """Let the present stream time out after `wait_s`, so that another one is opened."""
         if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time() + wait_s)
 
-    async def _read_and_wait(self) -> bool:
-        """Read one stream to its end and wait until the next is due. Return False if there is no next one."""
-        try:
-            await self._renew()
-            await self._read_stream()
-        except StreamEnded as end:
-            if end.code == NORMAL:
+    async def _do(self, step: Step[Stream]) -> bool:
+        """Do one step. Return False after the last one."""
+        match step:
+            case OpenStream():
+                await self._read_stream(step)
+            case RenewConnection():
+                await self._renew_connection(step)
+            case Wait():
+                self._report(step)
+                await asyncio.sleep(step.wait_s)
+            case Stop():
+                if step.error is not None:
+                    raise step.error
                 return False
-            await self._wait_to_reconnect(end)
         return True
 
-    async def _renew(self) -> None:
-        """Get a new connection from the application, if the server does not know the old one.
+    # -- streams
 
-        Raises:
-            RenewalFailed: the application failed to return one; it is asked again later.
-            StreamClosed: the application raised it, to end listening.
-        """
-        renew = self._rules.renew
-        if not self._is_forgotten or renew is None:
-            return
-        try:
-            async with asyncio.timeout(self._rules.silence_s):
-                given = await _call_renew(renew, self.position)
-        except StreamClosed:
-            raise
-        except asyncio.CancelledError as error:
-            if (task := asyncio.current_task()) and task.cancelling():
-                raise
-            raise RenewalFailed("renew was cancelled from within") from error
-        except Exception as error:
-            raise RenewalFailed(f"renew failed: {error or type(error).__name__}") from error
-        self.conn_id = given.conn_id if isinstance(given, Connection) else given
-        self.position = self.position or (given.position if isinstance(given, Connection) else "")
-        self._is_forgotten = False
-
-    async def _read_stream(self) -> None:
-        """Read one stream until it ends, or until `_reopen_in` lets it time out."""
-        target = self._target()
-        stream = cast(AsyncGenerator[str | bytes, None], self._transports[self._policy.level](target))
-        self._drops, self._reported_loss = False, None
+    async def _read_stream(self, opening: OpenStream[Stream]) -> None:
+        """Read one stream until it ends, or until `_leave_in` lets it time out."""
+        client = self._client
+        stream = cast(AsyncGenerator[str | bytes, None], opening.transport(opening, self._reach))
         try:
             async with asyncio.timeout(None) as self._limit, aclosing(stream):
+                self._leave_when_due()
                 async for text in stream:
-                    await self._receive(text, target)
+                    await self._receive(text)
+                    if not client.is_reading:
+                        return
+            client.answered(time.monotonic())
+        except StreamEnded as end:
+            client.ended(end, time.monotonic())
         except TimeoutError:
-            (self._policy.reopen if self._drops else self._policy.upgrade)(time.monotonic())
+            client.left(time.monotonic(), to_upgrade=not self._drops)
         finally:
             self._limit = None
+            self._drops = self._drops and client.is_polling
 
-    def _target(self) -> StreamTarget:
-        left_s = self._left_s()
-        return StreamTarget(
-            self._url,
-            self.conn_id,
-            self.position,
-            self._reach,
-            OPEN_TIMEOUT_S if left_s is None else max(0.001, min(OPEN_TIMEOUT_S, left_s)),
-            self._rules.silence_s,
-        )
+    def _leave_when_due(self) -> None:
+        if self._client.leave_at is not None:
+            self._leave_in(self._client.leave_at - time.monotonic())
 
-    async def _receive(self, text: str | bytes, target: StreamTarget) -> None:
-        items = items_of(text)
-        if not items or not _is_closing(items[0]):  # A stream that only sends its close code has not opened.
-            self._on_open()
-        self._put(items, len(text), target)
-        if end := closing_of(items):
-            raise end
-        if self._inbox.is_full and not self._drops:
-            await self._wait_for_room()
-
-    def _on_open(self) -> None:
-        if failures := self._policy.failures:
-            logger.info("stream from %s is open after %d failed attempts", self._url, failures)
-        upgrade_s = self._policy.received(time.monotonic())
-        if upgrade_s is not None:
-            self._reopen_in(upgrade_s)
-
-    def _put(self, items: Sequence[Item], size_bytes: int, target: StreamTarget) -> None:
-        events = [event for item in items if not _is_closing(item) and (event := self._event(item))]
-        target.position = next(
-            (event.position for event in reversed(events) if event.position), target.position
-        )
+    async def _receive(self, text: str | bytes) -> None:
+        failures = self._client.failures
+        items = self._client.received(items_of(text), time.monotonic(), keep=not self._drops)
+        self._inbox.put([(self._read(item), position_of(item)) for item in items], len(text))
+        if failures and not self._client.failures:
+            logger.info("stream from %s is open after %d failed attempts", self._client.url, failures)
         if not self._drops:
-            self.position = target.position
-            self._inbox.put(events, size_bytes)
-
-    def _event(self, item: Item) -> Event | None:
-        """Return the event of an item. None: a `resumed` item that a further poll of the same stream repeats."""
-        event = read_event(item)
-        if isinstance(event, Resumed):
-            loss = (event.position, *event.lost) if event.lost else ()
-            known, self._reported_loss = self._reported_loss, loss
-            return None if known is not None and (loss == known or not loss) else event
-        return event
+            self._leave_when_due()
+            if self._inbox.is_full and self._client.is_reading:
+                await self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
         try:
@@ -237,52 +156,53 @@ class Pump:
         except TimeoutError:
             self._drops = self._inbox.is_full  # The reader may have emptied it in the same turn of the loop.
 
-    async def _wait_to_reconnect(self, end: StreamEnded) -> None:
-        """Wait until the next stream is due.
+    # -- between streams
+
+    async def _renew_connection(self, step: RenewConnection) -> None:
+        """Get a new connection from the application. If it fails, it is asked again later.
 
         Raises:
-            StreamClosed: the server's close code says not to reconnect.
-            Unreachable: `attempts` or `give_up_after_s` is reached.
+            StreamClosed: the application raised it, to end listening.
         """
-        wait_s = self._policy.ended(end, time.monotonic())
-        if wait_s is None or (end.code == UNKNOWN_CONNECTION and self._rules.renew is None):
-            raise CLOSINGS.get(end.code, StreamClosed)(end.code, end.reason) from end
-        self._is_forgotten = self._is_forgotten or end.code == UNKNOWN_CONNECTION
-        self._check_limits(end)
-        left_s = self._left_s()
-        wait_s = wait_s if left_s is None else min(wait_s, left_s)
-        self._report_down(end, wait_s)
-        await asyncio.sleep(wait_s)
+        assert self._renew is not None  # noqa: S101 - the client knows that there is one
+        try:
+            async with asyncio.timeout(self._renew_timeout_s):
+                given = await _call_renew(self._renew, step.position)
+        except StreamClosed:
+            raise
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise
+            self._renewal_failed("renew was cancelled from within", error)
+        except Exception as error:
+            self._renewal_failed(f"renew failed: {error or type(error).__name__}", error)
+        else:
+            if isinstance(given, Connection):
+                self._client.renewed(given.conn_id, given.position)
+            else:
+                self._client.renewed(given)
 
-    def _left_s(self) -> float | None:
-        """Return the seconds left of `give_up_after_s`; None means no limit."""
-        if self._rules.give_up_after_s is None or self._policy.down_since is None:
-            return None
-        return max(0.0, self._policy.down_since + self._rules.give_up_after_s - time.monotonic())
+    def _renewal_failed(self, reason: str, error: BaseException) -> None:
+        failure = RenewalFailed(reason)
+        failure.__cause__ = error
+        self._client.ended(failure, time.monotonic())
 
-    def _check_limits(self, end: StreamEnded) -> None:
-        most = self._rules.attempts
-        if self._left_s() == 0.0 or (most is not None and self._policy.failures >= most):
-            attempts = self._policy.failures
-            raise Unreachable(
-                f"{self._url}: no stream after {attempts} attempts: {without_id(str(end))}"
-            ) from end
-
-    def _report_down(self, end: StreamEnded, wait_s: float) -> None:
-        reason, attempt = without_id(str(end)), self._policy.failures
+    def _report(self, wait: Wait) -> None:
+        down = wait.down
+        if down is None:
+            return
         logger.warning(
-            "no stream from %s: %s; attempt %d, next in %.2f s", self._url, reason, attempt, wait_s
+            "no stream from %s: %s; attempt %d, next in %.2f s",
+            self._client.url,
+            down.reason,
+            down.attempt,
+            down.retry_s,
         )
-        if self._rules.on_down:
-            down = Down(reason=reason, code=end.code, attempt=attempt, retry_s=wait_s, error=end.__cause__)
+        if self._on_down:
             try:
-                self._rules.on_down(down)
+                self._on_down(down)
             except Exception:
                 logger.exception("on_down failed")
-
-
-def _is_closing(item: object) -> bool:
-    return isinstance(item, dict) and item.get("type") == "closing"
 
 
 async def _call_renew(renew: Renew, position: str) -> str | Connection:

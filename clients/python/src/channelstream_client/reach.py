@@ -33,6 +33,7 @@ class Reach:
     Attributes:
         tls: the TLS context, for https addresses.
         trust_env: whether proxies of the environment are used.
+        unix_socket: path of the server's unix socket; empty means TCP.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Reach:
         make_tls: Callable[[], ssl.SSLContext],
         *,
         trust_env: bool = True,
+        unix_socket: str = "",
         http: httpx.AsyncClient | None = None,
     ) -> None:
         """Create it without opening a connection.
@@ -49,6 +51,7 @@ class Reach:
             http: client for SSE and polls, which `close` leaves open; None creates one.
         """
         self.trust_env = trust_env
+        self.unix_socket = unix_socket
         self._make_tls = make_tls
         self._tls: ssl.SSLContext | None = None
         self._owns_http = http is None
@@ -65,8 +68,14 @@ class Reach:
         """The HTTP client for all streams. Creating one costs more CPU than many polls."""
         hide_ids()
         if self._http is None:
-            self._http = httpx.AsyncClient(verify=self.tls, trust_env=self.trust_env)
+            self._http = self._new_http()
         return self._http
+
+    def _new_http(self) -> httpx.AsyncClient:
+        if not self.unix_socket:
+            return httpx.AsyncClient(verify=self.tls, trust_env=self.trust_env)
+        transport = httpx.AsyncHTTPTransport(verify=self.tls, uds=self.unix_socket, trust_env=self.trust_env)
+        return httpx.AsyncClient(transport=transport, trust_env=self.trust_env)
 
     async def close(self) -> None:
         """Close the HTTP client, unless the caller passed it."""

@@ -3,14 +3,22 @@
 This module does no I/O and does not wait; the caller passes the time.
 """
 
+import math
 from collections.abc import Callable
 
-from channelstream_client.streams import LOST, OVERLOADED, REPLACED, UNKNOWN_CONNECTION, StreamEnded
+from channelstream_client.protocol import (
+    LOST,
+    OVERLOADED,
+    REPLACED,
+    RESTARTING,
+    SLOW,
+    UNKNOWN_CONNECTION,
+    RenewalFailed,
+    StreamEnded,
+)
 
 FINAL = frozenset({1000, 1002, 1003, 1007, 1008, 1009, 4002})
 """Close codes after which a client does not reconnect."""
-RESTARTING = 1012
-SLOW = 4008
 FIRST_STEP_S = 0.5
 LONGEST_STEP_S = 30.0
 SPREAD_S = 3.0
@@ -29,14 +37,6 @@ FIRST_UPGRADE_S = 30.0
 LONGEST_UPGRADE_S = 600.0
 
 
-class RenewalFailed(StreamEnded):
-    """The application returned no new connection. The transport did not fail."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(LOST, reason)
-        self.args = (reason,)
-
-
 class ReconnectPolicy:
     """The state of backoff and transport choice, over the streams so far.
 
@@ -46,17 +46,21 @@ class ReconnectPolicy:
         down_since: time of the first of them; None while a stream is open.
     """
 
-    def __init__(self, transports: int, jitter: Callable[[], float], now: float) -> None:
+    __slots__ = (
+        "_ghost_until", "_jitter", "_opened_at", "_proven", "_received_at", "_retried_at_once", "_step", "_transports",
+        "_tries", "_upgrade_s", "down_since", "failures", "level",
+    )  # fmt: skip
+
+    def __init__(self, transports: int, jitter: Callable[[], float]) -> None:
         """Start without a stream.
 
         Args:
             transports: number of transports.
             jitter: returns random numbers from 0 to 1.
-            now: seconds of a monotonic clock.
         """
         self.level = 0
         self.failures = 0
-        self.down_since: float | None = now
+        self.down_since: float | None = None
         self._transports = transports
         self._jitter = jitter
         self._step = 0
@@ -64,9 +68,17 @@ class ReconnectPolicy:
         self._proven: set[int] = set()
         self._retried_at_once: set[int] = set()
         self._opened_at: float | None = None
-        self._received_at = now
-        self._ghost_until = now
+        self._received_at = 0.0
+        self._ghost_until = -math.inf
         self._upgrade_s = FIRST_UPGRADE_S
+
+    def begin(self, now: float) -> None:
+        """Record that the first stream is to be opened.
+
+        Args:
+            now: seconds of a monotonic clock, here and below.
+        """
+        self.down_since = now
 
     def received(self, now: float) -> float | None:
         """Record that a stream is open and received bytes.
