@@ -117,8 +117,9 @@ ALONE = {
     "channelstream": (
         "from importlib.resources import files; import channelstream.server; "
         "from channelstream.engines.redis.link import script; assert script(); "
-        "pages = files('channelstream') / 'pages'; "
-        "assert all(any((pages / kind).iterdir()) for kind in ('templates', 'static/client', 'static/demo')); "
+        "package = files('channelstream'); parts = ('pages', 'admin', 'demo', 'explorer'); "
+        "assert all(any((package / part / kind).iterdir()) for part in parts for kind in ('templates', 'static')); "
+        "assert any((package / 'pages' / 'static' / 'client').iterdir()); "
         "print(channelstream.__file__)"
     ),
     "channelstream_client": "import channelstream_client; print(channelstream_client.__file__)",

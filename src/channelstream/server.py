@@ -44,7 +44,7 @@ from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.node import Node, NodeLimits
 from channelstream.pacing import FlushPacer
 from channelstream.pages.refusals import json_errors
-from channelstream.pages.routes import routes
+from channelstream.site import routes
 from channelstream.slices import Slices
 from channelstream.tracing import Tracer
 from channelstream.transports.asgi import PATHS, StreamsApp

@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 
+from channelstream.admin.columns import Column
 from channelstream.admin.listing import PAGE_ROWS, SLICE_ROWS, Listing, PageRequest
 
 ROWS = 100_000
-LISTING: Listing[int] = Listing(
-    search_text=lambda number: f"Room-{number:06}",
-    columns={"name": lambda number: f"{number:06}", "rest": lambda number: number % 1000},
-    to_row=lambda number: {"name": number},
+NAME: Column[int] = Column("name", "Name", int, order=lambda number: f"{number:06}")
+REST: Column[int] = Column("rest", "Rest", lambda number: number % 1000)
+ROOM: Column[int] = Column(
+    "room", "Room", lambda number: f"Room-{number:06}", is_sortable=False, is_searched=True
 )
+LISTING: Listing[int] = Listing((NAME, REST, ROOM))
 
 
 def page(rows: list[int], **asked: Any) -> dict[str, Any]:
@@ -25,13 +27,13 @@ def names(reply: dict[str, Any]) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("descending", [False, True])
-@pytest.mark.parametrize("sort", ["name", "rest"])
+@pytest.mark.parametrize("sort", [NAME, REST], ids=lambda column: column.name)
 @pytest.mark.parametrize("number", [0, 1, 999, 1999])
-def test_any_page_of_many_rows_equals_a_full_sort(sort: str, descending: bool, number: int) -> None:
+def test_any_page_of_many_rows_equals_a_full_sort(sort: Column[int], descending: bool, number: int) -> None:
     """Each page of 100,000 rows equals that of a full sort."""
     rows = [(index * 7919) % ROWS for index in range(ROWS)]
-    reply = page(rows, sort=sort, descending=descending, page=number)
-    whole = sorted(rows, key=LISTING.columns[sort], reverse=descending)
+    reply = page(rows, sort=sort.name, descending=descending, page=number)
+    whole = sorted(rows, key=sort.key, reverse=descending)
     assert names(reply) == whole[number * PAGE_ROWS : (number + 1) * PAGE_ROWS]
     assert (reply["page"], reply["pages"], reply["found"], reply["total"]) == (number, 2000, ROWS, ROWS)
 
@@ -55,9 +57,15 @@ def test_beyond_the_end_is_the_last_page() -> None:
     assert (names(reply), reply["page"]) == ([PAGE_ROWS], 1)
 
 
-def test_an_unknown_column_is_the_first() -> None:
-    """For any requested column, the answer names the one that was used."""
-    assert page([2, 1], sort="__class__")["sort"] == "name"
+@pytest.mark.parametrize("asked", ["__class__", "", "room"])
+def test_rows_that_cannot_be_sorted_so_have_the_first_order(asked: str) -> None:
+    """An unknown column, and one that is not sortable: the answer names the column that was used."""
+    assert page([2, 1], sort=asked)["sort"] == "name"
+
+
+def test_rows_have_a_value_for_every_column() -> None:
+    """Under its name, as it is read: what they are ordered by is not in the answer."""
+    assert page([1007])["rows"] == [{"name": 1007, "rest": 7, "room": "Room-001007"}]
 
 
 def test_other_tasks_run_between_slices() -> None:

@@ -10,7 +10,7 @@ from tests.conftest import RunningServer, StartServer
 from tests.line import Line
 from tests.waiting import eventually
 
-from channelstream.pages.assets import static_url
+from channelstream.site import assets
 
 pytestmark = pytest.mark.browser
 
@@ -31,7 +31,7 @@ LISTEN = """async ([client, connection]) => {
 
 def listen(page: Page, server: RunningServer, channel: str) -> None:
     granted = {"conn_id": server.connect("js-page", channel)}
-    page.evaluate(LISTEN, [f"{static_url()}/client/channelstream.js", granted])
+    page.evaluate(LISTEN, [f"{assets().url}/client/channelstream.js", granted])
 
 
 def say(server: RunningServer, channel: str, text: str) -> None:
@@ -75,7 +75,7 @@ def test_a_page_asks_its_application(
 
     page = open_page("/", bypass_csp=True)
     page.route(f"{server.url}/connection", application)
-    page.evaluate(ASK, [f"{static_url()}/client/channelstream.js", line.url])
+    page.evaluate(ASK, [f"{assets().url}/client/channelstream.js", line.url])
     assert asked[0] == ("POST", {"expired": None}, page.title())
     wish = {"info": {"channels": ["js-asks"]}}
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from channelstream.config import Settings
 from channelstream.errors import Invalid, Unavailable
-from channelstream.pages.routes import routes
+from channelstream.site import routes
 
 SECRET = "the api's secret"
 DOCUMENT = (b'{"total_connections":3,', b'"uptime":"0:00:01"}')

@@ -1,6 +1,7 @@
 """The admin panel's routes."""
 
 import asyncio
+import re
 from typing import Any
 from unittest.mock import Mock
 
@@ -9,6 +10,10 @@ from httpx import Client
 from starlette.applications import Starlette
 from tests.pages.conftest import DOCUMENT
 from tests.waiting import eventually
+
+from channelstream.admin.columns import Cell
+from channelstream.admin.tables import CONNECTIONS_OF_A_USER, TABLES
+from channelstream.site import PARTS
 
 SIGNED = {"x-channelstream-secret": "signed"}
 
@@ -69,3 +74,31 @@ def test_the_page_is_fenced_in(browser: Client) -> None:
     assert headers["referrer-policy"] == "same-origin"
     assert headers["cache-control"] == "no-store"
     assert "access-control-allow-origin" not in headers
+
+
+def headings(text: str) -> list[tuple[str, str]]:
+    return re.findall(r'data-name="(\w+)" data-cell="(\w+)"', text)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_the_headings_are_the_columns(browser: Client, table: Any) -> None:
+    """The page has every column as it is declared, and offers the sortable ones for sorting."""
+    text, columns = browser.get(f"/admin/{table.name}", headers=SIGNED).text, table.listing.columns
+    assert headings(text) == [(column.name, column.cell) for column in columns]
+    assert re.findall(r'data-sort="(\w+)"', text) == [each.name for each in columns if each.is_sortable]
+    assert all(f">{column.label}<" in text for column in columns)
+
+
+def test_connections_of_a_user_have_the_same_columns(browser: Client) -> None:
+    """Without the user, who is the page's subject, and without an order."""
+    text = browser.get("/admin/user?name=ann", headers=SIGNED).text
+    assert headings(text) == [(column.name, column.cell) for column in CONNECTIONS_OF_A_USER]
+    assert "user" not in dict(headings(text))
+    assert "data-sort" not in text
+
+
+def test_the_script_shows_every_kind_of_cell() -> None:
+    """A cell that is declared has its function."""
+    [admin] = [part for part in PARTS if part.name == "admin"]
+    script = (admin / "static" / "cells.js").read_text()
+    assert re.findall(r"^  (\w+): \(value\) =>", script, re.MULTILINE) == [cell.value for cell in Cell]

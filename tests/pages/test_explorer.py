@@ -8,7 +8,7 @@ from itsdangerous import TimestampSigner
 from starlette.applications import Starlette
 from tests.pages.conftest import Bridge, NoTraces, openapi
 
-from channelstream.pages.routes import routes
+from channelstream.site import routes
 
 RIGHT = {"username": "admin", "password": "open sesame"}
 

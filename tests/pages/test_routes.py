@@ -10,7 +10,7 @@ from httpx import Client
 from jinja2 import Environment
 
 from channelstream.config import Settings
-from channelstream.pages.demo import PushServer
+from channelstream.demo.push_server import PushServer
 
 
 def test_landing_page_links_the_pages(browser: Client) -> None:

@@ -1,1 +1,1 @@
-"""Data and actions of the admin pages. They read a running node and are never on the path of an event."""
+"""The admin pages, their data and their actions. They read a running node and are never on the path of an event."""

@@ -8,7 +8,6 @@ from typing import Any
 from msgspec.structs import asdict
 
 from channelstream.admin.shown import (
-    connection_row,
     cut,
     ending_row,
     event_row,
@@ -16,6 +15,7 @@ from channelstream.admin.shown import (
     transport_of,
     waiting_bytes,
 )
+from channelstream.admin.tables import connection_rows
 from channelstream.core.batch import DISCARD
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection, ConnectionState
@@ -92,7 +92,7 @@ async def user(node: Node, name: str) -> dict[str, Any] | None:
         "channels": len(found.channels),
         "listed_channels": sorted(islice(found.channels, LISTED)),
         "connections": found.connections,
-        "listed_connections": [connection_row(each) for each in islice(here, LISTED)],
+        "listed_connections": connection_rows(islice(here, LISTED)),
         "private_log": len(found.log.entries),
     }
 

@@ -4,11 +4,13 @@ All work on rows is done in slices, with an event loop turn between them, so it 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
 from typing import Any, Generic, TypeVar
+
+from channelstream.admin.columns import Column
 
 T = TypeVar("T")
 
@@ -35,40 +37,41 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[T]):
-    """How rows of one kind are searched, sorted and shown.
+    """Searches, sorts and shows rows by their columns, of which the first decides the order if none is asked for."""
 
-    Attributes:
-        search_text: returns the text that is searched.
-        columns: by name, the sort keys.
-        to_row: returns the shown values.
-    """
+    columns: Sequence[Column[T]]
 
-    search_text: Callable[[T], str]
-    columns: Mapping[str, Callable[[T], Any]]
-    to_row: Callable[[T], dict[str, Any]]
+    def row(self, row: T) -> dict[str, Any]:
+        """Return what the page shows of a row."""
+        return {column.name: column.read(row) for column in self.columns}
 
     async def page(self, rows: Sequence[T], request: PageRequest) -> dict[str, Any]:
         """Return one page, with the number of all rows and of the rows found."""
         found = await self._found(rows, request.search.casefold()) if request.search else rows
         pages = max(1, -(-len(found) // PAGE_ROWS))
         number = min(max(request.page, 0), pages - 1)
-        sort = request.sort if request.sort in self.columns else next(iter(self.columns))
-        ordered = await self._ordered(found, self.columns[sort], request.descending, (number + 1) * PAGE_ROWS)
+        column = self._sort_column(request.sort)
+        ordered = await self._ordered(found, column.key, request.descending, (number + 1) * PAGE_ROWS)
         await _skip(ordered, number * PAGE_ROWS)
         return {
-            "rows": [self.to_row(row) for row in islice(ordered, PAGE_ROWS)],
+            "rows": [self.row(row) for row in islice(ordered, PAGE_ROWS)],
             "page": number,
             "pages": pages,
             "found": len(found),
             "total": len(rows),
-            "sort": sort,
+            "sort": column.name,
             "descending": request.descending,
         }
 
+    def _sort_column(self, name: str) -> Column[T]:
+        asked = (column for column in self.columns if column.is_sortable and column.name == name)
+        return next(asked, self.columns[0])
+
     async def _found(self, rows: Sequence[T], wanted: str) -> list[T]:
+        texts = [column.read for column in self.columns if column.is_searched]
         found: list[T] = []
         for piece in _slices(rows):
-            found += [row for row in piece if wanted in self.search_text(row).casefold()]
+            found += [row for row in piece if wanted in " ".join(text(row) for text in texts).casefold()]
             await asyncio.sleep(0)
         return found
 

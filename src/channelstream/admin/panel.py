@@ -1,8 +1,8 @@
-"""`Panel`: all that the admin pages need from a node. `pages` use it without importing `node`."""
+"""`Panel`: all that the admin pages need from a node."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 import msgspec
@@ -30,11 +30,23 @@ WATCHERS = 32
 ENDINGS = 50
 """Most endings of the whole server that are shown."""
 
-Detail = Callable[[Node, str], Awaitable[dict[str, Any] | None]]
-DETAILS: dict[str, Detail] = {
-    "channel": details.channel,
-    "user": details.user,
-    "connection": details.connection,
+
+class Detail(NamedTuple):
+    """A kind of things that have a page each.
+
+    Attributes:
+        describe: returns what the page shows, or None if there is no such thing.
+        table: the table that lists them.
+    """
+
+    describe: Callable[[Node, str], Awaitable[dict[str, Any] | None]]
+    table: str
+
+
+DETAILS = {
+    "channel": Detail(details.channel, "channels"),
+    "user": Detail(details.user, "users"),
+    "connection": Detail(details.connection, "connections"),
 }
 ACTIONS: dict[str, Callable[[Call], Awaitable[Any]]] = {
     "disconnect": connections.disconnect,
@@ -74,8 +86,8 @@ class Panel:
 
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
         """Describe a channel, user or connection. Return None if the kind or the name is unknown."""
-        describe = DETAILS.get(kind)
-        return await describe(self._node, name) if describe else None
+        found = DETAILS.get(kind)
+        return await found.describe(self._node, name) if found else None
 
     def endings(self) -> list[dict[str, Any]]:
         """Return how streams and connections ended recently, newest first."""

@@ -37,17 +37,6 @@ def transport_of(connection: Connection) -> str:
     return FORMATS[connection.format_number].name
 
 
-def connection_row(connection: Connection) -> dict[str, Any]:
-    return {
-        "id": connection.id,
-        "user": connection.user,
-        "state": connection.state.value,
-        "transport": transport_of(connection),
-        "channels": len(connection.channels),
-        "waiting": waiting_bytes(connection),
-    }
-
-
 def waiting_bytes(connection: Connection) -> int:
     """Return the number of bytes written for a connection that the transport still buffers."""
     return connection.stream.buffered_bytes() if connection.stream else 0

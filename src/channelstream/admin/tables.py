@@ -1,11 +1,13 @@
 """The tables of the admin pages: channels, users, connections and nodes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+from channelstream.admin.columns import Cell, Column
 from channelstream.admin.listing import Listing, PageRequest
-from channelstream.admin.shown import KEYS, connection_row, state_of, transport_of, waiting_bytes
+from channelstream.admin.shown import KEYS, state_of, transport_of, waiting_bytes
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
 from channelstream.core.node_status import NodeStatus
@@ -13,89 +15,155 @@ from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.node import Node
 
+T = TypeVar("T")
 
-def _channel_row(channel: Channel) -> dict[str, Any]:
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[T]):
+    """One table: `/admin/NAME` is its page, `/admin/data/NAME` a part of its rows.
+
+    Attributes:
+        search: label of the search field.
+        none: what the page says if there are no rows.
+        rows: returns all rows.
+    """
+
+    name: str
+    title: str
+    search: str
+    listing: Listing[T]
+    rows: Callable[[Node], Awaitable[Sequence[T]]]
+    none: str = "None yet."
+
+    async def page(self, node: Node, request: PageRequest) -> dict[str, Any]:
+        return await self.listing.page(await self.rows(node), request)
+
+
+def _marks(channel: Channel) -> list[str]:
     settings = channel.settings
-    return {
-        "name": channel.name,
-        "users": channel.user_count,
-        "connections": channel.connections,
-        "history": len(channel.history.entries),
-        "log": len(channel.log.entries),
-        "last_active": stamp(channel.last_active_s),
-        "marks": [
-            mark
-            for mark, is_on in (
-                ("presence", settings.notify_presence),
-                ("state", settings.notify_state),
-                ("history", settings.store_history),
-            )
-            if is_on
-        ],
-    }
+    marks = (
+        ("presence", settings.notify_presence),
+        ("state", settings.notify_state),
+        ("history", settings.store_history),
+    )
+    return [mark for mark, is_on in marks if is_on]
 
 
-def _user_row(user: User) -> dict[str, Any]:
-    return {
-        "name": user.name,
-        "connections": user.connections,
-        "channels": len(user.channels),
-        "state": state_of(user.state, KEYS),
-        "last_active": stamp(user.last_active_s),
-    }
+async def _connections_here(node: Node) -> Sequence[Connection]:
+    return list(node.hub.connections.values())
 
 
-CHANNELS: Listing[Channel] = Listing(
-    search_text=lambda channel: channel.name,
-    columns={
-        "name": lambda channel: channel.name.casefold(),
-        "users": lambda channel: channel.user_count,
-        "connections": lambda channel: channel.connections,
-        "history": lambda channel: len(channel.history.entries),
-        "log": lambda channel: len(channel.log.entries),
-        "last_active": lambda channel: channel.last_active_s,
-    },
-    to_row=_channel_row,
+CHANNELS: Table[Channel] = Table(
+    "channels",
+    "Channels",
+    "Find a channel",
+    Listing(
+        (
+            Column(
+                "name",
+                "Channel",
+                lambda channel: channel.name,
+                Cell.CHANNEL,
+                order=lambda channel: channel.name.casefold(),
+                is_searched=True,
+            ),
+            Column("users", "Users", lambda channel: channel.user_count, Cell.COUNT),
+            Column("connections", "Connections", lambda channel: channel.connections, Cell.COUNT),
+            Column("history", "History", lambda channel: len(channel.history.entries), Cell.COUNT),
+            Column("log", "Log", lambda channel: len(channel.log.entries), Cell.COUNT),
+            Column("marks", "Settings", _marks, Cell.MARKS, is_sortable=False),
+            Column(
+                "last_active",
+                "Last active",
+                lambda channel: stamp(channel.last_active_s),
+                Cell.TIME,
+                order=lambda channel: channel.last_active_s,
+            ),
+        )
+    ),
+    lambda node: node.channels(None, with_users=False),
 )
-USERS: Listing[User] = Listing(
-    search_text=lambda user: user.name,
-    columns={
-        "name": lambda user: user.name.casefold(),
-        "connections": lambda user: user.connections,
-        "channels": lambda user: len(user.channels),
-        "last_active": lambda user: user.last_active_s,
-    },
-    to_row=_user_row,
+USERS: Table[User] = Table(
+    "users",
+    "Users",
+    "Find a user",
+    Listing(
+        (
+            Column(
+                "name",
+                "User",
+                lambda user: user.name,
+                Cell.USER,
+                order=lambda user: user.name.casefold(),
+                is_searched=True,
+            ),
+            Column("connections", "Connections", lambda user: user.connections, Cell.COUNT),
+            Column("channels", "Channels", lambda user: len(user.channels), Cell.COUNT),
+            Column("state", "State", lambda user: state_of(user.state, KEYS), Cell.PAIRS, is_sortable=False),
+            Column(
+                "last_active",
+                "Last active",
+                lambda user: stamp(user.last_active_s),
+                Cell.TIME,
+                order=lambda user: user.last_active_s,
+            ),
+        )
+    ),
+    lambda node: node.users(None),
 )
-CONNECTIONS: Listing[Connection] = Listing(
-    search_text=lambda connection: f"{connection.id} {connection.user}",
-    columns={
-        "id": lambda connection: connection.id,
-        "user": lambda connection: connection.user.casefold(),
-        "state": lambda connection: connection.state.value,
-        "transport": transport_of,
-        "channels": lambda connection: len(connection.channels),
-        "waiting": waiting_bytes,
-    },
-    to_row=connection_row,
+CONNECTIONS: Table[Connection] = Table(
+    "connections",
+    "Connections",
+    "Find a connection or a user",
+    Listing(
+        (
+            Column("id", "Connection", lambda connection: connection.id, Cell.CONNECTION, is_searched=True),
+            Column(
+                "user",
+                "User",
+                lambda connection: connection.user,
+                Cell.USER,
+                order=lambda connection: connection.user.casefold(),
+                is_searched=True,
+            ),
+            Column("state", "State", lambda connection: connection.state.value, Cell.WORD),
+            Column("transport", "Transport", transport_of, Cell.WORD),
+            Column("channels", "Channels", lambda connection: len(connection.channels), Cell.COUNT),
+            Column("waiting", "Bytes waiting", waiting_bytes, Cell.BYTES),
+        )
+    ),
+    _connections_here,
 )
+NODES: Table[NodeStatus] = Table(
+    "nodes",
+    "Nodes",
+    "Find a node",
+    Listing(
+        (
+            Column("label", "Node", lambda node: node.label, is_searched=True),
+            Column("connections", "Connections", lambda node: node.connections, Cell.COUNT),
+            Column("is_alive", "Lease", lambda node: node.is_alive, Cell.LEASE, is_sortable=False),
+            Column(
+                "last_beat",
+                "Last heartbeat",
+                lambda node: stamp(node.heartbeat_s),
+                Cell.TIME,
+                order=lambda node: node.heartbeat_s,
+            ),
+            Column("id", "Id", lambda node: node.id, Cell.ID, is_sortable=False, is_searched=True),
+        )
+    ),
+    lambda node: node.nodes(),
+    none="This server does not share its engine with other nodes.",
+)
+TABLES: dict[str, Table[Any]] = {table.name: table for table in (CHANNELS, USERS, CONNECTIONS, NODES)}
+CONNECTIONS_OF_A_USER = [column for column in CONNECTIONS.listing.columns if column.name != "user"]
+"""The columns of the table on a user's page."""
 
 
-NODES: Listing[NodeStatus] = Listing(
-    search_text=lambda node: f"{node.label} {node.id}",
-    columns={
-        "label": lambda node: node.label,
-        "connections": lambda node: node.connections,
-        "last_beat": lambda node: node.heartbeat_s,
-    },
-    to_row=lambda node: {
-        "label": node.label,
-        "id": node.id,
-        "connections": node.connections,
-        "last_beat": stamp(node.heartbeat_s),
-        "is_alive": node.is_alive,
-    },
-)
+def connection_rows(connections: Iterable[Connection]) -> list[dict[str, Any]]:
+    """Return rows for `CONNECTIONS_OF_A_USER`."""
+    return [CONNECTIONS.listing.row(connection) for connection in connections]
 
 
 class Tables:
@@ -107,33 +175,8 @@ class Tables:
 
     async def page(self, name: str, request: PageRequest) -> dict[str, Any] | None:
         """Return a page of the table of this name, or None if there is none."""
-        make = _PAGES.get(name)
-        if make is None:
+        table = TABLES.get(name)
+        if table is None:
             return None
         async with self._lock:
-            return await make(self._node, request)
-
-
-async def _channels(node: Node, request: PageRequest) -> dict[str, Any]:
-    return await CHANNELS.page(await node.channels(None, with_users=False), request)
-
-
-async def _users(node: Node, request: PageRequest) -> dict[str, Any]:
-    return await USERS.page(await node.users(None), request)
-
-
-async def _connections(node: Node, request: PageRequest) -> dict[str, Any]:
-    connections: Sequence[Connection] = list(node.hub.connections.values())
-    return await CONNECTIONS.page(connections, request)
-
-
-async def _nodes(node: Node, request: PageRequest) -> dict[str, Any]:
-    return await NODES.page(await node.nodes(), request)
-
-
-_PAGES: dict[str, Callable[[Node, PageRequest], Awaitable[dict[str, Any]]]] = {
-    "channels": _channels,
-    "users": _users,
-    "connections": _connections,
-    "nodes": _nodes,
-}
+            return await table.page(self._node, request)

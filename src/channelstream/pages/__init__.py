@@ -1,1 +1,1 @@
-"""What a person looks at: the demo chat, the admin pages, the API explorer. All assets are served by us."""
+"""What all pages share: rendering, assets, sign-in and access, refusals."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from channelstream.errors import TooManyRequests, Unauthenticated
-from channelstream.pages.html import root
+from channelstream.pages.html import redirect, root
 from channelstream.pages.refusals import error_response
 from channelstream.pages.throttle import Throttle
 
@@ -110,6 +110,11 @@ class Gate:
 
     def _is_password(self, password: str) -> bool:
         return _equal(password, self._password) and bool(self._password)
+
+
+def to_sign_in(request: Request) -> Response:
+    """Send a browser without credentials to the sign-in form."""
+    return redirect(request, "/admin/sign_in")
 
 
 def _equal(one: str, other: str) -> bool:

@@ -1,5 +1,7 @@
 """Scripts, styles and images, served below a path that changes with their content."""
 
+from collections.abc import Mapping
+from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -23,27 +25,48 @@ ASSET_HEADERS = {
 CLIENT = STATIC / "client" / "channelstream.js"
 
 
+class Assets:
+    """The files of all pages: those that they share, and below the name of a part of the site its own.
+
+    Args:
+        folders: by the names of these parts.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders = folders
+
+    @cached_property
+    def url(self) -> str:
+        """The path of the assets. It contains a hash of their content, so browsers may cache them for ever."""
+        digest = sha256(version("openapi-ui-bundles").encode())
+        for name, file in sorted(self.files().items()):
+            digest.update(name.encode() + file.read_bytes())
+        return f"/static/{digest.hexdigest()[:12]}"
+
+    def files(self) -> dict[str, Path]:
+        """Return all files, by their path below `url`."""
+        folders = {"": STATIC, **{f"{name}/": folder for name, folder in self._folders.items()}}
+        return {
+            f"{prefix}{file.relative_to(folder).as_posix()}": file
+            for prefix, folder in folders.items()
+            for file in folder.rglob("*")
+            if file.is_file()
+        }
+
+    def routes(self) -> list[BaseRoute]:
+        """Return routes for the assets and the two files of Swagger UI."""
+        return [
+            Route(f"{self.url}/swagger-ui/{{name}}", _swagger_ui_file),
+            Route(client_url(), _client),
+            *(Mount(f"{self.url}/{name}", _Files(directory=path)) for name, path in self._folders.items()),
+            # In a checkout the client is a symbolic link into clients/js; in a wheel it is the file itself.
+            Mount(self.url, _Files(directory=STATIC, follow_symlink=True)),
+        ]
+
+
 def client_url() -> str:
     """Return the path of the JavaScript client for pages of applications. It is constant within a version."""
     return f"/static/client/{version('channelstream')}/channelstream.js"
-
-
-def static_url() -> str:
-    """Return the path of the assets. It contains a hash of their content, so browsers may cache them for ever."""
-    digest = sha256(version("openapi-ui-bundles").encode())
-    for file in sorted(path for path in STATIC.rglob("*") if path.is_file()):
-        digest.update(file.relative_to(STATIC).as_posix().encode() + file.read_bytes())
-    return f"/static/{digest.hexdigest()[:12]}"
-
-
-def asset_routes(url: str) -> list[BaseRoute]:
-    """Return routes for the assets and the two files of Swagger UI below `url`."""
-    return [
-        Route(f"{url}/swagger-ui/{{name}}", _swagger_ui_file),
-        Route(client_url(), _client),
-        # In a checkout the client is a symbolic link into clients/js; in a wheel it is the file itself.
-        Mount(url, _Assets(directory=STATIC, follow_symlink=True)),
-    ]
 
 
 async def _client(request: Request) -> Response:
@@ -61,7 +84,7 @@ async def _swagger_ui_file(request: Request) -> Response:
     return FileResponse(Path(swagger_ui.static_path) / name, headers=ASSET_HEADERS)
 
 
-class _Assets(StaticFiles):
+class _Files(StaticFiles):
     """Static files that browsers may cache for ever."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

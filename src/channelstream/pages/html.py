@@ -1,16 +1,18 @@
-"""Rendering of pages: the template environment and the security headers."""
+"""Rendering of pages: the template environment, answers, and the security headers."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from channelstream import __version__
 
+TEMPLATES = Path(__file__).parent / "templates"
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 )
@@ -35,17 +37,22 @@ def redirect(request: Request, path: str) -> Response:
     return RedirectResponse(root(request) + path, status_code=302, headers=dict(HEADERS))
 
 
+def json_response(document: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(document), status, dict(HEADERS), "application/json")
+
+
 class Renderer:
     """Renders templates, and adds the security headers.
 
     Args:
+        folders: where the templates are; all pages share those of this package.
         static_url: path of the assets, without the proxy's prefix.
         demo: whether links to the demo are shown.
     """
 
-    def __init__(self, static_url: str, demo: bool) -> None:
+    def __init__(self, folders: Sequence[Path], static_url: str, demo: bool) -> None:
         self._environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            loader=FileSystemLoader([TEMPLATES, *folders]),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,

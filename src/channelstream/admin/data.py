@@ -1,7 +1,7 @@
 """The data of the admin pages: a stream of figures, pages of tables, details, and the admin's actions."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
@@ -9,14 +9,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from channelstream.admin.panel import ACTIONS, DETAILS, Panel
+from channelstream.admin.tables import TABLES
 from channelstream.errors import ChannelstreamError, Forbidden, NotFound
-from channelstream.pages.access import Endpoint, Gate
-from channelstream.pages.admin import DETAILS, TABLES, json_response, to_sign_in
-from channelstream.pages.html import HEADERS
+from channelstream.pages.access import Endpoint, Gate, to_sign_in
+from channelstream.pages.html import HEADERS, json_response
 from channelstream.pages.origin import is_same_origin
 from channelstream.pages.refusals import FOREIGN, error_response
 
-ACTIONS = ("disconnect", "settings", "message")
 ACTION_BYTES = 65_536
 """Longest body of an action; a longer one is refused with 413."""
 NAME_CHARACTERS = 512
@@ -24,33 +24,6 @@ NAME_CHARACTERS = 512
 LAST_PAGE = 1_000_000
 RETRY_MS = 500
 """How soon a browser reconnects after its stream has ended. The server ends each stream after a while."""
-
-
-class Panel(Protocol):
-    """What the pages need from the server; `admin.panel.Panel` implements it."""
-
-    async def document(self) -> Sequence[bytes]:
-        """Return the JSON of `/admin/admin.json`, in parts."""
-
-    async def table(
-        self, name: str, search: str, sort: str, descending: bool, page: int
-    ) -> dict[str, Any] | None:
-        """Return a page of a table, or None if there is no such table."""
-
-    async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
-        """Describe a channel, user or connection. Return None if the kind or the name is unknown."""
-
-    def endings(self) -> list[dict[str, Any]]:
-        """Return how streams and connections ended recently, newest first."""
-
-    def slow_turns(self) -> dict[str, Any]:
-        """Return the figures of the event loop, and its latest slow turns, newest first."""
-
-    async def act(self, action: str, body: bytes) -> Any:
-        """Do one of `ACTIONS`. Raises ChannelstreamError as the call of the API does."""
-
-    def watch(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield figures periodically. Raises Unavailable if too many pages watch."""
 
 
 class AdminData:

@@ -1,8 +1,9 @@
-"""The routes of all pages."""
+"""The pages of a server: admin, demo and API explorer, with what they share."""
 
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -10,20 +11,32 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from channelstream.admin.data import AdminData
+from channelstream.admin.pages import Admin
+from channelstream.admin.panel import Panel
+from channelstream.admin.trace import TracePage
 from channelstream.config import Settings
+from channelstream.demo.app import Demo
+from channelstream.demo.push_server import PushServer
+from channelstream.explorer.page import Explorer
 from channelstream.pages.access import Gate
-from channelstream.pages.admin import Admin
-from channelstream.pages.admin_data import AdminData, Panel
-from channelstream.pages.assets import asset_routes, static_url
-from channelstream.pages.demo import Demo, PushServer
-from channelstream.pages.explorer import Explorer
+from channelstream.pages.assets import Assets
 from channelstream.pages.html import Renderer
 from channelstream.pages.signin import SignIn
 from channelstream.pages.throttle import Throttle
-from channelstream.pages.trace import TracePage, Traces
+from channelstream.tracing import Tracer
 
 if TYPE_CHECKING:
     import httpx
+
+
+PARTS = tuple(Path(__file__).parent / name for name in ("admin", "demo", "explorer"))
+"""The folders with templates and assets of their own."""
+
+
+def assets() -> Assets:
+    """Return the assets of all pages."""
+    return Assets({part.name: part / "static" for part in PARTS})
 
 
 def routes(
@@ -32,7 +45,7 @@ def routes(
     panel: Panel,
     openapi: Callable[[], dict[str, Any]],
     is_signed: Callable[[Request], bool],
-    traces: Traces,
+    traces: Tracer,
 ) -> list[BaseRoute]:
     """Return the routes of every page.
 
@@ -46,12 +59,12 @@ def routes(
     """
     # Without the option, cookies are valid until the process ends.
     cookie_secret = settings.cookie_secret or secrets.token_urlsafe(32)
-    assets = static_url()
-    renderer = Renderer(assets, demo=settings.serves_demo)
+    files = assets()
+    renderer = Renderer([part / "templates" for part in PARTS], files.url, demo=settings.serves_demo)
     gate = Gate(settings.admin_user, settings.admin_secret, cookie_secret, is_signed, Throttle())
     return [
         Route("/", _landing(renderer), methods=["GET"]),
-        *asset_routes(assets),
+        *files.routes(),
         *SignIn(gate, renderer).routes(),
         *Admin(gate, renderer).routes(),
         *AdminData(gate, panel).routes(),

@@ -1,41 +1,12 @@
 /** A table whose rows stay on the server: the server searches, sorts and pages; this page shows one part. */
 
-import { byId, bytes, cell, chips, element, fault, link, number, time } from "./dom.js";
+import { rowOf } from "./cells.js";
+import { byId, fault, number } from "./dom.js";
 import { keepFresh, read } from "./server.js";
 
 const TYPING_MS = 200;
-const kind = byId("rows").dataset.kind;
-const CELLS = {
-  channels: (row) => [
-    cell("", link("channel", row.name)),
-    ...[row.users, row.connections, row.history, row.log].map((count) => cell("number", number(count))),
-    cell("", chips(row.marks)),
-    cell("nowrap", time(row.last_active)),
-  ],
-  users: (row) => [
-    cell("", link("user", row.name)),
-    cell("number", number(row.connections)),
-    cell("number", number(row.channels)),
-    cell("", chips(Object.entries(row.state).map(([key, value]) => `${key}: ${value}`))),
-    cell("nowrap", time(row.last_active)),
-  ],
-  connections: (row) => [
-    cell("id", link("connection", row.id)),
-    cell("", link("user", row.user)),
-    cell("nowrap", row.state),
-    cell("nowrap", row.transport || "none yet"),
-    cell("number", number(row.channels)),
-    cell("number", bytes(row.waiting)),
-  ],
-  nodes: (row) => [
-    cell("", row.label),
-    cell("number", number(row.connections)),
-    cell("nowrap", row.is_alive ? "runs" : "has ended"),
-    cell("nowrap", time(row.last_beat)),
-    cell("id", row.id),
-  ],
-};
-const NONE = { nodes: "This server does not share its engine with other nodes." };
+const table = byId("rows");
+const { kind, none } = table.dataset;
 const headings = [...document.querySelectorAll("th[data-sort]")];
 const asked = {
   search: "",
@@ -60,11 +31,11 @@ async function refresh() {
 function show(answer) {
   const content = JSON.stringify(answer.rows);
   // Unchanged rows are not replaced, so the focus stays.
-  if (content !== shown) byId("rows").tBodies[0].replaceChildren(...answer.rows.map((row) => element("tr", {}, ...CELLS[kind](row))));
+  if (content !== shown) table.tBodies[0].replaceChildren(...answer.rows.map((row) => rowOf(table, row)));
   shown = content;
   byId("count").textContent = number(answer.total);
   byId("found").textContent = asked.search ? `${number(answer.found)} found` : "";
-  byId("rest").textContent = answer.found ? "" : asked.search ? "Nothing found." : (NONE[kind] ?? "None yet.");
+  byId("rest").textContent = answer.found ? "" : asked.search ? "Nothing found." : none;
   showPager(answer);
   for (const heading of headings) {
     const here = heading.dataset.sort === answer.sort;
@@ -89,9 +60,9 @@ function ask(change) {
 }
 
 function sortBy(heading) {
-  const { sort } = heading.dataset;
+  const { sort, cell } = heading.dataset;
   // Numbers and times are sorted from the greatest at first: the largest values are the interesting ones.
-  const usual = heading.classList.contains("number") || sort.startsWith("last_");
+  const usual = ["count", "bytes", "time"].includes(cell);
   ask({ sort, descending: String(sort === asked.sort ? asked.descending !== "true" : usual) });
 }
 

@@ -11,9 +11,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from channelstream.errors import Forbidden, Malformed, NotFound
-from channelstream.pages.access import Gate
-from channelstream.pages.admin import json_response, to_sign_in
-from channelstream.pages.html import CONTENT_SECURITY_POLICY, Renderer, root
+from channelstream.pages.access import Gate, to_sign_in
+from channelstream.pages.html import CONTENT_SECURITY_POLICY, Renderer, json_response, root
 from channelstream.pages.origin import is_same_origin
 from channelstream.pages.refusals import SIGN_IN, error_response, refuse_page
 

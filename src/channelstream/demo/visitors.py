@@ -10,8 +10,8 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import Request
 from starlette.responses import Response
 
+from channelstream.demo.input import Refused
 from channelstream.pages.bounded import Bounded
-from channelstream.pages.demo_input import Refused
 from channelstream.pages.html import root
 
 COOKIE = "demo_visitor"

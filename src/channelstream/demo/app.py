@@ -1,26 +1,23 @@
 """The chat demo's backend: how a web application uses channelstream.
 
 This is the application's half. Browsers send every action to this application. It decides who they are and
-what they may do, and then calls the push server with a signed HTTP request (`PushServer.call`). The push
-server sends the resulting events to the browsers over their WebSocket. The browser's half is in ``static/demo/``.
+what they may do, and then calls the push server with a signed HTTP request (``push_server.py``). The push
+server sends the resulting events to the browsers over their WebSocket. The browser's half is in ``static/``.
 
 Your application knows its users from their session, and the author of a message from its database. This
-application gives each visitor a signed cookie (``demo_visitors.py``) and keeps authors in a bounded table.
+application gives each visitor a signed cookie (``visitors.py``) and keeps authors in a bounded table.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
-from itsdangerous import TimestampSigner
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 
-from channelstream.pages.bounded import Bounded
-from channelstream.pages.demo_input import (
+from channelstream.demo.input import (
     CHANNELS,
     NAME_CHARACTERS,
     STATUSES,
@@ -36,11 +33,10 @@ from channelstream.pages.demo_input import (
     read_status,
     read_text,
 )
-from channelstream.pages.demo_visitors import Visitor, Visitors
+from channelstream.demo.push_server import PushServer
+from channelstream.demo.visitors import Visitor, Visitors
+from channelstream.pages.bounded import Bounded
 from channelstream.pages.html import Renderer
-
-if TYPE_CHECKING:
-    import httpx
 
 CHANNEL_CONFIG = {"notify_presence": True, "notify_state": True, "store_history": True, "history_size": 20}
 CHANNEL_CONFIGS = dict.fromkeys(CHANNELS, CHANNEL_CONFIG)
@@ -49,36 +45,6 @@ REMEMBERED = 10_000
 """Most connections and most messages whose owner is remembered. Older messages can no longer be changed."""
 
 Action = Callable[[Visitor, Body], Awaitable[Any]]
-
-
-class PushServer:
-    """Calls the push server as any application does: JSON over HTTP, signed with the shared secret."""
-
-    def __init__(self, connect: "Callable[[], httpx.AsyncClient]", secret: str) -> None:
-        """Create a caller that has sent nothing yet.
-
-        Args:
-            connect: returns the HTTP client; called for the first request, in a thread, since it imports a library.
-        """
-        self._connect = connect
-        self._http: httpx.AsyncClient | None = None
-        self._signer = TimestampSigner(secret)
-
-    async def call(self, method: str, path: str, body: Any) -> Any:
-        """Send a request and return the JSON answer.
-
-        Raises:
-            Refused: the server refused it. The body of a 422 lists the faults, field by field.
-        """
-        signature = self._signer.sign(path).decode()
-        headers = {"x-channelstream-secret": signature}
-        if self._http is None:
-            connected = await asyncio.to_thread(self._connect)
-            self._http = self._http or connected
-        response = await self._http.request(method, path, json=body, headers=headers)
-        if not response.is_success:
-            raise Refused(409 if response.status_code == 422 else 502, "The push server refused that.")
-        return response.json()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The trace page: why an event was not delivered. A GET shows a trace and changes nothing; a POST starts one."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -10,11 +10,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from channelstream.errors import ChannelstreamError, Forbidden, Malformed
-from channelstream.pages.access import Gate
-from channelstream.pages.admin import json_response, to_sign_in
-from channelstream.pages.html import Renderer, redirect
+from channelstream.pages.access import Gate, to_sign_in
+from channelstream.pages.html import Renderer, json_response, redirect
 from channelstream.pages.origin import is_same_origin
 from channelstream.pages.refusals import FOREIGN, SIGN_IN, error_response, refuse_page
+from channelstream.tracing import Tracer
 
 BODY_BYTES = 4096
 MINUTES = 5
@@ -22,20 +22,10 @@ MINUTES = 5
 KINDS = ("user", "channel", "conn_id")
 
 
-class Traces(Protocol):
-    """Starts and describes traces; `channelstream.tracing` implements it."""
-
-    def start(self, kind: str, name: str, minutes: int) -> None: ...
-
-    def document(self, kind: str, name: str, after: int) -> dict[str, Any]: ...
-
-    def listing(self) -> list[dict[str, Any]]: ...
-
-
 class TracePage:
     """`/admin/trace` for people, `/admin/trace.json` for programs."""
 
-    def __init__(self, gate: Gate, renderer: Renderer, traces: Traces) -> None:
+    def __init__(self, gate: Gate, renderer: Renderer, traces: Tracer) -> None:
         self._gate = gate
         self._renderer = renderer
         self._traces = traces

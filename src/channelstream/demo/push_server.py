@@ -1,0 +1,42 @@
+"""How an application calls the push server."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from itsdangerous import TimestampSigner
+
+from channelstream.demo.input import Refused
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class PushServer:
+    """Calls the push server as any application does: JSON over HTTP, signed with the shared secret."""
+
+    def __init__(self, connect: "Callable[[], httpx.AsyncClient]", secret: str) -> None:
+        """Create a caller that has sent nothing yet.
+
+        Args:
+            connect: returns the HTTP client; called for the first request, in a thread, since it imports a library.
+        """
+        self._connect = connect
+        self._http: httpx.AsyncClient | None = None
+        self._signer = TimestampSigner(secret)
+
+    async def call(self, method: str, path: str, body: Any) -> Any:
+        """Send a request and return the JSON answer.
+
+        Raises:
+            Refused: the server refused it. The body of a 422 lists the faults, field by field.
+        """
+        signature = self._signer.sign(path).decode()
+        headers = {"x-channelstream-secret": signature}
+        if self._http is None:
+            connected = await asyncio.to_thread(self._connect)
+            self._http = self._http or connected
+        response = await self._http.request(method, path, json=body, headers=headers)
+        if not response.is_success:
+            raise Refused(409 if response.status_code == 422 else 502, "The push server refused that.")
+        return response.json()

@@ -1,0 +1,1 @@
+"""The API explorer: Swagger UI with the server's OpenAPI document."""
