@@ -103,7 +103,9 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, limit:
 
 def _close(end: asyncio.StreamWriter, reset: bool) -> None:
     if reset:
-        end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        line = end.get_extra_info("socket")
+        if line.fileno() != -1:  # Its own side may have reset it already.
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         end.transport.abort()
     else:
         end.close()
