@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from tests.engines.conformance import *  # noqa: F403
@@ -24,16 +23,7 @@ from tests.engines.conformance import (
 )
 
 from channelstream import slices
-from channelstream.core.events import (
-    Event,
-    Message,
-    MessageDeleted,
-    MessageEdited,
-    Presence,
-    UserLeft,
-    UsersLeft,
-    UserStateChanged,
-)
+from channelstream.core.events import Message, MessageDeleted, MessageEdited, Presence
 from channelstream.core.log import PRIVATE
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.core.user import UserUpdate
@@ -41,7 +31,6 @@ from channelstream.engines.base import Engine, Leaving, Member
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_file import APPLICATION_ID
-from channelstream.engines.sqlite_rows import event_columns, read_event
 from channelstream.errors import ConfigError, Unavailable
 from channelstream.wire.channelstream import V07
 
@@ -446,36 +435,6 @@ def test_a_file_that_cannot_be_used_is_refused(
     with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
         asyncio.run(runs.open())
     assert str(runs.path) in str(caught.value)
-
-
-STORED: dict[str, Event] = {
-    "message": message("m"),
-    "edit": MessageEdited(uuid="m", channel="a", edited="t", payload=b'"ho"'),
-    "delete": MessageDeleted(uuid="m", channel="a"),
-    "presence": Presence(
-        uuid="p", channel="a", user="ann", joined=True, timestamp="t", state={"x": 1}, announced=True
-    ),
-    "parted": UsersLeft(
-        uuid="p", channel="a", timestamp="t", announced=True, departures=(UserLeft("ann", "p", 0),)
-    ),
-    "state": UserStateChanged(
-        uuid="s", channel="a", user="ann", timestamp="t", state={"x": 1}, changed=(("x", 1),)
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", STORED)
-def test_a_row_keeps_its_event(kind: str) -> None:
-    """Files of older versions have these kinds, so they never change."""
-    columns = event_columns(STORED[kind])
-    assert columns[0] == kind
-    assert type(columns[0]) is str
-    assert read_event(*columns) == STORED[kind]
-
-
-def test_every_type_of_event_has_a_kind() -> None:
-    """A type without a kind fails the type check too."""
-    assert {type(event) for event in STORED.values()} == set(get_args(Event))
 
 
 @pytest.mark.parametrize("column", ["kind = 'poll'", "body = '{}'", "body = 'x'"])

@@ -4,7 +4,8 @@ Events are frozen, since all their recipients share them. They have no offset: t
 it in a `log.Entry`.
 
 `Event` is the union of all types. Code that treats each type differently matches it and ends with `assert_never`: a
-new type then fails the type check wherever it is not handled yet.
+new type then fails the type check wherever it is not handled yet. Each type has a tag, `kind`, under which engines store
+it (`engines/event_codec.py`).
 """
 
 from typing import Any
@@ -24,7 +25,7 @@ USER_LEFT_BYTES = 600
 """Memory of one user of `UsersLeft`: its name, its id and its encoded form."""
 
 
-class EventBase(Struct, frozen=True, kw_only=True, gc=False):
+class EventBase(Struct, frozen=True, kw_only=True, gc=False, tag_field="kind", omit_defaults=True):
     """The fields of all events.
 
     Attributes:
@@ -68,7 +69,7 @@ class EventBase(Struct, frozen=True, kw_only=True, gc=False):
         return (self.only is None or user in self.only) and (self.exclude is None or user not in self.exclude)
 
 
-class Message(EventBase, frozen=True, kw_only=True, gc=False):
+class Message(EventBase, frozen=True, kw_only=True, gc=False, tag="message"):
     """A message as published.
 
     Attributes:
@@ -89,7 +90,7 @@ class Message(EventBase, frozen=True, kw_only=True, gc=False):
         return names + 2 * len(self.payload)
 
 
-class MessageEdited(EventBase, frozen=True, kw_only=True, gc=False):
+class MessageEdited(EventBase, frozen=True, kw_only=True, gc=False, tag="edit"):
     """A new payload, author or time of a message; None keeps that part."""
 
     edited: str
@@ -105,7 +106,7 @@ class MessageEdited(EventBase, frozen=True, kw_only=True, gc=False):
         return EventBase.size_bytes(self) + 2 * len(self.payload or b"")
 
 
-class MessageDeleted(EventBase, frozen=True, kw_only=True, gc=False):
+class MessageDeleted(EventBase, frozen=True, kw_only=True, gc=False, tag="delete"):
     """A message is deleted."""
 
     @property
@@ -113,7 +114,7 @@ class MessageDeleted(EventBase, frozen=True, kw_only=True, gc=False):
         return self.uuid
 
 
-class Presence(EventBase, frozen=True, kw_only=True, gc=False):
+class Presence(EventBase, frozen=True, kw_only=True, gc=False, tag="presence"):
     """The first connection of a user joined a channel, or its last one left.
 
     Attributes:
@@ -160,7 +161,7 @@ class UserLeft(Struct, frozen=True, gc=False, rename={"behind": "back"}):
     behind: int
 
 
-class UsersLeft(EventBase, frozen=True, kw_only=True, gc=False, rename={"departures": "gone"}):
+class UsersLeft(EventBase, frozen=True, kw_only=True, gc=False, tag="parted", rename={"departures": "gone"}):
     """The last connections of several users left a channel in one loop turn; stored under the names of `rename`.
 
     A client is sent a `parted` item for each user, and each item has its own offset. They are one event, so that a
@@ -236,7 +237,7 @@ class UsersLeft(EventBase, frozen=True, kw_only=True, gc=False, rename={"departu
         ]
 
 
-class UserStateChanged(EventBase, frozen=True, kw_only=True, gc=False):
+class UserStateChanged(EventBase, frozen=True, kw_only=True, gc=False, tag="state"):
     """The public state of a user changed.
 
     Attributes:

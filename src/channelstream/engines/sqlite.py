@@ -29,12 +29,12 @@ from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, User, UserChange, UserUpdate
 from channelstream.engines.base import Claim, Clock, Leaving, Member, Receiver, RequestRelease
+from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_restore import Restore
-from channelstream.engines.sqlite_rows import UnreadableEvent
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import undo_channels, undo_user
@@ -124,7 +124,8 @@ class SqliteEngine:
         try:
             restore = Restore(stored, self.registry, self._clock)
         except UnreadableEvent as error:
-            raise ConfigError(f"engine: {str(self._path)!r} {error}") from error
+            advice = "use the version that wrote it, or put a backup in its place"
+            raise ConfigError(f"engine: {str(self._path)!r} has {error}: {advice}") from error
         self._clock_offset_s = restore.clock_offset_s
         begin = Position.single(stored.meta["epoch"], restore.offset)
         self._log = LocalLog(self.registry, self._clock, begin, self._lifetimes, self._accept)

@@ -6,24 +6,15 @@ Column names and kinds are stored: they keep their names (`seq` is the offset).
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import (
-    Event,
-    Message,
-    MessageDeleted,
-    MessageEdited,
-    Presence,
-    UsersLeft,
-    UserStateChanged,
-)
+from channelstream.core.events import Event
 from channelstream.core.log import Entry
 from channelstream.core.user import User
+from channelstream.engines import event_codec
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -137,83 +128,21 @@ AGE_USERS = Bulk(
 AGE_PRIVATE = Bulk("DELETE FROM events WHERE channel IS NULL AND at < (VALUES", 1, ")")
 
 
-class Kind(StrEnum):
-    """The values of the column `kind`."""
-
-    MESSAGE = "message"
-    EDIT = "edit"
-    DELETE = "delete"
-    PRESENCE = "presence"
-    PARTED = "parted"
-    STATE = "state"
-
-
-class UnreadableEvent(ValueError):
-    """A row of the file is no event that this version knows; the text says what to do."""
-
-
-def kind_of(event: Event) -> Kind:
-    """Return the kind with which an event is stored."""
-    match event:
-        case Message():
-            return Kind.MESSAGE
-        case MessageEdited():
-            return Kind.EDIT
-        case MessageDeleted():
-            return Kind.DELETE
-        case Presence():
-            return Kind.PRESENCE
-        case UsersLeft():
-            return Kind.PARTED
-        case UserStateChanged():
-            return Kind.STATE
-        case _:
-            assert_never(event)
-
-
-def _type_of(kind: Kind) -> type[Event]:
-    match kind:
-        case Kind.MESSAGE:
-            return Message
-        case Kind.EDIT:
-            return MessageEdited
-        case Kind.DELETE:
-            return MessageDeleted
-        case Kind.PRESENCE:
-            return Presence
-        case Kind.PARTED:
-            return UsersLeft
-        case Kind.STATE:
-            return UserStateChanged
-        case _:
-            assert_never(kind)
-
-
 _encode = msgspec.json.Encoder().encode
-_DECODERS = {kind: msgspec.json.Decoder(_type_of(kind)).decode for kind in Kind}
 
 
 def event_columns(event: Event) -> Row:
-    """Return an event as kind, body and payload; the payload is JSON already."""
-    payload = getattr(event, "payload", None)
-    bare = event if payload is None else replace(event, payload=b"")
-    return kind_of(event).value, _encode(bare), payload
+    """Return an event as kind, body and payload (`event_codec.py`)."""
+    return event_codec.kind_of(event), *event_codec.encode(event)
 
 
 def read_event(kind: str, body: bytes, payload: bytes | None) -> Event:
     """Return the event of the columns that `event_columns` made.
 
     Raises:
-        UnreadableEvent: the kind is unknown, or the body is not that of an event of this kind.
+        UnreadableEvent: see `event_codec.decode`.
     """
-    try:
-        event: Event = _DECODERS[Kind(kind)](body)
-    except (ValueError, msgspec.MsgspecError) as error:
-        raise UnreadableEvent(
-            f"has an event of kind {kind!r} that this version of channelstream cannot read: "
-            "use the version that wrote it, or put a backup in its place"
-        ) from error
-    return event if payload is None else replace(event, payload=payload)
+    return event_codec.decode(body, payload, kind)
 
 
 def event_row(entry: Entry, at: float) -> Row:

@@ -1,33 +1,23 @@
 """The form of events in Redis, and how answers of the script become channels, users and entries.
 
-The script reads and changes parts of an event (its users, its payload), so an event is sent to it in parts, each a JSON text
-that Lua never has to parse. Field names and kinds are stored in Redis: they keep their names whatever the attributes here
-are called.
+The script replaces fields of an event (its users, its payload), so it keeps an event in parts, each a text that Lua
+never has to parse. Put together they are the body and the payload of `event_codec.py`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
 
 from channelstream.core.channel import Channel, ChannelSettings
-from channelstream.core.events import (
-    Event,
-    Message,
-    MessageDeleted,
-    MessageEdited,
-    Names,
-    Presence,
-    UsersLeft,
-    UserStateChanged,
-)
+from channelstream.core.events import Event, Message, Names
 from channelstream.core.log import Budget, Entry, Log, LogLimits
 from channelstream.core.position import Offsets, ReadRange, format_position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, StateValue, User, UserUpdate
+from channelstream.engines import event_codec
 
 BIG_BYTES = 64 << 10
 """The size from which on a payload does not pass through the script: it lies beside the log, under a token."""
@@ -35,57 +25,7 @@ _UNBOUNDED = 1 << 62
 """The budget of logs that were read from Redis: they were bounded there."""
 
 
-class _Stored(Struct, tag_field="kind", omit_defaults=True):
-    """The fields that all events have; the kinds are those of the script."""
-
-    uuid: str
-    channel: str | None = None
-    only: Names | None = None
-    exclude: Names | None = None
-
-
-class _Message(_Stored, tag="message", kw_only=True):
-    user: str
-    payload: Raw = Raw()
-    timestamp: str
-    edited: str | None = None
-    no_history: bool = False
-
-
-class _Edited(_Stored, tag="edit", kw_only=True):
-    edited: str
-    user: str | None = None
-    payload: Raw = Raw()
-    timestamp: str | None = None
-
-
-class _Deleted(_Stored, tag="delete"):
-    pass
-
-
-class _Presence(_Stored, tag="presence", kw_only=True):
-    """Made by the script; `at` is the time in ms."""
-
-    user: str
-    joined: bool
-    at: int
-    state: dict[str, Any] | None
-    users: tuple[tuple[str, dict[str, Any]], ...]
-    users_cut: bool = False
-    announced: bool
-
-
-class _State(_Stored, tag="state", kw_only=True):
-    """Made by the script; `at` is the time in ms."""
-
-    user: str
-    at: int
-    state: dict[str, Any]
-    changed: tuple[tuple[str, Any], ...]
-
-
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Message | _Edited | _Deleted | _Presence | _State).decode
 _unpack = msgspec.msgpack.Decoder().decode
 _settings = msgspec.json.Decoder(ChannelSettings).decode
 _value = msgspec.json.Decoder().decode
@@ -93,114 +33,48 @@ _value = msgspec.json.Decoder().decode
 
 def big_payload(event: Event) -> bytes | None:
     """Return the payload of an event if it is big enough to lie beside the log, otherwise None."""
-    payload = event.payload if isinstance(event, Message | MessageEdited) else None
+    payload = event_codec.payload_of(event)
     return None if payload is None or len(payload) < BIG_BYTES else payload
 
 
 def write_event(event: Event, token: str) -> dict[str, Any]:
-    """Return an event as the operation `publish` takes it: JSON, in parts that edits and deletions replace or remove.
+    """Return an event as the operation `publish` takes it: what edits and deletions replace is beside the other fields.
 
     Args:
         token: stands for a big payload.
     """
-    kind, (user, payload, timestamp, edited) = _parts(event)
-    fields: dict[str, Any] = {
-        "kind": kind,
+    body, payload = event_codec.encode(event)
+    fields = event_codec.fields_of(body)
+    user, timestamp, edited = (fields.pop(name, b"").decode() for name in ("user", "timestamp", "edited"))
+    for names in ("only", "exclude"):
+        fields.pop(names, None)
+    text = (payload or b"").decode() if big_payload(event) is None else [token]
+    return {
+        "kind": event_codec.kind_of(event),
         "uuid": event.uuid,
         "channel": event.channel if event.channel is not None else False,
         "only": _names(event.only if event.channel is not None else event.only or frozenset()),
         "exclude": _names(event.exclude),
         "no_history": isinstance(event, Message) and event.no_history,
-        "parts": [
-            user.decode(),
-            payload.decode() if len(payload) < BIG_BYTES else [token],
-            timestamp.decode(),
-            edited.decode(),
-        ],
+        "parts": [user, text, timestamp, edited],
+        "head": event_codec.join(fields)[:-1].decode(),
     }
-    head = {"kind": kind, "uuid": event.uuid, "channel": event.channel, "no_history": fields["no_history"]}
-    fields["head"] = _encode({key: value for key, value in head.items() if value})[:-1].decode()
-    return fields
 
 
 def _names(names: Names | None) -> list[str] | bool:
     return False if names is None else sorted(names)
 
 
-def _parts(event: Event) -> tuple[str, Sequence[bytes]]:
-    """Return the kind of an event and its parts: user, payload, timestamp, time of the edit, each JSON or empty.
+def read_event(text: bytes, payload: bytes = b"") -> Event:
+    """Return the event of a text of the script: a body, and a payload in a second line where it does not lie beside the log.
 
-    Raises:
-        TypeError: it is an event that only the script makes.
+    Lua cannot format a time: the body of an event that the script made ends with its time in ms, without a closing brace.
     """
-    match event:
-        case MessageDeleted():
-            return "delete", [b""] * 4
-        case Message():
-            kind = "message"
-        case MessageEdited():
-            kind = "edit"
-        case Presence() | UsersLeft() | UserStateChanged():
-            raise TypeError(event)
-        case _:
-            assert_never(event)
-    return kind, [_text(event.user), event.payload or b"", _text(event.timestamp), _text(event.edited)]
-
-
-def _text(value: str | None) -> bytes:
-    return b"" if value is None else _encode(value)
-
-
-def read_event(data: bytes, payload: bytes = b"") -> Event:
-    """Return the event of a JSON text, with its payload where that is not in the text."""
-    kept = _decode(data)
-    common: dict[str, Any] = {
-        "uuid": kept.uuid,
-        "channel": kept.channel,
-        "only": kept.only,
-        "exclude": kept.exclude,
-    }
-    match kept:
-        case _Message():
-            return Message(
-                **common,
-                user=kept.user,
-                payload=payload or bytes(kept.payload),
-                timestamp=kept.timestamp,
-                edited=kept.edited,
-                no_history=kept.no_history,
-            )
-        case _Edited():
-            return MessageEdited(
-                **common,
-                edited=kept.edited,
-                user=kept.user,
-                payload=payload or bytes(kept.payload) or None,
-                timestamp=kept.timestamp,
-            )
-        case _Deleted():
-            return MessageDeleted(**common)
-        case _Presence():
-            return Presence(
-                **common,
-                user=kept.user,
-                joined=kept.joined,
-                timestamp=stamp(kept.at / 1000),
-                state=kept.state,
-                users=kept.users,
-                users_cut=kept.users_cut,
-                announced=kept.announced,
-            )
-        case _State():
-            return UserStateChanged(
-                **common,
-                user=kept.user,
-                timestamp=stamp(kept.at / 1000),
-                state=kept.state,
-                changed=kept.changed,
-            )
-        case _:
-            assert_never(kept)
+    body, _, inline = text.partition(b"\n")
+    if not body.endswith(b"}"):
+        rest, _, at_ms = body.rpartition(b":")
+        body = b'%b:"%b"}' % (rest, stamp(int(at_ms) / 1000).encode())
+    return event_codec.decode(body, payload or inline or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +89,11 @@ class Origin:
     offsets: Offsets
     shard: int
 
-    def entry(self, offset: bytes, at_ms: bytes, data: bytes, payload: bytes = b"") -> Entry:
+    def entry(self, offset: bytes, at_ms: bytes, text: bytes, payload: bytes = b"") -> Entry:
         number = int(offset)
         offsets = with_offset(self.offsets, self.shard, number)
         position = format_position(self.epochs, offsets)
-        return Entry(number, position, int(at_ms) / 1000, read_event(data, payload), self.shard, offsets)
+        return Entry(number, position, int(at_ms) / 1000, read_event(text, payload), self.shard, offsets)
 
 
 def read_channel(origin: Origin, answer: Sequence[Any]) -> Channel:

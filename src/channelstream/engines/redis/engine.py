@@ -142,8 +142,8 @@ class RedisEngine:
 
     # -- callbacks of the shards
 
-    def deliver(self, shard: int, offset: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
-        self.receiver.deliver(self._shards.live_origin(shard).entry(offset, at_ms, json, payload))
+    def deliver(self, shard: int, offset: bytes, at_ms: bytes, text: bytes, payload: bytes) -> None:
+        self.receiver.deliver(self._shards.live_origin(shard).entry(offset, at_ms, text, payload))
 
     def advance(self) -> None:
         self.receiver.advance(self._shards.offsets)

@@ -139,7 +139,7 @@ class ShardEvents(Protocol):
 
     receiver: Receiver
 
-    def deliver(self, shard: int, offset: bytes, at_ms: bytes, json: bytes, payload: bytes) -> None:
+    def deliver(self, shard: int, offset: bytes, at_ms: bytes, text: bytes, payload: bytes) -> None:
         """Deliver an event; `Shard.offset` includes it already."""
 
     def advance(self) -> None:
@@ -484,7 +484,8 @@ class Shard:
 
     def _on_entry(self, name: str, data: bytes) -> None:
         offset, previous, at_ms, text = data.split(b" ", 3)
-        json, _, token = text.partition(b"\n")
+        body, _, payload_text = text.partition(b"\n")
+        token = payload_text.removeprefix(b"@") if payload_text.startswith(b"@") else b""
         payload = self._payloads.get(token, b"")
         if not token:
             self._payloads.clear()
@@ -497,7 +498,7 @@ class Shard:
         if name in self._subscribed:
             self._subscribed[name] = max(seen, number)
         if number > self.offset:  # A private message is published once for each of its users.
-            self._deliver(offset, at_ms, json, payload)
+            self._deliver(offset, at_ms, body if token else text, payload)
 
     def _on_gap(self, number: int) -> None:
         """Break the link, so that the log is read from the gap.
@@ -509,9 +510,9 @@ class Shard:
         self._needs_new_epoch = self._needs_new_epoch or number <= self.offset
         raise Lost(f"event {number} was not received")
 
-    def _deliver(self, offset: bytes, at_ms: bytes, json: bytes, payload: bytes = b"") -> None:
+    def _deliver(self, offset: bytes, at_ms: bytes, text: bytes, payload: bytes = b"") -> None:
         self.offset = int(offset)
-        self._events.deliver(self.index, offset, at_ms, json, payload)
+        self._events.deliver(self.index, offset, at_ms, text, payload)
 
     def _advance(self, offset: int) -> None:
         if offset > self.offset:

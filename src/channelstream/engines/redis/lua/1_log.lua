@@ -34,7 +34,7 @@ end
 local function key(kind, name) return PREFIX .. kind .. ':' .. name end
 local LOG = PREFIX .. 'log'
 -- The version of the data. A change of the names or contents of keys increments it.
-local LAYOUT = '4'
+local LAYOUT = '5'
 
 local time = call('TIME')
 local time_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -90,7 +90,7 @@ local function new_id()
 end
 
 -- A log is a stream whose ids are the offsets of its events. Its entries have no text, so reading offsets costs the same
--- whatever the events are. The texts are in a hash beside it, by the id of the entry: JSON for presence and states, and a
+-- whatever the events are. The texts are in a hash beside it, by the id of the entry: a body for presence and states, and a
 -- packed record for messages, edits and deletions, which is overwritten by the script that supersedes it. Another hash has
 -- the ids of the records of each uuid. `holder` is the key of the channel's or user's hash, with the fields last (offset
 -- of the last event), floor (the log is complete after it), n (most entries) and age (ms).
@@ -108,16 +108,18 @@ local function token_of(record)
   return type(payload) == 'table' and payload[1] or nil
 end
 
--- The JSON of a record, without a payload that lies beside it.
-local function json_of(record)
+-- The text of a record: the body of the event (`event_codec.py`) and, in a second line, its payload, unless that lies beside
+-- the log.
+local function text_of(record)
   local texts = { record[HEAD] }
   if record[ONLY] then texts[#texts + 1] = ',"only":' .. cjson.encode(record[ONLY]) end
   if record[EXCLUDE] then texts[#texts + 1] = ',"exclude":' .. cjson.encode(record[EXCLUDE]) end
   for number, name in ipairs(PART_NAMES) do
     local part = record[PARTS][number]
-    if type(part) == 'string' and part ~= '' then texts[#texts + 1] = ',"' .. name .. '":' .. part end
+    if number ~= PAYLOAD and part ~= '' then texts[#texts + 1] = ',"' .. name .. '":' .. part end
   end
-  return table.concat(texts) .. '}'
+  local payload = record[PARTS][PAYLOAD]
+  return table.concat(texts) .. (token_of(record) and '}' or '}\n' .. payload)
 end
 
 -- The keys of the two kinds of logs, c for channels and u for users: holder, entries, texts, ids by uuid.
@@ -426,8 +428,8 @@ local function extend_expiry(kind, name, age)
   for _, each in ipairs({ log, texts, ids, unpack(payload_keys(kind, name)) }) do call('PEXPIRE', each, whole(age + 60000)) end
 end
 
--- Store an event: a record, or JSON for an event that has none.
-local function store(kind, name, limit, age, offset, uuid, json, record)
+-- Store an event: a record, or a text for an event that has none.
+local function store(kind, name, limit, age, offset, uuid, text, record)
   local holder, log, texts, ids = log_keys(kind, name)
   if limit <= 0 then
     call('HSET', holder, 'floor', whole(offset))
@@ -442,7 +444,7 @@ local function store(kind, name, limit, age, offset, uuid, json, record)
     call('XADD', log, id, 'a', whole(now_ms), 'u', uuid)
     if token_of(record) then set_payload(kind, name, id, token_of(record)) end
   else
-    call('HSET', texts, id, json)
+    call('HSET', texts, id, text)
     call('XADD', log, id, 'a', whole(now_ms))
   end
   -- Not everything that is too much or too old: the next event drops some more.
@@ -454,8 +456,8 @@ end
 -- Assign the next offset; the caller then calls `emit` for each log the event belongs to.
 local function next_offset() return call('HINCRBY', LOG, 'seq', 1) end
 
--- Store and publish an event, given as JSON, and as a record if it has one; return whether the channel or user is known.
-local function emit(kind, name, offset, uuid, json, record)
+-- Store and publish an event, given as a text, and as a record if it has one; return whether the channel or user is known.
+local function emit(kind, name, offset, uuid, text, record)
   local holder, log = log_keys(kind, name)
   local known = call('HMGET', holder, 'last', 'n', 'age')
   if known[2] then
@@ -464,26 +466,26 @@ local function emit(kind, name, offset, uuid, json, record)
     if known[1] and call('EXISTS', log) == 0 then raise_floor(holder, tonumber(known[1])) end
     local kept, dropped = record, {}
     if record and record[KIND] ~= 'message' then kept, dropped = supersede(kind, name, uuid, record) end
-    store(kind, name, tonumber(known[2]), tonumber(known[3]), offset, uuid, json, kept)
+    store(kind, name, tonumber(known[2]), tonumber(known[3]), offset, uuid, text, kept)
     clear_payloads(kind, name, dropped)
     call('HSET', holder, 'last', whole(offset))
   end
   local token = record and token_of(record)
-  use_bytes(#json)
-  call(PUBLISH, key('#' .. kind, name), whole(offset) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. json .. (token and '\n' .. token or ''))
+  use_bytes(#text)
+  call(PUBLISH, key('#' .. kind, name), whole(offset) .. ' ' .. (known[1] or '0') .. ' ' .. whole(now_ms) .. ' ' .. text .. (token and '\n@' .. token or ''))
   return known[2]
 end
 
--- The answer about a record: offset, time, JSON, and the key and token of a payload beside the log. Nil if that payload is
+-- The answer about a record: offset, time, text, and the key and token of a payload beside the log. Nil if that payload is
 -- missing.
 local function encode_record(record, kind, name, offset, at)
-  local json, token = json_of(record), token_of(record)
-  use_bytes(COPIED * #json)
-  if not token then return { offset, at, json } end
+  local text, token = text_of(record), token_of(record)
+  use_bytes(COPIED * #text)
+  if not token then return { offset, at, text } end
   local payloads = payload_keys(kind, name)[1]
   local bytes = call('HSTRLEN', payloads, token)
   use_bytes(bytes)
-  if bytes > 0 then return { offset, at, json, payloads, token } end
+  if bytes > 0 then return { offset, at, text, payloads, token } end
 end
 
 -- The answer about one form of an entry. A private message names the users in whose logs it has this form.

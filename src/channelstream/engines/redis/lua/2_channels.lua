@@ -161,6 +161,9 @@ end
 local STATE_PAGE = 50
 local ANNOUNCING = PREFIX .. 'telling'
 
+-- Lua cannot format a time. So the body of an event that is made here ends with `"timestamp":` and its time in ms, without a
+-- closing brace, and `codec.read_event` ends it.
+
 -- Publish a state to channels, given as the rest of the event; return to how many before the limits were reached.
 local function announce_to(channels, rest)
   for number, channel in ipairs(channels) do
@@ -238,8 +241,8 @@ end
 local function announce_change(user, before)
   local parts = differences(before, visible_state(user))
   if #parts == 0 then return end
-  local rest = ',"user":' .. cjson.encode(user) .. ',"at":' .. whole(now_ms) .. ',"state":' .. public_state(user) ..
-    ',"changed":[' .. table.concat(parts, ',') .. ']}'
+  local rest = ',"user":' .. cjson.encode(user) .. ',"state":' .. public_state(user) .. ',"changed":[' ..
+    table.concat(parts, ',') .. '],"timestamp":' .. whole(now_ms)
   local cursor = announce_from(user, rest, '0')
   if not cursor then return end
   call('HSET', key('uv', user), 'rest', rest, 'cursor', cursor)
@@ -355,9 +358,10 @@ local function announce_presence(channel, user, joined)
   local users = wants_list and user_list(channel) or nil
   local uuid = new_id()
   emit('c', channel, next_offset(), uuid, '{"kind":"presence","uuid":"' .. uuid .. '","channel":' ..
-    cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"joined":' .. tostring(joined) .. ',"at":' ..
-    whole(now_ms) .. ',"state":' .. (joined and public_state(user) or 'null') .. ',"users":[' ..
-    (users or '') .. '],"users_cut":' .. tostring(wants_list and not users) .. ',"announced":' .. tostring(known[1] == '1') .. '}')
+    cjson.encode(channel) .. ',"user":' .. cjson.encode(user) .. ',"joined":' .. tostring(joined) ..
+    ',"state":' .. (joined and public_state(user) or 'null') .. ',"users":[' ..
+    (users or '') .. '],"users_cut":' .. tostring(wants_list and not users) .. ',"announced":' .. tostring(known[1] == '1') ..
+    ',"timestamp":' .. whole(now_ms))
 end
 
 -- Add a connection to a channel or remove it (by = 1 or -1), and announce the user's first and last one.

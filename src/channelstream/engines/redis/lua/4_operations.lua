@@ -140,15 +140,15 @@ local function duplicate_answer(event, record, known)
   end
   if not form then return { 'deleted' } end
   local token = token_of(form)
-  if not token then return { 'repeated', json_of(form) } end
+  if not token then return { 'repeated', text_of(form) } end
   local payloads = find_payload(event, token)
-  return payloads and { 'repeated', json_of(form), payloads, token } or { 'repeated' }
+  return payloads and { 'repeated', text_of(form), payloads, token } or { 'repeated' }
 end
 
 local function store_and_publish(event, record, offset)
-  local json = json_of(record)
+  local text = text_of(record)
   if event.channel then
-    if emit('c', event.channel, offset, event.uuid, json, record) then
+    if emit('c', event.channel, offset, event.uuid, text, record) then
       touch('c', event.channel)
       if not record[ONLY] then update_history(event, record, offset) end
     end
@@ -157,7 +157,7 @@ local function store_and_publish(event, record, offset)
   local excluded = set_of(record[EXCLUDE])
   for _, user in ipairs(record[ONLY]) do
     if not excluded[user] then
-      emit('u', user, offset, event.uuid, json, record)
+      emit('u', user, offset, event.uuid, text, record)
     elseif record[KIND] ~= 'message' then
       local _, dropped = supersede('u', user, event.uuid, record)
       clear_payloads('u', user, dropped)
