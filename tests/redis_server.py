@@ -232,3 +232,40 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+class SlotMove:
+    """The move of one slot to another master, in the steps of `redis-cli --cluster reshard`."""
+
+    def __init__(self, source: RedisServer, target: RedisServer, slot: int) -> None:
+        self._source, self._target = source, target
+        self._slot = str(slot)
+
+    def begin(self) -> None:
+        self._set(self._target, "IMPORTING", self._source.cli("CLUSTER", "MYID"))
+        self._set(self._source, "MIGRATING", self._target.cli("CLUSTER", "MYID"))
+
+    def move(self, count: int) -> bool:
+        """Move some keys; return whether there were any."""
+        keys = self._source.cli("CLUSTER", "GETKEYSINSLOT", self._slot, str(count)).split()
+        if keys:
+            answer = self._source.cli(
+                "MIGRATE", "127.0.0.1", str(self._target.port), "", "0", "5000", "KEYS", *keys
+            )
+            assert answer in ("OK", "NOKEY"), answer
+        return bool(keys)
+
+    def cancel(self) -> None:
+        """Leave the slot where it is; no key has been moved."""
+        for master in (self._source, self._target):
+            self._set(master, "STABLE")
+
+    def finish(self) -> None:
+        """Move the keys that are left, and give the slot to the target."""
+        while self.move(10):
+            pass
+        for master in (self._target, self._source):
+            self._set(master, "NODE", self._target.cli("CLUSTER", "MYID"))
+
+    def _set(self, master: RedisServer, *parts: str) -> None:
+        assert master.cli("CLUSTER", "SETSLOT", self._slot, *parts) == "OK"

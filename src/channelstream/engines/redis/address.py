@@ -2,10 +2,11 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count
-from typing import Any
+from functools import partial
+from itertools import chain, count
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from redis.asyncio.connection import AbstractConnection, Connection, ConnectionPool
@@ -28,10 +29,18 @@ _OPTIONS: dict[str, Any] = {"protocol": 2, "socket_timeout": None, "health_check
 """Options of every connection; timeouts are those of the engine."""
 _UNREADABLE = "this is no address of Redis; in a password write %2F for /, %40 for @ and %23 for #"
 
+MEMBER_TIMEOUT_S = 1.0
+"""How long one member of a cluster may take to answer whether it has given a slot away, in seconds."""
+
+T = TypeVar("T")
 Host = tuple[str, int]
 
 Connect = Callable[[], AbstractConnection]
 """Returns a connection that is not connected yet."""
+
+
+async def _never_moves(_: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +50,13 @@ class ShardAddress:
     Attributes:
         prefix: of all its keys and channels.
         in_cluster: whether it lies in a cluster, where sharded publish may be used.
+        has_moved: returns whether the master with a run id lives and has given away all keys of this shard's slot.
     """
 
     connect: Connect
     prefix: str
     in_cluster: bool = False
+    has_moved: Callable[[str], Awaitable[bool]] = _never_moves
 
 
 def shard_addresses(address: str) -> list[ShardAddress]:
@@ -140,7 +151,8 @@ def _database(text: str) -> int:
 
 
 def _in_cluster(hosts: Sequence[Host], prefix: str, options: dict[str, Any]) -> ShardAddress:
-    return ShardAddress(lambda: _ClusterConnection(hosts, prefix, options), prefix, in_cluster=True)
+    has_moved = partial(_has_given_away, hosts, key_slot(prefix.encode()), options)
+    return ShardAddress(lambda: _ClusterConnection(hosts, prefix, options), prefix, True, has_moved)
 
 
 def _hosts(netloc: str) -> list[Host]:
@@ -234,3 +246,50 @@ class _ClusterConnection(_FoundConnection):
                 # An empty host means the member that answered.
                 return (owner[0] or b"").decode() or host[0], owner[1]
         return None
+
+
+async def _has_given_away(hosts: Sequence[Host], slot: int, options: dict[str, Any], run_id: str) -> bool:
+    """Return whether the master with a run id lives and has no key of a slot.
+
+    A master that was replaced by its replica has ended, or is a replica itself.
+    """
+    known = await asyncio.gather(*(_in_time(_masters(host, options), []) for host in hosts))
+    masters = dict.fromkeys(chain.from_iterable(known))
+    return any(
+        await asyncio.gather(*(_in_time(_gave_away(host, slot, options, run_id), False) for host in masters))
+    )
+
+
+async def _masters(host: Host, options: dict[str, Any]) -> list[Host]:
+    """Return the living masters that one member of a cluster knows, also those without slots."""
+    lines = (await _answer(host, options, "CLUSTER", "NODES")).decode().splitlines()
+    return list(_living_masters(host, (line.split() for line in lines)))
+
+
+def _living_masters(asked: Host, lines: Iterable[Sequence[str]]) -> Iterable[Host]:
+    for _, address, flags, *_ in lines:
+        if {"master", "fail", "fail?", "noaddr", "handshake"} & set(flags.split(",")) == {"master"}:
+            host, _, port = address.partition("@")[0].rpartition(":")
+            # An empty host means the member that answered.
+            yield host or asked[0], int(port)
+
+
+async def _gave_away(host: Host, slot: int, options: dict[str, Any], run_id: str) -> bool:
+    about = info_fields(await _answer(host, options, "INFO"))
+    if (about["run_id"], about["role"]) != (run_id, "master"):
+        return False
+    return int(await _answer(host, options, "CLUSTER", "COUNTKEYSINSLOT", str(slot))) == 0
+
+
+async def _in_time(answer: Awaitable[T], otherwise: T) -> T:
+    """Return the answer of a member, or something else if it gives none in time."""
+    try:
+        async with asyncio.timeout(MEMBER_TIMEOUT_S):
+            return await answer
+    except (RedisError, OSError):  # TimeoutError is an OSError.
+        return otherwise
+
+
+def info_fields(info: bytes) -> dict[str, str]:
+    lines = (line.partition(":") for line in info.decode().splitlines())
+    return {name: value.strip() for name, _, value in lines}

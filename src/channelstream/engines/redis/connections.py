@@ -396,7 +396,7 @@ class Connections:
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None
     ) -> dict[str, int]:
         parts = self._shards.split(channels)
-        if not all(shard.is_linked for shard in parts):
+        if not all(shard.is_reachable for shard in parts):
             # Check this before the directory lists the shards: a connection cannot move while a listed shard
             # is out of reach.
             raise Unavailable(OUT_OF_REACH)

@@ -28,6 +28,7 @@ from channelstream.engines.redis.connections import Connections
 from channelstream.engines.redis.link import OUT_OF_REACH
 from channelstream.engines.redis.reconciler import Reconciler
 from channelstream.engines.redis.shard import Shard, failure_reason
+from channelstream.engines.redis.slot_move import SLOT_MOVED
 
 HEARTBEATS_PER_LEASE = 3
 """Heartbeats in the time of a lease: two may fail before it ends."""
@@ -80,11 +81,13 @@ class LeaseManager:
 
     async def _keep_linked(self) -> None:
         while True:
-            await self._shard.wait_broken()
-            logger.warning(
-                "%s is out of reach: calls that need it are answered 503, open streams stay open",
-                self._shard.label,
-            )
+            if await self._shard.wait_broken() == SLOT_MOVED:
+                logger.info("%s has moved to another master", self._shard.label)
+            else:
+                logger.warning(
+                    "%s is out of reach: calls that need it are answered 503, open streams stay open",
+                    self._shard.label,
+                )
             self._seen_dead.clear()
             await self._reconnect()
             logger.info("%s is reachable again", self._shard.label)

@@ -30,9 +30,10 @@ from typing import Any
 
 import msgspec
 from redis.exceptions import ConnectionError as Lost
-from redis.exceptions import ExecAbortError, InvalidResponse, RedisError, ResponseError
+from redis.exceptions import ExecAbortError, InvalidResponse, MovedError, RedisError, ResponseError
 
-from channelstream.engines.redis.address import ShardAddress
+from channelstream.engines.redis.address import ShardAddress, info_fields
+from channelstream.engines.redis.slot_move import SLOT_MOVED, SlotMoving
 from channelstream.errors import Unavailable
 
 MAX_CALLS = 10_000
@@ -155,11 +156,14 @@ class Link:
             self._command_tasks.append(loop.create_task(self._until_broken(work, self._lose_replies)))
         self._subscription_task = loop.create_task(self._until_broken(self._read_messages(), self.abandon))
         self._sha = (await self.command("SCRIPT", "LOAD", script())).decode()
-        about = _fields(await self.command("INFO", "server"))
+        about = await self.info("server")
         self.run_id = about["run_id"]
         if self._address.in_cluster and int(about["redis_version"].split(".")[0]) >= SHARDED_SINCE:
             self.publish_command = "SPUBLISH"
         await self._measure_clock_offset(self.deadline_s)
+
+    async def info(self, section: str) -> dict[str, str]:
+        return info_fields(await self.command("INFO", section))
 
     @property
     def deadline_s(self) -> float:
@@ -207,6 +211,8 @@ class Link:
     async def _until_broken(self, work: Coroutine[Any, Any, None], give_up: Callable[[str], None]) -> None:
         try:
             await work
+        except MovedError:  # The answer to a subscription.
+            give_up(SLOT_MOVED)
         except (RedisError, OSError) as error:
             give_up(str(error) or "it broke")
         except Exception:
@@ -227,14 +233,17 @@ class Link:
         self._replies_are_lost = True
         for call in self._calls:
             if call.reads:
-                _fail_waiting(call.answer)
+                _fail_waiting(call.answer, self._broken_error(LINK_BROKE))
 
     def _mark_broken(self) -> None:
         self.broken.set()
         waiting: list[asyncio.Future[Any]] = [*self._confirmations.values(), *self._marks]
         for each in waiting:
-            _fail_waiting(each)
+            _fail_waiting(each, self._broken_error(LINK_BROKE))
         self._confirmations.clear()
+
+    def _broken_error(self, message: str) -> Unavailable:
+        return SlotMoving(message) if self.reason == SLOT_MOVED else Unavailable(message)
 
     # -- calls
 
@@ -331,7 +340,7 @@ class Link:
     def _enqueue(self, parts: Command, reads: bool) -> "asyncio.Future[Any]":
         """Send a command with the next packet, and return the future of its answer."""
         if self.broken.is_set():
-            raise Unavailable(OUT_OF_REACH)
+            raise self._broken_error(OUT_OF_REACH)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         packed = self._commands.pack_command(*parts)
         size = sum(map(len, packed))
@@ -410,7 +419,7 @@ class Link:
 
     async def _send_subscription(self, command: str, names: list[bytes], until_s: float) -> None:
         if self.broken.is_set():
-            raise Unavailable(OUT_OF_REACH)
+            raise self._broken_error(OUT_OF_REACH)
         packed = self._pubsub.pack_command(command, *(self._prefix + name for name in names))
         try:
             async with asyncio.timeout_at(until_s):
@@ -466,7 +475,7 @@ class Link:
             elif kind in (b"unsubscribe", b"sunsubscribe"):
                 # Redis unsubscribes by itself when a slot moves: messages may be lost from then on.
                 if name[start:] not in self._unsubscribing:
-                    raise Lost("the slot of a subscription has moved")
+                    raise Lost(SLOT_MOVED)
                 self._unsubscribing.discard(name[start:])
             elif kind in (b"subscribe", b"ssubscribe"):
                 answer = self._confirmations.pop(name[start:], None)
@@ -498,16 +507,11 @@ def _ignore_error(done: "asyncio.Future[Any]") -> None:
         done.exception()
 
 
-def _fail_waiting(waiting: "asyncio.Future[Any]") -> None:
+def _fail_waiting(waiting: "asyncio.Future[Any]", error: Unavailable) -> None:
     if not waiting.done():
-        waiting.set_exception(Unavailable(LINK_BROKE))
+        waiting.set_exception(error)
 
 
 def _steady_ms() -> float:
     # Not the time of the loop: uvloop reads it once per turn, so it may be too early.
     return 1000 * time.monotonic()
-
-
-def _fields(info: bytes) -> dict[str, str]:
-    lines = (line.partition(":") for line in info.decode().splitlines())
-    return {name: value.strip() for name, _, value in lines}

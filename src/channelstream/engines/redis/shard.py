@@ -22,17 +22,19 @@ breaks, and when a subscriber is too slow. But the log has all events. So these 
   is silent loss.
 - **Another Redis is another log.** After a restart or a failover the data may lack acknowledged events. The script
   compares the run id and begins a new epoch (`hello` in `lua/4_operations.lua`).
+- **A moved slot is the same log.** The master of a cluster may give the shard's slot to another one (`slot_move.py`).
 """
 
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 from redis.exceptions import (
-    AskError,
     ClusterDownError,
     MasterDownError,
     MovedError,
@@ -56,6 +58,7 @@ from channelstream.engines.redis.link import (
     Link,
 )
 from channelstream.engines.redis.pending_replies import PendingReplies
+from channelstream.engines.redis.slot_move import MOVING, PROBE_S, SLOT_MOVED, SlotMove, SlotMoving
 from channelstream.errors import ConfigError, Unavailable
 
 SCANNED_AT_ONCE = 1000
@@ -80,7 +83,7 @@ DELIVERED_AT_ONCE = 200
 """Entries delivered in one turn of the event loop."""
 ASK_TIMEOUT_S = 2.0
 """How long another node may take to execute a command, in seconds."""
-ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, MovedError, AskError, ClusterDownError)
+ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, ClusterDownError)
 """Errors after which the node reconnects, because the server has another role now, or was replaced."""
 OTHER_LOG = ("EPOCH", "LATE", "READONLY")
 """Beginnings of other error texts after which the node reconnects."""
@@ -91,8 +94,12 @@ WRAPPED = re.compile(r"Error running script .*: -(?=[A-Z]+ )")
 REFUSED = "The engine cannot do that now; try again later."
 """The error text for callers when Redis refuses; the reason is logged."""
 
+_NOTHING: Mapping[str, Any] = {}
+
 logger = logging.getLogger(__name__)
 
+_pack = msgspec.msgpack.Encoder().encode
+T = TypeVar("T")
 Logs = list[tuple[str, str, int]]
 """Logs to read: kind (c for a channel, u for a user), name, and the offset to read after."""
 Read = tuple[int, int, list[int], list[list[bytes]]]
@@ -176,6 +183,7 @@ class Shard:
         self._needs_new_epoch = False
         self._subscribed: dict[str, int] = {}
         self._unused: set[str] = set()
+        self._move = SlotMove()
         self._replies = PendingReplies(node.new_id)
         self._payloads: dict[bytes, bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -201,11 +209,21 @@ class Shard:
         for link in (*self._draining, *([self._link] if self._link else ())):
             await link.close()
 
-    async def wait_broken(self) -> None:
-        """Return when Redis is out of reach, after unlinking."""
-        if self._link is not None:
-            await self._link.broken.wait()
-            await self.unlink()
+    @property
+    def is_reachable(self) -> bool:
+        """Whether calls are sent, or wait for the end of a slot move."""
+        return self.is_linked or self._move.is_going_on
+
+    async def wait_broken(self) -> str:
+        """Return when the link is broken, after unlinking, with the reason."""
+        if self._link is None:
+            return OUT_OF_REACH
+        link = self._link
+        await link.broken.wait()
+        if link.reason == SLOT_MOVED:
+            self._move.begin()
+        await self.unlink()
+        return link.reason
 
     async def unlink(self) -> None:
         """Drop the link: none of its messages is delivered any more, but calls that were sent may still be answered."""
@@ -236,6 +254,10 @@ class Shard:
             await link.listen()
         except BaseException as error:
             await link.close()
+            if isinstance(error, (*MOVING, SlotMoving)):
+                self._move.begin()
+            else:
+                self._move.end()
             if isinstance(error, ResponseError):
                 raise self._start_error(error) from error
             if isinstance(error, Lost):
@@ -245,6 +267,7 @@ class Shard:
                 raise Unavailable(f"{self.label} cannot be used: {NOT_REDIS}") from error
             raise
         self._link = link
+        self._move.end()
 
     async def _resubscribe(self, link: Link) -> None:
         """Subscribe to all channels again, in batches.
@@ -275,12 +298,15 @@ class Shard:
 
     async def _hello(self, link: Link) -> None:
         """Compare the epoch: catch up if it is the same log, or begin with the new one."""
+        moved_from, up_ms = await self._former_master(link)
         epoch, offset = await link.call(
             "",
             "",
             "hello",
             candidate=self._node.new_epoch(),
             run=link.run_id,
+            moved_from=moved_from,
+            up_ms=up_ms,
             known_epoch=self.epoch,
             known_seq=self.offset,
             distrust=self._needs_new_epoch,
@@ -297,6 +323,20 @@ class Shard:
             logger.warning("the log in Redis was replaced: clients are sent that its channels are lost")
             self._events.log_replaced(self.index)
 
+    async def _former_master(self, link: Link) -> tuple[str, int]:
+        """Return the run id of the master that has given the slot to the present one, and the age of the present one.
+
+        The run id is empty if the slot has not moved. The age is in ms, and 0 for a former replica: it may lack writes.
+        """
+        if not self._address.in_cluster:
+            return "", 0
+        run = await link.command("HGET", f"{self._address.prefix}log", "run")
+        if run is None or run.decode() == link.run_id or not await self._address.has_moved(run.decode()):
+            return "", 0
+        was_replica = (await link.info("replication"))["second_repl_offset"] != "-1"
+        uptime_s = int((await link.info("server"))["uptime_in_seconds"])
+        return run.decode(), 0 if was_replica else 1000 * uptime_s
+
     async def call(self, operation: str, **arguments: Any) -> Any:
         """Run an operation of the script in as many steps as it takes, within one deadline.
 
@@ -307,10 +347,36 @@ class Shard:
             Unavailable: Redis is out of reach, or has another log. Some steps may be done: a repeated call continues
                 after them.
         """
-        until_s = self._linked().deadline_s
-        while (answer := await self.step(operation, until_s=until_s, **arguments)) == AGAIN:
+        until_s = self._deadline_s
+        step = partial(self.step, operation, until_s=until_s, **arguments)
+        while (answer := await self._outlast_move(step, until_s, arguments)) == AGAIN:
             pass
         return answer
+
+    @property
+    def _deadline_s(self) -> float:
+        return asyncio.get_running_loop().time() + self._node.settings.timeout_s
+
+    async def _outlast_move(
+        self,
+        work: Callable[[], Awaitable[T]],
+        until_s: float | None = None,
+        arguments: Mapping[str, Any] = _NOTHING,
+    ) -> T:
+        """Run work, again each time it was refused because the slot of this shard moves.
+
+        Raises:
+            Unavailable: the move has not ended before the deadline, or a new log has begun meanwhile.
+        """
+        epoch = self.epoch
+
+        async def in_this_log() -> T:
+            if self.epoch != epoch:
+                raise Unavailable(REFUSED)
+            return await work()
+
+        size = len(_pack(arguments)) if self._move.is_going_on else 0
+        return await self._move.outlast(in_this_log, self._deadline_s if until_s is None else until_s, size)
 
     async def step(self, operation: str, until_s: float | None = None, **arguments: Any) -> Any:
         """Run one step; AGAIN is the answer if there is more to do.
@@ -325,7 +391,7 @@ class Shard:
 
     async def send_paced(self, operation: str, **arguments: Any) -> None:
         """Run an operation that publishes very much, each step with its own deadline: a finished step proves progress."""
-        while await self.step(operation, **arguments) == AGAIN:
+        while await self._outlast_move(partial(self.step, operation, **arguments)) == AGAIN:
             pass
 
     async def publish(self, events: Sequence[Event]) -> list[list[bytes]]:
@@ -346,7 +412,7 @@ class Shard:
         """Return the answer to a duplicate message, with its payload if that lies beside the log."""
         if len(answer) < DUPLICATE_WITH_TOKEN:
             return answer
-        payload = await self._linked().command("HGET", *answer[2:])
+        payload = await self._command(self._linked(), "HGET", *answer[2:])
         if payload is None:  # Superseded between the two commands, so the answer has changed.
             return (await self.publish([event]))[0]
         return [*answer[:2], payload]
@@ -388,6 +454,8 @@ class Shard:
     def _linked(self) -> Link:
         if self._link is None:
             raise Unavailable(OUT_OF_REACH)
+        if self._link.reason == SLOT_MOVED:
+            self._move.begin()
         return self._link
 
     async def _call(self, link: Link, operation: str, **arguments: Any) -> Any:
@@ -395,6 +463,9 @@ class Shard:
         now_ms = "" if clock is None else f"{clock.wall() * 1000:.0f}"
         try:
             return await link.call(self.epoch, now_ms, operation, **arguments)
+        except MOVING as error:
+            self._begin_move(link, isinstance(error, MovedError))
+            raise SlotMoving(REFUSED) from error
         except ResponseError as error:
             reason = WRAPPED.sub("", str(error))
             if reason.startswith(OTHER_LOG) or isinstance(error, ANOTHER_SERVER):
@@ -404,11 +475,50 @@ class Shard:
             logger.warning("Redis has refused a call: %s", error)
             raise Unavailable(REFUSED) from error
 
+    async def _command(self, link: Link, *parts: Any) -> Any:
+        """Run a command that changes nothing."""
+        try:
+            return await link.command(*parts)
+        except MOVING as error:
+            self._begin_move(link, isinstance(error, MovedError))
+            raise SlotMoving(REFUSED) from error
+        except ResponseError as error:
+            logger.warning("Redis has refused a command: %s", error)
+            raise Unavailable(REFUSED) from error
+
+    def _begin_move(self, link: Link, has_ended: bool) -> None:
+        """Let calls wait for the end of a move, unless the shard has another link already."""
+        if link is not self._link:
+            return
+        if has_ended:
+            self._move.begin()
+            link.abandon(SLOT_MOVED)
+        elif not self._move.is_going_on:
+            logger.warning("%s: its slot is being moved to another master; calls wait", self.label)
+            self._move.begin()
+            self._run(self._await_move(link))
+
+    async def _await_move(self, link: Link) -> None:
+        """Ask Redis whether the move has ended, until it has or the link is broken."""
+        while self._move.is_going_on and not link.broken.is_set():
+            await asyncio.sleep(PROBE_S)
+            try:
+                await link.command("EXISTS", self._address.prefix)
+                self._move.end()  # It was given up.
+            except MovedError:
+                link.abandon(SLOT_MOVED)
+            except (ResponseError, Unavailable) as error:
+                logger.debug("%s: the move has not ended: %s", self.label, error)
+
     async def names(self, kind: str) -> list[str]:
         """Return all channels (c) or users (u) of this shard, sorted."""
         key = f"{self._address.prefix}known:{kind}"
-        # A scan may return a name twice.
-        return sorted({name.decode() async for batch in self._scan("SSCAN", key) for name in batch})
+
+        async def scan() -> list[str]:
+            # A scan may return a name twice.
+            return sorted({name.decode() async for batch in self._scan("SSCAN", key) for name in batch})
+
+        return await self._outlast_move(scan)
 
     @property
     def _registered(self) -> str:
@@ -421,24 +531,28 @@ class Shard:
 
     async def fields(self, kind: str, name: str) -> dict[bytes, bytes]:
         """Return a hash of any size: every field that it has during the whole scan."""
-        found: dict[bytes, bytes] = {}
-        async for flat in self._scan("HSCAN", f"{self._address.prefix}{kind}:{name}"):
-            found |= zip(flat[::2], flat[1::2], strict=True)
-        return found
+
+        async def scan() -> dict[bytes, bytes]:
+            found: dict[bytes, bytes] = {}
+            async for flat in self._scan("HSCAN", f"{self._address.prefix}{kind}:{name}"):
+                found |= zip(flat[::2], flat[1::2], strict=True)
+            return found
+
+        return await self._outlast_move(scan)
 
     async def _scan(self, command: str, key: str) -> AsyncIterator[list[bytes]]:
         """Read a set or a hash page by page, since Redis serves no other caller while it makes a page."""
         link = self._linked()
         cursor = b"0"
         while True:
-            cursor, batch = await link.command(command, key, cursor, "COUNT", SCANNED_AT_ONCE)
+            cursor, batch = await self._command(link, command, key, cursor, "COUNT", SCANNED_AT_ONCE)
             yield batch
             if cursor == b"0":
                 return
 
     async def unregistered(self, conn_ids: Sequence[str]) -> list[str]:
         """Return the connections among these that are not registered for this node."""
-        known = await self._linked().command("SMISMEMBER", self._registered, *conn_ids)
+        known = await self._command(self._linked(), "SMISMEMBER", self._registered, *conn_ids)
         return [conn_id for conn_id, is_known in zip(conn_ids, known, strict=True) if not is_known]
 
     async def heartbeat(self, **arguments: Any) -> tuple[int, list[bytes], int]:
@@ -566,9 +680,8 @@ class Shard:
         new = [name for name in names if name not in self._subscribed]
         # The caller is about to add a member: `unsubscribe_unused` must not unsubscribe these names meanwhile.
         self._unused.difference_update(names)
-        link = self._linked()
         if new:
-            await link.subscribe(new)
+            await self._outlast_move(lambda: self._linked().subscribe(new))
             # Names that another call has subscribed and marked as complete meanwhile keep their offset.
             self._subscribed |= {name: -1 for name in new if name not in self._subscribed}
         return new
@@ -657,7 +770,7 @@ class Shard:
         more: int | None = after
         while more is not None:
             batch, next_after = await self.call("history", channel=channel, after=more)
-            if await self._add_payloads(self._linked(), batch):
+            if await self._outlast_move(lambda batch=batch: self._add_payloads(self._linked(), batch)):  # type: ignore[misc]
                 found += batch
                 more = None if next_after is None else int(next_after)
         return found
@@ -668,7 +781,7 @@ class Shard:
         Args:
             after: the offset after which the rest follows; 0 if there is none.
         """
-        if not await self._add_payloads(self._linked(), first):
+        if not await self._outlast_move(lambda: self._add_payloads(self._linked(), first)):
             return await self.history(channel)
         return first + (await self.history(channel, after) if after else [])
 
@@ -678,10 +791,14 @@ class Shard:
         Very many logs are read by several calls. The head is that of the first call, and no call reads further than
         those before it.
         """
-        head, read_to, lost, entries = await self._replay_marked(logs[:CHUNK], limit)
+        head, read_to, lost, entries = await self._outlast_move(
+            partial(self._replay_marked, logs[:CHUNK], limit)
+        )
         for start in range(CHUNK, len(logs), CHUNK):
             batch = logs[start : start + CHUNK]
-            _, read_to, more_lost, more = await self._read(self._linked(), batch, limit, read_to)
+            _, read_to, more_lost, more = await self._outlast_move(
+                partial(self._read_linked, batch, limit, read_to)
+            )
             lost += [start + number for number in more_lost]
             entries += more
         if len(logs) > CHUNK:
@@ -700,6 +817,9 @@ class Shard:
             await link.await_mark(mark, until_s)
         return read
 
+    async def _read_linked(self, logs: Logs, limit: int, read_to: int) -> Read:
+        return await self._read(self._linked(), logs, limit, read_to)
+
     async def _read(
         self, link: Link, logs: Logs, limit: int, read_to: int | None = None, **options: Any
     ) -> Read:
@@ -715,7 +835,7 @@ class Shard:
     async def _add_payloads(self, link: Link, entries: list[list[bytes]]) -> bool:
         """Fetch the payloads beside the log; return false if one was superseded meanwhile: all must be read again."""
         with_token = [entry for entry in entries if len(entry) == FIELDS_WITH_TOKEN]
-        payloads = await asyncio.gather(*(link.command("HGET", *entry[-2:]) for entry in with_token))
+        payloads = await asyncio.gather(*(self._command(link, "HGET", *entry[-2:]) for entry in with_token))
         if None in payloads:
             return False
         for entry, payload in zip(with_token, payloads, strict=True):

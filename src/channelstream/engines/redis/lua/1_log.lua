@@ -17,7 +17,9 @@
 --
 -- Keys. Only the prefix is declared (KEYS[1]); the others are computed, since which keys an event touches is known only
 -- after reading (the users of a channel, the records of a message). That is safe because all keys begin with the prefix,
--- which has the hash tag: in a cluster they lie in one slot, and Redis routes and refuses the script by that slot.
+-- which has the hash tag: in a cluster they lie in one slot, and Redis routes and refuses the script by that slot. The
+-- declared key never exists. So while its slot moves to another master Redis refuses the script before it has done
+-- anything; one that began would stop in the middle, at the first key that is not there (`slot_move.py`).
 --
 -- ARGV: 1 the epoch the node knows (empty: any), 2 the time in ms (empty: that of the server, which all nodes share),
 -- 3 the prefix of all keys, 4 the command that publishes, 5 the operation, 6 its arguments in MessagePack, 7 bytes to

@@ -31,13 +31,29 @@ local FREEING = set_of({ 'leave', 'disconnect', 'reap', 'collect', 'beat', 'clai
 
 -- -- the log
 
+-- Whether the data came here from a master that has given the slot away, and nothing of it was lost here since. The caller
+-- knows that the former master lives and has no key of the slot (`ShardAddress.has_moved`), and how long this server has
+-- run. It must have run at the last heartbeat of any node, when the former master had the slot: one that was started or
+-- promoted later may lack keys.
+local function has_moved_here(a, run)
+  if run ~= a.moved_from then return false end
+  for _, node in ipairs(call('SMEMBERS', PREFIX .. 'nodes')) do
+    if now_ms - a.up_ms < tonumber(call('HGET', key('n', node), 'beat') or '0') then return true end
+  end
+  return false
+end
+
 function operations.hello(a)
   local known = call('HMGET', LOG, 'epoch', 'run', 'seq', 'shard', 'layout')
   if known[1] and known[5] ~= LAYOUT then return redis.error_reply('LAYOUT ' .. (known[5] or '1')) end
   if known[4] and known[4] ~= a.shard then return redis.error_reply('SHARD this is shard ' .. known[4]) end
   local offset = tonumber(known[3] or '0')
-  local epoch = known[1]
-  if not epoch or known[2] ~= a.run or a.distrust or (epoch == a.known_epoch and offset < a.known_seq) then
+  local epoch, run = known[1], known[2]
+  if epoch and run ~= a.run and has_moved_here(a, run) then
+    run = a.run
+    call('HSET', LOG, 'run', run)
+  end
+  if not epoch or run ~= a.run or a.distrust or (epoch == a.known_epoch and offset < a.known_seq) then
     -- This is another server process, or its log has lost the newest events, or the node asks for a new epoch
     -- (`Shard._on_gap`). In all three cases the log may lack acknowledged events, and would assign their offsets to
     -- other events. So a new epoch begins, which makes all older positions invalid. The offset continues from the

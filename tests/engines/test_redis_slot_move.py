@@ -1,0 +1,197 @@
+"""The slot of a shard moves to another master of the cluster while calls go on."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+from tests.engines.conformance import message
+from tests.engines.test_redis import SHORT_S, Nodes, big, received
+from tests.redis_server import RedisServer, SlotMove, redis_cluster
+from tests.waiting import soon
+
+from channelstream.core.events import Message
+from channelstream.engines.redis import slot_move
+from channelstream.engines.redis.address import prefixes, shard_addresses
+from channelstream.engines.redis.engine import RedisEngine
+from channelstream.errors import Unavailable
+
+pytestmark = pytest.mark.slow
+
+[PREFIX] = prefixes(1)
+SLOT = key_slot(PREFIX.encode())
+PATIENT_S = LEASE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def masters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    """Two masters, for all tests of this module: each moves the only shard to the other one."""
+    with redis_cluster(tmp_path_factory.mktemp("cluster"), 2) as both:
+        yield both
+
+
+Life = Callable[[Nodes, SlotMove], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+def with_a_move(masters: list[RedisServer]) -> Callable[..., None]:
+    """Run a test with nodes on an empty log of one shard, and the move of its slot."""
+
+    def run(test: Life, timeout_s: float = PATIENT_S) -> None:
+        for master in masters:
+            master.cli("FLUSHALL")
+        source = next(master for master in masters if master.cli("EXISTS", PREFIX) == "0")
+        [target] = (master for master in masters if master is not source)
+        members = ",".join(f"127.0.0.1:{master.port}" for master in masters)
+
+        async def life() -> None:
+            nodes = Nodes(shard_addresses(f"redis+cluster://{members}?shards=1"), timeout_s, LEASE_S)
+            try:
+                await test(nodes, SlotMove(source, target, SLOT))
+            finally:
+                await nodes.close()
+
+        asyncio.run(life())
+
+    return run
+
+
+async def logged(engine: RedisEngine) -> list[str]:
+    """Return the uuids of the messages in the log of the channel."""
+    found: list[str] = []
+    at = 0
+    while True:
+        read = await engine.replay("nobody", {"a": at}, 100)
+        found += [entry.event.uuid for entry in read.entries if isinstance(entry.event, Message)]
+        [at] = read.read_to
+        if read.read_to == read.head:
+            return found
+
+
+def test_nothing_is_lost_or_repeated_while_a_slot_moves(with_a_move: Any) -> None:
+    """Calls wait until the move has ended, and the log goes on at the other master."""
+
+    async def life(nodes: Nodes, move: SlotMove) -> None:
+        engine, listener = await nodes.member("ann", "a")
+        speaker, _ = await nodes.node()
+        sent: list[str] = []
+        is_done = False
+
+        async def speak() -> None:
+            while not is_done:
+                event = message(f"m{len(sent)}") if len(sent) % 2 else big(len(sent))
+                await speaker.publish([event])
+                sent.append(event.uuid)
+                await soon(lambda: received(listener) == sent)
+
+        speaking = asyncio.create_task(speak())
+        await soon(lambda: len(sent) > 3)
+        before = engine.position
+        await asyncio.to_thread(move.begin)
+        assert await asyncio.to_thread(move.move, 3)
+        reading = asyncio.create_task(engine.channels(["a"]))
+        await asyncio.to_thread(move.finish)
+        count = len(sent)
+        await soon(lambda: len(sent) > count + 3 or speaking.done())
+        is_done = True
+        await speaking
+        assert [channel.name for channel in await reading] == ["a"]
+        assert received(listener) == sent
+        assert (listener.renewals, listener.gaps) == (0, [])
+        assert engine.position.epochs == before.epochs
+        assert await logged(engine) == sent
+
+    with_a_move(life)
+
+
+def test_calls_fail_at_their_deadline_while_a_slot_moves(with_a_move: Any) -> None:
+    """A move may take longer than a call; when it is given up, the same link is used again."""
+
+    async def life(nodes: Nodes, move: SlotMove) -> None:
+        engine, listener = await nodes.member("ann", "a")
+        await engine.publish([message("m1")])
+        [shard] = engine._shards
+        link = shard._link
+        await asyncio.to_thread(move.begin)
+        outcomes = await asyncio.gather(
+            engine.publish([message("m2")]),
+            engine.publish([big(3)]),
+            engine.channels(["a"]),
+            engine.members("another"),
+            engine.replay("ann", {"a": 0}, 100),
+            return_exceptions=True,
+        )
+        assert all(isinstance(each, Unavailable) for each in outcomes), outcomes
+        await asyncio.to_thread(move.cancel)
+        await engine.publish([message("m4")])
+        await soon(lambda: received(listener) == ["m1", "m4"])
+        assert shard._link is link
+
+    with_a_move(life, timeout_s=SHORT_S)
+
+
+def test_only_a_living_master_without_keys_has_given_its_slot_away(with_a_move: Any) -> None:
+    """Otherwise acknowledged events may be missing, and a new log begins."""
+
+    async def life(nodes: Nodes, move: SlotMove) -> None:
+        engine, _ = await nodes.member("ann", "a")
+        [shard] = engine._shards
+        link, address = shard._link, shard._address
+        assert link is not None
+        assert not await address.has_moved(link.run_id)
+        await asyncio.to_thread(move.begin)
+        await asyncio.to_thread(move.finish)
+        assert await address.has_moved(link.run_id)
+        assert not await address.has_moved("the run id of a master that has ended")
+
+    with_a_move(life)
+
+
+@pytest.mark.parametrize(("up_s", "is_kept"), [(0, False), (3600, True)])
+def test_the_log_goes_on_only_at_a_master_that_ran_before_the_move(
+    with_a_move: Any, up_s: int, is_kept: bool
+) -> None:
+    """One that was started or promoted since may lack keys that it had been given."""
+
+    async def life(nodes: Nodes, _: SlotMove) -> None:
+        engine, _listener = await nodes.member("ann", "a")
+        [shard] = engine._shards
+        link = shard._link
+        assert link is not None
+        about = {"run": "another", "moved_from": link.run_id, "up_ms": 1000 * up_s, "shard": "1 of 1"}
+        known = {"known_epoch": "", "known_seq": 0, "distrust": False, "candidate": "new"}
+        epoch, _offset = await link.call("", "", "hello", **about, **known)
+        assert (epoch.decode() == shard.epoch) is is_kept
+
+    with_a_move(life)
+
+
+def test_calls_that_wait_for_a_move_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In number and in bytes; those that wait are made in their order."""
+    monkeypatch.setattr(slot_move, "MAX_WAITING", 2)
+    monkeypatch.setattr(slot_move, "MAX_WAITING_BYTES", 100)
+
+    async def life() -> None:
+        move, made = slot_move.SlotMove(), list[str]()
+        until_s = asyncio.get_running_loop().time() + PATIENT_S
+
+        async def call(name: str) -> None:
+            made.append(name)
+
+        move.begin()
+        first = asyncio.create_task(move.outlast(partial(call, "first"), until_s, 60))
+        await asyncio.sleep(0)
+        with pytest.raises(slot_move.SlotMoving):
+            await move.outlast(partial(call, "too big"), until_s, 41)
+        second = asyncio.create_task(move.outlast(partial(call, "second"), until_s, 40))
+        await asyncio.sleep(0)
+        with pytest.raises(slot_move.SlotMoving):
+            await move.outlast(partial(call, "one too many"), until_s, 0)
+        assert made == []
+        move.end()
+        await asyncio.gather(first, second)
+        assert made == ["first", "second"]
+
+    asyncio.run(life())
