@@ -16,8 +16,9 @@ from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.server import Server, build
-from channelstream.wire.channelstream import V07, Framing
-from channelstream.wire.formats import format_of
+from channelstream.wire.channelstream import V07
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 MANY = 30
 
@@ -25,19 +26,13 @@ MANY = 30
 class Sink:
     """A stream that records its writes, and whether it is closed."""
 
-    format = format_of(V07, Framing.POLL)
+    format = PROTOCOLS.format_of(V07, Framing.POLL)
 
     def __init__(self) -> None:
         self.seen: list[bytes | CloseCode] = []
 
     def write(self, data: bytes) -> None:
         self.seen.append(data)
-
-    def write_first(self, item: bytes, position: str) -> None:
-        raise NotImplementedError
-
-    def caught_up(self) -> None:
-        raise NotImplementedError
 
     def close(self, code: CloseCode, reason: str) -> None:
         self.seen.append(code)

@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -32,6 +32,7 @@ from channelstream.config import Settings
 from channelstream.config.applications import make_apps, make_signature_auth
 from channelstream.config.listening import announcements, refusal
 from channelstream.config.tls import server_context
+from channelstream.core.format import Format
 from channelstream.core.hub import Hub
 from channelstream.core.policy import Header, Policy
 from channelstream.core.registry import RegistryLimits
@@ -52,7 +53,7 @@ from channelstream.transports.router import StreamRouter
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
-from channelstream.wire.formats import FORMATS
+from channelstream.wire.protocols import PROTOCOLS, Protocols
 
 DESCRIPTORS_FOR_US = 64
 """Descriptors that the process itself needs: logs, listening sockets, the loop."""
@@ -265,11 +266,11 @@ def serve(
     return 0
 
 
-def build(settings: Settings) -> Server:
+def build(settings: Settings, protocols: Protocols = PROTOCOLS) -> Server:
     """Build the server with all its parts."""
-    node = _node(settings)
+    node = _node(settings, protocols.formats)
     policy = Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors)
-    streams = Streams(node, _stream_settings(settings), policy)
+    streams = Streams(node, _stream_settings(settings), policy, protocols)
     apps = make_apps(settings)
     auth = make_signature_auth(settings, apps.default, node.clock.wall)
     api = Api(ENDPOINTS, node, auth, OpenAuth(apps.default), policy, settings.max_body_bytes)
@@ -301,10 +302,10 @@ def _openapi_document() -> dict[str, Any]:
     return openapi.document(ENDPOINTS, __version__)
 
 
-def _node(settings: Settings) -> Node:
+def _node(settings: Settings, formats: Sequence[Format]) -> Node:
     clock = SystemClock()
     pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady)
-    hub = Hub(FORMATS, pacer.request_flush)
+    hub = Hub(formats, pacer.request_flush)
     limits = RegistryLimits(
         log_bytes=settings.log_bytes,
         log_events=settings.log_events,

@@ -10,8 +10,9 @@ from channelstream.core.batch import DISCARD, Batch, BufferBatch
 from channelstream.core.events import Message
 from channelstream.core.format import Format
 from channelstream.core.log import Entry
-from channelstream.wire.channelstream import V07, Framing
-from channelstream.wire.formats import FORMATS, format_of
+from channelstream.wire.channelstream import V07
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 
 def entry(offset: int) -> Entry:
@@ -63,25 +64,25 @@ def test_forgotten_batches_are_freed_without_the_garbage_collector() -> None:
         gc.enable()
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", PROTOCOLS.formats)
 def test_a_batch_is_encoded_once_per_format(format_: Format) -> None:
     """The second call returns the same bytes, and another format has others."""
     batch = Batch().append(ONE).append(TWO)
     data = batch.encoded(format_)
     assert batch.encoded(format_) is data
-    others = [batch.encoded(other) for other in FORMATS if other is not format_]
+    others = [batch.encoded(other) for other in PROTOCOLS.formats if other is not format_]
     assert data not in others
 
 
 def test_a_batch_of_several_events_is_one_list() -> None:
     """Events that travel together are one JSON list, in order."""
-    data = Batch().append(ONE).append(TWO).encoded(format_of(V07, Framing.POLL))
+    data = Batch().append(ONE).append(TWO).encoded(PROTOCOLS.format_of(V07, Framing.POLL))
     assert [item["uuid"] for item in json.loads(data)] == ["m1", "m2"]
 
 
 def test_an_event_stream_block_carries_the_last_position() -> None:
     """A client that has read the block has received everything up to its last event."""
-    data = Batch().append(ONE).append(TWO).encoded(format_of(V07, Framing.SSE))
+    data = Batch().append(ONE).append(TWO).encoded(PROTOCOLS.format_of(V07, Framing.SSE))
     assert data.startswith(b"id: e-2\n")
 
 

@@ -23,26 +23,21 @@ from channelstream.core.hub import Hub
 from channelstream.core.log import Entry
 from channelstream.core.position import ReadRange
 from channelstream.errors import CloseCode
-from channelstream.wire.channelstream import SEED, V07, Framing
-from channelstream.wire.formats import FORMATS, format_of
+from channelstream.wire.channelstream import SEED, V07
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 
 class Sink:
     """A stream that counts its writes."""
 
-    format = format_of(V07, Framing.POLL)
+    format = PROTOCOLS.format_of(V07, Framing.POLL)
 
     def __init__(self) -> None:
         self.writes = 0
 
     def write(self, data: bytes) -> None:
         self.writes += 1
-
-    def write_first(self, item: bytes, position: str) -> None:
-        raise NotImplementedError
-
-    def caught_up(self) -> None:
-        raise NotImplementedError
 
     def close(self, code: CloseCode, reason: str) -> None:
         raise NotImplementedError
@@ -70,7 +65,7 @@ def parted(*users: str, announced: bool = True) -> UsersLeft:
 
 def hub_with(state: str) -> tuple[Hub, Connection, Sink]:
     """A hub with one connection of bob, a member of news, in a state."""
-    hub, sink = Hub(FORMATS, lambda: None), Sink()
+    hub, sink = Hub(PROTOCOLS.formats, lambda: None), Sink()
     connection = Connection("c1", "bob", V07, (0,), 15.0)
     hub.add(connection)
     hub.subscribe(connection, "news", ReadRange.of(0))
@@ -170,7 +165,7 @@ def test_a_user_s_own_events_are_known() -> None:
 
 def crowd() -> Hub:
     """A hub with three connections of each protocol in each state, all in news, and two users outside."""
-    hub = Hub(FORMATS, lambda: None)
+    hub = Hub(PROTOCOLS.formats, lambda: None)
     numbers = count()
     for state in ("new", "catching up", "behind", "live", "slow", "detached"):
         for protocol in (SEED, V07):
@@ -220,7 +215,7 @@ def test_members_with_one_outcome_are_counted_together(monkeypatch: pytest.Monke
         asked.append(connection)
         return ask(connection, event, now_s)
 
-    hub = Hub(FORMATS, lambda: None)
+    hub = Hub(PROTOCOLS.formats, lambda: None)
     for number in range(1000):
         connection = Connection(f"c{number}", f"u{number}", V07, (0,), 15.0)
         hub.add(connection)

@@ -28,15 +28,16 @@ from channelstream.core.hub import SLICE, Hub
 from channelstream.core.log import Entry
 from channelstream.core.position import ReadRange
 from channelstream.errors import CloseCode
-from channelstream.wire.channelstream import SEED, V07, Framing
-from channelstream.wire.formats import FORMATS, format_of
+from channelstream.wire.channelstream import SEED, V07
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 
 class Tape:
     """A stream that records its writes, and may run an action at each."""
 
     def __init__(self, protocol: ClientProtocol = V07, framing: Framing = Framing.POLL) -> None:
-        self.format = format_of(protocol, framing)
+        self.format = PROTOCOLS.format_of(protocol, framing)
         self.written: list[bytes] = []
         self.on_write: Callable[[], None] = lambda: None
         self.on_close: Callable[[], None] = lambda: None
@@ -44,12 +45,6 @@ class Tape:
     def write(self, data: bytes) -> None:
         self.written.append(data)
         self.on_write()
-
-    def write_first(self, item: bytes, position: str) -> None:
-        raise NotImplementedError
-
-    def caught_up(self) -> None:
-        raise NotImplementedError
 
     def close(self, code: CloseCode, reason: str) -> None:
         self.on_close()
@@ -69,7 +64,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.flushes_asked = 0
-        self.hub = Hub(FORMATS, self._schedule)
+        self.hub = Hub(PROTOCOLS.formats, self._schedule)
         self.offset = 0
 
     def _schedule(self) -> None:

@@ -22,8 +22,9 @@ from channelstream.node.disconnect_queue import DisconnectQueue
 from channelstream.node.locks import Locks
 from channelstream.server import build
 from channelstream.transports.attachment import Attachment
-from channelstream.wire.channelstream import V07, Framing
-from channelstream.wire.formats import format_of
+from channelstream.wire.channelstream import V07
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 EMPTY = UserUpdate({}, {})
 MANY = 40
@@ -33,7 +34,8 @@ LOUD = {"a": {"notify_presence": True}}
 class Paper:
     """A stream that keeps its writes."""
 
-    format = format_of(V07, Framing.POLL)
+    session = PROTOCOLS.session_of(V07, Framing.POLL)
+    format = session.format
 
     def __init__(self) -> None:
         self.leads: list[bytes] = []
@@ -42,8 +44,8 @@ class Paper:
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
-    def write_first(self, item: bytes, position: str) -> None:
-        self.leads.append(item)
+    def write_first(self, data: bytes) -> None:
+        self.leads.append(data)
 
     def caught_up(self) -> None:
         """Nothing waits for that."""
@@ -123,7 +125,7 @@ def test_a_user_allowed_only_its_own_part_of_an_event_is_sent_nothing(
         stream = Paper()
         Attachment(node, connection, stream).start(first.position)
         await soon(lambda: connection.state is ConnectionState.LIVE)
-        assert [json.loads(item)["type"] for item in stream.leads] == ["resumed"]
+        assert [item["type"] for data in stream.leads for item in json.loads(data)] == ["resumed"]
         assert stream.written == []
 
     played(life)

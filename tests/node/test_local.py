@@ -18,7 +18,7 @@ from channelstream.node import Node
 from channelstream.node.local import NodeLimits
 from channelstream.server import build
 from channelstream.wire.channelstream import V07
-from channelstream.wire.formats import FORMATS
+from channelstream.wire.protocols import PROTOCOLS
 
 EMPTY = UserUpdate({}, {})
 UNATTACHED_S = 15.0
@@ -30,7 +30,11 @@ async def timed_node() -> tuple[Node, MovedClock]:
     clock, ids = MovedClock(), count()
     limits = NodeLimits(unattached_s=UNATTACHED_S)
     node = Node(
-        memory_engine(Setup(clock)), Hub(FORMATS, lambda: None), clock, lambda: f"id-{next(ids)}", limits
+        memory_engine(Setup(clock)),
+        Hub(PROTOCOLS.formats, lambda: None),
+        clock,
+        lambda: f"id-{next(ids)}",
+        limits,
     )
     await node.start()
     return node, clock

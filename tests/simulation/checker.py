@@ -77,11 +77,11 @@ class Watch:
 
     # -- how it begins
 
-    def led(self, item: bytes) -> None:
+    def led(self, item: dict[str, Any]) -> None:
         """Check a `resumed` item at the moment the server writes it."""
         demand(self.resumed is None, "resumed twice")
         demand(self.since is not None, "resumed without having asked")
-        resumed = self.resumed = json.loads(item)
+        resumed = self.resumed = item
         recovered, lost = set(resumed["recovered"]), set(resumed["lost"])
         demand(not recovered & lost, "both recovered and lost:", recovered & lost)
         self._check_names(recovered | lost)

@@ -15,6 +15,7 @@ from channelstream.errors import ChannelstreamError
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.websocket import WebSocketStream
+from channelstream.wire.framing import Framing
 
 GONE = {1000, 4001}
 """Close codes after which the connection no longer exists."""
@@ -25,21 +26,35 @@ class Led:
 
     watch: Watch
 
-    def write_first(self, item: bytes, position: str) -> None:
+    def write_first(self, data: bytes) -> None:
+        [[item]] = self.lists(data)
         self.watch.led(item)
-        super().write_first(item, position)  # type: ignore[misc]
+        super().write_first(data)  # type: ignore[misc]
+
+    def lists(self, data: bytes) -> list[Items]:
+        """Read the lists of a write."""
+        raise NotImplementedError
 
 
 class WatchedWebSocket(Led, WebSocketStream):
     """The product's WebSocket stream, watched; its writes are watched on its line."""
 
+    def lists(self, data: bytes) -> list[Items]:
+        return FrameParser().feed(data)
+
 
 class WatchedSSE(Led, SSEStream):
     """The product's event stream, watched likewise."""
 
+    def lists(self, data: bytes) -> list[Items]:
+        return BlockParser().feed(data)
+
 
 class WatchedPoll(Led, PollStream):
     """The product's long poll, watched."""
+
+    def lists(self, data: bytes) -> list[Items]:
+        return [json.loads(data)]
 
     def write(self, data: bytes) -> None:
         self.watch.sent(json.loads(data))
@@ -74,7 +89,7 @@ class Client:
         assert self.connection is not None
         try:
             # It knows the id and nothing more: that may be another connection by now.
-            self.connection = self.world.streams.connection({"conn_id": self.connection.id})
+            self.connection = self.world.streams.connection({"conn_id": self.connection.id}, Framing.POLL)
         except ChannelstreamError:
             self.forget()
             return

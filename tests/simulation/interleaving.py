@@ -42,7 +42,7 @@ from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import WebSocketStream
 from channelstream.wire.channelstream import V07
-from channelstream.wire.formats import FORMATS
+from channelstream.wire.protocols import PROTOCOLS
 
 CHANNELS_EACH = 2
 """How many channels a connection may be in."""
@@ -224,7 +224,9 @@ class Scene:
             if engine == "late"
             else DisklessEngine(self.registry, clock, gates, lambda: next(ids))
         )
-        self.hub = Hub(FORMATS, lambda: asyncio.get_running_loop().call_soon(self.hub.flush) and None)
+        self.hub = Hub(
+            PROTOCOLS.formats, lambda: asyncio.get_running_loop().call_soon(self.hub.flush) and None
+        )
         reached: Any = LateEngine(own, gates) if engine == "late" else own
         self.node = Node(reached, self.hub, clock, lambda: next(ids), NodeLimits(10, CHANNELS_EACH))
         self.streams = Streams(self.node, StreamSettings(detach_grace_s=GRACE_S), Policy())

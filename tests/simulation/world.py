@@ -24,7 +24,7 @@ from channelstream.node.node import NodeLimits
 from channelstream.pacing import FlushPacer
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
-from channelstream.wire.formats import FORMATS
+from channelstream.wire.protocols import PROTOCOLS
 
 READS = {"head", "replay"}
 WRITES = {
@@ -197,7 +197,7 @@ class World:
         pacer = FlushPacer(
             self._flush, lambda: self.hub.waiting_events, lambda: loop.time() + self._flushing_s
         )
-        self.hub = self.memory.hub = BookedHub(FORMATS, pacer.request_flush)
+        self.hub = self.memory.hub = BookedHub(PROTOCOLS.formats, pacer.request_flush)
         self.node = Node(engine, self.hub, clock, self.new_id, NodeLimits())
         settings = StreamSettings(
             outbox_bytes=bounds.outbox_bytes, heartbeat_interval_s=2.0, detach_grace_s=6.0

@@ -12,14 +12,16 @@ from channelstream.errors import CloseCode
 from channelstream.server import build
 from channelstream.transports.attachment import Attachment
 from channelstream.transports.reading import CHUNK
-from channelstream.wire.channelstream import V07, Framing
-from channelstream.wire.formats import format_of
+from channelstream.wire.channelstream import V07
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 
 class Tape:
     """A stream that records the head of each write."""
 
-    format = format_of(V07, Framing.POLL)
+    session = PROTOCOLS.session_of(V07, Framing.POLL)
+    format = session.format
 
     def __init__(self) -> None:
         self.resumed = b""
@@ -28,8 +30,8 @@ class Tape:
     def write(self, data: bytes) -> None:
         raise NotImplementedError
 
-    def write_first(self, item: bytes, position: str) -> None:
-        self.resumed = item
+    def write_first(self, data: bytes) -> None:
+        self.resumed = data
 
     def caught_up(self) -> None:
         self.is_up.set()

@@ -29,8 +29,9 @@ from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
 from channelstream.node import Node, NodeLimits
 from channelstream.pacing import FlushPacer
 from channelstream.transports.attachment import Attachment
-from channelstream.wire.channelstream import V07, Framing
-from channelstream.wire.formats import FORMATS, format_of
+from channelstream.wire.channelstream import V07
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 CHANNELS = [f"channel-{number}" for number in range(7)]
 MESSAGES = 60
@@ -42,7 +43,8 @@ PATIENCE_S = 60.0
 class Stream:
     """One stream of a client, which checks every item as it is written."""
 
-    format = format_of(V07, Framing.POLL)
+    session = PROTOCOLS.session_of(V07, Framing.POLL)
+    format = session.format
 
     def __init__(self, client: "Client") -> None:
         self.is_over = False
@@ -51,8 +53,8 @@ class Stream:
     def write(self, data: bytes) -> None:
         self._client.receive(json.loads(data))
 
-    def write_first(self, item: bytes, position: str) -> None:
-        self._client.receive([json.loads(item)])
+    def write_first(self, data: bytes) -> None:
+        self._client.receive(json.loads(data))
 
     def caught_up(self) -> None:
         """Nothing to do."""
@@ -119,7 +121,7 @@ def node_of(redis: RedisServer, shards: int) -> Node:
     [place] = shard_addresses(redis.address)
     clock = SystemClock()
     pacer = FlushPacer(lambda: hub.flush(), lambda: hub.waiting_events, clock.steady)
-    hub = Hub(FORMATS, pacer.request_flush)
+    hub = Hub(PROTOCOLS.formats, pacer.request_flush)
     engine = RedisEngine(
         [replace(place, prefix=prefix) for prefix in prefixes(shards)],
         RegistryLimits(),

@@ -26,11 +26,9 @@ from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.node import Node
 from channelstream.slices import Slices
-from channelstream.wire.channelstream import SEED, V07
-from channelstream.wire.formats import is_known
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
-PROTOCOLS = {SEED.name: "first generation", V07.name: "0.7"}
-"""The names that people see; another one was registered by a node of a later version."""
 LISTED = 200
 """Most users, channels or connections listed on one page. The page always shows their number."""
 MESSAGES = 50
@@ -109,7 +107,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "user": found.user,
         "state": found.state.value,
         "transport": transport_of(found),
-        "dialect": PROTOCOLS.get(found.protocol.name, found.protocol.name),
+        "dialect": PROTOCOLS.title_of(found.protocol),
         "position": str(Position(node.position.epochs, _delivered_offsets(node, found, waiting))),
         "server_position": str(node.position),
         "waiting_events": len(waiting),
@@ -118,7 +116,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "channels": len(found.channels),
         "listed_channels": sorted(islice(found.channels, LISTED)),
         "events": [event_row(entry, found.protocol) for entry in await _last_events(node, found)]
-        if is_known(found.protocol)
+        if PROTOCOLS.is_spoken(found.protocol, Framing.POLL)
         else [],
         "endings": endings,
     }

@@ -8,8 +8,8 @@ from channelstream.core.endings import Ending
 from channelstream.core.log import Entry
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State
-from channelstream.wire.channelstream import Framing
-from channelstream.wire.formats import FORMATS, format_of
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 TEXT = 400
 """Most characters of a message or a state value that are shown."""
@@ -34,7 +34,7 @@ def transport_of(connection: Connection) -> str:
     """Return the name of the connection's present or last transport; empty if it never had one."""
     if connection.state is ConnectionState.NEW:
         return ""
-    return FORMATS[connection.format_number].name
+    return PROTOCOLS.formats[connection.format_number].name
 
 
 def waiting_bytes(connection: Connection) -> int:
@@ -47,7 +47,7 @@ def event_row(entry: Entry, protocol: ClientProtocol) -> dict[str, Any]:
     return {
         "position": entry.position,
         "channel": entry.event.channel,
-        "json": cut(format_of(protocol, Framing.POLL).item(entry) or b""),
+        "json": cut(PROTOCOLS.format_of(protocol, Framing.POLL).item(entry) or b""),
     }
 
 

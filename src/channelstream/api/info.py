@@ -20,15 +20,16 @@ from channelstream.core.position import Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
 from channelstream.slices import STEP
-from channelstream.wire.channelstream import V07, Framing
-from channelstream.wire.formats import format_of
+from channelstream.wire.channelstream import V07
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS
 
 STATES = 10
 """An answer has the states of at most this many times `info_users` users, over all its channels."""
 LOOKUP = 500
 """Users read from the engine in one step."""
 
-_HISTORY = format_of(V07, Framing.POLL)
+_HISTORY = PROTOCOLS.format_of(V07, Framing.POLL)
 """The format of the items of a history, whose bytes it shares with the clients of that format."""
 
 Answer = dict[str, Any]

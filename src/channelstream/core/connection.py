@@ -64,12 +64,6 @@ class Stream(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes of this format; never blocks."""
 
-    def write_first(self, item: bytes, position: str) -> None:
-        """Send the `resumed` item, which does not end a long poll by itself."""
-
-    def caught_up(self) -> None:
-        """Called when all was sent to a client that has no position yet or has lost channels: a long poll answers now."""
-
     def close(self, code: CloseCode, reason: str) -> None:
         """End the stream, and send the client the reason."""
 

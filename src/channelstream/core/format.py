@@ -19,7 +19,6 @@ class Format(Protocol):
         number: its place in the table of formats.
         form: the number of the form of its items; formats with the same number send the same items.
         name: that of its transport, for the admin pages.
-        heartbeat: the bytes that an idle stream is sent.
     """
 
     @property
@@ -31,20 +30,8 @@ class Format(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def heartbeat(self) -> bytes: ...
-
     def item(self, entry: Entry) -> bytes | None:
         """Return what a live client is sent of an entry; None if it is sent nothing. An item is encoded once, and shared."""
-
-    def catchup_item(self, entry: Entry) -> bytes | None:
-        """Return what a client without a position is sent of an entry after an absence; None if it is sent nothing."""
-
-    def resumed(self, position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
-        """Return the first item of a resuming client: the channels that it is sent completely, and the others."""
-
-    def closing(self, code: int, reason: str) -> bytes:
-        """Return the last item of a stream that the server ends, on a transport without close codes."""
 
     def enclose(self, items: Sequence[bytes], position: str | None) -> bytes:
         """Return the bytes of one write with these items.

@@ -10,6 +10,7 @@ from channelstream.errors import ChannelstreamError, NotFound, Unavailable, Upgr
 from channelstream.http.line import LINE, Line
 from channelstream.transports.longpoll import LONG_ANSWER_BYTES, PollStream, check_callback, jsonp
 from channelstream.transports.streams import Streams
+from channelstream.wire.framing import Framing
 
 POLL_PATH = "/listen"
 PATHS = frozenset((POLL_PATH, "/ws", "/sse"))
@@ -52,16 +53,16 @@ class StreamsApp:
             raise NotFound.method(scope["method"], scope["path"], ("GET",))
         if scope["path"] == "/ws":
             raise UpgradeRequired("Open this path as a WebSocket: with GET, Upgrade and HTTP/1.1.")
-        await self._streams.take_over(read_query(scope["query_string"]))
+        await self._streams.take_over(read_query(scope["query_string"]), Framing.SSE)
         raise Unavailable("This stream cannot be opened here; try again.")
 
     async def _poll(self, scope: Scope, receive: Receive, send: Send, cors: list[Header]) -> None:
         line: Line | None = scope.get("extensions", {}).pop(LINE, None)
         query = read_query(scope["query_string"])
         callback = check_callback(query["callback"]) if "callback" in query else None
-        await self._streams.take_over(query)
+        await self._streams.take_over(query, Framing.POLL)
         await read_body(scope, receive, POLL_BODY_BYTES)
-        stream = PollStream(self._streams, await self._streams.take_over(query), line)
+        stream = PollStream(self._streams, await self._streams.take_over(query, Framing.POLL), line)
         stream.open(query.get("since"))
         body = await stream.wait(receive)
         if body is None:

@@ -20,6 +20,7 @@ from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
 from channelstream.transports.catch_up import CatchUp
 from channelstream.transports.resuming import Resumption
+from channelstream.wire.client_session import ClientSession
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,11 @@ BUFFERED_ENTRIES = 1000
 class AttachedStream(Stream, Protocol):
     """A stream, as its attachment sees it; each transport has one."""
 
-    def write_first(self, item: bytes, position: str) -> None:
-        """Send the `resumed` item, which does not end a long poll by itself."""
+    @property
+    def session(self) -> ClientSession: ...
+
+    def write_first(self, data: bytes) -> None:
+        """Send bytes that do not end a long poll by themselves."""
 
     def caught_up(self) -> None:
         """Called when all was sent to a client that has no position yet or has lost channels: a long poll answers now."""
@@ -80,6 +84,8 @@ class Attachment:
         # connection.
         if older is not None:
             older.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
+        if greeting := self.stream.session.opened(self.connection.id):
+            self.stream.write_first(greeting)
         self._run(self._attach(buffer, since))
 
     def pause(self) -> None:
@@ -183,7 +189,7 @@ class Attachment:
         if not self.is_current:
             return
         if since is None:
-            await CatchUp(self, buffer, self.stream.format.catchup_item).run({}, strict=False)
+            await CatchUp(self, buffer, self.stream.session.catchup_item).run({}, strict=False)
             return
         resumption = await Resumption.of(self, since)
         if resumption is None:
@@ -197,7 +203,7 @@ class Attachment:
         position = str(Position(resumption.epochs, self.connection.delivered))
         lost = resumption.lost
         recovered = sorted(name for name in resumption.starts if name not in lost)
-        self.stream.write_first(self.stream.format.resumed(position, recovered, sorted(lost)), position)
+        self.stream.write_first(self.stream.session.resumed(position, recovered, sorted(lost)))
 
     async def _recover(self, buffer: BufferBatch) -> None:
         """Send a client that was too slow what it missed, once it has read the bytes that wait for it."""

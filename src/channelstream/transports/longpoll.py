@@ -19,13 +19,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from channelstream.core.connection import Connection
+from channelstream.core.format import Format
 from channelstream.core.position import Offsets
 from channelstream.errors import ChannelstreamError, CloseCode, Invalid, closed
 from channelstream.http.line import Line
 from channelstream.transports.attachment import Attachment
 from channelstream.transports.streams import Streams
-from channelstream.wire.channelstream import Framing
-from channelstream.wire.formats import format_of
+from channelstream.wire.framing import Framing
 
 CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
 """The form of a JSONP callback: names joined by dots, nothing that could be a statement."""
@@ -44,7 +44,7 @@ class PollStream:
     """
 
     def __init__(self, streams: Streams, connection: Connection, line: Line | None = None) -> None:
-        self.format = format_of(connection.protocol, Framing.POLL)
+        self.session = streams.protocols.session_of(connection.protocol, Framing.POLL)
         self._line = line
         self.answered = asyncio.Event()
         self.end: ChannelstreamError | None = None
@@ -53,7 +53,7 @@ class PollStream:
         self._connection = connection
         self._attachment = Attachment(streams.node, connection, self)
         self._delivered_before: Offsets = ()
-        self._first_item: bytes | None = None
+        self._first: list[bytes] = []
         self._body: bytes | None = None
 
     def open(self, since: str | None) -> None:
@@ -65,8 +65,12 @@ class PollStream:
         self._body = data
         self._finish()
 
-    def write_first(self, item: bytes, position: str) -> None:
-        self._first_item = item
+    @property
+    def format(self) -> Format:
+        return self.session.format
+
+    def write_first(self, data: bytes) -> None:
+        self._first.append(data)
 
     def caught_up(self) -> None:
         """Answer now: the client needs its first position, or the list of lost channels, without waiting for an event."""
@@ -75,7 +79,7 @@ class PollStream:
     def close(self, code: CloseCode, reason: str) -> None:
         if not self.answered.is_set():
             self.end = closed(code, reason)
-            self._body = self.format.enclose([self.format.closing(code, reason)], None)
+            self._body = self.session.closing(code, reason)
             self._finish()
 
     def buffered_bytes(self) -> int:
@@ -139,8 +143,7 @@ class PollStream:
     def _answer(self) -> bytes:
         # `hold_while_read` keeps this stream while a slow client reads, but not the memory of the answer.
         body, self._body = self._body, None
-        items = (body or b"[]")[1:-1]
-        return self.format.enclose([part for part in (self._first_item, items) if part], None)
+        return self.session.joined(self._first if body is None else [*self._first, body])
 
 
 async def _disconnected(receive: Receive) -> None:

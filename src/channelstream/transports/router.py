@@ -22,6 +22,7 @@ from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
 from channelstream.wire.deflate import negotiate
+from channelstream.wire.framing import Framing
 from channelstream.wire.handshake import Handshake, accept
 from channelstream.wire.websocket import close_frame
 
@@ -73,7 +74,7 @@ class StreamRouter:
                 transport.pause_reading()
                 self._streams.run(opening.fetch(), has_socket=True)
             else:
-                opening.open(self._streams.connection(query))
+                opening.open(self._streams.connection(query, opening.framing))
         except ChannelstreamError as error:
             _refuse_websocket(transport, error)
 
@@ -83,7 +84,7 @@ class StreamRouter:
             query = self._admit(scope)
             if self._streams.is_elsewhere(query):
                 return partial(self._fetch_for_event_stream, scope, query)
-            self._streams.connection(query)
+            self._streams.connection(query, Framing.SSE)
         except ChannelstreamError:
             return None
         return partial(self._open_event_stream, scope, query)
@@ -99,7 +100,7 @@ class StreamRouter:
 
         async def fetch() -> None:
             try:
-                await self._streams.take_over(query)
+                await self._streams.take_over(query, Framing.SSE)
             except ChannelstreamError:
                 http.serve()
             else:
@@ -111,7 +112,7 @@ class StreamRouter:
         if not http.is_open:
             return
         try:
-            connection = self._streams.connection(query)
+            connection = self._streams.connection(query, Framing.SSE)
         except ChannelstreamError:
             # It has ended since this request was read: the application answers that.
             http.serve()
@@ -142,10 +143,14 @@ class _Opening:
     deflate: bool
     rest: bytes
 
+    @property
+    def framing(self) -> Framing:
+        return Framing.DEFLATE if self.deflate else Framing.WEBSOCKET
+
     async def fetch(self) -> None:
         """Open the stream of a connection that another node holds; reading is paused until then."""
         try:
-            connection = await self.streams.take_over(self.query)
+            connection = await self.streams.take_over(self.query, self.framing)
         except ChannelstreamError as error:
             _refuse_websocket(self.transport, error)
             return

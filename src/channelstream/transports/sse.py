@@ -7,13 +7,13 @@ for every stream.
 import asyncio
 
 from channelstream.core.connection import Connection
+from channelstream.core.format import Format
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport
 from channelstream.http.line import ack_progress
 from channelstream.transports.attachment import LINE_LOST, Attachment
 from channelstream.transports.streams import Streams
-from channelstream.wire.channelstream import Framing
-from channelstream.wire.formats import format_of
+from channelstream.wire.framing import Framing
 
 INBOUND_BYTES = 4096
 """Most bytes that a client may send after its request, of no use here; with more, the stream is dropped."""
@@ -35,7 +35,7 @@ class SSEStream(asyncio.Protocol):
         "_slot",
         "_streams",
         "_transport",
-        "format",
+        "session",
         "write",
     )
 
@@ -43,7 +43,7 @@ class SSEStream(asyncio.Protocol):
         self._streams = streams
         self._transport = transport
         self.write = transport.write
-        self.format = format_of(connection.protocol, Framing.SSE)
+        self.session = streams.protocols.session_of(connection.protocol, Framing.SSE)
         self._attachment = Attachment(streams.node, connection, self)
         self._slot = streams.heartbeat.add(self)
         self._inbound_left = INBOUND_BYTES
@@ -56,8 +56,12 @@ class SSEStream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
         self._attachment.start(since)
 
-    def write_first(self, item: bytes, position: str) -> None:
-        self.write(self.format.enclose([item], position))
+    @property
+    def format(self) -> Format:
+        return self.session.format
+
+    def write_first(self, data: bytes) -> None:
+        self.write(data)
 
     def caught_up(self) -> None:
         """Nothing to do: everything has been written."""
@@ -67,7 +71,7 @@ class SSEStream(asyncio.Protocol):
         if not self._closing:
             self._closing = True
             self._detach(code, reason)
-            self.write(self.format.enclose([self.format.closing(code, reason)], None))
+            self.write(self.session.closing(code, reason))
             close_transport(self._transport)
             self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
@@ -109,7 +113,7 @@ class SSEStream(asyncio.Protocol):
         if self._beats % self._streams.ping_every == 0 and not self._is_alive():
             self._transport.abort()
         elif not self._paused and not self._closing:
-            self.write(self.format.heartbeat)
+            self.write(self.session.heartbeat)
 
     def _is_alive(self) -> bool:
         """Whether the client has acknowledged bytes since the last call, or all bytes."""

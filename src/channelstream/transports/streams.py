@@ -13,7 +13,8 @@ from channelstream.node import Node
 from channelstream.slices import TurnQueue
 from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.settings import StreamSettings
-from channelstream.wire.formats import is_known
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS, Protocols
 from channelstream.wire.websocket import Limits
 
 READS_AT_ONCE = 200
@@ -23,9 +24,12 @@ READS_AT_ONCE = 200
 class Streams:
     """The node, the settings and the timer of all streams of the process."""
 
-    def __init__(self, node: Node, settings: StreamSettings, policy: Policy) -> None:
+    def __init__(
+        self, node: Node, settings: StreamSettings, policy: Policy, protocols: Protocols = PROTOCOLS
+    ) -> None:
         self.node = node
         self.policy = policy
+        self.protocols = protocols
         self.settings = settings
         self.heartbeat = Heartbeat(settings.heartbeat_interval_s)
         self.ping_every = max(1, ceil(settings.ping_interval_s / settings.heartbeat_interval_s))
@@ -49,16 +53,19 @@ class Streams:
         """Number of sockets that left HTTP: of open streams, and of streams that are about to open."""
         return self.heartbeat.count + len(self._opening)
 
-    def connection(self, query: dict[str, str]) -> Connection:
+    def connection(self, query: dict[str, str], framing: Framing) -> Connection:
         """Return the connection of a stream's request, if this node holds it.
+
+        Args:
+            framing: that of the stream.
 
         Raises:
             Invalid: no conn_id was given.
-            Unauthorized: it is malformed, unknown or expired.
+            Unauthorized: it is malformed, unknown or expired, or its protocol is not spoken on this transport.
             Unavailable: the server is shutting down, or its ownership of the connection is not confirmed.
         """
         conn_id = self._conn_id(query)
-        connection = _spoken(self.node.connection(conn_id) if conn_id else None)
+        connection = self._spoken(self.node.connection(conn_id) if conn_id else None, framing)
         if not self.node.owns(connection.id):
             raise Unavailable("The engine is out of reach; reconnect in a moment.")
         return connection
@@ -72,14 +79,14 @@ class Streams:
         conn_id = self._conn_id(query)
         return conn_id is not None and self.node.may_be_elsewhere(conn_id)
 
-    async def take_over(self, query: dict[str, str]) -> Connection:
+    async def take_over(self, query: dict[str, str], framing: Framing) -> Connection:
         """Return the connection of a stream's request, moved to this node if another one held it.
 
         Raises:
             Unavailable: also if the engine is out of reach.
         """
         conn_id = self._conn_id(query)
-        return _spoken(await self.node.take_over(conn_id) if conn_id else None)
+        return self._spoken(await self.node.take_over(conn_id) if conn_id else None, framing)
 
     def run(self, work: Coroutine[None, None, None], has_socket: bool = False) -> None:
         """Run a task for a stream that is about to open; stopping waits for it.
@@ -109,19 +116,18 @@ class Streams:
         except ValueError:
             return None
 
+    def _spoken(self, connection: Connection | None, framing: Framing) -> Connection:
+        """Return a connection whose protocol this server speaks on this transport.
+
+        Raises:
+            Unauthorized: it is unknown, or a node of a later version has registered it.
+        """
+        if connection is None or not self.protocols.is_spoken(connection.protocol, framing):
+            raise Unauthorized("Unknown connection: ask the application for a new conn_id.")
+        return connection
+
 
 def _keep(work: Coroutine[None, None, None], tasks: set[asyncio.Task[None]]) -> None:
     task = asyncio.get_running_loop().create_task(work)
     tasks.add(task)
     task.add_done_callback(tasks.discard)
-
-
-def _spoken(connection: Connection | None) -> Connection:
-    """Return a connection whose protocol this version speaks.
-
-    Raises:
-        Unauthorized: it is unknown, or a node of a later version has registered it.
-    """
-    if connection is None or not is_known(connection.protocol):
-        raise Unauthorized("Unknown connection: ask the application for a new conn_id.")
-    return connection

@@ -21,15 +21,15 @@ from itertools import chain
 from typing import assert_never
 
 from channelstream.core.connection import Connection
+from channelstream.core.format import Format
 from channelstream.errors import CloseCode
 from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.line import ack_progress
 from channelstream.transports.attachment import CLOSED_BY_CLIENT, LINE_LOST, Attachment
 from channelstream.transports.streams import Streams
-from channelstream.wire.channelstream import Framing
 from channelstream.wire.deflate import inflate
-from channelstream.wire.formats import format_of
 from channelstream.wire.frame_head import FrameError
+from channelstream.wire.framing import Framing
 from channelstream.wire.websocket import (
     PING,
     Close,
@@ -72,7 +72,7 @@ class WebSocketStream(asyncio.Protocol):
         "_slot",
         "_streams",
         "_transport",
-        "format",
+        "session",
         "write",
     )
 
@@ -82,7 +82,9 @@ class WebSocketStream(asyncio.Protocol):
         self._streams = streams
         self._transport = transport
         self.write = transport.write
-        self.format = format_of(connection.protocol, Framing.DEFLATE if deflate else Framing.WEBSOCKET)
+        self.session = streams.protocols.session_of(
+            connection.protocol, Framing.DEFLATE if deflate else Framing.WEBSOCKET
+        )
         self._reader = FrameReader(streams.limits, inflate if deflate else None)
         self._reading: Iterator[Inbound | None] | None = None
         self._attachment = Attachment(streams.node, connection, self)
@@ -101,8 +103,12 @@ class WebSocketStream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._streams.settings.outbox_bytes)
         self._attachment.start(since)
 
-    def write_first(self, item: bytes, position: str) -> None:
-        self.write(self.format.enclose([item], position))
+    @property
+    def format(self) -> Format:
+        return self.session.format
+
+    def write_first(self, data: bytes) -> None:
+        self.write(data)
 
     def caught_up(self) -> None:
         """Nothing to do: everything has been written."""
@@ -113,7 +119,7 @@ class WebSocketStream(asyncio.Protocol):
             return
         self._closing = True
         self._detach(code, reason)
-        self.write(close_frame(code, reason))
+        self.write(self.session.closing(code, reason))
         self._close_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._transport.abort)
 
     def _detach(self, code: int | None, reason: str) -> None:
@@ -264,7 +270,7 @@ class WebSocketStream(asyncio.Protocol):
                 return
             self._pinged, self._is_responsive = True, False
         if not self._paused and not self._closing:
-            self.write(self.format.heartbeat + PING if ping else self.format.heartbeat)
+            self.write(self.session.heartbeat + PING if ping else self.session.heartbeat)
         if ping:
             self._last_progress = ack_progress(self._transport)
 

@@ -1,13 +1,11 @@
-"""This server's own protocol: the JSON item of an event for each dialect, and the framings around items.
+"""This server's own protocols, one for each of the two older generations of clients: the JSON items, formats, sessions.
 
-Keys and types are those of the two older generations (spec/vectors/items.json has every form).
+Keys and types are those of these generations (spec/vectors/items.json has every form).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import partial
-from itertools import product
 from typing import Any, assert_never
 
 import msgspec
@@ -24,12 +22,11 @@ from channelstream.core.events import (
     UsersLeft,
     UserStateChanged,
 )
+from channelstream.core.format import Format
 from channelstream.core.log import Entry
-from channelstream.wire.deflate import compress
-from channelstream.wire.websocket import Opcode, frame, text_frame
-
-DEFLATE_FROM_BYTES = 256
-"""Shortest list of items that is compressed: below, deflate saves a few bytes and costs as much as the delivery."""
+from channelstream.wire.client_session import WireProtocol
+from channelstream.wire.framing import Framing
+from channelstream.wire.websocket import close_frame
 
 _encode = msgspec.json.Encoder().encode
 
@@ -37,27 +34,10 @@ _SingleEvent = Message | MessageEdited | MessageDeleted | Presence | UserStateCh
 """An event that is one item."""
 
 
-class Dialect(IntEnum):
-    """A generation of the protocol (docs/api.md, "Compatibility with older programs")."""
-
-    SEED = 0
-    V07 = 1
-
-
 SEED = ClientProtocol("seed", PresenceAudience.ALWAYS)
+"""That of the first generation."""
 V07 = ClientProtocol("v07", PresenceAudience.IF_ANNOUNCED)
-DIALECTS = {SEED.name: Dialect.SEED, V07.name: Dialect.V07}
-"""The dialect of each protocol by its name, under which engines store it."""
-
-
-class Framing(IntEnum):
-    """How items are framed: as a WebSocket text frame, an SSE block or the body of a long poll."""
-
-    WEBSOCKET = 0
-    SSE = 1
-    POLL = 2
-    DEFLATE = 3
-    """A WebSocket text frame for a client that has negotiated permessage-deflate."""
+"""That of the second generation, channelstream 0.7."""
 
 
 class _Item(Struct, omit_defaults=True):
@@ -78,28 +58,28 @@ class _Item(Struct, omit_defaults=True):
     catchup: bool | UnsetType = UNSET
 
 
-def item(entry: Entry, dialect: Dialect) -> bytes:
-    """Return the JSON object that a live connection of this dialect is sent.
+def item(entry: Entry, protocol: ClientProtocol) -> bytes:
+    """Return the JSON object that a live connection of this protocol is sent.
 
     For a `UsersLeft` it is several objects with commas between them.
     """
-    return _encoded(entry, dialect, catchup=False)
+    return _encoded(entry, protocol, catchup=False)
 
 
-def catchup_item(entry: Entry, dialect: Dialect) -> bytes:
+def catchup_item(entry: Entry, protocol: ClientProtocol) -> bytes:
     """Return the form with `catchup: true`, which clients of the older generations are sent after an absence."""
-    return _encoded(entry, dialect, catchup=True)
+    return _encoded(entry, protocol, catchup=True)
 
 
-def _encoded(entry: Entry, dialect: Dialect, catchup: bool) -> bytes:
+def _encoded(entry: Entry, protocol: ClientProtocol, catchup: bool) -> bytes:
     event = entry.event
     if not isinstance(event, UsersLeft):
-        return _encode(_build(event, entry.position, dialect, catchup))
+        return _encode(_build(event, entry.position, protocol, catchup))
     users = Raw(_encode(_listed(event.users)))  # Once: every item has the same list, which may be long.
     items: list[bytes] = []
     for single in entry.with_event(replace(event, users=())).split():
         assert isinstance(single.event, Presence)  # noqa: S101 - for the types
-        built = _build(single.event, single.position, dialect, catchup)
+        built = _build(single.event, single.position, protocol, catchup)
         if built.users is not UNSET:
             built.users = users
         items.append(_encode(built))
@@ -110,65 +90,65 @@ def _listed(users: Iterable[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]
     return [{"user": name, "state": state} for name, state in users]
 
 
-def _build(event: _SingleEvent, position: str, dialect: Dialect, catchup: bool) -> _Item:
-    built = _fields(event, dialect)
+def _build(event: _SingleEvent, position: str, protocol: ClientProtocol, catchup: bool) -> _Item:
+    built = _fields(event, protocol)
     built.position = position
     if catchup or not isinstance(event, MessageEdited | MessageDeleted):
         built.catchup = catchup
-    if dialect is Dialect.SEED and built.timestamp is not UNSET:
+    if protocol is SEED and built.timestamp is not UNSET:
         built.date = built.timestamp
     return built
 
 
-def _fields(event: _SingleEvent, dialect: Dialect) -> _Item:
+def _fields(event: _SingleEvent, protocol: ClientProtocol) -> _Item:
     match event:
         case Message():
-            return _message(event, dialect)
+            return _message(event, protocol)
         case MessageEdited():
-            return _edited(event, dialect)
+            return _edited(event, protocol)
         case MessageDeleted():
-            return _deleted(event, dialect)
+            return _deleted(event, protocol)
         case Presence():
-            return _presence(event, dialect)
+            return _presence(event, protocol)
         case UserStateChanged():
             return _state_changed(event)
         case _:
             assert_never(event)
 
 
-def _message(event: Message, dialect: Dialect) -> _Item:
+def _message(event: Message, protocol: ClientProtocol) -> _Item:
     return _Item(
         "message",
         "",
         event.uuid,
-        channel=_channel(event, dialect),
+        channel=_channel(event, protocol),
         timestamp=event.timestamp,
         user=event.user,
-        message=_payload(event.payload, dialect),
+        message=_payload(event.payload, protocol),
         edited=event.edited,
     )
 
 
-def _edited(event: MessageEdited, dialect: Dialect) -> _Item:
-    built = _Item("message:edit", "", event.uuid, channel=_channel(event, dialect), edited=event.edited)
+def _edited(event: MessageEdited, protocol: ClientProtocol) -> _Item:
+    built = _Item("message:edit", "", event.uuid, channel=_channel(event, protocol), edited=event.edited)
     if event.user is not None:
         built.user = event.user
     if event.payload is not None:
-        built.message = _payload(event.payload, dialect)
+        built.message = _payload(event.payload, protocol)
     if event.timestamp is not None:
         built.timestamp = event.timestamp
     return built
 
 
-def _deleted(event: MessageDeleted, dialect: Dialect) -> _Item:
-    return _Item("message:delete", "", event.uuid, channel=_channel(event, dialect))
+def _deleted(event: MessageDeleted, protocol: ClientProtocol) -> _Item:
+    return _Item("message:delete", "", event.uuid, channel=_channel(event, protocol))
 
 
-def _presence(event: Presence, dialect: Dialect) -> _Item:
+def _presence(event: Presence, protocol: ClientProtocol) -> _Item:
     built = _Item(
         "presence", "", event.uuid, channel=event.channel, timestamp=event.timestamp, user=event.user
     )
-    if dialect is Dialect.SEED:
+    if protocol is SEED:
         built.type = "join" if event.joined else "part"
         built.message = None
     else:
@@ -192,101 +172,97 @@ def _state_changed(event: UserStateChanged) -> _Item:
     )
 
 
-def _channel(event: Event, dialect: Dialect) -> str | UnsetType | None:
-    """Return the value of `channel`: for a private message the seed dialect has no key, 0.7.1 has null."""
-    return UNSET if event.channel is None and dialect is Dialect.SEED else event.channel
+def _channel(event: Event, protocol: ClientProtocol) -> str | UnsetType | None:
+    """Return the value of `channel`: for a private message the first generation has no key, 0.7.1 has null."""
+    return UNSET if event.channel is None and protocol is SEED else event.channel
 
 
-def _payload(payload: bytes, dialect: Dialect) -> Raw:
+def _payload(payload: bytes, protocol: ClientProtocol) -> Raw:
     """Return the payload; 0.7.1 gets an empty object for null, as its pages read `message.x` of every message."""
-    return Raw(b"{}") if payload == b"null" and dialect is Dialect.V07 else Raw(payload)
+    return Raw(b"{}") if payload == b"null" and protocol is V07 else Raw(payload)
 
 
-def websocket_frame(items: Iterable[bytes], _position: str | None = None) -> bytes:
-    return text_frame(json_list(items))
-
-
-def deflated_frame(items: Iterable[bytes], _position: str | None = None) -> bytes:
-    """Return a compressed frame, or a plain one if it is short; a bit in the frame tells them apart (RFC 7692, 6)."""
-    payload = json_list(items)
-    if len(payload) < DEFLATE_FROM_BYTES:
-        return text_frame(payload)
-    return frame(Opcode.TEXT, compress(payload), rsv1=True)
-
-
-def sse_block(items: Iterable[bytes], position: str | None = None) -> bytes:
-    """Return one event of an event stream; without a position it does not change the client's Last-Event-ID.
-
-    Compact JSON has no line breaks, so it fits into one `data:` line (HTML Living Standard, 9.2.6).
-    """
-    head = b"" if position is None else b"id: %b\n" % position.encode()
-    return b"%bdata: %b\n\n" % (head, json_list(items))
-
-
-def json_list(items: Iterable[bytes], _position: str | None = None) -> bytes:
+def json_list(items: Iterable[bytes]) -> bytes:
     return b"[%b]" % b",".join(items)
 
 
-_ENCLOSE: dict[Framing, Callable[[Iterable[bytes], str | None], bytes]] = {
-    Framing.WEBSOCKET: websocket_frame,
-    Framing.DEFLATE: deflated_frame,
-    Framing.SSE: sse_block,
-    Framing.POLL: json_list,
-}
-"""Encloses items in each framing, with the position of the last one if the framing has a field for it."""
-_HEARTBEATS = {framing: enclose([], None) for framing, enclose in _ENCLOSE.items()}
-_NAMES = {
-    Framing.WEBSOCKET: "WebSocket",
-    Framing.DEFLATE: "WebSocket, compressed",
-    Framing.SSE: "SSE",
-    Framing.POLL: "long poll",
-}
+def resumed_item(position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
+    return _encode({"type": "resumed", "position": position, "recovered": recovered, "lost": lost})
+
+
+def closing_item(code: int | None, reason: str) -> bytes:
+    return _encode({"type": "closing", "code": code, "reason": reason})
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelstreamFormat:
-    """A format of this protocol (`core.format.Format`)."""
+    """A format of one of these protocols (`core.format.Format`): lists of items."""
 
     number: int
     form: int
-    dialect: Dialect
     framing: Framing
+    make: Callable[[Entry], bytes]
 
     @property
     def name(self) -> str:
-        return _NAMES[self.framing]
-
-    @property
-    def heartbeat(self) -> bytes:
-        return _HEARTBEATS[self.framing]
+        return self.framing.transport
 
     def item(self, entry: Entry) -> bytes | None:
-        return entry.item(self.form, _ITEMS[self.dialect])
-
-    def catchup_item(self, entry: Entry) -> bytes:
-        return catchup_item(entry, self.dialect)
-
-    def resumed(self, position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
-        return _encode({"type": "resumed", "position": position, "recovered": recovered, "lost": lost})
-
-    def closing(self, code: int, reason: str) -> bytes:
-        return _encode({"type": "closing", "code": code, "reason": reason})
+        return entry.item(self.form, self.make)
 
     def enclose(self, items: Sequence[bytes], position: str | None) -> bytes:
-        return _ENCLOSE[self.framing](items, position)
+        return self.framing.enclose(json_list(items), position)
 
 
-_ITEMS: dict[Dialect, Callable[[Entry], bytes]] = {
-    dialect: partial(item, dialect=dialect) for dialect in Dialect
-}
+@dataclass(frozen=True, slots=True)
+class ChannelstreamSession:
+    """A session of one of these protocols (`ClientSession`); it has no state, so the streams of a format share it."""
+
+    format: Format
+    heartbeat: bytes
+    framing: Framing
+    protocol: ClientProtocol
+
+    def opened(self, _conn_id: str) -> bytes:
+        """Return nothing: the client knows its id, as the application has asked for it."""
+        return b""
+
+    def resumed(self, position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
+        return self.format.enclose([resumed_item(position, recovered, lost)], position)
+
+    def catchup_item(self, entry: Entry) -> bytes:
+        return catchup_item(entry, self.protocol)
+
+    def closing(self, code: int | None, reason: str) -> bytes:
+        """Return a close frame; on a transport without close codes a last item."""
+        if self.framing.is_websocket:
+            return close_frame(code, reason)
+        return self.format.enclose([closing_item(code, reason)], None)
+
+    def joined(self, writes: Sequence[bytes]) -> bytes:
+        """Return one list with the items of all lists, for the body of a long poll."""
+        return json_list(items for write in writes if (items := write[1:-1]))
 
 
-def formats(number: int, form: int) -> Iterator[ChannelstreamFormat]:
-    """Yield all formats of this protocol.
+def protocols(number: int, form: int) -> Iterator[WireProtocol]:
+    """Yield the rows of these protocols.
 
     Args:
         number: of the first format.
-        form: the number of the first form of items; each dialect has one.
+        form: the number of the first form of items; each protocol has one.
     """
-    for offset, (dialect, framing) in enumerate(product(Dialect, Framing)):
-        yield ChannelstreamFormat(number + offset, form + dialect, dialect, framing)
+    for offset, (client, title) in enumerate(((SEED, "first generation"), (V07, "0.7"))):
+        yield _protocol(client, title, number + offset * len(Framing), form + offset)
+
+
+def _protocol(client: ClientProtocol, title: str, number: int, form: int) -> WireProtocol:
+    make = partial(item, protocol=client)
+    formats = {
+        framing: ChannelstreamFormat(number + offset, form, framing, make)
+        for offset, framing in enumerate(Framing)
+    }
+    sessions = {
+        framing: ChannelstreamSession(format_, format_.enclose([], None), framing, client)
+        for framing, format_ in formats.items()
+    }
+    return WireProtocol(client, title, formats, sessions.__getitem__)

@@ -1,0 +1,62 @@
+"""What a protocol sends at the moments of a stream; and a protocol as the transports see it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.format import Format
+from channelstream.core.log import Entry
+from channelstream.wire.framing import Framing
+
+
+class ClientSession(Protocol):
+    """One side of a conversation: what the client of a stream is sent, besides its live events.
+
+    Each stream has one. A protocol without state for each client shares one object among all streams of a format.
+    All that is returned is the bytes of one write; empty means that nothing is written.
+    """
+
+    @property
+    def format(self) -> Format:
+        """The format of the events."""
+
+    @property
+    def heartbeat(self) -> bytes:
+        """What an idle stream is sent, so that proxies keep it open."""
+
+    def opened(self, conn_id: str) -> bytes:
+        """Return what a stream is sent before everything else."""
+
+    def resumed(self, position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
+        """Return what a resuming client is sent first: the channels that it is sent completely, and the others."""
+
+    def catchup_item(self, entry: Entry) -> bytes | None:
+        """Return the item of an entry for a client without a position after an absence; None if it is sent nothing."""
+
+    def closing(self, code: int | None, reason: str) -> bytes:
+        """Return what a stream is sent last.
+
+        Args:
+            code: a `CloseCode`, or that of a client's fault in RFC 6455; None has no code.
+        """
+
+    def joined(self, writes: Sequence[bytes]) -> bytes:
+        """Return several writes as one; none make a whole answer as well. A long poll has one write."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireProtocol:
+    """A row of the table of protocols (`protocols.py`).
+
+    Attributes:
+        client: its name in the engines, and where its clients receive presence events.
+        title: its name for people.
+        formats: for each transport that it is spoken on.
+        session: returns the session of a new stream.
+    """
+
+    client: ClientProtocol
+    title: str
+    formats: Mapping[Framing, Format]
+    session: Callable[[Framing], ClientSession]

@@ -1,0 +1,51 @@
+"""The table of the protocols that a server speaks: the formats and sessions of each, by its name."""
+
+from collections.abc import Iterable
+
+from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.format import Format
+from channelstream.wire import channelstream
+from channelstream.wire.client_session import ClientSession, WireProtocol
+from channelstream.wire.framing import Framing
+
+
+class Protocols:
+    """The protocols of a server.
+
+    Attributes:
+        formats: all formats, each at its number.
+    """
+
+    def __init__(self, rows: Iterable[WireProtocol]) -> None:
+        """Build the table.
+
+        Raises:
+            ValueError: two formats have the same number, or a number is missing.
+        """
+        self._rows = {row.client.name: row for row in rows}
+        formats = (format_ for row in self._rows.values() for format_ in row.formats.values())
+        self.formats: tuple[Format, ...] = tuple(sorted(formats, key=lambda format_: format_.number))
+        if any(format_.number != place for place, format_ in enumerate(self.formats)):
+            raise ValueError("the number of each format is its place in the table")
+
+    def is_spoken(self, protocol: ClientProtocol, framing: Framing) -> bool:
+        """Return whether this server speaks a protocol on a transport; a node of a later version may know further ones."""
+        row = self._rows.get(protocol.name)
+        return row is not None and framing in row.formats
+
+    def format_of(self, protocol: ClientProtocol, framing: Framing) -> Format:
+        """Return the format of the clients of a protocol that is spoken on this transport."""
+        return self._rows[protocol.name].formats[framing]
+
+    def session_of(self, protocol: ClientProtocol, framing: Framing) -> ClientSession:
+        """Return the session of a new stream, in a protocol that is spoken on its transport."""
+        return self._rows[protocol.name].session(framing)
+
+    def title_of(self, protocol: ClientProtocol) -> str:
+        """Return the name of a protocol for people; that in the engines if this server does not speak it."""
+        row = self._rows.get(protocol.name)
+        return protocol.name if row is None else row.title
+
+
+PROTOCOLS = Protocols(channelstream.protocols(number=0, form=0))
+"""What this server speaks. A further protocol has a row here, with numbers and forms that are not used yet."""
