@@ -75,6 +75,7 @@ BANNED = (
     Banned("bury", OURS, "reap"),
     Banned("doubtful", OURS, "unconfirmed"),
     Banned("ledger", OURS, "log"),
+    Banned("dialect", OURS, "protocol"),
 )
 EXEMPT = (
     Exempt("tests/test_words.py", "", "lists the words"),

@@ -33,7 +33,7 @@ def test_a_connection_of_a_later_version_is_shown() -> None:
         await node.publish([said(1)])
         shown = await details.connection(node, "c")
         assert shown is not None
-        assert (shown["dialect"], shown["events"]) == ("v99", [])
+        assert (shown["protocol"], shown["events"]) == ("v99", [])
 
     asyncio.run(life())
 

@@ -50,14 +50,14 @@ def test_the_answer_describes_a_new_connection(server: Any) -> None:
     assert (one["name"], one["long_name"], one["history"]) == ("conn-all-a", None, [])
 
 
-@pytest.mark.parametrize("more", [{}, {"username": "conn-dialect-new"}])
-def test_the_name_key_selects_the_dialect(server: Any, receive: Receive, more: dict[str, str]) -> None:
+@pytest.mark.parametrize("more", [{}, {"username": "conn-protocol-new"}])
+def test_the_name_key_selects_the_protocol(server: Any, receive: Receive, more: dict[str, str]) -> None:
     """`user` alone is the seed's; `username` wins where both are there."""
-    payload = {"user": "conn-dialect-seed", "channels": ["conn-dialect"], "conn_id": f"d{len(more)}"}
+    payload = {"user": "conn-protocol-seed", "channels": ["conn-protocol"], "conn_id": f"d{len(more)}"}
     answer = server.post("/connect", payload | more)
-    name = more.get("username", "conn-dialect-seed")
+    name = more.get("username", "conn-protocol-seed")
     assert answer["username"] == name
-    server.post("/message", {"user": "x", "channel": "conn-dialect", "message": {"a": 1}})
+    server.post("/message", {"user": "x", "channel": "conn-protocol", "message": {"a": 1}})
     (received,) = [item for item in receive(name, answer["conn_id"]) if item["type"] == "message"]
     assert ("date" in received) is (not more)
 

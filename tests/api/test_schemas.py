@@ -80,9 +80,9 @@ def test_invisible_characters_are_no_conn_id(text: str) -> None:
     ],
 )
 def test_user_without_username_speaks_seed(fields: dict[str, str], name: str, is_seed: bool) -> None:
-    """`user` alone selects the seed's dialect; `username` wins where both are given."""
+    """`user` alone selects the seed protocol; `username` wins where both are given."""
     body = read(ConnectBody, **fields)
-    assert (body.name, body.dialect_is_seed) == (name, is_seed)
+    assert (body.name, body.speaks_seed) == (name, is_seed)
 
 
 def test_a_connection_has_defaults() -> None:

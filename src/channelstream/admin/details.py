@@ -107,7 +107,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "user": found.user,
         "state": found.state.value,
         "transport": transport_of(found),
-        "dialect": PROTOCOLS.title_of(found.protocol),
+        "protocol": PROTOCOLS.title_of(found.protocol),
         "position": str(Position(node.position.epochs, _delivered_offsets(node, found, waiting))),
         "server_position": str(node.position),
         "waiting_events": len(waiting),

@@ -35,7 +35,7 @@ async def connect(call: Call) -> Answer | Parts:
     opened = await call.node.connect(
         body.conn_id or None,
         body.name,
-        SEED if body.dialect_is_seed else V07,
+        SEED if body.speaks_seed else V07,
         await _patches(call, body.channels, body.channel_configs),
         _update(body),
         body.since or "",

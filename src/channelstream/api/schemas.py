@@ -197,7 +197,7 @@ Since = Annotated[
 class ConnectBody(Struct, kw_only=True):
     """Body of `/connect`: register a connection of a user before its browser opens a stream.
 
-    Either `username` or `user` is required. `user` alone selects the dialect of 0.2 for this connection.
+    Either `username` or `user` is required. `user` alone selects the protocol of 0.2 for this connection.
     """
 
     username: UserName | UnsetType = UNSET
@@ -235,8 +235,8 @@ class ConnectBody(Struct, kw_only=True):
         return self.username or self.user or ""
 
     @property
-    def dialect_is_seed(self) -> bool:
-        """Whether this connection speaks the seed's dialect (docs/api.md, "Compatibility with older programs")."""
+    def speaks_seed(self) -> bool:
+        """Whether this connection speaks the seed protocol (docs/api.md, "Compatibility with older programs")."""
         return self.username is UNSET
 
 

@@ -138,7 +138,7 @@ def event_fact(
 
 
 def _type_of(event: Event) -> str:
-    """Return the type of an event's items in the 0.7 dialect."""
+    """Return the type of an event's items in the 0.7 protocol."""
     match event:
         case Message():
             return "message"

@@ -14,23 +14,23 @@ VECTORS = json.loads(
     Path(__file__).parents[3].joinpath("spec/vectors/items.json").read_text(encoding="utf-8")
 )
 ITEMS = [
-    pytest.param(item[dialect][form], id=f"{item['name']}-{dialect}-{form}")
+    pytest.param(item[protocol][form], id=f"{item['name']}-{protocol}-{form}")
     for item in VECTORS["items"]
-    for dialect in ("seed", "v07")
+    for protocol in ("seed", "v07")
     for form in ("live", "catchup")
-    if item.get(dialect, {}).get(form)
+    if item.get(protocol, {}).get(form)
 ]
 
 
 @pytest.mark.parametrize("item", ITEMS)
 def test_every_item_of_the_wire_is_read(item: dict[str, Any]) -> None:
-    """Each event of both dialects becomes one of this client, with its position."""
+    """Each event of both protocols becomes one of this client, with its position."""
     event = read_event(item)
     assert not isinstance(event, OtherEvent)
     assert event.position == VECTORS["position"]
 
 
-def test_presence_is_the_same_in_both_dialects() -> None:
+def test_presence_is_the_same_in_both_protocols() -> None:
     """`join` and `part` of the seed are `joined` and `parted`."""
     for item in VECTORS["items"]:
         if item["event"]["kind"] == "Presence":

@@ -116,7 +116,7 @@ _WITHIN: dict[str, type[Presence | UserStateChanged]] = {
 }
 """Events that have a part of their fields inside `message`."""
 _SEED_PRESENCE = {"join": "joined", "part": "parted"}
-"""The presence events of the 0.2 dialect (docs/api.md, "Events")."""
+"""The presence events of the 0.2 protocol (docs/api.md, "Events")."""
 
 
 def read_event(item: Any) -> Event:

@@ -23,7 +23,7 @@ function factsOf(connection) {
     ["User", link("user", connection.user)],
     ["State", connection.state],
     ["Transport", connection.transport || "none yet"],
-    ["Wire format", connection.dialect],
+    ["Protocol", connection.protocol],
     ["Position", element("code", {}, connection.position)],
     ["Position of the server", element("code", {}, connection.server_position)],
     ["Waiting to be written", `${number(connection.waiting_events)} events`],
