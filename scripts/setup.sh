@@ -66,7 +66,7 @@ install() {
     echo "setup: installing packages ($what); this takes a minute the first time" >&2
     [ "$what" = run ] || pip_install "pip>=25.1" # the first that knows --group (PEP 735)
     case $what in
-        run) pip_install --editable ".[bench]" ;;
+        run) pip_install --editable ".[bench]" --editable clients/python ;;
         examples) pip_install --editable ".[bench]" --editable clients/python --group examples ;;
         dev) pip_install --editable ".[bench]" --editable clients/python --group dev --group examples ;;
     esac

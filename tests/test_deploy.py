@@ -62,7 +62,7 @@ def test_compose_gives_a_node_options_that_exist() -> None:
 def test_compose_builds_from_files_that_exist() -> None:
     """All that the project's own file names is copied into the image."""
     copied = " ".join(re.findall(r"^ +COPY (.*) /src/", COMPOSE, re.MULTILINE)).split()
-    assert set(copied) == {"pyproject.toml", "README.md", "LICENSE", "src"}
+    assert set(copied) == {"pyproject.toml", "README.md", "LICENSE", "src", "clients/python"}
     assert [name for name in copied if not (ROOT / name).exists()] == []
 
 

@@ -56,6 +56,9 @@ IMPORTS_ONLY = {
 The demo talks to the server as any application does, over HTTP; the load generator measures it from outside.
 """
 PURE_UNITS = ("core", "apps", "auth", "wire")
+CLIENT = "channelstream_client"
+USERS_OF_THE_CLIENT = {"bench", "cli"}
+"""The units that may import the Python client, which is a distribution of its own. Nothing that serves loads it."""
 IMPURE_MODULES = {
     "asyncio", "concurrent", "http", "logging", "multiprocessing", "os", "pathlib", "random", "secrets",
     "select", "selectors", "shutil", "signal", "socket", "ssl", "subprocess", "sys", "tempfile",
@@ -123,6 +126,8 @@ def violations(source: str, module: str, is_package: bool = False) -> list[str]:
     package = module if is_package else module.rpartition(".")[0]
     wrong = []
     for name in imports(ast.parse(source), package):
+        if name.partition(".")[0] == CLIENT and own not in USERS_OF_THE_CLIENT:
+            wrong.append(f"{module} imports {name}")
         unit = unit_of(name)
         if unit in known_units() and unit is not None and not may_import(own, unit):
             wrong.append(f"{module} imports {name}")
@@ -230,6 +235,8 @@ def test_every_unit_has_a_place() -> None:
         ("channelstream.bench.peers.ours", "import channelstream.server"),
         ("channelstream.server", "import channelstream.cli"),
         ("channelstream", "from channelstream.errors import CloseCode"),
+        ("channelstream.transports.sse", "from channelstream_client.protocol import LOST"),
+        ("channelstream.server", "def late():\n    import channelstream_client.resuming"),
     ],
 )
 def test_planted_imports_are_caught(module: str, source: str) -> None:
@@ -245,6 +252,7 @@ def test_planted_imports_are_caught(module: str, source: str) -> None:
         ("channelstream.transports.sse", "from channelstream.node import Node"),
         ("channelstream.node.node", "from channelstream.engines.base import Engine"),
         ("channelstream.cli.serve", "from channelstream import __version__, logs"),
+        ("channelstream.cli.listen", "from channelstream_client.resuming import ResumingClient"),
         ("channelstream.bench.engines.stores", "from channelstream.engines.redis.address import SLOTS"),
         ("channelstream.bench.peers.nats", "from channelstream.bench import load"),
     ],

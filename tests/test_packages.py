@@ -113,6 +113,12 @@ def test_what_only_the_bench_needs_is_an_extra(built: Path) -> None:
     assert {"worker.py", "engines/__main__.py", "peers/__main__.py", "peers/servers/emit.cjs"} <= held
 
 
+def test_the_server_requires_the_client_that_is_built_with_it(built: Path) -> None:
+    """The command line uses more of the client than its public names, so both are released together."""
+    [version] = re.findall(r"^Version: (.*)$", metadata(built, "channelstream_client"), re.MULTILINE)
+    assert f"\nRequires-Dist: channelstream-client=={version}\n" in metadata(built, "channelstream")
+
+
 ALONE = {
     "channelstream": (
         "from importlib.resources import files; import channelstream.server; "
@@ -128,7 +134,10 @@ ALONE = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_they_run_alone(built: Path, name: str, tmp_path: Path) -> None:
-    """Installed into an environment that has their requirements and nothing of the checkout, they work."""
+    """Installed into an environment that has the requirements of others and nothing of the checkout, they work.
+
+    So a server starts without the Python client, which only other commands load.
+    """
     environment = tmp_path / "env"
     run(sys.executable, "-m", "venv", "--without-pip", environment)
     python = environment / "bin/python"
@@ -140,3 +149,5 @@ def test_they_run_alone(built: Path, name: str, tmp_path: Path) -> None:
     assert run(python, "-c", ALONE[name]).strip().startswith(str(environment))
     if name == "channelstream":
         assert run(environment / "bin/channelstream", "check-config") == "OK\n"
+        run(sys.executable, "-m", "pip", "--python", python, *install, wheel(built, "channelstream_client"))
+        assert "--transport" in run(environment / "bin/channelstream", "listen", "-h")

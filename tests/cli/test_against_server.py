@@ -1,11 +1,13 @@
 """`publish`, `listen` and `sign` against a real server."""
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
+from pathlib import Path
 from typing import IO, Any, cast
 
 import pytest
@@ -13,10 +15,11 @@ from tests.http_client import http
 from tests.waiting import PATIENCE_S
 
 from channelstream.cli import main
-from channelstream.cli.listen import Subscriber
+from channelstream.cli.listen import STREAMS, Subscriber
 from channelstream.cli.remote import Server
-from channelstream.cli.streams import LOST, STREAMS, Item, ResumePoint, StreamEnded
-from channelstream.errors import CloseCode
+from channelstream_client.protocol import LOST, NORMAL, StreamEnded
+from channelstream_client.reach import Reach
+from channelstream_client.streams import Opening, Stream
 
 pytestmark = pytest.mark.slow
 
@@ -28,10 +31,10 @@ def listen() -> Iterator[Listen]:
     """Start `channelstream listen` and wait until it says that it listens."""
     started: list[subprocess.Popen[str]] = []
 
-    def listen(server: Any, channel: str, transport: str = "ws") -> "subprocess.Popen[str]":
+    def listen(server: Any, channel: str, transport: str = "ws", *where: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "channelstream", "listen", "-c", channel, "--transport", transport]
         process = subprocess.Popen(
-            [*command, "--url", server.url, "-s", server.secret],
+            [*command, *(where or ("--url", server.url)), "-s", server.secret],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         started.append(process)
@@ -48,6 +51,15 @@ def line_with(stream: IO[str] | None, text: str) -> str:
     """Return the first line with a text in it, empty where the stream ends before."""
     assert stream is not None
     return next((line for line in stream if text in line), "")
+
+
+def lines_up_to(stream: IO[str] | None, text: str) -> Iterator[str]:
+    """Yield the lines up to the first one with a text in it."""
+    assert stream is not None
+    for line in stream:
+        yield line
+        if text in line:
+            return
 
 
 def publish(server: Any, channel: str, message: object) -> None:
@@ -71,20 +83,28 @@ def test_listen_prints_what_publish_sent(server: Any, listen: Listen, transport:
 
 
 class Dropping:
-    """A real stream that drops as soon as it is up, then after every message, and ends after the message "last"."""
+    """A real stream that drops as soon as it is up, then after every message, and ends after the message "last".
 
-    def __init__(self, transport: str) -> None:
-        self._stream = STREAMS[transport]
+    A message is sent before each of the later streams opens.
+    """
 
-    def __call__(self, server: Server, place: ResumePoint) -> Iterator[Item]:
-        is_first = not place.position
-        item: Item = {}
-        with closing(cast("Generator[Item, None, None]", self._stream(server, place))) as items:
-            for item in items:
-                yield item
-                if is_first or item["type"] == "message":
+    def __init__(self, stream: Stream, send: Callable[[str], None]) -> None:
+        self._stream = stream
+        self._send = send
+        self.unsent = ["first", "second", "last"]
+
+    async def __call__(self, opening: Opening, reach: Reach) -> AsyncIterator[str | bytes]:
+        is_first = not opening.position
+        if self.unsent and not is_first:
+            await asyncio.to_thread(self._send, self.unsent.pop(0))
+        lists = cast("AsyncGenerator[str | bytes, None]", self._stream(opening, reach))
+        async with aclosing(lists):
+            async for text in lists:
+                yield text
+                items = json.loads(text)
+                if (is_first and items) or any(item["type"] == "message" for item in items):
                     break
-        raise StreamEnded(CloseCode.NORMAL if item.get("message") == "last" else LOST, "")
+        raise StreamEnded(NORMAL if items[-1].get("message") == "last" else LOST, "")
 
 
 @pytest.mark.parametrize("transport", STREAMS)
@@ -93,16 +113,26 @@ def test_nothing_is_missed_between_streams(
 ) -> None:
     """Messages sent while no stream is open are printed once, after the reconnect."""
     channel = f"cli-gap-{transport}"
-    sent: list[str] = []
 
-    def wait(_: float) -> None:
-        sent.append(["first", "second", "last"][len(sent)])
-        server.post("/message", [{"channel": channel, "user": "bob", "message": sent[-1]}])
+    def send(text: str) -> None:
+        server.post("/message", [{"channel": channel, "user": "bob", "message": text}])
 
+    stream = Dropping(STREAMS[transport], send)
     remote = Server(server.url, server.secret)
-    assert Subscriber(remote, "alice", [channel], Dropping(transport), wait=wait).listen() == 0
+    assert Subscriber(remote, "alice", [channel], stream, jitter=lambda: 0.0).listen() == 0
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [item["message"] for item in printed] == sent == ["first", "second", "last"]
+    assert [item["message"] for item in printed] == ["first", "second", "last"]
+
+
+def test_listen_reaches_a_unix_socket(start_server: Any, tmp_path: Path, listen: Listen) -> None:
+    """Every transport gets through the socket of a server that has no port."""
+    path = str(tmp_path / "c.sock")
+    server = start_server("--unix-socket", path)
+    for transport in STREAMS:
+        process = listen(server, "cli-unix", transport, "--unix-socket", path)
+        argv = ["publish", "--unix-socket", path, "-s", server.secret, "-c", "cli-unix", transport]
+        assert main(argv, {}) == 0
+        assert f'"{transport}"' in line_with(process.stdout, '"message"')
 
 
 def test_listen_outlives_a_restart(start_server: Any, listen: Listen) -> None:
@@ -113,7 +143,9 @@ def test_listen_outlives_a_restart(start_server: Any, listen: Listen) -> None:
     assert '"before"' in line_with(process.stdout, '"message"')
     first.stop()
     second = start_server("-p", str(first.port))
-    assert "missing from: private messages, cli-restart\n" in line_with(process.stderr, "missing")
+    said = list(lines_up_to(process.stderr, "missing"))
+    assert said[-1] == "channelstream: events may be missing from: private messages, cli-restart\n"
+    assert all(line.startswith("channelstream: stream ended: ") for line in said[:-1])
     publish(second, "cli-restart", "after")
     assert '"after"' in line_with(process.stdout, '"message": "after"')
 

@@ -1,14 +1,16 @@
-"""The subscriber of `listen`: its output, and when it reconnects."""
+"""The subscriber of `listen`: its output, and what it does when a stream ends."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from channelstream.cli.listen import Subscriber
 from channelstream.cli.remote import Server
-from channelstream.cli.streams import Item, ResumePoint, StreamEnded
 from channelstream.errors import RequestFailed
+from channelstream_client.protocol import Item, StreamEnded
+from channelstream_client.reach import Reach
+from channelstream_client.streams import Opening
 
 Script = list[tuple[list[Item], int]]
 
@@ -18,98 +20,99 @@ class Scripted:
 
     def __init__(self, acts: Script) -> None:
         self.acts = acts
-        self.opened: list[dict[str, str]] = []
+        self.opened: list[tuple[str, str]] = []
 
-    def __call__(self, server: Server, resume_point: ResumePoint) -> Iterator[Item]:
-        self.opened.append(resume_point.query)
+    async def __call__(self, opening: Opening, reach: Reach) -> AsyncIterator[str]:
+        self.opened.append((opening.conn_id, opening.position))
         items, code = self.acts.pop(0)
-        yield from items
+        if items:
+            yield json.dumps(items)
         raise StreamEnded(code, "")
 
 
-class Answering:
+class Answering(Server):
     """A server that gives connections c1, c2, ..., or fails on request."""
 
-    def __init__(self, *failures: RequestFailed | None) -> None:
-        self.failures = list(failures)
-        self.made = 0
-        self.named: list[str] = []
+    failures: list[RequestFailed | None]
+    named: list[str]
 
-    def post(self, path: str, body: dict[str, object], wanted: type, *keys: str) -> dict[str, str]:
+    def post(self, path: str, body: object, wanted: type, *keys: str) -> dict[str, str]:  # type: ignore[override]
+        assert isinstance(body, dict)
         assert (path, body["username"], body["channels"]) == ("/connect", "alice", ["news"])
         failure = self.failures.pop(0) if self.failures else None
         if failure:
             raise failure
-        self.made += 1
-        self.named.append(str(body["since"]))
-        return {"conn_id": f"c{self.made}"}
+        self.named.append(body["since"])
+        return {"conn_id": f"c{len(self.named)}"}
 
 
-def play(acts: Script, *failures: RequestFailed | None) -> tuple[int, Scripted, list[float]]:
-    waits: list[float] = []
-    stream = Scripted(acts)
-    server = Answering(*failures)
-    subscriber = Subscriber(server, "alice", ["news"], stream, wait=waits.append, jitter=lambda: 1.0)
-    return subscriber.listen(), stream, waits
+def answering(*failures: RequestFailed | None) -> Answering:
+    server = Answering("http://127.0.0.1:9", "secret")
+    object.__setattr__(server, "failures", list(failures))
+    object.__setattr__(server, "named", [])
+    return server
+
+
+def play(acts: Script, *failures: RequestFailed | None) -> tuple[int, Scripted, Answering]:
+    stream, server = Scripted(acts), answering(*failures)
+    return Subscriber(server, "alice", ["news"], stream, jitter=lambda: 0.0).listen(), stream, server
 
 
 def event(number: int) -> Item:
-    return {"type": "message", "message": number, "position": f"e-{number}"}
+    return {"type": "message", "message": number, "position": f"e-{number}", "of a later version": [1]}
 
 
 def test_prints_events_and_resumes(capsys: pytest.CaptureFixture[str]) -> None:
-    """After a drop it reconnects with the position of the last event, and prints each event as one line."""
+    """After a drop it reconnects with the position of the last event, and prints each event as one line, unchanged."""
     code, stream, _ = play([([event(1), event(2)], 1006), ([event(3)], 1000)])
     assert code == 0
-    assert stream.opened == [{"conn_id": "c1", "since": ""}, {"conn_id": "c1", "since": "e-2"}]
-    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
-        event(1),
-        event(2),
-        event(3),
+    assert stream.opened == [("c1", ""), ("c1", "e-2")]
+    out, err = capsys.readouterr()
+    assert [json.loads(line) for line in out.splitlines()] == [event(1), event(2), event(3)]
+    assert err.splitlines() == [
+        "channelstream: stream ended: closed (1006)",
+        "channelstream: the connection was ended",
     ]
 
 
 @pytest.mark.parametrize("final", [4002, 1002, 1007, 1008, 1009])
-def test_stops_where_it_must(final: int) -> None:
+def test_stops_where_it_must(final: int, capsys: pytest.CaptureFixture[str]) -> None:
     """A code that says stop ends it with exit code 1."""
-    code, stream, waits = play([([], final)])
-    assert (code, len(stream.opened), waits) == (1, 1, [])
+    code, stream, _ = play([([], final)])
+    assert (code, len(stream.opened)) == (1, 1)
+    assert f"stream ended: closed ({final})" in capsys.readouterr().err
 
 
 def test_unknown_connection_is_replaced() -> None:
     """When the server has forgotten the connection, a new one continues from the same position."""
-    server, stream = Answering(), Scripted([([event(1)], 4001), ([], 1000)])
-    Subscriber(server, "alice", ["news"], stream, wait=lambda _: None).listen()
-    assert stream.opened[1] == {"conn_id": "c2", "since": "e-1"}
+    _, stream, server = play([([event(1)], 4001), ([], 1000)])
+    assert stream.opened[1] == ("c2", "e-1")
     assert server.named == ["", "e-1"]
-
-
-def test_waits_follow_the_policy_of_all_clients() -> None:
-    """Failures in a row wait longer, and the first 4001 or 4008 of the server costs no wait."""
-    _, _, waits = play([([], 1013), ([], 1006), ([event(1)], 4008), ([], 1006), ([], 1000)])
-    assert waits == [3, 1, 0, 2]
 
 
 def test_resumed_item_is_no_event(capsys: pytest.CaptureFixture[str]) -> None:
     """The resumed item is not printed, its position is kept, and lost channels are reported on stderr."""
     resumed = {"type": "resumed", "position": "e-9", "recovered": ["a"], "lost": ["news"]}
-    _, stream, _ = play([([resumed], 1006), ([], 1000)])
+    _, stream, _ = play([([resumed], 1006), ([resumed], 1000)])
     out, err = capsys.readouterr()
     assert out == ""
-    assert "missing from: news" in err
-    assert stream.opened[1]["since"] == "e-9"
+    assert (err.count("missing from: news"), err.count("listening to news as alice")) == (2, 1)
+    assert stream.opened[1] == ("c1", "e-9")
 
 
-def test_server_out_of_reach_may_come_back() -> None:
+def test_server_out_of_reach_may_come_back(capsys: pytest.CaptureFixture[str]) -> None:
     """A new connection is asked for again while the server cannot be reached or is not ready."""
     down, starting = RequestFailed("no answer"), RequestFailed("too many", 429)
-    code, _, waits = play([([], 4001), ([], 1000)], None, down, starting)
-    assert (code, waits) == (0, [0, 0.5, 1])
+    code, stream, _ = play([([], 4001), ([], 1000)], None, down, starting)
+    assert (code, stream.opened) == (0, [("c1", ""), ("c2", "")])
+    err = capsys.readouterr().err
+    assert "no answer" in err
+    assert "too many" in err
 
 
 def test_refusal_is_final() -> None:
     """A server that refuses the subscriber is not asked again, nor one that is unreachable at the start."""
-    with pytest.raises(RequestFailed):
+    with pytest.raises(RequestFailed, match="forbidden"):
         play([([], 4001)], None, RequestFailed("forbidden", 403))
     with pytest.raises(RequestFailed):
         play([], RequestFailed("no answer"))

@@ -92,7 +92,14 @@ def test_help() -> None:
 @pytest.mark.slow
 def test_a_server_imports_nothing_of_other_commands() -> None:
     """Modules of clients, demo visitors and `bench` are imported when needed, not at every start."""
-    foreign = {"httpx", "websockets", "uvicorn", "channelstream.bench", "channelstream.cli.listen"}
+    foreign = {
+        "channelstream_client",
+        "httpx",
+        "websockets",
+        "uvicorn",
+        "channelstream.bench",
+        "channelstream.cli.listen",
+    }
     script = (
         "import sys, channelstream.cli.serve, channelstream.server;"
         f" print(sorted({foreign} & set(sys.modules)))"

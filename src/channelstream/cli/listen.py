@@ -1,18 +1,24 @@
 """`channelstream listen`: print the events of a subscriber, and reconnect after every interruption."""
 
+import asyncio
 import json
+import logging
 import random
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from channelstream.cli.publish import DEFAULT_USER
-from channelstream.cli.reconnect import ReconnectPolicy
 from channelstream.cli.remote import Server, add_server_flags, server_of
-from channelstream.cli.streams import LOST, STREAMS, Item, ResumePoint, Stream, StreamEnded
 from channelstream.config.flags import OneLineParser
 from channelstream.errors import CloseCode, RequestFailed
+from channelstream_client.blocking import BlockingIteration
+from channelstream_client.errors import StreamClosed
+from channelstream_client.listening import Iteration
+from channelstream_client.protocol import Item
+from channelstream_client.reach import Reach, tls_context
+from channelstream_client.resuming import Down, ResumingClient
+from channelstream_client.streams import Stream, long_poll, sse, websocket
 
 DESCRIPTION = """\
 Subscribe to channels and print one JSON line for each event. A stream that breaks is resumed from its position;
@@ -23,19 +29,12 @@ examples:
   channelstream listen -c news -u alice --transport sse | jq .message
 """
 
-FINAL = frozenset(
-    {
-        CloseCode.NORMAL,
-        CloseCode.REPLACED,
-        CloseCode.PROTOCOL_ERROR,
-        CloseCode.UNSUPPORTED_DATA,
-        CloseCode.INVALID_TEXT,
-        CloseCode.POLICY_VIOLATION,
-        CloseCode.TOO_BIG,
-    }
-)
-"""Close codes after which a client must not reconnect."""
+STREAMS: dict[str, Stream] = {"ws": websocket, "sse": sse, "poll": long_poll}
 TOO_MANY_REQUESTS = 429
+
+
+class _SubscriberRefused(StreamClosed):
+    """The server refuses to register the subscriber again, so that listening ends. The refusal is its `__cause__`."""
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -47,6 +46,8 @@ def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     arguments = _parser().parse_strictly(argv)
     server = server_of(arguments, environ)
+    # `report_down` prints what the client logs.
+    logging.getLogger("channelstream_client").addHandler(logging.NullHandler())
     subscriber = Subscriber(server, arguments.user, arguments.channels, STREAMS[arguments.transport])
     try:
         return subscriber.listen()
@@ -77,6 +78,15 @@ def _parser() -> OneLineParser:
     return parser
 
 
+def reach_of(server: Server) -> Reach:
+    """Return how streams get to a server: as its calls do, without proxies of the environment."""
+    return Reach(
+        lambda: server.tls() or tls_context(server.url, verify=True),
+        trust_env=False,
+        unix_socket=server.unix_socket,
+    )
+
+
 def say(text: str) -> None:
     """Print a line that is not an event, to stderr."""
     print(f"channelstream: {text}", file=sys.stderr, flush=True)
@@ -87,35 +97,38 @@ class Subscriber:
     """A user who subscribes to channels over one transport.
 
     Attributes:
-        wait: sleeps before a reconnect; takes seconds.
         jitter: returns random numbers from 0 to 1, so that many clients do not reconnect at the same time.
-        clock: a monotonic clock, in seconds.
+        is_listening: whether it has received something.
     """
 
     server: Server
     user: str
     channels: Sequence[str]
     stream: Stream
-    wait: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
-    clock: Callable[[], float] = time.monotonic
-    resume_point: ResumePoint = field(default_factory=ResumePoint)
-    policy: ReconnectPolicy = field(default_factory=ReconnectPolicy)
+    is_listening: bool = False
 
     def listen(self) -> int:
-        """Print events until the server ends the connection. Return the exit code: 0 if it ended with 1000."""
-        self.connect()
-        while True:
-            try:
-                self.read_stream()
-            except StreamEnded as end:
-                say(f"stream ended: {end}")
-                if end.code in FINAL:
-                    return 0 if end.code == CloseCode.NORMAL else 1
-                self.wait_to_reconnect(end)
+        """Print events until the server ends the connection. Return the exit code: 0 if it ended on purpose.
 
-    def connect(self) -> None:
-        """Register a connection, as an application does for its browsers.
+        Raises:
+            RequestFailed: the server refused the subscriber, or cannot be reached at the start.
+        """
+        conn_id = self.connect("")
+        try:
+            with BlockingIteration(lambda: self.events(conn_id)) as items:
+                for item in items:
+                    self.handle(item)
+        except _SubscriberRefused as refused:
+            raise refused.__cause__ or refused from None
+        except StreamClosed as closed:
+            say(f"stream ended: {closed}")
+            return 1
+        say("the connection was ended")
+        return 0
+
+    def connect(self, position: str) -> str:
+        """Register a connection that may read from a position, as an application does for its browsers. Return its id.
 
         Raises:
             RequestFailed: the server refused it or cannot be reached.
@@ -124,54 +137,45 @@ class Subscriber:
             "username": self.user,
             "channels": list(self.channels),
             "info": {"include_history": False, "include_users": False},
-            "since": self.resume_point.position,
+            "since": position,
         }
-        self.resume_point.conn_id = self.server.post("/connect", body, dict, "conn_id")["conn_id"]
+        conn_id: str = self.server.post("/connect", body, dict, "conn_id")["conn_id"]
+        return conn_id
 
-    def read_stream(self) -> None:
-        """Handle the items of one stream until it ends.
+    def events(self, conn_id: str) -> Iteration[Item]:
+        client = ResumingClient(self.server.url, conn_id, [self.stream], self.jitter, can_renew=True)
+        reach = reach_of(self.server)
+        return Iteration(client, reach, lambda item: item, renew=self.renew, on_down=self.report_down)
 
-        Raises:
-            StreamEnded: always.
-        """
-        if not self.resume_point.conn_id:
-            self.reconnect()
-        for item in self.stream(self.server, self.resume_point):
-            self.policy.received(self.clock())
-            self.handle(item)
-
-    def reconnect(self) -> None:
-        """Register a new connection if the old one is unknown. An unreachable or overloaded server is tried again.
+    async def renew(self, position: str) -> str:
+        """Register a new connection in place of one that the server does not know. A failure is tried again.
 
         Raises:
-            RequestFailed: the server refused it.
-            StreamEnded: the server cannot be reached, or answered 5xx or 429.
+            RequestFailed: the server cannot be reached, or answered 5xx or 429.
+            StreamClosed: the server refused it.
         """
         try:
-            self.connect()
+            return await asyncio.to_thread(self.connect, position)
         except RequestFailed as error:
-            if error.status is not None and error.status < 500 and error.status != TOO_MANY_REQUESTS:
+            if error.status is None or error.status >= 500 or error.status == TOO_MANY_REQUESTS:
                 raise
-            raise StreamEnded(LOST, str(error)) from error
+            raise _SubscriberRefused(CloseCode.UNKNOWN_CONNECTION, str(error)) from error
 
     def handle(self, item: Item) -> None:
-        """Print an event and store its position. A `resumed` item is reported on stderr instead of stdout."""
+        """Print an event. A `resumed` item is reported on stderr instead of stdout."""
         if item.get("type") == "resumed":
             self.report_start(item)
         else:
             print(json.dumps(item), flush=True)
-        self.resume_point.position = item.get("position", self.resume_point.position)
 
     def report_start(self, resumed: Item) -> None:
         """Report the first start of the stream, and channels whose events may be missing."""
-        if not self.resume_point.position:
+        if not self.is_listening:
+            self.is_listening = True
             say(f"listening to {', '.join(self.channels) or 'private messages'} as {self.user}")
         if resumed.get("lost"):
             lost = (name or "private messages" for name in resumed["lost"])
             say(f"events may be missing from: {', '.join(lost)}")
 
-    def wait_to_reconnect(self, end: StreamEnded) -> None:
-        """Wait before the next stream, and drop a connection that the server does not know."""
-        if end.code == CloseCode.UNKNOWN_CONNECTION:
-            self.resume_point.conn_id = ""
-        self.wait(end.retry_after_s + self.jitter() * self.policy.longest_s(end.code, self.clock()))
+    def report_down(self, down: Down) -> None:
+        say(f"stream ended: {down.reason}")

@@ -50,14 +50,15 @@ class Server:
             return None
         return client_context(self.certfile)
 
-    def client(self, timeout_s: float = REQUEST_TIMEOUT_S) -> httpx.Client:
+    def client(self) -> httpx.Client:
         """Return a client for unsigned requests. It ignores proxies of the environment: loopback is the usual case."""
         # Without TLS, to which no redirect leads, no authorities are loaded: that takes longer than the request.
         transport = httpx.HTTPTransport(
             verify=self.tls() or False, uds=self.unix_socket or None, trust_env=False
         )
-        timeout = httpx.Timeout(REQUEST_TIMEOUT_S, read=timeout_s)
-        return httpx.Client(base_url=self.url, transport=transport, timeout=timeout, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, transport=transport, timeout=REQUEST_TIMEOUT_S, trust_env=False
+        )
 
     def post(self, path: str, body: object, wanted: type[T], *keys: str) -> T:
         """Send a signed POST and return the answer's JSON; see `_ask`."""

@@ -287,14 +287,17 @@ def test_upgrade_that_is_due_between_polls_is_done_by_the_next_step() -> None:
 
 
 def test_outcome_of_a_stream_that_is_over_changes_nothing() -> None:
-    """A driver may report that it left, or that a poll is complete, after a `closing` item has ended the stream."""
+    """A driver may report all that happens after a `closing` item, which has ended the stream with its code."""
     play = Play("ws", "sse")
     play.opens()
     play.receives(resumed(), {"type": "closing", "code": SLOW, "reason": ""})
     play.client.left(play.now, to_upgrade=True)
     play.client.answered(play.now)
+    play.ends(NORMAL)
+    assert play.receives(message(9)) == []
     assert play.waits() == 0.0
     assert not play.client.is_polling
+    assert play.opens().position == "e-0"
 
 
 # -- polls

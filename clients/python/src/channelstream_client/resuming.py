@@ -244,6 +244,8 @@ class ResumingClient(Generic[T]):
         Args:
             keep: False discards the items: after `left` the next stream resumes before them.
         """
+        if not self.is_reading:
+            return []
         if not items or not is_closing(items[0]):  # A stream that only sends its close code has not opened.
             self._on_open(now)
         wanted = [item for item in items if not is_closing(item) and self._is_wanted(item)]
@@ -293,7 +295,9 @@ class ResumingClient(Generic[T]):
         self._is_forgotten = False
 
     def ended(self, end: StreamEnded, now: float) -> None:
-        """Record why a stream ended or did not open, or why there is no new connection."""
+        """Record why a stream ended or did not open, or why there is no new connection. The first reason counts."""
+        if self._wait is not None or self._stop is not None:
+            return
         self._close_stream()
         wait_s = self._policy.ended(end, now)
         if wait_s is None or (end.code == UNKNOWN_CONNECTION and not self._can_renew):
