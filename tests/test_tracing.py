@@ -9,10 +9,11 @@ import pytest
 from tests.http_client import http
 from tests.waiting import PATIENCE_S
 
+from channelstream.apps.app import App
 from channelstream.config import Settings
 from channelstream.core.trace import MAX_MINUTES, MAX_NOTES, MAX_TRACES, Fact, FactKind, Kind, Subject, Trace
 from channelstream.errors import Invalid, TooManyRequests
-from channelstream.node import Node
+from channelstream.node import Node, Service
 from channelstream.server import build
 from channelstream.tracing import Tracer
 
@@ -26,7 +27,7 @@ def node() -> Node:
 
 def test_tracing_that_is_off_costs_nothing(node: Node) -> None:
     """Before the first and after the last trace the engine calls the hub directly, and no signal has a consumer."""
-    tracer = Tracer(node)
+    tracer = Tracer(Service(App(), node))
     assert node.deliver == node.hub.deliver
     tracer.start("user", "bob", 5)
     assert node.deliver != node.hub.deliver
@@ -38,7 +39,7 @@ def test_tracing_that_is_off_costs_nothing(node: Node) -> None:
 
 def test_traces_are_bounded(node: Node) -> None:
     """So many run, each so long; an ended one makes room."""
-    tracer = Tracer(node)
+    tracer = Tracer(Service(App(), node))
     for number in range(MAX_TRACES):
         tracer.start("user", str(number), 1)
     with pytest.raises(TooManyRequests):

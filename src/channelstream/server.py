@@ -42,7 +42,7 @@ from channelstream.errors import BadSignature, CannotListen, ChannelstreamError,
 from channelstream.housekeeping import Housekeeping
 from channelstream.http.listener import Listener
 from channelstream.http.shared import HttpServer, HttpSettings
-from channelstream.node import Node, NodeLimits
+from channelstream.node import Node, NodeLimits, Services
 from channelstream.pacing import FlushPacer
 from channelstream.pages.refusals import json_errors
 from channelstream.site import routes
@@ -268,16 +268,20 @@ def serve(
 
 def build(settings: Settings, protocols: Protocols = PROTOCOLS) -> Server:
     """Build the server with all its parts."""
-    node = _node(settings, protocols.formats)
+    node, apps = _node(settings, protocols.formats), make_apps(settings)
     policy = Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors)
-    streams = Streams(node, _stream_settings(settings), policy, protocols)
-    apps = make_apps(settings)
+    services = Services(apps, node)
+    streams = Streams(services.default, _stream_settings(settings), policy, protocols)
     auth = make_signature_auth(settings, apps.default, node.clock.wall)
-    api = Api(ENDPOINTS, node, auth, OpenAuth(apps.default), policy, settings.max_body_bytes)
+    api = Api(ENDPOINTS, services, auth, OpenAuth(apps.default), policy, settings.max_body_bytes)
     front = Front(policy, api, StreamsApp(streams), settings.http_scheme)
     watchdog = Watchdog(settings.slow_turn_ms / 1000)
     sampler = Sampler(node, watchdog)
-    pages = Starlette(routes=_pages(settings, front, Panel(node, streams, sampler), auth, Tracer(node)))
+    pages = Starlette(
+        routes=_pages(
+            settings, front, Panel(services.default, streams, sampler), auth, Tracer(services.default)
+        )
+    )
     front.pages = json_errors(pages, front.page_cors)
     http_server = HttpServer(
         _http_settings(settings), front, StreamRouter(streams), policy, lambda: streams.sockets

@@ -1,4 +1,7 @@
-"""Traces of a running node: a consumer of its signals while one runs, and not otherwise."""
+"""Traces of a running node: a consumer of its signals while one runs, and not otherwise.
+
+Subjects and notes hold keys, as the events do; the documents have names.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
@@ -7,6 +10,8 @@ from typing import Any, assert_never
 
 import msgspec
 
+from channelstream.apps.app import App
+from channelstream.apps.keys import name_of
 from channelstream.core.connection import Connection
 from channelstream.core.events import Event
 from channelstream.core.explain import (
@@ -26,20 +31,22 @@ from channelstream.core.trace import (
     Fact,
     FactKind,
     Kind,
+    Note,
     Subject,
     Trace,
     event_fact,
 )
 from channelstream.errors import Invalid, TooManyRequests
-from channelstream.node import Node
+from channelstream.node import Service
 from channelstream.node.signals import Signal
 
 
 class Tracer:
-    """The traces of one node, which consume its signals while any runs."""
+    """The traces of one application on a node, which consume the node's signals while any runs."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, service: Service) -> None:
+        self._app = service.app
+        self._node = service.node
         self._traces: dict[Subject, Trace] = {}
         self._consumes = False
 
@@ -54,7 +61,7 @@ class Tracer:
         """
         if not 0 <= minutes <= MAX_MINUTES:
             raise Invalid({"minutes": [f"A trace may run for 0 to {MAX_MINUTES} minutes."]})
-        subject = _subject(kind, name)
+        subject = _subject(self._app, kind, name)
         until_s = self._node.clock.steady() + minutes * 60
         trace = self._traces.get(subject)
         if trace is not None:
@@ -70,7 +77,7 @@ class Tracer:
         Raises:
             Invalid: the kind cannot be traced.
         """
-        subject = _subject(kind, name)
+        subject = _subject(self._app, kind, name)
         trace = self._traces.get(subject)
         notes = trace.after(after) if trace else []
         return {
@@ -78,7 +85,7 @@ class Tracer:
             "name": name,
             "seconds_left": self._seconds_left(trace) if trace else 0,
             "noted": trace.noted if trace else 0,
-            "notes": msgspec.to_builtins(notes),
+            "notes": [msgspec.to_builtins(_named(note)) for note in notes],
             "connections": [_shown(connection) for connection in self._connections(subject)],
         }
 
@@ -87,7 +94,7 @@ class Tracer:
         return [
             {
                 "kind": trace.subject.kind.value,
-                "name": trace.subject.name,
+                "name": name_of(trace.subject.name),
                 "seconds_left": self._seconds_left(trace),
                 "noted": trace.noted,
             }
@@ -228,9 +235,9 @@ class Tracer:
         return [trace for trace in self._running() if _covers(trace.subject, connection)]
 
 
-def _subject(kind: str, name: str) -> Subject:
+def _subject(app: App, kind: str, name: str) -> Subject:
     try:
-        return Subject(Kind(kind), name)
+        return Subject(Kind(kind), app.key(name))
     except ValueError as error:
         raise Invalid({"kind": ["Name a user, a channel or a conn_id."]}) from error
 
@@ -258,9 +265,30 @@ def _of(connection: Connection, fact: Fact) -> Fact:
 
 def _shown(connection: Connection) -> dict[str, Any]:
     return {
-        "conn_id": connection.id,
-        "user": connection.user,
+        "conn_id": name_of(connection.id),
+        "user": name_of(connection.user),
         "state": connection.state.value,
-        "channels": sorted(connection.channels)[:MAX_OUTCOMES],
+        "channels": list(map(name_of, sorted(connection.channels)[:MAX_OUTCOMES])),
         "more_channels": max(0, len(connection.channels) - MAX_OUTCOMES),
     }
+
+
+def _named(note: Note) -> Note:
+    """Return a note with names in place of keys."""
+    fact = note.fact
+    named = msgspec.structs.replace(
+        fact,
+        channel=_name_of(fact.channel),
+        by=_name_of(fact.by),
+        conn_id=_name_of(fact.conn_id),
+        user=_name_of(fact.user),
+        outcomes=tuple(
+            msgspec.structs.replace(each, conn_id=_name_of(each.conn_id), user=_name_of(each.user))
+            for each in fact.outcomes
+        ),
+    )
+    return msgspec.structs.replace(note, fact=named)
+
+
+def _name_of(key: str | None) -> str | None:
+    return None if key is None else name_of(key)

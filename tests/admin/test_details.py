@@ -6,10 +6,12 @@ import pytest
 
 from channelstream import slices
 from channelstream.admin import details
+from channelstream.apps.app import App
 from channelstream.config import Settings
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
+from channelstream.node import Service
 from channelstream.server import build
 from channelstream.wire.channelstream import V07
 
@@ -31,7 +33,7 @@ def test_a_connection_of_a_later_version_is_shown() -> None:
         later = ClientProtocol("v99", PresenceAudience.IF_ANNOUNCED)
         await node.connect("c", "ann", later, {"c1": {}}, UserUpdate({}, {}))
         await node.publish([said(1)])
-        shown = await details.connection(node, "c")
+        shown = await details.connection(Service(App(), node), "c")
         assert shown is not None
         assert (shown["protocol"], shown["events"]) == ("v99", [])
 
@@ -47,7 +49,7 @@ def test_other_tasks_run_while_the_last_events_are_found(monkeypatch: pytest.Mon
         await node.start()
         await node.connect("c", "ann", V07, {name: {} for name in CHANNELS}, UserUpdate({}, {}))
         await node.publish([said(number) for number in range(90)])
-        looking = asyncio.create_task(details.connection(node, "c"))
+        looking = asyncio.create_task(details.connection(Service(App(), node), "c"))
         turns = 0
         while not looking.done():
             await asyncio.sleep(0)

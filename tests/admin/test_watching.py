@@ -9,8 +9,9 @@ import pytest
 from channelstream.admin import panel as panels
 from channelstream.admin.panel import WATCHERS, Panel
 from channelstream.admin.sampler import Sampler
+from channelstream.apps.app import App
 from channelstream.errors import Unavailable
-from channelstream.node import Node
+from channelstream.node import Node, Service
 from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
 
@@ -18,9 +19,9 @@ from channelstream.watchdog import Watchdog
 def watched_panel() -> tuple[Panel, Sampler]:
     clock = SimpleNamespace(steady=lambda: 1.0, wall=lambda: 1.0)
     hub: Any = SimpleNamespace(deliveries=7, connections={}, users={}, channels={})
-    node = cast(Node, SimpleNamespace(clock=clock, hub=hub, published=3, stalls=0))
+    node = cast(Node, SimpleNamespace(clock=clock, hub=hub, new_id=str, published=3, stalls=0))
     sampler = Sampler(node, Watchdog(0.1))
-    return Panel(node, cast(Streams, SimpleNamespace(open=2)), sampler), sampler
+    return Panel(Service(App(), node), cast(Streams, SimpleNamespace(open=2)), sampler), sampler
 
 
 def test_watchers_are_bounded() -> None:

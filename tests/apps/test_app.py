@@ -2,7 +2,8 @@
 
 import pytest
 
-from channelstream.apps.app import DEFAULT, App, Apps
+from channelstream.apps.app import App, Apps
+from channelstream.apps.keys import DEFAULT
 
 
 def test_the_applications_of_a_server_are_the_default_one_and_the_further_ones() -> None:

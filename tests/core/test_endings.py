@@ -1,5 +1,7 @@
 """The record of ended streams."""
 
+from itertools import islice
+
 from channelstream.core.endings import Ending, Endings
 
 
@@ -12,7 +14,7 @@ def test_the_latest_come_first() -> None:
     endings = Endings()
     for number in range(5):
         endings.add(ending(number))
-    assert [each.at_s for each in endings.latest(3)] == [4.0, 3.0, 2.0]
+    assert [each.at_s for each in islice(endings, 3)] == [4.0, 3.0, 2.0]
 
 
 def test_the_oldest_is_forgotten() -> None:
@@ -20,7 +22,7 @@ def test_the_oldest_is_forgotten() -> None:
     endings = Endings(kept=2)
     for number in range(3):
         endings.add(ending(number))
-    assert [each.at_s for each in endings.latest(10)] == [2.0, 1.0]
+    assert [each.at_s for each in islice(endings, 10)] == [2.0, 1.0]
 
 
 def test_a_connection_has_its_own() -> None:

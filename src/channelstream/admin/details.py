@@ -16,6 +16,7 @@ from channelstream.admin.shown import (
     waiting_bytes,
 )
 from channelstream.admin.tables import connection_rows
+from channelstream.apps.keys import name_of
 from channelstream.core.batch import DISCARD
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection, ConnectionState
@@ -24,7 +25,7 @@ from channelstream.core.log import Entry
 from channelstream.core.position import Offsets, Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
-from channelstream.node import Node
+from channelstream.node import Node, Service
 from channelstream.slices import Slices
 from channelstream.wire.framing import Framing
 from channelstream.wire.protocols import PROTOCOLS
@@ -41,25 +42,26 @@ ENDINGS = 20
 """Most endings of a connection that are shown."""
 
 
-async def channel(node: Node, name: str) -> dict[str, Any] | None:
+async def channel(service: Service, name: str) -> dict[str, Any] | None:
     """Describe a channel. Return None if it is unknown."""
-    found: Channel | None = next(iter(await node.channels([name])), None)
+    found: Channel | None = next(iter(await service.channels([name])), None)
     if found is None:
         return None
     return {
-        "name": found.name,
+        "name": name_of(found.name),
         "uuid": found.id,
         "settings": asdict(found.settings),
         "last_active": stamp(found.last_active_s),
         "connections": found.connections,
         "users": len(found.users),
         "listed_users": [
-            {"name": user, "connections": count} for user, count in islice(found.users.items(), LISTED)
+            {"name": name_of(user), "connections": count}
+            for user, count in islice(found.users.items(), LISTED)
         ],
         "log": len(found.log.entries),
         "history": len(found.history.entries),
         "messages": [_message_row(entry) for entry in reversed(found.history.entries[-MESSAGES:])],
-        "position": str(node.position),
+        "position": str(service.node.position),
     }
 
 
@@ -68,43 +70,42 @@ def _message_row(entry: Entry) -> dict[str, Any]:
     assert isinstance(event, Message)  # noqa: S101 - history holds nothing else
     return {
         "uuid": event.uuid,
-        "user": event.user,
+        "user": name_of(event.user),
         "at": event.timestamp,
         "edited": event.edited,
         "json": cut(event.payload),
     }
 
 
-async def user(node: Node, name: str) -> dict[str, Any] | None:
+async def user(service: Service, name: str) -> dict[str, Any] | None:
     """Describe a user. Return None if it is unknown."""
-    found: User | None = next(iter(await node.users([name])), None)
+    found: User | None = next(iter(await service.users([name])), None)
     if found is None:
         return None
-    here = node.hub.users.get(name, {})
     return {
-        "name": found.name,
+        "name": name_of(found.name),
         "uuid": found.id,
         "state": state_of(found.state),
         "public_keys": list(found.public_keys),
         "last_active": stamp(found.last_active_s),
         "channels": len(found.channels),
-        "listed_channels": sorted(islice(found.channels, LISTED)),
+        "listed_channels": sorted(map(name_of, islice(found.channels, LISTED))),
         "connections": found.connections,
-        "listed_connections": connection_rows(islice(here, LISTED)),
+        "listed_connections": connection_rows(islice(service.connections_of(name), LISTED)),
         "private_log": len(found.log.entries),
     }
 
 
-async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
+async def connection(service: Service, conn_id: str) -> dict[str, Any] | None:
     """Describe a connection, or how the connection with this id ended. Return None if neither is known."""
-    endings = [ending_row(ending) for ending in node.endings.of(conn_id, ENDINGS)]
-    found = node.connection(conn_id)
+    endings = [ending_row(ending) for ending in service.endings_of(conn_id, ENDINGS)]
+    node, found = service.node, service.connection(conn_id)
     if found is None:
         return {"id": conn_id, "state": "closed", "endings": endings} if endings else None
     waiting = found.batch.entries()
     return {
-        "id": found.id,
-        "user": found.user,
+        "id": name_of(found.id),
+        "user": name_of(found.user),
         "state": found.state.value,
         "transport": transport_of(found),
         "protocol": PROTOCOLS.title_of(found.protocol),
@@ -114,7 +115,7 @@ async def connection(node: Node, conn_id: str) -> dict[str, Any] | None:
         "waiting_bytes": waiting_bytes(found),
         "expires_in_s": _expires_in_s(node, found),
         "channels": len(found.channels),
-        "listed_channels": sorted(islice(found.channels, LISTED)),
+        "listed_channels": sorted(map(name_of, islice(found.channels, LISTED))),
         "events": [event_row(entry, found.protocol) for entry in await _last_events(node, found)]
         if PROTOCOLS.is_spoken(found.protocol, Framing.POLL)
         else [],

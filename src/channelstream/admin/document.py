@@ -8,29 +8,31 @@ from channelstream.admin.sampler import Loop
 from channelstream.api.call import Call
 from channelstream.api.info import channels_info
 from channelstream.api.schemas import InfoOptions
+from channelstream.apps.keys import name_of
 from channelstream.core.user import User
-from channelstream.node import Node
+from channelstream.node import Service
 from channelstream.transports.streams import Streams
 
 
 class Document:
-    """Describes a whole node at once."""
+    """Describes an application on a node at once."""
 
-    def __init__(self, node: Node, streams: Streams, loop: Loop) -> None:
-        self._node = node
+    def __init__(self, service: Service, streams: Streams, loop: Loop) -> None:
+        self._service = service
         self._loop = loop
         self._streams = streams
-        self._started_s = node.clock.steady()
+        self._started_s = service.clock.steady()
 
     async def __call__(self) -> dict[str, Any]:
-        node = self._node
-        call = Call.internal(node)
+        service, node = self._service, self._service.node
+        call = Call.internal(service)
         info = await channels_info(call, None, InfoOptions())
-        users = await node.users(None)
+        users = await service.users(None)
+        connections = await service.connections()
         return {
             "remembered_user_count": len(users),
-            "unique_user_count": len(node.hub.users),
-            "total_connections": len(node.hub.connections),
+            "unique_user_count": len({connection.user for connection in connections}),
+            "total_connections": len(connections),
             "total_channels": len(info["channels"]),
             "total_messages": node.hub.deliveries,
             "total_unique_messages": node.published,
@@ -45,14 +47,15 @@ class Document:
         }
 
     def _user(self, user: User) -> dict[str, Any]:
-        connections = self._node.hub.users.get(user.name, ())
+        name = name_of(user.name)
+        connections = self._service.connections_of(name)
         return {
-            "user": user.name,
+            "user": name,
             "state": user.state,
             "uuid": user.id,
-            "connections": sorted(connection.id for connection in connections),
+            "connections": sorted(name_of(connection.id) for connection in connections),
         }
 
     def uptime(self) -> str:
         """Return how long the node has run, in the format of 0.7.1: H:MM:SS."""
-        return str(timedelta(seconds=int(self._node.clock.steady() - self._started_s)))
+        return str(timedelta(seconds=int(self._service.clock.steady() - self._started_s)))

@@ -17,7 +17,7 @@ from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
 from channelstream.asgi import Parts, in_parts
 from channelstream.errors import Unavailable
-from channelstream.node import Node
+from channelstream.node import Service
 from channelstream.slices import Slices
 from channelstream.transports.streams import Streams
 
@@ -39,7 +39,7 @@ class Detail(NamedTuple):
         table: the table that lists them.
     """
 
-    describe: Callable[[Node, str], Awaitable[dict[str, Any] | None]]
+    describe: Callable[[Service, str], Awaitable[dict[str, Any] | None]]
     table: str
 
 
@@ -63,19 +63,19 @@ class _Watcher:
 
 
 class Panel:
-    """The admin's view of a running node."""
+    """The admin's view of an application on a running node; the figures of a watching page are those of the node."""
 
-    def __init__(self, node: Node, streams: Streams, sampler: Sampler) -> None:
-        self._document = Document(node, streams, sampler.loop)
-        self._node = node
+    def __init__(self, service: Service, streams: Streams, sampler: Sampler) -> None:
+        self._document = Document(service, streams, sampler.loop)
+        self._service = service
         self._streams = streams
         self._sampler = sampler
-        self._tables = Tables(node)
+        self._tables = Tables(service)
         self._watchers: WeakSet[_Watcher] = WeakSet()
 
     async def document(self) -> Sequence[bytes]:
         """Return the JSON of `/admin/admin.json`, in parts."""
-        result = await in_parts(await self._document(), Slices(self._node.clock.steady))
+        result = await in_parts(await self._document(), Slices(self._service.clock.steady))
         return result.parts
 
     async def table(
@@ -87,11 +87,11 @@ class Panel:
     async def detail(self, kind: str, name: str) -> dict[str, Any] | None:
         """Describe a channel, user or connection. Return None if the kind or the name is unknown."""
         found = DETAILS.get(kind)
-        return await found.describe(self._node, name) if found else None
+        return await found.describe(self._service, name) if found else None
 
     def endings(self) -> list[dict[str, Any]]:
         """Return how streams and connections ended recently, newest first."""
-        return [ending_row(ending) for ending in self._node.endings.latest(ENDINGS)]
+        return [ending_row(ending) for ending in self._service.latest_endings(ENDINGS)]
 
     def slow_turns(self) -> dict[str, Any]:
         """Return the figures of the event loop, and its latest slow turns, newest first."""
@@ -105,7 +105,7 @@ class Panel:
             KeyError: there is no such action.
             ChannelstreamError: the body is invalid, or the action cannot be done now.
         """
-        result = await ACTIONS[action](Call.internal(self._node, body))
+        result = await ACTIONS[action](Call.internal(self._service, body))
         return msgspec.Raw(b"".join(result.parts)) if isinstance(result, Parts) else result
 
     def watch(self) -> AsyncIterator[dict[str, Any]]:
@@ -140,13 +140,14 @@ class Panel:
         return True
 
     def _figures(self) -> dict[str, Any]:
-        hub = self._node.hub
+        node = self._service.node
+        hub = node.hub
         return {
             "connections": len(hub.connections),
             "streams": self._streams.open,
             "users": len(hub.users),
             "channels": len(hub.channels),
-            "published": self._node.published,
+            "published": node.published,
             "deliveries": hub.deliveries,
             "uptime": self._document.uptime(),
             **self._sampler.loop.figures(),

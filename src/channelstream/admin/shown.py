@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from channelstream.apps.keys import name_of
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection, ConnectionState
 from channelstream.core.endings import Ending
@@ -46,7 +47,7 @@ def event_row(entry: Entry, protocol: ClientProtocol) -> dict[str, Any]:
     """Describe an event in the form that a connection receives."""
     return {
         "position": entry.position,
-        "channel": entry.event.channel,
+        "channel": None if entry.event.channel is None else name_of(entry.event.channel),
         "json": cut(PROTOCOLS.format_of(protocol, Framing.POLL).item(entry) or b""),
     }
 
@@ -54,8 +55,8 @@ def event_row(entry: Entry, protocol: ClientProtocol) -> dict[str, Any]:
 def ending_row(ending: Ending) -> dict[str, Any]:
     return {
         "at": stamp(ending.at_s),
-        "conn_id": ending.conn_id,
-        "user": ending.user,
+        "conn_id": name_of(ending.conn_id),
+        "user": name_of(ending.user),
         "code": ending.code,
         "reason": cut(ending.reason),
         "final": ending.final,

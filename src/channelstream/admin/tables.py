@@ -8,12 +8,13 @@ from typing import Any, Generic, TypeVar
 from channelstream.admin.columns import Cell, Column
 from channelstream.admin.listing import Listing, PageRequest
 from channelstream.admin.shown import KEYS, state_of, transport_of, waiting_bytes
+from channelstream.apps.keys import name_of
 from channelstream.core.channel import Channel
 from channelstream.core.connection import Connection
 from channelstream.core.node_status import NodeStatus
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
-from channelstream.node import Node
+from channelstream.node import Service
 
 T = TypeVar("T")
 
@@ -32,11 +33,11 @@ class Table(Generic[T]):
     title: str
     search: str
     listing: Listing[T]
-    rows: Callable[[Node], Awaitable[Sequence[T]]]
+    rows: Callable[[Service], Awaitable[Sequence[T]]]
     none: str = "None yet."
 
-    async def page(self, node: Node, request: PageRequest) -> dict[str, Any]:
-        return await self.listing.page(await self.rows(node), request)
+    async def page(self, service: Service, request: PageRequest) -> dict[str, Any]:
+        return await self.listing.page(await self.rows(service), request)
 
 
 def _marks(channel: Channel) -> list[str]:
@@ -49,10 +50,6 @@ def _marks(channel: Channel) -> list[str]:
     return [mark for mark, is_on in marks if is_on]
 
 
-async def _connections_here(node: Node) -> Sequence[Connection]:
-    return list(node.hub.connections.values())
-
-
 CHANNELS: Table[Channel] = Table(
     "channels",
     "Channels",
@@ -62,9 +59,9 @@ CHANNELS: Table[Channel] = Table(
             Column(
                 "name",
                 "Channel",
-                lambda channel: channel.name,
+                lambda channel: name_of(channel.name),
                 Cell.CHANNEL,
-                order=lambda channel: channel.name.casefold(),
+                order=lambda channel: name_of(channel.name).casefold(),
                 is_searched=True,
             ),
             Column("users", "Users", lambda channel: channel.user_count, Cell.COUNT),
@@ -81,7 +78,7 @@ CHANNELS: Table[Channel] = Table(
             ),
         )
     ),
-    lambda node: node.channels(None, with_users=False),
+    lambda service: service.channels(None, with_users=False),
 )
 USERS: Table[User] = Table(
     "users",
@@ -92,9 +89,9 @@ USERS: Table[User] = Table(
             Column(
                 "name",
                 "User",
-                lambda user: user.name,
+                lambda user: name_of(user.name),
                 Cell.USER,
-                order=lambda user: user.name.casefold(),
+                order=lambda user: name_of(user.name).casefold(),
                 is_searched=True,
             ),
             Column("connections", "Connections", lambda user: user.connections, Cell.COUNT),
@@ -109,7 +106,7 @@ USERS: Table[User] = Table(
             ),
         )
     ),
-    lambda node: node.users(None),
+    lambda service: service.users(None),
 )
 CONNECTIONS: Table[Connection] = Table(
     "connections",
@@ -117,13 +114,19 @@ CONNECTIONS: Table[Connection] = Table(
     "Find a connection or a user",
     Listing(
         (
-            Column("id", "Connection", lambda connection: connection.id, Cell.CONNECTION, is_searched=True),
+            Column(
+                "id",
+                "Connection",
+                lambda connection: name_of(connection.id),
+                Cell.CONNECTION,
+                is_searched=True,
+            ),
             Column(
                 "user",
                 "User",
-                lambda connection: connection.user,
+                lambda connection: name_of(connection.user),
                 Cell.USER,
-                order=lambda connection: connection.user.casefold(),
+                order=lambda connection: name_of(connection.user).casefold(),
                 is_searched=True,
             ),
             Column("state", "State", lambda connection: connection.state.value, Cell.WORD),
@@ -132,7 +135,7 @@ CONNECTIONS: Table[Connection] = Table(
             Column("waiting", "Bytes waiting", waiting_bytes, Cell.BYTES),
         )
     ),
-    _connections_here,
+    lambda service: service.connections(),
 )
 NODES: Table[NodeStatus] = Table(
     "nodes",
@@ -153,7 +156,7 @@ NODES: Table[NodeStatus] = Table(
             Column("id", "Id", lambda node: node.id, Cell.ID, is_sortable=False, is_searched=True),
         )
     ),
-    lambda node: node.nodes(),
+    lambda service: service.node.nodes(),
     none="This server does not share its engine with other nodes.",
 )
 TABLES: dict[str, Table[Any]] = {table.name: table for table in (CHANNELS, USERS, CONNECTIONS, NODES)}
@@ -169,8 +172,8 @@ def connection_rows(connections: Iterable[Connection]) -> list[dict[str, Any]]:
 class Tables:
     """Pages of the tables. One page is built at a time, so that concurrent requests do not add up in one event loop turn."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self._lock = asyncio.Lock()
 
     async def page(self, name: str, request: PageRequest) -> dict[str, Any] | None:
@@ -179,4 +182,4 @@ class Tables:
         if table is None:
             return None
         async with self._lock:
-            return await table.page(self._node, request)
+            return await table.page(self._service, request)

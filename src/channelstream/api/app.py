@@ -22,7 +22,7 @@ from channelstream.asgi import (
 from channelstream.auth.base import RequestAuth
 from channelstream.core.policy import Header, Policy, header
 from channelstream.errors import ChannelstreamError, Internal, Malformed, NotFound, UnsupportedEncoding
-from channelstream.node import Node
+from channelstream.node import Services
 
 UNSIGNED_BODY_BYTES = 4096
 """Longest body of a call that needs no signature."""
@@ -36,7 +36,7 @@ class Api:
     def __init__(
         self,
         endpoints: Iterable[Endpoint],
-        node: Node,
+        services: Services,
         signed: RequestAuth,
         unsigned: RequestAuth,
         policy: Policy,
@@ -50,7 +50,7 @@ class Api:
         """
         self._rows = {(row.path, method): row for row in endpoints for method in row.methods}
         self.paths = frozenset(path for path, _ in self._rows)
-        self._node = node
+        self._services = services
         self._auths = {True: signed, False: unsigned}
         self._policy = policy
         self._body_bytes = body_bytes
@@ -85,7 +85,7 @@ class Api:
         body = await read_body(scope, receive, limit)
         auth.verify_body(principal, body)
         try:
-            return await row.handler(Call(self._node, scope, body, principal, self._walker))
+            return await row.handler(Call(self._services.of(principal.app), scope, body, self._walker))
         except Malformed:
             # Checked only when the body is not JSON: a good request pays nothing for it.
             _check_encoding(scope)

@@ -4,50 +4,46 @@ from typing import Self
 
 from channelstream.api.validation import missing_connection
 from channelstream.api.walker import Walker
-from channelstream.apps.app import App, AppLimits
-from channelstream.apps.principal import ALL_RIGHTS, Principal
+from channelstream.apps.app import AppLimits
 from channelstream.asgi import Scope
 from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import header
 from channelstream.core.query import read_query
 from channelstream.errors import Invalid
-from channelstream.node import Node
+from channelstream.node import Service
 from channelstream.slices import Slices
 
 MAX_KEY = 255
 """Longest Idempotency-Key, in characters."""
-SERVER = Principal(App(), rights=ALL_RIGHTS)
-"""The principal of the calls that the server itself makes."""
 
 
 class Call:
     """An admitted request, with its body.
 
     Attributes:
-        principal: who calls.
+        service: that of the application for which the call is made.
         slices: divides the work of this call into short event loop turns.
         walker: reads the long bodies that msgspec refuses, of all calls.
     """
 
-    __slots__ = ("_scope", "body", "node", "principal", "slices", "walker")
+    __slots__ = ("_scope", "body", "service", "slices", "walker")
 
-    def __init__(self, node: Node, scope: Scope, body: bytes, principal: Principal, walker: Walker) -> None:
-        self.node = node
+    def __init__(self, service: Service, scope: Scope, body: bytes, walker: Walker) -> None:
+        self.service = service
         self.body = body
-        self.principal = principal
         self.walker = walker
-        self.slices = Slices(node.clock.steady)
+        self.slices = Slices(service.clock.steady)
         self._scope = scope
 
     @classmethod
-    def internal(cls, node: Node, body: bytes = b"") -> Self:
+    def internal(cls, service: Service, body: bytes = b"") -> Self:
         """Return a call that the server itself makes."""
-        return cls(node, {"headers": [], "query_string": b""}, body, SERVER, Walker())
+        return cls(service, {"headers": [], "query_string": b""}, body, Walker())
 
     @property
     def limits(self) -> AppLimits:
         """The upper bounds of one call."""
-        return self.principal.app.limits
+        return self.service.app.limits
 
     @property
     def key(self) -> str:

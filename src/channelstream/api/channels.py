@@ -20,7 +20,7 @@ async def channel_config(call: Call) -> Answer | Parts:
     names = list(configs)
     for start in range(0, len(names), CONFIGURE_BATCH):
         part = names[start : start + CONFIGURE_BATCH]
-        await call.node.configure({name: msgspec.to_builtins(configs[name]) for name in part})
+        await call.service.configure({name: msgspec.to_builtins(configs[name]) for name in part})
         await call.slices.due()
     answer = await channels_info(call, names, _SETTINGS_ONLY)
     return await split_if_long(call, answer, answer)

@@ -17,6 +17,7 @@ from channelstream.api.schemas import (
     UnsubscribeBody,
 )
 from channelstream.api.validation import conn_id_in, decode, unknown_connection
+from channelstream.apps.keys import name_of
 from channelstream.asgi import Parts
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode, Faults, Invalid
@@ -32,7 +33,7 @@ STATUS_KEY = "status"
 async def connect(call: Call) -> Answer | Parts:
     """Register a connection of a user and subscribe it to channels."""
     body = await decode(call.body, ConnectBody, call.walker)
-    opened = await call.node.connect(
+    opened = await call.service.connect(
         body.conn_id or None,
         body.name,
         SEED if body.speaks_seed else V07,
@@ -45,7 +46,7 @@ async def connect(call: Call) -> Answer | Parts:
     answer = {
         "conn_id": opened.conn_id,
         "state": user.state,
-        "username": user.name,
+        "username": name_of(user.name),
         "public_state": user.public_state,
         "status": user.state.get(STATUS_KEY, 0),
         "position": info["position"],
@@ -60,7 +61,7 @@ async def subscribe(call: Call) -> Answer | Parts:
     body = await _read(call, SubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
     patches = await _patches(call, body.channels, body.channel_configs)
-    done = await call.node.subscribe(conn_id, patches, body.since or "") if conn_id else None
+    done = await call.service.subscribe(conn_id, patches, body.since or "") if conn_id else None
     if done is None:
         raise unknown_connection()
     return await _answer(call, done, body.info, "subscribed_to")
@@ -70,7 +71,7 @@ async def unsubscribe(call: Call) -> Answer | Parts:
     """Unsubscribe a connection from channels."""
     body = await _read(call, UnsubscribeBody)
     conn_id = call.conn_id(body.conn_id or None)
-    done = await call.node.unsubscribe(conn_id, body.channels) if conn_id else None
+    done = await call.service.unsubscribe(conn_id, body.channels) if conn_id else None
     if done is None:
         raise unknown_connection()
     return await _answer(call, done, body.info, "unsubscribed_from")
@@ -82,7 +83,7 @@ async def disconnect(call: Call) -> bool:
     conn_id = call.conn_id(body.conn_id or None)
     if conn_id is None:
         return False
-    return await call.node.end(conn_id, CloseCode.NORMAL, "disconnected by the application")
+    return await call.service.end(conn_id, CloseCode.NORMAL, "disconnected by the application")
 
 
 async def _read(call: Call, schema: type[S]) -> S:
@@ -105,7 +106,7 @@ async def _faults_of_connection(call: Call) -> Faults:
     except Invalid as error:
         return error.faults
     # A subscription to no channels changes nothing: it only finds out whether the connection exists.
-    known = await call.node.subscribe(conn_id, {}) if conn_id else None
+    known = await call.service.subscribe(conn_id, {}) if conn_id else None
     return {} if known else unknown_connection().faults
 
 

@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 
 from channelstream.api.call import Call
 from channelstream.api.schemas import InfoOptions
+from channelstream.apps.keys import name_of
 from channelstream.asgi import PART_BYTES, Parts, encode, in_parts
 from channelstream.core.channel import Channel
 from channelstream.core.position import Position
@@ -52,12 +53,12 @@ def _is_large(channel: Answer) -> bool:
 
 async def channels_info(call: Call, names: Sequence[str] | None, options: InfoOptions) -> Answer:
     """Describe channels. `names` None means all channels; unknown names are skipped."""
-    return await _describe(call, names, options, await call.node.head(names))
+    return await _describe(call, names, options, await call.service.head(names))
 
 
 async def info_of(call: Call, options: InfoOptions) -> Answer:
     """Answer `/info`. Its position is the end of the whole log, so that an application can pass it as `since`."""
-    position = await call.node.head(options.channels, all_shards=True)
+    position = await call.service.head(options.channels, all_shards=True)
     return await _describe(call, options.channels, options, position)
 
 
@@ -74,7 +75,7 @@ async def _describe(
 
 async def seed_info(call: Call, options: InfoOptions) -> Answer:
     """Describe channels in the 0.2 form: users are objects. The other keys are those of 0.7."""
-    position = await call.node.head(options.channels, all_shards=True)
+    position = await call.service.head(options.channels, all_shards=True)
     channels = await _select(call, options.channels, options, with_users=True)
     pages = await _pages(call, channels, options)
     for page in pages.values():
@@ -91,7 +92,8 @@ class _Page:
     """The users of a channel that are part of an answer.
 
     Attributes:
-        names: sorted.
+        channel: its name.
+        names: those of the users, sorted.
         has_more: whether the channel has users after the last name.
         users: how the answer describes them.
     """
@@ -103,17 +105,21 @@ class _Page:
 
 
 def _page(channel: Channel, after: str, most: int) -> _Page:
-    left = [name for name in channel.users if name > after] if after else channel.users
+    """Return the first users after a key."""
+    left = [key for key in channel.users if key > after] if after else channel.users
     has_more = len(left) > most
-    names = nsmallest(most, left) if has_more else sorted(left)
-    return _Page(channel.name, names, has_more, names)
+    names = list(map(name_of, nsmallest(most, left) if has_more else sorted(left)))
+    return _Page(name_of(channel.name), names, has_more, names)
 
 
 async def _pages(call: Call, channels: Sequence[Channel], options: InfoOptions) -> dict[str, _Page]:
+    after = options.users_after and call.service.app.key(options.users_after)
+
     def page(channel: Channel) -> tuple[str, _Page]:
+        name = name_of(channel.name)
         if not options.include_users:
-            return channel.name, _Page(channel.name, [], has_more=False, users=[])
-        return channel.name, _page(channel, options.users_after, call.limits.info_users)
+            return name, _Page(name, [], has_more=False, users=[])
+        return name, _page(channel, after, call.limits.info_users)
 
     return dict(await call.slices.each(channels, page))
 
@@ -122,8 +128,8 @@ async def _select(
     call: Call, names: Sequence[str] | None, options: InfoOptions, with_users: bool
 ) -> list[Channel]:
     excluded = set(options.exclude_channels)
-    channels = await call.node.channels(names, with_users)
-    return [channel for channel in channels if channel.name not in excluded]
+    channels = await call.service.channels(names, with_users)
+    return [channel for channel in channels if name_of(channel.name) not in excluded]
 
 
 async def _render(
@@ -137,9 +143,10 @@ async def _render(
     as_json = _as_json if len(channels) > STEP else _unchanged
 
     def describe(channel: Channel) -> tuple[str, Any]:
-        described = _channel(channel, pages[channel.name], options, position)
-        described |= connections.get(channel.name, {})
-        return channel.name, described if _is_large(described) else as_json(described)
+        name = name_of(channel.name)
+        described = _channel(channel, pages[name], options, position)
+        described |= connections.get(name, {})
+        return name, described if _is_large(described) else as_json(described)
 
     step = 1 if options.include_history else STEP
     answer: Answer = {"channels": dict(await call.slices.each(channels, describe, step))}
@@ -178,13 +185,13 @@ async def _users(call: Call, members: Sequence[tuple[str, str]], options: InfoOp
     as_json = _as_json if len(members) > STEP else _unchanged
 
     def state(user: User) -> Any:
-        return as_json({"user": user.name, "state": _state(user, options)})
+        return as_json({"user": name_of(user.name), "state": _state(user, options)})
 
     return [
         described
         for start in range(0, len(members), LOOKUP)
         for described in await call.slices.each(
-            await call.node.states(dict(members[start : start + LOOKUP])), state
+            await call.service.states(dict(members[start : start + LOOKUP])), state
         )
     ]
 
@@ -196,7 +203,7 @@ def _state(user: User, options: InfoOptions) -> dict[str, Any]:
 def _channel(channel: Channel, page: _Page, options: InfoOptions, position: Position) -> Answer:
     answer: Answer = {
         "uuid": channel.id,
-        "name": channel.name,
+        "name": page.channel,
         "long_name": None,
         "settings": asdict(channel.settings),
         "history": [
@@ -222,8 +229,9 @@ async def _connections(call: Call, channels: Sequence[Channel]) -> dict[str, Ans
     connections: dict[str, Answer] = {}
     most = call.limits.info_users
     for channel in channels:
-        ids = list(await call.node.members(channel.name))
-        connections[channel.name] = {"connections": await _least(call, ids, most)} | (
+        name = name_of(channel.name)
+        ids = list(await call.service.members(name))
+        connections[name] = {"connections": await _least(call, ids, most)} | (
             {"connections_cut": True} if len(ids) > most else {}
         )
         await call.slices.due()
@@ -245,11 +253,11 @@ async def _seed_users(call: Call, page: _Page) -> list[Any]:
     def count(member: tuple[str, str]) -> None:
         connections.setdefault(member[1], []).append(member[0])
 
-    await call.slices.each(list((await call.node.members(page.channel)).items()), count)
+    await call.slices.each(list((await call.service.members(page.channel)).items()), count)
     users: dict[str, User] = {}
     for start in range(0, len(page.names), LOOKUP):
-        found = await call.node.users(page.names[start : start + LOOKUP])
-        users |= {user.name: user for user in found}
+        found = await call.service.users(page.names[start : start + LOOKUP])
+        users |= {name_of(user.name): user for user in found}
         await call.slices.due()
     as_json = _as_json if len(page.names) > STEP else _unchanged
 

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from channelstream.api.call import Call
 from channelstream.api.lists import read_one_or_many
 from channelstream.api.schemas import NO_RECIPIENT, DeleteBody, EditBody, MessageBody
+from channelstream.apps.keys import name_of
 from channelstream.asgi import Parts
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
 from channelstream.core.log import Accepted
@@ -39,31 +40,35 @@ Result = Answer | list[Answer] | Parts
 async def publish(call: Call) -> Result:
     """Publish messages. One invalid item refuses all; if the engine fails between two parts, the earlier ones are sent."""
     bodies, many = await _read(call, MessageBody)
-    now = stamp(call.node.clock.wall())
-    key, new_id, numbers = call.key, call.node.new_id, count()
+    now = stamp(call.service.clock.wall())
+    key, new_id, numbers = call.key, call.service.new_id, count()
 
     def make_event(body: MessageBody) -> Message:
         number = next(numbers)
         return _message_event(body, body.uuid or (_id_from_key(key, number) if key else new_id()), now)
 
-    return await _send_bodies(call, bodies, many, _Publisher(make_event, call.node.publish, _publish_answer))
+    return await _send_bodies(
+        call, bodies, many, _Publisher(make_event, call.service.publish, _publish_answer)
+    )
 
 
 async def edit(call: Call) -> Result:
     """Edit messages, and send the edits to their recipients."""
     bodies, many = await _read(call, EditBody)
-    now = stamp(call.node.clock.wall())
+    now = stamp(call.service.clock.wall())
 
     def make_event(body: EditBody) -> MessageEdited:
         return _edit_event(body, now)
 
-    return await _send_bodies(call, bodies, many, _Publisher(make_event, call.node.change, _edit_answer))
+    return await _send_bodies(call, bodies, many, _Publisher(make_event, call.service.change, _edit_answer))
 
 
 async def delete(call: Call) -> Result:
     """Delete messages, and send the deletions to their recipients."""
     bodies, many = await _read(call, DeleteBody)
-    return await _send_bodies(call, bodies, many, _Publisher(_delete_event, call.node.change, _edit_answer))
+    return await _send_bodies(
+        call, bodies, many, _Publisher(_delete_event, call.service.change, _edit_answer)
+    )
 
 
 async def _read(call: Call, schema: type[B]) -> tuple[list[B], bool]:
@@ -170,11 +175,11 @@ def _publish_answer(body: MessageBody, outcome: Accepted) -> Answer:
     answer: Answer = {
         "pm_users": body.pm_users,
         "exclude_users": body.exclude_users,
-        "channel": event.channel,
+        "channel": None if event.channel is None else name_of(event.channel),
         "no_history": body.no_history,
         "uuid": event.uuid,
         "timestamp": event.timestamp,
-        "user": event.user,
+        "user": name_of(event.user),
         "edited": event.edited,
     }
     if body.message is not UNSET:

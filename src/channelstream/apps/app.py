@@ -1,10 +1,19 @@
 """An application, and all applications of a server."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-DEFAULT = "default"
-"""The id of the application that the options outside of any section describe."""
+from msgspec.structs import replace
+
+from channelstream.apps.keys import DEFAULT, MARK, app_id_of, make_key
+from channelstream.core.events import Message, MessageDeleted, MessageEdited, Names
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
+"""Short, since it is in every key: in each event, and in each name that an engine stores."""
+
+E = TypeVar("E", bound=Message | MessageEdited | MessageDeleted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +31,56 @@ class AppLimits:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """An application.
+    """An application, and the keys of its names.
 
     Attributes:
-        id: names it in the configuration, and in the keys of its channels, users and connections.
+        id: names it in the configuration, and in its keys.
     """
 
     id: str = DEFAULT
     limits: AppLimits = AppLimits()
+
+    def __post_init__(self) -> None:
+        """Check the id.
+
+        Raises:
+            ValueError: it is not 1 to 32 lower-case letters, digits, dashes and underscores.
+        """
+        if _ID.fullmatch(self.id) is None:
+            raise ValueError("an id has 1 to 32 lower-case letters, digits, dashes and underscores")
+
+    def key(self, name: str) -> str:
+        """Return the key of a name."""
+        return make_key(self.id, name)
+
+    def owns(self, key: str) -> bool:
+        """Whether a key is one of this application."""
+        return app_id_of(key) == self.id
+
+    def keyed(self, event: E) -> E:
+        """Return an event that names channel and users with their keys in place of the names."""
+        if self.id == DEFAULT and not _has_mark(event):
+            return event
+        changes: dict[str, Any] = {"only": self._keys(event.only), "exclude": self._keys(event.exclude)}
+        if event.channel is not None:
+            changes["channel"] = self.key(event.channel)
+        if not isinstance(event, MessageDeleted) and event.user is not None:
+            changes["user"] = self.key(event.user)
+        return replace(event, **changes)
+
+    def _keys(self, names: Names | None) -> Names | None:
+        return None if names is None else frozenset(map(self.key, names))
+
+
+def _has_mark(event: Message | MessageEdited | MessageDeleted) -> bool:
+    """Whether a name of the event contains `MARK`: then the key of the default application may not be the name."""
+    user = None if isinstance(event, MessageDeleted) else event.user
+    return (
+        (event.channel is not None and MARK in event.channel)
+        or (user is not None and MARK in user)
+        or (event.only is not None and any(MARK in name for name in event.only))
+        or (event.exclude is not None and any(MARK in name for name in event.exclude))
+    )
 
 
 class Apps:

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from channelstream.apps.app import DEFAULT, App, AppLimits, Apps
+from channelstream.apps.app import App, AppLimits, Apps
+from channelstream.apps.keys import DEFAULT
 from channelstream.auth.foreign import ForeignChecker
 from channelstream.auth.signature import Checker, SignatureAuth, SignatureRules
 from channelstream.config.settings import Settings

@@ -1,7 +1,7 @@
 """The last ends of streams and connections, with their reasons."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -37,9 +37,9 @@ class Endings:
     def add(self, ending: Ending) -> None:
         self._kept.append(ending)
 
-    def latest(self, count: int) -> list[Ending]:
-        """Return the last `count`, newest first."""
-        return list(islice(reversed(self._kept), count))
+    def __iter__(self) -> Iterator[Ending]:
+        """Iterate over them, newest first."""
+        return reversed(self._kept)
 
     def of(self, conn_id: str, count: int) -> list[Ending]:
         """Return the last `count` of a connection, newest first."""

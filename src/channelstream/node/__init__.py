@@ -1,6 +1,7 @@
-"""One process of the service: its use cases, and the commands between nodes that share an engine.
+"""One process of the service: the use cases of each application, and the commands between nodes that share an engine.
 
-`node.py` has the use cases of the API, the transports and the admin pages: no other package calls an engine.
+`service.py` has the use cases of the API, the transports and the admin pages, for one application; `node.py` is the
+process that all applications share: no other package calls an engine.
 `local.py` has the connections of this process, `disconnect_queue.py` unregisters those that end, `handover.py` has
 their moves between nodes, `commands.py` the messages between nodes. `publishing.py` divides long lists of events into
 loop turns, and `signals.py` announces what happens. Operations on one connection run one after the other
@@ -9,5 +10,6 @@ loop turns, and `signals.py` announces what happens. Operations on one connectio
 
 from channelstream.node.local import NodeLimits
 from channelstream.node.node import Node, Opened, Subscribed
+from channelstream.node.service import Service, Services
 
-__all__ = ["Node", "NodeLimits", "Opened", "Subscribed"]
+__all__ = ["Node", "NodeLimits", "Opened", "Service", "Services", "Subscribed"]

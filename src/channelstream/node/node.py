@@ -1,4 +1,7 @@
-"""The use cases of one server process, for the API, the transports and the admin pages, over the hub and the engine."""
+"""One server process: what services and streams ask of it, over the hub and the engine, and what the engine calls.
+
+All names here are keys (`apps.keys`): a node does not know applications.
+"""
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -107,6 +110,7 @@ class Node:
         channels: Mapping[str, Mapping[str, Any]],
         update: UserUpdate,
         since: str = "",
+        new_id: Callable[[], str] | None = None,
     ) -> Opened:
         """Register a connection, or add channels to the one that has this id.
 
@@ -115,13 +119,17 @@ class Node:
             channels: channels to join, each with the settings it gets if it is new.
             since: the position from which it may read the channels it joins, and its private messages if it is new;
                 empty: from now on.
+            new_id: draws an id where the server chooses one; None means as other ids are drawn.
 
         Raises:
             Invalid: the id is another user's, or it would have too many channels.
             Unavailable: the server holds as many connections as it may, or the engine is out of reach.
         """
         asked = Subscribe(
-            conn_id or self._new_id_beside(user), _patches(channels), Reconnect(user, update), since
+            conn_id or self._new_id_beside(user, new_id or self.new_id),
+            _patches(channels),
+            Reconnect(user, update),
+            since,
         )
         if conn_id is not None and (known := await self._reconnect(asked, user)):
             return known
@@ -132,13 +140,11 @@ class Node:
                 return opened
         raise Unavailable("Other calls create and end this connection at the moment; try again.")
 
-    def _new_id_beside(self, user: str) -> str:
+    def _new_id_beside(self, user: str, new_id: Callable[[], str]) -> str:
         """Return a new id in the shard of the user, so that the connection depends on one shard less."""
         shards = len(self.hub.offsets)
-        drawn = (self.new_id() for _ in range(DRAWS_PER_SHARD * shards))
-        return next(
-            (new_id for new_id in drawn if shard_of(new_id, shards) == shard_of(user, shards)), self.new_id()
-        )
+        drawn = (new_id() for _ in range(DRAWS_PER_SHARD * shards))
+        return next((each for each in drawn if shard_of(each, shards) == shard_of(user, shards)), new_id())
 
     async def _open(self, asked: Subscribe, member: Member, update: UserUpdate) -> Opened | None:
         """Register a connection; None if its id is in use by now, here or at another node."""

@@ -9,7 +9,7 @@ from channelstream.core.ids import normalize_conn_id
 from channelstream.core.policy import Policy
 from channelstream.errors import Invalid, Unauthorized, Unavailable
 from channelstream.http.closing import ClosingQueue
-from channelstream.node import Node
+from channelstream.node import Service
 from channelstream.slices import TurnQueue
 from channelstream.transports.heartbeat import Heartbeat
 from channelstream.transports.settings import StreamSettings
@@ -22,12 +22,13 @@ READS_AT_ONCE = 200
 
 
 class Streams:
-    """The node, the settings and the timer of all streams of the process."""
+    """The node, the settings and the timer of all streams of an application."""
 
     def __init__(
-        self, node: Node, settings: StreamSettings, policy: Policy, protocols: Protocols = PROTOCOLS
+        self, service: Service, settings: StreamSettings, policy: Policy, protocols: Protocols = PROTOCOLS
     ) -> None:
-        self.node = node
+        self._service = service
+        self.node = service.node
         self.policy = policy
         self.protocols = protocols
         self.settings = settings
@@ -65,7 +66,7 @@ class Streams:
             Unavailable: the server is shutting down, or its ownership of the connection is not confirmed.
         """
         conn_id = self._conn_id(query)
-        connection = self._spoken(self.node.connection(conn_id) if conn_id else None, framing)
+        connection = self._spoken(self._service.connection(conn_id) if conn_id else None, framing)
         if not self.node.owns(connection.id):
             raise Unavailable("The engine is out of reach; reconnect in a moment.")
         return connection
@@ -77,7 +78,7 @@ class Streams:
             Invalid, Unavailable: as `connection` does.
         """
         conn_id = self._conn_id(query)
-        return conn_id is not None and self.node.may_be_elsewhere(conn_id)
+        return conn_id is not None and self._service.may_be_elsewhere(conn_id)
 
     async def take_over(self, query: dict[str, str], framing: Framing) -> Connection:
         """Return the connection of a stream's request, moved to this node if another one held it.
@@ -86,7 +87,7 @@ class Streams:
             Unavailable: also if the engine is out of reach.
         """
         conn_id = self._conn_id(query)
-        return self._spoken(await self.node.take_over(conn_id) if conn_id else None, framing)
+        return self._spoken(await self._service.take_over(conn_id) if conn_id else None, framing)
 
     def run(self, work: Coroutine[None, None, None], has_socket: bool = False) -> None:
         """Run a task for a stream that is about to open; stopping waits for it.

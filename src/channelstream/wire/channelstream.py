@@ -1,6 +1,7 @@
 """This server's own protocols, one for each of the two older generations of clients: the JSON items, formats, sessions.
 
-Keys and types are those of these generations (spec/vectors/items.json has every form).
+Fields and types are those of these generations (spec/vectors/items.json has every form). Events hold keys of channels and
+users (`apps.keys`); items have their names.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
+from channelstream.apps.keys import name_of
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.events import (
     Event,
@@ -87,7 +89,7 @@ def _encoded(entry: Entry, protocol: ClientProtocol, catchup: bool) -> bytes:
 
 
 def _listed(users: Iterable[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    return [{"user": name, "state": state} for name, state in users]
+    return [{"user": name_of(key), "state": state} for key, state in users]
 
 
 def _build(event: _SingleEvent, position: str, protocol: ClientProtocol, catchup: bool) -> _Item:
@@ -111,7 +113,7 @@ def _fields(event: _SingleEvent, protocol: ClientProtocol) -> _Item:
         case Presence():
             return _presence(event, protocol)
         case UserStateChanged():
-            return _state_changed(event)
+            return _state_changed(event, protocol)
         case _:
             assert_never(event)
 
@@ -123,7 +125,7 @@ def _message(event: Message, protocol: ClientProtocol) -> _Item:
         event.uuid,
         channel=_channel(event, protocol),
         timestamp=event.timestamp,
-        user=event.user,
+        user=name_of(event.user),
         message=_payload(event.payload, protocol),
         edited=event.edited,
     )
@@ -132,7 +134,7 @@ def _message(event: Message, protocol: ClientProtocol) -> _Item:
 def _edited(event: MessageEdited, protocol: ClientProtocol) -> _Item:
     built = _Item("message:edit", "", event.uuid, channel=_channel(event, protocol), edited=event.edited)
     if event.user is not None:
-        built.user = event.user
+        built.user = name_of(event.user)
     if event.payload is not None:
         built.message = _payload(event.payload, protocol)
     if event.timestamp is not None:
@@ -146,7 +148,12 @@ def _deleted(event: MessageDeleted, protocol: ClientProtocol) -> _Item:
 
 def _presence(event: Presence, protocol: ClientProtocol) -> _Item:
     built = _Item(
-        "presence", "", event.uuid, channel=event.channel, timestamp=event.timestamp, user=event.user
+        "presence",
+        "",
+        event.uuid,
+        channel=_channel(event, protocol),
+        timestamp=event.timestamp,
+        user=name_of(event.user),
     )
     if protocol is SEED:
         built.type = "join" if event.joined else "part"
@@ -159,22 +166,24 @@ def _presence(event: Presence, protocol: ClientProtocol) -> _Item:
     return built
 
 
-def _state_changed(event: UserStateChanged) -> _Item:
+def _state_changed(event: UserStateChanged, protocol: ClientProtocol) -> _Item:
     changed = [{"key": key, "value": value} for key, value in event.changed]
     return _Item(
         "user_state_change",
         "",
         event.uuid,
-        channel=event.channel,
+        channel=_channel(event, protocol),
         timestamp=event.timestamp,
-        user=event.user,
+        user=name_of(event.user),
         message={"state": event.state, "changed": changed},
     )
 
 
 def _channel(event: Event, protocol: ClientProtocol) -> str | UnsetType | None:
     """Return the value of `channel`: for a private message the first generation has no key, 0.7.1 has null."""
-    return UNSET if event.channel is None and protocol is SEED else event.channel
+    if event.channel is not None:
+        return name_of(event.channel)
+    return UNSET if protocol is SEED else None
 
 
 def _payload(payload: bytes, protocol: ClientProtocol) -> Raw:
@@ -187,7 +196,8 @@ def json_list(items: Iterable[bytes]) -> bytes:
 
 
 def resumed_item(position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
-    return _encode({"type": "resumed", "position": position, "recovered": recovered, "lost": lost})
+    names = {"recovered": list(map(name_of, recovered)), "lost": list(map(name_of, lost))}
+    return _encode({"type": "resumed", "position": position, **names})
 
 
 def closing_item(code: int | None, reason: str) -> bytes:

@@ -15,6 +15,7 @@ class ClientSession(Protocol):
 
     Each stream has one. A protocol without state for each client shares one object among all streams of a format.
     All that is returned is the bytes of one write; empty means that nothing is written.
+    Channels and the connection are given as keys (`apps.keys`); a client is sent their names.
     """
 
     @property

@@ -1,0 +1,37 @@
+"""Keys: the names of channels, users and connections as nodes and engines know them.
+
+A key is made of the id of an application and a name, so that two applications may use one name for two things. In the
+default application the key is the name itself: stores and logs of a server that has only this one look as if there were
+no keys. Other keys begin with `MARK`, which also ends the id; a name of the default application that begins with `MARK`
+gets an empty id before it. So no two pairs of application and name have the same key.
+
+Keys of one application are in the order of their names, except those with an empty id. Nobody else takes a key apart or
+puts one together.
+"""
+
+DEFAULT = "default"
+"""The id of the application that the options outside of any section describe."""
+MARK = "\x1f"
+
+
+def make_key(app_id: str, name: str) -> str:
+    """Return the key of a name in an application."""
+    if app_id != DEFAULT:
+        return f"{MARK}{app_id}{MARK}{name}"
+    return f"{MARK}{MARK}{name}" if name[:1] == MARK else name
+
+
+def name_of(key: str) -> str:
+    """Return the name in a key."""
+    if key[:1] != MARK:
+        return key
+    _, mark, name = key[1:].partition(MARK)
+    return name if mark else key
+
+
+def app_id_of(key: str) -> str:
+    """Return the id of the application in a key."""
+    if key[:1] != MARK:
+        return DEFAULT
+    app_id, mark, _ = key[1:].partition(MARK)
+    return app_id if mark and app_id else DEFAULT

@@ -1,0 +1,194 @@
+"""The use cases of one application on this node, for the API, the transports and the admin pages.
+
+A service takes names, and makes the keys (`apps.keys`) under which the node and the engine know them. So an application
+reaches only what is its own: no name that it can write has the key of another application. Everything that asks for all
+channels, users or connections gets those of the application.
+
+Results that only list names (`Opened`, `Subscribed`, `members`) have names. The objects of the domain, such as channels,
+users, connections and events, hold keys, since they are shared and most of them are never shown: `apps.keys.name_of`
+returns the name where one is written. On the way of an event that is the wire format, once for each batch.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from channelstream.apps.app import App, Apps
+from channelstream.apps.keys import name_of
+from channelstream.core.channel import Channel
+from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.connection import Connection
+from channelstream.core.endings import Ending
+from channelstream.core.events import Message, MessageDeleted, MessageEdited
+from channelstream.core.log import Accepted
+from channelstream.core.position import Position
+from channelstream.core.user import User, UserChange, UserUpdate
+from channelstream.errors import CloseCode
+from channelstream.node.node import Node, Opened, Subscribed
+
+Patches = Mapping[str, Mapping[str, Any]]
+"""Settings by channel."""
+T = TypeVar("T")
+_NAME = attrgetter("name")
+
+OWNED_SLICE = 5_000
+"""Channels, users or connections whose application is looked at in one loop turn: 1 ms, at 0.2 us each (measured)."""
+
+
+class Service:
+    """One application on one node."""
+
+    def __init__(self, app: App, node: Node) -> None:
+        self.app = app
+        self.node = node
+        self.clock = node.clock
+        self.new_id = node.new_id
+
+    # -- connections, wherever they are
+
+    async def connect(
+        self,
+        conn_id: str | None,
+        user: str,
+        protocol: ClientProtocol,
+        channels: Patches,
+        update: UserUpdate,
+        since: str = "",
+    ) -> Opened:
+        """Register a connection, or add channels to the one that has this id (`Node.connect`)."""
+        key = self.app.key
+        known = None if conn_id is None else key(conn_id)
+        patches = self._patches(channels)
+        opened = await self.node.connect(known, key(user), protocol, patches, update, since, self._new_key)
+        return Opened(name_of(opened.conn_id), opened.user, list(map(name_of, opened.channels)))
+
+    def _new_key(self) -> str:
+        return self.app.key(self.new_id())
+
+    async def subscribe(self, conn_id: str, channels: Patches, since: str = "") -> Subscribed | None:
+        """Join the channels that the connection is not in yet; None if it is unknown (`Node.subscribe`)."""
+        return _named(await self.node.subscribe(self.app.key(conn_id), self._patches(channels), since))
+
+    async def unsubscribe(self, conn_id: str, channels: Sequence[str]) -> Subscribed | None:
+        """Leave those of the channels the connection is in; None if it is unknown."""
+        return _named(await self.node.unsubscribe(self.app.key(conn_id), self._keys(channels)))
+
+    async def end(self, conn_id: str, code: CloseCode, reason: str) -> bool:
+        """End a connection wherever it is; False if it is unknown."""
+        return await self.node.end(self.app.key(conn_id), code, reason)
+
+    async def take_over(self, conn_id: str) -> Connection | None:
+        """Return the connection, moved to this node if another one held it; None if it is unknown (`Node.take_over`)."""
+        return await self.node.take_over(self.app.key(conn_id))
+
+    def may_be_elsewhere(self, conn_id: str) -> bool:
+        """Whether another node may own the connection, so that `take_over` is needed."""
+        return self.node.may_be_elsewhere(self.app.key(conn_id))
+
+    # -- connections of this node
+
+    def connection(self, conn_id: str) -> Connection | None:
+        """Return a connection of this node; None if it has none of this id."""
+        return self.node.connection(self.app.key(conn_id))
+
+    async def connections(self) -> list[Connection]:
+        """Return all connections of this node."""
+        return await self._owned(list(self.node.hub.connections.values()), attrgetter("id"))
+
+    def connections_of(self, user: str) -> Iterable[Connection]:
+        """Return the connections of a user at this node."""
+        return self.node.hub.users.get(self.app.key(user), ())
+
+    def subscribers_of(self, channel: str) -> Iterable[Connection]:
+        """Return the connections in a channel at this node."""
+        return self.node.hub.channels.get(self.app.key(channel), ())
+
+    def latest_endings(self, count: int) -> list[Ending]:
+        """Return how the last streams and connections of this node ended, newest first."""
+        mine = (ending for ending in self.node.endings if self.app.owns(ending.conn_id))
+        return list(islice(mine, count))
+
+    def endings_of(self, conn_id: str, count: int) -> list[Ending]:
+        """Return how the last streams of a connection, and it itself, ended at this node, newest first."""
+        return self.node.endings.of(self.app.key(conn_id), count)
+
+    # -- messages and state
+
+    async def publish(self, messages: Sequence[Message]) -> list[Accepted]:
+        """Publish messages in this order; when this returns, the engine has accepted them."""
+        return await self.node.publish(list(map(self.app.keyed, messages)))
+
+    async def change(self, changes: Sequence[MessageEdited | MessageDeleted]) -> list[Accepted]:
+        """Publish edits and deletions of messages, as `publish` does."""
+        return await self.node.change([self.app.keyed(change) for change in changes])
+
+    async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
+        """Change the state of a user; return None if the user is unknown."""
+        return await self.node.update_user(self.app.key(name), update)
+
+    async def configure(self, patches: Patches) -> None:
+        """Change settings of channels, created if need be; settings that are not named keep their values."""
+        await self.node.configure(self._patches(patches))
+
+    # -- reads
+
+    async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
+        """Return the position after the last accepted events, which all applications share (`Engine.head`)."""
+        return await self.node.head(None if names is None else self._keys(names), all_shards)
+
+    async def channels(self, names: Iterable[str] | None, with_users: bool = True) -> list[Channel]:
+        """Return the known channels among these; None means all (`Engine.channels`)."""
+        if names is not None:
+            return await self.node.channels(self._keys(names), with_users)
+        return await self._owned(await self.node.channels(None, with_users), _NAME)
+
+    async def users(self, names: Iterable[str] | None, with_channels: bool = True) -> list[User]:
+        """Return the known users among these; None means all (`Engine.users`)."""
+        if names is not None:
+            return await self.node.users(self._keys(names), with_channels)
+        return await self._owned(await self.node.users(None, with_channels), _NAME)
+
+    async def states(self, members: Mapping[str, str]) -> list[User]:
+        """Return users of whom only the state is valid, by a channel of each (`Engine.states`)."""
+        key = self.app.key
+        return await self.node.states({key(user): key(channel) for user, channel in members.items()})
+
+    async def members(self, channel: str) -> dict[str, str]:
+        """Return the user of each of the channel's connections on all nodes, by connection id."""
+        found = await self.node.members(self.app.key(channel))
+        return {name_of(conn_id): name_of(user) for conn_id, user in found.items()}
+
+    async def _owned(self, items: Sequence[T], key_of: Callable[[T], str]) -> list[T]:
+        """Return those of the items whose key is one of the application."""
+        owned: list[T] = []
+        for start in range(0, len(items), OWNED_SLICE):
+            if start:
+                await asyncio.sleep(0)
+            owned += [item for item in items[start : start + OWNED_SLICE] if self.app.owns(key_of(item))]
+        return owned
+
+    def _keys(self, names: Iterable[str]) -> list[str]:
+        return list(map(self.app.key, names))
+
+    def _patches(self, channels: Patches) -> Patches:
+        return {self.app.key(name): patch for name, patch in channels.items()}
+
+
+class Services:
+    """The services of all applications on one node."""
+
+    def __init__(self, apps: Apps, node: Node) -> None:
+        self._services = {app.id: Service(app, node) for app in apps}
+        self.default = self.of(apps.default)
+
+    def of(self, app: App) -> Service:
+        return self._services[app.id]
+
+
+def _named(done: Subscribed | None) -> Subscribed | None:
+    """Return the result of a node with names."""
+    if done is None:
+        return None
+    return Subscribed(list(map(name_of, done.channels)), list(map(name_of, done.changed)))
