@@ -1,5 +1,8 @@
 """How the tests are shared among the workers of pytest-xdist: each expensive fixture is started by one of them.
 
+A file is given to a worker as a whole, since every order of the first process to a worker costs more than a short test.
+The tests of files that take long are given one by one, so that all workers end together.
+
 The mark `xdist_group` has no effect: xdist 3.8 writes the group to an attribute that pytest 9.2 does not read.
 """
 
@@ -8,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 ROOT = Path(__file__).parents[1]
 FLEETS = ("nodes-on-a-cluster", "three-nodes", "sqlite")
@@ -30,16 +34,20 @@ def _is_shared(path: str) -> bool:
 
 
 def group_of(nodeid: str) -> str:
-    """Return what a test shares with others: its fleet, or its file; else its own name."""
+    """Return the tests that one worker runs with this one: those of its fleet, or of its file; else its own name."""
     if found := FLEET.search(nodeid):
         return found[1]
     path = nodeid.partition("::")[0]
-    return path if _is_shared(path) else nodeid
+    return path if _place(path) == len(LONGEST_FIRST) or _is_shared(path) else nodeid
 
 
 def rank(nodeid: str) -> int:
     """Return when a test is to begin, as a sort key."""
-    group = group_of(nodeid)
+    return _place(group_of(nodeid))
+
+
+@cache
+def _place(group: str) -> int:
     return next((place for place, part in enumerate(LONGEST_FIRST) if part in group), len(LONGEST_FIRST))
 
 
@@ -48,3 +56,10 @@ class Sharing(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        """Forget a group at its end: xdist counts the tests of all groups of a worker after every test."""
+        super().mark_test_complete(node, item_index, duration)
+        group = group_of(self.registered_collections[node][item_index])
+        if all(self.assigned_work[node][group].values()):
+            del self.assigned_work[node][group]

@@ -3,9 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from tests.sharing import group_of, rank
+from tests.sharing import Sharing, group_of, rank
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
@@ -30,14 +32,15 @@ def pytest_xdist_make_scheduler(config, log):
     [
         ("tests/api/test_messages.py::test_a[three-nodes]", "three-nodes"),
         ("tests/api/test_messages.py::test_a[ws-three-nodes-1]", "three-nodes"),
-        ("tests/api/test_messages.py::test_a[one-node]", "tests/api/test_messages.py::test_a[one-node]"),
+        ("tests/api/test_messages.py::test_a[one-node]", "tests/api/test_messages.py"),
         ("tests/e2e/test_pages_trace.py::test_a", "tests/e2e/test_pages_trace.py"),
         ("tests/test_supervisor.py::test_a[x]", "tests/test_supervisor.py"),
-        ("tests/test_clock.py::test_a", "tests/test_clock.py::test_a"),
+        ("tests/test_clock.py::test_a", "tests/test_clock.py"),
+        ("tests/e2e/test_delivery.py::test_a[one-node]", "tests/e2e/test_delivery.py::test_a[one-node]"),
     ],
 )
 def test_groups(nodeid: str, group: str) -> None:
-    """Tests of one fleet are together, and those of a file that shares a fixture; others are alone."""
+    """Tests of one fleet are together, and those of a file; alone are those of a file that takes long and shares nothing."""
     assert group_of(nodeid) == group
 
 
@@ -47,6 +50,37 @@ def test_long_groups_begin_first() -> None:
     page = "tests/e2e/test_pages_demo.py::test_a"
     plain = "tests/test_clock.py::test_a"
     assert sorted([plain, page, fleet], key=rank) == [fleet, page, plain]
+
+
+class Worker:
+    """Records the tests that it is ordered to run."""
+
+    shutting_down = False
+
+    def __init__(self) -> None:
+        self.ordered: list[int] = []
+
+    def send_runtest_some(self, indices: list[int]) -> None:
+        self.ordered += indices
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+def test_a_finished_group_is_forgotten() -> None:
+    """What a worker still has to run is all that is counted after each of its tests."""
+    options = SimpleNamespace(loadscopereorder=False)
+    sharing = Sharing(SimpleNamespace(getvalue=lambda _: ["popen"], option=options))  # type: ignore[arg-type]
+    worker: Any = Worker()
+    sharing.add_node(worker)
+    sharing.add_node_collection(
+        worker, [f"tests/core/test_{number // 4}.py::{number}" for number in range(12)]
+    )
+    sharing.schedule()
+    while worker.ordered:
+        sharing.mark_test_complete(worker, worker.ordered.pop(0))
+        assert len(sharing.assigned_work[worker]) <= 2
+    assert worker.shutting_down and not sharing.has_pending
 
 
 @pytest.mark.slow
