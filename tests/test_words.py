@@ -87,13 +87,21 @@ EXEMPT = (
 )
 
 
+GAP = r"[\s#*/>_-]*"
+
+
+@cache
+def loose_pattern(text: str) -> re.Pattern[str]:
+    """Match a banned text in lower case, as a part of words too: far faster than `pattern`."""
+    return re.compile(GAP.join(text.split()))
+
+
 @cache
 def pattern(text: str) -> re.Pattern[str]:
     """Match a banned text as whole words: in prose, over the end of a line too, and in identifiers of any case."""
-    gap = r"[\s#*/>_-]*"
-    words = gap.join(f"[{word[0].upper()}{word[0]}]{word[1:]}" for word in text.split())
-    title = gap.join(map(str.capitalize, text.split()))
-    upper = gap.join(map(str.upper, text.split()))
+    words = GAP.join(f"[{word[0].upper()}{word[0]}]{word[1:]}" for word in text.split())
+    title = GAP.join(map(str.capitalize, text.split()))
+    upper = GAP.join(map(str.upper, text.split()))
     return re.compile(
         rf"(?<![A-Za-z])(?:{words})(?![a-z])|(?<=[a-z])(?:{title})(?![a-z])|(?<![A-Za-z])(?:{upper})(?![A-Za-z])"
     )
@@ -103,7 +111,7 @@ def banned_in(text: str) -> Iterator[tuple[int, Banned]]:
     """Find the banned words of a text, each with its offset."""
     lowered = text.lower()
     for banned in BANNED:
-        if max(banned.text.split(), key=len) in lowered:  # Far cheaper than the pattern, and mostly enough.
+        if loose_pattern(banned.text).search(lowered):
             yield from ((found.start(), banned) for found in pattern(banned.text).finditer(text))
 
 
