@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,9 @@ PARTS = tuple(Path(__file__).parent / name for name in ("admin", "demo", "explor
 """The folders with templates and assets of their own."""
 
 
+@cache
 def assets() -> Assets:
-    """Return the assets of all pages."""
+    """Return the assets of all pages. Their files are read once."""
     return Assets({part.name: part / "static" for part in PARTS})
 
 
