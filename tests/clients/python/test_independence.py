@@ -1,6 +1,8 @@
 """The Python client imports nothing of the server, and what decides in it does no I/O."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +37,22 @@ def test_what_decides_is_pure(name: str) -> None:
         top, _, inner = imported.partition(".")
         assert top not in IMPURE
         assert top != "channelstream_client" or inner in PURE
+
+
+def test_pure_parts_load_no_http_library() -> None:
+    """A load generator or a test that reads the bytes itself pays for neither httpx nor websockets."""
+    script = (
+        "import sys, channelstream_client.resuming;"
+        " print(sorted({'asyncio', 'httpx', 'websockets', 'ssl'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"
+
+
+def test_every_public_name_is_there() -> None:
+    """Also those that are imported at their first use, and no others."""
+    for name in channelstream_client.__all__:
+        assert name in dir(channelstream_client)
+        assert getattr(channelstream_client, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = channelstream_client.Nothing

@@ -8,10 +8,13 @@ blocking and async.
 Streams: `resuming` (which stream is opened next, from which position, and when), `reconnect` (waits and transports),
 `protocol` (what streams say) and `events` (types of events) are pure. `pump` drives them, with `streams` (one stream or
 poll each) and an `inbox`; `listening` and `blocking` iterate over the inbox.
+
+What does I/O is imported at its first use, so that a program of only the pure parts loads no HTTP library.
 """
 
-from channelstream_client.blocking import BlockingListening
-from channelstream_client.client import AsyncChannelstream, Channelstream
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from channelstream_client.errors import (
     BadAnswer,
     BadSignature,
@@ -41,7 +44,6 @@ from channelstream_client.events import (
     UserStateChanged,
 )
 from channelstream_client.exchange import Retries
-from channelstream_client.listening import Listening
 from channelstream_client.model import (
     Change,
     Channel,
@@ -58,6 +60,11 @@ from channelstream_client.model import (
     UserState,
 )
 from channelstream_client.resuming import Down
+
+if TYPE_CHECKING:
+    from channelstream_client.blocking import BlockingListening
+    from channelstream_client.client import AsyncChannelstream, Channelstream
+    from channelstream_client.listening import Listening
 
 __all__ = [
     "AsyncChannelstream",
@@ -104,3 +111,23 @@ __all__ = [
     "UserState",
     "UserStateChanged",
 ]
+
+_LATE = {
+    "AsyncChannelstream": "client",
+    "BlockingListening": "blocking",
+    "Channelstream": "client",
+    "Listening": "listening",
+}
+"""The modules of the names that are imported at their first use."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
