@@ -1,14 +1,21 @@
 """A client that comes back at once, from the last event it handled, on one of its transports."""
 
 import asyncio
+import time
+from contextlib import aclosing
+from functools import partial
 from random import Random
 
 from tests.e2e.cut_lines.truth import StreamRecord, Truth
-from tests.e2e.wire import Ended, Items, Wire, open_wire
+from tests.e2e.steps import Driver, resuming
+from tests.e2e.wire import Items, Wire, open_wire
 
-COME_BACK = frozenset({4002, 4008})
-"""Endings after which this client comes back. 4002 would stop a real one; here the request of a line that was just
-cut can reach the server behind that of the next, and then it is the older stream that replaces."""
+from channelstream_client.errors import Replaced
+from channelstream_client.protocol import LOST, REPLACED, SLOW
+from channelstream_client.resuming import OpenStream, Stop, Wait
+
+EXPECTED = frozenset({LOST, REPLACED, SLOW, None})
+"""Codes of streams that end, None between two polls."""
 
 
 class Client:
@@ -29,11 +36,11 @@ class Client:
         self._truth = truth
         self._transports = transports
         self._random = random
-        self._conn_id = self._position = ""
+        self._resuming = resuming("", "")
         self._lost: dict[str, int] = {}
 
     def registered(self, conn_id: str, position: str) -> None:
-        self._conn_id, self._position = conn_id, position
+        self._resuming = resuming(conn_id, position)
 
     @property
     def has_all(self) -> bool:
@@ -46,37 +53,42 @@ class Client:
         Raises:
             AssertionError: a stream sent something wrong.
         """
+        driver = Driver(self._resuming, partial(self._open_wire, port))
         while not self.has_all:
-            wire = await open_wire(self._random.choice(self._transports), port)
-            try:
-                await self._listen(wire)
-            except Ended as end:
-                assert end.code in COME_BACK, end
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass  # The line was cut.
-            finally:
-                await wire.close()
+            match driver.client.next_step(time.monotonic()):
+                case OpenStream() as opening:
+                    await self._listen(driver, opening)
+                case Wait(wait_s=wait_s, down=down):
+                    assert (down and down.code) in EXPECTED, down
+                    await asyncio.sleep(wait_s)  # real time: the client decides it, and only polls need it.
+                case Stop(error=Replaced()):
+                    # Here the requests of several lines that were just cut can reach the server behind the next one.
+                    driver.client = resuming(driver.client.conn_id, driver.client.position)
+                case step:
+                    raise AssertionError(step)
+        await driver.close()
 
-    async def _listen(self, wire: Wire) -> None:
-        """Resume, once or poll by poll, for as long as the line lasts."""
-        while not self.has_all:
-            record = StreamRecord(self.handled, self._truth.acknowledged, dict(self._lost))
-            self.records.append(record)
-            try:
-                await wire.ask(self._conn_id, self._position)
-                await self._follow(wire, record)
-            finally:
-                record.check(self._truth, self.user, self.channels)
+    async def _open_wire(self, port: int) -> Wire:
+        return await open_wire(self._random.choice(self._transports), port)
 
-    async def _follow(self, wire: Wire, record: StreamRecord) -> None:
-        self._handle(record, await wire.items())
-        while not wire.answers_once and not self.has_all:
-            self._handle(record, await wire.items())
+    async def _listen(self, driver: Driver, opening: OpenStream[None]) -> None:
+        """Read one stream or poll, unless all is received before its end."""
+        record = StreamRecord(self.handled, self._truth.acknowledged, dict(self._lost))
+        self.records.append(record)
+        try:
+            async with aclosing(driver.lists(opening)) as lists:
+                async for items in lists:
+                    self._handle(record, items)
+                    if self.has_all:
+                        break
+        finally:
+            record.check(self._truth, self.user, self.channels)
 
     def _handle(self, record: StreamRecord, items: Items) -> None:
         for item in items:
             if item["type"] == "closing":
-                raise Ended(item["code"])
+                return
+            assert item["position"]
             if item["type"] == "resumed":
                 assert record.sent is None
                 record.sent = len(self._truth.events)
@@ -85,4 +97,3 @@ class Client:
             else:
                 self.handled = self._truth.number(item, record.acknowledged)
                 record.received.append(self.handled)
-            self._position = item["position"]
