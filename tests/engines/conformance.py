@@ -28,7 +28,8 @@ from channelstream.core.log import PRIVATE, Accepted, Entry, Replay
 from channelstream.core.position import Offsets, Position, max_offsets, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import MAX_STATE_BYTES, MAX_STATE_KEYS, User, UserUpdate
-from channelstream.engines.base import Engine, Leaving, Member, Membership
+from channelstream.engines.base import Engine
+from channelstream.engines.members import Leaving, Member, Membership
 from channelstream.errors import Invalid
 from channelstream.wire.channelstream import SEED, V07
 
@@ -122,6 +123,7 @@ class Lab:
         self._runner = runner
         self._settle = settle
         self.recorder = Recorder()
+        engine.cluster.serve(self.recorder)
         self.run(engine.start(self.recorder))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -1139,7 +1141,7 @@ def test_the_head_of_some_shards_is_asked_for_by_names(lab: Lab) -> None:
 
 def test_the_nodes_are_those_that_share_the_log(lab: Lab) -> None:
     """This one, once it has registered; none where the log cannot be shared."""
-    assert len(lab.run(lab.engine.nodes())) <= int(lab.engine.shared)
+    assert len(lab.run(lab.engine.cluster.nodes())) <= int(not lab.engine.cluster.is_single)
 
 
 # -- ageing
@@ -1161,7 +1163,7 @@ def test_idle_users_and_channels_are_forgotten_after_their_time(lab: Lab) -> Non
 @pytest.mark.parametrize("set_s", [3600.0, -3600.0, 86_400.0, -86_400.0])
 def test_setting_the_wall_clock_changes_no_lifetime(lab: Lab, set_s: float) -> None:
     """Users and channels are forgotten after the time that has passed, whatever the clock on the wall says."""
-    if lab.engine.shared:
+    if not lab.engine.cluster.is_single:
         pytest.skip("its times are those of the service, which has no other clock")
     lab.disconnect(lab.connect("ann", "a"), "a")
     lab.clock.set_s += set_s

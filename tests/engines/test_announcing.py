@@ -13,7 +13,7 @@ from tests.simulation.loop import turns
 from channelstream import slices
 from channelstream.core.events import Presence, UserStateChanged
 from channelstream.core.user import UserUpdate
-from channelstream.engines.base import Leaving, Member
+from channelstream.engines.members import Leaving, Member
 from channelstream.engines.memory import MemoryEngine
 from channelstream.wire.channelstream import V07
 

@@ -16,7 +16,7 @@ from channelstream import slices
 from channelstream.core.channel import Channel
 from channelstream.core.events import Presence
 from channelstream.core.log import Entry
-from channelstream.engines.base import Leaving, Member
+from channelstream.engines.members import Leaving, Member
 from channelstream.engines.memory import MemoryEngine
 from channelstream.engines.sqlite import CHANNELS_AT_ONCE, SqliteEngine
 from channelstream.errors import Unavailable
@@ -346,7 +346,8 @@ def test_a_later_end_is_not_examined_yet(tmp_path: Path) -> None:
             await engine.connect(member, EMPTY)
             await engine.join(member, {name: {} for name in names})
         await engine.configure({"other": {}})
-        engine._unwritten["channel", "other"] = asyncio.get_running_loop().create_future()
+        writing = asyncio.get_running_loop().create_future()
+        engine._unwritten.track([("channel", "other")], writing)
         leaving = asyncio.create_task(
             engine.disconnect_all([Leaving(member, Looked(names)) for member in crowd])
         )
@@ -358,7 +359,7 @@ def test_a_later_end_is_not_examined_yet(tmp_path: Path) -> None:
         await leaving
         assert members_of(engine) == 0
         assert longest <= 2 * CHANNELS_AT_ONCE
-        engine._unwritten.clear()
+        writing.set_result(True)
         await engine.close()
 
     asyncio.run(life())

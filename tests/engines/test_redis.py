@@ -28,13 +28,15 @@ from channelstream.core.log import PRIVATE, Entry
 from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines.base import Engine, Leaving, Member
+from channelstream.engines.base import Engine
 from channelstream.engines.local_log import Lifetimes
+from channelstream.engines.members import Leaving, Member
 from channelstream.engines.redis import codec
 from channelstream.engines.redis import engine as engine_module
 from channelstream.engines.redis import shard as shard_module
 from channelstream.engines.redis.address import ShardAddress, prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
+from channelstream.engines.redis.event_parts import parts_of
 from channelstream.engines.redis.lease_manager import MAX_HEARTBEATS
 from channelstream.engines.redis.link import NOT_REDIS, Link, script
 from channelstream.engines.redis.shard import AGAIN, CHUNK, RedisSettings
@@ -152,6 +154,7 @@ class Nodes:
         """Start one more."""
         engine = self.make()
         recorder = Recorder()
+        engine.cluster.serve(recorder)
         await engine.start(recorder)
         self._engines.append(engine)
         return engine, recorder
@@ -796,7 +799,7 @@ def test_an_ending_connection_has_no_owner(with_one_shard: Any) -> None:
         await in_many(engine, recorder, "ann")
         await begin_to_end(engine, "many")
         del recorder.members["many"]
-        assert await other.ask("many", b"stop") is None
+        assert await other.cluster.ask("many", b"stop") is None
         again = Member("many", "ann", V07)
         others.members["many"] = (again, {"new"})
         assert await other.connect(again, EMPTY) is not None
@@ -860,7 +863,7 @@ def test_a_connection_in_many_channels_is_counted_again_exactly(
         member = await in_many(engine, recorder, "ann")
         await engine.leave(member, MANY[:120])
         await engine.join(member, {f"extra-{number}": {} for number in range(120)})
-        await engine.confirm_ownership("many")
+        await engine.cluster.confirm_ownership("many")
         counted = {channel.name for channel in await engine.channels(None) if channel.users}
         assert counted == set(MANY)
 
@@ -1038,9 +1041,9 @@ def test_a_command_reaches_the_node_of_its_connection(with_nodes: Any) -> None:
     async def life(nodes: Nodes) -> None:
         await nodes.member("ann", "a")
         other, _ = await nodes.node()
-        assert await other.ask("ann", b"\xff stop") == b"executed \xff stop"
-        assert await other.ask("nobody", b"stop") is None
-        assert await other.members("a") == {"ann": "ann"}
+        assert await other.cluster.ask("ann", b"\xff stop") == b"executed \xff stop"
+        assert await other.cluster.ask("nobody", b"stop") is None
+        assert await other.cluster.members("a") == {"ann": "ann"}
 
     with_nodes(life)
 
@@ -1055,7 +1058,7 @@ def test_a_claimed_connection_keeps_its_protocol(with_nodes: Any) -> None:
     async def life(nodes: Nodes) -> None:
         await nodes.member("old", "a", protocol=SEED)
         other, recorder = await nodes.member("ann", "a")
-        claim = await other.claim("old", orphan=False, request_release=at_once)
+        claim = await other.cluster.claim("old", orphan=False, request_release=at_once)
         assert claim is not None
         recorder.members["old"] = (claim.member, set(claim.channels))
         assert claim.member == Member("old", "old", SEED)
@@ -1096,14 +1099,14 @@ def test_a_claimed_connection_is_released_and_delivered_there(with_nodes: Any) -
         _, before = await nodes.member("ann", "a")
         other, recorder = await nodes.node()
         assert await other.connect(Member("ann", "ann", V07), EMPTY) is None
-        claim = await other.claim("ann", orphan=False, request_release=at_once)
+        claim = await other.cluster.claim("ann", orphan=False, request_release=at_once)
         assert claim is not None
         recorder.members["ann"] = (claim.member, set(claim.channels))
         assert (claim.member.user, list(claim.channels)) == ("ann", ["a"])
         await soon(lambda: "ann" not in before.members)
         await other.publish([message("m1")])
         await soon(lambda: received(recorder) == ["m1"])
-        assert await other.claim("nobody", orphan=False, request_release=at_once) is None
+        assert await other.cluster.claim("nobody", orphan=False, request_release=at_once) is None
 
     with_nodes(life)
 
@@ -1130,7 +1133,7 @@ def test_the_read_range_of_a_connection_moves_with_it(with_nodes: Any) -> None:
             wanted[name] = ReadRange.of(joined, since and since.offset_in(named.epochs, shard))
         for _ in range(2):
             other, _ = await nodes.node()
-            claim = await other.claim("ann", orphan=False, request_release=at_once)
+            claim = await other.cluster.claim("ann", orphan=False, request_release=at_once)
             assert claim is not None
             assert claim.channels | {PRIVATE: claim.private} == wanted
 
@@ -1431,7 +1434,7 @@ def test_the_connections_of_a_dead_node_are_unregistered_in_every_shard(with_thr
         living, watcher = await nodes.member("eve", *channels, notify_presence=True)
         await living.configure({name: {"notify_presence": True} for name in channels})
         await dying.close()
-        claim = await living.claim("bob", orphan=False, request_release=at_once)
+        claim = await living.cluster.claim("bob", orphan=False, request_release=at_once)
         assert claim is not None
         assert set(claim.channels) == set(channels)
         watcher.members["bob"] = (claim.member, set(claim.channels))
@@ -1457,13 +1460,15 @@ def test_nodes_are_listed_with_their_last_heartbeats(with_nodes: Any) -> None:
         living, _ = await nodes.node()
 
         async def listed() -> list[tuple[str, int, bool]]:
-            return sorted((each.label, each.connections, each.is_alive) for each in await living.nodes())
+            return sorted(
+                (each.label, each.connections, each.is_alive) for each in await living.cluster.nodes()
+            )
 
         async def are(*nodes: tuple[str, int, bool]) -> bool:
             return await listed() == list(nodes)
 
         await soon(lambda: are(("node 0", 1, True), ("node 1", 0, True)))
-        assert all(abs(each.heartbeat_s - time.time()) < PATIENCE_S for each in await living.nodes())
+        assert all(abs(each.heartbeat_s - time.time()) < PATIENCE_S for each in await living.cluster.nodes())
         await dying.close()
         await soon(lambda: are(("node 1", 0, True)))
 
@@ -1885,7 +1890,7 @@ def test_an_event_for_many_users_is_accepted_in_parts(event: Message, parts: int
     """For as many as a script can write the text for, whichever users it excludes; each user is in one part."""
     users = frozenset(f"u{number}" for number in range(10_000))
     engine = Nodes(in_shards("redis://127.0.0.1", 1)).make()
-    made = [part for _, part in engine._parts(msgspec.structs.replace(event, only=users))]
+    made = [part for _, part in parts_of(msgspec.structs.replace(event, only=users), engine._shards)]
     assert len(made) == parts
     assert sum(len(part.only or ()) for part in made) == len(users)
     assert frozenset[str]().union(*(part.only or () for part in made)) == users
@@ -2345,7 +2350,7 @@ def test_a_node_that_was_cut_off_leaves_connections_of_a_new_owner_alone(with_th
         for shard in cut_off._shards:
             shard.establish = unreachable  # type: ignore[method-assign]
         cut(cut_off)
-        claim = await other.claim(member.conn_id, orphan=False, request_release=at_once)
+        claim = await other.cluster.claim(member.conn_id, orphan=False, request_release=at_once)
         assert claim is not None
         other_recorder.members[member.conn_id] = (member, {joined})
         await other.join(member, {joined: {}})
@@ -2405,7 +2410,7 @@ def test_a_connection_that_left_a_shard_is_complete_for_the_next_node(
         await engine.leave(member, [channel])
         await engine.close()
         assert named(redis, member) == "1"
-        claim = await other.claim(member.conn_id, orphan=False, request_release=at_once)
+        claim = await other.cluster.claim(member.conn_id, orphan=False, request_release=at_once)
         assert claim is not None
         assert (claim.is_whole, claim.channels) == (True, {})
 
@@ -2511,7 +2516,7 @@ def test_a_shard_is_named_until_its_last_channel_is_left(redis: RedisServer, wit
         await engine._connections.restore(member.conn_id, directory)
         assert named(redis, member) == "1"
         other, _ = await nodes.node()
-        claim = await other.claim(member.conn_id, orphan=False, request_release=at_once)
+        claim = await other.cluster.claim(member.conn_id, orphan=False, request_release=at_once)
         assert claim is not None
         assert list(claim.channels) == [channel]
 
@@ -2528,7 +2533,7 @@ def test_a_shard_left_during_a_handover_no_longer_counts_the_connection(with_thr
         async def leave() -> None:
             await engine.leave(member, [channel])
 
-        claim = await other.claim(member.conn_id, orphan=False, request_release=leave)
+        claim = await other.cluster.claim(member.conn_id, orphan=False, request_release=leave)
         assert claim is not None
         assert (list(claim.channels), claim.is_whole) == ([], True)
         shard = other._shards.at(channel)
@@ -2562,7 +2567,7 @@ def test_a_channel_joined_while_its_shard_is_left_counts(with_three_shards: Any,
         await restoring
         [found] = await other.channels([channel])
         assert found.users == {member.user: 1}
-        claim = await other.claim(member.conn_id, orphan=False, request_release=at_once)
+        claim = await other.cluster.claim(member.conn_id, orphan=False, request_release=at_once)
         assert claim is not None
         assert (claim.is_whole, list(claim.channels)) == (True, [channel])
 
@@ -2819,7 +2824,7 @@ def test_a_channel_about_to_have_a_member_stays_subscribed(with_one_shard: Any) 
         bob, _ = recorder.members.pop("bob")
         await engine.disconnect(bob, ["a"])
         await engine.collect()
-        claim = await engine.claim("ann", orphan=False, request_release=at_once)
+        claim = await engine.cluster.claim("ann", orphan=False, request_release=at_once)
         assert claim is not None
         await engine.collect()
         recorder.members["ann"] = (claim.member, set(claim.channels))

@@ -27,8 +27,9 @@ from channelstream.core.events import Message, MessageDeleted, MessageEdited, Pr
 from channelstream.core.log import PRIVATE
 from channelstream.core.registry import Registry, RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines.base import Engine, Leaving, Member
+from channelstream.engines.base import Engine
 from channelstream.engines.local_log import Lifetimes
+from channelstream.engines.members import Leaving, Member
 from channelstream.engines.sqlite import SqliteEngine
 from channelstream.engines.sqlite_file import APPLICATION_ID
 from channelstream.errors import ConfigError, Unavailable

@@ -15,7 +15,7 @@ from channelstream.core.connection import ConnectionState
 from channelstream.core.events import UsersLeft
 from channelstream.core.log import Entry
 from channelstream.core.user import UserUpdate
-from channelstream.engines.base import Leaving, Member
+from channelstream.engines.members import Leaving, Member
 from channelstream.errors import CloseCode, Unavailable
 from channelstream.node import Node
 from channelstream.node.disconnect_queue import DisconnectQueue

@@ -18,7 +18,7 @@ def node_with(count: int) -> Any:
 
     here = [SimpleNamespace(id=str(number), user="ann") for number in range(count)]
     return SimpleNamespace(
-        hub=SimpleNamespace(channels={"a": here}), _engine=SimpleNamespace(members=members)
+        hub=SimpleNamespace(channels={"a": here}), _cluster=SimpleNamespace(members=members)
     )
 
 

@@ -14,7 +14,7 @@ from channelstream.core.log import PRIVATE, Budget, Entry, Log
 from channelstream.core.position import Position, ReadRange
 from channelstream.core.registry import Moment, Registry
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import Member
+from channelstream.engines.members import Member
 from channelstream.engines.memory import MemoryEngine
 
 

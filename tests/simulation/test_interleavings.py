@@ -13,9 +13,10 @@ from tests.simulation.failure import Failure
 from tests.simulation.interleaving import CALLS, ENGINES, some_ways, ways
 
 from channelstream.core.events import Event
-from channelstream.engines.base import Member
 from channelstream.engines.local_log import LocalLog
+from channelstream.engines.members import Member
 from channelstream.engines.sqlite import SqliteEngine
+from channelstream.engines.unwritten import Unwritten
 from channelstream.node.locks import Locks
 from channelstream.transports.attachment import Attachment
 
@@ -127,6 +128,6 @@ def test_an_uncommitted_write_that_counts_is_found(
     async def at_once(*_: Any) -> None:
         return
 
-    monkeypatch.setattr(SqliteEngine, "_changes_written", at_once)
+    monkeypatch.setattr(Unwritten, "written", at_once)
     with pytest.raises(Failure):
         ways("diskless", calls, is_connected)

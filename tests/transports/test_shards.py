@@ -253,7 +253,7 @@ def test_a_restored_registration_keeps_its_read_range(redis: RedisServer) -> Non
         prefix = prefixes(1)[0]
         redis.cli("DEL", f"{prefix}kc:{opened.conn_id}")
         redis.cli("HDEL", f"{prefix}k:{opened.conn_id}", "seq")
-        await before._engine.confirm_ownership(opened.conn_id)
+        await before._engine.cluster.confirm_ownership(opened.conn_id)
         there = await after.take_over(opened.conn_id)
         assert there is not None
         assert there.channels | {PRIVATE: there.private} == reaches

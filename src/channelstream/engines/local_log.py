@@ -28,7 +28,8 @@ from channelstream.core.log import PRIVATE, Accepted, Entry, Log, Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Moment, Registry
 from channelstream.core.user import StateValue, User, UserChange, UserUpdate
-from channelstream.engines.base import Clock, Leaving, Member, moment
+from channelstream.engines.base import Clock, moment
+from channelstream.engines.members import Leaving, Member
 from channelstream.slices import Slices
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class LocalLog:
     # -- the log
 
     def publish(self, events: Sequence[Event]) -> list[Accepted]:
-        """Accept events in order, except duplicates; see `Engine.publish`."""
+        """Accept events in order, except duplicates; see `EventLog.publish`."""
         return [self._publish(event) for event in events]
 
     def _publish(self, event: Event) -> Accepted:
@@ -166,7 +167,7 @@ class LocalLog:
             self._accept(event)
 
     def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
-        """Read the events after given offsets; see `Engine.replay`."""
+        """Read the events after given offsets; see `EventLog.replay`."""
         now_s = self._clock.steady()
         found: list[tuple[int, int, Log]] = []
         lost = set()
@@ -309,7 +310,7 @@ class LocalLog:
     # -- settings and state
 
     def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
-        """Change settings of channels, created if need be; see `Engine.configure`."""
+        """Change settings of channels, created if need be; see `Directory.configure`."""
         now = moment(self._clock)
         for name, patch in patches.items():
             self.registry.configure(name, patch, self.committed, now)

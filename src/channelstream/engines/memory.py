@@ -16,12 +16,13 @@ from typing import Any
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event
 from channelstream.core.log import Accepted, Replay
-from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position
 from channelstream.core.registry import Registry
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import Claim, Clock, Leaving, Member, Receiver, RequestRelease
+from channelstream.engines.base import Clock, Receiver
+from channelstream.engines.cluster import SingleNode
 from channelstream.engines.local_log import Lifetimes, LocalLog
+from channelstream.engines.members import Leaving, Member
 from channelstream.slices import to_its_end, turn_for
 
 
@@ -29,7 +30,6 @@ class MemoryEngine:
     """An engine that keeps everything in this process."""
 
     name = "memory"
-    shared = False
 
     def __init__(self, registry: Registry, clock: Clock, epoch: str, lifetimes: Lifetimes) -> None:
         """Create an engine.
@@ -38,6 +38,7 @@ class MemoryEngine:
             epoch: text that no earlier run had, without a hyphen at its end.
         """
         self.registry = registry
+        self.cluster = SingleNode()
         self._log = LocalLog(registry, clock, Position.single(epoch, 0), lifetimes, self._accept)
         self._receiver: Receiver
 
@@ -158,29 +159,6 @@ class MemoryEngine:
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         return self._log.users(list(members))
-
-    async def members(self, channel: str) -> dict[str, str]:
-        """Return nothing: there are no other nodes."""
-        return {}
-
-    async def nodes(self) -> list[NodeStatus]:
-        """Return nothing: there are no other nodes."""
-        return []
-
-    async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        """Return nothing: there are no other nodes."""
-        return None
-
-    def owns(self, conn_id: str) -> bool:
-        """Return true: no other process can own it."""
-        return True
-
-    async def confirm_ownership(self, conn_id: str) -> None:
-        """Do nothing: this process owns all connections."""
-
-    async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
-        """Return nothing: there are no other nodes."""
-        return None
 
     async def collect(self) -> None:
         await self._log.sweep()

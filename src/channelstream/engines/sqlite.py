@@ -7,7 +7,7 @@ its caller answered. So no client ever has a position or an answer that a crash 
 Not everything waits for the disk. A connection is a member as soon as it joins and until it leaves, whatever the disk
 says: to refuse to leave would be absurd. Its presence event is written when that is possible. Settings and
 user state do change before they are written, and are undone if the write fails (`undo.py`). Joining and leaving have
-effects that depend on them and cannot be undone, so they wait until such a change is decided (`_changes_written`).
+effects that depend on them and cannot be undone, so they wait until such a change is decided (`unwritten.py`).
 """
 
 import asyncio
@@ -16,28 +16,29 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from channelstream.core.channel import Channel
 from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.log import Accepted, Replay
-from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, User, UserChange, UserUpdate
-from channelstream.engines.base import Claim, Clock, Leaving, Member, Receiver, RequestRelease
+from channelstream.engines.base import Clock, Receiver
+from channelstream.engines.cluster import SingleNode
 from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.local_log import Lifetimes, LocalLog
+from channelstream.engines.members import Leaving, Member
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_file import SqliteFile
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import undo_channels, undo_user
+from channelstream.engines.unwritten import Unwritten
 from channelstream.errors import ConfigError, Unavailable
 from channelstream.slices import Slices, to_its_end, turn_for
 
@@ -53,15 +54,11 @@ CHANNELS_AT_ONCE = 1000
 
 logger = logging.getLogger(__name__)
 
-_Changed = tuple[str, str]
-"""A changed item: `channel` or `user`, and its name."""
-
 
 class SqliteEngine:
     """An engine that keeps everything in this process and in a file."""
 
     name = "sqlite"
-    shared = False
 
     def __init__(
         self,
@@ -79,6 +76,7 @@ class SqliteEngine:
             new_epoch: returns text that no other log had, without a hyphen at its end.
         """
         self.registry = registry
+        self.cluster = SingleNode()
         self._path = path
         self._clock = clock
         self._lifetimes = lifetimes
@@ -91,7 +89,7 @@ class SqliteEngine:
         self._log: LocalLog
         self._upkeep: Upkeep
         self._commits: GroupCommit
-        self._unwritten: dict[_Changed, asyncio.Future[bool]] = {}
+        self._unwritten = Unwritten()
         self._receiver: Receiver
         self._clock_offset_s = 0.0
         self._trimming = False
@@ -299,7 +297,7 @@ class SqliteEngine:
         batch.users.add(name)
         batch.undo.append(undo)
         if self._public_state(name) != announced_before:
-            self._track_unwritten(batch, [("user", name)])
+            self._unwritten.track([("user", name)], batch.done)
         await self._commits.flush()
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
@@ -309,34 +307,14 @@ class SqliteEngine:
         batch = self._commits.batch()
         batch.channels.update(patches)
         batch.undo.append(undo)
-        self._track_unwritten(batch, [("channel", name) for name in patches])
+        self._unwritten.track([("channel", name) for name in patches], batch.done)
         await self._commits.flush()
-
-    def _track_unwritten(self, batch: Batch, changed: Sequence[_Changed]) -> None:
-        self._unwritten |= dict.fromkeys(changed, batch.done)
-        batch.done.add_done_callback(partial(self._forget_unwritten, changed))
-
-    def _forget_unwritten(self, changed: Iterable[_Changed], done: "asyncio.Future[bool]") -> None:
-        for each in changed:
-            if self._unwritten.get(each) is done:
-                del self._unwritten[each]
-
-    async def _changes_written(self, channels: Iterable[str], users: Iterable[str] = ()) -> None:
-        """Wait until no change of the settings of channels, or of the states of users, can be undone any more.
-
-        Joining and leaving have effects that depend on them, and are not undone.
-        """
-        if not self._unwritten:
-            return
-        looked_at = [*(("channel", name) for name in channels), *(("user", name) for name in users)]
-        while waiting := {self._unwritten[each] for each in looked_at if each in self._unwritten}:
-            await asyncio.wait(waiting)
 
     async def join(
         self, member: Member, channels: Mapping[str, Mapping[str, Any]], since: Position | None = None
     ) -> dict[str, int]:
         await turn_for(len(channels))
-        await self._changes_written(channels, [member.user])
+        await self._unwritten.written(channels, [member.user])
         self._commits.check_room()
         waiting, joined = deque(channels.items()), dict[str, int]()
         try:
@@ -346,7 +324,7 @@ class SqliteEngine:
                     self._commits.batch().channels.update(new)
                 if waiting:
                     await asyncio.sleep(0)
-                    await self._changes_written((name for name, _ in waiting), [member.user])
+                    await self._unwritten.written((name for name, _ in waiting), [member.user])
             # The connection is a member whatever the disk says; its event is written as soon as that is possible.
             with suppress(Unavailable):
                 await self._commits.flush()
@@ -358,14 +336,14 @@ class SqliteEngine:
     async def leave(self, member: Member, channels: Sequence[str]) -> None:
         """Leave at once, or in several short turns; the presence event is delivered when it is written."""
         await turn_for(len(channels))
-        await self._changes_written(channels)
+        await self._unwritten.written(channels)
         waiting, left = deque(channels), list[str]()
         try:
             while waiting:
                 self._log.leave_next(member, waiting, left)
                 if waiting:
                     await asyncio.sleep(0)
-                    await self._changes_written(waiting)
+                    await self._unwritten.written(waiting)
             await turn_for(len(left))
         except BaseException:
             self._log.join(member, left)
@@ -378,7 +356,7 @@ class SqliteEngine:
         """Unregister in many short turns; the presence events are delivered when they are written."""
         for batch in _groups(leaving):
             while batch:
-                await self._changes_written(name for each in batch for name in each.channels)
+                await self._unwritten.written(name for each in batch for name in each.channels)
                 disconnected = self._log.disconnect_next(batch)
                 self._commits.deferred().users.update(member.user for member in disconnected)
                 await asyncio.sleep(0)
@@ -391,29 +369,6 @@ class SqliteEngine:
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         return self._log.users(list(members))
-
-    async def members(self, channel: str) -> dict[str, str]:
-        """Return nothing: there are no other nodes."""
-        return {}
-
-    async def nodes(self) -> list[NodeStatus]:
-        """Return nothing: there are no other nodes."""
-        return []
-
-    async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        """Return nothing: there are no other nodes."""
-        return None
-
-    def owns(self, conn_id: str) -> bool:
-        """Return true: no other process can own it."""
-        return True
-
-    async def confirm_ownership(self, conn_id: str) -> None:
-        """Do nothing: this process owns all connections."""
-
-    async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
-        """Return nothing: there are no other nodes."""
-        return None
 
     async def collect(self) -> None:
         await self._log.sweep()

@@ -44,7 +44,7 @@ def undo_channels(
     """Return a function that restores settings and entries of channels, and forgets channels that do not exist yet.
 
     Joining and leaving are not undone. So no connection may join or leave these channels until the write is decided
-    (`SqliteEngine._changes_written`).
+    (`unwritten.py`).
 
     Args:
         committed: returns the last committed offset. If it has grown, entries that the change trimmed are not

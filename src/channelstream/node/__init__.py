@@ -3,9 +3,10 @@
 `service.py` has the use cases of the API, the transports and the admin pages, for one application; `node.py` is the
 process that all applications share: no other package calls an engine.
 `local.py` has the connections of this process, `disconnect_queue.py` unregisters those that end, `handover.py` has
-their moves between nodes, `commands.py` the messages between nodes. `publishing.py` divides long lists of events into
-loop turns, and `signals.py` announces what happens. Operations on one connection run one after the other
-(`locks.py`), so nothing changes between a check and the act that follows it, however long the engine takes.
+their moves between nodes, `commands.py` the messages between nodes, `cluster_calls.py` what other nodes cause here.
+`publishing.py` divides long lists of events into loop turns, and `signals.py` announces what happens. Operations on one
+connection run one after the other (`locks.py`), so nothing changes between a check and the act that follows it, however
+long the engine takes.
 """
 
 from channelstream.node.local import NodeLimits

@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from channelstream.engines.base import Leaving
+from channelstream.engines.members import Leaving
 from channelstream.errors import Unavailable
 from channelstream.node.locks import Lock
 

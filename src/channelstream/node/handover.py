@@ -3,7 +3,7 @@
 Two terms: the engine's directory records which node owns each connection. A node holds a connection if it has
 the connection in its memory.
 
-Invariant: at most one node owns a connection, and only the owner writes to its stream. `Engine.claim` changes
+Invariant: at most one node owns a connection, and only the owner writes to its stream. `Cluster.claim` changes
 the entry in the directory atomically. The steps before and after the claim make a move lossless:
 
 - The claiming node first sends `Release` to the owner. The answer has the offsets up to which the client was
@@ -33,7 +33,7 @@ import asyncio
 from contextlib import suppress
 
 from channelstream.core.connection import Connection
-from channelstream.engines.base import Engine
+from channelstream.engines.cluster import Cluster
 from channelstream.errors import CloseCode, Invalid, Moved, Replaced, Unavailable
 from channelstream.node.commands import Answer, Command, Release, encode, read_answer, read_command
 from channelstream.node.local import LocalConnections
@@ -45,8 +45,8 @@ RETRY_DELAYS_S = (0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 class Handover:
     """Ownership of connections among the nodes that share an engine."""
 
-    def __init__(self, engine: Engine, local: LocalConnections) -> None:
-        self._engine = engine
+    def __init__(self, cluster: Cluster, local: LocalConnections) -> None:
+        self._cluster = cluster
         self._local = local
         self._claiming: set[str] = set()
         self._overtaken: set[str] = set()
@@ -58,9 +58,9 @@ class Handover:
             Unavailable: the engine is out of reach.
             Replaced: another node has claimed the connection meanwhile.
         """
-        if self._local.get(conn_id) and not self._engine.owns(conn_id):
-            await self._engine.confirm_ownership(conn_id)
-        if (here := self._local.get(conn_id)) or not self._engine.shared:
+        if self._local.get(conn_id) and not self._cluster.owns(conn_id):
+            await self._cluster.confirm_ownership(conn_id)
+        if (here := self._local.get(conn_id)) or self._cluster.is_single:
             return here
         async with self._local.locks.of(conn_id):
             # Another stream of the connection may have been opened here while this one waited for the lock.
@@ -91,7 +91,7 @@ class Handover:
             self._claiming.add(conn_id)
 
         try:
-            claim = await self._engine.claim(conn_id, orphan, release)
+            claim = await self._cluster.claim(conn_id, orphan, release)
             if conn_id in self._overtaken:
                 raise Replaced("replaced by a stream at another node")
         finally:
@@ -135,16 +135,16 @@ class Handover:
         `Answer.found` says whether that node held the connection. Return None if no node holds it.
         """
         if self._local.get(command.conn_id) is None:
-            if not self._engine.shared:
+            if self._cluster.is_single:
                 return None
             # Ask without the lock: the owner may ask this node at the same time (see Deadlock above).
-            answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
+            answer = read_answer(await self._cluster.ask(command.conn_id, encode(command)))
             if answer is not None:
                 return answer
         async with self._local.locks.of(command.conn_id):
             # The connection may have moved here, or away, while this waited for the answer or for the lock.
             connection = self._local.get(command.conn_id)
-            if connection is None and self._engine.shared:
+            if connection is None and not self._cluster.is_single:
                 # This node does not hold the connection, and no other node has answered for it. Claim it if
                 # its owner has died. If the owner lives, `claim` raises `Moved`.
                 try:
@@ -159,7 +159,7 @@ class Handover:
         Return None if no living node has the connection, or if it is between two nodes until the last retry.
         """
         for delay_s in RETRY_DELAYS_S:
-            answer = read_answer(await self._engine.ask(command.conn_id, encode(command)))
+            answer = read_answer(await self._cluster.ask(command.conn_id, encode(command)))
             if answer is None or answer.found:
                 return answer
             await asyncio.sleep(delay_s)

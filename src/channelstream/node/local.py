@@ -30,7 +30,8 @@ from channelstream.core.hub import Hub
 from channelstream.core.log import PRIVATE
 from channelstream.core.position import UNKNOWN_POSITION, Offsets, Position, ReadRange, shard_of, with_offset
 from channelstream.core.user import UserChange, UserUpdate
-from channelstream.engines.base import Clock, Engine, Leaving, Member, Membership
+from channelstream.engines.base import Clock, Directory, EventLog
+from channelstream.engines.members import Leaving, Member, Membership
 from channelstream.errors import CloseCode, Invalid, Moved, Unavailable
 from channelstream.node.commands import Answer, Command, End, Release, Subscribe, Unsubscribe
 from channelstream.node.disconnect_queue import DisconnectQueue
@@ -66,16 +67,25 @@ class LocalConnections:
         endings: the streams and connections that ended lately, and why.
     """
 
-    def __init__(self, engine: Engine, hub: Hub, clock: Clock, limits: NodeLimits, signals: Signals) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        log: EventLog,
+        hub: Hub,
+        clock: Clock,
+        limits: NodeLimits,
+        signals: Signals,
+    ) -> None:
         self.endings = Endings()
         self.locks = Locks()
         self._signals = signals
-        self._engine = engine
+        self._directory = directory
+        self._log = log
         self._hub = hub
         self._clock = clock
         self._limits = limits
         self._deadlines: Deadlines[Connection] = Deadlines()
-        self._disconnects = DisconnectQueue(engine.disconnect_all)
+        self._disconnects = DisconnectQueue(directory.disconnect_all)
         self._ending: set[asyncio.Task[None]] = set()
 
     def get(self, conn_id: str) -> Connection | None:
@@ -113,7 +123,7 @@ class LocalConnections:
         change = None
         connection.joining |= {PRIVATE}
         try:
-            change = await self._engine.connect(_member(connection), update, since)
+            change = await self._directory.connect(_member(connection), update, since)
         finally:
             connection.joining -= {PRIVATE}
             if change is None:
@@ -143,7 +153,7 @@ class LocalConnections:
         joined = None
         connection.joining |= channels.keys()
         try:
-            joined = await self._engine.join(_member(connection), channels, since)
+            joined = await self._directory.join(_member(connection), channels, since)
         finally:
             connection.joining -= channels.keys()
             # The connection may have been forgotten meanwhile, and with it these channels.
@@ -168,7 +178,7 @@ class LocalConnections:
                 connection, CloseCode.UNKNOWN_CONNECTION, "its channels could not be joined again"
             )
             with suppress(Unavailable):  # The engine drops the registration with this node's lease.
-                await self._engine.disconnect(_member(connection), channels)
+                await self._directory.disconnect(_member(connection), channels)
             raise
         finally:
             connection.joining -= {PRIVATE}
@@ -205,7 +215,7 @@ class LocalConnections:
     async def _end(self, connection: Connection, code: CloseCode, reason: str) -> None:
         if connection.state is not ConnectionState.CLOSED:
             channels = self.forget(connection, code, reason)
-            await self._engine.disconnect(_member(connection), channels)
+            await self._directory.disconnect(_member(connection), channels)
 
     def forget(self, connection: Connection, code: CloseCode, reason: str) -> list[str]:
         """Remove a connection from this node only, and return its channels; the engine still counts it.
@@ -271,7 +281,7 @@ class LocalConnections:
         new = {name: patch for name, patch in asked.channels.items() if name not in connection.channels}
         self.check_channel_count(len(connection.channels) + len(new))
         if asked.reconnect is not None:
-            await self._engine.update_user(connection.user, asked.reconnect.update)
+            await self._directory.update_user(connection.user, asked.reconnect.update)
         await self.join(connection, new, parse_since(asked.since))
         _check_local(connection)
         if asked.reconnect is not None and connection.stream is None:
@@ -283,7 +293,7 @@ class LocalConnections:
         # Out of the hub only afterwards: if leaving fails, no event published meanwhile may be missing.
         connection.leaving |= set(left)
         try:
-            await self._engine.leave(_member(connection), left)
+            await self._directory.leave(_member(connection), left)
         finally:
             connection.leaving -= set(left)
         _check_local(connection)
@@ -301,7 +311,7 @@ class LocalConnections:
         # After `forget`, which flushes what waits: the next node continues after the last byte written here.
         return Answer(found=True, channels=sorted(channels), delivered=connection.delivered)
 
-    # -- calls of the engine
+    # -- calls of the cluster
 
     def lost(self, channels: Collection[str], users: Collection[str]) -> None:
         """Close the streams whose connections missed events; a client that resumes is sent which channels are lost."""
@@ -337,7 +347,7 @@ class LocalConnections:
         """Return the range that may be read of a channel, or of a user's private messages, joined at this offset."""
         if since is None:
             return ReadRange.of(joined)
-        return ReadRange.of(joined, since.offset_in(self._engine.position.epochs, self._shard(name)))
+        return ReadRange.of(joined, since.offset_in(self._log.position.epochs, self._shard(name)))
 
     # -- streams attach and detach
 

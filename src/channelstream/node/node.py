@@ -4,7 +4,7 @@ All names here are keys (`apps.keys`): a node does not know applications.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,12 @@ from channelstream.core.events import Message, MessageDeleted, MessageEdited
 from channelstream.core.hub import Hub
 from channelstream.core.log import Accepted, Entry, Replay
 from channelstream.core.node_status import NodeStatus
-from channelstream.core.position import Offsets, Position, max_offsets, shard_of
+from channelstream.core.position import Position, shard_of
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import Clock, Engine, Member, Membership
+from channelstream.engines.base import Clock, Engine
+from channelstream.engines.members import Member
 from channelstream.errors import CloseCode, Moved, Unavailable
+from channelstream.node.cluster_calls import ClusterCalls
 from channelstream.node.commands import Answer, End, Reconnect, Subscribe, Unsubscribe
 from channelstream.node.handover import Handover
 from channelstream.node.local import LocalConnections, NodeLimits, parse_since
@@ -52,7 +54,7 @@ class Opened:
 
 
 class Node:
-    """One process's part of the service, and the receiver of its engine.
+    """One process's part of the service, and the receiver of its log.
 
     Attributes:
         signals: what this node announces, for traces and other consumers.
@@ -64,6 +66,7 @@ class Node:
         self, engine: Engine, hub: Hub, clock: Clock, new_id: Callable[[], str], limits: NodeLimits
     ) -> None:
         self._engine = engine
+        self._cluster = engine.cluster
         self.hub = hub
         self.clock = clock
         self.new_id = new_id
@@ -73,8 +76,8 @@ class Node:
         self.draining = False
         self.signals = Signals(self._set_deliver)
         self.deliver = hub.deliver
-        self._local = LocalConnections(engine, hub, clock, limits, self.signals)
-        self._handover = Handover(engine, self._local)
+        self._local = LocalConnections(engine, engine, hub, clock, limits, self.signals)
+        self._handover = Handover(engine.cluster, self._local)
         self._publishing = Publishing(engine, hub)
 
     async def start(self) -> None:
@@ -83,6 +86,7 @@ class Node:
         Raises:
             ConfigError: the engine cannot be used as it is configured.
         """
+        self._cluster.serve(ClusterCalls(self.hub, self._local, self._handover))
         await self._engine.start(self)
         self.hub.offsets = self._engine.position.offsets
 
@@ -211,11 +215,13 @@ class Node:
 
     def owns(self, conn_id: str) -> bool:
         """Return whether this node certainly owns a connection it has; false where another node may have claimed it."""
-        return self._engine.owns(conn_id)
+        return self._cluster.owns(conn_id)
 
     def may_be_elsewhere(self, conn_id: str) -> bool:
         """Whether another node may own the connection, so that `take_over` is needed."""
-        return self._engine.shared and (self.connection(conn_id) is None or not self.owns(conn_id))
+        if self._cluster.is_single:
+            return False
+        return self.connection(conn_id) is None or not self.owns(conn_id)
 
     async def disconnect(self, connection: Connection, code: CloseCode, reason: str) -> None:
         """End a connection of this node, after the operations under way: close its stream, leave its channels."""
@@ -258,7 +264,7 @@ class Node:
         """Forget idle users, empty channels and aged entries; called every few seconds."""
         await self._engine.collect()
 
-    # -- calls of the engine (`engines.base.Receiver`)
+    # -- calls of the log (`engines.base.Receiver`)
 
     def _set_deliver(self) -> None:
         """Choose what the engine calls for each entry: the hub itself, unless `Signals.accepted` has consumers."""
@@ -267,33 +273,6 @@ class Node:
     def _announce_and_deliver(self, entry: Entry) -> None:
         self.signals.accepted.emit(entry)
         self.hub.deliver(entry)
-
-    def advance(self, offsets: Offsets) -> None:
-        self.hub.offsets = max_offsets(self.hub.offsets, offsets)
-
-    def lost(self, channels: Collection[str], users: Collection[str]) -> None:
-        self._local.lost(channels, users)
-
-    def log_replaced(self, shard: int, offsets: Offsets) -> None:
-        self._local.log_replaced(shard, offsets)
-
-    def taken_over(self, conn_id: str) -> None:
-        self._handover.taken_over(conn_id)
-
-    async def execute(self, command: bytes) -> bytes:
-        return await self._handover.execute(command)
-
-    def local_connections(self) -> Collection[str]:
-        return self.hub.connections.keys()
-
-    def has_channel(self, name: str) -> bool:
-        return name in self.hub.channels
-
-    def has_user(self, name: str) -> bool:
-        return name in self.hub.users
-
-    def membership(self, conn_id: str) -> Membership | None:
-        return self._local.membership(conn_id)
 
     # -- messages and state
 
@@ -327,11 +306,11 @@ class Node:
         return self._engine.position
 
     async def head(self, names: Iterable[str] | None = None, all_shards: bool = False) -> Position:
-        """Return the position after the last accepted events (`Engine.head`)."""
+        """Return the position after the last accepted events (`EventLog.head`)."""
         return await self._engine.head(names, all_shards)
 
     async def replay(self, user: str, from_offsets: Mapping[str, int], limit: int) -> Replay:
-        """Read the events after given offsets (`Engine.replay`)."""
+        """Read the events after given offsets (`EventLog.replay`)."""
         return await self._engine.replay(user, from_offsets, limit)
 
     async def catch_up(self, shards: Iterable[int]) -> None:
@@ -339,21 +318,21 @@ class Node:
         await self._engine.catch_up(shards)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
-        """Return the known channels among these; None means all (`Engine.channels`)."""
+        """Return the known channels among these; None means all (`Directory.channels`)."""
         return await self._engine.channels(names, with_users)
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
-        """Return the known users among these; None means all (`Engine.users`)."""
+        """Return the known users among these; None means all (`Directory.users`)."""
         return await self._engine.users(names, with_channels)
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
-        """Return users of whom only the state is valid, by a channel of each (`Engine.states`)."""
+        """Return users of whom only the state is valid, by a channel of each (`Directory.states`)."""
         return await self._engine.states(members)
 
     async def members(self, channel: str) -> dict[str, str]:
         """Return the user of each of the channel's connections on all nodes, by connection id; copied in slices."""
         local = list(self.hub.channels.get(channel, ()))
-        found = await self._engine.members(channel)
+        found = await self._cluster.members(channel)
         for start in range(0, len(local), MEMBERS_SLICE):
             if start:
                 await asyncio.sleep(0)
@@ -362,7 +341,7 @@ class Node:
 
     async def nodes(self) -> list[NodeStatus]:
         """Return all nodes that share the log; none if the log belongs to this process alone."""
-        return await self._engine.nodes()
+        return await self._cluster.nodes()
 
 
 def _patches(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

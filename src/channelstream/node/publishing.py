@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from channelstream.core.events import Event
 from channelstream.core.hub import Hub
 from channelstream.core.log import Accepted
-from channelstream.engines.base import Engine
+from channelstream.engines.base import EventLog
 
 PART_COST = 20_000
 """Cost of the events that are published in one loop turn, in pointers moved (0.1 us each, measured)."""
@@ -19,10 +19,10 @@ PRIVATE_COST = 50
 
 
 class Publishing:
-    """Passes events to the engine."""
+    """Passes events to the log."""
 
-    def __init__(self, engine: Engine, hub: Hub) -> None:
-        self._engine = engine
+    def __init__(self, log: EventLog, hub: Hub) -> None:
+        self._log = log
         self._hub = hub
 
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
@@ -31,12 +31,12 @@ class Publishing:
         If it raises, the engine may have accepted some of them.
         """
         if len(events) == 1:
-            return await self._engine.publish(events)
+            return await self._log.publish(events)
         accepted: list[Accepted] = []
         for part in self._parts(events):
             if accepted:
                 await asyncio.sleep(0)
-            accepted += await self._engine.publish(part)
+            accepted += await self._log.publish(part)
         return accepted
 
     def _parts(self, events: Sequence[Event]) -> Iterator[Sequence[Event]]:

@@ -13,8 +13,8 @@ from channelstream.core.log import Entry
 from channelstream.core.position import Offsets
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import UserUpdate
-from channelstream.engines.base import Member, Membership
 from channelstream.engines.local_log import Lifetimes
+from channelstream.engines.members import Member, Membership
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
@@ -128,6 +128,7 @@ async def engine_node(
         settings,
     )
     node = EngineNode(engine, Receiver())
+    engine.cluster.serve(node.receiver)
     await engine.start(node.receiver)
     try:
         yield node

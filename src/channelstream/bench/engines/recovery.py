@@ -69,7 +69,7 @@ async def _recover(store: Store, node: EngineNode) -> Figures:
 
 async def _counters(store: Store, node: EngineNode) -> dict[str, int]:
     """Return the keys of the sets of registered connections, with their expected sizes."""
-    [status] = await node.engine.nodes()
+    [status] = await node.engine.cluster.nodes()
     prefixes = [place.prefix for place in shard_addresses(store.address)]
     counters = {f"{prefix}nk:{status.id}": 0 for prefix in prefixes}
     for conn_id, member in node.receiver.members.items():

@@ -12,8 +12,8 @@ from channelstream.bench.engines.table import Figures, Row, Table, significant
 from channelstream.bench.progress import Progress
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited
 from channelstream.core.user import UserUpdate
-from channelstream.engines.base import Member
 from channelstream.engines.local_log import Lifetimes
+from channelstream.engines.members import Member
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.shard import RedisSettings
@@ -119,7 +119,8 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
     await log.measure(f"join {count:,} channels", lambda: engine.join(member, dict.fromkeys(names, settings)))
     node.receiver.joined[member.conn_id] = names
     await log.measure(
-        f"register one with {count:,} channels again", lambda: engine.confirm_ownership(member.conn_id)
+        f"register one with {count:,} channels again",
+        lambda: engine.cluster.confirm_ownership(member.conn_id),
     )
     await log.measure(
         f"configure {count:,} channels", lambda: engine.configure({name: {"log_events": 5} for name in names})
@@ -141,7 +142,7 @@ async def _many_channels(node: EngineNode, sizes: Sizes, log: Log) -> None:
 
     await log.measure(
         f"claim one with {count:,} channels",
-        lambda: engine.claim(member.conn_id, orphan=False, request_release=nothing_to_leave),
+        lambda: engine.cluster.claim(member.conn_id, orphan=False, request_release=nothing_to_leave),
     )
     await log.measure(f"leave {count:,} channels", lambda: engine.leave(member, names))
     await engine.join(member, dict.fromkeys(names, settings))
@@ -295,7 +296,7 @@ async def _crowd(node: EngineNode, sizes: Sizes, log: Log) -> None:
             [f"crowd-{number}" for number in range(start, min(start + 10_000, count))]
         )
         await node.join(members, CROWDED, {})
-    await log.measure(f"`members` of {count:,}", lambda: engine.members(CROWDED))
+    await log.measure(f"`members` of {count:,}", lambda: engine.cluster.members(CROWDED))
     await log.measure(f"`channels` of one with {count:,} users", lambda: engine.channels([CROWDED]))
     await log.measure(f"`users`, {count:,}", lambda: engine.users(None))
     lists = {"notify_presence": True, "broadcast_presence_with_user_lists": True}
@@ -325,7 +326,7 @@ async def _dead_node(node: EngineNode, sizes: Sizes, log: Log) -> None:
 
 
 async def _ids(node: EngineNode) -> set[str]:
-    return {each.id for each in await node.engine.nodes()}
+    return {each.id for each in await node.engine.cluster.nodes()}
 
 
 async def _is_gone(node: EngineNode, dead: str) -> bool:

@@ -64,7 +64,8 @@ from typing import Any
 from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.position import Position, ReadRange, with_offset
 from channelstream.core.user import UserChange, UserUpdate
-from channelstream.engines.base import Claim, Member, Membership, Receiver, RequestRelease
+from channelstream.engines.cluster import Claim, ClusterReceiver, RequestRelease
+from channelstream.engines.members import Member, Membership
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.link import OUT_OF_REACH
 from channelstream.engines.redis.registration_index import RegistrationIndex
@@ -96,7 +97,7 @@ class _Reserved:
 class Connections:
     """The methods of the engine port that concern connections, and the repairs that reconcilers ask for."""
 
-    receiver: Receiver
+    receiver: ClusterReceiver
 
     def __init__(self, shards: Shards, node: NodeContext, bounds: Mapping[str, Any]) -> None:
         self.node = node.name

@@ -1,4 +1,4 @@
-"""The engine port on Redis: which shards each method asks, and how their answers are combined.
+"""The log and the directory on Redis: which shards each method asks, and how their answers are combined.
 
 What it promises is in docs/engines.md. Each shard is atomic by itself: one script accepts an event, assigns its offset and
 publishes it. Nothing is atomic over two shards, and no order exists between them. A transaction over shards would need
@@ -16,7 +16,7 @@ A shard that is out of reach fails only the calls that need it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from heapq import merge
 from typing import Any
@@ -24,31 +24,26 @@ from typing import Any
 from msgspec.structs import replace
 
 from channelstream.core.channel import Channel
-from channelstream.core.events import Event, Message, MessageEdited
+from channelstream.core.events import Event
 from channelstream.core.log import PRIVATE, Accepted, Entry, Replay
-from channelstream.core.node_status import NodeStatus
 from channelstream.core.position import Position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate
-from channelstream.engines.base import Claim, Clock, Leaving, Member, Receiver, RequestRelease
+from channelstream.engines.base import Clock, Receiver
+from channelstream.engines.cluster import ClusterReceiver
 from channelstream.engines.local_log import Lifetimes
+from channelstream.engines.members import Leaving, Member
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import ShardAddress
+from channelstream.engines.redis.cluster import RedisCluster
 from channelstream.engines.redis.connections import Connections
+from channelstream.engines.redis.event_parts import next_events, parts_of
 from channelstream.engines.redis.lease_manager import LeaseManager
 from channelstream.engines.redis.shard import Logs, NodeContext, RedisSettings, Shard
 from channelstream.engines.redis.shards import Shards, gather_all
 from channelstream.errors import ConfigError, Moved, Unavailable
 
 COLLECT_AT_ONCE = 100
-EVENTS_AT_ONCE = 50
-"""Events that one call publishes."""
-USERS_AT_ONCE = 20
-"""Users for whom a private event is accepted together."""
-NAMES_BYTES = 32 << 10
-"""Bytes of user names for which an event in a channel is accepted together: a script handles them one by one."""
-PUBLISH_BYTES = 1 << 20
-"""Bytes of events in one call, and bytes that a private message may take in the logs of the users of one event."""
 LEAVING_AT_ONCE = 64
 """Connections that are unregistered concurrently."""
 
@@ -68,7 +63,6 @@ class RedisEngine:
     """One node of the log that all nodes share."""
 
     name = "redis"
-    shared = True
 
     def __init__(
         self,
@@ -95,6 +89,7 @@ class RedisEngine:
         node = NodeContext(new_id(), label, len(addresses), settings, new_id, new_epoch, clock)
         self._shards = Shards([Shard(index, address, node, self) for index, address in enumerate(addresses)])
         self._connections = Connections(self._shards, node, self._bounds)
+        self.cluster = RedisCluster(self._shards, self._connections)
         self._lease_managers = [
             LeaseManager(self._connections, shard, settings.lease_s) for shard in self._shards
         ]
@@ -123,7 +118,7 @@ class RedisEngine:
     # -- life
 
     async def start(self, receiver: Receiver) -> None:
-        self.receiver = self._connections.receiver = receiver
+        self.receiver = receiver
         try:
             # The first shard refuses a wrong number of shards, before anything is written to the others.
             first, *others = self._shards
@@ -142,14 +137,18 @@ class RedisEngine:
 
     # -- callbacks of the shards
 
+    @property
+    def cluster_receiver(self) -> ClusterReceiver:
+        return self._connections.receiver
+
     def deliver(self, shard: int, offset: bytes, at_ms: bytes, text: bytes, payload: bytes) -> None:
         self.receiver.deliver(self._shards.live_origin(shard).entry(offset, at_ms, text, payload))
 
     def advance(self) -> None:
-        self.receiver.advance(self._shards.offsets)
+        self.cluster_receiver.advance(self._shards.offsets)
 
     def log_replaced(self, shard: int) -> None:
-        self.receiver.log_replaced(shard, self._shards.offsets)
+        self.cluster_receiver.log_replaced(shard, self._shards.offsets)
 
     def taken_over(self, conn_id: str) -> None:
         self._connections.taken_over(conn_id)
@@ -159,7 +158,7 @@ class RedisEngine:
     async def publish(self, events: Sequence[Event]) -> list[Accepted]:
         batches: dict[Shard, list[tuple[int, Event]]] = {}
         for number, event in enumerate(events):
-            for shard, part in self._parts(event):
+            for shard, part in parts_of(event, self._shards):
                 batches.setdefault(shard, []).append((number, part))
         answers: list[list[Sequence[bytes]]] = [[] for _ in events]
         published = [self._publish(shard, batch) for shard, batch in batches.items()]
@@ -168,29 +167,11 @@ class RedisEngine:
                 answers[number].append(answer)
         return [self._accepted(event, replies) for event, replies in zip(events, answers, strict=True)]
 
-    def _parts(self, event: Event) -> Iterable[tuple[Shard, Event]]:
-        """Return the shards that accept an event; for very many users, in several parts for some users each.
-
-        A private message is in the log of each of its users, with the names of all users of that part.
-        """
-        fits: Fits
-        if event.channel is not None:
-            names, fits = {self._shards.at(event.channel): sorted(event.only or ())}, _in_channel
-        else:
-            names, fits = self._shards.split(sorted(event.only or ()) or [""]), _private(event)
-        if sum(map(len, names.values())) <= 1:
-            return [(shard, event) for shard in names]
-        return [
-            (shard, _for_users(event, frozenset(batch)))
-            for shard, users in names.items()
-            for batch in _groups(users, fits)
-        ]
-
     async def _publish(self, shard: Shard, batch: Sequence[tuple[int, Event]]) -> Sequence[Any]:
         """Publish in a shard, in as many calls as it takes; nothing after a failed call is published."""
         answers: list[Any] = []
         while len(answers) < len(batch):
-            answers += await shard.publish(_next_events(batch, len(answers)))
+            answers += await shard.publish(next_events(batch, len(answers)))
         return answers
 
     def _accepted(self, event: Event, answers: Sequence[Sequence[bytes]]) -> Accepted:
@@ -342,33 +323,6 @@ class RedisEngine:
             for answer in await shard.read_each(operation, names, **options)
         ]
 
-    # -- other nodes
-
-    async def members(self, channel: str) -> dict[str, str]:
-        found = await self._shards.at(channel).fields("cm", channel)
-        return {conn_id.decode(): user.decode() for conn_id, user in found.items()}
-
-    async def nodes(self) -> list[NodeStatus]:
-        # Every node sends heartbeats to every shard.
-        shard = next((each for each in self._shards if each.is_linked), self._shards.at(""))
-        answer = await shard.call("nodes")
-        return [
-            NodeStatus(node.decode(), label.decode(), int(connections), int(heartbeat_ms) / 1000, bool(lives))
-            for node, label, connections, heartbeat_ms, lives in answer
-        ]
-
-    async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        return await self._shards.at(conn_id).ask(conn_id, command)
-
-    def owns(self, conn_id: str) -> bool:
-        return self._connections.owns(conn_id)
-
-    async def confirm_ownership(self, conn_id: str) -> None:
-        await self._connections.restore(conn_id, self._shards.at(conn_id))
-
-    async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
-        return await self._connections.claim(conn_id, orphan, request_release)
-
     async def collect(self) -> None:
         await gather_all(map(self._collect, self._shards))
 
@@ -378,58 +332,6 @@ class RedisEngine:
         rules = [(kind, seconds * 1000) for kind, seconds in after if seconds]
         while await shard.call("collect", rules=rules, count=COLLECT_AT_ONCE):
             pass
-
-
-def _for_users(event: Event, names: frozenset[str]) -> Event:
-    """Return an event for some of its users."""
-    return replace(event, only=names, exclude=(event.exclude or frozenset()) & names or None)
-
-
-Fits = Callable[[int, int], bool]
-"""Returns whether an event may be accepted for this many users together, whose names have this many bytes."""
-
-
-def _in_channel(_: int, name_bytes: int) -> bool:
-    """Return whether names fit for an event in a channel, which is written once."""
-    return name_bytes <= NAMES_BYTES
-
-
-def _private(event: Event) -> Fits:
-    """Return the limit for a private event, which is written once for each user."""
-    text_bytes = len(event.payload or b"") if isinstance(event, Message | MessageEdited) else 0
-
-    def fits(users: int, name_bytes: int) -> bool:
-        return users <= USERS_AT_ONCE and users * (text_bytes + name_bytes) <= PUBLISH_BYTES
-
-    return fits
-
-
-def _groups(names: Sequence[str], fits: Fits) -> Iterator[list[str]]:
-    """Yield names in groups that fit, of at least one name."""
-    group: list[str] = []
-    size = 0
-    for name in names:
-        size += len(name.encode())
-        if group and not fits(len(group) + 1, size):
-            yield group
-            group, size = [], len(name.encode())
-        group.append(name)
-    yield group
-
-
-def _next_events(batch: Sequence[tuple[int, Event]], start: int) -> list[Event]:
-    """Return the events of the next call: at most 50 and about 1 MiB, or one with a big payload."""
-    events: list[Event] = []
-    size = 0
-    for _, event in batch[start : start + EVENTS_AT_ONCE]:
-        is_big = codec.big_payload(event) is not None
-        if is_big and events:
-            break
-        events.append(event)
-        size += event.size_bytes()
-        if is_big or size >= PUBLISH_BYTES:
-            break
-    return events
 
 
 def _at_s(entry: Entry) -> float:

@@ -2,7 +2,7 @@
 
 A shard has its own epoch and offsets, and reconnects independently of the others; `engine.py` combines them.
 
-The invariant is that of `Engine.position`: `offset` never passes an event of a subscribed channel or user that was
+The invariant is that of `EventLog.position`: `offset` never passes an event of a subscribed channel or user that was
 neither delivered nor reported as lost. Pub/sub alone cannot guarantee this: Redis drops messages when a connection
 breaks, and when a subscriber is too slow. But the log has all events. So these rules hold:
 
@@ -46,7 +46,8 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as Lost
 
 from channelstream.core.events import Event
-from channelstream.engines.base import Clock, Receiver
+from channelstream.engines.base import Clock
+from channelstream.engines.cluster import ClusterReceiver
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import ShardAddress
 from channelstream.engines.redis.link import (
@@ -144,7 +145,9 @@ class NodeContext:
 class ShardEvents(Protocol):
     """The callbacks of the engine that a shard calls."""
 
-    receiver: Receiver
+    @property
+    def cluster_receiver(self) -> ClusterReceiver:
+        """The node as the cluster sees it."""
 
     def deliver(self, shard: int, offset: bytes, at_ms: bytes, text: bytes, payload: bytes) -> None:
         """Deliver an event; `Shard.offset` includes it already."""
@@ -660,13 +663,13 @@ class Shard:
     async def _answer(self, node: str, token: str, command: bytes) -> None:
         try:
             await self.call(
-                "reply", node=node, token=token, blob=await self._events.receiver.execute(command)
+                "reply", node=node, token=token, blob=await self._events.cluster_receiver.execute(command)
             )
         except Unavailable as error:
             logger.warning("a command of another node was not answered: %s", error)
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        """See `Engine.ask`; this is the shard of the connection's id."""
+        """See `Cluster.ask`; this is the shard of the connection's id."""
         async with self._replies.expect() as (token, reply):
             receivers = await self.call(
                 "ask", conn_id=conn_id, node=self._node.name, token=token, blob=command
@@ -707,7 +710,10 @@ class Shard:
 
     def _is_used(self, name: str) -> bool:
         kind, _, rest = name.partition(":")
-        is_used = {"#c": self._events.receiver.has_channel, "#u": self._events.receiver.has_user}[kind]
+        is_used = {
+            "#c": self._events.cluster_receiver.has_channel,
+            "#u": self._events.cluster_receiver.has_user,
+        }[kind]
         return is_used(rest)
 
     # -- the log
@@ -746,7 +752,7 @@ class Shard:
         lost = {starts[number - 1][:2] for number in lost_numbers}
         if lost:
             channels = [name for kind, name in lost if kind == "c"]
-            self._events.receiver.lost(channels, [name for kind, name in lost if kind == "u"])
+            self._events.cluster_receiver.lost(channels, [name for kind, name in lost if kind == "u"])
         rest = [
             (kind, name, max(offset, read_to)) for kind, name, offset in starts if (kind, name) not in lost
         ]
