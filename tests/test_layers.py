@@ -55,6 +55,10 @@ IMPORTS_ONLY = {
 
 The demo talks to the server as any application does, over HTTP; the load generator measures it from outside.
 """
+KEY_MAKERS = {"make_key", "app_id_of", "MARK"}
+"""What makes keys of names, or takes keys apart: only `apps` has use of it, so that one unit decides what a key is."""
+OF_NODES = {"Service", "Services", "Opened", "Subscribed"}
+"""What the API may know of nodes: it reaches them through the service of an application, which takes names."""
 PURE_UNITS = ("core", "apps", "auth", "wire")
 CLIENT = "channelstream_client"
 USERS_OF_THE_CLIENT = {"bench", "cli"}
@@ -187,6 +191,29 @@ def test_imports_point_to_the_left(path: Path) -> None:
     """No file imports what stands to its right, or beside it."""
     source = path.read_text(encoding="utf-8")
     assert violations(source, module_of(path), path.name == "__init__.py") == []
+
+
+def imported_names(path: Path) -> Iterator[tuple[str, str]]:
+    """Each module from which a file imports by name, with the name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def test_only_applications_make_keys() -> None:
+    """The others get keys from an `App`, and names with `name_of`."""
+    others = [path for path in FILES if unit_of(module_of(path)) != "apps"]
+    assert [path for path in others if KEY_MAKERS & {name for _, name in imported_names(path)}] == []
+
+
+def test_the_api_reaches_nodes_through_services() -> None:
+    """So no call can name anything of another application."""
+    api = [path for path in FILES if unit_of(module_of(path)) == "api"]
+    names = {
+        name for path in api for module, name in imported_names(path) if module.startswith(f"{PACKAGE}.node")
+    }
+    assert names <= OF_NODES
+    assert [path for path in api if ".node." in path.read_text().replace(f"{PACKAGE}.node.", "")] == []
 
 
 @pytest.mark.slow

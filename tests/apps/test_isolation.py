@@ -304,3 +304,40 @@ def test_a_restart_keeps_applications_apart(tmp_path: Path) -> None:
         ]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_nodes_ask_each_other_about_connections_of_one_application(redis: RedisServer) -> None:
+    """For a stream that opens elsewhere, a subscription, and an end: nothing happens to the other one of this id."""
+
+    async def scenario() -> None:
+        redis.cli("FLUSHALL")
+        both = (App(), SHOP)
+        async with started(redis.address) as first, started(redis.address) as second:
+            default, shop = (World(Services(Apps(*both), first), app) for app in both)
+            default_there, shop_there = (World(Services(Apps(*both), second), app) for app in both)
+            ann = {"username": "ann", "conn_id": "c-ann", "channels": ["room"]}
+            for world in (default, shop):
+                await world.call("/connect", ann)
+                since = await world.open("c-ann")
+            await shop_there.open("c-ann")
+            owners = (default, default_there, shop, shop_there)
+            assert [bool(each.service.connection("c-ann")) for each in owners] == [True, False, False, True]
+            side = {"conn_id": "c-ann", "channels": ["side"]}
+            assert (await shop.call("/subscribe", side))["channels"] == ["room", "side"]
+            assert (await default_there.call("/subscribe", side | {"channels": ["late"]}))["channels"] == [
+                "late",
+                "room",
+            ]
+            for world, text in ((default_there, DEFAULT_TEXT), (shop, SHOP_TEXT)):
+                await world.ask("POST", "/message", message(text, END))
+            await default.read("c-ann", since, until=END)
+            await shop_there.read("c-ann", since, until=END)
+            for world, foreign in ((default, SHOP_TEXT), (shop_there, DEFAULT_TEXT)):
+                assert foreign not in json.dumps(world.answers)
+            assert await shop.call("/disconnect", {"conn_id": "c-ann"}) is True
+            assert [bool(each.service.connection("c-ann")) for each in owners] == [True, False, False, False]
+            assert await default_there.call("/disconnect", {"conn_id": "c-ann"}) is True
+            assert [bool(each.service.connection("c-ann")) for each in owners] == [False] * 4
+
+    asyncio.run(scenario())

@@ -18,12 +18,12 @@ def make_key(app_id: str, name: str) -> str:
     """Return the key of a name in an application."""
     if app_id != DEFAULT:
         return f"{MARK}{app_id}{MARK}{name}"
-    return f"{MARK}{MARK}{name}" if name[:1] == MARK else name
+    return f"{MARK}{MARK}{name}" if MARK in name and name[0] == MARK else name
 
 
 def name_of(key: str) -> str:
     """Return the name in a key."""
-    if key[:1] != MARK:
+    if MARK not in key or key[0] != MARK:
         return key
     _, mark, name = key[1:].partition(MARK)
     return name if mark else key
@@ -31,7 +31,7 @@ def name_of(key: str) -> str:
 
 def app_id_of(key: str) -> str:
     """Return the id of the application in a key."""
-    if key[:1] != MARK:
+    if MARK not in key or key[0] != MARK:
         return DEFAULT
     app_id, mark, _ = key[1:].partition(MARK)
     return app_id if mark and app_id else DEFAULT
