@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from channelstream import slices
-from channelstream.asgi import Receive, Scope, Send
 from channelstream.config import Settings
 from channelstream.core.batch import BufferBatch
 from channelstream.core.events import Message
 from channelstream.core.user import UserUpdate
 from channelstream.errors import CloseCode
+from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.server import Server, build
 from channelstream.wire.channelstream import V07
@@ -118,12 +118,9 @@ def test_sockets_are_closed_in_short_turns(
     """Idle connections do not delay pending answers."""
     monkeypatch.setattr(slices, "TURN_S", -1.0)
 
-    async def app(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        raise NotImplementedError
-
     async def life() -> None:
         policy = build(Settings(secret="x", admin_secret="y")).streams.policy
-        http_server = HttpServer(HttpSettings(), app, lambda _head, _scope: None, policy)
+        http_server = HttpServer(HttpSettings(), Router(policy, ()))
         for _ in range(MANY):
             http_server.register(Idle(http_server))
         counts = await steps(end(http_server), lambda: len(http_server._sockets))

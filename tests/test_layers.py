@@ -19,7 +19,6 @@ LAYERS = (
     {"slices"},
     {"engines"},
     {"node"},
-    {"asgi"},
     {"http"},
     {"transports", "api"},
     {"config"},
@@ -45,7 +44,7 @@ engine's address, and the server makes the engine. Engines, node and http know n
 engines alone.
 """
 IMPORTS_ONLY = {
-    "pages": {"errors", "core", "asgi"},
+    "pages": {"errors", "core", "http"},
     "demo": {"pages"},
     "explorer": {"errors", "pages"},
     "bench": {"errors", "config"},

@@ -8,16 +8,16 @@ import msgspec
 import pytest
 
 from channelstream import slices
-from channelstream.api.call import Call
+from channelstream.api.call import Call, NoFields
 from channelstream.api.channels import info
 from channelstream.api.connections import connect, subscribe, unsubscribe
 from channelstream.api.messages import publish
 from channelstream.api.walker import Walker
 from channelstream.apps.app import App
-from channelstream.asgi import PART_BYTES, Parts, encode, in_parts
 from channelstream.config import Settings
 from channelstream.core.events import Message
 from channelstream.core.log import Entry
+from channelstream.http.parts import PART_BYTES, Parts, encode, in_parts
 from channelstream.node import Node, Service
 from channelstream.server import build
 from channelstream.slices import STEP, Slices
@@ -76,8 +76,7 @@ Handler = Callable[[Call], Awaitable[Any]]
 
 async def asked(node: Node, handler: Handler, **body: Any) -> tuple[Any, int]:
     """Return what a call answers, and how many turns of the loop it took."""
-    scope = {"headers": [], "query_string": b""}
-    call = Call(Service(App(), node), scope, encode({"conn_id": CONN_ID, **body}), Walker())
+    call = Call(Service(App(), node), NoFields(), encode({"conn_id": CONN_ID, **body}), Walker())
     task, count = asyncio.ensure_future(handler(call)), 0
     while not task.done():
         await asyncio.sleep(0)
@@ -102,7 +101,7 @@ def test_answers_about_channels_are_encoded_in_short_turns(
         await asked(node, connect, username="ann", channels=names, channel_configs=configs)
         for name in names:
             items = [{"user": "a", "channel": name, "message": text} for _ in range(shown)]
-            call = Call(Service(App(), node), {"headers": [], "query_string": b""}, encode(items), Walker())
+            call = Call(Service(App(), node), NoFields(), encode(items), Walker())
             await publish(call)
         for handler, body in (
             (info, {"info": {"channels": names}}),
@@ -170,7 +169,7 @@ def test_a_list_of_messages_is_made_sent_and_answered_in_turns(monkeypatch: pyte
     async def life() -> int:
         node = build(Settings(secret="x", admin_secret="y")).node
         await node.start()
-        call = Call(Service(App(), node), {"headers": [], "query_string": b""}, encode(items), Walker())
+        call = Call(Service(App(), node), NoFields(), encode(items), Walker())
         publishing, count = asyncio.ensure_future(publish(call)), 0
         while not publishing.done():
             await asyncio.sleep(0)

@@ -10,12 +10,11 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import uvloop
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from channelstream import __version__
 from channelstream.admin.panel import Panel
@@ -23,8 +22,8 @@ from channelstream.admin.sampler import Sampler
 from channelstream.api import openapi
 from channelstream.api.app import Api
 from channelstream.api.endpoints import ENDPOINTS
+from channelstream.api.table import Auth
 from channelstream.apps.principal import Right
-from channelstream.asgi import App, Head, Receive, Scope, Send, answer, refuse
 from channelstream.auth.base import RequestAuth
 from channelstream.auth.open import OpenAuth
 from channelstream.clock import SystemClock, new_epoch, new_id
@@ -34,22 +33,23 @@ from channelstream.config.listening import announcements, refusal
 from channelstream.config.tls import server_context
 from channelstream.core.format import Format
 from channelstream.core.hub import Hub
-from channelstream.core.policy import Header, Policy
+from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.factory import Parts, make_engine
 from channelstream.engines.local_log import Lifetimes
-from channelstream.errors import BadSignature, CannotListen, ChannelstreamError, CloseCode, Forbidden
+from channelstream.errors import BadSignature, CannotListen, CloseCode, Forbidden
 from channelstream.housekeeping import Housekeeping
+from channelstream.http.asgi import RouterApp, ScopeRequest
 from channelstream.http.listener import Listener
+from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.node import Node, NodeLimits, Services
 from channelstream.pacing import FlushPacer
-from channelstream.pages.refusals import json_errors
+from channelstream.pages.app import page_route
 from channelstream.site import routes
 from channelstream.slices import Slices
 from channelstream.tracing import Tracer
-from channelstream.transports.asgi import PATHS, StreamsApp
-from channelstream.transports.router import StreamRouter
+from channelstream.transports.routes import stream_routes
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
@@ -59,9 +59,6 @@ DESCRIPTORS_FOR_US = 64
 """Descriptors that the process itself needs: logs, listening sockets, the loop."""
 GC_THRESHOLDS = (50_000, 50, 1_000)
 """Garbage collection after 50,000 new objects: idle connections are many objects, and no garbage."""
-
-ADMIN_PREFIX = "/admin"
-"""Pages of other origins can never read what is below it."""
 
 logger = logging.getLogger(__name__)
 
@@ -182,63 +179,6 @@ class Server:
                 await asyncio.gather(self.streams.heartbeat.empty.wait(), self._http_server.close())
 
 
-class Front:
-    """The application for every request: checks its scheme, then passes it to the API, the streams or the pages."""
-
-    def __init__(self, policy: Policy, api: Api, streams: StreamsApp, scheme: str) -> None:
-        self.policy = policy
-        self._api = api
-        self._streams = streams
-        self._scheme = scheme
-        self.pages: App
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            self.policy.check_transport(scope)
-        except ChannelstreamError as error:
-            await refuse(scope, send, error, self.policy.cors(scope["headers"]))
-            return
-        path = self.policy.path(scope)
-        seen = scope if path == scope["path"] else dict(scope) | {"path": path}
-        await self._app_for(path)(seen, receive, send)
-
-    def _app_for(self, path: str) -> App:
-        if path in self._api.paths:
-            return self._api
-        return self._streams if path in PATHS else self._page
-
-    def page_cors(self, scope: Scope) -> list[Header]:
-        """Return the CORS headers of a page; none below /admin, which other origins must not read."""
-        is_admin = self.policy.path(scope).startswith(ADMIN_PREFIX)
-        return [] if is_admin else self.policy.cors(scope["headers"])
-
-    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request to the pages with the browser's address and scheme, not those of a trusted proxy."""
-        if scope["method"] == "OPTIONS":
-            await answer(scope, send, 200, b"", self.page_cors(scope), b"text/plain")
-            return
-        address = self.policy.client(scope)
-        port = scope["client"][1] if scope.get("client") else 0
-        root = self.policy.root(scope)
-        seen = dict(scope) | {
-            "client": (address, port),
-            "scheme": self._scheme or self.policy.scheme(scope),
-            "root_path": root,
-            "path": root + scope["path"],
-            "headers": self._headers(scope),
-        }
-        try:
-            await self.pages(seen, receive, send)
-        except ClientDisconnect:
-            logger.debug("a client disconnected before its request was complete")
-
-    def _headers(self, scope: Scope) -> list[Header]:
-        """Return the headers with the Host of the browser's request, if a trusted proxy names it."""
-        host = self.policy.host(scope).encode()
-        rest = [field for field in scope["headers"] if field[0] != b"host" or not host]
-        return [(b"host", host), *rest] if host else rest
-
-
 def serve(
     settings: Settings,
     sockets: list[socket.socket] | None = None,
@@ -273,31 +213,30 @@ def build(settings: Settings, protocols: Protocols = PROTOCOLS) -> Server:
     services = Services(apps, node)
     streams = Streams(services.default, _stream_settings(settings), policy, protocols)
     auth = make_signature_auth(settings, apps.default, node.clock.wall)
-    api = Api(ENDPOINTS, services, auth, OpenAuth(apps.default), policy, settings.max_body_bytes)
-    front = Front(policy, api, StreamsApp(streams), settings.http_scheme)
+    auths: dict[Auth, RequestAuth] = {Auth.SIGNED: auth, Auth.NONE: OpenAuth(apps.default)}
+    api = Api(services, auths, settings.max_body_bytes).routes(ENDPOINTS)
     watchdog = Watchdog(settings.slow_turn_ms / 1000)
     sampler = Sampler(node, watchdog)
-    pages = Starlette(
-        routes=_pages(
-            settings, front, Panel(services.default, streams, sampler), auth, Tracer(services.default)
-        )
+    pages = routes(
+        settings,
+        RouterApp(Router(policy, api)),
+        Panel(services.default, streams, sampler),
+        _openapi_document,
+        partial(_is_admin, auth),
+        Tracer(services.default),
     )
-    front.pages = json_errors(pages, front.page_cors)
-    http_server = HttpServer(
-        _http_settings(settings), front, StreamRouter(streams), policy, lambda: streams.sockets
-    )
+    router = Router(policy, [*api, *stream_routes(streams)], page_route(pages, policy, settings.http_scheme))
+    http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets)
     return Server(settings, node, streams, http_server, sampler, watchdog)
 
 
-def _pages(settings: Settings, front: Front, panel: Panel, auth: RequestAuth, tracer: Tracer) -> Any:
-    def is_signed(request: Request) -> bool:
-        try:
-            principal = auth.principal(Head(request.scope, front.policy))
-        except (Forbidden, BadSignature):
-            return False
-        return Right.ADMIN in principal.rights
-
-    return routes(settings, front, panel, _openapi_document, is_signed, tracer)
+def _is_admin(auth: RequestAuth, request: Request) -> bool:
+    """Return whether a request for a page is signed by one who may see the admin pages."""
+    try:
+        principal = auth.principal(ScopeRequest(request.scope))
+    except (Forbidden, BadSignature):
+        return False
+    return Right.ADMIN in principal.rights
 
 
 @cache

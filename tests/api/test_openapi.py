@@ -10,7 +10,7 @@ import pytest
 from channelstream.api import answers, schemas
 from channelstream.api.openapi import REFUSALS, document
 from channelstream.api.stream_docs import REFUSALS as STREAM_REFUSALS
-from channelstream.api.table import Endpoint
+from channelstream.api.table import Auth, Endpoint
 
 
 def row(path: str, methods: tuple[str, ...], request: Any, response: Any, **more: Any) -> Endpoint:
@@ -30,7 +30,7 @@ ENDPOINTS = [
     row("/message", ("DELETE",), schemas.DeleteBody, answers.EditAnswer, many=True),
     row("/channel_config", ("POST",), schemas.ChannelConfigBody, answers.ChannelsInfo),
     row("/info", ("GET", "POST"), schemas.InfoBody, answers.ChannelsInfo),
-    row("/disconnect", ("GET", "POST"), schemas.DisconnectBody, bool, signed=False, query=("conn_id",)),
+    row("/disconnect", ("GET", "POST"), schemas.DisconnectBody, bool, auth=Auth.NONE, query=("conn_id",)),
     row("/openapi.json", ("GET",), None, None),
 ]
 METHODS = {"get", "post", "put", "patch", "delete"}

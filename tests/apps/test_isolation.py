@@ -21,15 +21,18 @@ from channelstream.admin.panel import Panel
 from channelstream.admin.sampler import Sampler
 from channelstream.api.app import Api
 from channelstream.api.endpoints import ENDPOINTS
+from channelstream.api.table import Auth
 from channelstream.apps.app import App, Apps
 from channelstream.apps.keys import MARK
 from channelstream.auth.open import OpenAuth
 from channelstream.config import Settings
 from channelstream.core.policy import Policy
+from channelstream.http.asgi import RouterApp
+from channelstream.http.router import Router
 from channelstream.node import Node, Service, Services
 from channelstream.server import build
 from channelstream.tracing import Tracer
-from channelstream.transports.asgi import StreamsApp
+from channelstream.transports.routes import stream_routes
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
@@ -66,14 +69,14 @@ class World:
         self.seen: list[Any] = []
         streams = Streams(self.service, StreamSettings(poll_timeout_s=3600, poll_gap_s=3600), Policy())
         auth = OpenAuth(app)
-        self._api = Api(ENDPOINTS, services, auth, auth, Policy(), 1 << 20)
-        self._streams = StreamsApp(streams)
+        api = Api(services, dict.fromkeys(Auth, auth), 1 << 20)
+        routes = [*api.routes(ENDPOINTS), *stream_routes(streams)]
+        self._transport = httpx.ASGITransport(RouterApp(Router(Policy(), routes)))
         self.tracer = Tracer(self.service)
         self.panel = Panel(self.service, streams, Sampler(self.service.node, Watchdog(0.1)))
 
     async def ask(self, method: str, target: str, body: Any = None, **headers: str) -> Any:
-        app: Any = self._streams if target.startswith("/listen") else self._api
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=self._transport, base_url="http://test") as client:
             answer = await client.request(method, target, json=body, headers=headers)
         assert answer.status_code == 200, answer.text
         return answer.json()

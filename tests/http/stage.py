@@ -10,8 +10,12 @@ import uvloop
 from tests.waiting import PATIENCE_S
 
 from channelstream.core.policy import Policy
+from channelstream.http.asgi import AsgiHandler
 from channelstream.http.connection import HttpConnection
-from channelstream.http.shared import HttpServer, HttpSettings, Router
+from channelstream.http.request import Request
+from channelstream.http.response import Response
+from channelstream.http.router import ANY_METHOD, Handler, Route, Router
+from channelstream.http.shared import HttpServer, HttpSettings
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = [(b"content-length", b"2")]
@@ -21,24 +25,34 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 
 @dataclass
 class Stage:
-    """A listener, and an application that answers with `answer`.
+    """A listener, and a handler for all requests.
 
     Attributes:
-        asked: the path of each request that reached the application.
-        answer: the application; it answers 200 at once unless a test says otherwise.
+        asked: the path of each request that reached the handler.
+        answer: an ASGI application; it answers 200 at once unless a test says otherwise.
+        handler: answers instead of the application.
     """
 
     settings: HttpSettings = field(default_factory=HttpSettings)
-    router: Router = lambda _head, _scope: None
     asked: list[str] = field(default_factory=list)
     clients: "list[Client]" = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.answer: App = ok
-        self.http_server = HttpServer(self.settings, self._app, self.router, Policy())
+        self.handler: Handler | None = None
+        self._pages = AsgiHandler(self._app, Policy())
+        self.serve()
+
+    def serve(self, *routes: Route) -> None:
+        """Serve these routes beside the handler."""
+        router = Router(Policy(), routes, Route("", {ANY_METHOD: self._handle}))
+        self.http_server = HttpServer(self.settings, router)
+
+    def _handle(self, request: Request) -> Awaitable[Response | None]:
+        self.asked.append(request.path)
+        return (self.handler or self._pages)(request)
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
-        self.asked.append(scope["path"])
         await self.answer(scope, receive, send)
 
     async def dial(self) -> "Client":

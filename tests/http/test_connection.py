@@ -8,11 +8,15 @@ import pytest
 from tests.http.stage import GET, Client, Stage, ok, play, turns
 from tests.waiting import soon
 
-from channelstream.asgi import WHOLE_ANSWER, refuse
 from channelstream.errors import TooLarge
 from channelstream.http import connection
 from channelstream.http.exchange import BODY_BYTES
-from channelstream.http.shared import Detachable, HttpSettings
+from channelstream.http.parts import Parts
+from channelstream.http.request import Request
+from channelstream.http.response import Response
+from channelstream.http.router import Route
+from channelstream.http.shared import HttpSettings
+from channelstream.http.takeover import Detachable, TakeOver
 
 POST = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
@@ -243,15 +247,15 @@ def test_too_many_connections_are_answered_503() -> None:
 # -- answers that close
 
 
-async def too_large(scope: Any, _receive: Any, send: Any) -> None:
-    await refuse(scope, send, TooLarge("Send less."))
+async def too_large(_request: Request) -> Response:
+    raise TooLarge("Send less.")
 
 
 def test_an_answer_in_the_middle_of_a_body_is_read() -> None:
     """A client that sends the whole body before it reads still reads its 413: the connection is not reset."""
 
     async def scene(stage: Stage) -> None:
-        stage.answer = too_large
+        stage.handler = too_large
         client = await stage.dial()
         await client.send(POST % 8_000_000 + b"x" * 1000)
         await soon(lambda: stage.asked != [])
@@ -270,7 +274,7 @@ def test_bytes_after_such_an_answer_are_bounded(bound: str, monkeypatch: pytest.
     monkeypatch.setattr(connection, bound, 0)
 
     async def scene(stage: Stage) -> None:
-        stage.answer = too_large
+        stage.handler = too_large
         client = await stage.dial()
         await client.send(POST % 8_000_000 + b"x" * 1000)
         await client.until(b"}")
@@ -456,15 +460,18 @@ def test_answers_of_unknown_length_are_chunked(request_head: bytes, end: bytes) 
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 def test_an_answer_in_one_write_equals_the_long_way(method: bytes) -> None:
-    """The fast path of the API sends the same bytes as the general one."""
+    """A whole body is sent as the same bytes as one in parts."""
 
     async def scene(stage: Stage) -> None:
         said: list[list[bytes]] = []
 
-        async def at_once(scope: Any, _receive: Any, _send: Any) -> None:
-            assert scope["extensions"][WHOLE_ANSWER](200, [(b"content-length", b"2")], b"ok")
+        async def whole(_request: Request) -> Response:
+            return Response(b"ok")
 
-        for stage.answer in (ok, at_once):
+        async def in_parts(_request: Request) -> Response:
+            return Response(Parts([b"o", b"k"]))
+
+        for stage.handler in (whole, in_parts):
             client = await stage.dial()
             await client.send(GET.replace(b"GET", method))
             client.end()
@@ -482,21 +489,17 @@ def test_unread_answers_pause_the_next_request() -> None:
 
     async def scene(stage: Stage) -> None:
 
-        async def large(scope: Any, _receive: Any, send: Any) -> None:
-            size = 4_000_000
-            head = [(b"content-length", b"%d" % size)]
-            if not scope["extensions"][WHOLE_ANSWER](200, head, b"x" * size):
-                await send({"type": "http.response.start", "status": 200, "headers": head})
-                await send({"type": "http.response.body", "body": b"x" * size})
+        async def large(_request: Request) -> Response:
+            return Response(b"y" * 4_000_000)
 
-        stage.answer = large
+        stage.handler = large
         client = await stage.dial()
         await client.send(GET * 3 + GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         await soon(lambda: len(stage.asked) == 1)
         await turns()
         assert len(stage.asked) == 1
         assert client.transport.get_write_buffer_size() < 4_500_000
-        assert (await client.rest()).count(b"x") == 16_000_000
+        assert (await client.rest()).count(b"y" * 1000) == 16_000
 
     play(scene)
 
@@ -517,7 +520,7 @@ def test_a_socket_is_taken_over_only_when_there_is_room() -> None:
 
     async def scene(stage: Stage) -> None:
         stage.answer = more_than_the_kernel_takes
-        stage.http_server.router = lambda head, _scope: taken.append if head.path == "/stream" else None
+        stage.serve(Route("/stream", {}, opens=lambda _head: TakeOver(taken.append)))
         client = await stage.dial()
         await client.send(GET + GET.replace(b"/a", b"/stream"))
         await soon(lambda: client.connection.is_full)

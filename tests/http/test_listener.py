@@ -11,8 +11,8 @@ import pytest
 from tests.http.stage import GET, Stage, play
 from tests.waiting import PATIENCE_S, soon
 
-from channelstream.asgi import Send
 from channelstream.http import closing, listener
+from channelstream.http.asgi import Send
 from channelstream.http.listener import Listener
 from channelstream.http.shared import SPARE_SOCKETS, HttpSettings
 

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from httpx import Client
@@ -46,7 +45,8 @@ def test_the_document_is_sent_in_parts(app: Starlette) -> None:
 
         headers = [(name.encode(), value.encode()) for name, value in SIGNED.items()]
         scope = {"type": "http", "method": "GET", "path": "/admin/admin.json", "headers": headers}
-        await app({**scope, "query_string": b"", "server": ("push.test", 80)}, Mock(), send)
+        receive = asyncio.Event().wait  # The client stays.
+        await app({**scope, "query_string": b"", "server": ("push.test", 80)}, receive, send)
         return messages
 
     start, *parts = asyncio.run(sent())

@@ -137,11 +137,10 @@ class Client:
         asyncio.get_running_loop().create_task(self._poll(watch, stream, gone))
 
     async def _poll(self, watch: Watch, stream: PollStream, gone: asyncio.Event) -> None:
-        async def receive() -> dict[str, str]:
+        async def until_gone() -> None:
             await gone.wait()
-            return {"type": "http.disconnect"}
 
-        body = await stream.wait(receive)
+        body = await stream.wait(until_gone)
         self._checker.wrote(self.number, body or b"")
         if body is None or watch is not self._watch:
             return

@@ -353,11 +353,10 @@ class Scene:
         stream.open(None)
         before = connection.delivered
 
-        async def receive() -> dict[str, str]:
+        async def until_gone() -> None:
             await gone.wait()
-            return {"type": "http.disconnect"}
 
-        answer = asyncio.ensure_future(stream.wait(receive))
+        answer = asyncio.ensure_future(stream.wait(until_gone))
         for _ in range(self.gates.choose(LEFT_AFTER)):
             await asyncio.sleep(0)
         gone.set()

@@ -18,10 +18,14 @@ from tests.cutter import Cut, Request, cut
 from tests.odd_requests import OddClient
 
 from channelstream.config import Settings
+from channelstream.http.asgi import AsgiHandler
 from channelstream.http.connection import HttpConnection
+from channelstream.http.request import Request as HttpRequest
+from channelstream.http.router import Handler, Router
 from channelstream.http.shared import HttpServer, HttpSettings
+from channelstream.http.takeover import TakeOver
 from channelstream.server import build
-from channelstream.transports.router import StreamRouter
+from channelstream.transports.routes import stream_routes
 from channelstream.transports.streams import Streams
 
 VECTORS = json.loads((Path(__file__).parents[2] / "spec/vectors/framing.json").read_text("utf-8"))[
@@ -65,6 +69,19 @@ def streams() -> Streams:
     return build(Settings(port=0)).streams
 
 
+class Recording(Router):
+    """Streams take their sockets over; one handler records all other requests, whatever their methods and paths."""
+
+    record: AsgiHandler
+
+    def match(self, request: HttpRequest) -> Handler | TakeOver:
+        found = super().match(request)
+        return found if isinstance(found, TakeOver) else self.record
+
+    def handler(self, request: HttpRequest) -> Handler:
+        return self.record
+
+
 @dataclass
 class Front:
     """The real front of a server, with an application that records its requests."""
@@ -72,8 +89,9 @@ class Front:
     served: list[Served] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        router = StreamRouter(streams())
-        self._http_server = HttpServer(HttpSettings(), self._app, router, streams().policy)
+        router = Recording(streams().policy, stream_routes(streams()))
+        router.record = AsgiHandler(self._app, streams().policy)
+        self._http_server = HttpServer(HttpSettings(), router)
 
     def _accept(self) -> asyncio.Protocol:
         return HttpConnection(self._http_server)

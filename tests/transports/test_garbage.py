@@ -11,9 +11,9 @@ from tests.transports.in_process import Stage, play
 
 from channelstream.core.endings import Ending
 from channelstream.http.connection import HttpConnection
+from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
-from channelstream.transports.asgi import StreamsApp
-from channelstream.transports.router import StreamRouter
+from channelstream.transports.routes import stream_routes
 
 ROUNDS = 20
 UPGRADE = (
@@ -76,7 +76,7 @@ def test_ended_streams_are_gone(kind: str) -> None:
 
     async def scenario(stage: Stage) -> None:
         streams = stage.streams
-        http_server = HttpServer(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
+        http_server = HttpServer(HttpSettings(), Router(streams.policy, stream_routes(streams)))
         await visit(stage, http_server, *VISITS[kind])
         before = census()
         for _ in range(ROUNDS):
@@ -94,7 +94,7 @@ def test_ended_http_connections_are_gone() -> None:
 
     async def scenario(stage: Stage) -> None:
         streams = stage.streams
-        http_server = HttpServer(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
+        http_server = HttpServer(HttpSettings(), Router(streams.policy, stream_routes(streams)))
         await call(stage, http_server)
         before = census()
         for _ in range(ROUNDS):

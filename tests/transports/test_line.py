@@ -12,11 +12,11 @@ from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Message
 from channelstream.http.connection import HttpConnection
 from channelstream.http.line import Line, ack_progress
+from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.http.unread import UnreadAnswer
-from channelstream.transports.asgi import StreamsApp
 from channelstream.transports.longpoll import PollStream
-from channelstream.transports.router import StreamRouter
+from channelstream.transports.routes import stream_routes
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.websocket import WebSocketStream
 
@@ -200,7 +200,7 @@ def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
         streams, transport = stage.streams, stage.transport
         payload = b'"%b"' % (b"y" * MUCH)
         await streams.node.publish([Message(uuid="m", channel="a", user="x", payload=payload, timestamp="t")])
-        http_server = HttpServer(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
+        http_server = HttpServer(HttpSettings(), Router(streams.policy, stream_routes(streams)))
         http = HttpConnection(http_server)
         transport.set_protocol(http)
         http.connection_made(transport)

@@ -10,10 +10,11 @@ from tests.transports.in_process import Stage, play
 from tests.waiting import eventually
 
 from channelstream.http.connection import HttpConnection
+from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
 from channelstream.http.unread import UnreadAnswer
-from channelstream.transports import router
-from channelstream.transports.asgi import StreamsApp
+from channelstream.transports import opening
+from channelstream.transports.routes import stream_routes
 
 
 class Buffer:
@@ -110,13 +111,11 @@ class Lost(asyncio.Protocol):
 
 def test_a_refused_websocket_that_reads_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its socket has left HTTP and belongs to no stream: nothing else would bound how long it stays."""
-    monkeypatch.setattr(router, "CLOSE_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(opening, "CLOSE_TIMEOUT_S", 0.0)
 
     async def scenario(stage: Stage) -> None:
         streams, transport, lost = stage.streams, stage.transport, Lost()
-        http_server = HttpServer(
-            HttpSettings(), StreamsApp(streams), router.StreamRouter(streams), streams.policy
-        )
+        http_server = HttpServer(HttpSettings(), Router(streams.policy, stream_routes(streams)))
         http = HttpConnection(http_server)
         transport.set_protocol(http)
         http.connection_made(transport)

@@ -12,9 +12,9 @@ from websockets.sync.client import connect
 
 from channelstream.errors import ChannelstreamError, Invalid, Moved, Replaced, Unauthorized, Unavailable
 from channelstream.http.connection import HttpConnection
+from channelstream.http.router import Router
 from channelstream.http.shared import HttpServer, HttpSettings
-from channelstream.transports.asgi import StreamsApp
-from channelstream.transports.router import StreamRouter
+from channelstream.transports.routes import stream_routes
 from channelstream.transports.websocket import LARGE_CHUNK_BYTES, TURN_S, WebSocketStream
 from channelstream.wire.websocket import close_frame
 
@@ -144,9 +144,7 @@ def test_a_refused_websocket_is_closed_with_the_code_of_its_error(
 
         streams, transport = stage.streams, stage.transport
         streams.node.connection = refuse  # type: ignore[assignment]
-        http = HttpConnection(
-            HttpServer(HttpSettings(), StreamsApp(streams), StreamRouter(streams), streams.policy)
-        )
+        http = HttpConnection(HttpServer(HttpSettings(), Router(streams.policy, stream_routes(streams))))
         transport.set_protocol(http)
         http.connection_made(transport)
         await asyncio.get_running_loop().sock_sendall(stage.client, UPGRADE)

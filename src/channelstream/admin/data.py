@@ -7,7 +7,6 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
 
 from channelstream.admin.panel import ACTIONS, DETAILS, Panel
 from channelstream.admin.tables import TABLES
@@ -53,7 +52,9 @@ class AdminData:
         return self._gate.guarded_data(answered(endpoint), to_sign_in)
 
     async def _document(self, request: Request) -> Response:
-        return _InParts(await self._panel.document())
+        parts = await self._panel.document()
+        headers = {**HEADERS, "Content-Length": str(sum(map(len, parts)))}
+        return StreamingResponse(_each(parts), headers=headers, media_type="application/json")
 
     async def _endings(self, request: Request) -> Response:
         return json_response({"rows": self._panel.endings()})
@@ -98,21 +99,6 @@ class AdminData:
         return Route(f"/admin/do/{name}", self._guarded(act), methods=["POST"], max_body_size=ACTION_BYTES)
 
 
-class _InParts(Response):
-    """A long JSON answer in parts: a single one would be copied several times in one loop turn."""
-
-    def __init__(self, parts: Sequence[bytes]) -> None:
-        headers = {**HEADERS, "Content-Length": str(sum(map(len, parts)))}
-        super().__init__(headers=headers, media_type="application/json")
-        self._parts = parts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        for part in self._parts:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body"})
-
-
 def answered(endpoint: Endpoint) -> Endpoint:
     """Return an endpoint that answers a `ChannelstreamError` as the API does."""
 
@@ -123,6 +109,11 @@ def answered(endpoint: Endpoint) -> Endpoint:
             return error_response(error)
 
     return answered
+
+
+async def _each(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
 
 
 async def _blocks(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:

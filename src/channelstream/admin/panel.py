@@ -15,8 +15,8 @@ from channelstream.admin.shown import ending_row
 from channelstream.admin.tables import Tables
 from channelstream.api import channels, connections, messages
 from channelstream.api.call import Call
-from channelstream.asgi import Parts, in_parts
 from channelstream.errors import Unavailable
+from channelstream.http.parts import Parts, in_parts
 from channelstream.node import Service
 from channelstream.slices import Slices
 from channelstream.transports.streams import Streams

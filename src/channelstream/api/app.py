@@ -1,106 +1,69 @@
-"""The API as an ASGI application: find the endpoint, check access, read the body, answer."""
+"""The routes of the API: each call is authenticated, its body is read, and its handler answers."""
 
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from channelstream.api.call import Call
-from channelstream.api.table import Endpoint
+from channelstream.api.table import Auth, Endpoint
 from channelstream.api.walker import Walker
-from channelstream.asgi import (
-    ClientGone,
-    Head,
-    Parts,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    answer_in_parts,
-    encode,
-    read_body,
-    refuse,
-)
 from channelstream.auth.base import RequestAuth
-from channelstream.core.policy import Header, Policy, header
-from channelstream.errors import ChannelstreamError, Internal, Malformed, NotFound, UnsupportedEncoding
+from channelstream.core.policy import Header, header
+from channelstream.errors import Malformed, UnsupportedEncoding
+from channelstream.http.parts import Parts, encode
+from channelstream.http.request import Request
+from channelstream.http.response import Response
+from channelstream.http.router import Handler, Route
 from channelstream.node import Services
 
-UNSIGNED_BODY_BYTES = 4096
-"""Longest body of a call that needs no signature."""
-
-logger = logging.getLogger(__name__)
+OPEN_BODY_BYTES = 4096
+"""Longest body of a call that needs no credentials."""
 
 
 class Api:
     """Serves the endpoints of a table."""
 
-    def __init__(
-        self,
-        endpoints: Iterable[Endpoint],
-        services: Services,
-        signed: RequestAuth,
-        unsigned: RequestAuth,
-        policy: Policy,
-        body_bytes: int,
-    ) -> None:
+    def __init__(self, services: Services, auths: Mapping[Auth, RequestAuth], body_bytes: int) -> None:
         """Create the API.
 
         Args:
-            signed: authenticates the calls of rows that are signed.
-            unsigned: authenticates the others.
+            services: the use cases of each application.
+            auths: the schemes that rows name.
+            body_bytes: longest body of a call.
         """
-        self._rows = {(row.path, method): row for row in endpoints for method in row.methods}
-        self.paths = frozenset(path for path, _ in self._rows)
         self._services = services
-        self._auths = {True: signed, False: unsigned}
-        self._policy = policy
+        self._auths = auths
         self._body_bytes = body_bytes
         self._walker = Walker()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        cors = self._policy.cors(scope["headers"])
-        if scope["method"] == "OPTIONS":
-            await answer(scope, send, 200, b"", cors, b"text/plain")
-            return
-        try:
-            result = await self._serve(scope, receive)
-            body = result if isinstance(result, Parts) else encode(result)
-        except ChannelstreamError as error:
-            await refuse(scope, send, error, cors)
-        except ClientGone:
-            logger.debug("a client disconnected before its request was complete")
-        except Exception:
-            logger.exception("an API call failed: %s %s", scope["method"], scope["path"])
-            await refuse(scope, send, Internal(), cors)
-        else:
-            await _answer(scope, send, body, cors)
+    def routes(self, endpoints: Iterable[Endpoint]) -> list[Route]:
+        """Return a route for each path, with the methods of all its rows."""
+        handlers: dict[str, dict[str, Handler]] = {}
+        for row in endpoints:
+            handler = partial(self._answer, row, self._auths[row.auth], self._limit(row))
+            handlers.setdefault(row.path, {}).update(dict.fromkeys(row.methods, handler))
+        return [Route(path, by_method) for path, by_method in handlers.items()]
 
-    async def _serve(self, scope: Scope, receive: Receive) -> object:
-        row = self._rows.get((scope["path"], scope["method"]))
-        if row is None:
-            methods = [method for path, method in self._rows if path == scope["path"]]
-            raise NotFound.method(scope["method"], scope["path"], methods)
-        auth = self._auths[row.signed]
-        principal = auth.principal(Head(scope, self._policy))
-        limit = self._body_bytes if row.signed else min(UNSIGNED_BODY_BYTES, self._body_bytes)
-        body = await read_body(scope, receive, limit)
+    def _limit(self, row: Endpoint) -> int:
+        return min(OPEN_BODY_BYTES, self._body_bytes) if row.auth is Auth.NONE else self._body_bytes
+
+    async def _answer(self, row: Endpoint, auth: RequestAuth, limit: int, request: Request) -> Response:
+        principal = auth.principal(request)
+        body = await request.read(limit)
         auth.verify_body(principal, body)
         try:
-            return await row.handler(Call(self._services.of(principal.app), scope, body, self._walker))
+            call = Call(self._services.of(principal.app), request, body, self._walker)
+            result = await row.handler(call)
         except Malformed:
             # Checked only when the body is not JSON: a good request pays nothing for it.
-            _check_encoding(scope)
+            _check_encoding(request.headers)
             raise
+        if isinstance(result, Response):
+            return result
+        return Response(result if isinstance(result, Parts) else encode(result))
 
 
-async def _answer(scope: Scope, send: Send, body: bytes | Parts, cors: Sequence[Header]) -> None:
-    if isinstance(body, Parts):
-        await answer_in_parts(scope, send, body, cors)
-    else:
-        await answer(scope, send, 200, body, cors)
-
-
-def _check_encoding(scope: Scope) -> None:
-    encoding = header(scope["headers"], b"content-encoding")
+def _check_encoding(headers: Sequence[Header]) -> None:
+    encoding = header(headers, b"content-encoding")
     if encoding is not None and encoding.strip().lower() != b"identity":
         raise UnsupportedEncoding(
             "Send the body uncompressed, without Content-Encoding: this server does not decompress."

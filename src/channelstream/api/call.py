@@ -1,20 +1,38 @@
 """An API call, as its handler receives it."""
 
-from typing import Self
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, Self
 
 from channelstream.api.validation import missing_connection
 from channelstream.api.walker import Walker
 from channelstream.apps.app import AppLimits
-from channelstream.asgi import Scope
 from channelstream.core.ids import normalize_conn_id
-from channelstream.core.policy import header
-from channelstream.core.query import read_query
+from channelstream.core.policy import Header, header
 from channelstream.errors import Invalid
 from channelstream.node import Service
 from channelstream.slices import Slices
 
 MAX_KEY = 255
 """Longest Idempotency-Key, in characters."""
+
+
+class Fields(Protocol):
+    """What a call reads of its request besides the body: `http.request.Request`."""
+
+    @property
+    def headers(self) -> Sequence[Header]: ...
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """The parameters in the query."""
+
+
+class NoFields(NamedTuple):
+    """The fields of a call that the server itself makes."""
+
+    headers: Sequence[Header] = ()
+    arguments: Mapping[str, str] = MappingProxyType({})
 
 
 class Call:
@@ -26,19 +44,19 @@ class Call:
         walker: reads the long bodies that msgspec refuses, of all calls.
     """
 
-    __slots__ = ("_scope", "body", "service", "slices", "walker")
+    __slots__ = ("_request", "body", "service", "slices", "walker")
 
-    def __init__(self, service: Service, scope: Scope, body: bytes, walker: Walker) -> None:
+    def __init__(self, service: Service, request: Fields, body: bytes, walker: Walker) -> None:
         self.service = service
         self.body = body
         self.walker = walker
         self.slices = Slices(service.clock.steady)
-        self._scope = scope
+        self._request = request
 
     @classmethod
     def internal(cls, service: Service, body: bytes = b"") -> Self:
         """Return a call that the server itself makes."""
-        return cls(service, {"headers": [], "query_string": b""}, body, Walker())
+        return cls(service, NoFields(), body, Walker())
 
     @property
     def limits(self) -> AppLimits:
@@ -53,7 +71,7 @@ class Call:
             Invalid: it is too long. A truncated key could equal that of another request, and these messages would be
                 taken for duplicates.
         """
-        text = (header(self._scope["headers"], b"idempotency-key") or b"").decode("latin-1")
+        text = (header(self._request.headers, b"idempotency-key") or b"").decode("latin-1")
         if len(text) > MAX_KEY:
             raise Invalid({"Idempotency-Key": [f"Longer than maximum length {MAX_KEY}."]})
         return text
@@ -64,7 +82,7 @@ class Call:
         Raises:
             Invalid: neither has one.
         """
-        text = named or read_query(self._scope["query_string"]).get("conn_id")
+        text = named or self._request.arguments.get("conn_id")
         if not text:
             raise missing_connection()
         try:

@@ -6,7 +6,7 @@ from channelstream.api.call import Call
 from channelstream.api.info import Answer, channels_info, info_of, seed_info, split_if_long
 from channelstream.api.schemas import InfoBody, InfoOptions
 from channelstream.api.validation import decode, decode_channel_configs
-from channelstream.asgi import Parts
+from channelstream.http.parts import Parts
 
 CONFIGURE_BATCH = 50
 """Channels configured in one event loop turn: 1 ms, more if a change drops very many events (measured)."""

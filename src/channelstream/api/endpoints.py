@@ -1,7 +1,7 @@
 """The table of all API endpoints. Routing, access control and the OpenAPI document read it."""
 
 from channelstream.api import answers, channels, connections, messages, schemas, users
-from channelstream.api.table import Endpoint
+from channelstream.api.table import Auth, Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
@@ -116,7 +116,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         response=bool,
         summary="End a connection",
         description="Ends a connection at once. Needs no signature: the conn_id is the credential.",
-        signed=False,
+        auth=Auth.NONE,
         query=("conn_id",),
     ),
 )

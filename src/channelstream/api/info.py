@@ -15,11 +15,11 @@ from msgspec.structs import asdict
 from channelstream.api.call import Call
 from channelstream.api.schemas import InfoOptions
 from channelstream.apps.keys import name_of
-from channelstream.asgi import PART_BYTES, Parts, encode, in_parts
 from channelstream.core.channel import Channel
 from channelstream.core.position import Position
 from channelstream.core.timestamps import stamp
 from channelstream.core.user import User
+from channelstream.http.parts import PART_BYTES, Parts, encode, in_parts
 from channelstream.slices import STEP
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing

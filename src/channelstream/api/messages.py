@@ -13,11 +13,11 @@ from channelstream.api.call import Call
 from channelstream.api.lists import read_one_or_many
 from channelstream.api.schemas import NO_RECIPIENT, DeleteBody, EditBody, MessageBody
 from channelstream.apps.keys import name_of
-from channelstream.asgi import Parts
 from channelstream.core.events import Event, Message, MessageDeleted, MessageEdited, Names
 from channelstream.core.log import Accepted
 from channelstream.core.timestamps import stamp
 from channelstream.errors import Invalid
+from channelstream.http.parts import Parts
 from channelstream.slices import Slices
 
 _KEY_NAMESPACE = UUID("5b0a57f6-5a3e-4f0f-9a5e-5f6c1c4e8a01")

@@ -8,7 +8,7 @@ import msgspec
 
 from channelstream.api import stream_docs
 from channelstream.api.plain import SEND_JSON
-from channelstream.api.table import Endpoint
+from channelstream.api.table import Auth, Endpoint
 from channelstream.errors import BadSignature, Invalid, Malformed
 
 TITLE: Final = "Channelstream API"
@@ -102,7 +102,7 @@ def _operation(row: Endpoint, method: str, schemas: dict[int, _Json]) -> _Json:
     }
     if has_body:
         operation["requestBody"] = _content(_one_or_many(row, schemas[id(row.request)]))
-    if not row.signed:
+    if row.auth is Auth.NONE:
         operation["security"] = []
     return operation
 
@@ -134,7 +134,7 @@ def _refusal_refs(row: Endpoint, has_body: bool) -> Iterator[tuple[str, _Json]]:
 
 def _is_possible(status: str, row: Endpoint, has_body: bool) -> bool:
     if status in _SIGNED_ONLY:
-        return row.signed
+        return row.auth is Auth.SIGNED
     # A call without a body is also refused with 422, if the query lacks the conn_id.
     return status not in _BODY_ONLY or has_body or (status == "422" and bool(row.query))
 

@@ -2,7 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
+
+
+class Auth(Enum):
+    """The scheme by which callers of an endpoint prove for whom they act."""
+
+    SIGNED = auto()
+    """A signature of the application's server."""
+    NONE = auto()
+    """None: an argument of the call is the credential."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -10,7 +20,7 @@ class Endpoint:
     """A path, and the methods that share a handler, a request schema and an answer.
 
     Attributes:
-        path: literal path, without parameters.
+        path: the path; parameters are in braces, such as `/app/{key}`.
         methods: HTTP methods, upper-case.
         handler: answers a request; `app` calls it.
         request: schema of the body; None if there is no body.
@@ -18,7 +28,7 @@ class Endpoint:
         response: type of the answer (of one item, if `many`); None if the answer has no documented form.
         summary: a few words, for the list of operations.
         description: the effect of the call, in Markdown.
-        signed: whether the request must be signed.
+        auth: the scheme of its callers.
         query: names of the query parameters that the handler reads.
     """
 
@@ -30,5 +40,5 @@ class Endpoint:
     response: Any
     summary: str
     description: str
-    signed: bool = True
+    auth: Auth = Auth.SIGNED
     query: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import unquote
 
-from channelstream.core.policy import Header
+from channelstream.core.policy import Address, Header
 from channelstream.errors import BadRequest, UnsupportedCoding
 
 _LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++) ([\x21-\x7e]++) HTTP/1\.([01])(?=\r\n)")
@@ -36,6 +36,8 @@ class RequestHead(NamedTuple):
         keep_alive: the connection may serve another request; with HTTP/1.0 never.
         expects_continue: the client waits for `100 Continue` before it sends the body.
         upgrades: protocols that the client offers in Upgrade, in lower case.
+        client: address and port of the peer; None for a unix socket.
+        scheme: of the socket, `http` or `https`.
     """
 
     method: str
@@ -48,13 +50,17 @@ class RequestHead(NamedTuple):
     keep_alive: bool
     expects_continue: bool
     upgrades: tuple[bytes, ...]
+    client: Address | None = None
+    scheme: str = "http"
 
 
-def read_head(data: bytes) -> RequestHead:
+def read_head(data: bytes, client: Address | None = None, scheme: str = "http") -> RequestHead:
     """Return a head.
 
     Args:
         data: the whole head, with the empty line at its end.
+        client: address and port of the peer; None for a unix socket.
+        scheme: of the socket, `http` or `https`.
 
     Raises:
         BadRequest: it breaks RFC 9112, or is ambiguous.
@@ -82,6 +88,8 @@ def read_head(data: bytes) -> RequestHead:
         is_1_1 and b"close" not in connection,
         is_1_1 and b"100-continue" in _tokens(fields.get(b"expect")),
         _tokens(fields.get(b"upgrade")) if is_1_1 and b"upgrade" in connection else (),
+        client,
+        scheme,
     )
 
 

@@ -6,6 +6,7 @@ over the socket.
 
 from channelstream.core.http_body import Body, ChunkedBody, SizedBody
 from channelstream.core.http_head import RequestHead, check_beginning, read_head
+from channelstream.core.policy import Address
 from channelstream.errors import HeadTooLong
 
 _EMPTY_LINE = b"\r\n"
@@ -18,15 +19,19 @@ class RequestReader:
     Call `head` until it returns one, then `body` until `is_whole`; then the next request can be read.
     """
 
-    __slots__ = ("_at", "_body", "_data", "_has_skipped", "_head_bytes", "_seen")
+    __slots__ = ("_at", "_body", "_client", "_data", "_has_skipped", "_head_bytes", "_scheme", "_seen")
 
-    def __init__(self, head_bytes: int) -> None:
+    def __init__(self, head_bytes: int, client: Address | None = None, scheme: str = "http") -> None:
         """Start without bytes.
 
         Args:
             head_bytes: longest head, and longest trailers.
+            client: address and port of the peer; None for a unix socket.
+            scheme: of the socket, `http` or `https`.
         """
         self._head_bytes = head_bytes
+        self._client = client
+        self._scheme = scheme
         self._data = b""
         self._at = 0
         self._seen = 0  # Index up to which the end of the head was searched.
@@ -77,7 +82,7 @@ class RequestReader:
             self._seen = len(data)
             return None
         end += len(_HEAD_END)
-        head = read_head(data[at:end])
+        head = read_head(data[at:end], self._client, self._scheme)
         self._has_skipped = False
         self._move(end)
         size = head.body_bytes

@@ -1,8 +1,8 @@
 """Decides by HTTP alone: the address and scheme of the caller, and which pages may read the answer."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from channelstream.core.addresses import LOCAL, UNKNOWN, Networks, read_address
 from channelstream.core.forwarded import (
@@ -19,6 +19,9 @@ from channelstream.core.forwarded import (
 )
 from channelstream.errors import Forbidden, NotAcceptable
 
+Address = tuple[str, int]
+"""Address and port of the other end of a socket."""
+
 _PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)
 
 CORS = (
@@ -32,6 +35,25 @@ CORS = (
     (b"xdomainrequestallowed", b"1"),
 )
 """CORS headers of the second generation, besides the allowed origin; and those that a fetch of an event stream needs."""
+_ANY_ORIGIN = ((b"access-control-allow-origin", b"*"), *CORS)
+
+
+class Received(Protocol):
+    """A request, as far as the policy reads it."""
+
+    @property
+    def client(self) -> Address | None:
+        """Address and port of the peer; None for a unix socket."""
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the socket."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def headers(self) -> Sequence[Header]: ...
 
 
 class Policy:
@@ -54,37 +76,37 @@ class Policy:
         self._enforce_https = enforce_https
         self._origins = frozenset(origin.encode() for origin in origins)
 
-    def is_proxied(self, scope: Mapping[str, Any]) -> bool:
+    def is_proxied(self, request: Received) -> bool:
         """Whether the peer is a proxy whose headers are believed."""
-        return self._trusted.has(_peer(scope))
+        return self._trusted.has(_peer(request))
 
-    def client(self, scope: Mapping[str, Any]) -> str:
+    def client(self, request: Received) -> str:
         """Return the caller's address: that of the peer, or the last one in the headers that is not a trusted proxy.
 
         `UNKNOWN` stands for an address that a proxy hides or that cannot be read, and for two headers that disagree:
         a proxy that sets one of them passes the other on as the client wrote it.
         """
-        peer = _peer(scope)
+        peer = _peer(request)
         if not self._trusted.has(peer):
             return peer
-        lists = (x_forwarded_for(scope["headers"]), forwarded(scope["headers"]))
+        lists = (x_forwarded_for(request.headers), forwarded(request.headers))
         callers = {hops[self._caller_index(hops)].address for hops in lists if hops}
         return (callers or {peer}).pop() if len(callers) < 2 else UNKNOWN
 
-    def scheme(self, scope: Mapping[str, Any]) -> str:
+    def scheme(self, request: Received) -> str:
         """Return `http` or `https`, as the browser sees it; `https` only if all headers of a trusted proxy agree."""
-        schemes = set(self._schemes(scope["headers"])) if self.is_proxied(scope) else set()
+        schemes = set(self._schemes(request.headers)) if self.is_proxied(request) else set()
         if not schemes:
-            return SCHEMES.get(scope["scheme"], "http")
+            return SCHEMES.get(request.scheme, "http")
         return "https" if schemes == {"https"} else "http"
 
-    def host(self, scope: Mapping[str, Any]) -> str:
+    def host(self, request: Received) -> str:
         """Return the Host of the browser's request, from the Forwarded of a trusted proxy; empty if there is none.
 
         It does not count beside X-Forwarded-For: a proxy that sets that may pass on the client's own Forwarded.
         """
-        headers = scope["headers"]
-        hops = forwarded(headers) if self.is_proxied(scope) and not x_forwarded_for(headers) else ()
+        headers = request.headers
+        hops = forwarded(headers) if self.is_proxied(request) and not x_forwarded_for(headers) else ()
         return hops[self._caller_index(hops)].host if hops else ""
 
     def _caller_index(self, hops: Sequence[Hop]) -> int:
@@ -107,26 +129,25 @@ class Policy:
         if hops:
             yield from _known(hops[self._caller_index(hops)].scheme)
 
-    def root(self, scope: Mapping[str, Any]) -> str:
+    def root(self, request: Received) -> str:
         """Return the path prefix of a trusted proxy (X-Script-Name); empty if there is none."""
-        if not self.is_proxied(scope):
+        if not self.is_proxied(request):
             return ""
-        prefix = (header(scope["headers"], b"x-script-name") or b"").decode("latin-1").rstrip("/")
+        prefix = (header(request.headers, b"x-script-name") or b"").decode("latin-1").rstrip("/")
         return prefix if _PREFIX.fullmatch(prefix) else ""
 
-    def path(self, scope: Mapping[str, Any]) -> str:
+    def path(self, request: Received) -> str:
         """Return the request's path without the prefix of `root`, which the proxy may have left in it."""
-        path: str = scope["path"]
-        root = self.root(scope)
+        path, root = request.path, self.root(request)
         return path.removeprefix(root) if root and path.startswith(root + "/") else path
 
-    def check_transport(self, scope: Mapping[str, Any]) -> None:
+    def check_transport(self, request: Received) -> None:
         """Refuse plain HTTP where `enforce_https` is on.
 
         Raises:
             NotAcceptable: the request came over plain HTTP.
         """
-        if self._enforce_https and self.scheme(scope) != "https":
+        if self._enforce_https and self.scheme(request) != "https":
             raise NotAcceptable("This server answers only over https.")
 
     def check_origin(self, headers: Iterable[Header]) -> None:
@@ -139,15 +160,15 @@ class Policy:
         if self._origins and origin is not None and origin not in self._origins:
             raise Forbidden("This origin may not open streams; see the option allow_cors.")
 
-    def cors(self, headers: Iterable[Header]) -> list[Header]:
+    def cors(self, headers: Iterable[Header]) -> tuple[Header, ...]:
         """Return the headers that let a page read the answer."""
         if not self._origins:
-            return [(b"access-control-allow-origin", b"*"), *CORS]
+            return _ANY_ORIGIN
         origin = header(headers, b"origin")
         vary = (b"vary", b"origin")
         if origin is None or origin not in self._origins:
-            return [vary]
-        return [(b"access-control-allow-origin", origin), vary, *CORS]
+            return (vary,)
+        return ((b"access-control-allow-origin", origin), vary, *CORS)
 
 
 def header(headers: Iterable[Header], name: bytes) -> bytes | None:
@@ -163,8 +184,7 @@ def _known(scheme: str) -> list[str]:
     return [SCHEMES[scheme.lower()]] if scheme.lower() in SCHEMES else []
 
 
-def _peer(scope: Mapping[str, Any]) -> str:
-    client = scope.get("client")
-    address: str = client[0] if client else LOCAL
+def _peer(request: Received) -> str:
+    address = request.client[0] if request.client else LOCAL
     # An IPv4 caller of a dual-stack socket shows as ::ffff:a.b.c.d.
     return str(read_address(address)) if address.startswith("::ffff:") else address

@@ -19,28 +19,25 @@ the garbage collector could free, since idle streams are many.
 """
 
 import asyncio
-import select
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
-from channelstream.asgi import WHOLE_ANSWER, refusal
 from channelstream.core.http_head import RequestHead
 from channelstream.core.http_reader import RequestReader
-from channelstream.core.policy import Header
-from channelstream.errors import (
-    ChannelstreamError,
-    Internal,
-    TimedOut,
-    Unavailable,
-)
+from channelstream.core.policy import Address, Header
+from channelstream.errors import ChannelstreamError, Internal, TimedOut, Unavailable
 from channelstream.http.answers import CLOSE, lines, status_line
 from channelstream.http.closing import close_transport, is_tls
-from channelstream.http.exchange import Exchange
-from channelstream.http.line import LINE, Line, ack_progress
+from channelstream.http.exchange import HttpExchange
+from channelstream.http.idle import IdleTimer, has_unread
+from channelstream.http.line import Line, ack_progress
+from channelstream.http.request import Request
+from channelstream.http.response import refusal
+from channelstream.http.router import Handler
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer, Socket
+from channelstream.http.takeover import TakeOver
 from channelstream.http.unread import UnreadAnswer
 
-ASGI = {"version": "3.0", "spec_version": "2.3"}
 LINGER_S = 2.0
 LINGER_BYTES = 16_777_216
 """How long, and how much, a client may still send after an answer that closes the connection; it is discarded."""
@@ -64,15 +61,13 @@ class HttpConnection(asyncio.Protocol):
     """An accepted socket."""
 
     __slots__ = (
-        "_client",
         "_continuation",
         "_drained",
         "_exchange",
         "_has_ended",
         "_headers",
         "_http_server",
-        "_idle_since_s",
-        "_idle_timer",
+        "_idle",
         "_is_paused",
         "_is_stopping",
         "_linger_left",
@@ -80,8 +75,7 @@ class HttpConnection(asyncio.Protocol):
         "_phase",
         "_predecessor",
         "_reader",
-        "_scheme",
-        "_server",
+        "_request",
         "_timer",
         "_transport",
         "_unread",
@@ -103,14 +97,12 @@ class HttpConnection(asyncio.Protocol):
         self.is_full = False
         self._http_server = http_server
         self._predecessor = predecessor
-        self._reader = RequestReader(http_server.settings.head_bytes)
         self._phase = Phase.HEAD
-        self._exchange: Exchange | None = None
+        self._exchange: HttpExchange | None = None
+        self._request: Request | None = None
         self._headers: list[Header] = []
         self._timer: asyncio.TimerHandle | None = None
         self._continuation: asyncio.Handle | None = None
-        self._idle_timer: asyncio.TimerHandle | None = None
-        self._idle_since_s = 0.0
         self._unread: UnreadAnswer | None = None
         self._drained: asyncio.Event | None = None
         self._is_paused = self._is_stopping = self._has_ended = False
@@ -122,9 +114,13 @@ class HttpConnection(asyncio.Protocol):
         self._transport = transport
         self.write = transport.write
         self._loop = asyncio.get_running_loop()
-        self._client = _address(transport.get_extra_info("peername"))
-        self._server = _address(transport.get_extra_info("sockname"))
-        self._scheme = "https" if is_tls(transport) else "http"
+        settings = self._http_server.settings
+        self._idle = IdleTimer(self._loop, settings.keep_alive_s)
+        client, scheme = (
+            _address(transport.get_extra_info("peername")),
+            "https" if is_tls(transport) else "http",
+        )
+        self._reader = RequestReader(settings.head_bytes, client, scheme)
         if self._predecessor is not None:
             self._http_server.unregister(self._predecessor)
         self._http_server.register(self)
@@ -140,7 +136,7 @@ class HttpConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.end()
             # The two refer to each other, and the garbage collector runs rarely.
-            self._exchange = None
+            self._exchange = self._request = None
         self._http_server.unregister(self)
 
     def eof_received(self) -> bool:
@@ -155,7 +151,7 @@ class HttpConnection(asyncio.Protocol):
             self._close()
             return False
         exchange.half_close()
-        return self._scheme == "http"
+        return not is_tls(self._transport)
 
     @property
     def is_open(self) -> bool:
@@ -177,7 +173,7 @@ class HttpConnection(asyncio.Protocol):
         """Return the socket, and the received bytes that are not read; nothing of it stays here."""
         self._enter_closed()
         self._stop_unread_timer()
-        self._exchange = None
+        self._exchange = self._request = None
         self._headers = []
         self._resume_reading()
         self._http_server.unregister(self)
@@ -214,7 +210,7 @@ class HttpConnection(asyncio.Protocol):
             self._read_body(exchange)
             if not (exchange.is_answered and exchange.is_whole) or self.is_full:
                 return
-            self._exchange = None
+            self._exchange = self._request = None
         head = self._reader.head()
         if head is not None:
             self._begin(head)
@@ -225,7 +221,7 @@ class HttpConnection(asyncio.Protocol):
         else:
             self._wait_for_request()
 
-    def _read_body(self, exchange: Exchange) -> None:
+    def _read_body(self, exchange: HttpExchange) -> None:
         reader = self._reader
         if not exchange.is_whole:
             part = reader.body()
@@ -255,41 +251,39 @@ class HttpConnection(asyncio.Protocol):
         self._phase = Phase.EXCHANGE
         self._stop_timer()
         self._headers = head.headers
-        self._exchange = exchange = Exchange(self, head, self._scope(head))
+        self._exchange = exchange = HttpExchange(self, head)
+        self._request = request = self._http_server.router.request(head, exchange)
         exchange.is_whole = self._reader.is_whole
         self._read_body(exchange)
         if not exchange.is_whole:
             self._start_timer(
                 self._http_server.settings.body_timeout_s, TimedOut("The body of the request took too long.")
             )
-        take_over = self._http_server.router(head, exchange.scope)
-        if take_over is None:
-            self.serve()
+        self._dispatch(exchange, request)
+
+    def _dispatch(self, exchange: HttpExchange, request: Request) -> None:
+        """Find who serves a request.
+
+        Raises:
+            ChannelstreamError: the connection must be closed after this refusal.
+        """
+        match = self._http_server.router.match(request)
+        if isinstance(match, TakeOver):
+            match.open(self)
         else:
-            take_over(self)
+            self._run(exchange, request, match)
 
     def serve(self) -> None:
-        """Let the application answer the request in progress."""
-        exchange = self._exchange
-        if exchange is not None and self.is_open:
-            exchange.scope["extensions"] = {WHOLE_ANSWER: exchange.answer, LINE: Line(self._transport)}
-            self._http_server.run(self._loop.create_task(exchange.run(self._http_server.app)))
+        """Let the handler of the route answer the request in progress."""
+        exchange, request = self._exchange, self._request
+        if exchange is not None and request is not None and self.is_open:
+            self._run(exchange, request, self._http_server.router.handler(request))
 
-    def _scope(self, head: RequestHead) -> dict[str, Any]:
-        return {
-            "type": "http",
-            "asgi": ASGI,
-            "http_version": head.version,
-            "server": self._server,
-            "client": self._client,
-            "scheme": self._scheme,
-            "method": head.method,
-            "root_path": "",
-            "path": head.path,
-            "raw_path": head.raw_path,
-            "query_string": head.query,
-            "headers": head.headers,
-        }
+    def _run(self, exchange: HttpExchange, request: Request, handler: Handler) -> None:
+        self._http_server.run(self._loop.create_task(exchange.run(handler, request)))
+
+    def line(self) -> Line:
+        return Line(self._transport)
 
     # -- the answer
 
@@ -356,9 +350,11 @@ class HttpConnection(asyncio.Protocol):
         if exchange is not None and exchange.has_started:
             self._close()
             return
-        status, fields, body = refusal(error, self._http_server.policy.cors(self._headers))
+        answer = refusal(error, self._http_server.router.policy.cors(self._headers))
+        fields = answer.fields()
         close = b"" if (b"connection", b"close") in fields else CLOSE
-        self.write(b"%b%b%b%b\r\n%b" % (status_line(status), self.date(), lines(fields), close, body))
+        head = b"%b%b%b%b\r\n" % (status_line(answer.status), self.date(), lines(fields), close)
+        self.write(head + cast(bytes, answer.body))
         self._close_gently(is_whole=False)
 
     # -- closing
@@ -390,9 +386,7 @@ class HttpConnection(asyncio.Protocol):
     def _enter_closed(self) -> None:
         self._phase = Phase.CLOSED
         self._stop_timer()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
+        self._idle.stop()
 
     # -- waiting
 
@@ -408,34 +402,18 @@ class HttpConnection(asyncio.Protocol):
         """Wait for the next request; before the first one the timer of the head runs."""
         if self._phase is not Phase.HEAD:
             self._phase = Phase.IDLE
-            self._idle_since_s = self._loop.time()
-            if self._idle_timer is None:
-                self._wait_idle(self._http_server.settings.keep_alive_s)
-
-    def _wait_idle(self, delay_s: float) -> None:
-        self._idle_timer = self._loop.call_later(delay_s, self._check_idle)
-
-    def _check_idle(self) -> None:
-        """Close the connection if it has been idle for long enough; one timer serves many requests."""
-        self._idle_timer = None
-        if self._phase is Phase.IDLE:
-            left_s = self._idle_since_s + self._http_server.settings.keep_alive_s - self._loop.time()
-            if left_s > 0:
-                self._wait_idle(left_s)
-            else:
-                self.close_if_idle()
+            self._idle.start(self.close_if_idle)
 
     def close_if_idle(self) -> None:
         """Close an idle connection, unless its client still reads an answer, or the kernel holds unread bytes of it."""
         if self._phase is not Phase.IDLE:
             return
+        if not has_unread(self._transport):
+            self._close()
+            return
         if ack_progress(self._transport) is not None:
             self._watch_unread()
-            self._wait_for_request()
-        elif _is_readable(self._transport):
-            self._wait_for_request()
-        else:
-            self._close()
+        self._wait_for_request()
 
     def _start_timer(self, delay_s: float, error: ChannelstreamError) -> None:
         self._stop_timer()
@@ -470,13 +448,6 @@ class HttpConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
 
-def _address(name: Any) -> tuple[str, int] | None:
+def _address(name: Any) -> Address | None:
     """Return host and port; None for a unix socket."""
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
-
-
-def _is_readable(transport: asyncio.Transport) -> bool:
-    """Whether the kernel holds unread bytes of the client, or its end of input."""
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(poll.poll(0))

@@ -11,9 +11,6 @@ import socket
 import struct
 import termios
 
-LINE = "channelstream.line"
-"""Key in `scope["extensions"]` of the `Line` of a request."""
-
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _INFO_BYTES = 128
 _BYTES_ACKED_AT = 120
@@ -24,7 +21,7 @@ _ENDED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
 class Line:
-    """The socket of a request, for an application that has no transport."""
+    """The socket of a request, for a handler that has no transport."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport

@@ -1,14 +1,12 @@
-"""What all connections of a server share: their bounds, the application, and the set of open sockets."""
+"""What all connections of a server share: their bounds, the router, and the set of open sockets."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from channelstream.asgi import App, Scope
-from channelstream.core.http_head import RequestHead
-from channelstream.core.policy import Policy
 from channelstream.http.answers import DateLine
+from channelstream.http.router import Router
 from channelstream.slices import Slices
 
 SPARE_SOCKETS = 32
@@ -46,46 +44,24 @@ class Socket(Protocol):
         """Drop it at once."""
 
 
-class Detachable(Protocol):
-    """A connection whose socket can be taken over."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the request is unanswered and the socket open."""
-
-    def release(self) -> tuple[asyncio.Transport, bytes]:
-        """Give up the socket; return it, and the bytes received after the request."""
-
-    def serve(self) -> None:
-        """Let the application answer the request instead."""
-
-
-TakeOver = Callable[[Detachable], None]
-"""Takes over the socket of a request."""
-Router = Callable[[RequestHead, Scope], TakeOver | None]
-"""Returns the function that takes over the socket of a request; None leaves it to the application. May raise a refusal."""
-
-
 class HttpServer:
     """The state of a server that its connections share."""
 
     def __init__(
         self,
         settings: HttpSettings,
-        app: App,
         router: Router,
-        policy: Policy,
         streams: Callable[[], int] = lambda: 0,
     ) -> None:
         """Create the state of a server without connections.
 
         Args:
+            settings: the bounds.
+            router: finds who serves a request.
             streams: returns the number of open sockets that were taken over.
         """
         self.settings = settings
-        self.app = app
         self.router = router
-        self.policy = policy
         self.date = DateLine()
         self._sockets: set[Socket] = set()
         self._tasks: set[asyncio.Task[Any]] = set()

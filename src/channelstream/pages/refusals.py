@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from channelstream.asgi import App, Receive, Scope, Send, refusal
 from channelstream.core.policy import Header
 from channelstream.errors import ChannelstreamError, Internal, MethodNotAllowed, NotFound, TooLarge
+from channelstream.http.asgi import App, Receive, Scope, Send
+from channelstream.http.response import refusal
 from channelstream.pages.html import HEADERS
 
 SIGN_IN = "Sign the request, or sign in as the admin first."
@@ -24,9 +25,9 @@ _BY_STATUS: Mapping[int, Callable[[Scope], ChannelstreamError]] = {
 
 def error_response(error: ChannelstreamError, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer for an error, with the security headers. `headers` replace them, or are added."""
-    status, head, body = refusal(error)
-    fields = {name.decode(): value.decode() for name, value in head}
-    return Response(body, status, {**HEADERS, **fields, **(headers or {})})
+    answer = refusal(error)
+    fields = {name.decode(): value.decode() for name, value in answer.fields()}
+    return Response(answer.body, answer.status, {**HEADERS, **fields, **(headers or {})})
 
 
 def json_errors(app: App, cors: Callable[[Scope], Sequence[Header]]) -> App:
@@ -58,9 +59,9 @@ class _Replacing:
             self._is_replaced = True
             error = _BY_STATUS[message["status"]](self._scope)
             allowed = [field for field in message["headers"] if field[0] == b"allow"]
-            status, head, body = refusal(error, [*self._cors, *allowed])
-            await self._send({**message, "status": status, "headers": head})
-            message = {"type": "http.response.body", "body": body}
+            answer = refusal(error, [*self._cors, *allowed])
+            await self._send({**message, "status": answer.status, "headers": answer.fields()})
+            message = {"type": "http.response.body", "body": answer.body}
         await self._send(message)
 
 

@@ -6,17 +6,17 @@ after the answer is written. A poll of an older generation has no `since`, so an
 a client that has gone would be lost.
 
 The race: the end of the client's connection arrives in the same loop turn as an event, and the task that waits for it
-(`receive`) runs one turn later. So the socket is asked for its end, once at the write, since the client may send its
-next poll at once, and once before the answer is sent. If the client has gone, `Attachment.mark_undelivered` moves
-`delivered` back to where this poll began; it does nothing if another poll has been answered meanwhile. What remains
-is a client that disappears without closing, or after the answer has left: it gets these events again only if it polls
+(`Request.disconnected`) runs one turn later. So the socket is asked for its end, once at the write, since the client
+may send its next poll at once, and once before the answer is sent. If the client has gone,
+`Attachment.mark_undelivered` moves `delivered` back to where this poll began; it does nothing if another poll has been
+answered meanwhile. What remains is a client that disappears without closing, or after the answer has left: it gets
+these events again only if it polls
 with `since`. To acknowledge each answer in the next poll would close that gap, and is what `since` does.
 """
 
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from channelstream.core.connection import Connection
 from channelstream.core.format import Format
@@ -32,8 +32,6 @@ CALLBACK = re.compile(r"[A-Za-z_$][\w$.]{0,127}", re.ASCII)
 
 LONG_ANSWER_BYTES = 16_384
 """An answer of this size may take longer than the gap between two polls: at 1 KB/s, with the default of 15 s."""
-
-Receive = Callable[[], Awaitable[Any]]
 
 
 class PollStream:
@@ -95,16 +93,16 @@ class PollStream:
     def _is_lost(self) -> bool:
         return self._line is not None and self._line.has_ended()
 
-    async def wait(self, receive: Receive) -> bytes | None:
+    async def wait(self, until_gone: Callable[[], Awaitable[None]]) -> bytes | None:
         """Wait for the answer, but not longer than a poll may wait.
 
         Args:
-            receive: the ASGI callable, which returns when the client disconnects.
+            until_gone: returns when the client disconnects.
 
         Returns:
             The list of items; None if the client has gone.
         """
-        disconnected = asyncio.ensure_future(_disconnected(receive))
+        disconnected = asyncio.ensure_future(until_gone())
         answered = asyncio.ensure_future(self.answered.wait())
         try:
             await asyncio.wait(
@@ -112,7 +110,7 @@ class PollStream:
                 timeout=self._streams.settings.poll_timeout_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            # The client may have gone in this loop turn; `receive` returns in the next, and its task ends one later.
+            # The client may have gone in this loop turn; `until_gone` returns in the next, and its task ends one later.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         finally:
@@ -144,11 +142,6 @@ class PollStream:
         # `hold_while_read` keeps this stream while a slow client reads, but not the memory of the answer.
         body, self._body = self._body, None
         return self.session.joined(self._first if body is None else [*self._first, body])
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def check_callback(callback: str) -> str:

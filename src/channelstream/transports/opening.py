@@ -1,4 +1,4 @@
-"""Decides which requests open a stream, and moves their sockets out of HTTP.
+"""Moves the sockets of streams out of HTTP.
 
 The socket of a WebSocket or an event stream leaves HTTP after the head of its request: an idle stream costs neither a
 task nor an HTTP reader. If another node holds the connection, it is fetched first. In the meantime the client may
@@ -9,7 +9,6 @@ import asyncio
 from dataclasses import dataclass
 from functools import partial
 
-from channelstream.asgi import Scope
 from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import header
@@ -17,7 +16,7 @@ from channelstream.core.query import read_query
 from channelstream.errors import BadRequest, ChannelstreamError
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_transport, is_tls
-from channelstream.http.shared import Detachable, TakeOver
+from channelstream.http.takeover import Detachable, TakeOver
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
@@ -26,43 +25,33 @@ from channelstream.wire.framing import Framing
 from channelstream.wire.handshake import Handshake, accept
 from channelstream.wire.websocket import close_frame
 
-WEBSOCKET_PATH = "/ws"
-SSE_PATH = "/sse"
 SSE_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\n"
     b"x-accel-buffering: no\r\nx-content-type-options: nosniff\r\nconnection: close\r\n"
 )
 
 
-class StreamRouter:
-    """Returns the function that opens the stream of a request."""
+class SocketOpener:
+    """Returns what takes over the socket of a request for a stream (`http.router.Opener`)."""
 
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
-    def __call__(self, head: RequestHead, scope: Scope) -> TakeOver | None:
-        """Return the function that takes the socket over; None if the application answers.
+    def websocket(self, head: RequestHead) -> TakeOver | None:
+        """Return what takes the socket over; None if the request does not ask for a WebSocket.
 
         Raises:
-            BadHandshake, BadRequest, Forbidden, NotAcceptable: the request for a WebSocket is faulty, or not allowed.
+            BadHandshake, BadRequest, Forbidden, NotAcceptable: the request is faulty, or not allowed.
         """
-        if head.method != "GET":
+        if b"websocket" not in head.upgrades:
             return None
-        path = self._streams.policy.path(scope)
-        if path == SSE_PATH:
-            return self._event_stream(scope)
-        if path == WEBSOCKET_PATH and b"websocket" in head.upgrades:
-            return self._websocket(head, scope)
-        return None
-
-    def _websocket(self, head: RequestHead, scope: Scope) -> TakeOver:
         if head.body_bytes != 0:
             # The next bytes could be read as a body or as frames.
             raise BadRequest("A request for a WebSocket has no body.")
         handshake = accept(head.headers)
-        self._streams.policy.check_transport(scope)
+        self._streams.policy.check_transport(head)
         self._streams.policy.check_origin(head.headers)
-        return partial(self._open_websocket, handshake, read_query(head.query))
+        return TakeOver(partial(self._open_websocket, handshake, read_query(head.query)))
 
     def _open_websocket(self, handshake: Handshake, query: dict[str, str], http: Detachable) -> None:
         transport, rest = http.release()
@@ -78,24 +67,24 @@ class StreamRouter:
         except ChannelstreamError as error:
             _refuse_websocket(transport, error)
 
-    def _event_stream(self, scope: Scope) -> TakeOver | None:
-        """Return the function that opens an event stream; None if it is refused, which the application does."""
+    def event_stream(self, head: RequestHead) -> TakeOver | None:
+        """Return what opens an event stream; None if it is refused, which the handler of the route does."""
         try:
-            query = self._admit(scope)
+            query = self._admit(head)
             if self._streams.is_elsewhere(query):
-                return partial(self._fetch_for_event_stream, scope, query)
+                return TakeOver(partial(self._fetch_for_event_stream, head, query))
             self._streams.connection(query, Framing.SSE)
         except ChannelstreamError:
             return None
-        return partial(self._open_event_stream, scope, query)
+        return TakeOver(partial(self._open_event_stream, head, query))
 
-    def _admit(self, scope: Scope) -> dict[str, str]:
+    def _admit(self, head: RequestHead) -> dict[str, str]:
         """Return the query of a request for an event stream, unless scheme or origin are refused."""
-        self._streams.policy.check_transport(scope)
-        self._streams.policy.check_origin(scope["headers"])
-        return read_query(scope["query_string"])
+        self._streams.policy.check_transport(head)
+        self._streams.policy.check_origin(head.headers)
+        return read_query(head.query)
 
-    def _fetch_for_event_stream(self, scope: Scope, query: dict[str, str], http: Detachable) -> None:
+    def _fetch_for_event_stream(self, head: RequestHead, query: dict[str, str], http: Detachable) -> None:
         """Fetch the connection from another node, then open the stream."""
 
         async def fetch() -> None:
@@ -104,24 +93,24 @@ class StreamRouter:
             except ChannelstreamError:
                 http.serve()
             else:
-                self._open_event_stream(scope, query, http)
+                self._open_event_stream(head, query, http)
 
         self._streams.run(fetch())
 
-    def _open_event_stream(self, scope: Scope, query: dict[str, str], http: Detachable) -> None:
+    def _open_event_stream(self, head: RequestHead, query: dict[str, str], http: Detachable) -> None:
         if not http.is_open:
             return
         try:
             connection = self._streams.connection(query, Framing.SSE)
         except ChannelstreamError:
-            # It has ended since this request was read: the application answers that.
+            # It has ended since this request was read: the handler of the route answers that.
             http.serve()
             return
-        last_id = header(scope["headers"], b"last-event-id")
+        last_id = header(head.headers, b"last-event-id")
         # An empty one counts as absent (HTML Living Standard 9.2.3): the position in the query must not be ignored for it.
         since = last_id.decode("latin-1") if last_id else query.get("since")
         transport, rest = http.release()
-        transport.write(SSE_HEAD + lines(self._streams.policy.cors(scope["headers"])) + b"\r\n")
+        transport.write(SSE_HEAD + lines(self._streams.policy.cors(head.headers)) + b"\r\n")
         stream = SSEStream(self._streams, transport, connection)
         transport.set_protocol(stream)
         stream.open(since)

@@ -1,0 +1,64 @@
+"""Closes a connection between two requests after a while, unless a request of its client is on the way."""
+
+import asyncio
+import select
+from collections.abc import Callable
+
+from channelstream.http.line import ack_progress
+
+
+class IdleTimer:
+    """Measures how long a connection has been idle; one timer of the loop serves many requests."""
+
+    __slots__ = ("_keep_alive_s", "_loop", "_since_s", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, keep_alive_s: float) -> None:
+        """Create a timer that does not run.
+
+        Args:
+            loop: the event loop.
+            keep_alive_s: how long a connection may be idle, in seconds.
+        """
+        self._loop = loop
+        self._keep_alive_s = keep_alive_s
+        self._since_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, close: Callable[[], None]) -> None:
+        """Measure from now on.
+
+        Args:
+            close: called after `keep_alive_s`, also if the connection is not idle any more.
+        """
+        self._since_s = self._loop.time()
+        if self._timer is None:
+            self._wait(self._keep_alive_s, close)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait(self, delay_s: float, close: Callable[[], None]) -> None:
+        self._timer = self._loop.call_later(delay_s, self._check, close)
+
+    def _check(self, close: Callable[[], None]) -> None:
+        self._timer = None
+        left_s = self._since_s + self._keep_alive_s - self._loop.time()
+        if left_s > 0:
+            self._wait(left_s, close)
+        else:
+            close()
+
+
+def has_unread(transport: asyncio.Transport) -> bool:
+    """Whether the client still reads an answer, or the kernel holds unread bytes of it, or its end of input.
+
+    The loop may not have read yet what the kernel holds: a request that crosses with the close of the connection would
+    get a reset as answer.
+    """
+    if ack_progress(transport) is not None:
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))

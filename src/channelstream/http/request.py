@@ -1,0 +1,114 @@
+"""A request, as its handler receives it: the head is there, and the body is read when the handler asks for it."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+from channelstream.core.http_head import RequestHead
+from channelstream.core.policy import Header, Policy
+from channelstream.core.query import read_query
+from channelstream.errors import TooLarge
+from channelstream.http.line import Line
+
+Part = tuple[bytes, bool]
+"""Bytes of a body, and whether more follow."""
+
+
+class ClientGone(Exception):
+    """The client disconnected before it had sent its whole request; no answer is possible."""
+
+
+class Source(Protocol):
+    """Where the body of a request comes from: an exchange of a connection, or another ASGI server."""
+
+    async def receive(self) -> Part | None:
+        """Return the next part of the body; None if the client has gone or the answer is complete."""
+
+    def line(self) -> Line | None:
+        """Return the socket; None if another server has it."""
+
+
+class Request:
+    """A request.
+
+    Attributes:
+        head: its path has no prefix of a proxy.
+        source: where its body comes from.
+        parameters: the values of the parameters in the path of its route, such as `{key}`.
+    """
+
+    def __init__(self, head: RequestHead, source: Source, policy: Policy) -> None:
+        self.head = head
+        self.source = source
+        self.parameters: dict[str, str] = {}
+        self._policy = policy
+
+    @property
+    def method(self) -> str:
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        return self.head.path
+
+    @property
+    def raw_path(self) -> bytes:
+        return self.head.raw_path
+
+    @property
+    def query(self) -> bytes:
+        return self.head.query
+
+    @property
+    def headers(self) -> Sequence[Header]:
+        return self.head.headers
+
+    @property
+    def address(self) -> str:
+        """The caller's address, as trusted proxies report it."""
+        return self._policy.client(self.head)
+
+    @cached_property
+    def arguments(self) -> dict[str, str]:
+        """The parameters in the query."""
+        return read_query(self.head.query)
+
+    async def read(self, limit: int) -> bytes:
+        """Return the body, at most `limit` bytes.
+
+        Raises:
+            TooLarge: it is longer, also by its declared length.
+            ClientGone: the client disconnected.
+        """
+        if (self.head.body_bytes or 0) > limit:
+            raise _too_large(limit)
+        body, has_more = await self._receive()
+        if has_more:
+            body = await self._read_rest(bytearray(body), limit)
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
+
+    async def _read_rest(self, body: bytearray, limit: int) -> bytes:
+        has_more = True
+        while has_more and len(body) <= limit:
+            part, has_more = await self._receive()
+            body += part
+        return bytes(body)
+
+    async def _receive(self) -> Part:
+        part = await self.source.receive()
+        if part is None:
+            raise ClientGone
+        return part
+
+    async def disconnected(self) -> None:
+        """Return when the client has gone, or sends nothing more; a body is discarded."""
+        while await self.source.receive() is not None:
+            pass
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"Send a body of at most {limit} bytes; the option max_body_bytes bounds those of signed calls."
+    )

@@ -1,0 +1,155 @@
+"""The table of the whole server: who answers a request, or takes its socket over.
+
+What every answer has in common is decided here: the prefix of a proxy, the scheme, preflights (OPTIONS), methods and
+paths that do not exist, CORS, and the form of errors.
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from channelstream.core.http_head import RequestHead
+from channelstream.core.policy import Header, Policy
+from channelstream.errors import ChannelstreamError, Internal, NotFound
+from channelstream.http.request import ClientGone, Request, Source
+from channelstream.http.response import TEXT, Response, refusal
+from channelstream.http.takeover import TakeOver
+
+Handler = Callable[[Request], Awaitable[Response | None]]
+"""Answers a request; may raise a `ChannelstreamError` or `ClientGone`. None: it has written its answer itself."""
+Opener = Callable[[RequestHead], TakeOver | None]
+"""Returns the function that takes over the socket of a request; None if its handler answers. May raise a refusal, after
+which the connection is closed."""
+Cors = Callable[[RequestHead], tuple[Header, ...]]
+
+ANY_METHOD = "*"
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path, and who serves it.
+
+    Attributes:
+        path: literal, or with parameters that stand for one segment each: `/app/{key}`.
+        handlers: by method; `ANY_METHOD` for all that are not named.
+        headers: fields of every answer, besides those of CORS.
+        opens: takes sockets over for GET; None if it never does.
+        cors: returns the CORS headers of its answers to a request; None means those of the policy.
+    """
+
+    path: str
+    handlers: Mapping[str, Handler]
+    headers: tuple[Header, ...] = ()
+    opens: Opener | None = None
+    cors: Cors | None = None
+
+
+async def _not_found(request: Request) -> Response:
+    raise NotFound.path(request.path)
+
+
+NOWHERE = Route("", {ANY_METHOD: _not_found})
+"""Serves the paths of no route."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """A route with parameters in its path."""
+
+    route: Route
+    expression: re.Pattern[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = _PARAMETER.split(self.route.path)
+        literal = [re.escape(part) for part in parts[::2]]
+        named = [rf"(?P<{name}>[^/]+)" for name in parts[1::2]]
+        text = "".join(part for pair in zip(literal, [*named, ""], strict=True) for part in pair)
+        object.__setattr__(self, "expression", re.compile(text))
+
+
+class Router:
+    """Finds the route of a request."""
+
+    def __init__(self, policy: Policy, routes: Iterable[Route], rest: Route = NOWHERE) -> None:
+        """Create the table.
+
+        Args:
+            policy: who is calling, from where.
+            routes: their paths are different; a literal path goes before one with parameters.
+            rest: serves all other paths.
+        """
+        table = list(routes)
+        self.policy = policy
+        self._literal = {route.path: route for route in table if not _PARAMETER.search(route.path)}
+        self._patterns = [_Pattern(route) for route in table if _PARAMETER.search(route.path)]
+        self._rest = rest
+
+    def request(self, head: RequestHead, source: Source) -> Request:
+        """Return a request without the prefix of a proxy in its path."""
+        path = self.policy.path(head)
+        if path is not head.path:
+            head = head._replace(path=path)
+        return Request(head, source, self.policy)
+
+    def match(self, request: Request) -> Handler | TakeOver:
+        """Return who serves a request.
+
+        Raises:
+            ChannelstreamError: its socket cannot be taken over, and must be closed after this error.
+        """
+        route = self._find(request)
+        if route.opens is not None and request.method == "GET" and (taken := route.opens(request.head)):
+            return taken
+        return partial(self._answer, route)
+
+    def handler(self, request: Request) -> Handler:
+        """Return who answers a request whose socket is not taken over."""
+        return partial(self._answer, self._find(request))
+
+    def _find(self, request: Request) -> Route:
+        path = request.path
+        route = self._literal.get(path)
+        if route is not None:
+            return route
+        for pattern in self._patterns:
+            if found := pattern.expression.fullmatch(path):
+                request.parameters = found.groupdict()
+                return pattern.route
+        return self._rest
+
+    async def _answer(self, route: Route, request: Request) -> Response | None:
+        """Answer a request; None if its handler has done so, or the client has gone."""
+        head = request.head
+        try:
+            self.policy.check_transport(head)
+        except ChannelstreamError as error:
+            return refusal(error, self.policy.cors(head.headers))
+        headers = (route.cors(head) if route.cors else self.policy.cors(head.headers)) + route.headers
+        if head.method == "OPTIONS":
+            return Response(b"", 200, headers, TEXT)
+        try:
+            response = await _handler(route, head)(request)
+        except ChannelstreamError as error:
+            return refusal(error, headers)
+        except ClientGone:
+            logger.debug("a client disconnected before its request was complete")
+            return None
+        except Exception:
+            logger.exception("a request failed: %s %s", head.method, head.path)
+            return refusal(Internal(), headers)
+        if response is None:
+            return None
+        body, status, own, content_type = response
+        return Response(body, status, headers + own, content_type)
+
+
+def _handler(route: Route, head: RequestHead) -> Handler:
+    handler = route.handlers.get(head.method) or route.handlers.get(ANY_METHOD)
+    if handler is None:
+        raise NotFound.method(head.method, head.path, route.handlers)
+    return handler

@@ -1,0 +1,53 @@
+"""All pages as one route of the server: an ASGI application behind the bridge."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute
+
+from channelstream.core.http_head import RequestHead
+from channelstream.core.policy import Header, Policy
+from channelstream.http.asgi import App, AsgiHandler, Receive, Scope, Send
+from channelstream.http.router import ANY_METHOD, Route
+from channelstream.pages.refusals import json_errors
+
+ADMIN_PREFIX = "/admin"
+"""Pages of other origins can never read what is below it."""
+
+logger = logging.getLogger(__name__)
+
+
+def page_route(pages: Iterable[BaseRoute], policy: Policy, scheme: str) -> Route:
+    """Return the route of all paths that belong to nothing else.
+
+    Args:
+        pages: the routes of the pages.
+        policy: who is calling, from where.
+        scheme: the scheme of all links, whatever the sockets say; empty: that of the browser.
+    """
+
+    def cors(path: str, headers: Sequence[Header]) -> tuple[Header, ...]:
+        return () if path.startswith(ADMIN_PREFIX) else policy.cors(headers)
+
+    def cors_of_error(scope: Scope) -> tuple[Header, ...]:
+        return cors(scope["path"].removeprefix(scope["root_path"]), scope["headers"])
+
+    def cors_of_preflight(head: RequestHead) -> tuple[Header, ...]:
+        return cors(head.path, head.headers)
+
+    app = _without_disconnects(json_errors(Starlette(routes=list(pages)), cors_of_error))
+    return Route("", {ANY_METHOD: AsgiHandler(app, policy, scheme)}, cors=cors_of_preflight)
+
+
+def _without_disconnects(app: App) -> App:
+    """Return the application, for which a client that disconnects is no error."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except ClientDisconnect:
+            logger.debug("a client disconnected before its request was complete")
+
+    return serve

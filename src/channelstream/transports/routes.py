@@ -1,0 +1,66 @@
+"""The paths of the transports: who opens their streams, long polls, and refusals of streams that cannot be opened."""
+
+from collections.abc import Iterable
+
+from channelstream.errors import Unavailable, UpgradeRequired
+from channelstream.http.request import Request
+from channelstream.http.response import Response
+from channelstream.http.router import Route
+from channelstream.transports.longpoll import LONG_ANSWER_BYTES, PollStream, check_callback, jsonp
+from channelstream.transports.opening import SocketOpener
+from channelstream.transports.streams import Streams
+from channelstream.wire.framing import Framing
+
+SCRIPT = b"application/javascript; charset=utf-8"
+"""With a charset, as a script without one is read in that of the page."""
+POLL_BODY_BYTES = 65_536
+"""Longest body of a POSTed poll; it is ignored."""
+NO_STORE = ((b"cache-control", b"no-store"),)
+
+
+def stream_routes(streams: Streams) -> Iterable[Route]:
+    """Return the routes of all transports."""
+    opener, handlers = SocketOpener(streams), StreamHandlers(streams)
+    poll = handlers.poll
+    return (
+        Route("/ws", {"GET": handlers.refuse_websocket}, NO_STORE, opener.websocket),
+        Route("/sse", {"GET": handlers.refuse_event_stream}, NO_STORE, opener.event_stream),
+        Route("/listen", {"GET": poll, "POST": poll}, NO_STORE),
+    )
+
+
+class StreamHandlers:
+    """Answers the requests for streams whose sockets stay in HTTP."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    async def refuse_websocket(self, request: Request) -> Response:
+        """Refuse a request without an upgrade."""
+        self._streams.policy.check_origin(request.headers)
+        raise UpgradeRequired("Open this path as a WebSocket: with GET, Upgrade and HTTP/1.1.")
+
+    async def refuse_event_stream(self, request: Request) -> Response:
+        """Raise the error for which a request opens no event stream."""
+        self._streams.policy.check_origin(request.headers)
+        await self._streams.take_over(request.arguments, Framing.SSE)
+        raise Unavailable("This stream cannot be opened here; try again.")
+
+    async def poll(self, request: Request) -> Response | None:
+        """Wait for events; None if the client has gone meanwhile."""
+        query = request.arguments
+        callback = check_callback(query["callback"]) if "callback" in query else None
+        await self._streams.take_over(query, Framing.POLL)
+        await request.read(POLL_BODY_BYTES)
+        connection = await self._streams.take_over(query, Framing.POLL)
+        stream = PollStream(self._streams, connection, request.source.line())
+        stream.open(query.get("since"))
+        body = await stream.wait(request.disconnected)
+        if body is None:
+            return None
+        if stream.end is not None and callback is None:
+            raise stream.end
+        if len(body) >= LONG_ANSWER_BYTES:
+            # Starts in the next turn of the loop: the answer is written in this one.
+            self._streams.run_in_background(stream.hold_while_read())
+        return Response(body) if callback is None else Response(jsonp(callback, body), content_type=SCRIPT)
