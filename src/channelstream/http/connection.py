@@ -19,6 +19,7 @@ the garbage collector could free, since idle streams are many.
 """
 
 import asyncio
+import logging
 from enum import Enum, auto
 from typing import Any, cast
 
@@ -41,6 +42,8 @@ from channelstream.http.unread import UnreadAnswer
 LINGER_S = 2.0
 LINGER_BYTES = 16_777_216
 """How long, and how much, a client may still send after an answer that closes the connection; it is discarded."""
+
+logger = logging.getLogger(__name__)
 
 
 class Phase(Enum):
@@ -267,11 +270,18 @@ class HttpConnection(asyncio.Protocol):
         Raises:
             ChannelstreamError: the connection must be closed after this refusal.
         """
-        match = self._http_server.router.match(request)
-        if isinstance(match, TakeOver):
-            match.open(self)
-        else:
-            self._run(exchange, request, match)
+        try:
+            match = self._http_server.router.match(request)
+            if isinstance(match, TakeOver):
+                match.open(self)
+                return
+        except ChannelstreamError:
+            raise
+        except Exception:
+            logger.exception("a request could not be dispatched: %s %s", request.method, request.path)
+            self.fail()
+            return
+        self._run(exchange, request, match)
 
     def serve(self) -> None:
         """Let the handler of the route answer the request in progress."""

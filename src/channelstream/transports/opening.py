@@ -6,6 +6,7 @@ disconnect, and the connection may end or move again, so both are checked once m
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,7 +14,7 @@ from channelstream.core.connection import Connection
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import header
 from channelstream.core.query import read_query
-from channelstream.errors import BadRequest, ChannelstreamError
+from channelstream.errors import BadRequest, ChannelstreamError, Internal
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.takeover import Detachable, TakeOver
@@ -29,6 +30,9 @@ SSE_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\n"
     b"x-accel-buffering: no\r\nx-content-type-options: nosniff\r\nconnection: close\r\n"
 )
+
+
+logger = logging.getLogger(__name__)
 
 
 class SocketOpener:
@@ -66,6 +70,8 @@ class SocketOpener:
                 opening.open(self._streams.connection(query, opening.framing))
         except ChannelstreamError as error:
             _refuse_websocket(transport, error)
+        except Exception:
+            _fail_websocket(transport)
 
     def event_stream(self, head: RequestHead) -> TakeOver | None:
         """Return what opens an event stream; None if it is refused, which the handler of the route does."""
@@ -92,6 +98,9 @@ class SocketOpener:
                 await self._streams.take_over(query, Framing.SSE)
             except ChannelstreamError:
                 http.serve()
+            except Exception:
+                logger.exception("the connection of an event stream could not be fetched")
+                http.fail()
             else:
                 self._open_event_stream(head, query, http)
 
@@ -110,6 +119,25 @@ class SocketOpener:
         # An empty one counts as absent (HTML Living Standard 9.2.3): the position in the query must not be ignored for it.
         since = last_id.decode("latin-1") if last_id else query.get("since")
         transport, rest = http.release()
+        try:
+            self._write_events(head, transport, connection, since, rest)
+        except Exception:
+            logger.exception("an event stream could not be opened")
+            transport.abort()
+
+    def _write_events(
+        self,
+        head: RequestHead,
+        transport: asyncio.Transport,
+        connection: Connection,
+        since: str | None,
+        rest: bytes,
+    ) -> None:
+        """Open the stream on a socket that has left HTTP.
+
+        Args:
+            rest: bytes that the client has sent after its request.
+        """
         transport.write(SSE_HEAD + lines(self._streams.policy.cors(head.headers)) + b"\r\n")
         stream = SSEStream(self._streams, transport, connection)
         transport.set_protocol(stream)
@@ -140,12 +168,13 @@ class _Opening:
         """Open the stream of a connection that another node holds; reading is paused until then."""
         try:
             connection = await self.streams.take_over(self.query, self.framing)
+            if not self.transport.is_closing():
+                self.open(connection)
+                self.transport.resume_reading()
         except ChannelstreamError as error:
             _refuse_websocket(self.transport, error)
-            return
-        if not self.transport.is_closing():
-            self.open(connection)
-            self.transport.resume_reading()
+        except Exception:
+            _fail_websocket(self.transport)
 
     def open(self, connection: Connection) -> None:
         stream = WebSocketStream(self.streams, self.transport, connection, self.deflate)
@@ -153,6 +182,13 @@ class _Opening:
         stream.open(self.query.get("since"))
         if self.rest:
             stream.data_received(self.rest)
+
+
+def _fail_websocket(transport: asyncio.Transport) -> None:
+    """Close a socket after its handshake for the error in progress, which is a fault of the server."""
+    logger.exception("a WebSocket could not be opened")
+    if not transport.is_closing():
+        _refuse_websocket(transport, Internal())
 
 
 def _refuse_websocket(transport: asyncio.Transport, error: ChannelstreamError) -> None:

@@ -1,0 +1,114 @@
+"""A fault of the server while a stream opens: it is logged, and the client is answered or its socket closed."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.transports.in_process import Stage, play
+from tests.waiting import PATIENCE_S
+
+from channelstream.errors import Internal
+from channelstream.http.connection import HttpConnection
+from channelstream.http.router import Router
+from channelstream.http.shared import HttpServer, HttpSettings
+from channelstream.transports.routes import stream_routes
+from channelstream.wire.websocket import close_frame
+
+WEBSOCKET = (
+    b"GET /ws?conn_id=c HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+SSE = b"GET /sse?conn_id=c HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def fail(*_arguments: Any) -> Any:
+    raise LookupError("a fault")
+
+
+async def fail_later(*_arguments: Any) -> Any:
+    await asyncio.sleep(0)
+    fail()
+
+
+def in_look_up(node: Any) -> None:
+    node.connection = fail
+
+
+def in_fetch(node: Any) -> None:
+    node.may_be_elsewhere = lambda _conn_id: True
+    node.take_over = fail_later
+
+
+def in_attachment(node: Any) -> None:
+    node.attached = fail
+
+
+def in_fetched_attachment(node: Any) -> None:
+    connection = node.connection("c")
+
+    async def take_over(_conn_id: str) -> Any:
+        return connection
+
+    node.may_be_elsewhere = lambda _conn_id: True
+    node.take_over, node.attached = take_over, fail
+
+
+async def answer_to(stage: Stage, request: bytes) -> bytes:
+    """Return all that the client of a request receives until its socket is closed."""
+    router = Router(stage.streams.policy, stream_routes(stage.streams))
+    http = HttpConnection(HttpServer(HttpSettings(), router))
+    stage.transport.set_protocol(http)
+    http.connection_made(stage.transport)
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(stage.client, request)
+    received = b""
+    async with asyncio.timeout(PATIENCE_S):
+        while data := await loop.sock_recv(stage.client, 65_536):
+            received += data
+    return received
+
+
+@pytest.mark.parametrize("fault", [in_look_up, in_fetch, in_attachment, in_fetched_attachment])
+def test_a_websocket_that_cannot_be_opened_is_closed(
+    fault: Callable[[Any], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """After its handshake, with the code by which the client keeps its connection and comes back."""
+
+    async def scenario(stage: Stage) -> None:
+        fault(stage.streams.node)
+        head, _, frames = (await answer_to(stage, WEBSOCKET)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert frames.endswith(close_frame(Internal.refusal_code, Internal().message))
+        assert stage.streams.open == stage.streams.sockets == 0
+
+    play(scenario)
+    assert [record.getMessage() for record in caplog.records] == ["a WebSocket could not be opened"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "answer"),
+    [
+        (in_look_up, b"HTTP/1.1 500 "),
+        (in_fetch, b"HTTP/1.1 500 "),
+        (in_attachment, b"HTTP/1.1 200 "),
+        (in_fetched_attachment, b"HTTP/1.1 200 "),
+    ],
+)
+def test_an_event_stream_that_cannot_be_opened_is_answered_or_ends(
+    fault: Callable[[Any], None], answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """500 as long as its socket is in HTTP; later the socket closes."""
+
+    async def scenario(stage: Stage) -> None:
+        fault(stage.streams.node)
+        received = b""
+        try:
+            received = await answer_to(stage, SSE)
+        except ConnectionResetError:
+            assert answer == b"HTTP/1.1 200 "
+        assert received.startswith(answer) or not received
+        await stage.until(lambda: stage.streams.open == 0)
+
+    play(scenario)
+    assert len(caplog.records) == 1
