@@ -10,8 +10,8 @@ WORKERS ?= $(shell echo $$((2 * $$(nproc))))
 # Processes of `make test-fast`: fewer, since each imports all tests and few of these tests wait.
 FAST_WORKERS ?= $(shell nproc)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
-# Tests that cover all of core/, apps/ and wire/ in this process; other tests start servers.
-CORE_TESTS := tests/core tests/wire tests/apps/test_app.py tests/apps/test_keys.py tests/engines/test_sqlite.py tests/test_tracing.py
+# Tests that cover all of core/, apps/, auth/ and wire/ in this process; other tests start servers.
+CORE_TESTS := tests/core tests/wire tests/apps/test_app.py tests/apps/test_keys.py tests/auth tests/engines/test_sqlite.py tests/test_tracing.py
 
 .DEFAULT_GOAL := help
 .PHONY: help run example test test-fast coverage check bench bench-peers bench-engines simulate faults format options screenshots clean ready-run \
@@ -37,7 +37,7 @@ coverage: ready-dev ready-system ## Show the coverage of all tests; half as fast
 	$(PYTEST) --cov --cov-report=term $(ARGS)
 	@$(MAKE) --no-print-directory core-coverage
 
-check: ready-dev ## Check format, lint, types, layers, words, tests and branch coverage of core/, apps/ and wire/: every change must pass.
+check: ready-dev ## Check format, lint, types, layers, words, tests and branch coverage of core/, apps/, auth/ and wire/: every change must pass.
 	@$(MAKE) --no-print-directory check-format
 	@$(MAKE) --no-print-directory check-lint
 	@$(MAKE) --no-print-directory check-types
@@ -103,4 +103,4 @@ check-words:
 	$(BIN)/python -m pytest tests/test_words.py
 
 core-coverage: ready-dev
-	$(PYTEST) $(CORE_TESTS) --cov=channelstream.core --cov=channelstream.apps --cov=channelstream.wire --cov-report=term --cov-fail-under=100
+	$(PYTEST) $(CORE_TESTS) --cov=channelstream.core --cov=channelstream.apps --cov=channelstream.auth --cov=channelstream.wire --cov-report=term --cov-fail-under=100
