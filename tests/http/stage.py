@@ -19,6 +19,8 @@ from channelstream.http.shared import HttpServer, HttpSettings
 
 GET = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = [(b"content-length", b"2")]
+SOCKET_BYTES = 65_536
+"""The buffers of the kernel for a connection, in each direction at each end."""
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -62,6 +64,9 @@ class Stage:
             near = listening.accept()[0]
         for end in (near, far):
             end.setblocking(False)
+            # Otherwise the kernel lets them grow, and a whole answer may wait in them.
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
         made = HttpConnection(self.http_server)
         transport, _ = await asyncio.get_running_loop().connect_accepted_socket(lambda: made, near)
         self.clients.append(Client(far, made, transport))
