@@ -24,6 +24,7 @@ from tests.fleet import Fleet
 from tests.http_client import http
 from tests.nursery import Child, nursery
 from tests.redis_server import RedisServer, address, redis_cluster
+from tests.reports import send_less
 from tests.sharing import Sharing, rank
 from tests.slow_turns import SlowTurns
 from tests.waiting import PATIENCE_S
@@ -162,6 +163,8 @@ def pytest_configure(config: pytest.Config) -> None:
     sys.dont_write_bytecode = False
     config.pluginmanager.register(Durations())
     config.pluginmanager.register(SlowTurns(), "slow-turns")
+    if hasattr(config, "workerinput"):
+        send_less(config)
     # A busy machine may take any time for an example.
     hypothesis.settings.register_profile("channelstream", deadline=None)
     hypothesis.settings.load_profile("channelstream")
