@@ -31,7 +31,7 @@ test: ready-dev ready-system ## Run all tests; ARGS="tests/api -x" passes argume
 	$(PYTEST) $(ARGS)
 
 test-fast: ready-dev ## Run the tests that need no browser, no other server and no real time.
-	$(PYTEST) -n $(FAST_WORKERS) -m "not slow" $(ARGS)
+	$(PYTEST) -n $(FAST_WORKERS) -m "not slow" --hypothesis-profile fast $(ARGS)
 
 coverage: ready-dev ready-system ## Show the coverage of all tests; half as fast as `make test`.
 	$(PYTEST) --cov --cov-report=term $(ARGS)

@@ -47,6 +47,8 @@ PATIENT = {
 
 A test whose subject is one of these times gives its own.
 """
+FAST_EXAMPLES = 25
+"""Examples of a property in `make test-fast`; `make test` tries 100."""
 RUNNING = re.compile(r"running on (?:https?://[^ ]*?:(\d+)|unix socket) ")
 
 
@@ -167,7 +169,8 @@ def pytest_configure(config: pytest.Config) -> None:
         send_less(config)
     # A busy machine may take any time for an example.
     hypothesis.settings.register_profile("channelstream", deadline=None)
-    hypothesis.settings.load_profile("channelstream")
+    hypothesis.settings.register_profile("fast", deadline=None, max_examples=FAST_EXAMPLES)
+    hypothesis.settings.load_profile(config.getoption("hypothesis_profile", None) or "channelstream")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
