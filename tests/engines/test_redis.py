@@ -1488,6 +1488,20 @@ def test_another_number_of_shards_is_refused(redis: RedisServer, with_three_shar
     with_three_shards(life)
 
 
+def test_a_refused_start_leaves_no_connection_open(redis: RedisServer, with_one_shard: Any) -> None:
+    """To none of the shards that could be reached."""
+
+    async def life(_nodes: Nodes) -> None:
+        [port] = free_ports(1)
+        [nowhere] = shard_addresses(f"redis://127.0.0.1:{port}")
+        here, there = in_shards(redis.address, 2)
+        with pytest.raises(ConfigError):
+            await Nodes([here, replace(nowhere, prefix=there.prefix)]).make().start(Recorder())
+        await soon(lambda: len(redis.cli("CLIENT", "LIST").strip().splitlines()) == 1)  # That of this call.
+
+    with_one_shard(life)
+
+
 @pytest.mark.slow
 def test_a_cluster_of_three_masters_shares_the_log(tmp_path: Path) -> None:
     """Each has a shard and publishes only to those who listen there; the address gives the number."""

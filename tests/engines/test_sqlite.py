@@ -1,9 +1,7 @@
 """The SQLite engine: the shared suite, and tests of this engine alone."""
 
 import asyncio
-import re
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -31,8 +29,7 @@ from channelstream.engines.base import Engine
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.sqlite import SqliteEngine
-from channelstream.engines.sqlite_file import APPLICATION_ID
-from channelstream.errors import ConfigError, Unavailable
+from channelstream.errors import Unavailable
 from channelstream.wire.channelstream import V07
 
 
@@ -400,100 +397,6 @@ def test_requests_beyond_the_disk_queue_are_refused(runs: Runs) -> None:
         refused = [answer for answer in answers if isinstance(answer, Unavailable)]
         assert 0 < len(refused) < 40
         assert engine.position.offsets == (40 - len(refused),)
-        await engine.close()
-
-    asyncio.run(life())
-
-
-def _other_program(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("CREATE TABLE t (x)")
-
-
-def _newer_format(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as database:
-        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        database.execute("PRAGMA user_version = 99")
-
-
-@pytest.mark.parametrize(
-    ("prepare", "sentence"),
-    [
-        (
-            lambda path: path.write_text("no database" * 200),
-            "put a backup in its place, or name another file",
-        ),
-        (lambda path: path.mkdir(), "it is a directory: name a file"),
-        (_other_program, "is a database of another program"),
-        (_newer_format, "has format 99, and this version of channelstream reads format 1 only"),
-    ],
-)
-def test_a_file_that_cannot_be_used_is_refused(
-    runs: Runs, prepare: Callable[[Path], object], sentence: str
-) -> None:
-    """With a sentence that names it."""
-    prepare(runs.path)
-    with pytest.raises(ConfigError, match=re.escape(sentence)) as caught:
-        asyncio.run(runs.open())
-    assert str(runs.path) in str(caught.value)
-
-
-@pytest.mark.parametrize("column", ["kind = 'poll'", "body = '{}'", "body = 'x'"])
-@pytest.mark.parametrize("table", ["events", "history"])
-def test_a_file_with_an_unreadable_event_is_refused(runs: Runs, table: str, column: str) -> None:
-    """A newer version may have written it: the sentence names the file, the kind and what to do."""
-
-    async def life() -> None:
-        engine, _ = await runs.open()
-        await engine.connect(ANN, EMPTY)
-        await engine.join(ANN, {"a": {"store_history": True, "history_size": 1}})
-        await engine.publish([message("m")])
-        await engine.close()
-        with closing(sqlite3.connect(runs.path)) as database:
-            changed = database.execute(f"UPDATE {table} SET {column} WHERE kind = 'message'").rowcount
-            assert changed == 1
-            database.commit()
-        await runs.open()
-
-    kind = "poll" if "poll" in column else "message"
-    sentence = (
-        f"{str(runs.path)!r} has an event of kind {kind!r} that this version of channelstream cannot read"
-    )
-    with pytest.raises(ConfigError, match=re.escape(sentence)):
-        asyncio.run(life())
-
-
-def test_a_missing_directory_is_refused(runs: Runs) -> None:
-    """The server does not create it."""
-    runs.path = runs.path.parent / "missing" / "state.db"
-    with pytest.raises(ConfigError, match="its directory is not there: make it"):
-        asyncio.run(runs.open())
-
-
-@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
-def test_a_second_server_is_refused_by_any_name(runs: Runs, link: Callable[[Path, Path], None]) -> None:
-    """A link to the file is the same file; once the first server has closed it, it can be used by that name."""
-
-    async def life() -> None:
-        engine, _ = await runs.open()
-        path, runs.path = runs.path, runs.path.with_name("link.db")
-        link(runs.path, path)
-        with pytest.raises(ConfigError, match="in use by another server"):
-            await runs.open()
-        await engine.close()
-        again, _ = await runs.open()
-        await again.close()
-
-    asyncio.run(life())
-
-
-def test_a_second_server_is_refused(runs: Runs) -> None:
-    """One file, one server."""
-
-    async def life() -> None:
-        engine, _ = await runs.open()
-        with pytest.raises(ConfigError, match="in use by another server"):
-            await runs.open()
         await engine.close()
 
     asyncio.run(life())

@@ -63,7 +63,7 @@ def decode(body: bytes, payload: bytes | None = None, kind: str | None = None) -
     """
     try:
         event: Event = _decode(body) if kind is None else _DECODERS[kind](body)
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UnreadableEvent(
             f"an event of kind {kind!r} that this version of channelstream cannot read"
         ) from error

@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,15 @@ from channelstream.core.events import Event, Presence, UsersLeft
 from channelstream.core.log import Accepted, Replay
 from channelstream.core.position import Position
 from channelstream.core.registry import Forgotten, Registry
-from channelstream.core.timestamps import stamp
 from channelstream.core.user import State, User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Receiver
 from channelstream.engines.cluster import SingleNode
-from channelstream.engines.event_codec import UnreadableEvent
 from channelstream.engines.group_commit import AFTER_FAULT, Batch, GroupCommit
 from channelstream.engines.local_log import Lifetimes, LocalLog
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.sqlite_compaction import Compaction
 from channelstream.engines.sqlite_file import SqliteFile
-from channelstream.engines.sqlite_restore import Restore
+from channelstream.engines.sqlite_restore import Restore, Unreadable, leave_event
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.engines.sqlite_writes import writes_of
 from channelstream.engines.undo import undo_channels, undo_user
@@ -86,6 +84,7 @@ class SqliteEngine:
         self._started_s = self._rebuilt_s = clock.steady()
         self._erased_s = 0.0
         self._file: SqliteFile
+        self._opened = ExitStack()
         self._log: LocalLog
         self._upkeep: Upkeep
         self._commits: GroupCommit
@@ -105,23 +104,28 @@ class SqliteEngine:
 
     async def start(self, receiver: Receiver) -> None:
         self._receiver = receiver
-        members = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
-        self._commits = GroupCommit(self, self._thread)
-        for channel, user, announced in members:
-            self._accept(self._leave_event(channel, user, bool(announced)))
-        try:
-            await self._commits.flush()
-        except Unavailable as error:
-            raise ConfigError(f"engine: {str(self._path)!r} cannot be written to") from error
+        async with AsyncExitStack() as refused:
+            refused.push_async_callback(self._release)
+            members = await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+            self._commits = GroupCommit(self, self._thread)
+            refused.push_async_callback(self._commits.close)
+            for member in members:
+                self._accept(leave_event(self._new_id(), member, self._clock.wall()))
+            try:
+                await self._commits.flush()
+            except Unavailable as error:
+                raise ConfigError(f"engine: {str(self._path)!r} cannot be written to") from error
+            refused.pop_all()
 
     def _open(self) -> list[tuple[Any, ...]]:
         """Open the file and restore its contents; return the members at the end of the last run."""
         self._file = SqliteFile(self._path, self._new_epoch)
+        self._opened.callback(self._file.close)
         self._file.rebuild()
         stored = self._file.read()
         try:
             restore = Restore(stored, self.registry, self._clock)
-        except UnreadableEvent as error:
+        except Unreadable as error:
             advice = "use the version that wrote it, or put a backup in its place"
             raise ConfigError(f"engine: {str(self._path)!r} has {error}: {advice}") from error
         self._clock_offset_s = restore.clock_offset_s
@@ -130,17 +134,10 @@ class SqliteEngine:
         self._upkeep = Upkeep(self.registry, self._clock, restore.clock_offset_s)
         return stored.members
 
-    def _leave_event(self, channel: str, user: str, announced: bool) -> Presence:
-        """Return the leave event of a member of the last run: clients that resume have received its join."""
-        return Presence(
-            uuid=self._new_id(),
-            channel=channel,
-            user=user,
-            joined=False,
-            timestamp=stamp(self._clock.wall()),
-            state=None,
-            announced=announced,
-        )
+    async def _release(self) -> None:
+        """Close the file, if it was opened, so that another server can use it; then end the thread."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._opened.close)
+        self._thread.shutdown()
 
     async def close(self) -> None:
         await self._upkeep.schedule_all()
@@ -149,8 +146,7 @@ class SqliteEngine:
                 self._commits.batch()
                 await self._commits.flush()
         await self._commits.close()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
-        self._thread.shutdown()
+        await self._release()
 
     async def flush(self) -> None:
         """Return when everything that was accepted is delivered.

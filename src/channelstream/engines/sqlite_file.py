@@ -212,10 +212,11 @@ class SqliteFile:
 
     def close(self) -> None:
         """Close the file; SQLite then empties its write-ahead log."""
-        self.rebuild()
-        self._database.close()
-        os.close(self._lock)
-        os.close(self._database_lock)
+        with ExitStack() as stack:
+            stack.callback(os.close, self._database_lock)
+            stack.callback(os.close, self._lock)
+            stack.callback(self._database.close)
+            self.rebuild()
 
 
 def _execute(cursor: sqlite3.Cursor, bulk: Bulk, rows: Sequence[Row]) -> None:

@@ -142,6 +142,10 @@ def read_event(kind: str, body: bytes, payload: bytes | None) -> Event:
     Raises:
         UnreadableEvent: see `event_codec.decode`.
     """
+    if not isinstance(payload, bytes | None):
+        raise event_codec.UnreadableEvent(
+            f"an event of kind {kind!r} that this version of channelstream cannot read"
+        )
     return event_codec.decode(body, payload, kind)
 
 

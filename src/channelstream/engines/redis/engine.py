@@ -17,6 +17,7 @@ A shard that is out of reach fails only the calls that need it.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from enum import Enum
 from heapq import merge
 from typing import Any
@@ -119,19 +120,25 @@ class RedisEngine:
 
     async def start(self, receiver: Receiver) -> None:
         self.receiver = receiver
-        try:
-            # The first shard refuses a wrong number of shards, before anything is written to the others.
-            first, *others = self._shards
-            await first.establish()
-            await gather_all(shard.establish() for shard in others)
-        except Unavailable as error:
-            raise ConfigError(f"engine: {error.message}") from error
+        async with AsyncExitStack() as refused:
+            refused.push_async_callback(self._close_shards)
+            try:
+                # The first shard refuses a wrong number of shards, before anything is written to the others.
+                first, *others = self._shards
+                await first.establish()
+                await gather_all(shard.establish() for shard in others)
+            except Unavailable as error:
+                raise ConfigError(f"engine: {error.message}") from error
+            refused.pop_all()
         for lease_manager in self._lease_managers:
             lease_manager.start()
 
     async def close(self) -> None:
         for lease_manager in self._lease_managers:
             await lease_manager.stop()
+        await self._close_shards()
+
+    async def _close_shards(self) -> None:
         for shard in self._shards:
             await shard.close()
 
