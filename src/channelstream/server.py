@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -49,6 +49,7 @@ from channelstream.pages.app import page_route
 from channelstream.site import routes
 from channelstream.slices import Slices
 from channelstream.tracing import Tracer
+from channelstream.transports.entrances import ENTRANCES, Entrance
 from channelstream.transports.routes import stream_routes
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
@@ -206,8 +207,17 @@ def serve(
     return 0
 
 
-def build(settings: Settings, protocols: Protocols = PROTOCOLS) -> Server:
-    """Build the server with all its parts."""
+def build(
+    settings: Settings,
+    protocols: Protocols = PROTOCOLS,
+    entrances: Iterable[Callable[[Streams], Entrance]] = ENTRANCES,
+) -> Server:
+    """Build the server with all its parts.
+
+    Args:
+        protocols: what it speaks.
+        entrances: the paths that open a WebSocket.
+    """
     node, apps = _node(settings, protocols.formats), make_apps(settings)
     policy = Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors)
     services = Services(apps, node)
@@ -225,7 +235,8 @@ def build(settings: Settings, protocols: Protocols = PROTOCOLS) -> Server:
         partial(_is_admin, auth),
         Tracer(services.default),
     )
-    router = Router(policy, [*api, *stream_routes(streams)], page_route(pages, policy, settings.http_scheme))
+    rows = [*api, *stream_routes(streams, entrances)]
+    router = Router(policy, rows, page_route(pages, policy, settings.http_scheme))
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets)
     return Server(settings, node, streams, http_server, sampler, watchdog)
 

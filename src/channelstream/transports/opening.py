@@ -18,13 +18,13 @@ from channelstream.errors import BadRequest, ChannelstreamError, Internal
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.takeover import Detachable, TakeOver
+from channelstream.transports.entrances import Entrance, OpeningRequest
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
 from channelstream.transports.websocket import CLOSE_TIMEOUT_S, WebSocketStream
 from channelstream.wire.deflate import negotiate
 from channelstream.wire.framing import Framing
 from channelstream.wire.handshake import Handshake, accept
-from channelstream.wire.websocket import close_frame
 
 SSE_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\n"
@@ -41,7 +41,7 @@ class SocketOpener:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
 
-    def websocket(self, head: RequestHead) -> TakeOver | None:
+    def websocket(self, entrance: Entrance, head: RequestHead) -> TakeOver | None:
         """Return what takes the socket over; None if the request does not ask for a WebSocket.
 
         Raises:
@@ -55,23 +55,32 @@ class SocketOpener:
         handshake = accept(head.headers)
         self._streams.policy.check_transport(head)
         self._streams.policy.check_origin(head.headers)
-        return TakeOver(partial(self._open_websocket, handshake, read_query(head.query)))
+        return TakeOver(partial(self._open_websocket, entrance, handshake, head))
 
-    def _open_websocket(self, handshake: Handshake, query: dict[str, str], http: Detachable) -> None:
+    def _open_websocket(
+        self, entrance: Entrance, handshake: Handshake, head: RequestHead, http: Detachable
+    ) -> None:
         transport, rest = http.release()
-        deflate = negotiate(handshake.offers) if self._streams.settings.compression else None
+        deflate = negotiate(handshake.offers) if self._compresses(entrance) else None
         transport.write(handshake.response(deflate))
-        opening = _Opening(self._streams, transport, query, deflate is not None, rest)
+        framing = Framing.WEBSOCKET if deflate is None else Framing.DEFLATE
+        request = OpeningRequest(head.path, read_query(head.query), framing)
+        opening = _Opening(self._streams, entrance, transport, request, rest)
         try:
-            if self._streams.is_elsewhere(query):
+            connection = entrance.connection(request)
+            if connection is None:
                 transport.pause_reading()
                 self._streams.run(opening.fetch(), has_socket=True)
             else:
-                opening.open(self._streams.connection(query, opening.framing))
+                opening.open(connection)
         except ChannelstreamError as error:
-            _refuse_websocket(transport, error)
+            opening.refuse(error)
         except Exception:
-            _fail_websocket(transport)
+            opening.fail()
+
+    def _compresses(self, entrance: Entrance) -> bool:
+        spoken = self._streams.protocols.is_spoken(entrance.protocol, Framing.DEFLATE)
+        return spoken and self._streams.settings.compression
 
     def event_stream(self, head: RequestHead) -> TakeOver | None:
         """Return what opens an event stream; None if it is refused, which the handler of the route does."""
@@ -155,46 +164,43 @@ class _Opening:
     """
 
     streams: Streams
+    entrance: Entrance
     transport: asyncio.Transport
-    query: dict[str, str]
-    deflate: bool
+    request: OpeningRequest
     rest: bytes
 
-    @property
-    def framing(self) -> Framing:
-        return Framing.DEFLATE if self.deflate else Framing.WEBSOCKET
-
     async def fetch(self) -> None:
-        """Open the stream of a connection that another node holds; reading is paused until then."""
+        """Open the stream of a connection that is not here yet; reading is paused until then."""
         try:
-            connection = await self.streams.take_over(self.query, self.framing)
+            connection = await self.entrance.fetch(self.request)
             if not self.transport.is_closing():
                 self.open(connection)
                 self.transport.resume_reading()
         except ChannelstreamError as error:
-            _refuse_websocket(self.transport, error)
+            self.refuse(error)
         except Exception:
-            _fail_websocket(self.transport)
+            self.fail()
 
     def open(self, connection: Connection) -> None:
-        stream = WebSocketStream(self.streams, self.transport, connection, self.deflate)
+        deflate = self.request.framing is Framing.DEFLATE
+        stream = WebSocketStream(self.streams, self.transport, connection, deflate)
         self.transport.set_protocol(stream)
-        stream.open(self.query.get("since"))
+        stream.open(self.request.query.get("since"))
         if self.rest:
             stream.data_received(self.rest)
 
+    def fail(self) -> None:
+        """Close the socket after its handshake for the error in progress, which is a fault of the server."""
+        logger.exception("a WebSocket could not be opened")
+        if not self.transport.is_closing():
+            self.refuse(Internal())
 
-def _fail_websocket(transport: asyncio.Transport) -> None:
-    """Close a socket after its handshake for the error in progress, which is a fault of the server."""
-    logger.exception("a WebSocket could not be opened")
-    if not transport.is_closing():
-        _refuse_websocket(transport, Internal())
-
-
-def _refuse_websocket(transport: asyncio.Transport, error: ChannelstreamError) -> None:
-    """Close a socket after its handshake, with the close code of the error."""
-    transport.write(close_frame(error.refusal_code, error.message))
-    close_transport(transport)
-    if transport.get_write_buffer_size() or is_tls(transport):
-        # This socket is in no count of open ones any more, so it must not wait for a client that reads nothing.
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)
+    def refuse(self, error: ChannelstreamError) -> None:
+        """Close the socket after its handshake, as the protocol says the close code of the error."""
+        transport = self.transport
+        session = self.streams.protocols.session_of(self.entrance.protocol, self.request.framing)
+        transport.write(session.closing(error.refusal_code, error.message))
+        close_transport(transport)
+        if transport.get_write_buffer_size() or is_tls(transport):
+            # This socket is in no count of open ones any more, so it must not wait for a client that reads nothing.
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, transport.abort)

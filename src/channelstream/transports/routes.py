@@ -1,11 +1,13 @@
 """The paths of the transports: who opens their streams, long polls, and refusals of streams that cannot be opened."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from channelstream.errors import Unavailable, UpgradeRequired
 from channelstream.http.request import Request
 from channelstream.http.response import Response
 from channelstream.http.router import Route
+from channelstream.transports.entrances import ENTRANCES, Entrance
 from channelstream.transports.longpoll import LONG_ANSWER_BYTES, PollStream, check_callback, jsonp
 from channelstream.transports.opening import SocketOpener
 from channelstream.transports.streams import Streams
@@ -18,12 +20,18 @@ POLL_BODY_BYTES = 65_536
 NO_STORE = ((b"cache-control", b"no-store"),)
 
 
-def stream_routes(streams: Streams) -> Iterable[Route]:
+def stream_routes(
+    streams: Streams, entrances: Iterable[Callable[[Streams], Entrance]] = ENTRANCES
+) -> Iterable[Route]:
     """Return the routes of all transports."""
     opener, handlers = SocketOpener(streams), StreamHandlers(streams)
     poll = handlers.poll
+    websockets = [make(streams) for make in entrances]
     return (
-        Route("/ws", {"GET": handlers.refuse_websocket}, NO_STORE, opener.websocket),
+        *(
+            Route(each.path, {"GET": handlers.refuse_websocket}, NO_STORE, partial(opener.websocket, each))
+            for each in websockets
+        ),
         Route("/sse", {"GET": handlers.refuse_event_stream}, NO_STORE, opener.event_stream),
         Route("/listen", {"GET": poll, "POST": poll}, NO_STORE),
     )

@@ -1,7 +1,7 @@
 """The context that all streams share, and the checks before a stream opens."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from math import ceil
 
 from channelstream.core.connection import Connection
@@ -27,7 +27,7 @@ class Streams:
     def __init__(
         self, service: Service, settings: StreamSettings, policy: Policy, protocols: Protocols = PROTOCOLS
     ) -> None:
-        self._service = service
+        self.service = service
         self.node = service.node
         self.policy = policy
         self.protocols = protocols
@@ -54,7 +54,7 @@ class Streams:
         """Number of sockets that left HTTP: of open streams, and of streams that are about to open."""
         return self.heartbeat.count + len(self._opening)
 
-    def connection(self, query: dict[str, str], framing: Framing) -> Connection:
+    def connection(self, query: Mapping[str, str], framing: Framing) -> Connection:
         """Return the connection of a stream's request, if this node holds it.
 
         Args:
@@ -66,28 +66,28 @@ class Streams:
             Unavailable: the server is shutting down, or its ownership of the connection is not confirmed.
         """
         conn_id = self._conn_id(query)
-        connection = self._spoken(self._service.connection(conn_id) if conn_id else None, framing)
+        connection = self._spoken(self.service.connection(conn_id) if conn_id else None, framing)
         if not self.node.owns(connection.id):
             raise Unavailable("The engine is out of reach; reconnect in a moment.")
         return connection
 
-    def is_elsewhere(self, query: dict[str, str]) -> bool:
+    def is_elsewhere(self, query: Mapping[str, str]) -> bool:
         """Whether another node may own the connection, so that `take_over` is needed.
 
         Raises:
             Invalid, Unavailable: as `connection` does.
         """
         conn_id = self._conn_id(query)
-        return conn_id is not None and self._service.may_be_elsewhere(conn_id)
+        return conn_id is not None and self.service.may_be_elsewhere(conn_id)
 
-    async def take_over(self, query: dict[str, str], framing: Framing) -> Connection:
+    async def take_over(self, query: Mapping[str, str], framing: Framing) -> Connection:
         """Return the connection of a stream's request, moved to this node if another one held it.
 
         Raises:
             Unavailable: also if the engine is out of reach.
         """
         conn_id = self._conn_id(query)
-        return self._spoken(await self._service.take_over(conn_id) if conn_id else None, framing)
+        return self._spoken(await self.service.take_over(conn_id) if conn_id else None, framing)
 
     def run(self, work: Coroutine[None, None, None], has_socket: bool = False) -> None:
         """Run a task for a stream that is about to open; stopping waits for it.
@@ -107,7 +107,7 @@ class Streams:
         while tasks := self._opening | self._tasks:
             await asyncio.wait(tasks)
 
-    def _conn_id(self, query: dict[str, str]) -> str | None:
+    def _conn_id(self, query: Mapping[str, str]) -> str | None:
         if self.node.draining:
             raise Unavailable("The server restarts; reconnect in a moment.")
         if "conn_id" not in query:

@@ -1,0 +1,81 @@
+"""Which paths open a WebSocket, in which protocol, and how the connection of a request is found: a row for each.
+
+An entrance is made for the streams of a server, and asked for each request whose path is its own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from channelstream.core.client_protocol import ClientProtocol
+from channelstream.core.connection import Connection
+from channelstream.transports.streams import Streams
+from channelstream.wire.channelstream import V07
+from channelstream.wire.framing import Framing
+
+
+@dataclass(frozen=True, slots=True)
+class OpeningRequest:
+    """A request for a WebSocket.
+
+    Attributes:
+        path: without the prefix of a proxy.
+        framing: that of the stream.
+    """
+
+    path: str
+    query: Mapping[str, str]
+    framing: Framing
+
+
+class Entrance(Protocol):
+    """Finds the connection of a request for a WebSocket.
+
+    Attributes:
+        path: as in `http.router.Route`.
+        protocol: in which a client is refused.
+    """
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def protocol(self) -> ClientProtocol: ...
+
+    def connection(self, request: OpeningRequest) -> Connection | None:
+        """Return the connection if it is here already; None if it has to be fetched.
+
+        Raises:
+            ChannelstreamError: the client is refused.
+        """
+
+    async def fetch(self, request: OpeningRequest) -> Connection:
+        """Return the connection, moved to this node or newly registered.
+
+        Raises:
+            ChannelstreamError: the client is refused.
+        """
+
+
+class ByConnId:
+    """`/ws`: the application has registered the connection, and the client names it in the query."""
+
+    path = "/ws"
+    protocol = V07
+    """Both generations are refused alike, and an unknown connection could be of either."""
+
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    def connection(self, request: OpeningRequest) -> Connection | None:
+        return (
+            None
+            if self._streams.is_elsewhere(request.query)
+            else self._streams.connection(request.query, request.framing)
+        )
+
+    async def fetch(self, request: OpeningRequest) -> Connection:
+        return await self._streams.take_over(request.query, request.framing)
+
+
+ENTRANCES: tuple[Callable[[Streams], Entrance], ...] = (ByConnId,)
