@@ -26,6 +26,7 @@ from channelstream.wire.channelstream import (
     item,
     resumed_item,
 )
+from channelstream.wire.client_commands import Subscribe, Subscribed
 from channelstream.wire.client_session import ClientSession
 from channelstream.wire.deflate import inflate
 from channelstream.wire.framing import Framing
@@ -154,6 +155,16 @@ def test_a_session_encloses_the_first_and_the_last_item(framing: Framing) -> Non
 def test_a_session_has_no_greeting(framing: Framing) -> None:
     """The client knows its connection: older clients would take any other first frame for items."""
     assert session(framing).opened("c1") == b""
+
+
+@pytest.mark.parametrize(
+    "text", [b'{"type":"heartbeat"}', b"[]", b"not json", b"", bytearray(b'{"id":1,"type":"subscribe"}')]
+)
+def test_texts_of_clients_ask_for_nothing(text: bytes) -> None:
+    """Older clients send heartbeats; no text is a command, and so nothing is answered."""
+    own = session(Framing.WEBSOCKET)
+    assert not own.receive(text)
+    assert own.reply(Subscribe(("a",)), Subscribed(("a",))) == b""
 
 
 @pytest.mark.parametrize("framing", Framing)

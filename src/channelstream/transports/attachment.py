@@ -10,15 +10,16 @@ stream of the connection may have attached.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Protocol
 
 from channelstream.core.batch import DISCARD, BufferBatch
 from channelstream.core.connection import Connection, ConnectionState, Stream
 from channelstream.core.position import Offsets, Position, min_offsets
 from channelstream.errors import CloseCode, Unavailable
-from channelstream.node import Node
+from channelstream.node import Node, Service
 from channelstream.transports.catch_up import CatchUp
+from channelstream.transports.client_commands import carry_out
 from channelstream.transports.resuming import Resumption
 from channelstream.wire.client_session import ClientSession
 
@@ -47,7 +48,16 @@ class AttachedStream(Stream, Protocol):
 class Attachment:
     """The life of one stream with its connection."""
 
-    __slots__ = ("_delivered_when_lost", "_drained", "_paused", "_task", "connection", "node", "stream")
+    __slots__ = (
+        "_commands",
+        "_delivered_when_lost",
+        "_drained",
+        "_paused",
+        "_task",
+        "connection",
+        "node",
+        "stream",
+    )
 
     def __init__(self, node: Node, connection: Connection, stream: AttachedStream) -> None:
         self.connection = connection
@@ -58,6 +68,17 @@ class Attachment:
         self._paused = False
         self._drained: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
+        # Carries out what a text of the client asks for; None between two texts.
+        self._commands: asyncio.Task[None] | None = None
+
+    @property
+    def session(self) -> ClientSession:
+        return self.stream.session
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the commands of a text are carried out."""
+        return self._commands is not None
 
     @property
     def is_current(self) -> bool:
@@ -84,7 +105,7 @@ class Attachment:
         # connection.
         if older is not None:
             older.close(CloseCode.REPLACED, "replaced by a newer stream of this connection")
-        if greeting := self.stream.session.opened(self.connection.id):
+        if greeting := self.session.opened(self.connection.id):
             self.stream.write_first(greeting)
         self._run(self._attach(buffer, since))
 
@@ -93,8 +114,7 @@ class Attachment:
         self._paused = True
         self.node.stalls += 1
         self.node.signals.stalled.emit(self.connection)
-        is_live = self.connection.state is ConnectionState.LIVE and self.connection.batch is not DISCARD
-        if self.is_current and is_live:
+        if self._is_live:
             buffer = BufferBatch(0)
             self.node.hub.stall(self.connection, buffer)
             self._run(self._recover(buffer))
@@ -104,6 +124,30 @@ class Attachment:
         self._paused = False
         if self._drained is not None:
             self._drained.set()
+            self._drained = None
+
+    def receive(self, service: Service, text: bytes | bytearray, then: Callable[[], None]) -> bool:
+        """Begin to carry out what a text of the client asks for.
+
+        Args:
+            service: of the client's application.
+            text: UTF-8.
+            then: called when it is done; the caller reads nothing further until then.
+
+        Returns:
+            Whether it asks for anything. If not, `then` is not called.
+        """
+        commands = self.session.receive(text)
+        if not commands:
+            return False
+
+        async def work() -> None:
+            await self._unless_out_of_reach(carry_out(self, service, commands))
+            self._commands = None
+            then()
+
+        self._commands = asyncio.get_running_loop().create_task(work())
+        return True
 
     def ended(self, grace_s: float, code: int | None, reason: str) -> None:
         """Record why the stream ended, and detach the connection.
@@ -161,9 +205,43 @@ class Attachment:
             # A client that does not read must cost no memory: events that arrive now are read from the log
             # later.
             buffer.overflow()
+            await self._resumed()
+
+    async def has_room(self) -> bool:
+        """Wait until the transport has room; return whether the connection still has this stream."""
+        await asyncio.sleep(0)  # As in `drained`.
+        while self._paused and self.is_current:
+            await self._resumed()
+        return self.is_current
+
+    async def _resumed(self) -> None:
+        if self._drained is None:
             self._drained = asyncio.Event()
-            await self._drained.wait()
-            self._drained = None
+        await self._drained.wait()
+
+    async def change(self, make: Callable[[], Awaitable[bytes]]) -> None:
+        """Change what a live stream receives, and write the answer before every event that follows.
+
+        Args:
+            make: makes the change, and returns the answer.
+        """
+        while self.is_current and self._task is not None and not self._task.done():
+            await asyncio.wait((self._task,))  # It catches up.
+        if not self._is_live:
+            return  # It has ended, or its client has closed it.
+        buffer = BufferBatch(BUFFERED_ENTRIES)
+        self.node.hub.stall(self.connection, buffer)
+        answer = await make()
+        if self.is_current:
+            if answer:
+                self.stream.write(answer)
+            self._run(self._recover(buffer))
+
+    @property
+    def _is_live(self) -> bool:
+        """Whether live events are written to this stream."""
+        state, batch = self.connection.state, self.connection.batch
+        return self.is_current and state is ConnectionState.LIVE and batch is not DISCARD
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._unless_out_of_reach(work))
@@ -189,7 +267,7 @@ class Attachment:
         if not self.is_current:
             return
         if since is None:
-            await CatchUp(self, buffer, self.stream.session.catchup_item).run({}, strict=False)
+            await CatchUp(self, buffer, self.session.catchup_item).run({}, strict=False)
             return
         resumption = await Resumption.of(self, since)
         if resumption is None:
@@ -203,7 +281,8 @@ class Attachment:
         position = str(Position(resumption.epochs, self.connection.delivered))
         lost = resumption.lost
         recovered = sorted(name for name in resumption.starts if name not in lost)
-        self.stream.write_first(self.stream.session.resumed(position, recovered, sorted(lost)))
+        if first := self.session.resumed(position, recovered, sorted(lost)):
+            self.stream.write_first(first)
 
     async def _recover(self, buffer: BufferBatch) -> None:
         """Send a client that was too slow what it missed, once it has read the bytes that wait for it."""

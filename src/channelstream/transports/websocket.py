@@ -7,6 +7,7 @@ A stream ends in one of four ways, and each must record the ending and detach th
 (`Attachment.ended`): the server closes it (`close`), the client sends a close frame, the client breaks the protocol
 (`_fail`), or the socket is lost. They can come in any order, and in one loop turn for thousands of clients.
 
+- What a text asks for is carried out before anything further is read (`client_commands.py`).
 - Frames are read, and close frames of clients handled, for a few clients in each loop turn (`Streams.inbound`,
   `Streams.closing`). A live stream whose close frame waits is written nothing more: its client may have closed the
   socket, and would answer with a reset. A stream that catches up is ended at once, since its catch-up would go on
@@ -36,6 +37,7 @@ from channelstream.wire.websocket import (
     Data,
     FrameReader,
     Inbound,
+    Opcode,
     Ping,
     Pong,
     close_frame,
@@ -158,6 +160,10 @@ class WebSocketStream(asyncio.Protocol):
 
     def _continue_later(self) -> None:
         self._pause_reading()
+        if not self._attachment.is_busy:
+            self._read_later()
+
+    def _read_later(self) -> None:
         self._streams.inbound.put(self._continue_reading)
 
     def _continue_reading(self) -> None:
@@ -187,8 +193,11 @@ class WebSocketStream(asyncio.Protocol):
                             self._streams.closing.end(self._closed_by_client)
                         else:
                             self._closed_by_client()
-                    case Data() | Pong() | None:
-                        pass  # Clients publish by the API; `data_received` has noted that this one is there.
+                    case Data():
+                        if self._receive(event):
+                            return True
+                    case Pong() | None:
+                        pass  # `data_received` has noted that this client is there.
                     case _:
                         assert_never(event)
                 if now_s() >= until_s:
@@ -196,6 +205,15 @@ class WebSocketStream(asyncio.Protocol):
         except FrameError as error:
             self._fail(error.code, error.reason)
         return False
+
+    def _receive(self, message: Data) -> bool:
+        """Begin what a text of the client asks for; return whether reading waits until it is done.
+
+        A binary message asks for nothing.
+        """
+        if message.opcode is not Opcode.TEXT or self._closing or self._transport.is_closing():
+            return False
+        return self._attachment.receive(self._streams.service, message.payload, self._read_later)
 
     def _closed_by_client(self) -> None:
         close, self._client_close = self._client_close, None

@@ -26,6 +26,7 @@ from channelstream.core.events import (
 )
 from channelstream.core.format import Format
 from channelstream.core.log import Entry
+from channelstream.wire.client_commands import ClientCommand, Outcome, Subscribe
 from channelstream.wire.client_session import WireProtocol
 from channelstream.wire.framing import Framing
 from channelstream.wire.websocket import close_frame
@@ -248,6 +249,14 @@ class ChannelstreamSession:
         if self.framing.is_websocket:
             return close_frame(code, reason)
         return self.format.enclose([closing_item(code, reason)], None)
+
+    def receive(self, _text: bytes | bytearray) -> tuple[ClientCommand, ...]:
+        """Return nothing: clients send heartbeats, which only show that they are there."""
+        return ()
+
+    def reply(self, _command: Subscribe, _outcome: Outcome) -> bytes:
+        """Return nothing, as no text asks for anything."""
+        return b""
 
     def joined(self, writes: Sequence[bytes]) -> bytes:
         """Return one list with the items of all lists, for the body of a long poll."""

@@ -1,17 +1,18 @@
-"""What a protocol sends at the moments of a stream; and a protocol as the transports see it."""
+"""What a protocol sends at the moments of a stream, and what a client's text means; a protocol as the transports see it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.format import Format
 from channelstream.core.log import Entry
+from channelstream.wire.client_commands import ClientCommand, Outcome, Subscribe
 from channelstream.wire.framing import Framing
 
 
 class ClientSession(Protocol):
-    """One side of a conversation: what the client of a stream is sent, besides its live events.
+    """One side of a conversation: what the client of a stream is sent besides its live events, and what it asks for.
 
     Each stream has one. A protocol without state for each client shares one object among all streams of a format.
     All that is returned is the bytes of one write; empty means that nothing is written.
@@ -41,6 +42,16 @@ class ClientSession(Protocol):
         Args:
             code: a `CloseCode`, or that of a client's fault in RFC 6455; None has no code.
         """
+
+    def receive(self, text: bytes | bytearray) -> Iterable[ClientCommand]:
+        """Return what a text of the client asks for, in order; an empty tuple if it asks for nothing.
+
+        It never raises: a faulty text is a command to answer so. It may be lazy: each command is taken from it when the
+        one before is done.
+        """
+
+    def reply(self, command: Subscribe, outcome: Outcome) -> bytes:
+        """Return the answer to a command that was carried out or refused."""
 
     def joined(self, writes: Sequence[bytes]) -> bytes:
         """Return several writes as one; none make a whole answer as well. A long poll has one write."""

@@ -1,0 +1,69 @@
+"""Carries out what the client of a stream asks for in its texts, in order.
+
+The commands of one text are carried out one after the other. Until the last one is done, the stream reads no further
+text: what a client sends meanwhile stays in its socket (backpressure), so the server holds one text and the two chunks
+that the transport has read. A client that does not read its answers is not answered, and so not read either.
+
+A command that changes what a stream receives runs while the stream is stalled, as one that is too slow is: events are
+read from the log when the answer is written. So the answer comes before the events of a channel that was joined, and
+no event of another channel is missed.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Protocol, assert_never
+
+from channelstream.apps.keys import name_of
+from channelstream.errors import ChannelstreamError, Unauthorized
+from channelstream.node import Service
+from channelstream.transports.reading import Attached
+from channelstream.wire.client_commands import ClientCommand, Fail, Outcome, Reply, Subscribe, Subscribed
+from channelstream.wire.client_session import ClientSession
+
+
+class Commanded(Attached, Protocol):
+    """A stream with its connection, as the commands of its client see it (`Attachment`)."""
+
+    @property
+    def session(self) -> ClientSession: ...
+
+    async def has_room(self) -> bool:
+        """Wait until the transport has room; return whether the connection still has this stream."""
+
+    async def change(self, make: Callable[[], Awaitable[bytes]]) -> None:
+        """Change what a live stream receives, and write the answer before every event that follows."""
+
+
+async def carry_out(attached: Commanded, service: Service, commands: Iterable[ClientCommand]) -> None:
+    """Carry out the commands of one text; stop if the stream ends.
+
+    Args:
+        service: of the client's application.
+    """
+    for command in commands:
+        # After each, so that a text with very many commands takes many loop turns.
+        if not await attached.has_room():
+            return
+        match command:
+            case Reply():
+                attached.stream.write(command.data)
+            case Subscribe():
+                await attached.change(partial(_subscribe, attached, service, command))
+            case Fail():
+                attached.stream.close(command.code, command.reason)
+                return
+            case _:
+                assert_never(command)
+
+
+async def _subscribe(attached: Commanded, service: Service, command: Subscribe) -> bytes:
+    outcome = await _subscribed(service, name_of(attached.connection.id), command.channels)
+    return attached.session.reply(command, outcome)
+
+
+async def _subscribed(service: Service, conn_id: str, channels: Iterable[str]) -> Outcome:
+    try:
+        done = await service.subscribe(conn_id, {name: {} for name in channels})
+    except ChannelstreamError as error:
+        return error
+    return Unauthorized("This connection has ended.") if done is None else Subscribed(tuple(done.changed))

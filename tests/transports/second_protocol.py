@@ -1,0 +1,152 @@
+"""A protocol that is unlike this server's own, to prove what a further one takes: its wire side, and its entrance.
+
+It has a greeting, one frame for each event, answers to pings, a subscribe command that is answered and then delivers,
+errors, a state for each client (after three faults it ends the stream), and close codes of its own.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from channelstream.apps.keys import name_of
+from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
+from channelstream.core.connection import Connection
+from channelstream.core.events import Message
+from channelstream.core.log import Entry
+from channelstream.core.user import UserUpdate
+from channelstream.errors import ChannelstreamError, CloseCode, Unauthorized, Unavailable
+from channelstream.transports.entrances import ENTRANCES, OpeningRequest
+from channelstream.transports.streams import Streams
+from channelstream.wire import channelstream
+from channelstream.wire.client_commands import ClientCommand, Fail, Outcome, Reply, Subscribe
+from channelstream.wire.client_session import WireProtocol
+from channelstream.wire.framing import Framing
+from channelstream.wire.protocols import PROTOCOLS, Protocols
+from channelstream.wire.websocket import close_frame
+
+PATH = "/second/"
+SECOND = ClientProtocol("second", PresenceAudience.IF_ANNOUNCED)
+FAULTS = 3
+CLOSE_CODES = {
+    CloseCode.RESTARTING: 4200,
+    CloseCode.POLICY_VIOLATION: 4005,
+    CloseCode.UNKNOWN_CONNECTION: 4001,
+}
+
+
+def frame(**fields: Any) -> bytes:
+    return Framing.WEBSOCKET.enclose(json.dumps(fields).encode())
+
+
+# -- the wire side
+
+
+@dataclass(frozen=True)
+class SecondFormat:
+    """One frame for each message; nothing else is sent."""
+
+    number: int
+    form: int
+    name: str = "WebSocket"
+
+    def item(self, entry: Entry) -> bytes | None:
+        return entry.item(self.form, _item)
+
+    def enclose(self, items: Sequence[bytes], position: str | None) -> bytes:
+        return b"".join(items)
+
+
+def _item(entry: Entry) -> bytes | None:
+    event = entry.event
+    if not isinstance(event, Message) or event.channel is None:
+        return None
+    return frame(event="message", channel=name_of(event.channel), data=json.loads(event.payload))
+
+
+class SecondSession:
+    """The session of one stream, which counts the client's faults."""
+
+    heartbeat = b""
+
+    def __init__(self, format_: SecondFormat) -> None:
+        self.format = format_
+        self._faults = 0
+
+    def opened(self, conn_id: str) -> bytes:
+        return frame(event="welcome")
+
+    def resumed(self, position: str, recovered: Sequence[str], lost: Sequence[str]) -> bytes:
+        return b""
+
+    def catchup_item(self, entry: Entry) -> bytes | None:
+        return self.format.item(entry)
+
+    def closing(self, code: int | None, reason: str) -> bytes:
+        return close_frame(CLOSE_CODES.get(CloseCode(code), code) if code else code, reason)
+
+    def receive(self, text: bytes | bytearray) -> Iterator[ClientCommand]:
+        try:
+            asked = json.loads(text)
+        except ValueError:
+            asked = None
+        for each in asked if isinstance(asked, list) else [asked]:
+            yield from self._command(each if isinstance(each, dict) else {})
+
+    def _command(self, asked: dict[str, Any]) -> Iterator[ClientCommand]:
+        match asked.get("do"), asked.get("channel"):
+            case "ping", _:
+                yield Reply(frame(event="pong", id=asked.get("id")))
+            case "subscribe", str(channel) if 0 < len(channel) <= 64:
+                yield Subscribe((channel,), str(asked.get("id")))
+            case _:
+                self._faults += 1
+                yield Reply(frame(event="error", reason="not understood"))
+                if self._faults == FAULTS:
+                    yield Fail(CloseCode.POLICY_VIOLATION, "too many faults")
+
+    def reply(self, command: Subscribe, outcome: Outcome) -> bytes:
+        if isinstance(outcome, ChannelstreamError):
+            return frame(event="error", reason=outcome.message, id=command.ref)
+        return frame(event="subscribed", joined=outcome.joined, id=command.ref)
+
+    def joined(self, writes: Sequence[bytes]) -> bytes:
+        return b"".join(writes)
+
+
+def second_protocol() -> WireProtocol:
+    format_ = SecondFormat(len(PROTOCOLS.formats), 1 + max(each.form for each in PROTOCOLS.formats))
+    return WireProtocol(SECOND, "second", {Framing.WEBSOCKET: format_}, lambda _: SecondSession(format_))
+
+
+BOTH_TABLES = Protocols([*channelstream.protocols(number=0, form=0), second_protocol()])
+"""This server's own protocols and the second one."""
+
+
+# -- the entrance
+
+
+class ByName:
+    """`/second/NAME`: opening the stream registers a connection of the user NAME."""
+
+    path = PATH + "{user}"
+    protocol = SECOND
+
+    def __init__(self, streams: Streams) -> None:
+        self._service = streams.service
+
+    def connection(self, request: OpeningRequest) -> Connection | None:
+        return None
+
+    async def fetch(self, request: OpeningRequest) -> Connection:
+        user = request.path.removeprefix(PATH)
+        if user == "stranger":
+            raise Unauthorized("Strangers are not welcome.")
+        opened = await self._service.connect(None, user, SECOND, {}, UserUpdate({}, {}))
+        connection = self._service.connection(opened.conn_id)
+        if connection is None:
+            raise Unavailable("It has ended meanwhile.")
+        return connection
+
+
+ALL_ENTRANCES = (*ENTRANCES, ByName)
