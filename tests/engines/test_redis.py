@@ -33,13 +33,14 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.redis import codec
 from channelstream.engines.redis import engine as engine_module
-from channelstream.engines.redis import shard as shard_module
+from channelstream.engines.redis import shard_recovery as shard_recovery_module
 from channelstream.engines.redis.address import ShardAddress, prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
 from channelstream.engines.redis.event_parts import parts_of
 from channelstream.engines.redis.lease_manager import MAX_HEARTBEATS
 from channelstream.engines.redis.link import NOT_REDIS, Link, script
-from channelstream.engines.redis.shard import AGAIN, CHUNK, RedisSettings
+from channelstream.engines.redis.shard_client import AGAIN, CHUNK
+from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.errors import ConfigError, Unavailable
 from channelstream.wire.channelstream import SEED, V07
 
@@ -200,8 +201,8 @@ async def counted(engine: RedisEngine, channels: dict[str, dict[str, int]]) -> N
 def cut(engine: RedisEngine) -> None:
     """Break the links of a node with every shard."""
     for shard in engine._shards:
-        assert shard._link is not None
-        shard._link.abandon("the test cuts it")
+        assert shard.client._link is not None
+        shard.client._link.abandon("the test cuts it")
 
 
 async def at_once() -> None:
@@ -405,8 +406,8 @@ def test_a_silent_subscription_is_closed(with_a_line: Any, caplog: pytest.LogCap
 def sent_calls(engine: RedisEngine) -> int:
     """Return how many calls of a node with one shard wait for their answers."""
     [shard] = engine._shards
-    assert shard._link is not None
-    return len(shard._link._calls)
+    assert shard.client._link is not None
+    return len(shard.client._link._calls)
 
 
 async def in_flight(engine: RedisEngine, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
@@ -446,9 +447,9 @@ def test_a_call_that_has_failed_is_not_run_later_though_redis_set_its_clock_back
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, listener = await near.member("ann", "a")
         [shard] = engine._shards
-        assert shard._link is not None
+        assert shard.client._link is not None
         # As if that clock had been an hour ahead until now.
-        shard._link._clock_offset_ms += 3_600_000.0
+        shard.client._link._clock_offset_ms += 3_600_000.0
         await engine.head()
         line.cut()
         with pytest.raises(Unavailable):
@@ -467,7 +468,7 @@ def test_a_clock_is_never_taken_for_further_ahead_than_it_is(redis: RedisServer,
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         assert link is not None
         reading = await in_flight(engine, engine.head())
         while link._unsent:
@@ -485,7 +486,7 @@ def deadlines(engine: RedisEngine, operation: str) -> list[float]:
     """Record from now on the deadlines that operations send to Redis, by the clock of the node, in ms."""
     found: list[float] = []
     [shard] = engine._shards
-    link: Any = shard._link
+    link: Any = shard.client._link
     sent = link._enqueue
 
     def recorded(parts: Any, reads: bool) -> Any:
@@ -503,9 +504,9 @@ def test_a_call_has_one_deadline_however_often_it_is_sent(with_a_line: Any) -> N
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.member("ann", "a")
         [shard] = engine._shards
-        assert shard._link is not None
+        assert shard.client._link is not None
         found = deadlines(engine, "publish")
-        shard._link._clock_offset_ms -= 3_600_000.0
+        shard.client._link._clock_offset_ms -= 3_600_000.0
         line.cut()
         publishing = await in_flight(engine, engine.publish([message("m1")]))
         await asyncio.sleep(0.1)  # real time: which the call has lost when it is sent again.
@@ -526,14 +527,14 @@ def test_steps_of_a_call_have_one_deadline(with_one_shard: Any) -> None:
         await begin_to_end(engine, "many")
         found = deadlines(engine, "disconnect")
         [shard] = engine._shards
-        step = shard.step
+        step = shard.client.step
 
         async def slow(*about: Any, **arguments: Any) -> Any:
             await asyncio.sleep(0.02)  # real time: which passes between the steps.
             return await step(*about, **arguments)
 
-        shard.step = slow  # type: ignore[method-assign]
-        await shard.call("disconnect", conn_id="many", node=engine._connections.node)
+        shard.client.step = slow  # type: ignore[method-assign]
+        await shard.client.call("disconnect", conn_id="many", node=engine.cluster._registrar.node)
         assert len(found) >= 2
         assert max(found) - min(found) <= 1
 
@@ -546,15 +547,15 @@ def test_a_call_sent_near_its_deadline_does_not_break_the_link(with_a_line: Any)
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         assert link is not None
         line.cut()
         with pytest.raises(Unavailable, match="does not answer"):
-            await shard.step("head", until_s=asyncio.get_running_loop().time())
+            await shard.client.step("head", until_s=asyncio.get_running_loop().time())
         assert not link.broken.is_set()
         line.mend()
         await engine.head()
-        assert shard._link is link
+        assert shard.client._link is link
 
     with_a_line(life, timeout_s=PATIENCE_S)
 
@@ -597,7 +598,7 @@ def test_a_lease_is_renewed_while_connections_are_counted_again(redis: RedisServ
 
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
-        let_go, restoring, restore = asyncio.Event(), asyncio.Event(), engine._connections.restore
+        let_go, restoring, restore = asyncio.Event(), asyncio.Event(), engine.cluster._restoring.restore
 
         async def slow(conn_id: str, shard: Any) -> None:
             restoring.set()
@@ -605,9 +606,9 @@ def test_a_lease_is_renewed_while_connections_are_counted_again(redis: RedisServ
             await restore(conn_id, shard)
 
         def beaten_ms(engine: RedisEngine) -> int:
-            return int(redis.cli("HGET", f"{PREFIX}n:{engine._connections.node}", "beat") or 0)
+            return int(redis.cli("HGET", f"{PREFIX}n:{engine.cluster._registrar.node}", "beat") or 0)
 
-        engine._connections.restore = slow  # type: ignore[method-assign]
+        engine.cluster._restoring.restore = slow  # type: ignore[method-assign]
         redis.cli("FLUSHALL")
         await restoring.wait()
         for _ in range(7):  # More than two leases.
@@ -641,7 +642,7 @@ def test_heartbeats_do_not_pile_up_before_a_slow_redis(redis: RedisServer, with_
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
         [lease_manager] = engine._lease_managers
-        lease = f"{PREFIX}nl:{engine._connections.node}"
+        lease = f"{PREFIX}nl:{engine.cluster._registrar.node}"
         line.cut()
         for _ in range(20):
             lease_manager._start_heartbeat()
@@ -665,14 +666,14 @@ def test_the_state_of_a_forgotten_user_is_no_longer_announced(
         member, _ = recorder.members.pop("ann")
         [shard] = engine._shards
         update = codec.write_update(UserUpdate({"text": "x" * 30_000}, {}, ["text"]))
-        await shard.step(
+        await shard.client.step(
             "update_user", user="ann", update=update, bounds=codec.write_bounds(RegistryLimits())
         )
         await engine.disconnect(member, MANY)
         assert redis.cli("SMEMBERS", f"{PREFIX}telling") == "ann"
 
         async def is_forgotten() -> bool:
-            return bool(await shard.step("collect", rules=[("u", 0)], count=100))
+            return bool(await shard.client.step("collect", rules=[("u", 0)], count=100))
 
         await soon(is_forgotten)
         assert redis.cli("SMEMBERS", f"{PREFIX}telling") == ""
@@ -686,7 +687,7 @@ def test_a_user_without_pending_state_is_dropped_by_a_heartbeat(
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
         redis.cli("SADD", f"{PREFIX}telling", "nobody")
-        await engine._shards.at("").heartbeat(lease_ms=1000, label="", connections=0)
+        await engine._shards.at("").client.heartbeat(lease_ms=1000, label="", connections=0)
         assert redis.cli("SMEMBERS", f"{PREFIX}telling") == ""
 
     with_one_shard(life)
@@ -701,14 +702,14 @@ def test_a_link_without_a_lease_is_closed_before_the_next_one(
         engine, _ = await nodes.node()
         made = 0
         [shard] = engine._shards
-        connect = shard._address.connect
+        connect = shard._recovery._address.connect
 
         def counted() -> Any:
             nonlocal made
             made += 1
             return connect()
 
-        shard._address = replace(shard._address, connect=counted)
+        shard._recovery._address = replace(shard._recovery._address, connect=counted)
         redis.cli("CONFIG", "SET", "min-replicas-to-write", "1")
         try:
             if "NOREPLICAS" not in redis.cli("EVAL", "return redis.call('SET', KEYS[1], 1)", "1", "key"):
@@ -745,7 +746,7 @@ def test_a_full_redis_is_emptied_by_leaving(redis: RedisServer, with_nodes: Any)
                 del recorder.members[member.conn_id]
                 await engine.disconnect(member, ["a"])
             for lease_manager in engine._lease_managers:
-                await lease_manager._shard.heartbeat(lease_ms=1000, label="", connections=1)
+                await lease_manager._shard.client.heartbeat(lease_ms=1000, label="", connections=1)
             await engine.collect()
             assert all(shard.is_linked for shard in engine._shards)
         finally:
@@ -769,8 +770,8 @@ MANY = [f"c{number}" for number in range(250)]
 async def begin_to_end(engine: RedisEngine, conn_id: str) -> None:
     """Make the first of the calls that end a connection in very many channels, and no other."""
     shard = engine._shards.at(conn_id)
-    node = engine._connections.node
-    assert await shard.step("disconnect", conn_id=conn_id, node=node) == AGAIN
+    node = engine.cluster._registrar.node
+    assert await shard.client.step("disconnect", conn_id=conn_id, node=node) == AGAIN
 
 
 async def in_many(engine: RedisEngine, recorder: Recorder, user: str) -> Member:
@@ -847,7 +848,7 @@ def test_a_heartbeat_leaves_as_many_channels_as_a_script_may(redis: RedisServer,
         await begin_to_end(engine, "many")
         del recorder.members["many"]
         before = int(redis.cli("HLEN", f"{PREFIX}kc:many"))
-        await engine._shards.at("").heartbeat(lease_ms=PATIENCE_S * 1000, label="", connections=0)
+        await engine._shards.at("").client.heartbeat(lease_ms=PATIENCE_S * 1000, label="", connections=0)
         assert before - int(redis.cli("HLEN", f"{PREFIX}kc:many")) > CHUNK
 
     with_one_shard(life, lease_s=PATIENCE_S)
@@ -919,7 +920,7 @@ def test_a_master_that_became_a_replica_is_left(redis: RedisServer, with_one_sha
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         redis.cli("REPLICAOF", "127.0.0.1", "1")
         try:
             with pytest.raises(Unavailable):
@@ -939,7 +940,7 @@ def test_a_node_survives_an_unreadable_answer(with_one_shard: Any, caplog: pytes
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
         [shard] = engine._shards
-        hello = shard._hello
+        hello = shard._recovery._hello
         failures = 0
 
         async def unreadable(link: Link) -> None:
@@ -949,7 +950,7 @@ def test_a_node_survives_an_unreadable_answer(with_one_shard: Any, caplog: pytes
                 raise ValueError("an answer nobody can read")
             await hello(link)
 
-        shard._hello = unreadable  # type: ignore[method-assign]
+        shard._recovery._hello = unreadable  # type: ignore[method-assign]
         cut(engine)
         await published(engine, message("m1"))
         assert failures == 3
@@ -968,14 +969,14 @@ def test_a_message_of_an_unknown_kind_keeps_the_link(
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.node()
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         assert link is not None
-        async with shard._replies.expect() as (token, reply):
-            to_node = f"{shard._address.prefix}#n:{shard._node.name}"
+        async with shard.client.replies.expect() as (token, reply):
+            to_node = f"{shard._recovery._address.prefix}#n:{shard.client._node.name}"
             await link.command("PUBLISH", to_node, f"newer {token} text")
             await engine.catch_up([0])
             assert not reply.done()
-        assert shard._link is link
+        assert shard.client._link is link
         assert not link.broken.is_set()
 
     with_one_shard(life)
@@ -990,11 +991,11 @@ def test_a_message_of_an_unknown_kind_to_all_keeps_the_link(
     async def life(nodes: Nodes) -> None:
         engine, listener = await nodes.node()
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         assert link is not None
-        await link.command("PUBLISH", f"{shard._address.prefix}#all", "anything else")
+        await link.command("PUBLISH", f"{shard._recovery._address.prefix}#all", "anything else")
         await engine.catch_up([0])
-        assert shard._link is link
+        assert shard.client._link is link
         assert not link.broken.is_set()
         assert listener.renewals == 0
 
@@ -1026,8 +1027,8 @@ def test_setting_the_clock_of_redis_refuses_nothing(with_nodes: Any) -> None:
         engine, listener = await nodes.member("ann", "a")
         for number, ahead_ms in enumerate((-3_600_000.0, 3_600_000.0)):
             for shard in engine._shards:
-                assert shard._link is not None
-                shard._link._clock_offset_ms += ahead_ms
+                assert shard.client._link is not None
+                shard.client._link._clock_offset_ms += ahead_ms
             await engine.publish([message(f"m{number}")])
             assert all(shard.is_linked for shard in engine._shards)
         await soon(lambda: received(listener) == ["m0", "m1"])
@@ -1076,9 +1077,9 @@ def test_an_id_that_is_used_again_with_another_protocol_replaces_the_former_one(
         engine, recorder = await nodes.member("old", "a", protocol=SEED)
         again = Member("old", "old", V07)
         recorder.members["old"] = (again, {"b"})
-        await engine._shards.at("b").call(
+        await engine._shards.at("b").client.call(
             "join",
-            **engine._connections._identity(again),
+            **engine.cluster._registrar.identity(again),
             known=False,
             channels=[("b", {})],
             since=False,
@@ -1307,7 +1308,7 @@ def test_a_node_keeps_up_with_the_state_it_announces(redis: RedisServer, with_on
         names = [f"c{number}" for number in range(200)]
         engine, recorder = await nodes.member("ann", *names, notify_state=True)
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         redis.cli("CONFIG", "SET", "client-output-buffer-limit", "pubsub 4mb 0 0")
         try:
             keys = [f"key-{number}" for number in range(60)]
@@ -1317,7 +1318,7 @@ def test_a_node_keeps_up_with_the_state_it_announces(redis: RedisServer, with_on
         await soon(
             lambda: sum(isinstance(entry.event, UserStateChanged) for entry in recorder.entries) == 200
         )
-        assert shard._link is link
+        assert shard.client._link is link
 
     with_one_shard(life)
 
@@ -1332,17 +1333,17 @@ def test_a_state_is_announced_no_faster_than_its_node_receives(with_one_shard: A
         [shard] = engine._shards
         keys = [f"key-{number}" for number in range(60)]
         update = UserUpdate(dict.fromkeys(keys, "y" * 1000), {}, keys)
-        shard.send_paced = unfinished  # type: ignore[method-assign]
+        shard.client.send_paced = unfinished  # type: ignore[method-assign]
         await engine.update_user("ann", update)
-        del shard.send_paced  # type: ignore[attr-defined]
+        del shard.client.send_paced  # type: ignore[attr-defined]
         order = answers_and_marks(shard)
         if way == "call":
             await engine.update_user("ann", UserUpdate({"mood": 1}, {}))
         elif way == "restore":
-            await engine._connections.restore("ann", shard)
+            await engine.cluster._restoring.restore("ann", shard)
         else:
             shard.pending_state.add("ann")
-            await engine._connections.send_states(shard)
+            await engine.cluster._restoring.send_states(shard)
             assert not shard.pending_state
         steps = "".join(order)
         assert steps.count("again") >= 2
@@ -1358,7 +1359,7 @@ async def unfinished(operation: str, **arguments: Any) -> None:
 def answers_and_marks(shard: Any) -> list[str]:
     """Record from now on that a step has more to do, and that events before a mark were received."""
     order: list[str] = []
-    call, marked = shard._call, shard._link.await_mark
+    call, marked = shard.client.call_on, shard.client._link.await_mark
 
     async def recorded(*about: Any, **arguments: Any) -> Any:
         answer = await call(*about, **arguments)
@@ -1370,7 +1371,7 @@ def answers_and_marks(shard: Any) -> list[str]:
         await marked(*about)
         order.append("-received ")
 
-    shard._call, shard._link.await_mark = recorded, received
+    shard.client.call_on, shard.client._link.await_mark = recorded, received
     return order
 
 
@@ -1551,9 +1552,9 @@ def test_a_link_is_closed_though_its_close_was_cancelled(redis: RedisServer, wit
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", "a")
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         assert link is not None
-        letting_go = asyncio.create_task(shard.unlink())
+        letting_go = asyncio.create_task(shard.client.unlink())
         await asyncio.sleep(0)
         letting_go.cancel()
         await asyncio.gather(letting_go, return_exceptions=True)
@@ -1569,7 +1570,7 @@ def test_a_link_is_closed_where_a_big_payload_was_never_answered(with_a_line: An
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         assert link is not None
         line.cut()
         with pytest.raises(Unavailable):
@@ -1590,7 +1591,7 @@ def test_a_link_is_closed_though_an_unawaited_answer_never_comes(with_a_line: An
     async def life(line: StoppableLine, near: Nodes, others: Nodes) -> None:
         engine, _ = await near.node()
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         assert link is not None
         line.cut()
         removing = link._enqueue(("HDEL", "key", "field"), reads=True)
@@ -1611,7 +1612,7 @@ def test_names_subscribed_again_have_a_deadline_for_each_chunk(
     async def life(nodes: Nodes) -> None:
         engine, _ = await nodes.member("ann", *[f"c{number}" for number in range(8)])
         [shard] = engine._shards
-        monkeypatch.setattr(shard_module, "SUBSCRIBE_AT_ONCE", 3)
+        monkeypatch.setattr(shard_recovery_module, "SUBSCRIBE_AT_ONCE", 3)
         found: list[float] = []
         send = Link._send_subscription
 
@@ -1693,7 +1694,7 @@ async def for_each_script(redis: RedisServer, work: Awaitable[Any]) -> float:
 async def at_most_in_a_script(redis: RedisServer, engine: RedisEngine, work: Awaitable[Any]) -> int:
     """Do it, and return how many commands the longest of its scripts had."""
     [shard] = engine._shards
-    step, most = shard.step, 0
+    step, most = shard.client.step, 0
 
     async def counted_step(operation: str, **arguments: Any) -> Any:
         nonlocal most
@@ -1702,7 +1703,7 @@ async def at_most_in_a_script(redis: RedisServer, engine: RedisEngine, work: Awa
         most = max(most, commands(redis)[0] - before[0])
         return answer
 
-    shard.step = counted_step  # type: ignore[method-assign]
+    shard.client.step = counted_step  # type: ignore[method-assign]
     await work
     return most
 
@@ -1792,14 +1793,14 @@ def test_a_state_is_announced_without_a_copy_of_the_channels(redis: RedisServer,
         names = [f"c{number}" for number in range(1500)]
         engine, recorder = await nodes.member("ann", *names, notify_state=True)
         [shard] = engine._shards
-        marked, copies = shard._replay_marked, []
+        marked, copies = shard.client._await_published, []
 
         async def between(*about: Any) -> Any:
             keys = redis.cli("KEYS", f"{PREFIX}u?:ann").split()
             copies.append([key for key in keys if int(redis.cli("HLEN", key)) > 100])
             return await marked(*about)
 
-        shard._replay_marked = between  # type: ignore[method-assign]
+        shard.client._await_published = between  # type: ignore[method-assign]
         keys = {f"key-{number}": "y" * 900 for number in range(5)}
         await engine.update_user("ann", UserUpdate(keys, {}, list(keys)))
         await soon(lambda: len(state_events(recorder)) >= 5 * 1500)
@@ -2013,7 +2014,7 @@ def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) 
         engine, listener = await nodes.member("ann", "hot", *(f"quiet-{number}" for number in range(1000)))
         speaker, _ = await nodes.node()
         [shard] = engine._shards
-        gate, establish, call, calls = asyncio.Event(), shard.establish, shard._call, 0
+        gate, establish, call, calls = asyncio.Event(), shard.establish, shard.client.call_on, 0
 
         async def later() -> None:
             await gate.wait()
@@ -2024,7 +2025,7 @@ def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) 
             calls += operation == "replay"
             return await call(link, operation, **arguments)
 
-        shard.establish, shard._call = later, counted  # type: ignore[method-assign]
+        shard.establish, shard.client.call_on = later, counted  # type: ignore[method-assign]
         cut(engine)
         await speaker.publish([message(f"m{number}", channel="hot") for number in range(400)])
         gate.set()
@@ -2038,14 +2039,14 @@ def test_healing_costs_little_for_logs_that_missed_nothing(with_one_shard: Any) 
 def sizes_read(shard: Any) -> list[int]:
     """Record from now on how many bytes of entries each read of a shard's log has."""
     sizes: list[int] = []
-    read = shard._read
+    read = shard.log.read
 
     async def recorded(*arguments: Any, **how: Any) -> Any:
         answer = await read(*arguments, **how)
         sizes.append(sum(len(part) for _, _, *parts in answer[3] for part in parts))
         return answer
 
-    shard._read = recorded
+    shard.log.read = recorded
     return sizes
 
 
@@ -2100,7 +2101,7 @@ def payloads_in_flight(engine: RedisEngine) -> list[int]:
     counts: list[int] = []
     waiting: set[Any] = set()
     [shard] = engine._shards
-    link: Any = shard._link
+    link: Any = shard.client._link
     sent = link._enqueue
 
     def recorded(parts: Any, reads: bool) -> Any:
@@ -2137,7 +2138,7 @@ def sent_to_scripts(engine: RedisEngine) -> list[int]:
     """Record from now on how many bytes each script receives, and how many it answers."""
     sizes: list[int] = []
     [shard] = engine._shards
-    link: Any = shard._link
+    link: Any = shard.client._link
     sent = link._enqueue
 
     def recorded(parts: Any, reads: bool) -> Any:
@@ -2205,10 +2206,10 @@ def test_a_refused_call_leaves_no_payload_behind(redis: RedisServer, with_one_sh
         kept = redis.cli("HKEYS", f"{PREFIX}cp:a"), redis.cli("HKEYS", f"{PREFIX}hp:a")
         assert (await engine.publish([big(1)]))[0].duplicate
         [shard] = engine._shards
-        epoch, shard.epoch = shard.epoch, "another"
+        epoch, shard._state.epoch = shard.epoch, "another"
         with pytest.raises(Unavailable):
             await engine.publish([big(2)])
-        shard.epoch = epoch
+        shard._state.epoch = epoch
         await published(engine, big(3, channel="unknown"))
         redis.cli("SCRIPT", "FLUSH")
         with pytest.raises(Unavailable):
@@ -2227,12 +2228,12 @@ def test_payloads_of_refused_calls_do_not_pile_up_at_the_receiver(with_one_shard
         [for_user], [shard] = listener._shards, engine._shards
         for letter in (b"x", b"y"):
             await soon(lambda: shard.is_linked)
-            shard.epoch = "another"
+            shard._state.epoch = "another"
             payload = b'"%b"' % (letter * BIG)
             with pytest.raises(Unavailable):
                 await engine.publish([msgspec.structs.replace(message("m1"), payload=payload)])
-            await soon(lambda payload=payload: payload in for_user._payloads.values())  # type: ignore[misc]
-        assert len(for_user._payloads) == 1
+            await soon(lambda payload=payload: payload in for_user.subscriber._payloads.values())  # type: ignore[misc]
+        assert len(for_user.subscriber._payloads) == 1
 
     with_one_shard(life, lease_s=PATIENCE_S)
 
@@ -2247,15 +2248,15 @@ def test_an_entry_superseded_during_a_read_is_read_again(with_one_shard: Any, ch
         await other.publish([big(1), message("m2")])
         changes = [change]
         [shard] = engine._shards
-        assert shard._link is not None
-        command = shard._link.command
+        assert shard.client._link is not None
+        command = shard.client._link.command
 
         async def later(*parts: Any) -> Any:
             while changes:
                 await other.publish([changes.pop()])
             return await command(*parts)
 
-        shard._link.command = later  # type: ignore[method-assign]
+        shard.client._link.command = later  # type: ignore[method-assign]
         replay = await engine.replay("ann", {"a": 0}, 100)
         texts = [entry.event.payload for entry in replay.entries if isinstance(entry.event, Message)]
         assert texts == ([b'"hi"'] if change == delete("m1") else [b'"newer"', b'"hi"'])
@@ -2300,14 +2301,14 @@ def test_nothing_newer_is_delivered_before_a_gap_is_healed(with_one_shard: Any) 
         await speaker.publish([message("m0"), message("m1", channel="b")])
         await soon(lambda: len(received(listener)) == 2)
         [shard] = engine._shards
-        assert shard._link is not None
-        take = shard._link._buffer_or_dispatch
+        assert shard.client._link is not None
+        take = shard.client._link._buffer_or_dispatch
 
         def forgetful(name: bytes, data: bytes) -> None:
             if b'"m2"' not in data:
                 take(name, data)
 
-        shard._link._buffer_or_dispatch = forgetful  # type: ignore[method-assign]
+        shard.client._link._buffer_or_dispatch = forgetful  # type: ignore[method-assign]
         await speaker.publish([message("m2"), message("m3"), message("m4", channel="b")])
         await soon(lambda: len(received(listener)) == 5)
         assert received(listener) == ["m0", "m1", "m2", "m3", "m4"]
@@ -2338,7 +2339,7 @@ def test_unsubscribe_during_restore_is_not_undone(with_three_shards: Any) -> Non
             return await state_for(*about)
 
         engine._shards.state_for = slow  # type: ignore[method-assign]
-        await engine._connections.restore(member.conn_id, engine._shards.at(left))
+        await engine.cluster._restoring.restore(member.conn_id, engine._shards.at(left))
         users = {channel.name: channel.users for channel in await engine.channels([left, kept])}
         assert users == {left: {}, kept: {member.user: 1}}
 
@@ -2407,7 +2408,7 @@ def take_out_of_reach(shard: Any) -> Callable[[], None]:
         shard.establish = establish
 
     shard.establish = unreachable
-    shard._link.abandon("the test cuts it")
+    shard.client._link.abandon("the test cuts it")
     return mend
 
 
@@ -2442,7 +2443,7 @@ def test_a_shard_that_was_left_is_not_asked_when_the_shard_of_the_id_returns(
         mend()
         key = f"{prefixes(3)[1]}k:{member.conn_id}"
         await soon(lambda: named(redis, member) == "" and redis.cli("EXISTS", key) == "0")
-        assert not engine._connections.should_register(engine._shards.at(channel), member.conn_id)
+        assert not engine.cluster._registrar.should_register(engine._shards.at(channel), member.conn_id)
 
     with_three_shards(life)
 
@@ -2453,17 +2454,17 @@ def test_a_shard_joined_after_a_lost_answer_is_named(redis: RedisServer, with_th
     async def life(nodes: Nodes) -> None:
         engine, recorder, member, channel = await away(nodes)
         directory = engine._shards.at(member.conn_id)
-        call = directory.call
+        call = directory.client.call
 
         async def lost(operation: str, **arguments: Any) -> Any:
             await call(operation, **arguments)
             raise Unavailable("The answer is lost.")
 
-        directory.call = lost  # type: ignore[method-assign]
+        directory.client.call = lost  # type: ignore[method-assign]
         recorder.members[member.conn_id] = (member, set())
         await engine.leave(member, [channel])
         assert named(redis, member) == ""
-        directory.call = call  # type: ignore[method-assign]
+        directory.client.call = call  # type: ignore[method-assign]
         recorder.members[member.conn_id] = (member, {channel})
         await engine.join(member, {channel: {}})
         assert named(redis, member) == "1"
@@ -2479,7 +2480,7 @@ def test_a_shard_named_for_a_failed_join_is_not_asked(redis: RedisServer, with_t
         recorder.members[member.conn_id] = (member, set())
         await engine.leave(member, [channel])
         directory = engine._shards.at(member.conn_id)
-        call = directory.call
+        call = directory.client.call
 
         async def lost(operation: str, **arguments: Any) -> Any:
             answer = await call(operation, **arguments)
@@ -2488,7 +2489,7 @@ def test_a_shard_named_for_a_failed_join_is_not_asked(redis: RedisServer, with_t
                 raise Unavailable("The answer is lost.")
             return answer
 
-        directory.call = lost  # type: ignore[method-assign]
+        directory.client.call = lost  # type: ignore[method-assign]
         with pytest.raises(Unavailable, match="lost"):
             await engine.join(member, {channel: {}})
         await soon(lambda: named(redis, member) == "")
@@ -2504,14 +2505,14 @@ def test_a_shard_that_was_never_joined_is_not_asked(redis: RedisServer, with_thr
         recorder.members[member.conn_id] = (member, set())
         await engine.leave(member, [channel])
         shard = engine._shards.at(channel)
-        call = shard.call
+        call = shard.client.call
 
         async def broken(operation: str, **arguments: Any) -> Any:
             if operation == "join":
                 take_out_of_reach(shard)
             return await call(operation, **arguments)
 
-        shard.call = broken  # type: ignore[method-assign]
+        shard.client.call = broken  # type: ignore[method-assign]
         with pytest.raises(Unavailable):
             await engine.join(member, {channel: {}})
         await soon(lambda: named(redis, member) == "")
@@ -2527,7 +2528,7 @@ def test_a_shard_is_named_until_its_last_channel_is_left(redis: RedisServer, wit
         # As a node says it from when the leaving begins.
         recorder.members[member.conn_id] = (member, set())
         directory = engine._shards.at(member.conn_id)
-        await engine._connections.restore(member.conn_id, directory)
+        await engine.cluster._restoring.restore(member.conn_id, directory)
         assert named(redis, member) == "1"
         other, _ = await nodes.node()
         claim = await other.cluster.claim(member.conn_id, orphan=False, request_release=at_once)
@@ -2551,8 +2552,8 @@ def test_a_shard_left_during_a_handover_no_longer_counts_the_connection(with_thr
         assert claim is not None
         assert (list(claim.channels), claim.is_whole) == ([], True)
         shard = other._shards.at(channel)
-        assert not other._connections.should_register(shard, member.conn_id)
-        assert await shard.unregistered([member.conn_id]) == [member.conn_id]
+        assert not other.cluster._registrar.should_register(shard, member.conn_id)
+        assert await shard.client.unregistered([member.conn_id]) == [member.conn_id]
 
     with_three_shards(life, lease_s=PATIENCE_S)
 
@@ -2573,7 +2574,7 @@ def test_a_channel_joined_while_its_shard_is_left_counts(with_three_shards: Any,
         for each in (shard, engine._shards.at(member.conn_id)):
             hold_back(each, slow, answered, let_go)
         recorder.members[member.conn_id] = (member, set())
-        restoring = asyncio.ensure_future(engine._connections.restore(member.conn_id, shard))
+        restoring = asyncio.ensure_future(engine.cluster._restoring.restore(member.conn_id, shard))
         await answered.wait()
         recorder.members[member.conn_id] = (member, {channel})
         await engine.join(member, {channel: {}})
@@ -2590,7 +2591,7 @@ def test_a_channel_joined_while_its_shard_is_left_counts(with_three_shards: Any,
 
 def hold_back(shard: Any, operation: str, answered: asyncio.Event, let_go: asyncio.Event) -> None:
     """Keep the first answer to an operation until it is released."""
-    step = shard.step
+    step = shard.client.step
 
     async def late(asked: str, **arguments: Any) -> Any:
         answer = await step(asked, **arguments)
@@ -2599,7 +2600,7 @@ def hold_back(shard: Any, operation: str, answered: asyncio.Event, let_go: async
             await let_go.wait()
         return answer
 
-    shard.step = late
+    shard.client.step = late
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
@@ -2613,7 +2614,7 @@ def test_a_connection_that_failed_to_connect_is_removed_at_once(
         for lease_manager in engine._lease_managers:
             await lease_manager.stop()  # Which would find it, too.
         shard = engine._shards.at("ann")
-        call = shard.call
+        call = shard.client.call
 
         async def lost(operation: str, **arguments: Any) -> Any:
             answer = await call(operation, **arguments)
@@ -2625,12 +2626,12 @@ def test_a_connection_that_failed_to_connect_is_removed_at_once(
                 await asyncio.sleep(0)
             return answer
 
-        shard.call = lost  # type: ignore[method-assign]
+        shard.client.call = lost  # type: ignore[method-assign]
         connecting = asyncio.ensure_future(engine.connect(Member("ann", "ann", V07), EMPTY))
         with pytest.raises(asyncio.CancelledError if is_cancelled else Unavailable):
             await connecting
         assert redis.cli("KEYS", "*k:ann") == ""
-        assert not engine._connections.should_register(shard, "ann")
+        assert not engine.cluster._registrar.should_register(shard, "ann")
 
     with_nodes(life)
 
@@ -2643,15 +2644,15 @@ def test_nothing_is_kept_of_a_connection_that_ended_in_an_outage(with_nodes: Any
         member, _ = recorder.members["ann"]
         for shard in engine._shards:
             take_out_of_reach(shard)
-        await soon(lambda: bool(engine._connections._suspected))
+        await soon(lambda: bool(engine.cluster._registrar.ownership.suspected()))
         with pytest.raises(Unavailable):
             await engine.leave(member, ["a"])
-        assert any(shard.unconfirmed for shard in engine._shards)
+        assert any(engine.cluster._registrar.ownership.registrations.unconfirmed)
         del recorder.members["ann"]
         with pytest.raises(Unavailable):
             await engine.disconnect(member, ["a"])
-        assert not engine._connections._suspected
-        assert not any(shard.unconfirmed for shard in engine._shards)
+        assert not engine.cluster._registrar.ownership.suspected()
+        assert not any(engine.cluster._registrar.ownership.registrations.unconfirmed)
 
     with_nodes(life)
 
@@ -2684,10 +2685,10 @@ def test_a_shard_out_of_reach_does_not_cost_the_link_with_another(
         redis.cli(
             "DEL", *(prefix + key for key in (f"k:{member.conn_id}", f"kc:{member.conn_id}", f"cu:{channel}"))
         )
-        redis.cli("DEL", f"{prefix}nk:{engine._connections.node}")
+        redis.cli("DEL", f"{prefix}nk:{engine.cluster._registrar.node}")
         for shard in (home, away):
-            assert shard._link is not None
-            shard._link.abandon("the test cuts it")
+            assert shard.client._link is not None
+            shard.client._link.abandon("the test cuts it")
         await asyncio.sleep(1.5)  # real time: longer than a lease of Redis.
         assert (links, away.is_linked) == (1, True)
         home.establish = establish  # type: ignore[method-assign]
@@ -2714,8 +2715,8 @@ def test_a_shard_that_was_unreachable_announces_a_state_later(with_three_shards:
             raise Unavailable("It is out of reach.")
 
         away.establish = unreachable  # type: ignore[method-assign]
-        assert away._link is not None
-        away._link.abandon("the test cuts it")
+        assert away.client._link is not None
+        away.client._link.abandon("the test cuts it")
         change = await engine.update_user(user, UserUpdate({"mood": 1}, {}, ["mood"]))
         assert change is not None
         assert (change.changed, state_events(recorder)) == ([("mood", 1)], [])
@@ -2737,14 +2738,14 @@ def test_a_cancelled_join_leaves_no_stale_registration(with_three_shards: Any, h
         await engine.connect(member, EMPTY)
         await engine.join(member, {other: {}} if has_another else {})
         shard = engine._shards.at(joined)
-        call = shard.call
+        call = shard.client.call
 
         async def gone(operation: str, **arguments: Any) -> Any:
             if operation == "join":
                 asyncio.get_running_loop().call_soon(joining.cancel)
             return await call(operation, **arguments)
 
-        shard.call = gone  # type: ignore[method-assign]
+        shard.client.call = gone  # type: ignore[method-assign]
         joining = asyncio.ensure_future(engine.join(member, {joined: {}}))
         with pytest.raises(asyncio.CancelledError):
             await joining
@@ -2812,7 +2813,7 @@ def test_dead_nodes_are_unregistered_in_small_steps(with_one_shard: Any) -> None
         await dying.close()
         living, _ = await nodes.node()
         [shard] = living._shards
-        call, left = shard.call, []
+        call, left = shard.client.call, []
 
         async def recorded(operation: str, **arguments: Any) -> Any:
             answer = await call(operation, **arguments)
@@ -2820,7 +2821,7 @@ def test_dead_nodes_are_unregistered_in_small_steps(with_one_shard: Any) -> None
                 left.append(answer)
             return answer
 
-        shard.call = recorded  # type: ignore[method-assign]
+        shard.client.call = recorded  # type: ignore[method-assign]
         await soon(lambda: 0 in left)
         assert left[-1] == 0
         assert len(left) >= 5
@@ -2860,7 +2861,7 @@ def test_a_copy_of_a_state_that_no_channel_needs_expires(redis: RedisServer, wit
         await engine.join(member, {channel: {}})
         await engine.leave(member, [channel])
         await engine.update_user(member.user, UserUpdate({"mood": "bored"}, {}))
-        await engine._connections.restore(member.conn_id, engine._shards.at(channel))
+        await engine.cluster._restoring.restore(member.conn_id, engine._shards.at(channel))
         copies = [f"{prefixes(3)[1]}{kind}:{member.user}" for kind in ("u", "us")]
         assert all(int(redis.cli("PTTL", copy)) > 0 for copy in copies)
 
@@ -2908,7 +2909,9 @@ def test_a_reused_conn_id_leaves_no_stale_registration_of_the_first_user(with_th
         recorder.members[conn_id] = (first, {left})
         await engine.connect(first, EMPTY)
         await engine.join(first, {left: {}})
-        await engine._shards.at(conn_id).call("disconnect", conn_id=conn_id, node=engine._connections.node)
+        await engine._shards.at(conn_id).client.call(
+            "disconnect", conn_id=conn_id, node=engine.cluster._registrar.node
+        )
         recorder.members[conn_id] = (second, {joined})
         assert await engine.connect(second, EMPTY) is not None
         await engine.join(second, {joined: {}})
@@ -2960,8 +2963,8 @@ def test_a_node_that_was_cut_off_receives_the_current_forms(with_nodes: Any) -> 
         shard = listener._shards.at("a")
         await other.publish([message("m0")])
         await soon(lambda: received(recorder) == ["m0"])
-        assert shard._link is not None
-        shard._link.abandon("the test cuts it")
+        assert shard.client._link is not None
+        shard.client._link.abandon("the test cuts it")
         await other.publish(
             [message("m1"), message("m2"), edit("m2"), delete("m1"), delete("m0"), message("m3")]
         )
@@ -3017,8 +3020,9 @@ def test_healing_delivers_the_form_of_a_private_message_of_each_user(
         assert read == 1 or at_once == 1 or [each.uuid for each in events].count("m3") == 1
         assert recorder.gaps == []
 
-    monkeypatch.setattr("channelstream.engines.redis.shard.CHUNK", at_once)
-    monkeypatch.setattr("channelstream.engines.redis.shard.READ_AT_ONCE", read)
+    monkeypatch.setattr(shard_recovery_module, "CHUNK", at_once)
+    monkeypatch.setattr(shard_recovery_module, "READ_AT_ONCE", read)
+    monkeypatch.setattr("channelstream.engines.redis.shard_log.READ_AT_ONCE", read)
     monkeypatch.setattr(codec, "BIG_BYTES", big_bytes)
     with_one_shard(life)
 

@@ -113,13 +113,13 @@ def test_calls_fail_at_their_deadline_while_a_slot_moves(with_a_move: Any) -> No
         engine, listener = await nodes.member("ann", "a")
         await engine.publish([message("m1")])
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         await asyncio.to_thread(move.begin)
         outcomes = await asyncio.gather(
             engine.publish([message("m2")]),
             engine.publish([big(3)]),
             engine.channels(["a"]),
-            engine.members("another"),
+            engine.cluster.members("another"),
             engine.replay("ann", {"a": 0}, 100),
             return_exceptions=True,
         )
@@ -127,7 +127,7 @@ def test_calls_fail_at_their_deadline_while_a_slot_moves(with_a_move: Any) -> No
         await asyncio.to_thread(move.cancel)
         await engine.publish([message("m4")])
         await soon(lambda: received(listener) == ["m1", "m4"])
-        assert shard._link is link
+        assert shard.client._link is link
 
     with_a_move(life, timeout_s=SHORT_S)
 
@@ -138,7 +138,7 @@ def test_only_a_living_master_without_keys_has_given_its_slot_away(with_a_move: 
     async def life(nodes: Nodes, move: SlotMove) -> None:
         engine, _ = await nodes.member("ann", "a")
         [shard] = engine._shards
-        link, address = shard._link, shard._address
+        link, address = shard.client._link, shard._recovery._address
         assert link is not None
         assert not await address.has_moved(link.run_id)
         await asyncio.to_thread(move.begin)
@@ -158,7 +158,7 @@ def test_the_log_goes_on_only_at_a_master_that_ran_before_the_move(
     async def life(nodes: Nodes, _: SlotMove) -> None:
         engine, _listener = await nodes.member("ann", "a")
         [shard] = engine._shards
-        link = shard._link
+        link = shard.client._link
         assert link is not None
         about = {"run": "another", "moved_from": link.run_id, "up_ms": 1000 * up_s, "shard": "1 of 1"}
         known = {"known_epoch": "", "known_seq": 0, "distrust": False, "candidate": "new"}

@@ -24,7 +24,7 @@ from channelstream.core.user import UserUpdate
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.redis.address import prefixes, shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
-from channelstream.engines.redis.shard import RedisSettings
+from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
 from channelstream.node import Node, NodeLimits
 from channelstream.pacing import FlushPacer
@@ -309,7 +309,7 @@ def put_out_of_reach(node: Node, index: int) -> Callable[[], None]:
         shard.establish = establish
 
     shard.establish = unreachable
-    shard._link.abandon("the test cuts it")
+    shard.client._link.abandon("the test cuts it")
     return mend
 
 
@@ -407,7 +407,7 @@ def test_connections_of_an_unreachable_shard_stay_at_their_node(redis: RedisServ
         assert not stream.is_over
         for prefix in prefixes(3):
             nodes = redis.cli("HGET", f"{prefix}k:{opened.conn_id}", "nodes")
-            assert nodes == before._engine._connections.node  # type: ignore[attr-defined]
+            assert nodes == before._engine.cluster._registrar.node  # type: ignore[attr-defined]
         mend()
         await soon(lambda: shards_of(after)[2].is_linked)
         moved = await after.take_over(opened.conn_id)

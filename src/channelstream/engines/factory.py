@@ -60,7 +60,7 @@ def _memory(parts: Parts) -> Engine:
 def _redis(parts: Parts) -> Engine:
     from channelstream.engines.redis.address import shard_addresses
     from channelstream.engines.redis.engine import RedisEngine
-    from channelstream.engines.redis.shard import RedisSettings
+    from channelstream.engines.redis.shard_state import RedisSettings
 
     return RedisEngine(
         shard_addresses(parts.address),

@@ -16,7 +16,7 @@ from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Member
 from channelstream.engines.redis.address import shard_addresses
 from channelstream.engines.redis.engine import RedisEngine
-from channelstream.engines.redis.shard import RedisSettings
+from channelstream.engines.redis.shard_state import RedisSettings
 from channelstream.wire.channelstream import V07
 
 CROWDED = "crowded"

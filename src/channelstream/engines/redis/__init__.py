@@ -1,10 +1,12 @@
 """The Redis engine: many nodes, one log, in a Redis (6.2 or newer) or Valkey that all of them reach.
 
 `engine.py` is the log and the directory, `event_parts.py` divides what it publishes, `cluster.py` is the cluster.
-`address.py` finds the shards of the log, `shard.py` is one of them, `shards.py` all of them.
-`connections.py` registers connections and moves them between nodes, `registration_index.py` knows which shards have
-them. `link.py` is the two connections of a node with a shard, `pending_replies.py` the replies it waits for.
-`lease_manager.py` renews leases, reconnects after an outage and reaps dead nodes; `reconciler.py` makes a shard register
-exactly the connections of this node. `codec.py` is the form of events and answers, `lua/` the script that makes every
-step in a shard atomic.
+`address.py` finds the shards of the log, `shards.py` is all of them. `shard.py` is one of them, made of parts:
+`shard_client.py` calls, `shard_log.py` publishes and reads, `shard_subscriber.py` receives, `shard_recovery.py` links again
+after an outage. `link.py` is the two connections of a node with a shard, `slot_move.py` what happens while its slot moves,
+`pending_replies.py` the replies it waits for, `delivery.py` the way to the receiver.
+`connections.py` registers connections, `claims.py` moves them between nodes, `restoring.py` repairs their registrations;
+`ownership.py` and `registration_index.py` have what this node knows about them. `lease_manager.py` renews leases,
+reconnects after an outage and reaps dead nodes; `reconciler.py` makes a shard register exactly the connections of this
+node. `codec.py` is the form of events and answers, `lua/` the script that makes every step in a shard atomic.
 """

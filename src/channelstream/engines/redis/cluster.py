@@ -2,7 +2,9 @@
 
 from channelstream.core.node_status import NodeStatus
 from channelstream.engines.cluster import Claim, ClusterReceiver, RequestRelease
-from channelstream.engines.redis.connections import Connections
+from channelstream.engines.redis.claims import Claims
+from channelstream.engines.redis.registrar import Registrar
+from channelstream.engines.redis.restoring import Restoring
 from channelstream.engines.redis.shards import Shards
 
 
@@ -11,34 +13,36 @@ class RedisCluster:
 
     is_single = False
 
-    def __init__(self, shards: Shards, connections: Connections) -> None:
+    def __init__(self, shards: Shards, registrar: Registrar, claims: Claims, restoring: Restoring) -> None:
         self._shards = shards
-        self._connections = connections
+        self._registrar = registrar
+        self._claims = claims
+        self._restoring = restoring
 
     def serve(self, receiver: ClusterReceiver) -> None:
-        self._connections.receiver = receiver
+        self._registrar.serve(receiver)
 
     async def members(self, channel: str) -> dict[str, str]:
-        found = await self._shards.at(channel).fields("cm", channel)
+        found = await self._shards.at(channel).client.fields("cm", channel)
         return {conn_id.decode(): user.decode() for conn_id, user in found.items()}
 
     async def nodes(self) -> list[NodeStatus]:
         # Every node sends heartbeats to every shard.
         shard = next((each for each in self._shards if each.is_linked), self._shards.at(""))
-        answer = await shard.call("nodes")
+        answer = await shard.client.call("nodes")
         return [
             NodeStatus(node.decode(), label.decode(), int(connections), int(heartbeat_ms) / 1000, bool(lives))
             for node, label, connections, heartbeat_ms, lives in answer
         ]
 
     async def ask(self, conn_id: str, command: bytes) -> bytes | None:
-        return await self._shards.at(conn_id).ask(conn_id, command)
+        return await self._shards.at(conn_id).client.ask(conn_id, command)
 
     def owns(self, conn_id: str) -> bool:
-        return self._connections.owns(conn_id)
+        return self._registrar.owns(conn_id)
 
     async def confirm_ownership(self, conn_id: str) -> None:
-        await self._connections.restore(conn_id, self._shards.at(conn_id))
+        await self._restoring.restore(conn_id, self._shards.at(conn_id))
 
     async def claim(self, conn_id: str, orphan: bool, request_release: RequestRelease) -> Claim | None:
-        return await self._connections.claim(conn_id, orphan, request_release)
+        return await self._claims.claim(conn_id, orphan, request_release)

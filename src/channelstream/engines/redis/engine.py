@@ -31,16 +31,22 @@ from channelstream.core.position import Position, with_offset
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import User, UserChange, UserUpdate
 from channelstream.engines.base import Clock, Receiver
-from channelstream.engines.cluster import ClusterReceiver
 from channelstream.engines.local_log import Lifetimes
 from channelstream.engines.members import Leaving, Member
 from channelstream.engines.redis import codec
 from channelstream.engines.redis.address import ShardAddress
+from channelstream.engines.redis.claims import Claims
 from channelstream.engines.redis.cluster import RedisCluster
 from channelstream.engines.redis.connections import Connections
+from channelstream.engines.redis.delivery import Delivery
 from channelstream.engines.redis.event_parts import next_events, parts_of
 from channelstream.engines.redis.lease_manager import LeaseManager
-from channelstream.engines.redis.shard import Logs, NodeContext, RedisSettings, Shard
+from channelstream.engines.redis.ownership import Ownership
+from channelstream.engines.redis.registrar import Registrar
+from channelstream.engines.redis.restoring import Restoring
+from channelstream.engines.redis.shard import Shard
+from channelstream.engines.redis.shard_log import Logs
+from channelstream.engines.redis.shard_state import NodeContext, RedisSettings, ShardState, shard_label
 from channelstream.engines.redis.shards import Shards, gather_all
 from channelstream.errors import ConfigError, Moved, Unavailable
 
@@ -84,15 +90,23 @@ class RedisEngine:
             label: the machine and the process, for people.
             clock: for the ages of entries; None means the clock of Redis, which all nodes share.
         """
-        self.receiver: Receiver
         self._lifetimes = lifetimes
         self._bounds = codec.write_bounds(limits)
         node = NodeContext(new_id(), label, len(addresses), settings, new_id, new_epoch, clock)
-        self._shards = Shards([Shard(index, address, node, self) for index, address in enumerate(addresses)])
-        self._connections = Connections(self._shards, node, self._bounds)
-        self.cluster = RedisCluster(self._shards, self._connections)
+        states = [ShardState(index, shard_label(index, len(addresses))) for index in range(len(addresses))]
+        ownership = Ownership(len(states))
+        self._delivery = Delivery(states, ownership.forget)
+        shards = [
+            Shard(address, node, state, self._delivery)
+            for address, state in zip(addresses, states, strict=True)
+        ]
+        self._shards = Shards(shards, self._delivery)
+        registrar = Registrar(self._shards, ownership, node, self._delivery)
+        restoring = Restoring(self._shards, registrar, self._bounds)
+        self._connections = Connections(self._shards, registrar, self._bounds)
+        self.cluster = RedisCluster(self._shards, registrar, Claims(self._shards, registrar), restoring)
         self._lease_managers = [
-            LeaseManager(self._connections, shard, settings.lease_s) for shard in self._shards
+            LeaseManager(registrar, restoring, shard, settings.lease_s) for shard in self._shards
         ]
 
     @property
@@ -110,7 +124,7 @@ class RedisEngine:
 
     async def _head(self, shard: Shard, is_needed: bool) -> int:
         try:
-            return int(await shard.call("head"))
+            return int(await shard.client.call("head"))
         except Unavailable:
             if is_needed:
                 raise
@@ -119,7 +133,7 @@ class RedisEngine:
     # -- life
 
     async def start(self, receiver: Receiver) -> None:
-        self.receiver = receiver
+        self._delivery.receiver = receiver
         async with AsyncExitStack() as refused:
             refused.push_async_callback(self._close_shards)
             try:
@@ -140,25 +154,7 @@ class RedisEngine:
 
     async def _close_shards(self) -> None:
         for shard in self._shards:
-            await shard.close()
-
-    # -- callbacks of the shards
-
-    @property
-    def cluster_receiver(self) -> ClusterReceiver:
-        return self._connections.receiver
-
-    def deliver(self, shard: int, offset: bytes, at_ms: bytes, text: bytes, payload: bytes) -> None:
-        self.receiver.deliver(self._shards.live_origin(shard).entry(offset, at_ms, text, payload))
-
-    def advance(self) -> None:
-        self.cluster_receiver.advance(self._shards.offsets)
-
-    def log_replaced(self, shard: int) -> None:
-        self.cluster_receiver.log_replaced(shard, self._shards.offsets)
-
-    def taken_over(self, conn_id: str) -> None:
-        self._connections.taken_over(conn_id)
+            await shard.client.close()
 
     # -- the log
 
@@ -178,7 +174,7 @@ class RedisEngine:
         """Publish in a shard, in as many calls as it takes; nothing after a failed call is published."""
         answers: list[Any] = []
         while len(answers) < len(batch):
-            answers += await shard.publish(next_events(batch, len(answers)))
+            answers += await shard.log.publish(next_events(batch, len(answers)))
         return answers
 
     def _accepted(self, event: Event, answers: Sequence[Sequence[bytes]]) -> Accepted:
@@ -206,7 +202,7 @@ class RedisEngine:
         read_to = head = self._shards.offsets
         found: list[list[Entry]] = []
         lost: set[str] = set()
-        replies = await gather_all(shard.replay(batch, limit) for shard, batch in logs.items())
+        replies = await gather_all(shard.log.replay(batch, limit) for shard, batch in logs.items())
         for (shard, batch), (last, read, lost_numbers, entries) in zip(names.items(), replies, strict=True):
             head, read_to = with_offset(head, shard.index, last), with_offset(read_to, shard.index, read)
             lost |= {batch[number - 1] for number in lost_numbers}
@@ -215,7 +211,7 @@ class RedisEngine:
         return Replay(list(merge(*found, key=_at_s)), frozenset(lost), read_to, head)
 
     async def catch_up(self, shards: Iterable[int]) -> None:
-        await gather_all(self._shards.by_index(shard).replay([], 0) for shard in shards)
+        await gather_all(self._shards.by_index(shard).log.replay([], 0) for shard in shards)
 
     # -- connections
 
@@ -258,7 +254,7 @@ class RedisEngine:
 
     async def configure(self, patches: Mapping[str, Mapping[str, Any]]) -> None:
         await gather_all(
-            shard.call_for_each(
+            shard.client.call_for_each(
                 "configure", "channels", [(name, dict(patches[name])) for name in names], bounds=self._bounds
             )
             for shard, names in self._shards.split(patches).items()
@@ -267,7 +263,7 @@ class RedisEngine:
     async def update_user(self, name: str, update: UserUpdate) -> UserChange | None:
         home = self._shards.at(name)
         arguments = {"user": name, "update": codec.write_update(update), "bounds": self._bounds}
-        answer = await home.call("update_user", **arguments)
+        answer = await home.client.call("update_user", **arguments)
         return None if answer is None else await self._shards.propagate(home, answer)
 
     async def channels(self, names: Sequence[str] | None, with_users: bool = True) -> list[Channel]:
@@ -280,8 +276,8 @@ class RedisEngine:
         """Read the answer about a channel, and fetch what was too much for one call."""
         name, known, users, shown, after = answer
         if with_users and isinstance(users, int):
-            users = await shard.fields("cu", name.decode())
-        shown = await shard.history_from(name.decode(), shown, int(after or 0))
+            users = await shard.client.fields("cu", name.decode())
+        shown = await shard.log.history_from(name.decode(), shown, int(after or 0))
         return codec.read_channel(self._shards.replay_origin(shard), (name, known, users, shown))
 
     async def users(self, names: Sequence[str] | None, with_channels: bool = True) -> list[User]:
@@ -295,7 +291,7 @@ class RedisEngine:
 
     async def _channels_of(self, shard: Shard, user: str, listed: Sequence[bytes] | None) -> Iterable[bytes]:
         """Return a user's channels in a shard: the listed ones, or a scan where they were too many for the answer."""
-        return await shard.fields("uc", user) if listed is None else listed
+        return await shard.client.fields("uc", user) if listed is None else listed
 
     async def states(self, members: Mapping[str, str]) -> list[User]:
         parts: dict[Shard, list[str]] = {}
@@ -307,7 +303,7 @@ class RedisEngine:
 
     async def _add_channels(self, shard: Shard, users: Mapping[str, User]) -> None:
         """Add the users' channels in one shard."""
-        for name, listed in await shard.read_each("user_channels", list(users)):
+        for name, listed in await shard.client.read_each("user_channels", list(users)):
             channels = await self._channels_of(shard, name.decode(), listed)
             users[name.decode()].channels |= {channel.decode() for channel in channels}
 
@@ -324,20 +320,20 @@ class RedisEngine:
     async def _read_in(
         self, shard: Shard, operation: str, kind: str, names: Sequence[str] | None, **options: bool
     ) -> list[tuple[Shard, str, Any]]:
-        names = await shard.names(kind) if names is None else names
+        names = await shard.client.names(kind) if names is None else names
         return [
             (shard, answer[0].decode(), answer)
-            for answer in await shard.read_each(operation, names, **options)
+            for answer in await shard.client.read_each(operation, names, **options)
         ]
 
     async def collect(self) -> None:
         await gather_all(map(self._collect, self._shards))
 
     async def _collect(self, shard: Shard) -> None:
-        await shard.unsubscribe_unused()
+        await shard.subscriber.unsubscribe_unused()
         after = (("u", self._lifetimes.users_s), ("c", self._lifetimes.channels_s))
         rules = [(kind, seconds * 1000) for kind, seconds in after if seconds]
-        while await shard.call("collect", rules=rules, count=COLLECT_AT_ONCE):
+        while await shard.client.call("collect", rules=rules, count=COLLECT_AT_ONCE):
             pass
 
 

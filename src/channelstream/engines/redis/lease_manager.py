@@ -5,7 +5,7 @@ they unregister its connections, each once, and its users leave. They cannot kno
 
 - **Death can be wrong.** A node that lives after all (it was stopped, or Redis was) learns from its next heartbeat that
   its lease had lapsed, and registers its connections again. A connection that another node has claimed meanwhile is
-  not taken back: the claim was published to this node, and if its link was broken then, `Connections.owns` is false
+  not taken back: the claim was published to this node, and if its link was broken then, `Registrar.owns` is false
   until the directory has answered.
 - **Two observations.** A node is reaped when two heartbeats in a row, at least a third of a lease apart, have found it
   dead. After an outage of Redis all leases have expired, and the nodes come back within a second or so: with one
@@ -24,10 +24,12 @@ from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any
 
-from channelstream.engines.redis.connections import Connections
 from channelstream.engines.redis.link import OUT_OF_REACH
+from channelstream.engines.redis.periodic import failure_reason
 from channelstream.engines.redis.reconciler import Reconciler
-from channelstream.engines.redis.shard import Shard, failure_reason
+from channelstream.engines.redis.registrar import Registrar
+from channelstream.engines.redis.restoring import Restoring
+from channelstream.engines.redis.shard import Shard
 from channelstream.engines.redis.slot_move import SLOT_MOVED
 
 HEARTBEATS_PER_LEASE = 3
@@ -45,11 +47,12 @@ logger = logging.getLogger(__name__)
 class LeaseManager:
     """The tasks of one shard. None waits for another, so that nothing delays the heartbeats."""
 
-    def __init__(self, connections: Connections, shard: Shard, lease_s: float) -> None:
-        self._connections = connections
+    def __init__(self, registrar: Registrar, restoring: Restoring, shard: Shard, lease_s: float) -> None:
+        self._registrar = registrar
+        self._restoring = restoring
         self._shard = shard
         self._lease_s = lease_s
-        self._reconciler = Reconciler(connections, shard, lease_s)
+        self._reconciler = Reconciler(registrar.ownership, restoring, shard, lease_s)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._heartbeats: set[asyncio.Task[Any]] = set()
         self._seen_dead: dict[str, float] = {}
@@ -81,7 +84,7 @@ class LeaseManager:
 
     async def _keep_linked(self) -> None:
         while True:
-            if await self._shard.wait_broken() == SLOT_MOVED:
+            if await self._shard.client.wait_broken() == SLOT_MOVED:
                 logger.info("%s has moved to another master", self._shard.label)
             else:
                 logger.warning(
@@ -96,7 +99,7 @@ class LeaseManager:
         """Reconnect, however often it fails; a reason other than silence is logged once, since it may need an operator."""
         delay_s, logged = RETRY_MIN_S, OUT_OF_REACH
         # While the link was down a claim by another node was not received.
-        await self._connections.suspect(self._shard)
+        await self._restoring.suspect(self._shard)
         while (failure := await failure_reason(self._establish)) is not None:
             if failure not in (logged, OUT_OF_REACH):
                 logger.warning("%s", failure)
@@ -107,8 +110,8 @@ class LeaseManager:
 
     async def _establish(self) -> None:
         if self._shard.is_linked:  # The link was established, and the first heartbeat failed.
-            await self._shard.unlink()
-            await self._connections.suspect(self._shard)
+            await self._shard.client.unlink()
+            await self._restoring.suspect(self._shard)
         await self._shard.establish()
         await self._heartbeat()
         self._reconciler.on_reconnect()
@@ -129,12 +132,11 @@ class LeaseManager:
 
     async def _heartbeat(self) -> None:
         """Renew the lease, and act on the answer: how many connections are registered, and which nodes are dead."""
-        connections = self._connections
         began_s = asyncio.get_running_loop().time()
-        count, dead, lapsed = await self._shard.heartbeat(
+        count, dead, lapsed = await self._shard.client.heartbeat(
             lease_ms=self._lease_s * 1000,
-            label=connections.label,
-            connections=len(connections.receiver.local_connections()),
+            label=self._registrar.label,
+            connections=len(self._registrar.ownership.local()),
         )
         self._reconciler.on_heartbeat(count, bool(lapsed))
         self._record_dead((node.decode() for node in dead), began_s)
@@ -161,4 +163,4 @@ class LeaseManager:
         logger.warning("node %s is dead: its connections are unregistered", node)
         left = 1
         while left:
-            left = await self._shard.call("reap", dead=node, count=REAP_AT_ONCE)
+            left = await self._shard.client.call("reap", dead=node, count=REAP_AT_ONCE)

@@ -1,8 +1,8 @@
 """The two connections of a node with a shard: one that calls the script, pipelined, and one for its subscriptions.
 
 - **A link is used once.** When either connection fails, the link is broken and never used again; the shard opens
-  another one and reads from the log what was published meanwhile (`shard.py`). To repair one of the two connections instead
-  would need a proof of what the other one missed.
+  another one and reads from the log what was published meanwhile (`shard_recovery.py`). To repair one of the two
+  connections instead would need a proof of what the other one missed.
 - **A failed call is not run later.** Redis may run a call at any time until its answer arrives. So each call carries its
   deadline in the time of Redis, and the script refuses one that is late. A call that changes something fails at its deadline
   and not before, even when the connection breaks earlier. The caller may then repeat it without the danger that an

@@ -5,7 +5,7 @@ unregistered connections. No log of pending repairs exists that could be lost, t
 with the memory of the node, so it finds every difference whatever its cause.
 
 - **Cheap when nothing differs.** Each heartbeat returns one number, and equal numbers count as equal sets. Only
-  different numbers, an outage, an ended lease or a marked connection (`Shard.unconfirmed`) cause a comparison. Two
+  different numbers, an outage, an ended lease or an unconfirmed connection (`registration_index.py`) cause a comparison. Two
   differences that cancel out are found after the next outage; to compare all ids at each heartbeat would cost a million
   ids per node every few seconds.
 - **Not too early.** A difference may be a connection that is connecting, ending or moving at this moment. So it is
@@ -20,9 +20,12 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from channelstream.engines.redis.connections import Connections
 from channelstream.engines.redis.link import OUT_OF_REACH
-from channelstream.engines.redis.shard import Shard, failure_reason
+from channelstream.engines.redis.ownership import Ownership
+from channelstream.engines.redis.periodic import failure_reason
+from channelstream.engines.redis.registration_index import RegistrationStep
+from channelstream.engines.redis.restoring import Restoring
+from channelstream.engines.redis.shard import Shard
 from channelstream.errors import Unavailable
 
 RESTORE_AT_ONCE = 200
@@ -34,9 +37,11 @@ RETRY_MIN_S = 0.2
 class Reconciler:
     """Compares the registrations in one shard with the connections of this node, one comparison at a time."""
 
-    def __init__(self, connections: Connections, shard: Shard, lease_s: float) -> None:
-        self._connections = connections
+    def __init__(self, ownership: Ownership, restoring: Restoring, shard: Shard, lease_s: float) -> None:
+        self._ownership = ownership
+        self._restoring = restoring
         self._shard = shard
+        self._unconfirmed = ownership.registrations.unconfirmed[shard.index]
         self._lease_s = lease_s
         self._due = asyncio.Event()
         self._count = 0
@@ -60,12 +65,12 @@ class Reconciler:
         shard = self._shard
         self._count = count
         self._compare_everything = self._compare_everything or lapsed
-        matches = self._connections.count_matches(shard, count)
+        matches = self._ownership.count_matches(shard.index, count)
         if (
             self._compare_everything
             or not matches
             or self._differences
-            or shard.unconfirmed
+            or self._unconfirmed
             or shard.pending_state
         ):
             self._due.set()
@@ -80,26 +85,28 @@ class Reconciler:
 
     def _schedule_retry(self) -> None:
         """Repeat soon the repairs that failed because other shards were still reconnecting, too."""
-        if self._shard.unconfirmed and self._shard.is_linked and self._retry_s < self._lease_s:
+        if self._unconfirmed and self._shard.is_linked and self._retry_s < self._lease_s:
             asyncio.get_running_loop().call_later(self._retry_s, self._due.set)
             self._retry_s *= 2
 
     async def _check(self) -> None:
-        connections, shard = self._connections, self._shard
-        await connections.send_states(shard)
-        await connections.drop_stale()
+        await self._restoring.send_states(self._shard)
+        await self._restoring.drop_stale()
         await self._restore_unconfirmed()
         if self._compare_everything:
             await self._compare(at_once=True)
             self._compare_everything = False
-        elif self._differences or not connections.count_matches(shard, self._count):
+        elif self._differences or not self._ownership.count_matches(self._shard.index, self._count):
             await self._compare(at_once=False)
 
     async def _restore_unconfirmed(self) -> None:
         """Restore the connections whose last call has an unknown outcome."""
-        unconfirmed = self._shard.unconfirmed
-        unconfirmed.difference_update([each for each in unconfirmed if not self._connections.is_ours(each)])
-        await self._restore(list(unconfirmed))
+        for conn_id in [each for each in self._unconfirmed if not self._ownership.is_ours(each)]:
+            self._move(conn_id, RegistrationStep.SETTLE)
+        await self._restore(list(self._unconfirmed))
+
+    def _move(self, conn_id: str, step: RegistrationStep) -> None:
+        self._ownership.registrations.move(conn_id, self._shard.index, step)
 
     async def _compare(self, at_once: bool) -> None:
         """Register connections that are missing in the shard, and release those that this node does not have.
@@ -107,26 +114,23 @@ class Reconciler:
         Args:
             at_once: repair every difference now, otherwise those that have lasted for a whole lease.
         """
-        connections, shard = self._connections, self._shard
+        registrations, shard = self._ownership.registrations, self._shard
         known_since, self._differences = self._differences, {}
-        async for registered in shard.registered():
-            connections.confirm(registered, shard)
-            unexpected = [
-                conn_id for conn_id in registered if not connections.should_register(shard, conn_id)
-            ]
+        async for registered in shard.client.registered():
+            self._restoring.confirm(registered, shard)
+            unexpected = [conn_id for conn_id in registered if not registrations.has(conn_id, shard.index)]
             await self._repair(unexpected, known_since, at_once)
-        for expected in connections.registered_in(shard):
+        for expected in registrations.batches_in(shard.index):
             if expected:
-                await self._repair(await shard.unregistered(expected), known_since, at_once)
+                await self._repair(await shard.client.unregistered(expected), known_since, at_once)
 
     async def _repair(self, conn_ids: Iterable[str], known_since: dict[str, float], at_once: bool) -> None:
-        connections, shard = self._connections, self._shard
         to_repair = [conn_id for conn_id in conn_ids if at_once or self._has_lasted(conn_id, known_since)]
-        local = connections.receiver.local_connections()
+        local = self._ownership.local()
         # Also a connection of this node that the shard should not register: `restore` unregisters it there.
         await self._restore([conn_id for conn_id in to_repair if conn_id in local])
         for conn_id in to_repair:
-            await connections.release_unowned(conn_id, shard)
+            await self._restoring.release_unowned(conn_id, self._shard)
 
     def _has_lasted(self, conn_id: str, known_since: dict[str, float]) -> bool:
         now_s = asyncio.get_running_loop().time()
@@ -145,12 +149,11 @@ class Reconciler:
 
     async def _restore_one(self, conn_id: str) -> None:
         """Restore a connection; the next comparison repeats it if that needs a shard which is out of reach."""
-        unconfirmed = self._shard.unconfirmed
-        # Before the call, not after it: another call about it may fail meanwhile and mark it again.
-        unconfirmed.discard(conn_id)
+        # Before the call, not after it: another call about it may fail meanwhile.
+        self._move(conn_id, RegistrationStep.SETTLE)
         try:
-            await self._connections.restore(conn_id, self._shard)
+            await self._restoring.restore(conn_id, self._shard)
         except BaseException as error:
-            unconfirmed.add(conn_id)
+            self._move(conn_id, RegistrationStep.FAIL)
             if not isinstance(error, Unavailable):
                 raise

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from channelstream.core.position import Offsets, shard_of, with_offset
 from channelstream.core.user import TOO_MANY_BYTES, TOO_MANY_KEYS, UserChange
 from channelstream.engines.redis import codec
+from channelstream.engines.redis.delivery import Delivery
 from channelstream.engines.redis.shard import Shard
 from channelstream.errors import Invalid, Unavailable
 
@@ -28,8 +29,9 @@ T = TypeVar("T")
 class Shards:
     """All shards, in the order of their index."""
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
+    def __init__(self, shards: Sequence[Shard], delivery: Delivery) -> None:
         self._shards = shards
+        self._delivery = delivery
 
     def __iter__(self) -> Iterator[Shard]:
         return iter(self._shards)
@@ -39,12 +41,12 @@ class Shards:
 
     @property
     def epochs(self) -> tuple[str, ...]:
-        return tuple(shard.epoch for shard in self._shards)
+        return self._delivery.epochs
 
     @property
     def offsets(self) -> Offsets:
         """The offsets up to which this node was delivered everything."""
-        return tuple(shard.offset for shard in self._shards)
+        return self._delivery.offsets
 
     def at(self, name: str) -> Shard:
         """Return the shard of a channel, a user or a connection id."""
@@ -66,10 +68,6 @@ class Shards:
         """
         return codec.Origin(self.epochs, (0,) * len(self._shards), shard.index)
 
-    def live_origin(self, shard: int) -> codec.Origin:
-        """Return the origin of entries delivered live: their positions have the offsets delivered in all other shards."""
-        return codec.Origin(self.epochs, self.offsets, shard)
-
     async def state_for(self, user: str, shards: Iterable[Shard], **joining: Any) -> bytes:
         """Return a user's state for other shards than its home; these receive every later change.
 
@@ -79,7 +77,7 @@ class Shards:
         """
         home = self.at(user)
         away = [str(shard.index) for shard in shards if shard is not home]
-        state: bytes = await home.call("copy", user=user, shards=away, **joining) if away else b""
+        state: bytes = await home.client.call("copy", user=user, shards=away, **joining) if away else b""
         return state
 
     async def propagate(self, home: Shard, answer: Any) -> UserChange:
@@ -94,7 +92,7 @@ class Shards:
         fields, changed, offset, state, copies, is_announcing = answer
         user = codec.read_user(fields)
         if is_announcing:
-            await home.send_paced("tell", user=user.name)
+            await home.client.send_paced("tell", user=user.name)
         others = [self.by_index(index) for index in copies.split()]
         await gather_all(self._send_state(shard, user.name, state) for shard in others)
         return UserChange(
@@ -108,7 +106,7 @@ class Shards:
             Unavailable: it is out of reach, and `MAX_PENDING_STATE` users wait for it.
         """
         try:
-            await shard.send_paced("follow_state", user=user, blob=state)
+            await shard.client.send_paced("follow_state", user=user, blob=state)
         except Unavailable:
             if len(shard.pending_state) >= MAX_PENDING_STATE:
                 raise

@@ -12,7 +12,7 @@
 --   AGAIN: the caller repeats the same call. An operation returns AGAIN in two cases: an earlier call, perhaps of another
 --     operation, has left work unfinished, and this call could only continue that work; or this call has done only a part of
 --     its own work. The repeated call skips the finished part. Before the next call the caller waits until its node has
---     received what this step published (`Shard.step`).
+--     received what this step published (`ShardClient.step`).
 --   A count: the operation has done this many items of its list. The caller sends the others.
 --   An offset or a cursor: the caller continues after it.
 -- Between two calls Redis serves other clients. So each item of a list is atomic, but the list is not.
@@ -55,7 +55,7 @@ function operations.hello(a)
   end
   if not epoch or run ~= a.run or a.distrust or (epoch == a.known_epoch and offset < a.known_seq) then
     -- This is another server process, or its log has lost the newest events, or the node asks for a new epoch
-    -- (`Shard._on_gap`). In all three cases the log may lack acknowledged events, and would assign their offsets to
+    -- (`ShardSubscriber._on_gap`). In all three cases the log may lack acknowledged events, and would assign their offsets to
     -- other events. So a new epoch begins, which makes all older positions invalid. The offset continues from the
     -- highest offset that is known.
     epoch, offset = a.candidate, math.max(offset, a.known_seq)

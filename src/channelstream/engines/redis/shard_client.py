@@ -1,0 +1,358 @@
+"""The calls of one node to one shard: the script, scans and commands, over the link that there is at the moment.
+
+The link is replaced after each outage (`shard_recovery.py`). A call is made once, except while the slot of the shard moves:
+a refused call has done nothing then, and waits (`slot_move.py`).
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
+
+from channelstream.engines.redis.address import ShardAddress
+from channelstream.engines.redis.link import OUT_OF_REACH, Link
+from channelstream.engines.redis.pending_replies import PendingReplies
+from channelstream.engines.redis.shard_state import NodeContext, ShardState
+from channelstream.engines.redis.slot_move import MOVING, PROBE_S, SLOT_MOVED, SlotMove, SlotMoving
+from channelstream.errors import Unavailable
+
+SCANNED_AT_ONCE = 1000
+"""Items in one page of a scan."""
+CHUNK = 100
+"""Channels or users named in one call; the script answers how many of them it has done."""
+AGAIN = b"again"
+"""The answer of the script if it has stopped at its limits: the caller makes the same call again."""
+ASK_TIMEOUT_S = 2.0
+"""How long another node may take to execute a command, in seconds."""
+ANOTHER_SERVER = (NoScriptError, ReadOnlyError, MasterDownError, ClusterDownError)
+"""Errors after which the node reconnects, because the server has another role now, or was replaced."""
+OTHER_LOG = ("EPOCH", "LATE", "READONLY")
+"""Beginnings of other error texts after which the node reconnects."""
+BUSY = ("BUSY", "MISCONF", "NOREPLICAS", "OOM")
+"""Beginnings of error texts which mean, like OutOfMemoryError, that Redis cannot run the call now."""
+WRAPPED = re.compile(r"Error running script .*: -(?=[A-Z]+ )")
+"""The text that Redis 6.2 puts before the error of a command in a script; 7.0 passes the error on as it is."""
+REFUSED = "The engine cannot do that now; try again later."
+"""The error text for callers when Redis refuses; the reason is logged."""
+_NOTHING: Mapping[str, Any] = {}
+
+logger = logging.getLogger(__name__)
+
+_pack = msgspec.msgpack.Encoder().encode
+T = TypeVar("T")
+
+
+class ShardClient:
+    """What a node asks of one shard.
+
+    Attributes:
+        replies: the replies that the node waits for.
+    """
+
+    def __init__(self, address: ShardAddress, node: NodeContext, state: ShardState) -> None:
+        self.replies = PendingReplies(node.new_id)
+        self._address = address
+        self._node = node
+        self._state = state
+        self._link: Link | None = None
+        self._draining: set[Link] = set()
+        self._move = SlotMove()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- the link
+
+    @property
+    def is_linked(self) -> bool:
+        return self._link is not None and not self._link.broken.is_set()
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether calls are sent, or wait for the end of a slot move."""
+        return self.is_linked or self._move.is_going_on
+
+    async def wait_broken(self) -> str:
+        """Return when the link is broken, after unlinking, with the reason."""
+        if self._link is None:
+            return OUT_OF_REACH
+        link = self._link
+        await link.broken.wait()
+        if link.reason == SLOT_MOVED:
+            self._move.begin()
+        await self.unlink()
+        return link.reason
+
+    async def unlink(self) -> None:
+        """Drop the link: none of its messages is delivered any more, but calls that were sent may still be answered."""
+        link, self._link = self._link, None
+        if link is not None:
+            self._draining.add(link)  # Before the await: if this is cancelled, `close` still finds the link.
+            await link.stop_listening()
+            self.run(self._drain(link))
+
+    async def _drain(self, link: Link) -> None:
+        await link.drain()
+        self._draining.discard(link)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for link in (*self._draining, *([self._link] if self._link else ())):
+            await link.close()
+
+    def use(self, link: Link) -> None:
+        """Make calls over a link from now on."""
+        self._link = link
+        self._move.end()
+
+    def note_failure(self, error: BaseException) -> None:
+        """Record that a new link could not be established: calls wait only if the slot is moving."""
+        if isinstance(error, (*MOVING, SlotMoving)):
+            self._move.begin()
+        else:
+            self._move.end()
+
+    async def unsubscribe(self, names: Iterable[str]) -> None:
+        """Unsubscribe, if there is a link."""
+        if self._link is not None:
+            await self._link.unsubscribe(names)
+
+    def abandon(self, reason: str) -> None:
+        """Break the link, if there is one."""
+        if self._link is not None:
+            self._link.abandon(reason)
+
+    # -- calls
+
+    async def call(self, operation: str, **arguments: Any) -> Any:
+        """Run an operation of the script in as many steps as it takes, within one deadline.
+
+        The deadline includes the time to receive the messages published by each step. So a call that publishes very
+        much may be refused.
+
+        Raises:
+            Unavailable: Redis is out of reach, or has another log. Some steps may be done: a repeated call continues
+                after them.
+        """
+        until_s = self._deadline_s
+        step = partial(self.step, operation, until_s=until_s, **arguments)
+        while (answer := await self.outlast_move(step, until_s, arguments)) == AGAIN:
+            pass
+        return answer
+
+    @property
+    def _deadline_s(self) -> float:
+        return asyncio.get_running_loop().time() + self._node.settings.timeout_s
+
+    async def outlast_move(
+        self,
+        work: Callable[[], Awaitable[T]],
+        until_s: float | None = None,
+        arguments: Mapping[str, Any] = _NOTHING,
+    ) -> T:
+        """Run work, again each time it was refused because the slot of this shard moves.
+
+        Raises:
+            Unavailable: the move has not ended before the deadline, or a new log has begun meanwhile.
+        """
+        epoch = self._state.epoch
+
+        async def in_this_log() -> T:
+            if self._state.epoch != epoch:
+                raise Unavailable(REFUSED)
+            return await work()
+
+        size = len(_pack(arguments)) if self._move.is_going_on else 0
+        return await self._move.outlast(in_this_log, self._deadline_s if until_s is None else until_s, size)
+
+    async def step(self, operation: str, until_s: float | None = None, **arguments: Any) -> Any:
+        """Run one step; AGAIN is the answer if there is more to do.
+
+        After AGAIN it waits until this node has received what the step published. Otherwise Redis would drop a
+        subscriber that falls too far behind (`client-output-buffer-limit`).
+        """
+        answer = await self.call_on(self.linked(), operation, until_s=until_s, **arguments)
+        if answer == AGAIN:
+            await self._await_published(until_s)
+        return answer
+
+    async def _await_published(self, until_s: float | None) -> None:
+        """Wait until this node has received everything that was published up to now."""
+        link = self.linked()
+        until_s = link.deadline_s if until_s is None else until_s
+        async with self.replies.expect() as (token, mark):
+            about = {"starts": [], "limit": 0, "mark": token, "node": self._node.name}
+            await self.call_on(link, "replay", until_s=until_s, **about)
+            await link.await_mark(mark, until_s)
+
+    async def send_paced(self, operation: str, **arguments: Any) -> None:
+        """Run an operation that publishes very much, each step with its own deadline: a finished step proves progress."""
+        while await self.outlast_move(partial(self.step, operation, **arguments)) == AGAIN:
+            pass
+
+    async def call_for_each(self, operation: str, name: str, items: Sequence[Any], **arguments: Any) -> None:
+        """Run an operation on a list, in as many calls as it takes: each call answers how many items it has done.
+
+        Args:
+            name: the argument of the operation that takes the list.
+        """
+        done = 0
+        while done < len(items):
+            done += await self.call(operation, **{name: items[done : done + CHUNK]}, **arguments)
+
+    async def read_each(self, operation: str, names: Sequence[str], **options: bool) -> list[Any]:
+        """Run an operation that reads a list of names, in as many calls as it takes: each answers how many it has read."""
+        found: list[Any] = []
+        done = 0
+        while done < len(names):
+            count, batch = await self.call(operation, names=names[done : done + CHUNK], **options)
+            done += count
+            found += batch
+        return found
+
+    def linked(self) -> Link:
+        if self._link is None:
+            raise Unavailable(OUT_OF_REACH)
+        if self._link.reason == SLOT_MOVED:
+            self._move.begin()
+        return self._link
+
+    async def call_on(self, link: Link, operation: str, **arguments: Any) -> Any:
+        clock = self._node.clock
+        now_ms = "" if clock is None else f"{clock.wall() * 1000:.0f}"
+        try:
+            return await link.call(self._state.epoch, now_ms, operation, **arguments)
+        except MOVING as error:
+            self._begin_move(link, isinstance(error, MovedError))
+            raise SlotMoving(REFUSED) from error
+        except ResponseError as error:
+            reason = WRAPPED.sub("", str(error))
+            if reason.startswith(OTHER_LOG) or isinstance(error, ANOTHER_SERVER):
+                link.abandon(reason)
+            elif not isinstance(error, OutOfMemoryError) and not reason.startswith(BUSY):
+                logger.exception("Redis has refused a call of %s for an unexpected reason", operation)
+            logger.warning("Redis has refused a call: %s", error)
+            raise Unavailable(REFUSED) from error
+
+    async def command_on(self, link: Link, *parts: Any) -> Any:
+        """Run a command that changes nothing."""
+        try:
+            return await link.command(*parts)
+        except MOVING as error:
+            self._begin_move(link, isinstance(error, MovedError))
+            raise SlotMoving(REFUSED) from error
+        except ResponseError as error:
+            logger.warning("Redis has refused a command: %s", error)
+            raise Unavailable(REFUSED) from error
+
+    def _begin_move(self, link: Link, has_ended: bool) -> None:
+        """Let calls wait for the end of a move, unless the shard has another link already."""
+        if link is not self._link:
+            return
+        if has_ended:
+            self._move.begin()
+            link.abandon(SLOT_MOVED)
+        elif not self._move.is_going_on:
+            logger.warning("%s: its slot is being moved to another master; calls wait", self._state.label)
+            self._move.begin()
+            self.run(self._await_move(link))
+
+    async def _await_move(self, link: Link) -> None:
+        """Ask Redis whether the move has ended, until it has or the link is broken."""
+        while self._move.is_going_on and not link.broken.is_set():
+            await asyncio.sleep(PROBE_S)
+            try:
+                await link.command("EXISTS", self._address.prefix)
+                self._move.end()  # It was given up.
+            except MovedError:
+                link.abandon(SLOT_MOVED)
+            except (ResponseError, Unavailable) as error:
+                logger.debug("%s: the move has not ended: %s", self._state.label, error)
+
+    async def names(self, kind: str) -> list[str]:
+        """Return all channels (c) or users (u) of this shard, sorted."""
+        key = f"{self._address.prefix}known:{kind}"
+
+        async def scan() -> list[str]:
+            # A scan may return a name twice.
+            return sorted({name.decode() async for batch in self._scan("SSCAN", key) for name in batch})
+
+        return await self.outlast_move(scan)
+
+    @property
+    def _registered(self) -> str:
+        return f"{self._address.prefix}nk:{self._node.name}"
+
+    async def registered(self) -> AsyncIterator[list[str]]:
+        """Yield the ids of the connections registered for this node, in batches. An id may come twice."""
+        async for batch in self._scan("SSCAN", self._registered):
+            yield [conn_id.decode() for conn_id in batch]
+
+    async def fields(self, kind: str, name: str) -> dict[bytes, bytes]:
+        """Return a hash of any size: every field that it has during the whole scan."""
+
+        async def scan() -> dict[bytes, bytes]:
+            found: dict[bytes, bytes] = {}
+            async for flat in self._scan("HSCAN", f"{self._address.prefix}{kind}:{name}"):
+                found |= zip(flat[::2], flat[1::2], strict=True)
+            return found
+
+        return await self.outlast_move(scan)
+
+    async def _scan(self, command: str, key: str) -> AsyncIterator[list[bytes]]:
+        """Read a set or a hash page by page, since Redis serves no other caller while it makes a page."""
+        link = self.linked()
+        cursor = b"0"
+        while True:
+            cursor, batch = await self.command_on(link, command, key, cursor, "COUNT", SCANNED_AT_ONCE)
+            yield batch
+            if cursor == b"0":
+                return
+
+    async def unregistered(self, conn_ids: Sequence[str]) -> list[str]:
+        """Return the connections among these that are not registered for this node."""
+        known = await self.command_on(self.linked(), "SMISMEMBER", self._registered, *conn_ids)
+        return [conn_id for conn_id, is_known in zip(conn_ids, known, strict=True) if not is_known]
+
+    async def heartbeat(self, **arguments: Any) -> tuple[int, list[bytes], int]:
+        """Renew this node's lease, and verify that the subscription still delivers messages.
+
+        Returns:
+            The number of connections registered for this node, the nodes whose lease has ended, and whether the lease
+            of this node had ended.
+        """
+        link = self.linked()
+        until_s = link.deadline_s
+        async with self.replies.expect() as (token, mark):
+            count, dead, lapsed = await self.call_on(
+                link, "beat", node=self._node.name, mark=token, until_s=until_s, **arguments
+            )
+            await link.await_mark(mark, until_s)
+        return count, dead, lapsed
+
+    async def ask(self, conn_id: str, command: bytes) -> bytes | None:
+        """See `Cluster.ask`; this is the shard of the connection's id."""
+        async with self.replies.expect() as (token, reply):
+            receivers = await self.call(
+                "ask", conn_id=conn_id, node=self._node.name, token=token, blob=command
+            )
+            return None if receivers <= 0 else await asyncio.wait_for(reply, ASK_TIMEOUT_S)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
