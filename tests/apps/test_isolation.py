@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ from channelstream.apps.keys import MARK
 from channelstream.auth.open import OpenAuth
 from channelstream.config import Settings
 from channelstream.core.policy import Policy
+from channelstream.core.position import shard_of
+from channelstream.core.user import UserUpdate
+from channelstream.engines.redis import address
 from channelstream.http.asgi import RouterApp
 from channelstream.http.router import Router
 from channelstream.node import Node, Service, Services
@@ -36,6 +40,7 @@ from channelstream.transports.routes import stream_routes
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.watchdog import Watchdog
+from channelstream.wire.channelstream import V07
 
 SHOP = App("shop")
 DEFAULT_TEXT, SHOP_TEXT = "written for the default one", "written for the shop"
@@ -342,5 +347,29 @@ def test_nodes_ask_each_other_about_connections_of_one_application(redis: RedisS
             assert [bool(each.service.connection("c-ann")) for each in owners] == [True, False, False, False]
             assert await default_there.call("/disconnect", {"conn_id": "c-ann"}) is True
             assert [bool(each.service.connection("c-ann")) for each in owners] == [False] * 4
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_a_new_connection_lies_in_the_shard_of_its_user(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any application: an id is chosen by its key, and so is the shard."""
+    [place] = address.shard_addresses(redis.address)
+    shards = 3
+    places = [replace(place, prefix=prefix) for prefix in address.prefixes(shards)]
+    monkeypatch.setattr(address, "shard_addresses", lambda _: places)
+
+    async def scenario() -> None:
+        redis.cli("FLUSHALL")
+        async with started(redis.address) as node:
+            for app in (App(), SHOP):
+                service = Service(app, node)
+                for name in map(str, range(10)):
+                    opened = await service.connect(None, name, V07, {}, UserUpdate({}, {}))
+                    keys = (app.key(opened.conn_id), app.key(name))
+                    assert node.connection(keys[0]) is not None
+                    assert len({shard_of(key, shards) for key in keys}) == 1
 
     asyncio.run(scenario())
