@@ -90,10 +90,15 @@ class Wire(Struct, frozen=True, kw_only=True):
         path = self.stream_path or _PATHS[transport]
         target = f"{path}?conn_id={quote(conn_id)}" if conn_id else path
         if transport == "ws":
-            return self._upgrade(target, deflate)
+            return self.upgrade(target, deflate)
         return self.get(target)
 
-    def _upgrade(self, target: str, deflate: bool) -> bytes:
+    def upgrade(self, target: str, deflate: bool = False) -> bytes:
+        """Return the bytes that open a WebSocket.
+
+        Args:
+            target: path and query, without the prefix.
+        """
         lines = [
             f"GET {self.prefix}{target} HTTP/1.1",
             f"Host: {self.host}:{self.port}",

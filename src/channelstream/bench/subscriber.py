@@ -1,0 +1,260 @@
+"""A subscriber that reconnects: a small protocol that does the steps of the Python client's `ResumingClient`.
+
+It shares what thousands of clients have in common: the same frame is decoded once, and an application with a few connections
+registers all of them. `clients.Client` instead reads one stream, the end of which is a fault.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+
+from channelstream.bench.http import HttpConnection, open_http
+from channelstream.bench.inbound import CLOSE, DATA_OPCODES, PING, AnswerReader, FrameReader, Piece, status_of
+from channelstream.bench.load import BenchFailed
+from channelstream.bench.wire import PONG_FRAME, Wire, masked
+from channelstream_client.protocol import LOST, Item, RenewalFailed, StreamEnded, items_of, refused
+from channelstream_client.resuming import OpenStream, RenewConnection, ResumingClient, Stop, Wait
+
+CONCURRENCY = 32
+"""Connections of the application for its calls."""
+_FRAMES_KEPT = 1_024
+_HEAD_END = b"\r\n\r\n"
+_HEAD_BYTES = 32_768
+_RETRY_AFTER = re.compile(rb"(?i)\r\nretry-after:[ \t]*([^\r]*)")
+
+
+class Application:
+    """Calls the server for its clients, over a few connections that are opened again after a failure."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self._idle: list[HttpConnection] = []
+        self._slots = asyncio.Semaphore(CONCURRENCY)
+
+    async def call(self, path: str, body: object) -> Any:
+        """Send a signed POST and return the answer's JSON.
+
+        Raises:
+            BenchFailed: the server cannot be reached, or refuses the call.
+        """
+        async with self._connection() as connection:
+            request = self.wire.post(path, msgspec.json.encode(body), self.wire.signature(path))
+            return msgspec.json.decode(await connection.call(request))
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[HttpConnection]:
+        async with self._slots:
+            connection = self._idle.pop() if self._idle else await open_http(self.wire, None)
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+
+class Frames:
+    """Decodes frames. Clients that receive the same bytes share the result, which they do not change."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, list[Item]] = {}
+
+    def items(self, payload: bytes) -> list[Item]:
+        items = self._known.get(payload)
+        if items is None:
+            if len(self._known) >= _FRAMES_KEPT:
+                self._known.clear()
+            items = self._known[payload] = items_of(payload)
+        return items
+
+
+@dataclass
+class Shared:
+    """What all subscribers of a run have in common.
+
+    Attributes:
+        jitter: returns random numbers from 0 to 1.
+        stopped: why subscribers do not reconnect.
+    """
+
+    application: Application
+    jitter: Callable[[], float]
+    frames: Frames = field(default_factory=Frames)
+    stopped: list[str] = field(default_factory=list)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a step of a subscriber. A task is kept until it ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+
+class Subscriber:
+    """One user of an application, with WebSockets one after the other.
+
+    Attributes:
+        failures: ends of streams and failed attempts.
+    """
+
+    __slots__ = ("_body", "_client", "_shared", "_socket", "_take", "_timer", "failures")
+
+    def __init__(
+        self, shared: Shared, body: Mapping[str, object], take: Callable[[list[Item]], None]
+    ) -> None:
+        """Create it without a connection.
+
+        Args:
+            body: of its `/connect`.
+            take: called with received items.
+        """
+        self.failures = 0
+        self._shared = shared
+        self._body = body
+        self._take = take
+        self._client: ResumingClient[None]
+        self._socket: _Socket | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def begin(self) -> None:
+        """Register, and open the first stream.
+
+        Raises:
+            BenchFailed: the server refuses it, or cannot be reached.
+        """
+        made = await self._shared.application.call("/connect", self._body)
+        self._client = ResumingClient(
+            "", made["conn_id"], [None], self._shared.jitter, position=made["position"], can_renew=True
+        )
+        await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Do the next step, and those that follow at once."""
+        self._timer = None
+        match self._client.next_step(time.monotonic()):
+            case OpenStream() as opening:
+                await self._open(opening.address("/ws"))
+            case RenewConnection(position=position):
+                await self._renew(position)
+            case Wait(wait_s=wait_s):
+                self.failures += 1
+                self._timer = asyncio.get_running_loop().call_later(wait_s, self._start_going)
+            case Stop(error=error):
+                self._shared.stopped.append(str(error))
+
+    def _start_going(self) -> None:
+        self._shared.start(self._go_on())
+
+    async def _open(self, target: str) -> None:
+        wire = self._shared.application.wire
+        socket = self._socket = _Socket(self, wire.upgrade(target))
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: socket, wire.host, wire.port)
+        except OSError as error:
+            self.ended(socket, StreamEnded(LOST, str(error)))
+
+    async def _renew(self, position: str) -> None:
+        try:
+            made = await self._shared.application.call("/connect", {**self._body, "since": position})
+        except BenchFailed as error:
+            self._client.ended(RenewalFailed(str(error)), time.monotonic())
+        else:
+            self._client.renewed(made["conn_id"], made["position"])
+        await self._go_on()
+
+    def received(self, socket: "_Socket", payload: bytes) -> None:
+        """Hand the items of one list to the client, and those that it lets through to the user."""
+        try:
+            items = self._shared.frames.items(payload)
+        except StreamEnded as end:
+            self.ended(socket, end)
+            return
+        if wanted := self._client.received(items, time.monotonic()):
+            self._take(wanted)
+
+    def ended(self, socket: "_Socket", end: StreamEnded) -> None:
+        """Record the end of the present stream. A socket that was dropped has no more to say."""
+        if socket is self._socket:
+            self._socket = None
+            socket.drop()
+            self._client.ended(end, time.monotonic())
+            self._start_going()
+
+    def close(self) -> None:
+        """Drop the stream and do not come back."""
+        socket, self._socket = self._socket, None
+        if socket is not None:
+            socket.drop()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class _Socket(asyncio.Protocol):
+    """One WebSocket of a subscriber."""
+
+    __slots__ = ("_head", "_opening", "_reader", "_subscriber", "_transport")
+
+    def __init__(self, subscriber: Subscriber, opening: bytes) -> None:
+        self._subscriber = subscriber
+        self._opening = opening
+        self._head: bytes | None = b""
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._opening)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(StreamEnded(LOST, str(exc or "connection lost")))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            if self._head is not None:
+                data = self._read_head(self._head + data)
+            for piece in self._reader.feed(data) if data else ():
+                self._respond(piece)
+        except BenchFailed as error:
+            self._end(StreamEnded(LOST, str(error)))
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Collect the head of the answer, or all of a refusal. Return the bytes after the head of a WebSocket."""
+        head, end, rest = data.partition(_HEAD_END)
+        self._head = data
+        if len(head) > _HEAD_BYTES:
+            raise BenchFailed("the head of an answer is too long")
+        if not end:
+            return b""
+        if (status := status_of(head)) == 101:
+            self._head = None
+            return rest
+        for answer in AnswerReader().feed(data):
+            after = _RETRY_AFTER.search(head)
+            retry_after = after[1].decode("latin-1") if after else ""
+            self._end(refused(status, retry_after, answer.payload, time.time()))
+        return b""
+
+    def _respond(self, piece: Piece) -> None:
+        if piece.opcode in DATA_OPCODES:
+            self._subscriber.received(self, piece.payload)
+        elif piece.opcode == PING and self._transport is not None:
+            self._transport.write(masked(PONG_FRAME, piece.payload))
+        elif piece.opcode == CLOSE:
+            self._end(StreamEnded(int.from_bytes(piece.payload[:2]) or LOST, ""))
+
+    def _end(self, end: StreamEnded) -> None:
+        self._subscriber.ended(self, end)
+
+    def drop(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
