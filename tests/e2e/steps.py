@@ -27,10 +27,24 @@ class Driver:
 
     Attributes:
         client: the client, which a test may replace between two streams.
+        gave_up: whether a stream was left because it was silent for too long.
     """
 
-    def __init__(self, client: ResumingClient[None], open_wire: Callable[[], Awaitable[Wire]]) -> None:
+    def __init__(
+        self,
+        client: ResumingClient[None],
+        open_wire: Callable[[], Awaitable[Wire]],
+        silence_s: float | None = None,
+    ) -> None:
+        """Create it without a stream.
+
+        Args:
+            open_wire: connects, by a transport of its choice.
+            silence_s: after so long without a list a stream counts as lost; None means never.
+        """
         self.client = client
+        self.gave_up = False
+        self._silence_s = silence_s
         self._open_wire = open_wire
         self._wire: Wire | None = None
 
@@ -40,20 +54,27 @@ class Driver:
             wire = self._wire = self._wire or await self._open_wire()
             await wire.ask(opening.conn_id, opening.position)
             while self.client.is_reading:
-                items = await wire.items()
-                yield items
-                self.client.received(items, time.monotonic())
+                items = await self._next_items(wire)
+                try:
+                    yield items
+                finally:  # The test may leave the stream after a list that it has handled.
+                    self.client.received(items, time.monotonic())
                 if wire.answers_once:
                     self.client.answered(time.monotonic())
         except Ended as end:
             self.client.ended(_end_of(end.code), time.monotonic())
         except BROKEN as error:
+            self.gave_up = self.gave_up or isinstance(error, TimeoutError)
             self.client.ended(StreamEnded(LOST, str(error)), time.monotonic())
         finally:
             if self.client.is_reading:  # The test has read enough of it.
                 self.client.left(time.monotonic(), to_upgrade=False)
             if not self.client.is_polling:
                 await self.close()
+
+    async def _next_items(self, wire: Wire) -> Items:
+        async with asyncio.timeout(self._silence_s):
+            return await wire.items()
 
     async def close(self) -> None:
         """Close the wire."""

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -10,16 +11,31 @@ from typing import Any
 import httpx
 from tests.e2e.faults.cluster import ANSWER_S, Cluster, Node
 from tests.e2e.faults.truth import PRIVATE, Account, Truth
-from tests.e2e.wire import Ended, Items, Wire, open_wire
+from tests.e2e.steps import Driver
+from tests.e2e.wire import Items, Wire, open_wire
 from tests.http_client import async_client
 
-COME_BACK = frozenset({1001, 1012, 1013, 4008, 503})
-"""Codes after which a client comes back with `since` (docs/api.md, Close codes); the last is that of a poll."""
-RECONNECT = frozenset({4001, 401})
+from channelstream_client.errors import Replaced
+from channelstream_client.protocol import (
+    GOING_AWAY,
+    LOST,
+    OVERLOADED,
+    REPLACED,
+    RESTARTING,
+    SLOW,
+    UNKNOWN_CONNECTION,
+    closing_of,
+)
+from channelstream_client.resuming import OpenStream, RenewConnection, ResumingClient, Stop, Wait
+
+EXPECTED = frozenset({GOING_AWAY, LOST, RESTARTING, OVERLOADED, SLOW, UNKNOWN_CONNECTION})
+"""Codes of streams that end here (docs/api.md, Close codes)."""
 LOBBY = "lobby"
 """The channel that announces who comes and goes."""
-REPLACED = frozenset({4002, 409})
-JITTER_S = (0.05, 0.4)
+RETRY_S = (0.05, 0.4)
+"""Between two calls of `/connect` that fail."""
+JITTER = (0.02, 0.1)
+"""A small part of the waits of the policy: after a restart 0.06 to 0.3 s, and never longer than 3 s."""
 SILENCE_S = 20.0
 """After so long without a heartbeat a client gives a stream up: many times the interval of the nodes here."""
 
@@ -94,8 +110,9 @@ class Client:
         self._transports = transports
         self._random = random
         self._roams = roams
-        self._conn_id = self._position = ""
-        self._gave_up = False
+        self._node: Node
+        self._transport = ""
+        self._driver = Driver(self._resuming("", ""), self._open_wire, SILENCE_S)
 
     @property
     def received(self) -> int:
@@ -113,7 +130,7 @@ class Client:
             "username": self.user,
             "channels": sorted(self.channels),
             "channel_configs": configs or {},
-            "since": self._position,
+            "since": self._driver.client.position,
         }
         async with async_client(timeout=ANSWER_S) as http:
             while True:
@@ -121,15 +138,14 @@ class Client:
                 try:
                     answer = await http.post(node.url + "/connect", json=body, headers=node.sign("/connect"))
                 except httpx.TransportError:
-                    await self._wait()
+                    await self._retry()
                     continue
                 if answer.status_code == 200:
                     break
                 assert answer.status_code == 503, answer.text
-                await self._wait()
+                await self._retry()
         self.registered += 1
-        self._conn_id = answer.json()["conn_id"]
-        self._position = self._position or answer.json()["position"]
+        self._driver.client.renewed(answer.json()["conn_id"], answer.json()["position"])
 
     async def run(self, first: Node) -> None:
         """Listen, at this node first, until cancelled.
@@ -137,70 +153,79 @@ class Client:
         Raises:
             AssertionError: a stream sent something wrong.
         """
-        node = first
-        while True:
-            await self._stay(node)
-            if not self.comes_back:
-                return
-            await self._wait()
-            node = self._cluster.any(self._random)
-
-    async def _stay(self, node: Node) -> None:
-        """Have one stream, or polls on one line, for as long as it lasts."""
-        transport = self._random.choice(self._transports)
-        self.stream = Stream(node, transport, time.monotonic())
-        wire = None
+        self._node = first
         try:
-            wire = await open_wire(transport, node.port)
-            await self._listen(wire, node, transport)
-            self.stream = None
-        except Ended as end:
-            self._note(end.code)
-            await self._execute(end.code)
-        except TimeoutError:
-            self._note(None)
-            self._gave_up = True
-        except (OSError, asyncio.IncompleteReadError):
-            self._note(None)
+            while await self._do(self._driver.client.next_step(time.monotonic())):
+                pass
         finally:
-            if wire is not None:
-                await wire.close()
+            await self._driver.close()
 
-    async def _listen(self, wire: Wire, node: Node, transport: str) -> None:
-        while True:
-            stream = self.stream = Stream(node, transport, time.monotonic())
-            async with asyncio.timeout(SILENCE_S):
-                await wire.ask(self._conn_id, self._position)
-                self._handle(stream, await wire.items())
-            while not wire.answers_once and self._random.random() >= self._roams:
-                async with asyncio.timeout(SILENCE_S):
-                    items = await wire.items()
+    async def _do(self, step: Any) -> bool:
+        """Do one step. Return False for a client that does not come back."""
+        client = self._driver.client
+        match step:
+            case OpenStream():
+                await self._stay(step)
+            case RenewConnection():
+                await self.register()
+            case Wait(wait_s=wait_s, down=None):
+                await asyncio.sleep(wait_s)  # real time: between two polls.
+            case Wait(wait_s=wait_s, down=down):
+                self._note(down.code)
+                if not self.comes_back:
+                    return False
+                await asyncio.sleep(wait_s)  # real time: how a client comes back.
+                self._node = self._cluster.any(self._random)
+            case Stop(error=Replaced()):
+                self._note(REPLACED)
+                self._driver.client = self._resuming(client.conn_id, client.position)
+            case _:
+                raise AssertionError(step)
+        return True
+
+    def _resuming(self, conn_id: str, position: str) -> ResumingClient[None]:
+        return ResumingClient(
+            "", conn_id, [None], lambda: self._random.uniform(*JITTER), position=position, can_renew=True
+        )
+
+    async def _open_wire(self) -> Wire:
+        return await open_wire(self._transport, self._node.port)
+
+    async def _stay(self, opening: OpenStream[None]) -> None:
+        """Have one stream or poll, until it ends or the client roams."""
+        if not self._driver.client.is_polling:
+            self._transport = self._random.choice(self._transports)
+        stream = self.stream = Stream(self._node, self._transport, time.monotonic())
+        roams = False
+        async with aclosing(self._driver.lists(opening)) as lists:
+            async for items in lists:
                 self._handle(stream, items)
-            if self._random.random() < self._roams or not wire.answers_once:
-                return
+                roams = self._random.random() < self._roams and closing_of(items) is None
+                if roams:
+                    break
+        if roams:
+            self.stream = None
+            self._node = self._cluster.any(self._random)
 
-    def _note(self, code: int | None) -> None:
-        assert self.stream is not None
-        self.stream.ended_s, self.stream.code = time.monotonic(), code
+    def _note(self, code: int) -> None:
+        """Record the end of a stream, which must be one that happens here."""
+        if self.stream is None:  # It was no stream that failed.
+            return
+        self.stream.ended_s, self.stream.code = time.monotonic(), None if code == LOST else code
         self.streams.append(self.stream)
         self.stream = None
+        # A request that it gave up can be read long after, and then replaces the client's newer stream.
+        is_expected = code in EXPECTED or (code == REPLACED and self._driver.gave_up)
+        assert is_expected, f"{self.user}: {self.streams[-5:]}"
 
-    async def _execute(self, code: int) -> None:
-        if code in RECONNECT and self.comes_back:
-            await self.register()
-        elif code in REPLACED:
-            # A request it gave up can be read long after, and then replaces the client's newer stream.
-            assert self._gave_up, f"{self.user} was replaced by nobody: {self.streams[-5:]}"
-        else:
-            assert code in COME_BACK, self.streams[-1]
-
-    async def _wait(self) -> None:
-        await asyncio.sleep(self._random.uniform(*JITTER_S))  # real time: how a client comes back.
+    async def _retry(self) -> None:
+        await asyncio.sleep(self._random.uniform(*RETRY_S))  # real time: how an application repeats a call.
 
     def _handle(self, stream: Stream, items: Items) -> None:
         for item in items:
             if item["type"] == "closing":
-                raise Ended(item["code"])
+                return
+            assert item["position"]
             if item["type"] == "resumed":
                 self._resumed(stream, item)
             elif item["type"] == "presence":
@@ -208,7 +233,6 @@ class Client:
             else:
                 assert item["type"] == "message", item
                 self.accounts[item["channel"] or PRIVATE].receive(self._truth.number(item))
-            self._position = item["position"]
 
     def _resumed(self, stream: Stream, item: dict[str, Any]) -> None:
         recovered, lost = frozenset(item["recovered"]), frozenset(item["lost"])
