@@ -36,6 +36,10 @@ SQLITE = "sqlite"
 NODES = {1: "one-node", 3: "three-nodes", CLUSTER: CLUSTER, SQLITE: SQLITE}
 SLOW_FIXTURES = {"start_server", "own_server", "redis", "three_nodes", "nodes_on_a_cluster"}
 """Fixtures that start processes for one test or one module."""
+NOT_SLOW = "not slow"
+"""What `make test-fast` chooses."""
+ALL_SLOW = re.compile(r"^pytestmark = pytest\.mark\.(slow|browser)\b", re.MULTILINE)
+"""In a file that has only slow tests."""
 PATIENT = {
     **dict.fromkeys(
         ("UNATTACHED_TIMEOUT", "POLL_GAP", "DETACH_GRACE", "POLL_TIMEOUT", "PING_INTERVAL"), 3600
@@ -178,6 +182,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("nodes")
     if marker is not None and "server" in metafunc.fixturenames:
         metafunc.parametrize("server", marker.args, ids=lambda count: NODES[count], indirect=True)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import files for `make test-fast` of which it would run no test."""
+    if config.option.markexpr != NOT_SLOW or collection_path.suffix != ".py":
+        return None
+    return ALL_SLOW.search(collection_path.read_text(encoding="utf-8")) is not None or None
 
 
 @pytest.hookimpl(tryfirst=True)  # Before pytest chooses by marks.

@@ -1,11 +1,13 @@
-"""How the test run starts its processes."""
+"""How a test run starts its processes, and what it collects."""
 
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.conftest import NOT_SLOW, pytest_ignore_collect
 from tests.durations import table
 from tests.slow_turns import lines
 
@@ -72,3 +74,19 @@ def test_slow_turns_of_shared_servers_are_reported() -> None:
     assert "2 slow, the longest 140.0 ms" in printed[0]
     assert [line.split(": ")[-1] for line in printed[1:]] == ["a.b:1"]
     assert lines("one node", document | {"slow_turns": 0}) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "chosen", "is_ignored"),
+    [
+        ("e2e/test_faults.py", NOT_SLOW, True),
+        ("e2e/test_pages_demo.py", NOT_SLOW, True),
+        ("e2e/test_delivery.py", NOT_SLOW, None),
+        ("e2e/test_faults.py", "", None),
+        ("e2e/test_faults.py", "slow", None),
+    ],
+)
+def test_a_fast_run_imports_no_file_of_slow_tests(file: str, chosen: str, is_ignored: bool | None) -> None:
+    """Other runs import all, and a fast one imports each file that has a test for it."""
+    config: Any = SimpleNamespace(option=SimpleNamespace(markexpr=chosen))
+    assert pytest_ignore_collect(Path(__file__).parent / file, config) is is_ignored

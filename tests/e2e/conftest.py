@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 from itsdangerous import TimestampSigner
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
-from tests.browser import PATIENCE_MS, chromium_browser
 from tests.http_client import http
 from tests.line import Line
+
+if TYPE_CHECKING:  # Tests without a browser do not wait for it.
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 
 @dataclass
@@ -28,13 +29,13 @@ class Watch:
     urls: set[str] = field(default_factory=set)
     expected: str | None = None
 
-    def follow(self, page: Page) -> None:
+    def follow(self, page: "Page") -> None:
         page.on("console", self._received)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("websocket", lambda websocket: self.urls.add(websocket.url))
         page.on("request", lambda request: self.urls.add(request.url))
 
-    def _received(self, message: ConsoleMessage) -> None:
+    def _received(self, message: "ConsoleMessage") -> None:
         if message.type in ("error", "warning"):
             self.errors.append(f"{message.text} {message.location.get('url', '')}")
 
@@ -49,8 +50,10 @@ class Watch:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
+def chromium() -> "Iterator[Browser]":
     """One Chromium for all tests of a module."""
+    from tests.browser import chromium_browser
+
     with chromium_browser() as browser:
         yield browser
 
@@ -82,11 +85,13 @@ def watch(server: Any) -> Watch:
 
 
 @pytest.fixture
-def open_page(chromium: Browser, server: Any, watch: Watch) -> Iterator[Callable[..., Page]]:
+def open_page(chromium: "Browser", server: Any, watch: Watch) -> "Iterator[Callable[..., Page]]":
     """Open pages, each in its own browser; afterwards none of them may have logged an error."""
+    from tests.browser import PATIENCE_MS
+
     contexts: list[BrowserContext] = []
 
-    def open_page(path: str, base: str = server.url, cookies: Sequence[Any] = (), **options: Any) -> Page:
+    def open_page(path: str, base: str = server.url, cookies: Sequence[Any] = (), **options: Any) -> "Page":
         context = chromium.new_context(base_url=base, **options)
         context.add_cookies(cookies)
         context.set_default_timeout(PATIENCE_MS)
@@ -104,14 +109,14 @@ def open_page(chromium: Browser, server: Any, watch: Watch) -> Iterator[Callable
 
 
 @pytest.fixture
-def open_admin(open_page: Callable[..., Page], server: Any) -> Callable[..., Page]:
+def open_admin(open_page: "Callable[..., Page]", server: Any) -> "Callable[..., Page]":
     """Open an admin page with a signed-in session; other tests cover signing in."""
     form = {"username": "admin", "password": server.admin_secret}
     answer = http.post(f"{server.url}/admin/sign_in", data=form)
     [(name, value)] = answer.cookies.items()
     cookie = {"name": name, "value": value, "url": server.url}
 
-    def open_admin(path: str = "/admin", **options: Any) -> Page:
+    def open_admin(path: str = "/admin", **options: Any) -> "Page":
         return open_page(path, cookies=[cookie], **options)
 
     return open_admin
