@@ -82,8 +82,8 @@ def play(server: Server, check: Callable[[Subscriber, Shared, list[str]], Awaita
                 await subscriber.begin()
                 await check(subscriber, shared, texts)
             finally:
+                await shared.close()
                 subscriber.close()
-                shared.application.close()
 
     asyncio.run(run())
 
@@ -132,6 +132,22 @@ def test_final_code_stops_it() -> None:
 
     async def check(subscriber: Subscriber, shared: Shared, texts: list[str]) -> None:
         await soon(lambda: shared.stopped == ["closed (1008)"])
+        assert len(server.opened) == 1
+
+    play(server, check)
+
+
+def test_closed_subscribers_do_not_come_back() -> None:
+    """When the run is over, the end of a stream opens no other one."""
+    server = Server(UPGRADED + items("a"))
+
+    async def check(subscriber: Subscriber, shared: Shared, texts: list[str]) -> None:
+        await soon(lambda: texts == ["a"])
+        await shared.close()
+        assert subscriber._socket is not None
+        subscriber._socket.drop()
+        await soon(lambda: subscriber._socket is None)
+        assert not shared.tasks
         assert len(server.opened) == 1
 
     play(server, check)

@@ -127,10 +127,11 @@ class Crowd:
                 raise BenchFailed(f"not all clients are back after {DEADLINE_S:g} s")
             await asyncio.sleep(POLL_S)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """End all clients, so that none comes back when the server stops."""
+        await self.shared.close()
         for subscriber in self.subscribers:
             subscriber.close()
-        self.shared.application.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +181,11 @@ async def run(
         await crowd.publish()
         killed_s = time.monotonic()
         os.kill(first.pid or 0, signal.SIGKILL)
-    try:
-        async with product("-p", str(wire.port), *options) as second:
+    async with product("-p", str(wire.port), *options) as second:
+        try:
             return await _recovered(crowd, second, killed_s)
-    finally:
-        crowd.close()
+        finally:
+            await crowd.close()
 
 
 async def _recovered(crowd: Crowd, server: Target, killed_s: float) -> Row:

@@ -92,12 +92,24 @@ class Shared:
     frames: Frames = field(default_factory=Frames)
     stopped: list[str] = field(default_factory=list)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    is_closed: bool = False
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a step of a subscriber. A task is kept until it ends."""
+        """Run a step of a subscriber, unless all are closed. A task is kept until it ends."""
+        if self.is_closed:
+            work.close()
+            return
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    async def close(self) -> None:
+        """End all steps. No subscriber comes back after this."""
+        self.is_closed = True
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.application.close()
 
 
 class Subscriber:
