@@ -9,10 +9,36 @@ from channelstream.node import Node
 
 SWEEP_INTERVAL_S = 0.25
 """Interval at which deadlines of connections are checked, in seconds."""
+BEHIND_S = 1.0
+"""A round that begins so late shows that the loop is behind, in seconds."""
+POSTPONED_S = 120.0
+"""Longest time for which no connection expires because of that, in seconds."""
 COLLECT_EVERY = 40
 """Sweeps between two collections of idle users, channels and aged logs: every 10 s."""
 
 logger = logging.getLogger(__name__)
+
+
+class Rounds:
+    """Decides in which rounds connections may expire: not while the loop is behind.
+
+    Then the kernel holds what clients have sent. A connection whose stream is about to open would expire before its
+    request is read, and its client would have to register again: where very many come back at once, they would load the
+    loop so much that no one gets through.
+    """
+
+    def __init__(self, now_s: float) -> None:
+        self._punctual_s = now_s
+
+    def may_expire(self, planned_s: float, now_s: float) -> bool:
+        """Return whether connections may expire in the round that begins now.
+
+        Args:
+            planned_s: when it should have begun.
+        """
+        if now_s - planned_s < BEHIND_S:
+            self._punctual_s = now_s
+        return self._punctual_s == now_s or now_s - self._punctual_s > POSTPONED_S
 
 
 class Housekeeping:
@@ -20,6 +46,7 @@ class Housekeeping:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._rounds = Rounds(node.clock.steady())
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -33,9 +60,11 @@ class Housekeeping:
     async def _run(self) -> None:
         count = 0
         while True:
+            planned_s = self._node.clock.steady() + SWEEP_INTERVAL_S
             await asyncio.sleep(SWEEP_INTERVAL_S)
             count += 1
-            await _attempt(self._node.sweep)
+            if self._rounds.may_expire(planned_s, self._node.clock.steady()):
+                await _attempt(self._node.sweep)
             if count % COLLECT_EVERY == 0:
                 await _attempt(self._node.collect)
 

@@ -8,7 +8,7 @@ import pytest
 from tests.http.stage import GET, Client, Stage, ok, play, turns
 from tests.waiting import soon
 
-from channelstream.errors import TooLarge
+from channelstream.errors import TimedOut, TooLarge
 from channelstream.http import connection
 from channelstream.http.exchange import BODY_BYTES
 from channelstream.http.parts import Parts
@@ -190,6 +190,36 @@ def test_a_body_waits_for_the_application() -> None:
         gate.set()
         await sending
         await client.until(b"ok")
+
+    play(scene)
+
+
+@pytest.mark.parametrize("parts", [(b"", GET), (GET[:9], GET[9:]), (POST % 3 + b"a", b"bc")])
+def test_a_request_that_the_loop_has_not_read_in_time_is_answered(parts: tuple[bytes, bytes]) -> None:
+    """A loop that is behind refuses no client that has sent everything."""
+
+    async def scene(stage: Stage) -> None:
+        stage.answer = read_all
+        client = await stage.dial()
+        await client.send(parts[0])
+        await turns()
+        client.socket.send(parts[1])  # The loop has no turn between this and the end of the time.
+        client.connection.time_is_up(TimedOut("Too late."))
+        assert (await client.until(b"ok")).startswith(b"HTTP/1.1 200 ")
+
+    play(scene)
+
+
+@pytest.mark.parametrize("more", [b"", GET[:-2]])
+def test_a_client_that_has_not_sent_everything_is_refused(more: bytes) -> None:
+    """Bytes that are not yet read delay the refusal until they are read, and no longer."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.dial()
+        if more:
+            client.socket.send(more)
+        client.connection.time_is_up(TimedOut("Too late."))
+        assert (await client.rest()).startswith(b"HTTP/1.1 408 ")
 
     play(scene)
 

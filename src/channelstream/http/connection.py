@@ -8,7 +8,8 @@ requests whose answers no client reads.
 Every wait has a bound, by its phase (`Phase`): for a head, for a body, for the next request, and for a client that
 reads nothing of its answer. An idle connection is closed only if nothing of a request has arrived. The loop may not
 have read yet what the kernel already holds, so the socket is checked for it (`close_if_idle`): a request that crosses
-with the close would get a reset as answer.
+with the close would get a reset as answer. A head or a body is late only if it is not there after the loop has read
+once more (`time_is_up`): where very many clients come back at once, the loop is behind by longer than they may take.
 
 An answer that closes the connection before the whole request was read would be lost, since the kernel resets a socket
 that is closed with unread bytes, and the reset overtakes the answer. So the connection lingers (`Phase.LINGER`): it
@@ -42,6 +43,9 @@ from channelstream.http.unread import UnreadAnswer
 LINGER_S = 2.0
 LINGER_BYTES = 16_777_216
 """How long, and how much, a client may still send after an answer that closes the connection; it is discarded."""
+
+READ_S = 0.001
+"""In this time the loop reads what the kernel holds, in seconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -427,7 +431,14 @@ class HttpConnection(asyncio.Protocol):
 
     def _start_timer(self, delay_s: float, error: ChannelstreamError) -> None:
         self._stop_timer()
-        self._timer = self._loop.call_later(delay_s, self._refuse, error)
+        self._timer = self._loop.call_later(delay_s, self.time_is_up, error)
+
+    def time_is_up(self, error: ChannelstreamError) -> None:
+        """Refuse, but let the loop first read what the kernel holds: if the loop is behind, the request may be there."""
+        if has_unread(self._transport):
+            self._timer = self._loop.call_later(READ_S, self._refuse, error)
+        else:
+            self._refuse(error)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -1,0 +1,28 @@
+"""When connections may expire."""
+
+import pytest
+
+from channelstream.housekeeping import BEHIND_S, POSTPONED_S, Rounds
+
+
+@pytest.mark.parametrize("late_s", [-0.1, 0.0, BEHIND_S - 0.01])
+def test_they_expire_in_rounds_on_time(late_s: float) -> None:
+    """A round that begins a little late is one."""
+    assert Rounds(100.0).may_expire(101.0, 101.0 + late_s)
+
+
+def test_they_do_not_expire_while_the_loop_is_behind() -> None:
+    """Their clients may have sent what the loop has not read; it has after the first round on time."""
+    rounds = Rounds(100.0)
+    assert not rounds.may_expire(101.0, 104.0)
+    assert not rounds.may_expire(105.0, 109.0)
+    assert rounds.may_expire(109.25, 109.26)
+    assert not rounds.may_expire(110.0, 112.0)
+
+
+def test_a_loop_that_is_always_behind_keeps_no_one_for_ever() -> None:
+    """After `POSTPONED_S` without a round on time, and again in each further round."""
+    rounds = Rounds(100.0)
+    begun_s = [100.0 + 10 * number for number in range(1, 30)]
+    expired_s = [now_s for now_s in begun_s if rounds.may_expire(now_s - 9, now_s)]
+    assert expired_s == [now_s for now_s in begun_s if now_s > 100 + POSTPONED_S]
