@@ -116,7 +116,9 @@ class SecondSession:
 
 def second_protocol() -> WireProtocol:
     format_ = SecondFormat(len(PROTOCOLS.formats), 1 + max(each.form for each in PROTOCOLS.formats))
-    return WireProtocol(SECOND, "second", {Framing.WEBSOCKET: format_}, lambda _: SecondSession(format_))
+    return WireProtocol(
+        SECOND, "second", {Framing.WEBSOCKET: format_}, lambda _: SecondSession(format_), resumes=False
+    )
 
 
 BOTH_TABLES = Protocols([*channelstream.protocols(number=0, form=0), second_protocol()])

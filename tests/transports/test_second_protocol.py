@@ -232,6 +232,22 @@ def test_a_request_without_an_upgrade_is_refused() -> None:
     play(scenario)
 
 
+def test_a_connection_that_cannot_be_resumed_ends_with_its_stream() -> None:
+    """There is no grace period: nobody could come back to it."""
+
+    async def scenario(scene: Scene) -> None:
+        hub = scene.server.node.hub
+        async with scene.opened() as stream:
+            await said(stream)
+            await ask(stream, {"do": "subscribe", "channel": "a"})
+            await said(stream)
+            assert len(hub.channels["a"]) == 1
+            stream.transport.abort()
+            await soon(lambda: not hub.connections and "a" not in hub.channels)
+
+    play(scenario, detach_grace_s=1000)
+
+
 def test_while_a_command_is_carried_out_nothing_further_is_read() -> None:
     """What the client sends meanwhile stays in the socket; then it is answered in order."""
 

@@ -80,6 +80,12 @@ def test_an_item_that_is_not_sent_is_none() -> None:
     assert entry().item(3, nothing) is None
 
 
+def test_clients_of_both_generations_can_come_back() -> None:
+    """Their connections outlive a stream by the grace period."""
+    assert PROTOCOLS.resumes(SEED)
+    assert PROTOCOLS.resumes(V07)
+
+
 def test_a_protocol_of_a_later_version_is_not_spoken() -> None:
     """People see the name that a node of that version has stored."""
     later = ClientProtocol("v99", PresenceAudience.IF_ANNOUNCED)

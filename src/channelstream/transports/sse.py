@@ -79,7 +79,7 @@ class SSEStream(asyncio.Protocol):
         return self._transport.get_write_buffer_size()
 
     def _detach(self, code: int | None, reason: str) -> None:
-        self._attachment.ended(self._streams.settings.detach_grace_s, code, reason)
+        self._attachment.ended(self._streams.grace_s(self._attachment.connection), code, reason)
 
     def data_received(self, data: bytes) -> None:
         self._inbound_left -= len(data)

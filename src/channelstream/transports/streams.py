@@ -89,6 +89,10 @@ class Streams:
         conn_id = self._conn_id(query)
         return self._spoken(await self.service.take_over(conn_id) if conn_id else None, framing)
 
+    def grace_s(self, connection: Connection) -> float:
+        """Return how long a connection outlives a lost stream, in seconds."""
+        return self.settings.detach_grace_s if self.protocols.resumes(connection.protocol) else 0.0
+
     def run(self, work: Coroutine[None, None, None], has_socket: bool = False) -> None:
         """Run a task for a stream that is about to open; stopping waits for it.
 

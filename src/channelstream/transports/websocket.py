@@ -126,7 +126,7 @@ class WebSocketStream(asyncio.Protocol):
 
     def _detach(self, code: int | None, reason: str) -> None:
         """Detach the connection: nothing may follow a close frame (RFC 6455, 5.5.1), so later events wait in the log."""
-        self._attachment.ended(self._streams.settings.detach_grace_s, code, reason)
+        self._attachment.ended(self._streams.grace_s(self._attachment.connection), code, reason)
 
     def buffered_bytes(self) -> int:
         return self._transport.get_write_buffer_size()

@@ -66,9 +66,11 @@ class WireProtocol:
         title: its name for people.
         formats: for each transport that it is spoken on.
         session: returns the session of a new stream.
+        resumes: a client can come back to its connection. If not, the connection ends with its stream.
     """
 
     client: ClientProtocol
     title: str
     formats: Mapping[Framing, Format]
     session: Callable[[Framing], ClientSession]
+    resumes: bool = True

@@ -41,6 +41,10 @@ class Protocols:
         """Return the session of a new stream, in a protocol that is spoken on its transport."""
         return self._rows[protocol.name].session(framing)
 
+    def resumes(self, protocol: ClientProtocol) -> bool:
+        """Return whether clients of a protocol that is spoken here can come back to their connections."""
+        return self._rows[protocol.name].resumes
+
     def title_of(self, protocol: ClientProtocol) -> str:
         """Return the name of a protocol for people; that in the engines if this server does not speak it."""
         row = self._rows.get(protocol.name)
