@@ -20,6 +20,7 @@ import hypothesis
 import pytest
 from itsdangerous import TimestampSigner
 from tests.durations import Durations
+from tests.files_in_memory import keep_files_in_memory
 from tests.fleet import Fleet
 from tests.http_client import http
 from tests.nursery import Child, nursery
@@ -167,6 +168,7 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    keep_files_in_memory()
     config.pluginmanager.register(Durations())
     config.pluginmanager.register(SlowTurns(), "slow-turns")
     if hasattr(config, "workerinput"):
