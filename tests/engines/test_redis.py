@@ -17,6 +17,8 @@ import msgspec
 import pytest
 from tests.engines.conformance import *  # noqa: F403
 from tests.engines.conformance import EMPTY, MakeEngine, Recorder, Settle, Setup, delete, edit, message, uuids
+from tests.engines.conformance.nodes import *  # noqa: F403
+from tests.engines.conformance.nodes import at_once, received
 from tests.redis_server import RedisServer, free_ports, redis_cluster
 from tests.stoppable_line import StoppableLine
 from tests.waiting import PATIENCE_S, soon
@@ -25,7 +27,7 @@ from channelstream.clock import new_epoch
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.events import Event, Message, Presence, UserStateChanged
 from channelstream.core.log import PRIVATE, Entry
-from channelstream.core.position import UNKNOWN_POSITION, Position, ReadRange, shard_of
+from channelstream.core.position import Position, shard_of
 from channelstream.core.registry import RegistryLimits
 from channelstream.core.user import UserUpdate
 from channelstream.engines.base import Engine
@@ -203,14 +205,6 @@ def cut(engine: RedisEngine) -> None:
     for shard in engine._shards:
         assert shard.client._link is not None
         shard.client._link.abandon("the test cuts it")
-
-
-async def at_once() -> None:
-    """The node that holds a connection is not asked to leave it."""
-
-
-def received(recorder: Recorder) -> list[str]:
-    return [entry.event.uuid for entry in recorder.entries if isinstance(entry.event, Message)]
 
 
 Life = Callable[[Nodes], Coroutine[Any, Any, None]]
@@ -1036,40 +1030,6 @@ def test_setting_the_clock_of_redis_refuses_nothing(with_nodes: Any) -> None:
     with_nodes(life)
 
 
-def test_a_command_reaches_the_node_of_its_connection(with_nodes: Any) -> None:
-    """And the answer returns; a connection without an owner is unknown."""
-
-    async def life(nodes: Nodes) -> None:
-        await nodes.member("ann", "a")
-        other, _ = await nodes.node()
-        assert await other.cluster.ask("ann", b"\xff stop") == b"executed \xff stop"
-        assert await other.cluster.ask("nobody", b"stop") is None
-        assert await other.cluster.members("a") == {"ann": "ann"}
-
-    with_nodes(life)
-
-
-def test_a_claimed_connection_keeps_its_protocol(with_nodes: Any) -> None:
-    """Its channels include its audience until it leaves them at its new node."""
-
-    async def always(engine: RedisEngine) -> int:
-        [channel] = await engine.channels(["a"], with_users=False)
-        return channel.always_connections
-
-    async def life(nodes: Nodes) -> None:
-        await nodes.member("old", "a", protocol=SEED)
-        other, recorder = await nodes.member("ann", "a")
-        claim = await other.cluster.claim("old", orphan=False, request_release=at_once)
-        assert claim is not None
-        recorder.members["old"] = (claim.member, set(claim.channels))
-        assert claim.member == Member("old", "old", SEED)
-        assert await always(other) == 1
-        await other.leave(claim.member, ["a"])
-        assert await always(other) == 0
-
-    with_nodes(life)
-
-
 def test_an_id_that_is_used_again_with_another_protocol_replaces_the_former_one(with_one_shard: Any) -> None:
     """A shard that has missed the end of the former connection no longer counts its audience."""
 
@@ -1091,54 +1051,6 @@ def test_an_id_that_is_used_again_with_another_protocol_replaces_the_former_one(
         assert [list(channels[name].users) for name in ("a", "b")] == [[], ["old"]]
 
     with_one_shard(life)
-
-
-def test_a_claimed_connection_is_released_and_delivered_there(with_nodes: Any) -> None:
-    """Its channels move with it; an id is never two connections."""
-
-    async def life(nodes: Nodes) -> None:
-        _, before = await nodes.member("ann", "a")
-        other, recorder = await nodes.node()
-        assert await other.connect(Member("ann", "ann", V07), EMPTY) is None
-        claim = await other.cluster.claim("ann", orphan=False, request_release=at_once)
-        assert claim is not None
-        recorder.members["ann"] = (claim.member, set(claim.channels))
-        assert (claim.member.user, list(claim.channels)) == ("ann", ["a"])
-        await soon(lambda: "ann" not in before.members)
-        await other.publish([message("m1")])
-        await soon(lambda: received(recorder) == ["m1"])
-        assert await other.cluster.claim("nobody", orphan=False, request_release=at_once) is None
-
-    with_nodes(life)
-
-
-def test_the_read_range_of_a_connection_moves_with_it(with_nodes: Any) -> None:
-    """The offsets of its joins and its registration, and those that the application named: also to a third node."""
-
-    async def life(nodes: Nodes) -> None:
-        engine, recorder = await nodes.node()
-        member = Member("ann", "ann", V07)
-        named = await engine.head()
-        wanted: dict[str, ReadRange] = {}
-        for name, since in {PRIVATE: named, "a": None, "b": named, "c": UNKNOWN_POSITION}.items():
-            place = name or "ann"
-            shard = shard_of(place, nodes.shards)
-            await engine.publish([message(f"m{name}", channel=place, only=frozenset({"ann"}))])
-            if name == PRIVATE:
-                change = await engine.connect(member, EMPTY, since)
-                assert change is not None
-                joined = change.offsets[shard]
-                recorder.members["ann"] = (member, set())
-            else:
-                joined = (await engine.join(member, {name: {}}, since))[name]
-            wanted[name] = ReadRange.of(joined, since and since.offset_in(named.epochs, shard))
-        for _ in range(2):
-            other, _ = await nodes.node()
-            claim = await other.cluster.claim("ann", orphan=False, request_release=at_once)
-            assert claim is not None
-            assert claim.channels | {PRIVATE: claim.private} == wanted
-
-    with_nodes(life)
 
 
 def test_only_channels_with_local_members_are_received(redis: RedisServer, with_nodes: Any) -> None:

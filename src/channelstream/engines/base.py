@@ -3,7 +3,7 @@
 An engine accepts events, assigns each an offset in its shard of the log (most engines have one shard), keeps the logs
 that clients resume from, and delivers every accepted event to the receiver of every node. The log and the directory are
 one object, since joining a channel is announced in its log in the same step. The cluster is an object beside it: engines
-of one process share `SingleNode`. Every implementation runs `tests/engines/conformance.py`, which has a part for each port.
+of one process share `SingleNode`. Every implementation runs `tests/engines/conformance`, which has a part for each port.
 
 Two invariants hold for every engine, and a third for its cluster. Callers and receivers rely on them and check nothing
 again:

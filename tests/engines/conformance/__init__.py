@@ -1,0 +1,20 @@
+"""What every engine must do: one suite, run by each implementation, with a part for each port.
+
+| port | files |
+| --- | --- |
+| `EventLog` | `event_log.py`, `compaction.py` |
+| `Directory` | `directory.py`, `presence.py` |
+| `Cluster` | `cluster.py`; `nodes.py` for what nodes owe each other |
+
+A test module of an engine imports everything from here and provides the fixture `make_engine`, a function that takes
+a `Setup` and returns an engine that has not been started. Engines whose receiver is called after `publish` returns
+override the fixture `settle`, a coroutine function that returns once everything accepted has been delivered. An engine that
+several nodes can share also runs `nodes.py`.
+"""
+
+from tests.engines.conformance.cluster import *  # noqa: F403
+from tests.engines.conformance.compaction import *  # noqa: F403
+from tests.engines.conformance.directory import *  # noqa: F403
+from tests.engines.conformance.event_log import *  # noqa: F403
+from tests.engines.conformance.lab import *  # noqa: F403
+from tests.engines.conformance.presence import *  # noqa: F403

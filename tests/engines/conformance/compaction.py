@@ -1,0 +1,284 @@
+"""What every `EventLog` must do with edits and deletions: a replay has the current form of an event, or none."""
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from tests.engines.conformance.lab import (
+    IF_ANNOUNCED,
+    Lab,
+    delete,
+    edit,
+    message,
+    outcomes,
+    private,
+    texts,
+    uuids,
+)
+
+from channelstream.core.events import (
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+)
+from channelstream.core.log import Accepted
+from channelstream.core.registry import RegistryLimits
+
+# -- edits and deletions
+
+
+def test_a_deleted_message_is_never_replayed(lab: Lab) -> None:
+    """Only its deletion is, from every start; the entries around it are replayed, and nothing is lost."""
+    lab.connect("ann", "a")
+    start = lab.head()
+    lab.publish(message("m0"), message("m1"), message("m2"))
+    seen = lab.numbers()
+    lab.publish(edit(), delete())
+    assert uuids(lab.replay("ann", a=start)) == ["m0", "m2", "m1"]
+    assert [entry.offset for entry in lab.replay("ann", a=start).entries] == [seen[0], seen[2], lab.head()]
+    for begin, rest in (
+        (seen[0], ["m2", "m1"]),
+        (seen[1], ["m2", "m1"]),
+        (seen[2], ["m1"]),
+        (lab.head(), []),
+    ):
+        replay = lab.replay("ann", a=begin)
+        assert (uuids(replay), replay.lost, lab.read_whole(replay)) == (rest, frozenset(), True)
+    assert texts(lab.replay("ann", a=seen[2])) == ["m1"]
+
+
+def test_an_edited_message_is_replayed_in_its_current_form(lab: Lab) -> None:
+    """At its old offset; a client with the older text is sent one edit with all the changes."""
+    lab.connect("ann", "a")
+    start = lab.head()
+    lab.publish(message("m1"), message("m2"))
+    seen = lab.numbers()
+    lab.publish(edit(user="eve"), edit(payload=b'"newer"'))
+    replay = lab.replay("ann", a=start)
+    assert texts(replay) == [b'"newer"', b'"hi"', b'"newer"']
+    first, last = replay.entries[0].event, replay.entries[2].event
+    assert first == Message(uuid="m1", channel="a", user="eve", payload=b'"newer"', timestamp="t", edited="e")
+    assert last == MessageEdited(uuid="m1", channel="a", user="eve", payload=b'"newer"', edited="e")
+    assert [entry.offset for entry in replay.entries] == [*seen, lab.head()]
+    assert texts(lab.replay("ann", a=seen[0])) == [b'"hi"', b'"newer"']
+    assert lab.received()[2:] == [edit(user="eve"), edit(payload=b'"newer"')]
+
+
+def test_private_messages_are_edited_and_deleted_as_well(lab: Lab) -> None:
+    """In the log of each of their users."""
+    lab.connect("ann")
+    lab.connect("bob")
+    users = frozenset({"ann", "bob"})
+    lab.publish(private("p1", "ann", "bob"), private("p2", "ann", "bob"))
+    lab.publish(edit("p1", channel=None, only=users), delete("p2", channel=None, only=users))
+    for user in users:
+        replay = lab.replay(user, private=0)
+        assert texts(replay) == [b'"new"', b'"new"', "p2"]
+        assert replay.lost == frozenset()
+
+
+def test_a_change_for_some_leaves_the_others_what_they_have(lab: Lab) -> None:
+    """In private messages and in channels: recipients of the change are sent the newest text, or nothing."""
+    lab.connect("ann", "a")
+    lab.connect("bob", "a")
+    bob = frozenset({"bob"})
+    lab.publish(*(private(f"p{number}", "ann", "bob") for number in range(2)), message("m0"), message("m1"))
+    lab.publish(edit("p0", channel=None, only=bob), delete("p1", channel=None, only=bob))
+    lab.publish(edit("m0", only=bob), delete("m1", only=bob))
+    assert texts(lab.replay("ann", private=0)) == [b'"hi"', b'"hi"']
+    assert set(texts(lab.replay("bob", private=0))) == {b'"new"', "p1"}
+    for user, received in (("ann", [b'"hi"', b'"hi"']), ("bob", [b'"new"', "m1"])):
+        entries = [entry for entry in lab.replay(user, a=0).entries if entry.event.is_for(user, IF_ANNOUNCED)]
+        assert [getattr(entry.event, "payload", entry.event.uuid) for entry in entries] == received
+    both = frozenset({"ann", "bob"})
+    lab.publish(delete("p0", channel=None, only=both), delete("m0"), delete("m1"))
+    assert set(texts(lab.replay("bob", private=0))) == {"p0", "p1"}
+    assert set(texts(lab.replay("ann", private=0))) == {b'"hi"', "p0"}
+    assert set(texts(lab.replay("ann", a=0))) == {"m0", "m1"}
+
+
+def test_a_user_excluded_from_a_change_is_not_sent_the_superseded_message(lab: Lab) -> None:
+    """It has made the change itself, and another page of it must not get the old text."""
+    lab.connect("ann", "a")
+    lab.connect("bob")
+    ann, both = frozenset({"ann"}), frozenset({"ann", "bob"})
+    lab.publish(message("m1"), message("m2"), private("p1", "ann", "bob"))
+    lab.publish(edit(exclude=ann), delete("m2", exclude=ann))
+    lab.publish(delete("p1", channel=None, only=both, exclude=ann))
+    received = [
+        entry
+        for entry in lab.replay("ann", a=0, private=0).entries
+        if entry.event.is_for("ann", IF_ANNOUNCED)
+    ]
+    assert [getattr(entry.event, "payload", None) for entry in received] == [b'"new"']
+    assert texts(lab.replay("bob", private=0)) == ["p1"]
+
+
+def test_a_deleted_message_is_no_longer_found(lab: Lab) -> None:
+    """A second deletion is delivered; an edit is not, nor is the message when it is published again."""
+    lab.connect("ann", "a", store_history=True)
+    lab.publish(message("m1"), delete())
+    before = len(lab.received())
+    accepted = lab.publish(delete(), edit(), message("m1"))
+    assert outcomes(accepted) == [(False, False), (True, False), (True, False)]
+    assert accepted[2].event == message("m1")
+    assert lab.received()[before:] == [delete()]
+    assert uuids(lab.replay("ann", a=0)) == ["m1"]
+    assert lab.channel("a").history.entries == []
+
+
+def test_private_messages_that_were_deleted_are_not_found_either(lab: Lab) -> None:
+    """By the logs of their users."""
+    lab.connect("ann")
+    ann = frozenset({"ann"})
+    lab.publish(private("p1", "ann"), delete("p1", channel=None, only=ann))
+    accepted = lab.publish(
+        delete("p1", channel=None, only=ann), edit("p1", channel=None, only=ann), private("p1", "ann")
+    )
+    assert outcomes(accepted) == [(False, False), (True, False), (True, False)]
+    assert texts(lab.replay("ann", private=0)) == ["p1"]
+
+
+def test_a_message_repeated_after_an_edit_is_answered_in_its_current_form(lab: Lab) -> None:
+    """Whether the log has it, only the history, or only the edit."""
+    lab.connect("ann", "a", store_history=True, log_events=2)
+    present = Message(uuid="m1", channel="a", user="ann", payload=b'"new"', timestamp="t", edited="e")
+    lab.publish(message("m1"), edit())
+    assert lab.publish(message("m1")) == [Accepted(present, duplicate=True, found=True)]
+    lab.publish(message("m2"))
+    lab.configure("a", store_history=False)
+    assert lab.publish(message("m1")) == [Accepted(present, duplicate=True, found=True)]
+    lab.configure("a", store_history=True)
+    lab.publish(message("m3"), edit("m3"), message("m4"), message("m5"))
+    edited = Message(uuid="m3", channel="a", user="ann", payload=b'"new"', timestamp="t", edited="e")
+    assert lab.publish(message("m3")) == [Accepted(edited, duplicate=True, found=True)]
+
+
+def test_the_same_message_for_further_users_reaches_them(lab: Lab) -> None:
+    """And no user twice; private messages, and those for some users of a channel."""
+    for user in ("ann", "bob"):
+        lab.connect(user, "a")
+    lab.publish(private("p1", "ann"), message("m1", only=frozenset({"ann"})))
+    before = len(lab.received())
+    both = frozenset({"ann", "bob"})
+    again = [private("p1", "ann", "bob"), message("m1", only=both)]
+    assert [each.duplicate for each in lab.publish(*again)] == [False, False]
+    new = lab.received()[before:]
+    assert [event.only for event in new] == [{"bob"}, {"bob"}]
+    assert [each.duplicate for each in lab.publish(*again)] == [True, True]
+    assert uuids(lab.replay("bob", private=0)) == ["p1"]
+    assert uuids(lab.replay("ann", private=0)) == ["p1"]
+    lab.publish(message("m1"))
+    [last] = lab.received()[-1:]
+    assert last.exclude == both
+    lab.publish(delete(), delete("p1", channel=None, only=both))
+    assert uuids(lab.replay("ann", a=0)) == ["m1"]
+    assert texts(lab.replay("bob", private=0)) == ["p1"]
+
+
+def test_compacted_entries_make_room_in_the_log(open_lab: Callable[..., Lab]) -> None:
+    """A log of three entries has the current form of a message, not the earlier ones."""
+    lab = open_lab(limits=RegistryLimits(log_events=3, user_log_events=3))
+    lab.connect("ann", "a")
+    start = lab.head()
+    lab.publish(message("m1"), message("m2"))
+    for _ in range(5):
+        lab.publish(edit())
+    lab.publish(delete())
+    assert uuids(lab.replay("ann", a=start)) == ["m2", "m1"]
+    assert lab.replay("ann", a=start).lost == frozenset()
+    lab.publish(message("m3"), message("m4"))
+    assert lab.replay("ann", a=start).lost == {"a"}
+    assert uuids(lab.replay("ann", a=lab.numbers()[1])) == ["m1", "m3", "m4"]
+
+
+def test_a_trimmed_message_can_be_deleted_and_published_again(open_lab: Callable[..., Lab]) -> None:
+    """A trimmed message is not found, and no older form of it prevents either."""
+    lab = open_lab(limits=RegistryLimits(log_events=2))
+    lab.connect("ann", "a")
+    lab.publish(message("m1"), edit(), message("m2"))
+    lab.publish(message("m3"))
+    assert outcomes(lab.publish(edit(), delete())) == [(False, False), (False, False)]
+    assert uuids(lab.replay("ann", a=lab.head() - 2)) == ["m1"]
+    lab.publish(message("m4"), message("m5"))
+    assert outcomes(lab.publish(message("m1"))) == [(False, False)]
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_positions_stay_valid_where_entries_are_gone(lab: Lab, limit: int) -> None:
+    """A read in chunks gets each current form once, whatever left the log in between."""
+    lab.connect("ann", "a")
+    read_to = lab.head()
+    lab.publish(*(message(f"m{number}") for number in range(6)))
+    lab.publish(delete("m1"), delete("m2"), edit("m4"), delete("m5"))
+    found: list[str] = []
+    while read_to != lab.head():
+        replay = lab.replay("ann", limit, a=read_to)
+        assert replay.lost == frozenset()
+        assert lab.number(replay.read_to) > read_to
+        found += uuids(replay)
+        read_to = lab.number(replay.read_to)
+    assert found == ["m0", "m3", "m4", "m1", "m2", "m4", "m5"]
+
+
+def test_a_change_of_a_message_only_in_the_history_is_shown(lab: Lab) -> None:
+    """The log has forgotten the message."""
+    lab.connect("ann", "a", store_history=True, log_events=1)
+    lab.publish(message("m1"), message("m2"), message("m3"))
+    assert outcomes(lab.publish(edit(), delete("m2"))) == [(False, True), (False, True)]
+    shown = [getattr(entry.event, "payload", b"") for entry in lab.channel("a").history.entries]
+    assert shown == [b'"new"', b'"hi"']
+    assert outcomes(lab.publish(delete("m2"))) == [(False, False)]
+
+
+def newest(events: Iterable[Event], uuid: str, user: str) -> bytes | None:
+    """Return the text of a message that a user may be sent after these events; None: no text."""
+    text = None
+    for event in events:
+        if event.uuid == uuid and event.is_for(user, IF_ANNOUNCED):
+            text = None if isinstance(event, MessageDeleted) else getattr(event, "payload", None) or text
+    return text
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_replay_never_has_a_superseded_text(lab: Lab, seed: int) -> None:
+    """Of any messages, edits and deletions, for all or for some: the newest text of each, or none."""
+    chance = random.Random(seed)
+    users = ("ann", "bob", "cid")
+    for user in users:
+        lab.connect(user, "a", store_history=True, history_size=1000)
+    known: list[Message] = []
+    for number in range(60):
+        private_one = chance.random() < 0.4
+        some = frozenset(chance.sample(users, chance.randint(1, 3)))
+        only = some if private_one or chance.random() < 0.2 else None
+        fresh = message(f"m{number}", None if private_one else "a", only=only)
+        text = b'"%d"' % number
+        if not known or chance.random() < 0.4:
+            known.append(msgspec.structs.replace(fresh, payload=text))
+            event: Event = known[-1]
+        else:
+            about = chance.choice(known)
+            narrow = about.only if about.channel is None or chance.random() < 0.7 else only
+            if about.channel is None and chance.random() < 0.3:
+                narrow = some
+            place: dict[str, Any] = {"channel": about.channel, "only": narrow}
+            event = chance.choice((edit(about.uuid, text, **place), delete(about.uuid, **place), about))
+        lab.publish(event)
+    accepted = lab.received()
+    for user in users:
+        replay = lab.replay(user, a=0, private=0)
+        assert replay.lost == frozenset()
+        sent = [entry.event for entry in replay.entries if entry.event.is_for(user, IF_ANNOUNCED)]
+        for event in sent:
+            if not isinstance(event, MessageDeleted):
+                assert getattr(event, "payload", None) == newest(accepted, event.uuid, user), event
+        for each in known:
+            if (text := newest(accepted, each.uuid, user)) is not None:
+                assert text in [getattr(event, "payload", None) for event in sent if event.uuid == each.uuid]
+    for entry in lab.channel("a").history.entries:
+        whole = [event for event in accepted if event.only is None]
+        assert getattr(entry.event, "payload", b"") == newest(whole, entry.event.uuid, "")
