@@ -1,11 +1,13 @@
 """The clients of the restart storm: what they count, and that they resume by the client's policy."""
 
-from pathlib import Path
-
 import pytest
 import uvloop
+from msgspec.structs import replace
 
-from channelstream.bench.restart import Tally, User, run
+from channelstream.bench.load import Load
+from channelstream.bench.progress import Progress
+from channelstream.bench.restart import Tally, User, restart
+from channelstream.bench.results import Measured, Percentiles, Resume, rate
 from channelstream_client.protocol import Item
 
 
@@ -46,9 +48,26 @@ def test_losses_are_counted() -> None:
 
 
 @pytest.mark.slow
-def test_clients_are_back_after_a_kill_with_nothing_lost(tmp_path: Path) -> None:
+def test_clients_are_back_after_a_kill_with_nothing_lost() -> None:
     """A server that is killed keeps what it acknowledged; a new one has no connections, and all are registered again."""
-    row = uvloop.run(run(3, f"sqlite:///{tmp_path}/state.db", jitter=lambda: 0.1))
-    assert row.is_right, row
-    assert row.attempts_each >= 2  # The stream that broke, and 4001 of the new server.
-    assert str(row).startswith("3 clients, server away for ")
+    measured = uvloop.run(restart(Load(clients=3, messages=0), (), Progress(None), jitter=lambda: 0.1))
+    resume = measured.resume
+    assert resume is not None
+    assert measured.is_right, resume
+    assert (resume.clients, resume.since_listening_ms.samples, resume.attempt_ms.samples) == (3, 3, 3)
+    assert 0 < resume.attempt_ms.max <= resume.since_listening_ms.max
+    # Each stream that broke, and each that the new server did not know.
+    assert sum(resume.ends.values()) >= 6
+    assert sum(count for reason, count in resume.ends.items() if "4001" in reason) == 3
+
+
+@pytest.mark.parametrize("fault", ["lost", "missing", "repeated"])
+def test_a_fault_makes_the_run_wrong(fault: str) -> None:
+    """A loss that was reported, a message that was skipped or came twice; an attempt that failed is none."""
+    none = Percentiles(2, 1.0, 1.0, 1.0, 1.0, 1.0)
+    right = Resume(
+        clients=2, down_s=1.0, since_listening_ms=none, attempt_ms=none, server=rate(2, 1.0, None),
+        ends={"HTTP 503": 7}, lost=0, missing=0, repeated=0,
+    )  # fmt: skip
+    assert Measured(resume=right).is_right
+    assert not Measured(resume=replace(right, **{fault: 1})).is_right

@@ -209,3 +209,9 @@ def test_without_the_extra_there_is_no_reference(
     assert bench(server, *flags) == 0
     assert [step.reference for step in document(path).steps] == [None, None]
     assert "pip install 'channelstream[bench]'" in capsys.readouterr().err
+
+
+def test_a_restart_needs_a_server_of_its_own(server: Any, capsys: Captured) -> None:
+    """A running server is not killed."""
+    assert bench(server, "--scenario", "restart", "--clients", "1") == 1
+    assert "give no URL" in capsys.readouterr().err

@@ -5,9 +5,11 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 
 from channelstream import __version__
+from channelstream.bench.load import BenchFailed
 from channelstream.bench.measure import Target, measure
 from channelstream.bench.processes import machine
 from channelstream.bench.progress import Progress
+from channelstream.bench.restart import restart
 from channelstream.bench.results import FORMAT, Measured, Report, StepReport, ratios
 from channelstream.bench.scenarios import Scenario, Step
 from channelstream.bench.servers import product, reference
@@ -39,11 +41,19 @@ async def _step(
         progress.begin(f"{scenario.name}, {step.label}, reference")
         compared = await _measured(reference(step.reference), step, progress)
     progress.begin(f"{scenario.name}, {step.label}")
+    if step.restarts:
+        return await _restarted(step, target, progress)
     server: AbstractAsyncContextManager[Target] = (
         product(*step.flags) if target is None else nullcontext(target)
     )
     measured = await _measured(server, step, progress)
     return StepReport(step.label, step.load, measured, compared, ratios(measured, compared))
+
+
+async def _restarted(step: Step, target: Target | None, progress: Progress) -> StepReport:
+    if target is not None:
+        raise BenchFailed("a restart is measured with a server that the run itself starts: give no URL")
+    return StepReport(step.label, step.load, await restart(step.load, step.flags, progress), None, {})
 
 
 async def _measured(server: AbstractAsyncContextManager[Target], step: Step, progress: Progress) -> Measured:

@@ -74,6 +74,36 @@ class Delivery(Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class Resume(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The return of all clients after their server was killed and started again.
+
+    Attributes:
+        down_s: from the kill until the new server listens.
+        since_listening_ms: from that moment until a client has resumed. It includes the client's own waits.
+        attempt_ms: the same from the beginning of the attempt that succeeded.
+        server: the clients that resumed, until the last one.
+        ends: streams and attempts that ended since the kill, by reason.
+        lost: answers that reported a loss.
+        missing: messages that were skipped.
+        repeated: messages that were received twice.
+    """
+
+    clients: int
+    down_s: float
+    since_listening_ms: Percentiles
+    attempt_ms: Percentiles
+    server: Rate
+    ends: dict[str, int]
+    lost: int
+    missing: int
+    repeated: int
+
+    @property
+    def is_right(self) -> bool:
+        """Whether every client received every message once and in order."""
+        return not (self.lost or self.missing or self.repeated)
+
+
 class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run against one server.
 
@@ -83,6 +113,7 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         publish: messages accepted.
         requests: calls that published them.
         stall_ms: time of a small request while the clients were idle.
+        resume: the return of the clients after a restart.
         longest_turn_ms: longest turn of the event loop of a server that was started for the run, exact to 5 ms.
     """
 
@@ -94,10 +125,12 @@ class Measured(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     requests: int = 0
     delivery: Delivery | None = None
     longest_turn_ms: float | None = None
+    resume: Resume | None = None
 
     @property
     def is_right(self) -> bool:
-        return self.delivery is None or self.delivery.is_right
+        """Whether what was sent has arrived, as far as that was measured."""
+        return all(part is None or part.is_right for part in (self.delivery, self.resume))
 
 
 class StepReport(Struct, frozen=True, forbid_unknown_fields=True):

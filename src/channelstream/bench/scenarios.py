@@ -1,6 +1,6 @@
 """The predefined scenarios. Each answers one question by one or more runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -16,12 +16,14 @@ class Step:
     Attributes:
         flags: options of the server, if the run starts one.
         reference: the reference server for the same load; None means none.
+        restarts: the server is killed and started again, and its clients come back.
     """
 
     label: str
     load: Load
     flags: tuple[str, ...] = ()
     reference: Reference | None = "broadcast"
+    restarts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,7 @@ class Scenario:
     def changed(self, changes: dict[str, Any]) -> "Scenario":
         """Return the scenario with other parameters in all steps."""
         steps = tuple(
-            Step(step.label, msgspec.structs.replace(step.load, **changes), step.flags, step.reference)
-            for step in self.steps
+            replace(step, load=msgspec.structs.replace(step.load, **changes)) for step in self.steps
         )
         return Scenario(self.name, self.question, steps)
 
@@ -106,6 +107,11 @@ _ALL = (
         "connect",
         "registered connections and opened streams a second",
         (Step("3,000 clients", Load(clients=3000, messages=0)),),
+    ),
+    Scenario(
+        "restart",
+        "time until 15,000 clients have resumed after a server on SQLite was killed and started again",
+        (Step("15,000 clients", Load(clients=15_000, messages=0), reference=None, restarts=True),),
     ),
     Scenario(
         "compression",

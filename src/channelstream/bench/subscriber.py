@@ -7,6 +7,7 @@ registers all of them. `clients.Client` instead reads one stream, the end of whi
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -85,12 +86,14 @@ class Shared:
     Attributes:
         jitter: returns random numbers from 0 to 1.
         stopped: why subscribers do not reconnect.
+        ends: numbers of streams and attempts that ended, by reason.
     """
 
     application: Application
     jitter: Callable[[], float]
     frames: Frames = field(default_factory=Frames)
     stopped: list[str] = field(default_factory=list)
+    ends: Counter[str] = field(default_factory=Counter)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     is_closed: bool = False
 
@@ -117,9 +120,10 @@ class Subscriber:
 
     Attributes:
         failures: ends of streams and failed attempts.
+        begun_s: when the present attempt to connect began, after the wait before it.
     """
 
-    __slots__ = ("_body", "_client", "_shared", "_socket", "_take", "_timer", "failures")
+    __slots__ = ("_body", "_client", "_shared", "_socket", "_take", "_timer", "begun_s", "failures")
 
     def __init__(
         self, shared: Shared, body: Mapping[str, object], take: Callable[[list[Item]], None]
@@ -131,6 +135,7 @@ class Subscriber:
             take: called with received items.
         """
         self.failures = 0
+        self.begun_s = 0.0
         self._shared = shared
         self._body = body
         self._take = take
@@ -160,9 +165,13 @@ class Subscriber:
                 await self._renew(position)
             case Wait(wait_s=wait_s):
                 self.failures += 1
-                self._timer = asyncio.get_running_loop().call_later(wait_s, self._start_going)
+                self._timer = asyncio.get_running_loop().call_later(wait_s, self._try_again)
             case Stop(error=error):
                 self._shared.stopped.append(str(error))
+
+    def _try_again(self) -> None:
+        self.begun_s = time.monotonic()
+        self._start_going()
 
     def _start_going(self) -> None:
         self._shared.start(self._go_on())
@@ -179,6 +188,7 @@ class Subscriber:
         try:
             made = await self._shared.application.call("/connect", {**self._body, "since": position})
         except BenchFailed as error:
+            self._shared.ends[str(error)] += 1
             self._client.ended(RenewalFailed(str(error)), time.monotonic())
         else:
             self._client.renewed(made["conn_id"], made["position"])
@@ -199,6 +209,7 @@ class Subscriber:
         if socket is self._socket:
             self._socket = None
             socket.drop()
+            self._shared.ends[str(end) if end.status is None else f"HTTP {end.status}"] += 1
             self._client.ended(end, time.monotonic())
             self._start_going()
 

@@ -2,7 +2,16 @@
 
 from collections.abc import Iterator
 
-from channelstream.bench.results import Delivery, Measured, Memory, Percentiles, Rate, Report, StepReport
+from channelstream.bench.results import (
+    Delivery,
+    Measured,
+    Memory,
+    Percentiles,
+    Rate,
+    Report,
+    Resume,
+    StepReport,
+)
 
 BUSY = 0.9
 """From this load on, the process of the clients may limit deliveries a second and add latency."""
@@ -63,6 +72,8 @@ def _rows(measured: Measured) -> Iterator[Row]:
         yield from _percentile_rows("request", measured.stall_ms)
     if measured.delivery is not None:
         yield from _delivery_rows(measured.delivery)
+    if measured.resume is not None:
+        yield from _resume_rows(measured.resume)
     if measured.longest_turn_ms is not None:
         yield "longest turn of the loop", f"{measured.longest_turn_ms:,.1f} ms"
 
@@ -71,6 +82,18 @@ def _rate_rows(name: str, rate: Rate) -> Iterator[Row]:
     yield name, f"{rate.per_s:,.0f} /s"
     if rate.cpu_us_each is not None:
         yield f"{name}, CPU each", f"{rate.cpu_us_each:,.1f} µs"
+
+
+def _resume_rows(resume: Resume) -> Iterator[Row]:
+    yield "until the server listens", f"{resume.down_s:,.2f} s"
+    yield from _percentile_rows("resumed after", resume.since_listening_ms)
+    yield from _percentile_rows("last attempt", resume.attempt_ms)
+    yield from _rate_rows("clients back", resume.server)
+    if resume.server.cpu_us_each is not None:
+        yield "CPU of the server", f"{resume.server.cpu_us_each * resume.clients / 1e6:,.2f} s"
+    yield "reported as lost", f"{resume.lost:,}"
+    yield "missing", f"{resume.missing:,}"
+    yield "received twice", f"{resume.repeated:,}"
 
 
 def _memory_rows(memory: Memory) -> Iterator[Row]:
@@ -101,6 +124,8 @@ def _delivery_rows(delivery: Delivery) -> Iterator[Row]:
 
 def _remarks(measured: Measured) -> Iterator[str]:
     """Yield remarks about the figures."""
+    if measured.resume is not None:
+        yield from (f"  {count:,} x {reason}" for reason, count in measured.resume.ends.items())
     if measured.delivery is None:
         return
     for reason, count in measured.delivery.closed.items():
