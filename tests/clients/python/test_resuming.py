@@ -366,6 +366,7 @@ def test_discarded_items_are_received_again(transport: str) -> None:
         assert play.opens().position == "e-2"
         play.receives(message(3), keep=False)
         play.client.answered(play.now)
+    assert play.receives(message(4), keep=True) == []
     play.client.left(play.now, to_upgrade=False)
     assert play.opens().position == "e-1"
     assert play.receives(resumed("e-1")) == [resumed("e-1")]

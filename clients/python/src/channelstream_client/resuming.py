@@ -135,6 +135,7 @@ class ResumingClient(Generic[T]):
     __slots__ = (
         "_asked_for",
         "_can_renew",
+        "_discards",
         "_has_begun",
         "_is_forgotten",
         "_limits",
@@ -182,6 +183,7 @@ class ResumingClient(Generic[T]):
         self._transports = transports
         self._policy = ReconnectPolicy(len(transports), jitter)
         self._can_renew = can_renew
+        self._discards = False
         self._limits = limits
         self._has_begun = False
         self._is_forgotten = False
@@ -221,6 +223,7 @@ class ResumingClient(Generic[T]):
         if not self.is_polling:
             self._read_to = self.position
             self._reported_loss = None
+            self._discards = False
         self.is_reading = True
         self._asked_for = self._read_to
         self._opened_at = now
@@ -242,7 +245,7 @@ class ResumingClient(Generic[T]):
         """Return the items of a received list that the application gets. A `closing` item ends the stream.
 
         Args:
-            keep: False discards the items: after `left` the next stream resumes before them.
+            keep: False discards the items, and all that the stream brings after them: the next stream resumes before them.
         """
         if not self.is_reading:
             return []
@@ -250,11 +253,12 @@ class ResumingClient(Generic[T]):
             self._on_open(now)
         wanted = [item for item in items if not is_closing(item) and self._is_wanted(item)]
         self._read_to = next(filter(None, map(position_of, reversed(items))), self._read_to)
-        if keep:
+        self._discards = self._discards or not keep
+        if not self._discards:
             self.position = self._read_to
         if end := closing_of(items):
             self.ended(end, now)
-        return wanted if keep else []
+        return [] if self._discards else wanted
 
     def _on_open(self, now: float) -> None:
         upgrade_s = self._policy.received(now)
