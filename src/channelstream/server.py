@@ -49,7 +49,7 @@ from channelstream.pages.app import page_route
 from channelstream.site import routes
 from channelstream.slices import Slices
 from channelstream.tracing import Tracer
-from channelstream.transports.entrances import ENTRANCES, Entrance
+from channelstream.transports.entrances import ENTRANCES, MakeEntrance
 from channelstream.transports.routes import stream_routes
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
@@ -210,7 +210,7 @@ def serve(
 def build(
     settings: Settings,
     protocols: Protocols = PROTOCOLS,
-    entrances: Iterable[Callable[[Streams], Entrance]] = ENTRANCES,
+    entrances: Iterable[MakeEntrance] = ENTRANCES,
 ) -> Server:
     """Build the server with all its parts.
 
@@ -221,7 +221,7 @@ def build(
     node, apps = _node(settings, protocols.formats), make_apps(settings)
     policy = Policy(settings.trusted_proxies, settings.enforce_https, settings.allow_cors)
     services = Services(apps, node)
-    streams = Streams(services.default, _stream_settings(settings), policy, protocols)
+    streams = Streams(services, _stream_settings(settings), policy, protocols)
     auth = make_signature_auth(settings, apps.default, node.clock.wall)
     auths: dict[Auth, RequestAuth] = {Auth.SIGNED: auth, Auth.NONE: OpenAuth(apps.default)}
     api = Api(services, auths, settings.max_body_bytes).routes(ENDPOINTS)
@@ -235,7 +235,7 @@ def build(
         partial(_is_admin, auth),
         Tracer(services.default),
     )
-    rows = [*api, *stream_routes(streams, entrances)]
+    rows = [*api, *stream_routes(streams, services.default, entrances)]
     router = Router(policy, rows, page_route(pages, policy, settings.http_scheme))
     http_server = HttpServer(_http_settings(settings), router, lambda: streams.sockets)
     return Server(settings, node, streams, http_server, sampler, watchdog)

@@ -13,6 +13,12 @@ def test_the_applications_of_a_server_are_the_default_one_and_the_further_ones()
     assert apps.default.id == DEFAULT
 
 
+def test_a_key_has_an_owner() -> None:
+    """The application that made it."""
+    apps = Apps(App(), App("shop"))
+    assert [apps.owner(app.key("room")) for app in apps] == list(apps)
+
+
 def test_two_applications_never_have_one_id() -> None:
     """Otherwise the keys of their channels, users and connections would be the same."""
     for further in ((App(DEFAULT),), (App("shop"), App("shop"))):

@@ -68,14 +68,14 @@ class World:
         seen: of these what is the same in each run.
     """
 
-    def __init__(self, services: Services, app: App) -> None:
+    def __init__(self, streams: Streams, app: App) -> None:
+        services = streams.services
         self.service: Service = services.of(app)
         self.answers: list[Any] = []
         self.seen: list[Any] = []
-        streams = Streams(self.service, StreamSettings(poll_timeout_s=3600, poll_gap_s=3600), Policy())
         auth = OpenAuth(app)
         api = Api(services, dict.fromkeys(Auth, auth), 1 << 20)
-        routes = [*api.routes(ENDPOINTS), *stream_routes(streams)]
+        routes = [*api.routes(ENDPOINTS), *stream_routes(streams, self.service)]
         self._transport = httpx.ASGITransport(RouterApp(Router(Policy(), routes)))
         self.tracer = Tracer(self.service)
         self.panel = Panel(self.service, streams, Sampler(self.service.node, Watchdog(0.1)))
@@ -148,6 +148,12 @@ def stable(value: Any, key: str = "") -> Any:
 
 def message(text: str, uuid: str, channel: str | None = "room", user: str = "ann", **more: Any) -> Any:
     return {"user": user, "channel": channel, "message": {"text": text}, "uuid": uuid, **more}
+
+
+def streams_of(node: Node, *apps: App) -> Streams:
+    """Return the streams of a node with these applications, of which the first is the default one."""
+    settings = StreamSettings(poll_timeout_s=3600, poll_gap_s=3600)
+    return Streams(Services(Apps(*apps), node), settings, Policy())
 
 
 async def script(world: World, text: str) -> AsyncIterator[None]:
@@ -264,14 +270,14 @@ def test_an_application_beside_another_is_served_as_alone(new_engine: Callable[[
 
     async def alone(text: str) -> list[Any]:
         async with started(new_engine()) as node:
-            world = World(Services(Apps(App()), node), App())
+            world = World(streams_of(node, App()), App())
             await in_turn(script(world, text))
             return world.seen
 
     async def together() -> tuple[World, World]:
         async with started(new_engine()) as node:
-            services = Services(Apps(App(), SHOP), node)
-            default, shop = World(services, App()), World(services, SHOP)
+            streams = streams_of(node, App(), SHOP)
+            default, shop = World(streams, App()), World(streams, SHOP)
             await in_turn(script(default, DEFAULT_TEXT), script(shop, SHOP_TEXT))
             return default, shop
 
@@ -297,13 +303,13 @@ def test_a_restart_keeps_applications_apart(tmp_path: Path) -> None:
     async def scenario() -> None:
         both = (App(), SHOP)
         async with started(engine) as node:
-            worlds = [World(Services(Apps(*both), node), app) for app in both]
+            worlds = [World(streams_of(node, *both), app) for app in both]
             for world, text in zip(worlds, (DEFAULT_TEXT, SHOP_TEXT), strict=True):
                 await world.ask("POST", "/channel_config", {"room": ROOM})
                 await world.ask("POST", "/message", message(text, FIRST))
             before = [await describe(world) for world in worlds]
         async with started(engine) as node:
-            after = [await describe(World(Services(Apps(*both), node), app)) for app in both]
+            after = [await describe(World(streams_of(node, *both), app)) for app in both]
         assert after == before
         histories = [each["channels"]["room"]["history"] for each in after]
         assert [[item["message"]["text"] for item in history] for history in histories] == [
@@ -322,8 +328,8 @@ def test_nodes_ask_each_other_about_connections_of_one_application(redis: RedisS
         redis.cli("FLUSHALL")
         both = (App(), SHOP)
         async with started(redis.address) as first, started(redis.address) as second:
-            default, shop = (World(Services(Apps(*both), first), app) for app in both)
-            default_there, shop_there = (World(Services(Apps(*both), second), app) for app in both)
+            default, shop = (World(streams_of(first, *both), app) for app in both)
+            default_there, shop_there = (World(streams_of(second, *both), app) for app in both)
             ann = {"username": "ann", "conn_id": "c-ann", "channels": ["room"]}
             for world in (default, shop):
                 await world.call("/connect", ann)

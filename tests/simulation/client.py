@@ -89,7 +89,7 @@ class Client:
         assert self.connection is not None
         try:
             # It knows the id and nothing more: that may be another connection by now.
-            self.connection = self.world.streams.connection({"conn_id": self.connection.id}, Framing.POLL)
+            self.connection = self.world.admission.connection({"conn_id": self.connection.id}, Framing.POLL)
         except ChannelstreamError:
             self.forget()
             return

@@ -21,7 +21,7 @@ from tests.simulation.line import Line
 from tests.simulation.loop import VirtualLoop, kill_others
 from tests.simulation.world import WRITES, WorldClock
 
-from channelstream.apps.app import App
+from channelstream.apps.app import App, Apps
 from channelstream.core.connection import ConnectionState
 from channelstream.core.events import Message, MessageDeleted, Presence
 from channelstream.core.hub import Hub
@@ -37,7 +37,7 @@ from channelstream.engines.sqlite_file import Stored, Writes
 from channelstream.engines.sqlite_restore import Restore
 from channelstream.engines.sqlite_upkeep import Upkeep
 from channelstream.errors import ChannelstreamError, CloseCode, Unavailable
-from channelstream.node import Node, NodeLimits, Service
+from channelstream.node import Node, NodeLimits, Services
 from channelstream.transports.longpoll import PollStream
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
@@ -230,7 +230,9 @@ class Scene:
         )
         reached: Any = LateEngine(own, gates) if engine == "late" else own
         self.node = Node(reached, self.hub, clock, lambda: next(ids), NodeLimits(10, CHANNELS_EACH))
-        self.streams = Streams(Service(App(), self.node), StreamSettings(detach_grace_s=GRACE_S), Policy())
+        self.streams = Streams(
+            Services(Apps(App()), self.node), StreamSettings(detach_grace_s=GRACE_S), Policy()
+        )
         self._present: set[tuple[str | None, str]] = set()
         self._deliver, self.node.deliver = self.node.deliver, self._deliver_and_check
         self._numbers = count(70)

@@ -13,16 +13,17 @@ from tests.simulation.loop import turns
 from tests.simulation.truth import Truth
 
 from channelstream import slices
-from channelstream.apps.app import App
+from channelstream.apps.app import App, Apps
 from channelstream.core.log import Entry
 from channelstream.core.policy import Policy
 from channelstream.core.registry import RegistryLimits
 from channelstream.engines.local_log import Lifetimes
 from channelstream.errors import Unavailable
 from channelstream.housekeeping import Housekeeping
-from channelstream.node import Node, Service
+from channelstream.node import Node, Services
 from channelstream.node.node import NodeLimits
 from channelstream.pacing import FlushPacer
+from channelstream.transports.admission import Admission
 from channelstream.transports.settings import StreamSettings
 from channelstream.transports.streams import Streams
 from channelstream.wire.protocols import PROTOCOLS
@@ -203,7 +204,8 @@ class World:
         settings = StreamSettings(
             outbox_bytes=bounds.outbox_bytes, heartbeat_interval_s=2.0, detach_grace_s=6.0
         )
-        self.streams = Streams(Service(App(), self.node), settings, Policy())
+        self.streams = Streams(Services(Apps(App()), self.node), settings, Policy())
+        self.admission = Admission(self.streams, self.streams.services.default)
         self.housekeeping = Housekeeping(self.node)
 
     @property

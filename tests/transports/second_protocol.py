@@ -16,8 +16,8 @@ from channelstream.core.events import Message
 from channelstream.core.log import Entry
 from channelstream.core.user import UserUpdate
 from channelstream.errors import ChannelstreamError, CloseCode, Unauthorized, Unavailable
+from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import ENTRANCES, OpeningRequest
-from channelstream.transports.streams import Streams
 from channelstream.wire import channelstream
 from channelstream.wire.client_commands import ClientCommand, Fail, Outcome, Reply, Subscribe
 from channelstream.wire.client_session import WireProtocol
@@ -134,8 +134,8 @@ class ByName:
     path = PATH + "{user}"
     protocol = SECOND
 
-    def __init__(self, streams: Streams) -> None:
-        self._service = streams.service
+    def __init__(self, admission: Admission) -> None:
+        self._service = admission.service
 
     def connection(self, request: OpeningRequest) -> Connection | None:
         return None

@@ -89,7 +89,7 @@ class Front:
     served: list[Served] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        router = Recording(streams().policy, stream_routes(streams()))
+        router = Recording(streams().policy, stream_routes(streams(), streams().services.default))
         router.record = AsgiHandler(self._app, streams().policy)
         self._http_server = HttpServer(HttpSettings(), router)
 

@@ -76,7 +76,9 @@ def test_ended_streams_are_gone(kind: str) -> None:
 
     async def scenario(stage: Stage) -> None:
         streams = stage.streams
-        http_server = HttpServer(HttpSettings(), Router(streams.policy, stream_routes(streams)))
+        http_server = HttpServer(
+            HttpSettings(), Router(streams.policy, stream_routes(streams, streams.services.default))
+        )
         await visit(stage, http_server, *VISITS[kind])
         before = census()
         for _ in range(ROUNDS):
@@ -94,7 +96,9 @@ def test_ended_http_connections_are_gone() -> None:
 
     async def scenario(stage: Stage) -> None:
         streams = stage.streams
-        http_server = HttpServer(HttpSettings(), Router(streams.policy, stream_routes(streams)))
+        http_server = HttpServer(
+            HttpSettings(), Router(streams.policy, stream_routes(streams, streams.services.default))
+        )
         await call(stage, http_server)
         before = census()
         for _ in range(ROUNDS):

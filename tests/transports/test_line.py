@@ -200,7 +200,9 @@ def test_stopping_does_not_wait_for_a_connection_without_a_stream() -> None:
         streams, transport = stage.streams, stage.transport
         payload = b'"%b"' % (b"y" * MUCH)
         await streams.node.publish([Message(uuid="m", channel="a", user="x", payload=payload, timestamp="t")])
-        http_server = HttpServer(HttpSettings(), Router(streams.policy, stream_routes(streams)))
+        http_server = HttpServer(
+            HttpSettings(), Router(streams.policy, stream_routes(streams, streams.services.default))
+        )
         http = HttpConnection(http_server)
         transport.set_protocol(http)
         http.connection_made(transport)

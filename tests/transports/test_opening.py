@@ -56,7 +56,7 @@ def in_fetched_attachment(node: Any) -> None:
 
 async def answer_to(stage: Stage, request: bytes) -> bytes:
     """Return all that the client of a request receives until its socket is closed."""
-    router = Router(stage.streams.policy, stream_routes(stage.streams))
+    router = Router(stage.streams.policy, stream_routes(stage.streams, stage.streams.services.default))
     http = HttpConnection(HttpServer(HttpSettings(), router))
     stage.transport.set_protocol(http)
     http.connection_made(stage.transport)

@@ -9,6 +9,7 @@ from channelstream.core.client_protocol import ClientProtocol, PresenceAudience
 from channelstream.core.user import UserUpdate
 from channelstream.errors import Unauthorized
 from channelstream.server import build
+from channelstream.transports.admission import Admission
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing
 
@@ -22,10 +23,11 @@ def test_a_connection_of_a_later_version_has_no_stream_here() -> None:
         later = ClientProtocol("v99", PresenceAudience.IF_ANNOUNCED)
         await server.node.connect("new", "ann", later, {}, UserUpdate({}, {}))
         await server.node.connect("own", "ann", V07, {}, UserUpdate({}, {}))
-        assert server.streams.connection({"conn_id": "own"}, Framing.SSE).id == "own"
+        admission = Admission(server.streams, server.streams.services.default)
+        assert admission.connection({"conn_id": "own"}, Framing.SSE).id == "own"
         with pytest.raises(Unauthorized):
-            server.streams.connection({"conn_id": "new"}, Framing.SSE)
+            admission.connection({"conn_id": "new"}, Framing.SSE)
         with pytest.raises(Unauthorized):
-            await server.streams.take_over({"conn_id": "new"}, Framing.SSE)
+            await admission.take_over({"conn_id": "new"}, Framing.SSE)
 
     asyncio.run(life())

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from tests.simulation.line import Line
 
-from channelstream.apps.app import App
+from channelstream.apps.app import App, Apps
 from channelstream.config import Settings
 from channelstream.core.batch import DISCARD
 from channelstream.core.connection import ConnectionState
@@ -14,7 +14,7 @@ from channelstream.core.events import Message
 from channelstream.core.policy import Policy
 from channelstream.core.user import UserUpdate
 from channelstream.http import closing
-from channelstream.node import Node, Service
+from channelstream.node import Node, Services
 from channelstream.server import build
 from channelstream.transports import streams, websocket
 from channelstream.transports.settings import StreamSettings
@@ -51,7 +51,7 @@ async def crowd(is_live: bool = True) -> tuple[Node, list[Socket]]:
     """A node with so many connections, each with an open socket that has caught up, or is catching up."""
     node = build(Settings(secret="x", admin_secret="y", unattached_timeout_s=3600)).node
     await node.start()
-    shared = Streams(Service(App(), node), StreamSettings(), Policy())
+    shared = Streams(Services(Apps(App()), node), StreamSettings(), Policy())
     lines = []
     for number in range(MANY):
         await node.connect(f"c{number}", f"u{number}", V07, {"a": {}}, UserUpdate({}, {}))

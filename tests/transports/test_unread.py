@@ -115,7 +115,9 @@ def test_a_refused_websocket_that_reads_nothing_is_dropped(monkeypatch: pytest.M
 
     async def scenario(stage: Stage) -> None:
         streams, transport, lost = stage.streams, stage.transport, Lost()
-        http_server = HttpServer(HttpSettings(), Router(streams.policy, stream_routes(streams)))
+        http_server = HttpServer(
+            HttpSettings(), Router(streams.policy, stream_routes(streams, streams.services.default))
+        )
         http = HttpConnection(http_server)
         transport.set_protocol(http)
         http.connection_made(transport)

@@ -144,7 +144,8 @@ def test_a_refused_websocket_is_closed_with_the_code_of_its_error(
 
         streams, transport = stage.streams, stage.transport
         streams.node.connection = refuse  # type: ignore[assignment]
-        http = HttpConnection(HttpServer(HttpSettings(), Router(streams.policy, stream_routes(streams))))
+        router = Router(streams.policy, stream_routes(streams, streams.services.default))
+        http = HttpConnection(HttpServer(HttpSettings(), router))
         transport.set_protocol(http)
         http.connection_made(transport)
         await asyncio.get_running_loop().sock_sendall(stage.client, UPGRADE)

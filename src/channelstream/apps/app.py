@@ -94,3 +94,7 @@ class Apps:
 
     def __iter__(self) -> Iterator[App]:
         return iter(self._apps.values())
+
+    def owner(self, key: str) -> App:
+        """Return the application that has this key."""
+        return self._apps[app_id_of(key)]

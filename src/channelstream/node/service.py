@@ -180,11 +180,17 @@ class Services:
     """The services of all applications on one node."""
 
     def __init__(self, apps: Apps, node: Node) -> None:
+        self.node = node
+        self._apps = apps
         self._services = {app.id: Service(app, node) for app in apps}
         self.default = self.of(apps.default)
 
     def of(self, app: App) -> Service:
         return self._services[app.id]
+
+    def owner(self, key: str) -> Service:
+        """Return the service of the application that has this key."""
+        return self.of(self._apps.owner(key))
 
 
 def _named(done: Subscribed | None) -> Subscribed | None:

@@ -1,6 +1,6 @@
 """Which paths open a WebSocket, in which protocol, and how the connection of a request is found: a row for each.
 
-An entrance is made for the streams of a server, and asked for each request whose path is its own.
+An entrance is made for an application, and asked for each request whose path is its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from typing import Protocol
 
 from channelstream.core.client_protocol import ClientProtocol
 from channelstream.core.connection import Connection
-from channelstream.transports.streams import Streams
+from channelstream.transports.admission import Admission
 from channelstream.wire.channelstream import V07
 from channelstream.wire.framing import Framing
 
@@ -64,18 +64,21 @@ class ByConnId:
     protocol = V07
     """Both generations are refused alike, and an unknown connection could be of either."""
 
-    def __init__(self, streams: Streams) -> None:
-        self._streams = streams
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
 
     def connection(self, request: OpeningRequest) -> Connection | None:
         return (
             None
-            if self._streams.is_elsewhere(request.query)
-            else self._streams.connection(request.query, request.framing)
+            if self._admission.is_elsewhere(request.query)
+            else self._admission.connection(request.query, request.framing)
         )
 
     async def fetch(self, request: OpeningRequest) -> Connection:
-        return await self._streams.take_over(request.query, request.framing)
+        return await self._admission.take_over(request.query, request.framing)
 
 
-ENTRANCES: tuple[Callable[[Streams], Entrance], ...] = (ByConnId,)
+MakeEntrance = Callable[[Admission], Entrance]
+"""Makes an entrance of an application."""
+
+ENTRANCES: tuple[MakeEntrance, ...] = (ByConnId,)

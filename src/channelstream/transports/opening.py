@@ -18,6 +18,7 @@ from channelstream.errors import BadRequest, ChannelstreamError, Internal
 from channelstream.http.answers import lines
 from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.takeover import Detachable, TakeOver
+from channelstream.transports.admission import Admission
 from channelstream.transports.entrances import Entrance, OpeningRequest
 from channelstream.transports.sse import SSEStream
 from channelstream.transports.streams import Streams
@@ -38,8 +39,9 @@ logger = logging.getLogger(__name__)
 class SocketOpener:
     """Returns what takes over the socket of a request for a stream (`http.router.Opener`)."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, admission: Admission) -> None:
         self._streams = streams
+        self._admission = admission
 
     def websocket(self, entrance: Entrance, head: RequestHead) -> TakeOver | None:
         """Return what takes the socket over; None if the request does not ask for a WebSocket.
@@ -86,9 +88,9 @@ class SocketOpener:
         """Return what opens an event stream; None if it is refused, which the handler of the route does."""
         try:
             query = self._admit(head)
-            if self._streams.is_elsewhere(query):
+            if self._admission.is_elsewhere(query):
                 return TakeOver(partial(self._fetch_for_event_stream, head, query))
-            self._streams.connection(query, Framing.SSE)
+            self._admission.connection(query, Framing.SSE)
         except ChannelstreamError:
             return None
         return TakeOver(partial(self._open_event_stream, head, query))
@@ -104,7 +106,7 @@ class SocketOpener:
 
         async def fetch() -> None:
             try:
-                await self._streams.take_over(query, Framing.SSE)
+                await self._admission.take_over(query, Framing.SSE)
             except ChannelstreamError:
                 http.serve()
             except Exception:
@@ -119,7 +121,7 @@ class SocketOpener:
         if not http.is_open:
             return
         try:
-            connection = self._streams.connection(query, Framing.SSE)
+            connection = self._admission.connection(query, Framing.SSE)
         except ChannelstreamError:
             # It has ended since this request was read: the handler of the route answers that.
             http.serve()

@@ -1,13 +1,15 @@
 """The paths of the transports: who opens their streams, long polls, and refusals of streams that cannot be opened."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 from channelstream.errors import Unavailable, UpgradeRequired
 from channelstream.http.request import Request
 from channelstream.http.response import Response
 from channelstream.http.router import Route
-from channelstream.transports.entrances import ENTRANCES, Entrance
+from channelstream.node import Service
+from channelstream.transports.admission import Admission
+from channelstream.transports.entrances import ENTRANCES, MakeEntrance
 from channelstream.transports.longpoll import LONG_ANSWER_BYTES, PollStream, check_callback, jsonp
 from channelstream.transports.opening import SocketOpener
 from channelstream.transports.streams import Streams
@@ -21,12 +23,17 @@ NO_STORE = ((b"cache-control", b"no-store"),)
 
 
 def stream_routes(
-    streams: Streams, entrances: Iterable[Callable[[Streams], Entrance]] = ENTRANCES
+    streams: Streams, service: Service, entrances: Iterable[MakeEntrance] = ENTRANCES
 ) -> Iterable[Route]:
-    """Return the routes of all transports."""
-    opener, handlers = SocketOpener(streams), StreamHandlers(streams)
+    """Return the routes of all transports.
+
+    Args:
+        service: of the application whose streams they open.
+    """
+    admission = Admission(streams, service)
+    opener, handlers = SocketOpener(streams, admission), StreamHandlers(streams, admission)
     poll = handlers.poll
-    websockets = [make(streams) for make in entrances]
+    websockets = [make(admission) for make in entrances]
     return (
         *(
             Route(each.path, {"GET": handlers.refuse_websocket}, NO_STORE, partial(opener.websocket, each))
@@ -40,8 +47,9 @@ def stream_routes(
 class StreamHandlers:
     """Answers the requests for streams whose sockets stay in HTTP."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, admission: Admission) -> None:
         self._streams = streams
+        self._admission = admission
 
     async def refuse_websocket(self, request: Request) -> Response:
         """Refuse a request without an upgrade."""
@@ -51,16 +59,16 @@ class StreamHandlers:
     async def refuse_event_stream(self, request: Request) -> Response:
         """Raise the error for which a request opens no event stream."""
         self._streams.policy.check_origin(request.headers)
-        await self._streams.take_over(request.arguments, Framing.SSE)
+        await self._admission.take_over(request.arguments, Framing.SSE)
         raise Unavailable("This stream cannot be opened here; try again.")
 
     async def poll(self, request: Request) -> Response | None:
         """Wait for events; None if the client has gone meanwhile."""
         query = request.arguments
         callback = check_callback(query["callback"]) if "callback" in query else None
-        await self._streams.take_over(query, Framing.POLL)
+        await self._admission.take_over(query, Framing.POLL)
         await request.read(POLL_BODY_BYTES)
-        connection = await self._streams.take_over(query, Framing.POLL)
+        connection = await self._admission.take_over(query, Framing.POLL)
         stream = PollStream(self._streams, connection, request.source.line())
         stream.open(query.get("since"))
         body = await stream.wait(request.disconnected)

@@ -213,7 +213,8 @@ class WebSocketStream(asyncio.Protocol):
         """
         if message.opcode is not Opcode.TEXT or self._closing or self._transport.is_closing():
             return False
-        return self._attachment.receive(self._streams.service, message.payload, self._read_later)
+        service = self._streams.services.owner(self._attachment.connection.id)
+        return self._attachment.receive(service, message.payload, self._read_later)
 
     def _closed_by_client(self) -> None:
         close, self._client_close = self._client_close, None

@@ -1,0 +1,77 @@
+"""The checks before a stream opens."""
+
+from collections.abc import Mapping
+
+from channelstream.core.connection import Connection
+from channelstream.core.ids import normalize_conn_id
+from channelstream.errors import Invalid, Unauthorized, Unavailable
+from channelstream.node import Service
+from channelstream.transports.streams import Streams
+from channelstream.wire.framing import Framing
+
+
+class Admission:
+    """Finds the connections of one application for which streams are opened, and refuses the others.
+
+    Attributes:
+        service: that of the application.
+    """
+
+    def __init__(self, streams: Streams, service: Service) -> None:
+        self._streams = streams
+        self.service = service
+
+    def connection(self, query: Mapping[str, str], framing: Framing) -> Connection:
+        """Return the connection of a stream's request, if this node holds it.
+
+        Args:
+            framing: that of the stream.
+
+        Raises:
+            Invalid: no conn_id was given.
+            Unauthorized: it is malformed, unknown or expired, or its protocol is not spoken on this transport.
+            Unavailable: the server is shutting down, or its ownership of the connection is not confirmed.
+        """
+        conn_id = self._conn_id(query)
+        connection = self._spoken(self.service.connection(conn_id) if conn_id else None, framing)
+        if not self.service.node.owns(connection.id):
+            raise Unavailable("The engine is out of reach; reconnect in a moment.")
+        return connection
+
+    def is_elsewhere(self, query: Mapping[str, str]) -> bool:
+        """Whether another node may own the connection, so that `take_over` is needed.
+
+        Raises:
+            Invalid, Unavailable: as `connection` does.
+        """
+        conn_id = self._conn_id(query)
+        return conn_id is not None and self.service.may_be_elsewhere(conn_id)
+
+    async def take_over(self, query: Mapping[str, str], framing: Framing) -> Connection:
+        """Return the connection of a stream's request, moved to this node if another one held it.
+
+        Raises:
+            Unavailable: also if the engine is out of reach.
+        """
+        conn_id = self._conn_id(query)
+        return self._spoken(await self.service.take_over(conn_id) if conn_id else None, framing)
+
+    def _conn_id(self, query: Mapping[str, str]) -> str | None:
+        if self.service.node.draining:
+            raise Unavailable("The server restarts; reconnect in a moment.")
+        if "conn_id" not in query:
+            raise Invalid({"conn_id": ["Missing data for required field."]})
+        try:
+            return normalize_conn_id(query["conn_id"])
+        except ValueError:
+            return None
+
+    def _spoken(self, connection: Connection | None, framing: Framing) -> Connection:
+        """Return a connection whose protocol this server speaks on this transport.
+
+        Raises:
+            Unauthorized: it is unknown, or a node of a later version has registered it.
+        """
+        if connection is None or not self._streams.protocols.is_spoken(connection.protocol, framing):
+            raise Unauthorized("Unknown connection: ask the application for a new conn_id.")
+        return connection
