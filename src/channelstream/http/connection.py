@@ -30,6 +30,7 @@ from channelstream.core.policy import Address, Header
 from channelstream.errors import ChannelstreamError, Internal, TimedOut, Unavailable
 from channelstream.http.answers import CLOSE, lines, status_line
 from channelstream.http.closing import close_transport, is_tls
+from channelstream.http.eager import run_eagerly
 from channelstream.http.exchange import HttpExchange
 from channelstream.http.idle import IdleTimer, has_unread
 from channelstream.http.line import Line, ack_progress
@@ -221,7 +222,9 @@ class HttpConnection(asyncio.Protocol):
         head = self._reader.head()
         if head is not None:
             self._begin(head)
-        elif self._has_ended or self._is_stopping:
+            return
+        self._resume_reading()
+        if self._has_ended or self._is_stopping:
             self._close()
         elif self._reader.has_more:
             self._wait_for_head()
@@ -237,18 +240,18 @@ class HttpConnection(asyncio.Protocol):
                 self._stop_timer()
             elif reader.has_stopped and not exchange.is_full:
                 self._continue_later()
-        has_next = exchange.is_whole and reader.has_more and (not exchange.is_answered or self.is_full)
+        has_next = exchange.is_whole and reader.has_more
         if exchange.is_full or reader.has_stopped or has_next:
             self._pause_reading()
         else:
             self._resume_reading()
 
     def _continue_later(self) -> None:
-        """Continue with the body in the next loop turn."""
+        """Continue with the body, or with the next request, in the next loop turn."""
         if self._continuation is None:
-            self._continuation = self._loop.call_soon(self._continue_body)
+            self._continuation = self._loop.call_soon(self._continue)
 
-    def _continue_body(self) -> None:
+    def _continue(self) -> None:
         self._continuation = None
         if self._phase is Phase.EXCHANGE:
             self._proceed()
@@ -294,7 +297,9 @@ class HttpConnection(asyncio.Protocol):
             self._run(exchange, request, self._http_server.router.handler(request))
 
     def _run(self, exchange: HttpExchange, request: Request, handler: Handler) -> None:
-        self._http_server.run(self._loop.create_task(exchange.run(handler, request)))
+        task = run_eagerly(exchange.run(handler, request), self._loop)
+        if task is not None:
+            self._http_server.run(task)
 
     def line(self) -> Line:
         return Line(self._transport)
@@ -308,8 +313,11 @@ class HttpConnection(asyncio.Protocol):
             return
         if not exchange.keep_alive or self._is_stopping:
             self._close_gently(is_whole=exchange.is_whole)
-            return
-        self._proceed()
+        elif self._reader.has_more:
+            # A client may have sent very many requests ahead: each has a turn of the loop for itself.
+            self._continue_later()
+        else:
+            self._proceed()
 
     def fail(self) -> None:
         """Answer with 500, or close if an answer has begun already."""
