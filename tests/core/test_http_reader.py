@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from channelstream.core.http_body import CHUNK_LINE_BYTES, CHUNK_STEPS
 from channelstream.core.http_head import RequestHead
-from channelstream.core.http_reader import RequestReader
+from channelstream.core.http_reader import REPEATED_BYTES, RequestReader
 from channelstream.errors import BadRequest, ChannelstreamError, HeadTooLong
 
 VECTORS = json.loads((Path(__file__).parents[2] / "spec/vectors/http.json").read_text())["vectors"]
@@ -227,3 +227,17 @@ def test_a_long_head_in_pieces_is_refused_by_its_size() -> None:
     reader.receive(GET)
     with pytest.raises(HeadTooLong, match="max_head_bytes"):
         reader.head()
+
+
+def test_a_repeated_head_is_not_read_again() -> None:
+    """It is the same value, with a body of its own; another head in between is read, and a long one always."""
+    post = b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+    long = GET[:-2] + b"X: %b\r\n\r\n" % (b"x" * REPEATED_BYTES)
+    data = post + b"ab" + post + b"cd" + GET + post + b"ef" + long + long
+    read = Read([data], limit=2 * REPEATED_BYTES)
+    assert [bytes(body) for _, body in read.requests] == [b"ab", b"cd", b"", b"ef", b"", b""]
+    heads = [head for head, _ in read.requests]
+    assert heads[0] is heads[1]
+    assert [head.method for head in heads] == ["POST", "POST", "GET", "POST", "GET", "GET"]
+    assert heads[4] == heads[5]
+    assert heads[4] is not heads[5]

@@ -79,7 +79,7 @@ class AsgiHandler:
         """Return the headers with the Host of the browser's request, if a trusted proxy names it."""
         host = self._policy.host(head).encode()
         if not host:
-            return head.headers
+            return list(head.headers)
         return [(b"host", host), *(field for field in head.headers if field[0] != b"host")]
 
 
