@@ -40,7 +40,7 @@ def asked(path: str, method: str = "GET", *lines: str, client: str = PROXY) -> R
 
 async def echo(request: Request) -> Response:
     """Answer with what the router has made of the request."""
-    return Response(json.dumps([request.path, request.parameters, request.arguments]).encode())
+    return Response(json.dumps([request.path, dict(request.parameters), request.arguments]).encode())
 
 
 def answered(router: Router, head: RequestHead) -> Response:

@@ -72,13 +72,14 @@ class Policy:
             enforce_https: refuse plain HTTP.
             origins: pages that may read answers and open streams; empty means all.
         """
+        self._has_proxies = bool(trusted_proxies)
         self._trusted = Networks(trusted_proxies)
         self._enforce_https = enforce_https
         self._origins = frozenset(origin.encode() for origin in origins)
 
     def is_proxied(self, request: Received) -> bool:
         """Whether the peer is a proxy whose headers are believed."""
-        return self._trusted.has(_peer(request))
+        return self._has_proxies and self._trusted.has(_peer(request))
 
     def client(self, request: Received) -> str:
         """Return the caller's address: that of the peer, or the last one in the headers that is not a trusted proxy.
@@ -87,7 +88,7 @@ class Policy:
         a proxy that sets one of them passes the other on as the client wrote it.
         """
         peer = _peer(request)
-        if not self._trusted.has(peer):
+        if not self.is_proxied(request):
             return peer
         lists = (x_forwarded_for(request.headers), forwarded(request.headers))
         callers = {hops[self._caller_index(hops)].address for hops in lists if hops}

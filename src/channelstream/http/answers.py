@@ -1,8 +1,9 @@
 """Bytes of the head of an answer."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -22,6 +23,20 @@ def status_line(status: int) -> bytes:
 def lines(headers: Sequence[Header]) -> bytes:
     """Return the header lines; the values must not contain line ends."""
     return b"".join([b"%b: %b\r\n" % field for field in headers])
+
+
+@lru_cache(maxsize=64)
+def known_lines(headers: tuple[Header, ...]) -> tuple[bytes, bool]:
+    """Return the header lines, and whether one of them announces the close of the connection.
+
+    Most answers have the same few headers, those of CORS.
+    """
+    return lines(headers), closes(headers)
+
+
+def closes(headers: Iterable[Header]) -> bool:
+    """Return whether one of the headers announces the close of the connection."""
+    return any(name == b"connection" and b"close" in value for name, value in headers)
 
 
 def checked_lines(headers: Sequence[Header]) -> bytes:

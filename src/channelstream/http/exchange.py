@@ -24,7 +24,7 @@ from typing import Protocol
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header
-from channelstream.http.answers import CLOSE, CONTINUE, checked_lines, lines, status_line
+from channelstream.http.answers import CLOSE, CONTINUE, checked_lines, closes, known_lines, status_line
 from channelstream.http.line import Line
 from channelstream.http.request import Part, Request
 from channelstream.http.response import Response
@@ -33,6 +33,8 @@ from channelstream.http.router import Handler
 BODY_BYTES = 65_536
 """Bytes of a body that may wait for the handler; while there are more, the socket is not read."""
 WITHOUT_BODY = (204, 304)
+HEAD_OF_WHOLE = b"%b%bcontent-type: %b\r\ncontent-length: %d\r\nx-content-type-options: nosniff\r\n%b%b\r\n"
+"""The fields of `Response.fields` in one step: status line, Date, type, length, other fields, Connection."""
 
 logger = logging.getLogger(__name__)
 access_logger = logging.getLogger("channelstream.access")
@@ -192,13 +194,16 @@ class HttpExchange:
         if self._sink.is_full or not isinstance(body, bytes):
             return False
         self._begin(response.status)
-        text = lines(response.fields())
-        close = self._connection_line(response.headers)
-        if self._head.method == "HEAD":
-            body = b""
-        self._sink.write(
-            b"%b%b%b%b\r\n%b" % (status_line(response.status), self._sink.date(), text, close, body)
+        extra, closes_already = known_lines(response.headers)
+        head = HEAD_OF_WHOLE % (
+            status_line(response.status),
+            self._sink.date(),
+            response.content_type,
+            len(body),
+            extra,
+            self._connection_line(closes_already),
         )
+        self._sink.write(head if self._head.method == "HEAD" else head + body)
         self._complete()
         return True
 
@@ -226,7 +231,7 @@ class HttpExchange:
             raise RuntimeError("an answer cannot begin twice")
         text = checked_lines(headers) + self._frame(status, dict(headers))
         self._begin(status)
-        text += self._connection_line(headers)
+        text += self._connection_line(closes(headers))
         self._sink.write(b"%b%b%b\r\n" % (status_line(status), self._sink.date(), text))
 
     async def write(self, part: bytes) -> None:
@@ -287,12 +292,11 @@ class HttpExchange:
         if self._sink.access_log:
             self._log(status)
 
-    def _connection_line(self, headers: Sequence[Header]) -> bytes:
+    def _connection_line(self, closes_already: bool) -> bytes:
         """Return the header that announces the close of the connection, unless the answer has it."""
-        for name, value in headers:
-            if name == b"connection" and b"close" in value:
-                self.keep_alive = False
-                return b""
+        if closes_already:
+            self.keep_alive = False
+            return b""
         return b"" if self.keep_alive else CLOSE
 
     def _write_part(self, part: bytes) -> None:

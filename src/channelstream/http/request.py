@@ -1,8 +1,8 @@
 """A request, as its handler receives it: the head is there, and the body is read when the handler asks for it."""
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header, Policy
@@ -12,6 +12,9 @@ from channelstream.http.line import Line
 
 Part = tuple[bytes, bool]
 """Bytes of a body, and whether more follow."""
+
+
+NO_PARAMETERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ClientGone(Exception):
@@ -37,11 +40,14 @@ class Request:
         parameters: the values of the parameters in the path of its route, such as `{key}`.
     """
 
+    __slots__ = ("_arguments", "_policy", "head", "parameters", "source")
+
     def __init__(self, head: RequestHead, source: Source, policy: Policy) -> None:
         self.head = head
         self.source = source
-        self.parameters: dict[str, str] = {}
+        self.parameters: Mapping[str, str] = NO_PARAMETERS
         self._policy = policy
+        self._arguments: dict[str, str] | None = None
 
     @property
     def method(self) -> str:
@@ -68,10 +74,12 @@ class Request:
         """The caller's address, as trusted proxies report it."""
         return self._policy.client(self.head)
 
-    @cached_property
+    @property
     def arguments(self) -> dict[str, str]:
         """The parameters in the query."""
-        return read_query(self.head.query)
+        if self._arguments is None:
+            self._arguments = read_query(self.head.query)
+        return self._arguments
 
     async def read(self, limit: int) -> bytes:
         """Return the body, at most `limit` bytes.
@@ -82,7 +90,10 @@ class Request:
         """
         if (self.head.body_bytes or 0) > limit:
             raise _too_large(limit)
-        body, has_more = await self._receive()
+        part = await self.source.receive()
+        if part is None:
+            raise ClientGone
+        body, has_more = part
         if has_more:
             body = await self._read_rest(bytearray(body), limit)
         if len(body) > limit:
@@ -92,15 +103,12 @@ class Request:
     async def _read_rest(self, body: bytearray, limit: int) -> bytes:
         has_more = True
         while has_more and len(body) <= limit:
-            part, has_more = await self._receive()
-            body += part
+            part = await self.source.receive()
+            if part is None:
+                raise ClientGone
+            body += part[0]
+            has_more = part[1]
         return bytes(body)
-
-    async def _receive(self) -> Part:
-        part = await self.source.receive()
-        if part is None:
-            raise ClientGone
-        return part
 
     async def disconnected(self) -> None:
         """Return when the client has gone, or sends nothing more; a body is discarded."""
