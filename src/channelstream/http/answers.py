@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from channelstream.core.policy import Header
+from channelstream.http.response import Response
 
 STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -37,6 +38,14 @@ def known_lines(headers: tuple[Header, ...]) -> tuple[bytes, bool]:
 def closes(headers: Iterable[Header]) -> bool:
     """Return whether one of the headers announces the close of the connection."""
     return any(name == b"connection" and b"close" in value for name, value in headers)
+
+
+def last_answer(response: Response, date: bytes) -> bytes:
+    """Return a whole answer after which the connection closes."""
+    fields = response.fields()
+    close = b"" if closes(fields) else CLOSE
+    head = b"%b%b%b%b\r\n" % (status_line(response.status), date, lines(fields), close)
+    return head + cast(bytes, response.body)
 
 
 def checked_lines(headers: Sequence[Header]) -> bytes:

@@ -21,25 +21,25 @@ the garbage collector could free, since idle streams are many.
 
 import asyncio
 import logging
-from enum import Enum, auto
-from typing import Any, cast
 
 from channelstream.core.http_head import RequestHead
 from channelstream.core.http_reader import RequestReader
-from channelstream.core.policy import Address, Header
+from channelstream.core.policy import Header
 from channelstream.errors import ChannelstreamError, Internal, TimedOut, Unavailable
-from channelstream.http.answers import CLOSE, lines, status_line
+from channelstream.http.answers import last_answer
 from channelstream.http.closing import close_transport, is_tls
 from channelstream.http.eager import run_eagerly
 from channelstream.http.exchange import HttpExchange
-from channelstream.http.idle import IdleTimer, has_unread
-from channelstream.http.line import Line, ack_progress
+from channelstream.http.inbound import Inbound
+from channelstream.http.line import ack_progress, peer_of
+from channelstream.http.outbound import Outbound
+from channelstream.http.phase import Phase
 from channelstream.http.request import Request
 from channelstream.http.response import refusal
 from channelstream.http.router import Handler
 from channelstream.http.shared import SPARE_SOCKETS, HttpServer, Socket
 from channelstream.http.takeover import TakeOver
-from channelstream.http.unread import UnreadAnswer
+from channelstream.http.timers import Deadline, IdleTimer, has_unread
 
 LINGER_S = 2.0
 LINGER_BYTES = 16_777_216
@@ -51,46 +51,29 @@ READ_S = 0.001
 logger = logging.getLogger(__name__)
 
 
-class Phase(Enum):
-    """The phase of a connection, which decides what it waits for."""
-
-    IDLE = auto()
-    """Between two requests; closed after `keep_alive_s`."""
-    HEAD = auto()
-    """Before the first request, or inside a head; refused with 408 after `head_timeout_s`."""
-    EXCHANGE = auto()
-    """A request is in progress; its body has `body_timeout_s`."""
-    LINGER = auto()
-    """The last answer has been written; what the client still sends is discarded for `LINGER_S`."""
-    CLOSED = auto()
-
-
 class HttpConnection(asyncio.Protocol):
     """An accepted socket."""
 
     __slots__ = (
         "_continuation",
-        "_drained",
+        "_deadline",
         "_exchange",
         "_has_ended",
         "_headers",
         "_http_server",
         "_idle",
-        "_is_paused",
+        "_in",
         "_is_stopping",
         "_linger_left",
         "_loop",
+        "_out",
         "_phase",
         "_predecessor",
         "_reader",
         "_request",
-        "_timer",
         "_transport",
-        "_unread",
         "access_log",
         "date",
-        "is_full",
-        "write",
     )
 
     def __init__(self, http_server: HttpServer, predecessor: Socket | None = None) -> None:
@@ -102,33 +85,27 @@ class HttpConnection(asyncio.Protocol):
         """
         self.access_log = http_server.settings.access_log
         self.date = http_server.date
-        self.is_full = False
         self._http_server = http_server
         self._predecessor = predecessor
         self._phase = Phase.HEAD
         self._exchange: HttpExchange | None = None
         self._request: Request | None = None
         self._headers: list[Header] = []
-        self._timer: asyncio.TimerHandle | None = None
         self._continuation: asyncio.Handle | None = None
-        self._unread: UnreadAnswer | None = None
-        self._drained: asyncio.Event | None = None
-        self._is_paused = self._is_stopping = self._has_ended = False
+        self._is_stopping = self._has_ended = False
         self._linger_left = LINGER_BYTES
 
     # -- the life of the socket
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        self.write = transport.write
         self._loop = asyncio.get_running_loop()
         settings = self._http_server.settings
+        self._in = Inbound(transport)
+        self._out = Outbound(transport, self._loop, settings.keep_alive_s)
+        self._deadline = Deadline(self._loop)
         self._idle = IdleTimer(self._loop, settings.keep_alive_s)
-        client, scheme = (
-            _address(transport.get_extra_info("peername")),
-            "https" if is_tls(transport) else "http",
-        )
-        self._reader = RequestReader(settings.head_bytes, client, scheme)
+        self._reader = RequestReader(settings.head_bytes, *peer_of(transport))
         if self._predecessor is not None:
             self._http_server.unregister(self._predecessor)
         self._http_server.register(self)
@@ -139,8 +116,8 @@ class HttpConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._enter_closed()
-        self._stop_unread_timer()
-        self._wake_writers()
+        self._out.stop_watching()
+        self._out.resume()
         if self._exchange is not None:
             self._exchange.end()
             # The two refer to each other, and the garbage collector runs rarely.
@@ -162,6 +139,11 @@ class HttpConnection(asyncio.Protocol):
         return not is_tls(self._transport)
 
     @property
+    def is_full(self) -> bool:
+        """Whether the client reads too slowly."""
+        return self._out.is_full
+
+    @property
     def is_open(self) -> bool:
         return self._phase is Phase.EXCHANGE and not self._transport.is_closing()
 
@@ -180,10 +162,10 @@ class HttpConnection(asyncio.Protocol):
     def release(self) -> tuple[asyncio.Transport, bytes]:
         """Return the socket, and the received bytes that are not read; nothing of it stays here."""
         self._enter_closed()
-        self._stop_unread_timer()
+        self._out.stop_watching()
         self._exchange = self._request = None
         self._headers = []
-        self._resume_reading()
+        self._in.resume()
         self._http_server.unregister(self)
         return self._transport, self._reader.take_rest()
 
@@ -216,14 +198,14 @@ class HttpConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             self._read_body(exchange)
-            if not (exchange.is_answered and exchange.is_whole) or self.is_full:
+            if not (exchange.is_answered and exchange.is_whole) or self._out.is_full:
                 return
             self._exchange = self._request = None
         head = self._reader.head()
         if head is not None:
             self._begin(head)
             return
-        self._resume_reading()
+        self._in.resume()
         if self._has_ended or self._is_stopping:
             self._close()
         elif self._reader.has_more:
@@ -237,14 +219,14 @@ class HttpConnection(asyncio.Protocol):
             part = reader.body()
             exchange.receive_body(part, reader.is_whole)
             if reader.is_whole:
-                self._stop_timer()
+                self._deadline.stop()
             elif reader.has_stopped and not exchange.is_full:
                 self._continue_later()
         has_next = exchange.is_whole and reader.has_more
         if exchange.is_full or reader.has_stopped or has_next:
-            self._pause_reading()
+            self._in.pause()
         else:
-            self._resume_reading()
+            self._in.resume()
 
     def _continue_later(self) -> None:
         """Continue with the body, or with the next request, in the next loop turn."""
@@ -259,16 +241,15 @@ class HttpConnection(asyncio.Protocol):
     def _begin(self, head: RequestHead) -> None:
         """Begin a request whose head is complete."""
         self._phase = Phase.EXCHANGE
-        self._stop_timer()
+        self._deadline.stop()
         self._headers = head.headers
-        self._exchange = exchange = HttpExchange(self, head)
+        self._exchange = exchange = HttpExchange(self, self._out, head)
         self._request = request = self._http_server.router.request(head, exchange)
         exchange.is_whole = self._reader.is_whole
         self._read_body(exchange)
         if not exchange.is_whole:
-            self._start_timer(
-                self._http_server.settings.body_timeout_s, TimedOut("The body of the request took too long.")
-            )
+            late = TimedOut("The body of the request took too long.")
+            self._deadline.start(self._http_server.settings.body_timeout_s, self.time_is_up, late)
         self._dispatch(exchange, request)
 
     def _dispatch(self, exchange: HttpExchange, request: Request) -> None:
@@ -301,9 +282,6 @@ class HttpConnection(asyncio.Protocol):
         if task is not None:
             self._http_server.run(task)
 
-    def line(self) -> Line:
-        return Line(self._transport)
-
     # -- the answer
 
     def answered(self) -> None:
@@ -333,30 +311,16 @@ class HttpConnection(asyncio.Protocol):
         if self._reader.has_stopped:
             self._continue_later()
         else:
-            self._resume_reading()
+            self._in.resume()
 
     def pause_writing(self) -> None:
-        self.is_full = True
-        self._watch_unread()
+        self._out.pause()
 
     def resume_writing(self) -> None:
-        self._wake_writers()
+        self._out.resume()
         exchange = self._exchange
         if exchange is not None and exchange.is_answered and self._phase is Phase.EXCHANGE:
             self._proceed()
-
-    async def drained(self) -> None:
-        """Wait until the transport has room, or is closed."""
-        while self.is_full:
-            if self._drained is None:
-                self._drained = asyncio.Event()
-            await self._drained.wait()
-
-    def _wake_writers(self) -> None:
-        self.is_full = False
-        if self._drained is not None:
-            self._drained.set()
-            self._drained = None
 
     def _refuse(self, error: ChannelstreamError) -> None:
         """Answer with an error and close; if an answer has begun, only close."""
@@ -372,29 +336,21 @@ class HttpConnection(asyncio.Protocol):
         if exchange is not None and exchange.has_started:
             self._close()
             return
-        answer = refusal(error, self._http_server.router.policy.cors(self._headers))
-        fields = answer.fields()
-        close = b"" if (b"connection", b"close") in fields else CLOSE
-        head = b"%b%b%b%b\r\n" % (status_line(answer.status), self.date(), lines(fields), close)
-        self.write(head + cast(bytes, answer.body))
+        cors = self._http_server.router.policy.cors(self._headers)
+        self._out.write(last_answer(refusal(error, cors), self.date()))
         self._close_gently(is_whole=False)
 
     # -- closing
 
     def _close_gently(self, is_whole: bool) -> None:
-        """Close after an answer.
-
-        Args:
-            is_whole: the request was read to its end; if not, the connection lingers (see the head of this file).
-        """
+        """Close after an answer; linger before if the request was not read to its end (see the head of this file)."""
         if is_whole or self._has_ended or self._is_stopping or self._http_server.excess > SPARE_SOCKETS:
             self._close()
             return
         self._phase = Phase.LINGER
-        self._stop_timer()
-        self._timer = self._loop.call_later(LINGER_S, self._close)
-        self._resume_reading()
-        self._watch_unread()
+        self._deadline.start(LINGER_S, self._close)
+        self._in.resume()
+        self._out.watch()
         if self._transport.can_write_eof():
             self._transport.write_eof()
 
@@ -403,22 +359,21 @@ class HttpConnection(asyncio.Protocol):
         if self._exchange is not None and not self._exchange.is_answered:
             self._exchange.end()
         close_transport(self._transport)
-        self._watch_unread()
+        self._out.watch()
 
     def _enter_closed(self) -> None:
         self._phase = Phase.CLOSED
-        self._stop_timer()
+        self._deadline.stop()
         self._idle.stop()
 
     # -- waiting
 
     def _wait_for_head(self) -> None:
         """Start the timer of a head: at its first byte, or for the first head when the socket is accepted."""
-        if self._timer is None or self._phase is not Phase.HEAD:
+        if self._phase is not Phase.HEAD or not self._deadline.is_running:
             self._phase = Phase.HEAD
-            self._start_timer(
-                self._http_server.settings.head_timeout_s, TimedOut("The head of the request took too long.")
-            )
+            late = TimedOut("The head of the request took too long.")
+            self._deadline.start(self._http_server.settings.head_timeout_s, self.time_is_up, late)
 
     def _wait_for_request(self) -> None:
         """Wait for the next request; before the first one the timer of the head runs."""
@@ -434,49 +389,12 @@ class HttpConnection(asyncio.Protocol):
             self._close()
             return
         if ack_progress(self._transport) is not None:
-            self._watch_unread()
+            self._out.watch()
         self._wait_for_request()
-
-    def _start_timer(self, delay_s: float, error: ChannelstreamError) -> None:
-        self._stop_timer()
-        self._timer = self._loop.call_later(delay_s, self.time_is_up, error)
 
     def time_is_up(self, error: ChannelstreamError) -> None:
         """Refuse, but let the loop first read what the kernel holds: if the loop is behind, the request may be there."""
         if has_unread(self._transport):
-            self._timer = self._loop.call_later(READ_S, self._refuse, error)
+            self._deadline.start(READ_S, self._refuse, error)
         else:
             self._refuse(error)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _watch_unread(self) -> None:
-        """Drop a client that acknowledges nothing of the written bytes."""
-        if self._unread is None:
-            self._unread = UnreadAnswer(
-                self._transport, self._http_server.settings.keep_alive_s, self._loop.call_later
-            )
-        self._unread.watch()
-
-    def _stop_unread_timer(self) -> None:
-        if self._unread is not None:
-            self._unread.stop()
-            self._unread = None
-
-    def _pause_reading(self) -> None:
-        if not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        if self._is_paused:
-            self._is_paused = False
-            self._transport.resume_reading()
-
-
-def _address(name: Any) -> Address | None:
-    """Return host and port; None for a unix socket."""
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

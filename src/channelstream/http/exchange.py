@@ -26,6 +26,7 @@ from channelstream.core.http_head import RequestHead
 from channelstream.core.policy import Header
 from channelstream.http.answers import CLOSE, CONTINUE, checked_lines, closes, known_lines, status_line
 from channelstream.http.line import Line
+from channelstream.http.outbound import Outbound
 from channelstream.http.request import Part, Request
 from channelstream.http.response import Response
 from channelstream.http.router import Handler
@@ -41,19 +42,11 @@ access_logger = logging.getLogger("channelstream.access")
 
 
 class AnswerSink(Protocol):
-    """The connection that an exchange writes its answer to.
+    """The connection of an exchange."""
 
-    Attributes:
-        is_full: the transport is full, as the client reads too slowly; `drained` waits until it has room.
-    """
-
-    is_full: bool
     access_log: bool
 
-    async def drained(self) -> None: ...
-    def write(self, data: bytes) -> None: ...
     def date(self) -> bytes: ...
-    def line(self) -> Line: ...
     def body_consumed(self) -> None:
         """Called when the handler has read from the body: there is room for more of it."""
 
@@ -82,6 +75,7 @@ class HttpExchange:
         "_head",
         "_is_chunked",
         "_left",
+        "_out",
         "_sink",
         "_waits_for_continue",
         "has_started",
@@ -92,11 +86,12 @@ class HttpExchange:
         "keep_alive",
     )
 
-    def __init__(self, sink: AnswerSink, head: RequestHead) -> None:
+    def __init__(self, sink: AnswerSink, out: Outbound, head: RequestHead) -> None:
         self.keep_alive = head.keep_alive
         self.is_whole = self.is_half_closed = self.is_abandoned = False
         self.has_started = self.is_answered = False
         self._sink = sink
+        self._out = out
         self._head = head
         self._body = b""
         self._has_reported_end = False
@@ -137,7 +132,7 @@ class HttpExchange:
         """Return the next part of the body; None if the client has gone or the answer is complete."""
         if self._waits_for_continue and not (self.is_abandoned or self.has_started):
             self._waits_for_continue = False
-            self._sink.write(CONTINUE)
+            self._out.write(CONTINUE)
         while not (self.is_abandoned or self.is_answered):
             if self._body or (self.is_whole and not self._has_reported_end):
                 return self._next_part()
@@ -157,7 +152,7 @@ class HttpExchange:
         return body, not self.is_whole
 
     def line(self) -> Line:
-        return self._sink.line()
+        return self._out.line()
 
     # -- what the handler answers
 
@@ -191,7 +186,7 @@ class HttpExchange:
         body = response.body
         if self.is_abandoned:
             return True
-        if self._sink.is_full or not isinstance(body, bytes):
+        if self._out.is_full or not isinstance(body, bytes):
             return False
         self._begin(response.status)
         extra, closes_already = known_lines(response.headers)
@@ -203,7 +198,7 @@ class HttpExchange:
             extra,
             self._connection_line(closes_already),
         )
-        self._sink.write(head if self._head.method == "HEAD" else head + body)
+        self._out.write(head if self._head.method == "HEAD" else head + body)
         self._complete()
         return True
 
@@ -232,7 +227,7 @@ class HttpExchange:
         text = checked_lines(headers) + self._frame(status, dict(headers))
         self._begin(status)
         text += self._connection_line(closes(headers))
-        self._sink.write(b"%b%b%b\r\n" % (status_line(status), self._sink.date(), text))
+        self._out.write(b"%b%b%b\r\n" % (status_line(status), self._sink.date(), text))
 
     async def write(self, part: bytes) -> None:
         """Write a part of the body, when the client has read enough of the earlier ones.
@@ -255,12 +250,12 @@ class HttpExchange:
         if self._left:
             raise RuntimeError("the answer is shorter than its Content-Length")
         if self._is_chunked and self._head.method != "HEAD":
-            self._sink.write(b"0\r\n\r\n")
+            self._out.write(b"0\r\n\r\n")
         self._complete()
 
     async def _drained(self) -> None:
-        if self._sink.is_full:
-            await self._sink.drained()
+        if self._out.is_full:
+            await self._out.drained()
 
     def _may_write(self) -> bool:
         if not self.is_abandoned and (self.is_answered or not self.has_started):
@@ -308,7 +303,7 @@ class HttpExchange:
                 raise RuntimeError("the answer is longer than its Content-Length")
         elif self._is_chunked:
             part = b"%x\r\n%b\r\n" % (len(part), part)
-        self._sink.write(part)
+        self._out.write(part)
 
     def _complete(self) -> None:
         self.is_answered = True

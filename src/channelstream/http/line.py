@@ -11,6 +11,8 @@ import socket
 import struct
 import termios
 
+from channelstream.core.policy import Address
+
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _INFO_BYTES = 128
 _BYTES_ACKED_AT = 120
@@ -36,6 +38,13 @@ class Line:
         ended = select.poll()
         ended.register(self._transport.get_extra_info("socket").fileno(), _ENDED)
         return bool(ended.poll(0))
+
+
+def peer_of(transport: asyncio.Transport) -> tuple[Address | None, str]:
+    """Return address and port of the client, None for a unix socket, and the scheme of the socket."""
+    name = transport.get_extra_info("peername")
+    scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
+    return ((str(name[0]), int(name[1])) if isinstance(name, tuple) else None), scheme
 
 
 def ack_progress(transport: asyncio.Transport) -> int | None:

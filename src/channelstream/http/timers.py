@@ -1,10 +1,34 @@
-"""Closes a connection between two requests after a while, unless a request of its client is on the way."""
+"""How long a connection waits: for a part of a request, and between two requests."""
 
 import asyncio
 import select
 from collections.abc import Callable
 
 from channelstream.http.line import ack_progress
+
+
+class Deadline:
+    """The time in which something must arrive; one at a time."""
+
+    __slots__ = ("_loop", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, delay_s: float, do: Callable[..., None], *arguments: object) -> None:
+        """Call a function after `delay_s`, in place of what was to be called."""
+        self.stop()
+        self._timer = self._loop.call_later(delay_s, do, *arguments)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._timer is not None
 
 
 class IdleTimer:
