@@ -59,6 +59,15 @@ KEY_MAKERS = {"make_key", "app_id_of", "MARK"}
 OF_NODES = {"Service", "Services", "Opened", "Subscribed"}
 """What the API may know of nodes: it reaches them through the service of an application, which takes names."""
 PURE_UNITS = ("core", "apps", "auth", "wire")
+PURE_FILES = {f"{PACKAGE}.engines.event_codec"}
+"""The stored form of events: all engines agree on it, whatever they store it with."""
+PORTS = {
+    "Engine": {"node"},
+    "EventLog": {"local", "publishing"},
+    "Directory": {"local"},
+    "Cluster": {"handover"},
+}
+"""The ports of the shared state, each with the modules of `node` that may take it."""
 CLIENT = "channelstream_client"
 USERS_OF_THE_CLIENT = {"bench", "cli"}
 """The units that may import the Python client, which is a distribution of its own. Nothing that serves loads it."""
@@ -177,7 +186,7 @@ def called(node: ast.Call) -> str:
 
 
 FILES = sorted(ROOT.rglob("*.py"))
-PURE = [path for path in FILES if unit_of(module_of(path)) in PURE_UNITS]
+PURE = [path for path in FILES if unit_of(module_of(path)) in PURE_UNITS or module_of(path) in PURE_FILES]
 
 
 def relative(path: Path) -> str:
@@ -213,6 +222,17 @@ def test_the_api_reaches_nodes_through_services() -> None:
     }
     assert names <= OF_NODES
     assert [path for path in api if ".node." in path.read_text().replace(f"{PACKAGE}.node.", "")] == []
+
+
+def test_each_part_of_a_node_takes_only_the_ports_that_it_needs() -> None:
+    """`Node` takes the engine apart."""
+    node = [path for path in FILES if unit_of(module_of(path)) == "node"]
+    taken: dict[str, set[str]] = {name: set() for name in PORTS}
+    for path in node:
+        for _, name in imported_names(path):
+            if name in PORTS:
+                taken[name].add(path.stem)
+    assert taken == PORTS
 
 
 @pytest.mark.slow

@@ -72,11 +72,11 @@ def decode(body: bytes, payload: bytes | None = None, kind: str | None = None) -
     return replace(event, payload=payload)
 
 
-def fields_of(body: bytes) -> dict[str, bytes]:
+def fields_of(body: bytes) -> dict[str, Raw]:
     """Return the fields of a body, each with the JSON text of its value."""
-    return {name: bytes(value) for name, value in _fields(body).items()}
+    return _fields(body)
 
 
-def join(fields: Mapping[str, bytes]) -> bytes:
+def join(fields: Mapping[str, Raw]) -> bytes:
     """Return the body that has these fields."""
-    return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), value) for name, value in fields.items())
+    return _encode(fields)

@@ -45,9 +45,11 @@ def write_event(event: Event, token: str) -> dict[str, Any]:
     """
     body, payload = event_codec.encode(event)
     fields = event_codec.fields_of(body)
-    user, timestamp, edited = (fields.pop(name, b"").decode() for name in ("user", "timestamp", "edited"))
-    for names in ("only", "exclude"):
-        fields.pop(names, None)
+    user, timestamp, edited = (
+        bytes(fields.pop(name, b"")).decode() for name in ("user", "timestamp", "edited")
+    )
+    fields.pop("only", None)
+    fields.pop("exclude", None)
     text = (payload or b"").decode() if big_payload(event) is None else [token]
     return {
         "kind": event_codec.kind_of(event),
