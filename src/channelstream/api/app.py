@@ -8,7 +8,7 @@ from channelstream.api.table import Auth, Endpoint
 from channelstream.api.walker import Walker
 from channelstream.auth.base import RequestAuth
 from channelstream.core.policy import Header, header
-from channelstream.errors import Malformed, UnsupportedEncoding
+from channelstream.errors import Forbidden, Malformed, UnsupportedEncoding
 from channelstream.http.parts import Parts, encode
 from channelstream.http.request import Request
 from channelstream.http.response import Response
@@ -48,6 +48,8 @@ class Api:
 
     async def _answer(self, row: Endpoint, auth: RequestAuth, limit: int, request: Request) -> Response:
         principal = auth.principal(request)
+        if row.right is not None and row.right not in principal.rights:
+            raise Forbidden(f"These credentials lack the right {row.right}.")
         body = await request.read(limit)
         auth.verify_body(principal, body)
         try:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from channelstream.apps.principal import Right
+
 
 class Auth(Enum):
     """The scheme by which callers of an endpoint prove for whom they act."""
@@ -29,6 +31,7 @@ class Endpoint:
         summary: a few words, for the list of operations.
         description: the effect of the call, in Markdown.
         auth: the scheme of its callers.
+        right: what its callers must have; None for calls that need no credentials.
         query: names of the query parameters that the handler reads.
     """
 
@@ -41,4 +44,5 @@ class Endpoint:
     summary: str
     description: str
     auth: Auth = Auth.SIGNED
+    right: Right | None = None
     query: tuple[str, ...] = ()

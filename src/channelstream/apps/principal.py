@@ -1,12 +1,12 @@
 """Who acts: what authentication finds out about a request, and authorization asks."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from channelstream.apps.app import App
 
 
-class Right(Enum):
+class Right(StrEnum):
     """What a principal may do."""
 
     CONNECT = "connect"
